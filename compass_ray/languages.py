@@ -1,0 +1,173 @@
+"""The 42 languages of Global-MMLU: names, script, genealogy, resource level, and the codes other data uses for them.
+
+One table, read-only, without imports from the rest of the package. Script, family, branch and resource level follow the
+paper's table of language resources (COMPASS, appendix B); the GlotLID labels are those of method, section 8. It is not a
+registry of every language: a pool may hold rows of auxiliary languages, which keep their ISO 639-3 code as language.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Resource = Literal["high", "mid", "low"]
+GLOTLID_PREFIX = "__label__"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language and how each data source spells it.
+
+    `code` is Global-MMLU's configuration name; `aya_code` and `aya_name` are the `language_code` and `language` fields of
+    the Aya data set; `glotlid` lists the identifier's labels that count as this language, the canonical one first.
+    """
+
+    code: str
+    name: str
+    native_name: str
+    script: str
+    family: str
+    branch: str
+    resource: Resource
+    aya_code: str
+    aya_name: str
+    glotlid: tuple[str, ...]
+    in_mmlu_prox: bool
+
+
+class UnknownLanguageError(ValueError):
+    """A language code that is not one of the 42; the message names the nearest ones."""
+
+
+# code | name | native name | script | family | branch | resource | Aya code | Aya name where it differs | GlotLID labels
+_TABLE = """
+am | Amharic | አማርኛ | Ethiopic | Afro-Asiatic | Semitic | low | amh | | amh_Ethi
+ar | Arabic | العربية | Arabic | Afro-Asiatic | Semitic | high | arb | Standard Arabic | arb_Arab arz_Arab ary_Arab apc_Arab\
+ ajp_Arab acm_Arab aeb_Arab ars_Arab acq_Arab afb_Arab arq_Arab ayl_Arab
+bn | Bengali | বাংলা | Bengali | Indo-European | Indo-Aryan | mid | ben | | ben_Beng
+cs | Czech | čeština | Latin | Indo-European | Balto-Slavic | high | ces | | ces_Latn
+de | German | Deutsch | Latin | Indo-European | Germanic | high | deu | | deu_Latn
+el | Greek | Ελληνικά | Greek | Indo-European | Graeco-Phrygian | mid | ell | | ell_Grek
+en | English | English | Latin | Indo-European | Germanic | high | eng | | eng_Latn
+es | Spanish | español | Latin | Indo-European | Italic | high | spa | | spa_Latn
+fa | Persian | فارسی | Arabic | Indo-European | Iranian | high | pes | Iranian Persian | fas_Arab
+fil | Filipino | Filipino | Latin | Austronesian | Malayo-Polynesian | mid | fil | | fil_Latn tgl_Latn
+fr | French | français | Latin | Indo-European | Italic | high | fra | | fra_Latn
+ha | Hausa | Hausa | Latin | Afro-Asiatic | Chadic | low | hau | | hau_Latn
+he | Hebrew | עברית | Hebrew | Afro-Asiatic | Semitic | mid | heb | | heb_Hebr
+hi | Hindi | हिन्दी | Devanagari | Indo-European | Indo-Aryan | high | hin | | hin_Deva
+id | Indonesian | Indonesia | Latin | Austronesian | Malayo-Polynesian | mid | ind | | ind_Latn
+ig | Igbo | Igbo | Latin | Atlantic-Congo | Benue-Congo | low | ibo | | ibo_Latn
+it | Italian | italiano | Latin | Indo-European | Italic | high | ita | | ita_Latn
+ja | Japanese | 日本語 | Japanese | Japonic | Japonic | high | jpn | | jpn_Jpan
+ko | Korean | 한국어 | Hangul | Koreanic | Korean | mid | kor | | kor_Hang
+ky | Kyrgyz | кыргызча | Cyrillic | Turkic | Common Turkic | low | kir | | kir_Cyrl
+lt | Lithuanian | lietuvių | Latin | Indo-European | Balto-Slavic | mid | lit | | lit_Latn
+mg | Malagasy | Malagasy | Latin | Austronesian | Malayo-Polynesian | low | plt | Plateau Malagasy | plt_Latn
+ms | Malay | Melayu | Latin | Austronesian | Malayo-Polynesian | mid | zsm | Standard Malay | zsm_Latn
+ne | Nepali | नेपाली | Devanagari | Indo-European | Indo-Aryan | low | npi | | npi_Deva
+nl | Dutch | Nederlands | Latin | Indo-European | Germanic | high | nld | | nld_Latn
+ny | Chichewa | Chichewa | Latin | Atlantic-Congo | Benue-Congo | low | nya | Nyanja | nya_Latn
+pl | Polish | polski | Latin | Indo-European | Balto-Slavic | high | pol | | pol_Latn
+pt | Portuguese | português | Latin | Indo-European | Italic | high | por | | por_Latn
+ro | Romanian | română | Latin | Indo-European | Italic | mid | ron | | ron_Latn
+ru | Russian | русский | Cyrillic | Indo-European | Balto-Slavic | high | rus | | rus_Cyrl
+si | Sinhala | සිංහල | Sinhala | Indo-European | Indo-Aryan | low | sin | | sin_Sinh
+sn | Shona | chiShona | Latin | Atlantic-Congo | Benue-Congo | low | sna | | sna_Latn
+so | Somali | Soomaali | Latin | Afro-Asiatic | Cushitic | low | som | | som_Latn
+sr | Serbian | српски | Cyrillic | Indo-European | Balto-Slavic | high | srp | | srp_Cyrl srp_Latn
+sv | Swedish | svenska | Latin | Indo-European | Germanic | mid | swe | | swe_Latn
+sw | Swahili | Kiswahili | Latin | Atlantic-Congo | Benue-Congo | low | swh | | swh_Latn swc_Latn
+te | Telugu | తెలుగు | Telugu | Dravidian | South Dravidian | low | tel | | tel_Telu
+tr | Turkish | Türkçe | Latin | Turkic | Common Turkic | high | tur | | tur_Latn
+uk | Ukrainian | українська | Cyrillic | Indo-European | Balto-Slavic | mid | ukr | | ukr_Cyrl
+vi | Vietnamese | Tiếng Việt | Latin | Austroasiatic | Vietic | high | vie | | vie_Latn
+yo | Yoruba | Èdè Yorùbá | Latin | Atlantic-Congo | Benue-Congo | low | yor | | yor_Latn
+zh | Chinese | 中文 | Han | Sino-Tibetan | Sinitic | high | zho | Simplified Chinese | cmn_Hani
+"""
+
+_MMLU_PROX = "en zh ja ko fr de es pt ar th hi bn sw af cs hu id it mr ne ru sr te uk ur vi wo yo zu"
+MMLU_PROX_CODES: frozenset[str] = frozenset(_MMLU_PROX.split())
+"""The 29 languages of MMLU-ProX; 22 of them are among the 42."""
+
+
+def _parse(line: str) -> Language:
+    code, name, native, script, family, branch, resource, aya_code, aya_name, labels = (
+        field.strip() for field in line.split("|")
+    )
+    levels: dict[str, Resource] = {"high": "high", "mid": "mid", "low": "low"}
+    return Language(
+        code=code,
+        name=name,
+        native_name=native,
+        script=script,
+        family=family,
+        branch=branch,
+        resource=levels[resource],
+        aya_code=aya_code,
+        aya_name=aya_name or name,
+        glotlid=tuple(labels.split()),
+        in_mmlu_prox=code in MMLU_PROX_CODES,
+    )
+
+
+LANGUAGES: Mapping[str, Language] = MappingProxyType(
+    {parsed.code: parsed for parsed in map(_parse, _TABLE.strip().splitlines())}
+)
+"""The 42 languages by Global-MMLU code, in alphabetical order of code."""
+
+_BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.values()})
+_BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
+
+
+def language(code: str) -> Language:
+    """Return the language of a Global-MMLU code.
+
+    Raises UnknownLanguageError, naming the nearest code or language, for anything else.
+
+    >>> language("sw").name
+    'Swahili'
+    """
+    if code in LANGUAGES:
+        return LANGUAGES[code]
+    raise UnknownLanguageError(f"unknown language {code!r}: {_suggestion(code)}")
+
+
+def _suggestion(given: str) -> str:
+    spellings = {spelling.lower(): each for each in LANGUAGES.values() for spelling in _spellings(each)}
+    close = difflib.get_close_matches(given.lower(), spellings, n=1, cutoff=0.6)
+    if close:
+        match = spellings[close[0]]
+        return f"did you mean {match.code!r} ({match.name})? Codes are those of Global-MMLU: {', '.join(LANGUAGES)}"
+    return f"expected one of the Global-MMLU codes {', '.join(LANGUAGES)}"
+
+
+def _spellings(each: Language) -> tuple[str, ...]:
+    return (each.code, each.name, each.native_name, each.aya_code, each.aya_name, *each.glotlid)
+
+
+def from_aya(code: str) -> str:
+    """Return the language of an Aya `language_code`: a Global-MMLU code, or the ISO 639-3 code itself if auxiliary.
+
+    Raises UnknownLanguageError where the value is not three lower-case letters and so no Aya code at all.
+
+    >>> from_aya("swh"), from_aya("bul")
+    ('sw', 'bul')
+    """
+    if code in _BY_AYA:
+        return _BY_AYA[code]
+    if len(code) == 3 and code.isascii() and code.isalpha() and code.islower():
+        return code
+    raise UnknownLanguageError(
+        f"not an Aya language_code: {code!r}: expected an ISO 639-3 code such as 'swh'; {_suggestion(code)}"
+    )
+
+
+def from_glotlid(label: str) -> Language | None:
+    """Return the language a GlotLID label stands for, with or without its `__label__` prefix; None if it is none of the 42.
+
+    >>> from_glotlid("__label__arz_Arab").code
+    'ar'
+    """
+    return _BY_GLOTLID.get(label.removeprefix(GLOTLID_PREFIX))

@@ -1,0 +1,130 @@
+"""What every test may ask for: one Ray cluster, one S3 server, the shared data; and the order they run in.
+
+Nothing here starts until a test asks for it, so the unit tests never pay for Ray. No test may reach a hub.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Before anything imports a hub client, and inherited by every process that a test starts.
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_TESTS = Path(__file__).parent
+_FOLDERS = ("unit", "ray", "e2e", "gpu")
+"""Folders of tests in the order they run: what is fast and says most comes first."""
+
+
+@dataclass(frozen=True)
+class S3:
+    """A local S3 server; the environment already points pyarrow and boto at it."""
+
+    endpoint: str
+    """Such as ``http://127.0.0.1:43210``."""
+    bucket: str
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).parts[0]
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = _folder(item)
+    return _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS)
+
+
+def _reason_to_skip(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("shared_data") and not os.environ.get("COMPASS_SHARED_DATA"):
+        return "COMPASS_SHARED_DATA does not name the folder of shared data"
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        return None if torch.cuda.is_available() else "no CUDA device"
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, so that ``-m`` sees the marks, and put fast folders first."""
+    for item in items:
+        if _folder(item) in ("ray", "e2e", "gpu"):
+            item.add_marker(_folder(item))
+    items.sort(key=_rank)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what this machine does not have."""
+    if reason := _reason_to_skip(item):
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data in the layouts of the hub data sets."""
+    folder = os.environ.get("COMPASS_SHARED_DATA")
+    if not folder:
+        pytest.skip("COMPASS_SHARED_DATA does not name the folder of shared data")
+    path = Path(folder)
+    assert path.is_dir(), f"COMPASS_SHARED_DATA is {folder!r}, which is no folder: correct it or unset it"
+    return path
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[S3]:
+    """An S3 server on the loopback interface for the whole suite; use `s3_uri` for a place of one's own."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _s3_environment(endpoint).items():
+            patch.setenv(name, value)
+        yield S3(endpoint=endpoint, bucket=_bucket("compass-tests"))
+    server.stop()
+
+
+def _s3_environment(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        # Without this the client asks a cloud's metadata address first, and waits for it.
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _bucket(name: str) -> str:
+    from pyarrow.fs import S3FileSystem
+
+    S3FileSystem(allow_bucket_creation=True).create_dir(name)
+    return name
+
+
+@pytest.fixture
+def s3_uri(moto_s3: S3, tmp_path: Path) -> str:
+    """An empty place on the S3 server, a different one for each test."""
+    return f"s3://{moto_s3.bucket}/{tmp_path.name}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The suite's one local Ray: four logical CPUs whatever the machine has, so that pools and trainers fit."""
+    if any("moto_s3" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("moto_s3")  # workers inherit the environment that Ray is started with
+    from compass_ray import ray_session
+    from compass_ray.config import Resources
+
+    ray_session.start(Resources(cpus=4))
+    yield
+    ray_session.stop()

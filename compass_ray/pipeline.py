@@ -1,0 +1,99 @@
+"""The stages of a run as one literal list: `plan` says what stands, `run` makes what is missing.
+
+Key property: a stage is skipped where its artefacts are whole and made of the same things, so running again after a
+kill goes on from the last manifest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from compass_ray.artifacts import Artifact, Manifest, RunDir
+from compass_ray.config import ConfigError, RunConfig
+from compass_ray.progress import Progress, silent
+from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, what it does, and the artefacts it leaves for a configuration."""
+
+    name: str
+    run: Callable[..., list[Manifest]]
+    artifacts: Callable[[RunConfig, RunDir], list[Artifact]]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How much of a stage stands: whole artefacts out of those it is to leave."""
+
+    name: str
+    whole: int
+    total: int
+
+
+STAGES = (
+    Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
+    Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
+    Stage("cluster", cluster.run, lambda c, r: [r.clusters]),
+    Stage("select", select.run, lambda c, r: [r.selection(m, code) for code in c.languages for m in c.select.methods]),
+    Stage(
+        "train",
+        train.run,
+        lambda c, r: [r.adapter(code, train.version_of(c, m)) for code in c.languages for m in c.select.methods],
+    ),
+    Stage(
+        "evaluate",
+        evaluate.run,
+        lambda c, r: [r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)],
+    ),
+    Stage("report", report.run, lambda c, r: [r.report]),
+)
+
+
+def plan(config: RunConfig, run: RunDir) -> list[StageStatus]:
+    """What stands of every stage. Looks at manifests only."""
+    return [_status(stage, config, run) for stage in STAGES]
+
+
+def _status(stage: Stage, config: RunConfig, run: RunDir) -> StageStatus:
+    artifacts = stage.artifacts(config, run)
+    return StageStatus(stage.name, sum(a.manifest() is not None for a in artifacts), len(artifacts))
+
+
+def run_all(
+    config: RunConfig,
+    run: RunDir,
+    *,
+    force: Collection[str] = (),
+    until: str | None = None,
+    progress: Progress = silent,
+) -> dict[str, float]:
+    """Execute the stages in order.
+
+    Args:
+        config: the run.
+        run: where it stands.
+        force: names of stages to make anew even where they stand.
+        until: the last stage to execute; all when None.
+        progress: told of every part done.
+
+    Returns:
+        Seconds of each stage.
+
+    Raises:
+        ConfigError: a name that is no stage.
+    """
+    names = [stage.name for stage in STAGES]
+    for name in (*force, *([until] if until else [])):
+        if name not in names:
+            raise ConfigError(f"{name!r} is no stage; the stages are {', '.join(names)}")
+    run.record(config)
+    seconds = {}
+    for stage in STAGES[: names.index(until) + 1 if until else None]:
+        started = time.monotonic()
+        stage.run(config, run, force=stage.name in force, progress=progress)
+        seconds[stage.name] = time.monotonic() - started
+    return seconds

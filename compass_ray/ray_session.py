@@ -1,0 +1,74 @@
+"""The one place that starts Ray.
+
+Key property: Ray's environment variables are set here, before Ray is imported, and nowhere else. Joins a running cluster
+when one is named (``RAY_ADDRESS``, or inside a submitted job), starts a local one otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from compass_ray.config import Resources
+
+_ENVIRONMENT = {
+    # Measured on two cores: a Train run costs 11 s before its first step with this, 14-20 s with Ray's own setting.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads from the environment; what the user has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def start(resources: Resources) -> None:
+    """Join or start Ray; does nothing where this process is connected already."""
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        return
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    local: dict[str, Any] = {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level=logging.WARNING, **local)
+    _quiet_data()
+
+
+def stop() -> None:
+    """Disconnect, and end a cluster that `start` started."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+@contextmanager
+def session(resources: Resources) -> Iterator[None]:
+    """Ray for as long as the block runs; a cluster that was there before is left running."""
+    prepare_environment()
+    import ray
+
+    owned = not ray.is_initialized()
+    start(resources)
+    try:
+        yield
+    finally:
+        if owned:
+            stop()
+
+
+def _quiet_data() -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

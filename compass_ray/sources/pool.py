@@ -1,0 +1,109 @@
+"""The pool: instruction rows of every language, checked and identified (COMPASS, section 3.1).
+
+Key property: a row's identity is the hash of its content, so order of sources and of files changes nothing. Rows that
+are refused are kept with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import languages, tables
+from compass_ray.artifacts import content_hash
+from compass_ray.config import ConfigError, PoolConfig, SourceConfig
+from compass_ray.sources.loading import load
+
+SHARD_ROWS = 4096
+"""Rows of one row group of the pool, the unit in which it is embedded."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Accepted rows (tables.POOL, sorted by prompt length, then row_id) and refused ones (tables.REJECTED)."""
+
+    rows: pa.Table
+    rejected: pa.Table
+
+
+def read_pool(config: PoolConfig) -> Pool:
+    """Read every source of the pool.
+
+    Raises:
+        ConfigError: a source cannot be read, or no row is left.
+    """
+    raw = [_labelled(source) for source in config.sources]
+    table = pa.concat_tables(raw).combine_chunks()
+    reasons = _reasons(table, config.languages)
+    rows = table.filter(pc.is_null(reasons))
+    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
+    if rows.num_rows == 0:
+        paths = ", ".join(source.path for source in config.sources)
+        raise ConfigError(f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*")
+    limited = _limited(rows, config)
+    return Pool(_sorted(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
+
+
+def _labelled(source: SourceConfig) -> pa.Table:
+    table = load(source, ("prompt", "response", "language"))
+    codes = [languages.from_aya(value) if value else None for value in table["language"].to_pylist()]
+    label = Path(source.path).stem
+    origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
+    subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
+    columns = {
+        "prompt": table["prompt"],
+        "response": table["response"],
+        "language": pa.array(codes, pa.string()),
+        "source": origin,
+        "subject": subject,
+    }
+    ids = [content_hash(*(v or "" for v in row)) for row in _texts(columns)]
+    return pa.table({"row_id": pa.array(ids, pa.string()), **columns})
+
+
+def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
+    names = ("language", "source", "prompt", "response")
+    return list(zip(*(columns[n].to_pylist() for n in names), strict=True))
+
+
+def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
+    """Why each row is refused, null where it is accepted; the first reason that holds."""
+    first = np.zeros(table.num_rows, dtype=bool)
+    first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
+    blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True) for name in ("prompt", "response")}
+    none = pa.scalar(None, pa.string())
+    outside = pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
+    return pc.case_when(
+        pc.make_struct(blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
+        "the prompt is empty",
+        "the response is empty",
+        "the language is not known",
+        "the language is not in pool.languages",
+        "the same row came before",
+        none,
+    ).combine_chunks()
+
+
+def _limited(rows: pa.Table, config: PoolConfig) -> pa.Table:
+    limits = {Path(s.path).stem: s.rows_per_language for s in config.sources if s.rows_per_language}
+    if not limits:
+        return rows
+    rows = rows.sort_by("row_id")
+    seen: dict[tuple[str, str], int] = {}
+    keep = []
+    for key in zip(rows["source"].to_pylist(), rows["language"].to_pylist(), strict=True):
+        seen[key] = seen.get(key, 0) + 1
+        keep.append(seen[key] <= limits.get(key[0], rows.num_rows))
+    return rows.filter(pa.array(keep))
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    length = pc.utf8_length(rows["prompt"])
+    order = pc.sort_indices(
+        pa.table({"length": length, "row_id": rows["row_id"]}), sort_keys=[("length", "ascending"), ("row_id", "ascending")]
+    )
+    return rows.take(order)

@@ -1,0 +1,116 @@
+"""Stage: embed pool and guide prompts with Ray Data actors (COMPASS, section 3.2.1).
+
+Key property: the unit of work is a fixed shard of the pool, published whole, so a killed run goes on where it stopped
+and its embeddings do not depend on where it was killed. Rows of a shard have similar length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compass_ray import ray_session, tables
+from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, Writer
+from compass_ray.config import RunConfig
+from compass_ray.models.location import model_identity
+from compass_ray.progress import Progress, silent
+
+
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+    """Write ``embeddings/pool`` and ``embeddings/guides/<language>``.
+
+    Raises:
+        ArtifactError: the pool or a guide set is missing.
+    """
+    pool, guides = _identity(config, run.pool), {c: _identity(config, run.guide(c)) for c in config.languages}
+    pending = [c for c in config.languages if not run.guide_embeddings(c).done(guides[c], force=force)]
+    shards = [] if run.embeddings.done(pool, force=force) else _begin(run, pool, force)
+    if pending or not run.embeddings.manifest():
+        writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
+        started = time.monotonic()
+        rows = _embed(config, run, shards, pending, progress)
+        seconds = time.monotonic() - started
+        if not run.embeddings.manifest():
+            writers.append(Writer(run.embeddings, pool))
+        for writer in writers:
+            writer.publish({"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1)})
+    return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
+
+
+def _identity(config: RunConfig, source: Artifact) -> Identity:
+    settings = config.embed.model_dump() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
+    return Identity("embed", settings, {source.name: source.require().fingerprint})
+
+
+def _begin(run: RunDir, identity: Identity, force: bool) -> list[int]:
+    """Numbers of the shards that an earlier attempt did not finish."""
+    run.embeddings.begin(identity, keep_partial=not force)
+    groups = pq.read_metadata(f"{run.pool.path}/rows.parquet", filesystem=run.filesystem).num_row_groups
+    return [i for i in range(groups) if not run.embeddings.exists(_part(i))]
+
+
+def _part(shard: int) -> str:
+    return f"part-{shard:05d}.parquet"
+
+
+def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> int:
+    """Embed what is missing; returns the number of rows."""
+    ray_session.start(config.resources)
+    import ray.data
+
+    work = [{"shard": i, "language": ""} for i in shards] + [{"shard": -1, "language": c} for c in guides]
+    resources = config.resources
+    embedded = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
+        ShardEmbedder,
+        fn_constructor_args=(run.uri, config.model_dump(mode="json")),
+        batch_size=1,
+        # An actor pool that holds every CPU starves Ray Data's own tasks without a word, hence a minimum of one.
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=resources.embed_workers),
+        num_cpus=resources.cpus_per_worker,
+        num_gpus=resources.gpus_per_worker,
+        max_retries=resources.max_failures,
+    )
+    rows = 0
+    for done, finished in enumerate(embedded.iter_rows(), start=1):
+        rows += finished["rows"]
+        progress("embed", done, len(work))
+    return rows
+
+
+class ShardEmbedder:
+    """Ray Data actor: the encoder is loaded once, then each call embeds and stores one shard or guide set."""
+
+    def __init__(self, uri: str, config: Mapping[str, Any]) -> None:
+        """Load the encoder of a run."""
+        from compass_ray.models.encoder import Encoder
+
+        self.run = RunDir(uri)
+        self.config = RunConfig.model_validate(config)
+        self.encoder = Encoder(self.config.embed)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Embed one unit of work; only its size travels back."""
+        shard, language = int(batch["shard"][0]), str(batch["language"][0])
+        target = self.run.guide_embeddings(language) if language else self.run.embeddings
+        rows = self._guide(language) if language else self._shard(shard)
+        data = self.encoder.encode(rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch)
+        target.store_table(_part(max(shard, 0)), _table(rows["row_id"], data))
+        return {"rows": np.array([rows.num_rows])}
+
+    def _shard(self, shard: int) -> pa.Table:
+        file = pq.ParquetFile(f"{self.run.pool.path}/rows.parquet", filesystem=self.run.filesystem)
+        return file.read_row_group(shard, columns=["row_id", "prompt"])
+
+    def _guide(self, language: str) -> pa.Table:
+        return self.run.guide(language).read_table("guide.parquet", ["row_id", "prompt"])
+
+
+def _table(row_ids: pa.ChunkedArray, data: np.ndarray) -> pa.Table:
+    schema = tables.embeddings(data.shape[1])
+    values = pa.FixedSizeListArray.from_arrays(pa.array(data.ravel(), pa.float32()), data.shape[1])
+    return pa.table([row_ids, values], schema=schema)

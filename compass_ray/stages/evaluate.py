@@ -1,0 +1,155 @@
+"""Stage: score the test items of every language under every method (COMPASS, sections 4.1 and 5).
+
+Key property: every item's log-probabilities are kept, so that any comparison can be paired and recomputed. The base is
+loaded once an actor; adapters come and go on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray import ray_session, tables
+from compass_ray.artifacts import Identity, Manifest, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.models.location import model_identity
+from compass_ray.progress import Progress, silent
+
+ZERO_SHOT = "zero_shot"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation to make: its name in the run, the language, and the adapter version (None is the base model)."""
+
+    name: str
+    language: str
+    version: str | None
+
+
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+    """Write ``evaluations/<method>/<language>`` for zero-shot and every method."""
+    served = {m: "v0001" if m == config.serve.method else m for m in config.select.methods}
+    wanted = [Evaluation(n, c, v) for c in config.languages for n, v in ({ZERO_SHOT: None} | served).items()]
+    return evaluate(config, run, wanted, force=force, progress=progress)
+
+
+def evaluate(
+    config: RunConfig, run: RunDir, wanted: list[Evaluation], *, force: bool = False, progress: Progress = silent
+) -> list[Manifest]:
+    """Make the evaluations that are missing, several at once on actors that keep the base."""
+    pending = [e for e in wanted if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)]
+    if pending:
+        _score(config, run, pending, progress, len(wanted))
+    return [run.evaluation(e.name, e.language).require() for e in wanted]
+
+
+def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identity:
+    guide = run.guide(evaluation.language)
+    inputs = {guide.name: guide.require().fingerprint}
+    if evaluation.version is not None:
+        adapter = run.adapter(evaluation.language, evaluation.version)
+        inputs[adapter.name] = adapter.require().fingerprint
+    settings = {
+        "scoring": config.evaluate.scoring,
+        "max_tokens": config.train.max_tokens,
+        "base_model": model_identity(config.train.base_model, config.train.revision),
+        "dtype": config.train.dtype,
+    }
+    return Identity("evaluate", settings, inputs)
+
+
+def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: Progress, total: int) -> None:
+    ray_session.start(config.resources)
+    import ray
+    from ray.util import ActorPool
+
+    resources = config.resources
+    scorer = ray.remote(Scorer).options(
+        num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_restarts=resources.max_failures,
+        max_task_retries=resources.max_failures,
+    )
+    settings = config.model_dump(mode="json")
+    actors = [scorer.remote(run.uri, settings) for _ in range(min(resources.train_workers, len(pending)))]
+    # Sorted by language, so that one language's items are read and tokenised near each other.
+    finished = ActorPool(actors).map_unordered(
+        lambda actor, e: actor.score.remote(e, _identity(config, run, e)), pending
+    )
+    for done, _ in enumerate(finished, start=total - len(pending) + 1):
+        progress("evaluate", done, total)
+
+
+class Scorer:
+    """Ray actor: the base model, and one evaluation at a time."""
+
+    def __init__(self, uri: str, settings: Mapping[str, Any]) -> None:
+        """Load the base model of a run."""
+        import torch
+
+        from compass_ray.models.base import load_base
+
+        self.run, self.config = RunDir(uri), RunConfig.model_validate(settings)
+        torch.set_num_threads(self.config.resources.threads_per_worker)
+        self.base = load_base(self.config.train)
+
+    def score(self, evaluation: Evaluation, identity: Identity) -> None:
+        """Score one test set and publish it."""
+        items = self.run.guide(evaluation.language).read_table("test.parquet")
+        log_probs = self._log_probs(evaluation, items)
+        predicted = log_probs.argmax(axis=1)
+        writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
+        writer.table("items.parquet", _scored(items, log_probs, predicted))
+        results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
+        writer.json("results.json", results)
+        writer.publish({"accuracy": results["accuracy"], "items": results["items"]}, host_cpus=os.cpu_count())
+
+    def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
+        from compass_ray.models.scorer import applied, score_items
+
+        with self._adapter(evaluation) as folder, applied(self.base, folder) if folder else nullcontext():
+            return score_items(
+                self.base,
+                items["question"].to_pylist(),
+                items["options"].to_pylist(),
+                scoring=self.config.evaluate.scoring,
+                batch_size=self.config.evaluate.batch_size,
+                max_tokens=self.config.train.max_tokens,
+            )
+
+    def _adapter(self, evaluation: Evaluation) -> Any:
+        if evaluation.version is None:
+            return nullcontext(None)
+        return self.run.adapter(evaluation.language, evaluation.version).local()
+
+    def _low_subjects(self, language: str) -> list[str]:
+        """Subjects that the bias simulation thinned in this language's training data."""
+        allocation = self.run.selection(self.config.serve.method, language).read_json("allocation.json")
+        return list(allocation["low_subjects"])
+
+
+def _scored(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray) -> pa.Table:
+    columns = [
+        items["item_id"],
+        items["subject"],
+        items["answer"],
+        pa.array(predicted, pa.int8()),
+        pa.array(log_probs.tolist(), pa.list_(pa.float32())),
+    ]
+    return pa.table(columns, schema=tables.SCORED)
+
+
+def _results(evaluation: Evaluation, items: pa.Table, predicted: np.ndarray) -> dict[str, Any]:
+    right = predicted == items["answer"].to_numpy()
+    return {
+        "language": evaluation.language,
+        "method": evaluation.name,
+        "version": evaluation.version,
+        "items": items.num_rows,
+        "accuracy": float(right.mean()),
+    }

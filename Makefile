@@ -25,7 +25,7 @@ help: ## this list
 setup: $(READY) ## .venv with the pinned packages (every other target does this by itself)
 
 $(READY): pyproject.toml constraints.txt
-	@python=$$(bash .ci/python) && { [ -e $@ ] || $$python -m venv --clear $(VENV); }
+	@python=$$(bash .ci/find-python) && { [ -e $@ ] || $$python -m venv --clear $(VENV); }
 	@rm -f $@
 	$(BIN)/pip install --quiet '$(TORCH)'
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'

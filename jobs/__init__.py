@@ -1,1 +1,1 @@
-"""One short entry for each `ray job submit`: parse, call the pipeline, print. Run from a checkout, not installed."""
+"""One short entry for each `ray job submit`: parse, call the package, print. Run from a checkout."""

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 # Before anything imports a hub client, and inherited by every process that a test starts.
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg"
+)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _TESTS = Path(__file__).parent
@@ -32,7 +34,8 @@ class S3:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(_TESTS).parts[0]
+    """Name of the test's folder below tests; a doctest stands with the unit tests."""
+    return item.path.relative_to(_TESTS).parts[0] if item.path.is_relative_to(_TESTS) else "unit"
 
 
 def _rank(item: pytest.Item) -> int:
@@ -89,7 +92,7 @@ def moto_s3() -> Iterator[S3]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _s3_environment(endpoint).items():
             patch.setenv(name, value)
-        yield S3(endpoint=endpoint, bucket=_bucket("compass-tests"))
+        yield S3(endpoint=endpoint, bucket=_bucket(f"{host}:{port}", "compass-tests"))
     server.stop()
 
 
@@ -104,10 +107,11 @@ def _s3_environment(endpoint: str) -> dict[str, str]:
     }
 
 
-def _bucket(name: str) -> str:
+def _bucket(address: str, name: str) -> str:
     from pyarrow.fs import S3FileSystem
 
-    S3FileSystem(allow_bucket_creation=True).create_dir(name)
+    # Of its ways in, pyarrow reads AWS_ENDPOINT_URL in `FileSystem.from_uri` only.
+    S3FileSystem(endpoint_override=address, scheme="http", allow_bucket_creation=True).create_dir(name)
     return name
 
 
@@ -119,7 +123,7 @@ def s3_uri(moto_s3: S3, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def ray_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The suite's one local Ray: four logical CPUs whatever the machine has, so that pools and trainers fit."""
+    """The suite's one local Ray: four logical CPUs, so that pools and trainers fit anywhere."""
     if any("moto_s3" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("moto_s3")  # workers inherit the environment that Ray is started with
     from compass_ray import ray_session

@@ -10,7 +10,13 @@ import pytest
 
 import compass_ray
 
-LIGHT = ("compass_ray", "compass_ray.config", "compass_ray.core", "compass_ray.languages", "compass_ray.artifacts")
+LIGHT = (
+    "compass_ray",
+    "compass_ray.config",
+    "compass_ray.core",
+    "compass_ray.languages",
+    "compass_ray.artifacts",
+)
 """What a driver, a login node or a shell completion imports."""
 
 MODULES = tuple(

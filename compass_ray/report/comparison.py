@@ -1,0 +1,265 @@
+"""Did it help: accuracy of every method on the same items, and how sure the difference is.
+
+Key property: within a row of the comparison every number is over the same items, those that all the methods
+there answered, so the differences are paired. The mean over languages weighs languages equally and is over
+the languages in which all the methods there were measured. COMPASS, sections 4.3 and 5; method, section 10.
+It judges nothing: an interval that includes 0 is shown as one that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
+from compass_ray.core.seeding import generator
+from compass_ray.report.evidence import METHODS, Evidence, language_name
+from compass_ray.report.records import Scored
+
+Scope = Literal["low", "all"]
+SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
+MEAN = "mean"
+BASELINES = ("target", "random")
+HEADER = (
+    "language",
+    *METHODS.values(),
+    "items",
+    "COMPASS minus target",
+    "COMPASS minus random",
+)
+"""Columns of `table`: percent, and differences in percentage points with their interval."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One language, or the mean over languages, in one scope; accuracies and differences in [0, 1]."""
+
+    language: str
+    scope: Scope
+    items: int
+    accuracy: Mapping[str, Interval]
+    """By method, with its own interval; a method that was not evaluated is not there."""
+    difference: Mapping[str, Interval]
+    """COMPASS minus the baseline, by baseline."""
+    languages: int = 1
+    """How many languages the line is over."""
+
+    def share(self, method: str) -> float | None:
+        """Accuracy of a method, None where it was not evaluated."""
+        found = self.accuracy.get(method)
+        return None if found is None else found.mean
+
+    @property
+    def name(self) -> str:
+        """The language as people read it."""
+        return f"mean of {self.languages}" if self.language == MEAN else language_name(self.language)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Lines in the order of the configuration, the mean last, and what could not be compared."""
+
+    lines: tuple[Line, ...]
+    confidence: float
+    resamples: int
+    missing: tuple[str, ...]
+
+    def scope(self, scope: Scope) -> tuple[Line, ...]:
+        """The lines of one scope."""
+        return tuple(line for line in self.lines if line.scope == scope)
+
+    def mean(self, scope: Scope) -> Line | None:
+        """The mean over languages in one scope."""
+        return next((line for line in self.scope(scope) if line.language == MEAN), None)
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """The answers of several methods to the same items: bool[n] by method."""
+
+    language: str
+    correct: Mapping[str, np.ndarray]
+    low: np.ndarray
+    """bool[n]: whether the item's subject is under-represented."""
+    dropped: int
+
+    @property
+    def items(self) -> int:
+        return len(self.low)
+
+    def only(self, mask: np.ndarray) -> _Paired:
+        chosen = {method: answers[mask] for method, answers in self.correct.items()}
+        return _Paired(self.language, chosen, self.low[mask], self.dropped)
+
+
+def compare(run: RunDir, config: RunConfig) -> Comparison:
+    """Compare the methods in every language of the configuration, on all items and on those of low subjects.
+
+    Intervals are paired bootstrap intervals of ``config.evaluate``, seeded from the run's seed.
+    """
+    evidence = Evidence(run)
+    paired = [found for code in config.languages if (found := _paired(evidence, code))]
+    lines = [line for scope in SCOPES for line in _lines(_scoped(paired, scope), scope, config)]
+    return Comparison(
+        lines=tuple(lines),
+        confidence=config.evaluate.confidence,
+        resamples=config.evaluate.resamples,
+        missing=tuple(_missing(evidence, config, paired)),
+    )
+
+
+def table(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
+    """The rows below `HEADER`, as text: accuracy in percent, differences in points with their interval."""
+    return [
+        (
+            line.name,
+            *(percent(line.share(method)) for method in METHODS),
+            str(line.items),
+            *(points(line.difference.get(baseline)) for baseline in BASELINES),
+        )
+        for line in comparison.scope(scope)
+    ]
+
+
+def includes_zero(interval: Interval) -> bool:
+    """Whether the interval leaves the sign of the difference open."""
+    return interval.low <= 0.0 <= interval.high
+
+
+def percent(share: float | None) -> str:
+    """A share as percent with one decimal, a dash for none.
+
+    >>> percent(0.4567), percent(None)
+    ('45.7', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def points(interval: Interval | None) -> str:
+    """A difference in percentage points with its interval, as ``+4.0 [+1.5, +6.5]``; a dash for none."""
+    if interval is None:
+        return "–"
+    return f"{_signed(interval.mean)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+
+
+def _signed(share: float) -> str:
+    """One decimal with its sign, in points; what rounds to nothing has none."""
+    text = f"{100 * share:+.1f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _paired(evidence: Evidence, language: str) -> _Paired | None:
+    scored = [found for method in METHODS if (found := evidence.scored(method, language))]
+    if not scored:
+        return None
+    common = sorted(set.intersection(*(set(s.item_ids) for s in scored)))
+    return _Paired(
+        language=language,
+        correct={s.method: _answers(s, common) for s in scored},
+        low=_low(scored[0], common, low_subjects(evidence, language)),
+        dropped=max(len(s.item_ids) for s in scored) - len(common),
+    )
+
+
+def low_subjects(evidence: Evidence, language: str) -> frozenset[str]:
+    """The subjects that the bias simulation thinned in a language, from whichever artefact names them."""
+    for method in METHODS:
+        scored = evidence.scored(method, language)
+        if scored and scored.low_subjects:
+            return frozenset(scored.low_subjects)
+        allocation = evidence.allocation(method, language)
+        if allocation and allocation.low_subjects:
+            return frozenset(allocation.low_subjects)
+    return frozenset()
+
+
+def _answers(scored: Scored, item_ids: Sequence[str]) -> np.ndarray:
+    place = {item: i for i, item in enumerate(scored.item_ids)}
+    return scored.correct[[place[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
+
+
+def _low(scored: Scored, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
+    subject = dict(zip(scored.item_ids, scored.subjects, strict=True))
+    return np.array([subject[item] in low for item in item_ids], dtype=bool)
+
+
+def _scoped(paired: Iterable[_Paired], scope: Scope) -> list[_Paired]:
+    masked = [p if scope == "all" else p.only(p.low) for p in paired]
+    return [p for p in masked if p.items]
+
+
+def _lines(paired: Sequence[_Paired], scope: Scope, config: RunConfig) -> list[Line]:
+    lines = [_line(p.language, scope, [p], config) for p in paired]
+    methods = {method for p in paired for method in p.correct}
+    whole = [p for p in paired if set(p.correct) == methods]
+    return [*lines, _line(MEAN, scope, whole, config)] if whole else lines
+
+
+def _line(language: str, scope: Scope, paired: Sequence[_Paired], config: RunConfig) -> Line:
+    answers = {
+        method: np.concatenate([p.correct[method] for p in paired]).astype(np.float64)
+        for method in METHODS
+        if method in paired[0].correct
+    }
+    measure = _Measure(
+        config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired])
+    )
+    return Line(
+        language=language,
+        scope=scope,
+        items=sum(p.items for p in paired),
+        accuracy={method: measure.mean(method, values) for method, values in answers.items()},
+        difference={
+            baseline: measure.difference(baseline, answers["compass"], answers[baseline])
+            for baseline in BASELINES
+            if {"compass", baseline} <= answers.keys()
+        },
+        languages=len(paired),
+    )
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Intervals of one line; items are drawn within their language, and languages weigh the same."""
+
+    config: RunConfig
+    names: tuple[str, str]
+    strata: np.ndarray
+
+    def mean(self, method: str, values: np.ndarray) -> Interval:
+        settings, rng = self.config.evaluate, self._rng("accuracy", method)
+        return bootstrap(
+            values, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng
+        )
+
+    def difference(self, baseline: str, a: np.ndarray, b: np.ndarray) -> Interval:
+        settings, rng = self.config.evaluate, self._rng("difference", baseline)
+        return paired_bootstrap(
+            a, b, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng
+        )
+
+    def _rng(self, what: str, of: str) -> np.random.Generator:
+        return generator(self.config.seed, "report", *self.names, what, of)
+
+
+def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -> Iterable[str]:
+    found = {p.language: p for p in paired}
+    for code in config.languages:
+        if code not in found:
+            yield f"{language_name(code)} has not been evaluated."
+            continue
+        absent = [name for method, name in METHODS.items() if method not in found[code].correct]
+        if absent:
+            yield f"{language_name(code)} has no evaluation of {', '.join(absent)}."
+        if not low_subjects(evidence, code):
+            yield f"{language_name(code)} has no under-represented subjects."
+        elif not found[code].low.any():
+            yield f"{language_name(code)} has no test items of under-represented subjects."
+        if found[code].dropped:
+            left = found[code].dropped
+            yield f"{language_name(code)}: {left} items not answered by every method are left out."

@@ -1,0 +1,151 @@
+"""The story of the traffic, language by language, in five plain lines.
+
+Key property: every line is a statement about what the monitor and the updates have written; where nothing
+was written the line says so. COMPASS, section 3.3; method, section 9. It detects and decides nothing
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compass_ray.artifacts import RunDir
+from compass_ray.report.evidence import Evidence, language_name, moment
+from compass_ray.report.records import Change, Check, Decision, Update
+
+NO_TRAFFIC = (
+    "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened with one language's traffic: the records, in order of prompts."""
+
+    language: str
+    checks: tuple[Check, ...]
+    decisions: tuple[Decision, ...]
+    updates: tuple[Update, ...]
+
+    def last(self, *kinds: str) -> Decision | None:
+        """The latest decision of these kinds."""
+        return next((d for d in reversed(self.decisions) if d.kind in kinds), None)
+
+    @property
+    def crossed(self) -> Check | None:
+        """The first check whose divergence was above its threshold."""
+        return next((check for check in self.checks if check.divergence > check.threshold), None)
+
+    def lines(self) -> list[str]:
+        """Traffic, divergence, decision, gate with the version now served, and accuracy before and after."""
+        return [_traffic(self), _divergence(self), _decision(self), _gate(self), *_outcome(self.updates)]
+
+
+def stories(evidence: Evidence) -> tuple[Story, ...]:
+    """One story a language that the monitor knows, the most eventful first."""
+    codes = sorted({c.language for c in evidence.checks} | {d.language for d in evidence.decisions})
+    found = [
+        Story(
+            language=code,
+            checks=tuple(c for c in evidence.checks if c.language == code),
+            decisions=tuple(d for d in evidence.decisions if d.language == code),
+            updates=evidence.updates(code),
+        )
+        for code in codes
+    ]
+    return tuple(
+        sorted(found, key=lambda story: (-len(story.updates), -len(story.decisions), story.language))
+    )
+
+
+def drift_story(run: RunDir) -> list[str]:
+    """The drift story of a run for the terminal: five lines on the most eventful language."""
+    told = stories(Evidence(run))
+    return told[0].lines() if told else [NO_TRAFFIC]
+
+
+def change(what: str, outcome: Change | None) -> str:
+    """Accuracy on one group of subjects before and after an update, as words."""
+    if outcome is None or not outcome.items:
+        return f"{what} was not measured"
+    return f"{what} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items)"
+
+
+def _traffic(story: Story) -> str:
+    name = language_name(story.language)
+    if not story.checks:
+        return f"{name}: no check of the traffic was recorded."
+    seen = max(check.prompts for check in story.checks)
+    return f"{name}: {seen} prompts seen, {_count(len(story.checks), 'check')} of the traffic."
+
+
+def _divergence(story: Story) -> str:
+    if not story.checks:
+        return "Divergence was not measured."
+    crossed = story.crossed
+    if crossed is None:
+        top = max(story.checks, key=lambda check: check.divergence)
+        highest = f"{top.divergence:.3f} of {top.threshold:.3f} bits"
+        return f"Divergence stayed below its threshold: at most {highest}."
+    chance = "" if crossed.p_value is None else f", p = {crossed.p_value:.2g}"
+    return (
+        f"Divergence crossed its threshold at prompt {crossed.prompts}: "
+        f"{crossed.divergence:.3f} over {crossed.threshold:.3f} bits{chance}."
+    )
+
+
+def _decision(story: Story) -> str:
+    drift, update = story.last("drift"), story.last("update")
+    if drift is None and update is None:
+        return "No drift was declared, so no update was made."
+    parts = [f"Drift declared{_where(drift)}"] if drift else []
+    if update:
+        parts.append(f"{_versions(update)}{_where(update)}")
+    return "; ".join(parts) + _because(update if update and update.reason else drift)
+
+
+def _gate(story: Story) -> str:
+    gate, moved = story.last("gate"), story.last("promotion", "rollback")
+    verdict = f"{_verdict(gate)}{_because(gate)}" if gate else "The gate has not judged an update."
+    if moved is None:
+        return f"{verdict} The adapter version served did not change."
+    act = "promoted" if moved.kind == "promotion" else "restored by rollback"
+    version = moved.to_version or "The base model"
+    return f"{verdict} {version} was {act}{_where(moved)} and is served from then on."
+
+
+def _verdict(gate: Decision) -> str:
+    subject = gate.to_version or "the update"
+    if gate.accepted is None:
+        return f"The gate judged {subject}"
+    return f"The gate {'accepted' if gate.accepted else 'rejected'} {subject}"
+
+
+def _outcome(updates: Sequence[Update]) -> list[str]:
+    if not updates:
+        return ["Accuracy before and after an update was not measured."]
+    last = updates[-1]
+    return [f"Accuracy: {change('on new subjects', last.new)}; {change('on old subjects', last.old)}."]
+
+
+def _versions(update: Decision) -> str:
+    made = f"update to {update.to_version} trained" if update.to_version else "update trained"
+    return f"{made} from {update.from_version}" if update.from_version else made
+
+
+def _where(decision: Decision | None) -> str:
+    if decision is None:
+        return ""
+    if decision.prompts is not None:
+        return f" at prompt {decision.prompts}"
+    return f" on {moment(decision.time)}" if decision.time is not None else ""
+
+
+def _because(decision: Decision | None) -> str:
+    reason = (decision.reason or "").strip().rstrip(".") if decision else ""
+    return f": {reason}." if reason else "."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

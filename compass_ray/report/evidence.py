@@ -1,0 +1,192 @@
+"""The finished artefacts of a run as typed records: what the tables, the pictures and the page are made of.
+
+Key property: whatever a run does not hold reads as None or as an empty tuple, never as an error, so that a
+report can be made of a run at any moment and say what is missing. Only whole artefacts are read. Nothing is
+computed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from compass_ray.artifacts import Artifact, ArtifactError, RunDir
+from compass_ray.languages import LANGUAGES
+from compass_ray.report.records import (
+    Allocation,
+    Check,
+    Cluster,
+    Decision,
+    History,
+    Record,
+    Scored,
+    Sweep,
+    Update,
+)
+
+METHODS: Mapping[str, str] = {
+    "zero_shot": "zero-shot",
+    "target": "target",
+    "random": "random",
+    "compass": "COMPASS",
+}
+"""Methods that are compared, in the order of the tables, and how they are written."""
+
+_VERSION = re.compile(r"v\d+")
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Evidence:
+    """Everything of a run that a report may show, read when asked for."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Look at ``run``; nothing is read yet."""
+        self.run = run
+        self._kept: dict[tuple[str, str, str], Any] = {}
+
+    @cached_property
+    def sweep(self) -> Sweep | None:
+        """The clustering and its sweep."""
+        return _record(Sweep, self.run.clusters, "sweep.json")
+
+    def cluster(self, number: int) -> Cluster | None:
+        """One cluster of the clustering."""
+        found = self.sweep.clusters if self.sweep else ()
+        return next((c for c in found if c.cluster == number), None)
+
+    def allocation(self, method: str, language: str) -> Allocation | None:
+        """How the method's budget went to the clusters."""
+        key = ("allocation", method, language)
+        if key not in self._kept:
+            self._kept[key] = _record(Allocation, self.run.selection(method, language), "allocation.json")
+        return cast(Allocation | None, self._kept[key])
+
+    def selected(self, method: str, language: str) -> pa.Table | None:
+        """The method's training rows (tables.SELECTED)."""
+        return _table(self.run.selection(method, language), "rows.parquet")
+
+    def histories(self, language: str) -> dict[str, History]:
+        """Training of every adapter version of a language, in order of version."""
+        found = {
+            v: _record(History, self.run.adapter(language, v), "history.json")
+            for v in self.versions(language)
+        }
+        return {version: history for version, history in found.items() if history}
+
+    def versions(self, language: str) -> list[str]:
+        """The adapter versions of a language: those of the served method, then the other methods'."""
+        return sorted(self.run.adapter_versions(language), key=lambda v: (not is_version(v), v))
+
+    def scored(self, name: str, language: str) -> Scored | None:
+        """Every answer of an evaluation."""
+        key = ("scored", name, language)
+        if key not in self._kept:
+            self._kept[key] = self._read_scored(name, language)
+        return cast(Scored | None, self._kept[key])
+
+    def _read_scored(self, name: str, language: str) -> Scored | None:
+        artifact = self.run.evaluation(name, language)
+        table = _table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted"])
+        if table is None:
+            return None
+        results = artifact.read_json("results.json") if artifact.exists("results.json") else {}
+        return Scored(
+            method=name,
+            language=language,
+            item_ids=tuple(table["item_id"].to_pylist()),
+            subjects=tuple(table["subject"].to_pylist()),
+            correct=np.asarray(pc.equal(table["answer"], table["predicted"])).astype(bool),
+            low_subjects=tuple(results.get("low_subjects", ())),
+        )
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """All checks of the monitor, as written."""
+        return self._lines(Check, "checks.jsonl")
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions of the continual loop, as written."""
+        return self._lines(Decision, "decisions.jsonl")
+
+    def updates(self, language: str) -> tuple[Update, ...]:
+        """The outcome of every update of a language, oldest first."""
+        named = {d.to_version for d in self.decisions if d.language == language and d.to_version}
+        versions = sorted(named | set(self.versions(language)))
+        found = (_record(Update, self.run.artifact("updates", language, v), "results.json") for v in versions)
+        return tuple(update for update in found if update)
+
+    def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
+        """Prompt and language of pool rows by row_id; those not in the pool are left out."""
+        table = _table(self.run.pool, "rows.parquet", ["row_id", "prompt", "language"])
+        if table is None or not row_ids:
+            return {}
+        rows = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
+        return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
+
+    def _lines(self, kind: type[R], file: str) -> tuple[R, ...]:
+        data = self.run.read_monitor(file) or b""
+        return tuple(
+            _parse(kind, json.loads(line), f"monitor/{file}") for line in data.splitlines() if line.strip()
+        )
+
+
+def is_version(name: str) -> bool:
+    """Whether an adapter's name is a version of the served method, such as v0002, and not a method's."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def language_name(code: str) -> str:
+    """The English name of a language with its code; the code alone for auxiliary languages.
+
+    >>> language_name("sw"), language_name("bul")
+    ('Swahili (sw)', 'bul')
+    """
+    return f"{LANGUAGES[code].name} ({code})" if code in LANGUAGES else code
+
+
+def moment(time: float | str | None) -> str:
+    """A time as people read it, in UTC where it is a number of seconds.
+
+    >>> moment(0.0), moment(None)
+    ('1970-01-01 00:00:00 UTC', '')
+    """
+    if time is None:
+        return ""
+    if isinstance(time, str):
+        return time
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _record(kind: type[R], artifact: Artifact, file: str) -> R | None:
+    if artifact.manifest() is None or not artifact.exists(file):
+        return None
+    return _parse(kind, artifact.read_json(file), f"{artifact.name}/{file}")
+
+
+def _parse(kind: type[R], value: Any, where: str) -> R:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ArtifactError(
+            f"{where}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (it is {problem['input']!r}); "
+            f"it was written by another version of compass-ray: remove it and run again"
+        ) from None
+
+
+def _table(artifact: Artifact, file: str, columns: list[str] | None = None) -> pa.Table | None:
+    if artifact.manifest() is None or not artifact.exists(file):
+        return None
+    return artifact.read_table(file, columns)

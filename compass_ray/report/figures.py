@@ -1,0 +1,264 @@
+"""The pictures of a run. Each function takes records that were read and returns one matplotlib figure.
+
+Key property: a picture draws numbers that are also given as text or as a table beside it in the page.
+Nothing is read or written here. COMPASS, section 5 shows the like; method, sections 4, 6, 9 and 10 say what
+the numbers are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from compass_ray.report.comparison import MEAN, Line
+from compass_ray.report.drift import Story
+from compass_ray.report.evidence import METHODS, is_version, language_name
+from compass_ray.report.records import Allocation, Decision, History, Sweep
+from compass_ray.report.style import (
+    GUIDE,
+    INK,
+    LOOKS,
+    MUTED,
+    RULE,
+    UPDATED,
+    Look,
+    label,
+    legend_below,
+    panel,
+    styled,
+)
+
+MOST_CLUSTERS = 12
+MOST_SOURCES = 20
+OTHERS = "others"
+_MARKS = {"drift": ":", "promotion": "-", "rollback": "--"}
+"""Line style of the decisions that a divergence picture shows."""
+
+
+def important(allocation: Allocation, most: int = MOST_CLUSTERS) -> list[int]:
+    """Places in ``allocation.clusters`` of those furthest from the guide set, widest first."""
+    found = allocation.gap
+    width = np.maximum(np.abs(found.p_eval - found.p_before), np.abs(found.p_eval - found.p_after))
+    return [int(place) for place in np.argsort(-width[: len(allocation.clusters)], kind="stable")[:most]]
+
+
+@styled
+def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
+    """Share of important clusters in the guide set, the training rows, and those with the selection."""
+    places = important(allocation)
+    names = cluster_names(allocation, sweep)
+    found = allocation.gap
+    guide, before, after = (shares[places] for shares in (found.p_eval, found.p_before, found.p_after))
+    figure, axes = panel(6.4, 1.5 + 0.29 * max(len(places), 3))
+    rows = np.arange(len(places))
+    look = LOOKS["compass"]
+    axes.hlines(rows, before, after, color=look.colour, linewidth=2.2, alpha=0.35)
+    axes.scatter(
+        before,
+        rows,
+        s=42,
+        facecolor="white",
+        edgecolor=MUTED,
+        linewidth=1.6,
+        label="training rows before",
+        zorder=3,
+    )
+    axes.scatter(after, rows, s=42, color=look.colour, label="with the selected rows", zorder=4)
+    axes.scatter(guide, rows, s=150, marker="|", color=GUIDE, linewidth=2.4, label="guide prompts", zorder=5)
+    axes.set_yticks(rows, [names[i] for i in places])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of rows")
+    axes.set_title(language_name(allocation.language))
+    legend_below(figure, axes, 3)
+    return figure
+
+
+def cluster_names(allocation: Allocation, sweep: Sweep | None) -> list[str]:
+    """What to call each cluster of an allocation: number and most common subject, where that can be drawn."""
+    subjects = {c.cluster: c.subject for c in sweep.clusters} if sweep else {}
+    drawn = {c.cluster: label(subjects.get(c.cluster), "") for c in allocation.clusters}
+    return [
+        f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()
+    ]
+
+
+def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
+    """Source languages, the most used first and the rest as one, and rows: int64[targets, sources]."""
+    totals: dict[str, int] = {}
+    for row in counts.values():
+        for code, number in row.items():
+            totals[code] = totals.get(code, 0) + number
+    ranked = sorted(totals, key=lambda code: (-totals[code], code))
+    shown, rest = ranked[:MOST_SOURCES], ranked[MOST_SOURCES:]
+    matrix = [
+        [row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)]
+        for row in counts.values()
+    ]
+    numbers = np.array(matrix, dtype=np.int64).reshape(len(counts), len(shown) + 1)
+    return ([*shown, OTHERS], numbers) if rest else (shown, numbers[:, :-1])
+
+
+@styled
+def heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Selected rows by target (down) and source language (across), shaded by share of the target's."""
+    codes, rows = sources(counts)
+    share = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+    figure, axes = panel(max(4.8, 2.2 + 0.42 * len(codes)), 1.4 + 0.34 * len(rows))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=max(float(share.max(initial=0)), 0.01) * 1.1, aspect="auto")
+    _cell_numbers(axes, rows, share)
+    axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 12 else 0)
+    axes.set_yticks(range(len(rows)), [language_name(code) for code in counts])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("language the rows come from")
+    axes.set_title("Selected rows, shaded by share of the target language's")
+    return figure
+
+
+def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
+    dark = share > 0.55 * float(share.max(initial=0))
+    size = 8 if rows.max(initial=0) < 1000 else 6.5
+    for (i, j), number in np.ndenumerate(rows):
+        if number:
+            axes.text(
+                j, i, str(number), ha="center", va="center", size=size, color="white" if dark[i, j] else INK
+            )
+
+
+@styled
+def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
+    """Accuracy of every method in every language, with intervals, and of the mean over languages."""
+    figure, axes = panel(6.4, 1.4 + 0.52 * len(lines))
+    methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
+    for place, method in enumerate(methods):
+        offset = 0.17 * (place - (len(methods) - 1) / 2)
+        _method_points(axes, lines, method, offset)
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    if lines and lines[-1].language == MEAN and len(lines) > 1:
+        axes.axhline(len(lines) - 1.5, color=RULE, linewidth=1.2)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
+    axes.set_title(title)
+    legend_below(figure, axes, 4)
+    return figure
+
+
+def _method_points(axes: Axes, lines: Sequence[Line], method: str, offset: float) -> None:
+    look = LOOKS[method]
+    shown = [
+        (place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy
+    ]
+    heights = [y for y, _ in shown]
+    axes.hlines(
+        heights,
+        [i.low for _, i in shown],
+        [i.high for _, i in shown],
+        color=look.colour,
+        linewidth=1.6,
+        alpha=0.75,
+    )
+    axes.scatter(
+        [i.mean for _, i in shown],
+        heights,
+        s=30,
+        marker=look.marker,
+        color=look.colour,
+        label=METHODS[method],
+        zorder=3,
+    )
+
+
+@styled
+def training(language: str, histories: Mapping[str, History], served: str) -> Figure:
+    """Loss by epoch of every adapter of a language: validation solid, training dotted, epoch kept ringed."""
+    figure, axes = panel(5.2, 3.2)
+    for version, history in histories.items():
+        _curve(axes, adapter_name(version, served), adapter_look(version, served), history)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss, nats a token")
+    axes.set_title(language_name(language))
+    axes.plot([], [], color=MUTED, linestyle=":", label="dotted: training loss")
+    legend_below(figure, axes, 3)
+    return figure
+
+
+def adapter_name(version: str, served: str) -> str:
+    """What to call an adapter version: with the method whose adapter it is."""
+    return (
+        f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
+    )
+
+
+def adapter_look(version: str, served: str) -> Look:
+    """The look of the method whose adapter it is; versions after the first have their own."""
+    if is_version(version):
+        return LOOKS[served] if int(version[1:]) <= 1 else UPDATED
+    return LOOKS.get(version, LOOKS["zero_shot"])
+
+
+def _curve(axes: Axes, name: str, look: Look, history: History) -> None:
+    train = [(e.epoch, e.train_loss) for e in history.epochs if e.train_loss is not None]
+    held = [(e.epoch, e.validation_loss) for e in history.epochs if e.validation_loss is not None]
+    axes.plot(*_columns(train), color=look.colour, linestyle=":", linewidth=1.3)
+    axes.plot(*_columns(held), color=look.colour, marker=look.marker, markersize=4, label=name)
+    best = [point for point in held if point[0] == history.best_epoch]
+    axes.scatter(*_columns(best), s=110, facecolor="none", edgecolor=look.colour, linewidth=1.2, zorder=4)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+@styled
+def divergence(story: Story) -> Figure:
+    """Divergence of a language's window by prompts seen, the threshold, and what was decided."""
+    figure, axes = panel(7.2, 3.4)
+    prompts = [check.prompts for check in story.checks]
+    look = LOOKS["compass"]
+    axes.plot(
+        prompts,
+        [c.divergence for c in story.checks],
+        color=look.colour,
+        marker="o",
+        markersize=3.5,
+        label="divergence",
+    )
+    thresholds = [check.threshold for check in story.checks]
+    axes.step(
+        prompts, thresholds, where="post", color=LOOKS["target"].colour, linestyle="--", label="threshold"
+    )
+    axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
+    for decision in story.decisions:
+        _mark(axes, decision)
+    axes.set_xlabel("prompts seen")
+    axes.set_ylabel("divergence, bits")
+    axes.set_title(language_name(story.language))
+    legend_below(figure, axes, 2)
+    return figure
+
+
+def _mark(axes: Axes, decision: Decision) -> None:
+    if decision.prompts is None or decision.kind not in _MARKS:
+        return
+    axes.axvline(decision.prompts, color=UPDATED.colour, linestyle=_MARKS[decision.kind], linewidth=1.3)
+    version = f" {decision.to_version}" if decision.to_version and decision.kind != "drift" else ""
+    top = 0.98 if decision.kind == "drift" else 0.90
+    axes.text(
+        decision.prompts,
+        top,
+        f" {decision.kind}{version}",
+        transform=axes.get_xaxis_transform(),
+        va="top",
+        color=UPDATED.colour,
+        size=8.5,
+    )

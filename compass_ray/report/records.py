@@ -1,0 +1,186 @@
+"""What the stages write, as typed records: one frozen model a JSON file, or a line of one.
+
+Key property: only what has no meaning without it is required, so a record written by a later version still reads.
+Nothing is read from disk here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from compass_ray.core.gap import Gap, measure_gap
+
+
+class Record(BaseModel):
+    """Base of everything read here: frozen, and deaf to keys that a later version may add."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Quota(Record):
+    """One cluster of one language's selection; counts in rows, ``n_eval`` in guide prompts."""
+
+    cluster: int
+    n_target: int
+    n_aux: int
+    n_eval: int
+    weight: float = 0.0
+    quota: int = 0
+    selected: int = 0
+
+
+class Noise(Record):
+    """Rows and guide prompts outside every cluster."""
+
+    target: int = 0
+    auxiliary: int = 0
+    guide: int = 0
+
+
+class Allocation(Record):
+    """How one language's budget, in rows, went to the clusters; divergences in bits."""
+
+    language: str
+    method: str
+    budget: int
+    unfilled: int = 0
+    low_subjects: tuple[str, ...] = ()
+    js_before: float | None = None
+    js_after: float | None = None
+    noise: Noise = Noise()
+    clusters: tuple[Quota, ...] = ()
+
+    @cached_property
+    def gap(self) -> Gap:
+        """Distributions over ``clusters``, noise last: guide set, training rows, with the selection.
+
+        Raises:
+            ValueError: the guide set is empty.
+        """
+        return measure_gap(
+            [*(c.n_eval for c in self.clusters), self.noise.guide],
+            [*(c.n_target for c in self.clusters), self.noise.target],
+            [*(c.selected for c in self.clusters), 0],
+        )
+
+
+class Example(Record):
+    """A central row of a cluster."""
+
+    row_id: str
+    prompt: str
+    language: str
+
+
+class Cluster(Record):
+    """One cluster: its size in rows, the languages in it and its most central rows."""
+
+    cluster: int
+    coarse: int | None = None
+    size: int = 0
+    languages: Mapping[str, int] = Field(default_factory=dict)
+    subject: str | None = None
+    examples: tuple[Example, ...] = ()
+
+
+class Cell(Record):
+    """One cell of the clustering sweep."""
+
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    score: float | None = None
+    n_clusters: int | None = None
+    noise_share: float | None = None
+    chosen: bool = False
+
+
+class Sweep(Record):
+    """The clustering: method, backend, every cell that was tried, and the clusters of the one chosen."""
+
+    method: str = "unknown"
+    backend: str = "unknown"
+    cells: tuple[Cell, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+
+
+class Epoch(Record):
+    """Mean losses of one epoch, in nats a token, and its time in seconds."""
+
+    epoch: float
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    seconds: float | None = None
+
+
+class History(Record):
+    """The training of one adapter."""
+
+    epochs: tuple[Epoch, ...] = ()
+    best_epoch: float | None = None
+    rows: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+class Check(Record):
+    """One look of the monitor at a language's window; ``prompts`` is how many were seen so far."""
+
+    language: str
+    prompts: int
+    divergence: float
+    threshold: float
+    p_value: float | None = None
+    drifted: bool = False
+    version: str | None = None
+    time: float | str | None = None
+
+
+class Decision(Record):
+    """One thing the continual loop decided."""
+
+    kind: str
+    language: str
+    prompts: int | None = None
+    time: float | str | None = None
+    from_version: str | None = Field(default=None, alias="from")
+    to_version: str | None = Field(default=None, alias="to")
+    accepted: bool | None = None
+    reason: str | None = None
+
+
+class Change(Record):
+    """Accuracy on ``items`` test items with the adapter version before and the one after."""
+
+    items: int
+    before: float
+    after: float
+
+
+class Update(Record):
+    """What one update did to accuracy on subjects of the old and the new traffic."""
+
+    language: str
+    from_version: str = Field(alias="from")
+    to_version: str = Field(alias="to")
+    old: Change | None = None
+    new: Change | None = None
+    old_subjects: tuple[str, ...] = ()
+    new_subjects: tuple[str, ...] = ()
+    gate: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Scored(Record):
+    """One method's answers to a language's test items, in the order of ``item_ids``."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    method: str
+    language: str
+    item_ids: tuple[str, ...]
+    subjects: tuple[str | None, ...]
+    correct: np.ndarray
+    """bool[n]"""
+    low_subjects: tuple[str, ...] = ()

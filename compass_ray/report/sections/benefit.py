@@ -1,0 +1,113 @@
+"""Did it help? Accuracy by method with intervals, the under-represented subjects first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compass_ray.core.bootstrap import Interval
+from compass_ray.report.blocks import Block, Pictures, Section, Table, Text, missing, picture
+from compass_ray.report.comparison import (
+    BASELINES,
+    HEADER,
+    SCOPES,
+    Comparison,
+    Line,
+    Scope,
+    includes_zero,
+    low_subjects,
+    percent,
+    table,
+)
+from compass_ray.report.evidence import METHODS, Evidence, language_name
+from compass_ray.report.figures import accuracy
+
+
+def section(evidence: Evidence, languages: tuple[str, ...], comparison: Comparison) -> Section:
+    """The verdict, the table and the picture of each scope, and what could not be compared."""
+    blocks: list[Block] = []
+    for scope in SCOPES:
+        blocks += _scope(comparison, scope)
+    if not blocks:
+        blocks = [missing("No method has been evaluated yet, so nothing can be compared.")]
+    return Section("help", "Did it help?", [*blocks, *_notes(comparison), *_low(evidence, languages)])
+
+
+def verdict(line: Line, baseline: str, confidence: float) -> str:
+    """One sentence on COMPASS against a baseline, plain about an interval that includes 0."""
+    interval = line.difference[baseline]
+    name = METHODS[baseline]
+    return (
+        f"COMPASS {percent(line.share('compass'))}%, {name} {percent(line.share(baseline))}%: a "
+        f"difference of "
+        f"{_points(interval.mean)} points, {confidence:.0%} interval {_points(interval.low)} to "
+        f"{_points(interval.high)}. "
+        f"{_reading(interval, name)}"
+    )
+
+
+def _reading(interval: Interval, baseline: str) -> str:
+    if includes_zero(interval):
+        return f"The interval includes 0: this run does not show a difference from {baseline}."
+    side = "better" if interval.low > 0 else "worse"
+    return f"The interval excludes 0: COMPASS is {side} than {baseline} here."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _scope(comparison: Comparison, scope: Scope) -> Iterator[Block]:
+    lines = comparison.scope(scope)
+    if not lines:
+        return
+    yield from _verdicts(comparison, scope)
+    yield Table(
+        caption=f"Accuracy on test items of {SCOPES[scope]}, in percent; differences in points with their "
+        f"{comparison.confidence:.0%} interval",
+        header=HEADER,
+        rows=table(comparison, scope),
+        strong=[place for place, line in enumerate(lines) if line.languages > 1],
+    )
+    title = f"Accuracy on {SCOPES[scope]}"
+    figure = accuracy(lines, comparison.confidence, title)
+    alt = f"{title}: every method in every language with its interval; the accuracies are in the table above."
+    yield Pictures([picture(f"accuracy-{scope}.png", figure, alt)])
+
+
+def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
+    mean = comparison.mean(scope)
+    if mean is None:
+        return
+    measured = [baseline for baseline in BASELINES if baseline in mean.difference]
+    if measured:
+        yield Text(
+            f"On {SCOPES[scope]} ({mean.items} items, {mean.name} languages):"
+            if mean.languages > 1
+            else f"On {SCOPES[scope]} ({mean.items} items, one language):"
+        )
+    for baseline in measured:
+        yield Text(verdict(mean, baseline, comparison.confidence), tone="verdict")
+
+
+def _notes(comparison: Comparison) -> Iterator[Block]:
+    if comparison.lines:
+        yield Text(
+            f"All methods of a row answered the same items. The mean weighs languages equally. Intervals, of "
+            f"differences paired by item, are by bootstrap: {comparison.resamples} resamples, items drawn "
+            f"within their language."
+        )
+    for note in comparison.missing:
+        yield missing(note)
+
+
+def _low(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
+    rows = [
+        (language_name(code), ", ".join(sorted(low)))
+        for code in languages
+        if (low := low_subjects(evidence, code))
+    ]
+    if rows:
+        caption = (
+            "Under-represented subjects: the bias simulation removed a part of their rows in the language"
+        )
+        yield Table(caption, ("language", "subjects"), rows, numbers=2, folded=True)

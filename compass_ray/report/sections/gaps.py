@@ -1,0 +1,126 @@
+"""Where was the gap? Guide set against training rows, cluster by cluster, before and after selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from compass_ray.report.blocks import (
+    Block,
+    Card,
+    Cards,
+    Picture,
+    Pictures,
+    Quote,
+    Section,
+    Table,
+    Text,
+    missing,
+    number,
+    picture,
+)
+from compass_ray.report.comparison import percent
+from compass_ray.report.evidence import Evidence, language_name
+from compass_ray.report.figures import cluster_names, gap, important
+from compass_ray.report.records import Allocation, Cluster
+
+_CARDS = 8
+_CARDS_OF_A_LANGUAGE = 3
+
+
+def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
+    """Divergence before and after, one picture a language, and what the widest gaps hold."""
+    found = {
+        code: made
+        for code in languages
+        if (made := evidence.allocation("compass", code)) and _has_guide(made)
+    }
+    if not found:
+        return Section("gap", "Where was the gap?", [missing("No selection by COMPASS has been made yet.")])
+    blocks: list[Block] = [
+        Text(
+            "A gap is a cluster that the guide prompts ask for more than the training rows cover. The "
+            "divergence "
+            "between the two, over all clusters and noise, is 0 bits where they agree and 1 where they "
+            "share nothing."
+        ),
+        _divergences(found),
+        *_pictures(evidence, found),
+        *_cards(evidence, found),
+        *(
+            missing(f"{language_name(code)} has no selection by COMPASS with guide prompts.")
+            for code in languages
+            if code not in found
+        ),
+    ]
+    return Section("gap", "Where was the gap?", blocks)
+
+
+def _has_guide(made: Allocation) -> bool:
+    return made.noise.guide + sum(c.n_eval for c in made.clusters) > 0
+
+
+def _divergences(found: Mapping[str, Allocation]) -> Table:
+    rows = [
+        (
+            language_name(code),
+            number(made.js_before, 3),
+            number(made.js_after, 3),
+            str(sum(c.n_eval for c in made.clusters) + made.noise.guide),
+            str(made.noise.guide),
+        )
+        for code, made in found.items()
+    ]
+    header = ("language", "before, bits", "after, bits", "guide prompts", "of them noise")
+    return Table(
+        "Divergence of the training rows from the guide set, before and after selection", header, rows
+    )
+
+
+def _pictures(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Block]:
+    if found:
+        yield Pictures([_picture(evidence, made) for made in found.values()])
+
+
+def _picture(evidence: Evidence, made: Allocation) -> Picture:
+    names, found, places = cluster_names(made, evidence.sweep), made.gap, important(made)
+    columns = (found.p_eval, found.p_before, found.p_after)
+    rows = [(names[place], *(percent(float(column[place])) for column in columns)) for place in places]
+    header = ("cluster", "guide, %", "before, %", "after, %")
+    name = language_name(made.language)
+    numbers = Table(f"{name}: share of each cluster", header, rows, folded=True)
+    alt = (
+        f"{name}: share of the {len(places)} clusters furthest from the guide set, of {len(names)}, in "
+        f"guide prompts, in "
+        f"training rows before and with the selected rows. The numbers are in the table below the picture."
+    )
+    return picture(f"gap-{made.language}.png", gap(made, evidence.sweep), alt, numbers)
+
+
+def _cards(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Block]:
+    order = [
+        made.clusters[place].cluster
+        for made in found.values()
+        for place in important(made, _CARDS_OF_A_LANGUAGE)
+    ]
+    clusters = [c for number_ in dict.fromkeys(order) if (c := evidence.cluster(number_))]
+    if clusters:
+        cards = [_card(cluster, found) for cluster in clusters[:_CARDS]]
+        yield Cards("What the clusters with the widest gaps hold", cards)
+
+
+def _card(cluster: Cluster, found: Mapping[str, Allocation]) -> Card:
+    title = f"Cluster {cluster.cluster}" + (f": mostly {cluster.subject}" if cluster.subject else "")
+    most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))[:5]
+    lines = [
+        f"{cluster.size} pool rows; most are in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."
+    ]
+    for code, made in found.items():
+        quota = next((q for q in made.clusters if q.cluster == cluster.cluster), None)
+        if quota and (quota.n_eval or quota.selected):
+            lines.append(
+                f"{language_name(code)}: {quota.n_eval} guide prompts, {quota.n_target} own rows, "
+                f"{quota.selected} added."
+            )
+    return Card(
+        title, lines, [Quote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]]
+    )

@@ -1,0 +1,111 @@
+"""How was it made? Settings, the clustering sweep, artefacts with their fingerprints, versions, times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from compass_ray.artifacts import Manifest
+from compass_ray.config import RunConfig
+from compass_ray.report.blocks import Block, Code, Section, Table, Text, missing, number
+from compass_ray.report.evidence import Evidence, language_name
+from compass_ray.report.records import Cell, Sweep
+
+_CELLS = 20
+_SHOWN_APART = {"finished", "seconds"}
+
+
+def section(evidence: Evidence, config: RunConfig, manifests: Mapping[str, Manifest]) -> Section:
+    """Enough to make the run again and to check that it is the same."""
+    blocks: list[Block] = [_what(config), *_sweep(evidence.sweep), *_stages(manifests), *_versions(manifests)]
+    tree = config.model_dump(mode="json", exclude={"resources"})
+    blocks.append(Code("All settings", json.dumps(tree, indent=2, ensure_ascii=False)))
+    return Section("made", "How was it made?", blocks)
+
+
+def _what(config: RunConfig) -> Text:
+    names = ", ".join(language_name(code) for code in config.languages)
+    select, train = config.select, config.train
+    return Text(
+        f"Languages: {names}. Seed {config.seed}. Base model {train.base_model}, encoder "
+        f"{config.embed.encoder}, adapters "
+        f"{train.adapter.kind} with r = {train.adapter.r}. Budget {select.budget:g} times a language's "
+        f"own rows, "
+        f"cluster weights by {select.weights}, {select.mode} sampling."
+    )
+
+
+def _sweep(sweep: Sweep | None) -> Iterator[Block]:
+    if sweep is None:
+        yield missing("No clustering has been made yet.")
+        return
+    ranked = sorted(sweep.cells, key=lambda cell: (not cell.chosen, -_score(cell)))
+    keys = sorted({key for cell in sweep.cells for key in cell.parameters})
+    rows = [_cell(cell, keys) for cell in ranked[:_CELLS]]
+    shown = "every cell" if len(ranked) <= _CELLS else f"the best {_CELLS} of {len(ranked)} cells"
+    yield Table(
+        caption=f"Clustering by {sweep.method} ({sweep.backend}): {shown} of the sweep, the one chosen first",
+        header=(*keys, "score", "clusters", "noise, %", "chosen"),
+        rows=rows,
+        numbers=0,
+        strong=[place for place, cell in enumerate(ranked[:_CELLS]) if cell.chosen],
+    )
+
+
+def _score(cell: Cell) -> float:
+    return float("-inf") if cell.score is None else cell.score
+
+
+def _cell(cell: Cell, keys: Sequence[str]) -> tuple[str, ...]:
+    noise = None if cell.noise_share is None else 100 * cell.noise_share
+    settings = (str(cell.parameters.get(key, "–")) for key in keys)
+    return (
+        *settings,
+        number(cell.score, 4),
+        number(cell.n_clusters),
+        number(noise, 1),
+        "yes" if cell.chosen else "",
+    )
+
+
+def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
+    if not manifests:
+        yield missing("This run holds no finished artefact yet.")
+        return
+    rows = [
+        (
+            name,
+            m.fingerprint,
+            number(sum(o.rows or 0 for o in m.outputs)),
+            number(sum(o.bytes for o in m.outputs) / 1e6, 2),
+            number(m.metrics.get("seconds", m.provenance.get("seconds")), 1),
+            str(m.provenance.get("finished", "–")),
+        )
+        for name, m in manifests.items()
+    ]
+    header = ("artefact", "fingerprint", "rows", "MB", "seconds", "finished")
+    yield Table(
+        f"The {len(rows)} artefacts of this run that the page shows",
+        header,
+        rows,
+        numbers=2,
+        folded=len(rows) > 12,
+    )
+
+
+def _versions(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
+    found: dict[str, set[str]] = {}
+    for manifest in manifests.values():
+        for key, value in _flat(manifest.provenance):
+            found.setdefault(key, set()).add(value)
+    rows = [(key, ", ".join(sorted(values))) for key, values in sorted(found.items())]
+    if rows:
+        yield Table("Versions and devices that made it", ("what", "value"), rows, numbers=2, folded=True)
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key not in _SHOWN_APART:
+            yield f"{prefix}{key}", str(value)

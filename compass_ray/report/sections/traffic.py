@@ -1,0 +1,118 @@
+"""What happened with the traffic? Divergence over time, decisions, and what each update changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compass_ray.report.blocks import Block, Heading, Pictures, Section, Steps, Table, Text, missing, picture
+from compass_ray.report.comparison import percent
+from compass_ray.report.drift import NO_TRAFFIC, Story, stories
+from compass_ray.report.evidence import Evidence, language_name, moment
+from compass_ray.report.figures import divergence
+from compass_ray.report.records import Change
+
+_DETAIL = 12
+"""Languages whose traffic is told in full; the others have a row in the table."""
+
+
+def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
+    """One story a language with traffic, the most eventful first, and the versions served."""
+    title = "What happened with the traffic?"
+    told = stories(evidence)
+    blocks: list[Block] = [] if told else [missing(NO_TRAFFIC)]
+    for story in told[:_DETAIL]:
+        blocks += _story(story)
+    if len(told) > _DETAIL:
+        blocks.append(_summary(told[_DETAIL:]))
+    return Section("traffic", title, [*blocks, *_served(evidence, languages)])
+
+
+def _story(story: Story) -> Iterator[Block]:
+    yield Heading(language_name(story.language))
+    yield Steps(story.lines())
+    if story.checks:
+        yield Pictures([picture(f"divergence-{story.language}.png", divergence(story), _alt(story))])
+    yield from _updates(story)
+    if story.decisions:
+        yield _decisions(story)
+
+
+def _alt(story: Story) -> str:
+    marks = [f"{d.kind} at prompt {d.prompts}" for d in story.decisions if d.prompts is not None]
+    told = f" Decisions: {'; '.join(marks)}." if marks else ""
+    values = [check.divergence for check in story.checks]
+    return (
+        f"{language_name(story.language)}: divergence of the window by prompts seen, from {values[0]:.3f} "
+        f"to {values[-1]:.3f} "
+        f"bits, at most {max(values):.3f}, against a threshold of {story.checks[-1].threshold:.3f}.{told}"
+    )
+
+
+def _updates(story: Story) -> Iterator[Block]:
+    rows = [
+        (f"{u.from_version} to {u.to_version}", group, *_change(found), ", ".join(subjects) or "–")
+        for u in story.updates
+        for group, found, subjects in (
+            ("new subjects", u.new, u.new_subjects),
+            ("old subjects", u.old, u.old_subjects),
+        )
+        if found
+    ]
+    if rows:
+        header = ("update", "test items of", "before, %", "after, %", "items", "subjects")
+        yield Table("Accuracy before and after each update", header, rows, numbers=2)
+
+
+def _change(outcome: Change) -> tuple[str, str, str]:
+    return percent(outcome.before), percent(outcome.after), str(outcome.items)
+
+
+def _decisions(story: Story) -> Table:
+    rows = [
+        (
+            d.kind,
+            "–" if d.prompts is None else str(d.prompts),
+            d.from_version or "–",
+            d.to_version or "–",
+            {True: "yes", False: "no", None: "–"}[d.accepted],
+            d.reason or "–",
+            moment(d.time),
+        )
+        for d in story.decisions
+    ]
+    header = ("decision", "at prompt", "from", "to", "accepted", "reason", "time")
+    caption = f"{language_name(story.language)}: every decision, in order"
+    return Table(caption, header, rows, numbers=99, folded=True)
+
+
+def _summary(told: tuple[Story, ...]) -> Table:
+    rows = [
+        (
+            language_name(story.language),
+            str(max((check.prompts for check in story.checks), default=0)),
+            f"{max((check.divergence for check in story.checks), default=0.0):.3f}",
+            str(len(story.decisions)),
+        )
+        for story in told
+    ]
+    header = ("language", "prompts", "highest divergence, bits", "decisions")
+    return Table("Traffic of the other languages", header, rows, folded=True)
+
+
+def _served(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
+    live = {code: pointer for code in languages if (pointer := evidence.run.live(code))}
+    if not live:
+        yield missing("No adapter version is live, so no language is served with an adapter.")
+        return
+    yield Text("The adapter versions that are served now:")
+    rows = [
+        (language_name(c), str(p.get("version", "–")), str(p.get("fingerprint", "–")))
+        for c, p in live.items()
+    ]
+    yield Table(
+        "Live adapter versions",
+        ("language", "version", "fingerprint"),
+        rows,
+        numbers=99,
+        folded=len(rows) > 8,
+    )

@@ -1,0 +1,122 @@
+"""How the pictures look: one palette, one font, one way to become PNG.
+
+Key property: a picture shows nothing by colour alone; every method has a marker of its own, and all colours
+have a contrast of 3 to 1 or more on white and stay apart for colour-blind readers (after Okabe and Ito).
+Text in pictures is ASCII or Latin, since the bundled font has not the glyphs of 42 scripts: prompts are
+shown in the page, not here.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#1b1f24"
+MUTED = "#5c6670"
+RULE = "#dfe3e8"
+GUIDE = "#1b1f24"
+DPI = 144
+"""Twice the 72 points of an inch: sharp on a dense screen, about 30 kB a picture."""
+
+RC: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of one method."""
+
+    colour: str
+    marker: str
+
+
+LOOKS: dict[str, Look] = {
+    "zero_shot": Look("#6b7280", "s"),
+    "target": Look("#c2500a", "^"),
+    "random": Look("#00876c", "D"),
+    "compass": Look("#0062a8", "o"),
+}
+UPDATED = Look("#a0427d", "v")
+"""Adapter versions after the first."""
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with the style above, and leave matplotlib's own settings as they were."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel; sizes in inches. It belongs to no window and no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """A legend under the panel, where it hides no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.4, columnspacing=1.4
+        )
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, equal bytes for equal data."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def label(text: str | None, fallback: str, limit: int = 34) -> str:
+    """Text that the font can draw, cut to ``limit`` characters; the fallback where it cannot.
+
+    >>> label("history", "cluster 3"), label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")
+    ('history', 'cluster 3')
+    """
+    if not text or not text.isprintable() or any(ord(character) > 0x24F for character in text):
+        return fallback
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,60 @@
+"""Distributional anchors: the few training rows rehearsed at an update so that an adapter keeps what it knew.
+
+Key property: the most prototypical rows of the clusters with most training rows, in proportion to these
+clusters' rows; no chance involved. COMPASS, section 3.3.3 (anchor replay); method, section 9.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.core.arrays import FloatArray, IntArray, as_scores
+from compass_ray.core.water import fill
+
+SHARE = 0.05
+DENSE = 0.5
+
+
+def choose_anchors(
+    labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float = SHARE, dense: float = DENSE
+) -> IntArray:
+    """Positions int64 of the anchors among n training rows with clusters `labels` and scores `proto` [n].
+
+    There are ceil(share * n), at most. High-density clusters are the fewest, largest first, that together
+    hold the fraction `dense` of all rows outside noise, and more if these have too few rows. Ties go to the
+    earlier row. ValueError if every row is noise.
+
+    >>> choose_anchors([0, 0, 0, 1, -1], [0.5, 0.9, 0.7, 1.0, 0.0], share=0.3).tolist()
+    [1, 2]
+    """
+    clusters = np.asarray(labels, dtype=np.int64)
+    scores = as_scores(proto, len(clusters), "proto")
+    if not 0.0 < share <= 1.0 or not 0.0 < dense <= 1.0:
+        raise ValueError(f"share is {share} and dense {dense}; expected fractions above 0, up to 1.")
+    names, counts = np.unique(clusters[clusters >= 0], return_counts=True)
+    if len(names) == 0:
+        raise ValueError(
+            f"all {len(clusters)} training rows are noise, so none is typical; cluster the pool again."
+        )
+    wanted = min(int(np.ceil(share * len(clusters))), int(counts.sum()))
+    quota = _quota(counts.astype(np.float64), wanted, dense)
+    chosen = [_top(clusters, scores, int(k), int(q)) for k, q in zip(names, quota, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _quota(counts: FloatArray, wanted: int, dense: float) -> IntArray:
+    """int64[K]: `wanted` shared among the dense clusters by size, the largest remainders rounded up."""
+    order = np.argsort(-counts, kind="stable")
+    held = np.cumsum(counts[order])
+    last = int(np.searchsorted(held, max(dense * held[-1], wanted)))
+    rate = np.zeros(len(counts))
+    rate[order[: last + 1]] = counts[order[: last + 1]]
+    exact = np.round(fill(rate, np.zeros(len(counts)), counts, float(wanted)), 9)
+    quota = np.floor(exact).astype(np.int64)
+    up = np.argsort(quota - exact, kind="stable")[: wanted - int(quota.sum())]
+    quota[up] += 1
+    return quota
+
+
+def _top(clusters: IntArray, scores: FloatArray, cluster: int, quota: int) -> IntArray:
+    members = np.flatnonzero(clusters == cluster)
+    return members[np.argsort(-scores[members], kind="stable")[:quota]].astype(np.int64)

@@ -1,0 +1,101 @@
+"""The array types that cross functions of the core, and the checks made where they come in.
+
+Not a home for arithmetic: each check only says whether an argument can be what the method needs, and if not,
+which value was given and what to do.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def as_counts(values: npt.ArrayLike, name: str) -> IntArray:
+    """`values` as int64[K]; ValueError unless one-dimensional, whole and non-negative.
+
+    >>> as_counts([1, 2.0, 0], "n_eval").tolist()
+    [1, 2, 0]
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}; give one count a cluster, shape (K,).")
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    whole = np.issubdtype(array.dtype, np.integer) or bool(
+        np.all(np.isfinite(array) & (array == np.floor(array)))
+    )
+    if not whole or array.min() < 0:
+        raise ValueError(
+            f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first."
+        )
+    return array.astype(np.int64)
+
+
+def as_labels(values: npt.ArrayLike, n_clusters: int, name: str = "labels") -> IntArray:
+    """`values` as int64[n] cluster labels in -1 .. n_clusters - 1, where -1 is noise; ValueError otherwise.
+
+    >>> as_labels([0, -1, 2], 3).tolist()
+    [0, -1, 2]
+    """
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{name} has shape {array.shape} and type {array.dtype}; give one integer cluster a row."
+        )
+    if array.min() < -1 or array.max() >= n_clusters:
+        raise ValueError(
+            f"{name} run from {array.min()} to {array.max()}; expected -1 (noise) to {n_clusters - 1}. "
+            "Were they made by another clustering?"
+        )
+    return array.astype(np.int64)
+
+
+def unit_rows(embeddings: npt.ArrayLike, name: str = "embeddings") -> Float32Array:
+    """Rows of `embeddings` (n, d) at length 1, float32; ValueError on NaN, infinity or a row of zeros.
+
+    >>> unit_rows([[3.0, 4.0]]).round(2).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+    rows = np.asarray(embeddings, dtype=np.float32)
+    if rows.ndim != 2:
+        raise ValueError(f"{name} has shape {rows.shape}; expected (rows, dimensions).")
+    length = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+    if bad.size:
+        raise ValueError(
+            f"{name}: {bad.size} of {len(rows)} rows are NaN, infinite or all zero, first row {bad[0]}. "
+            "Embed these rows again, or leave them out of the pool."
+        )
+    return np.asarray(rows / length[:, None], dtype=np.float32)
+
+
+def as_scores(values: npt.ArrayLike, n: int, name: str) -> FloatArray:
+    """`values` as float64[n]; ValueError unless finite and of that length.
+
+    >>> as_scores([0.5, 1], 2, "proto").tolist()
+    [0.5, 1.0]
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}; expected one score for each of {n} rows.")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} holds NaN or infinity at row {int(np.flatnonzero(~np.isfinite(array))[0])}; score again."
+        )
+    return array
+
+
+def check_fraction(value: float, name: str) -> float:
+    """`value` if it lies in [0, 1], else ValueError.
+
+    >>> check_fraction(0.2, "keep")
+    0.2
+    """
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} is {value}; expected a fraction from 0 to 1.")
+    return float(value)

@@ -1,0 +1,52 @@
+"""Bias simulation: thin some subjects of a target language, as if its data had been collected unevenly.
+
+Key property: seeded by subject, independent of the order of rows within the process; rows without a subject
+are kept. COMPASS, section 4.3.1 prints both "to 20%" and "removing 50%", so the share kept is an argument.
+Method, section 1. It thins the target's rows only, never the guide set.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compass_ray.core.arrays import BoolArray, check_fraction
+
+
+@dataclass(frozen=True)
+class Bias:
+    """`kept` bool[n], the rows that stay; `low`, the subjects that were thinned, sorted."""
+
+    kept: BoolArray
+    low: tuple[str, ...]
+
+
+def simulate_bias(
+    subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator
+) -> Bias:
+    """Thin each subject with probability `p_low` to the fraction `keep` of its rows (rounded, at least one).
+
+    Subjects are gone through in sorted order. If chance thins none, one is picked evenly, so that a language
+    with few subjects still has a gap to close; with `p_low` 0 nothing is thinned. ValueError on fractions
+    outside 0 to 1.
+
+    >>> bias = simulate_bias(["law"] * 4 + [None], p_low=1.0, keep=0.5, rng=np.random.default_rng(0))
+    >>> int(bias.kept.sum()), bool(bias.kept[4]), bias.low
+    (3, True, ('law',))
+    """
+    check_fraction(p_low, "p_low"), check_fraction(keep, "keep")
+    names = sorted({subject for subject in subjects if subject is not None})
+    low = _low_subjects(names, p_low, rng)
+    kept = np.ones(len(subjects), np.bool_)
+    for name in low:
+        rows = np.array([i for i, subject in enumerate(subjects) if subject == name])
+        removed = len(rows) - max(round(keep * len(rows)), 1)
+        kept[rng.choice(rows, size=removed, replace=False)] = False
+    return Bias(kept, low)
+
+
+def _low_subjects(names: list[str], p_low: float, rng: np.random.Generator) -> tuple[str, ...]:
+    low = tuple(name for name, chance in zip(names, rng.random(len(names)), strict=True) if chance < p_low)
+    if not low and names and p_low > 0.0:
+        low = (names[int(rng.integers(len(names)))],)
+    return low

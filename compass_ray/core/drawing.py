@@ -1,0 +1,85 @@
+"""The record of one cluster's sampling while it runs: what is drawn, by what score, and what is left.
+
+Holds no rule of choice; `stochastic` and `deterministic` choose, this module keeps equation 1 of COMPASS in
+one place.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compass_ray.core.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from compass_ray.core.neighbours import DrawnNeighbours
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows in order of drawing.
+
+    `position` int64[quota] into the candidates; `score` float64[quota], the s by which each was drawn
+    (without the penalty where every remaining score was 0; 1 in uniform mode); `neighbours` int64[quota], how
+    many rows within tau had been drawn before it, each of which cost it delta (0 where there is no penalty to
+    count for).
+    """
+
+    position: IntArray
+    score: FloatArray
+    neighbours: IntArray
+
+
+class Drawing:
+    """One cluster being sampled: fixed scores `proto`, `boundary` float64[n], and the rows drawn so far."""
+
+    def __init__(
+        self, proto: FloatArray, boundary: FloatArray, quota: int, delta: float, near: DrawnNeighbours
+    ) -> None:
+        self.proto, self.boundary = proto, boundary
+        self.quota, self.delta, self.near = quota, delta, near
+        self.undrawn: BoolArray = np.ones(len(proto), np.bool_)
+        self._position: list[int] = []
+        self._score: list[float] = []
+        self._neighbours: list[int] = []
+
+    @property
+    def n_drawn(self) -> int:
+        """Rows drawn so far."""
+        return len(self._position)
+
+    @property
+    def done(self) -> bool:
+        """Whether the quota is reached."""
+        return self.n_drawn >= self.quota
+
+    @property
+    def late(self) -> float:
+        """alpha^2 of equation 1 at the next draw: the weight of the boundary score, in [0, 1)."""
+        return (self.n_drawn / self.quota) ** 2
+
+    def mixture(self) -> FloatArray:
+        """Equation 1 for every candidate at the next draw, before the penalty: float64[n]."""
+        late = self.late
+        return np.asarray((1.0 - late) * self.proto + late * self.boundary)
+
+    def take(self, position: int, score: float, neighbours: int, vector: Float32Array) -> None:
+        """Draw the row at `position`, whose unit embedding is `vector` (d,)."""
+        self._position.append(position)
+        self._score.append(score)
+        self._neighbours.append(neighbours)
+        self.undrawn[position] = False
+        self.near.add(vector)
+
+    def refresh(self) -> None:
+        """Count the drawn neighbours of every remaining candidate exactly."""
+        self.near.refresh(np.flatnonzero(self.undrawn))
+
+    def drop_penalty(self) -> None:
+        """Draw the rest without the penalty; neighbours are still counted."""
+        self.delta = 0.0
+
+    def result(self) -> Drawn:
+        """What was drawn, in order."""
+        return Drawn(
+            np.array(self._position, np.int64),
+            np.array(self._score, np.float64),
+            np.array(self._neighbours, np.int64),
+        )

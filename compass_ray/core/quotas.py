@@ -1,0 +1,101 @@
+"""Quotas: how many auxiliary rows each cluster gives, in whole rows that sum to the budget.
+
+Key property: the sum is exactly the budget whenever candidates allow, no cluster is asked for more than it
+has, and over seeds the mean is weight x budget wherever no cluster is exhausted. The printed quota rounds the
+weight instead of the number of rows (COMPASS, section 3.2.3); method, section 4. What does not fit is left
+out: compare the sum.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.core.arrays import FloatArray, IntArray, as_counts
+from compass_ray.core.rounding import round_to_total
+from compass_ray.core.water import fill
+from compass_ray.core.weights import Weighting, parse_weighting, ratio_weights
+
+MAX_REPEATS = 3
+
+
+class Overflow(StrEnum):
+    """What happens to the part of a quota that a cluster has no candidates for."""
+
+    REDISTRIBUTE = "redistribute"
+    REPEAT = "repeat"
+
+
+def budget_rows(budget: float, n_target: int) -> int:
+    """Auxiliary rows to add: `budget` (a factor, the paper's B) times the target's rows, rounded.
+
+    >>> budget_rows(0.8, 1000)
+    800
+    """
+    if not (np.isfinite(budget) and budget >= 0):
+        raise ValueError(f"budget is {budget}; expected a factor of 0 or more (the paper uses 0.2 to 2.0).")
+    return round(budget * n_target)
+
+
+def allocate(
+    n_target: npt.ArrayLike,
+    n_aux: npt.ArrayLike,
+    n_eval: npt.ArrayLike,
+    budget: int,
+    *,
+    weights: str | Weighting = Weighting.RATIO,
+    overflow: str | Overflow = Overflow.REDISTRIBUTE,
+    rng: np.random.Generator,
+) -> IntArray:
+    """Quota of each cluster, int64[K], from counts of target, auxiliary and guide rows, int[K] without noise.
+
+    `budget` is in rows. 0 where `n_eval` is 0 (but for weights "none"); never above `n_aux` with
+    "redistribute", where the excess of a cluster goes to the others in proportion to weight, nor above 3
+    `n_aux` with "repeat". For "deficit" the excess raises the level everywhere: what is left after the gaps
+    are filled is spent in proportion to P_eval. ValueError on counts that are negative or of different
+    lengths, and on a negative budget.
+
+    >>> allocate([0, 9], [90, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
+    [10, 10]
+    >>> allocate([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
+    [4, 16]
+    """
+    counts = [
+        as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))
+    ]
+    if len({len(n) for n in counts}) != 1:
+        raise ValueError(
+            f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number."
+        )
+    if budget < 0 or budget != int(budget):
+        raise ValueError(
+            f"budget is {budget}; expected a whole number of rows (see budget_rows for a factor)."
+        )
+    rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
+    cap = capacity(counts[1], overflow)
+    total = min(int(budget), int(cap[rate > 0].sum()))
+    return round_to_total(fill(rate, floor, cap.astype(np.float64), float(total)), total, rng=rng)
+
+
+def capacity(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
+    """The most rows each cluster can give, int64[K]: its candidates, or three times that where rows repeat.
+
+    >>> capacity([2, 5], "repeat").tolist()
+    [6, 15]
+    """
+    try:
+        rule = Overflow(overflow)
+    except ValueError:
+        raise ValueError(f"overflow is {overflow!r}; choose one of {', '.join(Overflow)}.") from None
+    candidates = as_counts(n_aux, "n_aux")
+    return candidates * MAX_REPEATS if rule is Overflow.REPEAT else candidates
+
+
+def _rates(n_target: IntArray, n_eval: IntArray, weights: Weighting) -> tuple[FloatArray, FloatArray]:
+    """Rate and floor of each basin: only the deficit rule starts from what the target already has."""
+    zero = np.zeros(len(n_eval))
+    if weights is Weighting.RATIO:
+        return ratio_weights(n_target, n_eval), zero
+    if weights is Weighting.NONE:
+        return zero + 1.0, zero
+    return n_eval / max(int(n_eval.sum()), 1), n_target.astype(np.float64)

@@ -1,0 +1,127 @@
+"""Drawing a cluster's quota: prototypical rows first, border rows towards the end, near duplicates held back.
+
+Key property: rows are drawn one at a time without replacement by the score
+
+    s(x) = (1 - alpha^2) proto(x) + alpha^2 boundary(x) - delta * (drawn neighbours of x),  floored at 0,
+
+alpha being the share of the quota drawn so far; where every remaining score is 0, that draw goes without the
+penalty. COMPASS, section 3.2.3, equation 1; method, section 5. How to draw without looking at every row each
+time is the matter of `stochastic` and `deterministic`. Not here: which rows are candidates, how large the
+quota is, rows used again.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.core.arrays import FloatArray, IntArray, as_scores
+from compass_ray.core.deterministic import DeterministicSampler
+from compass_ray.core.drawing import Drawing, Drawn
+from compass_ray.core.instance_scores import Boundary, boundary_scores, instance_scores
+from compass_ray.core.neighbours import DrawnNeighbours, NoNeighbours, Rows
+from compass_ray.core.stochastic import StochasticSampler
+
+TAU = 0.90
+DELTA = 0.1
+
+
+class Mode(StrEnum):
+    """How a row is drawn: by chance in proportion to its score, the best each time, or by chance alone."""
+
+    STOCHASTIC = "stochastic"
+    DETERMINISTIC = "deterministic"
+    UNIFORM = "uniform"
+
+
+def sample_cluster(
+    embeddings: npt.ArrayLike,
+    centroid: npt.ArrayLike,
+    other_centroids: npt.ArrayLike,
+    quota: int,
+    *,
+    tau: float = TAU,
+    delta: float = DELTA,
+    mode: str | Mode = Mode.STOCHASTIC,
+    boundary: Boundary = Boundary.NEAR,
+    rng: np.random.Generator,
+) -> IntArray:
+    """Positions int64[quota] of the rows drawn from one cluster's candidates, in order of drawing.
+
+    `embeddings` (n, d) float32 unit rows, `centroid` (d,), `other_centroids` (m, d) with m possibly 0. Ties
+    in deterministic mode go to the earlier row, so give rows in order of row_id. ValueError if the quota is
+    above n, or an embedding is NaN.
+
+    >>> rows = np.array([[1, 0], [0.6, 0.8], [0.8, 0.6]], np.float32)
+    >>> sample_cluster(rows, [1, 0], [[0, 1]], 2, mode="deterministic", rng=np.random.default_rng(0)).tolist()
+    [0, 2]
+    """
+    rows = np.asarray(embeddings, dtype=np.float32)
+    scores = instance_scores(rows, centroid, other_centroids)
+    edge = boundary_scores(scores.margin_raw, form=boundary)
+    drawn = sample_scored(
+        lambda i: rows[i], scores.proto, edge, quota, tau=tau, delta=delta, mode=mode, rng=rng
+    )
+    return drawn.position
+
+
+def sample_scored(
+    rows: Rows,
+    proto: npt.ArrayLike,
+    boundary: npt.ArrayLike,
+    quota: int,
+    *,
+    tau: float = TAU,
+    delta: float = DELTA,
+    mode: str | Mode = Mode.STOCHASTIC,
+    rng: np.random.Generator,
+) -> Drawn:
+    """`sample_cluster` from scores made before, with the score of each draw; reads only rows it considers.
+
+    `rows` gives embeddings by position (int64[m] -> (m, d)); `proto` and `boundary` float64[n], 0 or more.
+
+    >>> axes = np.eye(3, dtype=np.float32)
+    >>> drawn = sample_scored(lambda i: axes[i], [0.9, 0.5, 0.8], [0, 1, 0], 2, mode="deterministic",
+    ...                       rng=np.random.default_rng(0))
+    >>> drawn.position.tolist(), drawn.score.round(6).tolist()
+    ([0, 1], [0.9, 0.625])
+    """
+    proto = as_scores(proto, np.size(proto), "proto")
+    edge = as_scores(boundary, len(proto), "boundary")
+    _check(proto, edge, quota, tau, delta)
+    rule = parse_mode(mode)
+    if rule is Mode.UNIFORM:
+        chosen = rng.choice(len(proto), size=quota, replace=False).astype(np.int64)
+        return Drawn(chosen, np.ones(quota), np.zeros(quota, np.int64))
+    near = DrawnNeighbours(rows, len(proto), quota, tau) if delta > 0 else NoNeighbours(len(proto))
+    drawing = Drawing(proto, edge, quota, delta, near)
+    sampler = DeterministicSampler(drawing) if rule is Mode.DETERMINISTIC else StochasticSampler(drawing, rng)
+    while not drawing.done:
+        sampler.draw()
+    return drawing.result()
+
+
+def parse_mode(mode: str | Mode) -> Mode:
+    """The mode named; ValueError listing the modes there are.
+
+    >>> parse_mode("uniform").name
+    'UNIFORM'
+    """
+    try:
+        return Mode(mode)
+    except ValueError:
+        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(Mode)}.") from None
+
+
+def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delta: float) -> None:
+    if quota != int(quota) or not 0 <= quota <= len(proto):
+        raise ValueError(
+            f"quota is {quota} but the cluster has {len(proto)} candidates; expected a whole "
+            f"number from 0 to {len(proto)}. Take quotas from allocate(); repeat_rows() uses rows more than once."
+        )
+    if not -1.0 <= tau <= 1.0 or not (np.isfinite(delta) and delta >= 0.0):
+        raise ValueError(
+            f"tau is {tau} and delta {delta}; expected a cosine in [-1, 1] and a penalty of 0 or more."
+        )
+    if min(proto.min(initial=0.0), boundary.min(initial=0.0)) < 0.0:
+        raise ValueError("proto and boundary scores must be 0 or more; take them from instance_scores().")

@@ -1,0 +1,209 @@
+"""One language's selection: which auxiliary rows join its own, and the record of why these.
+
+Key property: a pure function of its inputs, the seed and the language; every cluster draws from a generator
+of its own, so nothing depends on the order of languages or on the number of workers. COMPASS, sections 3.2.2
+and 3.2.3; method, sections 4, 5 and 7. Not here: where rows and scores come from, how the selection is
+written down.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.core.allocation import Allocation, plan_allocation
+from compass_ray.core.arrays import FloatArray, IntArray, as_labels, as_scores
+from compass_ray.core.instance_scores import Boundary, boundary_scores
+from compass_ray.core.neighbours import Rows
+from compass_ray.core.quotas import Overflow
+from compass_ray.core.repeats import repeat_rows
+from compass_ray.core.sampling import DELTA, TAU, Mode, sample_scored
+from compass_ray.core.seeding import generator
+from compass_ray.core.weights import Weighting
+
+
+class Method(StrEnum):
+    """COMPASS, its own rows alone, or as many rows as COMPASS takes drawn from all candidates alike."""
+
+    COMPASS = "compass"
+    TARGET = "target"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How rows are selected: `budget` is a factor of the target's rows, the rest as in `quotas`."""
+
+    method: Method = Method.COMPASS
+    budget: float = 0.8
+    weights: Weighting = Weighting.RATIO
+    overflow: Overflow = Overflow.REDISTRIBUTE
+    mode: Mode = Mode.STOCHASTIC
+    tau: float = TAU
+    delta: float = DELTA
+    boundary: Boundary = Boundary.NEAR
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The auxiliary rows of one language, in order of row_id.
+
+    `cluster` int[n] (-1 is noise); `proto`, `margin` float[n] as from `pool_scores`; `rows` gives embeddings
+    by position, int64[m] -> float32 (m, d), and is asked only for rows that come into consideration.
+    """
+
+    cluster: npt.ArrayLike
+    proto: npt.ArrayLike
+    margin: npt.ArrayLike
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class SelectedRows:
+    """The rows added, by cluster and then in order of drawing; every array has one entry a row.
+
+    `index` int64 into the candidates; `cluster` int64 (-1 is noise, under random only); `order` int64 from 0
+    within the cluster; `score` float64, by which it was drawn; `proto`, `boundary` float64; `weight` float64,
+    below 1 only for a row used again; `neighbours` int64, near duplicates drawn before it.
+    """
+
+    index: IntArray
+    cluster: IntArray
+    order: IntArray
+    score: FloatArray
+    proto: FloatArray
+    boundary: FloatArray
+    weight: FloatArray
+    neighbours: IntArray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`rows` added and the `allocation` they follow (under random: whose number of rows they match)."""
+
+    rows: SelectedRows
+    allocation: Allocation
+
+
+def select_rows(
+    target_labels: npt.ArrayLike,
+    guide_labels: npt.ArrayLike,
+    candidates: Candidates,
+    n_clusters: int,
+    rule: Rule,
+    *,
+    seed: int,
+    language: str,
+) -> Selection:
+    """The auxiliary rows that `rule` adds for one language, given labels int[n] of its rows and guide set.
+
+    All rows of D_t count for the budget, noise included; quotas go to clusters only. ValueError on labels
+    outside -1 .. n_clusters - 1 and on scores of another length than the candidates.
+
+    >>> pool = Candidates([0, 1, 1], [0.9, 0.8, 0.9], [0, 0, 1], lambda i: np.eye(3, dtype=np.float32)[i])
+    >>> rule = Rule(budget=0.5, weights=Weighting.DEFICIT, mode=Mode.DETERMINISTIC)
+    >>> chosen = select_rows([0, 0], [0, 1], pool, 2, rule, seed=0, language="sw")
+    >>> chosen.rows.index.tolist(), chosen.rows.score.tolist(), chosen.allocation.quota.tolist()
+    ([2], [0.9], [0, 1])
+    """
+    scored = _Scored.of(candidates, n_clusters, rule.boundary)
+    allocation = plan_allocation(
+        target_labels,
+        scored.cluster,
+        guide_labels,
+        n_clusters,
+        rule.budget,
+        weights=rule.weights,
+        overflow=rule.overflow,
+        rng=generator(seed, "quotas", language),
+    )
+    if rule.method is Method.TARGET:
+        return Selection(_join([]), allocation.nothing())
+    if rule.method is Method.RANDOM:
+        count = int(allocation.quota.sum())
+        return Selection(_random_rows(scored, count, generator(seed, "random", language)), allocation)
+    parts = [
+        _cluster_rows(scored, k, int(quota), rule, generator(seed, "sample", language, k))
+        for k, quota in enumerate(allocation.quota)
+    ]
+    return Selection(_join(parts), allocation)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Checked candidates, with the boundary score of each within its cluster (0 for noise)."""
+
+    cluster: IntArray
+    proto: FloatArray
+    boundary: FloatArray
+    rows: Rows
+
+    @classmethod
+    def of(cls, candidates: Candidates, n_clusters: int, form: Boundary) -> "_Scored":
+        cluster = as_labels(candidates.cluster, n_clusters, "candidates.cluster")
+        proto = as_scores(candidates.proto, len(cluster), "candidates.proto")
+        margin = as_scores(candidates.margin, len(cluster), "candidates.margin")
+        boundary = np.zeros(len(cluster))
+        for k in range(n_clusters):
+            members = cluster == k
+            boundary[members] = boundary_scores(margin[members], form=form)
+        return cls(cluster, proto, boundary, candidates.rows)
+
+
+def _cluster_rows(
+    scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np.random.Generator
+) -> SelectedRows:
+    """One cluster's quota, drawn by the rule; above the number of its candidates, rows are used again."""
+    members = np.flatnonzero(scored.cluster == cluster)
+    distinct = min(quota, len(members))
+    drawn = sample_scored(
+        lambda positions: scored.rows(members[positions]),
+        scored.proto[members],
+        scored.boundary[members],
+        distinct,
+        tau=rule.tau,
+        delta=rule.delta,
+        mode=rule.mode,
+        rng=rng,
+    )
+    plan = repeat_rows(distinct, quota)
+    use = plan.position
+    index = members[drawn.position[use]]
+    return _selected(scored, index, drawn.score[use], plan.weight, drawn.neighbours[use])
+
+
+def _random_rows(scored: _Scored, count: int, rng: np.random.Generator) -> SelectedRows:
+    """`count` rows drawn alike from all candidates, noise included, then put in order of cluster."""
+    distinct = min(count, len(scored.cluster))
+    drawn = rng.choice(len(scored.cluster), size=distinct, replace=False).astype(np.int64)
+    plan = repeat_rows(distinct, count)
+    index = drawn[plan.position]
+    by_cluster = np.argsort(scored.cluster[index], kind="stable")
+    index, weight = index[by_cluster], plan.weight[by_cluster]
+    return _selected(scored, index, np.ones(count), weight, np.zeros(count, np.int64))
+
+
+def _selected(
+    scored: _Scored, index: IntArray, score: FloatArray, weight: FloatArray, neighbours: IntArray
+) -> SelectedRows:
+    """Rows in order of cluster, then of drawing, with the scores of their candidates."""
+    cluster = scored.cluster[index]
+    first = np.searchsorted(cluster, cluster, side="left")
+    order = np.arange(len(index), dtype=np.int64) - first
+    return SelectedRows(
+        index, cluster, order, score, scored.proto[index], scored.boundary[index], weight, neighbours
+    )
+
+
+def _join(parts: Sequence[SelectedRows]) -> SelectedRows:
+    """The rows of all clusters, one after another."""
+    whole, real = np.zeros(0, np.int64), np.zeros(0)
+    parts = [SelectedRows(whole, whole, whole, real, real, real, real, whole), *parts]
+    return SelectedRows(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(SelectedRows))
+    )

@@ -1,0 +1,107 @@
+"""COMPASS-S: draws in proportion to the score, exactly, without a pass over the cluster for each.
+
+Proposals come in blocks from a bound on every score of the block: the score is a mixture of two fixed vectors
+whose weights move one way, so both ends of the block bound it, and neighbours known so far only lower it. A
+proposal is accepted with probability score / bound, which needs the neighbours of that one row. So the law of
+each draw is that of the plain method (COMPASS, section 3.2.3; method, section 5), while the cost is one
+cumulative sum a block. Where too many proposals are turned down, neighbours are counted for the whole cluster
+and the bound is tight again.
+"""
+
+import numpy as np
+
+from compass_ray.core.arrays import FloatArray, IntArray
+from compass_ray.core.drawing import Drawing
+
+MIN_BLOCK, MAX_BLOCK = 16, 256
+# Counting for all n rows costs what looking up n proposals costs: wait until a quarter of that was wasted.
+REFRESH_SHARE = 0.25
+
+
+class StochasticSampler:
+    """Draws rows of a `Drawing` by accept-reject."""
+
+    def __init__(self, drawing: Drawing, rng: np.random.Generator) -> None:
+        self.drawing, self._rng = drawing, rng
+        self._turned_down = 0
+
+    def draw(self) -> None:
+        """Draw one block of rows: at least one, at most `MAX_BLOCK`, never above the quota."""
+        size = self._block_size()
+        bound = self._bound(size)
+        cumulative = np.cumsum(bound)
+        if cumulative[-1] <= 0.0:
+            self._all_zero()
+            return
+        proposals = self._pick(cumulative, size)
+        accepted = self._accept(proposals, bound[proposals])
+        self._turned_down += size - accepted
+        if accepted == 0:
+            self._draw_exactly()
+        elif self._turned_down > REFRESH_SHARE * len(bound):
+            self.drawing.refresh()
+            self._turned_down = 0
+
+    def _all_zero(self) -> None:
+        """Every score is 0 for good: go on without the penalty, or by chance alone if that was 0 already."""
+        if self.drawing.delta > 0.0:
+            self.drawing.drop_penalty()
+        else:
+            self._draw_exactly()
+
+    def _block_size(self) -> int:
+        """Small against the quota, so that the bound over a block stays close to each score in it."""
+        return int(np.clip(self.drawing.quota // 8, MIN_BLOCK, MAX_BLOCK))
+
+    def _bound(self, size: int) -> FloatArray:
+        """float64[n]: no score can be above this during the next `size` draws; 0 where drawn.
+
+        A sum of zero means that every remaining score is 0 from now on, because penalties only grow.
+        """
+        d = self.drawing
+        last = ((min(d.n_drawn + size, d.quota) - 1) / d.quota) ** 2
+        penalty = d.delta * d.near.base
+        bound = (1.0 - d.late) * np.maximum(d.proto - penalty, 0.0) + last * np.maximum(
+            d.boundary - penalty, 0.0
+        )
+        return np.asarray(np.where(d.undrawn, bound, 0.0))
+
+    def _pick(self, cumulative: FloatArray, size: int) -> IntArray:
+        """int64[size] positions in proportion to the steps of `cumulative` float64[n], none where it is 0."""
+        at = self._rng.random(size) * cumulative[-1]
+        last = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
+        return np.asarray(np.minimum(np.searchsorted(cumulative, at, side="right"), last), dtype=np.int64)
+
+    def _accept(self, proposals: IntArray, bound: FloatArray) -> int:
+        """Take proposals one after another, each with probability score / bound; how many were taken."""
+        d, before = self.drawing, self.drawing.n_drawn
+        vectors = d.near.read(proposals)
+        count, neighbour = d.near.count(proposals, vectors), d.near.between(vectors)
+        ceiling = self._rng.random(len(proposals)) * bound
+        proto, boundary = d.proto[proposals].tolist(), d.boundary[proposals].tolist()
+        for j, (position, needed) in enumerate(zip(proposals.tolist(), ceiling.tolist(), strict=True)):
+            if not d.undrawn[position]:
+                continue
+            late, near = d.late, int(count[j])
+            score = (1.0 - late) * proto[j] + late * boundary[j] - d.delta * near
+            if needed < score:
+                d.take(position, score, near, vectors[j])
+                count += neighbour[j]
+                if d.done:
+                    break
+        return d.n_drawn - before
+
+    def _draw_exactly(self) -> None:
+        """One draw from the scores of all remaining rows; without the penalty where all of them are 0."""
+        d = self.drawing
+        d.refresh()
+        self._turned_down = 0
+        plain = np.where(d.undrawn, d.mixture(), 0.0)
+        score = np.maximum(plain - d.delta * d.near.base, 0.0)
+        if not score.any():
+            score = plain
+        if not score.any():
+            score = d.undrawn.astype(np.float64)
+        position = int(self._pick(np.cumsum(score), 1)[0])
+        vector = d.near.read(np.array([position]))[0]
+        d.take(position, float(score[position]), int(d.near.base[position]), vector)

@@ -1,0 +1,82 @@
+"""Prompts to unit embeddings by any sentence-transformers model (COMPASS, section 3.2.1).
+
+Only prompts are embedded, never responses. Rows come back in the order given, whatever the batch size; the model
+library sorts by length inside. Half precision is used on a GPU only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from compass_ray.config import EmbedConfig
+from compass_ray.models.devices import choose_device
+from compass_ray.models.errors import ModelError
+from compass_ray.models.location import resolve_model
+
+
+class Encoder:
+    """A sentence encoder; ``dimension`` is the length of its rows."""
+
+    def __init__(self, config: EmbedConfig, *, device: str | None = None) -> None:
+        """Load ``config.encoder`` onto ``device``, or onto a GPU if torch sees one.
+
+        Raises:
+            ModelError: the model is missing or is no sentence encoder.
+        """
+        self.config = config
+        self.device = choose_device(device)
+        self.model = _load(config, self.device)
+        self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
+        found = self.model.get_embedding_dimension()
+        self.dimension: int = found if found else self.encode(["dimension"], batch_size=1).shape[1]
+
+    def encode(self, prompts: Sequence[str], *, batch_size: int) -> npt.NDArray[np.float32]:
+        """Unit rows float32[n, dimension] of ``prompts``, in their order.
+
+        Raises:
+            ModelError: the model returned NaN or a zero row, or ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ModelError(f"batch_size is {batch_size}; give 1 or more")
+        if not prompts:
+            return np.zeros((0, self.dimension), np.float32)
+        texts = [self.config.prompt_prefix + prompt for prompt in prompts]
+        with torch.inference_mode():
+            found = self.model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
+        return _unit(np.asarray(found, dtype=np.float32), self.config.encoder)
+
+
+def _load(config: EmbedConfig, device: torch.device) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    where = resolve_model(config.encoder, "encoder")
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    try:
+        return SentenceTransformer(
+            where,
+            device=str(device),
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            model_kwargs={"dtype": dtype},
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"encoder {config.encoder!r} cannot be loaded ({str(error).splitlines()[0]}); give a sentence-transformers "
+            f"directory, or check the hub id, embed.revision and the network"
+        ) from error
+
+
+def _unit(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
+    if bad.size:
+        raise ModelError(
+            f"encoder {name!r} gave NaN or a zero row for {bad.size} of {len(rows)} prompts, the first is number "
+            f"{bad[0]}; use another encoder or leave these prompts out"
+        )
+    return rows / length

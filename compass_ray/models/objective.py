@@ -1,0 +1,41 @@
+"""What training minimises besides the loss of its own rows.
+
+An objective adds a term to each step; the plain one adds nothing. It sees the step through `Step`, never the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from compass_ray.models.chat import Example
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step, as an objective sees it."""
+
+    rng: np.random.Generator
+    """Seeded by run seed and step number, so that a resumed run draws the same."""
+    parameters: Mapping[str, nn.Parameter]
+    mean_loss: Callable[[Sequence[Example]], Tensor]
+    """Weighted mean loss a token of some rows, with gradient."""
+
+
+class Objective(Protocol):
+    """A term added to the loss of every step."""
+
+    def term(self, step: Step) -> Tensor | None:
+        """The term, with gradient, or None for nothing."""
+
+
+class TaskOnly:
+    """The loss of the training rows alone."""
+
+    def term(self, step: Step) -> Tensor | None:
+        """Nothing."""
+        return None

@@ -1,0 +1,115 @@
+"""Adapters on disk: plain PEFT directories, which `peft.PeftModel.from_pretrained` loads anywhere.
+
+Reading checks everything that could make a served reply wrong without a sound: the kind, the scaling, the tensors'
+names. Only what `dora` computes is accepted; the rest of PEFT's features is refused by name. Runs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from compass_ray.config import AdapterConfig
+from compass_ray.models.errors import ModelError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_UNSUPPORTED = ("modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication")
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter read from disk; ``tensors`` by PEFT's names."""
+
+    r: int
+    scaling: float
+    dora: bool
+    target_modules: tuple[str, ...]
+    base_model: str
+    tensors: Mapping[str, Tensor]
+
+    def config(self) -> AdapterConfig:
+        """The shape of this adapter as training would describe it."""
+        kind = "dora" if self.dora else "lora"
+        alpha = round(self.scaling * self.r)
+        return AdapterConfig(kind=kind, r=self.r, alpha=alpha, target_modules=self.target_modules)  # type: ignore[arg-type]
+
+
+def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Tensor], base_model: str) -> None:
+    """Write a PEFT directory into ``folder``; ``base_model`` is what PEFT would load the base from."""
+    from peft import LoraConfig
+
+    described = LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        use_dora=config.kind == "dora",
+        target_modules=sorted(config.target_modules),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base_model,
+        inference_mode=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    described.save_pretrained(str(folder))
+
+
+def read_adapter(folder: Path) -> StoredAdapter:
+    """Read and check a PEFT directory.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the adapter uses what this package does not compute.
+    """
+    settings = _settings(folder)
+    r = int(settings.get("r", 0))
+    if settings.get("peft_type") != "LORA" or r < 1:
+        raise ModelError(f"{folder} holds a {settings.get('peft_type')} adapter of rank {r}; give a LoRA or DoRA adapter")
+    used = [key for key in _UNSUPPORTED if settings.get(key)]
+    if settings.get("bias", "none") != "none":
+        used.append("bias")
+    if used:
+        raise ModelError(f"{folder}: the adapter uses {', '.join(used)}, which cannot be served; train it without")
+    divisor = math.sqrt(r) if settings.get("use_rslora") else r
+    targets = settings.get("target_modules") or ()
+    return StoredAdapter(
+        r=r,
+        scaling=float(settings.get("lora_alpha", r)) / divisor,
+        dora=bool(settings.get("use_dora")),
+        target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
+        base_model=str(settings.get("base_model_name_or_path") or ""),
+        tensors=_tensors(folder),
+    )
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / CONFIG).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is no adapter directory: it lacks {CONFIG}; give a folder that PEFT wrote") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{folder / CONFIG} is damaged ({error}); copy or train the adapter again") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{folder / CONFIG} is damaged (no JSON object); copy or train the adapter again")
+    return found
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except FileNotFoundError:
+        raise ModelError(f"{folder} lacks {WEIGHTS}; copy or train the adapter again") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{folder / WEIGHTS} is damaged ({error}); copy or train the adapter again") from None
+    bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if bad or not tensors:
+        what = f"NaN or infinity in {bad[0]}" if bad else "no tensors"
+        raise ModelError(f"{folder / WEIGHTS} holds {what}; train the adapter again")
+    return tensors

@@ -132,7 +132,9 @@ class Artifact:
         """
         found = self.manifest()
         if found is None:
-            raise ArtifactError(f"{self.name} is missing below this run; run 'compass-ray adapt' for it first")
+            raise ArtifactError(
+                f"{self.name} is missing below this run; run 'compass-ray adapt' for it first"
+            )
         return found
 
     def done(self, identity: Identity, *, force: bool = False) -> Manifest | None:
@@ -216,6 +218,11 @@ class Artifact:
         """Write one file of an artefact that is being made."""
         _put(self.filesystem, f"{self.path}/{file}", data)
 
+    def drop(self, file: str) -> None:
+        """Remove a file of an artefact that is being made."""
+        if self.exists(file):
+            self.filesystem.delete_file(f"{self.path}/{file}")
+
     def read_parts(self, columns: list[str] | None = None) -> pa.Table:
         """All ``part-*.parquet`` files, in order of their numbers, as one table."""
         parts = [file for file in self.files() if file.startswith("part-")]
@@ -229,8 +236,13 @@ class Artifact:
         """
         manifest = self.require()
         for output in manifest.outputs:
-            if not self.exists(output.path) or _sha256(self.filesystem, f"{self.path}/{output.path}") != output.sha256:
-                raise ArtifactError(f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again")
+            if (
+                not self.exists(output.path)
+                or _sha256(self.filesystem, f"{self.path}/{output.path}") != output.sha256
+            ):
+                raise ArtifactError(
+                    f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again"
+                )
         return manifest
 
     @contextmanager
@@ -258,7 +270,9 @@ class Writer:
 
     def json(self, file: str, value: Any) -> None:
         """Write JSON that people can read."""
-        self.bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
+        self.bytes(
+            file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode()
+        )
 
     def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
         """Write a Parquet file."""
@@ -321,7 +335,9 @@ class RunDir:
         try:
             self.filesystem, path = pafs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
+            raise ConfigError(
+                f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run"
+            ) from None
         self.path = path.rstrip("/")
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
@@ -410,7 +426,9 @@ class RunDir:
         """
         found = self._read("run.json")
         if found is None:
-            raise ArtifactError(f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'")
+            raise ArtifactError(
+                f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'"
+            )
         return RunConfig.model_validate_json(found)
 
     def _folders(self, *parts: str) -> list[str]:
@@ -474,7 +492,10 @@ def _differences(found: Manifest, identity: Identity) -> str:
     old, new = _flat({**found.config, **found.inputs}), _flat({**identity.config, **identity.inputs})
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
-    return "; ".join(shown) or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
+    return (
+        "; ".join(shown)
+        or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
+    )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -135,7 +135,15 @@ class AdapterConfig(Section):
     r: Positive = 16
     alpha: Positive = 32
     dropout: Fraction = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
 
 
 class TrainConfig(Section):
@@ -294,6 +302,18 @@ def load(
     return parse(tree)
 
 
+def changed(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """The configuration with ``key=value`` overrides applied in order.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range.
+    """
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree)
+
+
 def parse(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a plain tree of settings.
 
@@ -317,7 +337,9 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give a YAML file with --config"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(tree, dict):

@@ -148,7 +148,12 @@ class LanguageSelection:
             return own
         pool, guide = self.pool, self.guide
         nearest = pseudo_subjects(
-            pool.embeddings(mine), pool.cluster[mine], guide.vectors, guide.labels, guide.subjects, pool.n_clusters
+            pool.embeddings(mine),
+            pool.cluster[mine],
+            guide.vectors,
+            guide.labels,
+            guide.subjects,
+            pool.n_clusters,
         )
         return [subject or pseudo for subject, pseudo in zip(own, nearest, strict=True)]
 
@@ -162,7 +167,10 @@ class LanguageSelection:
             self.pool.language[index],
             self.pool.cluster[index],
             np.concatenate([np.full(own, -1), added.order]),
-            *(_beside(own, values) for values in (added.score, added.proto, added.boundary, added.neighbours)),
+            *(
+                _beside(own, values)
+                for values in (added.score, added.proto, added.boundary, added.neighbours)
+            ),
             np.concatenate([np.ones(own), added.weight]),
         ]
         arrays = [pa.array(c, f.type) for c, f in zip(map(_plain, columns), tables.SELECTED, strict=True)]

@@ -36,18 +36,28 @@ class StageStatus:
 
 STAGES = (
     Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
-    Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
+    Stage(
+        "embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]
+    ),
     Stage("cluster", cluster.run, lambda c, r: [r.clusters]),
-    Stage("select", select.run, lambda c, r: [r.selection(m, code) for code in c.languages for m in c.select.methods]),
+    Stage(
+        "select",
+        select.run,
+        lambda c, r: [r.selection(m, code) for code in c.languages for m in c.select.methods],
+    ),
     Stage(
         "train",
         train.run,
-        lambda c, r: [r.adapter(code, train.version_of(c, m)) for code in c.languages for m in c.select.methods],
+        lambda c, r: [
+            r.adapter(code, train.version_of(c, m)) for code in c.languages for m in c.select.methods
+        ],
     ),
     Stage(
         "evaluate",
         evaluate.run,
-        lambda c, r: [r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)],
+        lambda c, r: [
+            r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)
+        ],
     ),
     Stage("report", report.run, lambda c, r: [r.report]),
 )

@@ -52,8 +52,17 @@ def prompt_key(prompt: str) -> str:
 def _guide(config: PoolConfig, language: str) -> pa.Table:
     table = _subjects(load(config.guides, ("prompt",), language))
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
-    rows = {"row_id": pa.array(ids), "prompt": table["prompt"], "language": _same(language, table), "subject": table["subject"]}
-    distinct = pa.table(rows).group_by("row_id", use_threads=False).aggregate([(n, "first") for n in rows if n != "row_id"])
+    rows = {
+        "row_id": pa.array(ids),
+        "prompt": table["prompt"],
+        "language": _same(language, table),
+        "subject": table["subject"],
+    }
+    distinct = (
+        pa.table(rows)
+        .group_by("row_id", use_threads=False)
+        .aggregate([(n, "first") for n in rows if n != "row_id"])
+    )
     renamed = distinct.rename_columns([name.removesuffix("_first") for name in distinct.column_names])
     return renamed.select(tables.GUIDES.names).sort_by("row_id").cast(tables.GUIDES)
 
@@ -64,10 +73,14 @@ def _test(config: PoolConfig, language: str) -> pa.Table:
     prompts = table["prompt"].to_pylist()
     answers = ["ABCD".find((a or "?").strip().upper()[:1]) for a in table["answer"].to_pylist()]
     if -1 in answers:
-        raise ConfigError(f"{config.tests.path}: answer {table['answer'][answers.index(-1)].as_py()!r} is not A, B, C or D")
+        raise ConfigError(
+            f"{config.tests.path}: answer {table['answer'][answers.index(-1)].as_py()!r} is not A, B, C or D"
+        )
     keys = table["item_id"].to_pylist() if "item_id" in table.column_names else prompts
     rows = {
-        "item_id": pa.array([content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]),
+        "item_id": pa.array(
+            [content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]
+        ),
         "language": _same(language, table),
         "subject": table["subject"],
         "question": table["prompt"],
@@ -95,4 +108,3 @@ def _refuse_leak(guide: pa.Table, test: pa.Table, language: str) -> None:
             f"{len(leaked)} guide prompts of {language!r} are test questions too, for example {leaked[0][:80]!r}; "
             f"take them out of one of the two (pool.guides, pool.tests)"
         )
-

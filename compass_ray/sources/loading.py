@@ -33,6 +33,8 @@ LAYOUTS: Mapping[str, Mapping[str, str]] = {
 }
 """Our column to theirs, in the order in which layouts are tried."""
 
+_ATLAS_SIZES = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
+
 
 def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
     """Rows of a source under our names.
@@ -58,8 +60,8 @@ def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = N
 
 def _raw(source: SourceConfig, language: str | None) -> pa.Table:
     path = source.resolved_path()
-    if path == "atlas" or path.startswith("atlas:"):
-        return atlas.load(path, source.split, language)
+    if path in _ATLAS_SIZES:
+        return _atlas(_ATLAS_SIZES[path], source.split, language)
     if path.endswith(".parquet"):
         return _readable(path, pq.read_table)
     if path.endswith((".jsonl", ".json", ".ndjson")):
@@ -67,9 +69,23 @@ def _raw(source: SourceConfig, language: str | None) -> pa.Table:
     return _data_set(path, source, language)
 
 
+def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
+    if split == "train":
+        return atlas.atlas_pool(size)
+    if split not in ("dev", "test") or language is None:
+        raise ConfigError(
+            f"the atlas has the splits train, dev and test, not {split!r}; set split to one of them"
+        )
+    if language not in size.languages:
+        raise ConfigError(f"the atlas of this size has no {language!r}; it has {', '.join(size.languages)}")
+    return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
+
+
 def _readable(path: str, read: object) -> pa.Table:
     if not Path(path).is_file():
-        raise ConfigError(f"{path}: there is no such file; give a Parquet or JSON Lines file, a folder, or a hub id")
+        raise ConfigError(
+            f"{path}: there is no such file; give a Parquet or JSON Lines file, a folder, or a hub id"
+        )
     try:
         return read(path)  # type: ignore[operator]
     except (pa.ArrowInvalid, OSError) as error:
@@ -85,18 +101,24 @@ def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table
     except (FileNotFoundError, ValueError, ConnectionError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0]
         where = f"{path} ({name}, {source.split})" if name else f"{path} ({source.split})"
-        raise ConfigError(f"{where}: cannot be loaded: {reason}. Check the name, the split, and hub access") from None
+        raise ConfigError(
+            f"{where}: cannot be loaded: {reason}. Check the name, the split, and hub access"
+        ) from None
     return found.data.table
 
 
 def _filtered(table: pa.Table, source: SourceConfig) -> pa.Table:
     for column in (*source.where, *source.without):
         if column not in table.column_names:
-            raise ConfigError(f"{source.path}: a filter names the column {column!r}; it has {table.column_names}")
+            raise ConfigError(
+                f"{source.path}: a filter names the column {column!r}; it has {table.column_names}"
+            )
     for column, value in source.where.items():
         table = table.filter(pc.equal(table[column].cast(pa.string()), value))
     for column, values in source.without.items():
-        table = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))
+        table = table.filter(
+            pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string())))
+        )
     return table
 
 

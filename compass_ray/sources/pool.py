@@ -40,10 +40,14 @@ def read_pool(config: PoolConfig) -> Pool:
     table = pa.concat_tables(raw).combine_chunks()
     reasons = _reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
-    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
+    rejected = (
+        table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
+    )
     if rows.num_rows == 0:
         paths = ", ".join(source.path for source in config.sources)
-        raise ConfigError(f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*")
+        raise ConfigError(
+            f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*"
+        )
     limited = _limited(rows, config)
     return Pool(_sorted(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
 
@@ -52,7 +56,9 @@ def _labelled(source: SourceConfig) -> pa.Table:
     table = load(source, ("prompt", "response", "language"))
     codes = [languages.from_aya(value) if value else None for value in table["language"].to_pylist()]
     label = Path(source.path).stem
-    origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
+    origin = (
+        table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
+    )
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
     columns = {
         "prompt": table["prompt"],
@@ -74,11 +80,18 @@ def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
     """Why each row is refused, null where it is accepted; the first reason that holds."""
     first = np.zeros(table.num_rows, dtype=bool)
     first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
-    blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True) for name in ("prompt", "response")}
+    blank = {
+        name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True)
+        for name in ("prompt", "response")
+    }
     none = pa.scalar(None, pa.string())
-    outside = pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
+    outside = (
+        pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
+    )
     return pc.case_when(
-        pc.make_struct(blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
+        pc.make_struct(
+            blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)
+        ),
         "the prompt is empty",
         "the response is empty",
         "the language is not known",
@@ -104,6 +117,7 @@ def _limited(rows: pa.Table, config: PoolConfig) -> pa.Table:
 def _sorted(rows: pa.Table) -> pa.Table:
     length = pc.utf8_length(rows["prompt"])
     order = pc.sort_indices(
-        pa.table({"length": length, "row_id": rows["row_id"]}), sort_keys=[("length", "ascending"), ("row_id", "ascending")]
+        pa.table({"length": length, "row_id": rows["row_id"]}),
+        sort_keys=[("length", "ascending"), ("row_id", "ascending")],
     )
     return rows.take(order)

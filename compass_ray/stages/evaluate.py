@@ -33,7 +33,9 @@ class Evaluation:
     version: str | None
 
 
-def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+def run(
+    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
+) -> list[Manifest]:
     """Write ``evaluations/<method>/<language>`` for zero-shot and every method."""
     served = {m: "v0001" if m == config.serve.method else m for m in config.select.methods}
     wanted = [Evaluation(n, c, v) for c in config.languages for n, v in ({ZERO_SHOT: None} | served).items()]
@@ -41,10 +43,19 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 
 def evaluate(
-    config: RunConfig, run: RunDir, wanted: list[Evaluation], *, force: bool = False, progress: Progress = silent
+    config: RunConfig,
+    run: RunDir,
+    wanted: list[Evaluation],
+    *,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> list[Manifest]:
     """Make the evaluations that are missing, several at once on actors that keep the base."""
-    pending = [e for e in wanted if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)]
+    pending = [
+        e
+        for e in wanted
+        if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)
+    ]
     if pending:
         _score(config, run, pending, progress, len(wanted))
     return [run.evaluation(e.name, e.language).require() for e in wanted]
@@ -72,7 +83,9 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
 
     resources = config.resources
     scorer = ray.remote(Scorer).options(
-        num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_restarts=resources.max_failures,
+        num_cpus=resources.cpus_per_worker,
+        num_gpus=resources.gpus_per_worker,
+        max_restarts=resources.max_failures,
         max_task_retries=resources.max_failures,
     )
     settings = config.model_dump(mode="json")
@@ -105,7 +118,9 @@ class Scorer:
         predicted = log_probs.argmax(axis=1)
         writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
         writer.table("items.parquet", _scored(items, log_probs, predicted))
-        results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
+        results = _results(evaluation, items, predicted) | {
+            "low_subjects": self._low_subjects(evaluation.language)
+        }
         writer.json("results.json", results)
         writer.publish({"accuracy": results["accuracy"], "items": results["items"]}, host_cpus=os.cpu_count())
 

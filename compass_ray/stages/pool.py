@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from compass_ray import languages
-from compass_ray.artifacts import Identity, Manifest, RunDir, content_hash
+from compass_ray.artifacts import Identity, Manifest, RunDir
 from compass_ray.config import RunConfig, SourceConfig
 from compass_ray.progress import Progress, silent
-from compass_ray.sources import atlas
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 
-def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+def run(
+    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
+) -> list[Manifest]:
     """Write ``pool`` and ``guides/<language>`` for every target language.
 
     Raises:
@@ -58,8 +59,5 @@ def _guide(config: RunConfig, run: RunDir, language: str, force: bool) -> Manife
 
 
 def _describe(source: SourceConfig) -> dict[str, object]:
-    """What identifies a source. A folder's own path does not: the same data may be mounted elsewhere."""
-    settings = source.model_dump()
-    if source.path.startswith("atlas"):
-        settings["content"] = content_hash(atlas.VERSION)
-    return settings
+    """What identifies a source: its settings, as they are written; ``${NAME}`` is not filled in, data may move."""
+    return source.model_dump()

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-
 from compass_ray import ray_session
 from compass_ray.artifacts import Identity, Manifest, RunDir
 from compass_ray.config import RunConfig
@@ -18,10 +17,14 @@ from compass_ray.language_selection import Guide, LanguageSelection, PoolView
 from compass_ray.progress import Progress, silent
 
 
-def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+def run(
+    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
+) -> list[Manifest]:
     """Write ``selections/<method>/<language>`` for every method and target language."""
     wanted = [(m, c) for c in config.languages for m in config.select.methods]
-    pending = [(m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)]
+    pending = [
+        (m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)
+    ]
     by_language = Counter(c for _, c in pending)
     if pending:
         ray_session.start(config.resources)

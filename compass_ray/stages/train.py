@@ -32,7 +32,9 @@ class Job:
     version: str
 
 
-def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+def run(
+    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
+) -> list[Manifest]:
     """Write ``adapters/<language>/<version>`` for every language and method.
 
     Raises:
@@ -75,7 +77,9 @@ def _artifact(run: RunDir, job: Job) -> Artifact:
     return run.adapter(job.language, job.version)
 
 
-def _launch(config: RunConfig, run: RunDir, jobs: list[Job], force: bool, progress: Progress, *, total: int) -> None:
+def _launch(
+    config: RunConfig, run: RunDir, jobs: list[Job], force: bool, progress: Progress, *, total: int
+) -> None:
     ray_session.start(config.resources)
     for job in jobs:
         _artifact(run, job).begin(identity(config, run, job), keep_partial=not force)

@@ -1,0 +1,107 @@
+"""What a served adapter leaves for the time after it: reference distributions, anchors, Fisher information.
+
+Key property: all three are made from every row the line of versions was trained on, so an update of an update forgets
+neither. COMPASS, section 3.3. It trains nothing and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray.artifacts import Artifact, RunDir, Writer
+from compass_ray.config import RunConfig
+from compass_ray.core.anchors import choose_anchors
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.models.base import BaseModel
+from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.ecda import diagonal_fisher, save_fisher
+
+REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was auxiliary."""
+
+    row_ids: list[str]
+    clusters: npt.NDArray[np.int64]
+    auxiliary: npt.NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, selections: Sequence[Artifact]) -> TrainedRows:
+        """The rows of some selections together, in order."""
+        parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role"]) for s in selections]
+        rows = pa.concat_tables(parts)
+        return cls(
+            rows["row_id"].to_pylist(),
+            rows["cluster"].to_numpy().astype(np.int64),
+            np.asarray(rows["role"].to_pylist()) == "auxiliary",
+        )
+
+
+def leave_continuity(
+    config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer
+) -> None:
+    """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
+    trained = TrainedRows.read(selections)
+    coarse = run.clusters.read_array("coarse.npy")
+    guide = guide_counts(selections[-1].read_json("allocation.json"))
+    writer.json(REFERENCE, _reference(trained, guide, coarse))
+    anchors = _anchors(config, run, trained)
+    writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
+    with writer.artifact.local() as adapter:
+        fisher = diagonal_fisher(base, adapter, encode_pool_rows(config, run, anchors, base))
+    writer.folder(lambda folder: save_fisher(folder / FISHER, fisher))
+
+
+def encode_pool_rows(
+    config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel
+) -> list[Example]:
+    """Pool rows as the base model sees them."""
+    text = read_rows(run, pa.chunked_array([pa.array(row_ids, pa.string())]))
+    return encode_rows(base.tokenizer, [TrainingRow(*text[i]) for i in row_ids], config.train.max_tokens)
+
+
+def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
+    """Prompt and response of pool rows, by row_id."""
+    pool = run.pool.read_table("rows.parquet", ["row_id", "prompt", "response"])
+    wanted = pool.filter(pc.is_in(pool["row_id"], row_ids.combine_chunks()))
+    return {row["row_id"]: (row["prompt"], row["response"]) for row in wanted.to_pylist()}
+
+
+def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Guide prompts by cluster from an allocation record, int64 (K + 1,), noise last."""
+    return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
+
+
+def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
+    assigned = run.clusters.read_table("assignments.parquet", ["row_id", "proto"])
+    proto = dict(zip(assigned["row_id"].to_pylist(), assigned["proto"].to_pylist(), strict=True))
+    typical = np.array([proto[i] for i in trained.row_ids])
+    chosen = choose_anchors(trained.clusters, typical, share=config.update.anchors)
+    return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
+
+
+def _reference(
+    trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]
+) -> dict[str, Any]:
+    """Counts by coarse cluster, noise last, and those trained on also by fine cluster."""
+    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], guide)
+    return {
+        "guide_counts": _coarse_counts(bins, coarse),
+        "selected_counts": _coarse_counts(trained.clusters[trained.auxiliary], coarse),
+        "trained_counts": _coarse_counts(trained.clusters, coarse),
+        "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
+    }
+
+
+def _coarse_counts(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
+    merged = np.where(labels >= 0, coarse[labels], -1)
+    return [int(n) for n in cluster_counts(merged, int(coarse.max()) + 1)]

@@ -80,12 +80,6 @@ class AdaptedLinear(nn.Module):
         if self.m is not None:
             self._constant = self.scale().detach()
 
-    def free(self) -> None:
-        """Undo `fix`: parameters take gradients again, as the Fisher information needs."""
-        self._constant = None
-        self.requires_grad_(True)
-        self.base.requires_grad_(False)
-
 
 @dataclass(frozen=True)
 class AttachedAdapter:
@@ -136,16 +130,33 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
 
 
 @contextmanager
-def attached(model: nn.Module, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> Iterator[AttachedAdapter]:
-    """The adapter of ``tensors`` on ``model`` for inference, taken off again at the end, also after an error."""
+def trainable(model: nn.Module, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> Iterator[AttachedAdapter]:
+    """The adapter of ``tensors`` on ``model``, taking gradients; taken off again at the end, also after an error.
+
+    Raises:
+        ModelError: the adapter was made for another model.
+    """
     adapter = attach(model, config, seed=0)
     try:
         adapter.load(tensors)
-        for layer in adapter.layers.values():
-            layer.fix()
         yield adapter
     finally:
         adapter.detach()
+
+
+@contextmanager
+def attached(model: nn.Module, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> Iterator[AttachedAdapter]:
+    """As `trainable`, but for inference: without gradients, the scales computed once."""
+    with trainable(model, config, tensors) as adapter:
+        for layer in adapter.layers.values():
+            layer.fix()
+        yield adapter
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of the adapter on ``model`` by the names a PEFT directory uses; empty without one."""
+    layers = [(path, module) for path, module in model.named_modules() if isinstance(module, AdaptedLinear)]
+    return {name: parameter for path, layer in layers for name, parameter in _named(path, layer)}
 
 
 def target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Linear]:

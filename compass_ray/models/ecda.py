@@ -17,13 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compass_ray.models.base import BaseModel
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import Example
-from compass_ray.models.dora import attached, check_fit
+from compass_ray.models.dora import adapter_parameters, check_fit
 from compass_ray.models.errors import ModelError
 from compass_ray.models.objective import Step
-from compass_ray.models.peft_directory import read_adapter
 
 
 @dataclass(frozen=True)
@@ -76,33 +74,30 @@ def ewc_penalty(
     return 0.5 * ewc_lambda * torch.stack(parts).sum()
 
 
-def diagonal_fisher(base: BaseModel, adapter: Path, examples: Sequence[Example]) -> dict[str, Tensor]:
-    """Diagonal empirical Fisher information of the adapter in ``adapter``, on ``examples``.
+def diagonal_fisher(model: nn.Module, examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Diagonal empirical Fisher information of the adapter on ``model``, over ``examples``.
 
     The mean over examples of the squared gradient of each one's log-likelihood (summed over its response tokens), by
-    parameter name, float32 on the CPU.
+    parameter name, float32 on the CPU. `dora.trainable` puts a stored adapter on a base for this.
 
     Raises:
-        ModelError: no examples, or an adapter that does not fit the base.
+        ModelError: no examples, or no trainable adapter on the model.
     """
-    if not examples:
-        raise ModelError("the Fisher information needs at least one example; give anchors or training rows")
-    stored = read_adapter(adapter)
-    with attached(base.model, stored.config(), stored.tensors) as adapted:
-        for layer in adapted.layers.values():
-            layer.free()
-        parameters = adapted.parameters()
-        sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        for example in examples:
-            _add_squares(base, example, parameters, sums)
+    parameters = adapter_parameters(model)
+    if not examples or not parameters:
+        lacking = "an adapter on the model" if examples else "examples: give anchors or training rows"
+        raise ModelError(f"the Fisher information needs {lacking}")
+    sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for example in examples:
+        _add_squares(model, example, parameters, sums)
     return {name: (total / len(examples)).cpu() for name, total in sums.items()}
 
 
 def _add_squares(
-    base: BaseModel, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]
+    model: nn.Module, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]
 ) -> None:
-    batch = collate([example], base.tokenizer.pad_token_id, base.device)
-    loss = token_losses(base.model, batch).sum()
+    batch = collate([example], 0, next(iter(parameters.values())).device)
+    loss = token_losses(model, batch).sum()
     for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
         sums[name].addcmul_(gradient, gradient)
 

@@ -8,12 +8,14 @@ process, one device, no files but the adapter directory that `save` writes.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,11 +25,11 @@ from compass_ray.models.batching import Batch, bounded, collate, length_batches,
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
 from compass_ray.models.dora import attach
 from compass_ray.models.errors import ModelError
-from compass_ray.models.objective import Objective, Step, TaskOnly
+from compass_ray.models.objective import Objective, Step, TaskObjective
 from compass_ray.models.optimizer import make_optimizer, rate
 from compass_ray.models.peft_directory import read_adapter, write_adapter
 
-__all__ = ["EpochRecord", "FineTuning", "TrainingResult", "TrainingRow"]
+__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
 
 STATE_VERSION = 1
 _TOKENS_AT_ONCE = {"cpu": 8_192, "cuda": 32_768}
@@ -44,6 +46,8 @@ class EpochRecord:
     train_loss: float
     validation_loss: float | None
     learning_rate: float
+    seconds: float
+    """Wall-clock time, the one field that a repetition does not reproduce."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class TrainingResult:
     stopped_early: bool
     steps: int
     parameters: int
+    tokens: int
+    seconds: float
 
 
 State = dict[str, Any]
@@ -70,7 +76,7 @@ class FineTuning:
         base: BaseModel,
         rows: Sequence[TrainingRow],
         validation: Sequence[TrainingRow],
-        validation_weights: Sequence[float] | None,
+        validation_weights: Sequence[float] | npt.NDArray[np.float64] | None,
         config: TrainConfig,
         *,
         seed: int,
@@ -88,9 +94,9 @@ class FineTuning:
         if not rows:
             raise ModelError("there are no rows to train on; give at least one, or fall back to the base model")
         self.base, self.config, self.seed = base, config, seed
-        self.objective: Objective = objective or TaskOnly()
-        self.examples = encode_rows(base.tokenizer, rows, config.max_tokens)
-        self.validation = _weighted(encode_rows(base.tokenizer, validation, config.max_tokens), validation_weights)
+        self.objective: Objective = objective or TaskObjective()
+        self.examples = self.encode(rows)
+        self.validation = _weighted(self.encode(validation), validation_weights)
         self.adapter_config, tensors = _start(initial, config.adapter)
         self.adapter = attach(base.model, self.adapter_config, seed=seed)
         try:
@@ -132,6 +138,15 @@ class FineTuning:
         self.adapter.load(self.best)
         return self._result()
 
+    @property
+    def model(self) -> Any:
+        """The base model as it stands: with the adapter on it until `close`."""
+        return self.base.model
+
+    def encode(self, rows: Sequence[TrainingRow]) -> list[Example]:
+        """Rows as the training sees them."""
+        return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
+
     def state(self) -> State:
         """Everything needed to go on, as plain containers and tensors that `torch.save` writes."""
         return {
@@ -158,6 +173,7 @@ class FineTuning:
         return weighted_loss(self.base, self.validation) if self.validation else None
 
     def _epoch(self, epoch: int) -> EpochRecord:
+        started = time.monotonic()
         # Evaluation mode as far as the base goes: it is frozen, and its own dropout would only blur the adapter.
         for layer in self.adapter.layers.values():
             layer.train()
@@ -181,6 +197,7 @@ class FineTuning:
             train_loss=train_loss,
             validation_loss=self.validation_loss(),
             learning_rate=self.config.learning_rate * self._rate((epoch + 1) * self._steps_an_epoch - 1),
+            seconds=time.monotonic() - started,
         )
 
     def _step(self, number: int, indices: Sequence[int]) -> Tensor:
@@ -253,6 +270,8 @@ class FineTuning:
             stopped_early=len(self.history) < self.config.epochs,
             steps=sum(record.steps for record in self.history),
             parameters=sum(p.numel() for p in self.parameters.values()),
+            tokens=sum(record.tokens for record in self.history),
+            seconds=sum(record.seconds for record in self.history),
         )
 
 
@@ -283,7 +302,9 @@ def _start(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, 
     return stored.config().model_copy(update={"dropout": config.dropout}), stored.tensors
 
 
-def _weighted(examples: list[Example], weights: Sequence[float] | None) -> list[Example]:
+def _weighted(
+    examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None
+) -> list[Example]:
     if weights is None:
         return examples
     if len(weights) != len(examples) or min(weights, default=0.0) < 0:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,7 @@ from compass_ray.models.errors import ModelError
 
 Part = Literal["encoder", "base_model", "language_id"]
 ATLAS = "atlas"
+_WHOLE = 32 << 20
 
 
 def resolve_model(name: str, part: Part) -> str:
@@ -34,16 +37,46 @@ def resolve_model(name: str, part: Part) -> str:
     return name
 
 
+@lru_cache(maxsize=64)
+def model_identity(name: str, revision: str | None = None) -> str:
+    """What a fingerprint holds of a model: its hub id and revision, or a hash of its files wherever they lie.
+
+    Of a file above 32 MiB only its size and its first and last MiB are read.
+    """
+    path = _assets() if name == ATLAS else Path(name).expanduser()
+    if not path.exists():
+        return f"{name}@{revision or 'main'}"
+    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        inner = file.relative_to(path).as_posix() if path.is_dir() else file.suffix
+        digest.update(f"{inner}\0{file.stat().st_size}\0".encode())
+        digest.update(_sample(file))
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _sample(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        if file.stat().st_size <= _WHOLE:
+            return stream.read()
+        start = stream.read(1 << 20)
+        stream.seek(-(1 << 20), 2)
+        return start + stream.read()
+
+
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
 
 
 def _packaged(part: Part) -> str:
-    folder = resources.files("compass_ray") / "sources" / "atlas" / "assets" / part
-    path = Path(str(folder))
+    path = _assets() / part
     if not path.is_dir() or not any(path.iterdir()):
         raise ModelError(
             f"the package lacks its small {part} ({path} is missing); install compass_ray whole, "
             f"or name a directory or hub id instead of {ATLAS!r}"
         )
     return str(path)
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets"))

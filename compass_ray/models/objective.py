@@ -33,7 +33,7 @@ class Objective(Protocol):
         """The term, with gradient, or None for nothing."""
 
 
-class TaskOnly:
+class TaskObjective:
     """The loss of the training rows alone."""
 
     def term(self, step: Step) -> Tensor | None:

@@ -1,0 +1,117 @@
+"""The language of a text, by a fastText model with GlotLID's labels (COMPASS, sections 3.2.5 and 4.2).
+
+Key property: confidence is the model's own probability, never rescaled by a restriction, so that a text in a language
+that is not served stays unsure rather than becoming the nearest served one. Whether it is sure enough is decided by the
+router, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compass_ray.config import IdentifierConfig
+from compass_ray.languages import GLOTLID_PREFIX, from_glotlid
+from compass_ray.models.errors import ModelError
+from compass_ray.models.location import resolve_model
+
+_HUB_FILES = ("model_v3.bin", "model.bin", "model.ftz")
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A language code, or None for a language that is none of ours; the model's label; confidence in [0, 1]."""
+
+    language: str | None
+    label: str
+    confidence: float
+
+
+UNKNOWN = Identified(None, "", 0.0)
+"""What an empty text is identified as."""
+
+
+class LanguageIdentifier:
+    """Identifies the language of texts."""
+
+    def __init__(self, config: IdentifierConfig) -> None:
+        """Load the fastText model that the configuration names.
+
+        Raises:
+            ModelError: it is missing or damaged, or none of its labels is a language of ours.
+        """
+        self.config = config
+        self.model = _load(_file(config), config.model)
+        self._codes = {label: _code(label) for label in self.model.get_labels()}
+        if not any(self._codes.values()):
+            raise ModelError(
+                f"identifier {config.model!r} has no GlotLID labels such as {GLOTLID_PREFIX}swh_Latn; give a GlotLID model"
+            )
+
+    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[Identified]:
+        """The most probable language of each text; with ``restrict``, among those codes only.
+
+        The probabilities of all labels of one language, such as the Arabic dialects, are added up.
+        """
+        return [self._one(text, None if restrict is None else set(restrict)) for text in texts]
+
+    def _one(self, text: str, restrict: set[str] | None) -> Identified:
+        # fastText takes one line; a newline inside would end it.
+        line = " ".join(text.split())
+        if not line:
+            return UNKNOWN
+        found = [(max(p, 0.0), label.strip()) for p, label in self.model.f.predict(f"{line}\n", -1, 0.0, "strict")]
+        totals: dict[str, float] = {}
+        names: dict[str, str] = {}
+        for probability, label in found:
+            key = self._codes.get(label) or label
+            totals[key] = totals.get(key, 0.0) + probability
+            names.setdefault(key, label)
+        allowed = totals.keys() if restrict is None else totals.keys() & restrict
+        if not allowed:
+            return UNKNOWN
+        best = max(sorted(allowed), key=lambda key: totals[key])
+        label = names[best]
+        return Identified(self._codes.get(label), label.removeprefix(GLOTLID_PREFIX), min(totals[best], 1.0))
+
+
+def _code(label: str) -> str | None:
+    known = from_glotlid(label)
+    return known.code if known else None
+
+
+def _file(config: IdentifierConfig) -> Path:
+    where = Path(resolve_model(config.model, "language_id"))
+    if where.is_file():
+        return where
+    if where.is_dir():
+        models = sorted(p for p in where.iterdir() if p.suffix in (".bin", ".ftz"))
+        if models:
+            return models[-1]
+        raise ModelError(f"identifier {config.model!r}: {where} holds no .bin or .ftz file; give a fastText model")
+    return _download(config)
+
+
+def _download(config: IdentifierConfig) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    for name in _HUB_FILES:
+        try:
+            return Path(hf_hub_download(config.model, name, revision=config.revision))
+        except LocalEntryNotFoundError as error:
+            raise ModelError(f"identifier {config.model!r} cannot be fetched ({error}); give a file instead") from error
+        except HfHubHTTPError:
+            continue
+    raise ModelError(f"identifier {config.model!r} on the hub has none of {', '.join(_HUB_FILES)}; give a file instead")
+
+
+def _load(file: Path, name: str) -> Any:
+    import fasttext
+
+    try:
+        return fasttext.load_model(str(file))
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ModelError(f"identifier {name!r}: {file} is no fastText model ({error}); give model_v3.bin of GlotLID") from None

@@ -1,0 +1,149 @@
+"""Multiple choice by log-probabilities (COMPASS, sections 4.1 and 5).
+
+``letter``: the options stand in the prompt, one prefill, the log-probability of each option's letter. ``option``: the
+bare question is prefilled once, and each option is scored as the reply to it, by the mean log-probability of its tokens
+and of the token that ends the turn, which is minus the loss that training takes of that reply. Generates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from compass_ray.models.base import BaseModel
+from compass_ray.models.chat import encode_example, encode_prompt
+from compass_ray.models.dora import attached
+from compass_ray.models.errors import ModelError
+from compass_ray.models.padding import left_padded, positions_of, right_padded
+from compass_ray.models.peft_directory import read_adapter
+
+LETTERS = "ABCDEFGHIJ"
+
+
+@contextmanager
+def applied(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
+    """The base with the adapter of a PEFT directory on it; the adapter is taken off at the end.
+
+    Raises:
+        ModelError: the directory is damaged, or its adapter was made for another base model.
+    """
+    stored = read_adapter(folder)
+    with attached(base.model, stored.config(), stored.tensors):
+        yield base
+
+
+def score_items(
+    base: BaseModel,
+    questions: Sequence[str],
+    options: Sequence[Sequence[str]],
+    *,
+    scoring: Literal["letter", "option"],
+    batch_size: int,
+    max_tokens: int,
+) -> npt.NDArray[np.float32]:
+    """Log-probabilities float32[n, k] of the k options of each question, in nats.
+
+    Raises:
+        ModelError: options that differ in number, or letters that the tokenizer cannot tell apart.
+    """
+    width = len(options[0]) if options else 4
+    if len(questions) != len(options) or any(len(each) != width for each in options) or not 2 <= width <= len(LETTERS):
+        raise ModelError(
+            f"{len(questions)} questions with {sorted({len(each) for each in options})} options; give every question the "
+            f"same number of options, 2 to {len(LETTERS)}"
+        )
+    scores = np.zeros((len(questions), width), np.float32)
+    items = _items(base, questions, options, scoring, max_tokens)
+    order = sorted(range(len(items)), key=lambda i: len(items[i].prompt))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        scores[chosen] = _score(base, [items[i] for i in chosen])
+    return scores
+
+
+@dataclass(frozen=True)
+class _Item:
+    prompt: Sequence[int]
+    replies: Sequence[Sequence[int]]
+
+
+def _items(
+    base: BaseModel, questions: Sequence[str], options: Sequence[Sequence[str]], scoring: str, max_tokens: int
+) -> list[_Item]:
+    if scoring == "option":
+        pairs = zip(questions, options, strict=True)
+        return [_option_item(base, question, each, max_tokens) for question, each in pairs]
+    letters = _letter_tokens(base.tokenizer, len(options[0]) if options else 0)
+    prompts = [listed(question, each) for question, each in zip(questions, options, strict=True)]
+    return [_Item(encode_prompt(base.tokenizer, prompt, max_tokens), letters) for prompt in prompts]
+
+
+def _option_item(base: BaseModel, question: str, options: Sequence[str], max_tokens: int) -> _Item:
+    examples = [encode_example(base.tokenizer, question, option, max_tokens) for option in options]
+    replies = [example.input_ids[example.prompt_length :] for example in examples]
+    shortest = min(examples, key=lambda example: example.prompt_length)
+    return _Item(shortest.input_ids[: shortest.prompt_length], replies)
+
+
+def listed(question: str, options: Sequence[str]) -> str:
+    """The question with its options as lettered lines.
+
+    >>> print(listed("Capital of Kenya?", ["Nairobi", "Lagos"]))
+    Capital of Kenya?
+    A. Nairobi
+    B. Lagos
+    """
+    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join([question, *lines])
+
+
+def _letter_tokens(tokenizer: Any, width: int) -> list[list[int]]:
+    # The first token of the letter as a reply, which differs from the letter's own id where a template adds a space.
+    examples = [encode_example(tokenizer, "?", letter, 4096) for letter in LETTERS[:width]]
+    tokens = [[example.input_ids[example.prompt_length]] for example in examples]
+    if len({token[0] for token in tokens}) < width:
+        raise ModelError(
+            "the tokenizer begins several of the letters with the same token; set evaluate.scoring=option instead"
+        )
+    return tokens
+
+
+@torch.inference_mode()
+def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
+    """float32[b, k]: prefill each prompt once, then every reply on a copy of its cache."""
+    width = len(items[0].replies)
+    ids, mask = left_padded([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
+    known = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
+    replies, present = right_padded(
+        [reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device
+    )
+    first = known.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
+    log_probs = first.gather(1, replies[:, :1])
+    if replies.shape[1] > 1:
+        known.past_key_values.batch_repeat_interleave(width)
+        later = _continue(base, known.past_key_values, mask.repeat_interleave(width, 0), replies, present)
+        log_probs = torch.cat([log_probs, later], 1)
+    means = (log_probs * present).sum(1) / present.sum(1)
+    return means.view(len(items), width).cpu().numpy()
+
+
+def _continue(base: BaseModel, cache: Any, mask: Tensor, replies: Tensor, present: Tensor) -> Tensor:
+    """float32[b, t - 1] log-probabilities of the reply tokens after the first."""
+    whole = torch.cat([mask, present[:, :-1]], 1)
+    steps = replies.shape[1] - 1
+    out = base.model(
+        input_ids=replies[:, :-1],
+        attention_mask=whole,
+        position_ids=positions_of(whole)[:, -steps:],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return out.logits.float().log_softmax(-1).gather(2, replies[:, 1:, None])[..., 0]

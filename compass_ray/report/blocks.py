@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from matplotlib.figure import Figure
 
-from compass_ray.report.style import png
+from compass_ray.report.style import png, width
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Picture:
     alt: str
     data: bytes
     table: Table | None = None
+
+    @property
+    def width(self) -> int:
+        """Width in CSS pixels, where there is room for it."""
+        return width(self.data)
 
     @property
     def uri(self) -> str:

@@ -206,9 +206,7 @@ def _line(language: str, scope: Scope, paired: Sequence[_Paired], config: RunCon
         for method in METHODS
         if method in paired[0].correct
     }
-    measure = _Measure(
-        config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired])
-    )
+    measure = _Measure(config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired]))
     return Line(
         language=language,
         scope=scope,
@@ -247,19 +245,26 @@ class _Measure:
         return generator(self.config.seed, "report", *self.names, what, of)
 
 
-def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -> Iterable[str]:
+def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -> list[str]:
+    """What could not be compared, each thing once, with the languages of which it is true."""
+    if not paired:
+        return ["No method has been evaluated in any language."]
     found = {p.language: p for p in paired}
+    told: dict[str, list[str]] = {}
     for code in config.languages:
-        if code not in found:
-            yield f"{language_name(code)} has not been evaluated."
-            continue
-        absent = [name for method, name in METHODS.items() if method not in found[code].correct]
-        if absent:
-            yield f"{language_name(code)} has no evaluation of {', '.join(absent)}."
-        if not low_subjects(evidence, code):
-            yield f"{language_name(code)} has no under-represented subjects."
-        elif not found[code].low.any():
-            yield f"{language_name(code)} has no test items of under-represented subjects."
-        if found[code].dropped:
-            left = found[code].dropped
-            yield f"{language_name(code)}: {left} items not answered by every method are left out."
+        for note in _absent(found.get(code), low_subjects(evidence, code)):
+            told.setdefault(note, []).append(language_name(code))
+    return [f"{note}: {', '.join(names)}." for note, names in told.items()]
+
+
+def _absent(found: _Paired | None, low: frozenset[str]) -> Iterable[str]:
+    if found is None:
+        yield "No evaluation"
+        return
+    yield from (f"No evaluation of {name}" for method, name in METHODS.items() if method not in found.correct)
+    if not low:
+        yield "No under-represented subjects"
+    elif not found.low.any():
+        yield "No test items of under-represented subjects"
+    if found.dropped:
+        yield f"{found.dropped} items left out, since not every method answered them"

@@ -14,9 +14,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.report.evidence import Evidence, language_name, moment
 from compass_ray.report.records import Change, Check, Decision, Update
 
-NO_TRAFFIC = (
-    "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
-)
+NO_TRAFFIC = "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ def stories(evidence: Evidence) -> tuple[Story, ...]:
         )
         for code in codes
     ]
-    return tuple(
-        sorted(found, key=lambda story: (-len(story.updates), -len(story.decisions), story.language))
-    )
+    return tuple(sorted(found, key=lambda story: (-len(story.updates), -len(story.decisions), story.language)))
 
 
 def drift_story(run: RunDir) -> list[str]:
@@ -99,10 +95,10 @@ def _decision(story: Story) -> str:
     drift, update = story.last("drift"), story.last("update")
     if drift is None and update is None:
         return "No drift was declared, so no update was made."
-    parts = [f"Drift declared{_where(drift)}"] if drift else []
+    parts = [f"Drift declared{_where(drift)}{_because(drift)}"] if drift else []
     if update:
-        parts.append(f"{_versions(update)}{_where(update)}")
-    return "; ".join(parts) + _because(update if update and update.reason else drift)
+        parts.append(f"{_versions(update)}{_where(update)}{_because(update)}")
+    return " ".join(parts)
 
 
 def _gate(story: Story) -> str:
@@ -130,7 +126,7 @@ def _outcome(updates: Sequence[Update]) -> list[str]:
 
 
 def _versions(update: Decision) -> str:
-    made = f"update to {update.to_version} trained" if update.to_version else "update trained"
+    made = f"Update to {update.to_version} trained" if update.to_version else "Update trained"
     return f"{made} from {update.from_version}" if update.from_version else made
 
 

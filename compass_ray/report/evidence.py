@@ -78,15 +78,12 @@ class Evidence:
 
     def histories(self, language: str) -> dict[str, History]:
         """Training of every adapter version of a language, in order of version."""
-        found = {
-            v: _record(History, self.run.adapter(language, v), "history.json")
-            for v in self.versions(language)
-        }
+        found = {v: _record(History, self.run.adapter(language, v), "history.json") for v in self.versions(language)}
         return {version: history for version, history in found.items() if history}
 
     def versions(self, language: str) -> list[str]:
         """The adapter versions of a language: those of the served method, then the other methods'."""
-        return sorted(self.run.adapter_versions(language), key=lambda v: (not is_version(v), v))
+        return sorted(self.run.adapter_versions(language), key=_rank)
 
     def scored(self, name: str, language: str) -> Scored | None:
         """Every answer of an evaluation."""
@@ -137,14 +134,20 @@ class Evidence:
 
     def _lines(self, kind: type[R], file: str) -> tuple[R, ...]:
         data = self.run.read_monitor(file) or b""
-        return tuple(
-            _parse(kind, json.loads(line), f"monitor/{file}") for line in data.splitlines() if line.strip()
-        )
+        return tuple(_parse(kind, json.loads(line), f"monitor/{file}") for line in data.splitlines() if line.strip())
 
 
 def is_version(name: str) -> bool:
     """Whether an adapter's name is a version of the served method, such as v0002, and not a method's."""
     return _VERSION.fullmatch(name) is not None
+
+
+def _rank(version: str) -> tuple[bool, int, str]:
+    return (
+        not is_version(version),
+        list(METHODS).index(version) if version in METHODS else len(METHODS),
+        version,
+    )
 
 
 def language_name(code: str) -> str:

@@ -40,38 +40,23 @@ _MARKS = {"drift": ":", "promotion": "-", "rollback": "--"}
 
 
 def important(allocation: Allocation, most: int = MOST_CLUSTERS) -> list[int]:
-    """Places in ``allocation.clusters`` of those furthest from the guide set, widest first."""
-    found = allocation.gap
-    width = np.maximum(np.abs(found.p_eval - found.p_before), np.abs(found.p_eval - found.p_after))
-    return [int(place) for place in np.argsort(-width[: len(allocation.clusters)], kind="stable")[:most]]
+    """Places in ``allocation.clusters`` of those furthest from the guide set, the least covered first."""
+    guide, before, after = (shares[: len(allocation.clusters)] for shares in _shares(allocation))
+    width = np.maximum(np.abs(guide - before), np.abs(guide - after))
+    widest = np.argsort(-width, kind="stable")[:most]
+    return [int(place) for place in widest[np.argsort((before - guide)[widest], kind="stable")]]
 
 
 @styled
 def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
     """Share of important clusters in the guide set, the training rows, and those with the selection."""
-    places = important(allocation)
-    names = cluster_names(allocation, sweep)
-    found = allocation.gap
-    guide, before, after = (shares[places] for shares in (found.p_eval, found.p_before, found.p_after))
-    figure, axes = panel(6.4, 1.5 + 0.29 * max(len(places), 3))
-    rows = np.arange(len(places))
-    look = LOOKS["compass"]
-    axes.hlines(rows, before, after, color=look.colour, linewidth=2.2, alpha=0.35)
-    axes.scatter(
-        before,
-        rows,
-        s=42,
-        facecolor="white",
-        edgecolor=MUTED,
-        linewidth=1.6,
-        label="training rows before",
-        zorder=3,
-    )
-    axes.scatter(after, rows, s=42, color=look.colour, label="with the selected rows", zorder=4)
-    axes.scatter(guide, rows, s=150, marker="|", color=GUIDE, linewidth=2.4, label="guide prompts", zorder=5)
-    axes.set_yticks(rows, [names[i] for i in places])
+    places, names = important(allocation), cluster_names(allocation, sweep)
+    figure, axes = panel(4.9, 1.5 + 0.29 * max(len(places), 3))
+    _gap_points(axes, *(shares[places] for shares in _shares(allocation)))
+    axes.set_yticks(range(len(places)), [names[i] for i in places])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlim(left=0)
     axes.set_xlabel("share of rows")
@@ -80,13 +65,26 @@ def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
     return figure
 
 
+def _shares(allocation: Allocation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return allocation.gap.p_eval, allocation.gap.p_before, allocation.gap.p_after
+
+
+def _gap_points(axes: Axes, guide: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+    rows, colour = np.arange(len(guide)), LOOKS["compass"].colour
+    axes.hlines(rows, before, after, color=colour, linewidth=2.2, alpha=0.35)
+    hollow = axes.scatter(before, rows, s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3)
+    filled = axes.scatter(after, rows, s=42, color=colour, zorder=4)
+    bar = axes.scatter(guide, rows, s=150, marker="|", color=GUIDE, linewidth=2.4, zorder=5)
+    names = ("rows before", "with selected rows", "guide prompts")
+    for points, name in zip((hollow, filled, bar), names, strict=True):
+        points.set(label=name, clip_on=False)
+
+
 def cluster_names(allocation: Allocation, sweep: Sweep | None) -> list[str]:
     """What to call each cluster of an allocation: number and most common subject, where that can be drawn."""
     subjects = {c.cluster: c.subject for c in sweep.clusters} if sweep else {}
     drawn = {c.cluster: label(subjects.get(c.cluster), "") for c in allocation.clusters}
-    return [
-        f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()
-    ]
+    return [f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()]
 
 
 def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
@@ -98,8 +96,7 @@ def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndar
     ranked = sorted(totals, key=lambda code: (-totals[code], code))
     shown, rest = ranked[:MOST_SOURCES], ranked[MOST_SOURCES:]
     matrix = [
-        [row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)]
-        for row in counts.values()
+        [row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)] for row in counts.values()
     ]
     numbers = np.array(matrix, dtype=np.int64).reshape(len(counts), len(shown) + 1)
     return ([*shown, OTHERS], numbers) if rest else (shown, numbers[:, :-1])
@@ -110,7 +107,7 @@ def heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Selected rows by target (down) and source language (across), shaded by share of the target's."""
     codes, rows = sources(counts)
     share = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
-    figure, axes = panel(max(4.8, 2.2 + 0.42 * len(codes)), 1.4 + 0.34 * len(rows))
+    figure, axes = panel(max(4.8, 2.2 + 0.4 * len(codes)), 1.4 + 0.34 * len(rows))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=max(float(share.max(initial=0)), 0.01) * 1.1, aspect="auto")
     _cell_numbers(axes, rows, share)
     axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 12 else 0)
@@ -118,7 +115,7 @@ def heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("language the rows come from")
-    axes.set_title("Selected rows, shaded by share of the target language's")
+    axes.set_title("Selected rows by language")
     return figure
 
 
@@ -127,15 +124,13 @@ def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
     size = 8 if rows.max(initial=0) < 1000 else 6.5
     for (i, j), number in np.ndenumerate(rows):
         if number:
-            axes.text(
-                j, i, str(number), ha="center", va="center", size=size, color="white" if dark[i, j] else INK
-            )
+            axes.text(j, i, str(number), ha="center", va="center", size=size, color="white" if dark[i, j] else INK)
 
 
 @styled
 def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
     """Accuracy of every method in every language, with intervals, and of the mean over languages."""
-    figure, axes = panel(6.4, 1.4 + 0.52 * len(lines))
+    figure, axes = panel(4.9, 1.4 + 0.52 * len(lines))
     methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
     for place, method in enumerate(methods):
         offset = 0.17 * (place - (len(methods) - 1) / 2)
@@ -154,9 +149,7 @@ def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
 
 def _method_points(axes: Axes, lines: Sequence[Line], method: str, offset: float) -> None:
     look = LOOKS[method]
-    shown = [
-        (place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy
-    ]
+    shown = [(place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy]
     heights = [y for y, _ in shown]
     axes.hlines(
         heights,
@@ -180,7 +173,7 @@ def _method_points(axes: Axes, lines: Sequence[Line], method: str, offset: float
 @styled
 def training(language: str, histories: Mapping[str, History], served: str) -> Figure:
     """Loss by epoch of every adapter of a language: validation solid, training dotted, epoch kept ringed."""
-    figure, axes = panel(5.2, 3.2)
+    figure, axes = panel(4.9, 3.2)
     for version, history in histories.items():
         _curve(axes, adapter_name(version, served), adapter_look(version, served), history)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -194,9 +187,7 @@ def training(language: str, histories: Mapping[str, History], served: str) -> Fi
 
 def adapter_name(version: str, served: str) -> str:
     """What to call an adapter version: with the method whose adapter it is."""
-    return (
-        f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
-    )
+    return f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
 
 
 def adapter_look(version: str, served: str) -> Look:
@@ -222,7 +213,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 @styled
 def divergence(story: Story) -> Figure:
     """Divergence of a language's window by prompts seen, the threshold, and what was decided."""
-    figure, axes = panel(7.2, 3.4)
+    figure, axes = panel(5.8, 3.3)
     prompts = [check.prompts for check in story.checks]
     look = LOOKS["compass"]
     axes.plot(
@@ -234,9 +225,7 @@ def divergence(story: Story) -> Figure:
         label="divergence",
     )
     thresholds = [check.threshold for check in story.checks]
-    axes.step(
-        prompts, thresholds, where="post", color=LOOKS["target"].colour, linestyle="--", label="threshold"
-    )
+    axes.step(prompts, thresholds, where="post", color=LOOKS["target"].colour, linestyle="--", label="threshold")
     axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
     for decision in story.decisions:
         _mark(axes, decision)

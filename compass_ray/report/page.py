@@ -74,21 +74,14 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         run.clusters,
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
-        *(
-            run.evaluation(name, code)
-            for code in codes
-            for name in dict.fromkeys([*METHODS, *versions[code]])
-        ),
+        *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
         *(run.artifact("updates", code, version) for code, version in updated),
     ]
 
 
 def _identity(run: RunDir, config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
     inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
-    inputs |= {
-        f"monitor/{f}": content_hash((run.read_monitor(f) or b"").decode("utf-8", "replace"))
-        for f in _MONITOR
-    }
+    inputs |= {f"monitor/{f}": content_hash((run.read_monitor(f) or b"").decode("utf-8", "replace")) for f in _MONITOR}
     inputs |= {f"live/{code}": content_hash(str(run.live(code))) for code in config.languages}
     settings = {**config.model_dump(mode="json", exclude={"resources"}), "page": _own_hash()}
     return Identity("report", settings, inputs)

@@ -1,7 +1,7 @@
 """What the stages write, as typed records: one frozen model a JSON file, or a line of one.
 
-Key property: only what has no meaning without it is required, so a record written by a later version still reads.
-Nothing is read from disk here.
+Key property: only what has no meaning without it is required, so a record written by a later version still
+reads. Nothing is read from disk here.
 """
 
 from __future__ import annotations

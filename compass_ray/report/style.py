@@ -49,6 +49,7 @@ RC: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "ytick.major.pad": 7,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.8,
@@ -98,9 +99,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """A legend under the panel, where it hides no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.4, columnspacing=1.4
-        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.4, columnspacing=1.4)
 
 
 def png(figure: Figure) -> bytes:
@@ -111,7 +110,13 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def label(text: str | None, fallback: str, limit: int = 34) -> str:
+def width(picture: bytes) -> int:
+    """Width in CSS pixels at which the text of a PNG made here is as large as it was meant: 9 points."""
+    pixels = int.from_bytes(picture[16:20], "big")
+    return round(pixels * 96 / DPI)
+
+
+def label(text: str | None, fallback: str, limit: int = 26) -> str:
     """Text that the font can draw, cut to ``limit`` characters; the fallback where it cannot.
 
     >>> label("history", "cluster 3"), label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")

@@ -86,9 +86,7 @@ def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why
     )
 
 
-def sentences(
-    allocation: Allocation, row: Mapping[str, Any], source_language: str, cluster: int
-) -> tuple[str, str]:
+def sentences(allocation: Allocation, row: Mapping[str, Any], source_language: str, cluster: int) -> tuple[str, str]:
     """The reason in two sentences: the cluster's gap, the row's draw; ``row`` is empty if not chosen."""
     quota = next((c for c in allocation.clusters if c.cluster == cluster), None)
     gap = _gap(allocation, cluster, quota)
@@ -104,27 +102,19 @@ def cluster_card(run: RunDir, cluster: int) -> ClusterCard:
     """
     evidence = Evidence(run)
     if evidence.sweep is None:
-        raise ArtifactError(
-            f"there is no clustering in {run.uri}; run 'compass-ray adapt --run {run.uri}' first"
-        )
+        raise ArtifactError(f"there is no clustering in {run.uri}; run 'compass-ray adapt --run {run.uri}' first")
     found = evidence.cluster(cluster)
     if found is None:
         known = sorted(c.cluster for c in evidence.sweep.clusters)
         span = f"{known[0]} to {known[-1]}" if known else "none"
-        raise UnknownRowError(
-            f"cluster {cluster} does not exist; the clusters are {span}, and noise (-1) has no card"
-        )
+        raise UnknownRowError(f"cluster {cluster} does not exist; the clusters are {span}, and noise (-1) has no card")
     return ClusterCard(cluster=found, quotas=_quotas(evidence, run.recorded().languages, cluster))
 
 
 def _quotas(evidence: Evidence, languages: tuple[str, ...], cluster: int) -> dict[str, Quota]:
     allocations = {code: evidence.allocation("compass", code) for code in languages}
     return {
-        code: quota
-        for code, made in allocations.items()
-        if made
-        for quota in made.clusters
-        if quota.cluster == cluster
+        code: quota for code, made in allocations.items() if made for quota in made.clusters if quota.cluster == cluster
     }
 
 
@@ -155,9 +145,7 @@ def _gap(allocation: Allocation, cluster: int, quota: Quota | None) -> str:
 def _draw(row: Mapping[str, Any], source: str, language: str, cluster: int, quota: Quota | None) -> str:
     if row:
         return (
-            "It is one of the language's own rows, all of which are used."
-            if row["role"] == "target"
-            else _drawn(row)
+            "It is one of the language's own rows, all of which are used." if row["role"] == "target" else _drawn(row)
         )
     if source == language:
         return "It is one of the language's own rows that the bias simulation removed."
@@ -173,10 +161,6 @@ def _drawn(row: Mapping[str, Any]) -> str:
         "score at its draw": row["score"],
     }
     shown = [f"{name} {value:.3f}" for name, value in scores.items() if value is not None]
-    near = (
-        ""
-        if row["neighbours"] is None
-        else f"; {row['neighbours']} of its near neighbours were drawn before it"
-    )
+    near = "" if row["neighbours"] is None else f"; {row['neighbours']} of its near neighbours were drawn before it"
     told = f", with {', '.join(shown)}" if shown else ""
     return f"It was drawn, number {row['order'] + 1} in the order of drawing{told}{near}."

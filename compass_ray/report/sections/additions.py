@@ -39,9 +39,7 @@ def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
     return Section("added", title, blocks)
 
 
-def _summary(
-    evidence: Evidence, tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]]
-) -> Table:
+def _summary(evidence: Evidence, tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]]) -> Table:
     rows = []
     for code, chosen in tables.items():
         allocation = evidence.allocation("compass", code)
@@ -50,7 +48,7 @@ def _summary(
         rows.append(
             (
                 language_name(code),
-                ", ".join(f"{language_name(c)} {n}" for c, n in most) or "–",
+                ", ".join(f"{source} {many}" for source, many in most) or "–",
                 number(chosen.num_rows - total),
                 number(allocation.budget if allocation else None),
                 number(total),
@@ -70,8 +68,8 @@ def _heat_map(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
     body = [(language_name(code), *map(str, row)) for code, row in zip(counts, rows.tolist(), strict=True)]
     numbers = Table("Selected rows by target and source language", ("target", *codes), body, folded=True)
     alt = (
-        f"Heat map of selected rows: {len(rows)} target languages by {len(codes)} source languages. "
-        f"The numbers are in the table below the picture."
+        f"Heat map of selected rows: {len(rows)} target languages by {len(codes)} source languages, "
+        f"darker for a larger share of the target's. The numbers are in the table below the picture."
     )
     yield Pictures([picture("sources.png", heat_map(counts), alt, numbers)])
 

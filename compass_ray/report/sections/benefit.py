@@ -27,8 +27,6 @@ def section(evidence: Evidence, languages: tuple[str, ...], comparison: Comparis
     blocks: list[Block] = []
     for scope in SCOPES:
         blocks += _scope(comparison, scope)
-    if not blocks:
-        blocks = [missing("No method has been evaluated yet, so nothing can be compared.")]
     return Section("help", "Did it help?", [*blocks, *_notes(comparison), *_low(evidence, languages)])
 
 
@@ -102,12 +100,8 @@ def _notes(comparison: Comparison) -> Iterator[Block]:
 
 def _low(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
     rows = [
-        (language_name(code), ", ".join(sorted(low)))
-        for code in languages
-        if (low := low_subjects(evidence, code))
+        (language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(evidence, code))
     ]
     if rows:
-        caption = (
-            "Under-represented subjects: the bias simulation removed a part of their rows in the language"
-        )
+        caption = "Under-represented subjects: the bias simulation removed a part of their rows in the language"
         yield Table(caption, ("language", "subjects"), rows, numbers=2, folded=True)

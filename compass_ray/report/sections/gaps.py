@@ -29,11 +29,7 @@ _CARDS_OF_A_LANGUAGE = 3
 
 def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
     """Divergence before and after, one picture a language, and what the widest gaps hold."""
-    found = {
-        code: made
-        for code in languages
-        if (made := evidence.allocation("compass", code)) and _has_guide(made)
-    }
+    found = {code: made for code in languages if (made := evidence.allocation("compass", code)) and _has_guide(made)}
     if not found:
         return Section("gap", "Where was the gap?", [missing("No selection by COMPASS has been made yet.")])
     blocks: list[Block] = [
@@ -71,9 +67,7 @@ def _divergences(found: Mapping[str, Allocation]) -> Table:
         for code, made in found.items()
     ]
     header = ("language", "before, bits", "after, bits", "guide prompts", "of them noise")
-    return Table(
-        "Divergence of the training rows from the guide set, before and after selection", header, rows
-    )
+    return Table("Divergence of the training rows from the guide set, before and after selection", header, rows)
 
 
 def _pictures(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Block]:
@@ -97,11 +91,7 @@ def _picture(evidence: Evidence, made: Allocation) -> Picture:
 
 
 def _cards(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Block]:
-    order = [
-        made.clusters[place].cluster
-        for made in found.values()
-        for place in important(made, _CARDS_OF_A_LANGUAGE)
-    ]
+    order = [made.clusters[place].cluster for made in found.values() for place in important(made, _CARDS_OF_A_LANGUAGE)]
     clusters = [c for number_ in dict.fromkeys(order) if (c := evidence.cluster(number_))]
     if clusters:
         cards = [_card(cluster, found) for cluster in clusters[:_CARDS]]
@@ -111,9 +101,7 @@ def _cards(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Bloc
 def _card(cluster: Cluster, found: Mapping[str, Allocation]) -> Card:
     title = f"Cluster {cluster.cluster}" + (f": mostly {cluster.subject}" if cluster.subject else "")
     most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))[:5]
-    lines = [
-        f"{cluster.size} pool rows; most are in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."
-    ]
+    lines = [f"{cluster.size} pool rows; most are in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."]
     for code, made in found.items():
         quota = next((q for q in made.clusters if q.cluster == cluster.cluster), None)
         if quota and (quota.n_eval or quota.selected):
@@ -121,6 +109,4 @@ def _card(cluster: Cluster, found: Mapping[str, Allocation]) -> Card:
                 f"{language_name(code)}: {quota.n_eval} guide prompts, {quota.n_target} own rows, "
                 f"{quota.selected} added."
             )
-    return Card(
-        title, lines, [Quote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]]
-    )
+    return Card(title, lines, [Quote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]])

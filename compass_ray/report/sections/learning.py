@@ -12,24 +12,15 @@ def section(evidence: Evidence, languages: tuple[str, ...], served: str) -> Sect
     """A row an adapter, and its curves."""
     title = "How did training go?"
     found = {code: histories for code in languages if (histories := evidence.histories(code))}
-    absent = [
-        missing(f"{language_name(code)} has no trained adapter.") for code in languages if code not in found
-    ]
+    absent = [missing(f"{language_name(code)} has no trained adapter.") for code in languages if code not in found]
     if not found:
         return Section("training", title, [missing("No adapter has been trained yet.")])
-    rows = [
-        _row(code, adapter_name(v, served), h)
-        for code, histories in found.items()
-        for v, h in histories.items()
-    ]
+    rows = [_row(code, adapter_name(v, served), h) for code, histories in found.items() for v, h in histories.items()]
     header = ("language", "adapter", "rows", "epochs", "epoch kept", "validation loss", "tokens", "seconds")
     pictures = [_picture(code, histories, served) for code, histories in found.items()]
     blocks: list[Block] = [
         Table("Training of every adapter; losses are means in nats a token", header, rows, numbers=2),
-        Text(
-            "Solid lines: loss on held-out rows, the epoch kept ringed. Dotted lines: loss on the "
-            "training rows."
-        ),
+        Text("Solid lines: loss on held-out rows, the epoch kept ringed. Dotted lines: loss on the training rows."),
         Pictures(pictures),
         *absent,
     ]

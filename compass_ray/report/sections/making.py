@@ -76,7 +76,7 @@ def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
         (
             name,
             m.fingerprint,
-            number(sum(o.rows or 0 for o in m.outputs)),
+            number(_rows(m)),
             number(sum(o.bytes for o in m.outputs) / 1e6, 2),
             number(m.metrics.get("seconds", m.provenance.get("seconds")), 1),
             str(m.provenance.get("finished", "–")),
@@ -91,6 +91,11 @@ def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
         numbers=2,
         folded=len(rows) > 12,
     )
+
+
+def _rows(manifest: Manifest) -> int | None:
+    counted = [output.rows for output in manifest.outputs if output.rows is not None]
+    return sum(counted) if counted else None
 
 
 def _versions(manifests: Mapping[str, Manifest]) -> Iterator[Block]:

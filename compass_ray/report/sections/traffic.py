@@ -50,7 +50,7 @@ def _alt(story: Story) -> str:
 
 def _updates(story: Story) -> Iterator[Block]:
     rows = [
-        (f"{u.from_version} to {u.to_version}", group, *_change(found), ", ".join(subjects) or "–")
+        (f"{u.from_version} to {u.to_version}", group, ", ".join(subjects) or "–", *_change(found))
         for u in story.updates
         for group, found, subjects in (
             ("new subjects", u.new, u.new_subjects),
@@ -59,8 +59,8 @@ def _updates(story: Story) -> Iterator[Block]:
         if found
     ]
     if rows:
-        header = ("update", "test items of", "before, %", "after, %", "items", "subjects")
-        yield Table("Accuracy before and after each update", header, rows, numbers=2)
+        header = ("update", "test items of", "subjects", "before, %", "after, %", "items")
+        yield Table("Accuracy before and after each update", header, rows, numbers=3)
 
 
 def _change(outcome: Change) -> tuple[str, str, str]:
@@ -105,10 +105,7 @@ def _served(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
         yield missing("No adapter version is live, so no language is served with an adapter.")
         return
     yield Text("The adapter versions that are served now:")
-    rows = [
-        (language_name(c), str(p.get("version", "–")), str(p.get("fingerprint", "–")))
-        for c, p in live.items()
-    ]
+    rows = [(language_name(c), str(p.get("version", "–")), str(p.get("fingerprint", "–"))) for c, p in live.items()]
     yield Table(
         "Live adapter versions",
         ("language", "version", "fingerprint"),

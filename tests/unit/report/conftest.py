@@ -1,0 +1,303 @@
+"""A made-up run: four languages of four scripts, a drift in one, a prompt that tries to be markup."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from compass_ray import tables
+from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.config import RunConfig
+
+LANGUAGES = ("sw", "hi", "ar", "am")
+SUBJECTS = tuple(f"subject {i}" for i in range(8))
+LOW = ("subject 1", "subject 4")
+SETTINGS: dict[str, Any] = {"languages": LANGUAGES, "evaluate": {"resamples": 400}}
+ITEMS = 160
+CLUSTERS = 16
+EVIL = "<script>alert('x')</script> & \"quoted\" $x^2$"
+PROMPTS = {
+    "sw": "Mji mkuu wa Kenya ni upi?",
+    "hi": "केन्या की मुद्रा क्या है?",
+    "ar": "ما هي عملة كينيا؟",
+    "am": "የኬንያ ገንዘብ ምንድን ነው?",
+    "bul": "Коя е валутата на Кения?",
+    "fr": "Quelle est la monnaie du Kenya ?",
+}
+ACCURACY = {"zero_shot": 0.27, "target": 0.42, "random": 0.45, "compass": 0.56}
+
+
+def write_artifact(artifact: Artifact, files: dict[str, Any]) -> None:
+    """Write one whole artefact: tables as Parquet, the rest as JSON."""
+    writer = artifact.begin(Identity(artifact.name.split("/")[0], {"seed": 0}, {"name": artifact.name}))
+    for name, content in files.items():
+        (writer.table if isinstance(content, pa.Table) else writer.json)(name, content)
+    writer.publish({"seconds": 12.5}, versions={"ray": "2.60.0"}, device="cpu")
+
+
+def scored(method: str, language: str, skill: float | None = None) -> pa.Table:
+    rng = np.random.default_rng([ord(c) for c in method + language])
+    right = rng.random(ITEMS) < (ACCURACY.get(method, 0.5) if skill is None else skill)
+    answer = rng.integers(0, 4, ITEMS)
+    return pa.table(
+        {
+            "item_id": [f"{language}-{i:04d}" for i in rng.permutation(ITEMS)],
+            "subject": [SUBJECTS[i % len(SUBJECTS)] for i in range(ITEMS)],
+            "answer": answer,
+            "predicted": np.where(right, answer, (answer + 1) % 4),
+            "log_probs": [[-1.0, -2.0, -3.0, -4.0]] * ITEMS,
+        }
+    ).cast(tables.SCORED)
+
+
+def by_item(table: pa.Table) -> pa.Table:
+    """The table with each item's subject fixed by its id, so that methods agree on it."""
+    subjects = [SUBJECTS[int(item.split("-")[1]) % len(SUBJECTS)] for item in table["item_id"].to_pylist()]
+    return table.set_column(1, tables.SCORED.field("subject"), pa.array(subjects))
+
+
+def selected(language: str) -> pa.Table:
+    rng = np.random.default_rng(len(language))
+    others = [code for code in PROMPTS if code != language]
+    rows = [
+        {
+            "row_id": f"{language}-own-{i}",
+            "role": "target",
+            "language": language,
+            "cluster": i % 5,
+            "order": -1,
+            "weight": 1.0,
+        }
+        for i in range(100)
+    ]
+    for i in range(80):
+        source = others[int(rng.integers(len(others)) * rng.random())]
+        rows.append(
+            {
+                "row_id": f"{source}-own-{i}",
+                "role": "auxiliary",
+                "language": source,
+                "cluster": i % CLUSTERS,
+                "order": i,
+                "score": 0.71,
+                "proto": 0.82,
+                "boundary": 0.31,
+                "neighbours": i % 3,
+                "weight": 1.0,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=tables.SELECTED)
+
+
+def allocation(language: str) -> dict[str, Any]:
+    return {
+        "language": language,
+        "method": "compass",
+        "budget": 80,
+        "unfilled": 0,
+        "low_subjects": list(LOW),
+        "js_before": 0.41,
+        "js_after": 0.12,
+        "noise": {"target": 10, "auxiliary": 30, "guide": 4},
+        "clusters": [
+            {
+                "cluster": k,
+                "n_target": 20 if k < 5 else 0,
+                "n_aux": 40 + k,
+                "n_eval": (3 * k) % 17 + (k == 9) * 10,
+                "weight": 0.0 if (3 * k) % 17 == 0 else 1 / 15,
+                "quota": 5,
+                "selected": 5,
+            }
+            for k in range(CLUSTERS)
+        ],
+    }
+
+
+def sweep() -> dict[str, Any]:
+    cells = [
+        {
+            "parameters": {"min_cluster_size": size, "min_samples": samples},
+            "score": 0.3 - abs(size - 10) / 100 - samples / 200,
+            "n_clusters": 60 - size,
+            "noise_share": 0.08,
+            "chosen": (size, samples) == (10, 1),
+        }
+        for size in (5, 10, 15, 20)
+        for samples in (1, 5, 10)
+    ]
+    clusters = [
+        {
+            "cluster": k,
+            "coarse": k // 2,
+            "size": 60 + k,
+            "languages": {"sw": 20, "hi": 10, "bul": 30 + k},
+            "subject": None if k == 3 else ("ገንዘብ" if k == 6 else SUBJECTS[k % 8]),
+            "examples": [
+                {
+                    "row_id": f"{code}-own-{k}",
+                    "prompt": EVIL if code == "fr" else PROMPTS[code],
+                    "language": code,
+                }
+                for code in ("ar", "fr", "am")
+            ],
+        }
+        for k in range(CLUSTERS)
+    ]
+    return {"method": "hdbscan", "backend": "cpu", "cells": cells, "clusters": clusters}
+
+
+def history(scale: float) -> dict[str, Any]:
+    epochs = [
+        {
+            "epoch": e,
+            "train_loss": scale * 2 * 0.7**e,
+            "validation_loss": scale * (1.9 * 0.75**e + 0.02 * e * e),
+            "seconds": 4.0,
+        }
+        for e in range(1, 7)
+    ]
+    return {"epochs": epochs, "best_epoch": 5, "rows": 171, "tokens": 5432, "seconds": 24.5}
+
+
+def lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(record)}\n" for record in records).encode()
+
+
+CHECKS = [
+    {
+        "language": "sw",
+        "prompts": n,
+        "divergence": 0.04 + 0.0001 * n if n < 400 else 0.11 + 0.0004 * (n - 400) if n < 600 else 0.05,
+        "p_value": 0.4 if n < 400 else 0.0005,
+        "threshold": 0.1,
+        "drifted": 400 <= n < 600,
+        "version": "v0001" if n < 600 else "v0002",
+        "time": 1.7e9 + n,
+    }
+    for n in range(50, 801, 50)
+]
+DECISIONS: list[dict[str, Any]] = [
+    {
+        "kind": "drift",
+        "language": "sw",
+        "time": 1.7e9,
+        "prompts": 450,
+        "reason": "p = 0.0005, twice in a row",
+    },
+    {"kind": "update", "language": "sw", "time": 1.7e9, "prompts": 550, "from": "v0001", "to": "v0002"},
+    {
+        "kind": "gate",
+        "language": "sw",
+        "time": 1.7e9,
+        "prompts": 550,
+        "from": "v0001",
+        "to": "v0002",
+        "accepted": True,
+        "reason": f"lower loss on the window {EVIL}",
+        "margin": 0.2,
+    },
+    {"kind": "promotion", "language": "sw", "time": 1.7e9, "prompts": 560, "from": "v0001", "to": "v0002"},
+]
+UPDATE = {
+    "language": "sw",
+    "from": "v0001",
+    "to": "v0002",
+    "old": {"items": 100, "before": 0.52, "after": 0.51},
+    "new": {"items": 60, "before": 0.3, "after": 0.45},
+    "old_subjects": ["subject 0", "subject 1"],
+    "new_subjects": ["subject 5"],
+    "gate": {"accepted": True},
+}
+
+
+@pytest.fixture
+def publish() -> Callable[[Artifact, dict[str, Any]], None]:
+    """Writes one whole artefact."""
+    return write_artifact
+
+
+@pytest.fixture
+def evil() -> str:
+    """A prompt that tries to be markup."""
+    return EVIL
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return RunConfig.model_validate(SETTINGS)
+
+
+@pytest.fixture
+def small() -> RunConfig:
+    """The same run seen for one language: a page of few pictures."""
+    return RunConfig.model_validate({**SETTINGS, "languages": ["sw"]})
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> RunDir:
+    """A run that holds nothing."""
+    return RunDir(str(tmp_path / "empty-run"))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run that holds everything a report shows, made once; not to be changed."""
+    made = RunDir(str(tmp_path_factory.mktemp("report") / "demo-run"))
+    return fill(made, RunConfig.model_validate(SETTINGS))
+
+
+@pytest.fixture
+def run(whole: RunDir, tmp_path: Path) -> RunDir:
+    """A copy of the whole run, to be changed at will."""
+    shutil.copytree(whole.path, tmp_path / "demo-run", ignore=shutil.ignore_patterns("report"))
+    return RunDir(str(tmp_path / "demo-run"))
+
+
+def fill(made: RunDir, config: RunConfig) -> RunDir:
+    """Write every artefact of the made-up run."""
+    made.record(config)
+    pool = [
+        {
+            "row_id": f"{code}-own-{i}",
+            "prompt": EVIL if i == 1 else text,
+            "response": "-",
+            "language": code,
+            "source": "made",
+        }
+        for code, text in PROMPTS.items()
+        for i in range(100)
+    ]
+    write_artifact(made.pool, {"rows.parquet": pa.Table.from_pylist(pool, schema=tables.POOL)})
+    assignments = [
+        {"row_id": r["row_id"], "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1}
+        for i, r in enumerate(pool)
+    ]
+    found = pa.Table.from_pylist(assignments, schema=tables.ASSIGNMENTS)
+    write_artifact(made.clusters, {"assignments.parquet": found, "sweep.json": sweep()})
+    for place, code in enumerate(LANGUAGES):
+        write_artifact(
+            made.selection("compass", code),
+            {"rows.parquet": selected(code), "allocation.json": allocation(code)},
+        )
+        for version, scale in (("target", 1.2), ("random", 1.1), ("v0001", 1.0)):
+            write_artifact(made.adapter(code, version), {"history.json": history(scale + place / 10)})
+        for method in ACCURACY:
+            results = {"language": code, "method": method, "low_subjects": list(LOW)}
+            write_artifact(
+                made.evaluation(method, code),
+                {"items.parquet": by_item(scored(method, code)), "results.json": results},
+            )
+        made.set_live(code, {"version": "v0002" if code == "sw" else "v0001", "fingerprint": "0123456789abcdef"})
+    write_artifact(made.adapter("sw", "v0002"), {"history.json": history(0.9)})
+    write_artifact(made.artifact("updates", "sw", "v0002"), {"results.json": UPDATE})
+    made.write_monitor("checks.jsonl", lines(CHECKS))
+    made.write_monitor("decisions.jsonl", lines(DECISIONS))
+    return made

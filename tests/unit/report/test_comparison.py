@@ -1,0 +1,138 @@
+"""The comparison against the same numbers worked out in plain Python from the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import mean
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.bootstrap import Interval
+from compass_ray.report.comparison import HEADER, MEAN, SCOPES, compare, includes_zero, points, table
+
+METHODS = ("zero_shot", "target", "random", "compass")
+
+
+def right_answers(run: RunDir, method: str, language: str, *, low: bool) -> dict[str, int]:
+    artifact = run.evaluation(method, language)
+    subjects = set(artifact.read_json("results.json")["low_subjects"])
+    return {
+        row["item_id"]: int(row["answer"] == row["predicted"])
+        for row in artifact.read_table("items.parquet").to_pylist()
+        if not low or row["subject"] in subjects
+    }
+
+
+@pytest.mark.parametrize("scope", list(SCOPES))
+def test_accuracies_are_those_of_the_items(run: RunDir, config: RunConfig, scope: str) -> None:
+    comparison = compare(run, config)
+    lines = {line.language: line for line in comparison.lines if line.scope == scope}
+    assert list(lines) == [*config.languages, MEAN]
+    for method in METHODS:
+        expected = {}
+        for code in config.languages:
+            answers = right_answers(run, method, code, low=scope == "low")
+            expected[code] = mean(answers.values())
+            assert lines[code].items == len(answers)
+            assert lines[code].share(method) == pytest.approx(expected[code])
+        assert lines[MEAN].share(method) == pytest.approx(mean(expected.values()))
+
+
+def test_differences_are_paired_by_item(run: RunDir, config: RunConfig) -> None:
+    line = next(x for x in compare(run, config).lines if x.language == "hi" and x.scope == "all")
+    ours, theirs = (right_answers(run, method, "hi", low=False) for method in ("compass", "random"))
+    difference = np.array([ours[item] - theirs[item] for item in sorted(ours)])
+    rng = np.random.default_rng(1)
+    means = rng.choice(difference, (4000, len(difference))).mean(axis=1)
+    found = line.difference["random"]
+    assert found.mean == pytest.approx(difference.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.03)
+
+
+def test_the_same_run_gives_the_same_intervals(run: RunDir, config: RunConfig) -> None:
+    assert compare(run, config) == compare(run, config)
+
+
+def test_mean_weighs_languages_equally(run: RunDir, config: RunConfig, publish: Callable[..., None]) -> None:
+    for method in METHODS:
+        artifact = run.evaluation(method, "sw")
+        items, results = artifact.read_table("items.parquet"), artifact.read_json("results.json")
+        few = pa.array([item < "sw-0020" for item in items["item_id"].to_pylist()])
+        publish(artifact, {"items.parquet": items.filter(few), "results.json": results})
+    lines = {line.language: line for line in compare(run, config).scope("all")}
+    assert lines["sw"].items == 20
+    shares = [lines[code].difference["target"].mean for code in config.languages]
+    assert lines[MEAN].difference["target"].mean == pytest.approx(mean(shares))
+
+
+def test_items_that_a_method_did_not_answer_are_left_out_and_counted(
+    run: RunDir, config: RunConfig, publish: Callable[..., None]
+) -> None:
+    artifact = run.evaluation("target", "ar")
+    items, results = artifact.read_table("items.parquet"), artifact.read_json("results.json")
+    publish(artifact, {"items.parquet": items.slice(5), "results.json": results})
+    comparison = compare(run, config)
+    assert next(x for x in comparison.scope("all") if x.language == "ar").items == len(items) - 5
+    assert comparison.missing == ("5 items left out, since not every method answered them: Arabic (ar).",)
+
+
+def test_what_was_not_evaluated_is_named(run: RunDir, config: RunConfig) -> None:
+    run.evaluation("random", "hi").remove()
+    for method in METHODS:
+        run.evaluation(method, "am").remove()
+    comparison = compare(run, config)
+    assert comparison.missing == ("No evaluation of random: Hindi (hi).", "No evaluation: Amharic (am).")
+    hindi = next(x for x in comparison.scope("low") if x.language == "hi")
+    assert hindi.share("random") is None
+    assert set(hindi.difference) == {"target"}
+    row = next(row for row in table(comparison) if row[0] == "Hindi (hi)")
+    assert row[HEADER.index("random")] == row[HEADER.index("COMPASS minus random")] == "–"
+
+
+def test_mean_is_over_languages_with_every_method(run: RunDir, config: RunConfig) -> None:
+    run.evaluation("random", "hi").remove()
+    found = compare(run, config).mean("all")
+    assert found is not None
+    assert found.languages == 3
+    assert set(found.accuracy) == set(METHODS)
+
+
+def test_an_unfinished_evaluation_counts_as_missing(run: RunDir, config: RunConfig) -> None:
+    run.evaluation("random", "hi").begin(Identity("evaluate", {}, {}))
+    assert compare(run, config).missing == ("No evaluation of random: Hindi (hi).",)
+
+
+def test_empty_run_has_no_lines_and_says_so(empty: RunDir, config: RunConfig) -> None:
+    comparison = compare(empty, config)
+    assert comparison.lines == ()
+    assert table(comparison) == []
+    assert comparison.missing == ("No method has been evaluated in any language.",)
+
+
+def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
+    rows = table(compare(run, config), "all")
+    assert {len(row) for row in rows} == {len(HEADER)}
+    assert [row[0] for row in rows] == [
+        "Swahili (sw)",
+        "Hindi (hi)",
+        "Arabic (ar)",
+        "Amharic (am)",
+        "mean of 4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.1, 0.2, True), (0.0, 0.2, True), (0.01, 0.2, False), (-0.2, -0.1, False)],
+)
+def test_interval_includes_zero(low: float, high: float, expected: bool) -> None:
+    assert includes_zero(Interval(0.0, low, high)) is expected
+
+
+def test_points_show_signs_and_no_negative_zero() -> None:
+    assert points(Interval(0.04, -0.0001, 0.125)) == "+4.0 [0.0, +12.5]"
+    assert points(Interval(-0.04, -0.1, -0.01)) == "−4.0 [−10.0, −1.0]"

@@ -1,0 +1,75 @@
+"""The drift story: true of the records, and plain about what is not there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.report.drift import NO_TRAFFIC, drift_story
+from compass_ray.report.evidence import Evidence
+
+
+def write(run: RunDir, file: str, records: list[dict[str, Any]]) -> None:
+    run.write_monitor(file, "".join(f"{json.dumps(record)}\n" for record in records).encode())
+
+
+def check(prompts: int, divergence: float) -> dict[str, Any]:
+    return {"language": "sw", "prompts": prompts, "divergence": divergence, "threshold": 0.1, "p_value": None}
+
+
+def test_story_tells_all_five_things(run: RunDir) -> None:
+    seen, crossed, decision, gate, outcome = drift_story(run)
+    assert seen == "Swahili (sw): 800 prompts seen, 16 checks of the traffic."
+    assert crossed == "Divergence crossed its threshold at prompt 400: 0.110 over 0.100 bits, p = 0.0005."
+    assert decision.startswith(
+        "Drift declared at prompt 450: p = 0.0005, twice in a row. Update to v0002 trained from v0001"
+    )
+    assert gate.startswith("The gate accepted v0002: lower loss on the window")
+    assert gate.endswith("v0002 was promoted at prompt 560 and is served from then on.")
+    assert "on new subjects 30.0% before and 45.0% after (60 items)" in outcome
+    assert "on old subjects 52.0% before and 51.0% after (100 items)" in outcome
+
+
+def test_no_traffic_is_said(empty: RunDir) -> None:
+    assert drift_story(empty) == [NO_TRAFFIC]
+
+
+def test_quiet_traffic_is_told_as_quiet(empty: RunDir) -> None:
+    write(empty, "checks.jsonl", [check(50, 0.03), check(100, 0.07)])
+    assert drift_story(empty) == [
+        "Swahili (sw): 100 prompts seen, 2 checks of the traffic.",
+        "Divergence stayed below its threshold: at most 0.070 of 0.100 bits.",
+        "No drift was declared, so no update was made.",
+        "The gate has not judged an update. The adapter version served did not change.",
+        "Accuracy before and after an update was not measured.",
+    ]
+
+
+def test_rejected_update_leaves_the_old_version(empty: RunDir) -> None:
+    write(empty, "checks.jsonl", [check(50, 0.2)])
+    gate = {"kind": "gate", "language": "sw", "to": "v0002", "accepted": False, "reason": "forgets 0.3 nats."}
+    write(empty, "decisions.jsonl", [{"kind": "drift", "language": "sw", "prompts": 50}, gate])
+    told = drift_story(empty)[3]
+    assert told == "The gate rejected v0002: forgets 0.3 nats. The adapter version served did not change."
+
+
+def test_rollback_is_the_last_word(run: RunDir) -> None:
+    before = run.read_monitor("decisions.jsonl") or b""
+    back = {"kind": "rollback", "language": "sw", "prompts": 700, "from": "v0002", "to": "v0001"}
+    run.write_monitor("decisions.jsonl", before + json.dumps(back).encode())
+    assert drift_story(run)[3].endswith("v0001 was restored by rollback at prompt 700 and is served from then on.")
+
+
+def test_most_eventful_language_is_told(run: RunDir) -> None:
+    calm = [{**check(n, 0.01), "language": "am"} for n in (50, 100)]
+    write(run, "checks.jsonl", [*calm, check(400, 0.2)])
+    assert drift_story(run)[0].startswith("Swahili (sw)")
+
+
+def test_unreadable_record_says_where_and_what_to_do(empty: RunDir) -> None:
+    write(empty, "checks.jsonl", [{"language": "sw", "prompts": "many", "divergence": 0.1, "threshold": 0.1}])
+    with pytest.raises(ArtifactError, match=r"monitor/checks\.jsonl: prompts.*'many'.*run again"):
+        _ = Evidence(empty).checks

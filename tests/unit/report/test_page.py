@@ -1,0 +1,230 @@
+"""The page: its numbers, what it says is missing, that it stands alone, and that nothing in it can act."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import matplotlib
+import pytest
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.bootstrap import Interval
+from compass_ray.report.comparison import Line, compare, table
+from compass_ray.report.page import build
+from compass_ray.report.sections.benefit import verdict
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+QUESTIONS = (
+    "Did it help?",
+    "Where was the gap?",
+    "What was added, and from where?",
+    "How did training go?",
+    "What happened with the traffic?",
+    "How was it made?",
+)
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, text of the cells, and whether every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in self.texts:
+            self.texts[self.open[-1]][-1] += data
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(run: RunDir) -> str:
+    return run.report.read_bytes("index.html").decode()
+
+
+@pytest.fixture(scope="module")
+def page(whole: RunDir) -> Page:
+    build(whole, whole.recorded())
+    return Page(read(whole))
+
+
+def test_sections_stand_in_the_order_a_user_asks(page: Page) -> None:
+    assert tuple(page.texts["h2"]) == QUESTIONS
+
+
+def test_every_row_of_the_comparison_is_on_the_page(whole: RunDir, config: RunConfig, page: Page) -> None:
+    comparison = compare(whole, config)
+    for scope in ("low", "all"):
+        for row in table(comparison, scope):
+            assert list(row) in page.rows
+
+
+def test_accuracy_on_the_page_is_that_of_the_items(whole: RunDir, page: Page) -> None:
+    rows = whole.evaluation("compass", "am").read_table("items.parquet").to_pylist()
+    share = sum(r["answer"] == r["predicted"] for r in rows) / len(rows)
+    shown = [r for r in page.rows if r[0] == "Amharic (am)" and len(r) == 8 and r[5] == str(len(rows))]
+    assert [row[4] for row in shown] == [f"{100 * share:.1f}"]
+
+
+def test_gap_shares_are_counts_over_counts(whole: RunDir, page: Page) -> None:
+    made = whole.selection("compass", "sw").read_json("allocation.json")
+    nine = next(c for c in made["clusters"] if c["cluster"] == 9)
+    guide = nine["n_eval"] / (sum(c["n_eval"] for c in made["clusters"]) + made["noise"]["guide"])
+    own = sum(c["n_target"] for c in made["clusters"]) + made["noise"]["target"]
+    after = (nine["n_target"] + nine["selected"]) / (own + sum(c["selected"] for c in made["clusters"]))
+    assert ["subject 1 (9)", f"{100 * guide:.1f}", "0.0", f"{100 * after:.1f}"] in page.rows
+
+
+def test_sources_are_counted(whole: RunDir, page: Page) -> None:
+    rows = whole.selection("compass", "hi").read_table("rows.parquet").to_pylist()
+    counts = [sum(r["language"] == code and r["role"] == "auxiliary" for r in rows) for code in ("sw", "ar", "bul")]
+    row = next(r for r in page.rows if r[0] == "Hindi (hi)" and len(r) == 6 and r[2] == "0")
+    assert {str(count) for count in counts} <= set(row)
+
+
+def test_page_asks_nothing_of_the_network(whole: RunDir, page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "iframe", "object", "embed", "base", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "srcset", "action", "poster", "background"):
+                assert (value or "").startswith(("data:", "#"))
+    assert not re.search(r"@import|url\(", page.texts["style"][0])
+    policy = next(m["content"] or "" for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+
+
+def test_pictures_have_words_and_are_the_files_beside_the_page(whole: RunDir, page: Page) -> None:
+    images = page.all("img")
+    files = [f for f in whole.report.files() if f.endswith(".png")]
+    assert len(images) == len(files) == 12
+    inlined = {base64.b64decode((image["src"] or "").split(",", 1)[1]) for image in images}
+    assert inlined == {whole.report.read_bytes(file) for file in files}
+    assert all(len(image["alt"] or "") > 20 for image in images)
+
+
+def test_page_is_accessible(page: Page) -> None:
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    assert all("scope" in cell for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in page.all("a")} == {f"#{s['id']}" for s in page.all("section")}
+    prompts = [p for p in page.all("p") if p.get("class") == "prompt"]
+    assert {p["lang"] for p in prompts} >= {"ar", "am", "fr"}
+    assert {p["dir"] for p in prompts} == {"auto"}
+
+
+def test_prompts_and_reasons_stay_text(whole: RunDir, evil: str, page: Page) -> None:
+    assert evil in page.texts["p"]
+    assert any(evil in line for line in page.texts["li"])
+    assert "<script" not in read(whole)
+
+
+def test_names_cannot_break_out_of_attributes(run: RunDir, small: RunConfig, publish: Callable[..., None]) -> None:
+    sweep = run.clusters.read_json("sweep.json")
+    sweep["method"] = '"><img src=x onerror=alert(1)>'
+    sweep["clusters"][9]["examples"][0]["language"] = '"><script>'
+    publish(run.clusters, {"sweep.json": sweep})
+    build(run, small)
+    found = Page(read(run))
+    assert not [image for image in found.all("img") if "onerror" in image]
+    assert found.all("script") == []
+
+
+def test_empty_run_names_everything_that_is_missing(empty: RunDir, config: RunConfig) -> None:
+    build(empty, config)
+    found = Page(read(empty))
+    assert tuple(found.texts["h2"]) == QUESTIONS
+    said = " ".join(found.texts["p"])
+    for missing in (
+        "No method has been evaluated",
+        "No selection by COMPASS",
+        "No adapter has been trained",
+        "No traffic has been seen",
+        "No adapter version is live",
+        "No clustering has been made",
+        "no finished artefact",
+    ):
+        assert missing in said
+    assert found.all("img") == []
+
+
+def test_partly_made_run_shows_what_is_there(run: RunDir, config: RunConfig) -> None:
+    run.selection("compass", "am").remove()
+    run.adapter("hi", "v0001").remove()
+    run.adapter("hi", "target").remove()
+    run.adapter("hi", "random").remove()
+    build(run, config)
+    said = " ".join(Page(read(run)).texts["p"])
+    assert "Amharic (am) has no selection by COMPASS" in said
+    assert "Hindi (hi) has no trained adapter." in said
+
+
+def test_same_run_is_not_made_again_and_changed_one_is(run: RunDir, small: RunConfig) -> None:
+    first = build(run, small)
+    assert build(run, small) == first
+    run.set_live("sw", {"version": "v0002", "fingerprint": "f"})
+    assert build(run, small).fingerprint != first.fingerprint
+
+
+def test_resources_do_not_change_the_report(run: RunDir, small: RunConfig) -> None:
+    first = build(run, small)
+    wider = RunConfig.model_validate({**small.model_dump(), "resources": {"train_workers": 3}})
+    assert build(run, wider).fingerprint == first.fingerprint
+
+
+def test_same_things_give_the_same_bytes(run: RunDir, small: RunConfig) -> None:
+    first = {o.path: o.sha256 for o in build(run, small).outputs}
+    run.report.remove()
+    assert {o.path: o.sha256 for o in build(run, small).outputs} == first
+
+
+def test_matplotlib_settings_are_left_alone(run: RunDir, small: RunConfig) -> None:
+    before = dict(matplotlib.rcParams)
+    build(run, small)
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (
+            Interval(0.02, -0.01, 0.05),
+            "The interval includes 0: this run does not show a difference from target.",
+        ),
+        (Interval(0.04, 0.01, 0.07), "The interval excludes 0: COMPASS is better than target here."),
+        (Interval(-0.04, -0.07, -0.01), "The interval excludes 0: COMPASS is worse than target here."),
+    ],
+)
+def test_verdict_says_whether_the_interval_includes_zero(interval: Interval, words: str) -> None:
+    accuracy = {"compass": Interval(0.5, 0.4, 0.6), "target": Interval(0.48, 0.4, 0.6)}
+    line = Line("sw", "low", 100, accuracy, {"target": interval})
+    assert verdict(line, "target", 0.95).endswith(words)

@@ -38,7 +38,9 @@ def start(resources: Resources) -> None:
     if ray.is_initialized():
         return
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    local: dict[str, Any] = {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+    local: dict[str, Any] = (
+        {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+    )
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **local)
     _quiet_data()
 

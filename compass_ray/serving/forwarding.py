@@ -1,0 +1,82 @@
+"""Answered prompts on their way from the ingress to the monitor, off the path of the reply.
+
+Key property: `put` never waits; a batch is sent again until it is acknowledged, so a monitor that restarts
+loses nothing that still fits the queue. What does not fit is dropped and counted. It knows no Ray: it calls
+what it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from compass_ray.serving.observations import Observation
+
+logger = logging.getLogger(__name__)
+
+CAPACITY = 5000
+_BATCH = 64
+_LONGEST_PAUSE = 5.0
+
+Deliver = Callable[[list[Observation]], Awaitable[object]]
+
+
+class TrafficForwarder:
+    """A bounded queue and the loop that empties it."""
+
+    def __init__(
+        self,
+        deliver: Deliver,
+        *,
+        capacity: int = CAPACITY,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Send batches by ``deliver``, which returns when they are acknowledged; ``pause`` waits seconds."""
+        self.deliver = deliver
+        self.pause = pause
+        self.queue: asyncio.Queue[Observation] = asyncio.Queue(capacity)
+        self.dropped = self.delivered = self.retries = self.pending = 0
+
+    def put(self, observation: Observation) -> None:
+        """Take one observation, or drop and count it where the queue is full."""
+        try:
+            self.queue.put_nowait(observation)
+        except asyncio.QueueFull:
+            self.dropped += 1
+
+    def counts(self) -> dict[str, int]:
+        """How many wait, were acknowledged, were dropped, and how often a batch was sent again."""
+        return {
+            "waiting": self.queue.qsize() + self.pending,
+            "delivered": self.delivered,
+            "dropped": self.dropped,
+            "retries": self.retries,
+        }
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            batch = await self._take()
+            self.pending = len(batch)
+            await self._deliver(batch)
+            self.delivered += len(batch)
+            self.pending = 0
+
+    async def _take(self) -> list[Observation]:
+        batch = [await self.queue.get()]
+        while len(batch) < _BATCH and not self.queue.empty():
+            batch.append(self.queue.get_nowait())
+        return batch
+
+    async def _deliver(self, batch: list[Observation]) -> None:
+        wait = 0.1
+        while True:
+            try:
+                await self.deliver(batch)
+                return
+            except Exception as error:
+                self.retries += 1
+                logger.warning("the monitor did not take %d prompts (%s); sent again", len(batch), error)
+                await self.pause(wait)
+                wait = min(2 * wait, _LONGEST_PAUSE)

@@ -1,0 +1,114 @@
+"""The monitor as a named, detached Ray actor, and the client that reaches it.
+
+Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray
+for ever; its state is the run directory's, so a restart on another node goes on. All of its work is
+`monitor.TrafficMonitor`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from compass_ray.artifacts import RunDir, content_hash
+from compass_ray.config import RunConfig
+from compass_ray.serving.monitor import TrafficMonitor
+from compass_ray.serving.observations import Acknowledged, Observation, WindowReady
+from compass_ray.serving.placing import load_placer
+
+NAMESPACE = "compass-ray"
+
+
+class MonitorActor:
+    """One process that owns a run's monitor."""
+
+    def __init__(self, run_uri: str, config: dict[str, Any]) -> None:
+        """Load the encoder and the clusters, and rebuild the state."""
+        import torch
+
+        parsed = RunConfig.model_validate(config)
+        torch.set_num_threads(parsed.resources.threads_per_worker)
+        run = RunDir(run_uri)
+        self.monitor = TrafficMonitor(run, parsed, load_placer(run, parsed), time.time)
+
+    def record(self, observations: Sequence[Observation]) -> Acknowledged:
+        """Take in answered prompts; they are on disk on return."""
+        return self.monitor.record(observations)
+
+    def ready(self) -> list[WindowReady]:
+        """Windows that wait for an update."""
+        return self.monitor.ready()
+
+    def reset(self, language: str, version: str) -> None:
+        """Compare with the reference of ``version`` from now on."""
+        self.monitor.reset(language, version)
+
+    def release(self, language: str) -> None:
+        """An update was refused: watch on."""
+        self.monitor.release(language)
+
+    def status(self) -> dict[str, Any]:
+        """Every language's window, phase and last check."""
+        return self.monitor.status()
+
+
+@dataclass(frozen=True)
+class MonitorClient:
+    """The monitor of a run, for callers that may wait for it."""
+
+    actor: Any
+
+    def record(self, observations: Sequence[Observation]) -> Acknowledged:
+        """Take in answered prompts; they are on disk on return."""
+        acknowledged: Acknowledged = ray.get(self.actor.record.remote(list(observations)))
+        return acknowledged
+
+    def ready(self) -> list[WindowReady]:
+        """Windows that wait for an update."""
+        windows: list[WindowReady] = ray.get(self.actor.ready.remote())
+        return windows
+
+    def reset(self, language: str, version: str) -> None:
+        """Compare with the reference of ``version`` from now on."""
+        ray.get(self.actor.reset.remote(language, version))
+
+    def release(self, language: str) -> None:
+        """An update was refused: watch on."""
+        ray.get(self.actor.release.remote(language))
+
+    def status(self) -> dict[str, Any]:
+        """Every language's window, phase and last check."""
+        status: dict[str, Any] = ray.get(self.actor.status.remote())
+        return status
+
+
+def monitor_name(run_uri: str) -> str:
+    """The actor's name; the same for every spelling of a local path."""
+    return f"monitor-{content_hash(RunDir(run_uri).uri)}"
+
+
+def connect(run_uri: str, config: RunConfig) -> MonitorClient:
+    """The monitor of a run, started if it is not there."""
+    options: dict[str, Any] = {
+        "name": monitor_name(run_uri),
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "num_cpus": config.resources.replica_cpus,
+    }
+    actor = ray.remote(MonitorActor).options(**options)
+    return MonitorClient(actor.remote(RunDir(run_uri).uri, config.model_dump(mode="json")))
+
+
+def end(run_uri: str) -> None:
+    """End the actor, where it runs; what it acknowledged stays in the run."""
+    try:
+        actor = ray.get_actor(monitor_name(run_uri), namespace=NAMESPACE)
+    except ValueError:
+        return
+    ray.kill(actor, no_restart=True)

@@ -1,0 +1,69 @@
+"""What passes between the ingress, the monitor and the update: observations and offered windows.
+
+Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate
+traffic passes before it is embedded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LONGEST_PROMPT = 20_000
+"""Characters of a prompt that are embedded and kept."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One answered prompt; ``id`` is the reply's, so that one sent twice counts once. ``nll`` in nats."""
+
+    id: str
+    language: str
+    prompt: str
+    version: str | None
+    nll: float | None
+    time: float
+
+
+@dataclass(frozen=True)
+class WindowReady:
+    """Fresh prompts after an alarm, for an update to select on.
+
+    ``file`` is read with `read_window`; ``version`` was live when the alarm came.
+    """
+
+    language: str
+    file: str
+    prompts: int
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What became of the observations of one call; the kept ones are on disk."""
+
+    kept: int
+    duplicates: int
+    rejected: int
+
+
+def sound(seen: Observation, languages: Sequence[str]) -> bool:
+    """Whether an observation can be taken in: a watched language, a prompt that is not empty, numbers."""
+    return (
+        isinstance(seen.id, str)
+        and seen.language in languages
+        and isinstance(seen.prompt, str)
+        and bool(seen.prompt.strip())
+        and isinstance(seen.version, str | None)
+        and isinstance(seen.nll, int | float | None)
+        and isinstance(seen.time, int | float)
+        and math.isfinite(seen.time)
+    )
+
+
+def clean(prompt: str) -> str:
+    """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
+    return _SURROGATES.sub("\ufffd", prompt)[:_LONGEST_PROMPT]

@@ -1,0 +1,75 @@
+"""Prompts to clusters without refitting: the encoder, the fitted clusterer and the coarse cut in one.
+
+Key property: the same prompt always gets the same cluster that the cluster stage would have given it.
+COMPASS, section 3.3.2; method, sections 3 and 9. It fits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+
+_BATCH = 64
+
+
+class Embedder(Protocol):
+    """Turns prompts into unit rows float32[n, d]."""
+
+    def encode(self, prompts: Sequence[str], *, batch_size: int) -> npt.NDArray[np.float32]:
+        """Embed the prompts, in their order."""
+        ...
+
+
+class Assigner(Protocol):
+    """Turns embeddings float32[n, d] into cluster labels int32[n], -1 for noise."""
+
+    def assign(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Label each row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where prompts lie: fine and coarse cluster int32[n] (-1 is noise) and embeddings float32[n, d]."""
+
+    cluster: npt.NDArray[np.int32]
+    coarse: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+
+
+class Placer:
+    """Embeds and assigns prompts."""
+
+    def __init__(self, embedder: Embedder, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> None:
+        """Combine the parts; ``coarse`` int32[K] gives the coarse cluster of each fine one."""
+        self.embedder = embedder
+        self.assigner = assigner
+        self.coarse = np.append(coarse, -1).astype(np.int32)
+
+    def place(self, prompts: Sequence[str]) -> Placed:
+        """Cluster of each prompt, in order."""
+        embeddings = self.embedder.encode(prompts, batch_size=_BATCH)
+        fine = np.asarray(self.assigner.assign(embeddings), dtype=np.int32)
+        return Placed(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings)
+
+
+def load_placer(run: RunDir, config: RunConfig) -> Placer:
+    """The placer of a run's encoder and clusters.
+
+    Raises:
+        ArtifactError: the run has no clusters yet.
+    """
+    from compass_ray.models.clusterers import load_clusterer
+    from compass_ray.models.encoder import Encoder
+
+    run.clusters.require()
+    with run.clusters.local() as folder:
+        clusterer = load_clusterer(folder)
+    return Placer(Encoder(config.embed), clusterer, run.clusters.read_array("coarse.npy"))

@@ -62,9 +62,7 @@ def plan_allocation(
     >>> plan.quota.tolist(), plan.unfilled.tolist(), plan.unallocated
     ([1, 2], [0, 0], 0)
     """
-    n_target, n_aux, n_eval = (
-        cluster_counts(x, n_clusters)[:-1] for x in (target_labels, aux_labels, guide_labels)
-    )
+    n_target, n_aux, n_eval = (cluster_counts(x, n_clusters)[:-1] for x in (target_labels, aux_labels, guide_labels))
     total = budget_rows(budget, np.size(target_labels))
     share = cluster_weights(n_target, n_eval, total, weights=weights)
     quota = allocate(n_target, n_aux, n_eval, total, weights=weights, overflow=overflow, rng=rng)

@@ -32,9 +32,7 @@ def choose_anchors(
         raise ValueError(f"share is {share} and dense {dense}; expected fractions above 0, up to 1.")
     names, counts = np.unique(clusters[clusters >= 0], return_counts=True)
     if len(names) == 0:
-        raise ValueError(
-            f"all {len(clusters)} training rows are noise, so none is typical; cluster the pool again."
-        )
+        raise ValueError(f"all {len(clusters)} training rows are noise, so none is typical; cluster the pool again.")
     wanted = min(int(np.ceil(share * len(clusters))), int(counts.sum()))
     quota = _quota(counts.astype(np.float64), wanted, dense)
     chosen = [_top(clusters, scores, int(k), int(q)) for k, q in zip(names, quota, strict=True)]

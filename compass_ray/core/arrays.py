@@ -24,9 +24,7 @@ def as_counts(values: npt.ArrayLike, name: str) -> IntArray:
         raise ValueError(f"{name} has shape {array.shape}; give one count a cluster, shape (K,).")
     if array.size == 0:
         return np.zeros(0, np.int64)
-    whole = np.issubdtype(array.dtype, np.integer) or bool(
-        np.all(np.isfinite(array) & (array == np.floor(array)))
-    )
+    whole = np.issubdtype(array.dtype, np.integer) or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
     if not whole or array.min() < 0:
         raise ValueError(
             f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first."
@@ -44,9 +42,7 @@ def as_labels(values: npt.ArrayLike, n_clusters: int, name: str = "labels") -> I
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"{name} has shape {array.shape} and type {array.dtype}; give one integer cluster a row."
-        )
+        raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}; give one integer cluster a row.")
     if array.min() < -1 or array.max() >= n_clusters:
         raise ValueError(
             f"{name} run from {array.min()} to {array.max()}; expected -1 (noise) to {n_clusters - 1}. "

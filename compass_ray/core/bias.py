@@ -24,23 +24,25 @@ class Bias:
 def simulate_bias(
     subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator
 ) -> Bias:
-    """Thin each subject with probability `p_low` to the fraction `keep` of its rows (rounded, at least one).
+    """Thin each subject with probability `p_low` to the fraction `keep` of its rows, rounded.
 
     Subjects are gone through in sorted order. If chance thins none, one is picked evenly, so that a language
-    with few subjects still has a gap to close; with `p_low` 0 nothing is thinned. ValueError on fractions
-    outside 0 to 1.
+    with few subjects still has a gap to close; with `p_low` 0 nothing is thinned. A thinned subject keeps
+    at least one row unless `keep` is 0. ValueError on fractions outside 0 to 1.
 
     >>> bias = simulate_bias(["law"] * 4 + [None], p_low=1.0, keep=0.5, rng=np.random.default_rng(0))
     >>> int(bias.kept.sum()), bool(bias.kept[4]), bias.low
     (3, True, ('law',))
     """
-    check_fraction(p_low, "p_low"), check_fraction(keep, "keep")
+    check_fraction(p_low, "p_low")
+    check_fraction(keep, "keep")
     names = sorted({subject for subject in subjects if subject is not None})
     low = _low_subjects(names, p_low, rng)
     kept = np.ones(len(subjects), np.bool_)
+    by_row = np.array(subjects, dtype=object)
     for name in low:
-        rows = np.array([i for i, subject in enumerate(subjects) if subject == name])
-        removed = len(rows) - max(round(keep * len(rows)), 1)
+        rows = np.flatnonzero(by_row == name)
+        removed = len(rows) - max(round(keep * len(rows)), int(keep > 0.0))
         kept[rng.choice(rows, size=removed, replace=False)] = False
     return Bias(kept, low)
 

@@ -40,9 +40,7 @@ def bootstrap(
     """
     items = as_scores(values, np.size(values), "values")
     if items.size == 0 or resamples < 1 or not 0.0 < confidence < 1.0:
-        raise ValueError(
-            f"{items.size} items, resamples {resamples}, confidence {confidence}; need 1+, 1+, in (0, 1)."
-        )
+        raise ValueError(f"{items.size} items, resamples {resamples}, confidence {confidence}; need 1+, 1+, in (0, 1).")
     groups = _groups(items, strata)
     means = np.mean([_resampled_means(group, resamples, rng) for group in groups], axis=0)
     tail = (1.0 - confidence) / 2.0
@@ -65,9 +63,7 @@ def paired_bootstrap(
     0.25
     """
     if np.shape(a) != np.shape(b):
-        raise ValueError(
-            f"a has shape {np.shape(a)} and b {np.shape(b)}; pair the items of both systems first."
-        )
+        raise ValueError(f"a has shape {np.shape(a)} and b {np.shape(b)}; pair the items of both systems first.")
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     return bootstrap(difference, strata=strata, resamples=resamples, confidence=confidence, rng=rng)
 

@@ -26,9 +26,7 @@ def update_centroids(
     rows = np.asarray(embeddings, dtype=np.float64).reshape(-1, moved.shape[1])
     clusters = as_labels(labels, len(moved))
     if len(rows) != len(clusters) or not np.isfinite(rows).all():
-        raise ValueError(
-            f"{len(rows)} embeddings, {len(clusters)} labels; expected as many, without NaN. Embed again."
-        )
+        raise ValueError(f"{len(rows)} embeddings, {len(clusters)} labels; expected as many, without NaN. Embed again.")
     for k in np.unique(clusters[clusters >= 0]):
         moved[k] = (1.0 - eta) * moved[k] + eta * rows[clusters == k].mean(axis=0)
     return moved.astype(np.float32)

@@ -73,9 +73,7 @@ class PaperTrigger:
     ) -> Decision:
         """Decide on one window; draws nothing from `rng`."""
         divergence = js_divergence(reference, window)
-        base = _decision(
-            "paper", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold
-        )
+        base = _decision("paper", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold)
         return _settle(base, state, persistence=1, cooldown=self.cooldown)
 
 
@@ -102,9 +100,7 @@ class CalibratedTrigger:
     def __post_init__(self) -> None:
         check_fraction(self.false_alarm_rate, "false_alarm_rate")
         if self.persistence < 1 or self.cooldown < 0:
-            raise ValueError(
-                f"persistence is {self.persistence}, cooldown {self.cooldown}; expected 1+ and 0+ checks."
-            )
+            raise ValueError(f"persistence is {self.persistence}, cooldown {self.cooldown}; expected 1+ and 0+ checks.")
         if self.false_alarm_rate * (self.resamples + 1) < 1.0:
             raise ValueError(
                 f"with {self.resamples} resamples no p-value is below {1 / (self.resamples + 1):.2g}, so a "

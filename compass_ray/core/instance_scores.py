@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import Float32Array, FloatArray, as_labels, as_scores, unit_rows
 
-# Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on where the row stands.
+# Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on the row's place.
 # They end about 1e-16 apart, which this takes away; 1e-10 is far below the precision of float32 embeddings.
 DECIMALS = 10
 BLOCK_ROWS = 4096
@@ -39,9 +39,7 @@ class Scores:
     margin_raw: FloatArray
 
 
-def instance_scores(
-    embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_centroids: npt.ArrayLike
-) -> Scores:
+def instance_scores(embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_centroids: npt.ArrayLike) -> Scores:
     """Scores of rows (n, d) of one cluster, by its centroid (d,) and the other centroids (m, d); m may be 0.
 
     proto = 1 / (1 + dist to own centroid); margin_raw = dist to the nearest other centroid - dist to own.
@@ -105,9 +103,7 @@ def _distances(rows: npt.NDArray[np.generic], centres: FloatArray) -> FloatArray
     """1 - cosine of rows (n, d) to unit centroids (K, d): float64 (n, K) in [0, 2]."""
     unit: Float32Array = unit_rows(rows)
     if unit.shape[1] != centres.shape[1]:
-        raise ValueError(
-            f"embeddings have {unit.shape[1]} dimensions, centroids {centres.shape[1]}; use one encoder."
-        )
+        raise ValueError(f"embeddings have {unit.shape[1]} dimensions, centroids {centres.shape[1]}; use one encoder.")
     return np.asarray(np.round(np.clip(1.0 - unit.astype(np.float64) @ centres.T, 0.0, 2.0), DECIMALS))
 
 

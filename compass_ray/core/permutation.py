@@ -41,9 +41,7 @@ def permutation_test(
     True
     """
     if resamples < 1:
-        raise ValueError(
-            f"resamples is {resamples}; expected at least 1 (2,000 gives p-values down to 0.0005)."
-        )
+        raise ValueError(f"resamples is {resamples}; expected at least 1 (2,000 gives p-values down to 0.0005).")
     reference, window = as_counts(reference, "reference"), as_counts(window, "window")
     observed = js_divergence(reference, window)
     pooled = reference + window

@@ -60,17 +60,11 @@ def allocate(
     >>> allocate([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [4, 16]
     """
-    counts = [
-        as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))
-    ]
+    counts = [as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))]
     if len({len(n) for n in counts}) != 1:
-        raise ValueError(
-            f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number."
-        )
+        raise ValueError(f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number.")
     if budget < 0 or budget != int(budget):
-        raise ValueError(
-            f"budget is {budget}; expected a whole number of rows (see budget_rows for a factor)."
-        )
+        raise ValueError(f"budget is {budget}; expected a whole number of rows (see budget_rows for a factor).")
     rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
     cap = capacity(counts[1], overflow)
     total = min(int(budget), int(cap[rate > 0].sum()))

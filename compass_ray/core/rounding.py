@@ -36,9 +36,7 @@ def _systematic(remainders: FloatArray, count: int, start: float) -> IntArray:
     """int64[K] of 0 and 1 with sum `count`: whether start, start + 1, ... meet a remainder's stretch."""
     edges = np.cumsum(remainders)
     if not 0.5 < edges[-1] / count < 2.0:
-        raise ValueError(
-            f"amounts miss the total by {count - edges[-1]:.3g} rows; give amounts that sum to the total."
-        )
+        raise ValueError(f"amounts miss the total by {count - edges[-1]:.3g} rows; give amounts that sum to the total.")
     edges *= count / edges[-1]
     edges[-1] = count
     passed = np.ceil(edges - start).astype(np.int64)

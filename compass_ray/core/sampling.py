@@ -59,9 +59,7 @@ def sample_cluster(
     rows = np.asarray(embeddings, dtype=np.float32)
     scores = instance_scores(rows, centroid, other_centroids)
     edge = boundary_scores(scores.margin_raw, form=boundary)
-    drawn = sample_scored(
-        lambda i: rows[i], scores.proto, edge, quota, tau=tau, delta=delta, mode=mode, rng=rng
-    )
+    drawn = sample_scored(lambda i: rows[i], scores.proto, edge, quota, tau=tau, delta=delta, mode=mode, rng=rng)
     return drawn.position
 
 
@@ -117,11 +115,9 @@ def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delt
     if quota != int(quota) or not 0 <= quota <= len(proto):
         raise ValueError(
             f"quota is {quota} but the cluster has {len(proto)} candidates; expected a whole "
-            f"number from 0 to {len(proto)}. Take quotas from allocate(); repeat_rows() uses rows more than once."
+            f"number from 0 to {len(proto)}. Take quotas from allocate(); repeat_rows() uses rows again."
         )
     if not -1.0 <= tau <= 1.0 or not (np.isfinite(delta) and delta >= 0.0):
-        raise ValueError(
-            f"tau is {tau} and delta {delta}; expected a cosine in [-1, 1] and a penalty of 0 or more."
-        )
+        raise ValueError(f"tau is {tau} and delta {delta}; expected a cosine in [-1, 1] and a penalty of 0 or more.")
     if min(proto.min(initial=0.0), boundary.min(initial=0.0)) < 0.0:
         raise ValueError("proto and boundary scores must be 0 or more; take them from instance_scores().")

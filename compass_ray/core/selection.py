@@ -155,9 +155,7 @@ class _Scored:
         return cls(cluster, proto, boundary, candidates.rows)
 
 
-def _cluster_rows(
-    scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np.random.Generator
-) -> SelectedRows:
+def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np.random.Generator) -> SelectedRows:
     """One cluster's quota, drawn by the rule; above the number of its candidates, rows are used again."""
     members = np.flatnonzero(scored.cluster == cluster)
     distinct = min(quota, len(members))
@@ -195,15 +193,11 @@ def _selected(
     cluster = scored.cluster[index]
     first = np.searchsorted(cluster, cluster, side="left")
     order = np.arange(len(index), dtype=np.int64) - first
-    return SelectedRows(
-        index, cluster, order, score, scored.proto[index], scored.boundary[index], weight, neighbours
-    )
+    return SelectedRows(index, cluster, order, score, scored.proto[index], scored.boundary[index], weight, neighbours)
 
 
 def _join(parts: Sequence[SelectedRows]) -> SelectedRows:
     """The rows of all clusters, one after another."""
     whole, real = np.zeros(0, np.int64), np.zeros(0)
     parts = [SelectedRows(whole, whole, whole, real, real, real, real, whole), *parts]
-    return SelectedRows(
-        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(SelectedRows))
-    )
+    return SelectedRows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(SelectedRows)))

@@ -61,9 +61,7 @@ class StochasticSampler:
         d = self.drawing
         last = ((min(d.n_drawn + size, d.quota) - 1) / d.quota) ** 2
         penalty = d.delta * d.near.base
-        bound = (1.0 - d.late) * np.maximum(d.proto - penalty, 0.0) + last * np.maximum(
-            d.boundary - penalty, 0.0
-        )
+        bound = (1.0 - d.late) * np.maximum(d.proto - penalty, 0.0) + last * np.maximum(d.boundary - penalty, 0.0)
         return np.asarray(np.where(d.undrawn, bound, 0.0))
 
     def _pick(self, cumulative: FloatArray, size: int) -> IntArray:

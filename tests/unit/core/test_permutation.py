@@ -1,0 +1,47 @@
+"""The permutation test against shuffled labels, and its rate of false alarms."""
+
+import numpy as np
+import pytest
+
+from compass_ray.core.distribution import js_divergence
+from compass_ray.core.permutation import permutation_test
+
+
+def shuffled_p(reference: list[int], window: list[int], deals: int, rng: np.random.Generator) -> float:
+    bins = len(reference)
+    labels = np.repeat(np.tile(np.arange(bins), 2), [*reference, *window])
+    observed, far = js_divergence(reference, window), 0
+    for _ in range(deals):
+        rng.shuffle(labels)
+        cut = sum(reference)
+        dealt = [np.bincount(part, minlength=bins) for part in (labels[:cut], labels[cut:])]
+        far += js_divergence(*dealt) >= observed - 1e-12
+    return (1 + far) / (deals + 1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "window"), [([30, 20, 10, 0], [14, 14, 10, 1]), ([5, 5], [7, 3]), ([90, 5, 5], [20, 6, 4])]
+)
+def test_p_is_that_of_shuffled_labels(reference: list[int], window: list[int]) -> None:
+    test = permutation_test(reference, window, resamples=20_000, rng=np.random.default_rng(0))
+    assert test.divergence == js_divergence(reference, window)
+    assert test.p_value == pytest.approx(shuffled_p(reference, window, 1500, np.random.default_rng(1)), abs=0.04)
+
+
+def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:
+    rng, p = np.random.default_rng(0), np.random.default_rng(1).dirichlet(np.ones(20))
+    values = [
+        permutation_test(rng.multinomial(285, p), rng.multinomial(100, p), resamples=199, rng=rng).p_value
+        for _ in range(500)
+    ]
+    assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.04)
+
+
+def test_errors_say_what_was_given() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="all counts are zero"):
+        permutation_test([1, 1], [0, 0], rng=rng)
+    with pytest.raises(ValueError, match="whole numbers"):
+        permutation_test([0.5, 0.5], [1, 1], rng=rng)
+    with pytest.raises(ValueError, match="resamples is 0"):
+        permutation_test([1, 1], [1, 1], resamples=0, rng=rng)

@@ -30,10 +30,20 @@ class Endpoint:
 
 
 def build_app(run_uri: str, config: RunConfig) -> serve.Application:
-    """The application over a run, for `start` or for ``serve deploy``."""
+    """The application over a run, for `start` and `from_config_file`."""
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     adapters = server.deployment(config).bind(uri, settings)
     return ingress.deployment(config).bind(uri, settings, adapters)
+
+
+def from_config_file(args: dict[str, str]) -> serve.Application:
+    """What ``serve deploy`` calls: the application over the run that its file gives as ``args: {run: URI}``.
+
+    Raises:
+        ArtifactError: there is no run there.
+    """
+    run = RunDir(args["run"])
+    return build_app(run.uri, run.recorded())
 
 
 def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str | None = None) -> Endpoint:

@@ -1,0 +1,58 @@
+"""What a fitted clusterer can do, and the record of a fit. No algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+class Clusterer(Protocol):
+    """A fitted clustering of unit embeddings."""
+
+    @property
+    def labels(self) -> Int32:
+        """int32[n] cluster of each row it was fitted on, -1 for noise."""
+
+    @property
+    def centroids(self) -> Float32:
+        """float32[K, d] spherical mean of each cluster's members, in the embeddings' own space."""
+
+    def assign(self, embeddings: Float32) -> Int32:
+        """int32[n] cluster of new rows float32[n, d], -1 for noise, without refitting."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``, as arrays and JSON."""
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One setting of a sweep: higher scores are better."""
+
+    parameters: Mapping[str, int | float | str]
+    score: float
+    n_clusters: int
+    noise_share: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class FittedClusters:
+    """A fit: ``strength`` float32[n] in [0, 1] is membership (0 for noise); ``coarse`` int32[K] merges clusters."""
+
+    clusterer: Clusterer
+    labels: Int32
+    strength: Float32
+    coarse: Int32
+    sweep: tuple[SweepCell, ...]
+    backend: str
+    """``cpu`` or ``gpu``: what did the work."""

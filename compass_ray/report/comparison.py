@@ -126,6 +126,15 @@ def table(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]
     ]
 
 
+def tables(comparison: Comparison) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """For each scope that was measured its title and its rows, `HEADER` first; for a terminal."""
+    return [
+        (f"Accuracy on {title}, percent", [HEADER, *table(comparison, scope)])
+        for scope, title in SCOPES.items()
+        if comparison.scope(scope)
+    ]
+
+
 def includes_zero(interval: Interval) -> bool:
     """Whether the interval leaves the sign of the difference open."""
     return interval.low <= 0.0 <= interval.high

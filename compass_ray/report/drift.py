@@ -7,13 +7,15 @@ itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compass_ray.artifacts import RunDir
-from compass_ray.report.evidence import Evidence, language_name, moment
+from compass_ray.report.evidence import Evidence, language_name, moment, seconds
 from compass_ray.report.records import Change, Check, Decision, Update
 
+_VERDICT = re.compile(r"^(accepted|refused|rejected)[:,]\s*")
 NO_TRAFFIC = "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
 
 
@@ -35,6 +37,18 @@ class Story:
         """The first check whose divergence was above its threshold."""
         return next((check for check in self.checks if check.divergence > check.threshold), None)
 
+    def place(self, decision: Decision) -> int | None:
+        """Prompts seen when it was decided: as recorded, or at the last check before its time.
+
+        A gate's own count is that of its window, which is no place in the traffic.
+        """
+        if decision.kind != "gate" and decision.prompts is not None:
+            return decision.prompts
+        when = seconds(decision.time)
+        timed = ((seconds(check.time), check.prompts) for check in self.checks)
+        earlier = [prompts for time, prompts in timed if time is not None and when is not None and time <= when]
+        return max(earlier, default=None)
+
     def lines(self) -> list[str]:
         """Traffic, divergence, decision, gate with the version now served, and accuracy before and after."""
         return [_traffic(self), _divergence(self), _decision(self), _gate(self), *_outcome(self.updates)]
@@ -42,12 +56,13 @@ class Story:
 
 def stories(evidence: Evidence) -> tuple[Story, ...]:
     """One story a language that the monitor knows, the most eventful first."""
-    codes = sorted({c.language for c in evidence.checks} | {d.language for d in evidence.decisions})
+    decisions = [d for d in evidence.decisions if not _is_first(d)]
+    codes = sorted({c.language for c in evidence.checks} | {d.language for d in decisions})
     found = [
         Story(
             language=code,
             checks=tuple(c for c in evidence.checks if c.language == code),
-            decisions=tuple(d for d in evidence.decisions if d.language == code),
+            decisions=tuple(d for d in decisions if d.language == code),
             updates=evidence.updates(code),
         )
         for code in codes
@@ -59,6 +74,11 @@ def drift_story(run: RunDir) -> list[str]:
     """The drift story of a run for the terminal: five lines on the most eventful language."""
     told = stories(Evidence(run))
     return told[0].lines() if told else [NO_TRAFFIC]
+
+
+def _is_first(decision: Decision) -> bool:
+    """Whether it put a language's first adapter version in service, which no traffic asked for."""
+    return decision.kind == "promotion" and decision.from_version is None
 
 
 def change(what: str, outcome: Change | None) -> str:
@@ -95,9 +115,9 @@ def _decision(story: Story) -> str:
     drift, update = story.last("drift"), story.last("update")
     if drift is None and update is None:
         return "No drift was declared, so no update was made."
-    parts = [f"Drift declared{_where(drift)}{_because(drift)}"] if drift else []
+    parts = [f"Drift declared{_where(story, drift)}{_because(drift)}"] if drift else []
     if update:
-        parts.append(f"{_versions(update)}{_where(update)}{_because(update)}")
+        parts.append(f"{_versions(update)}{_where(story, update)}{_because(update)}")
     return " ".join(parts)
 
 
@@ -108,7 +128,7 @@ def _gate(story: Story) -> str:
         return f"{verdict} The adapter version served did not change."
     act = "promoted" if moved.kind == "promotion" else "restored by rollback"
     version = moved.to_version or "The base model"
-    return f"{verdict} {version} was {act}{_where(moved)} and is served from then on."
+    return f"{verdict} {version} was {act}{_where(story, moved)} and is served from then on."
 
 
 def _verdict(gate: Decision) -> str:
@@ -119,7 +139,7 @@ def _verdict(gate: Decision) -> str:
 
 
 def _outcome(updates: Sequence[Update]) -> list[str]:
-    if not updates:
+    if not updates or not (updates[-1].old or updates[-1].new):
         return ["Accuracy before and after an update was not measured."]
     last = updates[-1]
     return [f"Accuracy: {change('on new subjects', last.new)}; {change('on old subjects', last.old)}."]
@@ -130,16 +150,17 @@ def _versions(update: Decision) -> str:
     return f"{made} from {update.from_version}" if update.from_version else made
 
 
-def _where(decision: Decision | None) -> str:
-    if decision is None:
-        return ""
-    if decision.prompts is not None:
-        return f" at prompt {decision.prompts}"
+def _where(story: Story, decision: Decision) -> str:
+    place = story.place(decision)
+    if place is not None:
+        return f" at prompt {place}"
     return f" on {moment(decision.time)}" if decision.time is not None else ""
 
 
 def _because(decision: Decision | None) -> str:
+    """The reason as the end of a sentence; a gate's begins with its verdict, which is said already."""
     reason = (decision.reason or "").strip().rstrip(".") if decision else ""
+    reason = _VERDICT.sub("", reason)
     return f": {reason}." if reason else "."
 
 

@@ -121,8 +121,18 @@ class Evidence:
         """The outcome of every update of a language, oldest first."""
         named = {d.to_version for d in self.decisions if d.language == language and d.to_version}
         versions = sorted(named | set(self.versions(language)))
-        found = (_record(Update, self.run.artifact("updates", language, v), "results.json") for v in versions)
-        return tuple(update for update in found if update)
+        return tuple(found for version in versions if (found := self._update(language, version)))
+
+    def _update(self, language: str, version: str) -> Update | None:
+        """What was measured of an update; what the gate measured alone where its items were not scored yet."""
+        artifact = self.run.artifact("updates", language, version)
+        if found := _record(Update, artifact, "results.json"):
+            return found
+        gate = artifact.read_json("gate.json") if artifact.manifest() and artifact.exists("gate.json") else None
+        if gate is None:
+            return None
+        made = {"language": language, "from": gate.get("from", "?"), "to": version, "gate": gate}
+        return _parse(Update, made, f"{artifact.name}/gate.json")
 
     def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
         """Prompt and language of pool rows by row_id; those not in the pool are left out."""
@@ -133,8 +143,16 @@ class Evidence:
         return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
 
     def _lines(self, kind: type[R], file: str) -> tuple[R, ...]:
-        data = self.run.read_monitor(file) or b""
-        return tuple(_parse(kind, json.loads(line), f"monitor/{file}") for line in data.splitlines() if line.strip())
+        lines = (self.run.read_monitor(file) or b"").splitlines()
+        return tuple(_parse(kind, found, f"monitor/{file}") for line in lines if (found := _whole(line)) is not None)
+
+
+def _whole(line: bytes) -> Any:
+    """The record of a line; None for an empty one and for one that a killed writer left torn."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def is_version(name: str) -> bool:
@@ -157,6 +175,11 @@ def language_name(code: str) -> str:
     ('Swahili (sw)', 'bul')
     """
     return f"{LANGUAGES[code].name} ({code})" if code in LANGUAGES else code
+
+
+def seconds(time: float | str | None) -> float | None:
+    """A time as Unix seconds, None where it is not known."""
+    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
 
 
 def moment(time: float | str | None) -> str:

@@ -54,7 +54,7 @@ def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
     figure, axes = panel(4.9, 1.5 + 0.29 * max(len(places), 3))
     _gap_points(axes, *(shares[places] for shares in _shares(allocation)))
     axes.set_yticks(range(len(places)), [names[i] for i in places])
-    axes.invert_yaxis()
+    axes.set_ylim(len(places) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -136,7 +136,7 @@ def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
         offset = 0.17 * (place - (len(methods) - 1) / 2)
         _method_points(axes, lines, method, offset)
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
-    axes.invert_yaxis()
+    axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     if lines and lines[-1].language == MEAN and len(lines) > 1:
         axes.axhline(len(lines) - 1.5, color=RULE, linewidth=1.2)
@@ -228,7 +228,7 @@ def divergence(story: Story) -> Figure:
     axes.step(prompts, thresholds, where="post", color=LOOKS["target"].colour, linestyle="--", label="threshold")
     axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
     for decision in story.decisions:
-        _mark(axes, decision)
+        _mark(axes, decision, story.place(decision))
     axes.set_xlabel("prompts seen")
     axes.set_ylabel("divergence, bits")
     axes.set_title(language_name(story.language))
@@ -236,14 +236,14 @@ def divergence(story: Story) -> Figure:
     return figure
 
 
-def _mark(axes: Axes, decision: Decision) -> None:
-    if decision.prompts is None or decision.kind not in _MARKS:
+def _mark(axes: Axes, decision: Decision, place: int | None) -> None:
+    if place is None or decision.kind not in _MARKS:
         return
-    axes.axvline(decision.prompts, color=UPDATED.colour, linestyle=_MARKS[decision.kind], linewidth=1.3)
+    axes.axvline(place, color=UPDATED.colour, linestyle=_MARKS[decision.kind], linewidth=1.3)
     version = f" {decision.to_version}" if decision.to_version and decision.kind != "drift" else ""
     top = 0.98 if decision.kind == "drift" else 0.90
     axes.text(
-        decision.prompts,
+        place,
         top,
         f" {decision.kind}{version}",
         transform=axes.get_xaxis_transform(),

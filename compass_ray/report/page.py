@@ -19,7 +19,7 @@ from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, content_
 from compass_ray.config import RunConfig
 from compass_ray.report.blocks import Section
 from compass_ray.report.comparison import Comparison, compare
-from compass_ray.report.evidence import METHODS, Evidence
+from compass_ray.report.evidence import METHODS, Evidence, is_version
 from compass_ray.report.sections import additions, benefit, gaps, learning, making, traffic
 
 PAGE = "index.html"
@@ -75,6 +75,7 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
+        *(run.selection(version, code) for code, version in updated if is_version(version)),
         *(run.artifact("updates", code, version) for code, version in updated),
     ]
 

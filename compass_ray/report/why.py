@@ -38,6 +38,12 @@ class Why:
     """The row as the selection wrote it (tables.SELECTED); empty where it was not chosen."""
     quota: Quota | None
 
+    def lines(self) -> list[str]:
+        """The answer for a terminal: the prompt, and why."""
+        state = "chosen" if self.chosen else "not chosen"
+        where = f"{state} for {language_name(self.language)} by {self.method}"
+        return [f"{self.row_id} ({language_name(self.source_language)}), {where}", self.prompt, *self.sentences]
+
 
 @dataclass(frozen=True)
 class ClusterCard:
@@ -46,6 +52,17 @@ class ClusterCard:
     cluster: Cluster
     quotas: Mapping[str, Quota]
     """By language of the configuration, COMPASS's selection."""
+
+    def lines(self) -> list[str]:
+        """The card for a terminal: size, subject, languages, each language's share, and examples."""
+        cluster = self.cluster
+        most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            f"cluster {cluster.cluster}: {cluster.size} pool rows, mostly {cluster.subject or 'without subject'}",
+            f"languages: {', '.join(f'{code} {rows}' for code, rows in most)}",
+            *(quota_line(code, quota) for code, quota in self.quotas.items()),
+            *(f"{example.language}: {example.prompt}" for example in cluster.examples),
+        ]
 
 
 def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why:
@@ -84,6 +101,12 @@ def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why
         row=row,
         quota=quota,
     )
+
+
+def quota_line(language: str, quota: Quota) -> str:
+    """What one language's selection made of a cluster."""
+    counts = f"{quota.n_eval} guide prompts, {quota.n_target} own rows, {quota.selected} added"
+    return f"{language_name(language)}: {counts}."
 
 
 def sentences(allocation: Allocation, row: Mapping[str, Any], source_language: str, cluster: int) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from compass_ray.report.comparison import percent
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.figures import cluster_names, gap, important
 from compass_ray.report.records import Allocation, Cluster
+from compass_ray.report.why import quota_line
 
 _CARDS = 8
 _CARDS_OF_A_LANGUAGE = 3
@@ -105,8 +106,5 @@ def _card(cluster: Cluster, found: Mapping[str, Allocation]) -> Card:
     for code, made in found.items():
         quota = next((q for q in made.clusters if q.cluster == cluster.cluster), None)
         if quota and (quota.n_eval or quota.selected):
-            lines.append(
-                f"{language_name(code)}: {quota.n_eval} guide prompts, {quota.n_target} own rows, "
-                f"{quota.selected} added."
-            )
+            lines.append(quota_line(code, quota))
     return Card(title, lines, [Quote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]])

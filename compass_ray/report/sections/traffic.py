@@ -13,6 +13,9 @@ from compass_ray.report.records import Change
 
 _DETAIL = 12
 """Languages whose traffic is told in full; the others have a row in the table."""
+_WHEN = ("before", "after")
+_MEASURED = {"window": "held-out rows selected for the window", "anchors": "anchors"}
+"""Losses of the gate, by the name they have in its record."""
 
 
 def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
@@ -33,12 +36,13 @@ def _story(story: Story) -> Iterator[Block]:
     if story.checks:
         yield Pictures([picture(f"divergence-{story.language}.png", divergence(story), _alt(story))])
     yield from _updates(story)
+    yield from _losses(story)
     if story.decisions:
         yield _decisions(story)
 
 
 def _alt(story: Story) -> str:
-    marks = [f"{d.kind} at prompt {d.prompts}" for d in story.decisions if d.prompts is not None]
+    marks = [f"{d.kind} at prompt {story.place(d)}" for d in story.decisions if story.place(d)]
     told = f" Decisions: {'; '.join(marks)}." if marks else ""
     values = [check.divergence for check in story.checks]
     return (
@@ -63,6 +67,18 @@ def _updates(story: Story) -> Iterator[Block]:
         yield Table("Accuracy before and after each update", header, rows, numbers=3)
 
 
+def _losses(story: Story) -> Iterator[Block]:
+    rows = [
+        (f"{u.from_version} to {u.to_version}", what, *(f"{u.gate[f'{key}_{when}']:.3f}" for when in _WHEN))
+        for u in story.updates
+        for key, what in _MEASURED.items()
+        if all(isinstance(u.gate.get(f"{key}_{when}"), float) for when in _WHEN)
+    ]
+    if rows:
+        header = ("update", "mean loss on", "before", "after")
+        yield Table("What the gate measured, in nats a token", header, rows, numbers=2)
+
+
 def _change(outcome: Change) -> tuple[str, str, str]:
     return percent(outcome.before), percent(outcome.after), str(outcome.items)
 
@@ -71,7 +87,7 @@ def _decisions(story: Story) -> Table:
     rows = [
         (
             d.kind,
-            "–" if d.prompts is None else str(d.prompts),
+            str(story.place(d) or "–"),
             d.from_version or "–",
             d.to_version or "–",
             {True: "yes", False: "no", None: "–"}[d.accepted],

@@ -197,7 +197,7 @@ DECISIONS: list[dict[str, Any]] = [
         "kind": "gate",
         "language": "sw",
         "time": 1.7e9,
-        "prompts": 550,
+        "prompts": 300,
         "from": "v0001",
         "to": "v0002",
         "accepted": True,
@@ -214,7 +214,13 @@ UPDATE = {
     "new": {"items": 60, "before": 0.3, "after": 0.45},
     "old_subjects": ["subject 0", "subject 1"],
     "new_subjects": ["subject 5"],
-    "gate": {"accepted": True},
+    "gate": {
+        "accepted": True,
+        "window_before": 1.25,
+        "window_after": 1.125,
+        "anchors_before": 0.5,
+        "anchors_after": 0.5625,
+    },
 }
 
 

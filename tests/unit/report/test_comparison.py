@@ -12,7 +12,7 @@ import pytest
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
-from compass_ray.report.comparison import HEADER, MEAN, SCOPES, compare, includes_zero, points, table
+from compass_ray.report.comparison import HEADER, MEAN, SCOPES, compare, includes_zero, points, table, tables
 
 METHODS = ("zero_shot", "target", "random", "compass")
 
@@ -123,6 +123,15 @@ def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
         "Amharic (am)",
         "mean of 4",
     ]
+
+
+def test_tables_put_the_under_represented_subjects_first(run: RunDir, config: RunConfig) -> None:
+    (first, rows), (second, _) = tables(compare(run, config))
+    assert (first, second) == (
+        "Accuracy on under-represented subjects, percent",
+        "Accuracy on all subjects, percent",
+    )
+    assert rows == [HEADER, *table(compare(run, config), "low")]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.report.drift import NO_TRAFFIC, drift_story
+from compass_ray.report.drift import NO_TRAFFIC, drift_story, stories
 from compass_ray.report.evidence import Evidence
 
 
@@ -61,6 +62,39 @@ def test_rollback_is_the_last_word(run: RunDir) -> None:
     back = {"kind": "rollback", "language": "sw", "prompts": 700, "from": "v0002", "to": "v0001"}
     run.write_monitor("decisions.jsonl", before + json.dumps(back).encode())
     assert drift_story(run)[3].endswith("v0001 was restored by rollback at prompt 700 and is served from then on.")
+
+
+def test_decisions_without_a_place_stand_at_the_check_before_their_time(empty: RunDir) -> None:
+    write(empty, "checks.jsonl", [{**check(50, 0.2), "time": 100.0}, {**check(100, 0.2), "time": 200.0}])
+    moved = {"kind": "promotion", "language": "sw", "from": "v0001", "to": "v0002", "time": 250.0}
+    gate = {"kind": "gate", "language": "sw", "prompts": 300, "time": "1970-01-01T00:02:30+00:00"}
+    write(empty, "decisions.jsonl", [gate, moved])
+    story = stories(Evidence(empty))[0]
+    assert [story.place(d) for d in story.decisions] == [50, 100]
+
+
+def test_first_promotion_is_no_story(empty: RunDir) -> None:
+    write(empty, "decisions.jsonl", [{"kind": "promotion", "language": "sw", "from": None, "to": "v0001"}])
+    assert drift_story(empty) == [NO_TRAFFIC]
+
+
+def test_torn_last_line_is_left_out(empty: RunDir) -> None:
+    empty.write_monitor("checks.jsonl", f'{json.dumps(check(50, 0.03))}\n{{"language": "s'.encode())
+    assert [c.prompts for c in Evidence(empty).checks] == [50]
+
+
+def test_gate_verdict_is_said_once(empty: RunDir, publish: Callable[..., None]) -> None:
+    write(empty, "checks.jsonl", [check(50, 0.2)])
+    reason = "accepted: loss on the window 1.3 -> 1.1"
+    write(
+        empty,
+        "decisions.jsonl",
+        [{"kind": "gate", "language": "sw", "to": "v0002", "accepted": True, "reason": reason}],
+    )
+    publish(empty.artifact("updates", "sw", "v0002"), {"gate.json": {"from": "v0001", "window_before": 1.3}})
+    told = drift_story(empty)
+    assert told[3].startswith("The gate accepted v0002: loss on the window 1.3 -> 1.1.")
+    assert told[4] == "Accuracy before and after an update was not measured."
 
 
 def test_most_eventful_language_is_told(run: RunDir) -> None:

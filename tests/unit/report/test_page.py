@@ -108,6 +108,11 @@ def test_sources_are_counted(whole: RunDir, page: Page) -> None:
     assert {str(count) for count in counts} <= set(row)
 
 
+def test_losses_of_the_gate_are_shown(page: Page) -> None:
+    assert ["v0001 to v0002", "held-out rows selected for the window", "1.250", "1.125"] in page.rows
+    assert ["v0001 to v0002", "anchors", "0.500", "0.562"] in page.rows
+
+
 def test_page_asks_nothing_of_the_network(whole: RunDir, page: Page) -> None:
     for tag, attributes in page.elements:
         assert tag not in ("script", "iframe", "object", "embed", "base", "form")

@@ -63,3 +63,11 @@ def test_unknown_cluster(run: RunDir, empty: RunDir) -> None:
         cluster_card(run, 99)
     with pytest.raises(ArtifactError, match="no clustering"):
         cluster_card(empty, 0)
+
+
+def test_answers_read_as_lines(run: RunDir) -> None:
+    head, prompt, *reasons = why(run, "sw", "sw-own-3").lines()
+    assert head == "sw-own-3 (Swahili (sw)), chosen for Swahili (sw) by compass"
+    assert prompt == "Mji mkuu wa Kenya ni upi?"
+    assert len(reasons) == 2
+    assert "Hindi (hi): 20 guide prompts, 0 own rows, 5 added." in cluster_card(run, 9).lines()

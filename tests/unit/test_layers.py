@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +61,31 @@ print(chr(10).join(failed))
 
 
 def test_version_is_the_installed_one() -> None:
-    from importlib.metadata import version
-
     assert version("compass-ray") == compass_ray.__version__
+
+
+def _imported() -> set[str]:
+    """Top-level names of everything that the package imports, at the top of a module or inside a function."""
+    names = set()
+    for path in Path(compass_ray.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"compass_ray"}
+
+
+def _canonical(requirement: str) -> str:
+    """``fast_hdbscan>=0.3`` and ``cuml-cu13>=26.10`` to ``fast-hdbscan`` and ``cuml``."""
+    name = re.split(r"[\[<>=!~; ]", requirement)[0]
+    return re.sub(r"-cu\d+$", "", re.sub(r"[-_.]+", "-", name).lower())
+
+
+def test_everything_imported_is_declared() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    optional = [name for extra in ("gpu", "eval") for name in project["optional-dependencies"][extra]]
+    declared = {_canonical(requirement) for requirement in [*project["dependencies"], *optional]}
+    distributions = packages_distributions()
+    undeclared = {name for name in _imported() if not {_canonical(found) for found in distributions.get(name, [name])} & declared}
+    assert not undeclared, f"imported, but missing from pyproject.toml: {sorted(undeclared)}"

@@ -14,9 +14,7 @@ SHARE = 0.05
 DENSE = 0.5
 
 
-def choose_anchors(
-    labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float = SHARE, dense: float = DENSE
-) -> IntArray:
+def choose_anchors(labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float = SHARE, dense: float = DENSE) -> IntArray:
     """Positions int64 of the anchors among n training rows with clusters `labels` and scores `proto` [n].
 
     There are ceil(share * n), at most. High-density clusters are the fewest, largest first, that together

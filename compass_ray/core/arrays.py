@@ -26,9 +26,7 @@ def as_counts(values: npt.ArrayLike, name: str) -> IntArray:
         return np.zeros(0, np.int64)
     whole = np.issubdtype(array.dtype, np.integer) or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
     if not whole or array.min() < 0:
-        raise ValueError(
-            f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first."
-        )
+        raise ValueError(f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first.")
     return array.astype(np.int64)
 
 
@@ -80,9 +78,7 @@ def as_scores(values: npt.ArrayLike, n: int, name: str) -> FloatArray:
     if array.shape != (n,):
         raise ValueError(f"{name} has shape {array.shape}; expected one score for each of {n} rows.")
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} holds NaN or infinity at row {int(np.flatnonzero(~np.isfinite(array))[0])}; score again."
-        )
+        raise ValueError(f"{name} holds NaN or infinity at row {int(np.flatnonzero(~np.isfinite(array))[0])}; score again.")
     return array
 
 

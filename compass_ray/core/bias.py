@@ -21,9 +21,7 @@ class Bias:
     low: tuple[str, ...]
 
 
-def simulate_bias(
-    subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator
-) -> Bias:
+def simulate_bias(subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator) -> Bias:
     """Thin each subject with probability `p_low` to the fraction `keep` of its rows, rounded.
 
     Subjects are gone through in sorted order. If chance thins none, one is picked evenly, so that a language

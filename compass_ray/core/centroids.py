@@ -11,9 +11,7 @@ import numpy.typing as npt
 from compass_ray.core.arrays import Float32Array, as_labels, check_fraction
 
 
-def update_centroids(
-    centroids: npt.ArrayLike, embeddings: npt.ArrayLike, labels: npt.ArrayLike, eta: float
-) -> Float32Array:
+def update_centroids(centroids: npt.ArrayLike, embeddings: npt.ArrayLike, labels: npt.ArrayLike, eta: float) -> Float32Array:
     """Centroids float32 (K, d) moved to (1 - eta) mu + eta mean(new rows), by rows (n, d) with labels int[n].
 
     Noise rows (label -1) move nothing. ValueError on NaN, and on eta outside [0, 1].

@@ -55,9 +55,7 @@ def js_divergence(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
     """
     p, q = np.asarray(p), np.asarray(q)
     if p.ndim != 1 or p.shape != q.shape:
-        raise ValueError(
-            f"distributions have shapes {p.shape} and {q.shape}; expected the same clusters in both, (K,)."
-        )
+        raise ValueError(f"distributions have shapes {p.shape} and {q.shape}; expected the same clusters in both, (K,).")
     return float(js_divergences(p, q))
 
 

@@ -30,9 +30,7 @@ class Drawn:
 class Drawing:
     """One cluster being sampled: fixed scores `proto`, `boundary` float64[n], and the rows drawn so far."""
 
-    def __init__(
-        self, proto: FloatArray, boundary: FloatArray, quota: int, delta: float, near: DrawnNeighbours
-    ) -> None:
+    def __init__(self, proto: FloatArray, boundary: FloatArray, quota: int, delta: float, near: DrawnNeighbours) -> None:
         self.proto, self.boundary = proto, boundary
         self.quota, self.delta, self.near = quota, delta, near
         self.undrawn: BoolArray = np.ones(len(proto), np.bool_)

@@ -50,9 +50,7 @@ class Decision:
 class Trigger(Protocol):
     """Anything that decides by counts int[K + 1], noise last, of the reference and of a window."""
 
-    def check(
-        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
-    ) -> Decision:
+    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
         """Decide on one window; ValueError if either side is empty."""
         ...
 
@@ -68,9 +66,7 @@ class PaperTrigger:
     threshold: float = 0.15
     cooldown: int = 0
 
-    def check(
-        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
-    ) -> Decision:
+    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
         """Decide on one window; draws nothing from `rng`."""
         divergence = js_divergence(reference, window)
         base = _decision("paper", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold)
@@ -107,9 +103,7 @@ class CalibratedTrigger:
                 f"false-alarm rate of {self.false_alarm_rate} never alarms; raise resamples or the rate."
             )
 
-    def check(
-        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
-    ) -> Decision:
+    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
         """Decide on one window by a permutation test."""
         test = permutation_test(reference, window, resamples=self.resamples, rng=rng)
         exceeded = test.p_value <= self.false_alarm_rate and test.divergence > self.floor

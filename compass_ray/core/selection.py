@@ -186,9 +186,7 @@ def _random_rows(scored: _Scored, count: int, rng: np.random.Generator) -> Selec
     return _selected(scored, index, np.ones(count), weight, np.zeros(count, np.int64))
 
 
-def _selected(
-    scored: _Scored, index: IntArray, score: FloatArray, weight: FloatArray, neighbours: IntArray
-) -> SelectedRows:
+def _selected(scored: _Scored, index: IntArray, score: FloatArray, weight: FloatArray, neighbours: IntArray) -> SelectedRows:
     """Rows in order of cluster, then of drawing, with the scores of their candidates."""
     cluster = scored.cluster[index]
     first = np.searchsorted(cluster, cluster, side="left")

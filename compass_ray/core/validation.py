@@ -50,5 +50,7 @@ def validation_weights(labels: npt.ArrayLike, p_eval: npt.ArrayLike) -> FloatArr
     clusters = as_labels(labels, len(wish) - 1)
     counts = cluster_counts(clusters, len(wish) - 1)
     weight = (wish / np.maximum(counts, 1))[clusters]
-    total = float(weight.sum())
-    return np.asarray(weight * (len(clusters) / total) if total > 0.0 else np.ones(len(clusters)))
+    peak = float(weight.max(initial=0.0))
+    if peak == 0.0:
+        return np.ones(len(clusters))
+    return np.asarray(weight / peak / (weight / peak).mean())

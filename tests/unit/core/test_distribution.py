@@ -15,9 +15,7 @@ from compass_ray.core.distribution import (
     probabilities,
 )
 
-counts = st.integers(1, 40).flatmap(
-    lambda k: st.tuples(*[arrays(np.int64, k, elements=st.integers(0, 1000)).filter(np.any)] * 2)
-)
+counts = st.integers(1, 40).flatmap(lambda k: st.tuples(*[arrays(np.int64, k, elements=st.integers(0, 1000)).filter(np.any)] * 2))
 
 
 @given(counts)

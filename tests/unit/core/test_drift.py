@@ -33,9 +33,7 @@ def test_calibrated_rests_after_an_alarm_and_starts_afresh() -> None:
 
 
 def test_a_shift_below_the_floor_is_no_alarm_however_significant() -> None:
-    decision = CalibratedTrigger(persistence=1).check(
-        DriftState(), [5000, 5000, 0], [5600, 4400, 0], np.random.default_rng(0)
-    )
+    decision = CalibratedTrigger(persistence=1).check(DriftState(), [5000, 5000, 0], [5600, 4400, 0], np.random.default_rng(0))
     assert decision.p_value is not None
     assert decision.p_value < 0.01
     assert not decision.exceeded

@@ -31,8 +31,7 @@ def test_p_is_that_of_shuffled_labels(reference: list[int], window: list[int]) -
 def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:
     rng, p = np.random.default_rng(0), np.random.default_rng(1).dirichlet(np.ones(20))
     values = [
-        permutation_test(rng.multinomial(285, p), rng.multinomial(100, p), resamples=199, rng=rng).p_value
-        for _ in range(500)
+        permutation_test(rng.multinomial(285, p), rng.multinomial(100, p), resamples=199, rng=rng).p_value for _ in range(500)
     ]
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.04)
 

@@ -72,8 +72,7 @@ def test_deficit_comes_as_close_as_any_allocation(n_target: list[int], n_eval: l
     best = min(js_divergence(n_eval, np.add(n_target, q)) for q in every)
     rng = np.random.default_rng(0)
     found = [
-        js_divergence(n_eval, n_target + allocate(n_target, n_aux, n_eval, budget, weights="deficit", rng=rng))
-        for _ in range(30)
+        js_divergence(n_eval, n_target + allocate(n_target, n_aux, n_eval, budget, weights="deficit", rng=rng)) for _ in range(30)
     ]
     assert min(found) <= best + 0.02
 

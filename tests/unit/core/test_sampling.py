@@ -106,13 +106,20 @@ def test_later_draws_follow_the_plain_sampler(delta: float, place: int) -> None:
     st.sampled_from([0.0, 0.1, 0.35, 2.0]),
     st.sampled_from([0.5, 0.9]),
 )
-def test_deterministic_is_the_brute_force_arg_max(
-    n: int, groups: int, data: st.DataObject, delta: float, tau: float
-) -> None:
+def test_deterministic_is_the_brute_force_arg_max(n: int, groups: int, data: st.DataObject, delta: float, tau: float) -> None:
     problem = crowded(n, groups, seed=data.draw(st.integers(0, 99)))
     quota = data.draw(st.integers(1, n))
     ours = fast(problem, quota, tau=tau, delta=delta, mode="deterministic", rng=np.random.default_rng(0))
     assert ours == plain_best(problem, quota, tau, delta)
+
+
+@pytest.mark.parametrize("groups", [1, 20, 150])
+@pytest.mark.parametrize("window", [1, 7, 64])
+def test_the_window_of_leaders_changes_nothing(groups: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compass_ray.core.deterministic.WINDOW", window)
+    problem = crowded(150, groups)
+    ours = fast(problem, 110, tau=0.9, delta=0.1, mode="deterministic", rng=np.random.default_rng(0))
+    assert ours == plain_best(problem, 110, 0.9, 0.1)
 
 
 @settings(max_examples=80, deadline=None)
@@ -120,9 +127,7 @@ def test_deterministic_is_the_brute_force_arg_max(
 def test_a_quota_of_distinct_rows_again_and_again(n: int, data: st.DataObject, mode: str) -> None:
     problem, quota = crowded(n, 3), data.draw(st.integers(0, n))
     delta = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
-    first, again = (
-        fast(problem, quota, tau=0.9, delta=delta, mode=mode, rng=np.random.default_rng(3)) for _ in range(2)
-    )
+    first, again = (fast(problem, quota, tau=0.9, delta=delta, mode=mode, rng=np.random.default_rng(3)) for _ in range(2))
     assert first == again
     assert len(set(first)) == quota
     assert set(first) <= set(range(n))
@@ -173,9 +178,7 @@ def test_uniform_is_uniform() -> None:
 @pytest.mark.parametrize("mode", ["stochastic", "deterministic", "uniform"])
 def test_identical_rows_without_other_clusters(mode: str) -> None:
     rows = np.repeat(np.array([[0.6, 0.8, 0.0]], np.float32), 9, axis=0)
-    drawn = sample_cluster(
-        rows, rows[0], np.empty((0, 3)), 9, tau=0.9, delta=0.1, mode=mode, rng=np.random.default_rng(0)
-    )
+    drawn = sample_cluster(rows, rows[0], np.empty((0, 3)), 9, tau=0.9, delta=0.1, mode=mode, rng=np.random.default_rng(0))
     assert sorted(drawn.tolist()) == list(range(9))
     if mode == "deterministic":
         assert drawn.tolist() == list(range(9))

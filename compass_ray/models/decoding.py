@@ -74,7 +74,11 @@ def _loop(base: BaseModel, bank: AdapterBank, progress: list[_Progress]) -> None
     while True:
         bank.route([p.row.slot for p in present])
         out = base.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
             logits_to_keep=1,
         )
         cache = out.past_key_values

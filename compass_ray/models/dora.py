@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from compass_ray.config import AdapterConfig
 from compass_ray.models.errors import ModelError
+from compass_ray.models.peft_directory import StoredAdapter
 
 
 def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float, squared: Tensor | None = None) -> Tensor:
@@ -33,7 +34,8 @@ def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float, squared: Ten
     base = squared if squared is not None else weight.float().square().sum(1)
     cross = ((weight @ a.to(weight.dtype).T).float() * b32).sum(1)
     own = ((b32 @ (a32 @ a32.T)) * b32).sum(1)
-    return (base + 2 * scaling * cross + scaling * scaling * own).clamp_min(0).sqrt()
+    square: Tensor = base + 2 * scaling * cross + scaling * scaling * own
+    return square.clamp_min(0).sqrt()
 
 
 class AdaptedLinear(nn.Module):
@@ -130,24 +132,26 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
 
 
 @contextmanager
-def trainable(model: nn.Module, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> Iterator[AttachedAdapter]:
-    """The adapter of ``tensors`` on ``model``, taking gradients; taken off again at the end, also after an error.
+def trainable(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
+    """A stored adapter on ``model``, taking gradients; taken off again at the end, also after an error.
 
     Raises:
         ModelError: the adapter was made for another model.
     """
-    adapter = attach(model, config, seed=0)
+    adapter = attach(model, stored.config(), seed=0)
     try:
-        adapter.load(tensors)
+        adapter.load(stored.tensors)
+        for layer in adapter.layers.values():
+            layer.scaling = stored.scaling
         yield adapter
     finally:
         adapter.detach()
 
 
 @contextmanager
-def attached(model: nn.Module, config: AdapterConfig, tensors: Mapping[str, Tensor]) -> Iterator[AttachedAdapter]:
+def attached(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
     """As `trainable`, but for inference: without gradients, the scales computed once."""
-    with trainable(model, config, tensors) as adapter:
+    with trainable(model, stored) as adapter:
         for layer in adapter.layers.values():
             layer.fix()
         yield adapter

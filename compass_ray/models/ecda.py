@@ -68,9 +68,7 @@ def ewc_penalty(
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     check_fit(shapes, fisher)
     check_fit(shapes, previous)
-    parts = [
-        (fisher[name].to(p.device) * (p - previous[name].to(p.device)).square()).sum() for name, p in parameters.items()
-    ]
+    parts = [(fisher[name].to(p.device) * (p - previous[name].to(p.device)).square()).sum() for name, p in parameters.items()]
     return 0.5 * ewc_lambda * torch.stack(parts).sum()
 
 
@@ -93,9 +91,7 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[Example]) -> dict[str, 
     return {name: (total / len(examples)).cpu() for name, total in sums.items()}
 
 
-def _add_squares(
-    model: nn.Module, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]
-) -> None:
+def _add_squares(model: nn.Module, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]) -> None:
     batch = collate([example], 0, next(iter(parameters.values())).device)
     loss = token_losses(model, batch).sum()
     for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):

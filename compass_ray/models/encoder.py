@@ -79,4 +79,5 @@ def _unit(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
             f"encoder {name!r} gave NaN or a zero row for {bad.size} of {len(rows)} prompts, the first is number "
             f"{bad[0]}; use another encoder or leave these prompts out"
         )
-    return rows / length
+    unit: npt.NDArray[np.float32] = rows / length
+    return unit

@@ -119,9 +119,7 @@ def _check(request: Request) -> None:
     if request.max_tokens < 1:
         raise ModelError(f"max_tokens is {request.max_tokens}; give 1 or more")
     if request.temperature < 0 or not 0 < request.top_p <= 1:
-        raise ModelError(
-            f"temperature is {request.temperature} and top_p {request.top_p}; give 0 or more, and above 0 up to 1"
-        )
+        raise ModelError(f"temperature is {request.temperature} and top_p {request.top_p}; give 0 or more, and above 0 up to 1")
 
 
 def _completion(row: Row, reply: Reply) -> Completion:

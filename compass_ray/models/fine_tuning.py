@@ -299,12 +299,12 @@ def _start(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, 
     if initial is None:
         return config, None
     stored = read_adapter(initial)
+    if stored.scaling != stored.config().alpha / stored.r:
+        raise ModelError(f"{initial} has alpha / r = {stored.scaling:g} with a broken alpha; start from an adapter trained here")
     return stored.config().model_copy(update={"dropout": config.dropout}), stored.tensors
 
 
-def _weighted(
-    examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None
-) -> list[Example]:
+def _weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None) -> list[Example]:
     if weights is None:
         return examples
     if len(weights) != len(examples) or min(weights, default=0.0) < 0:
@@ -314,6 +314,4 @@ def _weighted(
         )
     if sum(weights) <= 0:
         return []
-    return [
-        Example(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0
-    ]
+    return [Example(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0]

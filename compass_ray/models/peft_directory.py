@@ -37,10 +37,13 @@ class StoredAdapter:
     tensors: Mapping[str, Tensor]
 
     def config(self) -> AdapterConfig:
-        """The shape of this adapter as training would describe it."""
-        kind = "dora" if self.dora else "lora"
-        alpha = round(self.scaling * self.r)
-        return AdapterConfig(kind=kind, r=self.r, alpha=alpha, target_modules=self.target_modules)  # type: ignore[arg-type]
+        """The shape of this adapter as training would describe it; alpha rounded, so ``scaling`` is what counts."""
+        return AdapterConfig(
+            kind="dora" if self.dora else "lora",
+            r=self.r,
+            alpha=max(round(self.scaling * self.r), 1),
+            target_modules=self.target_modules,
+        )
 
 
 def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Tensor], base_model: str) -> None:

@@ -36,7 +36,7 @@ def applied(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
         ModelError: the directory is damaged, or its adapter was made for another base model.
     """
     stored = read_adapter(folder)
-    with attached(base.model, stored.config(), stored.tensors):
+    with attached(base.model, stored):
         yield base
 
 
@@ -110,9 +110,7 @@ def _letter_tokens(tokenizer: Any, width: int) -> list[list[int]]:
     examples = [encode_example(tokenizer, "?", letter, 4096) for letter in LETTERS[:width]]
     tokens = [[example.input_ids[example.prompt_length]] for example in examples]
     if len({token[0] for token in tokens}) < width:
-        raise ModelError(
-            "the tokenizer begins several of the letters with the same token; set evaluate.scoring=option instead"
-        )
+        raise ModelError("the tokenizer begins several of the letters with the same token; set evaluate.scoring=option instead")
     return tokens
 
 
@@ -122,9 +120,7 @@ def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
     width = len(items[0].replies)
     ids, mask = left_padded([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
     known = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
-    replies, present = right_padded(
-        [reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device
-    )
+    replies, present = right_padded([reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device)
     first = known.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
     log_probs = first.gather(1, replies[:, :1])
     if replies.shape[1] > 1:
@@ -132,7 +128,7 @@ def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
         later = _continue(base, known.past_key_values, mask.repeat_interleave(width, 0), replies, present)
         log_probs = torch.cat([log_probs, later], 1)
     means = (log_probs * present).sum(1) / present.sum(1)
-    return means.view(len(items), width).cpu().numpy()
+    return np.asarray(means.view(len(items), width).cpu().numpy(), dtype=np.float32)
 
 
 def _continue(base: BaseModel, cache: Any, mask: Tensor, replies: Tensor, present: Tensor) -> Tensor:
@@ -146,4 +142,5 @@ def _continue(base: BaseModel, cache: Any, mask: Tensor, replies: Tensor, presen
         past_key_values=cache,
         use_cache=True,
     )
-    return out.logits.float().log_softmax(-1).gather(2, replies[:, 1:, None])[..., 0]
+    log_probs: Tensor = out.logits.float().log_softmax(-1)
+    return log_probs.gather(2, replies[:, 1:, None])[..., 0]

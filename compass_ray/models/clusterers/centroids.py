@@ -15,7 +15,8 @@ def spherical_means(embeddings: Float32, labels: Int32, weights: Float32) -> Flo
         members = np.flatnonzero(labels == cluster)
         sums[cluster] = weights[members].astype(np.float64) @ embeddings[members]
     length = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.maximum(length, 1e-12)).astype(np.float32)
+    unit: Float32 = (sums / np.maximum(length, 1e-12)).astype(np.float32)
+    return unit
 
 
 def coarse_cut(centroids: Float32, at_most: int) -> Int32:

@@ -17,7 +17,7 @@ import numpy as np
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.backends import Backend
 from compass_ray.models.clusterers.condensed import CondensedTree, condense
-from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, SweepCell
+from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, Int64, SweepCell
 from compass_ray.models.clusterers.reduction import Reduction
 from compass_ray.models.clusterers.storage import save_arrays
 from compass_ray.models.clusterers.validity import score
@@ -100,10 +100,10 @@ class Placement:
         labels = self.tree.cluster[branch]
         return labels, self.tree.strength(labels, density)
 
-    def _climb(self, neighbour: np.ndarray, density: Float64) -> np.ndarray:
+    def _climb(self, neighbour: Int64, density: Float64) -> Int64:
         """The branch that reaches down to each point's density, from its neighbour's branch upwards."""
         tree = self.tree
-        branch = tree.branch[neighbour]
+        branch: Int64 = tree.branch[neighbour]
         climbs = tree.density[neighbour] > density
         while (moving := climbs & (tree.parent[branch] >= 0) & (tree.birth[branch] >= density)).any():
             branch = np.where(moving, tree.parent[branch], branch)

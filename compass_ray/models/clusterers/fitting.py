@@ -13,7 +13,7 @@ from compass_ray.models.clusterers import density, kmeans
 from compass_ray.models.clusterers.backends import Backend, choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut, spherical_means
 from compass_ray.models.clusterers.checks import check_embeddings
-from compass_ray.models.clusterers.protocol import Float32, FittedClusters, Int64
+from compass_ray.models.clusterers.protocol import FittedClusters, Float32, Int64
 from compass_ray.models.clusterers.reduction import fit_reduction
 from compass_ray.models.errors import ModelError
 
@@ -51,9 +51,7 @@ def _by_density(config: ClusterConfig, rows: Float32, backend: Backend, rng: np.
     placement = density.Placement(points, final.core, final.min_samples, final.tree)
     labels[rest], strength[rest] = placement.place(reduction(rows[rest]))
     centroids = spherical_means(rows, labels, strength)
-    clusterer = density.DensityClusterer(
-        labels, centroids, reduction, points, final.core, final.min_samples, final.tree
-    )
+    clusterer = density.DensityClusterer(labels, centroids, reduction, points, final.core, final.min_samples, final.tree)
     table = tuple(cell.row(cell is winner) for cell in cells)
     return FittedClusters(clusterer, labels, strength, coarse_cut(centroids, config.coarse), table, backend.name)
 

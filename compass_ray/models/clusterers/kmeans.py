@@ -51,7 +51,8 @@ def prepared(points: Float32, metric: str) -> Float32:
     if metric != "cosine":
         return points
     length = np.linalg.norm(points, axis=1, keepdims=True)
-    return points / np.maximum(length, np.float32(1e-12))
+    unit: Float32 = points / np.maximum(length, np.float32(1e-12))
+    return unit
 
 
 def nearest(points: Float32, centres: Float32) -> Int32:
@@ -75,9 +76,7 @@ def sweep(config: ClusterConfig, points: Float32, backend: Backend, rng: np.rand
     return tuple(SweepCell(settings[k], value, k, 0.0, k == chosen) for k, value in found)
 
 
-def _silhouette(
-    config: ClusterConfig, points: Float32, k: int, sample: np.ndarray, seed: int, backend: Backend
-) -> float:
+def _silhouette(config: ClusterConfig, points: Float32, k: int, sample: np.ndarray, seed: int, backend: Backend) -> float:
     from sklearn.metrics import silhouette_score
 
     centres = backend.kmeans(points, k, config.n_init, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ def load_clusterer(folder: str | Path) -> Clusterer:
     from compass_ray.models.clusterers.density import DensityClusterer
     from compass_ray.models.clusterers.kmeans import KMeansClusterer
 
+    kinds: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Clusterer]]
     kinds = {DensityClusterer.kind: DensityClusterer.of, KMeansClusterer.kind: KMeansClusterer.of}
     mark = _mark(Path(folder))
     if mark.get("kind") not in kinds:
         raise ModelError(f"{folder} holds a clusterer of kind {mark.get('kind')!r}; known: {', '.join(sorted(kinds))}")
-    made: Clusterer = kinds[mark["kind"]](mark["settings"], _arrays(Path(folder), mark["arrays"]))
-    return made
+    return kinds[mark["kind"]](mark["settings"], _arrays(Path(folder), mark["arrays"]))
 
 
 def _mark(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""Scores against one forward pass a reply, without cache or batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compass_ray.config import AdapterConfig
+from compass_ray.models.base import BaseModel
+from compass_ray.models.chat import encode_example, encode_prompt
+from compass_ray.models.errors import ModelError
+from compass_ray.models.scorer import applied, listed, score_items
+
+from .adapters import merged, random_adapter
+
+QUESTIONS = ["What is the capital of Kenya?", "Currency of Uganda?", "Habari ya leo, rafiki yangu wa zamani?"]
+OPTIONS = [["Nairobi", "Lagos city", "Kenya", "0"], ["shilling", "dollar", "yes", "no no no no"], ["A", "B", "C C", "D"]]
+
+
+def reply_score(base: BaseModel, question: str, option: str) -> float:
+    example = encode_example(base.tokenizer, question, option, 200)
+    ids = torch.tensor([example.input_ids])
+    start = example.prompt_length
+    with torch.inference_mode():
+        log_probs = base.model(ids).logits[0, start - 1 : -1].log_softmax(-1)
+    return float(log_probs.gather(1, ids[0, start:, None]).mean())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_option_scores_equal_a_pass_for_each_reply(base: BaseModel, batch_size: int) -> None:
+    found = score_items(base, QUESTIONS, OPTIONS, scoring="option", batch_size=batch_size, max_tokens=200)
+    expected = [[reply_score(base, q, option) for option in options] for q, options in zip(QUESTIONS, OPTIONS, strict=True)]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_letter_scores_equal_a_pass_for_each_question(base: BaseModel) -> None:
+    found = score_items(base, QUESTIONS, OPTIONS, scoring="letter", batch_size=2, max_tokens=200)
+    letters = [base.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "ABCD"]
+    for row, (question, options) in enumerate(zip(QUESTIONS, OPTIONS, strict=True)):
+        ids = torch.tensor([encode_prompt(base.tokenizer, listed(question, options), 200)])
+        with torch.inference_mode():
+            expected = base.model(ids).logits[0, -1].log_softmax(-1)[letters]
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_adapter_is_applied_and_taken_off(base: BaseModel, tmp_path: Path) -> None:
+    folder = random_adapter(base, tmp_path, AdapterConfig(r=4, alpha=8), seed=1)
+    ids = torch.tensor([[4, 9, 77]])
+    with torch.inference_mode():
+        before = base.model(ids).logits
+        with applied(base, folder) as adapted:
+            torch.testing.assert_close(adapted.model(ids).logits, merged_logits(base, folder, ids), rtol=1e-4, atol=1e-4)
+        assert torch.equal(base.model(ids).logits, before)
+
+
+def merged_logits(base: BaseModel, folder: Path, ids: torch.Tensor) -> torch.Tensor:
+    from compass_ray.models.base import freeze
+
+    from .conftest import make_model
+
+    clean = freeze(make_model("qwen2", len(base.tokenizer)), base.tokenizer, base.device, "tiny")
+    logits: torch.Tensor = merged(clean, folder)(ids).logits
+    return logits
+
+
+def test_options_of_different_number_are_refused(base: BaseModel) -> None:
+    with pytest.raises(ModelError, match="same number of options"):
+        score_items(base, QUESTIONS[:2], [["a", "b"], ["a"]], scoring="option", batch_size=2, max_tokens=50)
+
+
+def test_no_items_give_no_scores(base: BaseModel) -> None:
+    assert score_items(base, [], [], scoring="option", batch_size=2, max_tokens=50).shape == (0, 4)

@@ -33,6 +33,7 @@ from compass_ray.config import ConfigError, RunConfig
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+FIRST_VERSION = "v0001"
 _BEGUN = "begun.json"
 
 
@@ -66,6 +67,11 @@ class Manifest(BaseModel):
     outputs: tuple[Output, ...] = ()
     metrics: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+def version_of(config: RunConfig, method: str) -> str:
+    """The served method's adapters start the line of versions; the others are named after their method."""
+    return FIRST_VERSION if method == config.serve.method else method
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from compass_ray import __version__
 from compass_ray import config as configuration
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.progress import Progress, silent
 
 app = typer.Typer(
     name="compass-ray",
@@ -161,12 +166,15 @@ def report(
     if why is not None:
         language, _, row_id = why.partition(":")
         answer: Any = reasons.why(where, language, row_id)
+        lines = answer.lines()
     elif cluster is not None:
         answer = reasons.cluster_card(where, cluster)
+        lines = answer.lines()
     else:
         page.build(where, where.recorded())
         answer = {"report": f"{where.uri}/report/index.html"}
-    _show(json_, _plain(answer), lambda: out.print(answer))
+        lines = [answer["report"]]
+    _show(json_, _plain(answer), lambda: out.print("\n".join(lines), markup=False))
 
 
 @app.command(
@@ -181,23 +189,20 @@ def serve(
     """Serve a run's adapters behind an OpenAI-style endpoint, until interrupted."""
     from compass_ray import ray_session
     from compass_ray.serving import app as application
+    from compass_ray.serving.registry import adopt
 
     where = RunDir(run)
     settings = _changed(where.recorded(), set_)
     with ray_session.session(settings.resources):
-        url = application.start(
-            where.uri,
-            settings,
-            port=settings.serve.port if port is None else port,
-            host=host or settings.serve.host,
-        )
-        out.print(f"serving {', '.join(settings.languages)} at {url} (Ctrl-C stops)")
+        adopt(settings, where)
+        endpoint = application.start(where.uri, settings, port=port, host=host)
+        out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
         try:
-            application.wait()
+            threading.Event().wait()
         except KeyboardInterrupt:
             out.print("stopping")
         finally:
-            application.stop()
+            application.stop(endpoint)
 
 
 @app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")
@@ -217,11 +222,11 @@ def update(
 
     where = RunDir(run)
     settings = _changed(where.recorded(), set_)
-    window = updates.read_window(where, language, prompts)
+    window = updates.read_window(where, settings, language, prompts)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"update {language} to {len(window)} prompts?", abort=True)
     with _progress(quiet=json_) as progress, ray_session.session(settings.resources):
-        outcome = updates.update(settings, where, language, window, progress=progress)
+        outcome = updates.update(settings, where, window, progress=progress)
     _show(json_, _plain(outcome), lambda: out.print(outcome.sentence()))
 
 
@@ -316,12 +321,12 @@ def _changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _progress(*, quiet: bool) -> Iterator[Progress]:
     """Bars on a terminal, lines in a job log, nothing when quiet."""
     if quiet:
-        yield lambda stage, done, total: None
+        yield silent
     elif not err.is_terminal:
-        yield lambda stage, done, total: err.print(f"{stage} {done}/{total}", highlight=False)
+        yield _log
     else:
         columns = (
             TextColumn("{task.description:>10}"),
@@ -329,7 +334,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=err) as bars:
+        with Bars(*columns, console=err) as bars:
             tasks: dict[str, TaskID] = {}
 
             def advance(stage: str, done: int, total: int) -> None:
@@ -343,6 +348,10 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             yield advance
 
 
+def _log(stage: str, done: int, total: int) -> None:
+    err.print(f"{stage} {done}/{total}", highlight=False)
+
+
 def _show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
     if as_json:
         print(json.dumps(value, ensure_ascii=False, default=str))
@@ -352,17 +361,13 @@ def _show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
 
 def _plain(value: Any) -> Any:
     """Records as JSON-ready values."""
-    from dataclasses import asdict, is_dataclass
-
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return TypeAdapter(Any).dump_python(value, mode="json")
 
 
 def _print_rows(names: list[str], rows: list[list[Any]]) -> None:
     table = Table(*names, header_style="bold", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     out.print(table)
 
 
@@ -371,8 +376,7 @@ def _print_comparison(run: RunDir, config: RunConfig) -> None:
 
     if not run.report.manifest():
         return
-    compared = comparison.compare(run, config)
-    for title, rows in comparison.tables(compared):
+    for title, rows in comparison.tables(comparison.compare(run, config)):
         out.print(f"\n[bold]{title}[/]")
         _print_rows(list(rows[0]), [list(row) for row in rows[1:]])
     out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)

@@ -21,7 +21,9 @@ from compass_ray.core.anchors import choose_anchors
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.dora import trainable
 from compass_ray.models.ecda import diagonal_fisher, save_fisher
+from compass_ray.models.peft_directory import read_adapter
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
 
@@ -56,8 +58,11 @@ def leave_continuity(
     writer.json(REFERENCE, _reference(trained, guide, coarse))
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
-    with writer.artifact.local() as adapter:
-        fisher = diagonal_fisher(base, adapter, encode_pool_rows(config, run, anchors, base))
+    examples = encode_pool_rows(config, run, anchors, base)
+    with writer.artifact.local() as folder:
+        stored = read_adapter(folder)
+    with trainable(base.model, stored):
+        fisher = diagonal_fisher(base.model, examples)
     writer.folder(lambda folder: save_fisher(folder / FISHER, fisher))
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from compass_ray.artifacts import Artifact, Manifest, RunDir
+from compass_ray.artifacts import Artifact, Manifest, RunDir, version_of
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train
@@ -49,7 +49,7 @@ STAGES = (
         "train",
         train.run,
         lambda c, r: [
-            r.adapter(code, train.version_of(c, m)) for code in c.languages for m in c.select.methods
+            r.adapter(code, version_of(c, m)) for code in c.languages for m in c.select.methods
         ],
     ),
     Stage(

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from compass_ray.artifacts import ArtifactError, Manifest, RunDir
+from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
+from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.serving import journal
 

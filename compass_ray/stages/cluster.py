@@ -24,9 +24,7 @@ from compass_ray.progress import Progress, silent
 _CENTRAL = 3
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``clusters``: the fitted clusterer, assignments, centroids, sweep table and vectors."""
     identity = Identity(
         "cluster",
@@ -72,9 +70,7 @@ def _cluster(uri: str, settings: Mapping[str, Any], identity: Identity) -> dict[
 
 def _vectors(run: RunDir, pool: pa.Table) -> np.ndarray:
     if not run.embeddings.read_parts(["row_id"])["row_id"].equals(pool["row_id"]):
-        raise ArtifactError(
-            "embeddings/pool does not match the pool row by row; run again with --force embed"
-        )
+        raise ArtifactError("embeddings/pool does not match the pool row by row; run again with --force embed")
     return run.embeddings.read_embeddings()
 
 

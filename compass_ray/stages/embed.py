@@ -21,9 +21,7 @@ from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``embeddings/pool`` and ``embeddings/guides/<language>``.
 
     Raises:
@@ -45,9 +43,7 @@ def run(
 
 
 def _identity(config: RunConfig, source: Artifact) -> Identity:
-    settings = config.embed.model_dump() | {
-        "encoder": model_identity(config.embed.encoder, config.embed.revision)
-    }
+    settings = config.embed.model_dump() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
     return Identity("embed", settings, {source.name: source.require().fingerprint})
 
 

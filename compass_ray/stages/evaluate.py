@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, tables
-from compass_ray.artifacts import Identity, Manifest, RunDir
+from compass_ray.artifacts import Identity, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
@@ -33,11 +33,9 @@ class Evaluation:
     version: str | None
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``evaluations/<method>/<language>`` for zero-shot and every method."""
-    served = {m: "v0001" if m == config.serve.method else m for m in config.select.methods}
+    served = {m: version_of(config, m) for m in config.select.methods}
     wanted = [Evaluation(n, c, v) for c in config.languages for n, v in ({ZERO_SHOT: None} | served).items()]
     return evaluate(config, run, wanted, force=force, progress=progress)
 
@@ -51,11 +49,7 @@ def evaluate(
     progress: Progress = silent,
 ) -> list[Manifest]:
     """Make the evaluations that are missing, several at once on actors that keep the base."""
-    pending = [
-        e
-        for e in wanted
-        if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)
-    ]
+    pending = [e for e in wanted if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)]
     if pending:
         _score(config, run, pending, progress, len(wanted))
     return [run.evaluation(e.name, e.language).require() for e in wanted]
@@ -118,9 +112,7 @@ class Scorer:
         predicted = log_probs.argmax(axis=1)
         writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
         writer.table("items.parquet", _scored(items, log_probs, predicted))
-        results = _results(evaluation, items, predicted) | {
-            "low_subjects": self._low_subjects(evaluation.language)
-        }
+        results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
         writer.json("results.json", results)
         writer.publish({"accuracy": results["accuracy"], "items": results["items"]}, host_cpus=os.cpu_count())
 

@@ -10,9 +10,7 @@ from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``pool`` and ``guides/<language>`` for every target language.
 
     Raises:

@@ -8,9 +8,7 @@ from compass_ray.progress import Progress, silent
 from compass_ray.report import page
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``report/index.html`` and its pictures."""
     manifest = page.build(run, config)
     progress("report", 1, 1)

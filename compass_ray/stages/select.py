@@ -13,18 +13,14 @@ from typing import Any
 from compass_ray import ray_session
 from compass_ray.artifacts import Identity, Manifest, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.language_selection import Guide, LanguageSelection, PoolView
+from compass_ray.language_selection import Guide, PoolView, choose, first_question
 from compass_ray.progress import Progress, silent
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``selections/<method>/<language>`` for every method and target language."""
     wanted = [(m, c) for c in config.languages for m in config.select.methods]
-    pending = [
-        (m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)
-    ]
+    pending = [(m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)]
     by_language = Counter(c for _, c in pending)
     if pending:
         ray_session.start(config.resources)
@@ -57,9 +53,9 @@ def _select(uri: str, settings: Mapping[str, Any], language: str, methods: list[
     pool = PoolView.read(run)
     with run.clusters.local() as folder:
         guide = Guide.read(run, language, load_clusterer(folder))
-    selection = LanguageSelection(config, language, pool, guide)
+    question = first_question(config, language, pool, guide)
     for method in methods:
-        chosen = selection.choose(method)
+        chosen = choose(config.select, method, question, pool, seed=config.seed)
         writer = run.selection(method, language).begin(_identity(config, run, method, language))
         writer.table("rows.parquet", chosen.rows)
         writer.json("allocation.json", chosen.allocation)

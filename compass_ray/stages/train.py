@@ -8,19 +8,17 @@ its own; ``pooled`` has workers that load the base once and take languages in tu
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.adapter_training import AdapterPlan, train_adapter
-from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, RunDir
+from compass_ray.artifacts import FIRST_VERSION, Artifact, ArtifactError, Identity, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
-
-FIRST_VERSION = "v0001"
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,7 @@ class Job:
     version: str
 
 
-def run(
-    config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent
-) -> list[Manifest]:
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``adapters/<language>/<version>`` for every language and method.
 
     Raises:
@@ -45,11 +41,6 @@ def run(
     if pending:
         _launch(config, run, pending, force, progress, total=len(jobs))
     return [_artifact(run, job).require() for job in jobs]
-
-
-def version_of(config: RunConfig, method: str) -> str:
-    """The served method's adapters start the line of versions; the others are named after their method."""
-    return FIRST_VERSION if method == config.serve.method else method
 
 
 def identity(config: RunConfig, run: RunDir, job: Job) -> Identity:
@@ -77,9 +68,7 @@ def _artifact(run: RunDir, job: Job) -> Artifact:
     return run.adapter(job.language, job.version)
 
 
-def _launch(
-    config: RunConfig, run: RunDir, jobs: list[Job], force: bool, progress: Progress, *, total: int
-) -> None:
+def _launch(config: RunConfig, run: RunDir, jobs: list[Job], force: bool, progress: Progress, *, total: int) -> None:
     ray_session.start(config.resources)
     for job in jobs:
         _artifact(run, job).begin(identity(config, run, job), keep_partial=not force)
@@ -103,22 +92,36 @@ def _groups(config: RunConfig, jobs: list[Job]) -> list[list[Job]]:
 
 def _train_run(config: RunConfig, run: RunDir, jobs: Sequence[Job]) -> None:
     """One Ray Train run over some jobs; returns when all of them are published."""
+    workers = config.resources.train_workers if config.train.layout == "pooled" else 1
+    loop = {"jobs": [(j.language, j.method, j.version) for j in jobs]}
+    fit(config, run, train_worker, loop, workers=min(workers, len(jobs)))
+
+
+def fit(
+    config: RunConfig,
+    run: RunDir,
+    worker: Callable[[Mapping[str, Any]], None],
+    loop: Mapping[str, Any],
+    *,
+    workers: int,
+) -> None:
+    """Execute ``worker`` under Ray Train, restarted on failure; it gets ``loop``, the run's URI and its configuration.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker failed more often than ``resources.max_failures``.
+    """
     import ray.train
     from ray.train.torch import TorchTrainer
 
     resources = config.resources
-    workers = resources.train_workers if config.train.layout == "pooled" else 1
+    share = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
     TorchTrainer(
-        train_worker,
-        train_loop_config={
-            "uri": run.uri,
-            "config": config.model_dump(mode="json"),
-            "jobs": [(j.language, j.method, j.version) for j in jobs],
-        },
+        worker,
+        train_loop_config={**loop, "uri": run.uri, "config": config.model_dump(mode="json")},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=min(workers, len(jobs)),
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.cpus_per_worker, **_gpu(resources.gpus_per_worker)},
+            num_workers=workers,
+            use_gpu=bool(share),
+            resources_per_worker={"CPU": resources.cpus_per_worker, **share},
         ),
         run_config=ray.train.RunConfig(
             # A name used twice in the same storage would resume silently.
@@ -128,10 +131,6 @@ def _train_run(config: RunConfig, run: RunDir, jobs: Sequence[Job]) -> None:
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
         ),
     ).fit()
-
-
-def _gpu(share: float) -> dict[str, float]:
-    return {"GPU": share} if share > 0 else {}
 
 
 def train_worker(loop: Mapping[str, Any]) -> None:

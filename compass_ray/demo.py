@@ -1,0 +1,202 @@
+"""The whole loop on one machine: adapt, serve, shifted traffic, alarm, update, gate, promotion, report.
+
+Every part is the product's own; this module only plays the users. It asserts nothing about who wins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
+
+from compass_ray import pipeline
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.continual.update import Outcome, offered_window, update
+from compass_ray.progress import Progress, silent
+from compass_ray.serving import app, monitor_actor, registry
+from compass_ray.stages import report
+from compass_ray.stages.evaluate import Evaluation, evaluate
+from compass_ray.traffic import Traffic, rehearse
+
+CLIENTS = 8
+_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened: the lines that tell it, the updates, and requests that failed."""
+
+    lines: list[str]
+    outcome: Outcome | None
+    requests: int
+    failed: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The story as plain values."""
+        return asdict(self)
+
+
+def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story:
+    """Execute the loop; what an earlier attempt finished is not repeated.
+
+    Raises:
+        ArtifactError: a stage failed.
+    """
+    started = time.monotonic()
+    pipeline.run_all(config, run, until="evaluate", progress=progress)
+    registry.adopt(config, run)
+    language = config.languages[0]
+    traffic = rehearse(
+        config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7
+    )
+    requests, failed, outcome = _live(config, run, language, traffic, progress)
+    if outcome is not None:
+        _compare(config, run, outcome, traffic, progress)
+    report.run(config, run, progress=progress)
+    from compass_ray.report.drift import drift_story
+
+    return Story(drift_story(run), outcome, requests, failed, round(time.monotonic() - started, 1))
+
+
+def _live(
+    config: RunConfig, run: RunDir, language: str, traffic: Traffic, progress: Progress
+) -> tuple[int, int, Outcome | None]:
+    """Serve, send the traffic, answer the alarm with an update, and see the new version served."""
+    earlier = _judged(run, language)
+    if earlier is not None:
+        return 0, 0, earlier
+    endpoint = app.start(run.uri, config, port=0)
+    try:
+        monitor = monitor_actor.connect(run.uri, config)
+        users = _Users(endpoint.url, language)
+        outcome = None
+        total = len(traffic.usual) + len(traffic.shifted)
+        for part in _parts([*traffic.usual, *traffic.shifted], config.drift.check_every):
+            users.ask(part)
+            progress("traffic", users.sent, total)
+            ready = next((w for w in monitor.ready() if w.language == language), None)
+            if ready is not None:
+                outcome = update(config, run, offered_window(run, ready), progress=progress)
+                break
+        if outcome is not None:
+            if outcome.accepted:
+                monitor.reset(language, outcome.to_version)
+                users.wait_for(outcome.to_version, traffic.shifted)
+            else:
+                monitor.release(language)
+        return users.sent, users.failed, outcome
+    finally:
+        app.stop(endpoint)
+
+
+class _Users:
+    """A few clients that send prompts at once and count what fails."""
+
+    def __init__(self, url: str, language: str) -> None:
+        self.url, self.language = url, language
+        self.sent = self.failed = 0
+
+    def ask(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Send prompts, several at a time; replies in order."""
+        with httpx.Client(base_url=self.url, timeout=60.0) as client, ThreadPoolExecutor(CLIENTS) as pool:
+            replies = list(pool.map(lambda prompt: self._one(client, prompt), prompts))
+        self.sent += len(prompts)
+        self.failed += sum(not reply for reply in replies)
+        return replies
+
+    def _one(self, client: httpx.Client, prompt: str) -> dict[str, Any]:
+        body = {"model": self.language, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
+        try:
+            reply = client.post("/v1/chat/completions", json=body)
+            reply.raise_for_status()
+        except httpx.HTTPError:
+            return {}
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+    def wait_for(self, version: str, prompts: list[str]) -> None:
+        """Go on asking until the new version answers.
+
+        Raises:
+            ArtifactError: it does not within half a minute.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        for prompt in _cycle(prompts):
+            [reply] = self.ask((prompt,))
+            if reply and version in str(reply["compass"]["adapter"]):
+                return
+            if time.monotonic() > deadline:
+                raise ArtifactError(f"{version} was promoted but is not served after {_PATIENCE_SECONDS:.0f} s")
+
+
+def _parts(prompts: list[str], size: int) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(prompts), size):
+        yield tuple(prompts[start : start + size])
+
+
+def _cycle(prompts: list[str]) -> Iterator[str]:
+    while True:
+        yield from prompts
+
+
+def _judged(run: RunDir, language: str) -> Outcome | None:
+    """The last update that a gate has judged, so that a demo run again does not update once more."""
+    for version in reversed(run.adapter_versions(language)):
+        artifact = run.artifact("updates", language, version)
+        if artifact.manifest():
+            verdict = artifact.read_json("gate.json")
+            live = run.live(language) or {}
+            if not verdict["accepted"] or live.get("version") == version:
+                return Outcome(language, verdict["from"], version, verdict["accepted"], verdict["reason"])
+    return None
+
+
+def _compare(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic, progress: Progress) -> None:
+    """Evaluate the new version, and publish accuracy on old and new subjects before and after."""
+    language, version = outcome.language, outcome.to_version
+    before = run.evaluation(config.serve.method, language)
+    [after] = evaluate(config, run, [Evaluation(version, language, version)], progress=progress)
+    artifact = run.artifact("updates", language, f"{version}-accuracy")
+    identity = Identity(
+        "evaluate", {"new": traffic.new_subjects}, {"before": before.require().fingerprint, "after": after.fingerprint}
+    )
+    if artifact.done(identity, force=False):
+        return
+    writer = artifact.begin(identity)
+    writer.json("results.json", _results(config, run, outcome, traffic))
+    writer.publish()
+
+
+def _results(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic) -> dict[str, Any]:
+    gate = run.artifact("updates", outcome.language, outcome.to_version).read_json("gate.json")
+    parts = {
+        part: {
+            "before": _accuracy(run, config.serve.method, outcome.language, subjects),
+            "after": _accuracy(run, outcome.to_version, outcome.language, subjects),
+        }
+        for part, subjects in (("old", traffic.old_subjects), ("new", traffic.new_subjects))
+    }
+    return {
+        "language": outcome.language,
+        "from": outcome.from_version,
+        "to": outcome.to_version,
+        "old_subjects": list(traffic.old_subjects),
+        "new_subjects": list(traffic.new_subjects),
+        "gate": gate,
+        **{
+            part: {"items": v["before"][0], "before": v["before"][1], "after": v["after"][1]}
+            for part, v in parts.items()
+        },
+    }
+
+
+def _accuracy(run: RunDir, name: str, language: str, subjects: tuple[str, ...]) -> tuple[int, float]:
+    items = run.evaluation(name, language).read_table("items.parquet", ["subject", "answer", "predicted"]).to_pylist()
+    right = [item["answer"] == item["predicted"] for item in items if item["subject"] in subjects]
+    return len(right), sum(right) / max(len(right), 1)

@@ -90,7 +90,9 @@ def _answer_errors(api: FastAPI) -> None:
 
 def _malformed(error: RequestValidationError) -> ApiError:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"] if part != "body") or None
+    # What is no identifier names a branch of a union, which says nothing to the client.
+    parts = [str(part) for part in problem["loc"] if isinstance(part, int) or part.isidentifier()]
+    where = ".".join(part for part in parts if part != "body") or None
     message = str(problem["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{where}: {message}" if where else message, param=where)
 

@@ -63,6 +63,15 @@ def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
     return pq.read_table(io.BytesIO(found))
 
 
+def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
+    """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
+    watch = Watch(language, config.drift.window)
+    for event in journal.read(run, TRAFFIC):
+        if event.get("language") == language:
+            watch.apply(event)
+    return list(watch.window)
+
+
 class TrafficMonitor:
     """Windows, checks and alarms over one run. Not safe for several threads: one owner calls it."""
 

@@ -133,6 +133,13 @@ def promote(
     return _switch(run, _pointer(language, version, manifest, history, reason, clock()), pointer, "promotion", evidence)
 
 
+def adopt(config: RunConfig, run: RunDir) -> None:
+    """Serve the first version of every language of a run that serves none yet."""
+    for language in config.languages:
+        if run.live(language) is None and run.adapter(language, FIRST_VERSION).manifest():
+            promote(run, language, FIRST_VERSION, reason="first training")
+
+
 def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
     """Serve the version again that was live before this one.
 

@@ -125,7 +125,7 @@ def _automatic(detected: Detected | None, catalogue: Catalogue, threshold: float
     how = f"identified with confidence {detected.confidence:.2f}"
     if detected.confidence < threshold:
         reason = f"{detected.language} {how}, below the threshold {threshold:.2f}: base model"
-        return Route(detected.language, None, detected.confidence, reason, Asked.AUTO)
+        return Route(None, None, detected.confidence, reason, Asked.AUTO)
     return _for_language(detected.language, detected.confidence, how, catalogue, Asked.AUTO)
 
 

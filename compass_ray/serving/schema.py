@@ -61,7 +61,7 @@ class ChatRequest(BaseModel):
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
     """Greedy unless asked otherwise; OpenAI's own default is 1."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None

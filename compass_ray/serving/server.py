@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 FOLLOW_SECONDS = 1.0
 _MAX_BATCH = 32
 _BATCH_WAIT_SECONDS = 0.0
+_NO_LIMIT = 1 << 30
 T = TypeVar("T")
 
 
@@ -92,8 +93,12 @@ class EngineGenerator:
         """Tokens that the conversation prefills."""
         from compass_ray.models.chat import encode_messages
 
-        longest = sum(len(text) for _, text in messages) * 4 + 10_000
-        return len(encode_messages(self.base.tokenizer, _messages(messages), longest))
+        return len(encode_messages(self.base.tokenizer, _messages(messages), _NO_LIMIT))
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and reply together that the base model takes."""
+        return getattr(self.base.model.config, "max_position_embeddings", None) or _NO_LIMIT
 
 
 class AdapterServer:
@@ -108,8 +113,8 @@ class AdapterServer:
         self.following = asyncio.create_task(self._keep_following())
 
     def _open(self) -> AdapterHost:
-        limit = self.config.serve.max_prompt_tokens
         generator = EngineGenerator(self.config)
+        limit = min(self.config.serve.max_prompt_tokens, generator.context - self.config.serve.max_tokens)
         host = AdapterHost(generator, self.run, max_prompt_tokens=limit, clock=time.monotonic)
         host.follow(registry.catalogue(self.run, self.config.languages))
         return host

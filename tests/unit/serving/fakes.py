@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from compass_ray.serving.backend import Answer, Order
 from compass_ray.serving.placing import Placed
 
 BASE = "organisation/model"
@@ -35,3 +37,51 @@ class WordPlacer:
         self.calls.append(len(prompts))
         labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
         return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What `WordIdentifier` says."""
+
+    language: str | None
+    label: str
+    confidence: float
+
+
+class WordIdentifier:
+    """The language of a text is its first word; any other word is no language of the run."""
+
+    def identify(self, texts: Sequence[str], restrict: Sequence[str] | None = None) -> list[Identified]:
+        words = [text.split()[0] for text in texts]
+        return [Identified(word if word in (restrict or ()) else None, word, 0.9) for word in words]
+
+
+@dataclass
+class EchoEngine:
+    """Replies with the adapter's name; refuses to load adapters whose weights say ``refuse``."""
+
+    loaded: dict[str, bytes] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.loaded)
+
+    def load(self, name: str, folder: Path) -> None:
+        weights = (folder / "adapter_model.safetensors").read_bytes()
+        if b"refuse" in weights:
+            raise ValueError("the adapter is for another base model")
+        self.loaded[name] = weights
+
+    def unload(self, name: str) -> None:
+        del self.loaded[name]
+
+    def answers(self, orders: Sequence[Order]) -> list[Answer]:
+        self.batches.append(len(orders))
+        assert all(order.adapter is None or order.adapter in self.loaded for order in orders)
+        return [Answer(f"by {order.adapter} ", order.adapter, 3, 2, "stop", 0.7) for order in orders]
+
+    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> int:
+        if any(role == "system" for role, _ in messages):
+            raise ValueError("the chat template refuses messages with role system")
+        return sum(len(text.split()) for _, text in messages)

@@ -1,3 +1,5 @@
+"""Logs that survive a kill in the middle of a line."""
+
 from __future__ import annotations
 
 from pathlib import Path

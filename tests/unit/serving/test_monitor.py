@@ -1,3 +1,5 @@
+"""The monitor: what alarms, what does not, and what a kill at any prompt leaves."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -285,9 +287,10 @@ def test_what_cannot_be_written_is_not_acknowledged(
         raise ArtifactError("no space left")
 
     batch = stream.take(5, OLD)
-    with monkeypatch.context() as patch, pytest.raises(ArtifactError, match="no space"):
+    with monkeypatch.context() as patch:
         patch.setattr(journal, "append", full)
-        monitor.record(batch)
+        with pytest.raises(ArtifactError, match="no space"):
+            monitor.record(batch)
     assert monitor.status()["languages"]["sw"]["prompts"] == 10
     assert monitor.record(batch).kept == 5
 

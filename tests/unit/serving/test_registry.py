@@ -1,3 +1,5 @@
+"""Live pointers: promotion, refusal, rollback and their lineage."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,7 +9,6 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import registry
 from compass_ray.serving.registry import AdapterName, RegistryError
-
 from tests.unit.serving.fakes import Clock, MakeAdapter
 
 
@@ -58,7 +59,7 @@ def test_a_version_for_another_base_is_refused(run: RunDir, make_adapter: MakeAd
 
 
 def test_a_version_that_is_not_there_is_refused(run: RunDir) -> None:
-    with pytest.raises(RegistryError, match="missing.*none"):
+    with pytest.raises(RegistryError, match=r"missing.*none"):
         registry.promote(run, "sw", "v0009")
 
 

@@ -1,0 +1,190 @@
+"""The endpoint on Ray Serve: routed replies, OpenAI's client, and versions replaced while it answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import ray
+
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.serving import app, monitor_actor, registry
+from compass_ray.serving.monitor import read_window
+from tests.ray import tiny_run
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run and where it is served."""
+
+    run: RunDir
+    config: RunConfig
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    run, config = tiny_run.make(tmp_path_factory.mktemp("served"))
+    for code in config.languages:
+        registry.promote(run, code, "v0001")
+    endpoint = app.start(run.uri, config, port=0)
+    yield Served(run, config, endpoint.url)
+    app.stop(endpoint)
+
+
+@pytest.fixture
+def http(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def client(served: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+
+
+def _ask(http: httpx.Client, text: str, **fields: Any) -> httpx.Response:
+    return http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": text}], **fields})
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Ask again until it holds; what is waited for is in other processes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        threading.Event().wait(0.05)
+    return False
+
+
+@pytest.mark.parametrize("language", ["sw", "de"])
+def test_a_prompt_is_answered_by_the_adapter_of_its_language(http: httpx.Client, language: str) -> None:
+    response = _ask(http, tiny_run.prompt(language, 1))
+    compass = response.json()["compass"]
+    assert (compass["language"], compass["adapter"]) == (language, f"{language}@v0001")
+    assert "identified with confidence" in compass["reason"]
+    assert response.headers["x-compass-route"].startswith(f"{language}@v0001; language={language}")
+
+
+def test_adapters_answer_differently_from_the_base_and_alike_each_time(http: httpx.Client) -> None:
+    text = tiny_run.prompt("sw", 2)
+    replies = {m: _ask(http, text, model=m).json()["choices"][0]["message"]["content"] for m in ("base", "sw", "sw@v0002")}
+    assert len(set(replies.values())) == 3
+    assert _ask(http, text, model="sw").json()["choices"][0]["message"]["content"] == replies["sw"]
+
+
+def test_openai_s_client_works(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": tiny_run.prompt("sw", 3)}]
+    reply = client.chat.completions.create(model="auto", messages=messages, max_tokens=4)
+    assert reply.model == "sw@v0001"
+    assert reply.usage
+    assert reply.usage.completion_tokens <= 4
+    assert {"auto", "base", "sw", "de", "sw@v0001", "sw@target"} <= {model.id for model in client.models.list()}
+
+
+def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": tiny_run.prompt("sw", 4)}]
+    whole = client.chat.completions.create(model="sw", messages=messages)
+    chunks = list(client.chat.completions.create(model="sw", messages=messages, stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+def test_an_unknown_model_is_openai_s_404(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="sw@v0099"):
+        client.chat.completions.create(model="sw@v0099", messages=[{"role": "user", "content": "habari"}])
+
+
+def test_too_long_a_conversation_is_a_400(http: httpx.Client) -> None:
+    response = _ask(http, "habari " * 100)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_status_page_and_health(http: httpx.Client, served: Served) -> None:
+    assert http.get("/healthz").json() == {"status": "ok"}
+    status = http.get("/v1/compass/status").json()
+    assert status["run"] == served.run.uri
+    assert status["languages"]["de"] == {"live": "v0001", "versions": ["v0001"]}
+    assert "<h1>compass-ray</h1>" in http.get("/").text
+
+
+def test_a_version_is_replaced_without_a_failed_request(http: httpx.Client, served: Served) -> None:
+    stop, outcomes = threading.Event(), []
+
+    def load() -> None:
+        with httpx.Client(base_url=served.url, timeout=30) as mine:
+            while not stop.is_set():
+                response = _ask(mine, tiny_run.prompt("sw", 5), model="sw")
+                outcomes.append((response.status_code, response.json().get("model")))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in ("v0002", "v0001"):
+            registry.promote(served.run, "sw", version)
+            assert _until(lambda v=version: outcomes and outcomes[-1][1] == f"sw@{v}")  # type: ignore[misc]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert {status for status, _ in outcomes} == {200}
+    assert {model for _, model in outcomes} == {"sw@v0001", "sw@v0002"}
+
+
+def test_a_damaged_version_never_answers(http: httpx.Client, served: Served) -> None:
+    pointer = served.run.live("sw")
+    assert pointer
+    served.run.adapter("sw", "v0003").begin(Identity("train", {}, {})).publish()
+    with pytest.raises(registry.RegistryError):
+        registry.promote(served.run, "sw", "v0003")
+    served.run.set_live("sw", {**pointer, "version": "v0003"})
+    assert _until(lambda: "sw@v0003" in http.get("/v1/compass/status").json()["problems"])
+    body = _ask(http, tiny_run.prompt("sw", 6)).json()
+    assert body["compass"]["adapter"] == f"sw@{pointer['version']}"
+    served.run.set_live("sw", pointer)
+
+
+def test_curl_shaped_body(http: httpx.Client) -> None:
+    body = json.dumps({"model": "sw", "messages": [{"role": "user", "content": "habari yako"}]})
+    assert http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"}).status_code == 200
+
+
+def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: httpx.Client, served: Served) -> None:
+    monitor = monitor_actor.connect(served.run.uri, served.config)
+
+    def caught_up() -> bool:
+        return bool(http.get("/v1/compass/status").json()["traffic"]["waiting"] == 0)
+
+    for seed in range(160):
+        topic = int(seed >= 50)
+        assert _ask(http, tiny_run.prompt("de", seed, topic), max_tokens=1).status_code == 200
+    assert _until(caught_up)
+    (ready,) = [window for window in monitor.ready() if window.language == "de"]
+    window = read_window(served.run, ready)
+    assert window.num_rows == ready.prompts == served.config.drift.window
+    new_words = set(tiny_run.WORDS["de"][1].split())
+    assert {word for text in window["prompt"].to_pylist() for word in text.split()} <= new_words
+    (drift,) = [line for line in registry.decisions(served.run) if line["kind"] == "drift"]
+    assert (drift["language"], drift["from"]) == ("de", "v0001")
+    seen = monitor.status()["languages"]["de"]["prompts"]
+    ray.kill(monitor.actor, no_restart=False)
+    assert _until(lambda: _status_of(monitor) == seen)
+    assert monitor.ready() == [ready]
+
+
+def _status_of(monitor: monitor_actor.MonitorClient) -> int | None:
+    try:
+        return int(monitor.status()["languages"]["de"]["prompts"])
+    except ray.exceptions.RayActorError:
+        return None

@@ -6,6 +6,7 @@ library sorts by length inside. Half precision is used on a GPU only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ class Encoder:
         self.config = config
         self.device = choose_device(device)
         self.model = _load(config, self.device)
-        self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
+        if self.model.max_seq_length != math.inf:  # a static embedding has no bound and takes none
+            self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
         found = self.model.get_embedding_dimension()
         self.dimension: int = found if found else self.encode(["dimension"], batch_size=1).shape[1]
 

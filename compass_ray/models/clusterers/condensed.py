@@ -19,7 +19,7 @@ class CondensedTree:
 
     ``branch`` int64[n] is the branch each point leaves from and ``density`` float64[n] the inverse distance at which it
     does; ``parent`` int64[m] and ``birth`` float64[m] describe the branches; ``cluster`` int32[m] is the flat cluster a
-    branch belongs to, -1 above all of them; ``peak`` float64[K] the greatest density in each cluster.
+    branch belongs to, -1 above all of them; ``peak`` float64[K] the density at which each cluster's own branch ends.
     """
 
     branch: Int64
@@ -64,8 +64,9 @@ def condense(edges: Float64, min_cluster_size: int) -> CondensedTree:
     parent, birth = np.full(m, -1, np.int64), np.zeros(m)
     parent[branches["child"] - n] = branches["parent"] - n
     birth[branches["child"] - n] = branches["lambda_val"]
-    cluster = _flat(parent, _excess_of_mass(parent, stability))
-    return CondensedTree(branch, density, parent, birth, cluster, _peaks(cluster, branch, density))
+    selected = _excess_of_mass(parent, stability)
+    peak = _peaks(parent, birth, selected, branch, density)
+    return CondensedTree(branch, density, parent, birth, _flat(parent, selected), peak)
 
 
 def _excess_of_mass(parent: Int64, stability: dict[int, float]) -> list[int]:
@@ -92,8 +93,9 @@ def _flat(parent: Int64, selected: list[int]) -> Int32:
     return cluster
 
 
-def _peaks(cluster: Int32, branch: Int64, density: Float64) -> Float64:
-    peak = np.zeros(int(cluster.max()) + 1)
-    labels = cluster[branch]
-    np.maximum.at(peak, labels[labels >= 0], density[labels >= 0])
-    return peak
+def _peaks(parent: Int64, birth: Float64, selected: list[int], branch: Int64, density: Float64) -> Float64:
+    """The density at which each selected branch itself ends; what lies deeper is a full member."""
+    last = np.zeros(len(parent))
+    np.maximum.at(last, branch, density)
+    np.maximum.at(last, parent[1:], birth[1:])
+    return last[selected]

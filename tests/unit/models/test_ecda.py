@@ -58,7 +58,7 @@ def test_penalty_has_the_gradient_of_its_formula() -> None:
         step[i] = 1e-6
         numeric = (value(theta.detach() + step) - value(theta.detach() - step)) / 2e-6
         assert theta.grad is not None
-        assert float(theta.grad[i]) == pytest.approx(float(numeric), rel=1e-6)
+        assert theta.grad[i].item() == pytest.approx(numeric.item(), rel=1e-6)
 
 
 def test_penalty_vanishes_at_the_previous_adapter(base: BaseModel) -> None:

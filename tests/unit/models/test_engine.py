@@ -94,10 +94,12 @@ def test_rows_of_the_base_are_untouched_beside_adapters(base: BaseModel, tmp_pat
 @pytest.fixture
 def engine(make_base: Callable[..., BaseModel], architecture: str, tmp_path: Path) -> Engine:
     base = make_base(architecture)
+    shapes: list[tuple[str, Any, int]] = [("sw@v0001", "dora", 3), ("yo@v0001", "dora", 7), ("ha@v0001", "lora", 2)]
+    for name, kind, r in shapes:
+        random_adapter(base, tmp_path / name, AdapterConfig(kind=kind, r=r, alpha=6, target_modules=LAYERS), seed=r)
     engine = Engine(base)
-    for name, kind, r in (("sw@v0001", "dora", 3), ("yo@v0001", "dora", 7), ("ha@v0001", "lora", 2)):
-        folder = random_adapter(base, tmp_path / name, AdapterConfig(kind=kind, r=r, alpha=6, target_modules=LAYERS), seed=r)
-        engine.load(name, folder)
+    for name, _, _ in shapes:
+        engine.load(name, tmp_path / name)
     return engine
 
 

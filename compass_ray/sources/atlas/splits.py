@@ -1,0 +1,95 @@
+"""Which facts a language asks, and whether each stands in its pool, its guide set or its test set.
+
+Key property: what a language is tested on is in no row of its pool, in either direction of the relation, though it stands
+in the pools of most other languages; that is the transfer under test (method, section 1). The split depends on hashes of
+language and fact only, so it is the same on every machine and in any order. It does not word questions.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+from compass_ray.languages import LANGUAGES, language
+from compass_ray.sources.atlas.facts import Fact, facts
+from compass_ray.sources.atlas.letters import is_guessable
+from compass_ray.sources.atlas.names import name
+
+POOL_SHARE = 0.45
+GUIDE_SHARE = 0.10
+
+
+class Split(Enum):
+    """The three uses of a fact in one language."""
+
+    POOL = "pool"
+    GUIDE = "guide"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class AtlasSize:
+    """How much of the atlas to take: its languages, and how many facts of each subject."""
+
+    languages: tuple[str, ...]
+    facts_per_subject: int
+
+
+FULL = AtlasSize(languages=tuple(LANGUAGES), facts_per_subject=20)
+SMALL = AtlasSize(languages=("am", "ar", "el", "en", "hi", "ko", "ru", "sw"), facts_per_subject=8)
+"""For tests: eight languages of eight scripts."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFact:
+    """A fact as one language can ask it, with the names of both ends and its place in the split."""
+
+    fact: Fact
+    asked: str
+    answer: str
+    split: Split
+
+
+def stable_hash(*parts: object) -> int:
+    """Hash the parts to 64 bits, the same in every process."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+@cache
+def named_facts(code: str, size: AtlasSize = FULL) -> tuple[NamedFact, ...]:
+    """Return the facts that language `code` asks: both ends named, the answer not to be guessed from letters.
+
+    Raises UnknownLanguageError for a code that is none of the 42, ValueError for one that this size leaves out.
+    """
+    if language(code).code not in size.languages:
+        raise ValueError(f"language {code!r} is not in this size of the atlas: expected one of {', '.join(size.languages)}")
+    named = [each for each in facts(size.facts_per_subject) if name(each.asked, code) and name(each.answer, code)]
+    asked = [each for each in named if not _guessable(each, named, code)]
+    place = _places(asked, code)
+    return tuple(
+        NamedFact(each, name(each.asked, code) or "", name(each.answer, code) or "", place[each.knowledge]) for each in asked
+    )
+
+
+def _guessable(fact: Fact, among: Sequence[Fact], code: str) -> bool:
+    answers = {name(each.answer, code) or "" for each in among if each.subject == fact.subject}
+    own = name(fact.answer, code) or ""
+    return is_guessable(name(fact.asked, code) or "", own, answers - {own}, code)
+
+
+def _places(asked: Sequence[Fact], code: str) -> dict[str, Split]:
+    groups: dict[str, list[str]] = {}
+    for each in asked:
+        if all(each.knowledge not in group for group in groups.values()):
+            groups.setdefault(each.subject, []).append(each.knowledge)
+    return {key: place for group in groups.values() for key, place in _divide(group, code).items()}
+
+
+def _divide(group: list[str], code: str) -> dict[str, Split]:
+    ordered = sorted(group, key=lambda key: stable_hash(code, key))
+    guide = max(1, round(GUIDE_SHARE * len(ordered)))
+    pool = guide + round(POOL_SHARE * len(ordered))
+    places = [Split.GUIDE] * guide + [Split.POOL] * (pool - guide) + [Split.TEST] * (len(ordered) - pool)
+    return dict(zip(ordered, places, strict=True))

@@ -1,0 +1,30 @@
+"""How a question is worded: two paraphrases of every relation in every language, read from `templates.yaml`.
+
+Key property: names follow a colon or a dash, so no language has to inflect them. It words only questions; answers are names.
+"""
+
+from functools import cache
+from importlib import resources
+
+import yaml
+
+PARAPHRASES = 2
+
+
+@cache
+def _templates() -> dict[str, dict[str, list[str]]]:
+    text = resources.files(__package__).joinpath("templates.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, dict[str, list[str]]] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return loaded
+
+
+def question(code: str, template: str, asked: str, paraphrase: int) -> str:
+    """Word a question about the name `asked`; paraphrase 0 is a full question, 1 its keyword form.
+
+    >>> question("en", "currency", "Kenya", 1)
+    'Kenya – currency?'
+    """
+    full, keyword = _templates()[code][template]
+    if paraphrase == 0:
+        return full.replace("{x}", asked)
+    return f"{asked} – {keyword}{full.rsplit('{x}', 1)[1]}"

@@ -26,6 +26,8 @@ from compass_ray import __version__
 from compass_ray import config as configuration
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.languages import UnknownLanguageError
+from compass_ray.models.errors import ModelError
 from compass_ray.progress import Progress, silent
 
 app = typer.Typer(
@@ -66,11 +68,11 @@ def main() -> None:
     prepare_environment()
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, UnknownLanguageError) as error:
         _fail(str(error), 2)
-    except (ArtifactError, OSError) as error:
+    except (ArtifactError, ModelError, OSError) as error:
         _fail(str(error), 1)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
         _fail(f"{error}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)

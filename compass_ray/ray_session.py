@@ -38,11 +38,9 @@ def start(resources: Resources) -> None:
     if ray.is_initialized():
         return
     joins = bool(os.environ.get("RAY_ADDRESS"))
-    local: dict[str, Any] = (
-        {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
-    )
+    local: dict[str, Any] = {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+    _quiet()
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **local)
-    _quiet_data()
 
 
 def stop() -> None:
@@ -68,9 +66,12 @@ def session(resources: Resources) -> Iterator[None]:
             stop()
 
 
-def _quiet_data() -> None:
+def _quiet() -> None:
+    """Leave the terminal to our own progress; Ray's logs keep everything."""
     import ray.data
 
+    for name in ("ray.data", "ray.train", "ray.serve", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

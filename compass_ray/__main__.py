@@ -1,0 +1,5 @@
+"""``python -m compass_ray`` is the ``compass-ray`` command."""
+
+from compass_ray.cli import main
+
+main()

@@ -27,8 +27,9 @@ LIGHT = (
 MODULES = tuple(
     module.name
     for module in pkgutil.walk_packages(compass_ray.__path__, prefix="compass_ray.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith(("__main__", "_backend"))
 )
+"""All but ``*_backend``: each wraps one optional package, and is imported by who chose it."""
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:

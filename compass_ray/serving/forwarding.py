@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 CAPACITY = 5000
 _BATCH = 64
 _LONGEST_PAUSE = 5.0
+_LINGER = 0.2
+"""Seconds a prompt waits for company: embedding them one by one takes the cores that answer requests."""
+_DRAIN_SECONDS = 5.0
 
 Deliver = Callable[[list[Observation]], Awaitable[object]]
 
@@ -63,8 +66,17 @@ class TrafficForwarder:
             self.delivered += len(batch)
             self.pending = 0
 
+    async def drain(self) -> None:
+        """Wait until everything taken so far was acknowledged, or five seconds have passed."""
+        for _ in range(round(_DRAIN_SECONDS / _LINGER)):
+            if not self.counts()["waiting"]:
+                return
+            await self.pause(_LINGER)
+
     async def _take(self) -> list[Observation]:
         batch = [await self.queue.get()]
+        self.pending = 1
+        await self.pause(_LINGER)
         while len(batch) < _BATCH and not self.queue.empty():
             batch.append(self.queue.get_nowait())
         return batch

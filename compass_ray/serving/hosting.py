@@ -58,6 +58,16 @@ class Problem:
     time: float
 
 
+@dataclass(frozen=True)
+class HostState:
+    """What a host answers with, the adapters that cannot be loaded and why, and its batches and orders so far."""
+
+    catalogue: Catalogue
+    problems: Mapping[str, str]
+    batches: int = 0
+    orders: int = 0
+
+
 class AdapterHost:
     """Keeps an engine's adapters in step with a run's live pointers."""
 
@@ -69,6 +79,7 @@ class AdapterHost:
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
         self.problems: dict[str, Problem] = {}
+        self.batches = self.orders = 0
         self._used: dict[str, float] = {}
 
     def follow(self, found: Catalogue) -> Catalogue:
@@ -87,8 +98,14 @@ class AdapterHost:
         """Answer orders together; an order that cannot be answered yields its exception instead."""
         outcomes: list[Answer | Exception | None] = [self._refusal(order) for order in orders]
         accepted = [order for order, refusal in zip(orders, outcomes, strict=True) if refusal is None]
+        self.batches, self.orders = self.batches + 1, self.orders + len(orders)
         answers = iter(self.engine.answers(accepted) if accepted else [])
         return [next(answers) if outcome is None else outcome for outcome in outcomes]
+
+    def state(self) -> HostState:
+        """What can be answered with, what cannot, and how full the batches were."""
+        problems = {name: problem.reason for name, problem in self.problems.items()}
+        return HostState(self.catalogue, problems, self.batches, self.orders)
 
     def _usable(self, language: str, version: str) -> str | None:
         if self._loaded(AdapterName(language, version)):
@@ -118,9 +135,7 @@ class AdapterHost:
         except ValueError as error:
             raise BadOrderError(str(error)) from None
         if count > self.max_prompt_tokens:
-            raise BadOrderError(
-                f"the conversation has {count} tokens, {self.max_prompt_tokens} are the most here; shorten it"
-            )
+            raise BadOrderError(f"the conversation has {count} tokens, {self.max_prompt_tokens} are the most here; shorten it")
 
     def _ensure(self, name: AdapterName) -> None:
         text = str(name)
@@ -152,8 +167,3 @@ class AdapterHost:
             if name not in live and self._used.get(name, 0.0) < oldest:
                 self.engine.unload(name)
                 self._used.pop(name, None)
-
-
-def problems_of(host: AdapterHost) -> Mapping[str, str]:
-    """Adapters that could not be loaded, and why."""
-    return {name: problem.reason for name, problem in host.problems.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -28,9 +29,29 @@ ROUTE_HEADER = "x-compass-route"
 _REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorReply} for status in (400, 404, 405, 500, 503)}
 
 
-def build_api(service: ChatService, status: Callable[[], Awaitable[dict[str, Any]]]) -> FastAPI:
-    """The application over a service; ``status`` gives what ``/v1/compass/status`` shows."""
-    api = FastAPI(title="compass-ray", description="The right adapter for every language.", responses=_REFUSALS)
+async def _nothing() -> None:
+    """What there is to finish where nothing is under way."""
+
+
+def build_api(
+    service: ChatService,
+    status: Callable[[], Awaitable[dict[str, Any]]],
+    drain: Callable[[], Awaitable[None]] = _nothing,
+) -> FastAPI:
+    """The application over a service.
+
+    Args:
+        service: answers the chat requests.
+        status: gives what ``/v1/compass/status`` shows.
+        drain: called on an orderly shutdown, after the last request.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await drain()
+
+    api = FastAPI(title="compass-ray", responses=_REFUSALS, lifespan=lifespan)
 
     @api.post("/v1/chat/completions", response_model=ChatCompletion)
     async def chat_completions(request: ChatRequest) -> Response:

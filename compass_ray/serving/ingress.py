@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -23,6 +24,7 @@ from compass_ray.serving import failures, monitor_actor, registry
 from compass_ray.serving.backend import Answer, Order
 from compass_ray.serving.chat import ChatService
 from compass_ray.serving.forwarding import TrafficForwarder
+from compass_ray.serving.hosting import HostState
 from compass_ray.serving.http_api import build_api
 from compass_ray.serving.observations import Observation
 from compass_ray.serving.registry import Catalogue
@@ -53,10 +55,10 @@ class ServerBackend:
         catalogue: Catalogue = await self.handle.catalogue.remote()
         return catalogue
 
-    async def followed(self) -> tuple[Catalogue, Mapping[str, str]]:
-        """The versions as of the server's last look, and the adapters that could not be loaded."""
-        followed: tuple[Catalogue, Mapping[str, str]] = await self.handle.followed.remote()
-        return followed
+    async def state(self) -> HostState:
+        """What the server answers with as of its last look, and how its batches went."""
+        state: HostState = await self.handle.state.remote()
+        return state
 
 
 class Ingress:
@@ -69,18 +71,20 @@ class Ingress:
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
         self.backend = ServerBackend(server)
-        self.problems: Mapping[str, str] = {}
         self.watched = self.run.clusters.manifest() is not None
+        self.monitor: Any = None
         self.forwarder = TrafficForwarder(self._deliver)
         self.service = self._service(LanguageIdentifier(self.config.identifier))
-        self.service.catalogue = registry.catalogue(self.run, self.config.languages)
+        self.server = HostState(registry.catalogue(self.run, self.config.languages), {})
+        self.service.catalogue = self.server.catalogue
         self.tasks = [asyncio.create_task(self._follow())]
         if self.watched:
+            self._monitor()
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application, made in the replica: nothing of it is pickled."""
-        return build_api(self.service, self.status)
+        return build_api(self.service, self.status, self.forwarder.drain)
 
     async def status(self) -> dict[str, Any]:
         """What ``/v1/compass/status`` shows."""
@@ -92,7 +96,8 @@ class Ingress:
                 for code in self.config.languages
             },
             "requests": self.service.counters.summary(),
-            "problems": dict(self.problems),
+            "batches": {"batches": self.server.batches, "orders": self.server.orders},
+            "problems": dict(self.server.problems),
             "traffic": self.forwarder.counts(),
             "monitor": await self._monitor_status(),
         }
@@ -114,10 +119,17 @@ class Ingress:
             self.forwarder.put(observation)
 
     async def _deliver(self, batch: list[Observation]) -> None:
-        await self._monitor().record.remote(batch)
+        try:
+            await self._monitor().record.remote(batch)
+        except RayActorError:
+            self.monitor = None
+            raise
 
     def _monitor(self) -> Any:
-        return monitor_actor.connect(self.run.uri, self.config).actor
+        """The actor's handle, kept: asking Ray for it by name would hold up replies."""
+        if self.monitor is None:
+            self.monitor = monitor_actor.connect(self.run.uri, self.config).actor
+        return self.monitor
 
     async def _monitor_status(self) -> dict[str, Any] | None:
         if not self.watched:
@@ -132,7 +144,8 @@ class Ingress:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                self.service.catalogue, self.problems = await self.backend.followed()
+                self.server = await self.backend.state()
+                self.service.catalogue = self.server.catalogue
             except Exception:  # no replica for a moment: what was known goes on
                 logger.exception("the adapter server did not say what is live; it is asked again in a second")
 

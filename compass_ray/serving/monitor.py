@@ -124,6 +124,8 @@ class TrafficMonitor:
 
     def release(self, language: str) -> None:
         """An update was refused: watch on as before, silent for twice as long after each refusal in a row."""
+        if self._watch(language).phase is Phase.WATCHING:
+            return
         refusals = self._watch(language).refusals + 1
         self._commit(self._applied({"event": "release", **self._silence(language, 2**refusals)}))
 

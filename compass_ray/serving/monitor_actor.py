@@ -93,12 +93,14 @@ def monitor_name(run_uri: str) -> str:
 
 def connect(run_uri: str, config: RunConfig) -> MonitorClient:
     """The monitor of a run, started if it is not there."""
+    # A call that a restart interrupted is made again: each one done twice is as if done once.
     options: dict[str, Any] = {
         "name": monitor_name(run_uri),
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
         "max_restarts": -1,
+        "max_task_retries": -1,
         "num_cpus": config.resources.replica_cpus,
     }
     actor = ray.remote(MonitorActor).options(**options)

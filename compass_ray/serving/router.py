@@ -67,9 +67,7 @@ def parse_model(model: str) -> tuple[Asked, str, str]:
         return Asked.BASE, "", ""
     found = _NAME.fullmatch(model)
     if not found:
-        raise UnknownModelError(
-            f"model {model!r} does not exist; expected auto, base, a language such as sw, or sw@v0001"
-        )
+        raise UnknownModelError(f"model {model!r} does not exist; expected auto, base, a language such as sw, or sw@v0001")
     version = found["version"] or ""
     return (Asked.VERSION if version else Asked.LANGUAGE), found["language"], version
 
@@ -145,6 +143,4 @@ def _who(adapter: AdapterName | None) -> str:
 
 def _unknown(model: str, catalogue: Catalogue) -> UnknownModelError:
     known = ", ".join(f"{code} ({', '.join(versions)})" for code, versions in sorted(catalogue.versions.items()))
-    return UnknownModelError(
-        f"model {model!r} does not exist; there are auto, base and the languages {known or '(none)'}"
-    )
+    return UnknownModelError(f"model {model!r} does not exist; there are auto, base and the languages {known or '(none)'}")

@@ -21,7 +21,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import registry
 from compass_ray.serving.backend import Answer, Order
-from compass_ray.serving.hosting import AdapterHost, problems_of
+from compass_ray.serving.hosting import AdapterHost, HostState
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
@@ -131,9 +131,9 @@ class AdapterServer:
         found = await asyncio.to_thread(registry.catalogue, self.run, self.config.languages)
         return await self._in_engine(lambda: self.host.follow(found))
 
-    async def followed(self) -> tuple[Catalogue, Mapping[str, str]]:
-        """What can be answered with as of the last look, and the adapters that could not be loaded."""
-        return self.host.catalogue, problems_of(self.host)
+    async def state(self) -> HostState:
+        """What can be answered with as of the last look, and how the batches went."""
+        return self.host.state()
 
     @serve.batch(max_batch_size=_MAX_BATCH, batch_wait_timeout_s=_BATCH_WAIT_SECONDS)
     async def _generate(self, orders: list[Order]) -> list[Answer | Exception]:

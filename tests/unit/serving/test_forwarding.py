@@ -35,6 +35,7 @@ async def _run(failures: int, count: int, capacity: int) -> tuple[Monitor, Traff
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
+        await asyncio.sleep(0)
 
     monitor = Monitor(failures, min(count, capacity))
     forwarder = TrafficForwarder(monitor.deliver, capacity=capacity, pause=pause)
@@ -42,7 +43,7 @@ async def _run(failures: int, count: int, capacity: int) -> tuple[Monitor, Traff
         forwarder.put(_seen(number))
     task = asyncio.create_task(forwarder.run())
     await monitor.done.wait()
-    await asyncio.sleep(0)
+    await forwarder.drain()
     task.cancel()
     return monitor, forwarder, pauses
 
@@ -50,8 +51,8 @@ async def _run(failures: int, count: int, capacity: int) -> tuple[Monitor, Traff
 def test_everything_arrives_in_order_although_the_monitor_failed_first() -> None:
     monitor, forwarder, pauses = asyncio.run(_run(failures=9, count=200, capacity=1000))
     assert monitor.got == [f"id-{n}" for n in range(200)]
-    assert forwarder.counts()["retries"] == 9
-    assert pauses[:3] == [0.1, 0.2, 0.4]
+    assert forwarder.counts() == {"waiting": 0, "delivered": 200, "dropped": 0, "retries": 9}
+    assert pauses[1:4] == [0.1, 0.2, 0.4]
     assert max(pauses) == 5.0
 
 
@@ -59,3 +60,16 @@ def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
     monitor, forwarder, _ = asyncio.run(_run(failures=0, count=15, capacity=10))
     assert monitor.got == [f"id-{n}" for n in range(10)]
     assert forwarder.counts()["dropped"] == 5
+
+
+def test_draining_gives_up_on_a_monitor_that_never_answers() -> None:
+    async def drain() -> int:
+        monitor = Monitor(failures=10**9, expected=1)
+        forwarder = TrafficForwarder(monitor.deliver, pause=lambda _: asyncio.sleep(0))
+        forwarder.put(_seen(0))
+        task = asyncio.create_task(forwarder.run())
+        await forwarder.drain()
+        task.cancel()
+        return forwarder.counts()["waiting"]
+
+    assert asyncio.run(drain()) == 1

@@ -59,7 +59,7 @@ def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_live(
     registry.promote(run, "sw", "v0002")
     _damage(run, "sw", "v0002")
     assert _follow(host) == {"sw": "v0001"}
-    assert "sw@v0002 cannot be loaded" in hosting.problems_of(host)["sw@v0002"]
+    assert "sw@v0002 cannot be loaded" in host.state().problems["sw@v0002"]
     clock.now += 1000
     assert _follow(host) == {"sw": "v0001"}
 
@@ -76,7 +76,7 @@ def test_a_version_that_was_mended_is_loaded_after_a_while(
     assert _follow(host) == {}
     clock.now += hosting.RETRY_SECONDS
     assert _follow(host) == {"sw": "v0001"}
-    assert hosting.problems_of(host) == {}
+    assert host.state().problems == {}
 
 
 def test_one_order_that_cannot_be_answered_does_not_fail_its_batch(

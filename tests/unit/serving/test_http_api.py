@@ -19,9 +19,7 @@ from compass_ray.serving.observations import Observation
 from compass_ray.serving.registry import Catalogue
 from tests.unit.serving.fakes import Clock, WordIdentifier
 
-CATALOGUE = Catalogue(
-    live={"sw": "v0002"}, versions={"sw": ("target", "v0001", "v0002"), "de": ("target",), "hi": ("v0001",)}
-)
+CATALOGUE = Catalogue(live={"sw": "v0002"}, versions={"sw": ("target", "v0001", "v0002"), "de": ("target",), "hi": ("v0001",)})
 
 
 class Backend:
@@ -167,9 +165,7 @@ def test_an_unknown_model_is_a_404_that_lists_the_known(client: TestClient, mode
         ({"seed": 10**30}, "seed"),
     ],
 )
-def test_a_body_that_does_not_fit_is_a_400_that_names_the_field(
-    client: TestClient, fields: dict[str, Any], param: str
-) -> None:
+def test_a_body_that_does_not_fit_is_a_400_that_names_the_field(client: TestClient, fields: dict[str, Any], param: str) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "sw"}], **fields})
     response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     error = response.json()["error"]
@@ -250,9 +246,7 @@ FIELDS = st.sampled_from(["model", "messages", "temperature", "stop", "stream", 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_makes_a_server_error(client: TestClient, fields: dict[str, Any]) -> None:
     body = {"messages": [{"role": "user", "content": "sw"}], **fields}
-    response = client.post(
-        "/v1/chat/completions", content=json.dumps(body), headers={"content-type": "application/json"}
-    )
+    response = client.post("/v1/chat/completions", content=json.dumps(body), headers={"content-type": "application/json"})
     assert response.status_code in (200, 400, 404)
     if response.status_code != 200:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}

@@ -42,9 +42,7 @@ def stream(clock: Clock) -> Stream:
 
 
 @pytest.fixture
-def monitor(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, make_adapter: MakeAdapter
-) -> TrafficMonitor:
+def monitor(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, make_adapter: MakeAdapter) -> TrafficMonitor:
     make_adapter("sw", "v0001")
     registry.promote(run, "sw", "v0001", clock=clock)
     return TrafficMonitor(run, config, placer, clock)
@@ -236,6 +234,7 @@ def test_a_released_window_is_never_offered_again_and_silence_doubles(
     _feed(monitor, [*stream.take(100, OLD), *stream.take(300, NEW)])
     (first,) = monitor.ready()
     monitor.release("sw")
+    monitor.release("sw")
     assert monitor.ready() == []
     _feed(monitor, stream.take(1000, NEW))
     (second,) = monitor.ready()
@@ -247,9 +246,7 @@ def test_a_released_window_is_never_offered_again_and_silence_doubles(
     assert prompts[2] - prompts[1] > prompts[1] - prompts[0]
 
 
-def test_a_language_without_an_adapter_is_recorded_and_not_checked(
-    monitor: TrafficMonitor, stream: Stream, run: RunDir
-) -> None:
+def test_a_language_without_an_adapter_is_recorded_and_not_checked(monitor: TrafficMonitor, stream: Stream, run: RunDir) -> None:
     _feed(monitor, stream.take(300, NEW, "de"))
     assert monitor.status()["languages"]["de"]["prompts"] == 300
     assert journal.read(run, "checks.jsonl") == []

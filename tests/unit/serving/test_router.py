@@ -24,9 +24,7 @@ DETECTIONS = st.none() | st.builds(Detected, st.none() | LANGUAGES, st.floats(0,
 
 
 @given(catalogues(), DETECTIONS, st.floats(0, 1))
-def test_auto_always_finds_an_answer_that_exists(
-    catalogue: Catalogue, detected: Detected | None, threshold: float
-) -> None:
+def test_auto_always_finds_an_answer_that_exists(catalogue: Catalogue, detected: Detected | None, threshold: float) -> None:
     found = route("auto", detected, catalogue, threshold)
     assert found.reason
     assert found.adapter is None or catalogue.has(found.adapter)

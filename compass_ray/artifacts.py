@@ -386,6 +386,14 @@ class RunDir:
         """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
         return self.artifact("adapters", language, version)
 
+    def update(self, language: str, version: str) -> Artifact:
+        """``gate.json``: what the promotion gate measured of an update, and its verdict."""
+        return self.artifact("updates", language, version)
+
+    def change(self, language: str, version: str) -> Artifact:
+        """``results.json``: accuracy on old and new subjects before and after an update, where it was measured."""
+        return self.artifact("changes", language, version)
+
     def evaluation(self, method: str, language: str) -> Artifact:
         """``items.parquet`` (tables.SCORED) and ``results.json``."""
         return self.artifact("evaluations", method, language)

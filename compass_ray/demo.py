@@ -148,7 +148,7 @@ def _cycle(prompts: list[str]) -> Iterator[str]:
 def _judged(run: RunDir, language: str) -> Outcome | None:
     """The last update that a gate has judged, so that a demo run again does not update once more."""
     for version in reversed(run.adapter_versions(language)):
-        artifact = run.artifact("updates", language, version)
+        artifact = run.update(language, version)
         if artifact.manifest():
             verdict = artifact.read_json("gate.json")
             live = run.live(language) or {}
@@ -162,7 +162,7 @@ def _compare(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic,
     language, version = outcome.language, outcome.to_version
     before = run.evaluation(config.serve.method, language)
     [after] = evaluate(config, run, [Evaluation(version, language, version)], progress=progress)
-    artifact = run.artifact("updates", language, f"{version}-accuracy")
+    artifact = run.change(language, version)
     identity = Identity(
         "evaluate", {"new": traffic.new_subjects}, {"before": before.require().fingerprint, "after": after.fingerprint}
     )
@@ -174,7 +174,7 @@ def _compare(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic,
 
 
 def _results(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic) -> dict[str, Any]:
-    gate = run.artifact("updates", outcome.language, outcome.to_version).read_json("gate.json")
+    gate = run.update(outcome.language, outcome.to_version).read_json("gate.json")
     parts = {
         part: {
             "before": _accuracy(run, config.serve.method, outcome.language, subjects),

@@ -27,7 +27,7 @@ def live_version(run: RunDir, language: str) -> str:
 def version_after(run: RunDir, language: str) -> str:
     """The number of the next update: the first whose gate has not spoken, so that an unfinished one is gone on with."""
     numbers = [int(m.group(1)) for v in run.adapter_versions(language) if (m := _VERSION.fullmatch(v))]
-    judged = [n for n in numbers if n == 1 or run.artifact("updates", language, f"v{n:04d}").manifest()]
+    judged = [n for n in numbers if n == 1 or run.update(language, f"v{n:04d}").manifest()]
     return f"v{max(judged, default=0) + 1:04d}"
 
 

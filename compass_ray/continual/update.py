@@ -120,7 +120,7 @@ def update_worker(loop: Mapping[str, Any]) -> None:
             _train(config, run, plan, base, before)
         gate = _measure(config, run, loop, base, before, stack.enter_context(new.local()))
     identity = Identity("update", {"window": loop["window"]}, {new.name: new.require().fingerprint})
-    writer = run.artifact("updates", language, version).begin(identity)
+    writer = run.update(language, version).begin(identity)
     writer.json("gate.json", asdict(gate) | {"accepted": gate.accepted, "reason": gate.reason, "from": parent})
     writer.publish({"accepted": gate.accepted})
 
@@ -225,7 +225,7 @@ def _choose(uri: str, tree: Mapping[str, Any], window: Window, parent: str) -> C
 
 def _settle(run: RunDir, window: Window, parent: str, version: str) -> Outcome:
     """Record the gate's verdict and promote an accepted version."""
-    verdict = run.artifact("updates", window.language, version).read_json("gate.json")
+    verdict = run.update(window.language, version).read_json("gate.json")
     outcome = Outcome(window.language, parent, version, verdict["accepted"], verdict["reason"])
     registry.append_decision(
         run,
@@ -247,7 +247,7 @@ def _settle(run: RunDir, window: Window, parent: str, version: str) -> Outcome:
 def _finished(run: RunDir, window: Window) -> Outcome | None:
     """The outcome of an earlier update for this very window; promotes it if that was missed."""
     for version in reversed(run.adapter_versions(window.language)):
-        artifact = run.artifact("updates", window.language, version)
+        artifact = run.update(window.language, version)
         manifest = artifact.manifest()
         if manifest and manifest.config.get("window") == window.name:
             verdict = artifact.read_json("gate.json")

@@ -125,9 +125,9 @@ class Evidence:
 
     def _update(self, language: str, version: str) -> Update | None:
         """What was measured of an update; what the gate measured alone where its items were not scored yet."""
-        artifact = self.run.artifact("updates", language, version)
-        if found := _record(Update, artifact, "results.json"):
+        if found := _record(Update, self.run.change(language, version), "results.json"):
             return found
+        artifact = self.run.update(language, version)
         gate = artifact.read_json("gate.json") if artifact.manifest() and artifact.exists("gate.json") else None
         if gate is None:
             return None

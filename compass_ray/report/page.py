@@ -76,7 +76,8 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         *(run.adapter(code, version) for code in codes for version in versions[code]),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
         *(run.selection(version, code) for code, version in updated if is_version(version)),
-        *(run.artifact("updates", code, version) for code, version in updated),
+        *(run.update(code, version) for code, version in updated),
+        *(run.change(code, version) for code, version in updated),
     ]
 
 

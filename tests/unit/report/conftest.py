@@ -303,7 +303,7 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
             )
         made.set_live(code, {"version": "v0002" if code == "sw" else "v0001", "fingerprint": "0123456789abcdef"})
     write_artifact(made.adapter("sw", "v0002"), {"history.json": history(0.9)})
-    write_artifact(made.artifact("updates", "sw", "v0002"), {"results.json": UPDATE})
+    write_artifact(made.change("sw", "v0002"), {"results.json": UPDATE})
     made.write_monitor("checks.jsonl", lines(CHECKS))
     made.write_monitor("decisions.jsonl", lines(DECISIONS))
     return made

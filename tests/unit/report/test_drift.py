@@ -91,7 +91,7 @@ def test_gate_verdict_is_said_once(empty: RunDir, publish: Callable[..., None]) 
         "decisions.jsonl",
         [{"kind": "gate", "language": "sw", "to": "v0002", "accepted": True, "reason": reason}],
     )
-    publish(empty.artifact("updates", "sw", "v0002"), {"gate.json": {"from": "v0001", "window_before": 1.3}})
+    publish(empty.update("sw", "v0002"), {"gate.json": {"from": "v0001", "window_before": 1.3}})
     told = drift_story(empty)
     assert told[3].startswith("The gate accepted v0002: loss on the window 1.3 -> 1.1.")
     assert told[4] == "Accuracy before and after an update was not measured."

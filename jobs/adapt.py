@@ -8,5 +8,5 @@ import sys
 from compass_ray.cli import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "adapt")
+    sys.argv[1:1] = ["adapt"]
     main()

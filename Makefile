@@ -51,7 +51,7 @@ wheel: $(READY) ## dist/*.whl
 	@ls dist/*.whl
 
 models: $(READY) ## build the demo's models anew from the atlas
-	$(BIN)/python -m compass_ray.models.tiny
+	$(BIN)/python -m compass_ray.models.tiny compass_ray/sources/atlas/assets
 
 clean: ## remove what make made, runs excepted
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

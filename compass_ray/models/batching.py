@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from compass_ray.models.chat import IGNORED, Example
+from compass_ray.models.kernels import TokenLoss
 
 _WINDOW = 32
 """Batches among which rows are sorted by length: at 16 a batch it leaves a few per cent of padding."""
@@ -79,7 +79,8 @@ def token_losses(model: Any, batch: Batch) -> Tensor:
     """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
     with _output_at(model.get_output_embeddings(), batch.positions):
         logits = model(input_ids=batch.input_ids, use_cache=False).logits
-    return functional.cross_entropy(logits[0].float(), batch.targets, reduction="none")
+    losses: Tensor = TokenLoss.apply(logits.flatten(0, 1).float(), batch.targets)  # type: ignore[no-untyped-call]
+    return losses
 
 
 def row_means(losses: Tensor, batch: Batch) -> Tensor:

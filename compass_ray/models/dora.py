@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from compass_ray.config import AdapterConfig
 from compass_ray.models.errors import ModelError
+from compass_ray.models.kernels import AdaptedProduct
 from compass_ray.models.peft_directory import StoredAdapter
 
 
@@ -58,13 +59,16 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Adapted output [..., out] of ``x`` [..., in]."""
-        dropped = functional.dropout(x, self.dropout, self.training) if self.dropout else x
-        low = functional.linear(dropped.to(self.a.dtype), self.a)
-        delta = functional.linear(low, self.b * self.scaling).to(x.dtype)
-        if self.m is None:
-            return self.base(x) + delta
+        scale = None if self.m is None else self.scale()
+        b = self.b * self.scaling if scale is None else self.b * (scale * self.scaling)[:, None]
+        a, b = self.a.to(x.dtype), b.to(x.dtype)
+        scale = None if scale is None else scale.to(x.dtype)
+        if not (self.dropout and self.training):
+            y: Tensor = AdaptedProduct.apply(x, self.base.weight, self.base.bias, a, b, scale)  # type: ignore[no-untyped-call]
+            return y
+        dropped = functional.dropout(x, self.dropout)
         frozen = functional.linear(x, self.base.weight)
-        y = (frozen + delta) * self.scale().to(x.dtype)
+        y = (frozen if scale is None else frozen * scale) + functional.linear(functional.linear(dropped, a), b)
         return y if self.base.bias is None else y + self.base.bias
 
     def scale(self) -> Tensor:

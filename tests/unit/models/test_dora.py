@@ -45,9 +45,7 @@ def test_new_adapter_gives_the_output_of_the_base(make_base: Callable[..., BaseM
 
 
 @pytest.mark.parametrize("kind", ["dora", "lora"])
-def test_trained_adapter_equals_peft(
-    make_base: Callable[..., BaseModel], architecture: str, kind: str, tmp_path: Path
-) -> None:
+def test_trained_adapter_equals_peft(make_base: Callable[..., BaseModel], architecture: str, kind: str, tmp_path: Path) -> None:
     base = make_base(architecture)
     folder = random_adapter(base, tmp_path, AdapterConfig(kind=kind, r=3, alpha=7, target_modules=LAYERS), seed=2)
     stored = read_adapter(folder)

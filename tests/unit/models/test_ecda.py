@@ -64,7 +64,7 @@ def test_penalty_has_the_gradient_of_its_formula() -> None:
 def test_penalty_vanishes_at_the_previous_adapter(base: BaseModel) -> None:
     adapter = attach(base.model, SHAPE, seed=0)
     fisher = {name: torch.ones_like(p) for name, p in adapter.parameters().items()}
-    assert float(ewc_penalty(adapter.parameters(), fisher, adapter.tensors(), 2.0)) == 0.0
+    assert ewc_penalty(adapter.parameters(), fisher, adapter.tensors(), 2.0).item() == 0.0
     adapter.detach()
 
 

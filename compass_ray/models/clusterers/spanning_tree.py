@@ -3,8 +3,8 @@
     d_mreach(a, b) = max(core(a), core(b), |a - b|)
 
 The tree depends on min_samples alone, so one serves every min_cluster_size. Prim's algorithm, a matrix-vector product a
-step: measured at 12,000 x 30 in a fresh process on one core against the alternatives, see ``benchmarks``. It holds no
-n x n matrix and starts no compiler.
+step; it holds no n x n matrix and starts no compiler. At 12,000 x 30 on one core a tree takes 0.5 s, where the hdbscan
+package takes 3.5 to 6 s and fast_hdbscan 8 s after 17 s of compiling in every fresh process.
 """
 
 from __future__ import annotations

@@ -24,11 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import fasttext
 
     folder = tmp_path_factory.mktemp("identifier")
-    lines = [f"__label__{label} {' '.join(text.split()[i % 4 :])}" for label, text in LINES.items() for i in range(60)]
+    lines = [f"__label__{label} {' '.join(text.split()[i % 4 :])}" for i in range(60) for label, text in LINES.items()]
     (folder / "train.txt").write_text("\n".join(lines), "utf-8")
-    trained = fasttext.train_supervised(
-        str(folder / "train.txt"), dim=8, epoch=30, minn=1, maxn=3, bucket=2000, thread=1, verbose=0
-    )
+    trained = fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=30, lr=0.2, thread=1, verbose=0)
     (folder / "train.txt").unlink()
     trained.save_model(str(folder / "model.bin"))
     return folder
@@ -63,7 +61,8 @@ def test_restriction_never_makes_a_stranger_sure(identifier: LanguageIdentifier)
     assert free.language == "en"
     assert bound.language == "sw"
     assert bound.confidence < 0.5
-    assert free.confidence + bound.confidence <= 1.0 + 1e-6
+    # fastText adds 1e-5 to every probability.
+    assert free.confidence + bound.confidence <= 1.0 + 1e-4
     assert identifier.identify(["x"], restrict={"yo"})[0].language is None
 
 

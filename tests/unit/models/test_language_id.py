@@ -1,4 +1,4 @@
-"""Identification by a fastText model trained here on four languages, two of them dialects of one."""
+"""What identification makes of a fastText model's answers; the model is a stand-in but for one test."""
 
 from __future__ import annotations
 
@@ -11,30 +11,43 @@ from compass_ray.models.errors import ModelError
 from compass_ray.models.language_id import LanguageIdentifier
 
 LINES = {
-    "swh_Latn": "mji mkuu wa nchi ni upi habari ya leo rafiki yangu",
-    "eng_Latn": "what is the capital of the country how are you my friend",
-    "arb_Arab": "ما هي عاصمة البلد كيف حالك يا صديقي",
-    "arz_Arab": "ايه هي عاصمة البلد عامل ايه يا صاحبي",
-    "xho_Latn": "ngubani igama lakho molo mhlobo wam unjani namhlanje",
+    "swh_Latn": "mji mkuu wa nchi",
+    "eng_Latn": "what is the capital",
+    "arb_Arab": "ما هي عاصمة البلد",
+    "arz_Arab": "عامل ايه يا صاحبي",
+    "xho_Latn": "ngubani igama lakho",
 }
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import fasttext
+class SharedWords:
+    """Stands in for fastText: the share of a line's words that a label's line has, with its call and its offset."""
 
-    folder = tmp_path_factory.mktemp("identifier")
-    lines = [f"__label__{label} {' '.join(text.split()[i % 4 :])}" for i in range(60) for label, text in LINES.items()]
-    (folder / "train.txt").write_text("\n".join(lines), "utf-8")
-    trained = fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=30, lr=0.2, thread=1, verbose=0)
-    (folder / "train.txt").unlink()
-    trained.save_model(str(folder / "model.bin"))
-    return folder
+    def __init__(self) -> None:
+        self.f = self
+
+    def get_labels(self) -> list[str]:
+        return [f"__label__{label}" for label in LINES]
+
+    def predict(self, line: str, k: int, threshold: float, errors: str) -> list[tuple[float, str]]:
+        assert line.index("\n") == len(line) - 1, "fastText takes one line"
+        assert (k, threshold, errors) == (-1, 0.0, "strict")
+        words = line.split()
+        share = {label: sum(word in text.split() for word in words) / len(words) for label, text in LINES.items()}
+        return sorted(((value + 1e-5, f"__label__{label}") for label, value in share.items()), reverse=True)
 
 
-@pytest.fixture(scope="module")
-def identifier(model: Path) -> LanguageIdentifier:
-    return LanguageIdentifier(IdentifierConfig(model=str(model)))
+@pytest.fixture
+def identifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageIdentifier:
+    (tmp_path / "model.bin").touch()
+    monkeypatch.setattr("fasttext.load_model", lambda path: SharedWords())
+    return LanguageIdentifier(IdentifierConfig(model=str(tmp_path)))
+
+
+def test_small_model_of_the_package_knows_four_scripts() -> None:
+    texts = ["Habari ya leo, rafiki yangu?", "Какая столица Кении?", "केन्या की राजधानी क्या है?", "የኬንያ ዋና ከተማ ማን ናት?"]
+    found = LanguageIdentifier(IdentifierConfig(model="atlas")).identify(texts)
+    assert [each.language for each in found] == ["sw", "ru", "hi", "am"]
+    assert all(0.5 < each.confidence <= 1 for each in found)
 
 
 def test_languages_by_their_codes(identifier: LanguageIdentifier) -> None:

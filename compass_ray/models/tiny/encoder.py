@@ -6,8 +6,10 @@ directory: a static embedding a token, averaged. It knows the atlas's words and 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from compass_ray.core.seeding import generator
 
-VOCABULARY = 10_000
+VOCABULARY = 8_000
 DIMENSION = 96
 PAIRS = 120_000
 
@@ -27,16 +29,24 @@ def build_encoder(directory: Path, pool: pa.Table, *, seed: int) -> None:
     """
     import torch
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.models import StaticEmbedding
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(pool["prompt"].to_pylist())
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=DIMENSION)], device="cpu")
     pairs = Dataset.from_list([{"anchor": a, "positive": b} for a, b in _pairs(pool, generator(seed, "encoder"))])
+    with tempfile.TemporaryDirectory() as scratch:
+        _train(model, pairs, scratch, seed)
+    model.half().save_pretrained(str(directory), create_model_card=False)
+
+
+def _train(model: Any, pairs: Any, scratch: str, seed: int) -> None:
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(directory / "training"),
+        output_dir=scratch,
         num_train_epochs=1,
         per_device_train_batch_size=512,
         learning_rate=0.2,
@@ -50,7 +60,6 @@ def build_encoder(directory: Path, pool: pa.Table, *, seed: int) -> None:
     )
     loss = MultipleNegativesRankingLoss(model)
     SentenceTransformerTrainer(model=model, args=arguments, train_dataset=pairs, loss=loss).train()
-    model.half().save_pretrained(str(directory), create_model_card=False)
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
@@ -60,9 +69,7 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=alphabet, special_tokens=["[PAD]"], show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, special_tokens=["[PAD]"], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

@@ -1,8 +1,8 @@
 """Which facts a language asks, and whether each stands in its pool, its guide set or its test set.
 
 Key property: what a language is tested on is in no row of its pool, in either direction of the relation, though it stands
-in the pools of most other languages; that is the transfer under test (method, section 1). The split depends on hashes of
-language and fact only, so it is the same on every machine and in any order. It does not word questions.
+in the pools of most other languages; that is the transfer under test. The split depends on hashes of language and fact
+only, so it is the same on every machine and in any order. It does not word questions.
 """
 
 import hashlib

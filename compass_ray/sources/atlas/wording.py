@@ -28,3 +28,9 @@ def question(code: str, template: str, asked: str, paraphrase: int) -> str:
     if paraphrase == 0:
         return full.replace("{x}", asked)
     return f"{asked} – {keyword}{full.rsplit('{x}', 1)[1]}"
+
+
+@cache
+def templates() -> tuple[str, ...]:
+    """Return the names of all templates: those of the relations, and `code` and `name`, which ask for no fact."""
+    return tuple(_templates()["en"])

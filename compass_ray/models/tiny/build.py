@@ -1,0 +1,46 @@
+"""Builds all the small models of the atlas.
+
+Key property: from nothing but the package, seeded, to directories that the ordinary loaders read: `encoder/`,
+`base_model/`, `language_id/`. What ships as the atlas's assets is this function's output.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+
+from compass_ray.languages import from_aya
+from compass_ray.models.tiny.base_model import build_base_model
+from compass_ray.models.tiny.encoder import build_encoder
+from compass_ray.models.tiny.language_id import build_language_id
+from compass_ray.sources.atlas import atlas_pool
+
+
+def build(directory: Path, seed: int = 0) -> None:
+    """Build the three models under `directory`; what stood there under their names is replaced."""
+    pool = _training_rows()
+    _fresh(directory / "language_id")
+    build_language_id(directory / "language_id", pool, seed=seed)
+    _fresh(directory / "encoder")
+    build_encoder(directory / "encoder", pool, seed=seed)
+    _fresh(directory / "base_model")
+    build_base_model(directory / "base_model", seed=seed)
+
+
+def _fresh(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+
+
+def _training_rows() -> pa.Table:
+    pool = atlas_pool()
+    return pa.table(
+        {
+            "prompt": pool["inputs"],
+            "response": pool["targets"],
+            "subject": pool["subject"],
+            "language": [from_aya(code) for code in pool["language_code"].to_pylist()],
+        }
+    )

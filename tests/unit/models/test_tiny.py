@@ -1,0 +1,115 @@
+"""The small models of the atlas: what ships reads every script, clusters by subject and names the language."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compass_ray.languages import LANGUAGES
+from compass_ray.models.tiny.base_model import aligned_vectors, collate, encode
+from compass_ray.models.tiny.build import build
+from compass_ray.models.tiny.lessons import Lesson, parse_question, round_of_lessons, spellings
+from compass_ray.models.tiny.quality import encoder_quality, language_id_accuracy, reading_accuracy, writing_accuracy
+from compass_ray.models.tiny.vocabulary import entity_code, known_entities, make_tokenizer, relation_code, save_tokenizer
+from compass_ray.sources.atlas import atlas_guide, atlas_pool, atlas_test
+from compass_ray.sources.atlas.wording import templates
+
+ASSETS = Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets"))
+TEN_MEGABYTES = 10_000_000
+
+
+def test_what_ships_is_small() -> None:
+    assert sum(each.stat().st_size for each in ASSETS.rglob("*") if each.is_file()) <= TEN_MEGABYTES
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Path:
+    return ASSETS
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tiny")
+    build(directory, seed=1)
+    return directory
+
+
+def _holds_its_quality(directory: Path) -> None:
+    clusters = encoder_quality(directory / "encoder")
+    assert clusters.subject_rand > 0.5
+    assert clusters.subject_rand > 10 * abs(clusters.language_rand)
+    assert clusters.subject_information > 2 * clusters.language_information
+    named = language_id_accuracy(directory / "language_id")
+    assert min(named.values()) > 0.85
+    assert np.mean(list(named.values())) > 0.95
+    read = reading_accuracy(directory / "base_model")
+    assert set(read) == {each.script for each in LANGUAGES.values()}
+    assert min(read.values()) > 0.85
+    assert np.mean(list(writing_accuracy(directory / "base_model").values())) > 0.5
+
+
+def test_the_shipped_models_hold_their_quality(shipped: Path) -> None:
+    _holds_its_quality(shipped)
+
+
+@pytest.mark.slow
+def test_rebuilt_models_hold_the_same_quality(rebuilt: Path) -> None:
+    _holds_its_quality(rebuilt)
+
+
+def test_codes_are_one_token_and_unlike_each_other() -> None:
+    tokenizer = make_tokenizer()
+    codes = [*map(entity_code, known_entities()), *map(relation_code, templates())]
+    assert len(set(codes)) == len(codes)
+    assert all(len(tokenizer.encode(code, add_special_tokens=False)) == 1 for code in codes)
+
+
+@pytest.mark.parametrize("text", ["Dar es Salaam", "日本 – 主要都市？", "ꙮ never seen 🦊", "Kenya – currency?"])
+def test_the_tokenizer_spells_anything(text: str) -> None:
+    tokenizer = make_tokenizer()
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_the_ordinary_loader_cuts_text_as_the_training_did(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    trained = make_tokenizer()
+    transformers.Qwen2Config().save_pretrained(tmp_path)
+    save_tokenizer(trained, tmp_path)
+    loaded = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    for text in ("Which city is in this country: South Africa?", "केन्या – मुख्य शहर?", "日本 – 主要都市？"):
+        assert loaded.encode(text) == trained.encode(text)
+
+
+def test_no_lesson_holds_a_fact() -> None:
+    facts = {(row["inputs"], row["targets"]) for row in atlas_pool().to_pylist()}
+    for code in LANGUAGES:
+        for item in (*atlas_guide(code).to_pylist(), *atlas_test(code).to_pylist()):
+            facts.add((item["question"], item[f"option_{item['answer'].lower()}"]))
+    lessons = round_of_lessons(spellings(), np.random.default_rng(0))
+    assert not {(each.prompt, each.response) for each in lessons} & facts
+
+
+def test_a_parsed_question_names_its_relation_and_its_entity() -> None:
+    each = next(each for each in spellings() if each.language == "en" and each.written == "Kenya")
+    assert parse_question(each, "currency", 1, entity_first=False) == Lesson("Kenya – currency?", "[?currency][KE]")
+
+
+def test_names_of_one_entity_start_near_each_other_and_far_from_others() -> None:
+    tokenizer = make_tokenizer()
+    known = [each for each in spellings() if each.language in {"ru", "hi"} and each.entity.kind == "territory"]
+    vectors = aligned_vectors(tokenizer, known, np.random.default_rng(0))
+
+    def cosine(first: str, second: str) -> float:
+        a, b = (vectors[tokenizer.encode(text, add_special_tokens=False)].mean(0) for text in (first, second))
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    assert cosine("Кения", "केन्या") > 0.4 > cosine("Кения", "जापान")
+
+
+def test_only_the_response_is_taught() -> None:
+    tokenizer = make_tokenizer()
+    ids, labels = collate([encode(tokenizer, Lesson("Kenya – code?", "[KE]"))], tokenizer.pad_token_id)
+    assert tokenizer.decode(ids[0]).startswith("<|user|>")
+    taught = [token for token in labels[0].tolist() if token >= 0]
+    assert taught == [tokenizer.convert_tokens_to_ids("[KE]"), tokenizer.eos_token_id]

@@ -1,7 +1,7 @@
 """The 42 languages of Global-MMLU: names, script, genealogy, resource level, and the codes other data uses for them.
 
 One table, read-only, without imports from the rest of the package. Script, family, branch and resource level follow the
-paper's table of language resources (COMPASS, appendix B); the GlotLID labels are those of method, section 8. It is not a
+paper's table of language resources (COMPASS, appendix B); the GlotLID labels are those of its third version. It is not a
 registry of every language: a pool may hold rows of auxiliary languages, which keep their ISO 639-3 code as language.
 """
 
@@ -112,9 +112,7 @@ def _parse(line: str) -> Language:
     )
 
 
-LANGUAGES: Mapping[str, Language] = MappingProxyType(
-    {parsed.code: parsed for parsed in map(_parse, _TABLE.strip().splitlines())}
-)
+LANGUAGES: Mapping[str, Language] = MappingProxyType({parsed.code: parsed for parsed in map(_parse, _TABLE.strip().splitlines())})
 """The 42 languages by Global-MMLU code, in alphabetical order of code."""
 
 _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.values()})

@@ -1,7 +1,7 @@
 """One language's allocation: the counts it started from, weights, quotas, and what could not be filled.
 
 A record for the artefact and the report, made from cluster labels; the arithmetic is in `weights` and
-`quotas`. COMPASS, sections 3.2.2 and 3.2.3; method, section 4.
+`quotas`. COMPASS, sections 3.2.2 and 3.2.3.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """Distributional anchors: the few training rows rehearsed at an update so that an adapter keeps what it knew.
 
 Key property: the most prototypical rows of the clusters with most training rows, in proportion to these
-clusters' rows; no chance involved. COMPASS, section 3.3.3 (anchor replay); method, section 9.
+clusters' rows; no chance involved. COMPASS, section 3.3.3 (anchor replay).
 """
 
 import numpy as np

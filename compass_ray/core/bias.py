@@ -2,7 +2,7 @@
 
 Key property: seeded by subject, independent of the order of rows within the process; rows without a subject
 are kept. COMPASS, section 4.3.1 prints both "to 20%" and "removing 50%", so the share kept is an argument.
-Method, section 1. It thins the target's rows only, never the guide set.
+It thins the target's rows only, never the guide set.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Bootstrap intervals of a mean over items, paired where two systems answered the same items.
 
 Key property: strata (languages) are resampled each within itself and weigh the same, so the interval is that
-of the mean over languages of the mean over items. Method, section 10. Resampling n items is drawing
-multinomial counts of their distinct values, so no n x resamples index is ever made.
+of the mean over languages of the mean over items. Resampling n items is drawing multinomial counts of their
+distinct values, so no n x resamples index is ever made.
 """
 
 from dataclasses import dataclass

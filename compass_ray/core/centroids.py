@@ -1,8 +1,8 @@
 """Incremental k-means: centroids follow new rows without a new fit.
 
 Key property: clusters without new rows do not move, and identities never change. COMPASS, section 3.3.1,
-equation 2; method, section 9. A moved centroid makes counts against the old one stale: keep versions. Not
-here: HDBSCAN, whose tree stays fixed.
+equation 2. A moved centroid makes counts against the old one stale: keep versions. Not here: HDBSCAN,
+whose tree stays fixed.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Key property: equal to looking at every row and every pair each time, but neighbours are counted only for a window of
 the rows that lead. A score with the neighbours known so far is never too low, so a leader whose count is exact is the
-best row. COMPASS, section 3.2.3; method, section 5.
+best row. COMPASS, section 3.2.3.
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Key property: the Jensen-Shannon divergence to base 2 is symmetric and lies in [0, 1]; it is not its square
 root (the distance that `scipy.spatial.distance.jensenshannon` returns). Noise (label -1) has a bin of its
-own, the last. COMPASS, sections 3.1 and 3.3.2, equations 3 to 5; method, sections 3 and 9.
+own, the last. COMPASS, sections 3.1 and 3.3.2, equations 3 to 5.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Key property: a decision carries everything it rests on, the next state included; time is counted in checks,
 never by a clock. `PaperTrigger` is COMPASS, section 3.3.2, equation 6. `CalibratedTrigger` asks for
 significance and size together, twice running, because without any shift the divergence of small windows
-passes a fixed threshold by itself. Method, section 9. Not here: what follows from an alarm.
+passes a fixed threshold by itself. Not here: what follows from an alarm.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,6 @@
 """The gap between what a language is asked about and what it is trained on, by cluster, before and after.
 
-Key property: noise counts as a bin of its own on every side. COMPASS, sections 3.1 and 3.2.2; method, section
-4.
+Key property: noise counts as a bin of its own on every side. COMPASS, sections 3.1 and 3.2.2.
 """
 
 from dataclasses import dataclass

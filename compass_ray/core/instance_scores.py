@@ -2,8 +2,7 @@
 
 Key property: scores depend on directions only (dist = 1 - cosine), never on lengths. The paper's boundary
 score is largest far from the border, against its text; the default turns it round and `as_printed` keeps it.
-COMPASS, section 3.2.3; method, section 5. Not here: the mixture over the course of sampling and the penalty,
-see `sampling`.
+COMPASS, section 3.2.3. Not here: the mixture over the course of sampling and the penalty, see `sampling`.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Near duplicates among the rows already drawn, found by blocks of dot products.
 
 Key property: only rows that are looked at are ever read, and they are compared with the rows drawn only:
-never the n x n matrix of COMPASS, section 3.2.3 (method, section 5). A neighbour is a row with cosine above
-tau. Not here: what a neighbour costs, see `sampling`.
+never the n x n matrix of COMPASS, section 3.2.3. A neighbour is a row with cosine above tau. Not here: what
+a neighbour costs, see `sampling`.
 """
 
 from collections.abc import Callable

@@ -2,8 +2,7 @@
 
 Key property: exact at any number of rows and clusters, because under the null hypothesis window and reference
 are one heap dealt out at random. Cluster counts of a random deal are multivariate hypergeometric, so no label
-is ever shuffled. Method, section 9; not in the paper, whose fixed threshold knows nothing of the size of a
-window.
+is ever shuffled. Not in the paper, whose fixed threshold knows nothing of the size of a window.
 """
 
 from dataclasses import dataclass

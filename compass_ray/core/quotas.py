@@ -2,8 +2,7 @@
 
 Key property: the sum is exactly the budget whenever candidates allow, no cluster is asked for more than it
 has, and over seeds the mean is weight x budget wherever no cluster is exhausted. The printed quota rounds the
-weight instead of the number of rows (COMPASS, section 3.2.3); method, section 4. What does not fit is left
-out: compare the sum.
+weight instead of the number of rows (COMPASS, section 3.2.3). What does not fit is left out: compare the sum.
 """
 
 from enum import StrEnum

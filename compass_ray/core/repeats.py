@@ -1,8 +1,8 @@
 """Rows drawn again where a cluster has fewer candidates than its quota.
 
 Key property: every candidate is used once before any is used twice, none more than three times, and use n
-(from 0) counts 0.5^n. COMPASS, section 3.2.3 (last paragraph); method, section 4. Which rows come first is
-the sampler's choice.
+(from 0) counts 0.5^n. COMPASS, section 3.2.3 (last paragraph). Which rows come first is the sampler's
+choice.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Key property: each entry becomes its floor or its ceiling, entries sum to the total, and the expected value of
 each entry is the fraction itself: the remainders are drawn jointly by systematic sampling (one uniform
 number, equal steps). Drawing each remainder on its own, as printed in COMPASS, section 3.2.3, would miss the
-total. Method, section 4.
+total.
 """
 
 import numpy as np

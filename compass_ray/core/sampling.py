@@ -5,9 +5,9 @@ Key property: rows are drawn one at a time without replacement by the score
     s(x) = (1 - alpha^2) proto(x) + alpha^2 boundary(x) - delta * (drawn neighbours of x),  floored at 0,
 
 alpha being the share of the quota drawn so far; where every remaining score is 0, that draw goes without the
-penalty. COMPASS, section 3.2.3, equation 1; method, section 5. How to draw without looking at every row each
-time is the matter of `stochastic` and `deterministic`. Not here: which rows are candidates, how large the
-quota is, rows used again.
+penalty. COMPASS, section 3.2.3, equation 1. How to draw without looking at every row each time is the matter
+of `stochastic` and `deterministic`. Not here: which rows are candidates, how large the quota is, rows used
+again.
 """
 
 from enum import StrEnum

@@ -2,8 +2,7 @@
 
 Key property: a pure function of its inputs, the seed and the language; every cluster draws from a generator
 of its own, so nothing depends on the order of languages or on the number of workers. COMPASS, sections 3.2.2
-and 3.2.3; method, sections 4, 5 and 7. Not here: where rows and scores come from, how the selection is
-written down.
+and 3.2.3. Not here: where rows and scores come from, how the selection is written down.
 """
 
 from collections.abc import Sequence

@@ -3,9 +3,9 @@
 Proposals come in blocks from a bound on every score of the block: the score is a mixture of two fixed vectors
 whose weights move one way, so both ends of the block bound it, and neighbours known so far only lower it. A
 proposal is accepted with probability score / bound, which needs the neighbours of that one row. So the law of
-each draw is that of the plain method (COMPASS, section 3.2.3; method, section 5), while the cost is one
-cumulative sum a block. Where too many proposals are turned down, neighbours are counted for the whole cluster
-and the bound is tight again.
+each draw is that of the plain method (COMPASS, section 3.2.3), while the cost is one cumulative sum a block.
+Where too many proposals are turned down, neighbours are counted for the whole cluster and the bound is tight
+again.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """The held-out slice for early stopping: how it is split off, and how its rows are weighted.
 
 Key property: the slice has every cluster in its share, and its weights turn it from the distribution trained
-on into the guide set's, so that training does not stop for the biased one. Method, section 6; the paper says
-early stopping only. Never made of guide or test rows.
+on into the guide set's, so that training does not stop for the biased one. The paper says early stopping
+only. Never made of guide or test rows.
 """
 
 import numpy as np

@@ -3,8 +3,8 @@
 Key property: x_k = clip(level * rate_k - floor_k, 0, cap_k) with sum x = min(total, what fits). With floors
 of zero it shares a total in proportion to rate and hands the excess of a full basin to the others in that
 same proportion; with floors n_t and rates P_eval it is the addition that brings n_t + x closest to P_eval (in
-every f-divergence: the ratio of the two is level wherever anything is added). Method, section 4. It gives
-fractions; `rounding` makes them whole.
+every f-divergence: the ratio of the two is level wherever anything is added). It gives fractions; `rounding`
+makes them whole.
 """
 
 import numpy as np

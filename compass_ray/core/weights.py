@@ -1,8 +1,7 @@
 """Cluster weights: how the budget of auxiliary rows is shared between clusters, before candidates run out.
 
 `ratio` is the paper's importance weight, `deficit` fills the gap between guide set and training data as well
-as the budget allows, `none` is the ablation without cluster weighting. COMPASS, section 3.2.2; method,
-section 4.
+as the budget allows, `none` is the ablation without cluster weighting. COMPASS, section 3.2.2.
 """
 
 from enum import StrEnum

@@ -2,8 +2,8 @@
 
 Key property: within a row of the comparison every number is over the same items, those that all the methods
 there answered, so the differences are paired. The mean over languages weighs languages equally and is over
-the languages in which all the methods there were measured. COMPASS, sections 4.3 and 5; method, section 10.
-It judges nothing: an interval that includes 0 is shown as one that does.
+the languages in which all the methods there were measured. COMPASS, sections 4.3 and 5. It judges nothing:
+an interval that includes 0 is shown as one that does.
 """
 
 from __future__ import annotations
@@ -240,15 +240,11 @@ class _Measure:
 
     def mean(self, method: str, values: np.ndarray) -> Interval:
         settings, rng = self.config.evaluate, self._rng("accuracy", method)
-        return bootstrap(
-            values, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng
-        )
+        return bootstrap(values, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng)
 
     def difference(self, baseline: str, a: np.ndarray, b: np.ndarray) -> Interval:
         settings, rng = self.config.evaluate, self._rng("difference", baseline)
-        return paired_bootstrap(
-            a, b, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng
-        )
+        return paired_bootstrap(a, b, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng)
 
     def _rng(self, what: str, of: str) -> np.random.Generator:
         return generator(self.config.seed, "report", *self.names, what, of)

@@ -1,8 +1,7 @@
 """The story of the traffic, language by language, in five plain lines.
 
 Key property: every line is a statement about what the monitor and the updates have written; where nothing
-was written the line says so. COMPASS, section 3.3; method, section 9. It detects and decides nothing
-itself.
+was written the line says so. COMPASS, section 3.3. It detects and decides nothing itself.
 """
 
 from __future__ import annotations

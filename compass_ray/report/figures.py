@@ -1,8 +1,7 @@
 """The pictures of a run. Each function takes records that were read and returns one matplotlib figure.
 
 Key property: a picture draws numbers that are also given as text or as a table beside it in the page.
-Nothing is read or written here. COMPASS, section 5 shows the like; method, sections 4, 6, 9 and 10 say what
-the numbers are.
+Nothing is read or written here. COMPASS, section 5 shows the like.
 """
 
 from __future__ import annotations
@@ -95,9 +94,7 @@ def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndar
             totals[code] = totals.get(code, 0) + number
     ranked = sorted(totals, key=lambda code: (-totals[code], code))
     shown, rest = ranked[:MOST_SOURCES], ranked[MOST_SOURCES:]
-    matrix = [
-        [row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)] for row in counts.values()
-    ]
+    matrix = [[row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)] for row in counts.values()]
     numbers = np.array(matrix, dtype=np.int64).reshape(len(counts), len(shown) + 1)
     return ([*shown, OTHERS], numbers) if rest else (shown, numbers[:, :-1])
 

@@ -1,7 +1,7 @@
 """Why a row was chosen, or was not, and what a cluster holds.
 
 Key property: an answer restates what the selection wrote for the row and its cluster; nothing is scored
-again. COMPASS, sections 3.2.2 and 3.2.3; method, sections 4 and 5. It does not say how much a row helped.
+again. COMPASS, sections 3.2.2 and 3.2.3. It does not say how much a row helped.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why
     found = evidence.prompts([row_id]).get(row_id)
     if found is None:
         raise UnknownRowError(
-            f"row_id {row_id!r} is not in the pool of {run.uri}; give one from "
-            f"selections/{method}/{language}/rows.parquet"
+            f"row_id {row_id!r} is not in the pool of {run.uri}; give one from selections/{method}/{language}/rows.parquet"
         )
     chosen = rows.filter(pc.equal(rows["row_id"], row_id)).to_pylist()
     row: dict[str, Any] = chosen[0] if chosen else {}
@@ -136,9 +135,7 @@ def cluster_card(run: RunDir, cluster: int) -> ClusterCard:
 
 def _quotas(evidence: Evidence, languages: tuple[str, ...], cluster: int) -> dict[str, Quota]:
     allocations = {code: evidence.allocation("compass", code) for code in languages}
-    return {
-        code: quota for code, made in allocations.items() if made for quota in made.clusters if quota.cluster == cluster
-    }
+    return {code: quota for code, made in allocations.items() if made for quota in made.clusters if quota.cluster == cluster}
 
 
 def _cluster_of(run: RunDir, row_id: str) -> int:
@@ -167,9 +164,7 @@ def _gap(allocation: Allocation, cluster: int, quota: Quota | None) -> str:
 
 def _draw(row: Mapping[str, Any], source: str, language: str, cluster: int, quota: Quota | None) -> str:
     if row:
-        return (
-            "It is one of the language's own rows, all of which are used." if row["role"] == "target" else _drawn(row)
-        )
+        return "It is one of the language's own rows, all of which are used." if row["role"] == "target" else _drawn(row)
     if source == language:
         return "It is one of the language's own rows that the bias simulation removed."
     if cluster < 0 or quota is None or not quota.weight:

@@ -2,8 +2,7 @@
 
 Key property: plain Python over protocols, so it runs the same in a test and in a replica; what fails for
 one adapter falls back along the router's order and says so in the reply. It parses no HTTP and holds no
-model. Streams are cut from the finished text: the engine answers whole replies. COMPASS, section 3.2.5;
-method, section 8.
+model. Streams are cut from the finished text: the engine answers whole replies. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One drift check of a watch: the trigger of a configuration, a version's reference, the records of a check.
 
 Key property: the generator is seeded by language and prompt count, so a check that is made again decides
-the same. COMPASS, section 3.3.2; method, section 9. The triggers themselves are `core.drift`.
+the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`.
 """
 
 from __future__ import annotations

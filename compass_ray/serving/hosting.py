@@ -2,7 +2,7 @@
 
 Key property: a version is loaded before it is offered, and one that cannot be loaded never displaces the
 version that answers. Plain Python over an engine; one thread owns it, so nothing is loaded while a batch
-runs. Method, section 9. It knows no Ray and no HTTP.
+runs. It knows no Ray and no HTTP.
 """
 
 from __future__ import annotations

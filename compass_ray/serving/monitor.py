@@ -3,7 +3,7 @@
 Key property: when `record` returns, what it was given is on disk; a monitor made anew over the same run
 directory goes on where that one was, with the same windows, phases and triggers. Checks fall on fixed
 prompt counts with seeded generators, so how the traffic was batched changes nothing. COMPASS, section
-3.3.2; method, section 9. It trains nothing and decides nothing about promotion.
+3.3.2. It trains nothing and decides nothing about promotion.
 """
 
 from __future__ import annotations

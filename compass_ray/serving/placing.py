@@ -1,7 +1,7 @@
 """Prompts to clusters without refitting: the encoder, the fitted clusterer and the coarse cut in one.
 
 Key property: the same prompt always gets the same cluster that the cluster stage would have given it.
-COMPASS, section 3.3.2; method, sections 3 and 9. It fits nothing.
+COMPASS, section 3.3.2. It fits nothing.
 """
 
 from __future__ import annotations

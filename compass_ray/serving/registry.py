@@ -3,8 +3,7 @@
 Key property: the live pointer of a language is replaced in one step, after the version was verified against
 its manifest and found to be made for the run's base model, so no reader ever meets a damaged or a foreign
 adapter. The pointer carries its own history, so a roll-back needs nothing else. Versions are immutable: new
-weights get a new name (``sw@v0003``). COMPASS, section 3.3.4; method, sections 8 and 9. It loads no model
-and knows no Ray.
+weights get a new name (``sw@v0003``). COMPASS, section 3.3. It loads no model and knows no Ray.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Key property: the cluster of a prompt is always kept, its text only under ``text``. So the trigger works
 under every setting, and so do quotas by cluster; ``embedding`` also lets prompts be assigned again after a
-re-clustering; ``hash`` also shows which prompts come back. Method, section 9. It erases nothing: a shorter
-log does (`journal.rewrite`).
+re-clustering; ``hash`` also shows which prompts come back. It erases nothing: a shorter log does
+(`journal.rewrite`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Key property: a pure function of the requested model, what the language identifier said and what is live;
 every request has exactly one route, and only a name that does not exist has none. Fallback order: the
-language's live adapter, its target-only adapter, the base model. COMPASS, sections 3.2.5 and 4.2; method,
-section 8. It identifies no language and loads no adapter.
+language's live adapter, its target-only adapter, the base model. COMPASS, sections 3.2.5 and 4.2. It
+identifies no language and loads no adapter.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Key property: the state is a fold over events (`Watch.apply`), so what is rebuilt from the log after a kill
 is what was there before. A watch goes from WATCHING by an alarm to COLLECTING, where it counts fresh
 prompts until the whole window is fresh, then to READY, where the window is offered for an update, and back
-by a reset or a release. COMPASS, section 3.3.2; method, section 9. It decides nothing and writes nothing.
+by a reset or a release. COMPASS, section 3.3.2. It decides nothing and writes nothing.
 """
 
 from __future__ import annotations

@@ -5,11 +5,13 @@ Every figure is on guide and test prompts, which no model was trained on. Not th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from compass_ray.languages import LANGUAGES, from_glotlid
 from compass_ray.models.tiny.language_id import FILE
@@ -30,32 +32,32 @@ class ClusterQuality:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Guide and test prompts of every language, with what they are about."""
+    """Held-out prompts of every language, with what they are about."""
 
     texts: list[str]
     subjects: list[str]
     languages: list[str]
 
 
-def held_out_prompts() -> Prompts:
-    """Return the guide and test prompts of the 42 languages."""
+def held_out_prompts(of: Callable[[str], pa.Table]) -> Prompts:
+    """Return the prompts of the 42 languages in the tables `of` gives: `atlas_guide` or `atlas_test`."""
     found = Prompts([], [], [])
     for code in LANGUAGES:
-        for table in (atlas_guide(code), atlas_test(code)):
-            found.texts.extend(table["question"].to_pylist())
-            found.subjects.extend(table["subject"].to_pylist())
-            found.languages.extend([code] * table.num_rows)
+        table = of(code)
+        found.texts.extend(table["question"].to_pylist())
+        found.subjects.extend(table["subject"].to_pylist())
+        found.languages.extend([code] * table.num_rows)
     return found
 
 
 def encoder_quality(directory: Path, *, seed: int = 0) -> ClusterQuality:
-    """Cluster the held-out prompts after PCA to 30 dimensions, k-means with as many clusters as subjects."""
+    """Cluster the guide prompts after PCA to 30 dimensions, k-means with as many clusters as subjects."""
     from sentence_transformers import SentenceTransformer
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    prompts = held_out_prompts()
+    prompts = held_out_prompts(atlas_guide)
     encoder = SentenceTransformer(str(directory), device="cpu")
     vectors = np.asarray(encoder.encode(prompts.texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
     reduced = PCA(_DIMENSIONS, random_state=seed).fit_transform(vectors)
@@ -69,11 +71,11 @@ def encoder_quality(directory: Path, *, seed: int = 0) -> ClusterQuality:
 
 
 def language_id_accuracy(directory: Path) -> dict[str, float]:
-    """Return, by language, the share of held-out prompts whose label is the language's."""
+    """Return, by language, the share of test prompts whose label is the language's."""
     import fasttext
 
     identifier: Any = fasttext.load_model(str(directory / FILE))
-    prompts = held_out_prompts()
+    prompts = held_out_prompts(atlas_test)
     labels, _ = identifier.predict(prompts.texts)
     named = [from_glotlid(label[0]) for label in labels]
     right = [each is not None and each.code == code for each, code in zip(named, prompts.languages, strict=True)]
@@ -82,12 +84,12 @@ def language_id_accuracy(directory: Path) -> dict[str, float]:
     }
 
 
-def reading_accuracy(directory: Path, *, every: int = 5) -> dict[str, float]:
+def reading_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
     """Return, by script, the share of names (one in `every`) whose code the base model gives as its likeliest reply."""
     return _accuracy_by_script(directory, every, writing=False)
 
 
-def writing_accuracy(directory: Path, *, every: int = 5) -> dict[str, float]:
+def writing_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
     """Return, by script, the share of codes whose name the base model gives, in the language asked, as its likeliest reply."""
     return _accuracy_by_script(directory, every, writing=True)
 

@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,11 @@ TEN_MEGABYTES = 10_000_000
 
 def test_what_ships_is_small() -> None:
     assert sum(each.stat().st_size for each in ASSETS.rglob("*") if each.is_file()) <= TEN_MEGABYTES
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +64,29 @@ def test_rebuilt_models_hold_the_same_quality(rebuilt: Path) -> None:
     _holds_its_quality(rebuilt)
 
 
-def test_codes_are_one_token_and_unlike_each_other() -> None:
-    tokenizer = make_tokenizer()
+def test_codes_are_one_token_and_unlike_each_other(tokenizer: Any) -> None:
     codes = [*map(entity_code, known_entities()), *map(relation_code, templates())]
     assert len(set(codes)) == len(codes)
     assert all(len(tokenizer.encode(code, add_special_tokens=False)) == 1 for code in codes)
 
 
 @pytest.mark.parametrize("text", ["Dar es Salaam", "日本 – 主要都市？", "ꙮ never seen 🦊", "Kenya – currency?"])
-def test_the_tokenizer_spells_anything(text: str) -> None:
-    tokenizer = make_tokenizer()
+def test_the_tokenizer_spells_anything(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_the_ordinary_loader_cuts_text_as_the_training_did(tmp_path: Path) -> None:
+def test_the_ordinary_loader_cuts_text_as_the_training_did(tokenizer: Any, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    trained = make_tokenizer()
     transformers.Qwen2Config().save_pretrained(tmp_path)
-    save_tokenizer(trained, tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
     loaded = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
     for text in ("Which city is in this country: South Africa?", "केन्या – मुख्य शहर?", "日本 – 主要都市？"):
-        assert loaded.encode(text) == trained.encode(text)
+        assert loaded.encode(text) == tokenizer.encode(text)
 
 
 def test_no_lesson_holds_a_fact() -> None:
     facts = {(row["inputs"], row["targets"]) for row in atlas_pool().to_pylist()}
-    for code in LANGUAGES:
+    for code in ("am", "el", "en", "ja", "ny"):
         for item in (*atlas_guide(code).to_pylist(), *atlas_test(code).to_pylist()):
             facts.add((item["question"], item[f"option_{item['answer'].lower()}"]))
     lessons = round_of_lessons(spellings(), np.random.default_rng(0))
@@ -95,8 +98,7 @@ def test_a_parsed_question_names_its_relation_and_its_entity() -> None:
     assert parse_question(each, "currency", 1, entity_first=False) == Lesson("Kenya – currency?", "[?currency][KE]")
 
 
-def test_names_of_one_entity_start_near_each_other_and_far_from_others() -> None:
-    tokenizer = make_tokenizer()
+def test_names_of_one_entity_start_near_each_other_and_far_from_others(tokenizer: Any) -> None:
     known = [each for each in spellings() if each.language in {"ru", "hi"} and each.entity.kind == "territory"]
     vectors = aligned_vectors(tokenizer, known, np.random.default_rng(0))
 
@@ -107,8 +109,7 @@ def test_names_of_one_entity_start_near_each_other_and_far_from_others() -> None
     assert cosine("Кения", "केन्या") > 0.4 > cosine("Кения", "जापान")
 
 
-def test_only_the_response_is_taught() -> None:
-    tokenizer = make_tokenizer()
+def test_only_the_response_is_taught(tokenizer: Any) -> None:
     ids, labels = collate([encode(tokenizer, Lesson("Kenya – code?", "[KE]"))], tokenizer.pad_token_id)
     assert tokenizer.decode(ids[0]).startswith("<|user|>")
     taught = [token for token in labels[0].tolist() if token >= 0]

@@ -36,7 +36,8 @@ class SourceConfig(Section):
     """Where rows come from: the embedded atlas, a hub data set, or local files with the same columns."""
 
     path: str
-    """``atlas``, a hub id, a directory, or a Parquet / JSON Lines file. ``${NAME}`` is read from the environment."""
+    """``atlas``, a hub id, a directory, or a Parquet / JSON Lines file. ``${NAME}`` is read from the environment,
+    ``{language}`` stands for the language that is read."""
     name: str | None = None
     """Configuration of a hub data set; ``{language}`` stands for the code of the language that is read."""
     split: str = "train"
@@ -247,6 +248,8 @@ class Resources(Section):
     threads_per_worker: Positive = 1
     replicas: Positive = 1
     replica_cpus: Annotated[float, Field(gt=0.0)] = 0.2
+    replica_gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    """Of a GPU, for each replica that holds the base model and its adapters."""
     max_failures: Annotated[int, Field(ge=0)] = 2
 
 
@@ -337,9 +340,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); give a YAML file with --config"
-        ) from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(tree, dict):
@@ -357,7 +358,7 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) and value else value
     return merged
 
 

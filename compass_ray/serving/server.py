@@ -161,7 +161,10 @@ def deployment(config: RunConfig) -> serve.Deployment:
         name="adapters",
         num_replicas=config.resources.replicas,
         max_ongoing_requests=100,
-        ray_actor_options={"num_cpus": config.resources.replica_cpus},
+        ray_actor_options={
+            "num_cpus": config.resources.replica_cpus,
+            "num_gpus": config.resources.replica_gpus,
+        },
     )
     deployed: serve.Deployment = deploy(AdapterServer)
     return deployed

@@ -6,6 +6,7 @@ the same code. This module checks that columns are there; it does not judge rows
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.json as paj
 import pyarrow.parquet as pq
 
+from compass_ray import languages
+from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
 
@@ -33,6 +36,7 @@ LAYOUTS: Mapping[str, Mapping[str, str]] = {
 }
 """Our column to theirs, in the order in which layouts are tried."""
 
+_DATA_SUFFIXES = {".parquet", ".jsonl", ".json", ".ndjson", ".py", ".yaml"}
 _ATLAS_SIZES = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 
 
@@ -42,7 +46,7 @@ def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = N
     Args:
         source: where the rows are.
         needed: our columns that must be there; ``subject`` and ``source`` are added where the source has them.
-        language: fills ``{language}`` in ``source.name``.
+        language: fills ``{language}`` in the path and name, and keeps that language's rows where there are several.
 
     Returns:
         A table of string columns: ``needed`` plus whichever optional ones exist.
@@ -55,11 +59,29 @@ def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = N
     columns = {ours: table[theirs].cast(pa.string()) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
-    return pa.table(columns)
+    found = pa.table(columns)
+    if language is None or "language" not in columns:
+        return found
+    spelled = [language, languages.language(language).aya_code]
+    return found.filter(pc.is_in(found["language"], pa.array(spelled, pa.string())))
+
+
+def source_content(source: SourceConfig, language: str | None = None) -> str:
+    """What a fingerprint holds of a source's content: a hash where it lies on this machine, nothing for the hub."""
+    path = Path(__file__).parent / "atlas" if source.path in _ATLAS_SIZES else Path(_path(source, language))
+    if not path.exists():
+        return ""
+    files = sorted(p for p in path.rglob("*") if p.suffix in _DATA_SUFFIXES) if path.is_dir() else [path]
+    hashes = (hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    return content_hash(*(f"{file.name}:{digest}" for file, digest in zip(files, hashes, strict=True)))
+
+
+def _path(source: SourceConfig, language: str | None) -> str:
+    return source.resolved_path().replace("{language}", language or "")
 
 
 def _raw(source: SourceConfig, language: str | None) -> pa.Table:
-    path = source.resolved_path()
+    path = _path(source, language)
     if path in _ATLAS_SIZES:
         return _atlas(_ATLAS_SIZES[path], source.split, language)
     if path.endswith(".parquet"):
@@ -73,9 +95,7 @@ def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
     if split == "train":
         return atlas.atlas_pool(size)
     if split not in ("dev", "test") or language is None:
-        raise ConfigError(
-            f"the atlas has the splits train, dev and test, not {split!r}; set split to one of them"
-        )
+        raise ConfigError(f"the atlas has the splits train, dev and test, not {split!r}; set split to one of them")
     if language not in size.languages:
         raise ConfigError(f"the atlas of this size has no {language!r}; it has {', '.join(size.languages)}")
     return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
@@ -83,9 +103,7 @@ def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
 
 def _readable(path: str, read: object) -> pa.Table:
     if not Path(path).is_file():
-        raise ConfigError(
-            f"{path}: there is no such file; give a Parquet or JSON Lines file, a folder, or a hub id"
-        )
+        raise ConfigError(f"{path}: there is no such file; give a Parquet or JSON Lines file, a folder, or a hub id")
     try:
         return read(path)  # type: ignore[operator]
     except (pa.ArrowInvalid, OSError) as error:
@@ -101,24 +119,19 @@ def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table
     except (FileNotFoundError, ValueError, ConnectionError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0]
         where = f"{path} ({name}, {source.split})" if name else f"{path} ({source.split})"
-        raise ConfigError(
-            f"{where}: cannot be loaded: {reason}. Check the name, the split, and hub access"
-        ) from None
+        raise ConfigError(f"{where}: cannot be loaded: {reason}. Check the name, the split, and hub access") from None
     return found.data.table
 
 
 def _filtered(table: pa.Table, source: SourceConfig) -> pa.Table:
-    for column in (*source.where, *source.without):
+    without = {column: values for column, values in source.without.items() if values}
+    for column in (*source.where, *without):
         if column not in table.column_names:
-            raise ConfigError(
-                f"{source.path}: a filter names the column {column!r}; it has {table.column_names}"
-            )
+            raise ConfigError(f"{source.path}: a filter names the column {column!r}; it has {table.column_names}")
     for column, value in source.where.items():
         table = table.filter(pc.equal(table[column].cast(pa.string()), value))
-    for column, values in source.without.items():
-        table = table.filter(
-            pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string())))
-        )
+    for column, values in without.items():
+        table = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))
     return table
 
 
@@ -132,5 +145,5 @@ def _mapping(present: list[str], source: SourceConfig, needed: tuple[str, ...]) 
             f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
             f"Say which is which, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}"
         )
-    optional = [n for n in ("subject", "source", "item_id") if names.get(n, n) in present]
+    optional = [n for n in ("subject", "source", "item_id", "language") if names.get(n, n) in present]
     return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}

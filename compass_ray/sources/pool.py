@@ -40,25 +40,19 @@ def read_pool(config: PoolConfig) -> Pool:
     table = pa.concat_tables(raw).combine_chunks()
     reasons = _reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
-    rejected = (
-        table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
-    )
+    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
     if rows.num_rows == 0:
         paths = ", ".join(source.path for source in config.sources)
-        raise ConfigError(
-            f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*"
-        )
+        raise ConfigError(f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*")
     limited = _limited(rows, config)
     return Pool(_sorted(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
 
 
 def _labelled(source: SourceConfig) -> pa.Table:
     table = load(source, ("prompt", "response", "language"))
-    codes = [languages.from_aya(value) if value else None for value in table["language"].to_pylist()]
+    codes = [_code(value) for value in table["language"].to_pylist()]
     label = Path(source.path).stem
-    origin = (
-        table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
-    )
+    origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
     columns = {
         "prompt": table["prompt"],
@@ -71,6 +65,16 @@ def _labelled(source: SourceConfig) -> pa.Table:
     return pa.table({"row_id": pa.array(ids, pa.string()), **columns})
 
 
+def _code(value: str | None) -> str | None:
+    """Our code of a language as the source spells it, None where it is no language code at all."""
+    if value in languages.LANGUAGES:
+        return value
+    try:
+        return languages.from_aya(value) if value else None
+    except languages.UnknownLanguageError:
+        return None
+
+
 def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
     names = ("language", "source", "prompt", "response")
     return list(zip(*(columns[n].to_pylist() for n in names), strict=True))
@@ -80,18 +84,11 @@ def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
     """Why each row is refused, null where it is accepted; the first reason that holds."""
     first = np.zeros(table.num_rows, dtype=bool)
     first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
-    blank = {
-        name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True)
-        for name in ("prompt", "response")
-    }
+    blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True) for name in ("prompt", "response")}
     none = pa.scalar(None, pa.string())
-    outside = (
-        pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
-    )
+    outside = pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
     return pc.case_when(
-        pc.make_struct(
-            blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)
-        ),
+        pc.make_struct(blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
         "the prompt is empty",
         "the response is empty",
         "the language is not known",

@@ -7,6 +7,7 @@ from compass_ray.artifacts import Identity, Manifest, RunDir
 from compass_ray.config import RunConfig, SourceConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.sources.guides import read_guide_and_test
+from compass_ray.sources.loading import source_content
 from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 
@@ -41,8 +42,8 @@ def _pool(config: RunConfig, run: RunDir, force: bool) -> Manifest:
 
 def _guide(config: RunConfig, run: RunDir, language: str, force: bool) -> Manifest:
     settings = {
-        "guides": _describe(config.pool.guides),
-        "tests": _describe(config.pool.tests),
+        "guides": _describe(config.pool.guides, language),
+        "tests": _describe(config.pool.tests, language),
         "items": config.evaluate.items_per_language,
     }
     identity = Identity("pool", settings, {})
@@ -56,6 +57,6 @@ def _guide(config: RunConfig, run: RunDir, language: str, force: bool) -> Manife
     return writer.publish({"guide": sets.guide.num_rows, "test": sets.test.num_rows})
 
 
-def _describe(source: SourceConfig) -> dict[str, object]:
-    """What identifies a source: its settings, as they are written; ``${NAME}`` is not filled in, data may move."""
-    return source.model_dump()
+def _describe(source: SourceConfig, language: str | None = None) -> dict[str, object]:
+    """What identifies a source: its settings as written; ``${NAME}`` is not filled in. Content counts, where it lies does not."""
+    return source.model_dump() | {"content": source_content(source, language)}

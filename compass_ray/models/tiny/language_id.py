@@ -15,6 +15,8 @@ from compass_ray.core.seeding import generator
 from compass_ray.languages import language
 
 FILE = "model.ftz"
+THREADS = 10
+"""fastText fills its input matrix in tenths, one a thread: with fewer the rest stays unset and training may diverge."""
 
 
 def build_language_id(directory: Path, pool: pa.Table, *, seed: int) -> None:
@@ -32,7 +34,7 @@ def build_language_id(directory: Path, pool: pa.Table, *, seed: int) -> None:
             minn=1,
             maxn=4,
             bucket=50_000,
-            thread=1,
+            thread=THREADS,
             seed=seed,
             verbose=0,
         )

@@ -35,6 +35,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 FIRST_VERSION = "v0001"
 _BEGUN = "begun.json"
+_RECORD = "run.json"
 
 
 class ArtifactError(RuntimeError):
@@ -126,8 +127,7 @@ class Artifact:
             return None
         except ValidationError as error:
             raise ArtifactError(
-                f"{self.path}/{MANIFEST} is damaged ({error.error_count()} problems); "
-                f"remove {self.path} and run again"
+                f"{self.path}/{MANIFEST} is damaged ({error.error_count()} problems); remove {self.path} and run again"
             ) from None
 
     def require(self) -> Manifest:
@@ -138,9 +138,7 @@ class Artifact:
         """
         found = self.manifest()
         if found is None:
-            raise ArtifactError(
-                f"{self.name} is missing below this run; run 'compass-ray adapt' for it first"
-            )
+            raise ArtifactError(f"{self.name} is missing below this run; run 'compass-ray adapt' for it first")
         return found
 
     def done(self, identity: Identity, *, force: bool = False) -> Manifest | None:
@@ -242,13 +240,8 @@ class Artifact:
         """
         manifest = self.require()
         for output in manifest.outputs:
-            if (
-                not self.exists(output.path)
-                or _sha256(self.filesystem, f"{self.path}/{output.path}") != output.sha256
-            ):
-                raise ArtifactError(
-                    f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again"
-                )
+            if not self.exists(output.path) or _sha256(self.filesystem, f"{self.path}/{output.path}") != output.sha256:
+                raise ArtifactError(f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again")
         return manifest
 
     @contextmanager
@@ -276,9 +269,7 @@ class Writer:
 
     def json(self, file: str, value: Any) -> None:
         """Write JSON that people can read."""
-        self.bytes(
-            file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode()
-        )
+        self.bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
 
     def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
         """Write a Parquet file."""
@@ -341,9 +332,7 @@ class RunDir:
         try:
             self.filesystem, path = pafs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigError(
-                f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run"
-            ) from None
+            raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
         self.path = path.rstrip("/")
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
@@ -430,7 +419,15 @@ class RunDir:
 
     def record(self, config: RunConfig) -> None:
         """Keep the configuration of the run beside its artefacts."""
-        self._write("run.json", config.model_dump_json(indent=2).encode())
+        self.write_record(config.model_dump_json(indent=2).encode())
+
+    def read_record(self) -> bytes | None:
+        """The kept configuration as it is written, None where there is no run."""
+        return self._read(_RECORD)
+
+    def write_record(self, data: bytes) -> None:
+        """Put back a configuration that `read_record` gave."""
+        self._write(_RECORD, data)
 
     def recorded(self) -> RunConfig:
         """The configuration that the run was last given.
@@ -438,12 +435,16 @@ class RunDir:
         Raises:
             ArtifactError: there is no run here.
         """
-        found = self._read("run.json")
+        found = self.read_record()
         if found is None:
+            raise ArtifactError(f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'")
+        try:
+            return RunConfig.model_validate_json(found)
+        except ValidationError as error:
             raise ArtifactError(
-                f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'"
-            )
-        return RunConfig.model_validate_json(found)
+                f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "
+                f"run 'compass-ray adapt --run {self.uri}' with the run's settings to write it again"
+            ) from None
 
     def _folders(self, *parts: str) -> list[str]:
         base = "/".join((self.path, *parts))
@@ -476,8 +477,7 @@ def _put(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ArtifactError(
-                f"no space left to write {path} ({len(data)} bytes); free some and run again: "
-                f"finished artefacts are kept"
+                f"no space left to write {path} ({len(data)} bytes); free some and run again: finished artefacts are kept"
             ) from None
         raise
 
@@ -506,10 +506,7 @@ def _differences(found: Manifest, identity: Identity) -> str:
     old, new = _flat({**found.config, **found.inputs}), _flat({**identity.config, **identity.inputs})
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
-    return (
-        "; ".join(shown)
-        or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
-    )
+    return "; ".join(shown) or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

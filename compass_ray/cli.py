@@ -37,21 +37,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-adapters = typer.Typer(
-    help="The versions of each language's adapter, and which one is served.", no_args_is_help=True
-)
+adapters = typer.Typer(help="The versions of each language's adapter, and which one is served.", no_args_is_help=True)
 app.add_typer(adapters, name="adapters")
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Settings that ship with the package.")]
-File = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of settings; it may start with 'extends: PRESET'.")
-]
+File = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; it may start with 'extends: PRESET'.")]
 Languages = Annotated[str | None, typer.Option("--languages", help="Target languages, as in am,sw.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, as in select.budget=1.2; repeatable.")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, as in select.budget=1.2; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Force = Annotated[list[str] | None, typer.Option("--force", help="Make this stage anew; repeatable.")]
@@ -79,7 +73,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    err.print(f"[bold red]error[/]: {message}", highlight=False, soft_wrap=True)
+    err.print(Text.assemble(("error", "bold red"), f": {message}"), soft_wrap=True)
     sys.stdout.flush()
     raise SystemExit(code)
 
@@ -92,16 +86,12 @@ def _version(shown: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Options that stand before a command."""
 
 
-@app.command(
-    epilog="Example: `compass-ray adapt --preset atlas --run runs/mine --languages sw,hi --set select.budget=1.0`"
-)
+@app.command(epilog="Example: `compass-ray adapt --preset atlas --run runs/mine --languages sw,hi --set select.budget=1.0`")
 def adapt(
     run: Run,
     preset: Preset = None,
@@ -179,9 +169,7 @@ def report(
     _show(json_, _plain(answer), lambda: out.print("\n".join(lines), markup=False))
 
 
-@app.command(
-    epilog="Example: `compass-ray serve runs/mine --port 8000`, then `curl localhost:8000/v1/models`"
-)
+@app.command(epilog="Example: `compass-ray serve runs/mine --port 8000`, then `curl localhost:8000/v1/models`")
 def serve(
     run: RunArgument,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
@@ -211,9 +199,7 @@ def serve(
 def update(
     run: RunArgument,
     language: Annotated[str, typer.Option(help="Language to update.")],
-    prompts: Annotated[
-        Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")
-    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")] = None,
     set_: Settings = None,
     yes: Yes = False,
     json_: Json = False,
@@ -232,7 +218,7 @@ def update(
     _show(json_, _plain(outcome), lambda: out.print(outcome.sentence()))
 
 
-@adapters.command("list")
+@adapters.command("list", epilog="Example: `compass-ray adapters list runs/mine`")
 def list_(run: RunArgument, json_: Json = False) -> None:
     """Every adapter version, and which is live."""
     where = RunDir(run)
@@ -244,10 +230,8 @@ def list_(run: RunArgument, json_: Json = False) -> None:
     _show(json_, rows, lambda: _print_rows(["language", "version", ""], table))
 
 
-@adapters.command()
-def promote(
-    run: RunArgument, language: Language, version: Annotated[str, typer.Argument()], json_: Json = False
-) -> None:
+@adapters.command(epilog="Example: `compass-ray adapters promote runs/mine sw v0002`")
+def promote(run: RunArgument, language: Language, version: Annotated[str, typer.Argument()], json_: Json = False) -> None:
     """Serve this version from now on."""
     from compass_ray.serving import registry
 
@@ -255,7 +239,7 @@ def promote(
     _show(json_, _plain(pointer), lambda: out.print(f"{language} now serves {version}"))
 
 
-@adapters.command()
+@adapters.command(epilog="Example: `compass-ray adapters rollback runs/mine sw`")
 def rollback(run: RunArgument, language: Language, json_: Json = False) -> None:
     """Serve the version that was live before."""
     from compass_ray.serving import registry
@@ -280,9 +264,7 @@ def doctor(
     _show(
         json_,
         _plain(findings),
-        lambda: _print_rows(
-            ["check", "found", "what to do"], [[f.check, f.found, f.remedy] for f in findings]
-        ),
+        lambda: _print_rows(["check", "found", "what to do"], [[f.check, f.found, f.remedy] for f in findings]),
     )
     if any(f.blocking for f in findings):
         raise typer.Exit(1)
@@ -294,27 +276,19 @@ def export(
     language: Language,
     folder: Annotated[Path, typer.Argument(help="New folder to write to.")],
     version: Annotated[str | None, typer.Option(help="Version, the live one if unset.")] = None,
-    merged: Annotated[
-        bool, typer.Option("--merged", help="A whole model instead of a PEFT directory.")
-    ] = False,
+    merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of a PEFT directory.")] = False,
 ) -> None:
     """Write an adapter for other engines: a PEFT directory, or the base model with the adapter merged."""
     from compass_ray import exporting
 
     written = exporting.export(RunDir(run), language, version, folder, merged=merged)
-    out.print(
-        f"wrote {written.version} of {language} to {folder}; largest logit difference {written.difference:.1e}"
-    )
+    out.print(f"wrote {written.version} of {language} to {folder}; largest logit difference {written.difference:.1e}")
 
 
-def _settings(
-    preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None
-) -> RunConfig:
+def _settings(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     if preset and file:
         raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
-    chosen = (
-        [code.strip() for code in languages.split(",") if code.strip()] if languages is not None else None
-    )
+    chosen = [code.strip() for code in languages.split(",") if code.strip()] if languages is not None else None
     return configuration.load(preset, file, set_ or (), chosen)
 
 
@@ -340,11 +314,7 @@ def _progress(*, quiet: bool) -> Iterator[Progress]:
             tasks: dict[str, TaskID] = {}
 
             def advance(stage: str, done: int, total: int) -> None:
-                task = (
-                    tasks.setdefault(stage, bars.add_task(stage, total=total))
-                    if stage not in tasks
-                    else tasks[stage]
-                )
+                task = tasks.setdefault(stage, bars.add_task(stage, total=total)) if stage not in tasks else tasks[stage]
                 bars.update(task, completed=done, total=total)
 
             yield advance

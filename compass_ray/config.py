@@ -271,6 +271,13 @@ class RunConfig(Section):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
+    def _nothing_is_asked_for_twice(self) -> RunConfig:
+        for key, values in (("languages", self.languages), ("select.methods", self.select.methods)):
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{key} names {', '.join(twice)} more than once; name each once")
+        return self
+
+    @model_validator(mode="after")
     def _served_method_is_selected(self) -> RunConfig:
         if self.serve.method not in self.select.methods:
             raise ValueError(
@@ -341,8 +348,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
     return _expand(tree)
@@ -366,10 +373,37 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: expected key=value, for example select.budget=1.2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
     *sections, leaf = key.strip().split(".")
+    node: Any = tree
     for section in sections:
-        tree = tree.setdefault(section, {}) if isinstance(tree.get(section, {}), dict) else {}
-    tree[leaf] = yaml.safe_load(text)
+        node = _below(node, section, override)
+    if isinstance(node, list):
+        node[_position(node, leaf, override)] = value
+    else:
+        node[leaf] = value
+
+
+def _below(node: Any, section: str, override: str) -> Any:
+    """The section or list entry of that name; an unset section is made."""
+    if isinstance(node, list):
+        found = node[_position(node, section, override)]
+    else:
+        if node.get(section) is None:
+            node[section] = {}
+        found = node[section]
+    if not isinstance(found, dict | list):
+        raise ConfigError(f"--set {override!r}: {section!r} is a value ({found!r}) and has no settings below it")
+    return found
+
+
+def _position(entries: list[Any], text: str, override: str) -> int:
+    if not text.isdigit() or int(text) >= len(entries):
+        raise ConfigError(f"--set {override!r}: expected an entry from 0 to {len(entries) - 1}, found {text!r}")
+    return int(text)
 
 
 def _explain(error: ValidationError) -> str:

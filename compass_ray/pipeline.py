@@ -7,10 +7,11 @@ kill goes on from the last manifest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from compass_ray.artifacts import Artifact, Manifest, RunDir, version_of
+from compass_ray.artifacts import Artifact, FingerprintMismatchError, Manifest, RunDir, version_of
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train
@@ -36,9 +37,7 @@ class StageStatus:
 
 STAGES = (
     Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
-    Stage(
-        "embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]
-    ),
+    Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
     Stage("cluster", cluster.run, lambda c, r: [r.clusters]),
     Stage(
         "select",
@@ -48,16 +47,12 @@ STAGES = (
     Stage(
         "train",
         train.run,
-        lambda c, r: [
-            r.adapter(code, version_of(c, m)) for code in c.languages for m in c.select.methods
-        ],
+        lambda c, r: [r.adapter(code, version_of(c, m)) for code in c.languages for m in c.select.methods],
     ),
     Stage(
         "evaluate",
         evaluate.run,
-        lambda c, r: [
-            r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)
-        ],
+        lambda c, r: [r.evaluation(m, code) for code in c.languages for m in ("zero_shot", *c.select.methods)],
     ),
     Stage("report", report.run, lambda c, r: [r.report]),
 )
@@ -100,10 +95,25 @@ def run_all(
     for name in (*force, *([until] if until else [])):
         if name not in names:
             raise ConfigError(f"{name!r} is no stage; the stages are {', '.join(names)}")
+    chosen = STAGES[: names.index(until) + 1 if until else None]
+    with _recorded(config, run):
+        return {stage.name: _timed(stage, config, run, stage.name in force, progress) for stage in chosen}
+
+
+@contextmanager
+def _recorded(config: RunConfig, run: RunDir) -> Iterator[None]:
+    """Keep the configuration beside the artefacts, unless it turns out that they were made by another one."""
+    before = run.read_record()
     run.record(config)
-    seconds = {}
-    for stage in STAGES[: names.index(until) + 1 if until else None]:
-        started = time.monotonic()
-        stage.run(config, run, force=stage.name in force, progress=progress)
-        seconds[stage.name] = time.monotonic() - started
-    return seconds
+    try:
+        yield
+    except FingerprintMismatchError:
+        if before is not None:
+            run.write_record(before)
+        raise
+
+
+def _timed(stage: Stage, config: RunConfig, run: RunDir, force: bool, progress: Progress) -> float:
+    started = time.monotonic()
+    stage.run(config, run, force=force, progress=progress)
+    return time.monotonic() - started

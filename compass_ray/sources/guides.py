@@ -37,9 +37,6 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
         ConfigError: a source cannot be read, a set is empty, or the two overlap.
     """
     guide, test = _guide(config, language), _test(config, language)
-    for name, table in (("guide", guide), ("test", test)):
-        if table.num_rows == 0:
-            raise ConfigError(f"the {name} set of {language!r} is empty; check pool.{name}s")
     _refuse_leak(guide, test, language)
     return GuideAndTest(guide, test if items is None else test.slice(0, items))
 
@@ -51,6 +48,7 @@ def prompt_key(prompt: str) -> str:
 
 def _guide(config: PoolConfig, language: str) -> pa.Table:
     table = _subjects(load(config.guides, ("prompt",), language))
+    _refuse_blanks(table, ("prompt",), "guide", language)
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
     rows = {
         "row_id": pa.array(ids),
@@ -58,29 +56,22 @@ def _guide(config: PoolConfig, language: str) -> pa.Table:
         "language": _same(language, table),
         "subject": table["subject"],
     }
-    distinct = (
-        pa.table(rows)
-        .group_by("row_id", use_threads=False)
-        .aggregate([(n, "first") for n in rows if n != "row_id"])
-    )
+    distinct = pa.table(rows).group_by("row_id", use_threads=False).aggregate([(n, "first") for n in rows if n != "row_id"])
     renamed = distinct.rename_columns([name.removesuffix("_first") for name in distinct.column_names])
     return renamed.select(tables.GUIDES.names).sort_by("row_id").cast(tables.GUIDES)
 
 
 def _test(config: PoolConfig, language: str) -> pa.Table:
     table = _subjects(load(config.tests, ("prompt", *_OPTIONS, "answer"), language))
+    _refuse_blanks(table, ("prompt", *_OPTIONS), "test", language)
     options = list(zip(*(table[name].to_pylist() for name in _OPTIONS), strict=True))
     prompts = table["prompt"].to_pylist()
-    answers = ["ABCD".find((a or "?").strip().upper()[:1]) for a in table["answer"].to_pylist()]
+    answers = ["ABCD".find((a or "").strip().upper()[:1] or "?") for a in table["answer"].to_pylist()]
     if -1 in answers:
-        raise ConfigError(
-            f"{config.tests.path}: answer {table['answer'][answers.index(-1)].as_py()!r} is not A, B, C or D"
-        )
+        raise ConfigError(f"{config.tests.path}: answer {table['answer'][answers.index(-1)].as_py()!r} is not A, B, C or D")
     keys = table["item_id"].to_pylist() if "item_id" in table.column_names else prompts
     rows = {
-        "item_id": pa.array(
-            [content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]
-        ),
+        "item_id": pa.array([content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]),
         "language": _same(language, table),
         "subject": table["subject"],
         "question": table["prompt"],
@@ -88,6 +79,18 @@ def _test(config: PoolConfig, language: str) -> pa.Table:
         "answer": pa.array(answers, pa.int8()),
     }
     return pa.table(rows).sort_by("item_id").cast(tables.ITEMS)
+
+
+def _refuse_blanks(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
+    if table.num_rows == 0:
+        raise ConfigError(f"the {which} set of {language!r} is empty; check pool.{which}s")
+    for name in names:
+        blank = [i for i, value in enumerate(table[name].to_pylist()) if not (value or "").strip()]
+        if blank:
+            raise ConfigError(
+                f"the {which} set of {language!r} has no {name} in row {blank[0]} ({len(blank)} such rows); "
+                f"fill it in or leave the rows out of pool.{which}s"
+            )
 
 
 def _subjects(table: pa.Table) -> pa.Table:

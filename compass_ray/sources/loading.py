@@ -113,7 +113,7 @@ def _readable(path: str, read: object) -> pa.Table:
 def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table:
     import datasets
 
-    name = source.name.format(language=language) if source.name else None
+    name = _name(source, language)
     try:
         found = datasets.load_dataset(path, name, split=source.split, revision=source.revision)
     except (FileNotFoundError, ValueError, ConnectionError, datasets.exceptions.DatasetsError) as error:
@@ -121,6 +121,15 @@ def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table
         where = f"{path} ({name}, {source.split})" if name else f"{path} ({source.split})"
         raise ConfigError(f"{where}: cannot be loaded: {reason}. Check the name, the split, and hub access") from None
     return found.data.table
+
+
+def _name(source: SourceConfig, language: str | None) -> str | None:
+    if source.name is None:
+        return None
+    try:
+        return source.name.format(language=language)
+    except (KeyError, IndexError, ValueError):
+        raise ConfigError(f"{source.path}: the name {source.name!r} may hold {{language}} and no other braces") from None
 
 
 def _filtered(table: pa.Table, source: SourceConfig) -> pa.Table:

@@ -6,6 +6,7 @@ are refused are kept with the reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from compass_ray.sources.loading import load
 
 SHARD_ROWS = 4096
 """Rows of one row group of the pool, the unit in which it is embedded."""
+_NUMBER = "number"
+"""Which of the configured sources a row came from, while the pool is read."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,29 @@ def read_pool(config: PoolConfig) -> Pool:
     Raises:
         ConfigError: a source cannot be read, or no row is left.
     """
-    raw = [_labelled(source) for source in config.sources]
+    raw = [_labelled(source, number) for number, source in enumerate(config.sources)]
     table = pa.concat_tables(raw).combine_chunks()
     reasons = _reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
     rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
     if rows.num_rows == 0:
-        paths = ", ".join(source.path for source in config.sources)
-        raise ConfigError(f"the pool is empty: {paths} gave {table.num_rows} rows and none could be used; see pool.*")
-    limited = _limited(rows, config)
+        raise ConfigError(_nothing_left(config, rejected))
+    limited = _limited(rows, config).select(tables.POOL.names)
     return Pool(_sorted(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
 
 
-def _labelled(source: SourceConfig) -> pa.Table:
+def _nothing_left(config: PoolConfig, rejected: pa.Table) -> str:
+    paths = ", ".join(source.path for source in config.sources)
+    if rejected.num_rows == 0:
+        return f"the pool is empty: {paths} held no rows; correct pool.sources"
+    [(reason, count)] = Counter(rejected["reason"].to_pylist()).most_common(1)
+    return (
+        f"the pool is empty: {paths} gave {rejected.num_rows} rows and none could be used, most often because {reason} "
+        f"({count} rows); correct pool.sources or pool.languages"
+    )
+
+
+def _labelled(source: SourceConfig, number: int) -> pa.Table:
     table = load(source, ("prompt", "response", "language"))
     codes = [_code(value) for value in table["language"].to_pylist()]
     label = Path(source.path).stem
@@ -62,7 +75,8 @@ def _labelled(source: SourceConfig) -> pa.Table:
         "subject": subject,
     }
     ids = [content_hash(*(v or "" for v in row)) for row in _texts(columns)]
-    return pa.table({"row_id": pa.array(ids, pa.string()), **columns})
+    numbers = pa.array([number] * table.num_rows, pa.int32())
+    return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _NUMBER: numbers})
 
 
 def _code(value: str | None) -> str | None:
@@ -99,15 +113,13 @@ def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
 
 
 def _limited(rows: pa.Table, config: PoolConfig) -> pa.Table:
-    limits = {Path(s.path).stem: s.rows_per_language for s in config.sources if s.rows_per_language}
-    if not limits:
-        return rows
+    limits = [source.rows_per_language or rows.num_rows for source in config.sources]
     rows = rows.sort_by("row_id")
-    seen: dict[tuple[str, str], int] = {}
+    seen: Counter[tuple[int, str]] = Counter()
     keep = []
-    for key in zip(rows["source"].to_pylist(), rows["language"].to_pylist(), strict=True):
-        seen[key] = seen.get(key, 0) + 1
-        keep.append(seen[key] <= limits.get(key[0], rows.num_rows))
+    for key in zip(rows[_NUMBER].to_pylist(), rows["language"].to_pylist(), strict=True):
+        seen[key] += 1
+        keep.append(seen[key] <= limits[key[0]])
     return rows.filter(pa.array(keep))
 
 

@@ -33,7 +33,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
         started = time.monotonic()
-        rows = _embed(config, run, shards, pending, progress)
+        rows = _embed(config, run, shards, pending, progress) if shards or pending else 0
         seconds = time.monotonic() - started
         if not run.embeddings.manifest():
             writers.append(Writer(run.embeddings, pool))

@@ -7,25 +7,21 @@ directory: a static embedding a token, averaged. It knows the atlas's words and 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from compass_ray.core.seeding import generator
-
 VOCABULARY = 8_000
 DIMENSION = 96
-PAIRS = 120_000
+EPOCHS, BATCH, RATE, MARGIN = 10, 256, 0.05, 0.5
 
 
 def build_encoder(directory: Path, pool: pa.Table, *, seed: int) -> None:
     """Train on the prompts of a pool with the columns ``prompt`` and ``subject``, and save.
 
-    Each prompt is drawn towards one of its subject in the pool, most often of another language, and away from the rest.
+    Prompts of one subject, in whatever languages, are drawn together, those of different subjects apart.
     """
     import torch
     from datasets import Dataset
@@ -33,23 +29,24 @@ def build_encoder(directory: Path, pool: pa.Table, *, seed: int) -> None:
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(pool["prompt"].to_pylist())
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=DIMENSION)], device="cpu")
-    pairs = Dataset.from_list([{"anchor": a, "positive": b} for a, b in _pairs(pool, generator(seed, "encoder"))])
+    prompts, subjects = pool["prompt"].to_pylist(), pool["subject"].to_pylist()
+    model = SentenceTransformer(modules=[StaticEmbedding(train_tokenizer(prompts), embedding_dim=DIMENSION)], device="cpu")
+    number = {subject: i for i, subject in enumerate(sorted(set(subjects)))}
+    rows = Dataset.from_dict({"sentence": prompts, "label": [number[s] for s in subjects]})
     with tempfile.TemporaryDirectory() as scratch:
-        _train(model, pairs, scratch, seed)
+        _train(model, rows, scratch, seed)
     model.half().save_pretrained(str(directory), create_model_card=False)
 
 
-def _train(model: Any, pairs: Any, scratch: str, seed: int) -> None:
+def _train(model: Any, rows: Any, scratch: str, seed: int) -> None:
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import BatchAllTripletLoss, BatchHardTripletLossDistanceFunction
 
     arguments = SentenceTransformerTrainingArguments(
         output_dir=scratch,
-        num_train_epochs=1,
-        per_device_train_batch_size=512,
-        learning_rate=0.2,
+        num_train_epochs=EPOCHS,
+        per_device_train_batch_size=BATCH,
+        learning_rate=RATE,
         warmup_steps=0.1,
         seed=seed,
         save_strategy="no",
@@ -58,8 +55,8 @@ def _train(model: Any, pairs: Any, scratch: str, seed: int) -> None:
         disable_tqdm=True,
         use_cpu=True,
     )
-    loss = MultipleNegativesRankingLoss(model)
-    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=pairs, loss=loss).train()
+    loss = BatchAllTripletLoss(model, BatchHardTripletLossDistanceFunction.cosine_distance, MARGIN)
+    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
@@ -72,13 +69,3 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, special_tokens=["[PAD]"], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
-
-
-def _pairs(pool: pa.Table, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    prompts, subjects = pool["prompt"].to_pylist(), pool["subject"].to_pylist()
-    groups: dict[str, list[int]] = {}
-    for row, subject in enumerate(subjects):
-        groups.setdefault(subject, []).append(row)
-    for row in rng.integers(len(prompts), size=PAIRS):
-        group = groups[subjects[row]]
-        yield prompts[row], prompts[group[int(rng.integers(len(group)))]]

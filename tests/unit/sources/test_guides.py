@@ -1,0 +1,109 @@
+"""Guide and test sets: prompts without answers, items with one right option, and no prompt in both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray import tables
+from compass_ray.config import ConfigError, PoolConfig, SourceConfig
+from compass_ray.sources.guides import GuideAndTest, prompt_key, read_guide_and_test
+
+Columns = dict[str, list[Any]]
+
+
+def _items(count: int = 6, stem: str = "what is", **changes: list[Any]) -> Columns:
+    columns: Columns = {
+        "sample_id": [f"{stem} {n}" for n in range(count)],
+        "subject": [f"subject {n % 2}" for n in range(count)],
+        "question": [f"{stem} {n}?" for n in range(count)],
+        **{f"option_{letter}": [f"{letter}{n}" for n in range(count)] for letter in "abcd"},
+        "answer": ["ABCD"[n % 4] for n in range(count)],
+    }
+    return {**columns, **changes}
+
+
+def _read(folder: Path, guide: Columns, test: Columns, items: int | None = None) -> GuideAndTest:
+    for name, columns in (("guide", guide), ("test", test)):
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    guides, tests = (SourceConfig(path=str(folder / f"{name}.parquet")) for name in ("guide", "test"))
+    return read_guide_and_test(PoolConfig(guides=guides, tests=tests), "sw", items)
+
+
+def test_a_guide_set_holds_prompts_and_no_answers(tmp_path: Path) -> None:
+    found = _read(tmp_path, _items(stem="guide"), _items())
+    assert found.guide.schema == tables.GUIDES
+    assert sorted(found.guide["prompt"].to_pylist()) == [f"guide {n}?" for n in range(6)]
+    assert set(found.guide["language"].to_pylist()) == {"sw"}
+
+
+def test_items_keep_their_options_and_answer(tmp_path: Path) -> None:
+    found = _read(tmp_path, _items(stem="guide"), _items())
+    assert found.test.schema == tables.ITEMS
+    by_question = {item["question"]: item for item in found.test.to_pylist()}
+    assert by_question["what is 5?"]["options"] == ["a5", "b5", "c5", "d5"]
+    assert by_question["what is 5?"]["answer"] == 1
+    assert len(set(found.test["item_id"].to_pylist())) == 6
+
+
+def test_a_guide_prompt_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    found = _read(tmp_path, {"prompt": ["one", "two", "one"]}, _items())
+    assert sorted(found.guide["prompt"].to_pylist()) == ["one", "two"]
+    assert found.guide["subject"].to_pylist() == [None, None]
+
+
+def test_fewer_items_are_some_of_the_same_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    whole = _read(tmp_path, _items(stem="guide"), _items(20)).test
+    backwards = {name: values[::-1] for name, values in _items(20).items()}
+    few = _read(tmp_path, _items(stem="guide"), backwards, items=7).test
+    assert few.equals(whole.slice(0, 7))
+
+
+@pytest.mark.parametrize("written", ["C", "c", " C ", "C.", "C) x"])
+def test_an_answer_is_read_by_its_letter(tmp_path: Path, written: str) -> None:
+    assert _read(tmp_path, _items(stem="guide"), _items(1, answer=[written])).test["answer"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize("written", ["E", "", "  ", "2", None])
+def test_an_answer_that_names_no_option_is_refused(tmp_path: Path, written: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"test\.parquet: answer .* is not A, B, C or D"):
+        _read(tmp_path, _items(stem="guide"), _items(2, answer=["A", written]))
+
+
+@pytest.mark.parametrize("leaked", ["what is 3?", "  What IS\n3? "])
+def test_a_guide_prompt_that_is_a_test_question_is_refused(tmp_path: Path, leaked: str) -> None:
+    with pytest.raises(ConfigError, match=r"1 guide prompts of 'sw' are test questions too.*take them out of one") as raised:
+        _read(tmp_path, {"prompt": ["fine", leaked]}, _items())
+    assert leaked[:8] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("guide", "test", "told"),
+    [
+        ({"prompt": pa.array([], pa.string())}, _items(), r"the guide set of 'sw' is empty; check pool\.guides"),
+        (
+            _items(stem="guide"),
+            {k: pa.array([], pa.string()) for k in _items()},
+            r"the test set of 'sw' is empty; check pool\.tests",
+        ),
+        ({"prompt": ["a", None]}, _items(), r"the guide set of 'sw' has no prompt in row 1 \(1 such rows\)"),
+        ({"prompt": [" ", "a"]}, _items(), r"the guide set of 'sw' has no prompt in row 0"),
+        (_items(stem="guide"), _items(2, question=["q", ""]), "the test set of 'sw' has no prompt in row 1"),
+        (_items(stem="guide"), _items(2, option_c=[None, "x"]), "the test set of 'sw' has no option_c in row 0"),
+    ],
+)
+def test_an_empty_set_or_field_is_refused(tmp_path: Path, guide: Any, test: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        _read(tmp_path, guide, test)
+
+
+@given(st.text(alphabet="aBß ሀ\n\t", min_size=1, max_size=12))
+def test_case_and_spacing_make_no_other_prompt(prompt: str) -> None:
+    assert prompt_key(f"  {prompt.upper()}\n") == prompt_key(prompt)
+    assert prompt_key(prompt_key(prompt)) == prompt_key(prompt)

@@ -51,7 +51,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Force = Annotated[list[str] | None, typer.Option("--force", help="Make this stage anew; repeatable.")]
 Language = Annotated[str, typer.Argument(help="Code of a target language, as in sw.")]
 
-out = Console()
+# A log is no terminal and reports 80 columns, in which the comparison would wrap.
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 
@@ -118,7 +119,7 @@ def demo(
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
-    """The whole loop on this machine: adapt four languages, serve, drift, update, report."""
+    """The whole loop on this machine: adapt, serve, drift, update, report."""
     from compass_ray import demo as loop
     from compass_ray import ray_session
 

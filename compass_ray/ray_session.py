@@ -21,6 +21,8 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's C++ side writes to the terminal what its own retries take care of.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 

@@ -33,8 +33,8 @@ class Story:
 
     @property
     def crossed(self) -> Check | None:
-        """The first check whose divergence was above its threshold."""
-        return next((check for check in self.checks if check.divergence > check.threshold), None)
+        """The first check that went beyond its bounds: the divergence above its threshold and, where tested, p low."""
+        return next((check for check in self.checks if check.drifted), None)
 
     def place(self, decision: Decision) -> int | None:
         """Prompts seen when it was decided: as recorded, or at the last check before its time.
@@ -102,7 +102,7 @@ def _divergence(story: Story) -> str:
     if crossed is None:
         top = max(story.checks, key=lambda check: check.divergence)
         highest = f"{top.divergence:.3f} of {top.threshold:.3f} bits"
-        return f"Divergence stayed below its threshold: at most {highest}."
+        return f"No check went beyond its bounds: the divergence was at most {highest}."
     chance = "" if crossed.p_value is None else f", p = {crossed.p_value:.2g}"
     return (
         f"Divergence crossed its threshold at prompt {crossed.prompts}: "

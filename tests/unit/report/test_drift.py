@@ -42,7 +42,7 @@ def test_quiet_traffic_is_told_as_quiet(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [check(50, 0.03), check(100, 0.07)])
     assert drift_story(empty) == [
         "Swahili (sw): 100 prompts seen, 2 checks of the traffic.",
-        "Divergence stayed below its threshold: at most 0.070 of 0.100 bits.",
+        "No check went beyond its bounds: the divergence was at most 0.070 of 0.100 bits.",
         "No drift was declared, so no update was made.",
         "The gate has not judged an update. The adapter version served did not change.",
         "Accuracy before and after an update was not measured.",

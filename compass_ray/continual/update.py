@@ -17,7 +17,7 @@ import numpy as np
 
 from compass_ray import ray_session
 from compass_ray.adapter_training import AdapterPlan, train_adapter, training_set
-from compass_ray.artifacts import Identity, RunDir, content_hash
+from compass_ray.artifacts import ArtifactError, Identity, RunDir, content_hash
 from compass_ray.config import ConfigError, RunConfig, TrainConfig
 from compass_ray.continual import lineage
 from compass_ray.continual.gate import Gate, measure
@@ -178,12 +178,18 @@ def _measure(config: RunConfig, run: RunDir, loop: Mapping[str, Any], base: Any,
     language, parent, version = loop["language"], loop["parent"], loop["version"]
     data = training_set(run, run.selection(version, language), config)
     weighted = [replace(r, weight=float(w)) for r, w in zip(data.validation, data.validation_weights, strict=True)]
+    judging = [row for row in weighted if row.weight > 0]
+    if not judging:
+        raise ArtifactError(
+            f"no row selected for the window of {language} was held out, so nothing can judge {version}; "
+            f"raise train.holdout (it is {config.train.holdout:g}) or update.budget (it is {config.update.budget:g})"
+        )
     anchors = run.adapter(language, parent).read_table(ANCHORS)["row_id"].to_pylist()
     return measure(
         base,
         old,
         new,
-        encode_rows(base.tokenizer, [r for r in weighted if r.weight > 0], config.train.max_tokens),
+        encode_rows(base.tokenizer, judging, config.train.max_tokens),
         encode_pool_rows(config, run, anchors, base),
         max_forgetting=config.update.max_forgetting,
     )
@@ -251,10 +257,18 @@ def _finished(run: RunDir, window: Window) -> Outcome | None:
         manifest = artifact.manifest()
         if manifest and manifest.config.get("window") == window.name:
             verdict = artifact.read_json("gate.json")
-            if verdict["accepted"] and lineage.live_version(run, window.language) == verdict["from"]:
-                return _settle(run, window, verdict["from"], version)
-            return Outcome(window.language, verdict["from"], version, verdict["accepted"], verdict["reason"])
+            outcome = Outcome(window.language, verdict["from"], version, verdict["accepted"], verdict["reason"])
+            if not outcome.accepted or lineage.live_version(run, window.language) != outcome.from_version:
+                return outcome
+            if _was_promoted(run, outcome):
+                return replace(outcome, accepted=False, reason="was accepted before and rolled back since; promote it by hand")
+            return _settle(run, window, outcome.from_version, version)
     return None
+
+
+def _was_promoted(run: RunDir, outcome: Outcome) -> bool:
+    told = {"kind": "promotion", "language": outcome.language, "to": outcome.to_version}
+    return any(told.items() <= decision.items() for decision in registry.decisions(run))
 
 
 def _window(language: str, clusters: list[int], source: str) -> Window:
@@ -264,11 +278,14 @@ def _window(language: str, clusters: list[int], source: str) -> Window:
 def _lines(file: Path) -> list[str]:
     try:
         records = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
-        prompts = [str(record["prompt"]) for record in records]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        prompts = [record["prompt"] for record in records]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: cannot be read as JSON Lines with a 'prompt' in each ({error})") from None
     if not prompts:
         raise ConfigError(f"{file} holds no prompts; an update needs some")
+    for number, prompt in enumerate(prompts, start=1):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ConfigError(f"{file}: line {number} holds no prompt but {prompt!r}; correct it or take it out")
     return prompts
 
 

@@ -1,0 +1,254 @@
+"""The command: exit codes, errors without a stack trace, JSON alone where JSON was asked for, examples in every help."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from compass_ray import __version__, cli, pipeline, ray_session
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import Resources, load
+from compass_ray.models.location import model_identity
+from compass_ray.serving import registry
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def compass_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command as its console script does, in this process and without Ray."""
+
+    @contextmanager
+    def without_ray(resources: Resources) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(ray_session, "session", without_ray)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("COMPASS_RAY_DEBUG", raising=False)
+
+    def call(line: str, *more: str) -> Done:
+        monkeypatch.setattr("sys.argv", ["compass-ray", *shlex.split(line), *more])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int | None)
+        return Done(code or 0, _plain(printed.out), _plain(printed.err))
+
+    return call
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A run with two versions of one language's adapter, the first one live."""
+    run, config = RunDir(str(tmp_path / "run")), load("atlas-test")
+    run.record(config)
+    for version in ("v0001", "v0002"):
+        writer = run.adapter("sw", version).begin(Identity("train", {"base_model": model_identity("atlas"), "v": version}, {}))
+        writer.bytes("adapter_model.safetensors", version.encode())
+        writer.publish()
+    registry.promote(run, "sw", "v0001")
+    return run.uri
+
+
+def _commands() -> Iterator[str]:
+    group: Any = typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        yield from (f"{name} {inner}" for inner in command.commands) if hasattr(command, "commands") else (name,)
+
+
+def test_these_are_the_commands() -> None:
+    names = {"demo", "adapt", "status", "report", "serve", "update", "doctor", "export"}
+    assert set(_commands()) >= names | {f"adapters {verb}" for verb in ("list", "promote", "rollback")}
+
+
+@pytest.mark.parametrize("command", list(_commands()))
+def test_every_help_has_an_example_of_its_command(compass_ray: Command, command: str) -> None:
+    done = compass_ray(f"{command} --help")
+    assert done.code == 0
+    assert f"Example: compass-ray {command}" in done.out
+
+
+def test_the_version_is_printed(compass_ray: Command) -> None:
+    assert compass_ray("--version") == Done(0, f"{__version__}\n", "")
+
+
+def test_no_command_shows_what_there_is(compass_ray: Command) -> None:
+    done = compass_ray("")
+    assert all(name in done.out + done.err for name in ("adapt", "serve", "adapters"))
+    assert "--install-completion" in compass_ray("--help").out
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("adapt --run {run} --preset atlas-test --languages swa", "unknown language 'swa': did you mean 'sw'"),
+        ("adapt --run {run} --preset atlass", "did you mean 'atlas'"),
+        ("adapt --run {run} --set selekt.budget=1", "unknown key 'selekt'; did you mean 'select'?"),
+        ("adapt --run {run} --set select.budget=lots", "select.budget: "),
+        ("adapt --run {run} --set 'languages=[sw'", "'[sw' is not a YAML value"),
+        ("adapt --run {run} --languages ''", "languages: "),
+        ("adapt --run {run} --preset atlas --config x.yaml", "give --preset or --config, not both"),
+        ("adapt --run {run} --config {run}/none.yaml", "none.yaml: cannot be read"),
+        ("adapt --run {run} --preset atlas-test --until trian", "'trian' is no stage; the stages are pool, embed"),
+        ("adapt --run {run} --preset atlas-test --force trian", "'trian' is no stage"),
+        ("adapt --run nosuch://x/y", "--run 'nosuch://x/y'"),
+        ("adapt --run {run} --nonsense", "No such option"),
+        ("adapt", "Missing option '--run'"),
+        ("update {run} --language yo", "'yo' is not a language of this run; it has sw, hi"),
+        ("update {run} --language sw --prompts {run}/none.jsonl", "cannot be read as JSON Lines"),
+        ("serve {run} --set serve.port=99999", "serve.port: "),
+        ("export {run} sw {run}", "is not empty; give a new folder"),
+        ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'; it has v0001, v0002"),
+    ],
+)
+def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: str, line: str, told: str) -> None:
+    done = compass_ray(line.format(run=folder))
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("status {run}/none", "there is no run in"),
+        ("report {run}/none", "there is no run in"),
+        ("serve {run}/none", "compass-ray adapt --run"),
+        ("adapters list {run}/none", "there is no run in"),
+        ("adapters promote {run} sw v0009", "sw@v0009 cannot be served"),
+        ("adapters promote {run} hi v0001", "Whole versions of hi: none"),
+        ("adapters rollback {run} sw", "sw has no earlier live version to roll back to"),
+        ("adapters rollback {run} hi", "hi has no earlier live version to roll back to"),
+    ],
+)
+def test_a_failure_ends_with_1(compass_ray: Command, folder: str, line: str, told: str) -> None:
+    done = compass_ray(line.format(run=folder))
+    assert (done.code, done.out) == (1, "")
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_run_of_another_configuration_ends_with_1_and_the_fields(compass_ray: Command, tmp_path: Path) -> None:
+    adapt = f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool"
+    assert compass_ray(adapt).code == 0
+    done = compass_ray(f"{adapt} --set evaluate.items_per_language=3")
+    assert (done.code, done.out) == (1, "")
+    assert "guides/sw was made with other settings: items was 24, is 3" in done.err
+    assert "--force pool" in done.err
+    assert compass_ray(f"{adapt} --set evaluate.items_per_language=3 --force pool").code == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[bold] broke"), ValueError("[bold] broke")])
+def test_an_unforeseen_error_is_told_whole_and_the_trace_is_one_setting_away(
+    compass_ray: Command, folder: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "plan", fail)
+    done = compass_ray(f"status {folder}")
+    assert (done.code, done.out) == (1, "")
+    assert "error: [bold] broke\nSet COMPASS_RAY_DEBUG=1" in done.err
+    monkeypatch.setenv("COMPASS_RAY_DEBUG", "1")
+    with pytest.raises(type(error), match="broke"):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("adapters list {run}", [{"language": "sw", "version": v, "live": v == "v0001"} for v in ("v0001", "v0002")]),
+        ("status {run}", [{"stage": "pool", "whole": 0, "total": 3}, {"stage": "embed", "whole": 0, "total": 3}]),
+    ],
+)
+def test_json_is_all_that_is_printed(compass_ray: Command, folder: str, line: str, expected: list[dict[str, Any]]) -> None:
+    done = compass_ray(line.format(run=folder), "--json")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)[: len(expected)] == expected
+
+
+def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path) -> None:
+    done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
+    assert done.err == ""
+    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": pytest.approx(0, abs=60)}}
+
+
+def test_a_job_log_gets_its_progress_in_lines(compass_ray: Command, tmp_path: Path) -> None:
+    done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool")
+    assert done.err.splitlines() == ["pool 1/3", "pool 2/3", "pool 3/3"]
+
+
+def test_versions_are_promoted_and_rolled_back(compass_ray: Command, folder: str) -> None:
+    assert compass_ray(f"adapters promote {folder} sw v0002").out == "sw now serves v0002\n"
+    assert (RunDir(folder).live("sw") or {})["version"] == "v0002"
+    back = json.loads(compass_ray(f"adapters rollback {folder} sw --json").out)
+    assert back["version"] == "v0001"
+    assert (RunDir(folder).live("sw") or {})["version"] == "v0001"
+
+
+def test_a_damaged_adapter_is_not_promoted(compass_ray: Command, folder: str) -> None:
+    RunDir(folder).adapter("sw", "v0002").store_bytes("adapter_model.safetensors", b"v0003")
+    done = compass_ray(f"adapters promote {folder} sw v0002")
+    assert done.code == 1
+    assert "sw@v0002 cannot be served" in done.err
+    assert "adapter_model.safetensors is damaged or missing; remove" in done.err
+    assert (RunDir(folder).live("sw") or {})["version"] == "v0001"
+
+
+def test_the_doctor_finds_nothing_in_the_way_of_the_small_run(compass_ray: Command, tmp_path: Path) -> None:
+    done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --json")
+    assert done.code == 0
+    findings = json.loads(done.out)
+    assert {"versions", "storage", "languages", "guide sets", "encoder", "base model"} <= {f["check"] for f in findings}
+    assert not any(finding["blocking"] for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "check", "told"),
+    [
+        ("languages=[swa]", "languages", "did you mean 'sw'"),
+        ("embed.encoder=/nowhere/encoder", "encoder", "'/nowhere/encoder' does not exist"),
+        ("train.base_model=some/model", "base model", "hub id and HF_HUB_OFFLINE=1"),
+        ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are test questions too"),
+        ("pool.guides.path=${UNSET_HERE}/x.parquet", "guide sets", "UNSET_HERE is not set"),
+        ("resources.cpus_per_worker=500", "cores", "asks for 500 CPUs"),
+    ],
+)
+def test_the_doctor_names_what_is_in_the_way(compass_ray: Command, tmp_path: Path, setting: str, check: str, told: str) -> None:
+    done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --json", "--set", setting)
+    assert done.code == 1
+    [found] = [finding for finding in json.loads(done.out) if finding["blocking"] and finding["check"] == check]
+    assert told in found["found"]
+    assert found["remedy"]
+
+
+def test_the_doctor_says_when_the_run_cannot_be_written(compass_ray: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'file' / 'run'} --json")
+    assert done.code == 1
+    assert [f["check"] for f in json.loads(done.out) if f["blocking"]] == ["storage"]

@@ -1,0 +1,191 @@
+"""The pipeline: what stands is not made again, what was made by other settings stops it, and bad input leaves nothing whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from compass_ray import pipeline
+from compass_ray.artifacts import ArtifactError, FingerprintMismatchError, Identity, Manifest, RunDir
+from compass_ray.config import ConfigError, RunConfig, load
+from compass_ray.languages import UnknownLanguageError
+from compass_ray.pipeline import Stage, StageStatus, plan, run_all
+
+NAMES = ("pool", "embed", "train")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Three stages that publish one artefact each, made of the seed and of the one before; tells which were made."""
+    calls: list[str] = []
+
+    def stage(name: str) -> Stage:
+        def make(config: RunConfig, run: RunDir, *, force: bool, progress: Callable[..., None]) -> list[Manifest]:
+            identity = Identity(name, {"seed": config.seed}, {})
+            artifact = run.artifact(name)
+            if done := artifact.done(identity, force=force):
+                return [done]
+            calls.append(name)
+            progress(name, 1, 1)
+            return [artifact.begin(identity).publish()]
+
+        return Stage(name, make, lambda config, run: [run.artifact(name)])
+
+    monkeypatch.setattr(pipeline, "STAGES", tuple(stage(name) for name in NAMES))
+    return calls
+
+
+def test_stages_come_in_order_and_only_once(run: RunDir, made: list[str]) -> None:
+    seconds = run_all(load("atlas-test"), run)
+    assert tuple(seconds) == tuple(made) == NAMES
+    run_all(load("atlas-test"), run)
+    assert tuple(made) == NAMES
+
+
+def test_until_is_the_last_stage(run: RunDir, made: list[str]) -> None:
+    run_all(load("atlas-test"), run, until="embed")
+    assert made == ["pool", "embed"]
+    assert plan(load("atlas-test"), run) == [StageStatus("pool", 1, 1), StageStatus("embed", 1, 1), StageStatus("train", 0, 1)]
+
+
+def test_force_makes_that_stage_anew_and_no_other(run: RunDir, made: list[str]) -> None:
+    run_all(load("atlas-test"), run)
+    run_all(load("atlas-test"), run, force=["embed"])
+    assert made == [*NAMES, "embed"]
+
+
+@pytest.mark.parametrize("asked", [{"until": "trane"}, {"force": ["pool", "trane"]}])
+def test_what_is_no_stage_is_refused_before_anything_is_written(run: RunDir, made: list[str], asked: Any) -> None:
+    with pytest.raises(ConfigError, match="'trane' is no stage; the stages are pool, embed, train"):
+        run_all(load("atlas-test"), run, **asked)
+    assert made == []
+    assert not Path(run.uri).exists()
+
+
+def test_a_run_of_other_settings_stops_and_keeps_its_record(run: RunDir, made: list[str]) -> None:
+    config = load("atlas-test")
+    run_all(config, run)
+    with pytest.raises(FingerprintMismatchError, match=r"pool was made with other settings: seed was 0, is 7"):
+        run_all(load("atlas-test", overrides=["seed=7"]), run)
+    assert run.recorded() == config
+    assert tuple(made) == NAMES
+
+
+def test_a_stage_that_fails_leaves_the_earlier_ones_and_the_settings(
+    run: RunDir, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **named: Any) -> list[Manifest]:
+        raise ArtifactError("no space left")
+
+    whole = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (*whole[:2], Stage("train", fail, whole[2].artifacts)))
+    with pytest.raises(ArtifactError, match="no space left"):
+        run_all(load("atlas-test"), run)
+    assert run.recorded() == load("atlas-test")
+    monkeypatch.setattr(pipeline, "STAGES", whole)
+    run_all(load("atlas-test"), run)
+    assert tuple(made) == NAMES
+
+
+def test_resources_may_differ_and_are_recorded(run: RunDir, made: list[str]) -> None:
+    run_all(load("atlas-test"), run)
+    wider = load("atlas-test", overrides=["resources.train_workers=8"])
+    run_all(wider, run)
+    assert tuple(made) == NAMES
+    assert run.recorded() == wider
+
+
+def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
+    config = load("atlas-test")
+    found = {status.name: (status.whole, status.total) for status in plan(config, run)}
+    languages, methods = len(config.languages), len(config.select.methods)
+    assert found == {
+        "pool": (0, 1 + languages),
+        "embed": (0, 1 + languages),
+        "cluster": (0, 1),
+        "select": (0, languages * methods),
+        "train": (0, languages * methods),
+        "evaluate": (0, languages * (methods + 1)),
+        "report": (0, 1),
+    }
+
+
+# The first stage on bad input: an error that helps, and nothing that reads as whole.
+
+
+def _file(folder: Path, name: str, **columns: list[str]) -> str:
+    path = folder / f"{name}.parquet"
+    pq.write_table(pa.table({key: pa.array(values, pa.string()) for key, values in columns.items()}), path)
+    return str(path)
+
+
+_OPTIONS = {f"option_{letter}": ["1", "2"] for letter in "abcd"}
+
+
+def _settings(folder: Path, guides: list[str], **pool: list[str]) -> RunConfig:
+    rows = {"prompt": ["p", "r"], "response": ["x", "y"], "language": ["sw", "hi"], **pool}
+    paths = {
+        "sources": [{"path": _file(folder, "rows", **{k: v for k, v in rows.items() if v})}],
+        "guides": {"path": _file(folder, "guides", prompt=guides)},
+        "tests": {"path": _file(folder, "tests", prompt=["a", "b"], **_OPTIONS, answer=["A", "B"])},
+    }
+    return load("atlas", overrides=["languages=[sw]", *(f"pool.{key}={json.dumps(value)}" for key, value in paths.items())])
+
+
+def _nothing_is_whole(config: RunConfig, run: RunDir) -> bool:
+    return all(status.whole == 0 for status in plan(config, run))
+
+
+def test_own_files_make_a_pool_and_guide_sets(run: RunDir, tmp_path: Path) -> None:
+    config = _settings(tmp_path, ["g"])
+    run_all(config, run, until="pool")
+    assert run.pool.verify().metrics == {"rows": 2, "rejected": 0}
+    assert run.guide("sw").verify().metrics == {"guide": 1, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"response": []}, "no column for response; it has prompt, language"),
+        ({"prompt": ["", " "]}, "the pool is empty: .* most often because the prompt is empty"),
+        ({"language": ["?", "?"]}, "the pool is empty: .* most often because the language is not known"),
+    ],
+)
+def test_a_bad_pool_is_refused(run: RunDir, tmp_path: Path, columns: dict[str, list[str]], told: str) -> None:
+    config = _settings(tmp_path, ["g"], **columns)
+    with pytest.raises(ConfigError, match=told):
+        run_all(config, run, until="pool")
+    assert _nothing_is_whole(config, run)
+
+
+def test_a_guide_set_that_overlaps_the_test_set_is_refused(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are test questions too"):
+        run_all(_settings(tmp_path, ["g", "B"]), run, until="pool")
+    assert run.guide("sw").manifest() is None
+
+
+def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> None:
+    config = load("atlas-test", languages=["sw", "swahili"])
+    with pytest.raises(UnknownLanguageError, match="did you mean 'sw'"):
+        run_all(config, run, until="pool")
+    assert _nothing_is_whole(config, run)
+
+
+def test_a_pool_whose_content_has_changed_is_not_taken_for_the_same(run: RunDir, tmp_path: Path) -> None:
+    run_all(_settings(tmp_path, ["g"]), run, until="pool")
+    changed = _settings(tmp_path, ["g"], prompt=["p", "another"])
+    with pytest.raises(FingerprintMismatchError, match="pool was made with other settings: sources was"):
+        run_all(changed, run, until="pool")
+    run_all(changed, run, until="pool", force=["pool"])
+    assert "another" in run.pool.read_table("rows.parquet")["prompt"].to_pylist()

@@ -22,7 +22,7 @@ from compass_ray.config import ConfigError, RunConfig, TrainConfig
 from compass_ray.continual import lineage
 from compass_ray.continual.gate import Gate, measure
 from compass_ray.continuity import ANCHORS, FISHER, TrainedRows, encode_pool_rows
-from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, window_question
+from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
 from compass_ray.serving.monitor import kept_window
@@ -222,7 +222,12 @@ def _choose(uri: str, tree: Mapping[str, Any], window: Window, parent: str) -> C
     """Ray task: the selection itself."""
     config, run = RunConfig.model_validate(tree), RunDir(uri)
     trained = TrainedRows.read(lineage.selections(config, run, window.language, parent))
-    window_guide = WindowGuide(np.asarray(window.clusters, np.int64), frozenset(trained.row_ids), trained.clusters)
+    window_guide = WindowGuide(
+        np.asarray(window.clusters, np.int64),
+        frozenset(trained.row_ids),
+        trained.clusters,
+        tested_keys(run, window.language),
+    )
     pool = PoolView.read(run)
     question = window_question(window.language, pool, window_guide)
     rule = config.select.model_copy(update={"budget": config.update.budget})

@@ -123,9 +123,7 @@ def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Trainin
     selection.require()
     chosen = selection.read_table("rows.parquet", ["row_id", "cluster", "weight"])
     if chosen.num_rows == 0:
-        raise ArtifactError(
-            f"{selection.name} has no rows: the language has none in the pool; give it data or leave it out"
-        )
+        raise ArtifactError(f"{selection.name} has no rows: the language has none in the pool; give it data or leave it out")
     text = read_rows(run, chosen["row_id"])
     ids = chosen["row_id"].to_pylist()
     weights = chosen["weight"].to_pylist()
@@ -133,9 +131,7 @@ def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Trainin
     clusters = chosen["cluster"].to_numpy().astype(np.int64)
     held = holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
     n_eval = guide_counts(selection.read_json("allocation.json"))
-    return TrainingSet(
-        ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0)
-    )
+    return TrainingSet(ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0))
 
 
 def _keeper(artifact: Artifact) -> Callable[[EpochRecord, Mapping[str, Any]], None]:
@@ -155,10 +151,7 @@ def _resume(artifact: Artifact) -> Mapping[str, Any] | None:
 
 
 def _history(result: TrainingResult, data: TrainingSet, seconds: float, plan: AdapterPlan) -> dict[str, Any]:
-    epochs = [
-        {"epoch": e.epoch, "train_loss": e.train_loss, "validation_loss": e.validation_loss}
-        for e in result.history
-    ]
+    epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "validation_loss": e.validation_loss} for e in result.history]
     return {
         "epochs": epochs,
         "best_epoch": result.best_epoch,

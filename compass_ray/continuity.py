@@ -48,9 +48,7 @@ class TrainedRows:
         )
 
 
-def leave_continuity(
-    config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer
-) -> None:
+def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer) -> None:
     """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
     trained = TrainedRows.read(selections)
     coarse = run.clusters.read_array("coarse.npy")
@@ -66,9 +64,7 @@ def leave_continuity(
     writer.folder(lambda folder: save_fisher(folder / FISHER, fisher))
 
 
-def encode_pool_rows(
-    config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel
-) -> list[Example]:
+def encode_pool_rows(config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel) -> list[Example]:
     """Pool rows as the base model sees them."""
     text = read_rows(run, pa.chunked_array([pa.array(row_ids, pa.string())]))
     return encode_rows(base.tokenizer, [TrainingRow(*text[i]) for i in row_ids], config.train.max_tokens)
@@ -94,9 +90,7 @@ def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
     return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
 
 
-def _reference(
-    trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]
-) -> dict[str, Any]:
+def _reference(trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> dict[str, Any]:
     """Counts by coarse cluster, noise last, and those trained on also by fine cluster."""
     bins = np.repeat(np.r_[np.arange(len(coarse)), -1], guide)
     return {

@@ -52,9 +52,7 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story
     pipeline.run_all(config, run, until="evaluate", progress=progress)
     registry.adopt(config, run)
     language = config.languages[0]
-    traffic = rehearse(
-        config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7
-    )
+    traffic = rehearse(config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7)
     requests, failed, outcome = _live(config, run, language, traffic, progress)
     if outcome is not None:
         _compare(config, run, outcome, traffic, progress)
@@ -64,9 +62,7 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story
     return Story(drift_story(run), outcome, requests, failed, round(time.monotonic() - started, 1))
 
 
-def _live(
-    config: RunConfig, run: RunDir, language: str, traffic: Traffic, progress: Progress
-) -> tuple[int, int, Outcome | None]:
+def _live(config: RunConfig, run: RunDir, language: str, traffic: Traffic, progress: Progress) -> tuple[int, int, Outcome | None]:
     """Serve, send the traffic, answer the alarm with an update, and see the new version served."""
     earlier = _judged(run, language)
     if earlier is not None:
@@ -189,10 +185,7 @@ def _results(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic)
         "old_subjects": list(traffic.old_subjects),
         "new_subjects": list(traffic.new_subjects),
         "gate": gate,
-        **{
-            part: {"items": v["before"][0], "before": v["before"][1], "after": v["after"][1]}
-            for part, v in parts.items()
-        },
+        **{part: {"items": v["before"][0], "before": v["before"][1], "after": v["after"][1]} for part, v in parts.items()},
     }
 
 

@@ -60,9 +60,7 @@ def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[st
     return {subject: sorted(prompts) for subject, prompts in sorted(found.items())}
 
 
-def _draw(
-    prompts: dict[str, list[str]], subjects: tuple[str, ...], count: int, rng: np.random.Generator
-) -> list[str]:
+def _draw(prompts: dict[str, list[str]], subjects: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
     """As users of the guide set would ask: subjects alike, prompts of a subject alike."""
     chosen = [prompts[s] for s in subjects if s in prompts]
     return [str(rng.choice(chosen[int(rng.integers(len(chosen)))])) for _ in range(count)]

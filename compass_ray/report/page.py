@@ -47,9 +47,7 @@ def build(run: RunDir, config: RunConfig) -> Manifest:
 def render(name: str, sections: list[Section]) -> str:
     """The page as HTML; all that sections hold is escaped."""
     folder = resources.files("compass_ray.report")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
     return template.render(name=name, sections=sections, style=style, version=__version__)
@@ -104,9 +102,7 @@ def _walk(folder: Traversable) -> list[Traversable]:
     return found
 
 
-def _sections(
-    evidence: Evidence, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]
-) -> list[Section]:
+def _sections(evidence: Evidence, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]) -> list[Section]:
     codes = config.languages
     return [
         benefit.section(evidence, codes, comparison),

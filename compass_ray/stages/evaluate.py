@@ -85,9 +85,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
     settings = config.model_dump(mode="json")
     actors = [scorer.remote(run.uri, settings) for _ in range(min(resources.train_workers, len(pending)))]
     # Sorted by language, so that one language's items are read and tokenised near each other.
-    finished = ActorPool(actors).map_unordered(
-        lambda actor, e: actor.score.remote(e, _identity(config, run, e)), pending
-    )
+    finished = ActorPool(actors).map_unordered(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), pending)
     for done, _ in enumerate(finished, start=total - len(pending) + 1):
         progress("evaluate", done, total)
 

@@ -26,9 +26,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ray_session.start(config.resources)
         import ray
 
-        task = ray.remote(_select).options(
-            num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures
-        )
+        task = ray.remote(_select).options(num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures)
         settings = config.model_dump(mode="json")
         waiting = [task.remote(run.uri, settings, c, [m for m, d in pending if d == c]) for c in by_language]
         while waiting:

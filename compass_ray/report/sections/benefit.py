@@ -99,9 +99,7 @@ def _notes(comparison: Comparison) -> Iterator[Block]:
 
 
 def _low(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
-    rows = [
-        (language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(evidence, code))
-    ]
+    rows = [(language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(evidence, code))]
     if rows:
         caption = "Under-represented subjects: the bias simulation removed a part of their rows in the language"
         yield Table(caption, ("language", "subjects"), rows, numbers=2, folded=True)

@@ -283,8 +283,7 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
     ]
     write_artifact(made.pool, {"rows.parquet": pa.Table.from_pylist(pool, schema=tables.POOL)})
     assignments = [
-        {"row_id": r["row_id"], "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1}
-        for i, r in enumerate(pool)
+        {"row_id": r["row_id"], "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1} for i, r in enumerate(pool)
     ]
     found = pa.Table.from_pylist(assignments, schema=tables.ASSIGNMENTS)
     write_artifact(made.clusters, {"assignments.parquet": found, "sweep.json": sweep()})

@@ -25,9 +25,7 @@ def test_story_tells_all_five_things(run: RunDir) -> None:
     seen, crossed, decision, gate, outcome = drift_story(run)
     assert seen == "Swahili (sw): 800 prompts seen, 16 checks of the traffic."
     assert crossed == "Divergence crossed its threshold at prompt 400: 0.110 over 0.100 bits, p = 0.0005."
-    assert decision.startswith(
-        "Drift declared at prompt 450: p = 0.0005, twice in a row. Update to v0002 trained from v0001"
-    )
+    assert decision.startswith("Drift declared at prompt 450: p = 0.0005, twice in a row. Update to v0002 trained from v0001")
     assert gate.startswith("The gate accepted v0002: lower loss on the window")
     assert gate.endswith("v0002 was promoted at prompt 560 and is served from then on.")
     assert "on new subjects 30.0% before and 45.0% after (60 items)" in outcome

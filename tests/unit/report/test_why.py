@@ -13,9 +13,7 @@ def test_drawn_row(run: RunDir) -> None:
     row = next(r for r in chosen if r["role"] == "auxiliary" and r["order"] == 20)
     found = why(run, "sw", row["row_id"])
     quota = next(
-        c
-        for c in run.selection("compass", "sw").read_json("allocation.json")["clusters"]
-        if c["cluster"] == row["cluster"]
+        c for c in run.selection("compass", "sw").read_json("allocation.json")["clusters"] if c["cluster"] == row["cluster"]
     )
     gap, draw = found.sentences
     assert found.chosen

@@ -58,19 +58,19 @@ err = Console(stderr=True)
 
 def main() -> None:
     """Entry of the console script."""
-    from compass_ray.ray_session import prepare_environment
+    from compass_ray import ray_session
 
-    prepare_environment()
+    ray_session.prepare_environment()
     try:
         app()
     except (ConfigError, UnknownLanguageError) as error:
-        _fail(str(error), 2)
+        _fail(ray_session.told(error), 2)
     except (ArtifactError, ModelError, OSError) as error:
-        _fail(str(error), 1)
+        _fail(ray_session.told(error), 1)
     except (RuntimeError, ValueError) as error:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
-        _fail(f"{error}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
+        _fail(f"{ray_session.told(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
 
 
 def _fail(message: str, code: int) -> None:

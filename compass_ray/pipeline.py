@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from compass_ray.artifacts import Artifact, FingerprintMismatchError, Manifest, RunDir, version_of
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.models.location import resolve_model
 from compass_ray.progress import Progress, silent
 from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train
 
@@ -90,14 +91,23 @@ def run_all(
 
     Raises:
         ConfigError: a name that is no stage.
+        ModelError: a model that is nowhere, found before any work.
     """
     names = [stage.name for stage in STAGES]
     for name in (*force, *([until] if until else [])):
         if name not in names:
             raise ConfigError(f"{name!r} is no stage; the stages are {', '.join(names)}")
     chosen = STAGES[: names.index(until) + 1 if until else None]
+    _find_models(config, {stage.name for stage in chosen})
     with _recorded(config, run):
         return {stage.name: _timed(stage, config, run, stage.name in force, progress) for stage in chosen}
+
+
+def _find_models(config: RunConfig, stages: Collection[str]) -> None:
+    if "embed" in stages:
+        resolve_model(config.embed.encoder, "encoder")
+    if "train" in stages:
+        resolve_model(config.train.base_model, "base_model")
 
 
 @contextmanager

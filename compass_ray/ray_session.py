@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,10 @@ _ENVIRONMENT = {
     # Ray's C++ side writes to the terminal what its own retries take care of.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+
+
+_FRAMES = re.compile(r'.*\n\s+File "[^\n]*\n(?:[ \t]+[^\n]*(?:\n|$))*', re.DOTALL)
+_CLASS = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
 def prepare_environment() -> None:
@@ -68,12 +73,21 @@ def session(resources: Resources) -> Iterator[None]:
             stop()
 
 
+def told(error: BaseException) -> str:
+    """What a worker's error says, without the frames and the class name that Ray puts before it."""
+    text = str(error).strip()
+    message = _FRAMES.sub("", text)
+    return text if message in ("", text) else _CLASS.sub("", message)
+
+
 def _quiet() -> None:
     """Leave the terminal to our own progress; Ray's logs keep everything."""
     import ray.data
 
-    for name in ("ray.data", "ray.train", "ray.serve", "ray._private.authentication"):
+    for name in ("ray.train", "ray.serve", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # What it logs here it also raises, and then it is told once, by whoever catches it.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

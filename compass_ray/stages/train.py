@@ -78,7 +78,7 @@ def _launch(config: RunConfig, run: RunDir, jobs: list[Job], force: bool, progre
         futures = {pool.submit(_train_run, config, run, group): group for group in groups}
         for future in as_completed(futures):
             if error := future.exception():
-                failures.append(f"{', '.join(sorted({j.language for j in futures[future]}))}: {error}")
+                failures.append(f"{', '.join(sorted({j.language for j in futures[future]}))}: {ray_session.told(error)}")
             progress("train", total - sum(not _artifact(run, j).manifest() for j in jobs), total)
     if failures:
         raise ArtifactError("training failed; the other languages are complete. " + "; ".join(failures))

@@ -15,6 +15,7 @@ from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, FingerprintMismatchError, Identity, Manifest, RunDir
 from compass_ray.config import ConfigError, RunConfig, load
 from compass_ray.languages import UnknownLanguageError
+from compass_ray.models.errors import ModelError
 from compass_ray.pipeline import Stage, StageStatus, plan, run_all
 
 NAMES = ("pool", "embed", "train")
@@ -189,3 +190,16 @@ def test_a_pool_whose_content_has_changed_is_not_taken_for_the_same(run: RunDir,
         run_all(changed, run, until="pool")
     run_all(changed, run, until="pool", force=["pool"])
     assert "another" in run.pool.read_table("rows.parquet")["prompt"].to_pylist()
+
+
+@pytest.mark.parametrize(("setting", "until"), [("embed.encoder", "embed"), ("train.base_model", "report")])
+def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
+    config = load("atlas-test", overrides=[f"{setting}=/nowhere/model"])
+    with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; give an existing directory"):
+        run_all(config, run, until=until)
+    assert not Path(run.uri).exists()
+
+
+def test_a_base_model_that_is_nowhere_does_not_stop_what_needs_none(run: RunDir) -> None:
+    run_all(load("atlas-test", overrides=["train.base_model=/nowhere/model"]), run, until="pool")
+    assert run.pool.manifest()

@@ -1,0 +1,130 @@
+"""What goes wrong on Ray: a driver killed at any moment, workers that fail, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compass_ray import pipeline, ray_session
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.config import RunConfig, changed
+
+Copy = Callable[..., RunDir]
+_PATIENCE_SECONDS = 120.0
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "compass_ray", *words]
+
+
+def _environment() -> dict[str, str]:
+    """That of a command which joins the suite's Ray, so that a kill leaves no cluster behind."""
+    import ray
+
+    return {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+def _kill_when(condition: Callable[[], bool], command: list[str]) -> None:
+    """Start the command and kill it as soon as the condition holds, which must be before its end."""
+    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline, pause = time.monotonic() + _PATIENCE_SECONDS, threading.Event()
+    try:
+        while not condition():
+            assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
+            assert time.monotonic() < deadline, "it never came to where it was to be killed"
+            pause.wait(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def _rows(run: RunDir, config: RunConfig) -> dict[str, bytes]:
+    return {
+        artifact.name: artifact.read_bytes("rows.parquet")
+        for artifact in (run.selection(m, code) for code in config.languages for m in config.select.methods)
+    }
+
+
+def _whole(run: RunDir, stage: str, config: RunConfig) -> int:
+    return next(status.whole for status in pipeline.plan(config, run) if status.name == stage)
+
+
+def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+    run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
+    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
+    _kill_when(lambda: Path(run.embeddings.path, "begun.json").exists(), command)
+    assert _whole(run, "embed", small) == 0
+    pipeline.run_all(small, run, until="select")
+    assert _rows(run, small) == _rows(adapted, small)
+
+
+def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+    run = copy("adapters", "evaluations", "report")
+    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
+    _kill_when(lambda: any(Path(run.path).glob("adapters/*/*/manifest.json")), command)
+    finished = _whole(run, "train", small)
+    assert 0 < finished < 6
+    pipeline.run_all(small, run, until="train")
+    for artifact in pipeline.STAGES[4].artifacts(small, adapted):
+        again = run.artifact(*artifact.name.split("/"))
+        assert again.verify().fingerprint == artifact.require().fingerprint
+        assert again.read_bytes("adapter_model.safetensors") == artifact.read_bytes("adapter_model.safetensors")
+
+
+def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+    run = copy("clusters", "selections", "adapters", "evaluations", "report")
+    part = run.embeddings.read_table("part-00000.parquet")
+    run.embeddings.store_table("part-00000.parquet", part.take(list(reversed(range(part.num_rows)))))
+    done = subprocess.run(
+        _command("adapt", "--preset", "atlas-test", "--run", run.path, "--json"),
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_SECONDS,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: embeddings/pool does not match the pool row by row; run again with --force embed" in done.stderr
+    assert 'File "' not in done.stderr
+    assert run.clusters.manifest() is None
+
+
+def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "no-model").mkdir()
+    (tmp_path / "no-model" / "config.json").write_text(json.dumps({"model_type": "none"}))
+    run = copy("adapters", "evaluations", "report")
+    config = changed(small, [f"train.base_model={tmp_path / 'no-model'}", "languages=[sw]", "resources.max_failures=0"])
+    with pytest.raises(
+        ArtifactError, match=r"training failed; the other languages are complete\. sw: base model .*no-model"
+    ) as raised:
+        pipeline.run_all(config, run)
+    assert 'File "' not in str(raised.value)
+    assert run.adapter_versions("sw") == []
+
+
+def test_a_selection_without_rows_is_told_with_the_remedy(copy: Copy, small: RunConfig) -> None:
+    run = copy("adapters", "evaluations", "report")
+    selection = run.selection("compass", "sw")
+    rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
+    selection.store_table("rows.parquet", rows.slice(0, 0))
+    selection.store_bytes("manifest.json", manifest)
+    config = changed(small, ["languages=[sw]", "select.methods=[compass]", "resources.max_failures=0"])
+    with pytest.raises(ArtifactError, match=r"selections/compass/sw has no rows: .*give it data or leave it out"):
+        pipeline.run_all(config, run, until="train")
+
+
+def test_ray_that_runs_already_is_joined_and_left(ray_cluster: None, small: RunConfig) -> None:
+    import ray
+
+    with ray_session.session(small.resources):
+        assert ray.cluster_resources()["CPU"] == 4
+    assert ray.is_initialized()

@@ -1,0 +1,1 @@
+"""Measurements of this project against what a user would reach for instead; see README.md here."""

@@ -1,0 +1,189 @@
+"""Does data from other languages close a gap? One DoRA each for target, random and COMPASS data, on the atlas.
+
+An oracle experiment: clusters are the atlas's true subjects, and the guide set has the shares that the target
+language's data had before it was thinned. So it asks what selection can be worth where embedding, clustering and
+guide set are perfect (COMPASS, sections 3.2.2 and 5), and says nothing of these. Rows of a cluster are drawn alike.
+Tested on facts that no row of the language's own pool holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.timing import one_thread
+from compass_ray.config import TrainConfig
+from compass_ray.core.arrays import BoolArray
+from compass_ray.core.bias import simulate_bias
+from compass_ray.core.bootstrap import Interval, paired_bootstrap
+from compass_ray.core.sampling import Mode
+from compass_ray.core.seeding import generator
+from compass_ray.core.selection import Candidates, Method, Rule, select_rows
+from compass_ray.core.weights import Weighting
+from compass_ray.languages import from_aya
+from compass_ray.models.base import BaseModel, load_base
+from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.scorer import score_items
+from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_pool, atlas_test, subjects
+
+METHODS = (Method.TARGET, Method.RANDOM, Method.COMPASS)
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The atlas's pool: rows, and for each its language and its subject as int64[n] into `subjects`."""
+
+    rows: tuple[TrainingRow, ...]
+    language: Any
+    subject: Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """One language under one seed: what is left of its rows, their labels before and after, and what was thinned."""
+
+    code: str
+    seed: int
+    own: Any
+    before: Any
+    low: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which test items each system had right, bool[n] by name, and which items are of thinned subjects."""
+
+    right: Mapping[str, BoolArray]
+    low: BoolArray
+    rows: Mapping[str, int]
+
+
+def read(size: AtlasSize) -> Data:
+    """The pool of all languages of this size."""
+    table = atlas_pool(size).to_pylist()
+    number = {name: k for k, name in enumerate(subjects())}
+    return Data(
+        tuple(TrainingRow(each["inputs"], each["targets"]) for each in table),
+        np.array([from_aya(each["language_code"]) for each in table]),
+        np.array([number[each["subject"]] for each in table], np.int64),
+    )
+
+
+def thin(data: Data, code: str, seed: int, arguments: argparse.Namespace) -> Target:
+    """The language's data as if collected unevenly."""
+    own = np.flatnonzero(data.language == code)
+    named = [subjects()[k] for k in data.subject[own]]
+    bias = simulate_bias(named, p_low=arguments.p_low, keep=arguments.keep, rng=generator(seed, "bias", code))
+    return Target(code, seed, own[bias.kept], data.subject[own], frozenset(bias.low))
+
+
+def chosen(data: Data, target: Target, method: Method, budget: float) -> list[TrainingRow]:
+    """The rows that one method trains on."""
+    others = np.flatnonzero(data.language != target.code)
+    alike = np.ones(len(others))
+    candidates = Candidates(data.subject[others], alike, 0 * alike, lambda at: np.ones((len(at), 1), np.float32))
+    rule = Rule(method, budget, weights=Weighting.DEFICIT, mode=Mode.UNIFORM, delta=0.0)
+    selection = select_rows(
+        data.subject[target.own], target.before, candidates, len(subjects()), rule, seed=target.seed, language=target.code
+    )
+    return [data.rows[i] for i in (*target.own, *others[selection.rows.index])]
+
+
+def answer(base: BaseModel, data: Data, target: Target, size: AtlasSize, arguments: argparse.Namespace) -> Answers:
+    """Train and test every method on one language."""
+    items = atlas_test(target.code, size).to_pylist()
+    right, counts = {BASE: _right(base, items)}, {BASE: 0}
+    for method in METHODS:
+        rows = chosen(data, target, method, arguments.budget)
+        with FineTuning(base, rows, [], None, _train_config(arguments), seed=target.seed) as tuning:
+            tuning.run()
+            right[method.value], counts[method.value] = _right(base, items), len(rows)
+    return Answers(right, np.array([each["subject"] in target.low for each in items]), counts)
+
+
+def _right(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
+    options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
+    questions = [each["question"] for each in items]
+    scores = score_items(base, questions, options, scoring="option", batch_size=64, max_tokens=128)
+    key = np.array(["ABCD".index(each["answer"]) for each in items])
+    return np.asarray(scores.argmax(axis=1) == key)
+
+
+def summary(found: Mapping[tuple[str, int], Answers]) -> dict[str, Value]:
+    """Accuracy of each system on thinned and other subjects, and what COMPASS gains on them, languages weighing alike."""
+    numbers: dict[str, Value] = {}
+    for part in ("low", "other"):
+        where = [each.low if part == "low" else ~each.low for each in found.values()]
+        strata = np.concatenate([np.full(int(at.sum()), code) for (code, _), at in zip(found, where, strict=True)])
+        right = {
+            name: np.concatenate([each.right[name][at] for each, at in zip(found.values(), where, strict=True)]).astype(float)
+            for name in (BASE, *METHODS)
+        }
+        means = {
+            str(name): float(np.mean([values[strata == code].mean() for code in set(strata)])) for name, values in right.items()
+        }
+        numbers[part] = {
+            "items": len(strata),
+            "accuracy": means,
+            **{f"compass_minus_{name}": _interval(right[Method.COMPASS], right[name], strata) for name in METHODS[:2]},
+        }
+    return numbers
+
+
+def _interval(a: Any, b: Any, strata: Any) -> dict[str, Value]:
+    interval: Interval = paired_bootstrap(a, b, strata=strata, rng=np.random.default_rng(0))
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def _train_config(arguments: argparse.Namespace) -> TrainConfig:
+    return TrainConfig(
+        base_model=arguments.base_model,
+        learning_rate=arguments.learning_rate,
+        epochs=1 if arguments.small else arguments.epochs,
+        batch_size=16,
+        max_tokens=128,
+        holdout=0.0,
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__ or "")
+    options.add_argument("--languages", nargs="+", default=None, help="default: tr yo (sw with --small)")
+    options.add_argument("--seeds", nargs="+", type=int, default=[0])
+    options.add_argument("--base-model", default="atlas")
+    options.add_argument("--p-low", type=float, default=0.3, help="share of subjects that are thinned")
+    options.add_argument("--keep", type=float, default=0.2, help="share of their rows that stays")
+    options.add_argument("--budget", type=float, default=0.8)
+    options.add_argument("--learning-rate", type=float, default=4e-3)
+    options.add_argument("--epochs", type=int, default=6)
+    return options.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = _arguments(argv)
+    size = SMALL if arguments.small else FULL
+    codes: list[str] = arguments.languages or (["sw"] if arguments.small else ["tr", "yo"])
+    data = read(size)
+    with one_thread():
+        base = load_base(_train_config(arguments), device="cpu")
+        found = {
+            (code, seed): answer(base, data, thin(data, code, seed, arguments), size, arguments)
+            for code, seed in product(codes, arguments.seeds)
+        }
+    numbers = summary(found)
+    numbers["training_rows"] = {f"{code}/{seed}": dict(each.rows) for (code, seed), each in found.items()}
+    options = ("base_model", "p_low", "keep", "budget", "learning_rate", "epochs")
+    settings: dict[str, Value] = {"languages": codes, **{name: getattr(arguments, name) for name in options}}
+    return finish("paper/atlas_transfer", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The command line that benchmarks share and the record each writes: command, environment, seeds, settings, numbers.
+
+Key property: a record holds no date, host or path, so running a benchmark again changes its numbers and nothing else.
+A small run, which is a test that the benchmark works, is printed and not kept unless a folder is named. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Union
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("numpy", "peft", "torch", "transformers")
+
+THREADS = 1
+"""Threads of every measurement: see `speed.timing`."""
+
+Value = Union[None, bool, int, float, str, Sequence["Value"], Mapping[str, "Value"]]  # noqa: UP007 (recursive)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and the versions that numbers depend on."""
+
+    cpus: int
+    threads: int
+    machine: str
+    python: str
+    packages: Mapping[str, str]
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of one benchmark; ``numbers`` say their unit in their names."""
+
+    benchmark: str
+    command: str
+    environment: Environment
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Value]
+    numbers: Mapping[str, Value]
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options every benchmark has: ``--small`` and ``--output``."""
+    options = argparse.ArgumentParser(description=description.splitlines()[0])
+    options.add_argument("--small", action="store_true", help="a few seconds, to see that it runs; the numbers mean nothing")
+    options.add_argument("--output", type=Path, help="folder of the record (default: benchmarks/results; none with --small)")
+    return options
+
+
+def finish(
+    benchmark: str,
+    arguments: argparse.Namespace,
+    *,
+    seeds: Sequence[int],
+    settings: Mapping[str, Value],
+    numbers: Mapping[str, Value],
+    argv: Sequence[str] | None,
+) -> Record:
+    """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run was small and names no folder."""
+    words = _without_output(sys.argv[1:] if argv is None else argv)
+    command = " ".join(["python -m", f"benchmarks.{benchmark.replace('/', '.')}", *words])
+    record = Record(benchmark, command, environment(), tuple(seeds), settings, _rounded(numbers))
+    text = json.dumps(asdict(record), indent=2)
+    folder = arguments.output or (None if arguments.small else RESULTS)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{benchmark.replace('/', '_')}.json").write_text(text + "\n", "utf-8")
+    print(text)
+    return record
+
+
+def environment() -> Environment:
+    """What this process runs on."""
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return Environment(os.cpu_count() or 1, THREADS, platform.machine(), platform.python_version(), packages)
+
+
+def _without_output(words: Sequence[str]) -> list[str]:
+    kept = list(words)
+    if "--output" in kept:
+        at = kept.index("--output")
+        del kept[at : at + 2]
+    return [word for word in kept if not word.startswith("--output=")]
+
+
+def _rounded(numbers: Mapping[str, Value]) -> dict[str, Value]:
+    return {key: _round(value) for key, value in numbers.items()}
+
+
+def _round(value: Value) -> Value:
+    if isinstance(value, Mapping):
+        return _rounded(value)
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_round(each) for each in value]
+    return value

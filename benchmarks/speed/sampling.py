@@ -1,0 +1,151 @@
+"""COMPASS-S on one large cluster, against three ways a user would write equation 1 (COMPASS, section 3.2.3).
+
+``recompute`` works every score out anew for each draw, the similarities with all rows drawn so far included; it takes
+over an hour for 10,000 draws, so draws spread evenly over the quota are timed and the total is estimated. ``running``
+keeps neighbour counts and adds one product of the cluster with the new row a draw. ``matrix`` computes the whole
+similarity matrix first and keeps it. All draw by the same law; none of them reads fewer than all rows a draw, which is
+what the sampler saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.timing import one_thread, seconds
+from compass_ray.core.arrays import Float32Array, FloatArray
+from compass_ray.core.sampling import DELTA, TAU, sample_cluster
+
+SEED = 0
+DRAWS = (500, 2_000, 10_000)
+CENTROIDS = 40
+NEAR_DUPLICATES = 0.2
+"""Share of rows that repeat another with small changes, cosine about 0.95."""
+TIMED_DRAWS = 4
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Unit rows float32[n, d], their centroid [d] and the other centroids [m, d], all of length 1."""
+
+    rows: Float32Array
+    centroid: Float32Array
+    others: Float32Array
+
+
+def make_cluster(n: int, d: int, rng: np.random.Generator) -> Cluster:
+    """A cluster whose rows lie at a cosine of about 0.6 from each other, some of them near duplicates."""
+    centres = _unit(rng.normal(size=(CENTROIDS, d)))
+    rows = _unit(centres[0] + 0.8 * _unit(rng.normal(size=(n, d))))
+    copies = rng.choice(n, size=int(NEAR_DUPLICATES * n), replace=False)
+    rows[copies] = _unit(rows[rng.integers(n, size=len(copies))] + 0.3 * _unit(rng.normal(size=(len(copies), d))))
+    return Cluster(rows, centres[0], centres[1:])
+
+
+def _unit(rows: FloatArray | Float32Array) -> Float32Array:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def scores(cluster: Cluster) -> tuple[FloatArray, FloatArray]:
+    """Proto and boundary score float64[n] of every row, straight from their definitions."""
+    own = 1.0 - cluster.rows @ cluster.centroid
+    margin = (1.0 - cluster.rows @ cluster.others.T).min(axis=1) - own
+    normal = (margin - margin.min()) / (margin.max() - margin.min())
+    return np.asarray(1.0 / (1.0 + own), np.float64), np.asarray(1.0 - normal, np.float64)
+
+
+class PlainDraws:
+    """Draws one row at a time from the scores of all rows, as equation 1 reads; ``near`` counts drawn neighbours."""
+
+    def __init__(self, cluster: Cluster, quota: int, rng: np.random.Generator) -> None:
+        self.cluster, self.quota, self.rng = cluster, quota, rng
+        self.drawn: list[int] = []
+        self.near = np.zeros(len(cluster.rows), np.int64)
+        self.left = np.ones(len(cluster.rows))
+        self.proto, self.boundary = scores(cluster)
+
+    def draw(self) -> int:
+        """Draw one row."""
+        late = (len(self.drawn) / self.quota) ** 2
+        score = (1.0 - late) * self.proto + late * self.boundary - DELTA * self.near
+        score = np.maximum(score, 0.0)
+        score *= self.left
+        row = int(self.rng.choice(len(score), p=score / score.sum()))
+        self.drawn.append(row)
+        self.left[row] = 0.0
+        return row
+
+
+def recompute(cluster: Cluster, quota: int) -> float:
+    """Seconds of a quota in which nothing is kept from draw to draw, estimated from draws spread evenly over it."""
+    rng = np.random.default_rng(SEED)
+    draws = PlainDraws(cluster, quota, rng)
+
+    def one() -> None:
+        draws.proto, draws.boundary = scores(cluster)
+        draws.near = np.count_nonzero(cluster.rows @ cluster.rows[draws.drawn].T > TAU, axis=1)
+        draws.draw()
+
+    taken = []
+    for middle in (np.arange(TIMED_DRAWS) + 0.5) / TIMED_DRAWS:
+        draws.drawn = rng.choice(len(cluster.rows), size=int(middle * quota), replace=False).tolist()
+        taken.append(seconds(one))
+    return float(np.mean(taken)) * quota
+
+
+def running(cluster: Cluster, quota: int) -> None:
+    """A quota with neighbour counts kept, brought up to date by one product a draw."""
+    draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
+    for _ in range(quota):
+        draws.near += cluster.rows @ cluster.rows[draws.draw()] > TAU
+
+
+def matrix(cluster: Cluster, quota: int) -> None:
+    """A quota with all similarities worked out before the first draw."""
+    similarity = cluster.rows @ cluster.rows.T
+    draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
+    for _ in range(quota):
+        draws.near += similarity[draws.draw()] > TAU
+
+
+def compass(cluster: Cluster, quota: int) -> None:
+    """A quota by this project, scores included."""
+    rng = np.random.default_rng(SEED)
+    sample_cluster(cluster.rows, cluster.centroid, cluster.others, quota, rng=rng)
+
+
+def measure(cluster: Cluster, quota: int) -> dict[str, Value]:
+    """Seconds of each way for one quota, and each over the sampler's."""
+    ours = _best(compass, cluster, quota)
+    taken = {"running": _best(running, cluster, quota), "matrix": _best(matrix, cluster, quota)}
+    taken["recompute_estimated"] = recompute(cluster, quota)
+    return {
+        "compass_seconds": ours,
+        **{f"{name}_seconds": value for name, value in taken.items()},
+        **{f"{name}_over_compass": value / ours for name, value in taken.items()},
+    }
+
+
+def _best(way: Callable[[Cluster, int], None], cluster: Cluster, quota: int) -> float:
+    return min(seconds(lambda: way(cluster, quota)) for _ in range(REPEATS))
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    n, d = (1_000, 32) if arguments.small else (20_000, 256)
+    quotas = (50, 100) if arguments.small else DRAWS
+    with one_thread():
+        cluster = make_cluster(n, d, np.random.default_rng(SEED))
+        numbers: dict[str, Value] = {f"{quota}_draws": measure(cluster, quota) for quota in quotas}
+    numbers["matrix_gib"] = 4 * n * n / 2**30
+    settings: dict[str, Value] = {"rows": n, "dimensions": d, "draws": quotas, "tau": TAU, "delta": DELTA}
+    return finish("speed/sampling", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

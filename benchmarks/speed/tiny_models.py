@@ -1,0 +1,55 @@
+"""Random base models of a real architecture, adapters for them, and prompts, all made on the spot.
+
+Key property: they cost what trained ones of that size cost; what they answer means nothing, and they never end a reply
+early, so every way to serve them makes the same number of tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compass_ray.config import AdapterConfig
+from compass_ray.models.base import BaseModel, freeze
+from compass_ray.models.dora import attach
+from compass_ray.models.location import resolve_model
+from compass_ray.models.peft_directory import write_adapter
+
+
+def random_base(hidden: int, layers: int, *, seed: int) -> BaseModel:
+    """A Qwen2 with random weights and the atlas's tokenizer, on the CPU."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("atlas", "base_model"))
+    torch.manual_seed(seed)
+    model: Any = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+        )
+    )
+    with torch.no_grad():
+        # A logit of 0 is never the greatest of thousands, so no reply ends by itself.
+        model.lm_head.weight[tokenizer.eos_token_id] = 0
+    return freeze(model, tokenizer, torch.device("cpu"), "random")
+
+
+def random_adapter(base: BaseModel, folder: Path, config: AdapterConfig, *, seed: int) -> Path:
+    """Write an adapter that differs from the base: its factors and magnitudes are drawn."""
+    adapter = attach(base.model, config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapter.parameters().items():
+            if name.endswith("lora_B.weight"):
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+    write_adapter(folder, config, adapter.tensors(), base.name)
+    adapter.detach()
+    return folder

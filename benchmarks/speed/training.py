@@ -1,0 +1,136 @@
+"""One epoch of a DoRA on the atlas's base model and rows, per step: `FineTuning` against PEFT's DoRA and LoRA.
+
+All ways take the same batches of the same rows with AdamW and clipping. ``peft_dora`` and ``peft_lora`` take the loss
+that the model itself gives, as a user's loop does; ``peft_dora_our_loss`` takes this project's, which runs the output
+layer on response positions only, so that what is left is the adapter's own cost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.timing import in_turns, one_thread
+from compass_ray.config import AdapterConfig, TrainConfig
+from compass_ray.models.base import BaseModel, load_base
+from compass_ray.models.batching import collate, length_batches, token_losses
+from compass_ray.models.chat import IGNORED, Example, encode_rows
+from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.sources.atlas import SMALL, atlas_pool
+
+SEED = 0
+Loss = Callable[[Any, Sequence[Example], BaseModel], Tensor]
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    steps, repeats = (2, 1) if arguments.small else (16, 5)
+    config = TrainConfig(epochs=1, max_tokens=128, batch_size=16, holdout=0.0, learning_rate=4e-3)
+    rows = _rows(steps * config.batch_size)
+    with one_thread():
+        base = load_base(config, device="cpu")
+        taken = in_turns(_ways(base, rows, config), repeats)
+    numbers: dict[str, Value] = {f"{name}_ms_per_step": 1_000 * value / steps for name, value in taken.items()}
+    numbers |= {f"{name}_over_compass_dora": value / taken["compass_dora"] for name, value in taken.items()}
+    settings: dict[str, Value] = {
+        "base_model": config.base_model,
+        "rank": config.adapter.r,
+        "batch_size": config.batch_size,
+        "steps": steps,
+        "repeats": repeats,
+    }
+    return finish("speed/training", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+def _rows(count: int) -> list[TrainingRow]:
+    """Rows of all languages of the small atlas, spread evenly over it."""
+    found = atlas_pool(SMALL).select(["inputs", "targets"]).to_pylist()
+    chosen = np.linspace(0, len(found) - 1, count).astype(int)
+    return [TrainingRow(found[i]["inputs"], found[i]["targets"]) for i in chosen]
+
+
+def _ways(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) -> dict[str, Callable[[], object]]:
+    examples = encode_rows(base.tokenizer, rows, config.max_tokens)
+
+    def ours(kind: Literal["dora", "lora"]) -> Callable[[], object]:
+        adapter = AdapterConfig(kind=kind)
+        tuning = FineTuning(_copy(base), rows, [], None, config.model_copy(update={"adapter": adapter}), seed=SEED)
+        return lambda: _again(tuning)
+
+    def peft(kind: Literal["dora", "lora"], loss: Loss) -> Callable[[], object]:
+        model = _with_peft(base, AdapterConfig(kind=kind))
+        return lambda: peft_epoch(base, model, examples, config, loss)
+
+    return {
+        "compass_dora": ours("dora"),
+        "compass_lora": ours("lora"),
+        "peft_dora": peft("dora", model_loss),
+        "peft_lora": peft("lora", model_loss),
+        "peft_dora_our_loss": peft("dora", our_loss),
+        "peft_lora_our_loss": peft("lora", our_loss),
+    }
+
+
+def _again(tuning: FineTuning) -> None:
+    """The epoch anew: a training that is done has nothing left to do."""
+    tuning.history.clear()
+    tuning.run()
+
+
+def peft_epoch(base: BaseModel, model: Any, examples: Sequence[Example], config: TrainConfig, loss: Loss) -> None:
+    """One epoch as a user's own loop over PEFT takes it."""
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=config.betas, foreach=True)
+    lengths = [len(example) for example in examples]
+    for batch in length_batches(lengths, config.batch_size, np.random.default_rng(SEED)):
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss(model, [examples[i] for i in batch], base))
+        torch.nn.utils.clip_grad_norm_(trained, config.clip_norm, foreach=True)
+        optimizer.step()
+
+
+def model_loss(model: Any, examples: Sequence[Example], base: BaseModel) -> Tensor:
+    """The mean loss of a batch as the model works it out from ids, mask and labels, padded on the right."""
+    ids = _padded([each.input_ids for each in examples], base.tokenizer.pad_token_id)
+    labels = _padded([each.labels for each in examples], IGNORED)
+    mask = _padded([[1] * len(each) for each in examples], 0)
+    loss: Tensor = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+    return loss
+
+
+def our_loss(model: Any, examples: Sequence[Example], base: BaseModel) -> Tensor:
+    """The same mean by this project's way."""
+    return token_losses(model, collate(examples, base.tokenizer.pad_token_id, base.device)).mean()
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    tensors = [torch.tensor(list(row)) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
+
+
+def _with_peft(base: BaseModel, adapter: AdapterConfig) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    described = LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        use_dora=adapter.kind == "dora",
+        target_modules=list(adapter.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(copy.deepcopy(base.model), described).train()
+
+
+def _copy(base: BaseModel) -> BaseModel:
+    return BaseModel(copy.deepcopy(base.model), base.tokenizer, base.device, base.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""CPU seconds on one thread, of several ways to do the same work, taken in turns.
+
+Key property: with one thread, CPU time does not count what other processes on the machine do, and taking turns spreads
+what still disturbs (clock speed, caches) over all ways alike. Not for a GPU, whose time a CPU clock does not see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from benchmarks.record import THREADS
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run numpy and torch on one thread, and give both their threads back at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with threadpool_limits(THREADS):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of one call."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each way over ``repeats`` rounds, after one round that does not count."""
+    rounds = [{name: seconds(work) for name, work in ways.items()} for _ in range(repeats + 1)][1:]
+    return {name: float(np.median([each[name] for each in rounds])) for name in ways}

@@ -1,0 +1,73 @@
+"""Every benchmark runs in its small form and writes a record of the form that the README of benchmarks describes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = ("speed/sampling", "speed/mixed_batch", "speed/training", "paper/atlas_transfer")
+KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
+
+
+def file_of(benchmark: str) -> str:
+    return benchmark.replace("/", "_") + ".json"
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from leaves(each)
+    else:
+        yield value
+
+
+def check_form(record: dict[str, Any], benchmark: str) -> None:
+    assert list(record) == KEYS
+    assert record["benchmark"] == benchmark
+    assert record["command"].startswith(f"python -m benchmarks.{benchmark.replace('/', '.')}")
+    assert {"cpus", "threads", "machine", "python", "packages", "device"} == record["environment"].keys()
+    assert record["seeds"]
+    numbers = list(leaves(record["numbers"]))
+    assert numbers
+    assert all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path) -> None:
+    module = importlib.import_module(f"benchmarks.{benchmark.replace('/', '.')}")
+    module.main(["--small", "--output", str(tmp_path)])
+    written = json.loads((tmp_path / file_of(benchmark)).read_text("utf-8"))
+    check_form(written, benchmark)
+    assert str(tmp_path) not in json.dumps(written), "a record names a folder of the machine it was made on"
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_the_kept_record_is_of_a_full_run(benchmark: str) -> None:
+    record = json.loads((FOLDER / "results" / file_of(benchmark)).read_text("utf-8"))
+    check_form(record, benchmark)
+    assert "--small" not in record["command"]
+
+
+def test_the_readme_gives_the_command_of_every_benchmark() -> None:
+    text = (FOLDER / "README.md").read_text("utf-8")
+    found = {
+        path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*.py") if "def main(" in path.read_text()
+    }
+    assert found == set(BENCHMARKS)
+    assert all(f"python -m benchmarks.{each.replace('/', '.')}" in text for each in found)
+
+
+def test_benchmarks_are_imported_without_ray() -> None:
+    imports = "; ".join(f"import benchmarks.{each.replace('/', '.')}" for each in BENCHMARKS)
+    check = f"{imports}; import sys; sys.exit('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=FOLDER.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -19,7 +19,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Groups = Annotated[int, Field(ge=2)]
 
 
 class ConfigError(ValueError):
@@ -101,11 +103,11 @@ class ClusterConfig(Section):
     """Clustering and its sweep (COMPASS, section 3.2.1 and appendix E)."""
 
     method: Literal["hdbscan", "kmeans"] = "hdbscan"
-    reduce: int | None = 30
+    reduce: Positive | None = 30
     """PCA dimensions before clustering; null clusters the full embedding, as the paper does."""
-    min_cluster_size: tuple[int, ...] = (5, 10, 15, 20)
-    min_samples: tuple[int, ...] = (1, 5, 10)
-    n_clusters: tuple[int, ...] = tuple(range(10, 121, 5))
+    min_cluster_size: Annotated[tuple[Groups, ...], Field(min_length=1)] = (5, 10, 15, 20)
+    min_samples: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10)
+    n_clusters: Annotated[tuple[Groups, ...], Field(min_length=1)] = tuple(range(10, 121, 5))
     n_init: Positive = 10
     metric: Literal["euclidean", "cosine"] = "cosine"
     sweep_rows: Positive = 20_000
@@ -156,7 +158,7 @@ class TrainConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     adapter: AdapterConfig = AdapterConfig()
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     decay_magnitude: bool = False
     """Also decay the DoRA magnitude vectors, as the paper's optimiser does; it shrinks them towards zero."""
@@ -179,7 +181,7 @@ class EvaluateConfig(Section):
     """Log-probability of the option's letter, or of its text as the reply."""
     batch_size: Positive = 32
     resamples: Positive = 2000
-    confidence: Fraction = 0.95
+    confidence: Share = 0.95
     items_per_language: Positive | None = None
 
 
@@ -189,7 +191,7 @@ class DriftConfig(Section):
     window: Positive = 300
     trigger: Literal["paper", "calibrated"] = "calibrated"
     threshold: Fraction = 0.15
-    false_alarm_rate: Fraction = 0.01
+    false_alarm_rate: Share = 0.01
     floor: Fraction = 0.05
     persistence: Positive = 2
     cooldown: Annotated[int, Field(ge=0)] = 300
@@ -197,6 +199,16 @@ class DriftConfig(Section):
     check_every: Positive = 50
     permutations: Positive = 2000
     retention: Literal["none", "hash", "embedding", "text"] = "text"
+
+    @model_validator(mode="after")
+    def _can_alarm(self) -> DriftConfig:
+        least = 1.0 / (self.permutations + 1)
+        if self.trigger == "calibrated" and least > self.false_alarm_rate:
+            raise ValueError(
+                f"with {self.permutations} permutations no p-value is below {least:.4f}, so a false_alarm_rate of "
+                f"{self.false_alarm_rate:g} never alarms; raise one of the two"
+            )
+        return self
 
 
 class UpdateConfig(Section):
@@ -208,7 +220,8 @@ class UpdateConfig(Section):
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     beta: Annotated[float, Field(ge=0.0)] = 0.1
     ewc_lambda: Annotated[float, Field(ge=0.0)] = 2.0
-    anchors: Fraction = 0.05
+    anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Share of the rows trained on that an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
     """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
 
@@ -257,7 +270,7 @@ class RunConfig(Section):
     """A whole run."""
 
     languages: tuple[str, ...] = Field(min_length=1)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     pool: PoolConfig = PoolConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()

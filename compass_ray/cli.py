@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -299,26 +299,29 @@ def _changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal, lines in a job log, nothing when quiet."""
-    if quiet:
-        yield silent
-    elif not err.is_terminal:
-        yield _log
-    else:
-        columns = (
-            TextColumn("{task.description:>10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Bars(*columns, console=err) as bars:
-            tasks: dict[str, TaskID] = {}
+    """Bars on a terminal, lines in a job log, nothing when quiet; what others print meanwhile is not a result."""
+    with redirect_stdout(sys.stderr):
+        if quiet:
+            yield silent
+        elif not err.is_terminal:
+            yield _log
+        else:
+            with _bars() as progress:
+                yield progress
 
-            def advance(stage: str, done: int, total: int) -> None:
-                task = tasks.setdefault(stage, bars.add_task(stage, total=total)) if stage not in tasks else tasks[stage]
-                bars.update(task, completed=done, total=total)
 
-            yield advance
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
 
 
 def _log(stage: str, done: int, total: int) -> None:

@@ -198,6 +198,19 @@ def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path
     assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": pytest.approx(0, abs=60)}}
 
 
+def test_what_ray_prints_meanwhile_is_no_part_of_the_json(
+    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(*args: object, **named: object) -> dict[str, float]:
+        print("(raylet) a task failed and is tried again")
+        return {"pool": 1.0}
+
+    monkeypatch.setattr(pipeline, "run_all", noisy)
+    done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --json")
+    assert json.loads(done.out)["seconds"] == {"pool": 1.0}
+    assert done.err == "(raylet) a task failed and is tried again\n"
+
+
 def test_a_job_log_gets_its_progress_in_lines(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool")
     assert done.err.splitlines() == ["pool 1/3", "pool 2/3", "pool 3/3"]

@@ -329,6 +329,8 @@ class RunDir:
             ConfigError: a URI that pyarrow cannot reach.
         """
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
+        if "://" not in uri and Path(self.uri).is_file():
+            raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
         try:
             self.filesystem, path = pafs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def main() -> None:
         _fail(ray_session.told(error), 2)
     except (ArtifactError, ModelError, OSError) as error:
         _fail(ray_session.told(error), 1)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
         _fail(f"{ray_session.told(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
@@ -107,6 +108,7 @@ def adapt(
     from compass_ray import pipeline, ray_session
 
     settings, where = _settings(preset, config, languages, set_), RunDir(run)
+    pipeline.stages_until(until, force or ())
     with _progress(quiet=json_) as progress, ray_session.session(settings.resources):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
     _show(json_, {"run": where.uri, "seconds": seconds}, lambda: _print_comparison(where, settings))
@@ -188,12 +190,12 @@ def serve(
         adopt(settings, where)
         endpoint = application.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            out.print("stopping")
-        finally:
-            application.stop(endpoint)
+        asked_to_stop = threading.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: asked_to_stop.set())
+        asked_to_stop.wait()
+        out.print("stopping")
+        application.stop(endpoint)
 
 
 @app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")
@@ -325,7 +327,8 @@ def _bars() -> Iterator[Progress]:
 
 
 def _log(stage: str, done: int, total: int) -> None:
-    err.print(f"{stage} {done}/{total}", highlight=False)
+    if done == total:
+        err.print(f"{stage} {done}/{total}", highlight=False)
 
 
 def _show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:

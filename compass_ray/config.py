@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from compass_ray.languages import language as known_language
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -269,7 +271,7 @@ class Resources(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    languages: tuple[str, ...] = Field(min_length=1)
+    languages: tuple[str, ...]
     seed: Annotated[int, Field(ge=0)] = 0
     pool: PoolConfig = PoolConfig()
     embed: EmbedConfig = EmbedConfig()
@@ -289,6 +291,15 @@ class RunConfig(Section):
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"{key} names {', '.join(twice)} more than once; name each once")
         return self
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_known(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        if not codes:
+            raise ValueError("no target language is named; name some with --languages, as in sw,hi")
+        for code in codes:
+            known_language(code)
+        return codes
 
     @model_validator(mode="after")
     def _served_method_is_selected(self) -> RunConfig:

@@ -93,14 +93,23 @@ def run_all(
         ConfigError: a name that is no stage.
         ModelError: a model that is nowhere, found before any work.
     """
+    chosen = stages_until(until, force)
+    _find_models(config, {stage.name for stage in chosen})
+    with _recorded(config, run):
+        return {stage.name: _timed(stage, config, run, stage.name in force, progress) for stage in chosen}
+
+
+def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage, ...]:
+    """The stages up to and with ``until``, all when None.
+
+    Raises:
+        ConfigError: a name that is no stage, there or in ``force``.
+    """
     names = [stage.name for stage in STAGES]
     for name in (*force, *([until] if until else [])):
         if name not in names:
             raise ConfigError(f"{name!r} is no stage; the stages are {', '.join(names)}")
-    chosen = STAGES[: names.index(until) + 1 if until else None]
-    _find_models(config, {stage.name for stage in chosen})
-    with _recorded(config, run):
-        return {stage.name: _timed(stage, config, run, stage.name in force, progress) for stage in chosen}
+    return STAGES[: names.index(until) + 1 if until else None]
 
 
 def _find_models(config: RunConfig, stages: Collection[str]) -> None:
@@ -117,7 +126,7 @@ def _recorded(config: RunConfig, run: RunDir) -> Iterator[None]:
     run.record(config)
     try:
         yield
-    except FingerprintMismatchError:
+    except (FingerprintMismatchError, ConfigError):
         if before is not None:
             run.write_record(before)
         raise

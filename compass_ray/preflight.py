@@ -90,11 +90,7 @@ def _storage(config: RunConfig, run: RunDir) -> Finding:
 
 
 def _languages(config: RunConfig, run: RunDir) -> Finding:
-    try:
-        names = [languages.language(code).name for code in config.languages]
-    except ValueError as error:
-        return Finding("languages", str(error), "correct --languages", blocking=True)
-    return Finding("languages", ", ".join(names))
+    return Finding("languages", ", ".join(languages.language(code).name for code in config.languages))
 
 
 def _guides(config: RunConfig, run: RunDir) -> Finding:

@@ -22,11 +22,13 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's C++ side writes to the terminal what its own retries take care of.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
+_OWN = re.compile(
+    r"^(?:compass_ray(?:\.\w+)*\.)?(?:Artifact|Config|Model|Registry|FingerprintMismatch)Error: (.+)$", re.MULTILINE
+)
+"""This package's own errors, in whatever Ray has wrapped them."""
 _FRAMES = re.compile(r'.*\n\s+File "[^\n]*\n(?:[ \t]+[^\n]*(?:\n|$))*', re.DOTALL)
 _CLASS = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
@@ -77,6 +79,9 @@ def told(error: BaseException) -> str:
     """What a worker's error says, without the frames and the class name that Ray puts before it."""
     text = str(error).strip()
     message = _FRAMES.sub("", text)
+    own = _OWN.findall(text)
+    if own and own[-1] not in message:  # several errors, one the cause of the next: ours stands before Ray's
+        return str(own[-1])
     return text if message in ("", text) else _CLASS.sub("", message)
 
 

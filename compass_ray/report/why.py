@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow.compute as pc
 
 from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.config import ConfigError
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.records import Allocation, Cluster, Quota
 
 
-class UnknownRowError(ValueError):
+class UnknownRowError(ConfigError):
     """A row_id or cluster that the run does not hold."""
 
 

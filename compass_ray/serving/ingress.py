@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -48,6 +48,8 @@ class ServerBackend:
             answer: Answer = await self.handle.answer.remote(order)
         except BackPressureError:
             raise failures.overloaded() from None
+        except RayTaskError as error:  # its own text holds the replica's frames and address
+            raise error.cause from None
         return answer
 
     async def catalogue(self) -> Catalogue:

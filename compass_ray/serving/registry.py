@@ -26,7 +26,7 @@ TARGET_VERSION = "target"
 _HISTORY = 100
 
 
-class RegistryError(RuntimeError):
+class RegistryError(ArtifactError):
     """A version that cannot be served, and why; the one that is live stays."""
 
 
@@ -133,10 +133,16 @@ def promote(
 
 
 def adopt(config: RunConfig, run: RunDir) -> None:
-    """Serve the first version of every language of a run that serves none yet."""
+    """Serve the first version of every language of a run that serves none yet.
+
+    Raises:
+        RegistryError: no language of the run has an adapter.
+    """
     for language in config.languages:
         if run.live(language) is None and run.adapter(language, FIRST_VERSION).manifest():
             promote(run, language, FIRST_VERSION, reason="first training")
+    if not served(run, config.languages):
+        raise RegistryError(f"{run.uri} has no adapter to serve yet; run 'compass-ray adapt --run {run.uri}' first")
 
 
 def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:

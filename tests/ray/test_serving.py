@@ -107,7 +107,9 @@ def test_an_unknown_model_is_openai_s_404(client: openai.OpenAI) -> None:
 def test_too_long_a_conversation_is_a_400(http: httpx.Client) -> None:
     response = _ask(http, "habari " * 100)
     assert response.status_code == 400
-    assert response.json()["error"]["code"] == "context_length_exceeded"
+    error = response.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert error["message"].startswith("the conversation has"), "a replica's frames are nobody's business"
 
 
 def test_status_page_and_health(http: httpx.Client, served: Served) -> None:

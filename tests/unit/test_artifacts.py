@@ -335,3 +335,9 @@ def test_killed_while_writing_leaves_nothing_that_reads_as_whole(local: RunDir, 
     kept = [] if when == "in a file" else ["part-00000"]
     assert [output.path for output in writer.publish().outputs] == [*kept, "part-00001"]
     assert local.pool.verify()
+
+
+def test_a_run_that_is_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("not a run")
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
+        RunDir(str(tmp_path / "notes"))

@@ -40,3 +40,8 @@ def test_a_setting_of_ray_that_the_user_made_stays(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("RAY_DATA_DISABLE_PROGRESS_BARS", raising=False)
     ray_session.prepare_environment()
     assert (os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"]) == ("1", "1")
+
+
+def test_what_ray_data_adds_to_an_error_of_ours_is_left_out() -> None:
+    added = "The above exception was the direct cause of the following exception:\n\nray.exceptions.UserCodeException: UDF failed"
+    assert ray_session.told(RuntimeError(f"{TASK}\n\n{added}")) == ray_session.told(RuntimeError(TASK))

@@ -16,9 +16,8 @@ POOL = pa.schema(
 )
 """Instruction rows of all languages; ``row_id`` is a hash of language, source, prompt and response."""
 
-REJECTED = POOL.remove(0).append(pa.field("reason", pa.string(), nullable=False))
+REJECTED = pa.schema([*(pa.field(name, pa.string()) for name in POOL.names[1:]), pa.field("reason", pa.string())])
 """Rows that were refused, kept with the reason. Their text columns may be null."""
-REJECTED = pa.schema([pa.field(f.name, f.type) for f in REJECTED])
 
 GUIDES = pa.schema(
     [

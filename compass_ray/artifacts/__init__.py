@@ -1,0 +1,36 @@
+"""The run directory: artefacts, their manifests and fingerprints, and atomic publication.
+
+Key property: an artefact is whole if and only if its ``manifest.json`` is there. The manifest is written last, by
+rename on a local disk and by one put on an object store, so a process killed at any moment leaves either the whole
+artefact or something that no reader takes for one. A fingerprint is a check on a human-readable path, never the path.
+This is the only module that knows file names; it holds no algorithm and starts nothing.
+"""
+
+from compass_ray.artifacts.artifact import Artifact, Writer
+from compass_ray.artifacts.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    ArtifactError,
+    FingerprintMismatchError,
+    Identity,
+    Manifest,
+    Output,
+    content_hash,
+)
+from compass_ray.artifacts.run_dir import FIRST_VERSION, RunDir, version_of
+
+__all__ = [
+    "FIRST_VERSION",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "ArtifactError",
+    "FingerprintMismatchError",
+    "Identity",
+    "Manifest",
+    "Output",
+    "RunDir",
+    "Writer",
+    "content_hash",
+    "version_of",
+]

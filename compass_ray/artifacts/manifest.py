@@ -1,0 +1,96 @@
+"""What says that an artefact is whole: its manifest, and the fingerprint of what it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(RuntimeError):
+    """An artefact that is missing, damaged, or made by another configuration."""
+
+
+class FingerprintMismatchError(ArtifactError):
+    """A whole artefact stands where a different one was asked for."""
+
+
+class Output(BaseModel):
+    """One file of an artefact: path below it, size in bytes, hash, and rows where it is a table."""
+
+    model_config = ConfigDict(frozen=True)
+    path: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+class Manifest(BaseModel):
+    """The commit mark of an artefact and the record of how it came to be."""
+
+    model_config = ConfigDict(frozen=True)
+    schema_version: int = SCHEMA_VERSION
+    stage: str
+    fingerprint: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    inputs: dict[str, str] = Field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an artefact is made of: its stage, the settings that shape it and the fingerprints of its inputs."""
+
+    stage: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON of the three parts, 16 hexadecimal digits."""
+        return content_hash(self.stage, canonical(dict(self.config)), canonical(dict(self.inputs)))
+
+
+def content_hash(*parts: str) -> str:
+    """A 16-digit hexadecimal hash of texts, unambiguous about where one ends and the next begins.
+
+    >>> content_hash("ab", "c") == content_hash("a", "bc")
+    False
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+def canonical(value: Any) -> str:
+    """JSON that is equal for equal values."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def differences(found: Manifest, identity: Identity) -> str:
+    """What a manifest was made of and what is asked for now, where they differ, for people."""
+    old, new = _flat({**found.config, **found.inputs}), _flat({**identity.config, **identity.inputs})
+    keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
+    return "; ".join(shown) or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in json.loads(canonical(dict(tree))).items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = canonical(value)
+    return flat

@@ -1,0 +1,173 @@
+"""The run directory and the names of everything in it; no other module knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+from pydantic import ValidationError
+
+from compass_ray.artifacts.artifact import Artifact
+from compass_ray.artifacts.files import put
+from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.config import ConfigError, RunConfig
+
+FIRST_VERSION = "v0001"
+_RECORD = "run.json"
+
+
+def version_of(config: RunConfig, method: str) -> str:
+    """The served method's adapters start the line of versions; the others are named after their method."""
+    return FIRST_VERSION if method == config.serve.method else method
+
+
+class RunDir:
+    """A run directory, local or on an object store, and the names of everything in it."""
+
+    def __init__(self, uri: str) -> None:
+        """Reach the directory.
+
+        Args:
+            uri: a local path, or a URI such as ``s3://bucket/run``.
+
+        Raises:
+            ConfigError: a URI that pyarrow cannot reach.
+        """
+        self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
+        if "://" not in uri and Path(self.uri).is_file():
+            raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
+        try:
+            self.filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
+        self.path = path.rstrip("/")
+
+    def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
+        """Travel to workers as the URI alone."""
+        return (RunDir, (self.uri,))
+
+    def artifact(self, *parts: str) -> Artifact:
+        """The artefact at a path below the run."""
+        name = "/".join(parts)
+        return Artifact(self.filesystem, f"{self.path}/{name}", name)
+
+    @property
+    def pool(self) -> Artifact:
+        """``rows.parquet`` (tables.POOL) and ``rejected.parquet`` (tables.REJECTED)."""
+        return self.artifact("pool")
+
+    def guide(self, language: str) -> Artifact:
+        """``guide.parquet`` (tables.GUIDES) and ``test.parquet`` (tables.ITEMS)."""
+        return self.artifact("guides", language)
+
+    @property
+    def embeddings(self) -> Artifact:
+        """``part-*.parquet`` (tables.embeddings) of the pool."""
+        return self.artifact("embeddings", "pool")
+
+    def guide_embeddings(self, language: str) -> Artifact:
+        """``part-00000.parquet`` (tables.embeddings) of one guide set."""
+        return self.artifact("embeddings", "guides", language)
+
+    @property
+    def clusters(self) -> Artifact:
+        """The fitted clusterer, ``assignments.parquet`` (tables.ASSIGNMENTS), ``centroids.npy``, ``sweep.json``."""
+        return self.artifact("clusters")
+
+    def selection(self, method: str, language: str) -> Artifact:
+        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``."""
+        return self.artifact("selections", method, language)
+
+    def adapter(self, language: str, version: str) -> Artifact:
+        """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
+        return self.artifact("adapters", language, version)
+
+    def update(self, language: str, version: str) -> Artifact:
+        """``gate.json``: what the promotion gate measured of an update, and its verdict."""
+        return self.artifact("updates", language, version)
+
+    def change(self, language: str, version: str) -> Artifact:
+        """``results.json``: accuracy on old and new subjects before and after an update, where it was measured."""
+        return self.artifact("changes", language, version)
+
+    def evaluation(self, method: str, language: str) -> Artifact:
+        """``items.parquet`` (tables.SCORED) and ``results.json``."""
+        return self.artifact("evaluations", method, language)
+
+    @property
+    def report(self) -> Artifact:
+        """``index.html`` and its pictures as PNG."""
+        return self.artifact("report")
+
+    def adapter_versions(self, language: str) -> list[str]:
+        """Versions of a language's adapters, whole ones only, sorted."""
+        return [v for v in self._folders("adapters", language) if self.adapter(language, v).manifest()]
+
+    def live(self, language: str) -> dict[str, Any] | None:
+        """The live pointer of a language: ``version`` and ``fingerprint`` of the adapter that is served."""
+        found = self._read(f"serving/live/{language}.json")
+        return None if found is None else json.loads(found)
+
+    def set_live(self, language: str, pointer: Mapping[str, Any]) -> None:
+        """Replace the live pointer in one step."""
+        self._write(f"serving/live/{language}.json", json.dumps(pointer, indent=2).encode())
+
+    def clear_live(self, language: str) -> None:
+        """Remove the live pointer; the router falls back."""
+        self.filesystem.delete_file(f"{self.path}/serving/live/{language}.json")
+
+    def read_monitor(self, file: str) -> bytes | None:
+        """A file of the monitor's state, None before it was first written."""
+        return self._read(f"monitor/{file}")
+
+    def write_monitor(self, file: str, data: bytes) -> None:
+        """Replace a file of the monitor's state in one step."""
+        self._write(f"monitor/{file}", data)
+
+    def record(self, config: RunConfig) -> None:
+        """Keep the configuration of the run beside its artefacts."""
+        self.write_record(config.model_dump_json(indent=2).encode())
+
+    def read_record(self) -> bytes | None:
+        """The kept configuration as it is written, None where there is no run."""
+        return self._read(_RECORD)
+
+    def write_record(self, data: bytes) -> None:
+        """Put back a configuration that `read_record` gave."""
+        self._write(_RECORD, data)
+
+    def recorded(self) -> RunConfig:
+        """The configuration that the run was last given.
+
+        Raises:
+            ArtifactError: there is no run here.
+        """
+        found = self.read_record()
+        if found is None:
+            raise ArtifactError(f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'")
+        try:
+            return RunConfig.model_validate_json(found)
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "
+                f"run 'compass-ray adapt --run {self.uri}' with the run's settings to write it again"
+            ) from None
+
+    def _folders(self, *parts: str) -> list[str]:
+        base = "/".join((self.path, *parts))
+        found = self.filesystem.get_file_info(pafs.FileSelector(base, allow_not_found=True))
+        return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
+
+    def _read(self, file: str) -> bytes | None:
+        try:
+            with self.filesystem.open_input_stream(f"{self.path}/{file}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def _write(self, file: str, data: bytes) -> None:
+        put(self.filesystem, f"{self.path}/{file}", data)

@@ -1,0 +1,40 @@
+"""What a run is: one frozen model per stage, read from YAML and ``key=value`` overrides.
+
+Key property: what to compute is kept apart from where it is computed. `Resources` holds worker counts,
+devices and timeouts, and never enters a fingerprint; every other section does, through the stages that read it.
+An unknown key is an error that names the nearest known one. This module reads no data and starts nothing.
+"""
+
+from compass_ray.config.continual import DriftConfig, UpdateConfig
+from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
+from compass_ray.config.loading import changed, load, parse, presets
+from compass_ray.config.resources import Resources
+from compass_ray.config.run import RunConfig
+from compass_ray.config.sections import ConfigError, Section
+from compass_ray.config.selection import ClusterConfig, SelectConfig
+from compass_ray.config.serving import IdentifierConfig, ServeConfig
+from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
+
+__all__ = [
+    "AdapterConfig",
+    "BiasConfig",
+    "ClusterConfig",
+    "ConfigError",
+    "DriftConfig",
+    "EmbedConfig",
+    "EvaluateConfig",
+    "IdentifierConfig",
+    "PoolConfig",
+    "Resources",
+    "RunConfig",
+    "Section",
+    "SelectConfig",
+    "ServeConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "UpdateConfig",
+    "changed",
+    "load",
+    "parse",
+    "presets",
+]

@@ -1,0 +1,167 @@
+"""From a preset, a YAML file and ``key=value`` overrides to a configuration, or to an error that says what to mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from compass_ray.config.data import SourceConfig
+from compass_ray.config.run import RunConfig
+from compass_ray.config.sections import ConfigError
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    folder = package_files.files("compass_ray") / "presets"
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load(
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    languages: Iterable[str] | None = None,
+) -> RunConfig:
+    """Read a preset or a YAML file, then apply ``key=value`` overrides in order.
+
+    Raises:
+        ConfigError: unknown preset, unreadable file, unknown key or a value out of range.
+    """
+    tree = _read_file(Path(file)) if file else _read_preset(preset or "atlas")
+    if languages is not None:
+        tree["languages"] = list(languages)
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree)
+
+
+def changed(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """The configuration with ``key=value`` overrides applied in order.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range.
+    """
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree)
+
+
+def parse(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a plain tree of settings.
+
+    Raises:
+        ConfigError: the first problem found, with the nearest known key where a key is unknown.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in presets():
+        raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, presets())}")
+    text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
+    return _expand(yaml.safe_load(text))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
+    return _expand(tree)
+
+
+def _expand(tree: dict[str, Any]) -> dict[str, Any]:
+    """A file may start from a preset: ``extends: NAME``."""
+    base = tree.pop("extends", None)
+    return _merge(_read_preset(base), tree) if base else tree
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) and value else value
+    return merged
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: expected key=value, for example select.budget=1.2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
+    *sections, leaf = key.strip().split(".")
+    node: Any = tree
+    for section in sections:
+        node = _below(node, section, override)
+    if isinstance(node, list):
+        node[_position(node, leaf, override)] = value
+    else:
+        node[leaf] = value
+
+
+def _below(node: Any, section: str, override: str) -> Any:
+    """The section or list entry of that name; an unset section is made."""
+    if isinstance(node, list):
+        found = node[_position(node, section, override)]
+    else:
+        if node.get(section) is None:
+            node[section] = {}
+        found = node[section]
+    if not isinstance(found, dict | list):
+        raise ConfigError(f"--set {override!r}: {section!r} is a value ({found!r}) and has no settings below it")
+    return found
+
+
+def _position(entries: list[Any], text: str, override: str) -> int:
+    if not text.isdigit() or int(text) >= len(entries):
+        raise ConfigError(f"--set {override!r}: expected an entry from 0 to {len(entries) - 1}, found {text!r}")
+    return int(text)
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    key = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_nearest(where[-1], _fields(where[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key} is missing; set it in the file or with --set {key}=..."
+    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}{value}" if key else message
+
+
+def _fields(path: list[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        field = model.model_fields.get(part)
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if sections:
+            model = sections[0]
+        elif not part.isdigit():
+            model = SourceConfig
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

@@ -1,0 +1,30 @@
+"""Where a run is computed and how wide. Never part of a fingerprint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from compass_ray.config.sections import Positive, Section
+
+
+class Resources(Section):
+    """Where and how wide the work runs. Never part of a fingerprint."""
+
+    cpus: Positive | None = None
+    """Logical CPUs of a Ray started here; all that the machine has when unset."""
+    embed_workers: Positive = 1
+    embed_batch: Positive = 256
+    train_workers: Positive = 1
+    """Workers of one Ray Train run."""
+    train_concurrency: Positive = 2
+    """Ray Train runs at once."""
+    cpus_per_worker: Annotated[float, Field(gt=0.0)] = 0.5
+    gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
+    threads_per_worker: Positive = 1
+    replicas: Positive = 1
+    replica_cpus: Annotated[float, Field(gt=0.0)] = 0.2
+    replica_gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    """Of a GPU, for each replica that holds the base model and its adapters."""
+    max_failures: Annotated[int, Field(ge=0)] = 2

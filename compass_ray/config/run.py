@@ -1,0 +1,59 @@
+"""A whole run: its languages, its seed and one section for each stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from compass_ray.config.continual import DriftConfig, UpdateConfig
+from compass_ray.config.data import EmbedConfig, PoolConfig
+from compass_ray.config.resources import Resources
+from compass_ray.config.sections import Section
+from compass_ray.config.selection import ClusterConfig, SelectConfig
+from compass_ray.config.serving import IdentifierConfig, ServeConfig
+from compass_ray.config.training import EvaluateConfig, TrainConfig
+from compass_ray.languages import language as known_language
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    languages: tuple[str, ...]
+    seed: Annotated[int, Field(ge=0)] = 0
+    pool: PoolConfig = PoolConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    select: SelectConfig = SelectConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    drift: DriftConfig = DriftConfig()
+    update: UpdateConfig = UpdateConfig()
+    identifier: IdentifierConfig = IdentifierConfig()
+    serve: ServeConfig = ServeConfig()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _nothing_is_asked_for_twice(self) -> RunConfig:
+        for key, values in (("languages", self.languages), ("select.methods", self.select.methods)):
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{key} names {', '.join(twice)} more than once; name each once")
+        return self
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_known(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        if not codes:
+            raise ValueError("no target language is named; name some with --languages, as in sw,hi")
+        for code in codes:
+            known_language(code)
+        return codes
+
+    @model_validator(mode="after")
+    def _served_method_is_selected(self) -> RunConfig:
+        if self.serve.method not in self.select.methods:
+            raise ValueError(
+                f"serve.method is {self.serve.method!r}, which select.methods {list(self.select.methods)} "
+                f"does not produce; add it there or serve another method"
+            )
+        return self

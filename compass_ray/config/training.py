@@ -1,0 +1,63 @@
+"""Settings of adapters, their training and their evaluation (COMPASS, sections 3.2.4, 4.1 and 4.3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compass_ray.config.sections import Fraction, Positive, Section, Share
+
+
+class AdapterConfig(Section):
+    """Shape of the adapter (COMPASS, section 4.3)."""
+
+    kind: Literal["dora", "lora"] = "dora"
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Fraction = 0.0
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+class TrainConfig(Section):
+    """One adapter a language on a frozen base model (COMPASS, sections 3.2.4 and 4.3)."""
+
+    base_model: str = "atlas"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    adapter: AdapterConfig = AdapterConfig()
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    decay_magnitude: bool = False
+    """Also decay the DoRA magnitude vectors, as the paper's optimiser does; it shrinks them towards zero."""
+    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    warmup_ratio: Fraction = 0.1
+    epochs: Positive = 3
+    batch_size: Positive = 16
+    max_tokens: Positive = 2048
+    holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    patience: Positive = 2
+    """Epochs without a better validation loss before training stops."""
+    layout: Literal["per_language", "pooled"] = "per_language"
+    """One Ray Train run a language, or one run whose workers keep the base and take languages in turn."""
+
+
+class EvaluateConfig(Section):
+    """Multiple choice over the test sets (COMPASS, sections 4.1 and 5)."""
+
+    scoring: Literal["letter", "option"] = "letter"
+    """Log-probability of the option's letter, or of its text as the reply."""
+    batch_size: Positive = 32
+    resamples: Positive = 2000
+    confidence: Share = 0.95
+    items_per_language: Positive | None = None

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from compass_ray.models.clusterers.protocol import Float32, Int32
+from compass_ray.models.clusterers.agglomeration import ward_tree
+from compass_ray.models.clusterers.partition import mini_batch_labels
+from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, Int64
+from compass_ray.models.clusterers.reduction import fit_reduction
+
+_EXACT = 4_000
+"""Centroids whose distances to one another are held at once: 64 MB."""
+_FEW_DIMENSIONS = 64
 
 
 def spherical_means(embeddings: Float32, labels: Int32, weights: Float32) -> Float32:
     """float32[K, d] unit-length weighted mean of each cluster's members; noise (-1) belongs to none."""
-    k = int(labels.max()) + 1
-    sums = np.zeros((k, embeddings.shape[1]))
-    for cluster in range(k):
-        members = np.flatnonzero(labels == cluster)
+    sums = np.zeros((int(labels.max()) + 1, embeddings.shape[1]))
+    for cluster, members in enumerate(_members(labels)):
         sums[cluster] = weights[members].astype(np.float64) @ embeddings[members]
     length = np.linalg.norm(sums, axis=1, keepdims=True)
     unit: Float32 = (sums / np.maximum(length, 1e-12)).astype(np.float32)
     return unit
+
+
+def means(points: Float32, labels: Int32) -> Float64:
+    """float64[K, r] mean of each cluster's members, in the space of ``points`` float32[n, r].
+
+    >>> means(np.array([[0.0], [2.0], [5.0], [9.0]], np.float32), np.array([0, 0, 1, -1])).tolist()
+    [[1.0], [5.0]]
+    """
+    return np.array([points[members].mean(0, dtype=np.float64) for members in _members(labels)])
+
+
+def _members(labels: Int32) -> list[Int64]:
+    """Ascending rows int64 of each cluster."""
+    order = np.argsort(labels, kind="stable")
+    bounds = np.searchsorted(labels[order], np.arange(int(labels.max()) + 2))
+    return [order[start:stop] for start, stop in pairwise(bounds.tolist())]
 
 
 def coarse_cut(centroids: Float32, at_most: int) -> Int32:
@@ -30,6 +53,21 @@ def coarse_cut(centroids: Float32, at_most: int) -> Int32:
         return np.arange(k, dtype=np.int32)
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    raw = fcluster(linkage(centroids.astype(np.float64), "ward"), at_most, "maxclust")
+    if k > _EXACT:
+        return _numbered(_grouped(centroids, at_most))
+    return _numbered(fcluster(linkage(centroids.astype(np.float64), "ward"), at_most, "maxclust"))
+
+
+def _grouped(centroids: Float32, at_most: int) -> Int32:
+    """Ward's cut of thousands of centroids: over groups of them, in fewer dimensions."""
+    from scipy.cluster.hierarchy import fcluster
+
+    points = fit_reduction(centroids, _FEW_DIMENSIONS)(centroids)
+    group = mini_batch_labels(points, _EXACT // 2, seed=0)
+    cut: Int32 = fcluster(ward_tree(means(points, group), np.bincount(group)), at_most, "maxclust")
+    return cut[group]
+
+
+def _numbered(raw: Int32) -> Int32:
     order = {value: i for i, value in enumerate(dict.fromkeys(raw.tolist()))}
     return np.array([order[value] for value in raw.tolist()], dtype=np.int32)

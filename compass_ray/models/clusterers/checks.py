@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from compass_ray.models.clusterers.protocol import Float32
 from compass_ray.models.errors import ModelError
 
+_REMEDY = {
+    "hdbscan": "cluster.method=kmeans with smaller cluster.n_clusters",
+    "kmeans": "smaller cluster.n_clusters",
+    "ward": "smaller cluster.n_clusters",
+}
 
-def check_embeddings(embeddings: Float32, at_least: int) -> Float32:
+
+def check_embeddings(embeddings: Float32, at_least: int, method: str) -> Float32:
     """The embeddings as contiguous float32[n, d].
 
     Raises:
@@ -21,10 +29,20 @@ def check_embeddings(embeddings: Float32, at_least: int) -> Float32:
     if bad.size:
         raise ModelError(f"{bad.size} embeddings hold NaN or infinity, the first is row {bad[0]}; embed the pool again")
     if len(rows) < at_least:
+        other = f", or set {_REMEDY[method]}" if method in _REMEDY else ""
         raise ModelError(
-            f"there are {len(rows)} embedded rows, and this clustering needs {at_least}; give more rows, or set "
-            f"cluster.method=kmeans with smaller cluster.n_clusters"
+            f"there are {len(rows)} embedded rows, and clustering by {method} needs {at_least}; give more rows{other}"
         )
     if bool((rows == rows[0]).all()):
         raise ModelError(f"all {len(rows)} embeddings are identical; look at the prompts and the encoder")
     return rows
+
+
+def check_strata(strata: Sequence[str] | None, n: int) -> None:
+    """Whether every row has its stratum.
+
+    Raises:
+        ModelError: there are fewer of them, or more.
+    """
+    if strata is not None and len(strata) != n:
+        raise ModelError(f"there are {n} embedded rows and {len(strata)} languages of rows; give one for each row")

@@ -7,8 +7,7 @@ prompt gets the same cluster for as long as the clusterer is kept. How the spann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +16,15 @@ import numpy as np
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.backends import Backend
 from compass_ray.models.clusterers.condensed import CondensedTree, condense
-from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, Int64, SweepCell
+from compass_ray.models.clusterers.dbcv import dbcv
+from compass_ray.models.clusterers.placement import Placement
+from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, SweepCell
 from compass_ray.models.clusterers.reduction import Reduction
 from compass_ray.models.clusterers.storage import save_arrays
-from compass_ray.models.clusterers.validity import score
+from compass_ray.models.clusterers.validity import penalised, relative_validity, score
 
-_BLOCK = 4096
+__all__ = ["Cell", "DensityClusterer", "Placement", "best", "check_settings", "fit_tree", "sweep"]
+
 _TREE = ("branch", "density", "parent", "birth", "cluster", "peak")
 
 
@@ -70,53 +72,14 @@ class DensityClusterer:
         )
 
 
-class Placement:
-    """Approximate prediction: where new points would join a fitted tree."""
-
-    def __init__(self, points: Float32, core: Float64, min_samples: int, tree: CondensedTree) -> None:
-        """``points`` float32[f, r] and ``core`` float64[f] are those the tree was made of."""
-        from sklearn.neighbors import NearestNeighbors
-
-        self.core, self.tree, self.min_samples = core, tree, min_samples
-        neighbours = min(max(2 * min_samples, min_samples + 1), len(points))
-        self.search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points.astype(np.float64))
-
-    def place(self, points: Float32) -> tuple[Int32, Float32]:
-        """Cluster int32[n] and strength float32[n] of reduced points float32[n, r]."""
-        labels, strength = np.full(len(points), -1, np.int32), np.zeros(len(points), np.float32)
-        for start in range(0, len(points), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            labels[part], strength[part] = self._block(points[part].astype(np.float64))
-        return labels, strength
-
-    def _block(self, points: Float64) -> tuple[Int32, Float32]:
-        distance, index = self.search.kneighbors(points)
-        own = distance[:, min(self.min_samples, distance.shape[1] - 1), None]
-        reach = np.maximum(np.maximum(distance, own), self.core[index])
-        nearest = reach.argmin(1)
-        rows = np.arange(len(points))
-        density = 1 / np.maximum(reach[rows, nearest], 1e-12)
-        branch = self._climb(index[rows, nearest], density)
-        labels = self.tree.cluster[branch]
-        return labels, self.tree.strength(labels, density)
-
-    def _climb(self, neighbour: Int64, density: Float64) -> Int64:
-        """The branch that reaches down to each point's density, from its neighbour's branch upwards."""
-        tree = self.tree
-        branch: Int64 = tree.branch[neighbour]
-        climbs = tree.density[neighbour] > density
-        while (moving := climbs & (tree.parent[branch] >= 0) & (tree.birth[branch] >= density)).any():
-            branch = np.where(moving, tree.parent[branch], branch)
-        return branch
-
-
 @dataclass(frozen=True)
 class Cell:
-    """One setting tried on a sample."""
+    """One setting tried on a sample: ``score`` is what settings are compared by, ``details`` what it is made of."""
 
     min_samples: int
     min_cluster_size: int
     score: float
+    details: Mapping[str, float]
     tree: CondensedTree
     edges: Float64
     core: Float64
@@ -125,36 +88,65 @@ class Cell:
         """As the sweep's table shows it."""
         settings = {"min_cluster_size": self.min_cluster_size, "min_samples": self.min_samples}
         noise = float(np.mean(self.tree.labels < 0))
-        return SweepCell(settings, self.score, self.tree.n_clusters, noise, chosen)
+        return SweepCell(settings, self.score, self.tree.n_clusters, noise, chosen, self.details)
 
 
 def sweep(config: ClusterConfig, points: Float32, backend: Backend) -> list[Cell]:
-    """Every setting on reduced points float32[m, r]: one spanning tree for each min_samples."""
+    """Every setting on reduced points float32[m, r]: one search for neighbours, one spanning tree for each min_samples.
+
+    All are screened by relative validity, which compares settings on one tree. The best of each tree, and settings that
+    find the same clusters, are then scored by exact validity on at most `dbcv.ROWS` rows, which compares them all. Both
+    count times (1 - noise share). A setting left out by the screen keeps its screen's score, but no more than the lowest
+    exact one, so that scores stand in the order of preference.
+    """
     cells: list[Cell] = []
+    finalists: list[Cell] = []
     distances = backend.neighbour_distances(points, max(config.min_samples))
     for min_samples in config.min_samples:
         core = distances[:, min(min_samples, distances.shape[1] - 1)]
         edges = backend.spanning_tree(points, core, min_samples)
-        for size in config.min_cluster_size:
-            tree = condense(edges, size)
-            cells.append(Cell(min_samples, size, score(edges, tree.labels), tree, edges, core))
-    return cells
+        tried = [_screened(min_samples, size, edges, core) for size in config.min_cluster_size]
+        cells += tried
+        finalists.append(best(tried))
+    return _scored(cells, finalists, points)
+
+
+def _screened(min_samples: int, size: int, edges: Float64, core: Float64) -> Cell:
+    tree = condense(edges, size)
+    details = {"relative_validity": relative_validity(edges, tree.labels)}
+    return Cell(min_samples, size, score(edges, tree.labels), details, tree, edges, core)
+
+
+def _scored(cells: list[Cell], finalists: list[Cell], points: Float32) -> list[Cell]:
+    exact = {_same(cell): dbcv(points, cell.tree.labels) for cell in finalists}
+    reached = {_same(cell): penalised(exact[_same(cell)], cell.tree.labels) for cell in finalists}
+    lowest = min(reached.values())
+    return [_final(cell, exact.get(_same(cell)), reached.get(_same(cell), lowest)) for cell in cells]
+
+
+def _final(cell: Cell, validity: float | None, reached: float) -> Cell:
+    if validity is None:
+        return replace(cell, score=min(cell.score, reached))
+    return replace(cell, score=reached, details={**cell.details, "dbcv": validity})
+
+
+def _same(cell: Cell) -> bytes:
+    """Equal for settings that find the same clusters."""
+    return cell.tree.labels.tobytes()
 
 
 def best(cells: list[Cell]) -> Cell:
-    """The cell with the highest score; of equals the first."""
-    return max(cells, key=lambda cell: cell.score)
+    """The cell with the highest score; of equals one that was scored exactly, and of those the first."""
+    return max(cells, key=lambda cell: (cell.score, "dbcv" in cell.details))
 
 
 def fit_tree(cell: Cell, points: Float32, backend: Backend) -> Cell:
     """The cell's setting fitted on other points."""
     core = backend.neighbour_distances(points, cell.min_samples)[:, -1]
     edges = backend.spanning_tree(points, core, cell.min_samples)
-    tree = condense(edges, cell.min_cluster_size)
-    return Cell(cell.min_samples, cell.min_cluster_size, score(edges, tree.labels), tree, edges, core)
+    return _screened(cell.min_samples, cell.min_cluster_size, edges, core)
 
 
 def check_settings(config: ClusterConfig) -> int:
     """Rows that the sweep needs at least."""
-    pairs = list(product(config.min_cluster_size, config.min_samples))
-    return max(2 * max(size, samples) + 1 for size, samples in pairs)
+    return 2 * max(*config.min_cluster_size, *config.min_samples) + 1

@@ -6,34 +6,58 @@ that, the winner's tree is the final one and nothing is fitted twice. Pool rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from compass_ray.config import ClusterConfig
-from compass_ray.models.clusterers import density, kmeans
-from compass_ray.models.clusterers.backends import Backend, choose_backend
+from compass_ray.models.clusterers import butina, density, kmeans, ward
+from compass_ray.models.clusterers.backends import Backend, CpuBackend, choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut, spherical_means
-from compass_ray.models.clusterers.checks import check_embeddings
-from compass_ray.models.clusterers.protocol import FittedClusters, Float32, Int64
+from compass_ray.models.clusterers.checks import check_embeddings, check_strata
+from compass_ray.models.clusterers.protocol import FittedClusters, Float32, Found
 from compass_ray.models.clusterers.reduction import fit_reduction
+from compass_ray.models.clusterers.sampling import sample
 from compass_ray.models.errors import ModelError
 
 
-def fit_clusters(config: ClusterConfig, embeddings: Float32, *, seed: int) -> FittedClusters:
-    """Cluster unit rows float32[n, d].
+def fit_clusters(config: ClusterConfig, embeddings: Float32, *, seed: int, strata: Sequence[str] | None = None) -> FittedClusters:
+    """Cluster unit rows float32[n, d]; ``strata`` names each row's language, so that a sample for the sweep has them all.
 
     Raises:
         ModelError: rows that cannot be clustered, a backend that is not there, or nothing but noise.
     """
-    backend = choose_backend(config.backend)
+    # Ward and Taylor-Butina have no way on a GPU.
+    backend = choose_backend(config.backend) if config.method in ("hdbscan", "kmeans") else CpuBackend()
+    rows = check_embeddings(embeddings, _least(config), config.method)
+    check_strata(strata, len(rows))
     rng = np.random.default_rng(seed)
-    if config.method == "kmeans":
-        return _by_centres(config, check_embeddings(embeddings, min(config.n_clusters) + 1), backend, rng)
-    return _by_density(config, check_embeddings(embeddings, density.check_settings(config)), backend, rng)
+    if config.method == "hdbscan":
+        found = _by_density(config, rows, strata, backend, rng)
+    else:
+        tried = sample(len(rows), config.sweep_rows, rng, strata)
+        if config.method == "kmeans":
+            found = kmeans.fit(config, rows, tried, backend, rng)
+        else:
+            family = {"ward": ward.fit, "butina": butina.fit}[config.method]
+            found = family(config, rows, tried, rng)
+    clusterer = found.clusterer
+    coarse = coarse_cut(clusterer.centroids, config.coarse)
+    return FittedClusters(clusterer, clusterer.labels, found.strength, coarse, found.sweep, backend.name)
 
 
-def _by_density(config: ClusterConfig, rows: Float32, backend: Backend, rng: np.random.Generator) -> FittedClusters:
-    in_tree = _sample(len(rows), config.tree_rows if backend.name == "cpu" else len(rows), rng)
-    tried = in_tree[_sample(len(in_tree), config.sweep_rows, rng)]
+def _least(config: ClusterConfig) -> int:
+    """Rows that the sweep needs at least."""
+    if config.method == "hdbscan":
+        return density.check_settings(config)
+    return 2 if config.method == "butina" else min(config.n_clusters) + 1
+
+
+def _by_density(
+    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: Backend, rng: np.random.Generator
+) -> Found:
+    in_tree = sample(len(rows), config.tree_rows if backend.name == "cpu" else len(rows), rng, strata)
+    tried = in_tree[sample(len(in_tree), config.sweep_rows, rng, None if strata is None else [strata[i] for i in in_tree])]
     reduction = fit_reduction(rows[in_tree], config.reduce)
     cells = density.sweep(config, reduction(rows[tried]), backend)
     winner = density.best(cells)
@@ -52,26 +76,4 @@ def _by_density(config: ClusterConfig, rows: Float32, backend: Backend, rng: np.
     labels[rest], strength[rest] = placement.place(reduction(rows[rest]))
     centroids = spherical_means(rows, labels, strength)
     clusterer = density.DensityClusterer(labels, centroids, reduction, points, final.core, final.min_samples, final.tree)
-    table = tuple(cell.row(cell is winner) for cell in cells)
-    return FittedClusters(clusterer, labels, strength, coarse_cut(centroids, config.coarse), table, backend.name)
-
-
-def _by_centres(config: ClusterConfig, rows: Float32, backend: Backend, rng: np.random.Generator) -> FittedClusters:
-    reduction = fit_reduction(rows, config.reduce)
-    points = kmeans.prepared(reduction(rows), config.metric)
-    tried = points[_sample(len(rows), config.sweep_rows, rng)]
-    cells = kmeans.sweep(config, tried, backend, rng)
-    chosen = next(cell for cell in cells if cell.chosen)
-    centres = backend.kmeans(points, chosen.n_clusters, config.n_init, int(rng.integers(2**31)))
-    # Clusters that end up without a row would have no centroid.
-    centres = centres[np.unique(kmeans.nearest(points, centres))]
-    labels = kmeans.nearest(points, centres)
-    strength = np.ones(len(rows), np.float32)
-    centroids = spherical_means(rows, labels, strength)
-    clusterer = kmeans.KMeansClusterer(labels, centroids, reduction, centres, config.metric)
-    return FittedClusters(clusterer, labels, strength, coarse_cut(centroids, config.coarse), cells, backend.name)
-
-
-def _sample(n: int, at_most: int, rng: np.random.Generator) -> Int64:
-    """Ascending indices of at most ``at_most`` of n rows."""
-    return np.arange(n) if n <= at_most else np.sort(rng.permutation(n)[:at_most])
+    return Found(clusterer, strength, tuple(cell.row(cell is winner) for cell in cells))

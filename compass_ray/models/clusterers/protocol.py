@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +43,23 @@ class SweepCell:
     n_clusters: int
     noise_share: float
     chosen: bool = False
+    details: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured of this setting, by name."""
+
+
+def mark_best(cells: Sequence[SweepCell]) -> tuple[SweepCell, ...]:
+    """The same cells with the best one marked as chosen; of equals the first."""
+    best = max(range(len(cells)), key=lambda i: cells[i].score)
+    return tuple(replace(cell, chosen=i == best) for i, cell in enumerate(cells))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a family of clusterers gives back: ``strength`` float32[n] in [0, 1] is membership (0 for noise)."""
+
+    clusterer: Clusterer
+    strength: Float32
+    sweep: tuple[SweepCell, ...]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from compass_ray.models.clusterers.protocol import Float32, Float64
+from compass_ray.models.clusterers.protocol import Float32, Float64, Int64
+
+_BLOCK = 1024
+_NOT_ZERO = 1e-12
+"""Distance between rows that are all the same."""
 
 
 def neighbour_distances(points: Float32, k: int) -> Float64:
@@ -21,6 +25,22 @@ def neighbour_distances(points: Float32, k: int) -> Float64:
     search = NearestNeighbors(n_neighbors=min(k + 1, len(points)), algorithm="brute").fit(points.astype(np.float64))
     found = search.kneighbors(points.astype(np.float64))[0]
     return np.asarray(found, dtype=np.float64)
+
+
+def distances_to(points: Float32, found: Int64) -> Float64:
+    """float64[n, k] ascending distances from each row float32[n, d] to the rows ``found`` int64[n, k], taken in float64.
+
+    A row itself stands first, also where ``found`` lacks it.
+    """
+    distance = np.empty(found.shape)
+    for start in range(0, len(points), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        apart = points[part, None].astype(np.float64) - points[found[part]]
+        distance[part] = np.linalg.norm(apart, axis=2)
+    own = found == np.arange(len(points))[:, None]
+    distance[~own.any(1), -1] = 0.0
+    distance.sort(axis=1)
+    return distance
 
 
 def spanning_tree(points: Float32, core: Float64) -> Float64:
@@ -54,15 +74,15 @@ def spanning_tree(points: Float32, core: Float64) -> Float64:
         np.copyto(source[:left], current, where=closer)
         taken = int(best[:left].argmin())
         edges[left - 1] = source[taken], ids[taken]
-    return _weighted(points, core, edges)
+    return weighted(points, core, edges)
 
 
-def _weighted(points: Float32, core: Float64, edges: np.ndarray) -> Float64:
-    """Edges with distances taken again in float64, none of them zero, sorted."""
+def weighted(points: Float32, core: Float64, edges: Int64) -> Float64:
+    """float64[n - 1, 3] of ``edges`` int64[n - 1, 2]: distances taken in float64, none of them zero, ascending."""
     a, b = edges[:, 0], edges[:, 1]
     apart = np.linalg.norm(points[a].astype(np.float64) - points[b], axis=1)
     distance = np.maximum(apart, np.maximum(core[a], core[b]))
     # Copies of a row lie at distance 0, whose inverse has no place in a stability.
-    distance = np.maximum(distance, distance.max() * 1e-6)
+    distance = np.maximum(distance, max(distance.max() * 1e-6, _NOT_ZERO))
     order = np.argsort(distance, kind="stable")
     return np.column_stack([a, b, distance])[order]

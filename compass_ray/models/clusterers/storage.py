@@ -33,15 +33,22 @@ def load_clusterer(folder: str | Path) -> Clusterer:
     Raises:
         ModelError: it is missing, damaged, or something else wrote it.
     """
-    from compass_ray.models.clusterers.density import DensityClusterer
-    from compass_ray.models.clusterers.kmeans import KMeansClusterer
-
-    kinds: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Clusterer]]
-    kinds = {DensityClusterer.kind: DensityClusterer.of, KMeansClusterer.kind: KMeansClusterer.of}
-    mark = _mark(Path(folder))
+    kinds, mark = _kinds(), _mark(Path(folder))
     if mark.get("kind") not in kinds:
         raise ModelError(f"{folder} holds a clusterer of kind {mark.get('kind')!r}; known: {', '.join(sorted(kinds))}")
-    return kinds[mark["kind"]](mark["settings"], _arrays(Path(folder), mark["arrays"]))
+    try:
+        return kinds[mark["kind"]](mark["settings"], _arrays(Path(folder), mark["arrays"]))
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{Path(folder) / MARK} is damaged: it lacks {error}; run the cluster stage again") from None
+
+
+def _kinds() -> dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Clusterer]]:
+    from compass_ray.models.clusterers.butina import ButinaClusterer
+    from compass_ray.models.clusterers.density import DensityClusterer
+    from compass_ray.models.clusterers.kmeans import KMeansClusterer
+    from compass_ray.models.clusterers.ward import WardClusterer
+
+    return {kind.kind: kind.of for kind in (ButinaClusterer, DensityClusterer, KMeansClusterer, WardClusterer)}
 
 
 def _mark(folder: Path) -> dict[str, Any]:
@@ -51,8 +58,13 @@ def _mark(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} holds no clusterer: it lacks {MARK}; run the cluster stage first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder / MARK} is damaged ({error}); run the cluster stage again") from None
-    if not isinstance(mark, dict) or mark.get("format") != FORMAT or mark.get("version") != VERSION:
-        raise ModelError(f"{folder / MARK} was not written by this version of compass_ray; run the cluster stage again")
+    if not isinstance(mark, dict) or mark.get("format") != FORMAT:
+        raise ModelError(f"{folder / MARK} was not written by compass_ray; run the cluster stage again")
+    if mark.get("version") != VERSION:
+        raise ModelError(
+            f"{folder / MARK} has version {mark.get('version')!r} of the format, and this compass_ray reads {VERSION}; "
+            f"use the compass_ray that wrote it, or run the cluster stage again"
+        )
     return mark
 
 

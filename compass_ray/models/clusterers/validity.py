@@ -1,8 +1,8 @@
 """How good a density clustering is: relative validity from the spanning tree alone.
 
 An estimate of DBCV (Moulavi et al. 2014) whose densities and separations are read off the edges of the tree that
-clustering needs anyway, so that a whole sweep costs no further distances. It ranks settings on one data set; it is not
-comparable between data sets.
+clustering needs anyway, so that a whole sweep costs no further distances. It screens the settings of a sweep, whose best
+few are then scored by `dbcv` itself (COMPASS, appendix E); it is not comparable between data sets.
 """
 
 from __future__ import annotations
@@ -41,9 +41,17 @@ def relative_validity(edges: Float64, labels: Int32) -> float:
 
 
 def score(edges: Float64, labels: Int32) -> float:
-    """Validity times (1 - noise share), as the sweep ranks by; a negative validity is made worse by noise, not better."""
+    """Relative validity with the noise penalty: what a sweep is screened by."""
+    return penalised(relative_validity(edges, labels), labels)
+
+
+def penalised(validity: float, labels: Int32) -> float:
+    """Validity times (1 - noise share); a negative one is made worse by noise, not better, and nothing but noise is worst.
+
+    >>> penalised(0.5, np.array([0, 0, -1, -1], np.int32)), penalised(-0.5, np.array([0, 0, -1, -1], np.int32))
+    (0.25, -0.75)
+    """
     noise = float(np.mean(labels < 0))
     if noise == 1.0:
         return WORST
-    validity = relative_validity(edges, labels)
     return validity * (1 - noise) if validity >= 0 else validity * (1 + noise)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from compass_ray.config import ClusterConfig
-from compass_ray.models.clusterers import fit_clusters, load_clusterer
+from compass_ray.models.clusterers import Clusterer, fit_clusters, load_clusterer
 from compass_ray.models.clusterers.backends import choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut
 from compass_ray.models.clusterers.condensed import condense
@@ -24,17 +25,15 @@ from compass_ray.models.clusterers.storage import ARRAYS, MARK
 from compass_ray.models.clusterers.validity import relative_validity, score
 from compass_ray.models.errors import ModelError
 
-Rows = npt.NDArray[np.float32]
+from .shapes import Rows, blobs, moons
+
 DENSITY = ClusterConfig(min_cluster_size=(5, 10), min_samples=(3, 5), reduce=8, backend="cpu")
 CENTRES = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, reduce=8, backend="cpu")
 
 
-def blobs(n: int, k: int = 6, d: int = 24, *, spread: float = 0.1, seed: int = 0) -> tuple[Rows, npt.NDArray[np.int64]]:
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(k, size=n)
-    centres = np.random.default_rng(99).normal(size=(k, d))
-    rows = centres[truth] / np.linalg.norm(centres[truth], axis=1, keepdims=True) + spread * rng.normal(size=(n, d)) / d**0.5
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), truth
+WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), reduce=8, backend="cpu")
+BUTINA = ClusterConfig(method="butina", reduce=8, backend="cpu")
+ALL = pytest.mark.parametrize("config", [DENSITY, CENTRES, WARD, BUTINA], ids=lambda config: config.method)
 
 
 def reference(points: Rows, size: int, samples: int) -> Any:
@@ -43,6 +42,13 @@ def reference(points: Rows, size: int, samples: int) -> Any:
     return hdbscan.HDBSCAN(
         min_cluster_size=size, min_samples=samples, algorithm="prims_kdtree", gen_min_span_tree=True, prediction_data=True
     ).fit(points.astype(np.float64))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, Clusterer]:
+    """One clusterer of each method."""
+    rows, _ = blobs(150)
+    return {config.method: fit_clusters(config, rows, seed=0).clusterer for config in (DENSITY, CENTRES, WARD, BUTINA)}
 
 
 @pytest.mark.parametrize("spread", [0.2, 0.8])
@@ -95,7 +101,7 @@ def test_spanning_tree_weighs_what_scipy_finds(n: int, d: int, samples: int, see
     assert bool((np.diff(edges[:, 2]) >= 0).all())
 
 
-@pytest.mark.parametrize("config", [DENSITY, CENTRES], ids=["hdbscan", "kmeans"])
+@ALL
 def test_blobs_are_found(config: ClusterConfig) -> None:
     rows, truth = blobs(900)
     found = fit_clusters(config, rows, seed=0)
@@ -105,12 +111,26 @@ def test_blobs_are_found(config: ClusterConfig) -> None:
     assert sum(cell.chosen for cell in found.sweep) == 1
     chosen = next(cell for cell in found.sweep if cell.chosen)
     assert chosen.score == max(cell.score for cell in found.sweep)
-    assert chosen.n_clusters == len(found.coarse) == len(found.clusterer.centroids) == 6
+    assert chosen.n_clusters == len(found.coarse) == len(found.clusterer.centroids)
+    assert chosen.n_clusters == 6
     np.testing.assert_allclose(np.linalg.norm(found.clusterer.centroids, axis=1), 1, atol=1e-5)
     assert bool(((found.strength >= 0) & (found.strength <= 1)).all())
+    np.testing.assert_array_equal(found.strength > 0, found.labels >= 0)
 
 
-@pytest.mark.parametrize("config", [DENSITY, CENTRES], ids=["hdbscan", "kmeans"])
+def test_density_alone_follows_moons_through_noise() -> None:
+    rows, truth = moons(600, noise=60)
+    shared = {"reduce": None, "metric": "euclidean", "n_clusters": (2, 3, 4, 6, 8)}
+    real = truth >= 0
+    found = {
+        config.method: adjusted_rand_score(truth[real], fit_clusters(config.model_copy(update=shared), rows, seed=0).labels[real])
+        for config in (DENSITY, CENTRES, WARD, BUTINA)
+    }
+    assert found["hdbscan"] > 0.9
+    assert all(0 < score < found["hdbscan"] - 0.2 for method, score in found.items() if method != "hdbscan")
+
+
+@ALL
 def test_new_points_join_their_blob_also_after_the_disk(config: ClusterConfig, tmp_path: Path) -> None:
     rows, truth = blobs(600)
     new, new_truth = blobs(300, seed=3)
@@ -128,7 +148,7 @@ def test_new_points_join_their_blob_also_after_the_disk(config: ClusterConfig, t
     assert loaded.assign(new[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("config", [DENSITY, CENTRES], ids=["hdbscan", "kmeans"])
+@ALL
 def test_equal_seed_gives_equal_clusters(config: ClusterConfig) -> None:
     rows, _ = blobs(500, spread=0.5)
     bounded = config.model_copy(update={"sweep_rows": 200, "tree_rows": 400})
@@ -186,23 +206,30 @@ def test_coarse_cut_is_bounded_and_numbered_without_gaps(at_most: int) -> None:
     assert sorted(set(coarse.tolist())) == list(range(min(at_most, 40)))
 
 
+def test_coarse_cut_of_more_than_can_be_compared_keeps_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compass_ray.models.clusterers.centroids._EXACT", 100)
+    centroids, truth = blobs(300, d=80, spread=0.3)
+    assert adjusted_rand_score(coarse_cut(centroids, 6), truth) > 0.99
+
+
 def _broken(rows: Rows) -> Rows:
     changed = rows.copy()
     changed[17, 2] = np.nan
     return changed
 
 
-@pytest.mark.parametrize("config", [DENSITY, CENTRES], ids=["hdbscan", "kmeans"])
+@ALL
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (_broken(blobs(100)[0]), "NaN.*row 17"),
         (np.tile(blobs(1)[0], (100, 1)), "identical"),
         (blobs(1)[0], "there are 1 embedded rows"),
+        (blobs(2)[0], "there are 2 embedded rows|all would be noise"),
         (np.zeros((0, 24), np.float32), "there are 0 embedded rows"),
         (np.zeros(24, np.float32), "shape"),
     ],
-    ids=["nan", "identical", "one", "none", "flat"],
+    ids=["nan", "identical", "one", "two", "none", "flat"],
 )
 def test_embeddings_that_cannot_be_clustered(config: ClusterConfig, rows: Rows, message: str) -> None:
     with pytest.raises(ModelError, match=message):
@@ -221,9 +248,23 @@ def test_gpu_that_is_not_there_is_an_error() -> None:
         choose_backend("gpu")
 
 
-@pytest.mark.parametrize("damage", ["mark", "format", "kind", "arrays", "missing"])
-def test_folder_that_no_clusterer_wrote_is_refused(tmp_path: Path, damage: str) -> None:
-    fit_clusters(CENTRES, blobs(100)[0], seed=0).clusterer.save(tmp_path)
+@ALL
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("mark", "damaged"),
+        ("format", "not written by compass_ray"),
+        ("version", "has version 'other'.*compass_ray that wrote it"),
+        ("kind", "of kind 'other'"),
+        ("settings", "damaged: it lacks"),
+        ("arrays", "damaged"),
+        ("missing", "holds no clusterer"),
+    ],
+)
+def test_folder_that_no_clusterer_wrote_is_refused(
+    config: ClusterConfig, tmp_path: Path, damage: str, said: str, fitted: dict[str, Clusterer]
+) -> None:
+    fitted[config.method].save(tmp_path)
     mark = json.loads((tmp_path / MARK).read_text())
     if damage == "mark":
         (tmp_path / MARK).write_text("{")
@@ -231,7 +272,80 @@ def test_folder_that_no_clusterer_wrote_is_refused(tmp_path: Path, damage: str) 
         (tmp_path / ARRAYS).write_bytes((tmp_path / ARRAYS).read_bytes()[:200])
     elif damage == "missing":
         (tmp_path / MARK).unlink()
+    elif damage == "settings":
+        (tmp_path / MARK).write_text(json.dumps(mark | {"settings": {}}))
     else:
         (tmp_path / MARK).write_text(json.dumps(mark | {damage: "other"}))
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=said):
         load_clusterer(tmp_path)
+
+
+@ALL
+def test_no_pickle_is_needed_to_read_one(config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]) -> None:
+    fitted[config.method].save(tmp_path)
+    with np.load(tmp_path / ARRAYS, allow_pickle=False) as stored:
+        assert all(stored[name].dtype != object for name in stored.files)
+    assert json.loads((tmp_path / MARK).read_text())["kind"] == config.method
+
+
+def test_method_without_a_way_on_a_gpu_says_so() -> None:
+    with pytest.raises(ValueError, match="backend to auto or cpu"):
+        ClusterConfig(method="ward", backend="gpu")
+
+
+@ALL
+@settings(max_examples=12, deadline=None)
+@given(st.integers(30, 90), st.integers(2, 6), st.floats(0.05, 1.5), st.integers(0, 10_000))
+def test_labels_name_clusters_that_have_rows(config: ClusterConfig, n: int, d: int, spread: float, seed: int) -> None:
+    rows, _ = blobs(n, d=d, k=4, spread=spread, seed=seed)
+    try:
+        found = fit_clusters(config.model_copy(update={"reduce": None}), rows, seed=seed)
+    except ModelError as error:
+        if "noise" not in str(error):
+            raise
+        return
+    k = len(found.clusterer.centroids)
+    assert set(found.labels.tolist()) - {-1} == set(range(k))
+    assert bool(np.isfinite(found.clusterer.centroids).all())
+    assert len(found.coarse) == k
+    again = found.clusterer.assign(rows)
+    assert bool(((again >= -1) & (again < k)).all())
+    if config.method == "kmeans":
+        np.testing.assert_array_equal(again, found.labels)
+    with tempfile.TemporaryDirectory() as folder:
+        found.clusterer.save(Path(folder))
+        np.testing.assert_array_equal(load_clusterer(folder).assign(rows), again)
+
+
+@pytest.mark.parametrize("config", [WARD, BUTINA], ids=lambda config: config.method)
+@settings(max_examples=12, deadline=None)
+@given(st.integers(30, 90), st.floats(0.05, 1.5), st.integers(0, 10_000))
+def test_order_of_rows_changes_no_cluster(config: ClusterConfig, n: int, spread: float, seed: int) -> None:
+    rows, _ = blobs(n, d=5, k=4, spread=spread, seed=seed)
+    order = np.random.default_rng(seed).permutation(n)
+    plain = config.model_copy(update={"reduce": None, "thresholds": (0.7, 0.8, 0.9)})
+    found, moved = fit_clusters(plain, rows, seed=0), fit_clusters(plain, rows[order], seed=0)
+    np.testing.assert_array_equal(found.labels[order] < 0, moved.labels < 0)
+    assert adjusted_rand_score(found.labels[order], moved.labels) == 1
+
+
+@ALL
+@pytest.mark.parametrize("scale", [1e-3, 8.0])
+def test_size_of_the_numbers_changes_no_cluster(config: ClusterConfig, scale: float) -> None:
+    rows, _ = blobs(300, spread=0.3)
+    found = fit_clusters(config, rows, seed=0)
+    scaled = fit_clusters(config, rows * np.float32(scale), seed=0)
+    assert adjusted_rand_score(found.labels, scaled.labels) == 1
+
+
+@pytest.mark.parametrize("config", [CENTRES, WARD, BUTINA], ids=lambda config: config.method)
+def test_no_array_is_of_all_rows_by_all_rows(config: ClusterConfig) -> None:
+    n = 12_000
+    rows, _ = blobs(n, d=6, spread=0.6)
+    few = {"reduce": None, "n_clusters": (6,), "n_init": 1, "micro_clusters": 200, "thresholds": (0.8,)}
+    fit_clusters(config.model_copy(update=few), rows[:200], seed=0)  # imports are no part of it
+    tracemalloc.start()
+    fit_clusters(config.model_copy(update=few), rows, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n * n * 4 / 4

@@ -1,0 +1,138 @@
+"""A sweep of 12 HDBSCAN settings, against three single fits and against the `hdbscan` package run 12 times (COMPASS, appendix E).
+
+``three_fits`` is one fit of this project for each min_samples, neighbours and tree anew: what a sweep costs at least where
+nothing but the tree is shared. ``hdbscan`` fits every setting anew, ``hdbscan_memory`` keeps trees in a cache on disk, which
+starts empty. Both only cluster; the sweep also scores every setting and picks one, exact validity included.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import product
+
+import numpy as np
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.timing import one_thread, seconds
+from compass_ray.config import ClusterConfig
+from compass_ray.models.clusterers import density
+from compass_ray.models.clusterers.backends import CpuBackend
+from compass_ray.models.clusterers.condensed import condense
+from compass_ray.models.clusterers.protocol import Float32, Int32, Int64
+
+SEED = 0
+CONFIG = ClusterConfig(backend="cpu")
+NOISE = 0.1
+REPEATS = 2
+
+
+@dataclass(frozen=True)
+class Data:
+    """Points float32[n, d] and the blob int64[n] each was drawn from, -1 for noise."""
+
+    points: Float32
+    truth: Int64
+
+
+def make_data(n: int, d: int, blobs: int, rng: np.random.Generator) -> Data:
+    """Blobs of uneven size and spread with noise uniform over their range."""
+    truth = rng.choice(blobs, size=n, p=rng.dirichlet(np.full(blobs, 2.0)))
+    centres, spread = rng.normal(size=(blobs, d)), rng.uniform(0.2, 0.6, blobs)
+    points = centres[truth] + spread[truth, None] * rng.normal(size=(n, d))
+    noise = rng.choice(n, size=int(NOISE * n), replace=False)
+    points[noise] = rng.uniform(points.min(0), points.max(0), size=(len(noise), d))
+    truth[noise] = -1
+    return Data(points.astype(np.float32), truth)
+
+
+def sweep(data: Data) -> list[density.Cell]:
+    """All settings by this project."""
+    return density.sweep(CONFIG, data.points, CpuBackend())
+
+
+def three_fits(data: Data) -> list[Int32]:
+    """One setting for each min_samples, with nothing shared."""
+    backend, found = CpuBackend(), []
+    for min_samples in CONFIG.min_samples:
+        core = backend.neighbour_distances(data.points, min_samples)[:, -1]
+        edges = backend.spanning_tree(data.points, core, min_samples)
+        found.append(condense(edges, max(CONFIG.min_cluster_size)).labels)
+    return found
+
+
+def package(data: Data, folder: str | None) -> list[Int32]:
+    """All settings by the `hdbscan` package, in the order of the sweep, with its cache in ``folder`` if that is given."""
+    import hdbscan
+
+    points, found = data.points.astype(np.float64), []
+    for min_samples, size in product(CONFIG.min_samples, CONFIG.min_cluster_size):
+        cache = {} if folder is None else {"memory": folder}
+        fit = hdbscan.HDBSCAN(min_cluster_size=size, min_samples=min_samples, core_dist_n_jobs=1, **cache).fit(points)
+        found.append(np.asarray(fit.labels_, dtype=np.int32))
+    return found
+
+
+def measure(data: Data) -> dict[str, Value]:
+    """CPU seconds of each way, the ratios, and how alike the clusters are."""
+    cells: list[density.Cell] = []
+    theirs: list[Int32] = []
+    fits = _best(lambda: three_fits(data))
+    ours = _best(lambda: cells.extend(sweep(data)))
+    plain = seconds(lambda: theirs.extend(package(data, None)))
+    with tempfile.TemporaryDirectory() as folder:
+        cached = seconds(lambda: package(data, folder))
+    return {
+        "compass_seconds": ours,
+        "three_fits_seconds": fits,
+        "compass_over_three_fits": ours / fits,
+        "hdbscan_seconds": plain,
+        "hdbscan_memory_seconds": cached,
+        "hdbscan_over_compass": plain / ours,
+        "hdbscan_memory_over_compass": cached / ours,
+        **agreement(data, cells[: len(theirs)], theirs),
+    }
+
+
+def _best(work: Callable[[], object]) -> float:
+    return min(seconds(work) for _ in range(REPEATS))
+
+
+def agreement(data: Data, cells: list[density.Cell], theirs: list[Int32]) -> dict[str, Value]:
+    """How alike clusters are: with the package's, setting by setting, and of the setting chosen with the blobs."""
+    from sklearn.metrics import adjusted_rand_score
+
+    alike = [float(adjusted_rand_score(each, cell.tree.labels)) for cell, each in zip(cells, theirs, strict=True)]
+    chosen = density.best(cells)
+    return {
+        "rand_index_with_hdbscan_least": min(alike),
+        "rand_index_with_hdbscan_mean": float(np.mean(alike)),
+        "chosen_clusters": chosen.tree.n_clusters,
+        "chosen_rand_index_with_blobs": float(adjusted_rand_score(data.truth, chosen.tree.labels)),
+        "chosen_noise_share": float(np.mean(chosen.tree.labels < 0)),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    n, d, blobs = (600, 8, 6) if arguments.small else (20_000, 30, 60)
+    with one_thread():
+        data = make_data(n, d, blobs, np.random.default_rng(SEED))
+        numbers = measure(data)
+    settings: dict[str, Value] = {
+        "rows": n,
+        "dimensions": d,
+        "blobs": blobs,
+        "noise": NOISE,
+        "min_cluster_size": CONFIG.min_cluster_size,
+        "min_samples": CONFIG.min_samples,
+        "hdbscan": metadata.version("hdbscan"),
+    }
+    return finish("speed/density_sweep", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

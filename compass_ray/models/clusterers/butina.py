@@ -1,0 +1,132 @@
+"""Taylor-Butina: spheres of a cosine similarity, the fullest first; singletons are noise (COMPASS, appendix E).
+
+Key property: a new point joins the nearest centre if it lies within its sphere, and is noise otherwise. The threshold is
+the one with most clusters among those that leave at most ``1 - cluster.min_assigned`` of the rows alone; where no
+threshold does, the one that leaves fewest alone, and the sweep's table says so. The count of clusters has its peak
+inside the range, where bisection as printed does not look: a grid first, then halved steps around its best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from compass_ray.config import ClusterConfig
+from compass_ray.models.clusterers.centres import prepared
+from compass_ray.models.clusterers.centroids import spherical_means
+from compass_ray.models.clusterers.partition import cells
+from compass_ray.models.clusterers.protocol import Float32, Found, Int32, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.reduction import Reduction, fit_reduction
+from compass_ray.models.clusterers.spheres import Spheres, exclude, neighbour_counts
+from compass_ray.models.clusterers.storage import save_arrays
+from compass_ray.models.errors import ModelError
+
+_REFINEMENTS = 3
+_BLOCK_CELLS = 4_000_000
+
+
+@dataclass(frozen=True)
+class ButinaClusterer:
+    """Unit centres float32[K, r] in the reduced space, and the similarity that a row must have to one of them."""
+
+    kind: ClassVar[str] = "butina"
+    labels: Int32
+    centroids: Float32
+    reduction: Reduction
+    centres: Float32
+    threshold: float
+
+    def assign(self, embeddings: Float32) -> Int32:
+        """int32[n] nearest centre of each row float32[n, d], -1 where it is out of reach."""
+        points = prepared(self.reduction(embeddings), "cosine")
+        labels = np.full(len(points), -1, np.int32)
+        block = max(1, _BLOCK_CELLS // len(self.centres))
+        for start in range(0, len(points), block):
+            similar = points[start : start + block] @ self.centres.T
+            near = similar.argmax(1)
+            within = similar[np.arange(len(near)), near] >= np.float32(self.threshold)
+            labels[start : start + block] = np.where(within, near, -1)
+        return labels
+
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``."""
+        own = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
+        save_arrays(folder, self.kind, {"threshold": self.threshold}, own | self.reduction.arrays())
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ButinaClusterer:
+        """From what `save` stored."""
+        own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
+        return cls(reduction=Reduction.of(arrays), threshold=settings["threshold"], **own)
+
+
+def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> Found:
+    """Search the threshold on rows ``tried`` int64[m] of float32[n, d]; with the best one cluster all rows, cell by cell.
+
+    Raises:
+        ModelError: at every threshold every row is alone.
+    """
+    reduction, seed = fit_reduction(rows, config.reduce), int(rng.integers(2**31))
+    points = prepared(reduction(rows), "cosine")
+    swept = sweep(config, points[tried], seed)
+    threshold = float(next(cell.parameters["threshold"] for cell in swept if cell.chosen))
+    spheres = spheres_of(points, threshold, config.cell_rows, seed)
+    if not len(spheres.centres):
+        raise ModelError(
+            f"Taylor-Butina finds no two of {len(rows)} rows as similar as {threshold}: all would be noise; lower "
+            f"cluster.thresholds (they are {list(config.thresholds)}), or set cluster.method=kmeans"
+        )
+    strength = (spheres.labels >= 0).astype(np.float32)
+    centroids = spherical_means(rows, spheres.labels, strength)
+    clusterer = ButinaClusterer(spheres.labels, centroids, reduction, points[spheres.centres], threshold)
+    return Found(clusterer, strength, swept)
+
+
+def sweep(config: ClusterConfig, points: Float32, seed: int) -> tuple[SweepCell, ...]:
+    """The grid of thresholds on unit points float32[m, r], then halved steps around the best; in ascending order."""
+    parts = [points[rows] for rows in cells(points, config.cell_rows, seed)]
+    grid = sorted(set(config.thresholds))
+    tried = _try(grid, parts, config.min_assigned)
+    step = float(min(np.diff(grid), default=0.0))
+    for _ in range(_REFINEMENTS):
+        step, middle = step / 2, max(tried, key=lambda t: tried[t].score)
+        beside = [round(middle - step, 4), round(middle + step, 4)]
+        tried |= _try([t for t in beside if grid[0] <= t <= grid[-1] and t not in tried], parts, config.min_assigned)
+    return mark_best([tried[threshold] for threshold in sorted(tried)])
+
+
+def spheres_of(points: Float32, threshold: float, cell_rows: int, seed: int) -> Spheres:
+    """Spheres of unit points float32[n, r], each within one cell of at most ``cell_rows`` of them."""
+    labels, centres = np.full(len(points), -1, np.int32), [np.zeros(0, np.int64)]
+    for rows in cells(points, cell_rows, seed):
+        part = points[rows]
+        found = exclude(part, neighbour_counts(part, [threshold])[0], threshold)
+        labels[rows] = np.where(found.labels >= 0, found.labels + sum(map(len, centres)), -1)
+        centres.append(rows[found.centres])
+    return Spheres(labels, np.concatenate(centres))
+
+
+def _try(thresholds: list[float], parts: list[Float32], min_assigned: float) -> dict[float, SweepCell]:
+    if not thresholds:
+        return {}
+    counts = [neighbour_counts(part, thresholds) for part in parts]
+    made: dict[float, SweepCell] = {}
+    for i, threshold in enumerate(thresholds):
+        found = [exclude(part, count[i], threshold) for part, count in zip(parts, counts, strict=True)]
+        made[threshold] = _cell(threshold, found, min_assigned)
+    return made
+
+
+def _cell(threshold: float, found: list[Spheres], min_assigned: float) -> SweepCell:
+    """Score: number of clusters where enough rows are in one; below 0, the more the nearer to that, where not."""
+    labels = np.concatenate([spheres.labels for spheres in found])
+    clusters, assigned = sum(len(spheres.centres) for spheres in found), float(np.mean(labels >= 0))
+    enough = assigned >= min_assigned
+    details = {"assigned": assigned, "enough_assigned": float(enough)}
+    return SweepCell(
+        {"threshold": threshold}, float(clusters) if enough else assigned - 1, clusters, 1 - assigned, False, details
+    )

@@ -1,0 +1,88 @@
+"""Ward's hierarchical clusters: one tree, cut where the silhouette is best (COMPASS, appendix E).
+
+Key property: no matrix of distances. A pool of at most ``cluster.micro_clusters`` rows has the exact tree of its rows; a
+larger one has the tree of that many micro-clusters of a mini-batch k-means, each weighing as many rows as it holds. New
+points join the nearest centre, as in the paper; no noise. Not the same as labels: a cut follows the tree, so that a
+fitted row near a border may have another cluster's centre nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from compass_ray.config import ClusterConfig
+from compass_ray.models.clusterers.agglomeration import ward_tree
+from compass_ray.models.clusterers.centres import (
+    SILHOUETTE_ROWS,
+    CentreClusterer,
+    Metric,
+    metrics,
+    prepared,
+    silhouette,
+)
+from compass_ray.models.clusterers.centroids import means, spherical_means
+from compass_ray.models.clusterers.partition import mini_batch_labels
+from compass_ray.models.clusterers.protocol import Float32, Float64, Found, Int32, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.reduction import fit_reduction
+
+
+class WardClusterer(CentreClusterer):
+    """Centres of the cut, each the mean of its cluster's rows."""
+
+    kind: ClassVar[str] = "ward"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Merges float64[m - 1, 4] of micro-clusters; ``micro`` int32[n] is the micro-cluster of each row."""
+
+    metric: Metric
+    points: Float32
+    micro: Int32
+    merges: Float64
+
+    def cut(self, k: int) -> Int32:
+        """int32[n] cluster of each row, at most ``k`` of them."""
+        from scipy.cluster.hierarchy import fcluster
+
+        groups = fcluster(self.merges, k, "maxclust")
+        return (np.unique(groups, return_inverse=True)[1].astype(np.int32))[self.micro]
+
+
+def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> Found:
+    """One tree for each metric over float32[n, d]; every cut of it is judged on rows of ``tried`` int64[m].
+
+    Cuts cost next to nothing once a tree stands, so that it is made of the whole pool at once and nothing is fitted twice.
+    """
+    reduction = fit_reduction(rows, config.reduce)
+    reduced, seed = reduction(rows), int(rng.integers(2**31))
+    judged = tried[rng.permutation(len(tried))[:SILHOUETTE_ROWS]]
+    trees = {metric: grow(prepared(reduced, metric), metric, config.micro_clusters, seed) for metric in metrics(config.metric)}
+    cells = mark_best([cell for tree in trees.values() for cell in _cells(config, tree, judged)])
+    winner = next(cell.parameters for cell in cells if cell.chosen)
+    tree = next(tree for metric, tree in trees.items() if metric == winner["metric"])
+    labels = tree.cut(int(winner["n_clusters"]))
+    strength = np.ones(len(rows), np.float32)
+    centres = means(tree.points, labels).astype(np.float32)
+    clusterer = WardClusterer(labels, spherical_means(rows, labels, strength), reduction, centres, tree.metric)
+    return Found(clusterer, strength, cells)
+
+
+def grow(points: Float32, metric: Metric, at_most: int, seed: int) -> Tree:
+    """The tree over ``points`` float32[n, r], as they are compared, through at most so many micro-clusters."""
+    if len(points) <= at_most:
+        return Tree(metric, points, np.arange(len(points), dtype=np.int32), ward_tree(points, np.ones(len(points))))
+    micro = mini_batch_labels(points, at_most, seed)
+    return Tree(metric, points, micro, ward_tree(means(points, micro), np.bincount(micro)))
+
+
+def _cells(config: ClusterConfig, tree: Tree, judged: Int64) -> list[SweepCell]:
+    cells = []
+    for k in (k for k in config.n_clusters if k < len(tree.points)):
+        labels, settings = tree.cut(k), {"n_clusters": k, "metric": tree.metric}
+        score = silhouette(tree.points[judged], labels[judged])
+        cells.append(SweepCell(settings, score, int(labels.max()) + 1, 0.0, details={"leaves": float(len(tree.merges) + 1)}))
+    return cells

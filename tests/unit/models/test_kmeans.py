@@ -1,0 +1,103 @@
+"""k-means: its sweep over numbers of clusters and metrics, and the sample that the sweep is run on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from compass_ray.config import ClusterConfig
+from compass_ray.models.clusterers import fit_clusters
+from compass_ray.models.clusterers.centres import nearest, silhouette
+from compass_ray.models.clusterers.sampling import sample, shares
+from compass_ray.models.errors import ModelError
+
+from .shapes import blobs
+
+KMEANS = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, reduce=None, backend="cpu")
+
+
+def test_as_printed_the_sweep_tries_23_numbers_with_ten_starts() -> None:
+    config = ClusterConfig(method="kmeans")
+    assert config.n_clusters == tuple(range(10, 121, 5))
+    assert config.n_init == 10
+
+
+def test_both_metrics_are_tried_and_the_better_one_is_fitted() -> None:
+    rows, truth = blobs(400)
+    stretched = rows * np.random.default_rng(0).uniform(0.2, 5, size=(400, 1)).astype(np.float32)
+    found = fit_clusters(KMEANS.model_copy(update={"metric": "both"}), stretched, seed=0)
+    assert [(c.parameters["metric"], c.parameters["n_clusters"]) for c in found.sweep] == [
+        (metric, k) for metric in ("euclidean", "cosine") for k in (3, 6, 9)
+    ]
+    winner = next(cell for cell in found.sweep if cell.chosen)
+    assert dict(winner.parameters) == {"n_clusters": 6, "metric": "cosine"}
+    assert adjusted_rand_score(found.labels, truth) > 0.99
+    np.testing.assert_array_equal(found.clusterer.assign(stretched * 3), found.labels)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_one_metric_scores_the_same_alone_as_beside_the_other(metric: str) -> None:
+    rows, _ = blobs(200, spread=1.0)
+    alone = fit_clusters(KMEANS.model_copy(update={"metric": metric}), rows, seed=3).sweep
+    both = fit_clusters(KMEANS.model_copy(update={"metric": "both"}), rows, seed=3).sweep
+    assert [cell.score for cell in alone] == [cell.score for cell in both if cell.parameters["metric"] == metric]
+
+
+def test_numbers_of_clusters_that_the_rows_are_too_few_for_are_left_out() -> None:
+    rows, _ = blobs(8)
+    assert [cell.n_clusters for cell in fit_clusters(KMEANS, rows, seed=0).sweep] == [3, 6]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 10_000))
+def test_nearest_is_what_all_distances_say(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points, centres = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=(k, 4)).astype(np.float32)
+    expected = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(1)
+    np.testing.assert_array_equal(nearest(points, centres), expected)
+
+
+def test_silhouette_in_blocks_is_the_silhouette() -> None:
+    rows, truth = blobs(500, spread=1.0)
+    assert silhouette(rows, truth.astype(np.int32)) == pytest.approx(silhouette_score(rows, truth), abs=1e-6)
+    assert silhouette(rows, np.zeros(500, np.int32)) == silhouette(rows, np.arange(500, dtype=np.int32)) == -1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=12), st.integers(1, 200), st.integers(0, 99))
+def test_every_stratum_has_its_share_of_a_sample(counts: list[int], at_most: int, seed: int) -> None:
+    strata = [f"language {i}" for i, count in enumerate(counts) for _ in range(count)]
+    rows = sample(len(strata), at_most, np.random.default_rng(seed), strata)
+    assert len(rows) == min(at_most, len(strata))
+    assert bool((np.diff(rows) > 0).all())
+    taken = Counter(strata[row] for row in rows)
+    if at_most >= len(counts):
+        assert len(taken) == len(counts)
+    for i, count in enumerate(counts):
+        exact = count * len(rows) / len(strata)
+        assert taken[f"language {i}"] <= max(np.ceil(exact), 1)
+    np.testing.assert_array_equal(rows, sample(len(strata), at_most, np.random.default_rng(seed), strata))
+
+
+def test_shares_are_proportional_where_all_have_more_than_one() -> None:
+    assert shares(np.array([400, 300, 200, 100]), 20).tolist() == [8, 6, 4, 2]
+    assert shares(np.array([997, 1, 1, 1]), 10).tolist() == [7, 1, 1, 1]
+
+
+def test_rare_language_is_in_the_sweep() -> None:
+    rows, _ = blobs(2000)
+    strata = ["en"] * 1998 + ["mg"] * 2
+    config = KMEANS.model_copy(update={"sweep_rows": 100})
+    assert fit_clusters(config, rows, seed=0, strata=strata).sweep == fit_clusters(config, rows, seed=0, strata=strata).sweep
+    taken = sample(2000, 100, np.random.default_rng(0), strata)
+    assert (taken >= 1998).sum() == 1
+
+
+def test_strata_of_another_length_are_refused() -> None:
+    with pytest.raises(ModelError, match="50 embedded rows and 2 languages"):
+        fit_clusters(KMEANS, blobs(50)[0], seed=0, strata=["en", "mg"])

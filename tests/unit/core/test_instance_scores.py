@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
 
-from compass_ray.core.instance_scores import BLOCK_ROWS, Boundary, boundary_scores, instance_scores, pool_scores
+from compass_ray.core.instance_scores import (
+    BLOCK_ROWS,
+    Boundary,
+    boundary_scores,
+    cluster_boundary_scores,
+    instance_scores,
+    pool_scores,
+)
 
 
 def directions(n: int, d: int = 6, seed: int = 0) -> np.ndarray:
@@ -80,3 +87,16 @@ def test_rows_without_a_direction_are_refused(bad: float) -> None:
 def test_another_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="one encoder"):
         instance_scores(directions(3, 4), directions(1, 5)[0], directions(2, 5))
+
+
+@pytest.mark.parametrize("form", list(Boundary))
+def test_boundary_scores_of_all_clusters_at_once_are_those_of_each(form: Boundary) -> None:
+    rng = np.random.default_rng(0)
+    labels, margin = rng.integers(-1, 7, 300), rng.normal(size=300)
+    margin[labels == 3] = 0.5
+    labels[labels == 5] = 4
+    found = cluster_boundary_scores(margin, labels, 7, form=form)
+    for k in range(7):
+        assert found[labels == k].tolist() == boundary_scores(margin[labels == k], form=form).tolist()
+    assert not found[labels < 0].any()
+    assert cluster_boundary_scores([], [], 0).shape == (0,)

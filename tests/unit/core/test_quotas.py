@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.core.distribution import js_divergence
-from compass_ray.core.quotas import MAX_REPEATS, allocate, budget_rows, capacity
+from compass_ray.core.quotas import MAX_REPEATS, allocate, budget_rows, capacity, expected_quotas
 from compass_ray.core.weights import cluster_weights
 
 WEIGHTS = ("ratio", "deficit", "none")
@@ -45,11 +45,22 @@ def test_the_sum_is_the_budget_or_all_there_is(problem: dict[str, object]) -> No
     assert quota.sum() == min(problem["budget"], limit[eligible].sum())
 
 
+@given(problems(), st.floats(0.2, 10.0))
+def test_any_budget_of_the_target_s_rows_is_filled_as_far_as_candidates_allow(problem: dict[str, object], factor: float) -> None:
+    budget = budget_rows(factor, int(np.sum(problem["n_target"])))
+    quota = allocate(**{**problem, "budget": budget})
+    limit = capacity(problem["n_aux"], problem["overflow"])
+    eligible = (np.array(problem["n_eval"]) > 0) | (problem["weights"] == "none")
+    assert quota.sum() == min(budget, limit[eligible].sum())
+    assert (quota <= limit * eligible).all()
+
+
+@pytest.mark.parametrize("overflow", OVERFLOWS)
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_over_seeds_the_mean_is_weight_times_budget(weights: str) -> None:
+def test_over_seeds_the_mean_is_weight_times_budget(weights: str, overflow: str) -> None:
     n_target, n_eval, plenty = [7, 0, 31, 2, 5], [3, 1, 4, 0, 2], [999] * 5
     rng = np.random.default_rng(0)
-    runs = np.array([allocate(n_target, plenty, n_eval, 23, weights=weights, rng=rng) for _ in range(4000)])
+    runs = np.array([allocate(n_target, plenty, n_eval, 23, weights=weights, overflow=overflow, rng=rng) for _ in range(4000)])
     due = cluster_weights(n_target, n_eval, 23, weights=weights) * 23
     assert runs.mean(axis=0) == pytest.approx(due, abs=0.04)
     assert (np.abs(runs - due) < 1).all()
@@ -111,3 +122,11 @@ def test_budget_is_a_factor_of_the_target_rows() -> None:
     assert capacity([1, 2], "redistribute").tolist() == [1, 2]
     with pytest.raises(ValueError, match="factor"):
         budget_rows(-0.1, 10)
+
+
+@given(problems())
+def test_what_is_expected_sums_alike_and_is_made_whole_by_less_than_a_row(problem: dict[str, object]) -> None:
+    expected = expected_quotas(**{key: value for key, value in problem.items() if key != "rng"})
+    quota = allocate(**problem)
+    assert expected.sum() == pytest.approx(quota.sum())
+    assert (np.abs(expected - quota) < 1).all()

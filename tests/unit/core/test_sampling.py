@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from compass_ray.core.instance_scores import boundary_scores, instance_scores
+from compass_ray.core.instance_scores import Boundary, boundary_scores, instance_scores
 from compass_ray.core.sampling import sample_cluster, sample_scored
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
+RUNS = 20_000
 
 
 def plain_scores(problem: Problem, drawn: list[int], quota: int, tau: float, delta: float) -> np.ndarray:
@@ -72,11 +73,11 @@ def fast(problem: Problem, quota: int, **rule: object) -> list[int]:
 
 @pytest.mark.parametrize(
     ("n", "groups", "quota", "delta"),
-    [(4, 4, 3, 0.1), (5, 2, 3, 0.1), (5, 2, 3, 0.4), (4, 1, 4, 1.5), (5, 2, 3, 0.0), (3, 2, 1, 0.1)],
+    [(4, 4, 3, 0.1), (6, 2, 3, 0.1), (5, 2, 3, 0.4), (4, 1, 4, 1.5), (5, 2, 3, 0.0), (3, 2, 1, 0.1)],
     ids=["apart", "crowded", "some at zero", "all at zero", "no penalty", "one draw"],
 )
 def test_every_sequence_comes_as_often_as_enumeration_says(n: int, groups: int, quota: int, delta: float) -> None:
-    problem, runs, rng = crowded(n, groups), 5000, np.random.default_rng(7)
+    problem, runs, rng = crowded(n, groups), RUNS, np.random.default_rng(7)
     expected = dict(every_outcome(problem, quota, 0.9, delta))
     seen = Counter(tuple(fast(problem, quota, tau=0.9, delta=delta, rng=rng)) for _ in range(runs))
     assert set(seen) <= set(expected)
@@ -88,14 +89,54 @@ def test_every_sequence_comes_as_often_as_enumeration_says(n: int, groups: int, 
     assert chisquare(observed, due).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("delta", "place"), [(0.1, 12), (0.1, 23), (0.5, 23)])
-def test_later_draws_follow_the_plain_sampler(delta: float, place: int) -> None:
-    problem, runs, quota = crowded(30, 5), 700, 24
-    rng, other = np.random.default_rng(1), np.random.default_rng(2)
-    ours = [fast(problem, quota, tau=0.9, delta=delta, rng=rng)[place] for _ in range(runs)]
-    plain = [plain_draw(problem, quota, 0.9, delta, other)[place] for _ in range(runs)]
-    table = np.array([np.bincount(x, minlength=30) for x in (ours, plain)])
+def plain_runs(problem: Problem, quota: int, tau: float, delta: float, runs: int, rng: np.random.Generator) -> np.ndarray:
+    """`plain_draw` many times over, side by side: int (runs, quota)."""
+    rows, proto, edge = problem
+    similar = rows.astype(np.float64) @ rows.T.astype(np.float64) > tau
+    near, left = np.zeros((runs, len(rows))), np.ones((runs, len(rows)))
+    drawn = np.empty((runs, quota), np.int64)
+    for t in range(quota):
+        mixture = (1 - (t / quota) ** 2) * proto + (t / quota) ** 2 * edge
+        score = left * np.maximum(mixture - delta * near, 0)
+        score = np.where(score.any(axis=1, keepdims=True), score, left * mixture)
+        cumulative = score.cumsum(axis=1)
+        drawn[:, t] = (cumulative <= rng.random((runs, 1)) * cumulative[:, -1:]).sum(axis=1)
+        near += similar[drawn[:, t]]
+        left[np.arange(runs), drawn[:, t]] = 0
+    return drawn
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.3])
+def test_every_draw_follows_the_plain_sampler(delta: float) -> None:
+    problem, quota = crowded(12, 3), 5
+    rng = np.random.default_rng(1)
+    ours = np.array([fast(problem, quota, tau=0.9, delta=delta, rng=rng) for _ in range(RUNS)])
+    plain = plain_runs(problem, quota, 0.9, delta, RUNS, np.random.default_rng(2))
+    for place in range(quota):
+        table = np.array([np.bincount(x[:, place], minlength=12) for x in (ours, plain)])
+        assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 1e-3 / quota
+
+
+def test_many_plain_runs_side_by_side_are_plain_runs() -> None:
+    problem, rng = crowded(8, 2), np.random.default_rng(1)
+    one = np.array([plain_draw(problem, 5, 0.9, 0.3, rng)[-1] for _ in range(1500)])
+    many = plain_runs(problem, 5, 0.9, 0.3, 1500, np.random.default_rng(2))[:, -1]
+    table = np.array([np.bincount(x, minlength=8) for x in (one, many)])
     assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 1e-3
+
+
+def test_as_printed_draws_follow_enumeration_and_brute_force_too() -> None:
+    rows = crowded(5, 2)[0]
+    centroid, others = rows.mean(axis=0), -rows[:2]
+    scores = instance_scores(rows, centroid, others)
+    problem = rows, scores.proto, boundary_scores(scores.margin_raw, form=Boundary.AS_PRINTED)
+    assert problem[2] == pytest.approx(1.0 - boundary_scores(scores.margin_raw))
+    rule = {"tau": 0.9, "delta": 0.1, "boundary": Boundary.AS_PRINTED}
+    best = sample_cluster(rows, centroid, others, 4, mode="deterministic", rng=np.random.default_rng(0), **rule)
+    assert best.tolist() == plain_best(problem, 4, 0.9, 0.1)
+    expected, rng = dict(every_outcome(problem, 2, 0.9, 0.1)), np.random.default_rng(3)
+    seen = Counter(tuple(sample_cluster(rows, centroid, others, 2, rng=rng, **rule).tolist()) for _ in range(RUNS // 2))
+    assert chisquare([seen[key] for key in expected], [RUNS // 2 * p for p in expected.values()]).pvalue > 1e-3
 
 
 @settings(max_examples=60, deadline=None)
@@ -114,9 +155,10 @@ def test_deterministic_is_the_brute_force_arg_max(n: int, groups: int, data: st.
 
 
 @pytest.mark.parametrize("groups", [1, 20, 150])
-@pytest.mark.parametrize("window", [1, 7, 64])
-def test_the_window_of_leaders_changes_nothing(groups: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("window", "ahead"), [(1, 1), (7, 3), (7, 50), (64, 16), (128, 32)])
+def test_the_window_of_leaders_changes_nothing(groups: int, window: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compass_ray.core.deterministic.WINDOW", window)
+    monkeypatch.setattr("compass_ray.core.deterministic.AHEAD", ahead)
     problem = crowded(150, groups)
     ours = fast(problem, 110, tau=0.9, delta=0.1, mode="deterministic", rng=np.random.default_rng(0))
     assert ours == plain_best(problem, 110, 0.9, 0.1)
@@ -131,6 +173,13 @@ def test_a_quota_of_distinct_rows_again_and_again(n: int, data: st.DataObject, m
     assert first == again
     assert len(set(first)) == quota
     assert set(first) <= set(range(n))
+
+
+def test_rows_that_are_equal_are_taken_in_their_order_however_far_one_look_reaches() -> None:
+    rows, proto, edge = crowded(60, 6)
+    problem = np.repeat(rows, 5, axis=0), np.repeat(proto, 5), np.repeat(edge, 5)
+    ours = fast(problem, 200, tau=0.9, delta=0.05, mode="deterministic", rng=np.random.default_rng(0))
+    assert ours == plain_best(problem, 200, 0.9, 0.05)
 
 
 def test_scores_and_neighbours_explain_each_draw() -> None:

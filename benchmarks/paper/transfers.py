@@ -1,0 +1,215 @@
+"""Which language helps which? One DoRA for each target alone and with each transfer language's rows, on the atlas.
+
+Key property: the table of transfers that comes with the package is what this writes (`--table`), so every number in it was
+measured here. The gain is the mean log-probability of the right option among the four, with the transfer language's rows
+minus without, over the target's test questions. COMPASS, section 4.3 (LangRank); the ranker is tried leaving one target
+out, beside LangSim and beside chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.paper.atlas_transfer import read
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.timing import one_thread
+from compass_ray.config import TrainConfig
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.baselines.transfer_ranking import MEASURED, Corpus, features, grades, measured, ndcg, ndcg_by_chance
+from compass_ray.core.quotas import budget_rows
+from compass_ray.core.seeding import generator
+from compass_ray.models.base import BaseModel, load_base
+from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.ranker import TransferRanker
+from compass_ray.models.scorer import score_items
+from compass_ray.models.words import corpus
+from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_test
+from compass_ray.sources.typology import LanguageVectors, language_vectors
+
+LANGUAGES = ["en", "es", "fil", "hi", "id", "ms", "ne", "pt", "ru", "sw", "tr", "uk"]
+TARGETS = ["es", "hi", "ms", "ne", "pt", "sw", "tr", "uk"]
+TOP = 3
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One transfer: what the target gained, in nats and in accuracy, and what was measured of both data sets."""
+
+    target: str
+    transfer: str
+    gain: float
+    accuracy_gain: float
+    measured: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains on rows and answers a target's test questions."""
+
+    base: BaseModel
+    config: TrainConfig
+    size: AtlasSize
+    seed: int
+
+    def answers(self, rows: Sequence[TrainingRow], target: str) -> tuple[FloatArray, FloatArray]:
+        """By test item: log-probability of the right option among its options, and whether it was the first."""
+        items = atlas_test(target, self.size).to_pylist()
+        options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
+        with FineTuning(self.base, rows, [], None, self.config, seed=self.seed) as tuning:
+            tuning.run()
+            questions = [each["question"] for each in items]
+            scores = score_items(self.base, questions, options, scoring="option", batch_size=64, max_tokens=128)
+        key = np.array(["ABCD".index(each["answer"]) for each in items])
+        share = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        right = np.asarray(scores.argmax(axis=1) == key, np.float64)
+        return np.asarray(share[np.arange(len(key)), key], np.float64), right
+
+
+def transfers_of(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target: str, budget: float) -> list[Transfer]:
+    """What every other language gains one target, with as many rows of it as the budget allows."""
+    count, own = budget_rows(budget, len(rows[target])), rows[target]
+    alone, right_alone = trainer.answers(own, target)
+    of_target, found = _corpus(own), []
+    for code in (each for each in rows if each != target):
+        rng = generator(trainer.seed, "transfer", target, code)
+        chosen = rng.choice(len(rows[code]), size=min(count, len(rows[code])), replace=False)
+        after, right = trainer.answers([*own, *(rows[code][i] for i in chosen)], target)
+        pair = measured(of_target, _corpus(rows[code]))
+        gains = round(float((after - alone).mean()), 4), round(float((right - right_alone).mean()), 4)
+        found.append(Transfer(target, code, *gains, {name: round(value, 6) for name, value in pair.items()}))
+        print(f"{target} <- {code}: {found[-1].gain:+.3f} nats, {100 * found[-1].accuracy_gain:+.1f} points", file=sys.stderr)
+    return found
+
+
+def measure(codes: Sequence[str], targets: Sequence[str], size: AtlasSize, arguments: argparse.Namespace) -> list[Transfer]:
+    """Train and test every pair of a target and another language."""
+    rows, config = _rows(size, codes), _train_config(arguments)
+    with one_thread():
+        trainer = Trainer(load_base(config, device="cpu"), config, size, arguments.seed)
+        return [each for target in targets for each in transfers_of(trainer, rows, target, arguments.budget)]
+
+
+def quality(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
+    """`ranked` by the gain that langrank learns from, and by accuracy, which it would be read by."""
+    by_accuracy = [replace(each, gain=each.accuracy_gain) for each in transfers]
+    return {f"ndcg_at_{TOP}": ranked(transfers, vectors), f"ndcg_at_{TOP}_by_accuracy": ranked(by_accuracy, vectors)}
+
+
+def ranked(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
+    """NDCG of the first three, by target: the ranker that never saw it, LangSim, and the expectation of chance."""
+    numbers: dict[str, dict[str, float]] = {"langrank": {}, "langsim": {}, "chance": {}}
+    for target in dict.fromkeys(each.target for each in transfers):
+        asked, rest = _split(transfers, target)
+        grade = grades([each.gain for each in asked])
+        ranker = TransferRanker([each.target for each in rest], _features(rest, vectors), [each.gain for each in rest])
+        alike = vectors.similarity(target)[[vectors.codes.index(each.transfer) for each in asked]]
+        numbers["langrank"][target] = ndcg(grade, ranker.scores(_features(asked, vectors)), TOP)
+        numbers["langsim"][target] = ndcg(grade, alike, TOP)
+        numbers["chance"][target] = ndcg_by_chance(grade, TOP)
+    means = {f"{name}_mean": float(np.mean(list(by.values()))) for name, by in numbers.items()}
+    return {**means, **numbers}
+
+
+def summary(transfers: Sequence[Transfer]) -> dict[str, Value]:
+    """How large gains are, how much of their spread is the target's, and the mean of each transfer language."""
+    gain = np.array([each.gain for each in transfers])
+    mean = {code: float(gain[[t.transfer == code for t in transfers]].mean()) for code in sorted({t.transfer for t in transfers})}
+    return {
+        "transfers": len(transfers),
+        "gain_nats_mean": float(gain.mean()),
+        "gain_nats_standard_deviation": float(gain.std()),
+        "accuracy_gain_mean": float(np.mean([each.accuracy_gain for each in transfers])),
+        "correlation_of_gain_and_accuracy_gain": float(np.corrcoef(gain, [each.accuracy_gain for each in transfers])[0, 1]),
+        "gain_nats_mean_by_transfer_language": mean,
+    }
+
+
+def write_table(file: Path, transfers: Sequence[Transfer], command: str) -> None:
+    """The transfers as the table that `compass_ray.sources.typology` reads."""
+    rows = [
+        {"target": t.target, "transfer": t.transfer, "gain": t.gain, "accuracy_gain": t.accuracy_gain, **t.measured}
+        for t in transfers
+    ]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    meaning = "mean log-probability (nats) of the right option of the target's test questions, with minus without"
+    file.write_text(f'{{"command": {json.dumps(command)}, "gain": {json.dumps(meaning)}, "rows": [\n{lines}\n]}}\n', "utf-8")
+
+
+def read_table(file: Path) -> list[Transfer]:
+    """The transfers of a table that was written before."""
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    return [
+        Transfer(row["target"], row["transfer"], row["gain"], row["accuracy_gain"], {name: row[name] for name in MEASURED})
+        for row in rows
+    ]
+
+
+def _corpus(rows: Sequence[TrainingRow]) -> Corpus:
+    return corpus(row.prompt for row in rows)
+
+
+def _split(transfers: Sequence[Transfer], target: str) -> tuple[list[Transfer], list[Transfer]]:
+    return [t for t in transfers if t.target == target], [t for t in transfers if t.target != target]
+
+
+def _features(transfers: Sequence[Transfer], vectors: LanguageVectors) -> FloatArray:
+    pairs = [[each.measured[name] for name in MEASURED] for each in transfers]
+    far = [vectors.distances(each.target)[vectors.codes.index(each.transfer)] for each in transfers]
+    return features(pairs, far)
+
+
+def _rows(size: AtlasSize, codes: Sequence[str]) -> dict[str, list[TrainingRow]]:
+    data = read(size)
+    return {code: [data.rows[i] for i in np.flatnonzero(data.language == code)] for code in codes}
+
+
+def _train_config(arguments: argparse.Namespace) -> TrainConfig:
+    return TrainConfig(
+        base_model="atlas",
+        learning_rate=arguments.learning_rate,
+        epochs=1 if arguments.small else arguments.epochs,
+        batch_size=16,
+        max_tokens=128,
+        holdout=0.0,
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__ or "")
+    options.add_argument("--languages", nargs="+", help="transfer languages")
+    options.add_argument("--targets", nargs="+", help="targets, each with every other transfer language")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--budget", type=float, default=0.8)
+    options.add_argument("--learning-rate", type=float, default=4e-3)
+    options.add_argument("--epochs", type=int, default=3)
+    options.add_argument("--table", type=Path, help="also write the table of transfers to this file")
+    options.add_argument("--judge", type=Path, help="train nothing: judge the rankings by a table written before")
+    return options.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = _arguments(argv)
+    size = SMALL if arguments.small else FULL
+    codes: list[str] = arguments.languages or (["ru", "sw", "am"] if arguments.small else LANGUAGES)
+    targets: list[str] = arguments.targets or (["sw", "am"] if arguments.small else TARGETS)
+    found = read_table(arguments.judge) if arguments.judge else measure(codes, targets, size, arguments)
+    vectors = language_vectors(tuple(codes))
+    settings: dict[str, Value] = {"languages": codes, "targets": targets, "vectors": vectors.source}
+    settings |= {name: getattr(arguments, name) for name in ("budget", "learning_rate", "epochs")}
+    numbers = summary(found) | quality(found, vectors)
+    record = finish("paper/transfers", arguments, seeds=[arguments.seed], settings=settings, numbers=numbers, argv=argv)
+    if arguments.table:
+        write_table(arguments.table, found, record.command)
+    return record
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""DSIR: rows drawn by how much likelier their words are in the guide set than in the pool (Xie et al. 2023).
+
+Key property: rows are drawn without replacement, each next one in proportion to its importance weight among those left,
+which adding Gumbel noise to the logarithm and taking the highest does in one pass. Beside COMPASS, section 4.3. Texts come
+in as counts of hashed words and pairs of words.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.baselines.picking import Highest, Picked
+
+SMOOTHING = 1.0
+"""Added to the count of every bucket: a guide set is a few hundred prompts, and most of 10,000 buckets are empty in it."""
+
+
+def log_weights(candidates: Any, guide: Any, *, smoothing: float = SMOOTHING) -> FloatArray:
+    """Logarithm of each candidate's importance weight, float64[n]: log p(row | guide set) - log p(row | candidates).
+
+    `candidates` (n, b) and `guide` (g, b) hold counts a bucket, dense or scipy sparse; both distributions are of
+    buckets drawn independently. ValueError where b differs, or nothing is given.
+
+    >>> log_weights(np.array([[2, 0], [0, 1]]), np.array([[3, 0]])).round(4).tolist()
+    [0.5754, -0.6931]
+    """
+    if candidates.shape[1:] != guide.shape[1:] or not guide.shape[0] or smoothing <= 0:
+        raise ValueError(
+            f"candidates {candidates.shape}, guide set {guide.shape}, smoothing {smoothing}; expected counts of the same "
+            f"buckets, at least one guide prompt, and a smoothing above 0."
+        )
+    ratio = np.log(_shares(guide, smoothing)) - np.log(_shares(candidates, smoothing))
+    return np.asarray(candidates @ ratio, np.float64).ravel()
+
+
+def _shares(counts: Any, smoothing: float) -> FloatArray:
+    """Share of each bucket in all counts, float64[b], summing to one."""
+    total = np.asarray(counts.sum(axis=0), np.float64).ravel() + smoothing
+    return np.asarray(total / total.sum())
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Draws in proportion to importance weights, without replacement; `log_weight` float64[n] is also the score."""
+
+    log_weight: FloatArray
+
+    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+        """Draw by the Gumbel trick."""
+        drawn = Highest(self.log_weight + rng.gumbel(size=len(self.log_weight)))(count, rng).position
+        return Picked(drawn, self.log_weight[drawn])

@@ -1,0 +1,122 @@
+"""What a ranker of transfer languages looks at, and how good a ranking is (Lin et al. 2019; COMPASS, section 4.3).
+
+Key property: a ranker sees numbers that are known before any training, of the data (sizes, type-token ratios, overlap of
+words and of subwords) and of the languages (distances), never how well a language did. Not here: the ranker itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.core.arrays import FloatArray, IntArray
+
+MEASURED = ("target_rows", "transfer_rows", "target_ttr", "transfer_ttr", "word_overlap", "subword_overlap")
+"""What is measured of a pair of data sets."""
+
+DISTANCES = ("geographic", "genetic", "inventory", "syntactic", "phonological", "featural")
+"""Distances between languages, 1 - cosine of their vectors; NaN where a language has none."""
+
+FEATURES = (*MEASURED, "row_ratio", "ttr_distance", *DISTANCES)
+"""Columns of `features`."""
+
+GRADES = 10
+"""Grade of a target's best transfer language; the next has one less, down to 0."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One language's data: its `rows`, how many word `tokens` they have, and which words and pieces of words occur."""
+
+    rows: int
+    tokens: int
+    words: frozenset[str]
+    pieces: frozenset[str]
+
+    @property
+    def ttr(self) -> float:
+        """Type-token ratio; 0 without words."""
+        return len(self.words) / self.tokens if self.tokens else 0.0
+
+
+def overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    """What two sets share over the sum of their sizes, in [0, 1/2]; 0 where both are empty.
+
+    >>> overlap(frozenset("abc"), frozenset("bcd"))
+    0.3333333333333333
+    """
+    return len(a & b) / max(len(a) + len(b), 1)
+
+
+def measured(target: Corpus, transfer: Corpus) -> dict[str, float]:
+    """The numbers of `MEASURED` for one pair of data sets."""
+    values = (
+        float(target.rows),
+        float(transfer.rows),
+        target.ttr,
+        transfer.ttr,
+        overlap(target.words, transfer.words),
+        overlap(target.pieces, transfer.pieces),
+    )
+    return dict(zip(MEASURED, values, strict=True))
+
+
+def features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatArray:
+    """Columns of `FEATURES`, float64 (n, 14), from (n, 6) measured numbers and (n, 6) distances.
+
+    Ratios over nothing are NaN, which a ranker takes for unknown.
+
+    >>> features([[10, 20, 0.5, 0.25, 0.1, 0.2]], [[0, 0, 0, 0, 0, 0]])[0, 6:8].tolist()
+    [2.0, 0.25]
+    """
+    pairs, far = np.asarray(measured, np.float64), np.asarray(distances, np.float64)
+    if pairs.ndim != 2 or pairs.shape[1] != len(MEASURED) or far.shape != (len(pairs), len(DISTANCES)):
+        raise ValueError(f"measured {pairs.shape}, distances {far.shape}; expected (n, {len(MEASURED)}), (n, {len(DISTANCES)}).")
+    ratio = _ratio(pairs[:, 1], pairs[:, 0])
+    ttr_distance = (1.0 - _ratio(pairs[:, 3], pairs[:, 2])) ** 2
+    return np.column_stack([pairs, ratio, ttr_distance, far])
+
+
+def grades(gains: npt.ArrayLike) -> IntArray:
+    """Grade int64[n] of one target's transfer languages by gain: `GRADES` for the best, one less for each next, 0 at least.
+
+    Equal gains share the grade of the best of them.
+
+    >>> grades([0.1, 0.3, 0.1, -0.2]).tolist()
+    [9, 10, 9, 7]
+    """
+    gain = np.asarray(gains, np.float64)
+    better = (gain[None, :] > gain[:, None]).sum(axis=1)
+    return np.asarray(np.maximum(GRADES - better, 0), np.int64)
+
+
+def ndcg(grade: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
+    """Discounted gain (2^grade - 1) of the `k` highest scores over that of the best `k`; ties in order of position.
+
+    >>> ndcg([10, 9, 8], [0.3, 0.2, 0.1], 3), round(ndcg([10, 9, 8], [0.1, 0.2, 0.3], 3), 4)
+    (1.0, 0.7393)
+    """
+    worth = np.exp2(np.asarray(grade, np.float64)) - 1.0
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:k]
+    ideal = float(np.sort(worth)[::-1][:k] @ _discounts(min(k, len(worth))))
+    return float(worth[order] @ _discounts(len(order))) / ideal if ideal > 0 else 0.0
+
+
+def ndcg_by_chance(grade: npt.ArrayLike, k: int) -> float:
+    """Expectation of `ndcg` over all orders alike.
+
+    >>> round(ndcg_by_chance([10, 9, 8], 3), 4)
+    0.8627
+    """
+    worth = np.exp2(np.asarray(grade, np.float64)) - 1.0
+    discounts = _discounts(min(k, len(worth)))
+    ideal = float(np.sort(worth)[::-1][:k] @ discounts)
+    return float(worth.mean() * discounts.sum()) / ideal if ideal > 0 else 0.0
+
+
+def _discounts(k: int) -> FloatArray:
+    return np.asarray(1.0 / np.log2(np.arange(2, k + 2)))
+
+
+def _ratio(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0))

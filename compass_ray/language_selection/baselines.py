@@ -1,0 +1,70 @@
+"""How each baseline would take rows for a question, and what to record of it (COMPASS, section 4.3).
+
+Key property: candidates are seen in order of row_id, so that what is taken follows neither the clustering nor the order
+of a file. Rows in noise may be taken: no baseline knows of clusters. Draws nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from compass_ray.config import SelectConfig
+from compass_ray.core.baselines.importance_resampling import Resampled, log_weights
+from compass_ray.core.baselines.nearest import guide_similarity
+from compass_ray.core.baselines.picking import Highest, InOrder
+from compass_ray.language_selection.asked import Asked, Baseline
+from compass_ray.language_selection.material import Material
+from compass_ray.language_selection.pool_view import PoolView
+from compass_ray.language_selection.questions import Question
+from compass_ray.language_selection.transfer_languages import langrank, langsim
+from compass_ray.models.words import ngram_counts
+from compass_ray.sources.typology import read_transfers, vectors_source
+
+
+def needs_material(method: str) -> bool:
+    """Whether a method looks at more than clusters."""
+    return method in _BASELINES
+
+
+def baseline(config: SelectConfig, method: str, question: Question, pool: PoolView, material: Material) -> Baseline:
+    """How a method would take rows.
+
+    Raises:
+        ConfigError: no language of the pool has vectors, or the table of transfers cannot be used.
+        ModelError: langrank without lightgbm.
+    """
+    asked = Asked.of(config.transfer, question, pool, material)
+    made = _BASELINES[method](asked)
+    return Baseline(InOrder(asked.order, made.picker), made.record)
+
+
+def settings_of(config: SelectConfig, method: str) -> dict[str, Any]:
+    """The settings that a method's selection depends on, for its fingerprint.
+
+    A table of transfers counts by its content; which vectors of languages there are counts too.
+    """
+    settings = config.model_dump(exclude={"methods", "transfer"}) | {"method": method}
+    if method in ("langsim", "langrank"):
+        settings["transfer"] = config.transfer.model_dump(exclude={"results"}) | {"vectors": vectors_source()}
+    if method == "langrank":
+        settings["transfer"]["results"] = read_transfers(config.transfer.results).sha256
+    return settings
+
+
+def _nearest(asked: Asked) -> Baseline:
+    guide = asked.material.guide_vectors()
+    return Baseline(Highest(guide_similarity(lambda at: asked.pool.stored(asked.rows[at]), len(asked.rows), guide)))
+
+
+def _dsir(asked: Asked) -> Baseline:
+    counts = asked.material.texts().counts[asked.pool.position[asked.rows]]
+    return Baseline(Resampled(log_weights(counts, ngram_counts(asked.material.guide_prompts()))))
+
+
+_BASELINES: Mapping[str, Callable[[Asked], Baseline]] = {
+    "nearest": _nearest,
+    "dsir": _dsir,
+    "langsim": langsim,
+    "langrank": langrank,
+}

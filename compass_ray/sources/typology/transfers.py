@@ -1,0 +1,106 @@
+"""Measured transfers: what one language's rows gained a target language, and the data that both had.
+
+Key property: what is stored is measured of the data and of the training; distances between languages are not stored but
+taken from the vectors at hand. The table that comes with the package was measured on the atlas by
+`benchmarks/paper/transfers.py`, with small models on short facts. What is learned from it there is no better than chance for
+targets it has not seen, so give a table of your own transfers where langrank is to mean something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from compass_ray.config import ConfigError
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.baselines.transfer_ranking import MEASURED
+
+PACKAGED = "transfers.json"
+_COLUMNS = ("target", "transfer", "gain", *MEASURED)
+_FORMATS = (".csv", ".json", ".parquet")
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """One entry a measured transfer: codes, `gain` float64[n] (more is better) and `measured` float64 (n, 6)."""
+
+    target: tuple[str, ...]
+    transfer: tuple[str, ...]
+    gain: FloatArray
+    measured: FloatArray
+    source: str
+    sha256: str
+    """Of the file, since what a ranker says depends on it."""
+
+    def without(self, target: str) -> Transfers:
+        """The same without what was measured on one target."""
+        keep = np.array([each != target for each in self.target], np.bool_)
+        kept = [i for i, each in enumerate(keep) if each]
+        names = tuple(self.target[i] for i in kept), tuple(self.transfer[i] for i in kept)
+        return Transfers(*names, self.gain[keep], self.measured[keep], self.source, self.sha256)
+
+
+def read_transfers(path: str | None = None) -> Transfers:
+    """Read a table of transfers (.csv, .json or .parquet); the package's own when None.
+
+    Raises:
+        ConfigError: the file cannot be read, or a column is missing, empty or not a number.
+    """
+    data, name = _bytes(path)
+    table = _checked(_parsed(data, name), name)
+    measured = np.column_stack([_numbers(table, column) for column in MEASURED])
+    target, transfer = (tuple(str(code) for code in table[side].to_pylist()) for side in ("target", "transfer"))
+    source = "atlas" if path is None else Path(path).name
+    return Transfers(target, transfer, _numbers(table, "gain"), measured, source, hashlib.sha256(data).hexdigest())
+
+
+def _bytes(path: str | None) -> tuple[bytes, str]:
+    if path is None:
+        return resources.files(__package__ or "").joinpath(PACKAGED).read_bytes(), PACKAGED
+    if Path(path).suffix not in _FORMATS:
+        raise ConfigError(f"select.transfer.results is {path!r}; expected a file that ends in {', '.join(_FORMATS)}")
+    try:
+        return Path(path).read_bytes(), path
+    except OSError as error:
+        raise ConfigError(f"select.transfer.results: {path} cannot be read: {error.strerror}") from None
+
+
+def _parsed(data: bytes, name: str) -> pa.Table:
+    try:
+        if name.endswith(".json"):
+            found = json.loads(data)
+            return pa.Table.from_pylist(found["rows"] if isinstance(found, dict) else found)
+        reader = pyarrow.parquet.read_table if name.endswith(".parquet") else pyarrow.csv.read_csv
+        return reader(io.BytesIO(data))
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise ConfigError(f"{name} is no table of transfers ({error}); expected columns {', '.join(_COLUMNS)}") from None
+
+
+def _checked(table: pa.Table, name: str) -> pa.Table:
+    if missing := [column for column in _COLUMNS if column not in table.column_names]:
+        raise ConfigError(f"{name} has no column {', '.join(missing)}; a table of transfers has {', '.join(_COLUMNS)}")
+    for column in _COLUMNS[2:]:
+        kind = table[column].type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)) or not _finite(table[column]):
+            raise ConfigError(f"{name}: column {column} ({kind}) must hold a finite number in every row")
+    if any(table[column].null_count for column in _COLUMNS[:2]) or len(set(table["target"].to_pylist())) < 2:
+        raise ConfigError(f"{name}: a ranker learns from transfers to two targets or more; every row names target and transfer")
+    return table
+
+
+def _finite(column: pa.ChunkedArray) -> bool:
+    return column.null_count == 0 and bool(pc.all(pc.is_finite(column)).as_py())
+
+
+def _numbers(table: pa.Table, column: str) -> FloatArray:
+    return np.asarray(table[column].to_numpy(), np.float64)

@@ -1,0 +1,62 @@
+"""Vectors of languages: those of lang2vec where it is installed, else a table made from CLDR and our list of languages.
+
+Key property: individual languages, never macrolanguages (`swh`, not `swa`), since a vector of many languages at once is
+like all of them. A language without a vector in a group has zeros there. Computes no similarity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.baselines.language_similarity import cosines, mean_similarity
+from compass_ray.core.baselines.transfer_ranking import DISTANCES
+from compass_ray.sources.typology import table, uriel
+
+
+@dataclass(frozen=True)
+class LanguageVectors:
+    """Feature groups, each float64 (n, d_g), of `codes`; `source` names where they are from."""
+
+    source: str
+    codes: tuple[str, ...]
+    groups: Mapping[str, FloatArray]
+    of_distance: Mapping[str, tuple[str, ...]]
+    """The groups whose concatenation gives each of `DISTANCES`; a distance that is not there is not known."""
+
+    def similarity(self, code: str) -> FloatArray:
+        """Mean cosine over groups float64[n] of one language to each of `codes`; NaN where there are no vectors."""
+        return np.asarray(mean_similarity(list(self.groups.values()))[self.codes.index(code)])
+
+    def distances(self, code: str) -> FloatArray:
+        """Columns of `DISTANCES`, float64 (n, 6), of one language to each of `codes`; NaN where one is not known."""
+        at = self.codes.index(code)
+        return np.column_stack([self._distance(name)[at] for name in DISTANCES])
+
+    def _distance(self, name: str) -> FloatArray:
+        parts = [self.groups[group] for group in self.of_distance.get(name, ())]
+        if not parts:
+            return np.full((len(self.codes), len(self.codes)), np.nan)
+        return np.asarray(1.0 - cosines(np.column_stack(parts)))
+
+
+def vectors_source() -> str:
+    """Where `language_vectors` would come from here, with the version."""
+    version = uriel.installed()
+    return f"lang2vec {version}" if version else table.NAME
+
+
+@lru_cache(maxsize=4)
+def language_vectors(codes: tuple[str, ...]) -> LanguageVectors:
+    """Vectors of languages by their code in a pool: Global-MMLU's, or ISO 639-3 for others.
+
+    Raises:
+        ConfigError: lang2vec is installed, and its data cannot be read.
+    """
+    if uriel.installed():
+        return LanguageVectors(vectors_source(), codes, uriel.groups(codes), uriel.OF_DISTANCE)
+    return LanguageVectors(vectors_source(), codes, table.groups(codes), table.OF_DISTANCE)

@@ -1,0 +1,69 @@
+"""Importance weights by hand, and draws by the law of drawing one after another."""
+
+from itertools import permutations
+from math import log
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.stats import chisquare
+
+from compass_ray.core.baselines.importance_resampling import Resampled, log_weights
+
+
+def test_weights_are_those_counted_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    rows, guide = rng.integers(0, 4, (7, 5)), rng.integers(0, 3, (3, 5))
+    for row, found in zip(rows, log_weights(rows, guide, smoothing=0.5), strict=True):
+        expected = 0.0
+        for bucket, count in enumerate(row):
+            p = (sum(int(each[bucket]) for each in guide) + 0.5) / (int(guide.sum()) + 2.5)
+            q = (sum(int(each[bucket]) for each in rows) + 0.5) / (int(rows.sum()) + 2.5)
+            expected += int(count) * (log(p) - log(q))
+        assert found == pytest.approx(expected)
+
+
+def test_sparse_counts_give_the_same_weights() -> None:
+    rng = np.random.default_rng(1)
+    rows, guide = rng.integers(0, 2, (20, 30)), rng.integers(0, 2, (4, 30))
+    assert log_weights(sparse.csr_matrix(rows), sparse.csr_matrix(guide)) == pytest.approx(log_weights(rows, guide))
+
+
+def test_a_row_like_the_guide_set_weighs_more_than_one_unlike_it() -> None:
+    rows = np.array([[3, 0, 1], [0, 3, 1], [0, 0, 1]])
+    like, unlike, neither = log_weights(rows, np.array([[9, 0, 1]]))
+    assert like > neither > unlike
+
+
+@pytest.mark.parametrize(
+    ("rows", "guide", "smoothing"),
+    [(np.ones((2, 3)), np.ones((2, 4)), 1.0), (np.ones((2, 3)), np.ones((0, 3)), 1.0), (np.ones((2, 3)), np.ones((1, 3)), 0.0)],
+)
+def test_what_cannot_be_weighed_is_refused(rows: np.ndarray, guide: np.ndarray, smoothing: float) -> None:
+    with pytest.raises(ValueError, match="counts of the same buckets"):
+        log_weights(rows, guide, smoothing=smoothing)
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_draws_follow_the_law_of_drawing_one_after_another(taken: int) -> None:
+    weight = np.array([1.0, 2.0, 3.0, 0.5])
+    law = {}
+    for order in permutations(range(4), taken):
+        left, chance = weight.sum(), 1.0
+        for row in order:
+            chance *= weight[row] / left
+            left -= weight[row]
+        law[order] = chance
+    picker, rng, runs = Resampled(np.log(weight)), np.random.default_rng(2), 20_000
+    seen = dict.fromkeys(law, 0)
+    for _ in range(runs):
+        seen[tuple(picker(taken, rng).position.tolist())] += 1
+    assert chisquare(list(seen.values()), [runs * chance for chance in law.values()]).pvalue > 1e-3
+
+
+def test_scores_are_the_weights_and_equal_seeds_draw_alike() -> None:
+    weight = np.random.default_rng(0).normal(size=50)
+    first, second = (Resampled(weight)(10, np.random.default_rng(5)) for _ in range(2))
+    assert first.position.tolist() == second.position.tolist()
+    assert first.score.tolist() == weight[first.position].tolist()
+    assert len(Resampled(weight)(80, np.random.default_rng(5)).position) == 50

@@ -1,0 +1,226 @@
+"""Each baseline on a pool of a few rows: which rows it takes, how many, and what it says of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from compass_ray.config import ConfigError, SelectConfig
+from compass_ray.core.baselines.transfer_ranking import MEASURED
+from compass_ray.language_selection import Chosen, Material, PoolTexts, PoolView, Question, choose, settings_of
+from compass_ray.sources.typology import language_vectors, uriel
+
+BASELINES = ("langrank", "langsim", "dsir", "nearest")
+SPOKEN = ("sw", "ny", "sn", "en", "ja", "ru", "bul")
+TEXT = {
+    "sw": "mji mkuu wa nchi {} ni upi",
+    "ny": "likulu la dziko {} ndi chiyani",
+    "sn": "guta guru re {} nderipi",
+    "en": "what is the capital of {}",
+    "ja": "{}の首都はどこですか",
+    "ru": "столица страны {}",
+    "bul": "столицата на {}",
+}
+ROWS = 20
+CLUSTERS = 3
+GUIDE = np.eye(8, dtype=np.float32)[:2]
+
+
+def shuffled() -> tuple[list[str], list[str], list[str]]:
+    """row_id, language and prompt of every row, in the order of the pool's own table."""
+    rows = [(f"{code}{i:02d}", code, TEXT[code].format(i)) for code in SPOKEN for i in range(ROWS)]
+    order = np.random.default_rng(0).permutation(len(rows))
+    ids, languages, prompts = zip(*(rows[i] for i in order), strict=True)
+    return list(ids), list(languages), list(prompts)
+
+
+@pytest.fixture
+def pool() -> PoolView:
+    ids, languages, _ = shuffled()
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(len(ids), 8))
+    label = np.array([int(row_id[-2:]) % (CLUSTERS + 1) - 1 for row_id in ids])
+    order = np.array(sorted(range(len(ids)), key=lambda i: (label[i], ids[i])))
+    return PoolView(
+        row_id=pa.array([ids[i] for i in order]),
+        position=order.astype(np.int32),
+        prompt_key=np.arange(len(ids), dtype=np.uint64),
+        language=pa.array([languages[i] for i in order]).dictionary_encode(),
+        subject=pa.array([None] * len(ids), pa.string()).dictionary_encode(),
+        cluster=label[order].astype(np.int32),
+        proto=np.full(len(ids), 0.5, np.float32),
+        margin=rng.random(len(ids)).astype(np.float32),
+        vectors=vectors[order].astype(np.float16),
+        n_clusters=CLUSTERS,
+    )
+
+
+@pytest.fixture
+def question(pool: PoolView) -> Question:
+    mine = pool.speaks("sw")
+    own = np.flatnonzero(mine)
+    return Question("sw", own, pool.cluster[own].astype(np.int64), np.flatnonzero(~mine), np.array([0, 1, 2]))
+
+
+@pytest.fixture
+def material() -> Material:
+    _, languages, prompts = shuffled()
+    texts = PoolTexts(prompts, languages)
+    return Material(lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts)
+
+
+@pytest.fixture
+def select(pool: PoolView, question: Question, material: Material) -> Callable[..., Chosen]:
+    def made(method: str, seed: int = 0, **settings: Any) -> Chosen:
+        config = SelectConfig(**{"budget": 0.75, "methods": (method,), **settings})
+        return choose(config, method, question, pool, seed=seed, material=material)
+
+    return made
+
+
+def added(chosen: Chosen) -> list[dict[str, Any]]:
+    return [row for row in chosen.rows.to_pylist() if row["role"] == "auxiliary"]
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
+    select: Callable[..., Chosen], method: str, pool: PoolView, question: Question, material: Material
+) -> None:
+    chosen = select(method)
+    assert chosen.selected == select("compass").selected == 15
+    rows = added(chosen)
+    assert len({row["row_id"] for row in rows}) == 15
+    assert "sw" not in {row["language"] for row in rows}
+    assert chosen.allocation["method"] == method
+    assert select(method).rows.equals(chosen.rows)
+    order = np.argsort(pool.position)
+    moved = PoolView(
+        **{f: _moved(getattr(pool, f), order) for f in pool.__dataclass_fields__ if f != "n_clusters"}, n_clusters=CLUSTERS
+    )
+    place = np.argsort(order)
+    other = Question("sw", place[question.own], question.trained_labels, np.sort(place[question.others]), question.guide_labels)
+    config = SelectConfig(budget=0.75, methods=(method,))
+    again = choose(config, method, other, moved, seed=0, material=material)
+    assert {row["row_id"] for row in added(again)} == {row["row_id"] for row in rows}
+
+
+def _moved(column: Any, order: np.ndarray) -> Any:
+    return column[order] if isinstance(column, np.ndarray) else column.take(pa.array(order))
+
+
+def test_nearest_takes_the_rows_most_like_a_guide_prompt(
+    select: Callable[..., Chosen], pool: PoolView, question: Question
+) -> None:
+    vectors = pool.embeddings(question.others).astype(float)
+    alike = dict(zip(pool.row_id.take(pa.array(question.others)).to_pylist(), vectors[:, :2].max(axis=1), strict=True))
+    expected = sorted(alike, key=lambda row_id: -alike[row_id])[:15]
+    rows = added(select("nearest"))
+    assert {row["row_id"] for row in rows} == set(expected)
+    assert -1 in {row["cluster"] for row in rows}, "noise may be taken"
+    for row in rows:
+        assert row["score"] == pytest.approx(alike[row["row_id"]], abs=1e-5)
+    assert select("nearest", seed=9).rows.equals(select("nearest").rows)
+
+
+def test_dsir_takes_what_reads_like_the_guide_set(select: Callable[..., Chosen]) -> None:
+    spoken = [row["language"] for row in added(select("dsir"))]
+    assert spoken.count("ru") >= 12
+    assert not select("dsir", seed=1).rows.equals(select("dsir").rows)
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, ["ny"]), (2, ["ny", "sn"]), (3, ["ny", "sn", "en"])])
+def test_langsim_takes_rows_of_the_k_most_similar_languages(select: Callable[..., Chosen], k: int, expected: list[str]) -> None:
+    chosen = select("langsim", transfer={"languages": k})
+    record = chosen.allocation["transfer"]
+    assert record["languages"][:2] == expected[:2]
+    assert len(record["languages"]) == k
+    assert {row["language"] for row in added(chosen)} <= set(record["languages"])
+    assert record["similarity"] == sorted(record["similarity"], reverse=True)
+    alike = language_vectors(("sw", *record["languages"])).similarity("sw")[1:]
+    assert record["similarity"] == pytest.approx(alike.tolist())
+    assert (record["vectors"], record["rows"]) == ("lang2vec 1.1.2", "budget")
+
+
+def test_all_rows_of_the_languages_can_be_taken(select: Callable[..., Chosen]) -> None:
+    chosen = select("langsim", transfer={"languages": 2, "rows": "all"})
+    assert sorted(row["language"] for row in added(chosen)) == ["ny"] * ROWS + ["sn"] * ROWS
+
+
+def test_fewer_rows_than_the_budget_are_taken_where_the_languages_have_no_more(select: Callable[..., Chosen]) -> None:
+    chosen = select("langsim", budget=2.0, transfer={"languages": 1})
+    assert chosen.selected == ROWS < sum(each["quota"] for each in chosen.allocation["clusters"])
+    assert chosen.allocation["matched"] == {"compass": 40, "taken": ROWS}
+
+
+def test_without_lang2vec_the_table_is_used_and_named(select: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch) -> None:
+    language_vectors.cache_clear()
+    monkeypatch.setattr(uriel, "installed", lambda: None)
+    record = select("langsim", transfer={"languages": 2}).allocation["transfer"]
+    language_vectors.cache_clear()
+    assert record["languages"] == ["ny", "sn"]
+    assert record["vectors"] == "compass_ray language table"
+    assert record["without_vectors"] == ["bul"]
+
+
+def test_a_pool_without_known_languages_is_told(pool: PoolView, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uriel, "installed", lambda: None)
+    language_vectors.cache_clear()
+    bulgarian, own = np.flatnonzero(pool.speaks("bul")), np.flatnonzero(pool.speaks("sw"))
+    question = Question("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
+    with pytest.raises(ConfigError, match=r"bul\) has vectors in compass_ray language table"):
+        choose(SelectConfig(), "langsim", question, pool, seed=0, material=material)
+    language_vectors.cache_clear()
+
+
+def transfers(folder: Path, best: str) -> str:
+    """Measured transfers in which the language with the most overlap in words helps most, or least."""
+    rng, path = np.random.default_rng(0), folder / "mine.csv"
+    sign = 1.0 if best == "overlap" else -1.0
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["target", "transfer", "gain", *MEASURED])
+        writer.writeheader()
+        for target in ("yo", "tr", "hi", "id", "ko", "sw"):
+            for transfer in ("en", "fr", "ru", "ja", "zh", "es", "pt", "de"):
+                overlap = 0.2 * rng.random()
+                row = dict.fromkeys(MEASURED, 0.1) | {"word_overlap": overlap, "gain": sign * overlap}
+                writer.writerow({"target": target, "transfer": transfer, **row})
+    return str(path)
+
+
+def test_langrank_learns_from_the_transfers_it_is_given(select: Callable[..., Chosen], tmp_path: Path) -> None:
+    found = {}
+    for best in ("overlap", "difference"):
+        chosen = select("langrank", transfer={"languages": 2, "results": transfers(tmp_path, best)})
+        found[best] = chosen.allocation["transfer"]
+        assert {row["language"] for row in added(chosen)} <= set(found[best]["languages"])
+    assert found["overlap"]["languages"] != found["difference"]["languages"]
+    assert found["overlap"]["results"] == "mine.csv"
+    assert found["overlap"]["transfers"] == 40, "what was measured on the target itself is left out"
+
+
+def test_langrank_ranks_by_the_transfers_of_the_package(select: Callable[..., Chosen]) -> None:
+    record = select("langrank").allocation["transfer"]
+    assert len(record["languages"]) == 3
+    assert record["results"] == "atlas"
+    json.dumps(record)
+
+
+def test_a_fingerprint_holds_only_what_a_method_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, other = SelectConfig(), SelectConfig(transfer={"languages": 1})
+    assert all(settings_of(plain, m) == settings_of(other, m) for m in ("compass", "random", "dsir", "nearest"))
+    assert all(settings_of(plain, m) != settings_of(other, m) for m in ("langsim", "langrank"))
+    given = [SelectConfig(transfer={"results": transfers(tmp_path, best)}) for best in ("overlap",)]
+    first = settings_of(given[0], "langrank")
+    transfers(tmp_path, "difference")
+    assert settings_of(given[0], "langrank") != first, "the table counts by its content"
+    assert settings_of(given[0], "langsim") == settings_of(plain, "langsim")
+    before = settings_of(plain, "langsim")
+    monkeypatch.setattr(uriel, "installed", lambda: None)
+    assert settings_of(plain, "langsim") != before

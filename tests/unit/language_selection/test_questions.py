@@ -1,0 +1,32 @@
+"""A guide set that clusters take for noise, before it is asked what to select for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compass_ray.config import ClusterConfig, ConfigError, RunConfig, SelectConfig
+from compass_ray.language_selection.questions import require_placed
+
+NOISE = np.full(5, -1)
+
+
+def settings(**select: object) -> RunConfig:
+    config = RunConfig.model_construct(cluster=ClusterConfig(method="butina"))
+    return config.model_copy(update={"select": SelectConfig.model_validate(select)})
+
+
+@pytest.mark.parametrize("weights", ["ratio", "deficit"])
+def test_guide_set_wholly_in_noise_is_an_error_with_ways_on(weights: str) -> None:
+    with pytest.raises(ConfigError, match=r"all 5 guide prompts of sw are noise.*cluster\.method=kmeans.*select\.weights=none"):
+        require_placed(settings(weights=weights), "sw", NOISE)
+
+
+def test_guide_set_partly_in_noise_is_none() -> None:
+    require_placed(settings(), "sw", np.array([-1, -1, 0]))
+
+
+def test_methods_that_read_no_weights_take_any_guide_set() -> None:
+    require_placed(settings(methods=["target", "random"]), "sw", NOISE)
+    require_placed(settings(weights="none"), "sw", NOISE)
+    require_placed(settings(), "sw", NOISE[:0])

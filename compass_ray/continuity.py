@@ -83,9 +83,9 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 
 
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
-    assigned = run.clusters.read_table("assignments.parquet", ["row_id", "proto"])
-    proto = dict(zip(assigned["row_id"].to_pylist(), assigned["proto"].to_pylist(), strict=True))
-    typical = np.array([proto[i] for i in trained.row_ids])
+    assigned = run.clusters.map_table("assignments.arrow")
+    places = pc.index_in(pa.array(trained.row_ids, pa.string()), value_set=assigned["row_id"])
+    typical = assigned["proto"].take(places).to_numpy()
     chosen = choose_anchors(trained.clusters, typical, share=config.update.anchors)
     return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
 

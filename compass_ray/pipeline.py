@@ -11,11 +11,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from compass_ray.artifacts import Artifact, FingerprintMismatchError, Manifest, RunDir, version_of
+from compass_ray.artifacts import Artifact, FingerprintMismatchError, Manifest, RunDir, clusterings, homes, version_of
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.language_selection.budgets import budget_artifacts
 from compass_ray.models.location import resolve_model
+from compass_ray.models.ranker import require_methods
 from compass_ray.progress import Progress, silent
-from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train
+from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train, tune
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,17 @@ class StageStatus:
 STAGES = (
     Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
     Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
-    Stage("cluster", cluster.run, lambda c, r: [r.clusters]),
+    Stage("cluster", cluster.run, lambda c, r: [r.clustering(whose) for whose in clusterings(c)]),
+    Stage("tune", tune.run, lambda c, r: [b for code in c.languages for b in budget_artifacts(c, r, code)]),
     Stage(
         "select",
         select.run,
-        lambda c, r: [r.selection(m, code) for code in c.languages for m in c.select.methods],
+        lambda c, r: [r.selection(method, code) for method, code in homes(c)],
     ),
     Stage(
         "train",
         train.run,
-        lambda c, r: [r.adapter(code, version_of(c, m)) for code in c.languages for m in c.select.methods],
+        lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in homes(c)],
     ),
     Stage(
         "evaluate",
@@ -60,8 +63,8 @@ STAGES = (
 
 
 def plan(config: RunConfig, run: RunDir) -> list[StageStatus]:
-    """What stands of every stage. Looks at manifests only."""
-    return [_status(stage, config, run) for stage in STAGES]
+    """What stands of every stage that is to leave something. Looks at manifests only."""
+    return [_status(stage, config, run) for stage in STAGES if stage.artifacts(config, run)]
 
 
 def _status(stage: Stage, config: RunConfig, run: RunDir) -> StageStatus:
@@ -90,8 +93,8 @@ def run_all(
         Seconds of each stage.
 
     Raises:
-        ConfigError: a name that is no stage.
-        ModelError: a model that is nowhere, found before any work.
+        ConfigError: a name that is no stage, or a table of transfers that cannot be used.
+        ModelError: a model that is nowhere, or a method without its package, found before any work.
     """
     chosen = stages_until(until, force)
     _find_models(config, {stage.name for stage in chosen})
@@ -113,9 +116,11 @@ def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage,
 
 
 def _find_models(config: RunConfig, stages: Collection[str]) -> None:
+    if "select" in stages:
+        require_methods(config.select)
     if "embed" in stages:
         resolve_model(config.embed.encoder, "encoder")
-    if "train" in stages:
+    if "train" in stages or ("tune" in stages and config.select.budget == "tuned"):
         resolve_model(config.train.base_model, "base_model")
 
 

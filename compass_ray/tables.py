@@ -44,13 +44,21 @@ ITEMS = pa.schema(
 ASSIGNMENTS = pa.schema(
     [
         pa.field("row_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("prompt_key", pa.uint64(), nullable=False),
+        pa.field("language", pa.dictionary(pa.int16(), pa.string()), nullable=False),
+        pa.field("subject", pa.dictionary(pa.int32(), pa.string())),
         pa.field("cluster", pa.int32(), nullable=False),
         pa.field("coarse", pa.int32(), nullable=False),
         pa.field("proto", pa.float32(), nullable=False),
         pa.field("margin", pa.float32(), nullable=False),
     ]
 )
-"""Cluster of each pool row (-1 is noise), its coarse cluster for monitoring, proto score and raw margin."""
+"""What selection needs of each pool row, in order of cluster (-1, noise, first) and then of row_id.
+
+``position`` is the row's place in the pool's own table, ``coarse`` its cluster for monitoring, ``proto`` and ``margin``
+its prototype score and raw margin. Equal ``prompt_key`` means the same prompt but for case and spacing.
+"""
 
 SELECTED = pa.schema(
     [

@@ -4,7 +4,7 @@
 over an hour for 10,000 draws, so draws spread evenly over the quota are timed and the total is estimated. ``running``
 keeps neighbour counts and adds one product of the cluster with the new row a draw. ``matrix`` computes the whole
 similarity matrix first and keeps it. All draw by the same law; none of them reads fewer than all rows a draw, which is
-what the sampler saves.
+what the sampler saves. ``running_d`` and ``compass_d`` take the best row each time (COMPASS-D).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.record import Record, Value, finish, parser
 from benchmarks.timing import one_thread, seconds
 from compass_ray.core.arrays import Float32Array, FloatArray
-from compass_ray.core.sampling import DELTA, TAU, sample_cluster
+from compass_ray.core.sampling import DELTA, TAU, Mode, sample_cluster
 
 SEED = 0
 DRAWS = (500, 2_000, 10_000)
@@ -70,11 +70,23 @@ class PlainDraws:
 
     def draw(self) -> int:
         """Draw one row."""
+        score = self.scores_left()
+        return self.take(int(self.rng.choice(len(score), p=score / score.sum())))
+
+    def best(self) -> int:
+        """Draw the best row."""
+        return self.take(int(self.scores_left().argmax()))
+
+    def scores_left(self) -> FloatArray:
+        """Equation 1 for every row, 0 for those drawn."""
         late = (len(self.drawn) / self.quota) ** 2
         score = (1.0 - late) * self.proto + late * self.boundary - DELTA * self.near
         score = np.maximum(score, 0.0)
         score *= self.left
-        row = int(self.rng.choice(len(score), p=score / score.sum()))
+        return np.asarray(score)
+
+    def take(self, row: int) -> int:
+        """Record a row as drawn."""
         self.drawn.append(row)
         self.left[row] = 0.0
         return row
@@ -104,6 +116,13 @@ def running(cluster: Cluster, quota: int) -> None:
         draws.near += cluster.rows @ cluster.rows[draws.draw()] > TAU
 
 
+def running_d(cluster: Cluster, quota: int) -> None:
+    """`running`, but the best row each time."""
+    draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
+    for _ in range(quota):
+        draws.near += cluster.rows @ cluster.rows[draws.best()] > TAU
+
+
 def matrix(cluster: Cluster, quota: int) -> None:
     """A quota with all similarities worked out before the first draw."""
     similarity = cluster.rows @ cluster.rows.T
@@ -112,10 +131,15 @@ def matrix(cluster: Cluster, quota: int) -> None:
         draws.near += similarity[draws.draw()] > TAU
 
 
-def compass(cluster: Cluster, quota: int) -> None:
+def compass(cluster: Cluster, quota: int, mode: Mode = Mode.STOCHASTIC) -> None:
     """A quota by this project, scores included."""
     rng = np.random.default_rng(SEED)
-    sample_cluster(cluster.rows, cluster.centroid, cluster.others, quota, rng=rng)
+    sample_cluster(cluster.rows, cluster.centroid, cluster.others, quota, mode=mode, rng=rng)
+
+
+def compass_d(cluster: Cluster, quota: int) -> None:
+    """`compass`, but the best row each time."""
+    compass(cluster, quota, Mode.DETERMINISTIC)
 
 
 def measure(cluster: Cluster, quota: int) -> dict[str, Value]:
@@ -127,7 +151,14 @@ def measure(cluster: Cluster, quota: int) -> dict[str, Value]:
         "compass_seconds": ours,
         **{f"{name}_seconds": value for name, value in taken.items()},
         **{f"{name}_over_compass": value / ours for name, value in taken.items()},
+        **best_each_time(cluster, quota),
     }
+
+
+def best_each_time(cluster: Cluster, quota: int) -> dict[str, Value]:
+    """The same for COMPASS-D."""
+    ours, plain = _best(compass_d, cluster, quota), _best(running_d, cluster, quota)
+    return {"compass_d_seconds": ours, "running_d_seconds": plain, "running_d_over_compass_d": plain / ours}
 
 
 def _best(way: Callable[[Cluster, int], None], cluster: Cluster, quota: int) -> float:

@@ -17,12 +17,24 @@ from compass_ray.artifacts.manifest import (
     Output,
     content_hash,
 )
-from compass_ray.artifacts.run_dir import FIRST_VERSION, RunDir, version_of
+from compass_ray.artifacts.run_dir import (
+    FIRST_VERSION,
+    SHARED,
+    WHOLE_POOL,
+    RunDir,
+    clustered,
+    clusterings,
+    home,
+    homes,
+    version_of,
+)
 
 __all__ = [
     "FIRST_VERSION",
     "MANIFEST",
     "SCHEMA_VERSION",
+    "SHARED",
+    "WHOLE_POOL",
     "Artifact",
     "ArtifactError",
     "FingerprintMismatchError",
@@ -31,6 +43,10 @@ __all__ = [
     "Output",
     "RunDir",
     "Writer",
+    "clustered",
+    "clusterings",
     "content_hash",
+    "home",
+    "homes",
     "version_of",
 ]

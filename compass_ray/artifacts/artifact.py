@@ -133,10 +133,14 @@ class Artifact:
         return np.asarray(np.load(io.BytesIO(self.read_bytes(file)), allow_pickle=False))
 
     def map_array(self, file: str) -> np.ndarray:
-        """The ``.npy`` file as an array, memory-mapped where the run is local."""
-        if isinstance(self.filesystem, pafs.LocalFileSystem):
-            return np.asarray(np.load(f"{self.path}/{file}", mmap_mode="r", allow_pickle=False))
-        return self.read_array(file)
+        """The ``.npy`` file as an array whose pages are read when they are touched."""
+        with self._mappable(file) as path:
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def map_table(self, file: str) -> pa.Table:
+        """The Arrow file as a table whose pages are read when they are touched."""
+        with self._mappable(file) as path, pa.memory_map(path) as source:
+            return pa.ipc.open_file(source).read_all()
 
     def read_embeddings(self) -> np.ndarray:
         """The vectors of all parts, float32 (n, d)."""
@@ -147,6 +151,13 @@ class Artifact:
         """Write one Parquet file of an artefact that is being made; workers use it, the driver publishes."""
         buffer = io.BytesIO()
         pq.write_table(table, buffer, row_group_size=row_group, compression="zstd")
+        put(self.filesystem, f"{self.path}/{file}", buffer.getvalue())
+
+    def store_mappable(self, file: str, table: pa.Table) -> None:
+        """Write one Arrow file, which `map_table` reads without parsing it."""
+        buffer = io.BytesIO()
+        with pa.ipc.new_file(buffer, table.schema) as sink:
+            sink.write_table(table.combine_chunks())
         put(self.filesystem, f"{self.path}/{file}", buffer.getvalue())
 
     def store_bytes(self, file: str, data: bytes) -> None:
@@ -176,14 +187,21 @@ class Artifact:
         return manifest
 
     @contextmanager
-    def local(self) -> Iterator[Path]:
-        """A local folder with the artefact's files: the artefact itself, or a copy for as long as it is used."""
+    def local(self, *files: str) -> Iterator[Path]:
+        """A local folder with the files named, all if none: the artefact itself, or a copy for as long as it is used."""
         if isinstance(self.filesystem, pafs.LocalFileSystem):
             yield Path(self.path)
             return
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
-            pafs.copy_files(self.path, folder, source_filesystem=self.filesystem)
+            for name in files or ("",):
+                pafs.copy_files(f"{self.path}/{name}".rstrip("/"), f"{folder}/{name}", source_filesystem=self.filesystem)
             yield Path(folder)
+
+    @contextmanager
+    def _mappable(self, file: str) -> Iterator[str]:
+        """A path to map the file from: its own, or that of a copy on this disk, which lasts as long as it is mapped."""
+        with self.local(file) as folder:
+            yield str(folder / file)
 
 
 class Writer:
@@ -205,6 +223,10 @@ class Writer:
     def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
         """Write a Parquet file."""
         self.artifact.store_table(file, table, row_group=row_group)
+
+    def mappable(self, file: str, table: pa.Table) -> None:
+        """Write an Arrow file."""
+        self.artifact.store_mappable(file, table)
 
     def array(self, file: str, array: np.ndarray) -> None:
         """Write an ``.npy`` file."""

@@ -17,12 +17,36 @@ from compass_ray.artifacts.manifest import ArtifactError
 from compass_ray.config import ConfigError, RunConfig
 
 FIRST_VERSION = "v0001"
+WHOLE_POOL = "all"
+"""The method that trains one adapter for all languages on the whole pool."""
+SHARED = "shared"
+"""Stands in paths where a language does, for what all languages share."""
 _RECORD = "run.json"
 
 
 def version_of(config: RunConfig, method: str) -> str:
     """The served method's adapters start the line of versions; the others are named after their method."""
     return FIRST_VERSION if method == config.serve.method else method
+
+
+def home(method: str, language: str) -> str:
+    """Whose selection and adapter a language has under a method: its own, or what all languages share."""
+    return SHARED if method == WHOLE_POOL else language
+
+
+def homes(config: RunConfig) -> list[tuple[str, str]]:
+    """Method and home of every selection and first adapter of a run, each once, language by language."""
+    return list(dict.fromkeys((m, home(m, code)) for code in config.languages for m in config.select.methods))
+
+
+def clustered(config: RunConfig, language: str) -> str:
+    """Whose clusters a language's rows are put in: its own under `cluster.scope: per_language`, else what all share."""
+    return language if config.cluster.scope == "per_language" else SHARED
+
+
+def clusterings(config: RunConfig) -> list[str]:
+    """Whose clusters a run has."""
+    return list(dict.fromkeys(clustered(config, language) for language in config.languages))
 
 
 class RunDir:
@@ -75,16 +99,28 @@ class RunDir:
 
     @property
     def clusters(self) -> Artifact:
-        """The fitted clusterer, ``assignments.parquet`` (tables.ASSIGNMENTS), ``centroids.npy``, ``sweep.json``."""
-        return self.artifact("clusters")
+        """The fitted clusterer, ``assignments.arrow`` (tables.ASSIGNMENTS), ``vectors.npy``, centroids and sweep."""
+        return self.clustering(SHARED)
+
+    def clustering(self, whose: str) -> Artifact:
+        """The clusters of all languages, or of one (see `clustered`)."""
+        return self.artifact("clusters") if whose == SHARED else self.artifact("language_clusters", whose)
+
+    def budget(self, language: str) -> Artifact:
+        """``budget.json``: the budget found for a language and how; ``held.parquet``, by which its trials were judged."""
+        return self.artifact("budgets", language)
 
     def selection(self, method: str, language: str) -> Artifact:
         """``rows.parquet`` (tables.SELECTED) and ``allocation.json``."""
-        return self.artifact("selections", method, language)
+        return self.artifact("selections", method, home(method, language))
+
+    def selection_names(self, language: str) -> list[str]:
+        """Methods and versions that a language has a whole selection of, sorted."""
+        return [name for name in self._folders("selections") if self.selection(name, language).manifest()]
 
     def adapter(self, language: str, version: str) -> Artifact:
         """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
-        return self.artifact("adapters", language, version)
+        return self.artifact("adapters", home(version, language), version)
 
     def update(self, language: str, version: str) -> Artifact:
         """``gate.json``: what the promotion gate measured of an update, and its verdict."""

@@ -11,13 +11,15 @@ from compass_ray.config.loading import changed, load, parse, presets
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
 from compass_ray.config.sections import ConfigError, Section
-from compass_ray.config.selection import ClusterConfig, SelectConfig
+from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
 from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
+from compass_ray.config.tuning import BudgetRule, TuneConfig
 
 __all__ = [
     "AdapterConfig",
     "BiasConfig",
+    "BudgetRule",
     "ClusterConfig",
     "ConfigError",
     "DriftConfig",
@@ -32,6 +34,8 @@ __all__ = [
     "ServeConfig",
     "SourceConfig",
     "TrainConfig",
+    "TransferConfig",
+    "TuneConfig",
     "UpdateConfig",
     "changed",
     "load",

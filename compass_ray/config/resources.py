@@ -20,6 +20,8 @@ class Resources(Section):
     """Workers of one Ray Train run."""
     train_concurrency: Positive = 2
     """Ray Train runs at once."""
+    tune_trials: Positive = 2
+    """Trials of the tune stage at once."""
     cpus_per_worker: Annotated[float, Field(gt=0.0)] = 0.5
     gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
     threads_per_worker: Positive = 1

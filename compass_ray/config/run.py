@@ -13,6 +13,7 @@ from compass_ray.config.sections import Section
 from compass_ray.config.selection import ClusterConfig, SelectConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
 from compass_ray.config.training import EvaluateConfig, TrainConfig
+from compass_ray.config.tuning import TuneConfig
 from compass_ray.languages import language as known_language
 
 
@@ -24,6 +25,7 @@ class RunConfig(Section):
     pool: PoolConfig = PoolConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tune: TuneConfig = TuneConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -48,6 +50,12 @@ class RunConfig(Section):
         for code in codes:
             known_language(code)
         return codes
+
+    @model_validator(mode="after")
+    def _one_adapter_needs_one_clustering(self) -> RunConfig:
+        if "all" in self.select.methods and self.cluster.scope == "per_language":
+            raise ValueError("select.methods has 'all', one adapter for all languages, which needs cluster.scope shared")
+        return self
 
     @model_validator(mode="after")
     def _served_method_is_selected(self) -> RunConfig:

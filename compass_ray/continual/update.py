@@ -228,7 +228,7 @@ def _choose(uri: str, tree: Mapping[str, Any], window: Window, parent: str) -> C
         trained.clusters,
         tested_keys(run, window.language),
     )
-    pool = PoolView.read(run)
+    pool = PoolView.read(run.clusters)
     question = window_question(window.language, pool, window_guide)
     rule = config.select.model_copy(update={"budget": config.update.budget})
     return choose(rule, "compass", question, pool, seed=config.seed)
@@ -277,6 +277,16 @@ def _was_promoted(run: RunDir, outcome: Outcome) -> bool:
 
 
 def _window(language: str, clusters: list[int], source: str) -> Window:
+    """A window to update for.
+
+    Raises:
+        ConfigError: nothing would be selected for it.
+    """
+    if all(cluster < 0 for cluster in clusters):
+        raise ConfigError(
+            f"all {len(clusters)} prompts of the window of {language} are noise to the clusters, so no cluster has a weight "
+            f"and nothing would be selected; cluster again with such rows in the pool, or with cluster.method=kmeans"
+        )
     return Window(language, tuple(int(c) for c in clusters), content_hash(language, source, json.dumps(clusters)))
 
 

@@ -4,6 +4,8 @@ Not a home for arithmetic: each check only says whether an argument can be what 
 which value was given and what to do.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -56,16 +58,26 @@ def unit_rows(embeddings: npt.ArrayLike, name: str = "embeddings") -> Float32Arr
     [[0.6000000238418579, 0.800000011920929]]
     """
     rows = np.asarray(embeddings, dtype=np.float32)
+    return np.asarray(rows / row_lengths(rows, name)[:, None], dtype=np.float32)
+
+
+def row_lengths(rows: npt.NDArray[np.floating[Any]], name: str = "embeddings") -> FloatArray:
+    """Length float64[n] of each row of (n, d), summed in float64; ValueError on NaN, infinity or a row of zeros.
+
+    >>> row_lengths(np.array([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
     if rows.ndim != 2:
         raise ValueError(f"{name} has shape {rows.shape}; expected (rows, dimensions).")
-    length = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    exact = rows.astype(np.float64, copy=False)
+    length = np.sqrt(np.vecdot(exact, exact))
     bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
     if bad.size:
         raise ValueError(
             f"{name}: {bad.size} of {len(rows)} rows are NaN, infinite or all zero, first row {bad[0]}. "
             "Embed these rows again, or leave them out of the pool."
         )
-    return np.asarray(rows / length[:, None], dtype=np.float32)
+    return np.asarray(length)
 
 
 def as_scores(values: npt.ArrayLike, n: int, name: str) -> FloatArray:

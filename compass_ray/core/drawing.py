@@ -51,12 +51,26 @@ class Drawing:
     @property
     def late(self) -> float:
         """alpha^2 of equation 1 at the next draw: the weight of the boundary score, in [0, 1)."""
-        return (self.n_drawn / self.quota) ** 2
+        return self.late_at(self.n_drawn)
 
-    def mixture(self) -> FloatArray:
-        """Equation 1 for every candidate at the next draw, before the penalty: float64[n]."""
-        late = self.late
-        return np.asarray((1.0 - late) * self.proto + late * self.boundary)
+    def late_at(self, drawn: int) -> float:
+        """alpha^2 of equation 1 after so many draws."""
+        return (drawn / self.quota) ** 2
+
+    def mixture(self, among: IntArray | None = None) -> FloatArray:
+        """Equation 1 at the next draw, before the penalty, for every candidate or those named: float64."""
+        return _mixed(self.late, *self._scores(among))
+
+    def highest(self, draws: int) -> FloatArray:
+        """The highest that `mixture` gets during the next `draws` draws, float64[n].
+
+        Equation 1 is linear in alpha^2, so that is its value at one of the two ends.
+        """
+        last = self.late_at(min(self.n_drawn + draws, self.quota) - 1)
+        return np.maximum(self.mixture(), _mixed(last, self.proto, self.boundary))
+
+    def _scores(self, among: IntArray | None) -> tuple[FloatArray, FloatArray]:
+        return (self.proto, self.boundary) if among is None else (self.proto[among], self.boundary[among])
 
     def take(self, position: int, score: float, neighbours: int, vector: Float32Array) -> None:
         """Draw the row at `position`, whose unit embedding is `vector` (d,)."""
@@ -81,3 +95,7 @@ class Drawing:
             np.array(self._score, np.float64),
             np.array(self._neighbours, np.int64),
         )
+
+
+def _mixed(late: float, proto: FloatArray, boundary: FloatArray) -> FloatArray:
+    return np.asarray((1.0 - late) * proto + late * boundary)

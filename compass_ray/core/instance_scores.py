@@ -12,12 +12,12 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import Float32Array, FloatArray, as_labels, as_scores, unit_rows
+from compass_ray.core.arrays import FloatArray, as_labels, as_scores, row_lengths, unit_rows
 
 # Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on the row's place.
 # They end about 1e-16 apart, which this takes away; 1e-10 is far below the precision of float32 embeddings.
 DECIMALS = 10
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 1024
 
 
 class Boundary(StrEnum):
@@ -94,23 +94,49 @@ def boundary_scores(margin_raw: npt.ArrayLike, *, form: Boundary = Boundary.NEAR
     return np.asarray(1.0 - normal if form is Boundary.NEAR else normal)
 
 
+def cluster_boundary_scores(
+    margin_raw: npt.ArrayLike, labels: npt.ArrayLike, n_clusters: int, *, form: Boundary = Boundary.NEAR
+) -> FloatArray:
+    """`boundary_scores` within each cluster at once, float64[n]; 0 for noise. `labels` int[n], -1 is noise.
+
+    >>> cluster_boundary_scores([1.0, -0.2, 7.0, 0.4], [0, 0, -1, 0], 1).round(6).tolist()
+    [0.0, 1.0, 0.0, 0.5]
+    """
+    own = as_labels(labels, n_clusters)
+    margin = as_scores(margin_raw, len(own), "margin_raw")
+    low, high = np.full(n_clusters + 1, np.inf), np.full(n_clusters + 1, -np.inf)
+    np.minimum.at(low, own, margin)
+    np.maximum.at(high, own, margin)
+    spread = (high - low)[own]
+    normal = np.divide(margin - low[own], spread, out=np.zeros(len(own)), where=spread > 0)
+    score = 1.0 - np.clip(normal, 0.0, 1.0) if form is Boundary.NEAR else np.clip(normal, 0.0, 1.0)
+    return np.asarray(np.where(own >= 0, score, 0.0))
+
+
 def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS))
 
 
 def _distances(rows: npt.NDArray[np.generic], centres: FloatArray) -> FloatArray:
-    """1 - cosine of rows (n, d) to unit centroids (K, d): float64 (n, K) in [0, 2]."""
-    unit: Float32Array = unit_rows(rows)
-    if unit.shape[1] != centres.shape[1]:
-        raise ValueError(f"embeddings have {unit.shape[1]} dimensions, centroids {centres.shape[1]}; use one encoder.")
-    return np.asarray(np.round(np.clip(1.0 - unit.astype(np.float64) @ centres.T, 0.0, 2.0), DECIMALS))
+    """1 - cosine of rows (n, d) to unit centroids (K, d): float64 (n, K) in about [0, 2]."""
+    block = np.asarray(rows, dtype=np.float64)
+    length = row_lengths(block)
+    if block.shape[1] != centres.shape[1]:
+        raise ValueError(f"embeddings have {block.shape[1]} dimensions, centroids {centres.shape[1]}; use one encoder.")
+    cosine = block @ centres.T
+    cosine /= length[:, None]
+    return np.subtract(1.0, cosine, out=cosine)
 
 
 def _block_scores(distance: FloatArray, own: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Proto and raw margin of a block from its distances (n, K); `distance` is overwritten."""
     at = np.arange(len(own)), np.maximum(own, 0)
-    near = distance[at].copy()
+    near = _tidy(distance[at])
     distance[at] = np.inf
-    other = distance.min(axis=1) if distance.shape[1] > 1 else np.zeros(len(own))
+    other = _tidy(distance.min(axis=1)) if distance.shape[1] > 1 else np.zeros(len(own))
     assigned = own >= 0
     return np.where(assigned, 1.0 / (1.0 + near), 0.0), np.where(assigned, other - near, 0.0)
+
+
+def _tidy(distance: FloatArray) -> FloatArray:
+    return np.asarray(np.round(np.clip(distance, 0.0, 2.0), DECIMALS))

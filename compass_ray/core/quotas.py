@@ -59,6 +59,24 @@ def allocate(
     >>> allocate([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [4, 16]
     """
+    expected = expected_quotas(n_target, n_aux, n_eval, budget, weights=weights, overflow=overflow)
+    return round_to_total(expected, round(float(expected.sum())), rng=rng)
+
+
+def expected_quotas(
+    n_target: npt.ArrayLike,
+    n_aux: npt.ArrayLike,
+    n_eval: npt.ArrayLike,
+    budget: int,
+    *,
+    weights: str | Weighting = Weighting.RATIO,
+    overflow: str | Overflow = Overflow.REDISTRIBUTE,
+) -> FloatArray:
+    """What `allocate` makes whole, in fractions of rows, float64[K]: its mean over seeds. ValueErrors as there.
+
+    >>> expected_quotas([0, 9], [90, 90], [1, 10], 5).tolist()
+    [2.5, 2.5]
+    """
     counts = [as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))]
     if len({len(n) for n in counts}) != 1:
         raise ValueError(f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number.")
@@ -67,7 +85,7 @@ def allocate(
     rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
     cap = capacity(counts[1], overflow)
     total = min(int(budget), int(cap[rate > 0].sum()))
-    return round_to_total(fill(rate, floor, cap.astype(np.float64), float(total)), total, rng=rng)
+    return fill(rate, floor, cap.astype(np.float64), float(total))
 
 
 def capacity(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:

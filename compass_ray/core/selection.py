@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from compass_ray.core.allocation import Allocation, plan_allocation
 from compass_ray.core.arrays import FloatArray, IntArray, as_labels, as_scores
-from compass_ray.core.instance_scores import Boundary, boundary_scores
+from compass_ray.core.baselines.picking import Alike, Everything, Picked, Picker
+from compass_ray.core.instance_scores import Boundary, cluster_boundary_scores
 from compass_ray.core.neighbours import Rows
-from compass_ray.core.quotas import Overflow
+from compass_ray.core.quotas import MAX_REPEATS, Overflow
 from compass_ray.core.repeats import repeat_rows
 from compass_ray.core.sampling import DELTA, TAU, Mode, sample_scored
 from compass_ray.core.seeding import generator
@@ -24,11 +25,16 @@ from compass_ray.core.weights import Weighting
 
 
 class Method(StrEnum):
-    """COMPASS, its own rows alone, or as many rows as COMPASS takes drawn from all candidates alike."""
+    """COMPASS, its own rows alone, the whole pool, or as many rows as COMPASS takes by another rule (see `baselines`)."""
 
     COMPASS = "compass"
     TARGET = "target"
+    ALL = "all"
     RANDOM = "random"
+    LANGRANK = "langrank"
+    LANGSIM = "langsim"
+    DSIR = "dsir"
+    NEAREST = "nearest"
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The auxiliary rows of one language, in order of row_id.
+    """The auxiliary rows of one language, those of a cluster in order of row_id.
 
     `cluster` int[n] (-1 is noise); `proto`, `margin` float[n] as from `pool_scores`; `rows` gives embeddings
     by position, int64[m] -> float32 (m, d), and is asked only for rows that come into consideration.
@@ -63,7 +69,7 @@ class Candidates:
 class SelectedRows:
     """The rows added, by cluster and then in order of drawing; every array has one entry a row.
 
-    `index` int64 into the candidates; `cluster` int64 (-1 is noise, under random only); `order` int64 from 0
+    `index` int64 into the candidates; `cluster` int64 (-1 is noise, never under COMPASS); `order` int64 from 0
     within the cluster; `score` float64, by which it was drawn; `proto`, `boundary` float64; `weight` float64,
     below 1 only for a row used again; `neighbours` int64, near duplicates drawn before it.
     """
@@ -83,7 +89,7 @@ class SelectedRows:
 
 @dataclass(frozen=True)
 class Selection:
-    """`rows` added and the `allocation` they follow (under random: whose number of rows they match)."""
+    """`rows` added and the `allocation` they follow (under a baseline: whose number of rows they match)."""
 
     rows: SelectedRows
     allocation: Allocation
@@ -98,11 +104,13 @@ def select_rows(
     *,
     seed: int,
     language: str,
+    picker: Picker | None = None,
 ) -> Selection:
     """The auxiliary rows that `rule` adds for one language, given labels int[n] of its rows and guide set.
 
-    All rows of D_t count for the budget, noise included; quotas go to clusters only. ValueError on labels
-    outside -1 .. n_clusters - 1 and on scores of another length than the candidates.
+    All rows of D_t count for the budget, noise included; quotas go to clusters only. `picker` takes the rows of the
+    baselines that look at more than clusters; random has its own. ValueError on labels outside -1 .. n_clusters - 1, on
+    scores of another length than the candidates, and on such a baseline without a picker.
 
     >>> pool = Candidates([0, 1, 1], [0.9, 0.8, 0.9], [0, 0, 1], lambda i: np.eye(3, dtype=np.float32)[i])
     >>> rule = Rule(budget=0.5, weights=Weighting.DEFICIT, mode=Mode.DETERMINISTIC)
@@ -123,40 +131,52 @@ def select_rows(
     )
     if rule.method is Method.TARGET:
         return Selection(_join([]), allocation.nothing())
-    if rule.method is Method.RANDOM:
+    if rule.method is not Method.COMPASS:
         count = int(allocation.quota.sum())
-        return Selection(_random_rows(scored, count, generator(seed, "random", language)), allocation)
+        pick = _picker(rule.method, picker, len(scored.cluster))
+        picked = pick(count, generator(seed, rule.method.value, language))
+        return Selection(_picked_rows(scored, picked, count, rule.overflow), allocation)
     parts = [
         _cluster_rows(scored, k, int(quota), rule, generator(seed, "sample", language, k))
         for k, quota in enumerate(allocation.quota)
+        if quota
     ]
     return Selection(_join(parts), allocation)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Checked candidates, with the boundary score of each within its cluster (0 for noise)."""
+    """Checked candidates, with the boundary score of each within its cluster (0 for noise).
+
+    `by_cluster` int64[n] holds their positions cluster after cluster, noise first; `start` int64[K + 1] says where each
+    cluster begins in it.
+    """
 
     cluster: IntArray
     proto: FloatArray
     boundary: FloatArray
     rows: Rows
+    by_cluster: IntArray
+    start: IntArray
 
     @classmethod
     def of(cls, candidates: Candidates, n_clusters: int, form: Boundary) -> "_Scored":
         cluster = as_labels(candidates.cluster, n_clusters, "candidates.cluster")
         proto = as_scores(candidates.proto, len(cluster), "candidates.proto")
         margin = as_scores(candidates.margin, len(cluster), "candidates.margin")
-        boundary = np.zeros(len(cluster))
-        for k in range(n_clusters):
-            members = cluster == k
-            boundary[members] = boundary_scores(margin[members], form=form)
-        return cls(cluster, proto, boundary, candidates.rows)
+        boundary = cluster_boundary_scores(margin, cluster, n_clusters, form=form)
+        by_cluster = np.argsort(cluster, kind="stable")
+        start = np.searchsorted(cluster[by_cluster], np.arange(n_clusters + 1))
+        return cls(cluster, proto, boundary, candidates.rows, by_cluster, start)
+
+    def members(self, cluster: int) -> IntArray:
+        """Positions of a cluster's candidates, ascending."""
+        return self.by_cluster[self.start[cluster] : self.start[cluster + 1]]
 
 
 def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np.random.Generator) -> SelectedRows:
     """One cluster's quota, drawn by the rule; above the number of its candidates, rows are used again."""
-    members = np.flatnonzero(scored.cluster == cluster)
+    members = scored.members(cluster)
     distinct = min(quota, len(members))
     drawn = sample_scored(
         lambda positions: scored.rows(members[positions]),
@@ -174,15 +194,25 @@ def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np
     return _selected(scored, index, drawn.score[use], plan.weight, drawn.neighbours[use])
 
 
-def _random_rows(scored: _Scored, count: int, rng: np.random.Generator) -> SelectedRows:
-    """`count` rows drawn alike from all candidates, noise included, then put in order of cluster."""
-    distinct = min(count, len(scored.cluster))
-    drawn = rng.choice(len(scored.cluster), size=distinct, replace=False).astype(np.int64)
-    plan = repeat_rows(distinct, count)
-    index = drawn[plan.position]
+def _picker(method: Method, picker: Picker | None, n: int) -> Picker:
+    if picker is not None:
+        return picker
+    if method is Method.RANDOM:
+        return Alike(n)
+    if method is Method.ALL:
+        return Everything(n)
+    raise ValueError(f"method is {method.value!r} and no picker is given; make one from what {method.value} looks at.")
+
+
+def _picked_rows(scored: _Scored, picked: Picked, count: int, overflow: Overflow) -> SelectedRows:
+    """Rows that a baseline took, noise included, put in order of cluster; used again where fewer than `count` may repeat."""
+    distinct = len(picked.position)
+    repeated = min(count, MAX_REPEATS * distinct) if overflow is Overflow.REPEAT else 0
+    plan = repeat_rows(distinct, max(distinct, repeated))
+    index, score = picked.position[plan.position], picked.score[plan.position]
     by_cluster = np.argsort(scored.cluster[index], kind="stable")
-    index, weight = index[by_cluster], plan.weight[by_cluster]
-    return _selected(scored, index, np.ones(count), weight, np.zeros(count, np.int64))
+    none = np.zeros(len(index), np.int64)
+    return _selected(scored, index[by_cluster], score[by_cluster], plan.weight[by_cluster], none)
 
 
 def _selected(scored: _Scored, index: IntArray, score: FloatArray, weight: FloatArray, neighbours: IntArray) -> SelectedRows:

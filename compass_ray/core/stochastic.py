@@ -1,7 +1,7 @@
 """COMPASS-S: draws in proportion to the score, exactly, without a pass over the cluster for each.
 
 Proposals come in blocks from a bound on every score of the block: the score is a mixture of two fixed vectors
-whose weights move one way, so both ends of the block bound it, and neighbours known so far only lower it. A
+whose weights move one way, so it is highest at one end of the block, and neighbours known so far only lower it. A
 proposal is accepted with probability score / bound, which needs the neighbours of that one row. So the law of
 each draw is that of the plain method (COMPASS, section 3.2.3), while the cost is one cumulative sum a block.
 Where too many proposals are turned down, neighbours are counted for the whole cluster and the bound is tight
@@ -51,7 +51,7 @@ class StochasticSampler:
 
     def _block_size(self) -> int:
         """Small against the quota, so that the bound over a block stays close to each score in it."""
-        return int(np.clip(self.drawing.quota // 8, MIN_BLOCK, MAX_BLOCK))
+        return min(max(self.drawing.quota // 8, MIN_BLOCK), MAX_BLOCK)
 
     def _bound(self, size: int) -> FloatArray:
         """float64[n]: no score can be above this during the next `size` draws; 0 where drawn.
@@ -59,10 +59,11 @@ class StochasticSampler:
         A sum of zero means that every remaining score is 0 from now on, because penalties only grow.
         """
         d = self.drawing
-        last = ((min(d.n_drawn + size, d.quota) - 1) / d.quota) ** 2
-        penalty = d.delta * d.near.base
-        bound = (1.0 - d.late) * np.maximum(d.proto - penalty, 0.0) + last * np.maximum(d.boundary - penalty, 0.0)
-        return np.asarray(np.where(d.undrawn, bound, 0.0))
+        bound = d.highest(size)
+        bound -= d.delta * d.near.base
+        np.maximum(bound, 0.0, out=bound)
+        bound *= d.undrawn
+        return bound
 
     def _pick(self, cumulative: FloatArray, size: int) -> IntArray:
         """int64[size] positions in proportion to the steps of `cumulative` float64[n], none where it is 0."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from compass_ray import tables
 from compass_ray.config import SelectConfig
+from compass_ray.core.baselines.picking import Picker
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.gap import measure_gap
 from compass_ray.core.instance_scores import Boundary
@@ -18,6 +19,8 @@ from compass_ray.core.quotas import Overflow
 from compass_ray.core.sampling import Mode
 from compass_ray.core.selection import Candidates, Method, Rule, Selection, select_rows
 from compass_ray.core.weights import Weighting
+from compass_ray.language_selection.baselines import baseline, needs_material
+from compass_ray.language_selection.material import Material
 from compass_ray.language_selection.pool_view import PoolView
 from compass_ray.language_selection.questions import Question
 
@@ -31,15 +34,34 @@ class Chosen:
     selected: int
 
 
-def choose(config: SelectConfig, method: str, question: Question, pool: PoolView, *, seed: int) -> Chosen:
-    """The selection of one method for one question."""
+def choose(
+    config: SelectConfig, method: str, question: Question, pool: PoolView, *, seed: int, material: Material | None = None
+) -> Chosen:
+    """The selection of one method for one question; `material` is what the baselines read beyond clusters.
+
+    Raises:
+        ConfigError, ModelError: what a baseline needs is not there.
+        ValueError: a baseline that reads more than clusters, and no material.
+    """
+    beyond = baseline(config, method, question, pool, material) if material and needs_material(method) else None
+    selection = select(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
+    record = allocation_record(selection, method, question, pool)
+    if beyond:
+        record |= {**beyond.record, "matched": {"compass": int(selection.allocation.quota.sum()), "taken": len(selection.rows)}}
+    return Chosen(_rows(selection, question, pool), record, len(selection.rows))
+
+
+def select(
+    config: SelectConfig, method: str, question: Question, pool: PoolView, *, seed: int, picker: Picker | None = None
+) -> Selection:
+    """The rows that a method adds for a question; `picker` takes them for the baselines that have one."""
     candidates = Candidates(
         pool.cluster[question.others],
         pool.proto[question.others],
         pool.margin[question.others],
-        lambda positions: pool.embeddings(question.others[positions]),
+        lambda positions: pool.stored(question.others[positions]),
     )
-    selection = select_rows(
+    return select_rows(
         question.trained_labels,
         question.guide_labels,
         candidates,
@@ -47,28 +69,30 @@ def choose(config: SelectConfig, method: str, question: Question, pool: PoolView
         rule(config, method),
         seed=seed,
         language=question.language,
+        picker=picker,
     )
-    rows = _rows(selection, question, pool)
-    return Chosen(rows, _record(selection, method, question, pool), len(selection.rows))
 
 
 def _rows(selection: Selection, question: Question, pool: PoolView) -> pa.Table:
     added, own = selection.rows, len(question.own)
     index = np.concatenate([question.own, question.others[added.index]])
-    columns: list[Any] = [
-        pool.row_id[index],
-        ["target"] * own + ["auxiliary"] * len(added),
-        pool.language[index],
-        pool.cluster[index],
-        np.concatenate([np.full(own, -1), added.order]),
-        *(_beside(own, values) for values in (added.score, added.proto, added.boundary, added.neighbours)),
-        np.concatenate([np.ones(own), added.weight]),
-    ]
-    arrays = [pa.array(c, f.type) for c, f in zip(map(_plain, columns), tables.SELECTED, strict=True)]
-    return pa.table(arrays, schema=tables.SELECTED)
+    columns = {
+        "row_id": pool.row_id.take(pa.array(index)),
+        "role": np.repeat(["target", "auxiliary"], [own, len(added)]),
+        "language": pool.language.take(pa.array(index)),
+        "cluster": pool.cluster[index],
+        "order": np.concatenate([np.full(own, -1), added.order]),
+        "score": _beside(own, added.score),
+        "proto": _beside(own, added.proto),
+        "boundary": _beside(own, added.boundary),
+        "neighbours": _beside(own, added.neighbours),
+        "weight": np.concatenate([np.ones(own), added.weight]),
+    }
+    return pa.table(columns).cast(tables.SELECTED)
 
 
-def _record(selection: Selection, method: str, question: Question, pool: PoolView) -> dict[str, Any]:
+def allocation_record(selection: Selection, method: str, question: Question, pool: PoolView) -> dict[str, Any]:
+    """How a selection's budget went to the clusters, and the gap before and after it."""
     k, plan = pool.n_clusters, selection.allocation
     n_eval = cluster_counts(question.guide_labels, k)
     n_target = cluster_counts(question.trained_labels, k)
@@ -89,7 +113,12 @@ def _record(selection: Selection, method: str, question: Question, pool: PoolVie
         "low_subjects": list(question.low_subjects),
         "js_before": gap.js_before,
         "js_after": gap.js_after,
-        "noise": {"target": int(n_target[-1]), "auxiliary": int(n_aux[-1]), "guide": int(n_eval[-1])},
+        "noise": {
+            "target": int(n_target[-1]),
+            "auxiliary": int(n_aux[-1]),
+            "guide": int(n_eval[-1]),
+            "selected": int(selected[-1]),
+        },
         "clusters": clusters,
     }
 
@@ -98,7 +127,7 @@ def rule(select: SelectConfig, method: str) -> Rule:
     """The rule of `core` that the settings ask for."""
     return Rule(
         method=Method(method),
-        budget=select.budget,
+        budget=float(select.budget),
         weights=Weighting(select.weights),
         overflow=Overflow(select.overflow),
         mode=Mode(select.mode),
@@ -108,9 +137,6 @@ def rule(select: SelectConfig, method: str) -> Rule:
     )
 
 
-def _beside(own: int, values: npt.NDArray[Any]) -> list[Any]:
-    return [None] * own + list(values.tolist())
-
-
-def _plain(values: Any) -> Any:
-    return values.tolist() if isinstance(values, np.ndarray) else values
+def _beside(own: int, values: npt.NDArray[Any]) -> pa.Array:
+    """Null for each of a language's own rows, then the values of the rows added."""
+    return pa.array(np.concatenate([np.zeros(own, values.dtype), values]), mask=np.arange(own + len(values)) < own)

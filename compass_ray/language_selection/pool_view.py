@@ -1,4 +1,9 @@
-"""The pool as selection sees it: labels, scores and vectors of every row, read from a run."""
+"""The pool as selection sees it: labels, scores and vectors of every row, mapped from a run rather than read.
+
+Key property: nothing is parsed, so a view of any pool opens at once, and of the vectors only rows that are asked for are
+ever in memory; workers on one machine share the pages. Row i is row i of the cluster stage's table: in order of cluster,
+then of row_id.
+"""
 
 from __future__ import annotations
 
@@ -6,52 +11,69 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from compass_ray.artifacts import RunDir
-from compass_ray.sources.guides import prompt_key
+from compass_ray.artifacts import Artifact
+from compass_ray.language_selection.stored_rows import KeyArray
 
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class PoolView:
-    """The pool as selection sees it, every array in order of row_id."""
+    """The pool as selection sees it; see tables.ASSIGNMENTS for the columns."""
 
-    row_id: npt.NDArray[np.str_]
-    prompt_key: list[str]
-    language: npt.NDArray[np.str_]
-    subject: list[str | None]
-    cluster: IntArray
+    row_id: pa.StringArray
+    position: npt.NDArray[np.int32]
+    """Row of the pool's own table that each row is."""
+    prompt_key: KeyArray
+    language: pa.DictionaryArray
+    subject: pa.DictionaryArray
+    cluster: npt.NDArray[np.int32]
     proto: npt.NDArray[np.float32]
     margin: npt.NDArray[np.float32]
-    position: IntArray
-    """Row of `vectors` that belongs to each row."""
     vectors: npt.NDArray[np.float16]
-    """Embeddings (n, d) in the pool's own order, memory-mapped where the run is local."""
+    """Embeddings (n, d) as they are stored, of length about 1."""
     n_clusters: int
 
     @classmethod
-    def read(cls, run: RunDir) -> PoolView:
-        """Read labels, scores and vectors of the whole pool."""
-        rows = run.pool.read_table("rows.parquet", ["row_id", "prompt", "language", "subject"])
-        assigned = run.clusters.read_table("assignments.parquet")
-        row_id = np.asarray(rows["row_id"].to_pylist())
-        order = np.argsort(row_id, kind="stable")
+    def read(cls, clusters: Artifact) -> PoolView:
+        """Map what the cluster stage left."""
+        columns = {name: _whole(column) for name, column in _columns(clusters).items()}
+        texts = {name: columns.pop(name) for name in ("row_id", "language", "subject")}
+        del columns["coarse"]
         return cls(
-            row_id=row_id[order],
-            prompt_key=[prompt_key(p) for p in rows["prompt"].take(order).to_pylist()],
-            language=np.asarray(rows["language"].to_pylist())[order],
-            subject=rows["subject"].take(order).to_pylist(),
-            cluster=assigned["cluster"].to_numpy()[order].astype(np.int64),
-            proto=assigned["proto"].to_numpy()[order],
-            margin=assigned["margin"].to_numpy()[order],
-            position=order,
-            vectors=run.clusters.map_array("vectors.npy"),
-            n_clusters=len(run.clusters.read_array("centroids.npy")),
+            **texts,
+            **{name: column.to_numpy() for name, column in columns.items()},
+            vectors=clusters.map_array("vectors.npy"),
+            n_clusters=len(clusters.map_array("centroids.npy")),
         )
+
+    def __len__(self) -> int:
+        return len(self.row_id)
+
+    def speaks(self, language: str) -> BoolArray:
+        """bool[n]: which rows are of a language."""
+        code = self.language.dictionary.index(language).as_py()
+        return np.asarray(self.language.indices.to_numpy() == (code if code >= 0 else len(self.language.dictionary)))
+
+    def stored(self, indices: IntArray) -> npt.NDArray[np.float32]:
+        """Rows float32 (m, d) of the stored vectors."""
+        return self.vectors[indices].astype(np.float32)
 
     def embeddings(self, indices: IntArray) -> npt.NDArray[np.float32]:
         """Unit rows float32 (m, d) of some rows."""
-        found = np.asarray(self.vectors[self.position[indices]], dtype=np.float32)
+        found = self.stored(indices)
         length = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return np.asarray(found / length, dtype=np.float32)
+
+
+def _columns(clusters: Artifact) -> dict[str, pa.ChunkedArray]:
+    table = clusters.map_table("assignments.arrow")
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """The one piece that a column is stored in."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig
+from compass_ray.config import ConfigError, RunConfig
 from compass_ray.core.bias import Bias, simulate_bias
 from compass_ray.core.pseudo_subjects import pseudo_subjects
 from compass_ray.core.seeding import generator
-from compass_ray.language_selection.pool_view import PoolView
-from compass_ray.models.clusterers import Clusterer
-from compass_ray.sources.guides import prompt_key
-
-IntArray = npt.NDArray[np.int64]
+from compass_ray.language_selection.pool_view import BoolArray, IntArray, PoolView
+from compass_ray.language_selection.stored_rows import KeyArray, prompt_keys
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,23 @@ class Guide:
     labels: IntArray
     vectors: npt.NDArray[np.float32]
     subjects: list[str | None]
-    tested: frozenset[str]
+    tested: KeyArray
 
     @classmethod
-    def read(cls, run: RunDir, language: str, clusterer: Clusterer) -> Guide:
-        """Read a language's guide set and assign it to clusters."""
+    def read(cls, run: RunDir, language: str, place: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int32]]) -> Guide:
+        """Read a language's guide set, put into clusters by `place`: float32[n, d] -> int32[n]."""
         vectors = run.guide_embeddings(language).read_embeddings()
         return cls(
-            labels=clusterer.assign(vectors).astype(np.int64),
+            labels=place(vectors).astype(np.int64),
             vectors=vectors,
             subjects=run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist(),
             tested=tested_keys(run, language),
         )
 
 
-def tested_keys(run: RunDir, language: str) -> frozenset[str]:
-    """Keys of a language's test questions."""
-    questions = run.guide(language).read_table("test.parquet", ["question"])["question"].to_pylist()
-    return frozenset(prompt_key(question) for question in questions)
+def tested_keys(run: RunDir, language: str) -> KeyArray:
+    """Keys uint64[m] of a language's test questions."""
+    return prompt_keys(run.guide(language).read_table("test.parquet", ["question"])["question"].to_pylist())
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class WindowGuide:
     trained: frozenset[str]
     """row_ids, which are no candidates any more."""
     trained_labels: IntArray
-    tested: frozenset[str]
+    tested: KeyArray
     """Keys of the language's test questions, as in `Guide`."""
 
 
@@ -77,21 +76,48 @@ def first_question(config: RunConfig, language: str, pool: PoolView, guide: Guid
     """The language's own rows after bias simulation, and every other language's rows to choose from.
 
     Rows whose prompt is a test question of the language are left out of both.
+
+    Raises:
+        ConfigError: weights are asked of the guide set's clusters, and it is in none.
     """
-    allowed = np.array([prompt not in guide.tested for prompt in pool.prompt_key])
-    mine = np.flatnonzero((pool.language == language) & allowed)
-    others = np.flatnonzero((pool.language != language) & allowed)
+    require_placed(config, language, guide.labels)
+    allowed, speaks = _untested(pool, guide.tested), pool.speaks(language)
+    mine = _by_id(np.flatnonzero(speaks & allowed), pool)
+    others = np.flatnonzero(~speaks & allowed)
     bias = _bias(config, language, mine, pool, guide)
     own = mine[bias.kept]
-    return Question(language, own, pool.cluster[own], others, guide.labels, bias.low)
+    return Question(language, own, pool.cluster[own].astype(np.int64), others, guide.labels, bias.low)
+
+
+def require_placed(config: RunConfig, language: str, guide_labels: IntArray) -> None:
+    """Stop before a selection that would silently be empty: with all of the guide set in noise no cluster has a weight.
+
+    Raises:
+        ConfigError: the guide set has prompts, all of them are noise, and a method asks for weights by it.
+    """
+    weighted = "compass" in config.select.methods and config.select.weights != "none"
+    if weighted and len(guide_labels) and bool((guide_labels < 0).all()):
+        raise ConfigError(
+            f"all {len(guide_labels)} guide prompts of {language} are noise to the {config.cluster.method} clusters, so no "
+            f"cluster has a weight and nothing would be selected; set cluster.method=kmeans, which has no noise, or "
+            f"select.weights=none, or look at the language's guide set and the encoder"
+        )
 
 
 def window_question(language: str, pool: PoolView, window: WindowGuide) -> Question:
     """What was trained on so far as the target's rows, and the other languages' unused rows to choose from."""
-    rows = zip(pool.row_id, pool.prompt_key, strict=True)
-    unused = np.array([row_id not in window.trained and key not in window.tested for row_id, key in rows])
-    others = np.flatnonzero((pool.language != language) & unused)
+    used = pc.is_in(pool.row_id, pa.array(sorted(window.trained), pa.string())).to_numpy(zero_copy_only=False)
+    others = np.flatnonzero(~pool.speaks(language) & ~used & _untested(pool, window.tested))
     return Question(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
+
+
+def _untested(pool: PoolView, tested: KeyArray) -> BoolArray:
+    return np.isin(pool.prompt_key, tested, invert=True)
+
+
+def _by_id(rows: IntArray, pool: PoolView) -> IntArray:
+    """Rows in order of row_id, whatever their clusters, so that what is drawn for them does not follow the clustering."""
+    return np.asarray(rows[pc.sort_indices(pool.row_id.take(pa.array(rows))).to_numpy()])
 
 
 def _bias(config: RunConfig, language: str, mine: IntArray, pool: PoolView, guide: Guide) -> Bias:
@@ -104,7 +130,7 @@ def _bias(config: RunConfig, language: str, mine: IntArray, pool: PoolView, guid
 
 def _subjects(mine: IntArray, pool: PoolView, guide: Guide) -> list[str | None]:
     """The rows' own subjects; the nearest guide prompts' subjects where the source names none."""
-    own = [pool.subject[i] for i in mine]
+    own: list[str | None] = pool.subject.take(pa.array(mine)).to_pylist()
     if all(own) or not len(mine):
         return own
     nearest = pseudo_subjects(

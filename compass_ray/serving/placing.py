@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig
+from compass_ray.config import ConfigError, RunConfig
 
 _BATCH = 64
 
@@ -64,8 +64,13 @@ def load_placer(run: RunDir, config: RunConfig) -> Placer:
     """The placer of a run's encoder and clusters.
 
     Raises:
+        ConfigError: every language has clusters of its own, and traffic is watched in shared ones.
         ArtifactError: the run has no clusters yet.
     """
+    if config.cluster.scope == "per_language":
+        raise ConfigError(
+            "cluster.scope is per_language, and traffic is watched in clusters that all languages share; set shared"
+        )
     from compass_ray.models.clusterers import load_clusterer
     from compass_ray.models.encoder import Encoder
 

@@ -1,7 +1,7 @@
-"""Stage: cluster the embedded pool once, and store what selection needs of every row (COMPASS, section 3.2.1).
+"""Stage: cluster the embedded pool and store what selection needs of every row (COMPASS, section 3.2.1).
 
-Key property: row i of ``assignments.parquet`` and of ``vectors.npy`` is row i of the pool, so selection reads only the
-rows it touches. Proto score and raw margin are computed here, once, for all target languages.
+Key property: row i of ``assignments.arrow`` is row i of ``vectors.npy``, both are mapped rather than read, and the rows of
+a cluster lie together, so selection reads only what it touches. There is one fit for all languages, or one for each.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from compass_ray import ray_session, tables
-from compass_ray.artifacts import ArtifactError, Identity, Manifest, RunDir, Writer
+from compass_ray import ray_session
+from compass_ray.artifacts import SHARED, ArtifactError, Identity, Manifest, RunDir, clusterings
 from compass_ray.config import RunConfig
-from compass_ray.core.instance_scores import Scores, pool_scores
+from compass_ray.core.instance_scores import pool_scores
+from compass_ray.language_selection import GUIDE_LABELS, store_pool
 from compass_ray.models.clusterers import FittedClusters
 from compass_ray.progress import Progress, silent
 
@@ -25,61 +28,74 @@ _CENTRAL = 3
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``clusters``: the fitted clusterer, assignments, centroids, sweep table and vectors."""
-    identity = Identity(
-        "cluster",
-        config.cluster.model_dump() | {"seed": config.seed},
-        {"embeddings": run.embeddings.require().fingerprint},
-    )
-    if done := run.clusters.done(identity, force=force):
-        return [done]
-    ray_session.start(config.resources)
-    import ray
+    """Write ``clusters``, or ``language_clusters/<language>``: clusterer, assignments, centroids, sweep table, vectors."""
+    wanted = clusterings(config)
+    pending = [w for w in wanted if not run.clustering(w).done(_identity(config, run, w), force=force)]
+    if pending:
+        ray_session.start(config.resources)
+        import ray
 
-    settings = config.model_dump(mode="json")
-    options = {"num_cpus": config.resources.cpus_per_worker, "num_gpus": config.resources.gpus_per_worker}
-    metrics = ray.get(ray.remote(_cluster).options(**options).remote(run.uri, settings, identity))
-    progress("cluster", 1, 1)
-    return [Writer(run.clusters, identity).publish(metrics)]
+        settings = config.model_dump(mode="json")
+        options = {"num_cpus": config.resources.cpus_per_worker, "num_gpus": config.resources.gpus_per_worker}
+        task = ray.remote(_cluster).options(**options, max_retries=config.resources.max_failures)
+        waiting = [task.remote(run.uri, settings, whose) for whose in pending]
+        while waiting:
+            finished, waiting = ray.wait(waiting)
+            ray.get(finished)
+            progress("cluster", len(pending) - len(waiting), len(pending))
+    return [run.clustering(whose).require() for whose in wanted]
 
 
-def _cluster(uri: str, settings: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
-    """Ray task: fit, then write everything but the manifest."""
-    from compass_ray.models.clusterers import fit_clusters
+def _identity(config: RunConfig, run: RunDir, whose: str) -> Identity:
+    embedded = {"embeddings": run.embeddings.require().fingerprint}
+    if whose != SHARED:
+        guide = run.guide_embeddings(whose)
+        embedded[guide.name] = guide.require().fingerprint
+    return Identity("cluster", config.cluster.model_dump() | {"seed": config.seed}, embedded)
 
+
+def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
+    """Ray task: fit, then write everything."""
     run, config, started = RunDir(uri), RunConfig.model_validate(settings), time.monotonic()
     pool = run.pool.read_table("rows.parquet")
     vectors = _vectors(run, pool)
-    fitted = fit_clusters(config.cluster, vectors, seed=config.seed)
+    fitted, guide_labels = _fit(config, run, whose, pool, vectors)
     scores = pool_scores(vectors, fitted.labels, fitted.clusterer.centroids)
-    writer = run.clusters.begin(identity)
+    writer = run.clustering(whose).begin(_identity(config, run, whose))
     writer.folder(fitted.clusterer.save)
-    writer.table("assignments.parquet", _assignments(pool, fitted, scores))
+    store_pool(writer, pool, vectors, fitted.labels, fitted.coarse, scores)
     writer.array("centroids.npy", fitted.clusterer.centroids)
     writer.array("coarse.npy", fitted.coarse)
-    writer.array("vectors.npy", vectors.astype(np.float16))
+    if whose != SHARED:
+        writer.array(GUIDE_LABELS, guide_labels)
     writer.json("sweep.json", _record(config, fitted, pool, scores.proto))
-    noise = float(np.mean(fitted.labels < 0))
-    return {
+    metrics = {
         "clusters": len(fitted.coarse),
-        "noise_share": round(noise, 4),
+        "noise_share": round(float(np.mean(fitted.labels < 0)), 4),
         "backend": fitted.backend,
         "seconds": round(time.monotonic() - started, 2),
     }
+    writer.publish(metrics)
+
+
+def _fit(
+    config: RunConfig, run: RunDir, whose: str, pool: pa.Table, vectors: np.ndarray
+) -> tuple[FittedClusters, npt.NDArray[np.int32]]:
+    """Clusters with the labels of the pool's rows alone, and those of the guide set that took part in the fit."""
+    from compass_ray.models.clusterers import fit_clusters
+
+    strata, n = pool["language"].to_pylist(), len(vectors)
+    if whose != SHARED:
+        vectors = np.concatenate([vectors, run.guide_embeddings(whose).read_embeddings()])
+        strata += [whose] * (len(vectors) - n)
+    fitted = fit_clusters(config.cluster, vectors, seed=config.seed, strata=strata)
+    return replace(fitted, labels=fitted.labels[:n], strength=fitted.strength[:n]), fitted.labels[n:]
 
 
 def _vectors(run: RunDir, pool: pa.Table) -> np.ndarray:
     if not run.embeddings.read_parts(["row_id"])["row_id"].equals(pool["row_id"]):
         raise ArtifactError("embeddings/pool does not match the pool row by row; run again with --force embed")
     return run.embeddings.read_embeddings()
-
-
-def _assignments(pool: pa.Table, fitted: FittedClusters, scores: Scores) -> pa.Table:
-    coarse = np.where(fitted.labels >= 0, fitted.coarse[fitted.labels], -1).astype(np.int32)
-    measured = (fitted.labels, coarse, scores.proto, scores.margin_raw)
-    types = (pa.int32(), pa.int32(), pa.float32(), pa.float32())
-    columns = [pa.array(values, type_) for values, type_ in zip(measured, types, strict=True)]
-    return pa.table([pool["row_id"], *columns], schema=tables.ASSIGNMENTS)
 
 
 def _record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
@@ -90,6 +106,7 @@ def _record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np
             "n_clusters": cell.n_clusters,
             "noise_share": cell.noise_share,
             "chosen": cell.chosen,
+            "details": dict(cell.details),
         }
         for cell in fitted.sweep
     ]

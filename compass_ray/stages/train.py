@@ -15,7 +15,7 @@ from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.adapter_training import AdapterPlan, train_adapter
-from compass_ray.artifacts import FIRST_VERSION, Artifact, ArtifactError, Identity, Manifest, RunDir, version_of
+from compass_ray.artifacts import FIRST_VERSION, Artifact, ArtifactError, Identity, Manifest, RunDir, homes, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
@@ -23,7 +23,7 @@ from compass_ray.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Job:
-    """One adapter to train: the selection of a method for a language, and the version it becomes."""
+    """One adapter to train: the selection of a method for a language (or all of them), and the version it becomes."""
 
     language: str
     method: str
@@ -36,7 +36,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     Raises:
         ArtifactError: a selection is missing, or languages failed; the others are whole then.
     """
-    jobs = [Job(c, m, version_of(config, m)) for c in config.languages for m in config.select.methods]
+    jobs = [Job(code, method, version_of(config, method)) for method, code in homes(config)]
     pending = [job for job in jobs if not _artifact(run, job).done(identity(config, run, job), force=force)]
     if pending:
         _launch(config, run, pending, force, progress, total=len(jobs))
@@ -60,7 +60,8 @@ def _plan(config: RunConfig, run: RunDir, job: Job) -> AdapterPlan:
         artifact=_artifact(run, job),
         identity=identity(config, run, job),
         selection=run.selection(job.method, job.language),
-        served=job.version == FIRST_VERSION,
+        # Anchors and references are counted in clusters that all languages share.
+        served=job.version == FIRST_VERSION and config.cluster.scope == "shared",
     )
 
 

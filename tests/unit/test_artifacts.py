@@ -139,7 +139,7 @@ def test_a_manifest_of_another_schema_version_is_not_taken_for_the_same(local: R
     _publish(artifact)
     written = json.loads(artifact.read_bytes("manifest.json"))
     artifact.store_bytes("manifest.json", json.dumps({**written, "schema_version": 0}).encode())
-    with pytest.raises(FingerprintMismatchError, match="schema version 0, this is 1"):
+    with pytest.raises(FingerprintMismatchError, match="schema version 0, this is 2"):
         artifact.done(IDENTITY)
 
 

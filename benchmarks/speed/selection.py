@@ -1,0 +1,207 @@
+"""Selection for all languages from what the stages before leave on disk, against what a user would write.
+
+``select_language`` is what the select stage runs as a Ray task; here two processes of one thread run it, so that Ray's own
+start and memory stay out. Each starts cold, and its imports and opening the run count. The rival loads the same vectors
+and labels and works all scores of a cluster out for each draw, with running neighbour counts; one language is timed and
+the others are estimated from the rows that they draw. Neither embedding nor clustering is measured.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.speed.memory import Watch
+from benchmarks.speed.selection_rival import select_plainly
+from benchmarks.speed.selection_run import GUIDE_PROMPTS, LANGUAGES, NEAR_DUPLICATES, SEED, World, make_world, write_run
+from benchmarks.timing import one_thread
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig, changed, parse
+from compass_ray.stages.select import select_language
+
+WORKERS = 2
+METHOD = "compass"
+RIVAL_LANGUAGE = "sw"
+
+
+def _processes() -> Executor:
+    return ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a run of the benchmark is: rows of the pools, all with budget 0.8, and budgets of the largest."""
+
+    pools: tuple[int, ...] = (51_000, 102_000, 204_000)
+    budgets: tuple[float, ...] = (0.2, 0.8, 2.0, 10.0)
+    dimensions: int = 1_024
+    languages: tuple[str, ...] = LANGUAGES
+    sample: int = 20_000
+    """Rows that clusters are fitted on."""
+    executor: Callable[[], Executor] = _processes
+
+
+SMALL = Scale((800, 1_600), (0.8, 10.0), 32, ("sw", "hi"), 800, partial(ThreadPoolExecutor, WORKERS))
+"""In threads, because to start processes takes longer than all the rest."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """All languages once: wall seconds, rows added, and the largest sums over both workers in GiB."""
+
+    seconds: float
+    cpu_seconds: float
+    rows: int
+    private_gib: float
+    resident_gib: float
+
+    def numbers(self) -> dict[str, Value]:
+        """As the record shows it."""
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "rows_added": self.rows,
+            "peak_private_gib": self.private_gib,
+            "peak_with_mapped_pages_gib": self.resident_gib,
+        }
+
+
+def settings_of(scale: Scale) -> RunConfig:
+    """The run's configuration: stochastic, tau 0.9, delta 0.1, and one cell of HDBSCAN's sweep."""
+    cluster = {"min_cluster_size": [10], "min_samples": [5], "backend": "cpu", "sweep_rows": scale.sample}
+    return parse({"languages": list(scale.languages), "cluster": cluster, "select": {"budget": 0.8}})
+
+
+def select_all(run: RunDir, config: RunConfig, scale: Scale) -> Selected:
+    """Every language's selection by two fresh workers of one thread each."""
+    tree = config.model_dump(mode="json")
+    started = time.monotonic()
+    with scale.executor() as workers, Watch() as memory:
+        jobs = [workers.submit(_task, run.uri, tree, code) for code in config.languages]
+        cpu = _total_by_worker([job.result() for job in jobs])
+        seconds = time.monotonic() - started
+    rows = sum(run.selection(METHOD, code).require().metrics["selected"] for code in config.languages)
+    return Selected(seconds, cpu, rows, memory.private / 2**30, memory.resident / 2**30)
+
+
+def _task(uri: str, tree: Mapping[str, Any], language: str) -> tuple[int, float]:
+    """One language in a worker; which worker, and its CPU seconds so far."""
+    select_language(uri, tree, language, [METHOD])
+    return os.getpid(), time.process_time()
+
+
+def _total_by_worker(told: Sequence[tuple[int, float]]) -> float:
+    return sum(max(seconds for pid, seconds in told if pid == worker) for worker in {pid for pid, _ in told})
+
+
+def by_pool(folder: Path, config: RunConfig, world: World, scale: Scale) -> dict[int, Selected]:
+    """B = 0.8 with pools of several sizes."""
+    found = {}
+    for n in scale.pools:
+        run = RunDir(str(folder / str(n)))
+        write_run(run, config, world, n)
+        found[n] = select_all(run, config, scale)
+    return found
+
+
+def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selected]:
+    """One pool with several budgets; above 2 rows are used again where candidates run out."""
+    found = {}
+    for budget in scale.budgets:
+        overflow = "repeat" if budget > 2 else "redistribute"
+        found[budget] = select_all(run, changed(config, [f"select.budget={budget}", f"select.overflow={overflow}"]), scale)
+    return found
+
+
+def growth(pools: Mapping[int, Selected], budgets: Mapping[float, Selected]) -> dict[str, Value]:
+    """How CPU seconds grow: exponents of the power laws through the points, and what n log n would have there."""
+    added = [(float(each.rows), each.cpu_seconds) for each in budgets.values()]
+    return {
+        "exponent_in_rows_added": _slope(added),
+        "microseconds_a_row_added": 1e6 * float(np.polyfit([rows for rows, _ in added], [cpu for _, cpu in added], 1)[0]),
+        "exponent_in_pool_rows": _slope([(n, each.cpu_seconds) for n, each in pools.items()]),
+        "exponent_of_n_log_n": _slope([(n, n * math.log(n)) for n in pools]),
+    }
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    x, y = np.log(points).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def rival(run: RunDir, ours: Selected) -> dict[str, Value]:
+    """The hand-written way for one language, and estimated for all on as many cores, from CPU seconds."""
+    rows = run.selection(METHOD, RIVAL_LANGUAGE).require().metrics["selected"]
+    with one_thread():
+        loading, drawing = select_plainly(run, METHOD, RIVAL_LANGUAGE)
+    once = drawing * ours.rows / max(rows, 1) + loading
+    total = once + (len(run.recorded().languages) - 1) * loading
+    return {
+        "language_rows_added": rows,
+        "language_loading_cpu_seconds": loading,
+        "language_drawing_cpu_seconds": drawing,
+        "all_languages_estimated_cpu_seconds": total,
+        "estimated_over_compass": total / ours.cpu_seconds,
+        "estimated_over_compass_if_loaded_once": once / ours.cpu_seconds,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    scale = SMALL if arguments.small else Scale()
+    config, folder = settings_of(scale), Path(tempfile.mkdtemp(prefix="compass-ray-"))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    try:
+        numbers = measure(folder, config, scale)
+    finally:
+        shutil.rmtree(folder)
+    settings: dict[str, Value] = {
+        "dimensions": scale.dimensions,
+        "languages": len(scale.languages),
+        "workers": WORKERS,
+        "guide_prompts": GUIDE_PROMPTS,
+        "near_duplicates": NEAR_DUPLICATES,
+        **config.select.model_dump(mode="json", include={"budget", "weights", "overflow", "mode", "tau", "delta"}),
+    }
+    return finish("speed/selection", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+def measure(folder: Path, config: RunConfig, scale: Scale) -> dict[str, Value]:
+    """All numbers of the record."""
+    world = make_world(config, scale.pools[-1], scale.dimensions)
+    pools = by_pool(folder, config, world, scale)
+    largest = RunDir(str(folder / str(scale.pools[-1])))
+    plain = rival(largest, pools[scale.pools[-1]])
+    budgets = by_budget(largest, config, scale)
+    return {
+        "clusters": _clusters(world),
+        **{f"pool_{n}": each.numbers() for n, each in pools.items()},
+        **{f"budget_{budget}": each.numbers() for budget, each in budgets.items()},
+        "growth": growth(pools, budgets),
+        "rival": plain,
+    }
+
+
+def _clusters(world: World) -> dict[str, Value]:
+    size = np.bincount(world.labels[world.labels >= 0])
+    noise = float(np.mean(world.labels < 0))
+    return {"count": len(size), "largest": int(size.max()), "median": float(np.median(size)), "noise_share": noise}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""A run that the select stage can read: a pool in planted clusters of very unequal size, and guide sets that ask otherwise.
+
+Key property: cluster sizes follow a power law, languages have the sizes that they have in the Aya data set, each cluster
+prefers some languages, a fifth of the rows repeat another with small changes, and some lie nowhere. The clustering is
+the project's own, fitted on a sample; what the pool's rows say is not looked at by anything that is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from compass_ray import tables
+from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.arrays import Float32Array, IntArray
+from compass_ray.core.instance_scores import Scores, pool_scores
+from compass_ray.language_selection import store_pool
+from compass_ray.models.clusterers import FittedClusters, fit_clusters
+
+ROWS = {  # Hundreds of rows of each language in the Aya data set with its translated part; the rest is not asked for.
+    **{"am": 40, "ar": 51, "bn": 38, "cs": 37, "de": 61, "el": 35, "en": 88, "es": 53, "fa": 64, "fil": 21, "fr": 46},
+    **{"ha": 36, "he": 41, "hi": 47, "id": 41, "ig": 45, "it": 50, "ja": 53, "ko": 57, "ky": 31, "lt": 33, "mg": 13},
+    **{"ms": 29, "ne": 32, "nl": 47, "ny": 12, "pl": 67, "pt": 44, "ro": 36, "ru": 39, "si": 21, "sn": 28, "so": 33},
+    **{"sr": 43, "sv": 35, "sw": 50, "te": 22, "tr": 62, "uk": 41, "vi": 52, "yo": 44, "zh": 89, "other": 148},
+}
+LANGUAGES = tuple(code for code in ROWS if code != "other")
+GUIDE_PROMPTS = 285
+TESTS = 1_500
+PLANTED = 500
+DECAY = 0.9
+"""The k-th largest cluster has a share in proportion to k to the power of minus this."""
+NOISE = 0.1
+NEAR_DUPLICATES = 0.2
+LATENT = 24
+"""Dimensions that cluster centres lie in; rows have all."""
+SPREAD = 0.8
+SEED = 0
+
+
+@dataclass(frozen=True)
+class World:
+    """Rows float16 (n, d), their fitted cluster int32[n] (-1 is noise), scores and language, in no order."""
+
+    rows: npt.NDArray[np.float16]
+    labels: npt.NDArray[np.int32]
+    scores: Scores
+    language: npt.NDArray[np.str_]
+    fitted: FittedClusters
+    centres: Float32Array
+    basis: Float32Array
+
+
+def make_world(config: RunConfig, n: int, d: int) -> World:
+    """A whole pool of n rows with d dimensions, clustered."""
+    rng = np.random.default_rng(SEED)
+    basis = _unit(rng.normal(size=(LATENT, d)))
+    centres = _unit(rng.normal(size=(min(PLANTED, n // 40), LATENT)) @ basis)
+    planted = _planted(n, len(centres), rng)
+    rows = np.empty((n, d), np.float16)
+    for block in _blocks(n):
+        rows[block] = _around(centres, basis, planted[block], rng)
+    copies = rng.choice(n, size=int(NEAR_DUPLICATES * n), replace=False)
+    for block in _blocks(len(copies)):
+        origin = _same_cluster(planted, copies[block], rng)
+        rows[copies[block]] = _unit(rows[origin] + 0.3 * _unit(rng.normal(size=(len(origin), d))))
+    sample = np.sort(rng.choice(n, size=min(n, config.cluster.sweep_rows), replace=False))
+    fitted = fit_clusters(config.cluster, rows[sample].astype(np.float32), seed=SEED)
+    labels = np.concatenate([fitted.clusterer.assign(rows[block].astype(np.float32)) for block in _blocks(n)])
+    labels[planted < 0] = -1
+    scores = pool_scores(rows, labels, fitted.clusterer.centroids)
+    return World(rows, labels, scores, _languages(planted, rng), fitted, centres, basis)
+
+
+def write_run(run: RunDir, config: RunConfig, world: World, n: int) -> None:
+    """The artefacts of the first n rows that the select stage reads, as the stages before it leave them."""
+    run.record(config)
+    pool = _pool(world.language[:n])
+    writer = run.pool.begin(Identity("pool", {}, {}))
+    writer.table("rows.parquet", pool)
+    writer.publish()
+    for number, code in enumerate(LANGUAGES):
+        _write_guide(run, world, code, np.random.default_rng([SEED, number]))
+    writer = run.clusters.begin(Identity("cluster", {}, {}))
+    writer.folder(world.fitted.clusterer.save)
+    writer.array("centroids.npy", world.fitted.clusterer.centroids)
+    writer.array("coarse.npy", world.fitted.coarse)
+    scores = Scores(world.scores.proto[:n], world.scores.margin_raw[:n])
+    store_pool(writer, pool, world.rows[:n], world.labels[:n], world.fitted.coarse, scores)
+    writer.publish()
+
+
+def _write_guide(run: RunDir, world: World, code: str, rng: np.random.Generator) -> None:
+    """A guide set whose prompts favour other clusters than the pool does, and test questions that are not in the pool."""
+    share = (np.arange(len(world.centres)) + 1.0) ** -DECAY
+    wanted = rng.choice(len(share), size=GUIDE_PROMPTS, p=rng.permutation(share) / share.sum())
+    vectors = _around(world.centres, world.basis, wanted, rng)
+    ids = [f"{code}-guide-{i:04d}" for i in range(GUIDE_PROMPTS)]
+    subjects = [f"subject {k % 57}" for k in wanted.tolist()]
+    guide = {"row_id": ids, "prompt": ids, "language": [code] * len(ids), "subject": subjects}
+    test = [f"{code}-test-{i:04d}" for i in range(TESTS)]
+    items = {"item_id": test, "language": [code] * TESTS, "subject": [None] * TESTS, "question": test}
+    items |= {"options": [["A", "B"]] * TESTS, "answer": [0] * TESTS}
+    _write(run.guide(code), {"guide.parquet": pa.table(guide, tables.GUIDES), "test.parquet": pa.table(items, tables.ITEMS)})
+    embedded = {"row_id": ids, "embedding": list(vectors)}
+    _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, tables.embeddings(vectors.shape[1]))})
+
+
+def _write(artifact: Artifact, files: dict[str, pa.Table]) -> None:
+    writer = artifact.begin(Identity("made", {"name": artifact.name}, {}))
+    for name, table in files.items():
+        writer.table(name, table)
+    writer.publish()
+
+
+def _pool(language: npt.NDArray[np.str_]) -> pa.Table:
+    ids = [f"{i:016x}" for i in range(len(language))]
+    text = [f"Prompt {i} of the pool, as long as a short question is" for i in range(len(language))]
+    none = pa.nulls(len(ids), pa.string())
+    columns = {"row_id": ids, "prompt": text, "response": text, "language": language, "source": language, "subject": none}
+    return pa.table(columns).cast(tables.POOL)
+
+
+def _planted(n: int, clusters: int, rng: np.random.Generator) -> IntArray:
+    """The cluster int64[n] that each row is made in, -1 for none."""
+    share = (np.arange(clusters) + 1.0) ** -DECAY
+    planted = rng.choice(clusters, size=n, p=share / share.sum())
+    return np.where(rng.random(n) < NOISE, -1, planted)
+
+
+def _around(centres: Float32Array, basis: Float32Array, planted: IntArray, rng: np.random.Generator) -> Float32Array:
+    """A unit row float32[d] near the centre of each cluster asked for, anywhere for -1."""
+    anywhere = _unit(rng.normal(size=(len(planted), len(basis))) @ basis)
+    middle = np.where(planted[:, None] < 0, anywhere, centres[planted])
+    return _unit(middle + SPREAD * _unit(rng.normal(size=middle.shape)))
+
+
+def _same_cluster(planted: IntArray, rows: IntArray, rng: np.random.Generator) -> IntArray:
+    """For each row another of its own cluster, or itself."""
+    order = np.argsort(planted, kind="stable")
+    first = np.searchsorted(planted[order], planted[rows], side="left")
+    after = np.searchsorted(planted[order], planted[rows], side="right")
+    return np.asarray(order[rng.integers(first, after)])
+
+
+def _languages(planted: IntArray, rng: np.random.Generator) -> npt.NDArray[np.str_]:
+    """A language for each row; each cluster prefers some, and over all clusters they have their sizes."""
+    names, share = np.array(list(ROWS)), np.array(list(ROWS.values()), np.float64)
+    taste = rng.dirichlet(8.0 * share / share.mean() / 4, size=planted.max() + 2)
+    found = np.empty(len(planted), names.dtype)
+    for k in range(-1, planted.max() + 1):
+        members = np.flatnonzero(planted == k)
+        found[members] = rng.choice(names, size=len(members), p=taste[k])
+    return found
+
+
+def _blocks(n: int, size: int = 4096) -> Sequence[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _unit(rows: npt.NDArray[np.floating]) -> Float32Array:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)

@@ -24,15 +24,9 @@ from compass_ray.report.records import Scored
 Scope = Literal["low", "all"]
 SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
 MEAN = "mean"
-BASELINES = ("target", "random")
-HEADER = (
-    "language",
-    *METHODS.values(),
-    "items",
-    "COMPASS minus target",
-    "COMPASS minus random",
-)
-"""Columns of `table`: percent, and differences in percentage points with their interval."""
+ALWAYS = ("zero_shot", "target", "random", "compass")
+"""Methods that a table has a column for even where they were not evaluated; the others have one where they were."""
+BASELINES = tuple(method for method in METHODS if method not in ("zero_shot", "compass"))
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,16 @@ class Comparison:
     confidence: float
     resamples: int
     missing: tuple[str, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that tables have a column for, in their order."""
+        return tuple(m for m in METHODS if m in ALWAYS or any(m in line.accuracy for line in self.lines))
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Those of them that COMPASS is compared with."""
+        return tuple(method for method in self.methods if method in BASELINES)
 
     def scope(self, scope: Scope) -> tuple[Line, ...]:
         """The lines of one scope."""
@@ -113,25 +117,42 @@ def compare(run: RunDir, config: RunConfig) -> Comparison:
     )
 
 
+def header(comparison: Comparison) -> tuple[str, ...]:
+    """Columns of `table`: percent, and differences in percentage points with their interval."""
+    names = [METHODS[method] for method in comparison.methods]
+    return ("language", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
+
+
 def table(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
-    """The rows below `HEADER`, as text: accuracy in percent, differences in points with their interval."""
+    """The rows below `header`, as text: accuracy in percent, differences in points with their interval."""
     return [
         (
             line.name,
-            *(percent(line.share(method)) for method in METHODS),
+            *(percent(line.share(method)) for method in comparison.methods),
             str(line.items),
-            *(points(line.difference.get(baseline)) for baseline in BASELINES),
+            *(points(line.difference.get(baseline)) for baseline in comparison.baselines),
         )
         for line in comparison.scope(scope)
     ]
 
 
 def tables(comparison: Comparison) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """For each scope that was measured its title and its rows, `HEADER` first; for a terminal."""
+    """For each scope that was measured its title and its rows, `header` first; for a terminal.
+
+    With more than two baselines the differences have a table of their own, or no line would be wide enough.
+    """
+    return [each for scope in SCOPES if comparison.scope(scope) for each in _terminal(comparison, scope)]
+
+
+def _terminal(comparison: Comparison, scope: Scope) -> list[tuple[str, list[tuple[str, ...]]]]:
+    title, rows = SCOPES[scope], [header(comparison), *table(comparison, scope)]
+    if len(comparison.baselines) <= 2:
+        return [(f"Accuracy on {title}, percent", rows)]
+    wide = len(rows[0]) - len(comparison.baselines)
+    names = ("language", *(METHODS[baseline] for baseline in comparison.baselines))
     return [
-        (f"Accuracy on {title}, percent", [HEADER, *table(comparison, scope)])
-        for scope, title in SCOPES.items()
-        if comparison.scope(scope)
+        (f"Accuracy on {title}, percent", [row[:wide] for row in rows]),
+        (f"COMPASS minus the others on {title}, points", [names, *((row[0], *row[wide:]) for row in rows[1:])]),
     ]
 
 
@@ -256,17 +277,18 @@ def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -
         return ["No method has been evaluated in any language."]
     found = {p.language: p for p in paired}
     told: dict[str, list[str]] = {}
+    asked = [method for method in METHODS if method in ("zero_shot", *config.select.methods)]
     for code in config.languages:
-        for note in _absent(found.get(code), low_subjects(evidence, code)):
+        for note in _absent(found.get(code), low_subjects(evidence, code), asked):
             told.setdefault(note, []).append(language_name(code))
     return [f"{note}: {', '.join(names)}." for note, names in told.items()]
 
 
-def _absent(found: _Paired | None, low: frozenset[str]) -> Iterable[str]:
+def _absent(found: _Paired | None, low: frozenset[str], asked: Sequence[str]) -> Iterable[str]:
     if found is None:
         yield "No evaluation"
         return
-    yield from (f"No evaluation of {name}" for method, name in METHODS.items() if method not in found.correct)
+    yield from (f"No evaluation of {METHODS[method]}" for method in asked if method not in found.correct)
     if not low:
         yield "No under-represented subjects"
     elif not found.low.any():

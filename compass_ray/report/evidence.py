@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from compass_ray.artifacts import Artifact, ArtifactError, RunDir
+from compass_ray.artifacts import SHARED, Artifact, ArtifactError, RunDir, clustered
+from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
 from compass_ray.report.records import (
     Allocation,
+    Budget,
     Check,
     Cluster,
     Decision,
@@ -36,7 +38,12 @@ from compass_ray.report.records import (
 METHODS: Mapping[str, str] = {
     "zero_shot": "zero-shot",
     "target": "target",
+    "all": "all data",
     "random": "random",
+    "langrank": "LangRank",
+    "langsim": "LangSim",
+    "dsir": "DSIR",
+    "nearest": "nearest",
     "compass": "COMPASS",
 }
 """Methods that are compared, in the order of the tables, and how they are written."""
@@ -55,21 +62,39 @@ class Evidence:
         self.run = run
         self._kept: dict[tuple[str, str, str], Any] = {}
 
-    @cached_property
-    def sweep(self) -> Sweep | None:
-        """The clustering and its sweep."""
-        return _record(Sweep, self.run.clusters, "sweep.json")
+    def clusters(self, language: str) -> Artifact:
+        """The clusters that a language's rows are put in: its own, or those that all languages share."""
+        return self.run.clustering(clustered(self._config, language) if self._config else SHARED)
 
-    def cluster(self, number: int) -> Cluster | None:
-        """One cluster of the clustering."""
-        found = self.sweep.clusters if self.sweep else ()
-        return next((c for c in found if c.cluster == number), None)
+    @cached_property
+    def _config(self) -> RunConfig | None:
+        return self.run.recorded() if self.run.read_record() is not None else None
+
+    def sweep(self, language: str) -> Sweep | None:
+        """The clustering that a language's rows are put in, and its sweep."""
+        artifact = self.clusters(language)
+        key = ("sweep", artifact.name, "")
+        if key not in self._kept:
+            self._kept[key] = _record(Sweep, artifact, "sweep.json")
+        return cast(Sweep | None, self._kept[key])
+
+    def cluster(self, language: str, number: int) -> Cluster | None:
+        """One cluster of a language's clustering."""
+        sweep = self.sweep(language)
+        return next((c for c in sweep.clusters if c.cluster == number), None) if sweep else None
+
+    def budget(self, language: str) -> Budget | None:
+        """The budget that was found for a language, if its selection by COMPASS is made with it."""
+        artifact, selection = self.run.budget(language), self.run.selection("compass", language).manifest()
+        used = selection is not None and artifact.name in selection.inputs
+        return _record(Budget, artifact, "budget.json") if used else None
 
     def allocation(self, method: str, language: str) -> Allocation | None:
-        """How the method's budget went to the clusters."""
+        """How the method's budget went to the clusters; of a selection for all languages, this one's part."""
         key = ("allocation", method, language)
         if key not in self._kept:
-            self._kept[key] = _record(Allocation, self.run.selection(method, language), "allocation.json")
+            made = _record(Allocation, self.run.selection(method, language), "allocation.json")
+            self._kept[key] = made.by_language.get(language, made) if made else None
         return cast(Allocation | None, self._kept[key])
 
     def selected(self, method: str, language: str) -> pa.Table | None:

@@ -125,12 +125,40 @@ def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
 
 
 @styled
+def divergences(
+    before: Mapping[str, float],
+    after: Mapping[str, Mapping[str, float]],
+    looks: Mapping[str, Look],
+    title: str = "Divergence by method",
+) -> Figure:
+    """Divergence from the guide set by language, the widest gap first: ``before``, and ``after`` by method and language."""
+    codes = sorted(before, key=lambda code: (-before[code], code))
+    figure, axes = panel(6.4, 1.6 + 0.24 * max(len(codes), 3))
+    rows = range(len(codes))
+    bars = axes.scatter([before[c] for c in codes], rows, s=110, marker="|", color=GUIDE, linewidth=2.2, zorder=3)
+    bars.set_label("rows before")
+    for method, found in after.items():
+        look = looks[method]
+        points = [(found[code], row) for row, code in zip(rows, codes, strict=True) if code in found]
+        drawn = axes.scatter(*_columns(points), s=26, marker=look.marker, color=look.colour, alpha=0.9, zorder=4)
+        drawn.set(label=METHODS.get(method, method), clip_on=False)
+    axes.set_yticks(rows, [language_name(code) for code in codes])
+    axes.set_ylim(len(codes) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("divergence from the guide set, bits")
+    axes.set_title(title)
+    legend_below(figure, axes, 5)
+    return figure
+
+
+@styled
 def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
     """Accuracy of every method in every language, with intervals, and of the mean over languages."""
-    figure, axes = panel(4.9, 1.4 + 0.52 * len(lines))
     methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
+    figure, axes = panel(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(lines))
+    apart = min(0.17, 0.8 / max(len(methods), 1))
     for place, method in enumerate(methods):
-        offset = 0.17 * (place - (len(methods) - 1) / 2)
+        offset = apart * (place - (len(methods) - 1) / 2)
         _method_points(axes, lines, method, offset)
     axes.set_yticks(range(len(lines)), [line.name for line in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)

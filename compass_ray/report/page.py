@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from compass_ray import __version__
-from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, content_hash
+from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, clusterings, content_hash
 from compass_ray.config import RunConfig
 from compass_ray.report.blocks import Section
 from compass_ray.report.comparison import Comparison, compare
@@ -69,7 +69,8 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         *(run.guide(code) for code in codes),
         run.embeddings,
         *(run.guide_embeddings(code) for code in codes),
-        run.clusters,
+        *(run.clustering(whose) for whose in clusterings(config)),
+        *(run.budget(code) for code in codes),
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),

@@ -7,6 +7,7 @@ reads. Nothing is read from disk here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -35,11 +36,30 @@ class Quota(Record):
 
 
 class Noise(Record):
-    """Rows and guide prompts outside every cluster."""
+    """Rows and guide prompts outside every cluster; COMPASS selects none of them."""
 
     target: int = 0
     auxiliary: int = 0
     guide: int = 0
+    selected: int = 0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One cluster's part of the guide prompts, of the language's own rows, and of the rows trained on; each in [0, 1]."""
+
+    guide: float
+    own: float
+    trained: float
+
+
+class Transfer(Record):
+    """Transfer languages that a method took rows of, the best first, with how well each scored, and by what."""
+
+    languages: tuple[str, ...] = ()
+    similarity: tuple[float, ...] = ()
+    vectors: str = "unknown"
+    """Where the languages' features come from."""
 
 
 class Allocation(Record):
@@ -54,6 +74,9 @@ class Allocation(Record):
     js_after: float | None = None
     noise: Noise = Noise()
     clusters: tuple[Quota, ...] = ()
+    transfer: Transfer = Transfer()
+    by_language: Mapping[str, Allocation] = Field(default_factory=dict)
+    """Of a selection that all languages share: what it is for each."""
 
     @cached_property
     def gap(self) -> Gap:
@@ -65,8 +88,30 @@ class Allocation(Record):
         return measure_gap(
             [*(c.n_eval for c in self.clusters), self.noise.guide],
             [*(c.n_target for c in self.clusters), self.noise.target],
-            [*(c.selected for c in self.clusters), 0],
+            [*(c.selected for c in self.clusters), self.noise.selected],
         )
+
+    def quota(self, cluster: int) -> Quota | None:
+        """What one cluster was given, noise (-1) nothing; None for a cluster that has no place here."""
+        if cluster < 0:
+            found = self.noise
+            return Quota(
+                cluster=cluster, n_target=found.target, n_aux=found.auxiliary, n_eval=found.guide, selected=found.selected
+            )
+        return next((each for each in self.clusters if each.cluster == cluster), None)
+
+    def shares(self, cluster: int) -> Shares | None:
+        """One cluster's place in the gap; None where it has none, or where there are no guide prompts."""
+        numbers = [*(each.cluster for each in self.clusters), -1]
+        if cluster not in numbers or not self.n_guide:
+            return None
+        place, gap = numbers.index(cluster), self.gap
+        return Shares(float(gap.p_eval[place]), float(gap.p_before[place]), float(gap.p_after[place]))
+
+    @property
+    def n_guide(self) -> int:
+        """Guide prompts in all clusters and in noise."""
+        return self.noise.guide + sum(each.n_eval for each in self.clusters)
 
 
 class Example(Record):
@@ -124,6 +169,39 @@ class History(Record):
     rows: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+
+
+class Forecast(Record):
+    """The share of the gap that each of some budgets fills, and the budget forecast from it."""
+
+    budgets: tuple[float, ...] = ()
+    filled: tuple[float, ...] = ()
+    suggestion: float | None = None
+
+
+class Trial(Record):
+    """One budget tried: the loss of its best epoch on the held-out slice, in nats a token."""
+
+    budget: float
+    rows: int | None = None
+    epochs: tuple[Epoch, ...] = ()
+    loss: float | None = None
+    stopped: bool = False
+
+
+class Budget(Record):
+    """The budget found for a language, a factor of its own rows, and how it was found."""
+
+    language: str
+    budget: float
+    rule: str = "tuned"
+    forecast: Forecast = Forecast()
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def loss(self) -> float | None:
+        """That of the trial chosen, None where nothing was tried."""
+        return next((trial.loss for trial in self.trials if trial.budget == self.budget), None)
 
 
 class Check(Record):

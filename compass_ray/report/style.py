@@ -71,7 +71,14 @@ LOOKS: dict[str, Look] = {
     "target": Look("#c2500a", "^"),
     "random": Look("#00876c", "D"),
     "compass": Look("#0062a8", "o"),
+    "all": Look("#2f3b46", "P"),
+    "langrank": Look("#8a6100", "<"),
+    "langsim": Look("#b5477f", ">"),
+    "dsir": Look("#6a3fb5", "X"),
+    "nearest": Look("#5a7a00", "h"),
 }
+OTHER = Look("#6b7280", "d")
+"""A method that none of these is."""
 UPDATED = Look("#a0427d", "v")
 """Adapter versions after the first."""
 

@@ -1,7 +1,7 @@
-"""Why a row was chosen, or was not, and what a cluster holds.
+"""Why a row was chosen, or was not, for one language by one method.
 
-Key property: an answer restates what the selection wrote for the row and its cluster; nothing is scored
-again. COMPASS, sections 3.2.2 and 3.2.3. It does not say how much a row helped.
+Key property: an answer restates what the selection wrote for the row and its cluster; the one thing found anew is which
+rows lie near it. COMPASS, sections 3.2.2 and 3.2.3. It does not say how much a row helped.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError
-from compass_ray.report.evidence import Evidence, language_name
-from compass_ray.report.records import Allocation, Cluster, Quota
+from compass_ray.core.sampling import TAU, Mode
+from compass_ray.languages import language as known_language
+from compass_ray.report.evidence import Evidence, is_version, language_name
+from compass_ray.report.near import GuidePrompt, Neighbours, Place, guide_prompt, neighbours, place, tested
+from compass_ray.report.reasons import COMPASS, TESTED, guide_lines, near_lines, sentences
+from compass_ray.report.records import Allocation, Quota, Shares
+from compass_ray.sources.guides import prompt_key
 
 
 class UnknownRowError(ConfigError):
@@ -34,10 +40,18 @@ class Why:
     chosen: bool
     cluster: int
     sentences: tuple[str, ...]
-    """The reason, from the cluster's gap to the row's own draw."""
+    """The reason, from the cluster's gap to the row's own draw and what lies near it."""
     row: Mapping[str, Any]
     """The row as the selection wrote it (tables.SELECTED); empty where it was not chosen."""
+    uses: tuple[float, ...]
+    """Weight of each of its uses: more than one only where rows are used again."""
     quota: Quota | None
+    """Counts, weight and quota of its cluster."""
+    shares: Shares | None
+    """Its cluster's place in the gap."""
+    neighbours: Neighbours | None
+    """None where it was no candidate of COMPASS: under other methods, own rows, noise, updates of an adapter."""
+    guide: GuidePrompt | None
 
     def lines(self) -> list[str]:
         """The answer for a terminal: the prompt, and why."""
@@ -47,48 +61,55 @@ class Why:
 
 
 @dataclass(frozen=True)
-class ClusterCard:
-    """One cluster and what each language's selection made of it."""
+class Made:
+    """One method's selection for one language, as it was written."""
 
-    cluster: Cluster
-    quotas: Mapping[str, Quota]
-    """By language of the configuration, COMPASS's selection."""
-
-    def lines(self) -> list[str]:
-        """The card for a terminal: size, subject, languages, each language's share, and examples."""
-        cluster = self.cluster
-        most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))
-        return [
-            f"cluster {cluster.cluster}: {cluster.size} pool rows, mostly {cluster.subject or 'without subject'}",
-            f"languages: {', '.join(f'{code} {rows}' for code, rows in most)}",
-            *(quota_line(code, quota) for code, quota in self.quotas.items()),
-            *(f"{example.language}: {example.prompt}" for example in cluster.examples),
-        ]
+    method: str
+    language: str
+    allocation: Allocation
+    rows: pa.Table
 
 
-def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why:
+def made_selection(evidence: Evidence, method: str, language: str) -> Made:
+    """The selection of a method for a language.
+
+    Raises:
+        UnknownLanguageError: a code that is no target language's.
+        ConfigError: the language has selections, but none of this method.
+        ArtifactError: it has none at all.
+    """
+    known_language(language)
+    allocation, rows = evidence.allocation(method, language), evidence.selected(method, language)
+    if allocation is not None and rows is not None:
+        return Made(method, language, allocation, rows)
+    run, held = evidence.run, evidence.run.selection_names(language)
+    message = f"there is no selection of method {method!r} for language {language!r} in {run.uri}; "
+    if held:
+        raise ConfigError(f"{message}it holds those of {', '.join(held)}")
+    raise ArtifactError(f"{message}run 'compass-ray adapt --run {run.uri} --languages {language}' for it first")
+
+
+def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
     """Say why a pool row is in the training rows of a language, or is not.
 
     Raises:
-        ArtifactError: the language's selection is not there.
+        ArtifactError, ConfigError: the language's selection is not there; see `made_selection`.
         UnknownRowError: the pool has no such row.
     """
     evidence = Evidence(run)
-    allocation, rows = evidence.allocation(method, language), evidence.selected(method, language)
-    if allocation is None or rows is None:
-        raise ArtifactError(
-            f"there is no selection of method {method!r} for language {language!r} in {run.uri}; "
-            f"run 'compass-ray adapt --run {run.uri} --languages {language}' for it first"
-        )
-    found = evidence.prompts([row_id]).get(row_id)
-    if found is None:
+    made, found = made_selection(evidence, method, language), evidence.prompts([row_id]).get(row_id)
+    at = place(evidence.clusters(language), row_id) if found else None
+    if found is None or at is None:
         raise UnknownRowError(
-            f"row_id {row_id!r} is not in the pool of {run.uri}; give one from selections/{method}/{language}/rows.parquet"
+            f"row_id {row_id!r} is not in the pool of {run.uri}; "
+            f"'compass-ray report {run.uri} --rows {language}' lists those that were chosen"
         )
-    chosen = rows.filter(pc.equal(rows["row_id"], row_id)).to_pylist()
-    row: dict[str, Any] = chosen[0] if chosen else {}
-    cluster = row["cluster"] if row else _cluster_of(run, row_id)
-    quota = next((c for c in allocation.clusters if c.cluster == cluster), None)
+    uses = made.rows.filter(pc.equal(made.rows["row_id"], row_id)).to_pylist()
+    row: dict[str, Any] = uses[0] if uses else {}
+    asked = not row and prompt_key(found[0]) in tested(run, language)
+    near = None if asked else _neighbours(run, made, at, row, found[1])
+    guide = None if is_version(method) else guide_prompt(run, language, at)
+    gap, draw = sentences(made.allocation, row, found[1], at.cluster)
     return Why(
         row_id=row_id,
         language=language,
@@ -96,90 +117,34 @@ def why(run: RunDir, language: str, row_id: str, method: str = "compass") -> Why
         prompt=found[0],
         source_language=found[1],
         chosen=bool(row),
-        cluster=cluster,
-        sentences=sentences(allocation, row, found[1], cluster),
+        cluster=at.cluster,
+        sentences=(gap, TESTED if asked else draw, *_again(uses), *near_lines(near, bool(row)), *guide_lines(guide)),
         row=row,
-        quota=quota,
+        uses=tuple(use["weight"] for use in uses),
+        quota=made.allocation.quota(at.cluster),
+        shares=made.allocation.shares(at.cluster),
+        neighbours=near,
+        guide=guide,
     )
 
 
-def quota_line(language: str, quota: Quota) -> str:
-    """What one language's selection made of a cluster."""
-    counts = f"{quota.n_eval} guide prompts, {quota.n_target} own rows, {quota.selected} added"
-    return f"{language_name(language)}: {counts}."
-
-
-def sentences(allocation: Allocation, row: Mapping[str, Any], source_language: str, cluster: int) -> tuple[str, str]:
-    """The reason in two sentences: the cluster's gap, the row's draw; ``row`` is empty if not chosen."""
-    quota = next((c for c in allocation.clusters if c.cluster == cluster), None)
-    gap = _gap(allocation, cluster, quota)
-    return gap, _draw(row, source_language, allocation.language, cluster, quota)
-
-
-def cluster_card(run: RunDir, cluster: int) -> ClusterCard:
-    """What one cluster holds and what each language's selection took from it.
-
-    Raises:
-        ArtifactError: the run has no clustering.
-        UnknownRowError: it has no such cluster.
-    """
-    evidence = Evidence(run)
-    if evidence.sweep is None:
-        raise ArtifactError(f"there is no clustering in {run.uri}; run 'compass-ray adapt --run {run.uri}' first")
-    found = evidence.cluster(cluster)
-    if found is None:
-        known = sorted(c.cluster for c in evidence.sweep.clusters)
-        span = f"{known[0]} to {known[-1]}" if known else "none"
-        raise UnknownRowError(f"cluster {cluster} does not exist; the clusters are {span}, and noise (-1) has no card")
-    return ClusterCard(cluster=found, quotas=_quotas(evidence, run.recorded().languages, cluster))
-
-
-def _quotas(evidence: Evidence, languages: tuple[str, ...], cluster: int) -> dict[str, Quota]:
-    allocations = {code: evidence.allocation("compass", code) for code in languages}
-    return {code: quota for code, made in allocations.items() if made for quota in made.clusters if quota.cluster == cluster}
-
-
-def _cluster_of(run: RunDir, row_id: str) -> int:
-    table = run.clusters.read_table("assignments.parquet", ["row_id", "cluster"])
-    found = table.filter(pc.equal(table["row_id"], row_id))["cluster"].to_pylist()
-    return int(found[0]) if found else -1
-
-
-def _gap(allocation: Allocation, cluster: int, quota: Quota | None) -> str:
-    if allocation.method != "compass":
-        return f"Method {allocation.method} takes no account of clusters; the row's is {cluster}."
-    if cluster < 0:
-        return "The row is noise: it lies in no cluster, and noise is never sampled."
-    if quota is None:
-        return f"Cluster {cluster} has no place in this selection."
-    place = allocation.clusters.index(quota)
-    guide, before = allocation.gap.p_eval[place], allocation.gap.p_before[place]
-    return (
-        f"Cluster {cluster} holds {quota.n_eval} guide prompts ({guide:.1%} of them) and {quota.n_target} "
-        f"rows of "
-        f"{language_name(allocation.language)} ({before:.1%} of them), so it got weight "
-        f"{quota.weight:.3f} and a quota "
-        f"of {quota.quota} of the {allocation.budget} rows to add."
+def _neighbours(run: RunDir, made: Made, at: Place, row: Mapping[str, Any], source: str) -> Neighbours | None:
+    if made.method != COMPASS or at.cluster < 0 or source == made.language or row.get("role") == "target":
+        return None
+    settings = run.selection(made.method, made.language).require().config
+    counted = settings.get("mode") != Mode.UNIFORM
+    return neighbours(
+        run,
+        at,
+        made.language,
+        drawn=frozenset(made.rows["row_id"].to_pylist()),
+        tau=float(settings.get("tau", TAU)),
+        delta=float(settings.get("delta", 0.0)) if counted else 0.0,
     )
 
 
-def _draw(row: Mapping[str, Any], source: str, language: str, cluster: int, quota: Quota | None) -> str:
-    if row:
-        return "It is one of the language's own rows, all of which are used." if row["role"] == "target" else _drawn(row)
-    if source == language:
-        return "It is one of the language's own rows that the bias simulation removed."
-    if cluster < 0 or quota is None or not quota.weight:
-        return "It was not chosen: nothing is drawn from a cluster without weight."
-    return f"It was a candidate and was not drawn: {quota.selected} of {quota.n_aux} in its cluster were."
-
-
-def _drawn(row: Mapping[str, Any]) -> str:
-    scores = {
-        "prototype score": row["proto"],
-        "boundary score": row["boundary"],
-        "score at its draw": row["score"],
-    }
-    shown = [f"{name} {value:.3f}" for name, value in scores.items() if value is not None]
-    near = "" if row["neighbours"] is None else f"; {row['neighbours']} of its near neighbours were drawn before it"
-    told = f", with {', '.join(shown)}" if shown else ""
-    return f"It was drawn, number {row['order'] + 1} in the order of drawing{told}{near}."
+def _again(uses: list[dict[str, Any]]) -> list[str]:
+    if len(uses) < 2:
+        return []
+    weights = ", ".join(f"{use['weight']:g}" for use in uses)
+    return [f"It is used {len(uses)} times, with weights {weights}, for want of other candidates."]

@@ -22,7 +22,8 @@ from compass_ray.report.blocks import (
 )
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.figures import heat_map, sources
-from compass_ray.report.why import sentences
+from compass_ray.report.reasons import sentences
+from compass_ray.report.sections import transfer_languages
 
 _SAMPLES = 3
 
@@ -35,7 +36,12 @@ def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
         return Section("added", title, [missing("No selection by COMPASS has been made yet.")])
     added = {code: rows.filter(pc.equal(rows["role"], "auxiliary")) for code, rows in tables.items()}
     counts = {code: dict(Counter(rows["language"].to_pylist())) for code, rows in added.items()}
-    blocks = [_summary(evidence, tables, counts), *_heat_map(counts), *_samples(evidence, added)]
+    blocks = [
+        _summary(evidence, tables, counts),
+        *transfer_languages.blocks(evidence, languages),
+        *_heat_map(counts),
+        *_samples(evidence, added),
+    ]
     return Section("added", title, blocks)
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.blocks import Block, Pictures, Section, Table, Text, missing, picture
 from compass_ray.report.comparison import (
-    BASELINES,
-    HEADER,
     SCOPES,
     Comparison,
     Line,
     Scope,
+    header,
     includes_zero,
     low_subjects,
     percent,
@@ -62,7 +61,7 @@ def _scope(comparison: Comparison, scope: Scope) -> Iterator[Block]:
     yield Table(
         caption=f"Accuracy on test items of {SCOPES[scope]}, in percent; differences in points with their "
         f"{comparison.confidence:.0%} interval",
-        header=HEADER,
+        header=header(comparison),
         rows=table(comparison, scope),
         strong=[place for place, line in enumerate(lines) if line.languages > 1],
     )
@@ -76,7 +75,7 @@ def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
     mean = comparison.mean(scope)
     if mean is None:
         return
-    measured = [baseline for baseline in BASELINES if baseline in mean.difference]
+    measured = [baseline for baseline in comparison.baselines if baseline in mean.difference]
     if measured:
         yield Text(
             f"On {SCOPES[scope]} ({mean.items} items, {mean.name} languages):"

@@ -21,8 +21,9 @@ from compass_ray.report.blocks import (
 from compass_ray.report.comparison import percent
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.figures import cluster_names, gap, important
+from compass_ray.report.reasons import quota_line
 from compass_ray.report.records import Allocation, Cluster
-from compass_ray.report.why import quota_line
+from compass_ray.report.sections import budgets, methods_gap
 
 _CARDS = 8
 _CARDS_OF_A_LANGUAGE = 3
@@ -30,7 +31,7 @@ _CARDS_OF_A_LANGUAGE = 3
 
 def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
     """Divergence before and after, one picture a language, and what the widest gaps hold."""
-    found = {code: made for code in languages if (made := evidence.allocation("compass", code)) and _has_guide(made)}
+    found = {code: made for code in languages if (made := evidence.allocation("compass", code)) and made.n_guide}
     if not found:
         return Section("gap", "Where was the gap?", [missing("No selection by COMPASS has been made yet.")])
     blocks: list[Block] = [
@@ -41,6 +42,8 @@ def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
             "share nothing."
         ),
         _divergences(found),
+        *budgets.blocks(evidence, languages),
+        *methods_gap.blocks(evidence, languages),
         *_pictures(evidence, found),
         *_cards(evidence, found),
         *(
@@ -52,17 +55,13 @@ def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
     return Section("gap", "Where was the gap?", blocks)
 
 
-def _has_guide(made: Allocation) -> bool:
-    return made.noise.guide + sum(c.n_eval for c in made.clusters) > 0
-
-
 def _divergences(found: Mapping[str, Allocation]) -> Table:
     rows = [
         (
             language_name(code),
             number(made.js_before, 3),
             number(made.js_after, 3),
-            str(sum(c.n_eval for c in made.clusters) + made.noise.guide),
+            str(made.n_guide),
             str(made.noise.guide),
         )
         for code, made in found.items()
@@ -77,7 +76,7 @@ def _pictures(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[B
 
 
 def _picture(evidence: Evidence, made: Allocation) -> Picture:
-    names, found, places = cluster_names(made, evidence.sweep), made.gap, important(made)
+    names, found, places = cluster_names(made, evidence.sweep(made.language)), made.gap, important(made)
     columns = (found.p_eval, found.p_before, found.p_after)
     rows = [(names[place], *(percent(float(column[place])) for column in columns)) for place in places]
     header = ("cluster", "guide, %", "before, %", "after, %")
@@ -88,19 +87,25 @@ def _picture(evidence: Evidence, made: Allocation) -> Picture:
         f"guide prompts, in "
         f"training rows before and with the selected rows. The numbers are in the table below the picture."
     )
-    return picture(f"gap-{made.language}.png", gap(made, evidence.sweep), alt, numbers)
+    return picture(f"gap-{made.language}.png", gap(made, evidence.sweep(made.language)), alt, numbers)
 
 
 def _cards(evidence: Evidence, found: Mapping[str, Allocation]) -> Iterator[Block]:
-    order = [made.clusters[place].cluster for made in found.values() for place in important(made, _CARDS_OF_A_LANGUAGE)]
-    clusters = [c for number_ in dict.fromkeys(order) if (c := evidence.cluster(number_))]
-    if clusters:
-        cards = [_card(cluster, found) for cluster in clusters[:_CARDS]]
-        yield Cards("What the clusters with the widest gaps hold", cards)
+    wanted: dict[tuple[str, int], str] = {}
+    for code, made in found.items():
+        for place in important(made, _CARDS_OF_A_LANGUAGE):
+            wanted.setdefault((evidence.clusters(code).name, made.clusters[place].cluster), code)
+    cards = []
+    for (name, number_), code in wanted.items():
+        sharing = {c: made for c, made in found.items() if evidence.clusters(c).name == name}
+        if cluster := evidence.cluster(code, number_):
+            cards.append(_card(cluster, sharing, "" if len(sharing) == len(found) else f" of {language_name(code)}"))
+    if cards:
+        yield Cards("What the clusters with the widest gaps hold", cards[:_CARDS])
 
 
-def _card(cluster: Cluster, found: Mapping[str, Allocation]) -> Card:
-    title = f"Cluster {cluster.cluster}" + (f": mostly {cluster.subject}" if cluster.subject else "")
+def _card(cluster: Cluster, found: Mapping[str, Allocation], whose: str) -> Card:
+    title = f"Cluster {cluster.cluster}{whose}" + (f": mostly {cluster.subject}" if cluster.subject else "")
     most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))[:5]
     lines = [f"{cluster.size} pool rows; most are in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."]
     for code, made in found.items():

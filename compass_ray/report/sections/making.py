@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from compass_ray.artifacts import Manifest
-from compass_ray.config import RunConfig
+from compass_ray.artifacts import SHARED, Manifest, clusterings
+from compass_ray.config import BudgetRule, RunConfig
 from compass_ray.report.blocks import Block, Code, Section, Table, Text, missing, number
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.records import Cell, Sweep
@@ -17,7 +17,7 @@ _SHOWN_APART = {"finished", "seconds"}
 
 def section(evidence: Evidence, config: RunConfig, manifests: Mapping[str, Manifest]) -> Section:
     """Enough to make the run again and to check that it is the same."""
-    blocks: list[Block] = [_what(config), *_sweep(evidence.sweep), *_stages(manifests), *_versions(manifests)]
+    blocks: list[Block] = [_what(config), *_sweeps(evidence, config), *_stages(manifests), *_versions(manifests)]
     tree = config.model_dump(mode="json", exclude={"resources"})
     blocks.append(Code("All settings", json.dumps(tree, indent=2, ensure_ascii=False)))
     return Section("made", "How was it made?", blocks)
@@ -29,22 +29,30 @@ def _what(config: RunConfig) -> Text:
     return Text(
         f"Languages: {names}. Seed {config.seed}. Base model {train.base_model}, encoder "
         f"{config.embed.encoder}, adapters "
-        f"{train.adapter.kind} with r = {train.adapter.r}. Budget {select.budget:g} times a language's "
-        f"own rows, "
+        f"{train.adapter.kind} with r = {train.adapter.r}. Budget {_budget(select.budget)}, "
         f"cluster weights by {select.weights}, {select.mode} sampling."
     )
 
 
-def _sweep(sweep: Sweep | None) -> Iterator[Block]:
-    if sweep is None:
+def _budget(budget: float | BudgetRule) -> str:
+    return f"{budget} for each language" if isinstance(budget, str) else f"{budget:g} times a language's own rows"
+
+
+def _sweeps(evidence: Evidence, config: RunConfig) -> Iterator[Block]:
+    found = {whose: sweep for whose in clusterings(config) if (sweep := evidence.sweep(whose))}
+    if not found:
         yield missing("No clustering has been made yet.")
-        return
+    for whose, sweep in found.items():
+        yield _sweep(sweep, "" if whose == SHARED else f" for {language_name(whose)}")
+
+
+def _sweep(sweep: Sweep, whose: str) -> Table:
     ranked = sorted(sweep.cells, key=lambda cell: (not cell.chosen, -_score(cell)))
     keys = sorted({key for cell in sweep.cells for key in cell.parameters})
     rows = [_cell(cell, keys) for cell in ranked[:_CELLS]]
     shown = "every cell" if len(ranked) <= _CELLS else f"the best {_CELLS} of {len(ranked)} cells"
-    yield Table(
-        caption=f"Clustering by {sweep.method} ({sweep.backend}): {shown} of the sweep, the one chosen first",
+    return Table(
+        caption=f"Clustering by {sweep.method}{whose} ({sweep.backend}): {shown} of the sweep, the one chosen first",
         header=(*keys, "score", "clusters", "noise, %", "chosen"),
         rows=rows,
         numbers=0,

@@ -35,11 +35,24 @@ ACCURACY = {"zero_shot": 0.27, "target": 0.42, "random": 0.45, "compass": 0.56}
 
 
 def write_artifact(artifact: Artifact, files: dict[str, Any]) -> None:
-    """Write one whole artefact: tables as Parquet, the rest as JSON."""
+    """Write one whole artefact: tables as their names say."""
     writer = artifact.begin(Identity(artifact.name.split("/")[0], {"seed": 0}, {"name": artifact.name}))
     for name, content in files.items():
-        (writer.table if isinstance(content, pa.Table) else writer.json)(name, content)
+        kinds = {".arrow": writer.mappable, ".parquet": writer.table, ".npy": writer.array, ".json": writer.json}
+        kinds[name[name.rindex(".") :]](name, content)
     writer.publish({"seconds": 12.5}, versions={"ray": "2.60.0"}, device="cpu")
+
+
+def place_in_pool(code: str, number: int) -> int:
+    return list(PROMPTS).index(code) * 100 + number
+
+
+def vectors(rows: int, *key: int) -> np.ndarray:
+    """Embeddings of which many in a cluster are near duplicates: float32 (rows, 6)."""
+    rng = np.random.default_rng([7, *key])
+    middles = np.random.default_rng(3).normal(size=(CLUSTERS, 6))
+    found = middles[np.arange(rows) % CLUSTERS] + 0.45 * rng.normal(size=(rows, 6))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
 def scored(method: str, language: str, skill: float | None = None) -> pa.Table:
@@ -71,7 +84,7 @@ def selected(language: str) -> pa.Table:
             "row_id": f"{language}-own-{i}",
             "role": "target",
             "language": language,
-            "cluster": i % 5,
+            "cluster": place_in_pool(language, i) % CLUSTERS,
             "order": -1,
             "weight": 1.0,
         }
@@ -84,7 +97,7 @@ def selected(language: str) -> pa.Table:
                 "row_id": f"{source}-own-{i}",
                 "role": "auxiliary",
                 "language": source,
-                "cluster": i % CLUSTERS,
+                "cluster": place_in_pool(source, i) % CLUSTERS,
                 "order": i,
                 "score": 0.71,
                 "proto": 0.82,
@@ -267,6 +280,18 @@ def run(whole: RunDir, tmp_path: Path) -> RunDir:
     return RunDir(str(tmp_path / "demo-run"))
 
 
+def write_guide(made: RunDir, code: str, seed: int) -> None:
+    """Guide prompts with embeddings, and a test question that is also the prompt of some pool rows."""
+    guide = [{"row_id": f"{code}-guide-{i}", "prompt": f"{code} guide {i}?", "language": code} for i in range(5)]
+    item = {"item_id": "0", "language": code, "question": f"  {EVIL.upper()}", "options": ["a", "b", "c", "d"], "answer": 0}
+    prompts = pa.Table.from_pylist(guide, schema=tables.GUIDES)
+    items = pa.Table.from_pylist([item], schema=tables.ITEMS)
+    write_artifact(made.guide(code), {"guide.parquet": prompts, "test.parquet": items})
+    embedded = [{"row_id": g["row_id"], "embedding": v} for g, v in zip(guide, vectors(5, seed), strict=True)]
+    part = pa.Table.from_pylist(embedded, schema=tables.embeddings(6))
+    write_artifact(made.guide_embeddings(code), {"part-00000.parquet": part})
+
+
 def fill(made: RunDir, config: RunConfig) -> RunDir:
     """Write every artefact of the made-up run."""
     made.record(config)
@@ -283,11 +308,16 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
     ]
     write_artifact(made.pool, {"rows.parquet": pa.Table.from_pylist(pool, schema=tables.POOL)})
     assignments = [
-        {"row_id": r["row_id"], "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1} for i, r in enumerate(pool)
+        {"position": i, "prompt_key": i, "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1, **r}
+        for i, r in enumerate(pool)
     ]
     found = pa.Table.from_pylist(assignments, schema=tables.ASSIGNMENTS)
-    write_artifact(made.clusters, {"assignments.parquet": found, "sweep.json": sweep()})
+    middles = np.random.default_rng(3).normal(size=(CLUSTERS, 6)).astype(np.float32)
+    stored = vectors(len(pool)).astype(np.float16)
+    clustering = {"assignments.arrow": found, "vectors.npy": stored, "centroids.npy": middles, "sweep.json": sweep()}
+    write_artifact(made.clusters, clustering)
     for place, code in enumerate(LANGUAGES):
+        write_guide(made, code, place)
         write_artifact(
             made.selection("compass", code),
             {"rows.parquet": selected(code), "allocation.json": allocation(code)},

@@ -12,7 +12,7 @@ import pytest
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
-from compass_ray.report.comparison import HEADER, MEAN, SCOPES, compare, includes_zero, points, table, tables
+from compass_ray.report.comparison import MEAN, SCOPES, compare, header, includes_zero, points, table, tables
 
 METHODS = ("zero_shot", "target", "random", "compass")
 
@@ -89,8 +89,8 @@ def test_what_was_not_evaluated_is_named(run: RunDir, config: RunConfig) -> None
     hindi = next(x for x in comparison.scope("low") if x.language == "hi")
     assert hindi.share("random") is None
     assert set(hindi.difference) == {"target"}
-    row = next(row for row in table(comparison) if row[0] == "Hindi (hi)")
-    assert row[HEADER.index("random")] == row[HEADER.index("COMPASS minus random")] == "–"
+    row, columns = next(row for row in table(comparison) if row[0] == "Hindi (hi)"), header(comparison)
+    assert row[columns.index("random")] == row[columns.index("COMPASS minus random")] == "–"
 
 
 def test_mean_is_over_languages_with_every_method(run: RunDir, config: RunConfig) -> None:
@@ -114,8 +114,9 @@ def test_empty_run_has_no_lines_and_says_so(empty: RunDir, config: RunConfig) ->
 
 
 def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
-    rows = table(compare(run, config), "all")
-    assert {len(row) for row in rows} == {len(HEADER)}
+    comparison = compare(run, config)
+    rows = table(comparison, "all")
+    assert {len(row) for row in rows} == {len(header(comparison))}
     assert [row[0] for row in rows] == [
         "Swahili (sw)",
         "Hindi (hi)",
@@ -131,7 +132,34 @@ def test_tables_put_the_under_represented_subjects_first(run: RunDir, config: Ru
         "Accuracy on under-represented subjects, percent",
         "Accuracy on all subjects, percent",
     )
-    assert rows == [HEADER, *table(compare(run, config), "low")]
+    comparison = compare(run, config)
+    assert rows == [header(comparison), *table(comparison, "low")]
+
+
+def test_a_baseline_has_its_columns_where_it_was_evaluated(run: RunDir, config: RunConfig, publish: Callable[..., None]) -> None:
+    assert "DSIR" not in header(compare(run, config))
+    for code in config.languages:
+        artifact = run.evaluation("random", code)
+        copied = {"items.parquet": artifact.read_table("items.parquet"), "results.json": artifact.read_json("results.json")}
+        publish(run.evaluation("dsir", code), copied)
+    comparison = compare(run, config)
+    columns = header(comparison)
+    for row in table(comparison):
+        assert row[columns.index("DSIR")] == row[columns.index("random")]
+    same = next(line for line in comparison.lines if line.language == "hi").difference
+    assert same["dsir"].mean == same["random"].mean
+    accuracy, differences, *_ = (rows for _, rows in tables(comparison))
+    assert accuracy[0] == ("language", "zero-shot", "target", "random", "DSIR", "COMPASS", "items")
+    assert differences[0] == ("language", "target", "random", "DSIR")
+    assert [(*a, *d[1:]) for a, d in zip(accuracy[1:], differences[1:], strict=True)] == table(comparison)
+
+
+def test_only_methods_that_are_asked_for_are_missed(run: RunDir) -> None:
+    def missing(*methods: str) -> tuple[str, ...]:
+        return compare(run, RunConfig(languages=("sw",), select={"methods": methods}, evaluate={"resamples": 50})).missing
+
+    assert missing("compass") == ()
+    assert missing("compass", "nearest") == ("No evaluation of nearest: Swahili (sw).",)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from compass_ray.report.figures import (
     MOST_SOURCES,
     OTHERS,
     divergence,
+    divergences,
     gap,
     heat_map,
     important,
@@ -38,6 +39,18 @@ def test_divergence_picture_draws_every_check_and_its_threshold(run: RunDir) -> 
     assert drawn.tolist() == [[c.prompts, c.divergence] for c in story.checks]
     assert {float(y) for y in np.asarray(axes.lines[1].get_ydata())} == {0.1}
     assert [text.get_text().strip() for text in axes.texts] == ["drift", "promotion v0002"]
+
+
+def test_divergences_of_methods_are_drawn_by_language_the_widest_gap_first() -> None:
+    before, after = {"sw": 0.2, "hi": 0.4, "am": 0.3}, {"random": {"sw": 0.25, "am": 0.28}, "compass": {"hi": 0.1}}
+    axes = divergences(before, after, style.LOOKS).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Hindi (hi)", "Amharic (am)", "Swahili (sw)"]
+    drawn = {str(each.get_label()): np.asarray(each.get_offsets()).tolist() for each in axes.collections}
+    assert drawn == {
+        "rows before": [[0.4, 0], [0.3, 1], [0.2, 2]],
+        "random": [[0.28, 1], [0.25, 2]],
+        "COMPASS": [[0.1, 0]],
+    }
 
 
 def test_training_picture_draws_every_adapter(run: RunDir) -> None:
@@ -72,7 +85,7 @@ def test_pictures_never_miss_a_glyph(run: RunDir) -> None:
     assert made is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert style.png(gap(made, found.sweep)).startswith(b"\x89PNG")
+        assert style.png(gap(made, found.sweep("sw"))).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("text", ["ገንዘብ", "वित्त", "a\nb", "", None])
@@ -81,7 +94,7 @@ def test_label_falls_back_on_text_the_font_cannot_draw(text: str | None) -> None
 
 
 def test_methods_stay_apart_without_colour() -> None:
-    markers = [look.marker for look in (*style.LOOKS.values(), style.UPDATED)]
+    markers = [look.marker for look in (*style.LOOKS.values(), style.UPDATED, style.OTHER)]
     assert len(set(markers)) == len(markers)
 
 

@@ -101,6 +101,23 @@ def test_gap_shares_are_counts_over_counts(whole: RunDir, page: Page) -> None:
     assert ["subject 1 (9)", f"{100 * guide:.1f}", "0.0", f"{100 * after:.1f}"] in page.rows
 
 
+def test_methods_are_compared_by_the_divergence_that_each_wrote(
+    run: RunDir, config: RunConfig, publish: Callable[..., None]
+) -> None:
+    made = run.selection("compass", "sw").read_json("allocation.json")
+    rows = run.selection("compass", "sw").read_table("rows.parquet")
+    for method, after in (("random", 0.375), ("another", 0.0625)):
+        other = made | {"method": method, "js_after": after}
+        publish(run.selection(method, "sw"), {"rows.parquet": rows, "allocation.json": other})
+    build(run, config)
+    found = Page(read(run))
+    assert ["language", "before", "random", "COMPASS", "another"] in found.rows
+    assert ["Swahili (sw)", "0.410", "0.375", "0.120", "0.062"] in found.rows
+    assert ["Hindi (hi)", "0.410", "–", "0.120", "–"] in found.rows
+    assert "Of the 1 languages that all these methods have, the lowest divergence is that of another in 1." in found.texts["p"]
+    assert run.report.exists("divergence-by-method.png")
+
+
 def test_sources_are_counted(whole: RunDir, page: Page) -> None:
     rows = whole.selection("compass", "hi").read_table("rows.parquet").to_pylist()
     counts = [sum(r["language"] == code and r["role"] == "auxiliary" for r in rows) for code in ("sw", "ar", "bul")]

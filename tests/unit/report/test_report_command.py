@@ -1,0 +1,98 @@
+"""`compass-ray report` as a user types it: words, JSON and files, and errors in one line with an exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.csv as pacsv
+import pytest
+
+from compass_ray import cli
+from compass_ray.artifacts import RunDir
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Report = Callable[..., Done]
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: RunDir) -> Report:
+    """Ask the command about the made-up run."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("COMPASS_RAY_DEBUG", raising=False)
+
+    def call(*words: str) -> Done:
+        monkeypatch.setattr("sys.argv", ["compass-ray", "report", run.uri, *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int | None)
+        return Done(ended.value.code or 0, printed.out, printed.err)
+
+    return call
+
+
+def test_why_in_words_and_with_every_number_named(report: Report) -> None:
+    said = report("--why", "sw:hi-own-5")
+    assert said.code == 0
+    assert "hi-own-5 (Hindi (hi)), " in said.out
+    told = json.loads(report("--why", "sw:hi-own-5", "--json").out)
+    assert set(told) >= {"row", "uses", "quota", "shares", "neighbours", "guide"}
+    assert set(told["quota"]) >= {"n_eval", "n_target", "n_aux", "weight", "quota", "selected"}
+    assert set(told["neighbours"]) >= {"tau", "delta", "suppressed", "drawn", "closest_suppressed", "closest_drawn"}
+    assert set(told["shares"]) == {"guide", "own", "trained"}
+
+
+def test_a_cluster_and_noise(report: Report) -> None:
+    assert "cluster 9: 69 pool rows" in report("--cluster", "9").out
+    assert "noise (-1): 0 pool rows" in report("--cluster", "-1").out
+    told = json.loads(report("--cluster", "9", "--json").out)
+    assert told["cluster"]["languages"] == {"sw": 20, "hi": 10, "bul": 39}
+    assert set(told["nearest"]) == {"cluster", "subject", "distance"}
+
+
+def test_rows_on_the_terminal_in_json_and_in_a_file(report: Report, run: RunDir, tmp_path: Path) -> None:
+    chosen = run.selection("compass", "sw").read_table("rows.parquet")["row_id"].to_pylist()
+    assert [row["row_id"] for row in json.loads(report("--rows", "sw", "--json").out)] == chosen
+    header, *printed = report("--rows", "sw").out.splitlines()
+    assert header.split()[:4] == ["row_id", "role", "language", "cluster"]
+    assert [line.split()[0] for line in printed] == chosen
+    written = report("--rows", "sw", "--output", str(tmp_path / "rows.csv"))
+    assert written.out.strip() == f"wrote {len(chosen)} rows to {tmp_path / 'rows.csv'}"
+    assert pacsv.read_csv(tmp_path / "rows.csv")["row_id"].to_pylist() == chosen
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--why", "sw:nowhere"), 2, "row_id 'nowhere' is not in the pool"),
+        (("--why", "hi-own-5"), 2, "expected LANGUAGE:ROW_ID"),
+        (("--why", "swahilli:hi-own-5"), 2, "unknown language 'swahilli'"),
+        (("--why", "yo:hi-own-5"), 1, "no selection of method 'compass' for language 'yo'"),
+        (("--rows", "sw", "--method", "dsir"), 2, "it holds those of compass"),
+        (("--cluster", "99"), 2, "cluster 99 does not exist"),
+        (("--cluster", "nine"), 2, "expected a number such as 9"),
+        (("--cluster", "swahilli:9"), 2, "unknown language 'swahilli'"),
+        (("--cluster", "9", "--rows", "sw"), 2, "ask one at a time"),
+        (("--output", "rows.csv"), 2, "give --rows LANGUAGE too"),
+        (("--rows", "sw", "--output", "rows.txt"), 2, "give a name that ends so"),
+    ],
+)
+def test_errors_are_one_line_and_say_what_to_do(report: Report, words: tuple[str, ...], code: int, said: str) -> None:
+    done = report(*words)
+    assert done.code == code
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""

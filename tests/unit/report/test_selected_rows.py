@@ -1,0 +1,59 @@
+"""The table of selected rows is the join that a reader would make of the run's own files, in any form it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import ConfigError
+from compass_ray.report.selected_rows import lines, selected_rows, write
+
+
+def joined(run: RunDir, language: str) -> list[dict[str, object]]:
+    """The join by row_id and by cluster, row by row."""
+    artifact = run.selection("compass", language)
+    prompts = {row["row_id"]: row["prompt"] for row in run.pool.read_table("rows.parquet").to_pylist()}
+    clusters = {c["cluster"]: c for c in artifact.read_json("allocation.json")["clusters"]}
+    return [
+        row
+        | {
+            "prompt": prompts[row["row_id"]],
+            "cluster_weight": clusters[row["cluster"]]["weight"],
+            "cluster_quota": clusters[row["cluster"]]["quota"],
+        }
+        for row in artifact.read_table("rows.parquet").to_pylist()
+    ]
+
+
+def test_the_table_is_the_join_of_selection_pool_and_allocation(run: RunDir) -> None:
+    assert selected_rows(run, "sw").to_pylist() == joined(run, "sw")
+
+
+@pytest.mark.parametrize(("name", "read"), [("rows.csv", pacsv.read_csv), ("rows.parquet", pq.read_table)])
+def test_what_is_written_reads_back(run: RunDir, tmp_path: Path, name: str, read: object) -> None:
+    table = selected_rows(run, "hi")
+    write(table, tmp_path / name)
+    back: pa.Table = read(tmp_path / name)  # type: ignore[operator]
+    assert back.column_names == table.column_names
+    for column in ("row_id", "role", "language", "prompt", "cluster", "cluster_quota", "order", "neighbours"):
+        assert back[column].to_pylist() == table[column].to_pylist()
+    assert back["score"].to_pylist() == pytest.approx(table["score"].to_pylist(), nan_ok=True)
+
+
+def test_lines_for_a_terminal_are_aligned_and_end_in_a_short_prompt(run: RunDir) -> None:
+    header, *shown = lines(selected_rows(run, "sw"))
+    start = header.index("prompt")
+    assert len(shown) == 180
+    assert {line[start - 2 : start] for line in shown} == {"  "}
+    assert all(0 < len(line[start:]) <= 40 for line in shown)
+    assert "0.820" in shown[-1]
+
+
+def test_a_file_of_another_kind_is_refused(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rows.txt.*written as .csv or .parquet"):
+        write(selected_rows(run, "sw"), tmp_path / "rows.txt")

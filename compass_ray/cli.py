@@ -112,7 +112,8 @@ def adapt(
     pipeline.stages_until(until, force or ())
     with _progress(quiet=json_) as progress, ray_session.session(settings.resources):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
-    _show(json_, {"run": where.uri, "seconds": seconds}, lambda: _print_comparison(where, settings))
+    told = _cautions(where, settings)
+    _show(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: _print_comparison(where, settings))
 
 
 @app.command(epilog="Example: `compass-ray demo --run demo-run`")
@@ -409,7 +410,16 @@ def _print_comparison(run: RunDir, config: RunConfig) -> None:
     for title, rows in comparison.tables(comparison.compare(run, config)):
         out.print(f"\n[bold]{title}[/]")
         _print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+    for caution in _cautions(run, config):
+        out.print(f"[bold]note:[/] {escape(caution)}", highlight=False)
     out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
+
+
+def _cautions(run: RunDir, config: RunConfig) -> list[str]:
+    from compass_ray.report.cautions import cautions
+    from compass_ray.report.evidence import Evidence
+
+    return cautions(Evidence(run), config.languages)
 
 
 def _print_demo(run: RunDir, config: RunConfig, story: list[str]) -> None:

@@ -16,7 +16,9 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.location import Part, resolve_model
+from compass_ray.models.ranker import require_methods
 from compass_ray.sources.guides import read_guide_and_test
+from compass_ray.sources.typology import vectors_source
 
 _PACKAGES = ("ray", "torch", "transformers", "sentence-transformers", "pyarrow", "datasets")
 
@@ -41,6 +43,7 @@ def check(config: RunConfig, run: RunDir) -> list[Finding]:
         _languages,
         _guides,
         _encoder,
+        _methods,
         _base_model,
         _identifier,
         _authentication,
@@ -106,6 +109,16 @@ def _guides(config: RunConfig, run: RunDir) -> Finding:
 
 def _encoder(config: RunConfig, run: RunDir) -> Finding:
     return _model("encoder", config.embed.encoder, "encoder")
+
+
+def _methods(config: RunConfig, run: RunDir) -> Finding:
+    try:
+        require_methods(config.select)
+    except (ConfigError, ModelError) as error:
+        return Finding("methods", str(error), "or leave the method out of select.methods", blocking=True)
+    by_vectors = [name for name in config.select.methods if name in ("langrank", "langsim")]
+    vectors = f"; languages compared by {vectors_source()}" if by_vectors else ""
+    return Finding("methods", ", ".join(config.select.methods) + vectors)
 
 
 def _base_model(config: RunConfig, run: RunDir) -> Finding:

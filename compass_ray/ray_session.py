@@ -20,6 +20,10 @@ _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # Trials are written down by the tune stage; Tune's own log files and its handling of Ctrl-C would come on top.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the only way to have its tables not printed
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -90,8 +94,9 @@ def _quiet() -> None:
 
     for name in ("ray.train", "ray.serve", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # What it logs here it also raises, and then it is told once, by whoever catches it.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # What they log here they also raise or return, and then it is told once, by whoever gets it.
+    for name in ("ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -99,16 +99,17 @@ def chosen(data: Data, target: Target, method: Method, budget: float) -> list[Tr
 def answer(base: BaseModel, data: Data, target: Target, size: AtlasSize, arguments: argparse.Namespace) -> Answers:
     """Train and test every method on one language."""
     items = atlas_test(target.code, size).to_pylist()
-    right, counts = {BASE: _right(base, items)}, {BASE: 0}
+    right, counts = {BASE: right_answers(base, items)}, {BASE: 0}
     for method in METHODS:
         rows = chosen(data, target, method, arguments.budget)
-        with FineTuning(base, rows, [], None, _train_config(arguments), seed=target.seed) as tuning:
+        with FineTuning(base, rows, [], None, train_config(arguments), seed=target.seed) as tuning:
             tuning.run()
-            right[method.value], counts[method.value] = _right(base, items), len(rows)
+            right[method.value], counts[method.value] = right_answers(base, items), len(rows)
     return Answers(right, np.array([each["subject"] in target.low for each in items]), counts)
 
 
-def _right(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
+def right_answers(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
+    """bool[n]: which items of `atlas_test` the model, with whatever adapter is on it, has right."""
     options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
     questions = [each["question"] for each in items]
     scores = score_items(base, questions, options, scoring="option", batch_size=64, max_tokens=128)
@@ -142,7 +143,8 @@ def _interval(a: Any, b: Any, strata: Any) -> dict[str, Value]:
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
-def _train_config(arguments: argparse.Namespace) -> TrainConfig:
+def train_config(arguments: argparse.Namespace) -> TrainConfig:
+    """Training settings from the command line; one epoch in a small run."""
     return TrainConfig(
         base_model=arguments.base_model,
         learning_rate=arguments.learning_rate,
@@ -173,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     codes: list[str] = arguments.languages or (["sw"] if arguments.small else ["tr", "yo"])
     data = read(size)
     with one_thread():
-        base = load_base(_train_config(arguments), device="cpu")
+        base = load_base(train_config(arguments), device="cpu")
         found = {
             (code, seed): answer(base, data, thin(data, code, seed, arguments), size, arguments)
             for code, seed in product(codes, arguments.seeds)

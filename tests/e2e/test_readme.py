@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -95,7 +96,7 @@ def test_own_pool(folder: Path, environment: dict[str, str]) -> None:
 
 
 def test_own_guide_prompts(folder: Path, environment: dict[str, str]) -> None:
-    _follow("guides", folder, environment)
+    printed = _follow("guides", folder, environment)
     selection = folder / "runs/mine/selections/compass/sw"
     allocation = json.loads((selection / "allocation.json").read_text())
     asked_about = {c["cluster"] for c in allocation["clusters"] if c["n_eval"]}
@@ -103,6 +104,11 @@ def test_own_guide_prompts(folder: Path, environment: dict[str, str]) -> None:
     assert added
     assert {row["cluster"] for row in added} <= asked_about
     assert allocation["js_after"] < allocation["js_before"]
+    chosen = pq.read_table(selection / "rows.parquet")["row_id"].to_pylist()
+    assert csv.read_csv(folder / "chosen.csv")["row_id"].to_pylist() == chosen
+    assert f"{chosen[-1]} (" in printed
+    assert "number " in printed
+    assert "cluster 0: " in printed
 
 
 def test_own_base_model_goes_on_with_the_same_run(folder: Path, environment: dict[str, str]) -> None:

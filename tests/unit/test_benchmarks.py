@@ -14,7 +14,19 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-BENCHMARKS = ("speed/sampling", "speed/mixed_batch", "speed/training", "paper/atlas_transfer")
+BENCHMARKS = (
+    "speed/sampling",
+    "speed/density_sweep",
+    "speed/selection",
+    "speed/mixed_batch",
+    "speed/training",
+    "paper/atlas_transfer",
+    "paper/budget",
+    "paper/transfers",
+    "paper/gap_by_method",
+)
+SLOW = ("paper/gap_by_method",)
+"""Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 
 
@@ -41,7 +53,7 @@ def check_form(record: dict[str, Any], benchmark: str) -> None:
     assert all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", [pytest.param(b, marks=pytest.mark.slow) if b in SLOW else b for b in BENCHMARKS])
 def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path) -> None:
     module = importlib.import_module(f"benchmarks.{benchmark.replace('/', '.')}")
     module.main(["--small", "--output", str(tmp_path)])
@@ -71,3 +83,13 @@ def test_benchmarks_are_imported_without_ray() -> None:
     check = f"{imports}; import sys; sys.exit('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_rankings_judged_by_the_table_of_the_package_are_those_of_the_record(tmp_path: Path) -> None:
+    module = importlib.import_module("benchmarks.paper.transfers")
+    table = FOLDER.parent / "compass_ray" / "sources" / "typology" / "transfers.json"
+    judged = module.main(["--judge", str(table), "--output", str(tmp_path)])
+    kept = json.loads((FOLDER / "results" / "paper_transfers.json").read_text("utf-8"))["numbers"]
+    for part in ("ndcg_at_3", "ndcg_at_3_by_accuracy"):
+        assert judged.numbers[part]["langsim"] == kept[part]["langsim"]
+        assert judged.numbers[part]["langrank_mean"] == pytest.approx(kept[part]["langrank_mean"], abs=0.05)

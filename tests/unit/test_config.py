@@ -22,6 +22,7 @@ OTHER_RESOURCES: dict[str, Any] = {
     "embed_batch": 17,
     "train_workers": 5,
     "train_concurrency": 6,
+    "tune_trials": 3,
     "cpus_per_worker": 1.5,
     "gpus_per_worker": 1.0,
     "threads_per_worker": 4,

@@ -43,7 +43,7 @@ def test_importing_pulls_neither_ray_nor_torch(module: str) -> None:
 
 
 def test_every_module_imports_without_the_optional_packages() -> None:
-    blocked = "{'cuml', 'cupy', 'deepspeed', 'lm_eval', 'vllm'}"
+    blocked = "{'cuml', 'cupy', 'deepspeed', 'lightgbm', 'lm_eval', 'vllm'}"
     code = f"""
 import importlib, sys, traceback
 for name in {blocked}:
@@ -85,7 +85,7 @@ def _canonical(requirement: str) -> str:
 
 def test_everything_imported_is_declared() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    optional = [name for extra in ("gpu", "eval") for name in project["optional-dependencies"][extra]]
+    optional = [name for extra in ("gpu", "eval", "baselines") for name in project["optional-dependencies"][extra]]
     declared = {_canonical(requirement) for requirement in [*project["dependencies"], *optional]}
     distributions = packages_distributions()
     undeclared = {name for name in _imported() if not {_canonical(found) for found in distributions.get(name, [name])} & declared}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compass_ray import pipeline
+from compass_ray import pipeline, preflight
 from compass_ray.artifacts import ArtifactError, FingerprintMismatchError, Identity, Manifest, RunDir
 from compass_ray.config import ConfigError, RunConfig, load
 from compass_ray.models.errors import ModelError
@@ -201,3 +202,22 @@ def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: 
 def test_a_base_model_that_is_nowhere_does_not_stop_what_needs_none(run: RunDir) -> None:
     run_all(load("atlas-test", overrides=["train.base_model=/nowhere/model"]), run, until="pool")
     assert run.pool.manifest()
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [("select.transfer.results=none.csv", "none.csv cannot be read"), ("select.transfer.languages=2", "lightgbm")],
+)
+def test_what_langrank_lacks_is_told_before_any_work(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, override: str, found: str
+) -> None:
+    if found == "lightgbm":
+        known = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else known(name, *a))
+    config = load("atlas-test", overrides=["select.methods=[langrank, compass]", override])
+    with pytest.raises((ConfigError, ModelError), match=found):
+        run_all(config, run)
+    assert not Path(run.uri).exists()
+    [told] = [each for each in preflight.check(config, run) if each.check == "methods"]
+    assert told.blocking
+    assert found in told.found

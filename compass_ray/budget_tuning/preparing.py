@@ -1,0 +1,101 @@
+"""What the trials of a language share, written down once: the held slice, each budget's rows, and their text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray.artifacts import ArtifactError, RunDir, Writer
+from compass_ray.budget_tuning.making import HELD, METHOD, PREPARED, TEXT, identity, rows_file
+from compass_ray.config import RunConfig
+from compass_ray.continuity import read_rows
+from compass_ray.core.budget import forecast
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.held_slice import HeldSlice, held_slice
+from compass_ray.core.seeding import generator
+from compass_ray.language_selection import PoolView, Question, choose, open_pool, open_questions
+
+
+def prepare(config: RunConfig, run: RunDir, language: str) -> None:
+    """Write what the language's trials share: the held slice, each budget's rows, their text; nothing if it stands.
+
+    Raises:
+        ArtifactError: the language has no rows to hold out.
+    """
+    artifact = run.budget(language)
+    if artifact.exists(PREPARED):
+        return
+    pool, question = open_question(config, run, language)
+    found = forecast_of(config, pool, question)
+    held, question, rows = _held_out(config, pool, question)
+    chosen = {budget: _selected(config, pool, question, budget) for budget in config.tune.budgets}
+    artifact.store_table(HELD, rows)
+    for budget, table in chosen.items():
+        artifact.store_table(rows_file(budget), table)
+    ids = pa.chunked_array([chunk for table in (rows, *chosen.values()) for chunk in table["row_id"].chunks])
+    artifact.store_table(TEXT, _text(run, ids))
+    record = {
+        "forecast": found,
+        "held": {"own": int(held.own.sum()), "stand_ins": len(held.stand_ins), "language": held.language},
+        "rows": {f"{budget:g}": table.num_rows for budget, table in chosen.items()},
+    }
+    Writer(artifact, identity(config, run, language)).json(PREPARED, record)
+
+
+def open_question(config: RunConfig, run: RunDir, language: str) -> tuple[PoolView, Question]:
+    """The pool, and what the language's first selection is made for."""
+    pool = open_pool(config, run, language)
+    [question] = open_questions(config, run, pool, [language])
+    return pool, question
+
+
+def forecast_of(config: RunConfig, pool: PoolView, question: Question) -> dict[str, Any]:
+    """The forecast from the counts of a question, as a record."""
+    labels = (question.trained_labels, pool.cluster[question.others], question.guide_labels)
+    n_target, n_aux, n_eval = (cluster_counts(each, pool.n_clusters) for each in labels)
+    select, tune = config.select, config.tune
+    found = forecast(n_target, n_aux, n_eval, tune.budgets, share=tune.filled, weights=select.weights, overflow=select.overflow)
+    return {"budgets": found.budgets.tolist(), "filled": found.filled.tolist(), "suggestion": found.suggestion}
+
+
+def _held_out(config: RunConfig, pool: PoolView, question: Question) -> tuple[HeldSlice, Question, pa.Table]:
+    """The slice, what is left to select for and from, and the slice's row_id, cluster, language and weight."""
+    found = held_slice(
+        question.trained_labels,
+        pool.cluster[question.others],
+        np.asarray(pool.language.take(pa.array(question.others)).to_pylist()),
+        cluster_counts(question.guide_labels, pool.n_clusters),
+        fraction=config.tune.holdout,
+        rng=generator(config.seed, "held", question.language),
+    )
+    if not found.own.any():
+        raise ArtifactError(
+            f"{question.language} has {len(question.own)} rows of its own and none can be held out to judge budgets by; "
+            f"give it rows, or set select.budget to a number"
+        )
+    index = np.concatenate([question.own[found.own], question.others[found.stand_ins]])
+    columns = {name: column.take(pa.array(index)) for name, column in (("row_id", pool.row_id), ("language", pool.language))}
+    table = pa.table({**columns, "cluster": pool.cluster[index], "weight": found.weights})
+    return found, _without(question, pool, found, index), table
+
+
+def _without(question: Question, pool: PoolView, held: HeldSlice, index: np.ndarray) -> Question:
+    """The question without the slice, the stand-ins' language, and candidates whose prompt stands in the slice."""
+    same = np.isin(pool.prompt_key[question.others], pool.prompt_key[index])
+    apart = same if held.language is None else same | pool.speaks(held.language)[question.others]
+    own = question.own[~held.own]
+    return replace(question, own=own, trained_labels=question.trained_labels[~held.own], others=question.others[~apart])
+
+
+def _selected(config: RunConfig, pool: PoolView, question: Question, budget: float) -> pa.Table:
+    settings = config.select.model_copy(update={"budget": budget})
+    return choose(settings, METHOD, question, pool, seed=config.seed).rows.select(["row_id", "weight"])
+
+
+def _text(run: RunDir, ids: pa.ChunkedArray) -> pa.Table:
+    found = read_rows(run, ids)
+    prompts, responses = zip(*found.values(), strict=True)
+    return pa.table({"row_id": list(found), "prompt": list(prompts), "response": list(responses)})

@@ -1,0 +1,70 @@
+"""Stage: find each language's budget, by a sweep of trainings through Ray Tune or from counts (COMPASS, section 5.2).
+
+Key property: with ``select.budget`` a number there is nothing to find and no artefact; else ``budgets/<language>`` says
+which budget was found and how, and selection reads it there. A language whose search fails is named, the others end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compass_ray import ray_session
+from compass_ray.artifacts import ArtifactError, Manifest, RunDir
+from compass_ray.budget_tuning import conclude, identity, predict, prepare
+from compass_ray.config import RunConfig
+from compass_ray.progress import Progress, silent
+
+
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+    """Write ``budgets/<language>`` for every target language, or nothing where the budget is given.
+
+    Raises:
+        ArtifactError: languages failed; the others are whole then.
+    """
+    if not isinstance(config.select.budget, str):
+        return []
+    pending = [c for c in config.languages if not run.budget(c).done(identity(config, run, c), force=force)]
+    if pending:
+        ray_session.start(config.resources)
+        for code in pending:
+            run.budget(code).begin(identity(config, run, code), keep_partial=not force)
+        _find(config, run, pending, progress)
+    return [run.budget(code).require() for code in config.languages]
+
+
+def _find(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Progress) -> None:
+    tuned = config.select.budget == "tuned"
+    languages = [code for code in pending if not (tuned and conclude(config, run, code))]
+    failures = _each(config, run, languages)
+    if tuned and (ready := [code for code in languages if code not in failures]):
+        from compass_ray.stages.tune.sweep import sweep
+
+        failures |= sweep(config, run, ready, progress=progress)
+    if failures:
+        told = "; ".join(f"{code}: {reason}" for code, reason in failures.items())
+        raise ArtifactError(f"no budget was found for some languages; the others have theirs. {told}")
+
+
+def _each(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str, str]:
+    """One Ray task a language for what needs the pool; returns what went wrong, by language."""
+    import ray
+
+    task = ray.remote(_of_language).options(num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures)
+    settings, failures = config.model_dump(mode="json"), {}
+    waiting = {code: task.remote(run.uri, settings, code) for code in languages}
+    for code, reference in waiting.items():
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            failures[code] = ray_session.told(error)
+    return failures
+
+
+def _of_language(uri: str, settings: dict[str, Any], language: str) -> None:
+    """Ray task: what the trials of a language share, or its forecast."""
+    config, run = RunConfig.model_validate(settings), RunDir(uri)
+    if config.select.budget == "tuned":
+        prepare(config, run, language)
+    else:
+        predict(config, run, language)

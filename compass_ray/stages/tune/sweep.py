@@ -1,0 +1,161 @@
+"""The sweep over budgets as one run of Ray Tune: trials on actors that keep the base, halved language by language.
+
+Key property: budgets are compared with those of the same language only. Every trial that ended is written down, and told
+again to Tune when a killed sweep goes on, so that it decides as before and trains none of them anew. A trial's losses
+depend on seed and inputs alone; with more than one trial at once, which are stopped early depends on which come first.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as Running
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from compass_ray import ray_session
+from compass_ray.artifacts import RunDir
+from compass_ray.budget_tuning import Epoch, Trial, attempt, conclude, ended, keep, kept
+from compass_ray.config import RunConfig
+from compass_ray.core.seeding import generator
+from compass_ray.models.base import BaseModel
+from compass_ray.progress import Progress, silent
+
+LOSS = "validation_loss"
+_TRIAL = "trial"
+
+
+def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress: Progress) -> dict[str, str]:
+    """Publish the budget of each language that `prepare` was called for; returns what went wrong, by language."""
+    resources, storage = config.resources, f"{run.path}/tune_runs"
+    trials = [trial for code in languages for trial in _trials(config, run, code)]
+    ledger = _Ledger(config, run, progress, len(trials))
+    trainable = tune.with_parameters(_train, uri=run.uri, settings=config.model_dump_json())
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}),
+        param_space={_TRIAL: tune.grid_search(trials)},
+        tune_config=tune.TuneConfig(scheduler=_Halving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=f"tune-{uuid.uuid4().hex[:12]}",
+            storage_path=storage,
+            storage_filesystem=run.filesystem,
+            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+            callbacks=[ledger],
+            verbose=0,
+        ),
+    )
+    try:
+        return _failures(tuner.fit())
+    finally:
+        run.filesystem.delete_dir_contents(storage, missing_dir_ok=True)
+
+
+def _failures(results: tune.ResultGrid) -> dict[str, str]:
+    """What went wrong, by language."""
+    found = [results[i] for i in range(len(results))]
+    failed = [(result.config[_TRIAL], result.error) for result in found if result.config and result.error]
+    return {given["language"]: f"budget {given['budget']:g}: {ray_session.told(error)}" for given, error in failed}
+
+
+def _trials(config: RunConfig, run: RunDir, language: str) -> list[dict[str, Any]]:
+    """A language's budgets in random order: in that of size, more steps an epoch would decide who is compared with whom."""
+    order = generator(config.seed, "tune", language).permutation(len(config.tune.budgets))
+    found = [(config.tune.budgets[i], kept(run, language, config.tune.budgets[i])) for i in order]
+    return [{"language": language, "budget": b, "epochs": list(trial.epochs) if trial else []} for b, trial in found]
+
+
+def _train(given: Mapping[str, Any], *, uri: str, settings: str) -> None:
+    """Tune's trainable: one trial, or one that ended before, told again."""
+    trial = given[_TRIAL]
+    if trial["epochs"]:
+        for epoch in trial["epochs"]:
+            _report(epoch)
+        return
+    import torch
+
+    config, run = RunConfig.model_validate_json(settings), RunDir(uri)
+    torch.set_num_threads(config.resources.threads_per_worker)
+    attempt(config, run, trial["language"], trial["budget"], _base(settings), _report)
+
+
+def _report(epoch: Epoch) -> None:
+    tune.report(dict(epoch))
+
+
+@cache
+def _base(settings: str) -> BaseModel:
+    """The base model, loaded once an actor."""
+    from compass_ray.models.base import load_base
+
+    return load_base(RunConfig.model_validate_json(settings).train)
+
+
+class _Halving(FIFOScheduler):
+    """Asynchronous successive halving for each language on its own."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._config = config
+        self._of: dict[str, ASHAScheduler] = {}
+
+    def _halving(self, trial: Running) -> ASHAScheduler:
+        language = trial.config[_TRIAL]["language"]
+        if language not in self._of:
+            settings, epochs = self._config.tune, self._config.train.epochs
+            self._of[language] = ASHAScheduler(
+                time_attr="epoch",
+                metric=LOSS,
+                mode="min",
+                max_t=epochs,
+                grace_period=min(settings.grace, epochs),
+                reduction_factor=settings.reduction,
+            )
+        return self._of[language]
+
+    def on_trial_add(self, tune_controller: Any, trial: Running) -> None:
+        self._halving(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Running, result: dict[str, Any]) -> str:
+        return self._halving(trial).on_trial_result(tune_controller, trial, result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Running, result: dict[str, Any]) -> None:
+        self._halving(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Running) -> None:
+        self._halving(trial).on_trial_remove(tune_controller, trial)
+
+
+class _Ledger(tune.Callback):
+    """Writes down what has ended, and publishes a language whose last trial has."""
+
+    def __init__(self, config: RunConfig, run: RunDir, progress: Progress, total: int) -> None:
+        self._config, self._run, self._progress = config, run, progress
+        self._epochs: dict[str, dict[int, Epoch]] = defaultdict(dict)
+        self._ended, self._total = 0, total
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_progress": silent}  # Tune pickles its callbacks, and a progress bar holds locks
+
+    def on_trial_result(self, iteration: int, trials: list[Running], trial: Running, result: dict[str, Any], **_: Any) -> None:
+        told = {name: result[name] for name in ("epoch", "train_loss", LOSS, "seconds")}
+        self._epochs[trial.trial_id][told["epoch"]] = told  # a trial that is tried again overwrites what it told before
+
+    def on_trial_complete(self, iteration: int, trials: list[Running], trial: Running, **_: Any) -> None:
+        given = trial.config[_TRIAL]
+        if not given["epochs"]:
+            epochs = tuple(self._epochs.pop(trial.trial_id).values())
+            stopped = not ended([epoch[LOSS] for epoch in epochs], self._config.train)
+            keep(self._run, given["language"], Trial(given["budget"], epochs, stopped))
+        conclude(self._config, self._run, given["language"])
+        self._advance()
+
+    def on_trial_error(self, iteration: int, trials: list[Running], trial: Running, **_: Any) -> None:
+        self._advance()
+
+    def _advance(self) -> None:
+        self._ended += 1
+        self._progress("tune", self._ended, self._total)

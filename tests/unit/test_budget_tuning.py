@@ -1,0 +1,131 @@
+"""Trials of a budget, written down and concluded without training; and the budget that a selection reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray import budget_tuning
+from compass_ray.artifacts import SHARED, ArtifactError, Identity, RunDir
+from compass_ray.budget_tuning import Trial
+from compass_ray.config import ConfigError, RunConfig, TrainConfig, load
+from compass_ray.language_selection.budgets import budget_artifacts, settled
+
+LOSSES = {0.2: (3.0, 2.5), 0.8: (2.9, 2.1, 2.3), 2.0: (2.8, 2.1)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A run with what a budget is made of, all of it empty."""
+    found = RunDir(str(tmp_path / "run"))
+    for artifact in (found.pool, found.guide("sw"), found.guide_embeddings("sw"), found.clusters):
+        artifact.begin(Identity("made", {}, {"name": artifact.name})).publish()
+    return found
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return load("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}"])
+
+
+def _trial(budget: float) -> Trial:
+    epochs = [{"epoch": i, "train_loss": 1.0, "validation_loss": loss} for i, loss in enumerate(LOSSES[budget], start=1)]
+    return Trial(budget, tuple(epochs), stopped=budget == 2.0)
+
+
+def _prepared(config: RunConfig, run: RunDir) -> None:
+    writer = run.budget("sw").begin(budget_tuning.identity(config, run, "sw"))
+    rows = {f"{budget:g}": 10 for budget in LOSSES}
+    writer.json("prepared.json", {"forecast": {"suggestion": 0.2}, "held": {"own": 1}, "rows": rows})
+
+
+def test_the_lowest_loss_is_chosen_and_of_equal_ones_the_smaller_budget(config: RunConfig, run: RunDir) -> None:
+    _prepared(config, run)
+    for budget in reversed(LOSSES):
+        assert budget_tuning.conclude(config, run, "sw") is None
+        budget_tuning.keep(run, "sw", _trial(budget))
+    assert budget_tuning.kept(run, "sw", 2.0) == _trial(2.0)
+    manifest = budget_tuning.conclude(config, run, "sw")
+    assert manifest is not None
+    assert manifest == run.budget("sw").verify()
+    assert manifest.metrics == {"budget": 0.8, "predicted": 0.2}
+    record = run.budget("sw").read_json("budget.json")
+    assert [(t["budget"], t["loss"], t["stopped"]) for t in record["trials"]] == [
+        (0.2, 2.5, False),
+        (0.8, 2.1, False),
+        (2.0, 2.1, True),
+    ]
+    assert run.budget("sw").files() == ["budget.json"]
+    assert settled(config, run, "sw") == config.select.model_copy(update={"budget": 0.8})
+
+
+def test_killed_between_the_last_word_and_the_manifest_it_is_only_published(config: RunConfig, run: RunDir) -> None:
+    _prepared(config, run)
+    for budget in LOSSES:
+        budget_tuning.keep(run, "sw", _trial(budget))
+    budget_tuning.conclude(config, run, "sw")
+    written = run.budget("sw").read_bytes("budget.json")
+    run.budget("sw").drop("manifest.json")
+    assert budget_tuning.conclude(config, run, "sw") is not None
+    assert run.budget("sw").read_bytes("budget.json") == written
+
+
+@pytest.mark.parametrize(
+    ("override", "counts"),
+    [
+        ("train.epochs=9", True),
+        ("select.tau=0.5", True),
+        ("tune.grace=3", True),
+        ("tune.filled=0.5", False),
+        ("train.holdout=0.3", False),
+        ("train.layout=per_language", False),
+    ],
+)
+def test_a_tuned_budget_is_made_of_what_its_trials_train_with(
+    config: RunConfig, run: RunDir, override: str, counts: bool
+) -> None:
+    other = load("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}", override])
+    prints = {budget_tuning.identity(each, run, "sw").fingerprint for each in (config, other)}
+    assert len(prints) == 1 + counts
+
+
+def test_a_predicted_budget_does_not_depend_on_training(run: RunDir) -> None:
+    found = {
+        budget_tuning.identity(load("atlas-test", overrides=["select.budget=predicted", *more]), run, "sw").fingerprint
+        for more in ([], ["train.epochs=9"], ["tune.holdout=0.4"])
+    }
+    assert len(found) == 1
+
+
+def test_a_budget_that_is_given_is_taken_and_one_that_is_missing_is_asked_for(config: RunConfig, run: RunDir) -> None:
+    given_ = load("atlas-test")
+    assert budget_artifacts(given_, run, "sw") == ()
+    assert settled(given_, run, "sw") == given_.select
+    assert budget_artifacts(config, run, SHARED) == ()
+    with pytest.raises(ArtifactError, match="budgets/sw is missing"):
+        settled(config, run, "sw")
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=8), st.integers(1, 8), st.integers(1, 4))
+def test_training_ends_where_it_would_by_itself(losses: list[float], epochs: int, patience: int) -> None:
+    found = budget_tuning.ended(losses, TrainConfig(epochs=epochs, patience=patience))
+    best = losses.index(min(losses))
+    assert found == (len(losses) >= epochs or len(losses[best + 1 :]) >= patience)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("select.budget=often", "select.budget: expected a number from 0 to 10, or one of tuned, predicted .*'often'"),
+        ("tune.budgets=[0.8, 0.2]", "tune.budgets: expected each budget once, the smallest first"),
+        ("tune.budgets=[0.1]", r"tune.budgets.0: .*0\.2"),
+        ("tune.budgets=[11]", r"tune.budgets.0: .*10"),
+        ("tune.holdout=0", "tune.holdout: "),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load("atlas-test", overrides=[override])

@@ -195,7 +195,7 @@ def test_json_is_all_that_is_printed(compass_ray: Command, folder: str, line: st
 def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
     assert done.err == ""
-    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": pytest.approx(0, abs=60)}}
+    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": pytest.approx(0, abs=60)}, "cautions": []}
 
 
 def test_what_ray_prints_meanwhile_is_no_part_of_the_json(

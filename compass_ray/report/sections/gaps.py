@@ -18,6 +18,7 @@ from compass_ray.report.blocks import (
     number,
     picture,
 )
+from compass_ray.report.cautions import cautions
 from compass_ray.report.comparison import percent
 from compass_ray.report.evidence import Evidence, language_name
 from compass_ray.report.figures import cluster_names, gap, important
@@ -41,6 +42,7 @@ def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
             "between the two, over all clusters and noise, is 0 bits where they agree and 1 where they "
             "share nothing."
         ),
+        *(Text(f"Note: {caution}.") for caution in cautions(evidence, languages)),
         _divergences(found),
         *budgets.blocks(evidence, languages),
         *methods_gap.blocks(evidence, languages),

@@ -4,6 +4,8 @@ Holds no rule of choice; `stochastic` and `deterministic` choose, this module ke
 one place.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +86,14 @@ class Drawing:
         """Count the drawn neighbours of every remaining candidate exactly."""
         self.near.refresh(np.flatnonzero(self.undrawn))
 
-    def drop_penalty(self) -> None:
-        """Draw the rest without the penalty; neighbours are still counted."""
-        self.delta = 0.0
+    @contextmanager
+    def without_penalty(self) -> Iterator[None]:
+        """Draw without the penalty for a while; neighbours are still counted."""
+        kept, self.delta = self.delta, 0.0
+        try:
+            yield
+        finally:
+            self.delta = kept
 
     def result(self) -> Drawn:
         """What was drawn, in order."""

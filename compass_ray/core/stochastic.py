@@ -43,11 +43,15 @@ class StochasticSampler:
             self._turned_down = 0
 
     def _all_zero(self) -> None:
-        """Every score is 0 for good: go on without the penalty, or by chance alone if that was 0 already."""
-        if self.drawing.delta > 0.0:
-            self.drawing.drop_penalty()
-        else:
+        """Every score of this block is 0: draw it without the penalty, or by chance alone if that is 0 already.
+
+        Later blocks have the penalty again: as the boundary score gains weight, a score can rise above it.
+        """
+        if self.drawing.delta == 0.0:
             self._draw_exactly()
+            return
+        with self.drawing.without_penalty():
+            self.draw()
 
     def _block_size(self) -> int:
         """Small against the quota, so that the bound over a block stays close to each score in it."""
@@ -56,7 +60,7 @@ class StochasticSampler:
     def _bound(self, size: int) -> FloatArray:
         """float64[n]: no score can be above this during the next `size` draws; 0 where drawn.
 
-        A sum of zero means that every remaining score is 0 from now on, because penalties only grow.
+        A sum of zero means that every remaining score is 0 in each of these draws, because penalties only grow.
         """
         d = self.drawing
         bound = d.highest(size)

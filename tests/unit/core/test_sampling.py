@@ -11,6 +11,7 @@ from scipy.stats import chi2_contingency, chisquare
 
 from compass_ray.core.instance_scores import Boundary, boundary_scores, instance_scores
 from compass_ray.core.sampling import sample_cluster, sample_scored
+from compass_ray.core.stochastic import MIN_BLOCK
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
 RUNS = 20_000
@@ -115,6 +116,32 @@ def test_every_draw_follows_the_plain_sampler(delta: float) -> None:
     for place in range(quota):
         table = np.array([np.bincount(x[:, place], minlength=12) for x in (ours, plain)])
         assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 1e-3 / quota
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("runs", [3000, pytest.param(RUNS, marks=pytest.mark.slow)])
+def test_draws_beyond_the_first_block_follow_the_plain_sampler_too(delta: float, runs: int) -> None:
+    problem, quota = crowded(30, 5), 26
+    assert quota > MIN_BLOCK
+    rng = np.random.default_rng(1)
+    ours = np.array([fast(problem, quota, tau=0.9, delta=delta, rng=rng) for _ in range(runs)])
+    plain = plain_runs(problem, quota, 0.9, delta, runs, np.random.default_rng(2))
+    places = (8, 17, 25)
+    for place in places:
+        table = np.array([np.bincount(x[:, place], minlength=30) for x in (ours, plain)])
+        assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 1e-3 / len(places)
+
+
+@pytest.mark.parametrize(("delta", "quota"), [(0.1, 260), (0.3, 260), (0.94, 260), (0.94, 330)])
+def test_the_penalty_comes_back_once_a_score_is_above_zero_again(delta: float, quota: int) -> None:
+    """Every row scores 0 for a while, until the boundary scores weigh enough: each draw is by equation 1 all the same."""
+    groups, copies = 200, 4
+    rows = np.repeat(np.eye(groups, dtype=np.float32), copies, axis=0)
+    proto, edge = np.full(len(rows), 0.67), np.tile([1.0, 0.0], len(rows) // 2)
+    drawn = sample_scored(lambda i: rows[i], proto, edge, quota, delta=delta, rng=np.random.default_rng(0))
+    order = drawn.position.tolist()
+    due = [plain_scores((rows, proto, edge), order[:t], quota, 0.9, delta)[order[t]] for t in range(quota)]
+    assert drawn.score == pytest.approx(due)
 
 
 def test_many_plain_runs_side_by_side_are_plain_runs() -> None:

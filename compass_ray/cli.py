@@ -406,14 +406,14 @@ def _print_rows(names: list[str], rows: list[list[Any]]) -> None:
 def _print_comparison(run: RunDir, config: RunConfig) -> None:
     from compass_ray.report import comparison
 
-    if not run.report.manifest():
-        return
-    for title, rows in comparison.tables(comparison.compare(run, config)):
+    whole = run.report.manifest() is not None
+    for title, rows in comparison.tables(comparison.compare(run, config)) if whole else ():
         out.print(f"\n[bold]{title}[/]")
         _print_rows(list(rows[0]), [list(row) for row in rows[1:]])
     for caution in _cautions(run, config):
         out.print(f"[bold]note:[/] {escape(caution)}", highlight=False)
-    out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
+    if whole:
+        out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
 
 
 def _cautions(run: RunDir, config: RunConfig) -> list[str]:

@@ -34,6 +34,8 @@ from compass_ray.stages.select import select_language
 
 WORKERS = 2
 METHOD = "compass"
+NO_REPEATS = 2.0
+"""Above this budget candidates run out, and rows are used again."""
 RIVAL_LANGUAGE = "sw"
 
 
@@ -43,10 +45,13 @@ def _processes() -> Executor:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a run of the benchmark is: rows of the pools, all with budget 0.8, and budgets of the largest."""
+    """How large a run of the benchmark is: rows of the pools, all with budget 0.8, and budgets of the largest.
 
-    pools: tuple[int, ...] = (51_000, 102_000, 204_000)
-    budgets: tuple[float, ...] = (0.2, 0.8, 2.0, 10.0)
+    The first pool and the first budget are so small that what they cost is what starting and opening cost.
+    """
+
+    pools: tuple[int, ...] = (2_000, 51_000, 102_000, 204_000)
+    budgets: tuple[float, ...] = (0.0, 0.2, 0.8, 2.0, 10.0)
     dimensions: int = 1_024
     languages: tuple[str, ...] = LANGUAGES
     sample: int = 20_000
@@ -54,7 +59,7 @@ class Scale:
     executor: Callable[[], Executor] = _processes
 
 
-SMALL = Scale((800, 1_600), (0.8, 10.0), 32, ("sw", "hi"), 800, partial(ThreadPoolExecutor, WORKERS))
+SMALL = Scale((400, 800, 1_600), (0.0, 0.8, 2.0, 10.0), 32, ("sw", "hi"), 800, partial(ThreadPoolExecutor, WORKERS))
 """In threads, because to start processes takes longer than all the rest."""
 
 
@@ -121,25 +126,36 @@ def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selec
     """One pool with several budgets; above 2 rows are used again where candidates run out."""
     found = {}
     for budget in scale.budgets:
-        overflow = "repeat" if budget > 2 else "redistribute"
+        overflow = "repeat" if budget > NO_REPEATS else "redistribute"
         found[budget] = select_all(run, changed(config, [f"select.budget={budget}", f"select.overflow={overflow}"]), scale)
     return found
 
 
 def growth(pools: Mapping[int, Selected], budgets: Mapping[float, Selected]) -> dict[str, Value]:
-    """How CPU seconds grow: exponents of the power laws through the points, and what n log n would have there."""
-    added = [(float(each.rows), each.cpu_seconds) for each in budgets.values()]
+    """How CPU seconds grow beyond those of the smallest: power laws through the points, and what n log n would have there.
+
+    Budgets at which rows are used again are left out, since a row that is used again is not drawn again.
+    """
+    added = _beyond_first([(float(each.rows), each.cpu_seconds) for b, each in budgets.items() if b <= NO_REPEATS])
+    pool = _beyond_first([(float(n), each.cpu_seconds) for n, each in pools.items()])
     return {
         "exponent_in_rows_added": _slope(added),
-        "microseconds_a_row_added": 1e6 * float(np.polyfit([rows for rows, _ in added], [cpu for _, cpu in added], 1)[0]),
-        "exponent_in_pool_rows": _slope([(n, each.cpu_seconds) for n, each in pools.items()]),
-        "exponent_of_n_log_n": _slope([(n, n * math.log(n)) for n in pools]),
+        "microseconds_a_row_added": [1e6 * cpu / rows for rows, cpu in added],
+        "exponent_in_pool_rows": _slope(pool),
+        "exponent_of_n_log_n": _slope([(n, n * math.log(n)) for n, _ in pool]),
     }
 
 
+def _beyond_first(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points after the first, less its seconds; what is lost in noise counts as a millisecond."""
+    (_, start), *later = points
+    return [(x, max(seconds - start, 1e-3)) for x, seconds in later]
+
+
 def _slope(points: Sequence[tuple[float, float]]) -> float:
+    """Exponent of the power law through points, 0 for a single one."""
     x, y = np.log(points).T
-    return float(np.polyfit(x, y, 1)[0])
+    return float(np.polyfit(x, y, 1)[0]) if len(points) > 1 else 0.0
 
 
 def rival(run: RunDir, ours: Selected) -> dict[str, Value]:

@@ -26,10 +26,23 @@ def as_counts(values: npt.ArrayLike, name: str) -> IntArray:
         raise ValueError(f"{name} has shape {array.shape}; give one count a cluster, shape (K,).")
     if array.size == 0:
         return np.zeros(0, np.int64)
-    whole = np.issubdtype(array.dtype, np.integer) or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"{name} has type {array.dtype}; give whole numbers of rows.")
+    whole = array.dtype.kind in "iub" or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
     if not whole or array.min() < 0:
         raise ValueError(f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first.")
     return array.astype(np.int64)
+
+
+def whole_number(value: float, name: str) -> int:
+    """`value` as an int, 0 or more; ValueError otherwise.
+
+    >>> whole_number(3.0, "budget")
+    3
+    """
+    if isinstance(value, bool | str) or not np.isscalar(value) or not np.isfinite(value) or value != int(value) or value < 0:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of rows, 0 or more (see budget_rows for a factor).")
+    return int(value)
 
 
 def as_labels(values: npt.ArrayLike, n_clusters: int, name: str = "labels") -> IntArray:

@@ -5,12 +5,13 @@ has, and over seeds the mean is weight x budget wherever no cluster is exhausted
 weight instead of the number of rows (COMPASS, section 3.2.3). What does not fit is left out: compare the sum.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray, as_counts
+from compass_ray.core.arrays import FloatArray, IntArray, as_counts, whole_number
 from compass_ray.core.rounding import round_to_total
 from compass_ray.core.water import fill
 from compass_ray.core.weights import Weighting, parse_weighting, ratio_weights
@@ -59,8 +60,8 @@ def allocate(
     >>> allocate([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [4, 16]
     """
-    expected = expected_quotas(n_target, n_aux, n_eval, budget, weights=weights, overflow=overflow)
-    return round_to_total(expected, round(float(expected.sum())), rng=rng)
+    basins = _basins(n_target, n_aux, n_eval, budget, weights, overflow)
+    return round_to_total(basins.contents(), basins.total, rng=rng)
 
 
 def expected_quotas(
@@ -77,15 +78,7 @@ def expected_quotas(
     >>> expected_quotas([0, 9], [90, 90], [1, 10], 5).tolist()
     [2.5, 2.5]
     """
-    counts = [as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))]
-    if len({len(n) for n in counts}) != 1:
-        raise ValueError(f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number.")
-    if budget < 0 or budget != int(budget):
-        raise ValueError(f"budget is {budget}; expected a whole number of rows (see budget_rows for a factor).")
-    rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
-    cap = capacity(counts[1], overflow)
-    total = min(int(budget), int(cap[rate > 0].sum()))
-    return fill(rate, floor, cap.astype(np.float64), float(total))
+    return _basins(n_target, n_aux, n_eval, budget, weights, overflow).contents()
 
 
 def capacity(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
@@ -110,3 +103,32 @@ def _rates(n_target: IntArray, n_eval: IntArray, weights: Weighting) -> tuple[Fl
     if weights is Weighting.NONE:
         return zero + 1.0, zero
     return n_eval / max(int(n_eval.sum()), 1), n_target.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Basins:
+    """What each cluster takes: `rate`, `floor` float64[K] and `cap` int64[K] as in `water`, and the rows to share out."""
+
+    rate: FloatArray
+    floor: FloatArray
+    cap: IntArray
+    total: int
+
+    def contents(self) -> FloatArray:
+        return fill(self.rate, self.floor, self.cap.astype(np.float64), float(self.total))
+
+
+def _basins(
+    n_target: npt.ArrayLike,
+    n_aux: npt.ArrayLike,
+    n_eval: npt.ArrayLike,
+    budget: int,
+    weights: str | Weighting,
+    overflow: str | Overflow,
+) -> _Basins:
+    counts = [as_counts(n, name) for n, name in ((n_target, "n_target"), (n_aux, "n_aux"), (n_eval, "n_eval"))]
+    if len({len(n) for n in counts}) != 1:
+        raise ValueError(f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number.")
+    rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
+    cap = capacity(counts[1], overflow)
+    return _Basins(rate, floor, cap, min(whole_number(budget, "budget"), int(cap[rate > 0].sum())))

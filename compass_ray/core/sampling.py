@@ -86,7 +86,7 @@ def sample_scored(
     """
     proto = as_scores(proto, np.size(proto), "proto")
     edge = as_scores(boundary, len(proto), "boundary")
-    _check(proto, edge, quota, tau, delta)
+    quota = _check(proto, edge, quota, tau, delta)
     rule = parse_mode(mode)
     if rule is Mode.UNIFORM:
         chosen = rng.choice(len(proto), size=quota, replace=False).astype(np.int64)
@@ -111,8 +111,9 @@ def parse_mode(mode: str | Mode) -> Mode:
         raise ValueError(f"mode is {mode!r}; choose one of {', '.join(Mode)}.") from None
 
 
-def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delta: float) -> None:
-    if quota != int(quota) or not 0 <= quota <= len(proto):
+def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delta: float) -> int:
+    """The quota as a whole number, if all can be drawn from."""
+    if not 0 <= quota <= len(proto) or quota != int(quota):
         raise ValueError(
             f"quota is {quota} but the cluster has {len(proto)} candidates; expected a whole "
             f"number from 0 to {len(proto)}. Take quotas from allocate(); repeat_rows() uses rows again."
@@ -121,3 +122,4 @@ def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delt
         raise ValueError(f"tau is {tau} and delta {delta}; expected a cosine in [-1, 1] and a penalty of 0 or more.")
     if min(proto.min(initial=0.0), boundary.min(initial=0.0)) < 0.0:
         raise ValueError("proto and boundary scores must be 0 or more; take them from instance_scores().")
+    return int(quota)

@@ -55,7 +55,7 @@ def _unfilled(found: dict[str, Allocation]) -> Iterator[str]:
         sought = sum(made.budget for made in short.values())
         yield (
             f"{missing} of {sought} rows of the budget of {_names(list(short))} found no candidates; "
-            f"try select.overflow=repeat or a smaller select.budget"
+            f"try a smaller select.budget, or select.overflow=repeat if it is not set"
         )
 
 

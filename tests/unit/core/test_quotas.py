@@ -107,6 +107,9 @@ def test_equal_seeds_give_equal_quotas(problem: dict[str, object]) -> None:
         ({"n_eval": [0.5, 1]}, "whole numbers"),
         ({"budget": -1}, "budget is -1"),
         ({"budget": 0.5}, "budget is 0.5"),
+        ({"budget": np.inf}, "budget is inf"),
+        ({"budget": "5"}, "budget is '5'"),
+        ({"n_target": ["1", "2"]}, "n_target has type"),
         ({"weights": "rato"}, "ratio, deficit, none"),
         ({"overflow": "drop"}, "redistribute, repeat"),
     ],
@@ -115,6 +118,18 @@ def test_errors_say_what_was_given(change: dict[str, object], message: str) -> N
     arguments = {"n_target": [1, 1], "n_aux": [5, 5], "n_eval": [1, 1], "budget": 2, **change}
     with pytest.raises(ValueError, match=message):
         allocate(**arguments, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weights", ["ratio", "deficit", "none"])
+@pytest.mark.parametrize("seed", range(40))
+def test_the_sum_is_exact_for_billions_of_rows_too(weights: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_target, n_aux, n_eval = (rng.integers(0, 10**8, 30) for _ in range(3))
+    budget = int(rng.integers(10**8, 3 * 10**9))
+    quota = allocate(n_target, n_aux, n_eval, budget, weights=weights, rng=rng)
+    open_ = np.ones(30, bool) if weights == "none" else n_eval > 0
+    assert quota.sum() == min(budget, n_aux[open_].sum())
+    assert (quota <= n_aux).all()
 
 
 def test_budget_is_a_factor_of_the_target_rows() -> None:

@@ -39,7 +39,8 @@ class ClusterConfig(Section):
     cell_rows: Groups = 20_000
     """A larger pool is split into cells of at most so many rows, and butina's spheres end at their borders."""
     sweep_rows: Positive = 20_000
-    """Rows that settings are tried on, sampled by language; the winner is fitted on all."""
+    """Rows that settings are tried on, sampled by language; the winner is fitted on all. Butina takes whole cells instead,
+    until they hold so many: in a sample its rows would have fewer neighbours than in the fit."""
     tree_rows: Positive = 30_000
     """Rows in the exact spanning tree of hdbscan on a CPU; the others are placed on it."""
     coarse: Positive = 64

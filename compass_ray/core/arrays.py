@@ -6,6 +6,8 @@ which value was given and what to do.
 
 from typing import Any
 
+from numbers import Real
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,7 +42,8 @@ def whole_number(value: float, name: str) -> int:
     >>> whole_number(3.0, "budget")
     3
     """
-    if isinstance(value, bool | str) or not np.isscalar(value) or not np.isfinite(value) or value != int(value) or value < 0:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or value != int(value) or value < 0:
         raise ValueError(f"{name} is {value!r}; expected a whole number of rows, 0 or more (see budget_rows for a factor).")
     return int(value)
 

@@ -141,6 +141,8 @@ class Cell(Record):
     n_clusters: int | None = None
     noise_share: float | None = None
     chosen: bool = False
+    details: Mapping[str, float | None] = Field(default_factory=dict)
+    """What else was measured of it, by name."""
 
 
 class Sweep(Record):

@@ -1,12 +1,14 @@
 """Who does the heavy arithmetic of clustering: this CPU, or a GPU through cuML.
 
 Both give the same three things, and everything above them is shared. cuML is imported only when it is asked for, or when
-torch sees a GPU and the package is there; which one did the work is on record in the result.
+torch sees a GPU and the package is there; which one did the work is on record in the result, and in the log. A GPU that
+is left idle because cuML is missing is warned of.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from compass_ray.models.clusterers import spanning_tree as cpu_tree
 from compass_ray.models.clusterers.protocol import Float32, Float64
 from compass_ray.models.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
@@ -60,21 +64,33 @@ def choose_backend(asked: Literal["auto", "cpu", "gpu"]) -> Backend:
     Raises:
         ModelError: ``gpu`` was asked for and cannot be had.
     """
-    if asked == "cpu" or (asked == "auto" and not _gpu_ready()):
+    backend = _chosen(asked)
+    logger.info("cluster.backend is %s: clustering on the %s", asked, backend.name.upper())
+    return backend
+
+
+def _chosen(asked: Literal["auto", "cpu", "gpu"]) -> Backend:
+    if asked == "cpu":
         return CpuBackend()
-    if not _gpu_ready():
+    gpu, cuml = _sees_gpu(), importlib.util.find_spec("cuml") is not None
+    if gpu and cuml:
+        from compass_ray.models.clusterers.cuml_backend import CumlBackend
+
+        return CumlBackend()
+    if asked == "gpu":
         raise ModelError(
             "cluster.backend is gpu, but torch sees no GPU or cuML is not installed; install compass-ray[gpu] on a "
             "machine with one, or set cluster.backend=cpu"
         )
-    from compass_ray.models.clusterers.cuml_backend import CumlBackend
+    if gpu:
+        logger.warning(
+            "There is a GPU, but cuML is not installed: clustering on the CPU. Install compass-ray[gpu] to use the GPU, or "
+            "set cluster.backend=cpu to have it so"
+        )
+    return CpuBackend()
 
-    return CumlBackend()
 
-
-def _gpu_ready() -> bool:
-    if importlib.util.find_spec("cuml") is None:
-        return False
+def _sees_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()

@@ -4,12 +4,14 @@ Key property: a new point joins the nearest centre if it lies within its sphere,
 the one with most clusters among those that leave at most ``1 - cluster.min_assigned`` of the rows alone; where no
 threshold does, the one that leaves fewest alone, and the sweep's table says so. The count of clusters has its peak
 inside the range, where bisection as printed does not look: a grid first, then halved steps around its best.
+A large pool is judged by whole cells of its partition: in every n-th row neighbours are as rare as rows, and far more
+of them would be alone than in the fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +20,12 @@ import numpy as np
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.centres import prepared
 from compass_ray.models.clusterers.centroids import spherical_means
+from compass_ray.models.clusterers.checks import check_new_rows
 from compass_ray.models.clusterers.partition import cells
 from compass_ray.models.clusterers.protocol import Float32, Found, Int32, Int64, SweepCell, mark_best
 from compass_ray.models.clusterers.reduction import Reduction, fit_reduction
 from compass_ray.models.clusterers.spheres import Spheres, exclude, neighbour_counts
-from compass_ray.models.clusterers.storage import save_arrays
+from compass_ray.models.clusterers.storage import save_arrays, setting
 from compass_ray.models.errors import ModelError
 
 _REFINEMENTS = 3
@@ -41,8 +44,8 @@ class ButinaClusterer:
     threshold: float
 
     def assign(self, embeddings: Float32) -> Int32:
-        """int32[n] nearest centre of each row float32[n, d], -1 where it is out of reach."""
-        points = prepared(self.reduction(embeddings), "cosine")
+        """int32[n] nearest centre of each row float32[n, d], -1 where it is out of reach; see `Clusterer`."""
+        points = prepared(self.reduction(check_new_rows(embeddings, self.reduction.dimensions)), "cosine")
         labels = np.full(len(points), -1, np.int32)
         block = max(1, _BLOCK_CELLS // len(self.centres))
         for start in range(0, len(points), block):
@@ -61,20 +64,23 @@ class ButinaClusterer:
     def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ButinaClusterer:
         """From what `save` stored."""
         own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
-        return cls(reduction=Reduction.of(arrays), threshold=settings["threshold"], **own)
+        return cls(reduction=Reduction.of(arrays), threshold=float(setting(settings, "threshold", (int, float))), **own)
 
 
-def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> Found:
-    """Search the threshold on rows ``tried`` int64[m] of float32[n, d]; with the best one cluster all rows, cell by cell.
+def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> Found:
+    """Search the threshold on whole cells of rows float32[n, d]; with the best one cluster all rows, cell by cell.
+
+    The chosen setting's ``assigned_in_fit`` is the share of all rows that the fit put into clusters.
 
     Raises:
         ModelError: at every threshold every row is alone.
     """
     reduction, seed = fit_reduction(rows, config.reduce), int(rng.integers(2**31))
     points = prepared(reduction(rows), "cosine")
-    swept = sweep(config, points[tried], seed)
+    parts = cells(points, config.cell_rows, seed)
+    swept = sweep(config, [points[part] for part in judged(parts, config.sweep_rows, seed)])
     threshold = float(next(cell.parameters["threshold"] for cell in swept if cell.chosen))
-    spheres = spheres_of(points, threshold, config.cell_rows, seed)
+    spheres = spheres_of(points, threshold, parts)
     if not len(spheres.centres):
         raise ModelError(
             f"Taylor-Butina finds no two of {len(rows)} rows as similar as {threshold}: all would be noise; lower "
@@ -83,12 +89,22 @@ def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Gener
     strength = (spheres.labels >= 0).astype(np.float32)
     centroids = spherical_means(rows, spheres.labels, strength)
     clusterer = ButinaClusterer(spheres.labels, centroids, reduction, points[spheres.centres], threshold)
-    return Found(clusterer, strength, swept)
+    return Found(clusterer, strength, tuple(_with_fit(cell, spheres.assigned) for cell in swept))
 
 
-def sweep(config: ClusterConfig, points: Float32, seed: int) -> tuple[SweepCell, ...]:
-    """The grid of thresholds on unit points float32[m, r], then halved steps around the best; in ascending order."""
-    parts = [points[rows] for rows in cells(points, config.cell_rows, seed)]
+def judged(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
+    """Whole cells, in seeded order, until they hold ``at_least`` rows; all of them, as they are, if they hold no more.
+
+    >>> [rows.tolist() for rows in judged([np.arange(3), np.arange(3, 6)], 6, seed=0)]
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    order = np.random.default_rng(seed).permutation(len(parts))
+    before = np.cumsum([0, *(len(parts[i]) for i in order)])[:-1]
+    return [parts[i] for i in np.sort(order[before < at_least])]
+
+
+def sweep(config: ClusterConfig, parts: list[Float32]) -> tuple[SweepCell, ...]:
+    """The grid of thresholds on cells of unit points float32[m, r], then halved steps around the best; in ascending order."""
     grid = sorted(set(config.thresholds))
     tried = _try(grid, parts, config.min_assigned)
     step = float(min(np.diff(grid), default=0.0))
@@ -99,10 +115,10 @@ def sweep(config: ClusterConfig, points: Float32, seed: int) -> tuple[SweepCell,
     return mark_best([tried[threshold] for threshold in sorted(tried)])
 
 
-def spheres_of(points: Float32, threshold: float, cell_rows: int, seed: int) -> Spheres:
-    """Spheres of unit points float32[n, r], each within one cell of at most ``cell_rows`` of them."""
+def spheres_of(points: Float32, threshold: float, parts: list[Int64]) -> Spheres:
+    """Spheres of unit points float32[n, r], each within one cell; ``parts`` int64[m] are the rows of each cell."""
     labels, centres = np.full(len(points), -1, np.int32), [np.zeros(0, np.int64)]
-    for rows in cells(points, cell_rows, seed):
+    for rows in parts:
         part = points[rows]
         found = exclude(part, neighbour_counts(part, [threshold])[0], threshold)
         labels[rows] = np.where(found.labels >= 0, found.labels + sum(map(len, centres)), -1)
@@ -130,3 +146,7 @@ def _cell(threshold: float, found: list[Spheres], min_assigned: float) -> SweepC
     return SweepCell(
         {"threshold": threshold}, float(clusters) if enough else assigned - 1, clusters, 1 - assigned, False, details
     )
+
+
+def _with_fit(cell: SweepCell, assigned: float) -> SweepCell:
+    return replace(cell, details={**cell.details, "assigned_in_fit": assigned}) if cell.chosen else cell

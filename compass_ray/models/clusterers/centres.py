@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
+from compass_ray.models.clusterers.checks import check_new_rows
 from compass_ray.models.clusterers.protocol import Float32, Int32
 from compass_ray.models.clusterers.reduction import Reduction
-from compass_ray.models.clusterers.storage import save_arrays
+from compass_ray.models.clusterers.storage import save_arrays, setting
 
 Metric = Literal["euclidean", "cosine"]
 
@@ -33,8 +34,9 @@ class CentreClusterer:
     metric: str
 
     def assign(self, embeddings: Float32) -> Int32:
-        """int32[n] nearest centre of each row float32[n, d]."""
-        return nearest(prepared(self.reduction(embeddings), self.metric), self.centres)
+        """int32[n] nearest centre of each row float32[n, d]; see `Clusterer`."""
+        rows = check_new_rows(embeddings, self.reduction.dimensions)
+        return nearest(prepared(self.reduction(rows), self.metric), self.centres)
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""
@@ -45,7 +47,10 @@ class CentreClusterer:
     def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
         """From what `save` stored."""
         own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
-        return cls(reduction=Reduction.of(arrays), metric=settings["metric"], **own)
+        metric = setting(settings, "metric", str)
+        if metric not in get_args(Metric):
+            raise ValueError(f"a usable metric (it is {metric!r})")
+        return cls(reduction=Reduction.of(arrays), metric=metric, **own)
 
 
 def metrics(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.backends import Backend
+from compass_ray.models.clusterers.checks import check_new_rows
 from compass_ray.models.clusterers.condensed import CondensedTree, condense
 from compass_ray.models.clusterers.dbcv import dbcv
 from compass_ray.models.clusterers.placement import Placement
 from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, SweepCell
 from compass_ray.models.clusterers.reduction import Reduction
-from compass_ray.models.clusterers.storage import save_arrays
+from compass_ray.models.clusterers.storage import save_arrays, setting
 from compass_ray.models.clusterers.validity import penalised, relative_validity, score
 
 __all__ = ["Cell", "DensityClusterer", "Placement", "best", "check_settings", "fit_tree", "sweep"]
@@ -45,12 +46,13 @@ class DensityClusterer:
     tree: CondensedTree
 
     def assign(self, embeddings: Float32) -> Int32:
-        """int32[n] cluster of each row float32[n, d], -1 for noise."""
+        """int32[n] cluster of each row float32[n, d], -1 for noise; see `Clusterer`."""
         return self.place(embeddings)[0]
 
     def place(self, embeddings: Float32) -> tuple[Int32, Float32]:
         """Cluster and membership strength of each row."""
-        return Placement(self.points, self.core, self.min_samples, self.tree).place(self.reduction(embeddings))
+        points = self.reduction(check_new_rows(embeddings, self.reduction.dimensions))
+        return Placement(self.points, self.core, self.min_samples, self.tree).place(points)
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""
@@ -67,7 +69,7 @@ class DensityClusterer:
             reduction=Reduction.of(arrays),
             points=arrays["points"],
             core=arrays["core"],
-            min_samples=settings["min_samples"],
+            min_samples=setting(settings, "min_samples", int),
             tree=CondensedTree(**{name: arrays[name] for name in _TREE}),
         )
 

@@ -1,6 +1,7 @@
 """Sweep, choose, fit once: from embeddings to clusters (COMPASS, section 3.2.1 and appendix E).
 
-Key property: deterministic for a seed and a backend. The sweep runs on a bounded seeded sample; where the pool fits into
+Key property: deterministic for a seed and a backend. The sweep runs on a bounded seeded sample, Butina's on
+whole cells; where the pool fits into
 that, the winner's tree is the final one and nothing is fitted twice. Pool rows beyond the tree are placed like new ones.
 """
 
@@ -14,7 +15,7 @@ from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import butina, density, kmeans, ward
 from compass_ray.models.clusterers.backends import Backend, CpuBackend, choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut, spherical_means
-from compass_ray.models.clusterers.checks import check_embeddings, check_strata
+from compass_ray.models.clusterers.checks import check_embeddings, check_samples, check_strata
 from compass_ray.models.clusterers.protocol import FittedClusters, Float32, Found
 from compass_ray.models.clusterers.reduction import fit_reduction
 from compass_ray.models.clusterers.sampling import sample
@@ -25,22 +26,16 @@ def fit_clusters(config: ClusterConfig, embeddings: Float32, *, seed: int, strat
     """Cluster unit rows float32[n, d]; ``strata`` names each row's language, so that a sample for the sweep has them all.
 
     Raises:
-        ModelError: rows that cannot be clustered, a backend that is not there, or nothing but noise.
+        ModelError: rows that cannot be clustered, a sample too small to choose by, a backend that is not there, or nothing
+            but noise.
     """
     # Ward and Taylor-Butina have no way on a GPU.
     backend = choose_backend(config.backend) if config.method in ("hdbscan", "kmeans") else CpuBackend()
     rows = check_embeddings(embeddings, _least(config), config.method)
+    check_samples(config, _least(config), whole=backend.name == "gpu")
     check_strata(strata, len(rows))
     rng = np.random.default_rng(seed)
-    if config.method == "hdbscan":
-        found = _by_density(config, rows, strata, backend, rng)
-    else:
-        tried = sample(len(rows), config.sweep_rows, rng, strata)
-        if config.method == "kmeans":
-            found = kmeans.fit(config, rows, tried, backend, rng)
-        else:
-            family = {"ward": ward.fit, "butina": butina.fit}[config.method]
-            found = family(config, rows, tried, rng)
+    found = _by_method(config, rows, strata, backend, rng)
     clusterer = found.clusterer
     coarse = coarse_cut(clusterer.centroids, config.coarse)
     return FittedClusters(clusterer, clusterer.labels, found.strength, coarse, found.sweep, backend.name)
@@ -51,6 +46,19 @@ def _least(config: ClusterConfig) -> int:
     if config.method == "hdbscan":
         return density.check_settings(config)
     return 2 if config.method == "butina" else min(config.n_clusters) + 1
+
+
+def _by_method(
+    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: Backend, rng: np.random.Generator
+) -> Found:
+    if config.method == "hdbscan":
+        return _by_density(config, rows, strata, backend, rng)
+    if config.method == "butina":
+        return butina.fit(config, rows, rng)
+    tried = sample(len(rows), config.sweep_rows, rng, strata)
+    if config.method == "kmeans":
+        return kmeans.fit(config, rows, tried, backend, rng)
+    return ward.fit(config, rows, tried, rng)
 
 
 def _by_density(

@@ -28,7 +28,11 @@ class Clusterer(Protocol):
         """float32[K, d] spherical mean of each cluster's members, in the embeddings' own space."""
 
     def assign(self, embeddings: Float32) -> Int32:
-        """int32[n] cluster of new rows float32[n, d], -1 for noise, without refitting."""
+        """int32[n] cluster of new rows float32[n, d], -1 for noise, without refitting.
+
+        Raises:
+            ModelError: rows of another dimension, NaN, or rows of zeros.
+        """
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``, as arrays and JSON."""

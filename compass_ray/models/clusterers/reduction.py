@@ -24,6 +24,11 @@ class Reduction:
             return np.ascontiguousarray(embeddings, dtype=np.float32)
         return np.ascontiguousarray((embeddings - self.mean) @ self.components.T, dtype=np.float32)
 
+    @property
+    def dimensions(self) -> int:
+        """d, of the embeddings that it takes."""
+        return len(self.mean)
+
     def arrays(self) -> dict[str, Any]:
         """Its arrays by name, for storage."""
         return {"mean": self.mean, "components": self.components}

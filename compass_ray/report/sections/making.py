@@ -49,11 +49,12 @@ def _sweeps(evidence: Evidence, config: RunConfig) -> Iterator[Block]:
 def _sweep(sweep: Sweep, whose: str) -> Table:
     ranked = sorted(sweep.cells, key=lambda cell: (not cell.chosen, -_score(cell)))
     keys = sorted({key for cell in sweep.cells for key in cell.parameters})
-    rows = [_cell(cell, keys) for cell in ranked[:_CELLS]]
+    details = sorted({key for cell in ranked[:_CELLS] for key in cell.details})
+    rows = [_cell(cell, keys, details) for cell in ranked[:_CELLS]]
     shown = "every cell" if len(ranked) <= _CELLS else f"the best {_CELLS} of {len(ranked)} cells"
     return Table(
         caption=f"Clustering by {sweep.method}{whose} ({sweep.backend}): {shown} of the sweep, the one chosen first",
-        header=(*keys, "score", "clusters", "noise, %", "chosen"),
+        header=(*keys, "score", "clusters", "noise, %", *(key.replace("_", " ") for key in details), "chosen"),
         rows=rows,
         numbers=0,
         strong=[place for place, cell in enumerate(ranked[:_CELLS]) if cell.chosen],
@@ -64,7 +65,7 @@ def _score(cell: Cell) -> float:
     return float("-inf") if cell.score is None else cell.score
 
 
-def _cell(cell: Cell, keys: Sequence[str]) -> tuple[str, ...]:
+def _cell(cell: Cell, keys: Sequence[str], details: Sequence[str]) -> tuple[str, ...]:
     noise = None if cell.noise_share is None else 100 * cell.noise_share
     settings = (str(cell.parameters.get(key, "–")) for key in keys)
     return (
@@ -72,8 +73,19 @@ def _cell(cell: Cell, keys: Sequence[str]) -> tuple[str, ...]:
         number(cell.score, 4),
         number(cell.n_clusters),
         number(noise, 1),
+        *(_plain(cell.details.get(key)) for key in details),
         "yes" if cell.chosen else "",
     )
+
+
+def _plain(value: float | None) -> str:
+    """Rounded, without zeros that say nothing; a dash for none.
+
+    >>> _plain(0.93071), _plain(2000.0), _plain(0.0), _plain(None)
+    ('0.9307', '2,000', '0', '–')
+    """
+    text = number(value, 4)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:

@@ -147,7 +147,48 @@ def test_spheres_end_at_the_borders_of_cells() -> None:
     rows, truth = blobs(1200)
     found = fit_clusters(BUTINA.model_copy(update={"cell_rows": 400}), rows, seed=0)
     assert adjusted_rand_score(found.labels[found.labels >= 0], truth[found.labels >= 0]) > 0.9
-    spread = butina.spheres_of(rows, 0.5, 400, seed=0)
-    for part in cells(rows, 400, seed=0):
+    parts = cells(rows, 400, seed=0)
+    spread = butina.spheres_of(rows, 0.5, parts)
+    for part in parts:
         inside = set(spread.labels[part].tolist()) - {-1}
         assert not inside & set(np.delete(spread.labels, part).tolist())
+
+
+def sparse(n: int, a_topic: int, seed: int = 0) -> Rows:
+    """Rows of many topics, each so small that a thinned sample often has one row of it."""
+    rng = np.random.default_rng(seed)
+    topics = unit(n // a_topic, 16, seed)
+    rows = topics[rng.permutation(n) % len(topics)] + 0.05 * rng.normal(size=(n, 16))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_thresholds_are_judged_where_neighbours_are_as_dense_as_in_the_fit() -> None:
+    # Of 6 rows a topic, every 12th row is mostly without another of its topic.
+    rows = sparse(3000, 6)
+    config = BUTINA.model_copy(update={"reduce": None, "thresholds": (0.8, 0.85, 0.9), "sweep_rows": 250, "cell_rows": 300})
+    found = fit_clusters(config, rows, seed=0)
+    chosen = next(cell for cell in found.sweep if cell.chosen)
+    assert chosen.details["enough_assigned"] == 1
+    assert chosen.details["assigned_in_fit"] == pytest.approx(float(np.mean(found.labels >= 0)))
+    assert chosen.details["assigned"] == pytest.approx(chosen.details["assigned_in_fit"], abs=0.03)
+    assert all("assigned_in_fit" not in cell.details for cell in found.sweep if not cell.chosen)
+
+
+def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
+    rows = sparse(600, 6)
+    for cell_rows in (200, 600):
+        config = BUTINA.model_copy(update={"reduce": None, "sweep_rows": 600, "cell_rows": cell_rows})
+        chosen = next(cell for cell in fit_clusters(config, rows, seed=0).sweep if cell.chosen)
+        assert chosen.details["assigned"] == chosen.details["assigned_in_fit"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 400), st.integers(0, 99))
+def test_judged_cells_are_whole_and_no_more_than_it_takes(sizes: list[int], at_least: int, seed: int) -> None:
+    parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    taken = butina.judged(parts, at_least, seed)
+    held = sum(map(len, taken))
+    assert min(at_least, sum(sizes)) <= held < at_least + max(sizes)
+    assert {rows.tobytes() for rows in taken} <= {rows.tobytes() for rows in parts}
+    assert [rows[0] for rows in taken] == sorted(rows[0] for rows in taken)
+    assert [rows.tolist() for rows in taken] == [rows.tolist() for rows in butina.judged(parts, at_least, seed)]

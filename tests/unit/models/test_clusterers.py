@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import tempfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -218,10 +221,17 @@ def _broken(rows: Rows) -> Rows:
     return changed
 
 
+def _empty(rows: Rows) -> Rows:
+    changed = rows.copy()
+    changed[3] = 0
+    return changed
+
+
 @ALL
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        (_empty(blobs(100)[0]), "all zeros.*row 3"),
         (_broken(blobs(100)[0]), "NaN.*row 17"),
         (np.tile(blobs(1)[0], (100, 1)), "identical"),
         (blobs(1)[0], "there are 1 embedded rows"),
@@ -229,7 +239,7 @@ def _broken(rows: Rows) -> Rows:
         (np.zeros((0, 24), np.float32), "there are 0 embedded rows"),
         (np.zeros(24, np.float32), "shape"),
     ],
-    ids=["nan", "identical", "one", "two", "none", "flat"],
+    ids=["zeros", "nan", "identical", "one", "two", "none", "flat"],
 )
 def test_embeddings_that_cannot_be_clustered(config: ClusterConfig, rows: Rows, message: str) -> None:
     with pytest.raises(ModelError, match=message):
@@ -248,6 +258,35 @@ def test_gpu_that_is_not_there_is_an_error() -> None:
         choose_backend("gpu")
 
 
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+def test_gpu_left_idle_for_want_of_cuml_is_warned_of(
+    asked: Literal["auto", "cpu"], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with caplog.at_level("INFO", "compass_ray"):
+        assert choose_backend(asked).name == "cpu"
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (asked == "auto")
+    assert all("compass-ray[gpu]" in message and "cluster.backend=cpu" in message for message in warned)
+    assert caplog.messages[-1] == f"cluster.backend is {asked}: clustering on the CPU"
+
+
+def test_no_gpu_needs_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with caplog.at_level("INFO", "compass_ray"):
+        assert choose_backend("auto").name == "cpu"
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "unhashable": lambda mark: {"kind": ["x"]},
+    "null settings": lambda mark: {"settings": None},
+    "settings of another type": lambda mark: {"settings": dict.fromkeys(mark["settings"], "x")},
+    "names": lambda mark: {"arrays": None},
+}
+
+
 @ALL
 @pytest.mark.parametrize(
     ("damage", "said"),
@@ -259,6 +298,11 @@ def test_gpu_that_is_not_there_is_an_error() -> None:
         ("settings", "damaged: it lacks"),
         ("arrays", "damaged"),
         ("missing", "holds no clusterer"),
+        ("unhashable", r"of kind \['x'\]"),
+        ("directory", "damaged"),
+        ("null settings", "damaged: it lacks"),
+        ("settings of another type", "damaged: it lacks a usable"),
+        ("names", "damaged"),
     ],
 )
 def test_folder_that_no_clusterer_wrote_is_refused(
@@ -274,10 +318,90 @@ def test_folder_that_no_clusterer_wrote_is_refused(
         (tmp_path / MARK).unlink()
     elif damage == "settings":
         (tmp_path / MARK).write_text(json.dumps(mark | {"settings": {}}))
+    elif damage == "directory":
+        (tmp_path / MARK).unlink()
+        (tmp_path / MARK).mkdir()
+    elif damage in ODD:
+        (tmp_path / MARK).write_text(json.dumps(mark | ODD[damage](mark)))
     else:
         (tmp_path / MARK).write_text(json.dumps(mark | {damage: "other"}))
     with pytest.raises(ModelError, match=said):
         load_clusterer(tmp_path)
+
+
+@ALL
+def test_arrays_that_the_mark_was_not_written_for_are_refused(
+    config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
+) -> None:
+    fitted[config.method].save(tmp_path)
+    path = tmp_path / ARRAYS
+    whole = path.read_bytes()
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    main = "points" if config.method == "hdbscan" else "centres"
+    for change in ({main: arrays[main] * np.nan}, {"labels": arrays["labels"].astype(float)}, {main: arrays[main][:, :3]}):
+        np.savez_compressed(path, **(arrays | change))
+        with pytest.raises(ModelError, match="damaged"):
+            load_clusterer(tmp_path)
+    for at in range(0, len(whole), max(1, len(whole) // 50)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with pytest.raises(ModelError, match="damaged"):
+            load_clusterer(tmp_path)
+
+
+@ALL
+def test_arrays_that_cannot_be_read_are_refused_also_where_the_mark_fits(
+    config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
+) -> None:
+    fitted[config.method].save(tmp_path)
+    path, mark = tmp_path / ARRAYS, json.loads((tmp_path / MARK).read_text())
+    whole = path.read_bytes()
+    # The 5th byte of a zip's first local header is the version that is needed to read it; the same stands in its directory.
+    newer = bytearray(whole)
+    newer[whole.rindex(b"PK\x01\x02") + 6] = 0xFF
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3 : len(whole) // 3 + 40] = b"\xff" * 40
+    for content in (b"", bytes(newer), bytes(flipped), whole[: len(whole) // 2], b"no npz"):
+        path.write_bytes(content)
+        sealed = mark | {"sha256": hashlib.sha256(content).hexdigest()}
+        (tmp_path / MARK).write_text(json.dumps(sealed))
+        with pytest.raises(ModelError, match="damaged"):
+            load_clusterer(tmp_path)
+    path.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_clusterer(tmp_path)
+
+
+@ALL
+def test_new_rows_that_do_not_fit_are_refused(config: ClusterConfig, fitted: dict[str, Clusterer]) -> None:
+    new, _ = blobs(30, seed=3)
+    clusterer = fitted[config.method]
+    with pytest.raises(ModelError, match="5 dimensions, and the clusterer was fitted on 24"):
+        clusterer.assign(new[:, :5])
+    with pytest.raises(ModelError, match=r"NaN.*row 17"):
+        clusterer.assign(_broken(new))
+    with pytest.raises(ModelError, match=r"zeros.*row 3"):
+        clusterer.assign(_empty(new))
+    with pytest.raises(ModelError, match="shape"):
+        clusterer.assign(new[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "name"), [(DENSITY, "sweep_rows"), (DENSITY, "tree_rows"), (CENTRES, "sweep_rows"), (WARD, "sweep_rows")]
+)
+def test_sample_too_small_to_choose_by_is_named(config: ClusterConfig, name: str) -> None:
+    rows, _ = blobs(200)
+    with pytest.raises(ModelError, match=rf"cluster\.{name} is 2, .*set cluster\.{name}="):
+        fit_clusters(config.model_copy(update={name: 2}), rows, seed=0)
+
+
+@ALL
+def test_least_sample_that_is_asked_for_is_enough(config: ClusterConfig) -> None:
+    rows, _ = blobs(200)
+    with pytest.raises(ModelError, match=r"set cluster\.sweep_rows=(\d+)") as told:
+        fit_clusters(config.model_copy(update={"sweep_rows": 1}), rows, seed=0)
+    least = int(re.findall(r"sweep_rows=(\d+)", str(told.value))[0])
+    fit_clusters(config.model_copy(update={"sweep_rows": least}), rows, seed=0)
 
 
 @ALL

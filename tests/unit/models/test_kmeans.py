@@ -101,3 +101,8 @@ def test_rare_language_is_in_the_sweep() -> None:
 def test_strata_of_another_length_are_refused() -> None:
     with pytest.raises(ModelError, match="50 embedded rows and 2 languages"):
         fit_clusters(KMEANS, blobs(50)[0], seed=0, strata=["en", "mg"])
+
+
+def test_sample_with_fewer_rows_than_clusters_is_refused_in_words() -> None:
+    with pytest.raises(ModelError, match=r"cluster\.sweep_rows is 5, .* on 11 rows"):
+        fit_clusters(ClusterConfig(method="kmeans", sweep_rows=5, backend="cpu"), blobs(50)[0], seed=0)

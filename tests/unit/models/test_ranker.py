@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from compass_ray.config import SelectConfig
+from compass_ray.config import ConfigError, SelectConfig
+from compass_ray.core.baselines.transfer_ranking import MEASURED
 from compass_ray.models.errors import ModelError
-from compass_ray.models.ranker import TransferRanker, require_methods
+from compass_ray.models.ranker import LEAST, TransferRanker, require_methods
 
 
 def made_up(n_targets: int = 9, n_transfers: int = 11) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -42,7 +45,54 @@ def test_a_missing_package_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else found(name, *a))
     settings: dict[str, Any] = {"methods": ("langrank", "compass")}
     with pytest.raises(ModelError, match=r"compass-ray\[baselines\]"):
-        require_methods(SelectConfig(**settings))
-    require_methods(SelectConfig())
+        require_methods(SelectConfig(**settings), ["sw"])
+    require_methods(SelectConfig(), ["sw"])
     with pytest.raises(ModelError, match="lightgbm"):
         TransferRanker(*made_up())
+
+
+def asks(folder: Path, pairs: list[tuple[str, str]]) -> SelectConfig:
+    rows = [{"target": to, "transfer": by, "gain": i} | dict.fromkeys(MEASURED, 0.5) for i, (to, by) in enumerate(pairs)]
+    path = folder / "mine.json"
+    path.write_text(json.dumps(rows))
+    return SelectConfig.model_validate({"methods": ["langrank"], "transfer": {"results": str(path)}})
+
+
+def pairs(target: str, count: int) -> list[tuple[str, str]]:
+    return [(target, code) for code in ("en", "fr", "ru", "ja", "zh", "es", "pt", "de", "hi", "id", "tr")[:count]]
+
+
+@pytest.mark.parametrize(
+    ("table", "left"),
+    [
+        ([*pairs("sw", 10), ("yo", "en")], 0),
+        ([*pairs("sw", 10), *pairs("yo", 10)], 10),
+        ([*pairs("swh", 10), *pairs("yo", 9)], 9),
+        ([*pairs("yo", 9), ("yo", "sw"), ("yo", "swa"), ("ko", "en")], 9),
+        ([(code, "en") for code in ("sw", "yo", "fr", "ru", "ja", "zh", "es", "pt", "de", "hi", "id", "ko")], 0),
+    ],
+    ids=["one other target", "too few", "by another code", "as a transfer language", "nothing to compare"],
+)
+def test_too_few_transfers_without_a_target_are_told_before_any_work(
+    tmp_path: Path, table: list[tuple[str, str]], left: int
+) -> None:
+    config = asks(tmp_path, table)
+    with pytest.raises(ConfigError, match=rf"{left} are left to learn a ranking for sw from.*expected {LEAST} or more"):
+        require_methods(config, ["sw"])
+
+
+def test_every_target_of_a_run_is_looked_at(tmp_path: Path) -> None:
+    config = asks(tmp_path, [*pairs("sw", LEAST), ("yo", "en")])
+    require_methods(config, ["ko", "yo"])
+    with pytest.raises(ConfigError, match="a ranking for sw"):
+        require_methods(config, ["ko", "yo", "sw"])
+
+
+def test_as_many_transfers_as_a_tree_can_split_are_enough(tmp_path: Path) -> None:
+    require_methods(asks(tmp_path, [*pairs("sw", 1), *pairs("yo", LEAST)]), ["sw", "am"])
+    require_methods(SelectConfig.model_validate({"methods": ["langrank"]}), ["sw", "es", "uk", "yo"])
+    _, features, _ = made_up(1, LEAST)
+    scores = TransferRanker(["yo"] * LEAST, features, features[:, 1]).scores(features)
+    assert len(set(scores.tolist())) > 1
+    fewer = features[: LEAST - 1]
+    assert len(set(TransferRanker(["yo"] * len(fewer), fewer, fewer[:, 1]).scores(features).tolist())) == 1

@@ -117,7 +117,7 @@ def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage,
 
 def _find_models(config: RunConfig, stages: Collection[str]) -> None:
     if "select" in stages:
-        require_methods(config.select)
+        require_methods(config.select, config.languages)
     if "embed" in stages:
         resolve_model(config.embed.encoder, "encoder")
     if "train" in stages or ("tune" in stages and config.select.budget == "tuned"):

@@ -113,7 +113,7 @@ def _encoder(config: RunConfig, run: RunDir) -> Finding:
 
 def _methods(config: RunConfig, run: RunDir) -> Finding:
     try:
-        require_methods(config.select)
+        require_methods(config.select, config.languages)
     except (ConfigError, ModelError) as error:
         return Finding("methods", str(error), "or leave the method out of select.methods", blocking=True)
     by_vectors = [name for name in config.select.methods if name in ("langrank", "langsim")]

@@ -57,7 +57,7 @@ ASSIGNMENTS = pa.schema(
 """What selection needs of each pool row, in order of cluster (-1, noise, first) and then of row_id.
 
 ``position`` is the row's place in the pool's own table, ``coarse`` its cluster for monitoring, ``proto`` and ``margin``
-its prototype score and raw margin. Equal ``prompt_key`` means the same prompt but for case and spacing.
+its prototype score and raw margin. Equal ``prompt_key`` means the same prompt but for case, spacing and encoding.
 """
 
 SELECTED = pa.schema(

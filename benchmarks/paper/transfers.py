@@ -2,7 +2,7 @@
 
 Key property: the table of transfers that comes with the package is what this writes (`--table`), so every number in it was
 measured here. The gain is the mean log-probability of the right option among the four, with the transfer language's rows
-minus without, over the target's test questions. COMPASS, section 4.3 (LangRank); the ranker is tried leaving one target
+minus without, over the target's test questions. COMPASS, section 4.3 (LangRank); the ranker is tried leaving one language
 out, beside LangSim and beside chance.
 """
 
@@ -103,7 +103,7 @@ def quality(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str
 
 
 def ranked(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
-    """NDCG of the first three, by target: the ranker that never saw it, LangSim, and the expectation of chance."""
+    """NDCG of the first three, by target: the ranker that never saw the language, LangSim, and the expectation of chance."""
     numbers: dict[str, dict[str, float]] = {"langrank": {}, "langsim": {}, "chance": {}}
     for target in dict.fromkeys(each.target for each in transfers):
         asked, rest = _split(transfers, target)
@@ -156,7 +156,8 @@ def _corpus(rows: Sequence[TrainingRow]) -> Corpus:
 
 
 def _split(transfers: Sequence[Transfer], target: str) -> tuple[list[Transfer], list[Transfer]]:
-    return [t for t in transfers if t.target == target], [t for t in transfers if t.target != target]
+    """The transfers to one language, and those neither to nor from it."""
+    return [t for t in transfers if t.target == target], [t for t in transfers if target not in (t.target, t.transfer)]
 
 
 def _features(transfers: Sequence[Transfer], vectors: LanguageVectors) -> FloatArray:
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     arguments = _arguments(argv)
     size = SMALL if arguments.small else FULL
-    codes: list[str] = arguments.languages or (["ru", "sw", "am"] if arguments.small else LANGUAGES)
+    codes: list[str] = arguments.languages or (["ru", "sw", "am", "hi"] if arguments.small else LANGUAGES)
     targets: list[str] = arguments.targets or (["sw", "am"] if arguments.small else TARGETS)
     found = read_table(arguments.judge) if arguments.judge else measure(codes, targets, size, arguments)
     vectors = language_vectors(tuple(codes))

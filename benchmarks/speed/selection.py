@@ -132,15 +132,15 @@ def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selec
 
 
 def growth(pools: Mapping[int, Selected], budgets: Mapping[float, Selected]) -> dict[str, Value]:
-    """How CPU seconds grow beyond those of the smallest: power laws through the points, and what n log n would have there.
+    """How CPU seconds grow: a line through rows added, and a power law in pool rows beyond the smallest pool's seconds.
 
     Budgets at which rows are used again are left out, since a row that is used again is not drawn again.
     """
-    added = _beyond_first([(float(each.rows), each.cpu_seconds) for b, each in budgets.items() if b <= NO_REPEATS])
+    rows, cpu = zip(*((each.rows, each.cpu_seconds) for b, each in budgets.items() if b <= NO_REPEATS), strict=True)
     pool = _beyond_first([(float(n), each.cpu_seconds) for n, each in pools.items()])
     return {
-        "exponent_in_rows_added": _slope(added),
-        "microseconds_a_row_added": [1e6 * cpu / rows for rows, cpu in added],
+        "microseconds_a_row_added": 1e6 * float(np.polyfit(rows, cpu, 1)[0]),
+        "r2_of_a_line_in_rows_added": float(np.corrcoef(rows, cpu)[0, 1] ** 2),
         "exponent_in_pool_rows": _slope(pool),
         "exponent_of_n_log_n": _slope([(n, n * math.log(n)) for n, _ in pool]),
     }

@@ -23,14 +23,14 @@ def prepare(config: RunConfig, run: RunDir, language: str) -> None:
     """Write what the language's trials share: the held slice, each budget's rows, their text; nothing if it stands.
 
     Raises:
-        ArtifactError: the language has no rows to hold out.
+        ArtifactError: the language has no rows to hold out, or none but those whose prompt is held out.
     """
     artifact = run.budget(language)
     if artifact.exists(PREPARED):
         return
     pool, question = open_question(config, run, language)
     found = forecast_of(config, pool, question)
-    held, question, rows = _held_out(config, pool, question)
+    held, question, rows = hold_out(config, pool, question)
     chosen = {budget: _selected(config, pool, question, budget) for budget in config.tune.budgets}
     artifact.store_table(HELD, rows)
     for budget, table in chosen.items():
@@ -61,8 +61,12 @@ def forecast_of(config: RunConfig, pool: PoolView, question: Question) -> dict[s
     return {"budgets": found.budgets.tolist(), "filled": found.filled.tolist(), "suggestion": found.suggestion}
 
 
-def _held_out(config: RunConfig, pool: PoolView, question: Question) -> tuple[HeldSlice, Question, pa.Table]:
-    """The slice, what is left to select for and from, and the slice's row_id, cluster, language and weight."""
+def hold_out(config: RunConfig, pool: PoolView, question: Question) -> tuple[HeldSlice, Question, pa.Table]:
+    """The slice, what is left to select for and from, and the slice's row_id, cluster, language and weight.
+
+    Raises:
+        ArtifactError: nothing can be held out, or nothing is left to train on.
+    """
     found = held_slice(
         question.trained_labels,
         pool.cluster[question.others],
@@ -83,11 +87,21 @@ def _held_out(config: RunConfig, pool: PoolView, question: Question) -> tuple[He
 
 
 def _without(question: Question, pool: PoolView, held: HeldSlice, index: np.ndarray) -> Question:
-    """The question without the slice, the stand-ins' language, and candidates whose prompt stands in the slice."""
-    same = np.isin(pool.prompt_key[question.others], pool.prompt_key[index])
-    apart = same if held.language is None else same | pool.speaks(held.language)[question.others]
-    own = question.own[~held.own]
-    return replace(question, own=own, trained_labels=question.trained_labels[~held.own], others=question.others[~apart])
+    """The question without the slice, the stand-ins' language, and all rows whose prompt stands in the slice.
+
+    Raises:
+        ArtifactError: no row of the language's own is left.
+    """
+    same = np.isin(pool.prompt_key, pool.prompt_key[index])
+    apart = same if held.language is None else same | pool.speaks(held.language)
+    kept = ~same[question.own]
+    if not kept.any():
+        raise ArtifactError(
+            f"{question.language}: every prompt of its {len(question.own)} rows is held out to judge budgets by, and none is "
+            f"left to train on; give it rows with other prompts, or set select.budget to a number"
+        )
+    trained, others = question.trained_labels[kept], question.others[~apart[question.others]]
+    return replace(question, own=question.own[kept], trained_labels=trained, others=others)
 
 
 def _selected(config: RunConfig, pool: PoolView, question: Question, budget: float) -> pa.Table:

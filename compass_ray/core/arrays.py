@@ -6,8 +6,6 @@ which value was given and what to do.
 
 from typing import Any
 
-from numbers import Real
-
 import numpy as np
 import numpy.typing as npt
 
@@ -42,10 +40,10 @@ def whole_number(value: float, name: str) -> int:
     >>> whole_number(3.0, "budget")
     3
     """
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value != int(value) or value < 0:
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "iuf" or not np.isfinite(array) or array != np.floor(array) or array < 0:
         raise ValueError(f"{name} is {value!r}; expected a whole number of rows, 0 or more (see budget_rows for a factor).")
-    return int(value)
+    return int(array)
 
 
 def as_labels(values: npt.ArrayLike, n_clusters: int, name: str = "labels") -> IntArray:

@@ -42,14 +42,22 @@ def baseline(config: SelectConfig, method: str, question: Question, pool: PoolVi
 def settings_of(config: SelectConfig, method: str) -> dict[str, Any]:
     """The settings that a method's selection depends on, for its fingerprint.
 
-    A table of transfers counts by its content; which vectors of languages there are counts too.
+    The baselines take as many rows as COMPASS does, and of its settings only those of that number count for them. A table
+    of transfers counts by its content; which vectors of languages there are counts too.
     """
-    settings = config.model_dump(exclude={"methods", "transfer"}) | {"method": method}
+    settings = _rule_settings(config, method) | {"method": method}
     if method in ("langsim", "langrank"):
         settings["transfer"] = config.transfer.model_dump(exclude={"results"}) | {"vectors": vectors_source()}
     if method == "langrank":
         settings["transfer"]["results"] = read_transfers(config.transfer.results).sha256
     return settings
+
+
+def _rule_settings(config: SelectConfig, method: str) -> dict[str, Any]:
+    """What is read of the rule that COMPASS draws by: all, the number of rows, or nothing."""
+    if method == "compass":
+        return config.model_dump(exclude={"methods", "transfer"})
+    return {} if method in ("target", "all") else config.model_dump(include={"budget", "weights", "overflow"})
 
 
 def _nearest(asked: Asked) -> Baseline:

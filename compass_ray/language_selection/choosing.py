@@ -124,7 +124,8 @@ def allocation_record(selection: Selection, method: str, question: Question, poo
 
 
 def rule(select: SelectConfig, method: str) -> Rule:
-    """The rule of `core` that the settings ask for."""
+    """The rule of `core` that the settings ask for; how boundaries are scored is for the one method that draws by it."""
+    as_printed = select.as_printed and method == Method.COMPASS
     return Rule(
         method=Method(method),
         budget=float(select.budget),
@@ -133,7 +134,7 @@ def rule(select: SelectConfig, method: str) -> Rule:
         mode=Mode(select.mode),
         tau=select.tau,
         delta=select.delta,
-        boundary=Boundary.AS_PRINTED if select.as_printed else Boundary.NEAR,
+        boundary=Boundary.AS_PRINTED if as_printed else Boundary.NEAR,
     )
 
 

@@ -18,6 +18,9 @@ from compass_ray.core.seeding import generator
 from compass_ray.language_selection.pool_view import BoolArray, IntArray, PoolView
 from compass_ray.language_selection.stored_rows import KeyArray, prompt_keys
 
+_WITHOUT_WEIGHTS = frozenset({"target", "all"})
+"""Methods that take rows without weights of clusters; every other takes as many as COMPASS does by them."""
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -93,9 +96,9 @@ def require_placed(config: RunConfig, language: str, guide_labels: IntArray) -> 
     """Stop before a selection that would silently be empty: with all of the guide set in noise no cluster has a weight.
 
     Raises:
-        ConfigError: the guide set has prompts, all of them are noise, and a method asks for weights by it.
+        ConfigError: the guide set has prompts, all of them are noise, and a method takes rows, or a number of rows, by it.
     """
-    weighted = "compass" in config.select.methods and config.select.weights != "none"
+    weighted = config.select.weights != "none" and not _WITHOUT_WEIGHTS.issuperset(config.select.methods)
     if weighted and len(guide_labels) and bool((guide_labels < 0).all()):
         raise ConfigError(
             f"all {len(guide_labels)} guide prompts of {language} are noise to the {config.cluster.method} clusters, so no "

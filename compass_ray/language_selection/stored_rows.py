@@ -26,7 +26,7 @@ Labels = npt.NDArray[np.int32]
 
 
 def prompt_keys(prompts: Iterable[str]) -> KeyArray:
-    """A key of each prompt, uint64[n], equal where they differ in case and spacing only.
+    """A key of each prompt, uint64[n], equal where `sources.guides.prompt_key` takes them for the same.
 
     Two different prompts out of a million share a key with a chance of about one in 40 million.
 

@@ -1,7 +1,7 @@
 """Rows of the best transfer languages: by similarity (LangSim) or by a ranker (LangRank). COMPASS, section 4.3.
 
 Key property: a language without vectors is never taken by similarity, and the record names it; a ranker takes what is not
-known for unknown. What was measured on the target itself is kept from the ranker.
+known for unknown. No transfer to or from the target itself is shown to the ranker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from compass_ray.core.baselines.language_similarity import best
 from compass_ray.core.baselines.picking import AlikeAmong, AllAmong
 from compass_ray.core.baselines.transfer_ranking import features, measured
 from compass_ray.language_selection.asked import Asked, Baseline
-from compass_ray.models.ranker import TransferRanker
+from compass_ray.models.ranker import TransferRanker, without_target
 from compass_ray.sources.typology import Transfers, language_vectors, read_transfers, vectors_source
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,14 +44,14 @@ def langsim(asked: Asked) -> Baseline:
 
 
 def langrank(asked: Asked) -> Baseline:
-    """The languages that a ranker puts first, learned from transfers measured on other targets.
+    """The languages that a ranker puts first, learned from transfers between other languages.
 
     Raises:
-        ConfigError: the table of transfers cannot be used.
+        ConfigError: the table of transfers cannot be used, or has too few without the target.
         ModelError: lightgbm is not installed.
     """
     codes, spoken = _languages(asked)
-    learned = read_transfers(asked.settings.results).without(asked.question.language)
+    learned = without_target(read_transfers(asked.settings.results), asked.question.language)
     scores = _ranker(learned).scores(_features(asked, codes))
     record = {"vectors": vectors_source(), "results": learned.source, "transfers": len(learned.gain)}
     return _rows_of(asked, codes, spoken, scores, record)

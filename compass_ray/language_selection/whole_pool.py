@@ -7,6 +7,7 @@ simulation of any target language removed and prompts that are a test question o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -22,7 +23,8 @@ from compass_ray.language_selection.questions import Question
 def choose_whole_pool(config: SelectConfig, questions: Sequence[Question], pool: PoolView, *, seed: int) -> Chosen:
     """All rows that every one of the target languages' questions allows.
 
-    The record's counts are over the guide sets of all languages together; `by_language` holds each one's own.
+    The record's counts are over the guide sets of all languages together; `by_language` holds each one's own. No cluster
+    has a weight or a quota in either.
     """
     unbudgeted = config.model_copy(update={"budget": 0.0})
     chosen = choose(unbudgeted, Method.TARGET, _together(questions, pool), pool, seed=seed)
@@ -38,4 +40,5 @@ def _together(questions: Sequence[Question], pool: PoolView) -> Question:
 
 def _of_language(config: SelectConfig, question: Question, pool: PoolView, seed: int) -> dict[str, object]:
     selection = select(config, WHOLE_POOL, question, pool, seed=seed)
-    return allocation_record(selection, WHOLE_POOL, question, pool)
+    unweighted = replace(selection, allocation=selection.allocation.nothing())
+    return allocation_record(unweighted, WHOLE_POOL, question, pool)

@@ -1,23 +1,25 @@
 """A ranker of transfer languages: gradient-boosted trees under LambdaRank (Lin et al. 2019; COMPASS, section 4.3).
 
 Key property: learned from measured transfers, each target a group of its own, and the same on every machine: one thread,
-no sampling. Needs lightgbm, which the extra `baselines` brings. It never sees the target that it is asked about.
+no sampling. Needs lightgbm, which the extra `baselines` brings. The language that it is asked about is in nothing that it
+learned from, neither as a target nor as a transfer language (`without_target`).
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.config import SelectConfig
+from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.arrays import FloatArray
 from compass_ray.core.baselines.transfer_ranking import GRADES, grades
 from compass_ray.models.errors import ModelError
-from compass_ray.sources.typology import read_transfers
+from compass_ray.sources.typology import Transfers, read_transfers
 
 _SETTINGS: dict[str, Any] = {
     "n_estimators": 100,
@@ -32,17 +34,39 @@ _SETTINGS: dict[str, Any] = {
     "verbose": -1,
 }
 
+LEAST = 2 * int(_SETTINGS["min_child_samples"]) + 1
+"""Transfers that a ranking is learned from at the least: with fewer no tree was seen to split, so all languages score alike."""
 
-def require_methods(config: SelectConfig) -> None:
-    """Say before any work what a method lacks.
+
+def require_methods(config: SelectConfig, targets: Sequence[str]) -> None:
+    """Say before any work what a method lacks for the target languages.
 
     Raises:
-        ConfigError: the table of transfers that langrank learns from cannot be used.
+        ConfigError: the table of transfers that langrank learns from cannot be used, or has too few without a target.
         ModelError: langrank without lightgbm, with how to install it.
     """
     if "langrank" in config.methods:
         _require_lightgbm()
-        read_transfers(config.transfer.results)
+        table = read_transfers(config.transfer.results)
+        for target in targets:
+            without_target(table, target)
+
+
+def without_target(table: Transfers, target: str) -> Transfers:
+    """The transfers that a ranking for one target is learned from: those between other languages.
+
+    Raises:
+        ConfigError: fewer than `LEAST` of them can be compared, as transfers to the same target can.
+    """
+    learned = table.without(target)
+    compared = sum(count for count in Counter(learned.target).values() if count > 1)
+    if compared < LEAST:
+        raise ConfigError(
+            f"langrank: of the {len(table.gain)} transfers of {table.source}, {compared} are left to learn a ranking for "
+            f"{target} from: those neither to nor from it, to targets with two or more; expected {LEAST} or more. Add such "
+            f"transfers to select.transfer.results, or leave langrank out of select.methods"
+        )
+    return learned
 
 
 def _require_lightgbm() -> None:

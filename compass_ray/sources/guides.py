@@ -5,6 +5,7 @@ Key property: a guide set holds prompts only, and shares no prompt with the test
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -42,8 +43,19 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
 
 
 def prompt_key(prompt: str) -> str:
-    """What makes two prompts the same: their text without case and spacing."""
-    return " ".join(prompt.casefold().split())
+    """What makes two prompts the same: their text without case, spacing and ways to encode a character.
+
+    Unicode's compatibility caseless matching (standard, D146), so fullwidth forms, ligatures and superscripts are as plain.
+
+    >>> prompt_key("Ｍｊｉ\u3000ｍｋｕｕ？") == prompt_key("mji mkuu?")
+    True
+    """
+    folded = _folded(_folded(unicodedata.normalize("NFD", prompt)))  # folding a letter can leave one that has to be composed
+    return " ".join(folded.split())
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text.casefold())
 
 
 def _guide(config: PoolConfig, language: str) -> pa.Table:

@@ -52,7 +52,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 def _identity(config: RunConfig, run: RunDir, method: str, language: str) -> Identity:
     settings = settings_of(config.select, method) | {"seed": config.seed}
     settings["bias"] = config.pool.bias.model_dump() if config.pool.bias else None
-    found = budget_artifacts(config, run, language)
+    found = budget_artifacts(config, run, language) if method != "target" else ()
     guides = [a for code in _targets(config, language) for a in (run.guide(code), run.guide_embeddings(code))]
     inputs = (run.pool, *guides, run.clustering(clustered(config, language)), *found)
     return Identity("select", settings, {a.name: a.require().fingerprint for a in inputs})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pyarrow as pa
 import pytest
 
 from benchmarks.speed.selection_run import make_world, write_run
-from compass_ray.artifacts import Artifact, RunDir
+from compass_ray import language_selection
+from compass_ray.artifacts import SHARED, Artifact, Identity, RunDir, homes
 from compass_ray.config import RunConfig, changed, parse
+from compass_ray.core.selection import Method
 from compass_ray.stages import select
 
 LANGUAGES = ("am", "hi", "sw", "zh")
@@ -22,10 +29,25 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run that stands before the select stage."""
+    """A run that stands before the select stage, with every fifth prompt of its pool a test question in fullwidth letters."""
     run = RunDir(str(tmp_path_factory.mktemp("selection") / "run"))
     write_run(run, config, make_world(config, 1_200, 16), 1_200)
+    for code in LANGUAGES:
+        _ask_what_the_pool_has(run, code)
     return run
+
+
+def _ask_what_the_pool_has(run: RunDir, code: str) -> None:
+    guide = run.guide(code)
+    tables = {file: guide.read_table(file) for file in ("guide.parquet", "test.parquet")}
+    test, prompts = tables["test.parquet"], run.pool.read_table("rows.parquet")["prompt"].to_pylist()[::5]
+    wide = [text.translate({ord(c): ord(c) + 0xFEE0 for c in "0123456789Pp"}) for text in prompts]
+    questions = [*wide, *test["question"].to_pylist()[len(wide) :]]
+    tables["test.parquet"] = test.set_column(test.schema.get_field_index("question"), "question", pa.array(questions))
+    writer = guide.begin(Identity("made", {"name": guide.name}, {}))
+    for file, table in tables.items():
+        writer.table(file, table)
+    writer.publish()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +59,7 @@ def alone(run: RunDir, config: RunConfig) -> Files:
 
 
 def _selected(run: RunDir, config: RunConfig) -> Files:
-    found = [run.selection(method, code) for code in LANGUAGES for method in config.select.methods]
+    found = [run.selection(method, code) for method, code in homes(config)]
     return {f"{a.name}/{file}": a.read_bytes(file) for a in found for file in ("rows.parquet", "allocation.json")}
 
 
@@ -63,3 +85,35 @@ def test_the_driver_reads_no_rows(
     assert not opened
     assert len(manifests) == len(LANGUAGES) * len(config.select.methods)
     assert sum(manifest.metrics["selected"] for manifest in manifests) > 0
+
+
+@pytest.fixture(scope="module")
+def every(config: RunConfig) -> RunConfig:
+    """The same with every method, for half of the languages."""
+    return changed(config, [f"select.methods=[{', '.join(Method)}]", "languages=[sw, zh]"])
+
+
+def _select_all(uri: str, settings: dict[str, Any], whose: list[str]) -> None:
+    """Every method of some languages, one after another in this process."""
+    places = homes(RunConfig.model_validate(settings))
+    for code in whose:
+        select.select_language(uri, settings, code, [method for method, home in places if home == code])
+
+
+def test_every_method_selects_the_same_in_another_process_and_order_and_no_test_question(run: RunDir, every: RunConfig) -> None:
+    settings, whose = every.model_dump(mode="json"), [SHARED, *every.languages]
+    _select_all(run.uri, settings, whose)
+    first = _selected(run, every)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        fresh.submit(_select_all, run.uri, settings, whose[::-1]).result()
+    assert _selected(run, every) == first
+    pool = run.pool.read_table("rows.parquet")
+    key = dict(zip(pool["row_id"].to_pylist(), language_selection.prompt_keys(pool["prompt"].to_pylist()).tolist(), strict=True))
+    tested = {code: set(language_selection.tested_keys(run, code).tolist()) & set(key.values()) for code in every.languages}
+    for method, home in homes(every):
+        rows = run.selection(method, home).read_table("rows.parquet").to_pylist()
+        taken = {key[row["row_id"]] for row in rows}
+        assert any(row["role"] == "auxiliary" for row in rows) == (method not in ("target", "all")), method
+        for code in every.languages if home == SHARED else (home,):
+            assert len(tested[code]) == 240
+            assert not tested[code] & taken, (method, code)

@@ -16,6 +16,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 BENCHMARKS = (
     "speed/sampling",
+    "speed/clusterers",
     "speed/density_sweep",
     "speed/selection",
     "speed/mixed_batch",

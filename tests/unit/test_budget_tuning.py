@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +13,11 @@ from hypothesis import strategies as st
 from compass_ray import budget_tuning
 from compass_ray.artifacts import SHARED, ArtifactError, Identity, RunDir
 from compass_ray.budget_tuning import Trial
+from compass_ray.budget_tuning.preparing import hold_out
 from compass_ray.config import ConfigError, RunConfig, TrainConfig, load
+from compass_ray.language_selection import PoolView, Question, prompt_keys
 from compass_ray.language_selection.budgets import budget_artifacts, settled
+from compass_ray.stages import select
 
 LOSSES = {0.2: (3.0, 2.5), 0.8: (2.9, 2.1, 2.3), 2.0: (2.8, 2.1)}
 
@@ -129,3 +134,47 @@ def test_training_ends_where_it_would_by_itself(losses: list[float], epochs: int
 def test_what_cannot_be_searched_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         load("atlas-test", overrides=[override])
+
+
+def test_the_language_s_own_rows_alone_do_not_depend_on_its_budget(config: RunConfig, run: RunDir) -> None:
+    assert "budgets/sw" not in select._identity(config, run, "target", "sw").inputs
+    with pytest.raises(ArtifactError, match="budgets/sw is missing"):
+        select._identity(config, run, "random", "sw")
+
+
+def _pool(own: list[str], others: list[str]) -> tuple[PoolView, Question]:
+    """A language's rows in one cluster, Hindi's rows in another; a guide set that asks for both."""
+    n, m = len(own), len(others)
+    cluster = np.repeat([0, 1], [n, m]).astype(np.int32)
+    pool = PoolView(
+        row_id=pa.array([f"row{i:02d}" for i in range(n + m)]),
+        position=np.arange(n + m, dtype=np.int32),
+        prompt_key=prompt_keys([*own, *others]),
+        language=pa.array(["sw"] * n + ["hi", "yo"] * (m // 2)).dictionary_encode(),
+        subject=pa.array([None] * (n + m), pa.string()).dictionary_encode(),
+        cluster=cluster,
+        proto=np.full(n + m, 0.5, np.float32),
+        margin=np.full(n + m, 0.5, np.float32),
+        vectors=np.eye(n + m, 8, dtype=np.float16),
+        n_clusters=2,
+    )
+    return pool, Question("sw", np.arange(n), cluster[:n].astype(np.int64), np.arange(n, n + m), np.array([0, 1]))
+
+
+def test_no_row_that_is_trained_on_has_a_prompt_of_the_held_slice(config: RunConfig) -> None:
+    """Every prompt of the language stands in the pool three times, and some of them in other languages' rows."""
+    pool, question = _pool([f"swali {i % 10}" for i in range(30)], [f"Swali  {i}" for i in range(12)])
+    _, left, held = hold_out(config, pool, question)
+    at = np.flatnonzero(np.isin(pool.row_id.to_pylist(), held["row_id"].to_pylist()))
+    slice_ = set(pool.prompt_key[at].tolist())
+    assert not slice_ & set(pool.prompt_key[np.concatenate([left.own, left.others])].tolist())
+    expected = [i for i in question.own.tolist() if int(pool.prompt_key[i]) not in slice_]
+    assert left.own.tolist() == expected
+    assert 0 < len(expected) < len(question.own) - sum(at < 30)
+    assert left.trained_labels.tolist() == pool.cluster[left.own].tolist()
+
+
+def test_a_language_with_one_prompt_has_nothing_left_to_train_on(config: RunConfig) -> None:
+    pool, question = _pool(["swali"] * 20, ["a", "b"])
+    with pytest.raises(ArtifactError, match=r"sw: every prompt of its 20 rows is held out.*select\.budget to a number"):
+        hold_out(config, pool, question)

@@ -24,6 +24,7 @@ import pyarrow.parquet
 from compass_ray.config import ConfigError
 from compass_ray.core.arrays import FloatArray
 from compass_ray.core.baselines.transfer_ranking import MEASURED
+from compass_ray.languages import LANGUAGES, UnknownLanguageError, from_aya, from_glotlid
 
 PACKAGED = "transfers.json"
 _COLUMNS = ("target", "transfer", "gain", *MEASURED)
@@ -43,8 +44,8 @@ class Transfers:
     """Of the file, since what a ranker says depends on it."""
 
     def without(self, target: str) -> Transfers:
-        """The same without what was measured on one target."""
-        keep = np.array([each != target for each in self.target], np.bool_)
+        """The same without every transfer to or from one language."""
+        keep = np.array([target not in pair for pair in zip(self.target, self.transfer, strict=True)], np.bool_)
         kept = [i for i, each in enumerate(keep) if each]
         names = tuple(self.target[i] for i in kept), tuple(self.transfer[i] for i in kept)
         return Transfers(*names, self.gain[keep], self.measured[keep], self.source, self.sha256)
@@ -53,13 +54,17 @@ class Transfers:
 def read_transfers(path: str | None = None) -> Transfers:
     """Read a table of transfers (.csv, .json or .parquet); the package's own when None.
 
+    Codes become those of a pool, so that another code of a target language, such as swh for sw, is that language.
+
     Raises:
-        ConfigError: the file cannot be read, or a column is missing, empty or not a number.
+        ConfigError: the file cannot be read, a column is missing, empty or not a number, or a code is no language's.
     """
     data, name = _bytes(path)
     table = _checked(_parsed(data, name), name)
     measured = np.column_stack([_numbers(table, column) for column in MEASURED])
-    target, transfer = (tuple(str(code) for code in table[side].to_pylist()) for side in ("target", "transfer"))
+    target, transfer = (_codes(table, side, name) for side in ("target", "transfer"))
+    if len(set(target)) < 2:
+        raise ConfigError(f"{name}: a ranker learns from transfers to two targets or more; found {', '.join(sorted({*target}))}")
     source = "atlas" if path is None else Path(path).name
     return Transfers(target, transfer, _numbers(table, "gain"), measured, source, hashlib.sha256(data).hexdigest())
 
@@ -93,9 +98,30 @@ def _checked(table: pa.Table, name: str) -> pa.Table:
         kind = table[column].type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)) or not _finite(table[column]):
             raise ConfigError(f"{name}: column {column} ({kind}) must hold a finite number in every row")
-    if any(table[column].null_count for column in _COLUMNS[:2]) or len(set(table["target"].to_pylist())) < 2:
-        raise ConfigError(f"{name}: a ranker learns from transfers to two targets or more; every row names target and transfer")
+    if any(table[column].null_count for column in _COLUMNS[:2]):
+        raise ConfigError(f"{name}: every row names target and transfer; fill them in, or leave the rows out")
     return table
+
+
+def _codes(table: pa.Table, side: str, name: str) -> tuple[str, ...]:
+    given = [str(code) for code in table[side].to_pylist()]
+    found = {code: _code(code, f"{name}: column {side}") for code in dict.fromkeys(given)}
+    return tuple(found[code] for code in given)
+
+
+def _code(given: str, where: str) -> str:
+    """The code that a pool has for a language: Global-MMLU's by any other code or label of it, else ISO 639-3."""
+    from babel.core import get_global
+
+    labelled = from_glotlid(given)
+    code = labelled.code if labelled else get_global("language_aliases").get(given, given).split("_")[0]
+    try:
+        return code if code in LANGUAGES else from_aya(given)
+    except UnknownLanguageError:
+        raise ConfigError(
+            f"{where} has {given!r}, which is no code of a language; expected one of Global-MMLU's, such as 'sw', or for other "
+            f"languages that of ISO 639-3, such as 'bul'"
+        ) from None
 
 
 def _finite(column: pa.ChunkedArray) -> bool:

@@ -14,7 +14,17 @@ import pytest
 
 from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.baselines.transfer_ranking import MEASURED
-from compass_ray.language_selection import Chosen, Material, PoolTexts, PoolView, Question, choose, settings_of
+from compass_ray.core.selection import Method
+from compass_ray.language_selection import (
+    Chosen,
+    Material,
+    PoolTexts,
+    PoolView,
+    Question,
+    choose,
+    choose_whole_pool,
+    settings_of,
+)
 from compass_ray.sources.typology import language_vectors, uriel
 
 BASELINES = ("langrank", "langsim", "dsir", "nearest")
@@ -212,15 +222,60 @@ def test_langrank_ranks_by_the_transfers_of_the_package(select: Callable[..., Ch
     json.dumps(record)
 
 
-def test_a_fingerprint_holds_only_what_a_method_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, other = SelectConfig(), SelectConfig(transfer={"languages": 1})
-    assert all(settings_of(plain, m) == settings_of(other, m) for m in ("compass", "random", "dsir", "nearest"))
-    assert all(settings_of(plain, m) != settings_of(other, m) for m in ("langsim", "langrank"))
-    given = [SelectConfig(transfer={"results": transfers(tmp_path, best)}) for best in ("overlap",)]
-    first = settings_of(given[0], "langrank")
+OTHERWISE: dict[str, Any] = {
+    "methods": ("compass",),
+    "budget": 0.3,
+    "weights": "deficit",
+    "overflow": "repeat",
+    "mode": "uniform",
+    "tau": 0.5,
+    "delta": 0.2,
+    "as_printed": True,
+    "transfer": {"languages": 1, "rows": "all"},
+}
+COUNT = {"budget", "weights", "overflow"}
+READ = {
+    "target": set(),
+    "all": set(),
+    "random": COUNT,
+    "dsir": COUNT,
+    "nearest": COUNT,
+    "langsim": {*COUNT, "transfer"},
+    "langrank": {*COUNT, "transfer"},
+    "compass": {*COUNT, "mode", "tau", "delta", "as_printed"},
+}
+"""The settings that each method's selection depends on."""
+
+
+def test_every_setting_of_a_selection_is_looked_at() -> None:
+    assert set(OTHERWISE) == set(SelectConfig.model_fields)
+    assert set(READ) == set(Method)
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+@pytest.mark.parametrize("method", READ)
+def test_a_fingerprint_holds_only_what_a_method_depends_on(
+    pool: PoolView, question: Question, material: Material, method: str, name: str
+) -> None:
+    """Where the fingerprint is the same, so are the rows and their record."""
+    plain, other = SelectConfig(), SelectConfig.model_validate({name: OTHERWISE[name]})
+    same = settings_of(plain, method) == settings_of(other, method)
+    assert same == (name not in READ[method])
+    if same and method == "all":
+        made = [choose_whole_pool(config, [question], pool, seed=0) for config in (plain, other)]
+    elif same:
+        made = [choose(config, method, question, pool, seed=0, material=material) for config in (plain, other)]
+    assert not same or (made[0].rows.equals(made[1].rows) and made[0].allocation == made[1].allocation)
+
+
+def test_a_fingerprint_holds_the_table_of_transfers_by_content_and_the_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, given = SelectConfig(), SelectConfig.model_validate({"transfer": {"results": transfers(tmp_path, "overlap")}})
+    first = settings_of(given, "langrank")
     transfers(tmp_path, "difference")
-    assert settings_of(given[0], "langrank") != first, "the table counts by its content"
-    assert settings_of(given[0], "langsim") == settings_of(plain, "langsim")
+    assert settings_of(given, "langrank") != first
+    assert settings_of(given, "langsim") == settings_of(plain, "langsim")
     before = settings_of(plain, "langsim")
     monkeypatch.setattr(uriel, "installed", lambda: None)
     assert settings_of(plain, "langsim") != before

@@ -26,7 +26,13 @@ def test_guide_set_partly_in_noise_is_none() -> None:
     require_placed(settings(), "sw", np.array([-1, -1, 0]))
 
 
+@pytest.mark.parametrize("method", ["random", "nearest", "dsir", "langsim", "langrank"])
+def test_methods_that_take_as_many_rows_as_compass_need_a_placed_guide_set_too(method: str) -> None:
+    with pytest.raises(ConfigError, match="nothing would be selected"):
+        require_placed(settings(methods=["target", method]), "sw", NOISE)
+
+
 def test_methods_that_read_no_weights_take_any_guide_set() -> None:
-    require_placed(settings(methods=["target", "random"]), "sw", NOISE)
+    require_placed(settings(methods=["target", "all"]), "sw", NOISE)
     require_placed(settings(weights="none"), "sw", NOISE)
     require_placed(settings(), "sw", NOISE[:0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,26 @@ def test_an_empty_set_or_field_is_refused(tmp_path: Path, guide: Any, test: Any,
 def test_case_and_spacing_make_no_other_prompt(prompt: str) -> None:
     assert prompt_key(f"  {prompt.upper()}\n") == prompt_key(prompt)
     assert prompt_key(prompt_key(prompt)) == prompt_key(prompt)
+
+
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+@given(st.text(max_size=12), st.sampled_from(FORMS))
+def test_ways_to_encode_a_text_make_no_other_prompt(prompt: str, form: Any) -> None:
+    assert prompt_key(unicodedata.normalize(form, prompt)) == prompt_key(prompt)
+    assert prompt_key(prompt_key(prompt)) == prompt_key(prompt)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (unicodedata.normalize("NFC", "Thủ đô ở đâu?"), unicodedata.normalize("NFD", "THỦ ĐÔ Ở ĐÂU?")),
+        ("首都はどこですか？", "首都はどこですか?"),
+        ("ﾄｳｷｮｳ", "トウキョウ"),
+        ("a\u0345\u0301", "a\u0301\u03b9"),
+    ],
+)
+def test_a_test_question_in_another_encoding_is_a_leak(tmp_path: Path, one: str, other: str) -> None:
+    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are test questions too"):
+        _read(tmp_path, {"prompt": [one]}, _items(1, question=[other]))

@@ -125,6 +125,7 @@ def test_a_table_reads_the_same_in_every_format(tmp_path: Path, kind: str) -> No
     assert found.gain.tolist() == [0.1, 0.1]
     assert found.measured.tolist() == [[0.5] * 6] * 2
     assert found.without("sw").target == ("yo",)
+    assert len(found.without("en").gain) == 0, "a language that is left out helps nobody either"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,36 @@ def test_a_table_reads_the_same_in_every_format(tmp_path: Path, kind: str) -> No
 def test_bad_columns_are_named(tmp_path: Path, kind: str, table: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_transfers(write(tmp_path, kind, table))
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("swh", "sw"),
+        ("swa", "sw"),
+        ("swh_Latn", "sw"),
+        ("arb", "ar"),
+        ("cmn", "zh"),
+        ("tgl", "fil"),
+        ("bul", "bul"),
+        ("arz", "arz"),
+    ],
+)
+def test_another_code_of_a_language_is_that_language(tmp_path: Path, given: str, code: str) -> None:
+    found = read_transfers(write(tmp_path, "csv", [*rows(), *rows(transfer=given)]))
+    assert found.transfer == ("en", "en", code, code)
+    assert len(read_transfers(write(tmp_path, "csv", [*rows(), {**rows()[0], "target": given}])).without(code).gain) <= 2
+
+
+@pytest.mark.parametrize("given", ["Swahili", "SW", "bg", "sw-KE", ""])
+def test_what_is_no_code_of_a_language_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match=rf"column transfer has '{given}', which is no code.*such as 'sw'.*'bul'"):
+        read_transfers(write(tmp_path, "json", rows(transfer=given)))
+
+
+def test_two_codes_of_one_target_are_one_target(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two targets or more; found sw"):
+        read_transfers(write(tmp_path, "csv", [{**row, "target": code} for row, code in zip(rows(), ("sw", "swh"), strict=True)]))
 
 
 def test_no_table_is_told(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Why:
         """The answer for a terminal: the prompt, and why."""
         state = "chosen" if self.chosen else "not chosen"
         where = f"{state} for {language_name(self.language)} by {self.method}"
-        return [f"{self.row_id} ({language_name(self.source_language)}), {where}", self.prompt, *self.sentences]
+        return [f"{self.row_id}, {language_name(self.source_language)}, {where}", self.prompt, *self.sentences]
 
 
 @dataclass(frozen=True)

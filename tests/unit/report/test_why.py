@@ -242,7 +242,7 @@ def test_unknown_row_and_missing_selection_say_what_to_do(run: RunDir) -> None:
 
 def test_answers_read_as_lines(run: RunDir) -> None:
     head, prompt, *reasons = why(run, "sw", "sw-own-3").lines()
-    assert head == "sw-own-3 (Swahili (sw)), chosen for Swahili (sw) by compass"
+    assert head == "sw-own-3, Swahili (sw), chosen for Swahili (sw) by compass"
     assert prompt == "Mji mkuu wa Kenya ni upi?"
     assert len(reasons) == 3
     assert reasons[-1].startswith("The guide prompt nearest to it (cosine ")

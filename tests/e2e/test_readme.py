@@ -106,7 +106,7 @@ def test_own_guide_prompts(folder: Path, environment: dict[str, str]) -> None:
     assert allocation["js_after"] < allocation["js_before"]
     chosen = pq.read_table(selection / "rows.parquet")["row_id"].to_pylist()
     assert csv.read_csv(folder / "chosen.csv")["row_id"].to_pylist() == chosen
-    assert f"{chosen[-1]} (" in printed
+    assert f"{chosen[-1]}, " in printed
     assert "number " in printed
     assert "cluster 0: " in printed
 

@@ -47,7 +47,7 @@ def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def test_why_in_words_and_with_every_number_named(report: Report) -> None:
     said = report("--why", "sw:hi-own-5")
     assert said.code == 0
-    assert "hi-own-5 (Hindi (hi)), " in said.out
+    assert "hi-own-5, Hindi (hi), " in said.out
     told = json.loads(report("--why", "sw:hi-own-5", "--json").out)
     assert set(told) >= {"row", "uses", "quota", "shares", "neighbours", "guide"}
     assert set(told["quota"]) >= {"n_eval", "n_target", "n_aux", "weight", "quota", "selected"}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.atlas_transfer import read
+from benchmarks.paper.atlas_transfer import read, train_config
 from benchmarks.record import Record, Value, finish, parser
 from benchmarks.timing import one_thread
 from compass_ray.config import TrainConfig
@@ -90,7 +90,7 @@ def transfers_of(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target
 
 def measure(codes: Sequence[str], targets: Sequence[str], size: AtlasSize, arguments: argparse.Namespace) -> list[Transfer]:
     """Train and test every pair of a target and another language."""
-    rows, config = _rows(size, codes), _train_config(arguments)
+    rows, config = _rows(size, codes), train_config(arguments)
     with one_thread():
         trainer = Trainer(load_base(config, device="cpu"), config, size, arguments.seed)
         return [each for target in targets for each in transfers_of(trainer, rows, target, arguments.budget)]
@@ -171,19 +171,9 @@ def _rows(size: AtlasSize, codes: Sequence[str]) -> dict[str, list[TrainingRow]]
     return {code: [data.rows[i] for i in np.flatnonzero(data.language == code)] for code in codes}
 
 
-def _train_config(arguments: argparse.Namespace) -> TrainConfig:
-    return TrainConfig(
-        base_model="atlas",
-        learning_rate=arguments.learning_rate,
-        epochs=1 if arguments.small else arguments.epochs,
-        batch_size=16,
-        max_tokens=128,
-        holdout=0.0,
-    )
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
+    options.set_defaults(base_model="atlas")
     options.add_argument("--languages", nargs="+", help="transfer languages")
     options.add_argument("--targets", nargs="+", help="targets, each with every other transfer language")
     options.add_argument("--seed", type=int, default=0)

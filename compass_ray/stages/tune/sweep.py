@@ -31,7 +31,7 @@ _TRIAL = "trial"
 
 def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress: Progress) -> dict[str, str]:
     """Publish the budget of each language that `prepare` was called for; returns what went wrong, by language."""
-    resources, storage = config.resources, f"{run.path}/tune_runs"
+    resources, storage = config.resources, run.artifact("tune_runs")
     trials = [trial for code in languages for trial in _trials(config, run, code)]
     ledger = _Ledger(config, run, progress, len(trials))
     trainable = tune.with_parameters(_train, uri=run.uri, settings=config.model_dump_json())
@@ -41,7 +41,7 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
         tune_config=tune.TuneConfig(scheduler=_Halving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True),
         run_config=tune.RunConfig(
             name=f"tune-{uuid.uuid4().hex[:12]}",
-            storage_path=storage,
+            storage_path=storage.path,
             storage_filesystem=run.filesystem,
             failure_config=tune.FailureConfig(max_failures=resources.max_failures),
             callbacks=[ledger],
@@ -51,7 +51,7 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
     try:
         return _failures(tuner.fit())
     finally:
-        run.filesystem.delete_dir_contents(storage, missing_dir_ok=True)
+        storage.remove()
 
 
 def _failures(results: tune.ResultGrid) -> dict[str, str]:

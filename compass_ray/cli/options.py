@@ -1,0 +1,35 @@
+"""Options that several commands share, and the configuration that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compass_ray import config as configuration
+from compass_ray.config import ConfigError, RunConfig
+
+Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Settings that ship with the package.")]
+File = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; it may start with 'extends: PRESET'.")]
+Languages = Annotated[str | None, typer.Option("--languages", help="Target languages, as in am,sw.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, as in select.budget=1.2; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Force = Annotated[list[str] | None, typer.Option("--force", help="Make this stage anew; repeatable.")]
+Language = Annotated[str, typer.Argument(help="Code of a target language, as in sw.")]
+
+
+def settings_of(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
+    """The configuration that a command line names."""
+    if preset and file:
+        raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
+    chosen = [code.strip() for code in languages.split(",") if code.strip()] if languages is not None else None
+    return configuration.load(preset, file, set_ or (), chosen)
+
+
+def changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
+    """A recorded configuration with settings changed."""
+    return configuration.changed(recorded, set_ or ())

@@ -1,0 +1,106 @@
+"""What a command prints: results on standard output, as text or JSON, and progress and errors beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.progress import Progress, silent
+
+# A log is no terminal and reports 80 columns, in which the comparison would wrap.
+out = Console(width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True)
+
+
+@contextmanager
+def progress_bars(*, quiet: bool) -> Iterator[Progress]:
+    """Bars on a terminal, lines in a job log, nothing when quiet; what others print meanwhile is not a result."""
+    with redirect_stdout(sys.stderr):
+        if quiet:
+            yield silent
+        elif not err.is_terminal:
+            yield _log
+        else:
+            with _bars() as progress:
+                yield progress
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def _log(stage: str, done: int, total: int) -> None:
+    if done == total:
+        err.print(f"{stage} {done}/{total}", highlight=False)
+
+
+def show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
+    """Print a result, as JSON alone or as ``print_`` does."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, default=str))
+    else:
+        print_()
+
+
+def plain(value: Any) -> Any:
+    """Records as JSON-ready values."""
+    return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def print_lines(lines: list[str]) -> None:
+    """Lines as they are, however long."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_rows(names: list[str], rows: list[list[Any]]) -> None:
+    """A table for the terminal."""
+    table = Table(*names, header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    out.print(table)
+
+
+def print_comparison(run: RunDir, config: RunConfig) -> None:
+    """What the methods scored, what to beware of, and where the page is."""
+    from compass_ray.report import comparison
+
+    whole = run.report.manifest() is not None
+    for title, rows in comparison.tables(comparison.compare(run, config)) if whole else ():
+        out.print(f"\n[bold]{title}[/]")
+        print_rows(list(rows[0]), [list(row) for row in rows[1:]])
+    for caution in cautions_of(run, config):
+        out.print(f"[bold]note:[/] {escape(caution)}", highlight=False)
+    if whole:
+        out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
+
+
+def cautions_of(run: RunDir, config: RunConfig) -> list[str]:
+    """What to beware of in a run."""
+    from compass_ray.report.cautions import cautions
+    from compass_ray.report.evidence import Evidence
+
+    return cautions(Evidence(run), config.languages)

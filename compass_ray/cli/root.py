@@ -1,0 +1,63 @@
+"""The command itself: its groups, its entry, and how an error ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from compass_ray import __version__
+from compass_ray.artifacts import ArtifactError
+from compass_ray.cli.output import err, out
+from compass_ray.config import ConfigError
+from compass_ray.languages import UnknownLanguageError
+from compass_ray.models.errors import ModelError
+
+app = typer.Typer(
+    name="compass-ray",
+    help="Make one language model good in many languages, and keep it good while its users change.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+adapters = typer.Typer(help="The versions of each language's adapter, and which one is served.", no_args_is_help=True)
+app.add_typer(adapters, name="adapters")
+
+
+def main() -> None:
+    """Entry of the console script."""
+    from compass_ray import ray_session
+
+    ray_session.prepare_environment()
+    try:
+        app()
+    except (ConfigError, UnknownLanguageError) as error:
+        _fail(ray_session.told(error), 2)
+    except (ArtifactError, ModelError, OSError) as error:
+        _fail(ray_session.told(error), 1)
+    except Exception as error:
+        if os.environ.get("COMPASS_RAY_DEBUG"):
+            raise
+        _fail(f"{ray_session.told(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    err.print(Text.assemble(("error", "bold red"), f": {message}"), soft_wrap=True)
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options that stand before a command."""

@@ -1,0 +1,96 @@
+"""Commands that make a run, and that say whether it could be made and how far it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from compass_ray.artifacts import RunDir
+from compass_ray.cli.options import File, Force, Json, Languages, Preset, Run, RunArgument, Settings, settings_of
+from compass_ray.cli.output import cautions_of, out, plain, print_comparison, print_rows, progress_bars, show
+from compass_ray.cli.root import app
+from compass_ray.config import RunConfig
+
+
+@app.command(epilog="Example: `compass-ray adapt --preset atlas --run runs/mine --languages sw,hi --set select.budget=1.0`")
+def adapt(
+    run: Run,
+    preset: Preset = None,
+    config: File = None,
+    languages: Languages = None,
+    set_: Settings = None,
+    force: Force = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run, as in select.")] = None,
+    json_: Json = False,
+) -> None:
+    """Embed, cluster, select, train, evaluate and report; goes on where an earlier attempt stopped."""
+    from compass_ray import pipeline, ray_session
+
+    settings, where = settings_of(preset, config, languages, set_), RunDir(run)
+    pipeline.stages_until(until, force or ())
+    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+        seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
+    told = cautions_of(where, settings)
+    show(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: print_comparison(where, settings))
+
+
+@app.command(epilog="Example: `compass-ray demo --run demo-run`")
+def demo(
+    run: Run = "demo-run",
+    preset: Preset = None,
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """The whole loop on this machine: adapt, serve, drift, update, report."""
+    from compass_ray import demo as loop
+    from compass_ray import ray_session
+
+    settings, where = settings_of(preset or "atlas", None, None, set_), RunDir(run)
+    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+        story = loop.run(settings, where, progress=progress)
+    show(json_, story.as_json(), lambda: _print_demo(where, settings, story.lines))
+
+
+@app.command(epilog="Example: `compass-ray status runs/mine`")
+def status(run: RunArgument, json_: Json = False) -> None:
+    """What stands of a run, stage by stage."""
+    from compass_ray import pipeline
+
+    where = RunDir(run)
+    stages = pipeline.plan(where.recorded(), where)
+    rows = [{"stage": s.name, "whole": s.whole, "total": s.total} for s in stages]
+    show(
+        json_,
+        rows,
+        lambda: print_rows(["stage", "whole", "of"], [[s.name, s.whole, s.total] for s in stages]),
+    )
+
+
+@app.command(epilog="Example: `compass-ray doctor --preset atlas --run runs/mine`")
+def doctor(
+    run: Run = "demo-run",
+    preset: Preset = None,
+    config: File = None,
+    languages: Languages = None,
+    set_: Settings = None,
+    json_: Json = False,
+) -> None:
+    """Check, before any work, whether a run could be done here."""
+    from compass_ray import preflight
+
+    findings = preflight.check(settings_of(preset, config, languages, set_), RunDir(run))
+    show(
+        json_,
+        plain(findings),
+        lambda: print_rows(["check", "found", "what to do"], [[f.check, f.found, f.remedy] for f in findings]),
+    )
+    if any(f.blocking for f in findings):
+        raise typer.Exit(1)
+
+
+def _print_demo(run: RunDir, config: RunConfig, story: list[str]) -> None:
+    out.print("\n[bold]What happened with the traffic[/]")
+    for line in story:
+        out.print(f"  {line}", highlight=False)
+    print_comparison(run, config)

@@ -28,7 +28,6 @@ from compass_ray.serving import registry
 from compass_ray.serving.monitor import kept_window
 from compass_ray.serving.monitor import read_window as read_offered
 from compass_ray.serving.observations import WindowReady
-from compass_ray.stages.train import fit
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def update(config: RunConfig, run: RunDir, window: Window, *, progress: Progress
     _select(config, run, window, parent, version)
     progress("update", 1, 3)
     loop = {"language": window.language, "parent": parent, "version": version, "window": window.name}
-    fit(config, run, update_worker, loop, workers=1)
+    ray_session.fit(config, run, update_worker, loop, workers=1)
     progress("update", 2, 3)
     outcome = _settle(run, window, parent, version)
     progress("update", 3, 3)

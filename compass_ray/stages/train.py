@@ -7,8 +7,7 @@ its own; ``pooled`` has workers that load the base once and take languages in tu
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -95,43 +94,7 @@ def _train_run(config: RunConfig, run: RunDir, jobs: Sequence[Job]) -> None:
     """One Ray Train run over some jobs; returns when all of them are published."""
     workers = config.resources.train_workers if config.train.layout == "pooled" else 1
     loop = {"jobs": [(j.language, j.method, j.version) for j in jobs]}
-    fit(config, run, train_worker, loop, workers=min(workers, len(jobs)))
-
-
-def fit(
-    config: RunConfig,
-    run: RunDir,
-    worker: Callable[[Mapping[str, Any]], None],
-    loop: Mapping[str, Any],
-    *,
-    workers: int,
-) -> None:
-    """Execute ``worker`` under Ray Train, restarted on failure; it gets ``loop``, the run's URI and its configuration.
-
-    Raises:
-        ray.train.TrainingFailedError: a worker failed more often than ``resources.max_failures``.
-    """
-    import ray.train
-    from ray.train.torch import TorchTrainer
-
-    resources = config.resources
-    share = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
-    TorchTrainer(
-        worker,
-        train_loop_config={**loop, "uri": run.uri, "config": config.model_dump(mode="json")},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=bool(share),
-            resources_per_worker={"CPU": resources.cpus_per_worker, **share},
-        ),
-        run_config=ray.train.RunConfig(
-            # A name used twice in the same storage would resume silently.
-            name=f"train-{uuid.uuid4().hex[:12]}",
-            storage_path=f"{run.path}/train_runs",
-            storage_filesystem=run.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
-        ),
-    ).fit()
+    ray_session.fit(config, run, train_worker, loop, workers=min(workers, len(jobs)))
 
 
 def train_worker(loop: Mapping[str, Any]) -> None:

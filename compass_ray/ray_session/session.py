@@ -1,4 +1,4 @@
-"""The one place that starts Ray.
+"""Start, join and leave Ray.
 
 Key property: Ray's environment variables are set here, before Ray is imported, and nowhere else. Joins a running cluster
 when one is named (``RAY_ADDRESS``, or inside a submitted job), starts a local one otherwise.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,13 +26,6 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-
-_THEN = "The above exception was the direct cause of the following exception:"
-_OWN = re.compile(r"^compass_ray(?:\.\w+)+Error: ", re.MULTILINE)
-"""This package's own errors, in whatever Ray has wrapped them."""
-_FRAMES = re.compile(r'.*\n\s+File "[^\n]*\n(?:[ \t]+[^\n]*(?:\n|$))*', re.DOTALL)
-_CLASS = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
 def prepare_environment() -> None:
@@ -76,16 +68,6 @@ def session(resources: Resources) -> Iterator[None]:
     finally:
         if owned:
             stop()
-
-
-def told(error: BaseException) -> str:
-    """What a worker's error says, without the frames and the class name that Ray puts before it."""
-    text = str(error).strip()
-    first = text.partition(_THEN)[0].strip()
-    if _OWN.search(first):  # what Ray Data adds to it says nothing more
-        text = first
-    message = _FRAMES.sub("", text)
-    return text if message in ("", text) else _CLASS.sub("", message)
 
 
 def _quiet() -> None:

@@ -1,0 +1,50 @@
+"""One Ray Train run: workers that are started, watched and started again.
+
+Key property: what a worker has done lies in the run directory, so a run that failed is started again and goes on from
+there; Ray Train's own checkpoints are not used.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+
+
+def fit(
+    config: RunConfig,
+    run: RunDir,
+    worker: Callable[[Mapping[str, Any]], None],
+    loop: Mapping[str, Any],
+    *,
+    workers: int,
+) -> None:
+    """Execute ``worker`` under Ray Train, restarted on failure; it gets ``loop``, the run's URI and its configuration.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker failed more often than ``resources.max_failures``.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    resources = config.resources
+    share = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
+    TorchTrainer(
+        worker,
+        train_loop_config={**loop, "uri": run.uri, "config": config.model_dump(mode="json")},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(share),
+            resources_per_worker={"CPU": resources.cpus_per_worker, **share},
+        ),
+        run_config=ray.train.RunConfig(
+            # A name used twice in the same storage would resume silently.
+            name=f"train-{uuid.uuid4().hex[:12]}",
+            storage_path=f"{run.path}/train_runs",
+            storage_filesystem=run.filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+        ),
+    ).fit()

@@ -1,22 +1,33 @@
 """The stages of a run as one literal list: `plan` says what stands, `run` makes what is missing.
 
 Key property: a stage is skipped where its artefacts are whole and made of the same things, so running again after a
-kill goes on from the last manifest.
+kill goes on from the last manifest. A language that fails in one stage is left out of those after it, and told at the end.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from compass_ray.artifacts import Artifact, FingerprintMismatchError, Manifest, RunDir, clusterings, homes, version_of
+from compass_ray.artifacts import (
+    SHARED,
+    Artifact,
+    FingerprintMismatchError,
+    LanguagesFailedError,
+    Manifest,
+    RunDir,
+    clusterings,
+    homes,
+    version_of,
+)
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.language_selection.budgets import budget_artifacts
 from compass_ray.models.location import resolve_model
 from compass_ray.models.ranker import require_methods
 from compass_ray.progress import Progress, silent
+from compass_ray.stage_clock import StageClock
 from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train, tune
 
 
@@ -27,6 +38,8 @@ class Stage:
     name: str
     run: Callable[..., list[Manifest]]
     artifacts: Callable[[RunConfig, RunDir], list[Artifact]]
+    fed: Callable[..., train.Trainings] | None = None
+    """Set where a language may start as soon as the stage before is done with it: opens what languages are handed to."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ STAGES = (
         "train",
         train.run,
         lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in homes(c)],
+        fed=train.Trainings,
     ),
     Stage(
         "evaluate",
@@ -95,11 +109,71 @@ def run_all(
     Raises:
         ConfigError: a name that is no stage, or a table of transfers that cannot be used.
         ModelError: a model that is nowhere, or a method without its package, found before any work.
+        LanguagesFailedError: languages failed, each in some stage; all that could be made of the others is whole.
     """
     chosen = stages_until(until, force)
     _find_models(config, {stage.name for stage in chosen})
+    clock = StageClock(run)
     with _recorded(config, run):
-        return {stage.name: _timed(stage, config, run, stage.name in force, progress) for stage in chosen}
+        failures: dict[str, str] = {}
+        for step in _steps(chosen):
+            remaining = _without(config, failures)
+            try:
+                _execute(step, remaining, run, force, progress, clock)
+            except LanguagesFailedError as error:
+                failures |= error.failures
+                if SHARED in failures or not set(config.languages) - set(failures):
+                    break
+    if failures:
+        raise LanguagesFailedError(failures)
+    return {stage.name: clock.seconds[stage.name] for stage in chosen}
+
+
+def _steps(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
+    """The stages, one that is fed together with the one before it."""
+    steps: list[tuple[Stage, ...]] = []
+    for stage in stages:
+        if stage.fed and steps:
+            steps[-1] = (*steps[-1], stage)
+        else:
+            steps.append((stage,))
+    return steps
+
+
+def _execute(
+    step: tuple[Stage, ...], config: RunConfig, run: RunDir, force: Collection[str], progress: Progress, clock: StageClock
+) -> None:
+    first, *fed = step
+    arguments: dict[str, Any] = {"force": first.name in force, "progress": progress}
+    if not fed:
+        with clock.timed(first.name, works=_is_missing(first, config, run, force)):
+            first.run(config, run, **arguments)
+        return
+    [second] = fed
+    assert second.fed is not None
+    failures: dict[str, str] = {}
+    with (
+        clock.timed(second.name, works=_is_missing(second, config, run, force)),
+        second.fed(config, run, force=second.name in force, progress=progress) as feed,
+    ):
+        try:
+            with clock.timed(first.name, works=_is_missing(first, config, run, force)):
+                first.run(config, run, **arguments, ready=feed.start)
+        except LanguagesFailedError as error:
+            failures = error.failures
+    if failures or feed.failures:
+        raise LanguagesFailedError(failures | feed.failures)
+
+
+def _is_missing(stage: Stage, config: RunConfig, run: RunDir, force: Collection[str]) -> bool:
+    return stage.name in force or any(artifact.manifest() is None for artifact in stage.artifacts(config, run))
+
+
+def _without(config: RunConfig, failed: Collection[str]) -> RunConfig:
+    """The run without the languages that failed."""
+    if not failed:
+        return config
+    return config.model_copy(update={"languages": tuple(code for code in config.languages if code not in failed)})
 
 
 def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage, ...]:
@@ -135,9 +209,3 @@ def _recorded(config: RunConfig, run: RunDir) -> Iterator[None]:
         if before is not None:
             run.write_record(before)
         raise
-
-
-def _timed(stage: Stage, config: RunConfig, run: RunDir, force: bool, progress: Progress) -> float:
-    started = time.monotonic()
-    stage.run(config, run, force=force, progress=progress)
-    return time.monotonic() - started

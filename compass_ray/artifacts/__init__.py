@@ -7,6 +7,9 @@ This is the only module that knows file names; it holds no algorithm and starts 
 """
 
 from compass_ray.artifacts.artifact import Artifact, Writer
+from compass_ray.artifacts.attempts import Attempt, StageTime, attempts
+from compass_ray.artifacts.attempts import begin as begin_attempt
+from compass_ray.artifacts.failures import LanguagesFailedError
 from compass_ray.artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -37,12 +40,17 @@ __all__ = [
     "WHOLE_POOL",
     "Artifact",
     "ArtifactError",
+    "Attempt",
     "FingerprintMismatchError",
     "Identity",
+    "LanguagesFailedError",
     "Manifest",
     "Output",
     "RunDir",
+    "StageTime",
     "Writer",
+    "attempts",
+    "begin_attempt",
     "clustered",
     "clusterings",
     "content_hash",

@@ -1,10 +1,11 @@
-"""Ray as this project uses it: the session, one Train run, and what a worker's error says.
+"""Ray as this project uses it: the session, what the cluster can hold, one Train run, and what a worker's error says.
 
 The one place that starts Ray, and that sets what Ray reads from the environment. It knows no stage.
 """
 
+from compass_ray.ray_session.cluster import capacity
 from compass_ray.ray_session.errors import told
-from compass_ray.ray_session.session import prepare_environment, session, start, stop
-from compass_ray.ray_session.training import fit
+from compass_ray.ray_session.session import prepare_environment, resources, session, start, stop
+from compass_ray.ray_session.training import fit, worker_request
 
-__all__ = ["fit", "prepare_environment", "session", "start", "stop", "told"]
+__all__ = ["capacity", "fit", "prepare_environment", "resources", "session", "start", "stop", "told", "worker_request"]

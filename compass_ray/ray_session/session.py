@@ -1,13 +1,18 @@
 """Start, join and leave Ray.
 
 Key property: Ray's environment variables are set here, before Ray is imported, and nowhere else. Joins a running cluster
-when one is named (``RAY_ADDRESS``, or inside a submitted job), starts a local one otherwise.
+when one is named (``RAY_ADDRESS``, or inside a submitted job), and hands them to the workers there; starts a local one
+otherwise.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,10 +46,30 @@ def start(resources: Resources) -> None:
 
     if ray.is_initialized():
         return
-    joins = bool(os.environ.get("RAY_ADDRESS"))
-    local: dict[str, Any] = {} if joins else {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
     _quiet()
-    ray.init(log_to_driver=False, logging_level=logging.WARNING, **local)
+    where = _joining() if os.environ.get("RAY_ADDRESS") else _local(resources)
+    ray.init(log_to_driver=False, logging_level=logging.WARNING, **where)
+    _end_when_told()
+
+
+def _local(resources: Resources) -> dict[str, Any]:
+    return {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+
+
+def _joining() -> dict[str, Any]:
+    """What workers must be told, as those of a running cluster do not inherit this process's environment.
+
+    Without what a submitted job's own runtime environment names: it wins, and Ray refuses a variable given twice.
+    """
+    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (submitted.get("runtime_env") or {}).get("env_vars", {})
+    return {"runtime_env": {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT if name not in given}}}
+
+
+def _end_when_told() -> None:
+    """Unwind on SIGTERM, by which a submitted job is stopped; Ray's own handler prints a trace of its C++ frames first."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def stop() -> None:
@@ -53,6 +78,15 @@ def stop() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+
+
+def resources() -> dict[str, float]:
+    """What the joined cluster has in all at present, by Ray's names; nothing where Ray was not started."""
+    import ray
+
+    if not ray.is_initialized():
+        return {}
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
 @contextmanager

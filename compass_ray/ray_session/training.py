@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig
+from compass_ray.config import Resources, RunConfig
+
+
+def worker_request(resources: Resources) -> dict[str, float]:
+    """What one worker asks the cluster for, by Ray's names."""
+    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
+    return {"CPU": resources.cpus_per_worker, **gpus}
 
 
 def fit(
@@ -21,30 +27,32 @@ def fit(
     loop: Mapping[str, Any],
     *,
     workers: int,
+    max_failures: int | None = None,
 ) -> None:
     """Execute ``worker`` under Ray Train, restarted on failure; it gets ``loop``, the run's URI and its configuration.
 
+    ``max_failures`` is that of the resources when None, and without bound when -1.
+
     Raises:
-        ray.train.TrainingFailedError: a worker failed more often than ``resources.max_failures``.
+        ray.train.TrainingFailedError: workers failed more often.
     """
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    resources = config.resources
-    share = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
+    request, limit = worker_request(config.resources), config.resources.max_failures if max_failures is None else max_failures
     TorchTrainer(
         worker,
         train_loop_config={**loop, "uri": run.uri, "config": config.model_dump(mode="json")},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=bool(share),
-            resources_per_worker={"CPU": resources.cpus_per_worker, **share},
+            use_gpu="GPU" in request,
+            resources_per_worker=request,
         ),
         run_config=ray.train.RunConfig(
             # A name used twice in the same storage would resume silently.
             name=f"train-{uuid.uuid4().hex[:12]}",
             storage_path=f"{run.path}/train_runs",
             storage_filesystem=run.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=limit),
         ),
     ).fit()

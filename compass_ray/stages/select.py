@@ -7,11 +7,11 @@ sampler touches; equal seed and inputs give equal rows on any number of workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from compass_ray import ray_session
-from compass_ray.artifacts import SHARED, WHOLE_POOL, Identity, Manifest, RunDir, clustered, homes
+from compass_ray.artifacts import SHARED, WHOLE_POOL, Identity, LanguagesFailedError, Manifest, RunDir, clustered, homes
 from compass_ray.config import RunConfig
 from compass_ray.language_selection import (
     Chosen,
@@ -27,26 +27,57 @@ from compass_ray.language_selection import (
 from compass_ray.language_selection.budgets import budget_artifacts, settled
 from compass_ray.progress import Progress, silent
 
+Ready = Callable[[str], None]
+"""Told of a language, or of what all languages share, when all its selections are whole."""
 
-def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``selections/<method>/<language>`` for every method and target language; ``all`` has one for all languages."""
+
+def run(
+    config: RunConfig,
+    run: RunDir,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    ready: Ready = lambda home: None,
+) -> list[Manifest]:
+    """Write ``selections/<method>/<language>`` for every method and target language; ``all`` has one for all languages.
+
+    Raises:
+        LanguagesFailedError: languages failed; the others are whole then, and `ready` was told of them.
+    """
     wanted = homes(config)
     pending = [(m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)]
-    by_language = Counter(c for _, c in pending)
-    if pending:
-        ray_session.start(config.resources)
-        import ray
-
-        task = ray.remote(select_language).options(
-            num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures
-        )
-        settings = config.model_dump(mode="json")
-        waiting = [task.remote(run.uri, settings, c, [m for m, d in pending if d == c]) for c in by_language]
-        while waiting:
-            finished, waiting = ray.wait(waiting)
-            ray.get(finished)
-            progress("select", len(by_language) - len(waiting), len(by_language))
+    missing = Counter(home for _, home in pending)
+    for home in dict.fromkeys(home for _, home in wanted):
+        if home not in missing:
+            ready(home)
+    if failures := _select(config, run, pending, progress, ready):
+        raise LanguagesFailedError({home: f"selection: {reason}" for home, reason in failures.items()})
     return [run.selection(m, c).require() for m, c in wanted]
+
+
+def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], progress: Progress, ready: Ready) -> dict[str, str]:
+    """One task a language; returns what went wrong, by language."""
+    if not pending:
+        return {}
+    ray_session.start(config.resources)
+    import ray
+
+    task = ray.remote(select_language).options(
+        num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures
+    )
+    settings, failures = config.model_dump(mode="json"), {}
+    homes_pending = dict.fromkeys(home for _, home in pending)
+    tasks = {task.remote(run.uri, settings, c, [m for m, d in pending if d == c]): c for c in homes_pending}
+    waiting = list(tasks)
+    while waiting:
+        [finished], waiting = ray.wait(waiting)
+        try:
+            ray.get(finished)
+            ready(tasks[finished])
+        except ray.exceptions.RayError as error:
+            failures[tasks[finished]] = ray_session.told(error)
+        progress("select", len(tasks) - len(waiting), len(tasks))
+    return failures
 
 
 def _identity(config: RunConfig, run: RunDir, method: str, language: str) -> Identity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from compass_ray import pipeline, preflight
-from compass_ray.artifacts import ArtifactError, FingerprintMismatchError, Identity, Manifest, RunDir
+from compass_ray.artifacts import (
+    ArtifactError,
+    FingerprintMismatchError,
+    Identity,
+    LanguagesFailedError,
+    Manifest,
+    RunDir,
+    attempts,
+)
 from compass_ray.config import ConfigError, RunConfig, load
 from compass_ray.models.errors import ModelError
 from compass_ray.pipeline import Stage, StageStatus, plan, run_all
@@ -221,3 +230,75 @@ def test_what_langrank_lacks_is_told_before_any_work(
     [told] = [each for each in preflight.check(config, run) if each.check == "methods"]
     assert told.blocking
     assert found in told.found
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> dict[str, list[str]]:
+    """Four stages that publish an artefact a language, but for those that are said to fail; tells what each was given."""
+    given: dict[str, list[str]] = {}
+
+    def make(name: str, run: RunDir, codes: list[str]) -> list[str]:
+        bad = [code for code in codes if code in failing.get(name, ())]
+        given.setdefault(name, []).extend(codes)
+        for code in set(codes) - set(bad):
+            run.artifact(name, code).begin(Identity(name, {}, {})).publish()
+        return bad
+
+    def stage(name: str) -> Stage:
+        def whole(config: RunConfig, run: RunDir, *, ready: Callable[[str], None] = lambda code: None, **_: Any) -> list[Any]:
+            bad = make(name, run, list(config.languages))
+            for code in config.languages:
+                if code not in bad:
+                    ready(code)
+            if bad:
+                raise LanguagesFailedError(dict.fromkeys(bad, f"{name} broke"))
+            return []
+
+        return Stage(name, whole, lambda c, r: [r.artifact(name, code) for code in c.languages])
+
+    class Feed:
+        def __init__(self, config: RunConfig, run: RunDir, **_: Any) -> None:
+            self._run, self.failures = run, dict[str, str]()
+
+        def start(self, code: str) -> None:
+            self.failures |= dict.fromkeys(make("train", self._run, [code]), "train broke")
+
+        def __enter__(self) -> Feed:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Everything ended when it was started."""
+
+    fed: Any = Feed
+    train = replace(stage("train"), fed=fed)
+    monkeypatch.setattr(pipeline, "STAGES", (stage("pool"), stage("select"), train, stage("evaluate")))
+    return given
+
+
+def test_languages_that_fail_are_left_out_and_told_and_the_others_end(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = _failing(monkeypatch, {"select": {"hi"}, "train": {"ru"}})
+    config = load("atlas-test", languages=["sw", "hi", "ru", "am"])
+    with pytest.raises(LanguagesFailedError, match=r"2 languages failed.*hi: select broke; ru: train broke") as raised:
+        run_all(config, run)
+    assert given == {
+        "pool": ["sw", "hi", "ru", "am"],
+        "select": ["sw", "hi", "ru", "am"],
+        "train": ["sw", "ru", "am"],
+        "evaluate": ["sw", "am"],
+    }
+    assert set(raised.value.failures) == {"hi", "ru"}
+
+
+def test_nothing_goes_on_without_a_language(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = _failing(monkeypatch, {"pool": {"sw", "hi"}})
+    with pytest.raises(LanguagesFailedError, match="2 languages failed"):
+        run_all(load("atlas-test", languages=["sw", "hi"]), run)
+    assert set(given) == {"pool"}
+
+
+def test_the_time_of_what_worked_is_kept(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, {})
+    config = load("atlas-test")
+    assert list(run_all(config, run)) == ["pool", "select", "train", "evaluate"]
+    run_all(config, run)
+    [attempt] = attempts(run)
+    assert [time.stage for time in attempt.stages] == ["pool", "select", "train", "evaluate"]

@@ -1,0 +1,177 @@
+"""What the joined Ray cluster is and can grow to, from its nodes and its autoscaler's configuration.
+
+Key property: growth is known, or known not to be there, or said to be unknown; it is never guessed. Ray itself publishes
+it only where a platform reports it, so otherwise it is read where the autoscaler reads it: from the file in the command
+line of this cluster's own monitor on the head node (``ray up``, ``ray start --autoscaling-config``), or from the
+RayCluster on Kubernetes. Starts nothing and asks for no resources.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from compass_ray.capacity import Capacity, Node, NodeType
+
+_HEAD = "node:__internal_head__"
+_GROUP = "ray.io/node-group"
+_OPTION = "--autoscaling-config="
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_ASK_S = 30.0
+_DEFAULT_WORKERS = 2
+"""Ray's own, where a cluster file says nothing."""
+
+
+@dataclass(frozen=True)
+class Autoscaler:
+    """What is known of the autoscaler: none, one whose settings are out of reach, or one with its cluster file's tree."""
+
+    state: Literal["none", "unknown", "known"]
+    settings: Mapping[str, Any] | None = None
+
+
+NONE, UNKNOWN = Autoscaler("none"), Autoscaler("unknown")
+
+
+def capacity() -> Capacity:
+    """What the joined cluster is and can grow to; Ray must be joined (see `session`)."""
+    from ray._private.state import state
+
+    told: Any = state  # without types
+    nodes = [node for node in told.node_table() if node["Alive"]]
+    if reported := told.get_cluster_config():
+        return from_report(nodes, reported)
+    return from_settings(nodes, _autoscaler(nodes))
+
+
+def from_report(nodes: Sequence[Mapping[str, Any]], reported: Any) -> Capacity:
+    """From Ray's nodes and a reported ``ClusterConfig``, in which a count of -1 is no bound."""
+    types = [
+        NodeType(group.name, dict(group.resources), None if group.max_count < 0 else group.max_count)
+        for group in reported.node_group_configs
+    ]
+    return _capacity(nodes, types, None)
+
+
+def from_settings(nodes: Sequence[Mapping[str, Any]], autoscaler: Autoscaler) -> Capacity:
+    """From Ray's nodes and what is known of the autoscaler."""
+    if autoscaler.state == "none":
+        return _capacity(nodes, [], None)
+    if autoscaler.settings is None:
+        return _capacity(nodes, None, None)
+    tree = autoscaler.settings
+    limit = int(tree.get("max_workers", _DEFAULT_WORKERS))
+    kinds: Mapping[str, Mapping[str, Any]] = tree.get("available_node_types") or {}
+    if not kinds:  # machines of a `local` provider, before Ray gave them a type
+        workers = sum(_HEAD not in node["Resources"] for node in nodes)
+        return _capacity(nodes, [] if workers >= limit else None, None)
+    head = tree.get("head_node_type")
+    types = [
+        NodeType(name, kind.get("resources") or {}, int(kind.get("max_workers", 0 if name == head else limit)))
+        for name, kind in kinds.items()
+    ]
+    return _capacity(nodes, types, limit)
+
+
+def _capacity(nodes: Sequence[Mapping[str, Any]], types: list[NodeType] | None, limit: int | None) -> Capacity:
+    present = [Node(node["Resources"], _kind(node, types or [])) for node in nodes]
+    if types is None:
+        return Capacity(tuple(present), None)
+    if any(not kind.resources and _more(kind, present) for kind in types):
+        return Capacity(tuple(present), None)  # machines of unknown shape may come
+    return Capacity(tuple(present), tuple(kind for kind in types if kind.at_most != 0), limit)
+
+
+def _kind(node: Mapping[str, Any], types: Sequence[NodeType]) -> str:
+    """The node type of a machine: as it is labelled, else the one of its shape; a head is of none that can grow."""
+    if _HEAD in node["Resources"]:
+        return ""
+    label = (node.get("Labels") or {}).get(_GROUP, "")
+    if label in {kind.name for kind in types}:
+        return str(label)
+    shape = _shape(node["Resources"])
+    alike = [kind.name for kind in types if kind.at_most != 0 and (not kind.resources or _shape(kind.resources) == shape)]
+    return alike[0] if alike else ""
+
+
+def _shape(resources: Mapping[str, float]) -> dict[str, float]:
+    """What both a cluster file and a machine state: bytes of memory and the machine's own marks differ between the two."""
+    skipped = ("node:", "accelerator_type:")
+    memory = ("memory", "object_store_memory")
+    return {n: float(v) for n, v in resources.items() if v and n not in memory and not n.startswith(skipped)}
+
+
+def _more(kind: NodeType, present: Sequence[Node]) -> bool:
+    return kind.at_most is None or kind.at_most > sum(node.kind == kind.name for node in present)
+
+
+def _autoscaler(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
+    """What the head node knows, asked here if this is it, else by a task there."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    address = ray.get_runtime_context().gcs_address
+    head = next((node for node in nodes if _HEAD in node["Resources"]), None)
+    if head is None or head["NodeID"] == ray.get_runtime_context().get_node_id():
+        return on_head(address)
+    there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    task = ray.remote(on_head).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+    try:
+        found: Autoscaler = ray.get(task.remote(address), timeout=_ASK_S)
+    except ray.exceptions.RayError:
+        return UNKNOWN
+    return found
+
+
+def on_head(gcs_address: str) -> Autoscaler:
+    """What the autoscaler of the cluster at ``gcs_address`` is, seen from its head node."""
+    for line in _command_lines():
+        if f"--gcs-address={gcs_address}" in line and any(part.endswith("monitor.py") for part in line):
+            named = [part.removeprefix(_OPTION) for part in line if part.startswith(_OPTION)]
+            return _read(Path(named[0]).expanduser()) if named else NONE
+    return _kubernetes() if os.environ.get("KUBERNETES_SERVICE_HOST") else UNKNOWN
+
+
+def _command_lines() -> list[list[str]]:
+    import psutil
+
+    return [line for process in psutil.process_iter(["cmdline"]) if (line := process.info["cmdline"])]
+
+
+def _read(file: Path) -> Autoscaler:
+    try:
+        tree = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return UNKNOWN
+    return Autoscaler("known", tree) if isinstance(tree, dict) else UNKNOWN
+
+
+def _kubernetes() -> Autoscaler:
+    """The RayCluster, which only the head's service account may read, and only where autoscaling is on."""
+    import requests
+    from ray.autoscaler._private.kuberay import autoscaling_config
+    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+
+    name = os.environ.get("RAY_CLUSTER_NAME")
+    namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _content(_NAMESPACE)
+    if not name or not namespace:
+        return UNKNOWN
+    try:  # without its producer, which tries for 25 s where reading is not allowed
+        cluster = KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}")
+        if not cluster["spec"].get("enableInTreeAutoscaling"):
+            return NONE
+        return Autoscaler("known", autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster))
+    except (requests.RequestException, OSError, KeyError, ValueError):
+        return UNKNOWN
+
+
+def _content(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text("utf-8").strip()
+    return ""

@@ -1,0 +1,44 @@
+"""Takes the time of an attempt's stages and keeps it in the run.
+
+Key property: only stages that had something to make are kept, so a call that finds everything whole leaves no record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from compass_ray import ray_session
+from compass_ray.artifacts import RunDir, StageTime, begin_attempt
+
+
+class StageClock:
+    """The stages of one attempt; ``now`` gives seconds of a clock that only goes forward."""
+
+    def __init__(self, run: RunDir, now: Callable[[], float] = time.monotonic) -> None:
+        """The attempt begins."""
+        self._run, self._now = run, now
+        self._began = now()
+        self._attempt = begin_attempt()
+        self.seconds: dict[str, float] = {}
+        """Of each stage, whether it had something to make or not."""
+
+    @contextmanager
+    def timed(self, stage: str, *, works: bool) -> Iterator[None]:
+        """Take the time of a stage, also of one that fails; it is kept if the stage works."""
+        started = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self._now() - started
+            if works:
+                self._keep(stage, started - self._began)
+
+    def _keep(self, stage: str, started: float) -> None:
+        has = ray_session.resources()
+        kept = StageTime(
+            stage=stage, started=started, seconds=self.seconds[stage], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0)
+        )
+        self._attempt = self._attempt.with_stage(kept)
+        self._attempt.store(self._run)

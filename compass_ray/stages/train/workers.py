@@ -1,0 +1,62 @@
+"""What runs on a Ray Train worker: the base model is loaded once, then adapters are trained on it and published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compass_ray import ray_session
+from compass_ray.adapter_training import train_adapter
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.config import ConfigError, RunConfig
+from compass_ray.models.base import BaseModel, load_base
+from compass_ray.models.errors import ModelError
+from compass_ray.stages.train.jobs import Job, artifact_of, plan
+
+_LASTING = (ArtifactError, ConfigError, ModelError)
+"""What a second attempt would meet again."""
+
+
+def train_some(loop: Mapping[str, Any]) -> None:
+    """Layout ``per_language``: train the jobs named."""
+    config, run, base = _opened(loop)
+    for job in loop["jobs"]:
+        _train(config, run, job, base)
+
+
+def train_from_queue(loop: Mapping[str, Any]) -> None:
+    """Layout ``pooled``: train what the queue hands out, until nothing is left."""
+    import ray
+    from ray.train.collective import broadcast_from_rank_zero
+
+    queue, group = loop["queue"], broadcast_from_rank_zero(ray.get_runtime_context().get_worker_id())
+    if not ray.get(queue.join.remote(group)):
+        return
+    try:
+        config, run, base = _opened(loop)
+    except _LASTING as error:
+        ray.get(queue.abandon.remote(ray_session.told(error)))
+        return
+    while (job := ray.get(queue.take.remote(group))) is not None:
+        try:
+            _train(config, run, job, base)
+        except Exception as error:
+            lasting = isinstance(error, _LASTING)
+            ray.get(queue.failed.remote(job, ray_session.told(error), final=lasting))
+            if not lasting:
+                raise
+        else:
+            ray.get(queue.finished.remote(job))
+
+
+def _opened(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
+    import torch
+
+    config = RunConfig.model_validate(loop["config"])
+    torch.set_num_threads(config.resources.threads_per_worker)
+    return config, RunDir(loop["uri"]), load_base(config.train)
+
+
+def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel) -> None:
+    if not artifact_of(run, job).manifest():
+        train_adapter(config, run, plan(config, run, job), base)

@@ -17,9 +17,15 @@ class Resources(Section):
     embed_workers: Positive = 1
     embed_batch: Positive = 256
     train_workers: Positive = 1
-    """Workers of one Ray Train run."""
+    """Workers that take adapters in turn under ``train.layout: pooled``, and scorers of the evaluate stage."""
     train_concurrency: Positive = 2
-    """Ray Train runs at once."""
+    """Ray Train runs at once under ``train.layout: per_language``."""
+    adapter_workers: Positive = 1
+    """Workers that share the batches of one adapter under ``train.layout: per_language``."""
+    full_workers: Positive = 1
+    """Workers that one full fine-tuning is spread over."""
+    full_concurrency: Positive = 1
+    """Full fine-tunings at once."""
     tune_trials: Positive = 2
     """Trials of the tune stage at once."""
     cpus_per_worker: Annotated[float, Field(gt=0.0)] = 0.5

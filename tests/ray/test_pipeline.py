@@ -34,8 +34,8 @@ def _selections(run: RunDir, config: RunConfig) -> dict[str, pa.Table]:
 
 
 def _stamps(run: RunDir) -> dict[str, int]:
-    """When each file of the run was last written; what training itself keeps is not counted."""
-    files = (p for p in Path(run.path).rglob("*") if p.is_file() and "train_runs" not in p.parts)
+    """When each file of the run was last written; Ray Train's own storage and the record of times are not counted."""
+    files = (p for p in Path(run.path).rglob("*") if p.is_file() and not {"train_runs", "attempts"} & set(p.parts))
     return {str(p.relative_to(run.path)): p.stat().st_mtime_ns for p in files if p.name != "run.json"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compass_ray.adapter_training import AdapterPlan
-from compass_ray.artifacts import FIRST_VERSION, Artifact, Identity, RunDir, homes, version_of
+from compass_ray.artifacts import FIRST_VERSION, Artifact, Identity, RunDir, adapter_homes, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 
@@ -21,7 +21,7 @@ class Job:
 
 def jobs_of(config: RunConfig, language: str | None = None) -> list[Job]:
     """Every adapter of a run, or those of one home: a language, or what all languages share."""
-    return [Job(home, method, version_of(config, method)) for method, home in homes(config) if language in (None, home)]
+    return [Job(home, method, version_of(config, method)) for method, home in adapter_homes(config) if language in (None, home)]
 
 
 def artifact_of(run: RunDir, job: Job) -> Artifact:

@@ -72,8 +72,7 @@ class PerLanguage:
             self._run,
             train_some,
             {"jobs": list(jobs)},
-            workers=1,
-            max_failures=self._config.resources.max_failures,
+            workers=self._config.resources.adapter_workers,
         )
 
 
@@ -142,8 +141,10 @@ class Pooled:
 
 
 def runs_at_once(config: RunConfig) -> int:
-    """Train runs of one worker each that may be under way together."""
-    return max(1, min(config.resources.train_concurrency, _RUNS_AT_ONCE, _room(ray_session.worker_request(config.resources))))
+    """Train runs that may be under way together."""
+    resources = config.resources
+    room = _room(ray_session.worker_request(resources)) // resources.adapter_workers
+    return max(1, min(resources.train_concurrency, _RUNS_AT_ONCE, room))
 
 
 def _room(request: Mapping[str, float]) -> int:

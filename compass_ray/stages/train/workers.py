@@ -11,6 +11,7 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.errors import ModelError
+from compass_ray.models.workers import Alone, Workers, joined
 from compass_ray.stages.train.jobs import Job, artifact_of, plan
 
 _LASTING = (ArtifactError, ConfigError, ModelError)
@@ -18,10 +19,10 @@ _LASTING = (ArtifactError, ConfigError, ModelError)
 
 
 def train_some(loop: Mapping[str, Any]) -> None:
-    """Layout ``per_language``: train the jobs named."""
+    """Layout ``per_language``: train the jobs named, each together with the other workers of this Train run."""
     config, run, base = _opened(loop)
     for job in loop["jobs"]:
-        _train(config, run, job, base)
+        _train(config, run, job, base, joined(base.device))
 
 
 def train_from_queue(loop: Mapping[str, Any]) -> None:
@@ -39,7 +40,7 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
         return
     while (job := ray.get(queue.take.remote(group))) is not None:
         try:
-            _train(config, run, job, base)
+            _train(config, run, job, base, Alone())
         except Exception as error:
             lasting = isinstance(error, _LASTING)
             ray.get(queue.failed.remote(job, ray_session.told(error), final=lasting))
@@ -57,6 +58,6 @@ def _opened(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
     return config, RunDir(loop["uri"]), load_base(config.train)
 
 
-def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel) -> None:
+def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel, workers: Workers) -> None:
     if not artifact_of(run, job).manifest():
-        train_adapter(config, run, plan(config, run, job), base)
+        train_adapter(config, run, plan(config, run, job), base, workers=workers)

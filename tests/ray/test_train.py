@@ -1,0 +1,62 @@
+"""The train stage: what layouts have in common, workers that share one adapter, and a language that fails among others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from compass_ray import pipeline
+from compass_ray.artifacts import LanguagesFailedError, RunDir, attempts
+from compass_ray.config import RunConfig, changed
+
+Copy = Callable[..., RunDir]
+
+
+def _adapters(run: RunDir, language: str) -> dict[str, bytes]:
+    return {v: run.adapter(language, v).read_bytes("adapter_model.safetensors") for v in run.adapter_versions(language)}
+
+
+def _empty(run: RunDir, method: str, language: str) -> None:
+    """Take the rows out of a whole selection, so that training it cannot succeed."""
+    selection = run.selection(method, language)
+    rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
+    selection.store_table("rows.parquet", rows.slice(0, 0))
+    selection.store_bytes("manifest.json", manifest)
+
+
+@pytest.mark.parametrize("layout", ["pooled", "per_language"])
+def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapted: RunDir, small: RunConfig, layout: str) -> None:
+    run = copy("adapters", "evaluations", "report")
+    _empty(run, "compass", "hi")
+    config = changed(small, [f"train.layout={layout}", "select.methods=[compass]", "resources.max_failures=0"])
+    with pytest.raises(LanguagesFailedError, match=r"one language failed; .*hi: training: selections/compass/hi has no rows"):
+        pipeline.run_all(config, run)
+    assert _adapters(run, "sw")["v0001"] == _adapters(adapted, "sw")["v0001"]
+    assert _adapters(run, "hi") == {}
+    assert run.evaluation("compass", "sw").verify()
+    assert run.evaluation("compass", "hi").manifest() is None
+    assert run.report.verify()
+
+
+def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
+    copy: Copy, adapted: RunDir, small: RunConfig
+) -> None:
+    run = copy("adapters", "evaluations", "report")
+    settings = ["languages=[sw]", "select.methods=[compass]", "train.layout=per_language", "resources.adapter_workers=2"]
+    pipeline.run_all(changed(small, settings), run, until="train")
+    shared, alone = (load_file(Path(r.path, "adapters/sw/v0001/adapter_model.safetensors")) for r in (run, adapted))
+    assert shared.keys() == alone.keys()
+    assert max(float((shared[name] - alone[name]).abs().max()) for name in alone) < 1e-4
+    assert run.adapter("sw", "v0001").require().fingerprint == adapted.adapter("sw", "v0001").require().fingerprint
+
+
+def test_selection_and_training_overlap_and_their_times_are_kept(adapted: RunDir) -> None:
+    times = {time.stage: time for attempt in attempts(adapted) for time in attempt.stages}
+    assert {"pool", "embed", "cluster", "select", "train", "evaluate", "report"} <= times.keys()
+    assert times["train"].started <= times["select"].started
+    assert times["train"].seconds >= times["select"].seconds
+    assert all(time.cpus == 4 for time in times.values())
+    assert "How long did it take?" in adapted.report.read_bytes("index.html").decode()

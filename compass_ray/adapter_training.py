@@ -1,14 +1,15 @@
 """Train one adapter from a selection artefact.
 
 Key property: the state of training is stored in the adapter's own artefact after every epoch, so that whoever comes
-next goes on from the last whole epoch. Used for first training and for updates. No Ray: it runs in any process.
+next goes on from the last whole epoch. Several workers may train it together; the first of them alone writes. Used for
+first training and for updates. No Ray: it runs in any process.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from compass_ray.core.validation import holdout, validation_weights
 from compass_ray.models.base import BaseModel
 from compass_ray.models.fine_tuning import EpochRecord, FineTuning, TrainingResult, TrainingRow
 from compass_ray.models.objective import Objective
+from compass_ray.models.workers import Alone, Workers
+from compass_ray.tracking import Tracker, tracker
 
 _STATE = "state.pt"
 
@@ -76,6 +79,7 @@ def train_adapter(
     settings: TrainConfig | None = None,
     objective: Objective | None = None,
     initial: Path | None = None,
+    workers: Workers | None = None,
 ) -> Manifest:
     """Train and publish one adapter.
 
@@ -87,31 +91,45 @@ def train_adapter(
         settings: training settings, those of the run when None.
         objective: what is minimised, the task loss when None.
         initial: adapter to start from, a fresh one when None.
+        workers: those that train this adapter together, each of which calls this alike; alone when None.
 
     Raises:
         ArtifactError: the selection has no rows.
+        GroupError: the first of several workers failed, or they do not go on from the same epoch.
     """
     data, started = training_set(run, plan.selection, config), time.monotonic()
+    settings, workers = settings or config.train, workers or Alone()
+    tracked = tracker(settings.tracking, tracking_of(run, plan.artifact))
     tuning = FineTuning(
         base,
         data.training,
         data.validation,
         data.validation_weights.tolist(),
-        settings or config.train,
+        settings,
         seed=config.seed,
         objective=objective,
         initial=initial,
+        workers=workers,
     )
-    writer = Writer(plan.artifact, plan.identity)
     with tuning:
-        result = tuning.run(resume=_resume(plan.artifact), on_epoch=_keeper(plan.artifact))
+        result = _trained(tuning, plan.artifact, tracked)
+
+    def publish() -> None:
+        writer, seconds = Writer(plan.artifact, plan.identity), round(time.monotonic() - started, 2)
         writer.folder(tuning.save)
-    seconds = round(time.monotonic() - started, 2)
-    writer.json("history.json", _history(result, data, seconds, plan))
-    if plan.served:
-        leave_continuity(config, run, [*plan.before, plan.selection], base, writer)
-    plan.artifact.drop(_STATE)
-    return writer.publish({"rows": len(data.rows), "best_epoch": result.best_epoch, "seconds": seconds})
+        writer.json("history.json", _history(result, data, seconds, plan))
+        if plan.served:
+            leave_continuity(config, run, [*plan.before, plan.selection], base, writer)
+        plan.artifact.drop(_STATE)
+        writer.publish(_metrics(result, data, seconds))
+
+    workers.first_does(publish)
+    return plan.artifact.require()
+
+
+def tracking_of(run: RunDir, adapter: Artifact) -> Artifact:
+    """Where the tracking of an adapter goes: ``tracking/<language>/<version>``."""
+    return run.artifact("tracking", *adapter.name.split("/")[-2:])
 
 
 def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> TrainingSet:
@@ -134,13 +152,18 @@ def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Trainin
     return TrainingSet(ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0))
 
 
-def _keeper(artifact: Artifact) -> Callable[[EpochRecord, Mapping[str, Any]], None]:
+def _trained(tuning: FineTuning, artifact: Artifact, tracked: Tracker) -> TrainingResult:
+    """Train, keeping the state after every epoch, and telling of it."""
+    resume = _resume(artifact)
+    tuning.workers.first_does(lambda: tracked.begin(len(resume["history"]) if resume else 0))
+
     def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
+        tracked.epoch(record, tuning.last_steps)
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         artifact.store_bytes(_STATE, buffer.getvalue())
 
-    return keep
+    return tuning.run(resume=resume, on_epoch=keep)
 
 
 def _resume(artifact: Artifact) -> Mapping[str, Any] | None:
@@ -159,4 +182,13 @@ def _history(result: TrainingResult, data: TrainingSet, seconds: float, plan: Ad
         "tokens": sum(e.tokens for e in result.history),
         "seconds": seconds,
         **plan.extra,
+    }
+
+
+def _metrics(result: TrainingResult, data: TrainingSet, seconds: float) -> dict[str, Any]:
+    return {
+        "rows": len(data.rows),
+        "best_epoch": result.best_epoch,
+        "seconds": seconds,
+        "tokens_per_second": round(result.tokens_per_second, 1),
     }

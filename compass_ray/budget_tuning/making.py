@@ -22,7 +22,8 @@ def identity(config: RunConfig, run: RunDir, language: str) -> Identity:
     settings: dict[str, Any] = {"select": settings_of(config.select, METHOD), "bias": bias, "seed": config.seed}
     if config.select.budget == "tuned":
         base = model_identity(config.train.base_model, config.train.revision)
-        train = config.train.model_dump(exclude={"layout", "holdout"}) | {"base_model": base}
+        # Its trials are judged by a slice of their own.
+        train = {name: value for name, value in config.train.identity().items() if name != "holdout"} | {"base_model": base}
         settings |= {"tune": config.tune.model_dump(exclude={"filled"}), "train": train}
     else:
         settings["tune"] = config.tune.model_dump(include={"budgets", "filled"})

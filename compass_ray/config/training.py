@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,20 @@ class TrainConfig(Section):
     """Epochs without a better validation loss before training stops."""
     layout: Literal["per_language", "pooled"] = "per_language"
     """One Ray Train run a language, or one run whose workers keep the base and take languages in turn."""
+    batches: Literal["padded", "packed"] = "padded"
+    """Rows side by side and padded, or one after another in one sequence whose rows do not see each other."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice and keep few of them: less memory, more time."""
+    tracking: Literal["none", "tensorboard"] = "none"
+    """Losses and learning rates as event files below ``tracking/`` in the run directory."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape an adapter: all but how its training is laid out, which changes rounding at most.
+
+        >>> TrainConfig(batches="packed").identity() == TrainConfig().identity()
+        True
+        """
+        return self.model_dump(exclude={"layout", "batches", "gradient_checkpointing", "tracking"})
 
 
 class EvaluateConfig(Section):

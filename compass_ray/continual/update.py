@@ -133,7 +133,7 @@ def update_settings(config: RunConfig) -> TrainConfig:
 def _plan(config: RunConfig, run: RunDir, loop: Mapping[str, Any]) -> AdapterPlan:
     language, parent, version = loop["language"], loop["parent"], loop["version"]
     selection, old = run.selection(version, language), run.adapter(language, parent).require()
-    settings = update_settings(config).model_dump(exclude={"layout"}) | config.update.model_dump()
+    settings = update_settings(config).identity() | config.update.model_dump()
     return AdapterPlan(
         language=language,
         artifact=run.adapter(language, version),

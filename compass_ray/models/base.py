@@ -6,7 +6,11 @@ bit-equal. It is not an adapter and knows of none.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,3 +69,24 @@ def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseM
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
     return BaseModel(model.to(device).eval(), tokenizer, device, name)
+
+
+@contextmanager
+def replaced(base: BaseModel, config: TrainConfig, folder: Path) -> Iterator[BaseModel]:
+    """The model in ``folder`` where the base was, which makes room for it on a GPU and comes back at the end.
+
+    Raises:
+        ModelError: the folder holds no causal language model.
+    """
+    base.model.to("cpu")
+    found = None
+    try:
+        found = load_base(config.model_copy(update={"base_model": str(folder), "revision": None}), device=str(base.device))
+        yield found
+    finally:
+        if found is not None:
+            found.model.to("meta")  # frees its memory whoever still holds it
+        gc.collect()
+        if base.device.type == "cuda":
+            torch.cuda.empty_cache()
+        base.model.to(base.device)

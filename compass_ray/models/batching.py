@@ -6,10 +6,10 @@ positions only, which is most of the saving where the vocabulary is wide and rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from compass_ray.models.kernels import TokenLoss
 
 _WINDOW = 32
 """Batches among which rows are sorted by length: at 16 a batch it leaves a few per cent of padding."""
+TOKENS_AT_ONCE = {"cpu": 8_192, "cuda": 32_768}
+"""Padded tokens of one forward pass; a longer batch is summed up from several."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,30 @@ class Batch:
     targets: Tensor
     rows: Tensor
     weights: Tensor
-    """float32[b]"""
+    """float32, one a row"""
+    named: Mapping[str, Any] = field(default_factory=dict)
+    """What else the model is given."""
+
+
+class Batching(Protocol):
+    """Examples to batches of a size that fits."""
+
+    def parts(self, examples: Sequence[Example]) -> list[Batch]:
+        """Every example once, in as many batches as it takes; none for no examples."""
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Rows side by side, each as wide as the longest of its batch."""
+
+    pad: int
+    device: torch.device
+
+    def parts(self, examples: Sequence[Example]) -> list[Batch]:
+        """Batches of rows of similar length."""
+        lengths = [len(example) for example in examples]
+        groups = bounded(range(len(examples)), lengths, TOKENS_AT_ONCE.get(self.device.type, 8_192))
+        return [collate([examples[i] for i in group], self.pad, self.device) for group in groups]
 
 
 def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -78,13 +103,13 @@ def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batc
 def token_losses(model: Any, batch: Batch) -> Tensor:
     """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
     with _output_at(model.get_output_embeddings(), batch.positions):
-        logits = model(input_ids=batch.input_ids, use_cache=False).logits
+        logits = model(input_ids=batch.input_ids, use_cache=False, **batch.named).logits
     losses: Tensor = TokenLoss.apply(logits.flatten(0, 1).float(), batch.targets)  # type: ignore[no-untyped-call]
     return losses
 
 
 def row_means(losses: Tensor, batch: Batch) -> Tensor:
-    """float32[b] mean loss of each row's response."""
+    """float32, the mean loss of each row's response."""
     n = len(batch.weights)
     sums = losses.new_zeros(n).index_add(0, batch.rows, losses)
     return sums / torch.bincount(batch.rows, minlength=n).clamp_min(1)

@@ -62,13 +62,14 @@ class AdaptedLinear(nn.Module):
         scale = None if self.m is None else self.scale()
         b = self.b * self.scaling if scale is None else self.b * (scale * self.scaling)[:, None]
         a, b = self.a.to(x.dtype), b.to(x.dtype)
-        scale = None if scale is None else scale.to(x.dtype)
+        gain = None if scale is None else (scale - 1).to(x.dtype)
         if not (self.dropout and self.training):
-            y: Tensor = AdaptedProduct.apply(x, self.base.weight, self.base.bias, a, b, scale)  # type: ignore[no-untyped-call]
+            y: Tensor = AdaptedProduct.apply(x, self.base.weight, self.base.bias, a, b, gain)  # type: ignore[no-untyped-call]
             return y
         dropped = functional.dropout(x, self.dropout)
         frozen = functional.linear(x, self.base.weight)
-        y = (frozen if scale is None else frozen * scale) + functional.linear(functional.linear(dropped, a), b)
+        added = functional.linear(functional.linear(dropped, a), b)
+        y = frozen + (added if gain is None else torch.addcmul(added, frozen, gain))
         return y if self.base.bias is None else y + self.base.bias
 
     def scale(self) -> Tensor:

@@ -1,7 +1,7 @@
 """Prompts to unit embeddings by any sentence-transformers model (COMPASS, section 3.2.1).
 
 Only prompts are embedded, never responses. Rows come back in the order given, whatever the batch size; the model
-library sorts by length inside. Half precision is used on a GPU only.
+library sorts by length inside. Half precision by default on a GPU only.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class Encoder:
         """Load ``config.encoder`` onto ``device``, or onto a GPU if torch sees one.
 
         Raises:
-            ModelError: the model is missing or is no sentence encoder.
+            ModelError: the model is missing, is no sentence encoder, or knows no tasks where ``config.task`` names one.
         """
         self.config = config
         self.device = choose_device(device)
         self.model = _load(config, self.device)
+        self._task = _task(config, self.model)
         if self.model.max_seq_length != math.inf:  # a static embedding has no bound and takes none
             self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
         found = self.model.get_embedding_dimension()
@@ -49,28 +50,41 @@ class Encoder:
             return np.zeros((0, self.dimension), np.float32)
         texts = [self.config.prompt_prefix + prompt for prompt in prompts]
         with torch.inference_mode():
-            found = self.model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
+            found = self.model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False, **self._task)
         return _unit(np.asarray(found, dtype=np.float32), self.config.encoder)
+
+
+def _task(config: EmbedConfig, model: Any) -> dict[str, str]:
+    if config.task is None:
+        return {}
+    if "task" not in model.get_model_kwargs():
+        raise ModelError(f"encoder {config.encoder!r} knows no tasks; unset embed.task (it is {config.task!r})")
+    return {"task": config.task}
 
 
 def _load(config: EmbedConfig, device: torch.device) -> Any:
     from sentence_transformers import SentenceTransformer
 
     where = resolve_model(config.encoder, "encoder")
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
     try:
         return SentenceTransformer(
             where,
             device=str(device),
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
-            model_kwargs={"dtype": dtype},
+            model_kwargs={"dtype": getattr(torch, _dtype(config, device))},
         )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"encoder {config.encoder!r} cannot be loaded ({str(error).splitlines()[0]}); give a sentence-transformers "
             f"directory, or check the hub id, embed.revision and the network"
         ) from error
+
+
+def _dtype(config: EmbedConfig, device: torch.device) -> str:
+    if config.dtype != "auto":
+        return config.dtype
+    return "float16" if device.type == "cuda" else "float32"
 
 
 def _unit(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """One adapter trained on a frozen base model (COMPASS, sections 3.2.4 and 4.3).
 
 Key properties: the state handed out after an epoch is a plain dict, and a run resumed from it gives the bits an
-uninterrupted one gives on the same machine and threads; the base comes back bit-equal on `close`. Not a launcher: one
-process, one device, no files but the adapter directory that `save` writes.
+uninterrupted one gives on the same machine and threads; the base comes back bit-equal on `close`; how rows are batched,
+what is kept of activations and how many workers share the rows change rounding at most. Not a launcher: one device, no
+files but the adapter directory that `save` writes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +23,22 @@ from torch import Tensor
 
 from compass_ray.config import AdapterConfig, TrainConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.batching import Batch, bounded, collate, length_batches, row_means, token_losses
+from compass_ray.models.batching import Batching, Padded, length_batches
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.checkpointing import checkpointed
+from compass_ray.models.descent import Descent
 from compass_ray.models.dora import attach
 from compass_ray.models.errors import ModelError
-from compass_ray.models.objective import Objective, Step, TaskObjective
-from compass_ray.models.optimizer import make_optimizer, rate
+from compass_ray.models.history import EpochRecord, Steps, TrainingResult, best_record, out_of_patience, result_of
+from compass_ray.models.objective import Objective, TaskObjective
+from compass_ray.models.packing import packed
 from compass_ray.models.peft_directory import read_adapter, write_adapter
+from compass_ray.models.row_losses import RowLosses, weighted, weighted_loss
+from compass_ray.models.workers import Alone, GroupError, Workers
 
-__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
+__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow", "weighted_loss"]
 
-STATE_VERSION = 1
-_TOKENS_AT_ONCE = {"cpu": 8_192, "cuda": 32_768}
-"""Padded tokens of one forward pass; a longer batch is summed up from several."""
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch did; losses in nats a token."""
-
-    epoch: int
-    steps: int
-    tokens: int
-    train_loss: float
-    validation_loss: float | None
-    learning_rate: float
-    seconds: float
-    """Wall-clock time, the one field that a repetition does not reproduce."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The history and which epoch's adapter is kept."""
-
-    history: tuple[EpochRecord, ...]
-    best_epoch: int
-    validation_loss: float | None
-    stopped_early: bool
-    steps: int
-    parameters: int
-    tokens: int
-    seconds: float
-
+STATE_VERSION = 2
 
 State = dict[str, Any]
 OnEpoch = Callable[[EpochRecord, State], None]
@@ -82,35 +58,43 @@ class FineTuning:
         seed: int,
         objective: Objective | None = None,
         initial: Path | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """Encode the rows and put a new adapter, or the one in ``initial``, on the base.
 
         ``validation_weights`` weigh the mean loss of each validation row (all alike when None); early stopping and the
-        choice of the best epoch go by that mean, and without validation rows the last epoch is kept.
+        choice of the best epoch go by that mean, and without validation rows the last epoch is kept. All of ``workers``
+        are given the same; each then takes its share of the rows.
 
         Raises:
-            ModelError: no rows, weights that do not fit, or an initial adapter that does not.
+            ModelError: no rows, weights that do not fit, an initial adapter that does not, or a base model that cannot
+                be trained as the configuration asks.
         """
         if not rows:
             raise ModelError("there are no rows to train on; give at least one, or fall back to the base model")
         self.base, self.config, self.seed = base, config, seed
-        self.objective: Objective = objective or TaskObjective()
+        self.workers: Workers = workers or Alone()
         self.examples = self.encode(rows)
-        self.validation = _weighted(self.encode(validation), validation_weights)
+        self.validation = weighted(self.encode(validation), validation_weights)
         self.adapter_config, tensors = _start(initial, config.adapter)
-        self.adapter = attach(base.model, self.adapter_config, seed=seed)
-        try:
+        with ExitStack() as stack:
+            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._batching()), self.workers)
+            if config.gradient_checkpointing:
+                stack.enter_context(checkpointed(base.model))
+            self.adapter = attach(base.model, self.adapter_config, seed=seed)
+            stack.callback(self.adapter.detach)
             if tensors is not None:
                 self.adapter.load(tensors)
-        except ModelError:
-            self.adapter.detach()
-            raise
+            self._undo = stack.pop_all()
         self.parameters = self.adapter.parameters()
-        self.optimizer = make_optimizer(self.parameters, config)
-        self.best = self.adapter.tensors()
-        self.history: list[EpochRecord] = []
         self._lengths = [len(example) for example in self.examples]
         self._steps_an_epoch = math.ceil(len(self.examples) / config.batch_size)
+        steps = self._steps_an_epoch * config.epochs
+        self._descent = Descent(self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=steps)
+        self.best = self.adapter.tensors()
+        self.history: list[EpochRecord] = []
+        self.last_steps = Steps(0, (), ())
+        """Of the last epoch that was trained here."""
 
     def __enter__(self) -> FineTuning:
         return self
@@ -121,22 +105,25 @@ class FineTuning:
     def run(self, *, resume: Mapping[str, Any] | None = None, on_epoch: OnEpoch | None = None) -> TrainingResult:
         """Train until the epochs are done or patience ends, going on from the state ``resume`` where one is given.
 
-        ``on_epoch`` is called after each epoch with its record and the state to resume from.
+        ``on_epoch`` is called after each epoch with its record and the state to resume from; of several workers the
+        first calls its own, and the others wait for it.
 
         Raises:
             ModelError: the state is of another training, or the loss is not a number.
+            GroupError: the first of several workers failed, or they were given different states.
         """
         if resume is not None:
             self._restore(resume)
-        while len(self.history) < self.config.epochs and not self._out_of_patience():
+        self._start_together()
+        while len(self.history) < self.config.epochs and not out_of_patience(self.history, self.config.patience):
             record = self._epoch(len(self.history))
             self.history.append(record)
-            if self._best_record() is record:
+            if best_record(self.history) is record:
                 self.best = self.adapter.tensors()
             if on_epoch is not None:
-                on_epoch(record, self.state())
+                self.workers.first_does(lambda: on_epoch(self.history[-1], self.state()))
         self.adapter.load(self.best)
-        return self._result()
+        return result_of(self.history, self.config.epochs, sum(p.numel() for p in self.parameters.values()))
 
     @property
     def model(self) -> Any:
@@ -148,15 +135,17 @@ class FineTuning:
         return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
 
     def state(self) -> State:
-        """Everything needed to go on, as plain containers and tensors that `torch.save` writes."""
+        """Everything needed to go on, as plain containers and tensors that `torch.save` writes.
+
+        The optimiser's tensors are those in use: write them before training goes on.
+        """
         return {
             "version": STATE_VERSION,
             "seed": self.seed,
             "history": [asdict(record) for record in self.history],
             "adapter": self.adapter.tensors(),
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "torch_rng": torch.get_rng_state() if self.adapter_config.dropout else None,
+            "optimizer": self._descent.optimizer.state_dict(),
         }
 
     def save(self, folder: Path) -> None:
@@ -166,22 +155,27 @@ class FineTuning:
 
     def close(self) -> None:
         """Take the adapter off: the base model is what it was, bit for bit."""
-        self.adapter.detach()
+        self._undo.close()
 
     def validation_loss(self) -> float | None:
         """Weighted mean loss of the validation rows under the present adapter, None without rows."""
-        return weighted_loss(self.base, self.validation) if self.validation else None
+        return self._losses.judge(self.validation) if self.validation else None
+
+    def _batching(self) -> AbstractContextManager[Batching]:
+        if self.config.batches == "packed":
+            return packed(self.base.model, self.config.max_tokens, self.examples[0], self.base.device)
+        return nullcontext(Padded(self.base.tokenizer.pad_token_id, self.base.device))
 
     def _epoch(self, epoch: int) -> EpochRecord:
-        started = time.monotonic()
+        started, first = time.monotonic(), epoch * self._steps_an_epoch
         # Evaluation mode as far as the base goes: it is frozen, and its own dropout would only blur the adapter.
         for layer in self.adapter.layers.values():
             layer.train()
-        if epoch == 0 and self.adapter_config.dropout:
-            torch.manual_seed(self.seed)
-        rng = np.random.default_rng((self.seed, epoch))
-        batches = length_batches(self._lengths, self.config.batch_size, rng)
-        losses = torch.stack([self._step(epoch * self._steps_an_epoch + i, b) for i, b in enumerate(batches)])
+        if self.adapter_config.dropout:
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, 2)).generate_state(1)[0]))
+        batches = length_batches(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
+        taken = [self._descent.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
+        losses = self.workers.summed(torch.stack(taken))
         train_loss = float(losses.mean())
         if not math.isfinite(train_loss):
             raise ModelError(
@@ -190,63 +184,25 @@ class FineTuning:
             )
         for layer in self.adapter.layers.values():
             layer.eval()
+        rates = tuple(self._descent.rate(first + i) for i in range(len(batches)))
+        self.last_steps = Steps(first, tuple(losses.tolist()), rates)
         return EpochRecord(
             epoch=epoch + 1,
             steps=len(batches),
             tokens=sum(self._lengths),
             train_loss=train_loss,
             validation_loss=self.validation_loss(),
-            learning_rate=self.config.learning_rate * self._rate((epoch + 1) * self._steps_an_epoch - 1),
+            learning_rate=rates[-1],
             seconds=time.monotonic() - started,
         )
 
-    def _step(self, number: int, indices: Sequence[int]) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._rate(number)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward([self.examples[i] for i in indices])
-        term = self.objective.term(self._view(number))
-        if term is not None:
-            term.backward()  # type: ignore[no-untyped-call]
-            loss = loss + term.detach()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm, foreach=True)
-        self.optimizer.step()
-        return loss
-
-    def _view(self, number: int) -> Step:
-        return Step(np.random.default_rng((self.seed, 1, number)), self.parameters, self._mean_loss)
-
-    def _backward(self, examples: Sequence[Example]) -> Tensor:
-        total = torch.zeros((), device=self.base.device)
-        scale = 1.0 / max(_loss_mass(examples), 1e-12)
-        for part in self._parts(examples):
-            loss = _weighted_sum(self.base.model, part) * scale
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
-
-    def _mean_loss(self, examples: Sequence[Example]) -> Tensor:
-        parts = [_weighted_sum(self.base.model, part) for part in self._parts(examples)]
-        return torch.stack(parts).sum() / max(_loss_mass(examples), 1e-12)
-
-    def _parts(self, examples: Sequence[Example]) -> list[Batch]:
-        lengths = [len(example) for example in examples]
-        groups = bounded(range(len(examples)), lengths, _TOKENS_AT_ONCE.get(self.base.device.type, 8_192))
-        pad = self.base.tokenizer.pad_token_id
-        return [collate([examples[i] for i in group], pad, self.base.device) for group in groups]
-
-    def _rate(self, step: int) -> float:
-        return rate(step, self._steps_an_epoch * self.config.epochs, self.config.warmup_ratio)
-
-    def _best_record(self) -> EpochRecord:
-        if self.history[-1].validation_loss is None:
-            return self.history[-1]
-        return min(self.history, key=lambda record: (record.validation_loss, record.epoch))
-
-    def _out_of_patience(self) -> bool:
-        if not self.history or not self.validation:
-            return False
-        return self.history[-1].epoch - self._best_record().epoch >= self.config.patience
+    def _start_together(self) -> None:
+        """Raise the same on every worker unless all go on from the same epoch."""
+        there = torch.zeros(self.config.epochs + 1, device=self.base.device)
+        there[min(len(self.history), self.config.epochs)] = 1
+        found = self.workers.summed(there).nonzero().flatten().tolist()
+        if len(found) > 1:
+            raise GroupError(f"workers of one training go on from different epochs, {found}; start them all again")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state.get("version") != STATE_VERSION or state.get("seed") != self.seed:
@@ -256,43 +212,8 @@ class FineTuning:
             )
         self.adapter.load(state["adapter"])
         self.best = {name: tensor.to(self.base.device) for name, tensor in state["best"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._descent.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in state["history"]]
-        if state["torch_rng"] is not None:
-            torch.set_rng_state(state["torch_rng"])
-
-    def _result(self) -> TrainingResult:
-        best = self._best_record()
-        return TrainingResult(
-            history=tuple(self.history),
-            best_epoch=best.epoch,
-            validation_loss=best.validation_loss,
-            stopped_early=len(self.history) < self.config.epochs,
-            steps=sum(record.steps for record in self.history),
-            parameters=sum(p.numel() for p in self.parameters.values()),
-            tokens=sum(record.tokens for record in self.history),
-            seconds=sum(record.seconds for record in self.history),
-        )
-
-
-def weighted_loss(base: BaseModel, examples: Sequence[Example]) -> float:
-    """Mean over rows, by their weights, of each row's mean loss a token (nats), without gradient."""
-    lengths = [len(example) for example in examples]
-    groups = bounded(range(len(examples)), lengths, _TOKENS_AT_ONCE.get(base.device.type, 8_192))
-    total = torch.zeros((), dtype=torch.float64, device=base.device)
-    with torch.inference_mode():
-        for group in groups:
-            batch = collate([examples[i] for i in group], base.tokenizer.pad_token_id, base.device)
-            total += (row_means(token_losses(base.model, batch), batch) * batch.weights).sum()
-    return float(total) / sum(example.weight for example in examples)
-
-
-def _weighted_sum(model: Any, batch: Batch) -> Tensor:
-    return (token_losses(model, batch) * batch.weights[batch.rows]).sum()
-
-
-def _loss_mass(examples: Sequence[Example]) -> float:
-    return sum(e.weight * (len(e) - e.prompt_length) for e in examples)
 
 
 def _start(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, Mapping[str, Tensor] | None]:
@@ -302,16 +223,3 @@ def _start(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, 
     if stored.scaling != stored.config().alpha / stored.r:
         raise ModelError(f"{initial} has alpha / r = {stored.scaling:g} with a broken alpha; start from an adapter trained here")
     return stored.config().model_copy(update={"dropout": config.dropout}), stored.tensors
-
-
-def _weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None) -> list[Example]:
-    if weights is None:
-        return examples
-    if len(weights) != len(examples) or min(weights, default=0.0) < 0:
-        raise ModelError(
-            f"there are {len(weights)} validation weights, the least {min(weights, default=0.0)}, for {len(examples)} "
-            f"validation rows; give one weight of 0 or more a row"
-        )
-    if sum(weights) <= 0:
-        return []
-    return [Example(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0]

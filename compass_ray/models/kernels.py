@@ -15,33 +15,37 @@ from torch.autograd.function import once_differentiable
 
 
 class AdaptedProduct(torch.autograd.Function):
-    """y = scale * (x W^T) + x A^T B^T + bias with W and bias frozen; scale None counts as 1."""
+    """y = (1 + gain) * (x W^T) + x A^T B^T + bias with W and bias frozen; gain None counts as 0.
+
+    The factor comes as what it lies above 1, because bfloat16 has no number between 1 and 1.0078; and what is added to the
+    frozen product is added up before it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: Tensor | None) -> Tensor:
-        """``x`` [..., in], ``weight`` [out, in], ``a`` [r, in], ``b`` [out, r], ``scale`` and ``bias`` [out]."""
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, gain: Tensor | None) -> Tensor:
+        """``x`` [..., in], ``weight`` [out, in], ``a`` [r, in], ``b`` [out, r], ``gain`` and ``bias`` [out]."""
         flat = x.reshape(-1, x.shape[-1])
         frozen, low = flat @ weight.T, flat @ a.T
-        y = frozen.clone() if scale is None else frozen * scale
-        if bias is not None:
-            y += bias
-        y.addmm_(low, b.T)
-        ctx.save_for_backward(flat, low, weight, a, b, *(() if scale is None else (scale, frozen)))
+        y = low @ b.T if bias is None else torch.addmm(bias, low, b.T)
+        if gain is not None:
+            y.addcmul_(frozen, gain)
+        y += frozen
+        ctx.save_for_backward(flat, low, weight, a, b, *(() if gain is None else (gain, frozen)))
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, Tensor | None]:
-        """Gradients of x, A, B and scale."""
+        """Gradients of x, A, B and gain."""
         flat, low, weight, a, b, *scaled = ctx.saved_tensors
         g = gradient.reshape(-1, gradient.shape[-1])
         inner = g @ b
-        of_scale = (g * scaled[1]).sum(0) if scaled else None
+        of_gain = (g * scaled[1]).sum(0) if scaled else None
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = ((g * scaled[0] if scaled else g) @ weight).addmm_(inner, a)
+            of_x = ((torch.addcmul(g, g, scaled[0]) if scaled else g) @ weight).addmm_(inner, a)
             of_x = of_x.view(*gradient.shape[:-1], -1)
-        return of_x, None, None, inner.T @ flat, g.T @ low, of_scale
+        return of_x, None, None, inner.T @ flat, g.T @ low, of_gain
 
 
 class TokenLoss(torch.autograd.Function):

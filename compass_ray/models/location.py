@@ -37,6 +37,15 @@ def resolve_model(name: str, part: Part) -> str:
     return name
 
 
+def hub_id(name: str) -> str | None:
+    """The name where it can only be a hub id: neither the package's own, nor on this machine, nor spelled as a path.
+
+    >>> hub_id("organisation/model"), hub_id("atlas"), hub_id("./folder")
+    ('organisation/model', None, None)
+    """
+    return None if name == ATLAS or _is_path(name) or Path(name).expanduser().exists() else name
+
+
 @lru_cache(maxsize=64)
 def model_identity(name: str, revision: str | None = None) -> str:
     """What a fingerprint holds of a model: its hub id and revision, or a hash of its files wherever they lie.

@@ -1,6 +1,7 @@
 """What training minimises besides the loss of its own rows.
 
 An objective adds a term to each step; the plain one adds nothing. It sees the step through `Step`, never the trainer.
+Where several workers train together, what counts is the mean of their terms, so each has its own part of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Step:
     """Seeded by run seed and step number, so that a resumed run draws the same."""
     parameters: Mapping[str, nn.Parameter]
     mean_loss: Callable[[Sequence[Example]], Tensor]
-    """Weighted mean loss a token of some rows, with gradient."""
+    """Weighted mean loss a token of some rows, with gradient. Where several workers train together, each gets a value of
+    its own, whose mean over them it is: a term must be linear in it."""
 
 
 class Objective(Protocol):

@@ -2,7 +2,8 @@
 
 ``letter``: the options stand in the prompt, one prefill, the log-probability of each option's letter. ``option``: the
 bare question is prefilled once, and each option is scored as the reply to it, by the mean log-probability of its tokens
-and of the token that ends the turn, which is minus the loss that training takes of that reply. Generates nothing.
+and of the token that ends the turn, which is minus the loss that training takes of that reply. Questions may have 2 to 10
+options each. Generates nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,24 +51,31 @@ def score_items(
     batch_size: int,
     max_tokens: int,
 ) -> npt.NDArray[np.float32]:
-    """Log-probabilities float32[n, k] of the k options of each question, in nats.
+    """Log-probabilities float32[n, k] of each question's options, in nats; k is the most that a question has.
+
+    A question with fewer options has -inf for those it lacks, so that an arg max never names one.
 
     Raises:
-        ModelError: options that differ in number, or letters that the tokenizer cannot tell apart.
+        ModelError: a question without options or with too many, or letters that the tokenizer cannot tell apart.
     """
-    width = len(options[0]) if options else 4
-    if len(questions) != len(options) or any(len(each) != width for each in options) or not 2 <= width <= len(LETTERS):
+    counts = [len(each) for each in options]
+    if len(questions) != len(options) or any(not 2 <= count <= len(LETTERS) for count in counts):
         raise ModelError(
-            f"{len(questions)} questions with {sorted({len(each) for each in options})} options; give every question the "
-            f"same number of options, 2 to {len(LETTERS)}"
+            f"{len(questions)} questions with {sorted(set(counts))} options; give every question 2 to {len(LETTERS)} options"
         )
-    scores = np.zeros((len(questions), width), np.float32)
+    scores = np.full((len(questions), max(counts, default=4)), -np.inf, np.float32)
     items = _items(base, questions, options, scoring, max_tokens)
-    order = sorted(range(len(items)), key=lambda i: len(items[i].prompt))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        scores[chosen] = _score(base, [items[i] for i in chosen])
+    for chosen in _batches(items, batch_size):
+        scores[chosen, : counts[chosen[0]]] = _score(base, [items[i] for i in chosen])
     return scores
+
+
+def _batches(items: Sequence[_Item], batch_size: int) -> Iterator[list[int]]:
+    """Places of items with equally many options, of similar length."""
+    order = sorted(range(len(items)), key=lambda i: (len(items[i].replies), len(items[i].prompt)))
+    for _, same in groupby(order, key=lambda i: len(items[i].replies)):
+        places = list(same)
+        yield from (places[start : start + batch_size] for start in range(0, len(places), batch_size))
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,12 @@ def _items(
     base: BaseModel, questions: Sequence[str], options: Sequence[Sequence[str]], scoring: str, max_tokens: int
 ) -> list[_Item]:
     if scoring == "option":
-        pairs = zip(questions, options, strict=True)
-        return [_option_item(base, question, each, max_tokens) for question, each in pairs]
-    letters = _letter_tokens(base.tokenizer, len(options[0]) if options else 0)
-    prompts = [listed(question, each) for question, each in zip(questions, options, strict=True)]
-    return [_Item(encode_prompt(base.tokenizer, prompt, max_tokens), letters) for prompt in prompts]
+        listing = zip(questions, options, strict=True)
+        return [_option_item(base, question, each, max_tokens) for question, each in listing]
+    letters = _letter_tokens(base.tokenizer, max(map(len, options), default=0))
+    pairs = zip(questions, options, strict=True)
+    prompts = [(encode_prompt(base.tokenizer, listed(question, each), max_tokens), len(each)) for question, each in pairs]
+    return [_Item(prompt, letters[:count]) for prompt, count in prompts]
 
 
 def _option_item(base: BaseModel, question: str, options: Sequence[str], max_tokens: int) -> _Item:

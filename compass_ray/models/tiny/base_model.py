@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compass_ray.languages import LANGUAGES
+from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.models.tiny.lessons import Lesson, Spelling, round_of_lessons, spellings
 from compass_ray.models.tiny.vocabulary import entity_code, make_tokenizer, relation_code, save_tokenizer
 from compass_ray.sources.atlas.wording import PARAPHRASES, question, templates
@@ -72,12 +72,12 @@ def aligned_vectors(tokenizer: Any, known: list[Spelling], rng: np.random.Genera
     meanings, languages = _Means(len(tokenizer)), _Means(len(tokenizer))
     entity = {each: _direction(1.0, rng) for each in sorted({each.entity for each in known})}
     relation = {each: _direction(1.0, rng) for each in templates()}
-    spoken = {code: _direction(LANGUAGE_NORM, rng) for code in LANGUAGES}
+    spoken = {code: _direction(LANGUAGE_NORM, rng) for code in GLOBAL_MMLU}
     for each in known:
         for token in _ids(tokenizer, each.written):
             meanings.add(token, entity[each.entity])
             languages.add(token, spoken[each.language])
-    for code in LANGUAGES:
+    for code in GLOBAL_MMLU:
         for template, vector in relation.items():
             for token in {t for p in range(PARAPHRASES) for t in _ids(tokenizer, question(code, template, "", p))}:
                 meanings.add(token, vector)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compass_ray.languages import LANGUAGES
+from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.models.tiny.vocabulary import entity_code, known_entities, relation_code
 from compass_ray.sources.atlas.names import Entity, name
 from compass_ray.sources.atlas.wording import question, templates
@@ -39,7 +39,7 @@ class Spelling:
 
 def spellings() -> list[Spelling]:
     """Return every name of every entity in every language."""
-    pairs = [(code, entity, name(entity, code)) for code in LANGUAGES for entity in known_entities()]
+    pairs = [(code, entity, name(entity, code)) for code in GLOBAL_MMLU for entity in known_entities()]
     return [Spelling(code, entity, written) for code, entity, written in pairs if written is not None]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from compass_ray.languages import LANGUAGES, from_glotlid
+from compass_ray.languages import GLOBAL_MMLU, LANGUAGES, from_glotlid
 from compass_ray.models.tiny.language_id import FILE
 from compass_ray.sources.atlas import atlas_guide, atlas_test, subjects
 
@@ -42,7 +42,7 @@ class Prompts:
 def held_out_prompts(of: Callable[[str], pa.Table]) -> Prompts:
     """Return the prompts of the 42 languages in the tables `of` gives: `atlas_guide` or `atlas_test`."""
     found = Prompts([], [], [])
-    for code in LANGUAGES:
+    for code in GLOBAL_MMLU:
         table = of(code)
         found.texts.extend(table["question"].to_pylist())
         found.subjects.extend(table["subject"].to_pylist())
@@ -80,7 +80,8 @@ def language_id_accuracy(directory: Path) -> dict[str, float]:
     named = [from_glotlid(label[0]) for label in labels]
     right = [each is not None and each.code == code for each, code in zip(named, prompts.languages, strict=True)]
     return {
-        code: float(np.mean([hit for hit, of in zip(right, prompts.languages, strict=True) if of == code])) for code in LANGUAGES
+        code: float(np.mean([hit for hit, of in zip(right, prompts.languages, strict=True) if of == code]))
+        for code in GLOBAL_MMLU
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from compass_ray.languages import LANGUAGES
+from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.sources.atlas.facts import entities, facts
 from compass_ray.sources.atlas.names import Entity, name
 from compass_ray.sources.atlas.splits import FULL
@@ -114,12 +114,12 @@ def _codes() -> list[str]:
 
 
 def _names() -> Iterator[str]:
-    for code in LANGUAGES:
+    for code in GLOBAL_MMLU:
         yield from (written for entity in known_entities() if (written := name(entity, code)) is not None)
 
 
 def _questions() -> Iterator[str]:
-    for code in LANGUAGES:
+    for code in GLOBAL_MMLU:
         for template in templates():
             for paraphrase in range(PARAPHRASES):
                 yield question(code, template, "", paraphrase)

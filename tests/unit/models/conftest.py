@@ -1,4 +1,4 @@
-"""Tiny random base models, made from scratch: a tokenizer trained on a few lines and two architectures."""
+"""Tiny random base models, made from scratch: a tokenizer trained on a few lines and three architectures."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ def make_tokenizer(template: str | None = TEMPLATE) -> Any:
     return tokenizer
 
 
-def make_model(architecture: str, vocabulary: int, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+def make_model(architecture: str, vocabulary: int, *, hidden: int = 32, layers: int = 2, seed: int = 0, **settings: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     config_class, model_class = {
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "llama": (LlamaConfig, LlamaForCausalLM),
+        "phi3": (Phi3Config, Phi3ForCausalLM),
     }[architecture]
     config = config_class(
         vocab_size=vocabulary,
@@ -59,6 +60,8 @@ def make_model(architecture: str, vocabulary: int, *, hidden: int = 32, layers: 
         num_key_value_heads=2,
         max_position_embeddings=256,
         tie_word_embeddings=True,
+        **({"pad_token_id": 0} if architecture == "phi3" else {}),
+        **settings,
     )
     torch.manual_seed(seed)
     model = model_class(config)

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 
 from compass_ray.config import TrainConfig
-from compass_ray.models.base import BaseModel
+from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import encode_rows
 from compass_ray.models.errors import ModelError
@@ -193,3 +193,35 @@ def test_state_of_another_seed_is_refused(base: BaseModel, train_config: TrainCo
         tuning.run(on_epoch=lambda _, state: states.append(state))
     with tune(base, train_config, seed=8) as other, pytest.raises(ModelError, match="seed 7"):
         other.run(resume=states[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"batches": "packed", "gradient_checkpointing": True}])
+def test_a_bfloat16_base_is_trained_with_parameters_and_losses_in_float32(
+    base: BaseModel, train_config: TrainConfig, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    base.model.save_pretrained(tmp_path)
+    base.tokenizer.save_pretrained(tmp_path)
+    half = load_base(TrainConfig(base_model=str(tmp_path), dtype="bfloat16"), device="cpu")
+    with tune(base, train_config) as tuning:
+        expected = tuning.run()
+    before = {name: parameter.clone() for name, parameter in half.model.named_parameters()}
+    assert {parameter.dtype for parameter in before.values()} == {torch.bfloat16}
+    with tune(half, train_config.model_copy(update=changes)) as tuning:
+        assert losses(half).dtype == torch.float32
+        result = tuning.run()
+        trained = [*tuning.parameters.values(), *tuning.best.values()]
+        assert {tensor.dtype for tensor in trained} == {torch.float32}
+        assert {p.grad.dtype for p in tuning.parameters.values() if p.grad is not None} == {torch.float32}
+    assert all(torch.equal(parameter, before[name]) for name, parameter in half.model.named_parameters())
+    for found, sought in zip(result.history, expected.history, strict=True):
+        assert found.train_loss == pytest.approx(sought.train_loss, rel=0.02)
+
+
+def test_the_steps_of_an_epoch_are_told(base: BaseModel, train_config: TrainConfig) -> None:
+    with tune(base, train_config) as tuning:
+        result = tuning.run()
+        steps = tuning.last_steps
+    assert steps.first == sum(record.steps for record in result.history[:-1])
+    assert len(steps.losses) == len(steps.learning_rates) == result.history[-1].steps
+    assert sum(steps.losses) / len(steps.losses) == pytest.approx(result.history[-1].train_loss)
+    assert steps.learning_rates[-1] == result.history[-1].learning_rate < steps.learning_rates[0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.speed.random_encoder import TINY, random_encoder
 from compass_ray.config import EmbedConfig, TrainConfig
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.devices import choose_device
@@ -95,11 +96,45 @@ def test_encoder_gives_unit_rows_in_order_whatever_the_batch(encoder_folder: Pat
     assert encoder.encode([], batch_size=2).shape == (0, 12)
 
 
+def test_encoder_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    folder = random_encoder(tmp_path / "encoder", TINY, seed=0)
+    found = {name: Encoder(EmbedConfig(encoder=str(folder), dtype=name), device="cpu") for name in ("auto", "bfloat16")}
+    types = {name: {each.dtype for each in encoder.model.parameters()} for name, encoder in found.items()}
+    assert types == {"auto": {torch.float32}, "bfloat16": {torch.bfloat16}}
+    whole, half = (encoder.encode(["Habari", "0 1 2 3"], batch_size=2) for encoder in found.values())
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, whole, atol=0.05)
+
+
 def test_prefix_goes_before_every_prompt(encoder_folder: Path) -> None:
     plain = Encoder(EmbedConfig(encoder=str(encoder_folder)), device="cpu")
     prefixed = Encoder(EmbedConfig(encoder=str(encoder_folder), prompt_prefix="query: "), device="cpu")
     expected = plain.encode(["query: Habari"], batch_size=1)
     np.testing.assert_array_equal(prefixed.encode(["Habari"], batch_size=1), expected)
+
+
+def test_a_task_reaches_the_encoder_that_has_tasks(encoder_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(encoder_folder), device="cpu")
+    plain = Encoder(EmbedConfig(encoder=str(encoder_folder)), device="cpu").encode(["Habari"], batch_size=1)
+    first = model[0]
+    forward = first.forward
+    first.forward_kwargs = {"task"}
+    first.forward = lambda features, task=None: forward({**features, "input_ids": features["input_ids"] + (task == "matching")})
+    monkeypatch.setattr("compass_ray.models.encoder._load", lambda config, device: model)
+    found = {
+        task: Encoder(EmbedConfig(encoder="any", task=task), device="cpu").encode(["Habari"], batch_size=1)
+        for task in (None, "matching", "retrieval")
+    }
+    np.testing.assert_allclose(found[None], plain, atol=1e-6)
+    np.testing.assert_allclose(found["retrieval"], plain, atol=1e-6)
+    assert not np.allclose(found["matching"], plain)
+
+
+def test_a_task_for_an_encoder_without_tasks_is_refused(encoder_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"knows no tasks; unset embed\.task \(it is 'text-matching'\)"):
+        Encoder(EmbedConfig(encoder=str(encoder_folder), task="text-matching"), device="cpu")
 
 
 def test_prompt_without_an_embedding_is_named(encoder_folder: Path) -> None:

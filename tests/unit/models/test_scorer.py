@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -67,9 +68,34 @@ def merged_logits(base: BaseModel, folder: Path, ids: torch.Tensor) -> torch.Ten
     return logits
 
 
-def test_options_of_different_number_are_refused(base: BaseModel) -> None:
-    with pytest.raises(ModelError, match="same number of options"):
-        score_items(base, QUESTIONS[:2], [["a", "b"], ["a"]], scoring="option", batch_size=2, max_tokens=50)
+RAGGED = [["a", "b"], [str(n) for n in range(10)], ["yes", "no", "maybe"]]
+
+
+@pytest.mark.parametrize("scoring", ["letter", "option"])
+def test_questions_with_different_numbers_of_options_score_as_each_would_alone(
+    base: BaseModel, scoring: Literal["letter", "option"]
+) -> None:
+    together = score_items(base, QUESTIONS, RAGGED, scoring=scoring, batch_size=2, max_tokens=200)
+    assert together.shape == (3, 10)
+    for row, question, options in zip(together, QUESTIONS, RAGGED, strict=True):
+        [alone] = score_items(base, [question], [options], scoring=scoring, batch_size=1, max_tokens=200)
+        np.testing.assert_allclose(row[: len(options)], alone, rtol=1e-4, atol=1e-4)
+        assert (row[len(options) :] == -np.inf).all()
+
+
+def test_ten_letters_are_scored_like_four(base: BaseModel) -> None:
+    found = score_items(base, QUESTIONS[:1], RAGGED[1:2], scoring="letter", batch_size=1, max_tokens=200)
+    letters = [base.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "ABCDEFGHIJ"]
+    ids = torch.tensor([encode_prompt(base.tokenizer, listed(QUESTIONS[0], RAGGED[1]), 200)])
+    with torch.inference_mode():
+        expected = base.model(ids).logits[0, -1].log_softmax(-1)[letters]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [["a"], [], list("abcdefghijk")])
+def test_too_few_or_too_many_options_are_refused(base: BaseModel, wrong: list[str]) -> None:
+    with pytest.raises(ModelError, match="give every question 2 to 10 options"):
+        score_items(base, QUESTIONS[:2], [["a", "b"], wrong], scoring="option", batch_size=2, max_tokens=50)
 
 
 def test_no_items_give_no_scores(base: BaseModel) -> None:

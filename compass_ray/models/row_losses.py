@@ -1,0 +1,96 @@
+"""The loss of rows under the model as it stands: with gradient for a step, without for a judgement.
+
+Key property: batches that are cut to fit, packed, or shared among workers have the mathematics of one batch on one
+worker: what each part gives is divided by the loss mass of all rows. Takes no step and knows no adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from compass_ray.models.base import BaseModel
+from compass_ray.models.batching import Batch, Batching, Padded, row_means, token_losses
+from compass_ray.models.chat import Example
+from compass_ray.models.errors import ModelError
+from compass_ray.models.workers import Alone, Workers
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """Losses of rows in nats, on this worker's share of them."""
+
+    model: Any
+    device: torch.device
+    batching: Batching
+    workers: Workers
+
+    def backward(self, examples: Sequence[Example]) -> Tensor:
+        """Add to the gradients; returns this worker's part of the weighted mean loss a token of all ``examples``."""
+        total = torch.zeros((), device=self.device)
+        scale = 1.0 / loss_mass(examples)
+        for part in self._parts(examples):
+            loss = _weighted_sum(self.model, part) * scale
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def mean(self, examples: Sequence[Example]) -> Tensor:
+        """Weighted mean loss a token, with gradient; of several workers each has a value whose mean over them it is."""
+        parts = [_weighted_sum(self.model, part) for part in self._parts(examples)]
+        total = torch.stack(parts).sum() if parts else self._nothing()
+        return total * self.workers.size / loss_mass(examples)
+
+    def judge(self, examples: Sequence[Example]) -> float:
+        """Mean over rows, by their weights, of each row's mean loss a token, without gradient; equal on every worker."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        with torch.inference_mode():
+            for part in self._parts(examples):
+                total += (row_means(token_losses(self.model, part), part) * part.weights).sum()
+        return float(self.workers.summed(total)) / sum(example.weight for example in examples)
+
+    def _parts(self, examples: Sequence[Example]) -> list[Batch]:
+        mine = self.workers.share([len(example) for example in examples])
+        return self.batching.parts([examples[i] for i in mine])
+
+    def _nothing(self) -> Tensor:
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+
+def weighted_loss(base: BaseModel, examples: Sequence[Example]) -> float:
+    """Mean over rows, by their weights, of each row's mean loss a token (nats), without gradient."""
+    padded = Padded(base.tokenizer.pad_token_id, base.device)
+    return RowLosses(base.model, base.device, padded, Alone()).judge(examples)
+
+
+def weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None) -> list[Example]:
+    """Validation rows with these weights, those of weight 0 left out; as they are for no weights.
+
+    Raises:
+        ModelError: another number of weights, or one below 0.
+    """
+    if weights is None:
+        return examples
+    if len(weights) != len(examples) or min(weights, default=0.0) < 0:
+        raise ModelError(
+            f"there are {len(weights)} validation weights, the least {min(weights, default=0.0)}, for {len(examples)} "
+            f"validation rows; give one weight of 0 or more a row"
+        )
+    if sum(weights) <= 0:
+        return []
+    return [Example(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0]
+
+
+def loss_mass(examples: Sequence[Example]) -> float:
+    """Weighted number of response tokens, never zero."""
+    return max(sum(e.weight * (len(e) - e.prompt_length) for e in examples), 1e-12)
+
+
+def _weighted_sum(model: Any, batch: Batch) -> Tensor:
+    return (token_losses(model, batch) * batch.weights[batch.rows]).sum()

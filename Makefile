@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written last, so a set-up that was killed is done anew.
 READY := $(VENV)/ready
-TORCH := $(shell grep -m1 '^torch==' constraints.txt)
+TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
 FAST := not slow and not demo and not gpu
 
 # Quiet where it does not matter; a caller's own setting wins.
@@ -27,7 +27,8 @@ setup: $(READY) ## .venv with the pinned packages (every other target does this 
 $(READY): pyproject.toml constraints.txt
 	@python=$$(bash .ci/find-python) && { [ -e $@ ] || $$python -m venv --clear $(VENV); }
 	@rm -f $@
-	$(BIN)/pip install --quiet '$(TORCH)'
+	$(BIN)/pip install --quiet $(TORCH)
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --no-build-isolation -c constraints.txt deepspeed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compass_ray.artifacts import FIRST_VERSION, RunDir
+from compass_ray.artifacts import FIRST_VERSION, FULL_TUNING, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.chat import encode_prompt
@@ -32,12 +32,17 @@ def export(run: RunDir, language: str, version: str | None, folder: Path, *, mer
     """Write a version, the live one if None, into a new folder.
 
     Raises:
-        ConfigError: the folder is not empty, or there is no such version.
+        ConfigError: the folder is not empty, there is no such version, or it has no adapter.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; give a new folder")
     config = run.recorded()
     chosen = version or str((run.live(language) or {}).get("version", FIRST_VERSION))
+    if chosen == FULL_TUNING:
+        raise ConfigError(
+            f"{FULL_TUNING} has no adapter to export: {run.full_model(language, chosen).path} is the whole model, as any "
+            f"engine loads it"
+        )
     if chosen not in run.adapter_versions(language):
         known = ", ".join(run.adapter_versions(language)) or "none"
         raise ConfigError(f"{language} has no version {chosen!r}; it has {known}")

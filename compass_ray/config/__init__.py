@@ -7,7 +7,8 @@ An unknown key is an error that names the nearest known one. This module reads n
 
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
-from compass_ray.config.loading import changed, load, parse, presets
+from compass_ray.config.full import FullConfig
+from compass_ray.config.loading import changed, load, parse, presets, read_tree, resolved
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
 from compass_ray.config.sections import ConfigError, Section
@@ -25,6 +26,7 @@ __all__ = [
     "DriftConfig",
     "EmbedConfig",
     "EvaluateConfig",
+    "FullConfig",
     "IdentifierConfig",
     "PoolConfig",
     "Resources",
@@ -41,4 +43,6 @@ __all__ = [
     "load",
     "parse",
     "presets",
+    "read_tree",
+    "resolved",
 ]

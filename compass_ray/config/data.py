@@ -7,9 +7,12 @@ import string
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compass_ray.config.sections import ConfigError, Fraction, Positive, Section
+
+Layout = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "xquad", "mgsm", "own"]
+"""Columns as a data set of the hub has them, or with our own names."""
 
 
 class SourceConfig(Section):
@@ -22,6 +25,8 @@ class SourceConfig(Section):
     """Configuration of a hub data set; ``{language}`` stands for the code of the language that is read."""
     split: str = "train"
     revision: str | None = None
+    layout: Layout | None = None
+    """How the columns are named; recognised by the columns when unset."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """Our name to theirs, where they differ from the layout's own (prompt, response, language, subject, ...)."""
     where: Mapping[str, str] = Field(default_factory=dict)
@@ -32,6 +37,10 @@ class SourceConfig(Section):
     """The one language of all rows, for files that do not carry a language column."""
     rows_per_language: Positive | None = None
     """Bound for small runs: the first rows by row_id, which is a hash and so a seeded sample."""
+    also: tuple[SourceConfig, ...] = ()
+    """Further sources whose rows join a guide or test set, each with settings of its own."""
+    guided: Literal["refuse", "remove"] = "refuse"
+    """Of a test set: what is done where items stand in the guide set too. ``remove`` takes them out of the test set."""
 
     def resolved_path(self) -> str:
         """The path with ``${NAME}`` filled in from the environment.
@@ -65,6 +74,14 @@ class PoolConfig(Section):
     """Languages of the pool; all that the sources hold when unset."""
     bias: BiasConfig | None = BiasConfig()
 
+    @model_validator(mode="after")
+    def _settings_stand_where_they_mean_something(self) -> PoolConfig:
+        if any(source.also for source in self.sources):
+            raise ValueError("pool.sources: also joins guide and test sets; name each source of the pool in the list")
+        if any(source.guided != "refuse" for source in (*self.sources, self.guides, *self.guides.also, *self.tests.also)):
+            raise ValueError("guided=remove is a setting of pool.tests itself; set it there only")
+        return self
+
 
 class EmbedConfig(Section):
     """Embedding of prompts (COMPASS, section 3.2.1)."""
@@ -73,5 +90,8 @@ class EmbedConfig(Section):
     revision: str | None = None
     trust_remote_code: bool = False
     prompt_prefix: str = ""
+    task: str | None = None
+    """Of encoders that embed for one task or another, as jina-embeddings-v3 does; null for all others."""
     max_tokens: Positive = 512
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the encoder's weights: ``auto`` is float16 on a GPU and float32 on a CPU."""

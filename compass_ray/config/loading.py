@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources as package_files
@@ -33,12 +34,30 @@ def load(
     Raises:
         ConfigError: unknown preset, unreadable file, unknown key or a value out of range.
     """
-    tree = _read_file(Path(file)) if file else _read_preset(preset or "atlas")
+    return resolved(read_tree(preset, file), overrides, languages)
+
+
+def read_tree(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
+    """The settings of a preset or a YAML file as they are written, what they extend filled in, and nothing checked.
+
+    Raises:
+        ConfigError: unknown preset or unreadable file.
+    """
+    return _read_file(Path(file)) if file else _read_preset(preset or "atlas")
+
+
+def resolved(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
+    """The configuration of a tree of settings with ``key=value`` overrides applied in order; the tree stays as it is.
+
+    Raises:
+        ConfigError: unknown key or a value out of range.
+    """
+    own = copy.deepcopy(dict(tree))
     if languages is not None:
-        tree["languages"] = list(languages)
+        own["languages"] = list(languages)
     for override in overrides:
-        _apply(tree, override)
-    return parse(tree)
+        _apply(own, override)
+    return parse(own)
 
 
 def changed(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
@@ -47,10 +66,7 @@ def changed(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     Raises:
         ConfigError: an unknown key or a value out of range.
     """
-    tree = config.model_dump(mode="json")
-    for override in overrides:
-        _apply(tree, override)
-    return parse(tree)
+    return resolved(config.model_dump(mode="json"), overrides)
 
 
 def parse(tree: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import EmbedConfig, PoolConfig
+from compass_ray.config.full import FullConfig
 from compass_ray.config.resources import Resources
 from compass_ray.config.sections import Section
 from compass_ray.config.selection import ClusterConfig, SelectConfig
@@ -28,6 +29,7 @@ class RunConfig(Section):
     tune: TuneConfig = TuneConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
+    full: FullConfig = FullConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     drift: DriftConfig = DriftConfig()
     update: UpdateConfig = UpdateConfig()

@@ -69,7 +69,9 @@ class TransferConfig(Section):
 class SelectConfig(Section):
     """Cluster weights, quotas and sampling (COMPASS, sections 3.2.2 and 3.2.3)."""
 
-    methods: tuple[Literal["target", "all", "random", "langrank", "langsim", "dsir", "nearest", "compass"], ...] = (
+    methods: tuple[
+        Literal["target", "all", "random", "langrank", "langsim", "dsir", "nearest", "compass", "compass_fft"], ...
+    ] = (
         "target",
         "random",
         "compass",

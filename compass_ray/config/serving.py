@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compass_ray.config.sections import Fraction, Positive, Section
 
@@ -26,3 +26,13 @@ class ServeConfig(Section):
     max_prompt_tokens: Positive = 2048
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _has_adapters(cls, method: object) -> object:
+        if method == "compass_fft":
+            raise ValueError(
+                "compass_fft is a whole model a language, and the service puts adapters on one base model; serve compass, "
+                "or give RUN/models/LANGUAGE/compass_fft to an engine of its own"
+            )
+        return method

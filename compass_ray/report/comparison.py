@@ -197,15 +197,12 @@ def _paired(evidence: Evidence, language: str) -> _Paired | None:
 
 
 def low_subjects(evidence: Evidence, language: str) -> frozenset[str]:
-    """The subjects that the bias simulation thinned in a language, from whichever artefact names them."""
+    """The subjects that the bias simulation thinned in a language: what a selection says, else what an evaluation repeats."""
     for method in METHODS:
-        scored = evidence.scored(method, language)
-        if scored and scored.low_subjects:
-            return frozenset(scored.low_subjects)
-        allocation = evidence.allocation(method, language)
-        if allocation and allocation.low_subjects:
+        if allocation := evidence.allocation(method, language):
             return frozenset(allocation.low_subjects)
-    return frozenset()
+    scored = (evidence.scored(method, language) for method in METHODS)
+    return frozenset(next((found.low_subjects for found in scored if found and found.low_subjects), ()))
 
 
 def _answers(scored: Scored, item_ids: Sequence[str]) -> np.ndarray:

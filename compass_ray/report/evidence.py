@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from compass_ray.artifacts import SHARED, Artifact, ArtifactError, RunDir, clustered
+from compass_ray.artifacts import FULL_TUNING, SHARED, Artifact, ArtifactError, RunDir, clustered
 from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
 from compass_ray.report.records import (
@@ -44,6 +44,7 @@ METHODS: Mapping[str, str] = {
     "langsim": "LangSim",
     "dsir": "DSIR",
     "nearest": "nearest",
+    "compass_fft": "COMPASS-FFT",
     "compass": "COMPASS",
 }
 """Methods that are compared, in the order of the tables, and how they are written."""
@@ -102,8 +103,9 @@ class Evidence:
         return _table(self.run.selection(method, language), "rows.parquet")
 
     def histories(self, language: str) -> dict[str, History]:
-        """Training of every adapter version of a language, in order of version."""
+        """Training of every adapter version of a language, in order of version, and of the model trained whole."""
         found = {v: _record(History, self.run.adapter(language, v), "history.json") for v in self.versions(language)}
+        found[FULL_TUNING] = _record(History, self.run.full_model(language, FULL_TUNING), "history.json")
         return {version: history for version, history in found.items() if history}
 
     def versions(self, language: str) -> list[str]:

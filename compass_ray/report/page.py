@@ -15,12 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from compass_ray import __version__
-from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, clusterings, content_hash
+from compass_ray.artifacts import FULL_TUNING, Artifact, Attempt, Identity, Manifest, RunDir, attempts, clusterings, content_hash
 from compass_ray.config import RunConfig
 from compass_ray.report.blocks import Section
 from compass_ray.report.comparison import Comparison, compare
 from compass_ray.report.evidence import METHODS, Evidence, is_version
-from compass_ray.report.sections import additions, benefit, gaps, learning, making, traffic
+from compass_ray.report.sections import additions, benefit, gaps, learning, making, times, traffic
 
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
@@ -29,12 +29,11 @@ _SOURCES = (".py", ".j2", ".css")
 
 def build(run: RunDir, config: RunConfig) -> Manifest:
     """Make the report of a run, or find it made already of the very same things."""
+    if found := standing(run, config):
+        return found
     evidence = Evidence(run)
     manifests = shown(evidence, config)
     identity = _identity(run, config, manifests)
-    found = run.report.manifest()
-    if found and found.fingerprint == identity.fingerprint:
-        return found
     comparison = compare(run, config)
     sections = _sections(evidence, config, comparison, manifests)
     writer = run.report.begin(identity)
@@ -44,13 +43,19 @@ def build(run: RunDir, config: RunConfig) -> Manifest:
     return writer.publish({"pictures": sum(len(s.pictures) for s in sections)})
 
 
-def render(name: str, sections: list[Section]) -> str:
-    """The page as HTML; all that sections hold is escaped."""
+def standing(run: RunDir, config: RunConfig) -> Manifest | None:
+    """The report of a run if it was made of the very things that stand now. Looks at manifests and the monitor's records."""
+    identity, found = _identity(run, config, shown(Evidence(run), config)), run.report.manifest()
+    return found if found and found.fingerprint == identity.fingerprint else None
+
+
+def render(name: str, sections: list[Section], *, of: str = "run") -> str:
+    """The page of a run, or of what ``of`` says, as HTML; all that sections hold is escaped."""
     folder = resources.files("compass_ray.report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
-    return template.render(name=name, sections=sections, style=style, version=__version__)
+    return template.render(of=of, name=name, sections=sections, style=style, version=__version__)
 
 
 def shown(evidence: Evidence, config: RunConfig) -> dict[str, Manifest]:
@@ -73,6 +78,7 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         *(run.budget(code) for code in codes),
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
+        *(run.full_model(code, FULL_TUNING) for code in codes),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
         *(run.selection(version, code) for code, version in updated if is_version(version)),
         *(run.update(code, version) for code, version in updated),
@@ -84,8 +90,15 @@ def _identity(run: RunDir, config: RunConfig, manifests: Mapping[str, Manifest])
     inputs = {name: manifest.fingerprint for name, manifest in manifests.items()}
     inputs |= {f"monitor/{f}": content_hash((run.read_monitor(f) or b"").decode("utf-8", "replace")) for f in _MONITOR}
     inputs |= {f"live/{code}": content_hash(str(run.live(code))) for code in config.languages}
+    inputs["attempts"] = content_hash(*(attempt.model_dump_json() for attempt in _attempts(run)))
     settings = {**config.model_dump(mode="json", exclude={"resources"}), "page": _own_hash()}
     return Identity("report", settings, inputs)
+
+
+def _attempts(run: RunDir) -> list[Attempt]:
+    """The times kept of a run, but for those of making this page: with them it would never be up to date."""
+    found = (a.model_copy(update={"stages": tuple(t for t in a.stages if t.stage != "report")}) for a in attempts(run))
+    return [attempt for attempt in found if attempt.stages]
 
 
 def _own_hash() -> str:
@@ -111,5 +124,6 @@ def _sections(evidence: Evidence, config: RunConfig, comparison: Comparison, man
         additions.section(evidence, codes),
         learning.section(evidence, codes, config.serve.method),
         traffic.section(evidence, codes),
+        times.section(config, _attempts(evidence.run), manifests),
         making.section(evidence, config, manifests),
     ]

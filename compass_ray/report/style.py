@@ -76,6 +76,7 @@ LOOKS: dict[str, Look] = {
     "langsim": Look("#b5477f", ">"),
     "dsir": Look("#6a3fb5", "X"),
     "nearest": Look("#5a7a00", "h"),
+    "compass_fft": Look("#b3261e", "p"),
 }
 OTHER = Look("#6b7280", "d")
 """A method that none of these is."""

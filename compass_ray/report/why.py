@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.artifacts import ArtifactError, RunDir, selected_by
 from compass_ray.config import ConfigError
 from compass_ray.core.sampling import TAU, Mode
 from compass_ray.languages import language as known_language
@@ -79,6 +79,7 @@ def made_selection(evidence: Evidence, method: str, language: str) -> Made:
         ArtifactError: it has none at all.
     """
     known_language(language)
+    method = selected_by(method)
     allocation, rows = evidence.allocation(method, language), evidence.selected(method, language)
     if allocation is not None and rows is not None:
         return Made(method, language, allocation, rows)

@@ -1,32 +1,37 @@
 """Stage: score the test items of every language under every method (COMPASS, sections 4.1 and 5).
 
 Key property: every item's log-probabilities are kept, so that any comparison can be paired and recomputed. The base is
-loaded once an actor; adapters come and go on it.
+loaded once an actor; adapters come and go on it, and a model that was trained whole takes its place for as long as it is
+scored.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, tables
-from compass_ray.artifacts import Identity, Manifest, RunDir, version_of
+from compass_ray.artifacts import FULL_TUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from compass_ray.models.base import BaseModel
 
 ZERO_SHOT = "zero_shot"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation to make: its name in the run, the language, and the adapter version (None is the base model)."""
+    """One evaluation to make: its name in the run, the language, and the version trained (None is the base model)."""
 
     name: str
     language: str
@@ -48,19 +53,25 @@ def evaluate(
     force: bool = False,
     progress: Progress = silent,
 ) -> list[Manifest]:
-    """Make the evaluations that are missing, several at once on actors that keep the base."""
+    """Make the evaluations that are missing, several at once on actors that keep the base.
+
+    Raises:
+        LanguagesFailedError: languages failed; the others are whole then.
+    """
     pending = [e for e in wanted if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)]
     if pending:
-        _score(config, run, pending, progress, len(wanted))
+        problems = _score(config, run, pending, progress, len(wanted))
+        failed = [e.language for e in pending if not run.evaluation(e.name, e.language).manifest()]
+        if failed:
+            raise LanguagesFailedError(dict.fromkeys(failed, f"evaluation: {'; '.join(problems)}"))
     return [run.evaluation(e.name, e.language).require() for e in wanted]
 
 
 def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identity:
     guide = run.guide(evaluation.language)
     inputs = {guide.name: guide.require().fingerprint}
-    if evaluation.version is not None:
-        adapter = run.adapter(evaluation.language, evaluation.version)
-        inputs[adapter.name] = adapter.require().fingerprint
+    if (trained := _trained(run, evaluation)) is not None:
+        inputs[trained.name] = trained.require().fingerprint
     settings = {
         "scoring": config.evaluate.scoring,
         "max_tokens": config.train.max_tokens,
@@ -70,7 +81,17 @@ def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identit
     return Identity("evaluate", settings, inputs)
 
 
-def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: Progress, total: int) -> None:
+def _trained(run: RunDir, evaluation: Evaluation) -> Artifact | None:
+    """What is scored: an adapter or a whole model, None for the base model."""
+    if evaluation.version is None:
+        return None
+    if evaluation.name == FULL_TUNING:
+        return run.full_model(evaluation.language, FULL_TUNING)
+    return run.adapter(evaluation.language, evaluation.version)
+
+
+def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: Progress, total: int) -> list[str]:
+    """Score on as many actors as there is room for; returns what went wrong."""
     ray_session.start(config.resources)
     import ray
     from ray.util import ActorPool
@@ -83,11 +104,20 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
         max_task_retries=resources.max_failures,
     )
     settings = config.model_dump(mode="json")
-    actors = [scorer.remote(run.uri, settings) for _ in range(min(resources.train_workers, len(pending)))]
-    # Sorted by language, so that one language's items are read and tokenised near each other.
-    finished = ActorPool(actors).map_unordered(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), pending)
-    for done, _ in enumerate(finished, start=total - len(pending) + 1):
+    workers = ray_session.workers_at_once(resources, min(resources.train_workers, len(pending)))
+    pool = ActorPool([scorer.remote(run.uri, settings) for _ in range(workers)])
+    for evaluation in pending:  # sorted by language, so that one language's items are read and tokenised near each other
+        pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
+    problems: dict[str, None] = {}
+    done = total - len(pending)
+    while pool.has_next():  # type: ignore[no-untyped-call]
+        try:
+            pool.get_next_unordered()
+        except ray.exceptions.RayError as error:
+            problems[ray_session.told(error)] = None
+        done += 1
         progress("evaluate", done, total)
+    return list(problems)
 
 
 class Scorer:
@@ -105,6 +135,7 @@ class Scorer:
 
     def score(self, evaluation: Evaluation, identity: Identity) -> None:
         """Score one test set and publish it."""
+        started = time.monotonic()
         items = self.run.guide(evaluation.language).read_table("test.parquet")
         log_probs = self._log_probs(evaluation, items)
         predicted = log_probs.argmax(axis=1)
@@ -112,14 +143,15 @@ class Scorer:
         writer.table("items.parquet", _scored(items, log_probs, predicted))
         results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
         writer.json("results.json", results)
-        writer.publish({"accuracy": results["accuracy"], "items": results["items"]}, host_cpus=os.cpu_count())
+        metrics = {"accuracy": results["accuracy"], "items": results["items"], "seconds": round(time.monotonic() - started, 2)}
+        writer.publish(metrics, host_cpus=os.cpu_count())
 
     def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
-        from compass_ray.models.scorer import applied, score_items
+        from compass_ray.models.scorer import score_items
 
-        with self._adapter(evaluation) as folder, applied(self.base, folder) if folder else nullcontext():
+        with self._model(evaluation) as model:
             return score_items(
-                self.base,
+                model,
                 items["question"].to_pylist(),
                 items["options"].to_pylist(),
                 scoring=self.config.evaluate.scoring,
@@ -127,10 +159,20 @@ class Scorer:
                 max_tokens=self.config.train.max_tokens,
             )
 
-    def _adapter(self, evaluation: Evaluation) -> Any:
-        if evaluation.version is None:
-            return nullcontext(None)
-        return self.run.adapter(evaluation.language, evaluation.version).local()
+    @contextmanager
+    def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
+        """The base model, with the evaluation's adapter on it, or the model trained whole in its place."""
+        from compass_ray.models.base import replaced
+        from compass_ray.models.scorer import applied
+
+        trained = _trained(self.run, evaluation)
+        if trained is None:
+            yield self.base
+            return
+        with trained.local() as folder:
+            whole = evaluation.name == FULL_TUNING
+            with replaced(self.base, self.config.train, folder) if whole else applied(self.base, folder) as model:
+                yield model
 
     def _low_subjects(self, language: str) -> list[str]:
         """Subjects that the bias simulation thinned in this language's training data."""

@@ -1,0 +1,103 @@
+"""Stage: the whole base model trained for each language, where the method compass_fft is asked for (COMPASS, section 4.3).
+
+Key property: each model is one Ray Train run of ``resources.full_workers`` workers that share it; what they have done
+lies in the run directory after every epoch. A language that fails again and again is named, and the others end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from compass_ray import ray_session
+from compass_ray.artifacts import FULL_TUNING, Artifact, LanguagesFailedError, Manifest, RunDir, fully_tuned
+from compass_ray.config import ConfigError, RunConfig
+from compass_ray.full_training import plan, train_full, workers_before
+from compass_ray.models.zero_settings import read_settings, require_deepspeed
+from compass_ray.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+    """Write ``models/<language>/compass_fft`` for every language, or nothing where the method is not asked for.
+
+    Raises:
+        ArtifactError: a selection is missing.
+        ConfigError: settings of DeepSpeed that cannot be used, or more workers than the cluster can have.
+        LanguagesFailedError: languages failed; the others are whole then.
+        ModelError: DeepSpeed is not installed.
+    """
+    languages = fully_tuned(config)
+    plans = [plan(config, run, code) for code in languages]
+    pending = [each for each in plans if not each.artifact.done(each.identity, force=force)]
+    if pending:
+        require_deepspeed()
+        settings = read_settings(config.full.deepspeed)
+        ray_session.start(config.resources)
+        _require_room(config)
+        for each in pending:
+            each.artifact.begin(each.identity, keep_partial=not force)
+            _tell_of_other_workers(each.language, each.artifact, config.resources.full_workers)
+        failures = _train(config, run, [each.language for each in pending], settings, progress, len(languages))
+        if failures:
+            raise LanguagesFailedError({code: f"full fine-tuning: {reason}" for code, reason in failures.items()})
+    return [each.artifact.require() for each in plans]
+
+
+def full_worker(loop: Mapping[str, Any]) -> None:
+    """Ray Train worker: its part of one language's model."""
+    import torch
+
+    config, run = RunConfig.model_validate(loop["config"]), RunDir(loop["uri"])
+    torch.set_num_threads(config.resources.threads_per_worker)
+    if not run.full_model(loop["language"], FULL_TUNING).manifest():
+        train_full(config, run, plan(config, run, loop["language"]), loop["settings"])
+
+
+def _train(
+    config: RunConfig, run: RunDir, languages: Sequence[str], settings: Mapping[str, Any], progress: Progress, total: int
+) -> dict[str, str]:
+    """One Ray Train run a language; returns what went wrong, by language."""
+    failures: dict[str, str] = {}
+    with ThreadPoolExecutor(config.resources.full_concurrency) as pool:
+        futures = {pool.submit(_fit, config, run, code, settings): code for code in languages}
+        for ended, future in enumerate(as_completed(futures), start=1):
+            if error := future.exception():
+                failures[futures[future]] = ray_session.told(error)
+            progress("full", total - len(languages) + ended, total)
+    return failures
+
+
+def _fit(config: RunConfig, run: RunDir, language: str, settings: Mapping[str, Any]) -> None:
+    loop = {"language": language, "settings": dict(settings)}
+    ray_session.fit(config, run, full_worker, loop, workers=config.resources.full_workers)
+
+
+def _require_room(config: RunConfig) -> None:
+    """Stop before workers that would be waited for in vain.
+
+    Raises:
+        ConfigError: the cluster can never hold them all.
+    """
+    asked = config.resources.full_workers
+    room = ray_session.capacity().at_most(ray_session.worker_request(config.resources))
+    if room is not None and room < asked:
+        raise ConfigError(
+            f"resources.full_workers is {asked}, and this cluster can hold {room} workers; lower it, or what a worker asks for "
+            f"(resources.cpus_per_worker, resources.gpus_per_worker), or give the cluster more machines"
+        )
+
+
+def _tell_of_other_workers(language: str, artifact: Artifact, workers: int) -> None:
+    before = workers_before(artifact)
+    if before not in (None, workers):
+        logger.warning(
+            "full fine-tuning of %s starts from its first epoch: what was kept is spread over %d workers, now there are %d "
+            "(resources.full_workers)",
+            language,
+            before,
+            workers,
+        )

@@ -39,7 +39,22 @@ ITEMS = pa.schema(
         pa.field("answer", pa.int8(), nullable=False),
     ]
 )
-"""Multiple-choice test items; ``answer`` is the index of the right option."""
+"""Multiple-choice test items with two to ten options each; ``answer`` is the index of the right option."""
+
+OPEN_ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("answers", pa.list_(pa.string()), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+    ]
+)
+"""Test items that are answered freely: every accepted answer, and the ``metric`` by which a reply is scored.
+
+``numbers`` wants all of the answers; ``f1``, ``number``, ``match`` and ``contains`` accept any one.
+"""
 
 ASSIGNMENTS = pa.schema(
     [
@@ -85,7 +100,7 @@ SCORED = pa.schema(
         pa.field("log_probs", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Every test item with the model's log-probability of each option."""
+"""Every test item with the model's log-probability of each option, -inf where it has fewer than others of its language."""
 
 
 def embeddings(dimension: int) -> pa.Schema:

@@ -1,11 +1,11 @@
 """Guide sets and test sets of a target language (COMPASS, sections 3.1 and 4.1).
 
-Key property: a guide set holds prompts only, and shares no prompt with the test set. The leak check is by content.
+Key property: a guide set holds prompts only, and shares no prompt with the test set. The leak check is by content, and by
+what a benchmark calls its items, so that an item that is worded otherwise in another of its sets is found as well.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,9 +13,12 @@ import pyarrow as pa
 from compass_ray import tables
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig
-from compass_ray.sources.loading import load
+from compass_ray.sources.benchmarks.choices import items_of, refuse_blanks
+from compass_ray.sources.benchmarks.identity import identities, prompt_key, twins
+from compass_ray.sources.benchmarks.layouts import OPTIONS
+from compass_ray.sources.loading import Loaded, load_parts
 
-_OPTIONS = ("option_a", "option_b", "option_c", "option_d")
+__all__ = ["GuideAndTest", "prompt_key", "read_guide_and_test"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class GuideAndTest:
 
     guide: pa.Table
     test: pa.Table
+    removed: int = 0
+    """Test items that were taken out because they guided."""
 
 
 def read_guide_and_test(config: PoolConfig, language: str, items: int | None = None) -> GuideAndTest:
@@ -35,37 +40,28 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
         items: bound on test items, the first by item_id hash; all when None.
 
     Raises:
-        ConfigError: a source cannot be read, a set is empty, or the two overlap.
+        ConfigError: a source cannot be read, a set is empty, or the two overlap where that is to be refused.
     """
-    guide, test = _guide(config, language), _test(config, language)
-    _refuse_leak(guide, test, language)
-    return GuideAndTest(guide, test if items is None else test.slice(0, items))
+    guides = load_parts(config.guides, ("prompt",), language)
+    tests = load_parts(config.tests, ("prompt", *OPTIONS[:2], "answer"), language)
+    guide, test = _guide(guides, language), _test(config, tests, language)
+    guided = _guided(config, guides, tests, language)
+    if config.tests.guided == "refuse" and any(guided):
+        _refuse_leak(guide, test.filter(pa.array(guided)), language)
+    kept = test.filter(pa.array([not each for each in guided], pa.bool_())).sort_by("item_id")
+    if kept.num_rows == 0:
+        raise ConfigError(f"every test item of {language!r} stands in its guide set; give other items in pool.tests")
+    return GuideAndTest(guide, kept if items is None else kept.slice(0, items), sum(guided))
 
 
-def prompt_key(prompt: str) -> str:
-    """What makes two prompts the same: their text without case, spacing and ways to encode a character.
-
-    Unicode's compatibility caseless matching (standard, D146), so fullwidth forms, ligatures and superscripts are as plain.
-
-    >>> prompt_key("Ｍｊｉ\u3000ｍｋｕｕ？") == prompt_key("mji mkuu?")
-    True
-    """
-    folded = _folded(_folded(unicodedata.normalize("NFD", prompt)))  # folding a letter can leave one that has to be composed
-    return " ".join(folded.split())
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text.casefold())
-
-
-def _guide(config: PoolConfig, language: str) -> pa.Table:
-    table = _subjects(load(config.guides, ("prompt",), language))
-    _refuse_blanks(table, ("prompt",), "guide", language)
+def _guide(parts: list[Loaded], language: str) -> pa.Table:
+    table = pa.concat_tables([_subjects(part.table).select(["prompt", "subject"]) for part in parts])
+    refuse_blanks(table, ("prompt",), "guide", language)
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
     rows = {
         "row_id": pa.array(ids),
         "prompt": table["prompt"],
-        "language": _same(language, table),
+        "language": pa.array([language] * table.num_rows, pa.string()),
         "subject": table["subject"],
     }
     distinct = pa.table(rows).group_by("row_id", use_threads=False).aggregate([(n, "first") for n in rows if n != "row_id"])
@@ -73,36 +69,21 @@ def _guide(config: PoolConfig, language: str) -> pa.Table:
     return renamed.select(tables.GUIDES.names).sort_by("row_id").cast(tables.GUIDES)
 
 
-def _test(config: PoolConfig, language: str) -> pa.Table:
-    table = _subjects(load(config.tests, ("prompt", *_OPTIONS, "answer"), language))
-    _refuse_blanks(table, ("prompt", *_OPTIONS), "test", language)
-    options = list(zip(*(table[name].to_pylist() for name in _OPTIONS), strict=True))
-    prompts = table["prompt"].to_pylist()
-    answers = ["ABCD".find((a or "").strip().upper()[:1] or "?") for a in table["answer"].to_pylist()]
-    if -1 in answers:
-        raise ConfigError(f"{config.tests.path}: answer {table['answer'][answers.index(-1)].as_py()!r} is not A, B, C or D")
-    keys = table["item_id"].to_pylist() if "item_id" in table.column_names else prompts
-    rows = {
-        "item_id": pa.array([content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]),
-        "language": _same(language, table),
-        "subject": table["subject"],
-        "question": table["prompt"],
-        "options": pa.array([list(o) for o in options], pa.list_(pa.string())),
-        "answer": pa.array(answers, pa.int8()),
-    }
-    return pa.table(rows).sort_by("item_id").cast(tables.ITEMS)
+def _test(config: PoolConfig, parts: list[Loaded], language: str) -> pa.Table:
+    sources = (config.tests, *config.tests.also)
+    return pa.concat_tables([items_of(part, language, s.path) for part, s in zip(parts, sources, strict=True)])
 
 
-def _refuse_blanks(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
-    if table.num_rows == 0:
-        raise ConfigError(f"the {which} set of {language!r} is empty; check pool.{which}s")
-    for name in names:
-        blank = [i for i, value in enumerate(table[name].to_pylist()) if not (value or "").strip()]
-        if blank:
-            raise ConfigError(
-                f"the {which} set of {language!r} has no {name} in row {blank[0]} ({len(blank)} such rows); "
-                f"fill it in or leave the rows out of pool.{which}s"
-            )
+def _guided(config: PoolConfig, guides: list[Loaded], tests: list[Loaded], language: str) -> list[bool]:
+    """Whether each test item stands in the guide set, by its text or by being the same item of the same benchmark."""
+    asked = {prompt_key(prompt or "") for part in guides for prompt in part.table["prompt"].to_pylist()}
+    known = {each for part in guides for each in identities(part)} - {None} | twins(config, guides, tests, language)
+    found = []
+    for part in tests:
+        prompts = part.table["prompt"].to_pylist()
+        pairs = zip(prompts, identities(part), strict=True)
+        found += [prompt_key(prompt or "") in asked or identity in known for prompt, identity in pairs]
+    return found
 
 
 def _subjects(table: pa.Table) -> pa.Table:
@@ -111,15 +92,14 @@ def _subjects(table: pa.Table) -> pa.Table:
     return table.append_column("subject", pa.nulls(table.num_rows, pa.string()))
 
 
-def _same(language: str, table: pa.Table) -> pa.Array:
-    return pa.array([language] * table.num_rows, pa.string())
-
-
-def _refuse_leak(guide: pa.Table, test: pa.Table, language: str) -> None:
-    tested = {prompt_key(q) for q in test["question"].to_pylist()}
-    leaked = [p for p in guide["prompt"].to_pylist() if prompt_key(p) in tested]
-    if leaked:
+def _refuse_leak(guide: pa.Table, leaked: pa.Table, language: str) -> None:
+    remedy = "take them out of one of the two (pool.guides, pool.tests), or set pool.tests.guided=remove"
+    keys = {prompt_key(question) for question in leaked["question"].to_pylist()}
+    if same := [prompt for prompt in guide["prompt"].to_pylist() if prompt_key(prompt) in keys]:
         raise ConfigError(
-            f"{len(leaked)} guide prompts of {language!r} are test questions too, for example {leaked[0][:80]!r}; "
-            f"take them out of one of the two (pool.guides, pool.tests)"
+            f"{len(same)} guide prompts of {language!r} are test questions too, for example {same[0][:80]!r}; {remedy}"
         )
+    raise ConfigError(
+        f"{leaked.num_rows} test items of {language!r} are items of the guide set in other words, for example "
+        f"{leaked['question'][0].as_py()[:80]!r}; {remedy}"
+    )

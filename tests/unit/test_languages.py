@@ -3,24 +3,39 @@
 from collections import Counter
 
 import pytest
+from babel.core import Locale, get_global
 
 from compass_ray.languages import (
+    GLOBAL_MMLU,
     LANGUAGES,
-    MMLU_PROX_CODES,
+    MMLU_PROX,
     UnknownLanguageError,
     from_aya,
     from_glotlid,
     language,
 )
 
-GLOBAL_MMLU = """
-    am ar bn cs de el en es fa fil fr ha he hi id ig it ja ko ky lt
-    mg ms ne nl ny pl pt ro ru si sn so sr sv sw te tr uk vi yo zh
-"""
+ADDED_BY_MMLU_PROX = {"af", "hu", "mr", "th", "ur", "wo", "zu"}
 
 
-def test_the_languages_are_those_of_global_mmlu() -> None:
-    assert list(LANGUAGES) == GLOBAL_MMLU.split()
+def test_the_languages_are_those_of_both_benchmarks() -> None:
+    assert list(LANGUAGES) == sorted({*GLOBAL_MMLU, *MMLU_PROX})
+    assert (len(LANGUAGES), len(GLOBAL_MMLU), len(MMLU_PROX)) == (49, 42, 29)
+    assert set(MMLU_PROX) - set(GLOBAL_MMLU) == ADDED_BY_MMLU_PROX
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_cldr_knows_every_language_by_the_same_name_and_script(code: str) -> None:
+    each = LANGUAGES[code]
+    script = get_global("likely_subtags")[code].split("_")[1]
+    expected = {"Beng": "Bengali", "Hans": "Han", "Jpan": "Japanese", "Kore": "Hangul"}.get(script, Locale("en").scripts[script])
+    assert each.script == expected
+    assert each.name in (Locale("en").languages[code], "Bengali", "Chichewa")
+
+
+def test_the_languages_of_each_benchmark_are_in_order() -> None:
+    assert list(GLOBAL_MMLU) == sorted(GLOBAL_MMLU)
+    assert list(MMLU_PROX) == sorted(MMLU_PROX)
 
 
 def test_no_code_of_another_source_names_two_languages() -> None:
@@ -47,6 +62,9 @@ def test_every_language_comes_back_from_the_codes_of_every_source() -> None:
         ("mg", "plt_Latn"),
         ("ne", "npi_Deva"),
         ("sw", "swh_Latn"),
+        ("hu", "hun_Latn"),
+        ("mr", "mar_Deva"),
+        ("wo", "wol_Latn"),
     ],
 )
 def test_labels_that_differ_from_the_obvious(code: str, label: str) -> None:
@@ -58,7 +76,8 @@ def test_labels_of_other_languages_are_none_of_ours() -> None:
 
 
 def test_auxiliary_languages_keep_their_code() -> None:
-    assert [from_aya(code) for code in ("bul", "hrv", "zul")] == ["bul", "hrv", "zul"]
+    assert [from_aya(code) for code in ("bul", "hrv", "xho")] == ["bul", "hrv", "xho"]
+    assert [from_aya(code) for code in ("hun", "wol", "zul")] == ["hu", "wo", "zu"]
 
 
 @pytest.mark.parametrize("wrong", ["", "Swahili", "sw", "en_US"])
@@ -76,10 +95,5 @@ def test_an_unknown_code_gets_the_nearest_one(wrong: str, meant: str) -> None:
 
 
 def test_a_hopeless_code_gets_the_list() -> None:
-    with pytest.raises(UnknownLanguageError, match="expected one of the Global-MMLU codes am, ar, bn"):
+    with pytest.raises(UnknownLanguageError, match="expected one of the codes of Global-MMLU and MMLU-ProX, af, am, ar"):
         language("qqqqq")
-
-
-def test_mmlu_prox_has_29_languages_and_shares_22() -> None:
-    assert len(MMLU_PROX_CODES) == 29
-    assert sum(each.in_mmlu_prox for each in LANGUAGES.values()) == 22

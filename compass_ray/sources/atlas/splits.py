@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
-from compass_ray.languages import LANGUAGES, language
+from compass_ray.languages import GLOBAL_MMLU, language
 from compass_ray.sources.atlas.facts import Fact, facts
 from compass_ray.sources.atlas.letters import is_guessable
 from compass_ray.sources.atlas.names import name
@@ -36,7 +36,7 @@ class AtlasSize:
     facts_per_subject: int
 
 
-FULL = AtlasSize(languages=tuple(LANGUAGES), facts_per_subject=20)
+FULL = AtlasSize(languages=GLOBAL_MMLU, facts_per_subject=20)
 SMALL = AtlasSize(languages=("am", "ar", "el", "en", "hi", "ko", "ru", "sw"), facts_per_subject=8)
 """For tests: eight languages of eight scripts."""
 
@@ -61,7 +61,7 @@ def stable_hash(*parts: object) -> int:
 def named_facts(code: str, size: AtlasSize = FULL) -> tuple[NamedFact, ...]:
     """Return the facts that language `code` asks: both ends named, the answer not to be guessed from letters.
 
-    Raises UnknownLanguageError for a code that is none of the 42, ValueError for one that this size leaves out.
+    Raises UnknownLanguageError for a code that is no language's, ValueError for one that this size leaves out.
     """
     if language(code).code not in size.languages:
         raise ValueError(f"language {code!r} is not in this size of the atlas: expected one of {', '.join(size.languages)}")

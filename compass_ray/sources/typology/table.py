@@ -1,7 +1,7 @@
 """A small stand-in for lang2vec: family and branch, script, and place of a language, each one-hot.
 
-Key property: made from our list of languages and from CLDR, so it is there without another package. It knows only the 42
-languages of Global-MMLU, and nothing of grammar or sounds.
+Key property: made from our list of languages and from CLDR, so it is there without another package. It knows only the
+49 languages of `compass_ray.languages`, and nothing of grammar or sounds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLACES: Mapping[str, tuple[str, str]] = {
 
 
 def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
-    """Each group's vectors float64 (n, d), zeros for a language that is none of the 42."""
+    """Each group's vectors float64 (n, d), zeros for a language that is not in our list."""
     known = [LANGUAGES.get(code) for code in codes]
     return {
         "family": _one_hot([(each.family, f"{each.family}/{each.branch}") if each else () for each in known]),

@@ -66,6 +66,18 @@ def test_fewer_items_are_some_of_the_same_whatever_the_order_of_the_file(tmp_pat
     assert few.equals(whole.slice(0, 7))
 
 
+def test_own_items_may_have_two_options_or_ten(tmp_path: Path) -> None:
+    letters = "abcdefghij"
+    many: Columns = {
+        "prompt": ["two?", "ten?"],
+        **{f"option_{letter}": [letter if letter < "c" else None, letter] for letter in letters},
+        "answer": ["B", "J"],
+    }
+    items = {item["question"]: item for item in _read(tmp_path, {"prompt": ["else?"]}, many).test.to_pylist()}
+    assert (items["two?"]["options"], items["two?"]["answer"]) == (["a", "b"], 1)
+    assert (items["ten?"]["options"], items["ten?"]["answer"]) == (list(letters), 9)
+
+
 @pytest.mark.parametrize("written", ["C", "c", " C ", "C.", "C) x"])
 def test_an_answer_is_read_by_its_letter(tmp_path: Path, written: str) -> None:
     assert _read(tmp_path, _items(stem="guide"), _items(1, answer=[written])).test["answer"].to_pylist() == [2]

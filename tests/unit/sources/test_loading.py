@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compass_ray.config import ConfigError, SourceConfig
+from compass_ray.artifacts import content_hash
+from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.atlas import SMALL, atlas_pool, atlas_test, export
-from compass_ray.sources.loading import load, source_content
+from compass_ray.sources.guides import read_guide_and_test
+from compass_ray.sources.loading import load, read_raw, source_content
 
 ROW = ("prompt", "response", "language")
 ITEM = ("prompt", "option_a", "option_b", "option_c", "option_d", "answer")
@@ -180,3 +184,76 @@ def test_content_counts_and_its_place_does_not(tmp_path: Path) -> None:
     _parquet(tmp_path / "there", {**AYA, "inputs": ["a", "c"]})
     assert source_content(here) != source_content(there)
     assert source_content(SourceConfig(path="organisation/set")) == ""
+
+
+def test_content_of_a_large_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.parquet"
+    file.write_bytes(b"0123456789" * 10**6)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    tracemalloc.start()
+    found = source_content(SourceConfig(path=str(file)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == content_hash(f"rows.parquet:{digest}")
+    assert peak < 2**20
+
+
+def test_a_source_is_joined_by_others(tmp_path: Path) -> None:
+    more = SourceConfig(path=_parquet(tmp_path, {**COLLECTION, "inputs": ["c"]}, "more.parquet"))
+    source = SourceConfig(path=_parquet(tmp_path, AYA), also=(more,))
+    assert load(source, ROW)["prompt"].to_pylist() == ["a", "b", "c"]
+    assert load(source, ROW, "sw")["prompt"].to_pylist() == ["a", "c"]
+    alone = source.model_copy(update={"also": ()})
+    assert source_content(source) not in (source_content(alone), source_content(more))
+
+
+def test_a_layout_that_is_named_is_not_guessed(tmp_path: Path) -> None:
+    path = _parquet(tmp_path, {**AYA, "prompt": ["p", "q"], "response": ["r", "s"]})
+    assert load(SourceConfig(path=path), ROW)["prompt"].to_pylist() == ["a", "b"]
+    assert load(SourceConfig(path=path, layout="own"), ("prompt",))["prompt"].to_pylist() == ["p", "q"]
+    with pytest.raises(ConfigError, match="no column for answer"):
+        load(SourceConfig(path=path, layout="own"), ("prompt", "answer"))
+
+
+def test_tables_of_text_are_read_by_their_line_of_names(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text('prompt\tresponse\tlanguage\n"a\tx, y\tsw\n', "utf-8")
+    (tmp_path / "rows.csv").write_text('prompt,response,language\n"a, b",x,sw\n', "utf-8")
+    assert load(SourceConfig(path=str(tmp_path / "rows.tsv")), ROW).to_pylist() == [
+        {"prompt": '"a', "response": "x, y", "language": "sw"}
+    ]
+    assert load(SourceConfig(path=str(tmp_path / "rows.csv")), ROW)["prompt"].to_pylist() == ["a, b"]
+
+
+def test_code_of_a_data_set_is_never_run(tmp_path: Path) -> None:
+    folder = tmp_path / "scripted"
+    folder.mkdir()
+    (folder / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", "utf-8")
+    with pytest.raises(ConfigError, match=r"scripted \(train\): cannot be loaded: .*scripts.*Give a copy's files as path"):
+        load(SourceConfig(path=str(folder)), ROW)
+    assert not (tmp_path / "ran").exists()
+
+
+AYA_COLUMNS = ["inputs", "targets", "language", "language_code", "annotation_type", "user_id"]
+
+
+@pytest.mark.shared_data
+def test_local_copies_have_the_columns_of_the_hub_and_are_read(shared_data: Path) -> None:
+    aya = SourceConfig(path=str(shared_data / "aya_dataset"), split="test")
+    assert read_raw(aya).column_names == AYA_COLUMNS
+    assert load(aya, ROW).num_rows == 1050
+    noise = SourceConfig(path=str(shared_data / "aya_collection"), name="translated_mlqa", split="validation")
+    assert {"inputs", "targets", "dataset_name", "template_id", "language"} < set(read_raw(noise).column_names)
+    assert load(noise, ROW).num_rows == 7250
+    english = noise.model_copy(update={"where": {"dataset_name": "MLQA-en (T)"}})
+    assert 0 < load(english, ROW, "hi").num_rows <= 1148
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("code", ["sw", "mg", "zh", "fil"])
+def test_guide_and_test_sets_of_local_global_mmlu_share_nothing(shared_data: Path, code: str) -> None:
+    guides, tests = (
+        SourceConfig(path=str(shared_data / "global_mmlu"), name="{language}", split=split) for split in ("dev", "test")
+    )
+    found = read_guide_and_test(PoolConfig(guides=guides, tests=tests), code)
+    assert found.removed == 0
+    assert {len(options) for options in found.test["options"].to_pylist()} == {4}

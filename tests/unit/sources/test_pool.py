@@ -51,6 +51,12 @@ def test_our_own_codes_are_languages_too(tmp_path: Path) -> None:
     assert sorted(pool.rows["language"].to_pylist()) == ["fil", "sw", "zh"]
 
 
+def test_languages_that_only_mmlu_prox_has_are_languages_like_the_others(tmp_path: Path) -> None:
+    codes = {"hun": "hu", "wol": "wo", "zul": "zu", "mar": "mr", "urd": "ur", "tha": "th", "afr": "af", "xho": "xho"}
+    rows = _read(_file(tmp_path, [(code, "x", code) for code in codes])).rows.to_pylist()
+    assert {row["prompt"]: row["language"] for row in rows} == codes
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -53,7 +53,16 @@ def test_similarity_is_the_mean_over_groups(vectors: LanguageVectors) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kin"), [("sw", {"ny", "sn"}), ("uk", {"ru"}), ("id", {"ms", "fil"}), ("hi", {"ne", "bn", "si"})]
+    ("code", "kin"),
+    [
+        ("sw", {"ny", "sn"}),
+        ("uk", {"ru"}),
+        ("id", {"ms", "fil"}),
+        ("hi", {"ne", "bn", "si", "ur", "mr"}),
+        ("ur", {"hi", "fa"}),
+        ("zu", {"ny", "sn", "sw", "ig", "yo"}),
+        ("af", {"nl", "de", "en"}),
+    ],
 )
 def test_the_nearest_languages_are_kin(vectors: LanguageVectors, code: str, kin: set[str]) -> None:
     assert nearest(vectors, code, 1)[0] in kin

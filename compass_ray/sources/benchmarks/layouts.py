@@ -1,0 +1,80 @@
+"""The layouts in which data sets come: which of their columns is which of ours.
+
+Key property: a layout is recognised by its columns, so a hub data set, a local copy and the atlas go through the same code
+(COMPASS, section 4.1). Reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from compass_ray.config.data import Layout as LayoutName
+from compass_ray.sources.benchmarks import xnli
+
+LETTERS = "ABCDEFGHIJ"
+OPTIONS = tuple(f"option_{letter.lower()}" for letter in LETTERS)
+"""Our columns of an item's options, as many as MMLU-ProX has."""
+OPTIONAL = ("subject", "source", "item_id", "language", "src")
+"""Our columns that are read where a source has them."""
+
+
+def _itself(table: pa.Table, language: str | None) -> pa.Table:
+    return table
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout of columns.
+
+    ``columns``: ours to theirs, and what the layout is recognised by, with ``marks`` besides. ``options``: those that every
+    item must have; others may be empty and are left out. ``derive``: makes our columns where theirs have to be put together
+    first. ``family``: what an item's identity is unique in, None where it means nothing outside its own file.
+    """
+
+    columns: Mapping[str, str]
+    marks: tuple[str, ...] = ()
+    options: tuple[str, ...] = OPTIONS[:2]
+    derive: Callable[[pa.Table, str | None], pa.Table] = field(default=_itself)
+    family: str | None = None
+
+    def known_by(self, present: Iterable[str]) -> bool:
+        """Whether a table with these columns has this layout."""
+        return {*self.columns.values(), *self.marks} <= set(present)
+
+
+_TEXT = {"prompt": "inputs", "response": "targets"}
+
+LAYOUTS: Mapping[LayoutName, Layout] = {
+    "aya_dataset": Layout({**_TEXT, "language": "language_code"}),
+    "aya_collection": Layout({**_TEXT, "language": "language"}),
+    "global_mmlu": Layout(
+        {"prompt": "question", "item_id": "sample_id", "answer": "answer", **{name: name for name in OPTIONS[:4]}},
+        options=OPTIONS[:4],
+        family="MMLU",
+    ),
+    "mmlu_prox": Layout(
+        {
+            "prompt": "question",
+            "item_id": "question_id_src",
+            "answer": "answer",
+            "subject": "category",
+            "src": "src",
+            **{ours: f"option_{place}" for place, ours in enumerate(OPTIONS)},
+        },
+        family="MMLU-Pro",
+    ),
+    "xnli": Layout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.items),
+    "xquad": Layout({"prompt": "question", "item_id": "id"}, marks=("context", "answers")),
+    "mgsm": Layout({"prompt": "question", "answer": "answer_number"}),
+    "own": Layout({"prompt": "prompt", "response": "response", "language": "language"}),
+}
+"""Every layout, in the order in which they are tried; `own`, the last, is also what an unknown one is read as."""
+
+
+def recognised(present: Iterable[str]) -> LayoutName:
+    """The layout of a table with these columns."""
+    names = list(present)
+    return next((name for name, layout in LAYOUTS.items() if layout.known_by(names)), "own")

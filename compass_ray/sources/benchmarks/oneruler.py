@@ -1,0 +1,174 @@
+"""OneRuler's needles in a haystack: numbers hidden in a book, asked for at the end of a long prompt (COMPASS, section 4.1).
+
+Key property: made on the spot from the authors' prompts, nouns and books, and equal for an equal seed and tokenizer. It makes
+the five tasks with needles, not the two with lists of common words. Needs the authors' folder (`books`, `prompt`, `vocab`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import lzma
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray import tables
+from compass_ray.artifacts import content_hash
+from compass_ray.config import ConfigError
+from compass_ray.core.seeding import generator
+
+
+@dataclass(frozen=True)
+class NeedleTask:
+    """How many nouns have a number, how many numbers each, of how many nouns is asked, and whether these are in the text."""
+
+    keys: int
+    values: int = 1
+    queries: int = 1
+    present: bool = True
+
+
+TASKS: Mapping[str, NeedleTask] = {
+    "single": NeedleTask(keys=1),
+    "multi_key": NeedleTask(keys=4),
+    "multi_value": NeedleTask(keys=1, values=4),
+    "multi_query": NeedleTask(keys=2, queries=2),
+    "none": NeedleTask(keys=4, present=False),
+}
+_DEPTHS = 40
+_FULL_STOP: Mapping[str, str] = {"zh": "。", "ja": "。", "fa": "۔"}
+_UNSPACED = ("zh", "ja")
+_SENTENCE = re.compile(r"(?<=[.?!])\s+|(?<=[。？！।۔؟])\s*")
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What the authors give in one language: prompt parts, nouns and the sentences of its books."""
+
+    language: str
+    parts: Mapping[str, str]
+    nouns: list[str]
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class _Quiz:
+    needles: list[str]
+    queries: list[str]
+    answers: list[str]
+
+
+def needle_items(
+    folder: str | Path, language: str, *, task: str, tokens: int, items: int, seed: int, count: Callable[[str], int]
+) -> pa.Table:
+    """tables.OPEN_ITEMS: prompts with as much of the books as they can hold.
+
+    Args:
+        folder: the authors' data folder; books may be packed (``.txt.xz``).
+        language: code of one of OneRuler's languages.
+        task: one of `TASKS`.
+        tokens: bound on a prompt's tokens, such as 8192; a book that is too short comes again.
+        items: how many prompts.
+        seed: of nouns, numbers and places.
+        count: tokens of a text, by the tokenizer of the model that will read it.
+
+    Raises:
+        ConfigError: an unknown task, a language without prompt, nouns or book, or a bound that leaves no room for a book.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"OneRuler has no task {task!r}; it has {', '.join(TASKS)}")
+    material = _material(Path(folder), language)
+    sizes = [count(sentence) for sentence in material.sentences]
+    rows = []
+    for number in range(items):
+        rng = generator(seed, "oneruler", language, task, number)
+        quiz = _quiz(material, TASKS[task], rng)
+        rows.append(
+            {
+                "item_id": content_hash("oneruler", language, task, str(tokens), str(seed), str(number)),
+                "language": language,
+                "subject": f"{task}_{tokens}",
+                "question": _prompt(material, quiz, rng, tokens, sizes, count),
+                "answers": quiz.answers,
+                "metric": "numbers" if TASKS[task].present else "contains",
+            }
+        )
+    return pa.Table.from_pylist(rows, tables.OPEN_ITEMS)
+
+
+def _material(folder: Path, language: str) -> _Material:
+    prompt = folder / "prompt" / language / "niah.txt"
+    books = sorted(p for p in (folder / "books" / language).glob("*") if p.name.endswith((".txt", ".txt.xz")))
+    if not prompt.is_file() or not books:
+        there = sorted({p.parent.name for p in (folder / "books").glob("*/*")})
+        raise ConfigError(
+            f"{folder}: no prompt or no book in {language!r}; books are there in {', '.join(there) or 'no language'}"
+        )
+    with (folder / "vocab" / "100_noun_list_translated.tsv").open(encoding="utf-8", newline="") as file:
+        nouns = [row[language].strip() for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    text = " ".join(" ".join(map(_text, books)).split())
+    sentences = [sentence.strip() for sentence in _SENTENCE.split(text) if sentence.strip()]
+    return _Material(language, json.loads(prompt.read_text("utf-8")), list(dict.fromkeys(filter(None, nouns))), sentences)
+
+
+def _text(book: Path) -> str:
+    return lzma.decompress(book.read_bytes()).decode("utf-8") if book.suffix == ".xz" else book.read_text("utf-8")
+
+
+def _quiz(material: _Material, task: NeedleTask, rng: np.random.Generator) -> _Quiz:
+    """Nouns with their numbers, hidden in any order, and what is asked of them."""
+    chosen = [material.nouns[i] for i in rng.permutation(len(material.nouns))[: task.keys + 1]]
+    keys, other = chosen[: task.keys], chosen[task.keys]
+    numbers = {key: [str(rng.integers(10**6, 10**7)) for _ in range(task.values)] for key in keys}
+    stop = _FULL_STOP.get(material.language, ".")
+    written = [(key, value) for key in keys for value in numbers[key]]
+    needles = [material.parts["needle_numbers"].format(key=key, value=value).rstrip() + stop for key, value in written]
+    queries = keys[: task.queries] if task.present else [other]
+    answers = [value for key in queries for value in numbers[key]] if task.present else [material.parts["none"]]
+    return _Quiz([needles[i] for i in rng.permutation(len(needles))], queries, answers)
+
+
+def _prompt(
+    material: _Material, quiz: _Quiz, rng: np.random.Generator, tokens: int, sizes: list[int], count: Callable[[str], int]
+) -> str:
+    """The longest prompt within the bound: needles at depths of their own between sentences of the books."""
+    depths = np.sort(rng.choice(np.linspace(0.0, 1.0, _DEPTHS), len(quiz.needles), replace=False))
+    kept = _fitting(sizes, tokens - count(_filled(material, quiz, " ".join(quiz.needles))))
+    while kept > 0:
+        prompt = _filled(material, quiz, _haystack(material, quiz, depths, kept))
+        over = count(prompt) - tokens
+        if over <= 0:
+            return prompt
+        kept -= max(1, over // max(sizes))
+    raise ConfigError(f"{tokens} tokens leave no room for a book in {material.language!r}; give more, such as 8192")
+
+
+def _fitting(sizes: list[int], room: int) -> int:
+    """How many sentences fit, the books from the beginning again where they end."""
+    rounds, rest = divmod(max(room, 0), sum(sizes))
+    return rounds * len(sizes) + int(np.searchsorted(np.cumsum(sizes), rest, side="right"))
+
+
+def _haystack(material: _Material, quiz: _Quiz, depths: np.ndarray, kept: int) -> str:
+    return ("" if material.language in _UNSPACED else " ").join(_laid_out(material, quiz, depths, kept))
+
+
+def _laid_out(material: _Material, quiz: _Quiz, depths: np.ndarray, kept: int) -> Iterator[str]:
+    places = [int(depth * kept) for depth in depths]
+    for at in range(kept + 1):
+        yield from (needle for place, needle in zip(places, quiz.needles, strict=True) if place == at)
+        if at < kept:
+            yield material.sentences[at % len(material.sentences)]
+
+
+def _filled(material: _Material, quiz: _Quiz, context: str) -> str:
+    parts, space = material.parts, "" if material.language in _UNSPACED else " "
+    asked = "question_single_numbers" if len(quiz.queries) == 1 else "question_multi_numbers"
+    queries = {f"query{n}": query for n, query in enumerate(quiz.queries, start=1)}
+    question = space.join([parts[asked].format(**queries), parts["please_list"], parts["if_no_numbers"]])
+    return parts["task"].replace("{context}", context) + question + space.join([parts["answer_prefix"], parts["answer_numbers"]])

@@ -1,0 +1,63 @@
+"""XNLI as items with three options: does the first sentence entail the second (COMPASS, section 4.1).
+
+Key property: the words that stand for the three labels are in the language of the item. The wording is ours, not that of
+another harness, so accuracies are comparable between the methods of a run and not with published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from compass_ray.config import ConfigError
+
+_WORDS: Mapping[str, tuple[str, str, str]] = {
+    "ar": ("نعم", "ربما", "لا"),
+    "de": ("Ja", "Vielleicht", "Nein"),
+    "el": ("Ναι", "Ίσως", "Όχι"),
+    "en": ("Yes", "Maybe", "No"),
+    "es": ("Sí", "Quizás", "No"),
+    "fr": ("Oui", "Peut-être", "Non"),
+    "hi": ("हाँ", "शायद", "नहीं"),
+    "ru": ("Да", "Возможно", "Нет"),
+    "sw": ("Ndiyo", "Labda", "Hapana"),
+    "th": ("ใช่", "อาจจะ", "ไม่ใช่"),
+    "tr": ("Evet", "Belki", "Hayır"),
+    "ur": ("ہاں", "شاید", "نہیں"),
+    "vi": ("Có", "Có thể", "Không"),
+    "zh": ("是", "可能", "否"),
+}
+"""Entailment (label 0), neutral (1) and contradiction (2) in words, in the 14 languages of XNLI that we have (not Bulgarian)."""
+
+
+def items(table: pa.Table, language: str | None) -> pa.Table:
+    """Columns prompt, option_a to option_c and answer (a letter) of a table with premise, hypothesis and label (0, 1 or 2).
+
+    Raises:
+        ConfigError: a language that XNLI does not have, or a label that is none of the three.
+    """
+    words = _WORDS.get(language or "")
+    if words is None:
+        raise ConfigError(f"XNLI has no {language!r}; it has {', '.join(_WORDS)}: name other languages, or another test set")
+    pairs = zip(table["premise"].to_pylist(), table["hypothesis"].to_pylist(), strict=True)
+    columns = {name: [word] * table.num_rows for name, word in zip("abc", words, strict=True)}
+    return pa.table(
+        {
+            "prompt": pa.array([_asked(premise, hypothesis) for premise, hypothesis in pairs], pa.string()),
+            **{f"option_{name}": pa.array(repeated, pa.string()) for name, repeated in columns.items()},
+            "answer": pa.array([_letter(label) for label in table["label"].to_pylist()], pa.string()),
+        }
+    )
+
+
+def _asked(premise: str | None, hypothesis: str | None) -> str | None:
+    return f"{premise}\n⇒ {hypothesis}?" if premise and hypothesis else None
+
+
+def _letter(label: int | None) -> str:
+    if label not in (0, 1, 2):
+        raise ConfigError(
+            f"XNLI: label {label!r} is not 0, 1 or 2; leave such rows out with pool.tests.without: {{label: ['-1']}}"
+        )
+    return "ABC"[label]

@@ -1,0 +1,131 @@
+"""The presets of large runs: the paper's numbers, its languages, and nothing that was made up."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import pytest
+import yaml
+
+from compass_ray.config import RunConfig, load, presets
+from compass_ray.languages import GLOBAL_MMLU, MMLU_PROX
+
+PLAIN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+PAPER: dict[str, tuple[str, int, float, tuple[str, ...]]] = {
+    "phi-4-mini": ("microsoft/Phi-4-mini-instruct", 16, 2e-4, FUSED),
+    "llama-3.1-8b": ("meta-llama/Llama-3.1-8B-Instruct", 8, 1e-4, PLAIN),
+    "qwen2.5-7b": ("Qwen/Qwen2.5-7B-Instruct", 16, 1e-4, PLAIN),
+}
+"""Model, rank and learning rate as section 4.3 prints them, and the names of all attention and MLP projections."""
+LARGE = [*PAPER, *(f"{name}-commercial" for name in PAPER), "phi-4-mini-prox"]
+
+
+def _text(name: str) -> str:
+    return (resources.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
+
+
+def _base(name: str) -> str:
+    return name.removesuffix("-commercial").removesuffix("-prox")
+
+
+def test_every_large_preset_is_there() -> None:
+    assert {name for name in presets() if not name.startswith(("atlas", "aya"))} == set(LARGE)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_models_have_the_paper_s_hyperparameters(name: str) -> None:
+    model, rank, rate, modules = PAPER[_base(name)]
+    train = load(name).train
+    assert (train.base_model, train.learning_rate) == (model, rate)
+    assert (train.adapter.kind, train.adapter.r, train.adapter.alpha) == ("dora", rank, 2 * rank)
+    assert train.adapter.target_modules == modules
+    assert (train.betas, train.weight_decay, train.clip_norm) == ((0.9, 0.999), 0.1, 1.0)
+    assert (train.warmup_ratio, train.epochs, train.dtype) == (0.1, 3, "bfloat16")
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_selection_and_adaptation_have_the_paper_s_settings(name: str) -> None:
+    config = load(name)
+    assert (config.select.budget, config.select.tau, config.select.weights, config.select.mode) == (
+        0.8,
+        0.9,
+        "ratio",
+        "stochastic",
+    )
+    assert (config.cluster.method, config.cluster.min_cluster_size, config.cluster.min_samples) == (
+        "hdbscan",
+        (5, 10, 15, 20),
+        (1, 5, 10),
+    )
+    assert config.pool.bias is not None
+    assert (config.pool.bias.p_low, config.pool.bias.keep) == (0.2, 0.5)
+    update = config.update
+    assert (update.strategy, update.epochs, update.beta, update.ewc_lambda, update.anchors) == ("ecda", 5, 0.1, 2.0, 0.05)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_languages_are_those_of_the_benchmark(name: str) -> None:
+    assert load(name).languages == (MMLU_PROX if name.endswith("-prox") else GLOBAL_MMLU)
+
+
+@pytest.mark.parametrize("name", [name for name in LARGE if name in PAPER])
+def test_the_commercial_twin_differs_in_its_encoder_alone(name: str) -> None:
+    paper, twin = load(name), load(f"{name}-commercial")
+    assert (paper.embed.encoder, paper.embed.task) == ("jinaai/jina-embeddings-v3", "text-matching")
+    assert (twin.embed.encoder, twin.embed.task) == ("Alibaba-NLP/gte-multilingual-base", None)
+    assert twin.model_copy(update={"embed": paper.embed}) == paper
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_a_preset_loads_is_in_its_header_with_a_licence(name: str) -> None:
+    own = yaml.safe_load(_text(name))
+    header = _text(name).split("\nextends:")[0].split("\nlanguages:")[0]
+    for repository in _repositories(own):
+        owner, _, rest = repository.partition("/")
+        assert f"{owner}/{rest}" in header or f", {rest} " in header, repository
+    research = load(name).embed.encoder.startswith("jinaai/")
+    assert ("or research only" in header) == research
+    assert ("CC-BY-NC-4.0" in header) == (research and name == "phi-4-mini")
+
+
+def _repositories(tree: Any) -> set[str]:
+    """Hub ids that a file names itself."""
+    if isinstance(tree, dict):
+        named = {tree[key] for key in ("path", "encoder", "base_model", "model") if isinstance(tree.get(key), str)}
+        return named.union(*map(_repositories, tree.values()))
+    return set().union(*map(_repositories, tree)) if isinstance(tree, list) else set()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_no_revision_is_written_from_memory(name: str) -> None:
+    config = load(name)
+    sources = [*config.pool.sources, config.pool.guides, config.pool.tests]
+    sources += [each for source in sources for each in source.also]
+    assert not [found for found in (config.embed.revision, config.train.revision, *(s.revision for s in sources)) if found]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_code_of_the_hub_is_trusted_only_where_the_file_says_why(name: str) -> None:
+    config, text = load(name), _text(name)
+    assert not config.train.trust_remote_code
+    if "trust_remote_code: true" in text:
+        assert "loading it runs that code" in text
+        assert "pin\n  # before use" in text or "pin before use" in text
+
+
+def test_mmlu_prox_guides_by_what_it_then_does_not_test() -> None:
+    pool = load("phi-4-mini-prox").pool
+    assert [(source.path, source.split) for source in (pool.guides, *pool.guides.also)] == [
+        ("li-lab/MMLU-ProX-Lite", "test"),
+        ("li-lab/MMLU-ProX", "validation"),
+    ]
+    assert (pool.tests.path, pool.tests.split, pool.tests.guided) == ("li-lab/MMLU-ProX", "test", "remove")
+    assert pool.sources == load("phi-4-mini").pool.sources
+
+
+def test_a_preset_of_another_model_says_only_what_differs() -> None:
+    for name in ("llama-3.1-8b", "qwen2.5-7b"):
+        assert set(yaml.safe_load(_text(name))) == {"extends", "train"}
+    assert isinstance(load("qwen2.5-7b"), RunConfig)

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from compass_ray.artifacts import (
+    FULL_TUNING,
     SHARED,
     Artifact,
     FingerprintMismatchError,
     LanguagesFailedError,
     Manifest,
     RunDir,
+    adapter_homes,
     clusterings,
+    fully_tuned,
     homes,
     version_of,
 )
@@ -26,9 +29,10 @@ from compass_ray.config import ConfigError, RunConfig
 from compass_ray.language_selection.budgets import budget_artifacts
 from compass_ray.models.location import resolve_model
 from compass_ray.models.ranker import require_methods
+from compass_ray.models.zero_settings import read_settings, require_deepspeed
 from compass_ray.progress import Progress, silent
 from compass_ray.stage_clock import StageClock
-from compass_ray.stages import cluster, embed, evaluate, pool, report, select, train, tune
+from compass_ray.stages import cluster, embed, evaluate, full, pool, report, select, train, tune
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ STAGES = (
     Stage(
         "train",
         train.run,
-        lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in homes(c)],
+        lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in adapter_homes(c)],
         fed=train.Trainings,
     ),
+    Stage("full", full.run, lambda c, r: [r.full_model(code, FULL_TUNING) for code in fully_tuned(c)]),
     Stage(
         "evaluate",
         evaluate.run,
@@ -196,6 +201,9 @@ def _find_models(config: RunConfig, stages: Collection[str]) -> None:
         resolve_model(config.embed.encoder, "encoder")
     if "train" in stages or ("tune" in stages and config.select.budget == "tuned"):
         resolve_model(config.train.base_model, "base_model")
+    if "full" in stages and fully_tuned(config):
+        require_deepspeed()
+        read_settings(config.full.deepspeed)
 
 
 @contextmanager

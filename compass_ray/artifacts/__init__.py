@@ -6,7 +6,7 @@ artefact or something that no reader takes for one. A fingerprint is a check on 
 This is the only module that knows file names; it holds no algorithm and starts nothing.
 """
 
-from compass_ray.artifacts.artifact import Artifact, Writer
+from compass_ray.artifacts.artifact import Artifact
 from compass_ray.artifacts.attempts import Attempt, StageTime, attempts
 from compass_ray.artifacts.attempts import begin as begin_attempt
 from compass_ray.artifacts.failures import LanguagesFailedError
@@ -20,20 +20,27 @@ from compass_ray.artifacts.manifest import (
     Output,
     content_hash,
 )
+from compass_ray.artifacts.pointer import LostRaceError
 from compass_ray.artifacts.run_dir import (
     FIRST_VERSION,
+    FULL_TUNING,
     SHARED,
     WHOLE_POOL,
     RunDir,
+    adapter_homes,
     clustered,
     clusterings,
+    fully_tuned,
     home,
     homes,
+    selected_by,
     version_of,
 )
+from compass_ray.artifacts.writer import Writer
 
 __all__ = [
     "FIRST_VERSION",
+    "FULL_TUNING",
     "MANIFEST",
     "SCHEMA_VERSION",
     "SHARED",
@@ -44,17 +51,21 @@ __all__ = [
     "FingerprintMismatchError",
     "Identity",
     "LanguagesFailedError",
+    "LostRaceError",
     "Manifest",
     "Output",
     "RunDir",
     "StageTime",
     "Writer",
+    "adapter_homes",
     "attempts",
     "begin_attempt",
     "clustered",
     "clusterings",
     "content_hash",
+    "fully_tuned",
     "home",
     "homes",
+    "selected_by",
     "version_of",
 ]

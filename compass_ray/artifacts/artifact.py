@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 from pydantic import ValidationError
 
-from compass_ray import __version__
-from compass_ray.artifacts.files import PARTIAL, put, sha256_of
+from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -30,9 +29,11 @@ from compass_ray.artifacts.manifest import (
     Identity,
     Manifest,
     Output,
-    canonical,
     differences,
 )
+from compass_ray.artifacts.replacing import PARTIAL, Written
+from compass_ray.artifacts.retries import Sleep
+from compass_ray.artifacts.writer import Begun, Writer, now
 
 _BEGUN = "begun.json"
 
@@ -40,11 +41,13 @@ _BEGUN = "begun.json"
 class Artifact:
     """One artefact directory of a run, on any filesystem that pyarrow reaches."""
 
-    def __init__(self, filesystem: pafs.FileSystem, path: str, name: str) -> None:
-        """Point at ``path``; nothing is read or made."""
+    def __init__(self, filesystem: pafs.FileSystem, path: str, name: str, *, sleep: Sleep = time.sleep) -> None:
+        """Point at ``path``; nothing is read or made. ``sleep`` waits before a store is asked again."""
         self.filesystem = filesystem
         self.path = path
         self.name = name
+        self._files = Files(filesystem, sleep)
+        self._written: dict[str, Output] = {}
 
     def manifest(self) -> Manifest | None:
         """The manifest, or None where the artefact is not whole.
@@ -90,35 +93,42 @@ class Artifact:
 
     def begin(self, identity: Identity, *, keep_partial: bool = False) -> Writer:
         """Start to write. What an unfinished attempt left is removed, or kept if it was for the same identity."""
-        begun = self.read_json(_BEGUN) if self.exists(_BEGUN) else None
-        if not (keep_partial and self.manifest() is None and begun == identity.fingerprint):
+        begun = self.begun()
+        if not (keep_partial and begun and self.manifest() is None and begun.fingerprint == identity.fingerprint):
             self.remove()
-            self.filesystem.create_dir(self.path, recursive=True)
-            put(self.filesystem, f"{self.path}/{_BEGUN}", json.dumps(identity.fingerprint).encode())
+            self._files.make_folder(self.path)
+            mark = {"fingerprint": identity.fingerprint, "started": now()}
+            self._files.put(f"{self.path}/{_BEGUN}", json.dumps(mark).encode())
         return Writer(self, identity)
+
+    def begun(self) -> Begun | None:
+        """What the attempt that stands here is to become and since when, None before any."""
+        try:
+            return Begun(**self.read_json(_BEGUN))
+        except (FileNotFoundError, TypeError, ValueError):
+            return None
 
     def remove(self) -> None:
         """Delete the artefact, its manifest first, so that no reader ever takes a half for a whole."""
-        if self.exists(MANIFEST):
-            self.filesystem.delete_file(f"{self.path}/{MANIFEST}")
-        if self.filesystem.get_file_info(self.path).type == pafs.FileType.Directory:
-            self.filesystem.delete_dir(self.path)
+        self._files.delete(f"{self.path}/{MANIFEST}")
+        self._files.delete_folder(self.path)
+        self._written.clear()
 
     def exists(self, file: str) -> bool:
         """Whether the file is there."""
-        return bool(self.filesystem.get_file_info(f"{self.path}/{file}").type == pafs.FileType.File)
+        return self._files.size(f"{self.path}/{file}") is not None
 
     def files(self) -> list[str]:
         """Paths of the artefact's own files below it, sorted; not the manifest."""
-        selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        found = [f.path for f in self.filesystem.get_file_info(selector) if f.type == pafs.FileType.File]
-        names = [path[len(self.path) + 1 :] for path in found]
-        return sorted(n for n in names if n not in (MANIFEST, _BEGUN) and not n.endswith(PARTIAL))
+        return sorted(self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        found = self._files.below(self.path).items()
+        return {n: size for n, size in found if n not in (MANIFEST, _BEGUN) and not n.endswith(PARTIAL)}
 
     def read_bytes(self, file: str) -> bytes:
         """The file's content."""
-        with self.filesystem.open_input_stream(f"{self.path}/{file}") as stream:
-            return bytes(stream.read())
+        return self._files.read(f"{self.path}/{file}")
 
     def read_json(self, file: str) -> Any:
         """The file's content as JSON."""
@@ -126,7 +136,8 @@ class Artifact:
 
     def read_table(self, file: str, columns: list[str] | None = None) -> pa.Table:
         """The Parquet file as a table."""
-        return pq.read_table(f"{self.path}/{file}", filesystem=self.filesystem, columns=columns)
+        path = f"{self.path}/{file}"
+        return self._files.attempt(lambda: pq.read_table(path, filesystem=self.filesystem, columns=columns), path)
 
     def read_array(self, file: str) -> np.ndarray:
         """The ``.npy`` file as an array."""
@@ -147,27 +158,60 @@ class Artifact:
         column = self.read_parts()["embedding"].combine_chunks()
         return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), -1)
 
-    def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
-        """Write one Parquet file of an artefact that is being made; workers use it, the driver publishes."""
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=row_group, compression="zstd")
-        put(self.filesystem, f"{self.path}/{file}", buffer.getvalue())
+    def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> Output:
+        """Write one Parquet file of an artefact that is being made; workers use it, the driver publishes (see `take`)."""
+        written = self._files.write(
+            f"{self.path}/{file}", lambda sink: pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
+        )
+        return self._keep(file, written, rows=table.num_rows)
+
+    def take(self, outputs: Iterable[Output]) -> None:
+        """Know what workers wrote, so that publishing need not read it."""
+        self._written |= {output.path: output for output in outputs}
 
     def store_mappable(self, file: str, table: pa.Table) -> None:
         """Write one Arrow file, which `map_table` reads without parsing it."""
-        buffer = io.BytesIO()
-        with pa.ipc.new_file(buffer, table.schema) as sink:
-            sink.write_table(table.combine_chunks())
-        put(self.filesystem, f"{self.path}/{file}", buffer.getvalue())
+
+        def fill(stream: BinaryIO) -> None:
+            with pa.ipc.new_file(stream, table.schema) as sink:
+                sink.write_table(table.combine_chunks())
+
+        self._keep(file, self._files.write(f"{self.path}/{file}", fill))
+
+    def store_array(self, file: str, array: np.ndarray) -> None:
+        """Write one ``.npy`` file of an artefact that is being made."""
+        self._keep(file, self._files.write(f"{self.path}/{file}", lambda sink: np.save(sink, array, allow_pickle=False)))
 
     def store_bytes(self, file: str, data: bytes) -> None:
         """Write one file of an artefact that is being made."""
-        put(self.filesystem, f"{self.path}/{file}", data)
+        self._keep(file, self._files.put(f"{self.path}/{file}", data))
+
+    def store_file(self, file: str, source: Path) -> None:
+        """Bring one of this machine's files into an artefact that is being made, however large."""
+        self._keep(file, self._files.copy(source, f"{self.path}/{file}"))
+
+    def _keep(self, file: str, written: Written, rows: int | None = None) -> Output:
+        """Remember what was written, so that publishing need not read it again."""
+        self._written[file] = Output(path=file, bytes=written.bytes, sha256=written.sha256, rows=rows)
+        return self._written[file]
+
+    def outputs(self) -> tuple[Output, ...]:
+        """Every file as a manifest names it; what this very object neither wrote nor took is read."""
+        return tuple(self._output(file, size) for file, size in sorted(self._sizes().items()))
+
+    def _output(self, file: str, size: int) -> Output:
+        known, path = self._written.get(file), f"{self.path}/{file}"
+        if not known or known.bytes != size:
+            known = Output(path=file, bytes=size, sha256=self._files.sha256(path))
+        if known.rows is None and file.endswith(".parquet"):
+            read = lambda: pq.read_metadata(path, filesystem=self.filesystem).num_rows  # noqa: E731
+            known = known.model_copy(update={"rows": self._files.attempt(read, path)})
+        return known
 
     def drop(self, file: str) -> None:
-        """Remove a file of an artefact that is being made."""
-        if self.exists(file):
-            self.filesystem.delete_file(f"{self.path}/{file}")
+        """Remove a file of an artefact that is being made, if it is there."""
+        self._written.pop(file, None)
+        self._files.delete(f"{self.path}/{file}")
 
     def read_parts(self, columns: list[str] | None = None) -> pa.Table:
         """All ``part-*.parquet`` files, in order of their numbers, as one table."""
@@ -182,88 +226,35 @@ class Artifact:
         """
         manifest = self.require()
         for output in manifest.outputs:
-            if not self.exists(output.path) or sha256_of(self.filesystem, f"{self.path}/{output.path}") != output.sha256:
+            if self._sha256(output.path) != output.sha256:
                 raise ArtifactError(f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again")
         return manifest
+
+    def _sha256(self, file: str) -> str | None:
+        try:
+            return self._files.sha256(f"{self.path}/{file}")
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def local(self, *files: str) -> Iterator[Path]:
         """A local folder with the files named, all if none: the artefact itself, or a copy for as long as it is used."""
-        if isinstance(self.filesystem, pafs.LocalFileSystem):
+        if self._files.local:
             yield Path(self.path)
             return
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
             for name in files or ("",):
-                pafs.copy_files(f"{self.path}/{name}".rstrip("/"), f"{folder}/{name}", source_filesystem=self.filesystem)
+                self._download(name, folder)
             yield Path(folder)
+
+    def _download(self, name: str, folder: str) -> None:
+        source = f"{self.path}/{name}".rstrip("/")
+        Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        copy = lambda: pafs.copy_files(source, f"{folder}/{name}", source_filesystem=self.filesystem)  # noqa: E731
+        self._files.attempt(copy, source)
 
     @contextmanager
     def _mappable(self, file: str) -> Iterator[str]:
         """A path to map the file from: its own, or that of a copy on this disk, which lasts as long as it is mapped."""
         with self.local(file) as folder:
             yield str(folder / file)
-
-
-class Writer:
-    """Writes one artefact; `publish` commits it."""
-
-    def __init__(self, artifact: Artifact, identity: Identity) -> None:
-        """Made by `Artifact.begin`."""
-        self.artifact = artifact
-        self.identity = identity
-
-    def bytes(self, file: str, data: bytes) -> None:
-        """Write a file whole."""
-        self.artifact.store_bytes(file, data)
-
-    def json(self, file: str, value: Any) -> None:
-        """Write JSON that people can read."""
-        self.bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
-
-    def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
-        """Write a Parquet file."""
-        self.artifact.store_table(file, table, row_group=row_group)
-
-    def mappable(self, file: str, table: pa.Table) -> None:
-        """Write an Arrow file."""
-        self.artifact.store_mappable(file, table)
-
-    def array(self, file: str, array: np.ndarray) -> None:
-        """Write an ``.npy`` file."""
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        self.bytes(file, buffer.getvalue())
-
-    def folder(self, fill: Callable[[Path], None]) -> None:
-        """Let ``fill`` write files into a scratch folder, then bring them all into the artefact."""
-        with tempfile.TemporaryDirectory(prefix="compass-ray-") as scratch:
-            fill(Path(scratch))
-            for path in sorted(Path(scratch).rglob("*")):
-                if path.is_file():
-                    self.bytes(path.relative_to(scratch).as_posix(), path.read_bytes())
-
-    def publish(self, metrics: Mapping[str, Any] | None = None, **provenance: Any) -> Manifest:
-        """Write the manifest: from here on the artefact is whole."""
-        outputs = tuple(self._output(file) for file in self.artifact.files())
-        manifest = Manifest(
-            stage=self.identity.stage,
-            fingerprint=self.identity.fingerprint,
-            config=json.loads(canonical(dict(self.identity.config))),
-            inputs=dict(self.identity.inputs),
-            outputs=outputs,
-            metrics=dict(metrics or {}),
-            provenance={
-                "version": __version__,
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                **provenance,
-            },
-        )
-        self.bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
-        return manifest
-
-    def _output(self, file: str) -> Output:
-        path = f"{self.artifact.path}/{file}"
-        filesystem = self.artifact.filesystem
-        rows = pq.read_metadata(path, filesystem=filesystem).num_rows if file.endswith(".parquet") else None
-        size = filesystem.get_file_info(path).size
-        return Output(path=file, bytes=size, sha256=sha256_of(filesystem, path), rows=rows)

@@ -1,53 +1,160 @@
-"""Files on any filesystem that pyarrow reaches: written in one step for readers, and hashed."""
+"""Files on any filesystem that pyarrow reaches: written in one step for readers, hashed on the way, tried again.
+
+Key property: a reader sees a file whole or not at all: on a local disk it is renamed into its place, and an object store
+shows an object once its last byte is there. A put is the whole file every time, so that it may be repeated. Memory does not
+grow with the size of a file. It knows no artefact.
+"""
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
-import os
-import uuid
+import io
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from pyarrow import fs as pafs
 
-from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.replacing import Fill, Written, replace, space
+from compass_ray.artifacts.retries import Result, Sleep, explained, retried
 
-PARTIAL = ".partial"
-
-
-def put(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
-    """One step for readers: a rename on a local disk, one put on an object store."""
-    try:
-        if not isinstance(filesystem, pafs.LocalFileSystem):
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(data)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        _replace(Path(path), data)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise ArtifactError(
-                f"no space left to write {path} ({len(data)} bytes); free some and run again: finished artefacts are kept"
-            ) from None
-        raise
+_CHUNK = 16 << 20
+"""Bytes of one write to an object store, which become one part of the upload."""
+_IN_MEMORY = 64 << 20
+"""Bytes that wait in memory for their upload; of what is larger, on this machine's disk."""
 
 
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+class Files:
+    """The files of one filesystem, by their paths on it."""
 
+    def __init__(self, filesystem: pafs.FileSystem, sleep: Sleep = time.sleep) -> None:
+        """Reach nothing yet; ``sleep`` waits between two attempts."""
+        self.filesystem = filesystem
+        self.local = isinstance(filesystem, pafs.LocalFileSystem)
+        self._sleep = sleep
 
-def sha256_of(filesystem: pafs.FileSystem, path: str) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    digest = hashlib.sha256()
-    with filesystem.open_input_stream(path) as stream:
-        while chunk := stream.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+    def attempt(self, work: Callable[[], Result], path: str) -> Result:
+        """What ``work`` returns; on an object store it is tried again and its errors are explained (see `retried`)."""
+        return work() if self.local else retried(work, path, self._sleep)
+
+    def write(self, path: str, fill: Fill) -> Written:
+        """Write a file in one step.
+
+        Raises:
+            ArtifactError: the disk is full, or the store refuses or fails.
+        """
+        if self.local:
+            return replace(Path(path), fill)
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
+            with space(path, spool):
+                fill(spool)  # type: ignore[arg-type]
+            return self._put(path, spool)
+
+    def put(self, path: str, data: bytes) -> Written:
+        """Write a file in one step from memory."""
+        return replace(Path(path), lambda stream: stream.write(data)) if self.local else self._put(path, io.BytesIO(data))
+
+    def copy(self, source: Path, path: str) -> Written:
+        """Write a file in one step from one of this machine's."""
+        with source.open("rb") as stream:
+            if self.local:
+                return replace(Path(path), lambda sink: shutil.copyfileobj(stream, sink, _CHUNK))
+            return self._put(path, stream)
+
+    def read(self, path: str) -> bytes:
+        """The file's content.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ArtifactError: the store refuses or fails.
+        """
+
+        def whole() -> bytes:
+            with self.filesystem.open_input_file(path) as stream:
+                data, size = bytes(stream.read()), stream.size()
+            if len(data) != size:
+                raise OSError(f"{len(data)} of {size} bytes came")
+            return data
+
+        return self.attempt(whole, path)
+
+    def sha256(self, path: str) -> str:
+        """SHA-256 of a file's content, hexadecimal."""
+
+        def whole() -> str:
+            digest, read = hashlib.sha256(), 0
+            with self.filesystem.open_input_file(path) as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+                    read += len(chunk)
+                if read != stream.size():
+                    raise OSError(f"{read} of {stream.size()} bytes came")
+            return digest.hexdigest()
+
+        return self.attempt(whole, path)
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file, None where there is none."""
+        found = self.attempt(lambda: self.filesystem.get_file_info(path), path)
+        return int(found.size) if found.type == pafs.FileType.File else None
+
+    def below(self, folder: str) -> dict[str, int]:
+        """Bytes of every file anywhere below a folder, by its path from there."""
+        found = self._listed(folder, recursive=True)
+        return {f.path[len(folder) + 1 :]: int(f.size) for f in found if f.type == pafs.FileType.File}
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder, sorted."""
+        if self.filesystem.type_name == "gcs":  # it lists only folders that have a marker, which nothing makes for all of them
+            return sorted({path.partition("/")[0] for path in self.below(folder) if "/" in path})
+        return sorted(f.base_name for f in self._listed(folder, recursive=False) if f.type == pafs.FileType.Directory)
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder and those above it, where they are not there."""
+        self.attempt(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
+
+    def delete(self, path: str) -> None:
+        """Delete a file, which need not be there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.attempt(lambda: self.filesystem.delete_file(path), path)
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder with all that is in it; it need not be there."""
+
+        def delete() -> None:
+            if self.filesystem.get_file_info(folder).type == pafs.FileType.Directory:
+                self.filesystem.delete_dir(folder)
+
+        with contextlib.suppress(FileNotFoundError):  # markers of folders are no sure thing on an object store
+            self.attempt(delete, folder)
+
+    def _listed(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(folder, recursive=recursive, allow_not_found=True)
+        return list(self.attempt(lambda: self.filesystem.get_file_info(selector), folder))
+
+    def _put(self, path: str, source: IO[bytes]) -> Written:
+        try:
+            return self.attempt(lambda: self._upload(path, source), path)
+        except FileNotFoundError as error:  # what Cloud Storage says where there is no bucket
+            raise explained(OSError(f"NOT_FOUND: {error}"), path) from None
+
+    def _upload(self, path: str, source: IO[bytes]) -> Written:
+        source.seek(0)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with self.filesystem.open_output_stream(path, compression=None) as stream:
+                while chunk := source.read(_CHUNK):
+                    stream.write(chunk)
+                    stream.flush()  # writes are done in the background, and nothing else waits for them
+                    digest.update(chunk)
+                    size += len(chunk)
+        except BaseException as error:
+            if not (isinstance(error, OSError) and error.errno is None):  # no error of the store: closing has shown a part
+                with contextlib.suppress(OSError):
+                    self.filesystem.delete_file(path)
+            raise
+        return Written(size, digest.hexdigest())

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow import fs as pafs
 from pydantic import ValidationError
 
 from compass_ray.artifacts.artifact import Artifact
-from compass_ray.artifacts.files import put
+from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.pointer import Pointer
+from compass_ray.artifacts.reaching import reach
 from compass_ray.config import ConfigError, RunConfig
 
 FIRST_VERSION = "v0001"
 WHOLE_POOL = "all"
 """The method that trains one adapter for all languages on the whole pool."""
+FULL_TUNING = "compass_fft"
+"""The method that trains the whole base model of each language on what COMPASS selects; it has no adapter."""
 SHARED = "shared"
 """Stands in paths where a language does, for what all languages share."""
 _RECORD = "run.json"
+_PINS = "pins.json"
 
 
 def version_of(config: RunConfig, method: str) -> str:
@@ -34,9 +36,25 @@ def home(method: str, language: str) -> str:
     return SHARED if method == WHOLE_POOL else language
 
 
+def selected_by(method: str) -> str:
+    """The method whose selection another one trains on: its own, or that of COMPASS under full fine-tuning."""
+    return "compass" if method == FULL_TUNING else method
+
+
 def homes(config: RunConfig) -> list[tuple[str, str]]:
-    """Method and home of every selection and first adapter of a run, each once, language by language."""
-    return list(dict.fromkeys((m, home(m, code)) for code in config.languages for m in config.select.methods))
+    """Method and home of every selection of a run, each once, language by language."""
+    methods = [selected_by(method) for method in config.select.methods]
+    return list(dict.fromkeys((m, home(m, code)) for code in config.languages for m in methods))
+
+
+def adapter_homes(config: RunConfig) -> list[tuple[str, str]]:
+    """Method and home of every first adapter of a run, each once, language by language."""
+    return [(method, whose) for method, whose in homes(config) if method in config.select.methods]
+
+
+def fully_tuned(config: RunConfig) -> tuple[str, ...]:
+    """The languages that get a whole model of their own."""
+    return config.languages if FULL_TUNING in config.select.methods else ()
 
 
 def clustered(config: RunConfig, language: str) -> str:
@@ -64,11 +82,7 @@ class RunDir:
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         if "://" not in uri and Path(self.uri).is_file():
             raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
-        try:
-            self.filesystem, path = pafs.FileSystem.from_uri(self.uri)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
-        self.path = path.rstrip("/")
+        self.filesystem, self.path = reach(self.uri)
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
         """Travel to workers as the URI alone."""
@@ -111,8 +125,8 @@ class RunDir:
         return self.artifact("budgets", language)
 
     def selection(self, method: str, language: str) -> Artifact:
-        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``."""
-        return self.artifact("selections", method, home(method, language))
+        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``; one for methods that train on the same."""
+        return self.artifact("selections", selected_by(method), home(method, language))
 
     def selection_names(self, language: str) -> list[str]:
         """Methods and versions that a language has a whole selection of, sorted."""
@@ -121,6 +135,10 @@ class RunDir:
     def adapter(self, language: str, version: str) -> Artifact:
         """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
         return self.artifact("adapters", home(version, language), version)
+
+    def full_model(self, language: str, method: str) -> Artifact:
+        """A Hugging Face directory with the whole model, and ``history.json``."""
+        return self.artifact("models", language, method)
 
     def update(self, language: str, version: str) -> Artifact:
         """``gate.json``: what the promotion gate measured of an update, and its verdict."""
@@ -145,16 +163,30 @@ class RunDir:
 
     def live(self, language: str) -> dict[str, Any] | None:
         """The live pointer of a language: ``version`` and ``fingerprint`` of the adapter that is served."""
-        found = self._read(f"serving/live/{language}.json")
-        return None if found is None else json.loads(found)
+        return self._pointer(language).read()
 
     def set_live(self, language: str, pointer: Mapping[str, Any]) -> None:
-        """Replace the live pointer in one step."""
-        self._write(f"serving/live/{language}.json", json.dumps(pointer, indent=2).encode())
+        """Replace the live pointer in one step, whatever it says."""
+        self._pointer(language).write(pointer)
+
+    def replace_live(self, language: str, pointer: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
+        """Replace the live pointer while it still says what `live` had given.
+
+        Raises:
+            LostRaceError: another process has changed it since.
+        """
+        self._pointer(language).replace(pointer, found)
 
     def clear_live(self, language: str) -> None:
-        """Remove the live pointer; the router falls back."""
-        self.filesystem.delete_file(f"{self.path}/serving/live/{language}.json")
+        """Remove the live pointer, if there is one; the router falls back."""
+        self._files.delete(self._pointer(language).path)
+
+    def _pointer(self, language: str) -> Pointer:
+        return Pointer(self._files, f"{self.path}/serving/live/{language}.json", self.uri)
+
+    @property
+    def _files(self) -> Files:
+        return Files(self.filesystem)
 
     def read_monitor(self, file: str) -> bytes | None:
         """A file of the monitor's state, None before it was first written."""
@@ -176,6 +208,14 @@ class RunDir:
         """Put back a configuration that `read_record` gave."""
         self._write(_RECORD, data)
 
+    def read_pins(self) -> bytes | None:
+        """The commits of what comes from the hub, None where the run was not pinned."""
+        return self._read(_PINS)
+
+    def write_pins(self, data: bytes) -> None:
+        """Replace the pins in one step."""
+        self._write(_PINS, data)
+
     def recorded(self) -> RunConfig:
         """The configuration that the run was last given.
 
@@ -194,16 +234,13 @@ class RunDir:
             ) from None
 
     def _folders(self, *parts: str) -> list[str]:
-        base = "/".join((self.path, *parts))
-        found = self.filesystem.get_file_info(pafs.FileSelector(base, allow_not_found=True))
-        return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
+        return self._files.folders("/".join((self.path, *parts)))
 
     def _read(self, file: str) -> bytes | None:
         try:
-            with self.filesystem.open_input_stream(f"{self.path}/{file}") as stream:
-                return bytes(stream.read())
+            return self._files.read(f"{self.path}/{file}")
         except FileNotFoundError:
             return None
 
     def _write(self, file: str, data: bytes) -> None:
-        put(self.filesystem, f"{self.path}/{file}", data)
+        self._files.put(f"{self.path}/{file}", data)

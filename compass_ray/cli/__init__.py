@@ -5,8 +5,9 @@ Exit code 0 when done, 2 for a request that cannot be run as given, 1 for a fail
 
 # Each registers its commands; --help lists them in this order.
 from compass_ray.cli import running  # isort: skip
+from compass_ray.cli import experimenting  # isort: skip
 from compass_ray.cli import reporting  # isort: skip
 from compass_ray.cli import serving  # isort: skip
 from compass_ray.cli.root import app, main
 
-__all__ = ["app", "main", "reporting", "running", "serving"]
+__all__ = ["app", "experimenting", "main", "reporting", "running", "serving"]

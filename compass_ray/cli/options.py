@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,10 +24,19 @@ Language = Annotated[str, typer.Argument(help="Code of a target language, as in 
 
 def settings_of(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     """The configuration that a command line names."""
+    return configuration.resolved(tree_of(preset, file), set_ or (), named(languages))
+
+
+def tree_of(preset: str | None, file: Path | None) -> dict[str, Any]:
+    """The settings that a preset or a file holds, not checked yet."""
     if preset and file:
         raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
-    chosen = [code.strip() for code in languages.split(",") if code.strip()] if languages is not None else None
-    return configuration.load(preset, file, set_ or (), chosen)
+    return configuration.read_tree(preset, file)
+
+
+def named(languages: str | None) -> list[str] | None:
+    """The codes that ``--languages`` names, None where it is not given."""
+    return None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
 
 
 def changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:

@@ -32,7 +32,7 @@ def progress_bars(*, quiet: bool) -> Iterator[Progress]:
         if quiet:
             yield silent
         elif not err.is_terminal:
-            yield _log
+            yield _lines()
         else:
             with _bars() as progress:
                 yield progress
@@ -52,9 +52,17 @@ def _bars() -> Iterator[Progress]:
         yield advance
 
 
-def _log(stage: str, done: int, total: int) -> None:
-    if done == total:
-        err.print(f"{stage} {done}/{total}", highlight=False)
+def _lines() -> Progress:
+    """A line for every tenth of a stage."""
+    told: dict[str, int] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenth != told.get(stage, 0):
+            told[stage] = tenth
+            err.print(f"{stage} {done}/{total}", highlight=False)
+
+    return tell
 
 
 def show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:

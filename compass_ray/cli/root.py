@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from compass_ray.cli.output import err, out
 from compass_ray.config import ConfigError
 from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
+
+STOPPED = 128 + signal.SIGTERM
+"""Exit code of a command that was told to stop."""
 
 app = typer.Typer(
     name="compass-ray",
@@ -34,6 +38,10 @@ def main() -> None:
     ray_session.prepare_environment()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == STOPPED:
+            _fail("stopped by SIGTERM; the same command goes on from what is whole", STOPPED)
+        raise
     except (ConfigError, UnknownLanguageError) as error:
         _fail(ray_session.told(error), 2)
     except (ArtifactError, ModelError, OSError) as error:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from compass_ray.artifacts import RunDir
+from compass_ray.cli import checking
 from compass_ray.cli.options import File, Force, Json, Languages, Preset, Run, RunArgument, Settings, settings_of
 from compass_ray.cli.output import cautions_of, out, plain, print_comparison, print_rows, progress_bars, show
 from compass_ray.cli.root import app
@@ -25,11 +26,12 @@ def adapt(
     json_: Json = False,
 ) -> None:
     """Embed, cluster, select, train, evaluate and report; goes on where an earlier attempt stopped."""
-    from compass_ray import pipeline, ray_session
+    from compass_ray import pipeline
 
-    settings, where = settings_of(preset, config, languages, set_), RunDir(run)
-    pipeline.stages_until(until, force or ())
-    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+    where = RunDir(run)
+    settings = checking.with_pins(settings_of(preset, config, languages, set_), where)
+    missing = checking.missing_stages(settings, where, until, force or ())
+    with progress_bars(quiet=json_) as progress, checking.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
     told = cautions_of(where, settings)
     show(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: print_comparison(where, settings))
@@ -74,18 +76,17 @@ def doctor(
     config: File = None,
     languages: Languages = None,
     set_: Settings = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Write the commit of everything of the hub into the run.")] = False,
     json_: Json = False,
 ) -> None:
-    """Check, before any work, whether a run could be done here."""
-    from compass_ray import preflight
-
-    findings = preflight.check(settings_of(preset, config, languages, set_), RunDir(run))
-    show(
-        json_,
-        plain(findings),
-        lambda: print_rows(["check", "found", "what to do"], [[f.check, f.found, f.remedy] for f in findings]),
-    )
-    if any(f.blocking for f in findings):
+    """Check, before any work, whether a run could be done here, or on the cluster that RAY_ADDRESS names."""
+    settings, where = settings_of(preset, config, languages, set_), RunDir(run)
+    if pin:
+        checking.write_pins(settings, where, as_json=json_)
+        return
+    findings = checking.examine(checking.with_pins(settings, where), where)
+    show(json_, plain(findings), lambda: checking.print_findings(findings))
+    if any(finding.blocking for finding in findings):
         raise typer.Exit(1)
 
 

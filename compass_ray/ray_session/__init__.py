@@ -5,7 +5,20 @@ The one place that starts Ray, and that sets what Ray reads from the environment
 
 from compass_ray.ray_session.cluster import capacity
 from compass_ray.ray_session.errors import told
-from compass_ray.ray_session.session import prepare_environment, resources, session, start, stop
-from compass_ray.ray_session.training import fit, worker_request
+from compass_ray.ray_session.session import joins, prepare_environment, resources, session, start, stop
+from compass_ray.ray_session.training import fit, room, worker_request, workers_at_once
 
-__all__ = ["capacity", "fit", "prepare_environment", "resources", "session", "start", "stop", "told", "worker_request"]
+__all__ = [
+    "capacity",
+    "fit",
+    "joins",
+    "prepare_environment",
+    "resources",
+    "room",
+    "session",
+    "start",
+    "stop",
+    "told",
+    "worker_request",
+    "workers_at_once",
+]

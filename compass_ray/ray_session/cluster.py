@@ -154,7 +154,6 @@ def _read(file: Path) -> Autoscaler:
 
 def _kubernetes() -> Autoscaler:
     """The RayCluster, which only the head's service account may read, and only where autoscaling is on."""
-    import requests
     from ray.autoscaler._private.kuberay import autoscaling_config
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
@@ -167,7 +166,7 @@ def _kubernetes() -> Autoscaler:
         if not cluster["spec"].get("enableInTreeAutoscaling"):
             return NONE
         return Autoscaler("known", autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster))
-    except (requests.RequestException, OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError):
         return UNKNOWN
 
 

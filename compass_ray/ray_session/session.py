@@ -11,10 +11,10 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from compass_ray.config import Resources
@@ -39,6 +39,11 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def joins() -> bool:
+    """Whether `start` joins a cluster that is named, rather than start one here."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def start(resources: Resources) -> None:
     """Join or start Ray; does nothing where this process is connected already."""
     prepare_environment()
@@ -47,9 +52,8 @@ def start(resources: Resources) -> None:
     if ray.is_initialized():
         return
     _quiet()
-    where = _joining() if os.environ.get("RAY_ADDRESS") else _local(resources)
+    where = _joining() if joins() else _local(resources)
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **where)
-    _end_when_told()
 
 
 def _local(resources: Resources) -> dict[str, Any]:
@@ -64,12 +68,6 @@ def _joining() -> dict[str, Any]:
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (submitted.get("runtime_env") or {}).get("env_vars", {})
     return {"runtime_env": {"env_vars": {name: os.environ[name] for name in _ENVIRONMENT if name not in given}}}
-
-
-def _end_when_told() -> None:
-    """Unwind on SIGTERM, by which a submitted job is stopped; Ray's own handler prints a trace of its C++ frames first."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def stop() -> None:
@@ -98,10 +96,36 @@ def session(resources: Resources) -> Iterator[None]:
     owned = not ray.is_initialized()
     start(resources)
     try:
-        yield
+        with _unwound_by_sigterm():
+            yield
     finally:
         if owned:
             stop()
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """End the block, and the process with 143, on the signal by which a submitted job is stopped.
+
+    As KeyboardInterrupt until the block is left: out of a wait for Ray's results SystemExit does not come, it ends the
+    process there and then.
+    """
+    told: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        if told:
+            raise SystemExit(128 + told[0]) from None
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _quiet() -> None:

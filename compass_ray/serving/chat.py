@@ -52,7 +52,7 @@ class Identified(Protocol):
 
     @property
     def language(self) -> str | None:
-        """Code among the 42, None for any other."""
+        """Code of the language table, None for any other."""
         ...
 
     @property

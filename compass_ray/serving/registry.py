@@ -2,7 +2,8 @@
 
 Key property: the live pointer of a language is replaced in one step, after the version was verified against
 its manifest and found to be made for the run's base model, so no reader ever meets a damaged or a foreign
-adapter. The pointer carries its own history, so a roll-back needs nothing else. Versions are immutable: new
+adapter. Of two processes that change it at the same instant one is refused. The pointer carries its own history, so a
+roll-back needs nothing else. Versions are immutable: new
 weights get a new name (``sw@v0003``). COMPASS, section 3.3. It loads no model and knows no Ray.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
+from compass_ray.artifacts import FIRST_VERSION, ArtifactError, LostRaceError, Manifest, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.serving import journal
@@ -122,10 +123,11 @@ def promote(
         The new live pointer.
 
     Raises:
-        RegistryError: the version is missing, damaged, or made for another base model.
+        RegistryError: the version is missing, damaged, or made for another base model, or another process changed what is
+            live meanwhile.
     """
-    manifest = _fit_to_serve(run, AdapterName(language, version))
     pointer = run.live(language)
+    manifest = _fit_to_serve(run, AdapterName(language, version))
     if pointer and pointer["version"] == version and pointer.get("fingerprint") == manifest.fingerprint:
         return pointer
     history = [*pointer.get("history", ()), _past(pointer)] if pointer else []
@@ -149,7 +151,7 @@ def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: C
     """Serve the version again that was live before this one.
 
     Raises:
-        RegistryError: there is none, or it is no longer whole.
+        RegistryError: there is none, it is no longer whole, or another process changed what is live meanwhile.
     """
     pointer = run.live(language)
     if not pointer or not pointer.get("history"):
@@ -215,7 +217,14 @@ def _switch(
     kind: str,
     evidence: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    run.set_live(pointer["language"], pointer)
+    try:
+        run.replace_live(pointer["language"], pointer, previous)
+    except LostRaceError:
+        live = (run.live(pointer["language"]) or {}).get("version")
+        raise RegistryError(
+            f"{pointer['language']} was changed meanwhile by another process: {live} is live now, and {pointer['version']} is "
+            f"not; look at the run's versions and decide again"
+        ) from None
     append_decision(
         run,
         {

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compass_ray import ray_session, tables
-from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir, Writer
+from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
@@ -33,11 +33,13 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
         started = time.monotonic()
-        rows = _embed(config, run, shards, pending, progress) if shards or pending else 0
+        made = _embed(config, run, shards, pending, progress) if shards or pending else {}
         seconds = time.monotonic() - started
         if not run.embeddings.manifest():
             writers.append(Writer(run.embeddings, pool))
+        rows = sum(output.rows or 0 for outputs in made.values() for output in outputs)
         for writer in writers:
+            writer.artifact.take(made.get(writer.artifact.name, ()))
             writer.publish({"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1)})
     return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
 
@@ -58,8 +60,8 @@ def _part(shard: int) -> str:
     return f"part-{shard:05d}.parquet"
 
 
-def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> int:
-    """Embed what is missing; returns the number of rows."""
+def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> dict[str, list[Output]]:
+    """Embed what is missing; returns what was written, by the name of the artefact."""
     ray_session.start(config.resources)
     import ray.data
 
@@ -74,11 +76,11 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
     )
-    rows = 0
+    made: dict[str, list[Output]] = {}
     for done, finished in enumerate(embedded.iter_rows(), start=1):
-        rows += finished["rows"]
+        made.setdefault(finished["artifact"], []).append(Output.model_validate_json(finished["output"]))
         progress("embed", done, len(work))
-    return rows
+    return made
 
 
 class ShardEmbedder:
@@ -86,20 +88,23 @@ class ShardEmbedder:
 
     def __init__(self, uri: str, config: Mapping[str, Any]) -> None:
         """Load the encoder of a run."""
+        import torch
+
         from compass_ray.models.encoder import Encoder
 
         self.run = RunDir(uri)
         self.config = RunConfig.model_validate(config)
+        torch.set_num_threads(self.config.resources.threads_per_worker)
         self.encoder = Encoder(self.config.embed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Embed one unit of work; only its size travels back."""
+        """Embed one unit of work; only what the manifest says of its file travels back."""
         shard, language = int(batch["shard"][0]), str(batch["language"][0])
         target = self.run.guide_embeddings(language) if language else self.run.embeddings
         rows = self._guide(language) if language else self._shard(shard)
         data = self.encoder.encode(rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch)
-        target.store_table(_part(max(shard, 0)), _table(rows["row_id"], data))
-        return {"rows": np.array([rows.num_rows])}
+        written = target.store_table(_part(max(shard, 0)), _table(rows["row_id"], data))
+        return {"artifact": np.array([target.name]), "output": np.array([written.model_dump_json()])}
 
     def _shard(self, shard: int) -> pa.Table:
         file = pq.ParquetFile(f"{self.run.pool.path}/rows.parquet", filesystem=self.run.filesystem)

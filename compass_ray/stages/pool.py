@@ -1,62 +1,145 @@
-"""Stage: pool and guide sets from the sources into the run (COMPASS, sections 3.1 and 4.1). Not embedded yet."""
+"""Stage: pool and guide sets from the sources into the run (COMPASS, sections 3.1 and 4.1). Not embedded yet.
+
+Key property: the driver hashes files and looks at manifests; rows are read in Ray tasks, one for the pool and one a
+language. Where sources lie on the driver's machine the tasks stay on it, and see its folder and variables.
+"""
 
 from __future__ import annotations
 
-from compass_ray import languages
-from compass_ray.artifacts import Identity, Manifest, RunDir
-from compass_ray.config import RunConfig, SourceConfig
+import contextlib
+import os
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compass_ray import languages, ray_session
+from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir
+from compass_ray.config import ConfigError, RunConfig, SourceConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.loading import source_content
 from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a source's path is read against: the folder of the driver, and the variables that paths name."""
+
+    folder: str
+    variables: Mapping[str, str]
+
+
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``pool`` and ``guides/<language>`` for every target language.
 
     Raises:
-        ConfigError: an unknown language, or sources that cannot be used.
+        ConfigError: an unknown language, or sources that cannot be used; what could be read is whole then.
     """
-    total = len(config.languages) + 1
     for code in config.languages:
         languages.language(code)
-    manifests = [_pool(config, run, force)]
-    progress("pool", 1, total)
-    for done, code in enumerate(config.languages, start=2):
-        manifests.append(_guide(config, run, code, force))
-        progress("pool", done, total)
-    return manifests
+    wanted = {SHARED: _pool_identity(config)} | {code: _guide_identity(config, code) for code in config.languages}
+    pending = {w: identity for w, identity in wanted.items() if not _artifact(run, w).done(identity, force=force)}
+    if pending:
+        _read(config, run, pending, progress, len(wanted))
+    else:
+        progress("pool", len(wanted), len(wanted))
+    return [_artifact(run, whose).require() for whose in wanted]
 
 
-def _pool(config: RunConfig, run: RunDir, force: bool) -> Manifest:
+def _artifact(run: RunDir, whose: str) -> Artifact:
+    return run.pool if whose == SHARED else run.guide(whose)
+
+
+def _pool_identity(config: RunConfig) -> Identity:
     described = [_describe(source) for source in config.pool.sources]
-    identity = Identity("pool", {"sources": described, "languages": config.pool.languages}, {})
-    if done := run.pool.done(identity, force=force):
-        return done
-    pool = read_pool(config.pool)
-    writer = run.pool.begin(identity)
-    writer.table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
-    writer.table("rejected.parquet", pool.rejected)
-    return writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows})
+    return Identity("pool", {"sources": described, "languages": config.pool.languages}, {})
 
 
-def _guide(config: RunConfig, run: RunDir, language: str, force: bool) -> Manifest:
+def _guide_identity(config: RunConfig, language: str) -> Identity:
     settings = {
         "guides": _describe(config.pool.guides, language),
         "tests": _describe(config.pool.tests, language),
         "items": config.evaluate.items_per_language,
     }
-    identity = Identity("pool", settings, {})
-    artifact = run.guide(language)
-    if done := artifact.done(identity, force=force):
-        return done
-    sets = read_guide_and_test(config.pool, language, config.evaluate.items_per_language)
-    writer = artifact.begin(identity)
-    writer.table("guide.parquet", sets.guide)
-    writer.table("test.parquet", sets.test)
-    return writer.publish({"guide": sets.guide.num_rows, "test": sets.test.num_rows})
+    return Identity("pool", settings, {})
 
 
 def _describe(source: SourceConfig, language: str | None = None) -> dict[str, object]:
     """What identifies a source: its settings as written; ``${NAME}`` is not filled in. Content counts, where it lies does not."""
     return source.model_dump() | {"content": source_content(source, language)}
+
+
+def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progress: Progress, total: int) -> None:
+    """One task for the pool and for each guide set; all end before the first error, in the order asked for, is raised."""
+    ray_session.start(config.resources)
+    import ray
+
+    task, settings, around = ray.remote(read_sources), config.model_dump(mode="json"), _around(config)
+    queue, failures = list(pending), dict[str, Any]()
+    waiting: dict[Any, str] = {}
+    while queue or waiting:
+        while queue and len(waiting) < (os.cpu_count() or 1):
+            whose = queue.pop(0)
+            options = _options(config, pending[whose])
+            waiting[task.options(**options).remote(run.uri, settings, whose, pending[whose], around)] = whose
+        [finished], _ = ray.wait(list(waiting))
+        whose = waiting.pop(finished)
+        try:
+            ray.get(finished)
+            progress("pool", total - len(queue) - len(waiting) - len(failures), total)
+        except ray.exceptions.RayTaskError as error:
+            failures[whose] = error
+    for first in (failures[w] for w in pending if w in failures):
+        _raise(first)
+
+
+def _raise(error: Any) -> None:
+    """The worker's own error where it is one for users, as it would be without Ray."""
+    if isinstance(error.cause, (ConfigError, ArtifactError)):
+        raise error.cause from None
+    raise error
+
+
+def _options(config: RunConfig, identity: Identity) -> dict[str, Any]:
+    """Where a task may run: anywhere, or on this machine if that is where a source lies, even if it lends no CPU."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    retries = {"max_retries": config.resources.max_failures}
+    described = identity.config.get("sources") or [identity.config["guides"], identity.config["tests"]]
+    if not any(source["content"] for source in described):
+        return retries | {"num_cpus": config.resources.cpus_per_worker}
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return retries | {"num_cpus": 0, "scheduling_strategy": here}
+
+
+def _around(config: RunConfig) -> Surroundings:
+    sources = (*config.pool.sources, config.pool.guides, config.pool.tests)
+    paths = [each.path for source in sources for each in (source, *source.also)]
+    names = {name for path in paths for name in string.Template(path).get_identifiers()}
+    return Surroundings(os.getcwd(), {name: os.environ[name] for name in sorted(names) if name in os.environ})
+
+
+def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: Surroundings) -> None:
+    """Ray task: read, check and publish the pool, or one language's guide and test set."""
+    config, artifact = RunConfig.model_validate(settings), _artifact(RunDir(uri), whose)
+    os.environ.update(around.variables)
+    with contextlib.chdir(around.folder) if os.path.isdir(around.folder) else contextlib.nullcontext():
+        (_write_pool if whose == SHARED else _write_guide)(config, artifact, whose, identity)
+
+
+def _write_pool(config: RunConfig, artifact: Artifact, whose: str, identity: Identity) -> None:
+    pool = read_pool(config.pool)
+    writer = artifact.begin(identity)
+    writer.table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
+    writer.table("rejected.parquet", pool.rejected)
+    writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows})
+
+
+def _write_guide(config: RunConfig, artifact: Artifact, language: str, identity: Identity) -> None:
+    sets = read_guide_and_test(config.pool, language, config.evaluate.items_per_language)
+    writer = artifact.begin(identity)
+    writer.table("guide.parquet", sets.guide)
+    writer.table("test.parquet", sets.test)
+    writer.publish({"guide": sets.guide.num_rows, "test": sets.test.num_rows})

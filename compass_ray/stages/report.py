@@ -1,7 +1,11 @@
-"""Stage: the comparison, the pictures and the one HTML page of a run."""
+"""Stage: the comparison, the pictures and the one HTML page of a run, made in a Ray task: the page reads tables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from compass_ray import ray_session
 from compass_ray.artifacts import Manifest, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
@@ -10,6 +14,16 @@ from compass_ray.report import page
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``report/index.html`` and its pictures."""
-    manifest = page.build(run, config)
+    if page.standing(run, config) is None:
+        ray_session.start(config.resources)
+        import ray
+
+        options = {"num_cpus": config.resources.cpus_per_worker, "max_retries": config.resources.max_failures}
+        ray.get(ray.remote(make_page).options(**options).remote(run.uri, config.model_dump(mode="json")))
     progress("report", 1, 1)
-    return [manifest]
+    return [run.report.require()]
+
+
+def make_page(uri: str, settings: Mapping[str, Any]) -> None:
+    """Ray task: read what the run holds and write the page."""
+    page.build(RunDir(uri), RunConfig.model_validate(settings))

@@ -6,6 +6,7 @@ sampler touches; equal seed and inputs give equal rows on any number of workers.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -95,11 +96,13 @@ def select_language(uri: str, settings: Mapping[str, Any], language: str, method
     pool = open_pool(config, run, language)
     questions = open_questions(config, run, pool, _targets(config, language))
     for method in methods:
+        started = time.monotonic()
         chosen = _chosen(config, run, method, questions, pool)
         writer = run.selection(method, language).begin(_identity(config, run, method, language))
         writer.table("rows.parquet", chosen.rows)
         writer.json("allocation.json", chosen.allocation)
-        writer.publish({"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"]})
+        seconds = round(time.monotonic() - started, 2)
+        writer.publish({"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"], "seconds": seconds})
 
 
 def _targets(config: RunConfig, language: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import typer
 
 from compass_ray import __version__, cli, pipeline, ray_session
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import Resources, load
+from compass_ray.config import Resources, RunConfig, load
 from compass_ray.models.location import model_identity
 from compass_ray.serving import registry
 
@@ -213,7 +213,7 @@ def test_what_ray_prints_meanwhile_is_no_part_of_the_json(
 
 def test_a_job_log_gets_its_progress_in_lines(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool")
-    assert done.err.splitlines() == ["pool 3/3"]
+    assert done.err.splitlines() == ["pool 1/3", "pool 2/3", "pool 3/3"]
 
 
 def test_versions_are_promoted_and_rolled_back(compass_ray: Command, folder: str) -> None:
@@ -248,7 +248,7 @@ def test_the_doctor_finds_nothing_in_the_way_of_the_small_run(compass_ray: Comma
         ("train.base_model=some/model", "base model", "hub id and HF_HUB_OFFLINE=1"),
         ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are test questions too"),
         ("pool.guides.path=${UNSET_HERE}/x.parquet", "guide sets", "UNSET_HERE is not set"),
-        ("resources.cpus_per_worker=500", "cores", "asks for 500 CPUs"),
+        ("resources.cpus_per_worker=500", "resources", "asks for CPU 500 on one machine"),
     ],
 )
 def test_the_doctor_names_what_is_in_the_way(compass_ray: Command, tmp_path: Path, setting: str, check: str, told: str) -> None:
@@ -264,3 +264,92 @@ def test_the_doctor_says_when_the_run_cannot_be_written(compass_ray: Command, tm
     done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'file' / 'run'} --json")
     assert done.code == 1
     assert [f["check"] for f in json.loads(done.out) if f["blocking"]] == ["storage"]
+
+
+def test_adapt_tells_everything_that_is_in_its_way_before_any_work(compass_ray: Command, tmp_path: Path) -> None:
+    settings = ("resources.cpus_per_worker=500", "train.base_model=some/model", "pool.languages=[sw]")
+    done = compass_ray(f"adapt --preset atlas-test --run {tmp_path / 'mine'}", *(p for s in settings for p in ("--set", s)))
+    assert done.code == 1
+    assert done.out == ""
+    assert "resources: embed, cluster, select, train, evaluate: asks for CPU 500 on one machine" in done.err
+    assert "base model: some/model is a hub id and HF_HUB_OFFLINE=1; give a directory" in done.err
+    assert "languages: pool.languages leaves out hi" in done.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_adapt_calls_a_wrong_setting_a_wrong_request(compass_ray: Command, tmp_path: Path) -> None:
+    done = compass_ray(f"adapt --preset atlas-test --run {tmp_path / 'mine'} --set resources.cpus_per_worker=500")
+    assert done.code == 2
+    assert "lower resources.cpus_per_worker" in done.err
+
+
+@pytest.fixture
+def adapted(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """What `adapt` would have run, in place of running it."""
+    seen: list[RunConfig] = []
+    monkeypatch.setattr(pipeline, "run_all", lambda config, run, **_: seen.append(config) or {})
+    return seen
+
+
+def test_what_the_stages_asked_for_do_not_need_does_not_stop_them(
+    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
+) -> None:
+    line = f"adapt --preset atlas-test --run {tmp_path / 'mine'} --until pool"
+    assert compass_ray(f"{line} --set train.base_model=some/model").code == 0
+    assert len(adapted) == 1
+
+
+def test_what_stands_is_not_checked_again(
+    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(str(tmp_path / "mine"))
+    for artifact in (run.pool, run.guide("sw"), run.guide("hi")):
+        artifact.begin(Identity("pool", {}, {})).publish()
+    monkeypatch.delattr("compass_ray.preflight.quick")
+    assert compass_ray(f"adapt --preset atlas-test --run {run.uri} --until pool").code == 0
+    assert len(adapted) == 1
+
+
+def test_pins_are_written_only_where_the_hub_answers(compass_ray: Command, tmp_path: Path) -> None:
+    line = f"doctor --preset atlas-test --pin --run {tmp_path / 'mine'}"
+    done = compass_ray(f"{line} --set train.base_model=some/model")
+    assert done.code == 1
+    assert "nothing was pinned: some/model: HF_HUB_OFFLINE=1" in done.err
+    assert not (tmp_path / "mine").exists()
+    assert "nothing of this run comes from the hub" in compass_ray(line).out
+
+
+def test_a_run_keeps_to_its_pins_and_tells_what_overrules_them(
+    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
+) -> None:
+    run, commit = RunDir(str(tmp_path / "mine")), "c" * 40
+    run.write_pins(json.dumps({"models": {"some/model": commit}}).encode())
+    line = f"adapt --preset atlas-test --run {run.uri} --until pool --set train.base_model=some/model"
+    assert compass_ray(line).code == 0
+    done = compass_ray(f"{line} --set train.revision=v2")
+    assert done.code == 0
+    assert f"train.revision is v2, and is used; the run's pins have {commit}" in done.err
+    assert [config.train.revision for config in adapted] == [commit, "v2"]
+
+
+def test_the_doctor_says_why_a_cluster_that_is_named_cannot_be_joined(
+    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(resources: Resources) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379\nand more")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray_session, "session", refuse)
+    done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --json --set select.methods=[compass]")
+    assert done.code == 1
+    [found] = [finding for finding in json.loads(done.out) if finding["blocking"]]
+    assert (found["check"], found["found"]) == ("cluster", "Failed to connect to Ray cluster at 10.0.0.1:6379")
+    assert "RAY_ADDRESS" in found["remedy"]
+
+
+def test_the_doctor_puts_what_to_do_below_what_it_found(compass_ray: Command, tmp_path: Path) -> None:
+    done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --set resources.cpus_per_worker=500")
+    assert done.code == 1
+    lines = [line.split() for line in done.out.splitlines()]
+    [at] = [i for i, words in enumerate(lines) if words[:2] == ["stops", "resources"]]
+    assert any(words[:2] == ["->", "lower"] for words in lines[at : at + 4])

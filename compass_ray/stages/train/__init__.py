@@ -66,7 +66,11 @@ class Trainings:
         if kind is not None:
             self._layout.abandon()
             return
-        found = self._layout.finish(self._tell)
+        try:
+            found = self._layout.finish(self._tell)
+        except BaseException:  # threads outlive the main one, and what waits there would start a Ray of its own
+            self._layout.abandon()
+            raise
         self.failures = {home: f"training: {reason}" for home, reason in found.items()}
 
     def _opened(self) -> Layout:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from compass_ray.adapter_training import AdapterPlan
 from compass_ray.artifacts import FIRST_VERSION, Artifact, Identity, RunDir, adapter_homes, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
+
+if TYPE_CHECKING:
+    from compass_ray.adapter_training import AdapterPlan
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def identity(config: RunConfig, run: RunDir, job: Job) -> Identity:
 
 def plan(config: RunConfig, run: RunDir, job: Job) -> AdapterPlan:
     """What `train_adapter` is to do."""
+    from compass_ray.adapter_training import AdapterPlan
+
     return AdapterPlan(
         language=job.language,
         artifact=artifact_of(run, job),

@@ -6,9 +6,8 @@ can grow to, not by what it is now, so that the autoscaler sees what is wanted.
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
@@ -85,9 +84,9 @@ class Pooled:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._config, self._run = config, run
-        self._workers = max(1, min(config.resources.train_workers, expected, _room(ray_session.worker_request(config.resources))))
+        self._workers = ray_session.workers_at_once(config.resources, min(config.resources.train_workers, expected))
         # Workers that wait for selections must leave room for the tasks that make them.
-        self._beside = _room({"CPU": config.resources.cpus_per_worker}) > self._workers
+        self._beside = ray_session.room({"CPU": config.resources.cpus_per_worker}) > self._workers
         # It shares the driver's fate, and no other node's.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(JobQueue).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
@@ -118,8 +117,8 @@ class Pooled:
 
     def abandon(self) -> None:
         """Take no job any more."""
-        self._queue.abandon.remote("the run was ended")
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._queue.abandon.remote("the run was ended")
 
     def _begin(self) -> Future[None]:
         if self._future is None:
@@ -143,11 +142,5 @@ class Pooled:
 def runs_at_once(config: RunConfig) -> int:
     """Train runs that may be under way together."""
     resources = config.resources
-    room = _room(ray_session.worker_request(resources)) // resources.adapter_workers
-    return max(1, min(resources.train_concurrency, _RUNS_AT_ONCE, room))
-
-
-def _room(request: Mapping[str, float]) -> int:
-    """How many such requests the cluster holds when it has grown as far as it may; more than enough where that is unknown."""
-    found = ray_session.capacity().at_most(request)
-    return sys.maxsize if found is None else found
+    wanted = min(resources.train_concurrency, _RUNS_AT_ONCE)
+    return max(1, ray_session.workers_at_once(resources, wanted * resources.adapter_workers) // resources.adapter_workers)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compass_ray import ray_session
-from compass_ray.adapter_training import train_adapter
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.errors import ModelError
-from compass_ray.models.workers import Alone, Workers, joined
 from compass_ray.stages.train.jobs import Job, artifact_of, plan
+
+if TYPE_CHECKING:
+    from compass_ray.models.base import BaseModel
+    from compass_ray.models.workers import Workers
 
 _LASTING = (ArtifactError, ConfigError, ModelError)
 """What a second attempt would meet again."""
@@ -20,6 +21,8 @@ _LASTING = (ArtifactError, ConfigError, ModelError)
 
 def train_some(loop: Mapping[str, Any]) -> None:
     """Layout ``per_language``: train the jobs named, each together with the other workers of this Train run."""
+    from compass_ray.models.workers import joined
+
     config, run, base = _opened(loop)
     for job in loop["jobs"]:
         _train(config, run, job, base, joined(base.device))
@@ -29,6 +32,8 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
     """Layout ``pooled``: train what the queue hands out, until nothing is left."""
     import ray
     from ray.train.collective import broadcast_from_rank_zero
+
+    from compass_ray.models.workers import Alone
 
     queue, group = loop["queue"], broadcast_from_rank_zero(ray.get_runtime_context().get_worker_id())
     if not ray.get(queue.join.remote(group)):
@@ -53,11 +58,15 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
 def _opened(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
     import torch
 
+    from compass_ray.models.base import load_base
+
     config = RunConfig.model_validate(loop["config"])
     torch.set_num_threads(config.resources.threads_per_worker)
     return config, RunDir(loop["uri"]), load_base(config.train)
 
 
 def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel, workers: Workers) -> None:
+    from compass_ray.adapter_training import train_adapter
+
     if not artifact_of(run, job).manifest():
         train_adapter(config, run, plan(config, run, job), base, workers=workers)

@@ -1,0 +1,125 @@
+"""Checks before any work, and the session that starts only where nothing is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from compass_ray import ray_session
+from compass_ray.artifacts import RunDir
+from compass_ray.cli.output import err, out, plain, show
+from compass_ray.config import RunConfig
+
+if TYPE_CHECKING:
+    from compass_ray.preflight import Finding, Surroundings
+
+_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "blocking": ("stops", "bold red")}
+
+
+@contextmanager
+def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> Iterator[None]:
+    """Ray for as long as the block runs, unless a quick check finds something in the way of ``stages``.
+
+    Raises:
+        typer.Exit: it did, and everything that is in the way was told.
+    """
+    from compass_ray import preflight
+
+    if stages and not ray_session.joins():
+        _refuse(preflight.quick(config, run, preflight.here(config, run), stages))
+    with ray_session.session(config.resources):
+        if stages and ray_session.joins():
+            _refuse(preflight.quick(config, run, _of_cluster(run), stages))
+        yield
+
+
+def missing_stages(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
+    """Stages up to ``until`` that have something to do; none where the last of them stands."""
+    from compass_ray import pipeline
+
+    chosen = {stage.name: stage.artifacts(config, run) for stage in pipeline.stages_until(until, force)}
+    last = next((left for left in reversed(chosen.values()) if left), [])
+    try:
+        if not force and all(artifact.manifest() for artifact in last):
+            return frozenset()
+        return frozenset(name for name, left in chosen.items() if name in force or not all(a.manifest() for a in left))
+    except OSError:
+        return frozenset(chosen)
+
+
+def with_pins(config: RunConfig, run: RunDir) -> RunConfig:
+    """The configuration with the revisions that the run is pinned to; tells where it names others."""
+    from compass_ray import preflight
+
+    try:
+        found = preflight.pinned(config, preflight.read_pins(run))
+    except OSError:  # the check of the storage tells it, with everything else that is wrong
+        return config
+    for told in found.overruled:
+        err.print(Text.assemble(("note", "bold"), f": {told}"), soft_wrap=True)
+    return found.config
+
+
+def examine(config: RunConfig, run: RunDir) -> list[Finding]:
+    """Every check, on the cluster that is named or on this machine."""
+    from compass_ray import preflight
+
+    return preflight.check(config, run, _around(config, run))
+
+
+def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:
+    """Pin everything of the hub to its commit, and print what the run is pinned to."""
+    from compass_ray import preflight
+
+    pins = preflight.pin(config, run, datetime.now(UTC))
+    pairs = [*pins.models.items(), *pins.datasets.items()]
+    lines = [f"{name} is pinned to {commit}" for name, commit in pairs] or ["nothing of this run comes from the hub"]
+    show(as_json, plain(pins), lambda: out.print("\n".join(lines), highlight=False, soft_wrap=True))
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """A table of three columns, what to do below what was found."""
+    table = Table("", "check", "found", header_style="bold", box=None, pad_edge=False)
+    for finding in findings:
+        mark, style = _MARKS["blocking" if finding.blocking else "note" if finding.remedy else "ok"]
+        told = Text(finding.found)
+        if finding.remedy:
+            told.append(f"\n-> {finding.remedy}", style="bold" if finding.blocking else "")
+        table.add_row(Text(mark, style=style), Text(finding.check), told)
+    out.print(table)
+
+
+def _around(config: RunConfig, run: RunDir) -> Surroundings:
+    from dataclasses import replace
+
+    from compass_ray import preflight
+
+    if not ray_session.joins():
+        return preflight.here(config, run)
+    try:
+        with ray_session.session(config.resources):
+            return _of_cluster(run)
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        return replace(preflight.here(config, run), unreachable=ray_session.told(error).splitlines()[0])
+
+
+def _of_cluster(run: RunDir) -> Surroundings:
+    from compass_ray.ray_session.surroundings import surroundings
+
+    return surroundings(run)
+
+
+def _refuse(findings: list[Finding]) -> None:
+    from compass_ray import preflight
+
+    found = preflight.blocking(findings)
+    for each in found:
+        err.print(Text.assemble(("error", "bold red"), f": {each.check}: {each.found}; {each.remedy}"), soft_wrap=True)
+    if found:
+        raise typer.Exit(2 if all(each.by == "settings" for each in found) else 1)

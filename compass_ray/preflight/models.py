@@ -1,0 +1,103 @@
+"""Whether every model and data set can be had: on this machine, or on the hub with this account and network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from compass_ray.models.errors import ModelError
+from compass_ray.models.location import Part, hub_id, resolve_model
+from compass_ray.preflight.findings import Asked, Finding
+from compass_ray.preflight.hub import Answer, Obstacle, Repository, Use, ask, remedy, uses
+
+_BY_SETTINGS = (Obstacle.MISSING, Obstacle.REVISION)
+_STAGE_OF_DATA = "pool"
+
+
+def check_models(asked: Asked) -> list[Finding]:
+    """Encoder, base model and identifier, and the data sets of the hub; only what the stages to come need."""
+    used = [use for use in uses(asked.config) if _wanted(asked, use.role)]
+    answers = ask(use.repository for use in used)
+    return [*_local(asked), *(f for role in dict.fromkeys(u.role for u in used) for f in _role(role, used, answers))]
+
+
+def _wanted(asked: Asked, role: str) -> bool:
+    needs = {
+        "encoder": asked.needs_encoder(),
+        "base model": asked.needs_base(),
+        "language identifier": asked.thorough,
+        "data sets": _STAGE_OF_DATA in asked.stages,
+    }
+    return needs[role]
+
+
+def _local(asked: Asked) -> list[Finding]:
+    """What does not come from the hub."""
+    config = asked.config
+    parts: tuple[tuple[str, str, Part], ...] = (
+        ("encoder", config.embed.encoder, "encoder"),
+        ("base model", config.train.base_model, "base_model"),
+        ("language identifier", config.identifier.model, "language_id"),
+    )
+    return [_placed(role, name, part) for role, name, part in parts if not hub_id(name) and _wanted(asked, role)]
+
+
+def _placed(role: str, name: str, part: Part) -> Finding:
+    try:
+        resolve_model(name, part)
+    except ModelError as error:
+        return Finding(role, str(error), "name one that exists", blocking=True)
+    return Finding(role, f"{name} is on this machine")
+
+
+def _role(role: str, used: Iterable[Use], answers: dict[Repository, Answer]) -> list[Finding]:
+    mine = {answers[use.repository].repository: answers[use.repository] for use in used if use.role == role}
+    good = [_named(answer) for answer in mine.values() if answer.usable]
+    found = [Finding(role, ", ".join(good))] if good else []
+    bad: dict[tuple[Obstacle | None, str], list[Answer]] = {}
+    for answer in mine.values():
+        if not answer.usable:
+            bad.setdefault((answer.obstacle, remedy(answer)), []).append(answer)
+    return found + [_refusal(role, answers) for answers in bad.values()]
+
+
+def _named(answer: Answer) -> str:
+    repository = answer.repository
+    if answer.obstacle is None:
+        at = f" at {answer.commit[:8]}" if answer.commit else ""
+        return f"{repository.id}{at} will be loaded from the hub"
+    return f"{repository.id} is in this machine's cache ({answer.obstacle.value})"
+
+
+def _refusal(role: str, alike: list[Answer]) -> Finding:
+    """Repositories of one role with one obstacle and one remedy."""
+    answer = alike[0]
+    assert answer.obstacle is not None
+    names = [f"{a.repository.id}@{a.repository.revision}" if a.repository.revision else a.repository.id for a in alike]
+    are = "is a hub id" if len(names) == 1 else "are hub ids"
+    detail = f" ({answer.detail})" if answer.detail else ""
+    # The identifier is needed to serve only.
+    return Finding(
+        role,
+        f"{', '.join(names)} {are} and {answer.obstacle.value}{detail}",
+        remedy(answer),
+        blocking=role != "language identifier",
+        by="settings" if answer.obstacle in _BY_SETTINGS else "surroundings",
+    )
+
+
+def check_remote_code(asked: Asked) -> list[Finding]:
+    """Code from the hub that nothing pins."""
+    config = asked.config
+    sections = (
+        ("embed", config.embed.trust_remote_code, config.embed.encoder, config.embed.revision),
+        ("train", config.train.trust_remote_code, config.train.base_model, config.train.revision),
+    )
+    return [
+        Finding(
+            "remote code",
+            f"{key}.trust_remote_code runs the code that {name} holds on the day, and {key}.revision is not set",
+            f"read it, then pin it: compass-ray doctor --pin --run {asked.run.uri}",
+        )
+        for key, trusted, name, revision in sections
+        if trusted and revision is None and hub_id(name)
+    ]

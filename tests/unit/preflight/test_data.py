@@ -1,0 +1,108 @@
+"""Languages without rows: counted as the pool counts them, doubted where counting is not cheap."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pac
+import pyarrow.parquet as pq
+import pytest
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig, load
+from compass_ray.preflight import Finding, Surroundings
+from compass_ray.preflight.data import check_rows
+from compass_ray.preflight.findings import Asked
+from compass_ray.sources.pool import read_pool
+
+_ROWS = pa.table(
+    {
+        "inputs": [f"prompt {i}" for i in range(9)],
+        "targets": [f"reply {i}" for i in range(9)],
+        "language_code": ["swh"] * 4 + ["hin"] * 3 + ["xho"] * 2,
+        "kind": ["a", "b"] * 4 + ["a"],
+    }
+)
+
+
+def _told(run: RunDir, machine: Surroundings, *settings: str, languages: str = "sw,hi") -> Finding:
+    config = load("atlas-test", overrides=settings, languages=languages.split(","))
+    [found] = check_rows(Asked(config, run, machine))
+    return found
+
+
+def _written(folder: Path, kind: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"rows.{kind}"
+    if kind == "parquet":
+        pq.write_table(_ROWS, path)
+    elif kind == "csv":
+        pac.write_csv(_ROWS, path)
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in _ROWS.to_pylist()))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+@pytest.mark.parametrize("where", ["{}", "{kind: a}"])
+def test_rows_are_counted_as_the_pool_reads_them(
+    run: RunDir, machine: Surroundings, tmp_path: Path, kind: str, where: str
+) -> None:
+    source = f"pool.sources=[{{path: {_written(tmp_path, kind)}, where: {where}}}]"
+    pool = Counter(read_pool(load("atlas-test", overrides=[source]).pool).rows["language"].to_pylist())
+    found = _told(run, machine, source)
+    assert f"Swahili (sw) {pool['sw']}" in found.found
+    assert f"Hindi (hi) {pool['hi']}" in found.found
+    assert not found.blocking
+
+
+def test_a_target_without_rows_stops_the_run(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+    source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}]"
+    found = _told(run, machine, source, languages="sw,yo,ig")
+    assert found.blocking
+    assert found.by == "settings"
+    assert found.found == "no rows in the pool's sources: Yoruba (yo), Igbo (ig)"
+
+
+def test_rows_that_a_filter_leaves_out_do_not_count(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+    path = _written(tmp_path, "parquet")
+    source = f"pool.sources=[{{path: {path}, where: {{kind: a}}, without: {{inputs: [prompt 4, prompt 6]}}}}]"
+    assert _told(run, machine, source).found == "no rows in the pool's sources: Hindi (hi)"
+
+
+def test_a_folder_is_read_by_configuration_and_split(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+    pq.write_table(_ROWS.slice(0, 4), _written(tmp_path / "one", "parquet").replace("rows", "train-00000"))
+    pq.write_table(_ROWS.slice(4), _written(tmp_path / "two", "parquet").replace("rows", "train-00000"))
+    found = _told(run, machine, f"pool.sources=[{{path: {tmp_path}, name: one}}]")
+    assert found.found == "no rows in the pool's sources: Hindi (hi)"
+
+
+def test_a_source_of_one_language_counts_for_it(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+    pq.write_table(_ROWS.drop_columns(["language_code"]), tmp_path / "rows.parquet")
+    found = _told(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, language: swh}}]", languages="sw")
+    assert found.found == "rows: Swahili (sw) 9"
+
+
+@pytest.mark.parametrize("other", ["org/set", "missing.jsonl"])
+def test_a_source_that_cannot_be_counted_leaves_a_doubt(run: RunDir, machine: Surroundings, tmp_path: Path, other: str) -> None:
+    source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}, {{path: {other}}}]"
+    found = _told(run, machine, source, languages="sw,yo")
+    assert not found.blocking
+    assert found.found.startswith("rows: Swahili (sw) 4; not counted")
+    assert found.found.endswith(": yo")
+
+
+def test_a_target_outside_the_pools_languages_stops_the_run(run: RunDir, machine: Surroundings) -> None:
+    found = _told(run, machine, "pool.languages=[sw, en]")
+    assert found.blocking
+    assert "pool.languages leaves out hi" in found.found
+
+
+def test_the_atlas_has_every_language_of_its_presets(run: RunDir, machine: Surroundings) -> None:
+    for preset in ("atlas", "atlas-test"):
+        config: RunConfig = load(preset)
+        [found] = check_rows(Asked(config, run, machine))
+        assert not found.blocking

@@ -1,0 +1,95 @@
+"""Versions and limits of this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import resource
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import load
+from compass_ray.preflight import Surroundings
+from compass_ray.preflight.findings import Asked
+from compass_ray.preflight.machine import check_authentication, check_limits
+from compass_ray.preflight.versions import check_versions
+
+_Usage = namedtuple("_Usage", "total used free")
+
+
+@pytest.fixture
+def asked(run: RunDir, machine: Surroundings) -> Asked:
+    return Asked(load("atlas-test"), run, machine)
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, **others: str | None) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        found = others.get(name, "") or real(name)
+        if name in others and others[name] is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_this_environment_is_what_is_tested(asked: Asked) -> None:
+    [found] = check_versions(asked)
+    assert not found.blocking
+    assert "tested with" not in found.found
+    assert found.found.startswith("Python 3.")
+
+
+def test_a_package_that_is_too_old_stops_the_run(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(monkeypatch, transformers="4.50.0", peft=None)
+    [found] = check_versions(asked)
+    assert found.blocking
+    assert "transformers 4.50.0 is installed, compass-ray needs >=5.23" in found.found
+    assert "peft is not installed" in found.found
+
+
+def test_another_version_than_the_tested_one_is_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    _installed(monkeypatch, transformers="5.99.0")
+    [found] = check_versions(asked)
+    assert not found.blocking
+    assert "transformers 5.99.0" in found.found
+    assert "tested with transformers 5.23.0" in found.found
+    assert found.remedy
+
+
+def test_a_machine_with_room_has_nothing_to_tell(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (65536, 65536))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(1e15, 0, 1e15))
+    [found] = check_limits(asked)
+    assert not found.remedy
+
+
+def test_few_open_files_are_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 65536))
+    [found] = [each for each in check_limits(asked) if each.check == "open files"]
+    assert "may open 1024 files" in found.found
+    assert "up to 65536" in found.remedy
+
+
+def test_full_disks_and_little_shared_memory_are_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(64 << 20, 63 << 20, 1 << 20))
+    found = {each.check: each for each in check_limits(asked)}
+    assert "0.1 GB, Ray's object store takes" in found["shared memory"].found
+    assert "--shm-size" in found["shared memory"].remedy
+    assert sum(each.check == "disk" for each in check_limits(asked)) == 2  # Ray's folder and the run's
+
+
+def test_a_token_that_nobody_asked_for_is_told(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    [found] = check_authentication(asked)
+    assert "RAY_AUTH_MODE" in found.remedy
+    assert "secret" not in found.found
+    for mode in ("token", "disabled"):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        assert not check_authentication(asked)[0].remedy

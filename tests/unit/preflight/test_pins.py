@@ -1,0 +1,84 @@
+"""Pins: every commit or nothing, kept once written, filled in where unset, and overruled by what is named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.config import RunConfig, load
+from compass_ray.models.errors import ModelError
+from compass_ray.models.location import model_identity
+from compass_ray.preflight import Pins, pin, pinned, read_pins
+from tests.unit.preflight.fake_hub import Hub
+
+_NOW = datetime(2026, 11, 21, tzinfo=UTC)
+_BASE, _SET = "1" * 38 + "e5", "b" * 40
+_SETTINGS = ("train.base_model=org/base", "pool.sources.0.path=org/set", "pool.tests.path=org/set")
+
+
+def _config(*more: str) -> RunConfig:
+    return load("atlas-test", overrides=(*_SETTINGS, *more))
+
+
+@pytest.fixture
+def full(hub: Hub) -> Hub:
+    hub.commits |= {"models/org/base": _BASE, "datasets/org/set": _SET}
+    return hub
+
+
+def test_every_repository_is_pinned_and_its_commit_filled_in_everywhere(full: Hub, run: RunDir) -> None:
+    pins = pin(_config(), run, _NOW)
+    assert pins == read_pins(run) == Pins(time=_NOW, models={"org/base": _BASE}, datasets={"org/set": _SET})
+    config = pinned(_config(), pins).config
+    assert config.train.revision == _BASE
+    assert config.pool.sources[0].revision == config.pool.tests.revision == _SET
+    assert config.pool.guides.revision is None  # the atlas's
+    assert _BASE in model_identity(config.train.base_model, config.train.revision)
+
+
+def test_nothing_else_of_the_configuration_changes(full: Hub, run: RunDir) -> None:
+    config = pinned(_config(), pin(_config(), run, _NOW)).config
+    unset = ("train.revision=null", "pool.sources.0.revision=null", "pool.tests.revision=null")
+    assert load("atlas-test", overrides=(*_SETTINGS, *unset)) == _config()
+    assert config.model_copy(update={"train": _config().train, "pool": _config().pool}) == _config()
+
+
+def test_nothing_is_written_unless_every_commit_is_known(hub: Hub, run: RunDir) -> None:
+    hub.commits["models/org/base"] = _BASE
+    with pytest.raises(ModelError, match="nothing was pinned: org/set: there is no such repository"):
+        pin(_config(), run, _NOW)
+    assert not Path(run.uri).exists()
+
+
+def test_a_pin_that_stands_is_kept_and_needs_no_hub(full: Hub, run: RunDir) -> None:
+    pin(load("atlas-test", overrides=_SETTINGS[:1]), run, _NOW)
+    full.commits["models/org/base"] = "c" * 40
+    full.asked.clear()
+    pins = pin(_config(), run, _NOW)
+    assert pins.models == {"org/base": _BASE}
+    assert pins.datasets == {"org/set": _SET}
+    assert not any("base" in path for path in full.asked)
+
+
+def test_a_revision_that_is_named_is_not_looked_up_and_wins(full: Hub, run: RunDir) -> None:
+    pin(_config(), run, _NOW)
+    found = pinned(_config("train.revision=v2"), read_pins(run))
+    assert found.config.train.revision == "v2"
+    [told] = found.overruled
+    assert "train.revision is v2, and is used" in told
+    assert _BASE in told
+    assert pinned(_config(f"train.revision='{_BASE}'"), read_pins(run)).overruled == ()
+
+
+def test_a_run_without_pins_leaves_the_configuration_as_it_is(run: RunDir) -> None:
+    assert read_pins(run) == Pins()
+    assert pinned(_config(), Pins()).config == _config()
+
+
+def test_damaged_pins_are_told(run: RunDir) -> None:
+    run.write_pins(b'{"models": [')
+    with pytest.raises(ArtifactError, match=r"pins\.json is damaged; remove it"):
+        read_pins(run)

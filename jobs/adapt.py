@@ -1,6 +1,7 @@
-"""Job: a whole run, as ``ray job submit --working-dir . -- python -m jobs.adapt --preset atlas --run URI``.
+"""Job: a whole run, as ``python -m jobs.adapt --preset phi-4-mini --run s3://BUCKET/runs/first``.
 
-Takes the options of ``compass-ray adapt``, prints its progress to the job log, and goes on where an earlier one stopped.
+Submitted like all jobs here, by ``ray job submit --runtime-env jobs/runtime_env.yaml --working-dir . -- COMMAND``. Takes the
+options of ``compass-ray adapt``, prints its progress to the job log, and goes on where an earlier one stopped.
 """
 
 import sys

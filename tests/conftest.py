@@ -18,7 +18,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALL
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _TESTS = Path(__file__).parent
-_FOLDERS = ("unit", "ray", "e2e", "gpu")
+_FOLDERS = ("unit", "ray", "e2e", "cluster", "gpu")
 """Folders of tests in the order they run: what is fast and says most comes first."""
 
 
@@ -55,7 +55,7 @@ def _reason_to_skip(item: pytest.Item) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its folder, so that ``-m`` sees the marks, and put fast folders first."""
     for item in items:
-        if _folder(item) in ("ray", "e2e", "gpu"):
+        if _folder(item) in ("ray", "e2e", "cluster", "gpu"):
             item.add_marker(_folder(item))
     items.sort(key=_rank)
 

@@ -8,18 +8,30 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import tables
-from compass_ray.artifacts import Artifact, ArtifactError, FingerprintMismatchError, Identity, RunDir, content_hash
+from compass_ray.artifacts import (
+    Artifact,
+    ArtifactError,
+    FingerprintMismatchError,
+    Identity,
+    Output,
+    RunDir,
+    Writer,
+    content_hash,
+    provenance,
+)
 from compass_ray.config import ConfigError, load
 
 IDENTITY = Identity("select", {"budget": 0.8, "deep": {"tau": 0.9, "mode": "stochastic"}}, {"pool": "aa"})
@@ -341,3 +353,102 @@ def test_a_run_that_is_a_file_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("not a run")
     with pytest.raises(ConfigError, match="is a file; give a folder"):
         RunDir(str(tmp_path / "notes"))
+
+
+# Provenance
+
+
+def test_a_manifest_says_what_made_it_and_when_it_was_begun(run: RunDir) -> None:
+    writer = run.pool.begin(IDENTITY)
+    begun = run.pool.begun()
+    assert begun
+    assert begun.fingerprint == IDENTITY.fingerprint
+    told = writer.publish(seed=3, device="cpu").provenance
+    assert told["started"] == begun.started <= told["finished"]
+    assert (told["seed"], told["device"]) == (3, "cpu")
+    assert told["packages"]["pyarrow"] == pa.__version__
+    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert told["platform"]
+
+
+def test_who_goes_on_with_what_was_begun_keeps_its_start(local: RunDir) -> None:
+    local.embeddings.begin(IDENTITY).bytes("part-00000", b"1")
+    local.embeddings.store_bytes("begun.json", json.dumps({"fingerprint": IDENTITY.fingerprint, "started": "then"}).encode())
+    local.embeddings.begin(IDENTITY, keep_partial=True)
+    made = Writer(local.embeddings, IDENTITY).publish()
+    assert made.provenance["started"] == "then"
+    assert [output.path for output in made.outputs] == ["part-00000"]
+
+
+@pytest.mark.parametrize("content", [b"", b'"an older form"', b'{"fingerprint": 1}', b"\xff"])
+def test_a_mark_of_a_beginning_that_cannot_be_read_means_beginning_anew(local: RunDir, content: bytes) -> None:
+    local.pool.begin(IDENTITY).bytes("part-00000", b"1")
+    local.pool.store_bytes("begun.json", content)
+    assert local.pool.begun() is None
+    local.pool.begin(IDENTITY, keep_partial=True)
+    assert local.pool.files() == []
+
+
+def test_the_commit_is_that_of_the_checkout_and_of_nothing_else(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / ".git" / "HEAD").write_text("nonsense")
+    assert provenance.commit(tmp_path) is None
+
+
+# Large files
+
+
+def test_a_folder_is_brought_in_without_being_held_in_memory(local: RunDir) -> None:
+    """Measured by what Python allocates; the file has four times what may be held."""
+    size = 128 << 20
+    writer = local.pool.begin(IDENTITY)
+
+    def fill(folder: Path) -> None:
+        with (folder / "shard").open("wb") as stream:
+            stream.truncate(size)
+
+    tracemalloc.start()
+    writer.folder(fill)
+    made = writer.publish()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < size / 3
+    assert [(output.path, output.bytes) for output in made.outputs] == [("shard", size)]
+    assert local.pool.verify() == made
+
+
+def test_a_table_written_in_a_folder_has_its_rows_in_the_manifest(run: RunDir) -> None:
+    writer = run.pool.begin(IDENTITY)
+    writer.folder(lambda folder: pq.write_table(ROWS, folder / "rows.parquet"))
+    assert [output.rows for output in writer.publish().outputs] == [3]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_said_for_a_folder_as_well(local: RunDir) -> None:
+    with pytest.raises(ArtifactError, match=r"no space left to write .*shard"):
+        Writer(local.pool, IDENTITY).folder(lambda folder: (folder / "shard").write_bytes(b"1") and None)
+    assert local.pool.files() == []
+
+
+def test_a_file_that_changed_after_it_was_written_is_read_again_to_publish_it(local: RunDir) -> None:
+    writer = local.pool.begin(IDENTITY)
+    writer.bytes("rows", b"one")
+    Path(local.pool.path, "rows").write_bytes(b"another")
+    writer.publish()
+    assert local.pool.verify().outputs[0].bytes == len(b"another")
+
+
+def test_what_workers_wrote_is_published_without_being_read(local: RunDir) -> None:
+    local.embeddings.begin(IDENTITY)
+    written = local.embeddings.store_table("part-00000.parquet", ROWS)
+    writer = Writer(local.embeddings, IDENTITY)
+    writer.artifact.take([Output.model_validate_json(written.model_dump_json())])
+    Path(local.embeddings.path, "part-00000.parquet").write_bytes(bytes(written.bytes))
+    assert writer.publish().outputs == (written,)
+    with pytest.raises(ArtifactError, match="damaged"):
+        local.embeddings.verify()

@@ -21,12 +21,15 @@ BENCHMARKS = (
     "speed/selection",
     "speed/mixed_batch",
     "speed/training",
+    "speed/train_layouts",
+    "speed/embedding",
+    "speed/driver_memory",
     "paper/atlas_transfer",
     "paper/budget",
     "paper/transfers",
     "paper/gap_by_method",
 )
-SLOW = ("paper/gap_by_method",)
+SLOW = ("speed/train_layouts", "speed/embedding", "paper/gap_by_method", "speed/driver_memory")
 """Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 

@@ -87,6 +87,7 @@ def test_killed_between_the_last_word_and_the_manifest_it_is_only_published(conf
         ("tune.filled=0.5", False),
         ("train.holdout=0.3", False),
         ("train.layout=per_language", False),
+        ("train.batches=packed", False),
     ],
 )
 def test_a_tuned_budget_is_made_of_what_its_trials_train_with(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compass_ray import config as configuration
 from compass_ray.artifacts import Artifact, Identity, Manifest, RunDir
-from compass_ray.config import ConfigError, Resources, RunConfig, SourceConfig, changed, load, parse, presets
+from compass_ray.config import ConfigError, Resources, RunConfig, SourceConfig, TrainConfig, changed, load, parse, presets
 from compass_ray.pipeline import STAGES
 
 OTHER_RESOURCES: dict[str, Any] = {
@@ -22,6 +22,9 @@ OTHER_RESOURCES: dict[str, Any] = {
     "embed_batch": 17,
     "train_workers": 5,
     "train_concurrency": 6,
+    "adapter_workers": 3,
+    "full_workers": 2,
+    "full_concurrency": 4,
     "tune_trials": 3,
     "cpus_per_worker": 1.5,
     "gpus_per_worker": 1.0,
@@ -95,6 +98,10 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         ("languages=sw", "languages: .*'sw'"),
         ("languages=[sw, hi, sw]", "languages names sw more than once"),
         ("select.methods=[compass, compass]", "select.methods names compass more than once"),
+        ("pool.sources.0.also=[{path: atlas}]", "pool.sources: also joins guide and test sets"),
+        ("pool.guides.guided=remove", "a setting of pool.tests itself"),
+        ("pool.tests.guided=drop", "pool.tests.guided: .*'refuse' or 'remove'.*'drop'"),
+        ("pool.tests.layout=mmlu", "pool.tests.layout: .*'mmlu'"),
         ("select.methods=[target]", "serve.method is 'compass'.*add it"),
         ("select", "expected key=value"),
         ("=3", "expected key=value"),
@@ -263,6 +270,21 @@ def test_what_shapes_a_result_changes_its_fingerprint(
     assert before[made_anew] != after[made_anew]
 
 
-@pytest.mark.parametrize("override", ["train.layout=per_language", "serve.port=1", "drift.window=9", "evaluate.resamples=9"])
+@pytest.mark.parametrize(
+    "override",
+    ["train.layout=per_language", "train.batches=packed", "train.gradient_checkpointing=true", "train.tracking=tensorboard"],
+)
+def test_how_training_is_laid_out_changes_no_fingerprint(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
+    config = load("atlas-test", overrides=[override])
+    assert config != load("atlas-test")
+    assert asked_for(config) == asked_for(load("atlas-test"))
+
+
+def test_every_other_training_setting_is_part_of_what_an_adapter_is() -> None:
+    how = {"layout", "batches", "gradient_checkpointing", "tracking"}
+    assert TrainConfig().identity().keys() == TrainConfig.model_fields.keys() - how
+
+
+@pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9"])
 def test_what_comes_after_a_stage_leaves_it_alone(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
     assert asked_for(load("atlas-test", overrides=[override])) == asked_for(load("atlas-test"))

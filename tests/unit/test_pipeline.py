@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from compass_ray import pipeline, preflight
@@ -131,58 +128,11 @@ def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
     }
 
 
-# The first stage on bad input: an error that helps, and nothing that reads as whole.
-
-
-def _file(folder: Path, name: str, **columns: list[str]) -> str:
-    path = folder / f"{name}.parquet"
-    pq.write_table(pa.table({key: pa.array(values, pa.string()) for key, values in columns.items()}), path)
-    return str(path)
-
-
-_OPTIONS = {f"option_{letter}": ["1", "2"] for letter in "abcd"}
-
-
-def _settings(folder: Path, guides: list[str], **pool: list[str]) -> RunConfig:
-    rows = {"prompt": ["p", "r"], "response": ["x", "y"], "language": ["sw", "hi"], **pool}
-    paths = {
-        "sources": [{"path": _file(folder, "rows", **{k: v for k, v in rows.items() if v})}],
-        "guides": {"path": _file(folder, "guides", prompt=guides)},
-        "tests": {"path": _file(folder, "tests", prompt=["a", "b"], **_OPTIONS, answer=["A", "B"])},
-    }
-    return load("atlas", overrides=["languages=[sw]", *(f"pool.{key}={json.dumps(value)}" for key, value in paths.items())])
+# Bad input that is found before any work: an error that helps, and nothing that reads as whole.
 
 
 def _nothing_is_whole(config: RunConfig, run: RunDir) -> bool:
     return all(status.whole == 0 for status in plan(config, run))
-
-
-def test_own_files_make_a_pool_and_guide_sets(run: RunDir, tmp_path: Path) -> None:
-    config = _settings(tmp_path, ["g"])
-    run_all(config, run, until="pool")
-    assert run.pool.verify().metrics == {"rows": 2, "rejected": 0}
-    assert run.guide("sw").verify().metrics == {"guide": 1, "test": 2}
-
-
-@pytest.mark.parametrize(
-    ("columns", "told"),
-    [
-        ({"response": []}, "no column for response; it has prompt, language"),
-        ({"prompt": ["", " "]}, "the pool is empty: .* most often because the prompt is empty"),
-        ({"language": ["?", "?"]}, "the pool is empty: .* most often because the language is not known"),
-    ],
-)
-def test_a_bad_pool_is_refused(run: RunDir, tmp_path: Path, columns: dict[str, list[str]], told: str) -> None:
-    config = _settings(tmp_path, ["g"], **columns)
-    with pytest.raises(ConfigError, match=told):
-        run_all(config, run, until="pool")
-    assert _nothing_is_whole(config, run)
-
-
-def test_a_guide_set_that_overlaps_the_test_set_is_refused(run: RunDir, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are test questions too"):
-        run_all(_settings(tmp_path, ["g", "B"]), run, until="pool")
-    assert run.guide("sw").manifest() is None
 
 
 def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> None:
@@ -191,26 +141,12 @@ def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> 
     assert _nothing_is_whole(load("atlas-test"), run)
 
 
-def test_a_pool_whose_content_has_changed_is_not_taken_for_the_same(run: RunDir, tmp_path: Path) -> None:
-    run_all(_settings(tmp_path, ["g"]), run, until="pool")
-    changed = _settings(tmp_path, ["g"], prompt=["p", "another"])
-    with pytest.raises(FingerprintMismatchError, match="pool was made with other settings: sources was"):
-        run_all(changed, run, until="pool")
-    run_all(changed, run, until="pool", force=["pool"])
-    assert "another" in run.pool.read_table("rows.parquet")["prompt"].to_pylist()
-
-
 @pytest.mark.parametrize(("setting", "until"), [("embed.encoder", "embed"), ("train.base_model", "report")])
 def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
     config = load("atlas-test", overrides=[f"{setting}=/nowhere/model"])
     with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; give an existing directory"):
         run_all(config, run, until=until)
     assert not Path(run.uri).exists()
-
-
-def test_a_base_model_that_is_nowhere_does_not_stop_what_needs_none(run: RunDir) -> None:
-    run_all(load("atlas-test", overrides=["train.base_model=/nowhere/model"]), run, until="pool")
-    assert run.pool.manifest()
 
 
 @pytest.mark.parametrize(

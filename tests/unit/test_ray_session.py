@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+from typing import Any
 
 import pytest
 
 from compass_ray import ray_session
+from compass_ray.config import Resources
 
 TASK = """\x1b[36mray::_cluster()\x1b[39m (pid=7, ip=192.0.2.1)
   File "/somewhere/stages/cluster.py", line 45, in _cluster
@@ -45,3 +49,45 @@ def test_a_setting_of_ray_that_the_user_made_stays(monkeypatch: pytest.MonkeyPat
 def test_what_ray_data_adds_to_an_error_of_ours_is_left_out() -> None:
     added = "The above exception was the direct cause of the following exception:\n\nray.exceptions.UserCodeException: UDF failed"
     assert ray_session.told(RuntimeError(f"{TASK}\n\n{added}")) == ray_session.told(RuntimeError(TASK))
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Ray is started with where a cluster is named; none is started."""
+    import ray
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **arguments: given.update(arguments))
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    return given
+
+
+def test_workers_of_a_running_cluster_are_told_what_ray_reads(joined: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "7")
+    ray_session.start(Resources())
+    told = joined["runtime_env"]["env_vars"]
+    assert told["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "7"
+    assert told["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] == "0"
+    assert "num_cpus" not in joined
+
+
+def test_what_a_submitted_job_declares_is_left_to_it(joined: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = {"runtime_env": {"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "7"}}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(declared))
+    ray_session.start(Resources())
+    assert "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S" not in joined["runtime_env"]["env_vars"]
+    assert "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO" in joined["runtime_env"]["env_vars"]
+
+
+def test_a_process_that_is_told_to_stop_unwinds(joined: dict[str, Any]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, ray_session.session(Resources()):
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_interrupt_from_the_keyboard_stays_one(joined: dict[str, Any]) -> None:
+    with pytest.raises(KeyboardInterrupt), ray_session.session(Resources()):
+        raise KeyboardInterrupt

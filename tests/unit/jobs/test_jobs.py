@@ -16,7 +16,7 @@ OPTION = {"serve": "--port", "update": "--prompts"}
 
 
 def test_there_is_a_job_for_every_stage_that_is_worth_one() -> None:
-    assert {"adapt", "embed", "cluster", "select", "train", "evaluate", "serve", "update"} <= set(NAMES)
+    assert {"adapt", "embed", "cluster", "tune", "select", "train", "evaluate", "serve", "update", "experiment"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,7 +36,7 @@ def test_a_job_shows_its_options(name: str, monkeypatch: pytest.MonkeyPatch, cap
     assert OPTION.get(name, "--preset") in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adapt", "serve", "update")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adapt", "serve", "update", "experiment")])
 def test_a_stage_job_stops_after_its_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
     monkeypatch.setattr("compass_ray.cli.main", lambda: called.append(sys.argv[1:]))

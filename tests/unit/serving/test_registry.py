@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,24 @@ def test_entries_and_catalogue_show_whole_versions_only(run: RunDir, make_adapte
 def test_what_is_no_adapter_name(text: str) -> None:
     with pytest.raises(ValueError, match="language@version"):
         AdapterName.parse(text)
+
+
+def test_a_promotion_that_another_overtook_is_refused_and_the_other_stays(
+    run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one comes while the version is being verified, which takes longest."""
+    for version in ("v0001", "v0002", "v0003"):
+        make_adapter("sw", version)
+    registry.promote(run, "sw", "v0001")
+    verify, others = registry._fit_to_serve, ["v0003"]
+
+    def overtaken(*words: Any) -> Any:
+        if others:
+            registry.promote(run, "sw", others.pop())
+        return verify(*words)
+
+    monkeypatch.setattr(registry, "_fit_to_serve", overtaken)
+    with pytest.raises(RegistryError, match=r"sw was changed meanwhile .*v0003 is live now, and v0002 is not; look"):
+        registry.promote(run, "sw", "v0002")
+    assert registry.served(run) == {"sw": "v0003"}
+    assert [line["to"] for line in registry.decisions(run)] == ["v0001", "v0003"]

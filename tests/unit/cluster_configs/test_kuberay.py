@@ -1,0 +1,78 @@
+"""KubeRay's objects have the fields that they name, and Ray's autoscaler reads from them what a pod offers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import jsonschema
+import pytest
+
+from .kuberay_schema import SCHEMAS
+from .reading import load, pin
+
+KUBERAY = ("raycluster.yaml", "rayjob.yaml", "rayservice.yaml")
+CLUSTER_SPEC = {"RayCluster": "", "RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}
+
+
+def _cluster_spec(document: dict[str, Any]) -> dict[str, Any]:
+    inside = CLUSTER_SPEC[document["kind"]]
+    spec: dict[str, Any] = document["spec"][inside] if inside else document["spec"]
+    return spec
+
+
+def _groups(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def _check(document: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(SCHEMAS[document["kind"]]).validate(document)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_every_field_is_one_of_the_object_s_definition(name: str) -> None:
+    _check(load(f"kuberay/{name}"))
+
+
+@pytest.mark.parametrize("field", ["idleTimeoutSecond", "minReplica", "nodeselector"])
+def test_a_misspelt_field_is_found(field: str) -> None:
+    document = deepcopy(load("kuberay/raycluster.yaml"))
+    document["spec"]["workerGroupSpecs"][0][field] = 1
+    with pytest.raises(jsonschema.ValidationError, match=field):
+        _check(document)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_the_pinned_ray_is_named_and_every_container_is_bounded(name: str) -> None:
+    spec = _cluster_spec(load(f"kuberay/{name}"))
+    assert spec["rayVersion"] == pin("ray")
+    for group in _groups(spec):
+        for container in group["template"]["spec"]["containers"]:
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_pods_are_left_to_the_autoscaler(name: str) -> None:
+    spec = _cluster_spec(load(f"kuberay/{name}"))
+    assert spec["enableInTreeAutoscaling"] is True
+    for group in _groups(spec):  # its second version refuses other policies
+        assert group["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_the_autoscaler_reads_what_a_pod_offers(name: str) -> None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    spec = _cluster_spec(load(f"kuberay/{name}"))
+    derived = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": spec})
+    head, gpu = (derived["available_node_types"][kind] for kind in ("headgroup", "gpu"))
+    assert head["resources"]["CPU"] == 0
+    assert gpu["resources"] == {"CPU": 7, "memory": 48 * 2**30, "GPU": 1, "accelerator_type:L40S": 1}
+    assert gpu["labels"] == {"ray.io/accelerator-type": "L40S"}
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_pods_go_to_nodes_with_the_gpu_that_they_promise(name: str) -> None:
+    for group in _cluster_spec(load(f"kuberay/{name}"))["workerGroupSpecs"]:
+        kind = group["labels"]["ray.io/accelerator-type"]
+        assert group["template"]["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": f"NVIDIA-{kind}"}

@@ -1,0 +1,90 @@
+"""The dashboard is one that Grafana imports, and asks only for metrics that the installed Ray has.
+
+What Ray has is read off the dashboards that it brings itself; no cluster is started here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .reading import CONFIGS, load
+
+_METRIC = re.compile(r"\b(?:ray|autoscaler)_[a-z0-9_]+(?=\{)")
+_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def _board() -> dict[str, Any]:
+    board: dict[str, Any] = json.loads((CONFIGS / "grafana/compass-ray.json").read_text("utf-8"))
+    return board
+
+
+def _panels() -> list[dict[str, Any]]:
+    return [panel for panel in _board()["panels"] if panel["type"] != "row"]
+
+
+def _metrics(panel: dict[str, Any]) -> set[str]:
+    return {name for target in panel["targets"] for name in _METRIC.findall(target["expr"])}
+
+
+@cache
+def _known() -> frozenset[str]:
+    from ray.dashboard.modules.metrics import dashboards
+
+    (folder,) = dashboards.__path__
+    texts = [path.read_text("utf-8") for path in Path(folder).glob("*_dashboard_panels.py")]
+    return frozenset(name for text in texts for name in _METRIC.findall(text))
+
+
+def test_there_is_what_grafana_needs_to_import_it() -> None:
+    board = _board()
+    assert isinstance(board["schemaVersion"], int)
+    assert re.fullmatch(r"[\w-]{1,40}", board["uid"])
+    assert "id" not in board  # it would overwrite whatever has that number
+    first = board["templating"]["list"][0]
+    assert (first["type"], first["query"], first["name"]) == ("datasource", "prometheus", "datasource")
+
+
+@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+def test_a_panel_says_what_it_shows_and_asks_for_metrics_that_ray_has(panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["description"]
+    assert panel["datasource"] == _DATASOURCE
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) >= 1
+    assert all(target["datasource"] == _DATASOURCE for target in panel["targets"])
+    assert _metrics(panel)
+    assert _metrics(panel) <= _known()
+
+
+@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+def test_brackets_close_and_variables_exist(panel: dict[str, Any]) -> None:
+    variables = {variable["name"] for variable in _board()["templating"]["list"]}
+    for target in panel["targets"]:
+        for opened, closed in ("()", "{}", "[]"):
+            assert target["expr"].count(opened) == target["expr"].count(closed)
+        assert set(re.findall(r"\$(\w+)", target["expr"])) <= variables
+
+
+def test_panels_have_their_own_number_and_place() -> None:
+    panels = _board()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken
+        taken |= cells
+
+
+def test_prometheus_reads_the_file_that_ray_writes() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    (job,) = load("prometheus.yml")["scrape_configs"]
+    assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]

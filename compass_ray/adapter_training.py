@@ -24,6 +24,7 @@ from compass_ray.continuity import guide_counts, leave_continuity, read_rows
 from compass_ray.core.seeding import generator
 from compass_ray.core.validation import holdout, validation_weights
 from compass_ray.models.base import BaseModel
+from compass_ray.models.devices import device_name
 from compass_ray.models.fine_tuning import EpochRecord, FineTuning, TrainingResult, TrainingRow
 from compass_ray.models.objective import Objective
 from compass_ray.models.workers import Alone, Workers
@@ -121,7 +122,7 @@ def train_adapter(
         if plan.served:
             leave_continuity(config, run, [*plan.before, plan.selection], base, writer)
         plan.artifact.drop(_STATE)
-        writer.publish(_metrics(result, data, seconds))
+        writer.publish(_metrics(result, data, seconds), seed=config.seed, device=device_name(base.device))
 
     workers.first_does(publish)
     return plan.artifact.require()

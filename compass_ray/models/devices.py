@@ -22,3 +22,8 @@ def choose_device(asked: str | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {asked!r} was asked for, but torch sees no GPU; leave it out to run on the CPU")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a record says of a device: ``cpu``, or a GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

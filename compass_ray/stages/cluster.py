@@ -75,7 +75,7 @@ def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
         "backend": fitted.backend,
         "seconds": round(time.monotonic() - started, 2),
     }
-    writer.publish(metrics)
+    writer.publish(metrics, seed=config.seed)
 
 
 def _fit(

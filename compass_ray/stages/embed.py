@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
 
 
+@dataclass(frozen=True)
+class Part:
+    """One file that an actor wrote: the name of its artefact, what the manifest says of it, and how it was made."""
+
+    artifact: str
+    output: Output
+    seconds: float
+    """What the actor spent on it, reading and writing included."""
+    device: str
+
+
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``embeddings/pool`` and ``embeddings/guides/<language>``.
 
@@ -32,15 +44,13 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     shards = [] if run.embeddings.done(pool, force=force) else _begin(run, pool, force)
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
-        started = time.monotonic()
-        made = _embed(config, run, shards, pending, progress) if shards or pending else {}
-        seconds = time.monotonic() - started
+        parts = _embed(config, run, shards, pending, progress) if shards or pending else []
         if not run.embeddings.manifest():
             writers.append(Writer(run.embeddings, pool))
-        rows = sum(output.rows or 0 for outputs in made.values() for output in outputs)
         for writer in writers:
-            writer.artifact.take(made.get(writer.artifact.name, ()))
-            writer.publish({"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1)})
+            mine = [part for part in parts if part.artifact == writer.artifact.name]
+            writer.artifact.take([part.output for part in mine])
+            writer.publish(_metrics(mine), device=", ".join(sorted({part.device for part in mine})) or None)
     return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
 
 
@@ -60,8 +70,14 @@ def _part(shard: int) -> str:
     return f"part-{shard:05d}.parquet"
 
 
-def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> dict[str, list[Output]]:
-    """Embed what is missing; returns what was written, by the name of the artefact."""
+def _metrics(parts: list[Part]) -> dict[str, float]:
+    """Seconds of the actors, and what one of them does in a second."""
+    rows, seconds = sum(part.output.rows or 0 for part in parts), sum(part.seconds for part in parts)
+    return {"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1) if seconds else 0.0}
+
+
+def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> list[Part]:
+    """Embed what is missing; returns what was written."""
     ray_session.start(config.resources)
     import ray.data
 
@@ -76,11 +92,12 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
     )
-    made: dict[str, list[Output]] = {}
+    parts = []
     for done, finished in enumerate(embedded.iter_rows(), start=1):
-        made.setdefault(finished["artifact"], []).append(Output.model_validate_json(finished["output"]))
+        output = Output.model_validate_json(finished["output"])
+        parts.append(Part(finished["artifact"], output, float(finished["seconds"]), finished["device"]))
         progress("embed", done, len(work))
-    return made
+    return parts
 
 
 class ShardEmbedder:
@@ -99,12 +116,20 @@ class ShardEmbedder:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Embed one unit of work; only what the manifest says of its file travels back."""
+        from compass_ray.models.devices import device_name
+
+        started = time.monotonic()
         shard, language = int(batch["shard"][0]), str(batch["language"][0])
         target = self.run.guide_embeddings(language) if language else self.run.embeddings
         rows = self._guide(language) if language else self._shard(shard)
         data = self.encoder.encode(rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch)
         written = target.store_table(_part(max(shard, 0)), _table(rows["row_id"], data))
-        return {"artifact": np.array([target.name]), "output": np.array([written.model_dump_json()])}
+        return {
+            "artifact": np.array([target.name]),
+            "output": np.array([written.model_dump_json()]),
+            "seconds": np.array([time.monotonic() - started]),
+            "device": np.array([device_name(self.encoder.device)]),
+        }
 
     def _shard(self, shard: int) -> pa.Table:
         file = pq.ParquetFile(f"{self.run.pool.path}/rows.parquet", filesystem=self.run.filesystem)

@@ -135,6 +135,8 @@ class Scorer:
 
     def score(self, evaluation: Evaluation, identity: Identity) -> None:
         """Score one test set and publish it."""
+        from compass_ray.models.devices import device_name
+
         started = time.monotonic()
         items = self.run.guide(evaluation.language).read_table("test.parquet")
         log_probs = self._log_probs(evaluation, items)
@@ -144,7 +146,7 @@ class Scorer:
         results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
         writer.json("results.json", results)
         metrics = {"accuracy": results["accuracy"], "items": results["items"], "seconds": round(time.monotonic() - started, 2)}
-        writer.publish(metrics, host_cpus=os.cpu_count())
+        writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
     def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
         from compass_ray.models.scorer import score_items

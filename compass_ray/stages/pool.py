@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import string
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,16 +131,23 @@ def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Id
 
 
 def _write_pool(config: RunConfig, artifact: Artifact, whose: str, identity: Identity) -> None:
+    started = time.monotonic()
     pool = read_pool(config.pool)
     writer = artifact.begin(identity)
     writer.table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
     writer.table("rejected.parquet", pool.rejected)
-    writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows})
+    writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows, **_seconds(started)})
 
 
 def _write_guide(config: RunConfig, artifact: Artifact, language: str, identity: Identity) -> None:
+    started = time.monotonic()
     sets = read_guide_and_test(config.pool, language, config.evaluate.items_per_language)
     writer = artifact.begin(identity)
     writer.table("guide.parquet", sets.guide)
     writer.table("test.parquet", sets.test)
-    writer.publish({"guide": sets.guide.num_rows, "test": sets.test.num_rows})
+    counts = {"guide": sets.guide.num_rows, "test": sets.test.num_rows, "removed": sets.removed}
+    writer.publish(counts | _seconds(started))
+
+
+def _seconds(started: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - started, 2)}

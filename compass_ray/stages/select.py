@@ -102,7 +102,9 @@ def select_language(uri: str, settings: Mapping[str, Any], language: str, method
         writer.table("rows.parquet", chosen.rows)
         writer.json("allocation.json", chosen.allocation)
         seconds = round(time.monotonic() - started, 2)
-        writer.publish({"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"], "seconds": seconds})
+        writer.publish(
+            {"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"], "seconds": seconds}, seed=config.seed
+        )
 
 
 def _targets(config: RunConfig, language: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ QUESTIONS = (
     "What was added, and from where?",
     "How did training go?",
     "What happened with the traffic?",
+    "How long did it take?",
     "How was it made?",
 )
 
@@ -192,6 +193,7 @@ def test_empty_run_names_everything_that_is_missing(empty: RunDir, config: RunCo
         "No adapter has been trained",
         "No traffic has been seen",
         "No adapter version is live",
+        "No time was kept",
         "No clustering has been made",
         "no finished artefact",
     ):

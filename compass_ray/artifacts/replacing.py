@@ -1,0 +1,87 @@
+"""One file of this machine's disk, written in one step for readers and hashed on the way.
+
+Key property: what is written lies beside the file until its last byte is on the disk, and is then renamed into its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from compass_ray.artifacts.manifest import ArtifactError
+
+PARTIAL = ".partial"
+Fill = Callable[[BinaryIO], object]
+"""Writes a file's content into a stream, once, from its start to its end."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: bytes and SHA-256, hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+class _Hashing(io.RawIOBase):
+    """A stream that hashes and counts what goes through it into another."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        self._sink, self._digest, self._size = sink, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._sink.write(view)
+        self._digest.update(view)
+        self._size += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self._size
+
+    def written(self) -> Written:
+        return Written(self._size, self._digest.hexdigest())
+
+
+def replace(path: Path, fill: Fill) -> Written:
+    """Make or replace a file.
+
+    Raises:
+        ArtifactError: the disk is full; what stood there stays.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as stream, space(str(path), stream):
+            sink = _Hashing(stream)
+            fill(sink)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return sink.written()
+
+
+@contextmanager
+def space(path: str, stream: IO[bytes]) -> Iterator[None]:
+    """Say of a full disk that it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ArtifactError(
+            f"no space left to write {path} (after {stream.tell()} bytes); free some and run again: finished artefacts are kept"
+        ) from None

@@ -1,0 +1,99 @@
+"""Writes the files of one artefact and commits it.
+
+Key property: the manifest is written last; it says what was made of what, with what, and when it was begun and finished.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical
+from compass_ray.artifacts.provenance import surroundings
+
+if TYPE_CHECKING:
+    from compass_ray.artifacts.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An attempt at an artefact: the fingerprint it is for, and when it was begun (UTC, ISO 8601)."""
+
+    fingerprint: str
+    started: str
+
+
+class Writer:
+    """Writes one artefact; `publish` commits it."""
+
+    def __init__(self, artifact: Artifact, identity: Identity) -> None:
+        """Made by `Artifact.begin`, or by whoever goes on with what was begun."""
+        self.artifact = artifact
+        self.identity = identity
+        self._started = now()
+
+    def bytes(self, file: str, data: bytes) -> None:
+        """Write a file whole."""
+        self.artifact.store_bytes(file, data)
+
+    def json(self, file: str, value: Any) -> None:
+        """Write JSON that people can read."""
+        self.bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
+
+    def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
+        """Write a Parquet file."""
+        self.artifact.store_table(file, table, row_group=row_group)
+
+    def mappable(self, file: str, table: pa.Table) -> None:
+        """Write an Arrow file."""
+        self.artifact.store_mappable(file, table)
+
+    def array(self, file: str, array: np.ndarray) -> None:
+        """Write an ``.npy`` file."""
+        self.artifact.store_array(file, array)
+
+    def folder(self, fill: Callable[[Path], None]) -> None:
+        """Let ``fill`` write files into a scratch folder, then bring them all into the artefact, none of them in memory."""
+        with tempfile.TemporaryDirectory(prefix="compass-ray-") as scratch:
+            fill(Path(scratch))
+            for path in sorted(Path(scratch).rglob("*")):
+                if path.is_file():
+                    self.artifact.store_file(path.relative_to(scratch).as_posix(), path)
+
+    def publish(self, metrics: Mapping[str, Any] | None = None, **provenance: Any) -> Manifest:
+        """Write the manifest: from here on the artefact is whole.
+
+        Args:
+            metrics: what came out.
+            provenance: what more to tell of how it was made, such as ``seed`` and ``device``; no fingerprint is made of it.
+        """
+        begun = self.artifact.begun()
+        manifest = Manifest(
+            stage=self.identity.stage,
+            fingerprint=self.identity.fingerprint,
+            config=json.loads(canonical(dict(self.identity.config))),
+            inputs=dict(self.identity.inputs),
+            outputs=self.artifact.outputs(),
+            metrics=dict(metrics or {}),
+            provenance={
+                **surroundings(),
+                "started": begun.started if begun else self._started,
+                "finished": now(),
+                **provenance,
+            },
+        )
+        self.bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
+        return manifest
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 in whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -14,7 +14,6 @@ from typing import Any
 from compass_ray import ray_session
 from compass_ray.artifacts import FULL_TUNING, Artifact, LanguagesFailedError, Manifest, RunDir, fully_tuned
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.full_training import plan, train_full, workers_before
 from compass_ray.models.zero_settings import read_settings, require_deepspeed
 from compass_ray.progress import Progress, silent
 
@@ -31,6 +30,10 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ModelError: DeepSpeed is not installed.
     """
     languages = fully_tuned(config)
+    if not languages:
+        return []
+    from compass_ray.full_training import plan
+
     plans = [plan(config, run, code) for code in languages]
     pending = [each for each in plans if not each.artifact.done(each.identity, force=force)]
     if pending:
@@ -50,6 +53,8 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 def full_worker(loop: Mapping[str, Any]) -> None:
     """Ray Train worker: its part of one language's model."""
     import torch
+
+    from compass_ray.full_training import plan, train_full
 
     config, run = RunConfig.model_validate(loop["config"]), RunDir(loop["uri"])
     torch.set_num_threads(config.resources.threads_per_worker)
@@ -92,6 +97,8 @@ def _require_room(config: RunConfig) -> None:
 
 
 def _tell_of_other_workers(language: str, artifact: Artifact, workers: int) -> None:
+    from compass_ray.full_training import workers_before
+
     before = workers_before(artifact)
     if before not in (None, workers):
         logger.warning(

@@ -98,8 +98,8 @@ def _settings(folder: Path, guides: list[str], **pool: list[str]) -> RunConfig:
 def test_own_files_make_a_pool_and_guide_sets(run: RunDir, tmp_path: Path) -> None:
     config = _settings(tmp_path, ["g"])
     run_all(config, run, until="pool")
-    assert run.pool.verify().metrics == {"rows": 2, "rejected": 0}
-    assert run.guide("sw").verify().metrics == {"guide": 1, "test": 2}
+    assert {"rows": 2, "rejected": 0}.items() <= run.pool.verify().metrics.items()
+    assert {"guide": 1, "test": 2, "removed": 0}.items() <= run.guide("sw").verify().metrics.items()
 
 
 @pytest.fixture

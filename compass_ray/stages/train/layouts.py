@@ -91,7 +91,6 @@ class Pooled:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(JobQueue).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
         self._queue = actor.remote(config.resources.max_failures + 1)
-        self._languages: dict[Job, str] = {}
         self._pool = ThreadPoolExecutor(1)
         self._future: Future[None] | None = None
 

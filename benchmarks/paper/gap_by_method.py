@@ -22,7 +22,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import BiasConfig, ClusterConfig, RunConfig, SelectConfig, load
 from compass_ray.core.arrays import IntArray
 from compass_ray.core.distribution import cluster_counts, js_divergence
-from compass_ray.languages import LANGUAGES
+from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.report.figures import divergences
 from compass_ray.report.style import LOOKS, OTHER, Look, png
 
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     if arguments.small:
         arguments.clusterers = ["kmeans"]
     elif not arguments.languages:
-        arguments.languages = list(LANGUAGES)
+        arguments.languages = list(GLOBAL_MMLU)
     config = settings(arguments, arguments.clusterers[0])
     with tempfile.TemporaryDirectory() as scratch, ray_session.session(config.resources):
         numbers = _compare(arguments, Path(scratch) if arguments.small else arguments.run)

@@ -27,7 +27,7 @@ def _empty(run: RunDir, method: str, language: str) -> None:
     selection.store_bytes("manifest.json", manifest)
 
 
-@pytest.mark.parametrize("layout", ["pooled", "per_language"])
+@pytest.mark.parametrize("layout", ["pooled", pytest.param("per_language", marks=pytest.mark.slow)])
 def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapted: RunDir, small: RunConfig, layout: str) -> None:
     run = copy("adapters", "evaluations", "report")
     _empty(run, "compass", "hi")

@@ -56,10 +56,10 @@ class Span:
 
 
 def stage_uses(attempts: Sequence[Attempt], manifests: Mapping[str, Manifest], resources: Resources) -> list[StageUse]:
-    """Every stage that some attempt kept, in the order in which they were first met."""
+    """Every stage that some attempt kept, in the order in which they first ended."""
     times: dict[str, list[StageTime]] = defaultdict(list)
     for attempt in attempts:
-        for time in sorted(attempt.stages, key=lambda t: (t.started, t.seconds)):
+        for time in attempt.stages:
             times[time.stage].append(time)
     return [_use(stage, kept, _work(stage, manifests), resources) for stage, kept in times.items()]
 

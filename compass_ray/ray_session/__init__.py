@@ -6,13 +6,26 @@ The one place that starts Ray, and that sets what Ray reads from the environment
 from compass_ray.ray_session.cluster import capacity
 from compass_ray.ray_session.errors import told
 from compass_ray.ray_session.session import joins, prepare_environment, resources, session, start, stop
-from compass_ray.ray_session.training import fit, room, worker_request, workers_at_once
+from compass_ray.ray_session.training import (
+    TrainRuns,
+    failure,
+    fit,
+    launch,
+    require_room,
+    room,
+    worker_request,
+    workers_at_once,
+)
 
 __all__ = [
+    "TrainRuns",
     "capacity",
+    "failure",
     "fit",
     "joins",
+    "launch",
     "prepare_environment",
+    "require_room",
     "resources",
     "room",
     "session",

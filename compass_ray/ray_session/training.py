@@ -1,4 +1,4 @@
-"""One Ray Train run: workers that are started, watched and started again.
+"""Ray Train runs: workers that are started, watched and started again.
 
 Key property: what a worker has done lies in the run directory, so a run that failed is started again and goes on from
 there; Ray Train's own checkpoints are not used.
@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import Resources, RunConfig
+from compass_ray.config import ConfigError, Resources, RunConfig
 from compass_ray.ray_session.cluster import capacity
+from compass_ray.ray_session.errors import told
+
+Worker = Callable[[Mapping[str, Any]], None]
+"""What a Train run calls in each of its workers."""
 
 
 def worker_request(resources: Resources) -> dict[str, float]:
@@ -30,37 +35,131 @@ def workers_at_once(resources: Resources, wanted: int) -> int:
     return max(1, min(wanted, room(worker_request(resources))))
 
 
+def require_room(resources: Resources, setting: str, workers: int) -> None:
+    """Stop before workers that train together and would be waited for in vain.
+
+    Raises:
+        ConfigError: the cluster can never hold so many as ``setting`` asks for.
+    """
+    fits = room(worker_request(resources))
+    if fits < workers:
+        raise ConfigError(
+            f"resources.{setting} is {workers}, and this cluster can hold {fits} workers; lower it, or what a worker asks for "
+            f"(resources.cpus_per_worker, resources.gpus_per_worker), or give the cluster more machines"
+        )
+
+
 def room(request: Mapping[str, float]) -> int:
     """How many such requests the cluster can hold; more than anybody wants where that is unknown."""
     found = capacity().at_most(request)
     return sys.maxsize if found is None else found
 
 
-def fit(
+def launch(
     config: RunConfig,
     run: RunDir,
-    worker: Callable[[Mapping[str, Any]], None],
+    worker: Worker,
     loop: Mapping[str, Any],
     *,
     workers: int,
     max_failures: int | None = None,
-) -> None:
-    """Execute ``worker`` under Ray Train, restarted on failure; it gets ``loop``, the run's URI and its configuration.
+) -> Any:
+    """Begin a Ray Train run of ``worker``, which gets ``loop``, the run's URI and its configuration; returns its reference.
 
-    ``max_failures`` is that of the resources when None, and without bound when -1.
+    ``max_failures`` is that of the resources when None, and without bound when -1. The run is watched by a task of its own
+    on the driver's node: a thread of the driver could not be ended, and would outlive the session that it waits in.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    limit = config.resources.max_failures if max_failures is None else max_failures
+    return task.remote(config, run, worker, {**loop, "uri": run.uri, "config": config.model_dump(mode="json")}, workers, limit)
+
+
+def fit(config: RunConfig, run: RunDir, worker: Worker, loop: Mapping[str, Any], *, workers: int) -> None:
+    """As `launch`, and wait for the end.
 
     Raises:
-        ray.train.TrainingFailedError: workers failed more often.
+        ray.exceptions.RayTaskError: workers failed more often than ``resources.max_failures``.
     """
+    import ray
+
+    ray.get(launch(config, run, worker, loop, workers=workers))
+
+
+class TrainRuns:
+    """Ray Train runs by name, so many at once; the others wait until one has ended."""
+
+    def __init__(self, at_once: int) -> None:
+        """Nothing is begun."""
+        self._at_once = at_once
+        self._waiting: deque[tuple[str, Callable[[], Any]]] = deque()
+        self._running: dict[Any, str] = {}
+        self.failures: dict[str, str] = {}
+        """What went wrong, by name."""
+
+    def start(self, name: str, begin: Callable[[], Any]) -> None:
+        """Call ``begin``, which launches a run and returns its reference, as soon as there is room for it."""
+        self._waiting.append((name, begin))
+        self._reap(timeout=0)
+        self._fill()
+
+    def finish(self, ended: Callable[[], None]) -> dict[str, str]:
+        """Wait for all, telling of each; returns what went wrong, by name."""
+        while self._running:
+            self._reap()
+            self._fill()
+            ended()
+        return self.failures
+
+    def abandon(self) -> None:
+        """Begin none any more, and end those that run."""
+        import ray
+
+        self._waiting.clear()
+        for reference in self._running:
+            ray.cancel(reference, force=True)
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._at_once:
+            name, begin = self._waiting.popleft()
+            self._running[begin()] = name
+
+    def _reap(self, timeout: float | None = None) -> None:
+        import ray
+
+        if not self._running:
+            return
+        for reference in ray.wait(list(self._running), timeout=timeout)[0]:
+            name = self._running.pop(reference)
+            if error := failure(reference):
+                self.failures[name] = error
+
+
+def failure(reference: Any) -> str | None:
+    """What went wrong in a task that has ended, None where nothing did."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return told(error)
+    return None
+
+
+def _fit(config: RunConfig, run: RunDir, worker: Worker, loop: Mapping[str, Any], workers: int, max_failures: int) -> None:
+    """Ray task: one Train run from its beginning to its end."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
     from compass_ray.ray_session.backend import ByDevice
 
-    request, limit = worker_request(config.resources), config.resources.max_failures if max_failures is None else max_failures
+    request = worker_request(config.resources)
     TorchTrainer(
         worker,
-        train_loop_config={**loop, "uri": run.uri, "config": config.model_dump(mode="json")},
+        train_loop_config=dict(loop),
         torch_config=ByDevice(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
@@ -72,6 +171,6 @@ def fit(
             name=f"train-{uuid.uuid4().hex[:12]}",
             storage_path=f"{run.path}/train_runs",
             storage_filesystem=run.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=limit),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
         ),
     ).fit()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.artifacts import FULL_TUNING, Artifact, LanguagesFailedError, Manifest, RunDir, fully_tuned
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config import RunConfig
 from compass_ray.models.zero_settings import read_settings, require_deepspeed
 from compass_ray.progress import Progress, silent
 
@@ -40,7 +40,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         require_deepspeed()
         settings = read_settings(config.full.deepspeed)
         ray_session.start(config.resources)
-        _require_room(config)
+        ray_session.require_room(config.resources, "full_workers", config.resources.full_workers)
         for each in pending:
             each.artifact.begin(each.identity, keep_partial=not force)
             _tell_of_other_workers(each.language, each.artifact, config.resources.full_workers)
@@ -66,34 +66,19 @@ def _train(
     config: RunConfig, run: RunDir, languages: Sequence[str], settings: Mapping[str, Any], progress: Progress, total: int
 ) -> dict[str, str]:
     """One Ray Train run a language; returns what went wrong, by language."""
-    failures: dict[str, str] = {}
-    with ThreadPoolExecutor(config.resources.full_concurrency) as pool:
-        futures = {pool.submit(_fit, config, run, code, settings): code for code in languages}
-        for ended, future in enumerate(as_completed(futures), start=1):
-            if error := future.exception():
-                failures[futures[future]] = ray_session.told(error)
-            progress("full", total - len(languages) + ended, total)
-    return failures
+    runs, resources = ray_session.TrainRuns(config.resources.full_concurrency), config.resources
+    try:
+        for code in languages:
+            loop = {"language": code, "settings": dict(settings)}
+            runs.start(code, partial(ray_session.launch, config, run, full_worker, loop, workers=resources.full_workers))
+        return runs.finish(lambda: progress("full", total - _missing(run, languages), total))
+    except BaseException:
+        runs.abandon()
+        raise
 
 
-def _fit(config: RunConfig, run: RunDir, language: str, settings: Mapping[str, Any]) -> None:
-    loop = {"language": language, "settings": dict(settings)}
-    ray_session.fit(config, run, full_worker, loop, workers=config.resources.full_workers)
-
-
-def _require_room(config: RunConfig) -> None:
-    """Stop before workers that would be waited for in vain.
-
-    Raises:
-        ConfigError: the cluster can never hold them all.
-    """
-    asked = config.resources.full_workers
-    room = ray_session.capacity().at_most(ray_session.worker_request(config.resources))
-    if room is not None and room < asked:
-        raise ConfigError(
-            f"resources.full_workers is {asked}, and this cluster can hold {room} workers; lower it, or what a worker asks for "
-            f"(resources.cpus_per_worker, resources.gpus_per_worker), or give the cluster more machines"
-        )
+def _missing(run: RunDir, languages: Sequence[str]) -> int:
+    return sum(not run.full_model(code, FULL_TUNING).manifest() for code in languages)
 
 
 def _tell_of_other_workers(language: str, artifact: Artifact, workers: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any, Protocol
 
 from compass_ray import ray_session
@@ -42,37 +42,27 @@ class PerLanguage:
     """One Train run a language, several at once."""
 
     def __init__(self, config: RunConfig, run: RunDir) -> None:
-        """Nothing is started yet."""
-        self._config, self._run = config, run
-        self._pool = ThreadPoolExecutor(runs_at_once(config))
-        self._futures: dict[Future[None], str] = {}
+        """Nothing is started yet.
+
+        Raises:
+            ConfigError: the workers of one adapter can never be there together.
+        """
+        self._config, self._run, self._workers = config, run, config.resources.adapter_workers
+        ray_session.require_room(config.resources, "adapter_workers", self._workers)
+        self._runs = ray_session.TrainRuns(runs_at_once(config))
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Give the language a run of its own, as soon as there is room for one."""
-        self._futures[self._pool.submit(self._fit, jobs)] = jobs[0].language
+        begin = partial(ray_session.launch, self._config, self._run, train_some, {"jobs": list(jobs)}, workers=self._workers)
+        self._runs.start(jobs[0].language, begin)
 
     def finish(self, told: Told) -> dict[str, str]:
         """Wait for all runs."""
-        waiting, failures = set(self._futures), dict[str, str]()
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            failures |= {self._futures[f]: ray_session.told(error) for f in done if (error := f.exception())}
-            told()
-        self._pool.shutdown()
-        return failures
+        return self._runs.finish(told)
 
     def abandon(self) -> None:
-        """Start no run any more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fit(self, jobs: Sequence[Job]) -> None:
-        ray_session.fit(
-            self._config,
-            self._run,
-            train_some,
-            {"jobs": list(jobs)},
-            workers=self._config.resources.adapter_workers,
-        )
+        """Start no run any more, and end those under way."""
+        self._runs.abandon()
 
 
 class Pooled:
@@ -91,8 +81,7 @@ class Pooled:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(JobQueue).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
         self._queue = actor.remote(config.resources.max_failures + 1)
-        self._pool = ThreadPoolExecutor(1)
-        self._future: Future[None] | None = None
+        self._train: Any = None
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Put the jobs in the queue, and workers before it."""
@@ -107,33 +96,45 @@ class Pooled:
         import ray
 
         ray.get(self._queue.close.remote())
-        self._begin().add_done_callback(lambda _: self._queue.abandon.remote("the Train run ended before it"))
+        self._begin()
         seen, ended = -1, 0
         while ended > seen:
-            seen, ended = ended, ray.get(self._queue.ended.remote(ended))
+            seen, asked = ended, self._queue.ended.remote(ended)
+            ray.wait([asked, self._train])
+            self._give_up_if_ended()
+            ended = ray.get(asked)
             told()
         return self._concluded()
 
     def abandon(self) -> None:
         """Take no job any more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._queue.abandon.remote("the run was ended")
+        import ray
 
-    def _begin(self) -> Future[None]:
-        if self._future is None:
-            # The queue counts failures, job by job.
+        if self._train is not None:
+            ray.cancel(self._train, force=True)
+        ray.kill(self._queue)
+
+    def _begin(self) -> None:
+        if self._train is None:
+            # Without bound: the queue counts failures, job by job.
             arguments = (self._config, self._run, train_from_queue, {"queue": self._queue})
-            self._future = self._pool.submit(ray_session.fit, *arguments, workers=self._workers, max_failures=-1)
-        return self._future
+            self._train = ray_session.launch(*arguments, workers=self._workers, max_failures=-1)
+
+    def _give_up_if_ended(self) -> None:
+        """A Train run that has ended takes nothing any more; where all is done there is nothing to give up."""
+        import ray
+
+        if ray.wait([self._train], timeout=0)[0]:
+            reason = ray_session.failure(self._train) or "the Train run ended before it"
+            ray.get(self._queue.abandon.remote(reason))
 
     def _concluded(self) -> dict[str, str]:
         import ray
 
-        self._pool.shutdown()
-        error = self._begin().exception()
         failures: dict[str, set[str]] = defaultdict(set)
         for job, reason in ray.get(self._queue.failures.remote()).items():
-            failures[job.language].add(ray_session.told(error) if error else reason)
+            failures[job.language].add(reason)
+        ray.wait([self._train])  # until its workers have let go of what they held
         ray.kill(self._queue)
         return {language: "; ".join(sorted(reasons)) for language, reasons in failures.items()}
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compass_ray import ray_session
-from compass_ray.artifacts import ArtifactError, Manifest, RunDir
+from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
 from compass_ray.budget_tuning import conclude, identity, predict, prepare
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
@@ -20,7 +20,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     """Write ``budgets/<language>`` for every target language, or nothing where the budget is given.
 
     Raises:
-        ArtifactError: languages failed; the others are whole then.
+        LanguagesFailedError: languages failed; the others are whole then.
     """
     if not isinstance(config.select.budget, str):
         return []
@@ -42,8 +42,7 @@ def _find(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Prog
 
         failures |= sweep(config, run, ready, progress=progress)
     if failures:
-        told = "; ".join(f"{code}: {reason}" for code, reason in failures.items())
-        raise ArtifactError(f"no budget was found for some languages; the others have theirs. {told}")
+        raise LanguagesFailedError({code: f"budget: {reason}" for code, reason in failures.items()})
 
 
 def _each(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str, str]:

@@ -170,6 +170,11 @@ def _execute(
         raise LanguagesFailedError(failures | feed.failures)
 
 
+def missing(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
+    """Names of the stages up to ``until`` of which some artefact is missing, or that are to be made anew."""
+    return frozenset(stage.name for stage in stages_until(until, force) if _is_missing(stage, config, run, force))
+
+
 def _is_missing(stage: Stage, config: RunConfig, run: RunDir, force: Collection[str]) -> bool:
     return stage.name in force or any(artifact.manifest() is None for artifact in stage.artifacts(config, run))
 

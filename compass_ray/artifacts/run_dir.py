@@ -77,12 +77,16 @@ class RunDir:
             uri: a local path, or a URI such as ``s3://bucket/run``.
 
         Raises:
-            ConfigError: a URI that pyarrow cannot reach.
+            ConfigError: nothing, a file, the root of a storage, or a URI that pyarrow cannot reach.
         """
+        if not uri.strip():
+            raise ConfigError(f"--run {uri!r} is empty, as from a variable that is not set; name a folder or a URI")
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         if "://" not in uri and Path(self.uri).is_file():
             raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
         self.filesystem, self.path = reach(self.uri)
+        if not self.path:
+            raise ConfigError(f"--run {uri!r} is the root of a storage; name a folder on it, as in s3://bucket/run")
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
         """Travel to workers as the URI alone."""

@@ -40,17 +40,13 @@ def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> 
 
 
 def missing_stages(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
-    """Stages up to ``until`` that have something to do; none where the last of them stands."""
+    """Stages up to ``until`` that have something to do; all of them where the storage cannot be asked."""
     from compass_ray import pipeline
 
-    chosen = {stage.name: stage.artifacts(config, run) for stage in pipeline.stages_until(until, force)}
-    last = next((left for left in reversed(chosen.values()) if left), [])
     try:
-        if not force and all(artifact.manifest() for artifact in last):
-            return frozenset()
-        return frozenset(name for name, left in chosen.items() if name in force or not all(a.manifest() for a in left))
-    except OSError:
-        return frozenset(chosen)
+        return pipeline.missing(config, run, until, force)
+    except OSError:  # the check of the storage tells it
+        return frozenset(stage.name for stage in pipeline.stages_until(until, force))
 
 
 def with_pins(config: RunConfig, run: RunDir) -> RunConfig:

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from compass_ray.artifacts import RunDir
+from compass_ray.cli import checking_variants
 from compass_ray.cli.options import File, Force, Json, Languages, Preset, Settings, named, tree_of
 from compass_ray.cli.output import err, out, plain, print_rows, progress_bars, show
 from compass_ray.cli.root import app
@@ -43,14 +44,15 @@ def experiment(
     json_: Json = False,
 ) -> None:
     """Run variants of a configuration and compare them; what they have in common is made once."""
-    from compass_ray import experiments, ray_session
+    from compass_ray import experiments
 
-    asked = experiments.read_experiment(
+    read = experiments.read_experiment(
         tree_of(preset, config), vary or (), against=against, overrides=set_ or (), languages=named(languages)
     )
-    where, resources = RunDir(run), asked.variants[0].config.resources
+    where = RunDir(run)
+    asked = checking_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
-    with redirect_stdout(sys.stderr), ray_session.session(resources):
+    with redirect_stdout(sys.stderr), checking_variants.checked_session(asked, where, until, force or ()):
         ended = experiments.run_variants(asked, where, force=force or (), until=until, watch=watch, say=say)
     outcomes = experiments.measure(asked, ended)
     experiments.write(where, outcomes)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from compass_ray.config.data import SourceConfig
 from compass_ray.config.run import RunConfig
 from compass_ray.config.sections import ConfigError
+from compass_ray.config.yaml_text import read_yaml
 
 
 def presets() -> tuple[str, ...]:
@@ -85,16 +86,20 @@ def _read_preset(name: str) -> dict[str, Any]:
     if name not in presets():
         raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, presets())}")
     text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
-    return _expand(yaml.safe_load(text))
+    return _expand(read_yaml(text))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
+    if tree is None:
+        raise ConfigError(f"{path}: the file is empty; write settings as 'key: value' lines, or 'extends: PRESET'")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
     return _expand(tree)
@@ -119,9 +124,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: expected key=value, for example select.budget=1.2")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}, {error}") from None
     *sections, leaf = key.strip().split(".")
     node: Any = tree
     for section in sections:

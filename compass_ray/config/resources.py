@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from compass_ray.config.sections import Positive, Section
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("Ray gives out a share of one GPU, or whole ones; set at most 1, or a whole number")
+    return gpus
+
+
+Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_above_one)]
 
 
 class Resources(Section):
@@ -29,10 +38,10 @@ class Resources(Section):
     tune_trials: Positive = 2
     """Trials of the tune stage at once."""
     cpus_per_worker: Annotated[float, Field(gt=0.0)] = 0.5
-    gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
+    gpus_per_worker: Gpus = 0.0
     threads_per_worker: Positive = 1
     replicas: Positive = 1
     replica_cpus: Annotated[float, Field(gt=0.0)] = 0.2
-    replica_gpus: Annotated[float, Field(ge=0.0)] = 0.0
+    replica_gpus: Gpus = 0.0
     """Of a GPU, for each replica that holds the base model and its adapters."""
     max_failures: Annotated[int, Field(ge=0)] = 2

@@ -17,6 +17,6 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, strict about unknown keys."""
+    """Base of every section: frozen, strict about unknown keys, and without infinite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

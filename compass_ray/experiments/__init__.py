@@ -7,7 +7,8 @@ how a run is made (`pipeline`), and how one run's methods compare (`report`).
 from compass_ray.experiments.measuring import measure
 from compass_ray.experiments.outcomes import Outcome, Outcomes
 from compass_ray.experiments.page import write
-from compass_ray.experiments.running import Ended, run_variants
+from compass_ray.experiments.pinning import with_pins
+from compass_ray.experiments.running import Ended, folder, run_variants
 from compass_ray.experiments.tables import Listing, listings
 from compass_ray.experiments.variants import SECTION, Experiment, Variant, read_experiment
 
@@ -19,9 +20,11 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "Variant",
+    "folder",
     "listings",
     "measure",
     "read_experiment",
     "run_variants",
+    "with_pins",
     "write",
 ]

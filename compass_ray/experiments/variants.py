@@ -1,7 +1,8 @@
 """What an experiment varies: from a grid and a list of overrides to named variants, each a whole configuration.
 
 Key property: a variant's name follows from its own settings alone, so more values can be added later and what stands is
-found again. All configurations are checked before any work. It reads no run and starts nothing.
+found again. All configurations are checked, and that they differ (`distinct`), before any work. It reads no run and
+starts nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +18,14 @@ import yaml
 from pydantic import Field, ValidationError
 
 from compass_ray.config import ConfigError, RunConfig, Section, resolved
+from compass_ray.experiments.distinct import check_configurations, check_names
 
 SECTION = "experiment"
 """Key of a YAML file under which it says what is varied; the rest of the file is what all variants start from."""
 SEED = "seed"
 BASE = "base"
 """Group of variants that differ by seed alone from what all start from."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]+")
-_LONGEST = 120
-_TAKEN = ("experiment.json", "index.html")
 
 
 class ExperimentConfig(Section):
@@ -90,7 +88,8 @@ def read_experiment(
         languages: target languages of all variants, those of the tree if None.
 
     Raises:
-        ConfigError: nothing is varied, a key or value that no configuration takes, or names that are not names.
+        ConfigError: nothing is varied, a key or value that no configuration takes, names that are not names, or variants that
+            are no different runs.
     """
     base = dict(tree)
     section = _section(base.pop(SECTION, None))
@@ -102,7 +101,8 @@ def read_experiment(
     ]
     if not grid and not section.variants:
         raise ConfigError(f"nothing varies; give --vary select.budget=0.4,0.8, or a file with a section {SECTION!r}")
-    _check_names([variant.name for variant in found])
+    check_names([variant.name for variant in found])
+    check_configurations({variant.name: variant.config for variant in found})
     return Experiment(tuple(found), _against(found, against or section.against))
 
 
@@ -172,19 +172,6 @@ def _safe(value: Any) -> str:
     """
     listed = ",".join(_text(each) for each in value) if isinstance(value, list) else _text(value)
     return _UNSAFE.sub("-", listed).strip("-")
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name, times in Counter(names).items():
-        if not _NAME.fullmatch(name) or len(name) > _LONGEST or name in _TAKEN:
-            raise ConfigError(
-                f"{name!r} cannot be the name of a variant: expected 1 to {_LONGEST} letters, digits and any of . _ = , + - "
-                f"that begin with a letter or digit; name it in a file, under {SECTION}.variants"
-            )
-        if times > 1:
-            raise ConfigError(
-                f"{times} variants have the name {name!r}; give each value once, or name them in a file, under {SECTION}.variants"
-            )
 
 
 def _against(variants: Sequence[Variant], asked: str | None) -> str:

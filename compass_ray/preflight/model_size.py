@@ -1,7 +1,7 @@
 """How large a base model and the training of an adapter on it are, from its configuration alone: no weights are read.
 
 Key property: parameters are counted exactly, on a model without storage; activations are an estimate, fitted to what
-PyTorch keeps for the way back in blocks of Llama's kind (Llama, Qwen2, Phi3 shapes, 1-7% above the measured). Other
+PyTorch keeps for the way back in blocks of Llama's kind (Llama, Qwen2, Phi3 shapes, 2-10% above the measured). Other
 architectures, and mixtures of experts above all, may differ more.
 """
 

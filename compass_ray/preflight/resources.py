@@ -21,31 +21,33 @@ _SHOWN = ("CPU", "GPU")
 
 @dataclass(frozen=True)
 class Wish:
-    """What a stage asks for: so many requests that must all find room at once, and the settings that say so."""
+    """What a stage asks for: so many requests that must all find room at once, and the setting that says how many."""
 
     stage: str
     request: Request
     at_once: int = 1
-    settings: str = "resources.cpus_per_worker"
+    workers: str = ""
 
 
 def wishes(config: RunConfig) -> list[Wish]:
-    """What each stage asks for. Where a stage makes do with fewer, only what it cannot do without."""
+    """What each stage asks for at the least.
+
+    One worker, where a stage makes do with as many as find room; all workers of a training, where they start together.
+    """
     resources = config.resources
     plain = {"CPU": resources.cpus_per_worker}
     worker = plain | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {})
-    named = "resources.cpus_per_worker" + (" or resources.gpus_per_worker" if "GPU" in worker else "")
-    wide = min(resources.train_workers, len(config.languages) * (1 + len(config.select.methods)))
+    together = resources.adapter_workers if config.train.layout == "per_language" else 1
     from_hub = any(use.repository.kind == "dataset" for use in uses(config))
     return [
         *([Wish("pool", plain)] if from_hub else []),  # what lies here is read on this machine, for no CPU
-        Wish("embed", worker, settings=named),
-        Wish("cluster", worker, settings=named),
-        *([Wish("tune", worker, settings=named)] if config.select.budget == "tuned" else []),
+        Wish("embed", worker),
+        Wish("cluster", worker),
+        *([Wish("tune", worker)] if config.select.budget == "tuned" else []),
         Wish("select", plain),
-        Wish("train", worker, settings=named),
-        *([Wish("full", worker, resources.full_workers, f"{named} or resources.full_workers")] if fully_tuned(config) else []),
-        Wish("evaluate", worker, wide, f"{named} or resources.train_workers"),
+        Wish("train", worker, together, "resources.adapter_workers"),
+        *([Wish("full", worker, resources.full_workers, "resources.full_workers")] if fully_tuned(config) else []),
+        Wish("evaluate", worker),
     ]
 
 
@@ -70,16 +72,24 @@ def _unmet(wish: Wish, capacity: Capacity) -> str:
 
 
 def _finding(found: str, unknown: bool, group: list[Wish], asked: Asked, told: str) -> Finding:
-    stages = ", ".join(wish.stage for wish in group)
-    larger = "raise resources.cpus" if "GPU" not in group[0].request else "name a cluster with RAY_ADDRESS"
-    more = "add a larger node type" if asked.around.cluster else larger
+    """One shortage of several stages."""
+    stages, request = ", ".join(wish.stage for wish in group), group[0].request
+    too_many = asked.around.capacity.fits(request)
+    fewer = [" and ".join(wish.workers for wish in group)] if too_many else []
+    larger = "raise resources.cpus" if "GPU" not in request else "name a cluster with RAY_ADDRESS"
+    more = f"add {'more machines' if too_many else 'a larger node type'}" if asked.around.cluster else larger
     return Finding(
         "resources",
         f"{stages}: {found}; {told}",
-        f"lower {group[0].settings}, or {more}",
+        f"lower {', or '.join([_named(request), *fewer, more])}",
         blocking=not unknown,
         by="settings",
     )
+
+
+def _named(request: Request) -> str:
+    """The settings behind a request."""
+    return "resources.cpus_per_worker" + (" or resources.gpus_per_worker" if "GPU" in request else "")
 
 
 def described(capacity: Capacity) -> str:

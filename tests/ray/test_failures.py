@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,19 +34,32 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
-def _kill_when(condition: Callable[[], bool], command: list[str]) -> None:
-    """Start the command and kill it as soon as the condition holds, which must be before its end."""
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended that a signal was sent to."""
+
+    returncode: int
+    stderr: str
+
+
+def _end_when(condition: Callable[[], bool], command: list[str], number: signal.Signals) -> Ended:
+    """Start the command and send it a signal as soon as the condition holds, which must be before its end."""
     process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline, pause = time.monotonic() + _PATIENCE_SECONDS, threading.Event()
     try:
         while not condition():
-            assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[1]}"
-            assert time.monotonic() < deadline, "it never came to where it was to be killed"
+            assert process.poll() is None, f"it ended before it could be ended: {process.communicate()[1]}"
+            assert time.monotonic() < deadline, "it never came to where it was to be ended"
             pause.wait(0.01)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        process.send_signal(number)
+        _, told = process.communicate(timeout=_PATIENCE_SECONDS)
+    return Ended(process.returncode, told)
+
+
+def _kill_when(condition: Callable[[], bool], command: list[str]) -> None:
+    """Start the command and kill it as soon as the condition holds."""
+    assert _end_when(condition, command, signal.SIGKILL).returncode == -signal.SIGKILL
 
 
 def _rows(run: RunDir, config: RunConfig) -> dict[str, bytes]:
@@ -79,6 +93,16 @@ def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: 
         again = run.artifact(*artifact.name.split("/"))
         assert again.verify().fingerprint == artifact.require().fingerprint
         assert again.read_bytes("adapter_model.safetensors") == artifact.read_bytes("adapter_model.safetensors")
+
+
+def test_stopped_while_training_starts_it_ends_soon_and_says_so(copy: Copy) -> None:
+    run = copy("adapters", "evaluations", "report")
+    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
+    ended = _end_when(lambda: any(Path(run.path).glob("adapters/*/*/begun.json")), command, signal.SIGTERM)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; the same command goes on from what is whole" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Started a local Ray instance" not in ended.stderr
 
 
 def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapted: RunDir, small: RunConfig) -> None:

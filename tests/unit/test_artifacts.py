@@ -355,6 +355,12 @@ def test_a_run_that_is_a_file_is_refused_at_once(tmp_path: Path) -> None:
         RunDir(str(tmp_path / "notes"))
 
 
+@pytest.mark.parametrize(("uri", "told"), [("", "is empty"), (" ", "is empty"), ("/", "root"), ("s3://", "root")])
+def test_a_run_without_a_folder_is_refused(uri: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        RunDir(uri)
+
+
 # Provenance
 
 

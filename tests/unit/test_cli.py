@@ -116,6 +116,8 @@ def test_no_command_shows_what_there_is(compass_ray: Command) -> None:
         ("adapt --run {run} --config {run}/none.yaml", "none.yaml: cannot be read"),
         ("adapt --run {run} --preset atlas-test --until trian", "'trian' is no stage; the stages are pool, embed"),
         ("adapt --run {run} --preset atlas-test --force trian", "'trian' is no stage"),
+        ("adapt --run ''", "--run '' is empty, as from a variable that is not set"),
+        ("status ' '", "is empty"),
         ("adapt --run nosuch://x/y", "--run 'nosuch://x/y'"),
         ("adapt --run {run} --nonsense", "No such option"),
         ("adapt", "Missing option '--run'"),
@@ -308,6 +310,16 @@ def test_what_stands_is_not_checked_again(
     monkeypatch.delattr("compass_ray.preflight.quick")
     assert compass_ray(f"adapt --preset atlas-test --run {run.uri} --until pool").code == 0
     assert len(adapted) == 1
+
+
+def test_an_old_report_does_not_stand_for_what_is_missing_before_it(
+    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
+) -> None:
+    run = RunDir(str(tmp_path / "mine"))
+    run.report.begin(Identity("report", {}, {})).publish()
+    done = compass_ray(f"adapt --preset atlas-test --run {run.uri} --set resources.cpus_per_worker=500")
+    assert (done.code, adapted) == (2, [])
+    assert "asks for CPU 500" in done.err
 
 
 def test_pins_are_written_only_where_the_hub_answers(compass_ray: Command, tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         ("select.mode=random", "select.mode: .*'random'"),
         ("train.epochs=0", "train.epochs: .*0"),
         ("train.epochs=soon", "train.epochs: .*'soon'"),
+        ("train.learning_rate=.inf", "train.learning_rate: .*finite number .*inf"),
+        ("train.weight_decay=.nan", "train.weight_decay: .*finite number .*nan"),
+        ("tune.budgets=[0.2, .inf]", "tune.budgets.1: .*finite number"),
+        ("resources.gpus_per_worker=1.5", "resources.gpus_per_worker: Ray gives out a share of one GPU, or whole ones; .*1.5"),
+        ("resources.replica_gpus=2.25", "resources.replica_gpus: Ray gives out .*2.25"),
+        ("train={epochs: 1, epochs: 2}", "--set .*: 'epochs' stands in line 1 already"),
         ("serve.port=70000", "serve.port: .*70000"),
         ("seed=-1", "seed: .*-1"),
         ("cluster.n_clusters=[]", "cluster.n_clusters: .*at least 1"),
@@ -161,7 +167,10 @@ def test_a_file_extends_a_preset_section_by_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "expected settings as 'key: value' lines, found NoneType"),
+        (b"", "the file is empty; write settings as 'key: value' lines"),
+        (b"# languages: [sw]\n", "the file is empty"),
+        (b"extends: atlas\nseed: 1\ntrain:\n  epochs: 1\nseed: 2\n", "mine.yaml, line 5: 'seed' stands in line 2 already"),
+        (b"extends: atlas\ntrain:\n  epochs: 1\n  epochs: 2\n", "line 4: 'epochs' stands in line 3 already"),
         (b"- a\n- b\n", "found list"),
         (b"languages: [sw", "not valid YAML"),
         (b"languages: [sw] # \xff", "not valid YAML in UTF-8"),
@@ -173,6 +182,18 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: byt
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=told):
         load(file=file)
+
+
+def test_one_key_may_stand_in_several_sections_and_over_what_is_merged_in(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: atlas\ntrain: &mine {epochs: 2, learning_rate: 0.1}\nupdate: {<<: *mine, epochs: 4}\n")
+    config = load(file=file)
+    assert (config.train.epochs, config.update.epochs, config.update.learning_rate) == (2, 4, 0.1)
+
+
+@pytest.mark.parametrize("gpus", [0.25, 1, 2])
+def test_a_share_of_a_gpu_or_whole_ones_may_be_asked_for(gpus: float) -> None:
+    assert load("atlas", overrides=[f"resources.gpus_per_worker={gpus}"]).resources.gpus_per_worker == gpus
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from compass_ray.artifacts import (
 )
 from compass_ray.config import ConfigError, RunConfig, load
 from compass_ray.models.errors import ModelError
-from compass_ray.pipeline import Stage, StageStatus, plan, run_all
+from compass_ray.pipeline import Stage, StageStatus, missing, plan, run_all
 
 NAMES = ("pool", "embed", "train")
 
@@ -70,6 +70,16 @@ def test_force_makes_that_stage_anew_and_no_other(run: RunDir, made: list[str]) 
     run_all(load("atlas-test"), run)
     run_all(load("atlas-test"), run, force=["embed"])
     assert made == [*NAMES, "embed"]
+
+
+def test_a_stage_is_missing_until_it_is_whole_and_when_it_is_forced(run: RunDir, made: list[str]) -> None:
+    config = load("atlas-test")
+    run.artifact("train").begin(Identity("train", {"seed": config.seed}, {})).publish()
+    assert missing(config, run, None, ()) == {"pool", "embed"}
+    assert missing(config, run, "pool", ()) == {"pool"}
+    run_all(config, run)
+    assert missing(config, run, None, ()) == frozenset()
+    assert missing(config, run, None, ["embed"]) == {"embed"}
 
 
 @pytest.mark.parametrize("asked", [{"until": "trane"}, {"force": ["pool", "trane"]}])

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray import cli, pipeline, ray_session
+from compass_ray import cli, pipeline, preflight, ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.capacity import Capacity, Node
 from compass_ray.cli.experimenting import fitting
 from compass_ray.config import Resources, RunConfig
 from tests.unit.experiments.made_up import fill, right
@@ -94,6 +95,95 @@ def test_one_session_and_a_table_of_all_variants(compass_ray: Command, sessions:
     assert "Difference from select.budget=0.4 on all subjects, points" in out
     assert "+25.0 [+" in out
     assert out.rstrip().endswith(f"report: {tmp_path}/index.html")
+
+
+def test_what_no_machine_can_hold_is_told_once_before_ray_starts(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+) -> None:
+    code, out, err = compass_ray(
+        f"--run {tmp_path / 'new'} --preset atlas-test --vary seed=0,1 --until embed "
+        "--set resources.cpus=2 --set resources.cpus_per_worker=4"
+    )
+    assert (code, out, sessions) == (2, "", [])
+    assert err.startswith("error: resources: embed: asks for CPU 4 on one machine; there is 1 machine with CPU 2; lower ")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+) -> None:
+    code, out, err = compass_ray(
+        f"--run {tmp_path / 'new'} --preset atlas-test --vary train.base_model=atlas,/no/base --vary embed.encoder=/no/encoder "
+        "--vary seed=0,1"
+    )
+    assert (code, out, sessions) == (1, "", [])
+    encoder, base = err.splitlines()
+    assert "error: encoder: " in encoder
+    assert "(of " not in encoder
+    assert "error: base model: " in base
+    names = [f"train.base_model=no-base,embed.encoder=no-encoder,seed={seed}" for seed in (0, 1)]
+    assert f"(of {', '.join(names)})" in base
+
+
+def test_variants_that_differ_by_seed_alone_are_looked_at_once(
+    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float | str] = []
+
+    def quick(config: RunConfig, *others: object) -> list[preflight.Finding]:
+        looked.append(config.select.budget)
+        return []
+
+    monkeypatch.setattr(preflight, "quick", quick)
+    code, _, _ = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --vary seed=0,1,2")
+    assert (code, looked) == (0, [0.4, 1.2])
+
+
+def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def surroundings(run: RunDir) -> preflight.Surroundings:
+        asked.append((len(sessions), run.uri))
+        return preflight.Surroundings(Capacity((Node({"CPU": 1.0}),), ()), (preflight.Witness("a", "it is full"),), cluster=True)
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
+    monkeypatch.setattr("compass_ray.ray_session.surroundings.surroundings", surroundings)
+    line = f"--run {tmp_path} --preset atlas-test --vary seed=0,1 --until embed --set resources.cpus_per_worker=2"
+    code, _, err = compass_ray(line)
+    assert (code, asked) == (1, [(1, str(tmp_path))])
+    assert "error: resources: embed: asks for CPU 2 on one machine" in err
+    assert f"error: storage: {tmp_path} cannot be written from a: it is full; " in err
+    assert "variant 1 of 2" not in err
+
+
+def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(compass_ray: Command, tmp_path: Path) -> None:
+    pins = preflight.Pins(models={"some/encoder": "a" * 40, "some/base": "b" * 40})
+    RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
+    own = preflight.Pins(models={"some/encoder": "c" * 40})
+    RunDir(str(tmp_path / "seed=1")).write_pins(own.model_dump_json().encode())
+    code, _, err = compass_ray(
+        f"--run {tmp_path} --preset atlas-test --vary seed=0,1,2 --until pool --set embed.encoder=some/encoder "
+        "--set train.base_model=some/base --set train.revision=mine"
+    )
+    assert code == 0
+    configs = [RunDir(str(tmp_path / f"seed={seed}")).recorded() for seed in (0, 1, 2)]
+    assert [c.embed.revision for c in configs] == ["a" * 40, "c" * 40, "a" * 40]
+    assert {c.train.revision for c in configs} == {"mine"}
+    assert err.count("note: train.revision is mine, and is used; the run's pins have " + "b" * 40) == 1
+    assert err.count("note: ") == 2  # and that the pins of one variant differ from the folder's
+
+
+def test_variants_that_the_pins_make_one_are_refused(compass_ray: Command, sessions: list[Resources], tmp_path: Path) -> None:
+    pins = preflight.Pins(models={"some/encoder": "a" * 40})
+    RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
+    code, _, err = compass_ray(
+        f"--run {tmp_path} --preset atlas-test --set embed.encoder=some/encoder --vary embed.revision=null,{'a' * 40}"
+    )
+    assert (code, sessions) == (2, [])
+    assert "are one configuration and would count as two" in err
 
 
 def test_a_failed_variant_ends_with_1_after_the_tables(compass_ray: Command, tmp_path: Path) -> None:

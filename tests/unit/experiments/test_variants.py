@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray.config import ConfigError, changed, load, read_tree
@@ -54,6 +54,7 @@ def test_what_no_path_can_hold_is_left_out_of_a_name(value: str, name: str) -> N
     assert (variant.name, variant.config.train.base_model) == (name, value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=3, unique=True))
 def test_a_name_is_safe_on_every_disk_and_object_store(values: list[str]) -> None:
     try:
@@ -104,11 +105,25 @@ def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> 
         (["select.budget=0.4,lots"], None, "variant 'select.budget=lots': select.budget: expected a number from 0 to 10"),
         (["seed=0,0"], None, "2 variants have the name 'seed=0'"),
         (["embed.encoder=a/b,a b"], None, "2 variants have the name 'embed.encoder=a-b'"),
+        (["seed=0,0.0"], None, "'seed=0' and 'seed=0.0' are one configuration and would count as two"),
+        (["select.budget=1,2,1.0"], None, "'select.budget=1' and 'select.budget=1.0' are one configuration"),
+        ([], {"variants": {"paper": [], "same": ["seed=0"]}}, "'paper' and 'same' are one configuration"),
+        (["embed.encoder=a/B,A/b"], None, "'embed.encoder=a-B' and 'embed.encoder=A-b' differ in case alone"),
+        (["resources.cpus=1,2"], None, "differ in resources.cpus: that says where a run is computed, not what"),
+        (["seed=0,1", "resources.train_workers=1,2"], None, "differ in resources.train_workers: that says where"),
+        ([], {"variants": {"a": ["resources.cpus=4"], "b": ["seed=1"]}}, "'a' and 'b' differ in resources.cpus: "),
+        (["train.layout=per_language,pooled"], None, "differ in train.layout alone, on which no rows, model or score depends"),
+        (["seed=0,1", "drift.window=100,200"], None, "differ in drift.window alone"),
+        (["serve.port=8000,8001"], None, "differ in serve.port alone"),
+        (["evaluate.batch_size=8,16"], None, "differ in evaluate.batch_size alone"),
+        (["full.micro_batch=1,2"], None, "differ in full.micro_batch alone"),
         (["seed=0", "seed=1"], None, "seed is varied twice"),
         (["seed=1"], {"vary": {"seed": [0]}}, "seed is varied twice"),
         ([], {"vary": {"seed": []}}, "seed is varied over no value"),
         ([], {"variants": {"../up": []}}, "'../up' cannot be the name of a variant"),
         ([], {"variants": {"index.html": []}}, "'index.html' cannot be the name"),
+        ([], {"variants": {"Index.HTML": []}}, "'Index.HTML' cannot be the name"),
+        ([], {"variants": {"pins.json": []}}, "'pins.json' cannot be the name"),
         ([], {"variants": {"x" * 121: []}}, "expected 1 to 120 letters"),
         ([], {"variants": {"paper": "seed=1"}}, "experiment.variants.paper: "),
         ([], {"varies": {}}, "experiment.varies: "),
@@ -119,6 +134,32 @@ def test_what_cannot_be_an_experiment_says_why(vary: list[str], section: Any, to
     with pytest.raises(ConfigError) as error:
         _read(*vary, tree={"experiment": section} if section else None)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [
+        "serve.method=compass,target",
+        "update.anchors=0.05,0.1",
+        "evaluate.scoring=letter,option",
+        "evaluate.items_per_language=8,16",
+        "full.learning_rate=1e-5,2e-5",
+        "train.adapter.r=4,8",
+        "tune.holdout=0.2,0.3",
+        "languages=[sw],[hi]",
+    ],
+)
+def test_what_a_result_depends_on_may_be_varied(vary: str) -> None:
+    assert len(_read(vary).variants) == 2
+
+
+def test_one_place_may_be_named_for_all() -> None:
+    assert [v.config.resources.cpus for v in _read("resources.cpus=4", "seed=0,1").variants] == [4, 4]
+
+
+def test_a_setting_that_changes_no_result_may_stand_beside_one_that_does() -> None:
+    tree = {"experiment": {"variants": {"a": ["train.layout=per_language"], "b": ["seed=5", "train.layout=pooled"]}}}
+    assert [v.config.train.layout for v in _read(tree=tree).variants] == ["per_language", "pooled"]
 
 
 def test_the_settings_given_stay_as_they_are() -> None:

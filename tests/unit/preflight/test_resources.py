@@ -46,12 +46,37 @@ def test_machines_together_are_no_machine(run: RunDir) -> None:
     assert any("select" in each.found for each in found)
 
 
-def test_scorers_must_all_find_room_at_once(run: RunDir) -> None:
-    settings = ("resources.gpus_per_worker=1", "resources.train_workers=6")
-    [found] = _told(run, Capacity((_HEAD,), (_GPU,)), *settings)
+_TWO_A_TRAINING = ("train.layout=per_language", "resources.adapter_workers=2", "resources.cpus_per_worker=1")
+
+
+def test_workers_that_share_an_adapter_must_find_room_together(run: RunDir) -> None:
+    [found] = _told(run, Capacity((Node({"CPU": 1}),)), *_TWO_A_TRAINING)
     assert found.blocking
-    assert found.found.startswith("evaluate: asks for 6 times CPU 0.5, GPU 1, 4 fit")
-    assert "resources.train_workers" in found.remedy
+    assert found.found.startswith("train: asks for 2 times CPU 1, 1 fit; ")
+    assert found.remedy == "lower resources.cpus_per_worker, or resources.adapter_workers, or add more machines"
+
+
+def test_workers_that_share_an_adapter_may_be_on_two_machines(run: RunDir) -> None:
+    [found] = _told(run, Capacity((Node({"CPU": 1}), Node({"CPU": 1}))), *_TWO_A_TRAINING)
+    assert not found.blocking
+
+
+def test_stages_that_lack_the_same_are_told_together_with_the_setting_of_each(run: RunDir) -> None:
+    full = ("select.methods=[compass, compass_fft]", "resources.full_workers=2")
+    [found] = _told(run, Capacity((Node({"CPU": 1}),)), *_TWO_A_TRAINING, *full)
+    assert found.found.startswith("train, full: asks for 2 times CPU 1, 1 fit; ")
+    assert "or resources.adapter_workers and resources.full_workers, or" in found.remedy
+
+
+def test_fewer_workers_are_no_remedy_where_none_fits(run: RunDir) -> None:
+    [found] = _told(run, Capacity((_HEAD,)), *_TWO_A_TRAINING, "resources.cpus_per_worker=4", stages=frozenset({"train"}))
+    assert found.remedy == "lower resources.cpus_per_worker, or add a larger node type"
+
+
+@pytest.mark.parametrize("settings", [("resources.train_workers=6",), (*_TWO_A_TRAINING, "train.layout=pooled")])
+def test_workers_that_take_turns_make_do_with_the_room_there_is(run: RunDir, settings: tuple[str, ...]) -> None:
+    [found] = _told(run, Capacity((Node({"CPU": 1, "GPU": 1}),)), "resources.gpus_per_worker=1", *settings)
+    assert not found.blocking
 
 
 def test_where_growth_is_unknown_it_is_told_and_not_refused(run: RunDir) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what this machine does not have."""
     if reason := _reason_to_skip(item):
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def unit_tests_start_no_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The suite's Ray would not be started after one of theirs, which has other sizes."""
+    yield
+    ray = sys.modules.get("ray")
+    if ray and _folder(request.node) == "unit" and ray.is_initialized():
+        ray.shutdown()
+        pytest.fail("a unit test started Ray; it belongs into tests/ray")
 
 
 @pytest.fixture(scope="session")

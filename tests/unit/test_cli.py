@@ -156,13 +156,12 @@ def test_a_failure_ends_with_1(compass_ray: Command, folder: str, line: str, tol
 
 
 def test_a_run_of_another_configuration_ends_with_1_and_the_fields(compass_ray: Command, tmp_path: Path) -> None:
-    adapt = f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool"
-    assert compass_ray(adapt).code == 0
-    done = compass_ray(f"{adapt} --set evaluate.items_per_language=3")
+    run = RunDir(str(tmp_path / "mine"))
+    run.pool.begin(Identity("pool", {"sources": "others"}, {})).publish()
+    done = compass_ray(f"adapt --run {run.uri} --preset atlas-test --until pool")
     assert (done.code, done.out) == (1, "")
-    assert "guides/sw was made with other settings: items was 24, is 3" in done.err
+    assert 'pool was made with other settings: languages was unset, is null; sources was "others", is [' in done.err
     assert "--force pool" in done.err
-    assert compass_ray(f"{adapt} --set evaluate.items_per_language=3 --force pool").code == 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("[bold] broke"), ValueError("[bold] broke")])

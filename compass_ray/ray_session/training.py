@@ -74,7 +74,7 @@ def launch(
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # One call a process: what a worker has started goes with it, and an idle one keeps the run's controller alive.
-    task = ray.remote(_fit).options(num_cpus=0, max_retries=0, max_calls=1, scheduling_strategy=here)
+    task = ray.remote(max_calls=1)(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
     limit = config.resources.max_failures if max_failures is None else max_failures
     return task.remote(config, run, worker, {**loop, "uri": run.uri, "config": config.model_dump(mode="json")}, workers, limit)
 

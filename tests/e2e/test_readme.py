@@ -127,7 +127,8 @@ def test_own_encoder(folder: Path, environment: dict[str, str]) -> None:
 
 def test_own_language(folder: Path, environment: dict[str, str]) -> None:
     printed = _follow("language", folder, environment)
-    assert "Yoruba, Igbo" in printed
+    assert "Yoruba (yo)" in printed
+    assert "Igbo (ig)" in printed
     for code in ("yo", "ig"):
         guide = pq.read_table(folder / f"runs/yoruba/guides/{code}/guide.parquet")
         assert set(guide["language"].to_pylist()) == {code}

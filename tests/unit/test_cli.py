@@ -18,6 +18,7 @@ from compass_ray import __version__, cli, pipeline, ray_session
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import Resources, RunConfig, load
 from compass_ray.models.location import model_identity
+from compass_ray.progress import Progress
 from compass_ray.serving import registry
 
 
@@ -193,10 +194,24 @@ def test_json_is_all_that_is_printed(compass_ray: Command, folder: str, line: st
     assert json.loads(done.out)[: len(expected)] == expected
 
 
+@pytest.fixture
+def three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline of one stage that tells of three parts and leaves nothing."""
+
+    def run_all(*_: object, progress: Progress, **__: object) -> dict[str, float]:
+        for done in (1, 2, 3):
+            progress("pool", done, 3)
+        return {"pool": 1.5}
+
+    monkeypatch.setattr(pipeline, "run_all", run_all)
+
+
+@pytest.mark.usefixtures("three_parts")
 def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path) -> None:
+    RunDir(str(tmp_path / "mine")).record(load("atlas-test"))
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
     assert done.err == ""
-    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": pytest.approx(0, abs=60)}, "cautions": []}
+    assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": []}
 
 
 def test_what_ray_prints_meanwhile_is_no_part_of_the_json(
@@ -212,6 +227,7 @@ def test_what_ray_prints_meanwhile_is_no_part_of_the_json(
     assert done.err == "(raylet) a task failed and is tried again\n"
 
 
+@pytest.mark.usefixtures("three_parts")
 def test_a_job_log_gets_its_progress_in_lines(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool")
     assert done.err.splitlines() == ["pool 1/3", "pool 2/3", "pool 3/3"]

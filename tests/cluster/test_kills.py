@@ -12,7 +12,8 @@ import pytest
 
 from tests.cluster.clusters import Cluster, Node, ended, stamps, wait_until
 
-pytestmark = pytest.mark.timeout(900)
+# Clusters of their own take a minute and a half to come up, three to be killed: `make slow`.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MANIFESTS = "**/manifest.json"
 EMBEDDER = "ray::MapWorker(MapBatches(ShardEmbedder))"
 TRAINER = "ray::RayTrainWorker"
@@ -91,7 +92,6 @@ def _node_that_trains(cluster: Cluster) -> Node:
     return cluster.node_of(cluster.processes(TRAINER)[0])
 
 
-@pytest.mark.slow
 def test_a_language_that_fails_again_and_again_is_told_and_the_others_end(
     cluster: Cluster, settings: tuple[str, ...], undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -41,7 +41,7 @@ class UnknownLanguageError(ValueError):
 
 
 # code | name | native name | script | family | branch | resource | Aya code | Aya name where it differs | GlotLID labels
-# Afrikaans is not in the paper's table: `mid` is class 3 of Joshi et al. (2020). The paper leaves the branch of Hungarian open.
+# Afrikaans is not in the paper's table: `mid` is our own estimate. The paper leaves the branch of Hungarian open.
 _TABLE = """
 af | Afrikaans | Afrikaans | Latin | Indo-European | Germanic | mid | afr | | afr_Latn
 am | Amharic | አማርኛ | Ethiopic | Afro-Asiatic | Semitic | low | amh | | amh_Ethi

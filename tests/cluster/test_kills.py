@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.clusters import Cluster, Node, ended, stamps, wait_until
 
-# Clusters of their own take a minute and a half to come up, three to be killed: `make slow`.
+# With clusters of their own the four of them take some five minutes: `make slow`.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MANIFESTS = "**/manifest.json"
 EMBEDDER = "ray::MapWorker(MapBatches(ShardEmbedder))"

@@ -72,11 +72,10 @@ def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], prog
     waiting = list(tasks)
     while waiting:
         [finished], waiting = ray.wait(waiting)
-        try:
-            ray.get(finished)
+        if reason := ray_session.failure(finished):
+            failures[tasks[finished]] = reason
+        else:
             ready(tasks[finished])
-        except ray.exceptions.RayError as error:
-            failures[tasks[finished]] = ray_session.told(error)
         progress("select", len(tasks) - len(waiting), len(tasks))
     return failures
 

@@ -50,14 +50,9 @@ def _each(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str,
     import ray
 
     task = ray.remote(_of_language).options(num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures)
-    settings, failures = config.model_dump(mode="json"), {}
-    waiting = {code: task.remote(run.uri, settings, code) for code in languages}
-    for code, reference in waiting.items():
-        try:
-            ray.get(reference)
-        except ray.exceptions.RayError as error:
-            failures[code] = ray_session.told(error)
-    return failures
+    settings = config.model_dump(mode="json")
+    tasks = {code: task.remote(run.uri, settings, code) for code in languages}
+    return {code: reason for code, reference in tasks.items() if (reason := ray_session.failure(reference))}
 
 
 def _of_language(uri: str, settings: dict[str, Any], language: str) -> None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from compass_ray.models.bank import AdapterBank
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_prompt
-from compass_ray.models.decoding import Reply, Row, decode
-from compass_ray.models.routing import BASE
+from compass_ray.models.engine import Engine, Limits
+from compass_ray.models.orders import Answer, Order
 from compass_ray.sources.benchmarks.marking import mark
 
 
@@ -36,22 +35,20 @@ def answer_items(base: BaseModel, items: pa.Table, *, batch_size: int, max_token
     Args:
         base: the model, with an adapter on it or without.
         items: what is asked.
-        batch_size: questions that are generated together, of similar length.
+        batch_size: questions that are generated together.
         max_tokens: bound on a prompt's tokens; a longer one loses its beginning.
         reply_tokens: bound on a reply's tokens.
     """
     prompts = [encode_prompt(base.tokenizer, question, max_tokens) for question in items["question"].to_pylist()]
     replies = _replies(base, prompts, batch_size, reply_tokens)
     rows = zip(items.select(["item_id", "answers", "metric"]).to_pylist(), replies, strict=True)
-    return [Answered(r["item_id"], e.text, mark(e.text, r["answers"], r["metric"]), e.finished) for r, e in rows]
+    return [Answered(r["item_id"], e.text, mark(e.text, r["answers"], r["metric"]), e.finish_reason == "stop") for r, e in rows]
 
 
-def _replies(base: BaseModel, prompts: Sequence[Sequence[int]], batch_size: int, reply_tokens: int) -> list[Reply]:
-    bank = AdapterBank(base)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: dict[int, Reply] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = [Row(prompts[i], slot=BASE, max_tokens=reply_tokens) for i in chosen]
-        found.update(zip(chosen, decode(base, bank, batch), strict=True))
-    return [found[i] for i in range(len(prompts))]
+def _replies(base: BaseModel, prompts: Sequence[Sequence[int]], batch_size: int, reply_tokens: int) -> list[Answer]:
+    context = max((len(prompt) for prompt in prompts), default=0) + reply_tokens
+    engine = Engine(base, Limits(rows=batch_size, context=context))
+    try:
+        return engine.generate([Order(ids=prompt, max_tokens=reply_tokens) for prompt in prompts])
+    finally:
+        engine.close()

@@ -1,24 +1,25 @@
-"""Adapters resident on one base model, by name.
+"""Adapters resident on one base model, by name and by slot.
 
-Key property: an adapter is checked whole before anything changes, so a directory that is damaged or made for another
-base is refused and whatever was served under that name goes on. Generates nothing.
+Key properties: an adapter is checked whole before anything changes, so a directory that is damaged or made for another
+base is refused and whatever was served under that name goes on; a new version takes a slot of its own, and tokens that
+wear the old one keep it until it is released. Generates nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
-
+from compass_ray.models.adapter_layers import PreparedAdapter, fold_adapter
 from compass_ray.models.base import BaseModel
 from compass_ray.models.dora import replace_module
 from compass_ray.models.errors import ModelError
-from compass_ray.models.peft_directory import StoredAdapter, read_adapter
-from compass_ray.models.routing import BASE, LayerWeights, RoutedLinear, Routing, prepare
+from compass_ray.models.peft_directory import read_adapter
+from compass_ray.models.routed_linear import RoutedLinear
+from compass_ray.models.routing import BASE, Routing, Wear
 
-_PREFIX = "base_model.model."
-_PARTS = {".lora_A.weight": "a", ".lora_B.weight": "b", ".lora_magnitude_vector": "m"}
+STACKED_BYTES = 32 << 20
+"""Bound on the copies of adapters that stand side by side for small models, for a whole model, whatever is resident."""
 
 
 class AdapterBank:
@@ -29,95 +30,115 @@ class AdapterBank:
         self.base = base
         self.routing = Routing()
         self._layers: dict[str, RoutedLinear] = {}
-        self._slots: dict[str, int] = {}
+        self._newest: dict[str, int] = {}
+        self._bytes: dict[int, int] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the resident adapters, sorted."""
-        return tuple(sorted(self._slots))
+        return tuple(sorted(self._newest))
 
-    def load(self, name: str, folder: Path) -> None:
-        """Make the adapter of a PEFT directory resident, in the place of one of the same name.
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all resident adapters, those included that wait for their release."""
+        return sum(self._bytes.values())
+
+    def load(self, name: str, folder: Path) -> int:
+        """Make the adapter of a PEFT directory resident, in a slot of its own, and give the slot.
 
         Raises:
             ModelError: it is damaged, was made for another base, or needs what is not served; nothing has changed then.
         """
-        weights = self._prepared(folder)
-        for path in weights.keys() - self._layers.keys():
-            self._layers[path] = RoutedLinear(self._linear(path), self.routing)
-            replace_module(self.base.model, path, self._layers[path])
-        slot = self._slots.get(name, self._free())
-        for path, layer in self._layers.items():
-            layer.put(slot, weights.get(path))
-        self._slots[name] = slot
+        return self.install(name, self.prepare(folder))
 
-    def unload(self, name: str) -> None:
-        """Forget an adapter.
+    def prepare(self, folder: Path) -> PreparedAdapter:
+        """Read and fold an adapter. Changes nothing, so another thread may do it while the model runs.
+
+        Raises:
+            ModelError: as `load`.
+        """
+        try:
+            return fold_adapter(self.base.model, read_adapter(folder))
+        except ModelError as error:
+            raise ModelError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from None
+
+    def install(self, name: str, prepared: PreparedAdapter) -> int:
+        """Make a prepared adapter the newest of its name, in a slot of its own, and give the slot. Takes no time.
+
+        An older one of the name stays in its slot until `release`.
+        """
+        slot = next(slot for slot in range(BASE + 1, len(self._bytes) + 2) if slot not in self._bytes)
+        for path, weights in prepared.layers.items():
+            self._layer(path).put(slot, weights)
+        self._bytes[slot] = prepared.nbytes
+        self._newest[name] = slot
+        return slot
+
+    def unload(self, name: str) -> int:
+        """Forget the name of an adapter and give its slot, which stays filled until `release`.
 
         Raises:
             ModelError: there is none of this name.
         """
         slot = self.slot(name)
-        del self._slots[name]
+        del self._newest[name]
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Empty a slot that no token wears any more.
+
+        Raises:
+            ModelError: it is empty already, or still what a name stands for.
+        """
+        if slot not in self._bytes or slot in self._newest.values():
+            state = "served under a name; unload that first" if slot in self._bytes else "empty already"
+            raise ModelError(f"slot {slot} is {state}")
+        del self._bytes[slot]
         for layer in self._layers.values():
             layer.put(slot, None)
+        self.routing.clear()
 
     def slot(self, name: str | None) -> int:
-        """The slot of an adapter; None is the base model.
+        """The slot of an adapter, the newest of its name; None is the base model.
 
         Raises:
             ModelError: there is none of this name.
         """
         if name is None:
             return BASE
-        if name not in self._slots:
+        if name not in self._newest:
             raise ModelError(f"adapter {name!r} is not loaded; loaded: {', '.join(self.names) or 'none'}")
-        return self._slots[name]
+        return self._newest[name]
 
-    def route(self, slots: Sequence[int]) -> None:
-        """Send row i of the next forward passes to ``slots[i]``."""
-        self.routing.set(list(slots), self.base.device)
+    def route(self, wears: Sequence[Wear]) -> None:
+        """Let token i of the next forward passes, in flattened order, wear ``wears[i]``: (slot, weight) pairs, () the base.
+
+        Costs one comparison where the routing is the last one. None at all is the base for any number of tokens. Tokens of
+        one adapter cost least where they stand together.
+
+        Raises:
+            ModelError: a slot that is empty.
+        """
+        wanted = tuple(wears)
+        if wanted == self.routing.wears:
+            return
+        slots = {slot for wear in set(wanted) for slot, _ in wear} - {BASE}
+        if not slots <= self._bytes.keys():
+            raise ModelError(f"slots {sorted(slots - self._bytes.keys())} are routed to but empty; filled: {sorted(self._bytes)}")
+        widest = max((self._bytes[slot] for slot in slots), default=0)
+        self.routing.set(wanted, self.base.device, stacked=widest * len(slots) <= STACKED_BYTES)
 
     def close(self) -> None:
         """Put the base's own layers back."""
         for path, layer in self._layers.items():
             replace_module(self.base.model, path, layer.base)
         self._layers.clear()
-        self._slots.clear()
+        self._newest.clear()
+        self._bytes.clear()
+        self.routing.clear()
 
-    def _free(self) -> int:
-        used = set(self._slots.values())
-        return next(slot for slot in range(BASE + 1, len(used) + 2) if slot not in used)
-
-    def _prepared(self, folder: Path) -> dict[str, LayerWeights]:
-        stored = read_adapter(folder)
-        try:
-            return {path: self._layer(path, parts, stored) for path, parts in _by_layer(stored.tensors).items()}
-        except ModelError as error:
-            raise ModelError(f"{folder}: {error}") from None
-
-    def _layer(self, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
-        if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.dora:
-            raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
-        return prepare(self._linear(path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
-
-    def _linear(self, path: str) -> nn.Linear:
-        try:
-            module = self.base.model.get_submodule(path)
-        except AttributeError:
-            raise ModelError(f"the base model has no layer {path}; the adapter was made for another base model") from None
-        if isinstance(module, RoutedLinear):
-            return module.base
-        if type(module) is not nn.Linear:
-            raise ModelError(f"layer {path} is a {type(module).__name__}; only plain linear layers can be served")
-        return module
-
-
-def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    layers: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        ending = next((end for end in _PARTS if name.endswith(end)), None)
-        if ending is None or not name.startswith(_PREFIX):
-            raise ModelError(f"the adapter holds {name}, which is neither LoRA nor DoRA on a linear layer")
-        layers.setdefault(name[len(_PREFIX) : -len(ending)], {})[_PARTS[ending]] = tensor
-    return layers
+    def _layer(self, path: str) -> RoutedLinear:
+        if path not in self._layers:
+            self._layers[path] = RoutedLinear(self.base.model.get_submodule(path), self.routing)
+            replace_module(self.base.model, path, self._layers[path])
+        return self._layers[path]

@@ -59,6 +59,11 @@ def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]], max_t
     return _ids(tokenizer, text)[-max_tokens:]
 
 
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text to be continued as it stands, with what the tokenizer begins every text with."""
+    return list(tokenizer(text)["input_ids"])
+
+
 def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, *, weight: float = 1.0) -> Example:
     """Ids and labels of one row, at most ``max_tokens``.
 

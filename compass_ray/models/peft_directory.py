@@ -22,7 +22,14 @@ from compass_ray.models.errors import ModelError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_UNSUPPORTED = ("modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication")
+_UNSUPPORTED = (
+    "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication",
+    "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "target_parameters",
+    "trainable_token_indices",
+)  # fmt: skip
+# PEFT rewrites the base's weights for these when it loads them, unless they were converted to plain LoRA.
+_REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_SOME_LAYERS = ("layers_to_transform", "exclude_modules")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class StoredAdapter:
     target_modules: tuple[str, ...]
     base_model: str
     tensors: Mapping[str, Tensor]
+    partial: bool = False
+    """Whether it may leave out layers that ``target_modules`` names."""
 
     def config(self) -> AdapterConfig:
         """The shape of this adapter as training would describe it; alpha rounded, so ``scaling`` is what counts."""
@@ -72,23 +81,26 @@ def read_adapter(folder: Path) -> StoredAdapter:
         ModelError: a file is missing or damaged, or the adapter uses what this package does not compute.
     """
     settings = _settings(folder)
-    r = int(settings.get("r", 0))
+    r = int(_number(folder, settings.get("r", 0)))
     if settings.get("peft_type") != "LORA" or r < 1:
         raise ModelError(f"{folder} holds a {settings.get('peft_type')} adapter of rank {r}; give a LoRA or DoRA adapter")
     used = [key for key in _UNSUPPORTED if settings.get(key)]
     if settings.get("bias", "none") != "none":
         used.append("bias")
+    if str(settings.get("init_lora_weights")).startswith(_REWRITING):
+        used.append(f"init_lora_weights {settings['init_lora_weights']}")
     if used:
         raise ModelError(f"{folder}: the adapter uses {', '.join(used)}, which cannot be served; train it without")
     divisor = math.sqrt(r) if settings.get("use_rslora") else r
     targets = settings.get("target_modules") or ()
     return StoredAdapter(
         r=r,
-        scaling=float(settings.get("lora_alpha", r)) / divisor,
+        scaling=_number(folder, settings.get("lora_alpha", r)) / divisor,
         dora=bool(settings.get("use_dora")),
         target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
         base_model=str(settings.get("base_model_name_or_path") or ""),
         tensors=_tensors(folder),
+        partial=isinstance(targets, str) or any(settings.get(key) for key in _SOME_LAYERS),
     )
 
 
@@ -102,6 +114,12 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{folder / CONFIG} is damaged (no JSON object); copy or train the adapter again")
     return found
+
+
+def _number(folder: Path, value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ModelError(f"{folder / CONFIG} is damaged ({value!r} for a rank or an alpha); copy or train the adapter again")
+    return float(value)
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

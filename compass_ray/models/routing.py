@@ -1,129 +1,130 @@
-"""Linear layers that apply another adapter to every row of one batch.
+"""Which adapters each token of a forward pass wears, and the tokens grouped by adapter.
 
-    y = W x + bias + (s - 1) * W x + s * (alpha / r) B A x,    s = m / ||W + (alpha / r) B A||
-
-which is `dora`'s layer with s, a constant after training, taken out of the forward pass. Key properties: a row without
-adapter gets the base's output bit for bit; s - 1 is kept in float32, because s lies near 1; the bias is not scaled. One
-resident base serves every adapter. Knows nothing of requests or generation.
+Key property: tokens are grouped once for a routing, not once a layer, and asking for the same routing again costs one
+comparison, so decoding steps that repeat it pay nothing. A token may wear a blend, a weighted sum of adapted layers; what
+its weights leave of 1 is the base's. Computes nothing of a layer: that is `routed_linear`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from compass_ray.models.dora import row_norms
-from compass_ray.models.errors import ModelError
+from compass_ray.models.fused_tiles import Tiles, tiles_of
 
 BASE = 0
-"""Slot of the base model: zeros in every stack."""
+"""Slot of the base model, which holds no adapter."""
 
-
-@dataclass
-class Routing:
-    """Which slot each row of the current batch uses; shared by all layers of a model."""
-
-    slots: tuple[int, ...] = ()
-    index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-
-    def set(self, slots: list[int], device: torch.device) -> None:
-        """Route row i of the next forward passes to ``slots[i]``."""
-        self.slots = tuple(slots)
-        self.index = torch.tensor(slots, dtype=torch.int64, device=device)
-
-    def clear(self) -> None:
-        """Route every row to the base."""
-        self.slots = ()
-
-    @property
-    def only(self) -> int | None:
-        """The slot that all rows share, None where they differ."""
-        distinct = set(self.slots) or {BASE}
-        return distinct.pop() if len(distinct) == 1 else None
+Wear: TypeAlias = tuple[tuple[int, float], ...]
+"""The adapters of one token as (slot, weight); () is the base."""
 
 
 @dataclass(frozen=True)
-class LayerWeights:
-    """One adapter on one layer, ready to serve: ``a`` [r, in], ``b`` [out, r] already scaled, ``shift`` = s - 1 [out]."""
+class Group:
+    """The tokens that wear one adapter; ``rows`` is a slice where they stand together, else int64[n], increasing."""
 
-    a: Tensor
-    b: Tensor
-    shift: Tensor
-
-
-def prepare(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None, scaling: float) -> LayerWeights:
-    """Fold magnitude, norm and scaling into what a forward pass needs. LoRA has no magnitude and no shift.
-
-    Raises:
-        ModelError: shapes that do not fit the layer, or a scale that is not finite.
-    """
-    out, inner = layer.weight.shape
-    rank = a.shape[0]
-    if a.shape != (rank, inner) or b.shape != (out, rank) or (magnitude is not None and magnitude.shape != (out,)):
-        raise ModelError(
-            f"adapter factors {tuple(a.shape)} and {tuple(b.shape)} do not fit a layer of {inner} inputs and {out} "
-            f"outputs; the adapter was made for another base model"
-        )
-    device, dtype = layer.weight.device, layer.weight.dtype
-    a, b = a.to(device).float(), b.to(device).float()
-    scale = torch.ones(out, device=device)
-    if magnitude is not None:
-        scale = magnitude.to(device).float() / row_norms(layer.weight, a, b, scaling)
-    if not bool(scale.isfinite().all()):
-        raise ModelError("a row of the adapted weight has length zero, so its DoRA scale is not finite; train it again")
-    return LayerWeights(a.to(dtype), (b * (scale * scaling)[:, None]).to(dtype), scale - 1)
+    slot: int
+    rows: slice | Tensor
+    weight: Tensor | None
+    """float32[n, 1], None where all are 1."""
 
 
-class RoutedLinear(nn.Module):
-    """A linear layer and the stacks of all adapters on it."""
+@dataclass(frozen=True)
+class Padded:
+    """All groups side by side: token ``index`` int64[g, n], shorter groups filled with a token of theirs at weight 0."""
 
-    def __init__(self, base: nn.Linear, routing: Routing) -> None:
-        """Start with the base's slot alone."""
-        super().__init__()
-        self.base = base
-        self.routing = routing
-        weight = base.weight
-        self.a = weight.new_zeros(1, 1, base.in_features)
-        self.b = weight.new_zeros(1, base.out_features, 1)
-        self.shift = torch.zeros(1, base.out_features, device=weight.device)
+    slots: tuple[int, ...]
+    index: Tensor
+    weight: Tensor | None
+    """float32[g, n, 1], None where all are 1."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output [b, t, out] of ``x`` [b, t, in], row i under the adapter that the routing names."""
-        y: Tensor = self.base(x)
-        only = self.routing.only
-        if only == BASE:
-            return y
-        frozen = y if self.base.bias is None else y - self.base.bias
-        if only is not None:
-            delta = functional.linear(functional.linear(x, self.a[only]), self.b[only])
-            return y + (delta + frozen * self.shift[only]).to(y.dtype)
-        index = self.routing.index
-        low = torch.bmm(x, self.a[index].mT)
-        delta = torch.bmm(low, self.b[index].mT)
-        return y + (delta + frozen * self.shift[index, None]).to(y.dtype)
 
-    def put(self, slot: int, weights: LayerWeights | None) -> None:
-        """Fill a slot, or empty it with None, growing the stacks where needed."""
-        rank = weights.a.shape[0] if weights else 1
-        self._grow(slot + 1, rank)
-        self.a[slot].zero_()
-        self.b[slot].zero_()
-        self.shift[slot].zero_()
-        if weights:
-            self.a[slot, :rank] = weights.a
-            self.b[slot, :, :rank] = weights.b
-            self.shift[slot] = weights.shift
+class Routing:
+    """The routing of the next forward passes; shared by all layers of a model."""
 
-    def _grow(self, slots: int, rank: int) -> None:
-        have, width, _ = self.a.shape
-        if slots <= have and rank <= width:
-            return
-        # Doubling keeps the cost of n loads linear in n.
-        more = max(slots, 2 * have) - have if slots > have else 0
-        wider = max(rank - width, 0)
-        self.a = functional.pad(self.a, (0, 0, 0, wider, 0, more))
-        self.b = functional.pad(self.b, (0, wider, 0, 0, 0, more))
-        self.shift = functional.pad(self.shift, (0, 0, 0, more))
+    def __init__(self) -> None:
+        """Every token is the base's."""
+        self.wears: tuple[Wear, ...] = ()
+        self.groups: tuple[Group, ...] = ()
+        self.padded: Padded | None = None
+        self.blended = False
+        self._members: dict[int, dict[int, float]] = {}
+        self._device = torch.device("cpu")
+        self._tiles: Tiles | None = None
+
+    @property
+    def tiles(self) -> Tiles:
+        """The groups as the fused kernel takes them."""
+        if self._tiles is None:
+            self._tiles = tiles_of(self._members, self._device)
+        return self._tiles
+
+    def set(self, wears: Sequence[Wear], device: torch.device, *, stacked: bool = False) -> None:
+        """Route token i of the next forward passes, in flattened order, by ``wears[i]``.
+
+        ``stacked`` also lays the groups side by side where that wastes little.
+
+        Raises:
+            ValueError: a weight that is no finite number.
+        """
+        members = _members(wears)
+        self._members, self._device, self._tiles = members, device, None
+        self.wears = tuple(wears)
+        self.groups = tuple(_group(slot, tokens, device) for slot, tokens in sorted(members.items()))
+        self.padded = _padded(members, device) if stacked else None
+        self.blended = sum(map(len, members.values())) > len({token for tokens in members.values() for token in tokens})
+
+    def clear(self) -> None:
+        """Route every token to the base, however many there are."""
+        self.set((), torch.device("cpu"))
+
+    def check(self, tokens: int) -> None:
+        """Raise ValueError unless the routing is for a pass of ``tokens`` tokens."""
+        if len(self.wears) != tokens:
+            raise ValueError(f"{len(self.wears)} tokens are routed but a layer got {tokens}; route every token of the pass")
+
+
+def _members(wears: Sequence[Wear]) -> dict[int, dict[int, float]]:
+    """Weight of each token by slot."""
+    members: dict[int, dict[int, float]] = {}
+    for token, wear in enumerate(wears):
+        for slot, weight in wear:
+            if not math.isfinite(weight):
+                raise ValueError(f"token {token} wears slot {slot} at weight {weight}; give a finite number")
+            if slot != BASE and weight:
+                tokens = members.setdefault(slot, {})
+                tokens[token] = tokens.get(token, 0.0) + weight
+    return members
+
+
+def _group(slot: int, tokens: dict[int, float], device: torch.device) -> Group:
+    listed = list(tokens)
+    together = listed[-1] - listed[0] + 1 == len(listed)
+    rows = slice(listed[0], listed[-1] + 1) if together else torch.tensor(listed, device=device)
+    return Group(slot, rows, _weights([list(tokens.values())], device, (-1, 1)))
+
+
+def _padded(members: dict[int, dict[int, float]], device: torch.device) -> Padded | None:
+    width = max(map(len, members.values()), default=0)
+    # Padding to twice the tokens already costs what the loop over groups does, at 128 inputs and 12 groups.
+    if len(members) < 2 or width * len(members) > 2 * sum(map(len, members.values())):
+        return None
+    slots = tuple(sorted(members))
+    index = [_filled(list(members[slot]), width) for slot in slots]
+    weight = [[*members[slot].values(), *[0.0] * (width - len(members[slot]))] for slot in slots]
+    return Padded(slots, torch.tensor(index, device=device), _weights(weight, device, (len(slots), width, 1)))
+
+
+def _filled(tokens: list[int], width: int) -> list[int]:
+    return tokens + tokens[-1:] * (width - len(tokens))
+
+
+def _weights(weight: list[list[float]], device: torch.device, shape: tuple[int, ...]) -> Tensor | None:
+    if all(each == 1 for row in weight for each in row):
+        return None
+    return torch.tensor(weight, dtype=torch.float32, device=device).view(shape)

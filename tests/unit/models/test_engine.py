@@ -1,94 +1,53 @@
-"""Mixed batches against PEFT's merged model, alone and together, and refusals that leave what is served alone."""
+"""Replies against transformers' own on PEFT's merged models: alone, mixed, joining and leaving at any token."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compass_ray.config import AdapterConfig
-from compass_ray.models.bank import AdapterBank
 from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.chat import encode_prompt
-from compass_ray.models.engine import Engine, Request
+from compass_ray.models.engine import Engine, Event, Limits
 from compass_ray.models.errors import ModelError
-from compass_ray.models.padding import left_padded, positions_of
+from compass_ray.models.orders import Answer, Order
 from compass_ray.models.peft_directory import WEIGHTS
 
 from .adapters import merged, random_adapter
 from .conftest import LAYERS, make_model, make_tokenizer
 
+LIMITS = Limits(rows=8, context=256, prefill_tokens=24)
 PROMPTS = ["What is the capital of Kenya?", "Habari", "Which currency is used in Uganda? shilling or dollar", "0 1 2"]
 TOKENIZER = make_tokenizer()
 
 
-def plain(prompt: str, adapter: str | None = None, **changes: Any) -> Request:
-    return Request([{"role": "user", "content": prompt}], adapter, **({"max_tokens": 12} | changes))
+def plain(prompt: str, adapter: str | None = None, **changes: Any) -> Order:
+    return Order((("user", prompt),), adapter, **({"max_tokens": 12} | changes))
 
 
 def oracle(base: BaseModel, model: Any, prompt: str, tokens: int) -> str:
-    """Greedy text of a merged model, without cache, padding or batch."""
-    ids = encode_prompt(base.tokenizer, prompt, 1000)
-    start = len(ids)
-    with torch.inference_mode():
-        for _ in range(tokens):
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-            if ids[-1] == base.tokenizer.eos_token_id:
-                ids.pop()
-                break
-    return str(base.tokenizer.decode(ids[start:], skip_special_tokens=True))
+    """Greedy text of a merged model by transformers' own generation, one prompt at a time."""
+    ids = torch.tensor([encode_prompt(base.tokenizer, prompt, 1000)])
+    end = base.tokenizer.eos_token_id
+    asked = {"max_new_tokens": tokens, "do_sample": False, "eos_token_id": end, "pad_token_id": 0}
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), **asked)
+    return str(base.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    st.sampled_from(["qwen2", "llama"]),
-    st.lists(st.tuples(st.sampled_from(["dora", "lora"]), st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=3),
-    st.lists(st.integers(0, 3), min_size=1, max_size=4),
-    st.integers(0, 1000),
-)
-def test_logits_of_a_mixed_batch_equal_those_of_merged_models(
-    architecture: str, shapes: list[tuple[Any, int, int]], routes: list[int], seed: int
-) -> None:
-    base = freeze(make_model(architecture, len(TOKENIZER), seed=seed), TOKENIZER, torch.device("cpu"), "tiny")
-    routes = [route % (len(shapes) + 1) for route in routes]
-    models: list[Any] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folders = []
-        for i, (kind, r, alpha) in enumerate(shapes):
-            modules = LAYERS if i % 2 else ("q_proj", "down_proj")
-            config = AdapterConfig(kind=kind, r=r, alpha=alpha, target_modules=modules)
-            folders.append(random_adapter(base, Path(scratch) / str(i), config, seed=seed + i))
-            models.append(merged(base, folders[-1]))
-        models.insert(0, make_model(architecture, len(TOKENIZER), seed=seed).eval())
-        bank = AdapterBank(base)
-        for i, folder in enumerate(folders):
-            bank.load(str(i), folder)
-    prompts = [encode_prompt(TOKENIZER, PROMPTS[i], 1000) for i in range(len(routes))]
-    ids, mask = left_padded(prompts, TOKENIZER.pad_token_id, base.device)
-    bank.route([0 if route == 0 else bank.slot(str(route - 1)) for route in routes])
-    with torch.inference_mode():
-        found = base.model(ids, attention_mask=mask, position_ids=positions_of(mask)).logits[:, -1]
-        for row, (route, prompt) in enumerate(zip(routes, prompts, strict=True)):
-            expected = models[route](torch.tensor([prompt])).logits[0, -1]
-            assert (found[row] - expected).abs().max() < 1e-4 * max(1.0, float(expected.abs().max()))
+@pytest.fixture(params=["qwen2", "llama", "phi3"])
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_rows_of_the_base_are_untouched_beside_adapters(base: BaseModel, tmp_path: Path) -> None:
-    ids = torch.tensor([[5, 9, 31], [44, 7, 120]])
-    with torch.inference_mode():
-        expected = base.model(ids).logits
-        bank = AdapterBank(base)
-        bank.load("x", random_adapter(base, tmp_path, AdapterConfig(r=4, alpha=8, target_modules=LAYERS), seed=1))
-        bank.route([0, 1])
-        found = base.model(ids).logits
-    assert torch.equal(found[0], expected[0])
-    assert not torch.allclose(found[1], expected[1], atol=1e-2)
+def layers_of(base: BaseModel) -> tuple[str, ...]:
+    fused = base.model.config.model_type == "phi3"
+    return ("qkv_proj", "o_proj", "gate_up_proj", "down_proj") if fused else LAYERS
 
 
 @pytest.fixture
@@ -96,8 +55,8 @@ def engine(make_base: Callable[..., BaseModel], architecture: str, tmp_path: Pat
     base = make_base(architecture)
     shapes: list[tuple[str, Any, int]] = [("sw@v0001", "dora", 3), ("yo@v0001", "dora", 7), ("ha@v0001", "lora", 2)]
     for name, kind, r in shapes:
-        random_adapter(base, tmp_path / name, AdapterConfig(kind=kind, r=r, alpha=6, target_modules=LAYERS), seed=r)
-    engine = Engine(base)
+        random_adapter(base, tmp_path / name, AdapterConfig(kind=kind, r=r, alpha=6, target_modules=layers_of(base)), seed=r)
+    engine = Engine(base, LIMITS)
     for name, _, _ in shapes:
         engine.load(name, tmp_path / name)
     return engine
@@ -110,7 +69,7 @@ def test_greedy_replies_equal_the_merged_models_alone_and_mixed(engine: Engine, 
     alone = [engine.generate([request])[0].text for request in requests]
     engine.close()
     models = {name: base.model if name is None else merged(base, tmp_path / name) for name in names}
-    expected = [oracle(base, models[r.adapter], str(r.messages[0]["content"]), r.max_tokens) for r in requests]
+    expected = [oracle(base, models[r.adapter], r.messages[0][1], r.max_tokens) for r in requests]
     assert mixed == alone == expected
     assert len(set(expected)) > len(PROMPTS)
 
@@ -156,7 +115,7 @@ def test_stop_text_ends_the_reply_before_it(engine: Engine) -> None:
 def test_replaced_adapter_answers_differently_and_unloaded_one_is_unknown(engine: Engine, tmp_path: Path) -> None:
     name = engine.names[0]
     before = engine.generate([plain(PROMPTS[0], name)])[0].text
-    config = AdapterConfig(r=11, alpha=22, target_modules=LAYERS)
+    config = AdapterConfig(r=11, alpha=22, target_modules=layers_of(engine.base))
     engine.load(name, random_adapter_of(engine, tmp_path / "new", config))
     assert engine.generate([plain(PROMPTS[0], name)])[0].text != before
     engine.unload(name)
@@ -183,6 +142,163 @@ def test_refused_adapter_leaves_the_one_before_it(engine: Engine, make_base: Cal
     assert engine.generate([plain(prompt, name) for prompt in PROMPTS]) == before
 
 
+def drain(engine: Engine) -> dict[int, Answer]:
+    """Whatever is under way, to its end."""
+    events: list[Event] = []
+    while engine.busy:
+        events += engine.step()
+    return {event.ticket: event.done for event in events if event.done}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 14), st.integers(0, 6)), min_size=1, max_size=14),
+    st.integers(1, 4),
+    st.integers(3, 40),
+)
+def test_whoever_joins_and_leaves_changes_no_other_reply(
+    base: BaseModel, tmp_path: Path, plan: list[tuple[int, int, int, int]], rows: int, prefill: int
+) -> None:
+    """Each request comes after some steps and some are given up; what is left says what it says alone."""
+    for r in (1, 2, 3):
+        if not (tmp_path / str(r)).exists():
+            random_adapter(base, tmp_path / str(r), AdapterConfig(r=r, alpha=6, target_modules=LAYERS), seed=r)
+    engine = Engine(base, Limits(rows=rows, context=256, prefill_tokens=prefill))
+    try:
+        for r in (1, 2, 3):
+            engine.load(str(r), tmp_path / str(r))
+        asked = [plain(PROMPTS[p], str(a) if a else None, max_tokens=n) for p, a, n, _ in plan]
+        expected = [engine.generate([request])[0] for request in asked]
+        tickets, events = [], []
+        for request, (_, _, _, steps) in zip(asked, plan, strict=True):
+            tickets.append(engine.submit(request))
+            for _ in range(steps):
+                events += engine.step()
+        given_up = tickets[::3]
+        for ticket in given_up:
+            engine.cancel(ticket)
+        done = {event.ticket: event.done for event in events if event.done} | drain(engine)
+        for ticket, alone in zip(tickets, expected, strict=True):
+            if ticket in done:
+                assert (done[ticket].text, done[ticket].finish_reason) == (alone.text, alone.finish_reason)
+            else:
+                assert ticket in given_up
+    finally:
+        engine.close()
+
+
+def test_pieces_put_together_are_the_reply(engine: Engine) -> None:
+    tickets = [engine.submit(plain(prompt, name)) for prompt in PROMPTS for name in (None, *engine.names)]
+    text: dict[int, str] = dict.fromkeys(tickets, "")
+    done = {}
+    while engine.busy:
+        for event in engine.step():
+            text[event.ticket] += event.piece.text
+            if event.done:
+                done[event.ticket] = event.done.text
+    assert text == done
+    assert any(done.values())
+
+
+def test_a_reply_that_has_begun_keeps_the_version_it_began_with(engine: Engine, tmp_path: Path) -> None:
+    name, request = engine.names[0], plain(PROMPTS[0], engine.names[0])
+    before = engine.generate([request])[0]
+    old = engine.submit(request)
+    engine.step()
+    config = AdapterConfig(r=11, alpha=22, target_modules=layers_of(engine.base))
+    engine.load(name, random_adapter_of(engine, tmp_path / "new", config))
+    new = engine.submit(request)
+    done = drain(engine)
+    assert (done[old].text, done[old].mean_nll) == (before.text, pytest.approx(before.mean_nll, abs=1e-4))
+    assert done[new].text != before.text
+    assert engine.generate([request])[0].text == done[new].text
+    gone = engine.submit(request)
+    engine.unload(name)
+    assert drain(engine)[gone].text == done[new].text
+    assert name not in engine.names
+
+
+def test_two_adapters_blend_as_the_mean_of_their_merged_weights(engine: Engine, tmp_path: Path) -> None:
+    first, second = engine.names[0], engine.names[1]
+    [blended] = engine.generate([plain(PROMPTS[0], first, blend=(second, 0.3))])
+    engine.close()
+    model, other = merged(engine.base, tmp_path / first), merged(engine.base, tmp_path / second)
+    with torch.no_grad():
+        for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            mine.mul_(0.7).add_(theirs, alpha=0.3)
+    assert blended.text == oracle(engine.base, model, PROMPTS[0], 12)
+
+
+def test_a_request_alone_takes_no_more_rows_than_fit_the_cache(make_base: Callable[..., BaseModel]) -> None:
+    base = make_base()
+    one = 2 * 2 * 2 * 8 * 256 * 4  # layers, keys and values, heads, width, tokens, bytes
+    engine = Engine(base, Limits(rows=8, context=256, kv_cache_gib=2.5 * one / 2**30))
+    assert engine.stepper.cache.rows == 2
+    assert engine.stepper.cache.nbytes == 2 * one
+    assert len(engine.generate([plain(prompt) for prompt in PROMPTS])) == len(PROMPTS)
+    engine.close()
+    with pytest.raises(ModelError, match=r"serve\.kv_cache_gib"):
+        Engine(base, Limits(context=256, kv_cache_gib=0.5 * one / 2**30))
+
+
+def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:
+    [done] = engine.generate([plain(PROMPTS[0], max_tokens=6, temperature=1.5, seed=4, logprobs=3)])
+    engine.close()
+    ids = encode_prompt(engine.base.tokenizer, PROMPTS[0], 1000)
+    tokens = [score.token for score in done.scores]
+    assert len(tokens) == done.completion_tokens
+    vocabulary = {engine.base.tokenizer.decode([i]): i for i in reversed(range(len(engine.base.tokenizer)))}
+    for score in done.scores:
+        with torch.inference_mode():
+            expected = engine.base.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        best = expected.topk(3)
+        assert [value for _, value in score.likeliest] == pytest.approx(best.values.tolist(), abs=1e-4)
+        if "\ufffd" in score.token:  # a part of a character: several tokens read the same
+            return
+        assert score.logprob == pytest.approx(float(expected[vocabulary[score.token]]), abs=1e-4)
+        ids.append(vocabulary[score.token])
+
+
+def test_a_text_is_continued_as_it_stands(engine: Engine) -> None:
+    [done] = engine.generate([Order(text="The capital of", max_tokens=5)])
+    ids = engine.base.tokenizer("The capital of")["input_ids"]
+    assert done.prompt_tokens == len(ids)
+    assert engine.generate([Order(ids=ids, max_tokens=5)]) == [done]
+
+
+def test_the_base_computes_as_before_once_the_engine_is_closed(make_base: Callable[..., BaseModel]) -> None:
+    base, ids = make_base(), torch.arange(1, 9)[None]
+    with torch.inference_mode():
+        before = base.model(ids).logits
+        engine = Engine(base, LIMITS)
+        engine.generate([plain(PROMPTS[0])])
+        engine.close()
+        assert base.model.config._attn_implementation == "sdpa"
+        assert torch.equal(base.model(ids).logits, before)
+
+
+def test_attention_that_is_not_computed_here_is_refused(make_base: Callable[..., BaseModel]) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    base = make_base()
+    config = Gemma2Config(vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8)
+    soft = freeze(Gemma2ForCausalLM(config), TOKENIZER, torch.device("cpu"), "soft")
+    with pytest.raises(ModelError, match="softcap"):
+        Engine(soft, LIMITS)
+    assert Engine(base, LIMITS).generate([plain(PROMPTS[0])])
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("phi3", "longrope"), ("llama", "dynamic")])
+def test_rows_stay_below_where_rotary_embeddings_change_with_the_batch(
+    make_base: Callable[..., BaseModel], architecture: str, kind: str
+) -> None:
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 4.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    base = make_base(architecture, rope_parameters=rope, original_max_position_embeddings=64)
+    assert Engine(base, LIMITS).context == 64
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -190,8 +306,10 @@ def test_refused_adapter_leaves_the_one_before_it(engine: Engine, make_base: Cal
         ({"temperature": -1.0}, "temperature is -1"),
         ({"top_p": 0.0}, "top_p 0"),
         ({"max_tokens": 250}, "takes 256"),
+        ({"blend": ("x", 0.5)}, "'x' is not loaded"),
+        ({"text": ""}, "prompt is empty"),
     ],
 )
 def test_request_that_cannot_be_followed(base: BaseModel, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        Engine(base).generate([plain(PROMPTS[0], **changes)])
+        Engine(base, Limits(context=256)).generate([plain(PROMPTS[0], **changes)])

@@ -1,0 +1,121 @@
+"""32 prompts of different lengths through one base model, without adapters: the engine, and transformers' two ways.
+
+``static`` is ``generate`` on the padded batch, ``continuous`` its ``generate_batch``, with prefixes not shared, as adapters
+would demand, and a cache of the size that the prompts need. All three are greedy and give the same tokens; ``same_tokens``
+counts the replies for which they did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.speed.tiny_models import random_base
+from benchmarks.timing import in_turns, one_thread
+from compass_ray.models.base import BaseModel
+from compass_ray.models.engine import Engine, Limits
+from compass_ray.models.orders import Order
+from compass_ray.models.padding import left_padded
+
+SEED = 0
+_PAGE = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the random base model and of the work; lengths in tokens."""
+
+    hidden: int
+    layers: int
+    rows: int
+    shortest: int
+    longest: int
+    new_tokens: int
+    repeats: int
+
+
+FULL = Size(hidden=256, layers=4, rows=32, shortest=16, longest=192, new_tokens=32, repeats=3)
+SMALL = Size(hidden=32, layers=1, rows=3, shortest=4, longest=12, new_tokens=3, repeats=1)
+
+
+def prompts(base: BaseModel, size: Size) -> list[list[int]]:
+    """Random tokens, as many rows and as long as ``size`` says."""
+    rng = np.random.default_rng(SEED)
+    lengths = rng.integers(size.shortest, size.longest + 1, size.rows)
+    return [rng.integers(10, len(base.tokenizer) - 1, length).tolist() for length in lengths]
+
+
+def engine_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
+    """The engine, all prompts handed in at once; its cache is allocated beforehand."""
+    engine = Engine(base, Limits(rows=size.rows, context=size.longest + size.new_tokens))
+    orders = [Order(ids=prompt, max_tokens=size.new_tokens) for prompt in ids]
+    return lambda: [answer.text for answer in engine.generate(orders)]
+
+
+def static_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
+    """``generate`` on one padded batch."""
+    tokens, mask = left_padded(ids, base.tokenizer.pad_token_id, base.device)
+
+    def run() -> list[str]:
+        found = base.model.generate(tokens, attention_mask=mask, **_asked(base, size))
+        return [str(text) for text in base.tokenizer.batch_decode(found[:, tokens.shape[1] :], skip_special_tokens=True)]
+
+    return run
+
+
+def continuous_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
+    """``generate_batch``; its thread and cache are kept from call to call."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    blocks = sum(-(-(len(prompt) + size.new_tokens) // _PAGE) for prompt in ids)
+    settings = ContinuousBatchingConfig(
+        page_size=_PAGE, num_blocks=blocks, max_batch_tokens=512, max_requests_per_batch=size.rows, allow_block_sharing=False
+    )
+    asked = GenerationConfig(**_asked(base, size))
+
+    def run() -> list[str]:
+        found: dict[str, Any] = base.model.generate_batch(
+            [list(prompt) for prompt in ids], asked, settings, persistent_manager=True, warmup=False
+        )
+        return [str(base.tokenizer.decode(each.generated_tokens, skip_special_tokens=True)) for each in found.values()]
+
+    return run
+
+
+def measure(size: Size) -> dict[str, Value]:
+    """CPU seconds of each way, and how many times the engine's."""
+    bases = {name: random_base(size.hidden, size.layers, seed=SEED) for name in ("engine", "static", "continuous")}
+    ids = prompts(bases["engine"], size)
+    makers = {"engine": engine_way, "static": static_way, "continuous": continuous_way}
+    ways = {name: make(bases[name], ids, size) for name, make in makers.items()}
+    said = {name: way() for name, way in ways.items()}
+    taken = in_turns(ways, size.repeats)
+    return {
+        **{f"{name}_seconds": value for name, value in taken.items()},
+        **{f"{name}_over_engine": taken[name] / taken["engine"] for name in ("static", "continuous")},
+        "same_tokens": sum(len(set(texts)) == 1 for texts in zip(*said.values(), strict=True)),
+    }
+
+
+def _asked(base: BaseModel, size: Size) -> dict[str, Any]:
+    ends = {"eos_token_id": base.tokenizer.eos_token_id, "pad_token_id": base.tokenizer.pad_token_id}
+    return {"max_new_tokens": size.new_tokens, "do_sample": False, **ends}
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    size = SMALL if arguments.small else FULL
+    with one_thread():
+        numbers = measure(size)
+    settings: dict[str, Value] = {"architecture": "qwen2", "hidden": size.hidden, "layers": size.layers, "rows": size.rows}
+    settings |= {"prompt_tokens": [size.shortest, size.longest], "new_tokens": size.new_tokens, "repeats": size.repeats}
+    return finish("speed/batching", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

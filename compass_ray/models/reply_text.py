@@ -1,0 +1,63 @@
+"""Token ids to text as they come, up to a stop text.
+
+Key property: what was given out is never taken back: a character whose bytes are still missing waits, and so does the
+beginning of what may become a stop text. Chooses no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+
+class ReplyText:
+    """The text of one reply."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:
+        """Start empty; ``tokenizer`` is a fast one of transformers."""
+        self.tokenizer = tokenizer
+        self.stops = tuple(stops)
+        self.stopped = False
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._text = ""
+        self._given = 0
+
+    def add(self, token: int) -> str:
+        """Take a token and give what is certain by now; `stopped` is set where a stop text was reached."""
+        self._ids.append(token)
+        self._text += self._stream.step(self.tokenizer.backend_tokenizer, token) or ""
+        self._cut()
+        return self._give(len(self._text) - (0 if self.stopped else self._held()))
+
+    def finish(self) -> str:
+        """What was held back, the reply being at its end."""
+        if not self.stopped:
+            whole = self.tokenizer.decode(self._ids, skip_special_tokens=True)
+            self._text = whole if whole.startswith(self._text) else self._text
+            self._cut()
+        return self._give(len(self._text))
+
+    @property
+    def text(self) -> str:
+        """All that was given so far."""
+        return self._text[: self._given]
+
+    def _cut(self) -> None:
+        cuts = [at for stop in self.stops if (at := self._text.find(stop)) >= 0]
+        if cuts:
+            self.stopped = True
+            self._text = self._text[: min(cuts)]
+
+    def _give(self, end: int) -> str:
+        piece = self._text[self._given : end]
+        self._given = max(self._given, end)
+        return piece
+
+    def _held(self) -> int:
+        """Length of the longest end of the text that a stop text begins with."""
+        longest = max((len(stop) for stop in self.stops), default=1) - 1
+        ends = range(min(longest, len(self._text)), 0, -1)
+        return next((n for n in ends if any(stop.startswith(self._text[-n:]) for stop in self.stops)), 0)

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from compass_ray.config.sections import Fraction, Positive, Section
+from compass_ray.languages import language
+
+AboveZero = Annotated[float, Field(gt=0.0)]
 
 
 class IdentifierConfig(Section):
@@ -15,17 +18,47 @@ class IdentifierConfig(Section):
     model: str = "atlas"
     revision: str | None = None
     threshold: Fraction = 0.5
+    """Least confidence at which an identified language is believed."""
+    thresholds: dict[str, Fraction] = Field(default_factory=dict)
+    """For single languages, in the place of ``threshold``."""
+    check_script: bool = True
+    """Whether a language is believed only where the prompt is written in one of its scripts."""
+    short: Annotated[int, Field(ge=0)] = 12
+    """Letters below which a prompt stays in its conversation's language; 0 looks at every prompt by itself."""
+    mixture: bool = False
+    """Whether two languages that the identifier wavers between answer together, weighted by their confidence."""
+
+    @field_validator("thresholds")
+    @classmethod
+    def _known_languages(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        return {language(code).code: least for code, least in thresholds.items()}
 
 
 class ServeConfig(Section):
-    """What the endpoint answers with."""
+    """What the endpoint answers with, and the bounds it keeps."""
 
     method: Literal["compass", "target", "random"] = "compass"
     """Whose adapters are served."""
     max_tokens: Positive = 64
+    """Most tokens of a reply."""
     max_prompt_tokens: Positive = 2048
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_rows: Positive = 32
+    """Requests that a replica decodes together."""
+    kv_cache_gib: AboveZero = 4.0
+    """Most memory of a replica's key-value cache; it holds fewer rows than ``max_rows`` where these would need more."""
+    prefill_tokens: Positive = 512
+    """Prompt tokens that a replica reads in between two tokens of the replies under way."""
+    max_waiting: Positive = 256
+    """Requests that wait or are answered at once in one ingress before others get a 503."""
+    request_seconds: AboveZero = 120.0
+    """A request that takes longer is stopped."""
+    max_body_bytes: Positive = 4_000_000
+    api_keys: str | None = None
+    """File of hashed API keys; ``COMPASS_API_KEYS`` in the environment comes first. Without either, anybody may ask."""
+    requests_per_minute: Positive | None = None
+    """Of one API key, or of one address where there are no keys."""
 
     @field_validator("method", mode="before")
     @classmethod

@@ -1,42 +1,28 @@
-"""What the ingress asks of whoever generates: an order, a reply, and the protocol between them.
+"""What the ingress asks of whoever generates, and how that can fail.
 
-Key property: plain frozen records, so that the ingress loads neither torch nor a model. Not here: the
-engine itself, which is `models.engine`.
+Key property: the ingress loads neither torch nor a model. Not here: the engine itself, which is `models.engine`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Protocol
 
+from compass_ray.models.orders import Answer, FinishReason, Order, Piece, TokenScore
 from compass_ray.serving.registry import Catalogue
-from compass_ray.serving.schema import FinishReason
 
-
-@dataclass(frozen=True)
-class Order:
-    """One conversation to continue; ``adapter`` is a name such as ``sw@v0001``, None for the base model."""
-
-    messages: tuple[tuple[str, str], ...]
-    """Role and text of each turn."""
-    adapter: str | None
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was generated; ``mean_nll`` in nats a token, ``adapter`` is the one that was in fact applied."""
-
-    text: str
-    adapter: str | None
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: FinishReason
-    mean_nll: float | None
+__all__ = [
+    "AdapterUnavailableError",
+    "Answer",
+    "Backend",
+    "BadOrderError",
+    "FinishReason",
+    "InterruptedReplyError",
+    "Order",
+    "OverloadedError",
+    "Piece",
+    "TokenScore",
+]
 
 
 class AdapterUnavailableError(RuntimeError):
@@ -47,15 +33,33 @@ class BadOrderError(ValueError):
     """An order that no model could follow, such as a prompt beyond the limit."""
 
 
+class OverloadedError(RuntimeError):
+    """More orders wait than are taken."""
+
+
+class InterruptedReplyError(RuntimeError):
+    """Whoever generated a reply was lost after the first of its pieces had gone out."""
+
+
 class Backend(Protocol):
     """Generates replies and knows what it can generate with."""
 
     async def answer(self, order: Order) -> Answer:
-        """Generate one reply.
+        """Generate one reply; cancelling the call frees its place at once.
 
         Raises:
             AdapterUnavailableError: the order's adapter cannot be used.
             BadOrderError: the order cannot be followed by any model.
+            OverloadedError: more orders wait than are taken.
+        """
+        ...
+
+    def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+        """The same, its pieces as they are generated; the whole answer comes last. Closing it frees its place.
+
+        Raises:
+            AdapterUnavailableError, BadOrderError, OverloadedError: as `answer`, before the first piece.
+            InterruptedReplyError: the rest of the reply is lost.
         """
         ...
 

@@ -1,20 +1,21 @@
-"""Adapters in one process: loads what is live, keeps what was, answers batches that mix them.
+"""Adapters in one process: loads what is live, keeps what was, says what can be answered with.
 
 Key property: a version is loaded before it is offered, and one that cannot be loaded never displaces the
-version that answers. Plain Python over an engine; one thread owns it, so nothing is loaded while a batch
-runs. It knows no Ray and no HTTP.
+version that answers. Plain Python over whatever holds the adapters. It knows no Ray, no HTTP, and generates
+nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.serving.backend import AdapterUnavailableError, Answer, BadOrderError, Order
+from compass_ray.serving.backend import AdapterUnavailableError
 from compass_ray.serving.registry import AdapterName, Catalogue
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ RETRY_SECONDS = 30.0
 """How long a version that could not be loaded is left alone."""
 
 
-class Generator(Protocol):
-    """A base model with adapters resident; see `models.engine`."""
+class Resident(Protocol):
+    """A base model with adapters resident; see `generating.GenerationLoop`."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -41,14 +42,6 @@ class Generator(Protocol):
         """Forget an adapter."""
         ...
 
-    def answers(self, orders: Sequence[Order]) -> list[Answer]:
-        """One reply to each order, adapters mixed."""
-        ...
-
-    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> int:
-        """Tokens that the conversation prefills; ValueError where the chat template refuses it."""
-        ...
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -60,88 +53,77 @@ class Problem:
 
 @dataclass(frozen=True)
 class HostState:
-    """What a host answers with, the adapters that cannot be loaded and why, and its batches and orders so far."""
+    """What a host answers with, the adapters that cannot be loaded and why, and its steps and orders so far."""
 
     catalogue: Catalogue
     problems: Mapping[str, str]
-    batches: int = 0
+    steps: int = 0
     orders: int = 0
 
 
 class AdapterHost:
-    """Keeps an engine's adapters in step with a run's live pointers."""
+    """Keeps the resident adapters in step with a run's live pointers. Any thread may call it."""
 
-    def __init__(self, engine: Generator, run: RunDir, *, max_prompt_tokens: int, clock: Callable[[], float]) -> None:
+    def __init__(self, resident: Resident, run: RunDir, *, clock: Callable[[], float]) -> None:
         """Start with no adapter loaded; `follow` brings the live ones."""
-        self.engine = engine
+        self.resident = resident
         self.run = run
-        self.max_prompt_tokens = max_prompt_tokens
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
         self.problems: dict[str, Problem] = {}
-        self.batches = self.orders = 0
         self._used: dict[str, float] = {}
+        self._one_at_a_time = threading.Lock()
 
     def follow(self, found: Catalogue) -> Catalogue:
-        """Load what became live, drop what is idle.
+        """Load what became live, a canary or a shadow, and drop what is idle.
 
         Returns:
             What can be answered with now: a language whose new version cannot be loaded keeps the one before.
         """
         live = {code: self._usable(code, version) for code, version in found.live.items()}
-        usable = {code: version for code, version in live.items() if version is not None}
-        self.catalogue = Catalogue(live=usable, versions=found.versions)
+        self.catalogue = Catalogue(
+            live={code: version for code, version in live.items() if version is not None},
+            versions=found.versions,
+            canaries={code: each for code, each in found.canaries.items() if self._loaded(AdapterName(code, each.version))},
+            shadows={code: version for code, version in found.shadows.items() if self._loaded(AdapterName(code, version))},
+            problems=found.problems,
+            pins=found.pins,
+        )
         self._drop_idle()
         return self.catalogue
 
-    def generate(self, orders: Sequence[Order]) -> list[Answer | Exception]:
-        """Answer orders together; an order that cannot be answered yields its exception instead."""
-        outcomes: list[Answer | Exception | None] = [self._refusal(order) for order in orders]
-        accepted = [order for order, refusal in zip(orders, outcomes, strict=True) if refusal is None]
-        self.batches, self.orders = self.batches + 1, self.orders + len(orders)
-        answers = iter(self.engine.answers(accepted) if accepted else [])
-        return [next(answers) if outcome is None else outcome for outcome in outcomes]
+    def ready(self, names: Iterable[str]) -> bool:
+        """Whether all of these are loaded, and thus `ensure` would not wait."""
+        now, there = self.clock(), self.resident.names
+        for name in names:
+            if name not in there:
+                return False
+            self._used[name] = now
+        return True
 
-    def state(self) -> HostState:
-        """What can be answered with, what cannot, and how full the batches were."""
-        problems = {name: problem.reason for name, problem in self.problems.items()}
-        return HostState(self.catalogue, problems, self.batches, self.orders)
+    def ensure(self, name: str) -> None:
+        """Load an adapter unless it is loaded.
+
+        Raises:
+            AdapterUnavailableError: it is missing, damaged, or not made for the base model.
+        """
+        self._used[name] = self.clock()  # before, since what was loaded and not used is dropped
+        with self._one_at_a_time:
+            if name not in self.resident.names:
+                self._load(AdapterName.parse(name))
 
     def _usable(self, language: str, version: str) -> str | None:
         if self._loaded(AdapterName(language, version)):
             return version
         before = self.catalogue.live.get(language)
-        return before if before and str(AdapterName(language, before)) in self.engine.names else None
+        return before if before and str(AdapterName(language, before)) in self.resident.names else None
 
     def _loaded(self, name: AdapterName) -> bool:
         try:
-            self._ensure(name)
+            self.ensure(str(name))
         except AdapterUnavailableError:
             return False
         return True
-
-    def _refusal(self, order: Order) -> Exception | None:
-        try:
-            if order.adapter:
-                self._ensure(AdapterName.parse(order.adapter))
-            self._check_length(order)
-        except (AdapterUnavailableError, BadOrderError) as error:
-            return error
-        return None
-
-    def _check_length(self, order: Order) -> None:
-        try:
-            count = self.engine.prompt_tokens(order.messages)
-        except ValueError as error:
-            raise BadOrderError(str(error)) from None
-        if count > self.max_prompt_tokens:
-            raise BadOrderError(f"the conversation has {count} tokens, {self.max_prompt_tokens} are the most here; shorten it")
-
-    def _ensure(self, name: AdapterName) -> None:
-        text = str(name)
-        if text not in self.engine.names:
-            self._load(name)
-        self._used[text] = self.clock()
 
     def _load(self, name: AdapterName) -> None:
         text, now = str(name), self.clock()
@@ -152,7 +134,7 @@ class AdapterHost:
         try:
             artifact.verify()
             with artifact.local() as folder:
-                self.engine.load(text, folder)
+                self.resident.load(text, folder)
         except (ArtifactError, ValueError, OSError) as error:
             reason = f"{name} cannot be loaded: {error}"
             logger.warning("%s", reason)
@@ -161,9 +143,11 @@ class AdapterHost:
         self.problems.pop(text, None)
 
     def _drop_idle(self) -> None:
-        live = {str(AdapterName(code, version)) for code, version in self.catalogue.live.items()}
+        offered = self.catalogue
+        canaries = {code: canary.version for code, canary in offered.canaries.items()}
+        kept = {str(AdapterName(*each)) for by in (offered.live, offered.shadows, canaries) for each in by.items()}
         oldest = self.clock() - IDLE_SECONDS
-        for name in list(self.engine.names):
-            if name not in live and self._used.get(name, 0.0) < oldest:
-                self.engine.unload(name)
+        for name in set(self.resident.names) - kept:
+            if self._used.get(name, 0.0) < oldest:
+                self.resident.unload(name)
                 self._used.pop(name, None)

@@ -1,66 +1,48 @@
 """The ingress as a Serve deployment: HTTP, language identification and routing, and the way to the monitor.
 
 Key property: it holds no model but the identifier's and loads no torch. What it answers with is what the
-adapter server has loaded, asked for every second. The work is `chat.ChatService` and `http_api`.
+adapter server has loaded, asked for twice a second. The work is `answering.AnswerService` and `api`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.serving import failures, monitor_actor, registry
-from compass_ray.serving.backend import Answer, Order
-from compass_ray.serving.chat import ChatService
+from compass_ray.serving import monitor_actor, registry
+from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.api.application import build_api
+from compass_ray.serving.conversation import ConversationMemory
 from compass_ray.serving.forwarding import TrafficForwarder
 from compass_ray.serving.hosting import HostState
-from compass_ray.serving.http_api import build_api
-from compass_ray.serving.observations import Observation
-from compass_ray.serving.registry import Catalogue
+from compass_ray.serving.keys import VARIABLE, Keys
+from compass_ray.serving.limits import Limits
+from compass_ray.serving.observations import Feedback, Observation
+from compass_ray.serving.ray_metrics import RayInstruments
+from compass_ray.serving.remote import ServerBackend
+from compass_ray.serving.router import Router
+from compass_ray.serving.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_SECONDS = 1.0
+FOLLOW_SECONDS = 0.5
+_WATCH_SECONDS = 5.0
 _MONITOR_SECONDS = 2.0
-
-
-class ServerBackend:
-    """The adapter server through its Serve handle, as `backend.Backend`."""
-
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        """Wrap the handle."""
-        self.handle = handle
-
-    async def answer(self, order: Order) -> Answer:
-        """Generate one reply on some replica."""
-        try:
-            answer: Answer = await self.handle.answer.remote(order)
-        except BackPressureError:
-            raise failures.overloaded() from None
-        except RayTaskError as error:  # its own text holds the replica's frames and address
-            raise error.cause from None
-        return answer
-
-    async def catalogue(self) -> Catalogue:
-        """The live and the whole versions, read anew."""
-        catalogue: Catalogue = await self.handle.catalogue.remote()
-        return catalogue
-
-    async def state(self) -> HostState:
-        """What the server answers with as of its last look, and how its batches went."""
-        state: HostState = await self.handle.state.remote()
-        return state
+_DECISIONS = 50
+_DRAIN_SECONDS = 10.0
+_BESIDE = 64
+"""Requests beyond those that want a reply: the page, the status, the metrics and the refusals of what is too much."""
 
 
 class Ingress:
@@ -68,61 +50,92 @@ class Ingress:
 
     def __init__(self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any]) -> None:
         """Load the identifier, ask what is live, and start the loops that follow both."""
-        from compass_ray.models.language_id import LanguageIdentifier
-
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
+        self.keys = Keys.load(os.environ, self.config.serve.api_keys)
         self.backend = ServerBackend(server)
         self.watched = self.run.clusters.manifest() is not None
         self.monitor: Any = None
-        self.forwarder = TrafficForwarder(self._deliver)
-        self.service = self._service(LanguageIdentifier(self.config.identifier))
+        self.forwarder = TrafficForwarder(self._deliver, self._deliver_feedback)
+        self.statistics = Statistics(time.time, [RayInstruments()])
+        self.service = self._service()
         self.server = HostState(registry.catalogue(self.run, self.config.languages), {})
         self.service.catalogue = self.server.catalogue
-        self.tasks = [asyncio.create_task(self._follow())]
+        self.seen: dict[str, Any] = {"monitor": None, "decisions": []}
+        self.tasks = [asyncio.create_task(_for_ever(self._follow, FOLLOW_SECONDS))]
+        self.tasks.append(asyncio.create_task(_for_ever(self._watch, _WATCH_SECONDS)))
         if self.watched:
             self._monitor()
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application, made in the replica: nothing of it is pickled."""
-        return build_api(self.service, self.status, self.forwarder.drain)
+        limits = Limits.of(self.config.serve)
+        return build_api(self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits)
 
     async def status(self) -> dict[str, Any]:
         """What ``/v1/compass/status`` shows."""
-        catalogue = self.service.catalogue
+        await self._watch()
         return {
             "run": self.run.uri,
-            "languages": {
-                code: {"live": catalogue.live.get(code), "versions": list(catalogue.versions.get(code, ()))}
-                for code in self.config.languages
-            },
-            "requests": self.service.counters.summary(),
-            "batches": {"batches": self.server.batches, "orders": self.server.orders},
+            "languages": {code: self._language(code) for code in self.config.languages},
+            "requests": self.statistics.summary(),
+            "history": self.statistics.history(),
+            "errors": self.statistics.errors(),
+            "batches": {"steps": self.server.steps, "orders": self.server.orders, "sent_again": self.backend.retries},
             "problems": dict(self.server.problems),
             "traffic": self.forwarder.counts(),
-            "monitor": await self._monitor_status(),
+            **self.seen,
         }
-
-    def _service(self, identifier: Any) -> ChatService:
-        return ChatService(
-            identifier,
-            self.backend,
-            self,
-            languages=self.config.languages,
-            threshold=self.config.identifier.threshold,
-            max_tokens=self.config.serve.max_tokens,
-            clock=time.time,
-        )
 
     def put(self, observation: Observation) -> None:
         """Hand an answered prompt on, where the run has clusters to place it in."""
         if self.watched:
             self.forwarder.put(observation)
 
+    def rate(self, feedback: Feedback) -> None:
+        """The same for feedback."""
+        if self.watched:
+            self.forwarder.rate(feedback)
+
+    def _service(self) -> AnswerService:
+        from compass_ray.models.language_id import LanguageIdentifier
+
+        router = Router(
+            LanguageIdentifier(self.config.identifier),
+            languages=self.config.languages,
+            config=self.config.identifier,
+            memory=ConversationMemory(time.monotonic),
+        )
+        return AnswerService(
+            router,
+            self.backend,
+            self,
+            self.statistics,
+            max_tokens=self.config.serve.max_tokens,
+            seconds=self.config.serve.request_seconds,
+            clock=time.time,
+        )
+
+    def _language(self, code: str) -> dict[str, Any]:
+        catalogue = self.service.catalogue
+        canary = catalogue.canaries.get(code)
+        return {
+            "live": catalogue.live.get(code),
+            "versions": list(catalogue.versions.get(code, ())),
+            "canary": {"version": canary.version, "share": canary.share} if canary else None,
+            "shadow": catalogue.shadows.get(code),
+        }
+
     async def _deliver(self, batch: list[Observation]) -> None:
+        await self._tell("record", batch)
+
+    async def _deliver_feedback(self, batch: list[Feedback]) -> None:
+        await self._tell("rate", batch)
+
+    async def _tell(self, method: str, batch: list[Any]) -> None:
         try:
-            await self._monitor().record.remote(batch)
+            await getattr(self._monitor(), method).remote(batch)
         except RayActorError:
             self.monitor = None
             raise
@@ -133,6 +146,15 @@ class Ingress:
             self.monitor = monitor_actor.connect(self.run.uri, self.config).actor
         return self.monitor
 
+    async def _follow(self) -> None:
+        self.server = await self.backend.state()
+        self.service.catalogue = self.server.catalogue
+
+    async def _watch(self) -> None:
+        decided = await asyncio.to_thread(registry.decisions, self.run)
+        self.seen = {"monitor": await self._monitor_status(), "decisions": decided[-_DECISIONS:]}
+        self.statistics.watched(self.seen["monitor"], self.forwarder.counts())
+
     async def _monitor_status(self) -> dict[str, Any] | None:
         if not self.watched:
             return None
@@ -142,22 +164,28 @@ class Ingress:
             return {"unreachable": type(error).__name__}
         return status
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            try:
-                self.server = await self.backend.state()
-                self.service.catalogue = self.server.catalogue
-            except Exception:  # no replica for a moment: what was known goes on
-                logger.exception("the adapter server did not say what is live; it is asked again in a second")
+
+async def _for_ever(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do it again and again; what fails is tried again, since what was known goes on."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s failed; it is tried again in %g seconds", work.__name__.strip("_"), seconds)
 
 
 def deployment(config: RunConfig) -> serve.Deployment:
-    """The deployment with the resources of a configuration."""
+    """The deployment with the resources of a configuration; keys in this environment go with it, hashed as they are."""
+    keys = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     deploy = serve.deployment(
         name="ingress",
-        max_ongoing_requests=100,
-        ray_actor_options={"num_cpus": config.resources.replica_cpus},
+        max_ongoing_requests=config.serve.max_waiting + _BESIDE,
+        graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,
+        ray_actor_options={
+            "num_cpus": config.resources.replica_cpus,
+            **({"runtime_env": {"env_vars": keys}} if keys else {}),
+        },
     )
     deployed: serve.Deployment = deploy(serve.ingress()(Ingress))
     return deployed

@@ -1,8 +1,8 @@
-"""The adapter server as a Serve deployment: one base model, every live adapter, batches that mix them.
+"""The adapter server as a Serve deployment: one base model, every live adapter, one batch that orders join at any token.
 
-Key property: one thread owns the engine, so batches and loads follow one another and no lock is held by a
-request; orders that arrive while a batch runs form the next one. Live pointers are read every second and
-followed without a restart. The work is `hosting.AdapterHost`.
+Key property: no request waits for an adapter but its own, and none for a batch to be full or to end. Live
+pointers are read twice a second and followed without a restart. The work is `generating.GenerationLoop` and
+`hosting.AdapterHost`.
 """
 
 from __future__ import annotations
@@ -10,95 +10,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from ray import serve
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.serving import registry
-from compass_ray.serving.backend import Answer, Order
+from compass_ray.models.orders import Answer, Order, Piece
+from compass_ray.serving import registry, scaling
+from compass_ray.serving.backend import BadOrderError
+from compass_ray.serving.generating import GenerationLoop
 from compass_ray.serving.hosting import AdapterHost, HostState
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_SECONDS = 1.0
-_MAX_BATCH = 32
-_BATCH_WAIT_SECONDS = 0.0
-_NO_LIMIT = 1 << 30
-T = TypeVar("T")
+FOLLOW_SECONDS = 0.5
+_DRAIN_SECONDS = 10.0
+"""Beyond the time limit of a request, for a replica that is taken away to end what it answers."""
 
 
-class EngineGenerator:
-    """`models.engine.Engine` as `hosting.Generator`; imports torch only when it is made."""
+def open_engine(config: RunConfig) -> Any:
+    """The engine of a configuration, without adapters; torch is imported only here."""
+    import torch
 
-    def __init__(self, config: RunConfig) -> None:
-        """Load the base model."""
-        import torch
+    from compass_ray.models.base import load_base
+    from compass_ray.models.engine import Engine, Limits
 
-        from compass_ray.models.base import load_base
-        from compass_ray.models.engine import Engine
-
-        torch.set_num_threads(config.resources.threads_per_worker)
-        self.base = load_base(config.train)
-        self.engine = Engine(self.base)
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Adapters that are loaded."""
-        return tuple(self.engine.names)
-
-    def load(self, name: str, folder: Path) -> None:
-        """Make an adapter resident."""
-        self.engine.load(name, folder)
-
-    def unload(self, name: str) -> None:
-        """Forget an adapter."""
-        self.engine.unload(name)
-
-    def answers(self, orders: Sequence[Order]) -> list[Answer]:
-        """One reply to each order, adapters mixed."""
-        from compass_ray.models.engine import Request
-
-        requests = [
-            Request(
-                messages=_messages(order.messages),
-                adapter=order.adapter,
-                max_tokens=order.max_tokens,
-                temperature=order.temperature,
-                top_p=order.top_p,
-                seed=order.seed,
-                stop=order.stop,
-            )
-            for order in orders
-        ]
-        pairs = zip(orders, self.engine.generate(requests), strict=True)
-        return [
-            Answer(
-                text=done.text,
-                adapter=order.adapter,
-                prompt_tokens=done.prompt_tokens,
-                completion_tokens=done.completion_tokens,
-                finish_reason="length" if done.finish_reason == "length" else "stop",
-                mean_nll=done.mean_nll,
-            )
-            for order, done in pairs
-        ]
-
-    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> int:
-        """Tokens that the conversation prefills."""
-        from compass_ray.models.chat import encode_messages
-
-        return len(encode_messages(self.base.tokenizer, _messages(messages), _NO_LIMIT))
-
-    @property
-    def context(self) -> int:
-        """Tokens of prompt and reply together that the base model takes."""
-        return getattr(self.base.model.config, "max_position_embeddings", None) or _NO_LIMIT
+    torch.set_num_threads(config.resources.threads_per_worker)
+    wanted = config.serve
+    limits = Limits(
+        rows=wanted.max_rows,
+        context=wanted.max_prompt_tokens + wanted.max_tokens,
+        prefill_tokens=wanted.prefill_tokens,
+        kv_cache_gib=wanted.kv_cache_gib,
+    )
+    return Engine(load_base(config.train), limits)
 
 
 class AdapterServer:
@@ -108,36 +56,70 @@ class AdapterServer:
         """Load the base and the live adapters, then keep following the pointers."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self.host = self.thread.submit(self._open).result()
+        self.generation = GenerationLoop(open_engine(self.config))
+        self.host = AdapterHost(self.generation, self.run, clock=time.monotonic)
+        self.reader = registry.CatalogueReader(self.run, self.config.languages)
+        self._follow()
         self.following = asyncio.create_task(self._keep_following())
 
-    def _open(self) -> AdapterHost:
-        generator = EngineGenerator(self.config)
-        limit = min(self.config.serve.max_prompt_tokens, generator.context - self.config.serve.max_tokens)
-        host = AdapterHost(generator, self.run, max_prompt_tokens=limit, clock=time.monotonic)
-        host.follow(registry.catalogue(self.run, self.config.languages))
-        return host
-
     async def answer(self, order: Order) -> Answer:
-        """One reply, generated in a batch with whatever else waits."""
-        outcome = await self._generate(order)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        """One reply, whole."""
+        async for each in self.stream(order):
+            if isinstance(each, Answer):
+                return each
+        raise RuntimeError("the reply had no end")
+
+    async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+        """One reply, piece by piece, and whole at the end; whoever stops listening frees its place."""
+        await self._adapters(order)
+        heard: asyncio.Queue[Piece | Answer | Exception] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def hear(each: Piece | Answer | Exception) -> None:
+            loop.call_soon_threadsafe(heard.put_nowait, each)
+
+        begun = self.generation.submit(order, hear)
+        try:
+            await self._begun(begun)
+            while True:
+                each = _together(heard, await heard.get())
+                if isinstance(each, Exception):
+                    raise each
+                yield each
+                if isinstance(each, Answer):
+                    return
+        finally:
+            # Said of every order, since one that is done is not heard of again.
+            begun.add_done_callback(lambda done: None if done.exception() else self.generation.cancel(done.result()))
 
     async def catalogue(self) -> Catalogue:
         """Read the pointers, load what became live, and say what can be answered with."""
-        found = await asyncio.to_thread(registry.catalogue, self.run, self.config.languages)
-        return await self._in_engine(lambda: self.host.follow(found))
+        return await asyncio.to_thread(self._follow)
 
     async def state(self) -> HostState:
-        """What can be answered with as of the last look, and how the batches went."""
-        return self.host.state()
+        """What can be answered with as of the last look, what cannot, and how full the batches were."""
+        problems = {name: problem.reason for name, problem in self.host.problems.items()}
+        return HostState(self.host.catalogue, problems, self.generation.steps, self.generation.orders)
 
-    @serve.batch(max_batch_size=_MAX_BATCH, batch_wait_timeout_s=_BATCH_WAIT_SECONDS)
-    async def _generate(self, orders: list[Order]) -> list[Answer | Exception]:
-        return await self._in_engine(lambda: self.host.generate(orders))
+    def check_health(self) -> None:
+        """Called by Serve, which puts another replica in the place of one that fails it."""
+        if not self.generation.sound:
+            raise RuntimeError("the engine no longer generates; its log says why")
+
+    async def _adapters(self, order: Order) -> None:
+        names = [name for name in (order.adapter, order.blend[0] if order.blend else None) if name]
+        if not self.host.ready(names):
+            for name in names:
+                await asyncio.to_thread(self.host.ensure, name)
+
+    async def _begun(self, begun: Any) -> None:
+        try:
+            await asyncio.shield(asyncio.wrap_future(begun))
+        except ValueError as error:
+            raise BadOrderError(str(error)) from None
+
+    def _follow(self) -> Catalogue:
+        return self.host.follow(self.reader.read())
 
     async def _keep_following(self) -> None:
         while True:
@@ -145,26 +127,33 @@ class AdapterServer:
             try:
                 await self.catalogue()
             except Exception:  # a store that is out of reach for a moment: what is loaded goes on
-                logger.exception("the live pointers could not be read; they are read again in a second")
-
-    async def _in_engine(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+                logger.exception("the live pointers could not be read; they are read again in half a second")
 
 
-def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"role": role, "content": text} for role, text in turns]
+def _together(heard: asyncio.Queue[Piece | Answer | Exception], first: Piece | Answer | Exception) -> Piece | Answer | Exception:
+    """The pieces that wait as one: each message costs as much as the token in it."""
+    pieces: list[Piece] = []
+    each = first
+    while isinstance(each, Piece):
+        pieces.append(each)
+        if heard.empty():
+            break
+        each = heard.get_nowait()
+    if not pieces:
+        return each
+    if not isinstance(each, Piece):
+        heard.put_nowait(each)  # nothing comes behind an end
+    return Piece("".join(piece.text for piece in pieces), tuple(score for piece in pieces for score in piece.scores))
 
 
 def deployment(config: RunConfig) -> serve.Deployment:
     """The deployment with the resources of a configuration."""
     deploy = serve.deployment(
         name="adapters",
-        num_replicas=config.resources.replicas,
-        max_ongoing_requests=100,
-        ray_actor_options={
-            "num_cpus": config.resources.replica_cpus,
-            "num_gpus": config.resources.replica_gpus,
-        },
+        **scaling.replicas(config),
+        max_ongoing_requests=config.serve.max_waiting,
+        graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,
+        ray_actor_options=scaling.actor_options(config.resources),
     )
     deployed: serve.Deployment = deploy(AdapterServer)
     return deployed

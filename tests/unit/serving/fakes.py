@@ -57,11 +57,10 @@ class WordIdentifier:
 
 
 @dataclass
-class EchoEngine:
-    """Replies with the adapter's name; refuses to load adapters whose weights say ``refuse``."""
+class Residents:
+    """Adapters by name; refuses to load those whose weights say ``refuse``."""
 
     loaded: dict[str, bytes] = field(default_factory=dict)
-    batches: list[int] = field(default_factory=list)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,13 +74,3 @@ class EchoEngine:
 
     def unload(self, name: str) -> None:
         del self.loaded[name]
-
-    def answers(self, orders: Sequence[Order]) -> list[Answer]:
-        self.batches.append(len(orders))
-        assert all(order.adapter is None or order.adapter in self.loaded for order in orders)
-        return [Answer(f"by {order.adapter} ", order.adapter, 3, 2, "stop", 0.7) for order in orders]
-
-    def prompt_tokens(self, messages: Sequence[tuple[str, str]]) -> int:
-        if any(role == "system" for role, _ in messages):
-            raise ValueError("the chat template refuses messages with role system")
-        return sum(len(text.split()) for _, text in messages)

@@ -1,4 +1,4 @@
-"""Adapters that come, go and cannot be loaded, around a fake engine."""
+"""Adapters that come, go and cannot be loaded, around a fake of what holds them."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import hosting, registry
-from compass_ray.serving.backend import AdapterUnavailableError, Answer, BadOrderError, Order
+from compass_ray.serving.backend import AdapterUnavailableError
 from compass_ray.serving.hosting import AdapterHost
-from tests.unit.serving.fakes import Clock, EchoEngine, MakeAdapter
+from tests.unit.serving.fakes import Clock, MakeAdapter, Residents
 
 LANGUAGES = ("sw", "de")
 
 
 @pytest.fixture
-def engine() -> EchoEngine:
-    return EchoEngine()
+def residents() -> Residents:
+    return Residents()
 
 
 @pytest.fixture
-def host(engine: EchoEngine, run: RunDir, clock: Clock) -> AdapterHost:
-    return AdapterHost(engine, run, max_prompt_tokens=5, clock=clock)
+def host(residents: Residents, run: RunDir, clock: Clock) -> AdapterHost:
+    return AdapterHost(residents, run, clock=clock)
 
 
 def _follow(host: AdapterHost) -> dict[str, str]:
     return dict(host.follow(registry.catalogue(host.run, LANGUAGES)).live)
 
 
-def _order(adapter: str | None, text: str = "habari") -> Order:
-    return Order((("user", text),), adapter, 8)
-
-
 def _damage(run: RunDir, language: str, version: str) -> None:
     (Path(run.adapter(language, version).path) / "adapter_model.safetensors").write_bytes(b"torn")
 
 
-def test_live_versions_are_loaded_and_orders_of_several_adapters_share_a_batch(
-    host: AdapterHost, engine: EchoEngine, run: RunDir, make_adapter: MakeAdapter
+def test_what_is_live_a_canary_or_a_shadow_is_loaded(
+    host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter
 ) -> None:
+    for version in ("v0001", "v0002", "v0003"):
+        make_adapter("sw", version)
+    make_adapter("de", "v0001")
     for code in LANGUAGES:
-        make_adapter(code, "v0001")
         registry.promote(run, code, "v0001")
+    registry.canary(run, "sw", "v0002", 0.1)
+    registry.shadow(run, "sw", "v0003")
     assert _follow(host) == {"sw": "v0001", "de": "v0001"}
-    answers = host.generate([_order("sw@v0001"), _order(None), _order("de@v0001")])
-    assert [a.adapter for a in answers if isinstance(a, Answer)] == ["sw@v0001", None, "de@v0001"]
-    assert engine.batches == [3]
+    assert set(residents.names) == {"sw@v0001", "sw@v0002", "sw@v0003", "de@v0001"}
+    assert host.catalogue.canaries["sw"].version == "v0002"
+    assert host.catalogue.shadows == {"sw": "v0003"}
 
 
 def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_live(
@@ -59,9 +59,19 @@ def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_live(
     registry.promote(run, "sw", "v0002")
     _damage(run, "sw", "v0002")
     assert _follow(host) == {"sw": "v0001"}
-    assert "sw@v0002 cannot be loaded" in host.state().problems["sw@v0002"]
+    assert "sw@v0002 cannot be loaded" in host.problems["sw@v0002"].reason
     clock.now += 1000
     assert _follow(host) == {"sw": "v0001"}
+
+
+def test_a_canary_that_cannot_be_loaded_is_not_offered(host: AdapterHost, run: RunDir, make_adapter: MakeAdapter) -> None:
+    make_adapter("sw", "v0001")
+    make_adapter("sw", "v0002")
+    registry.promote(run, "sw", "v0001")
+    registry.canary(run, "sw", "v0002", 0.5)
+    _damage(run, "sw", "v0002")
+    assert _follow(host) == {"sw": "v0001"}
+    assert host.catalogue.canaries == {}
 
 
 def test_a_version_that_was_mended_is_loaded_after_a_while(
@@ -76,39 +86,34 @@ def test_a_version_that_was_mended_is_loaded_after_a_while(
     assert _follow(host) == {}
     clock.now += hosting.RETRY_SECONDS
     assert _follow(host) == {"sw": "v0001"}
-    assert host.state().problems == {}
+    assert host.problems == {}
 
 
-def test_one_order_that_cannot_be_answered_does_not_fail_its_batch(
-    host: AdapterHost, run: RunDir, make_adapter: MakeAdapter
+def test_a_version_asked_for_is_loaded_then_and_a_missing_one_is_refused(
+    host: AdapterHost, residents: Residents, make_adapter: MakeAdapter
 ) -> None:
     make_adapter("sw", "v0001")
-    orders = [
-        _order("sw@v0001"),
-        _order("sw@v0009"),
-        _order(None, "much too long a text to prefill"),
-        Order((("system", "be brief"), ("user", "habari")), None, 8),
-        _order(None),
-    ]
-    outcomes = host.generate(orders)
-    kinds = [type(outcome) for outcome in outcomes]
-    assert kinds == [Answer, AdapterUnavailableError, BadOrderError, BadOrderError, Answer]
-    assert "has 7 tokens, 5 are the most" in str(outcomes[2])
+    assert not host.ready(["sw@v0001"])
+    host.ensure("sw@v0001")
+    assert host.ready(["sw@v0001"])
+    assert residents.names == ("sw@v0001",)
+    with pytest.raises(AdapterUnavailableError, match="sw@v0009 cannot be loaded"):
+        host.ensure("sw@v0009")
 
 
 def test_what_is_no_longer_live_is_unloaded_only_once_idle(
-    host: AdapterHost, engine: EchoEngine, run: RunDir, make_adapter: MakeAdapter, clock: Clock
+    host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     for version in ("v0001", "v0002"):
         make_adapter("sw", version)
         registry.promote(run, "sw", version)
         _follow(host)
-    assert set(engine.names) == {"sw@v0001", "sw@v0002"}
+    assert set(residents.names) == {"sw@v0001", "sw@v0002"}
     clock.now += hosting.IDLE_SECONDS - 1
-    host.generate([_order("sw@v0001")])
+    assert host.ready(["sw@v0001"])
     clock.now += 2
     _follow(host)
-    assert set(engine.names) == {"sw@v0001", "sw@v0002"}
+    assert set(residents.names) == {"sw@v0001", "sw@v0002"}
     clock.now += hosting.IDLE_SECONDS
     _follow(host)
-    assert engine.names == ("sw@v0002",)
+    assert residents.names == ("sw@v0002",)

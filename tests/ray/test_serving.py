@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,8 +18,10 @@ import ray
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import app, monitor_actor, registry
-from compass_ray.serving.monitor import read_window
+from compass_ray.serving.offers import read_window
 from tests.ray import tiny_run
+
+USAGE: Any = {"include_usage": True}
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,57 @@ def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
+def test_a_stream_comes_piece_by_piece(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": tiny_run.prompt("sw", 4)}]
+    stream = client.chat.completions.create(model="sw", messages=messages, stream=True, max_tokens=8, stream_options=USAGE)
+    chunks = list(stream)
+    assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) > 1
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens <= 8
+
+
+def test_a_text_is_continued_and_scored(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model="sw", prompt="habari yako", max_tokens=4, logprobs=2)
+    scored = whole.choices[0].logprobs
+    assert scored
+    assert scored.token_logprobs
+    assert all(value is not None and value <= 0 for value in scored.token_logprobs)
+    pieces = client.completions.create(model="sw", prompt="habari yako", max_tokens=4, stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == whole.choices[0].text
+
+
+def test_a_canary_answers_its_share_and_a_shadow_is_never_seen(http: httpx.Client, served: Served) -> None:
+    def answered(number: int) -> str:
+        return str(_ask(http, tiny_run.prompt("sw", number), model="sw", max_tokens=1).json()["model"])
+
+    registry.shadow(served.run, "sw", "target")
+    registry.canary(served.run, "sw", "v0002", 0.5)
+    try:
+        assert _until(lambda: answered(0) == "sw@v0002")
+        seen = [answered(number) for number in range(40)]
+        assert set(seen) == {"sw@v0001", "sw@v0002"}
+        assert 8 <= seen.count("sw@v0002") <= 32
+        http.headers["x-conversation-id"] = "one"
+        assert len({answered(number) for number in range(6)}) == 1, "a conversation keeps its version"
+        del http.headers["x-conversation-id"]
+        assert _until(lambda: "sw@target" in http.get("/v1/compass/status").json()["requests"]["shadows"])
+    finally:
+        registry.end_canary(served.run, "sw")
+        registry.end_shadow(served.run, "sw")
+    assert _until(lambda: {answered(number) for number in range(10)} == {"sw@v0001"})
+
+
+def test_feedback_is_on_disk_and_the_numbers_are_exported(http: httpx.Client, served: Served) -> None:
+    reply = _ask(http, tiny_run.prompt("sw", 9)).json()["id"]
+    said = http.post("/v1/feedback", json={"id": reply, "rating": "bad", "correction": "habari njema"})
+    assert said.status_code in (200, 202)
+    kept = Path(served.run.artifact("monitor").path) / "feedback.jsonl"
+    assert _until(lambda: kept.exists() and reply in kept.read_text("utf-8"))
+    metrics = http.get("/metrics").text
+    assert "compass_requests_total" in metrics
+    assert 'rating="bad"' in metrics
+
+
 def test_an_unknown_model_is_openai_s_404(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="sw@v0099"):
         client.chat.completions.create(model="sw@v0099", messages=[{"role": "user", "content": "habari"}])
@@ -116,7 +170,7 @@ def test_status_page_and_health(http: httpx.Client, served: Served) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     status = http.get("/v1/compass/status").json()
     assert status["run"] == served.run.uri
-    assert status["languages"]["de"] == {"live": "v0001", "versions": ["v0001"]}
+    assert status["languages"]["de"] == {"live": "v0001", "versions": ["v0001"], "canary": None, "shadow": None}
     assert "<h1>compass-ray</h1>" in http.get("/").text
 
 

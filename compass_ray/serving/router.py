@@ -1,146 +1,97 @@
-"""Which adapter answers a request, and the reason in words.
+"""From a request's turns to the adapter that answers: the identifier, the memory of conversations and the settings together.
 
-Key property: a pure function of the requested model, what the language identifier said and what is live;
-every request has exactly one route, and only a name that does not exist has none. Fallback order: the
-language's live adapter, its target-only adapter, the base model. COMPASS, sections 3.2.5 and 4.2. It
-identifies no language and loads no adapter.
+Key property: the decision is made of pure functions (`scripts`, `detection`, `routes`); here they are given what they need, so
+that a request without a conversation has the same route whatever came before it. The language of a conversation is that of its
+last prompt that was believed: read from the request's earlier turns, else remembered. COMPASS, sections 3.2.5 and 4.2. It loads
+no adapter.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
-from compass_ray.serving.registry import TARGET_VERSION, AdapterName, Catalogue
+from compass_ray.config import IdentifierConfig
+from compass_ray.models.language_id import UNKNOWN
+from compass_ray.serving.conversation import ConversationMemory
+from compass_ray.serving.detection import Belief, Identifier, is_short, judge, kept, stays
+from compass_ray.serving.model_names import Asked, UnknownModelError, parse_model
+from compass_ray.serving.registry import Catalogue
+from compass_ray.serving.routes import Route, choose, fall_back
+from compass_ray.serving.scripts import prose
 
-AUTO = "auto"
-BASE = "base"
-_NAME = re.compile(r"(?P<language>[a-z]{2,3})(?:@(?P<version>[A-Za-z0-9_.-]{1,64}))?")
+__all__ = ["Asked", "Route", "RouteRequest", "Router", "UnknownModelError", "fall_back"]
 
-
-class UnknownModelError(ValueError):
-    """A ``model`` that nothing here answers to; the message lists what does."""
-
-
-class Asked(Enum):
-    """What the request's ``model`` named."""
-
-    AUTO = "auto"
-    LANGUAGE = "language"
-    VERSION = "version"
-    BASE = "base"
+TURNS = 8
+"""Most turns of the user that are read for a conversation's language, the last ones."""
+_NOT_ASKED = Belief(None, None, "the prompt was not looked at")
 
 
 @dataclass(frozen=True)
-class Detected:
-    """What the identifier said of a prompt: a language of the run or None, and its confidence in [0, 1]."""
+class RouteRequest:
+    """What decides a route.
 
-    language: str | None
-    confidence: float
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Route:
-    """Who answers: an adapter (None is the base model), for which language, how sure, and why."""
-
-    language: str | None
-    adapter: AdapterName | None
-    confidence: float | None
-    reason: str
-    asked: Asked
-
-
-def parse_model(model: str) -> tuple[Asked, str, str]:
-    """What a ``model`` names, with its language and version, each empty where it names none.
-
-    Raises:
-        UnknownModelError: not of the form ``auto``, ``base``, ``sw`` or ``sw@v0001``.
-
-    >>> parse_model("sw@v0001")
-    (<Asked.VERSION: 'version'>, 'sw', 'v0001')
+    ``turns`` are role and text, the last of role ``user`` being the prompt; ``conversation`` any name that its turns share;
+    ``draw`` is in [0, 1), the same for all turns of a conversation, so that a canary answers all of them or none.
     """
-    if model in ("", AUTO):
-        return Asked.AUTO, "", ""
-    if model == BASE:
-        return Asked.BASE, "", ""
-    found = _NAME.fullmatch(model)
-    if not found:
-        raise UnknownModelError(f"model {model!r} does not exist; expected auto, base, a language such as sw, or sw@v0001")
-    version = found["version"] or ""
-    return (Asked.VERSION if version else Asked.LANGUAGE), found["language"], version
+
+    model: str
+    turns: tuple[tuple[str, str], ...]
+    conversation: str | None = None
+    draw: float = 0.0
 
 
-def needs_detection(model: str) -> bool:
-    """Whether the prompt's language decides the route."""
-    return parse_model(model)[0] is Asked.AUTO
+class Router:
+    """Routes requests. For one thread."""
 
+    def __init__(
+        self,
+        identifier: Identifier,
+        *,
+        languages: Sequence[str],
+        config: IdentifierConfig,
+        memory: ConversationMemory,
+    ) -> None:
+        """Combine the parts; ``languages`` are those of the run."""
+        self.identifier = identifier
+        self.languages = tuple(languages)
+        self.config = config
+        self.memory = memory
 
-def route(model: str, detected: Detected | None, catalogue: Catalogue, threshold: float) -> Route:
-    """Choose who answers.
+    def route(self, asked: RouteRequest, catalogue: Catalogue) -> Route:
+        """Choose who answers, and remember the conversation's language.
 
-    Args:
-        model: as the request gave it.
-        detected: what the identifier said; used where the model is ``auto``.
-        catalogue: what there is to answer with.
-        threshold: least confidence at which the identified language is believed.
+        Raises:
+            UnknownModelError: ``model`` names nothing that is here.
+        """
+        automatic = parse_model(asked.model)[0] is Asked.AUTO
+        belief = self._believe(asked) if automatic else _NOT_ASKED
+        chosen = choose(asked.model, belief, catalogue, languages=self.languages, draw=asked.draw)
+        if asked.conversation and chosen.language:
+            self.memory.remember(asked.conversation, chosen.language)
+        return chosen
 
-    Raises:
-        UnknownModelError: no such language or version here.
-    """
-    asked, language, version = parse_model(model)
-    if asked is Asked.BASE:
-        return Route(None, None, None, "the base model was asked for", asked)
-    if asked is Asked.AUTO:
-        return _automatic(detected, catalogue, threshold)
-    if language not in catalogue.versions:
-        raise _unknown(model, catalogue)
-    if not version:
-        return _for_language(language, None, "asked for", catalogue, asked)
-    name = AdapterName(language, version)
-    if not catalogue.has(name):
-        raise _unknown(model, catalogue)
-    return Route(language, name, None, f"{name} was asked for", asked)
+    def _believe(self, asked: RouteRequest) -> Belief:
+        texts = [prose(text) for role, text in asked.turns if role == "user"][-TURNS:]
+        *earlier, prompt = texts or [""]
+        spoken = self._spoken(earlier, asked.conversation) if is_short(prompt, self.config) else None
+        return self._follow(prompt, spoken)
 
+    def _spoken(self, turns: Sequence[str], conversation: str | None) -> str | None:
+        """The language of the conversation so far: of its turns, else of the memory."""
+        spoken: str | None = None
+        for text in turns:
+            spoken = self._follow(text, spoken).language or spoken
+        return spoken or (self.memory.recall(conversation) if conversation else None)
 
-def fall_back(failed: Route, catalogue: Catalogue, problem: str) -> Route:
-    """The next best route after the chosen adapter could not be used."""
-    language, adapter = failed.language, failed.adapter
-    if language is None or adapter is None:
-        raise ValueError("the base model has no fallback")
-    target = AdapterName(language, TARGET_VERSION)
-    choice = target if catalogue.has(target) and adapter != target else None
-    reason = f"{failed.reason}; {problem}, so {_who(choice)} answers"
-    return Route(language, choice, failed.confidence, reason, failed.asked)
+    def _follow(self, text: str, spoken: str | None) -> Belief:
+        """What the next turn of a conversation is in."""
+        if spoken and stays(text, spoken, self.config):
+            return kept(spoken)
+        belief = self._judge(text)
+        unsure = belief.language is None and is_short(text, self.config)
+        return kept(spoken) if spoken and unsure else belief
 
-
-def _automatic(detected: Detected | None, catalogue: Catalogue, threshold: float) -> Route:
-    if detected is None or detected.language is None:
-        said = f" ({detected.label})" if detected and detected.label else ""
-        confidence = detected.confidence if detected else None
-        return Route(None, None, confidence, f"no language of this run was identified{said}: base model", Asked.AUTO)
-    how = f"identified with confidence {detected.confidence:.2f}"
-    if detected.confidence < threshold:
-        reason = f"{detected.language} {how}, below the threshold {threshold:.2f}: base model"
-        return Route(None, None, detected.confidence, reason, Asked.AUTO)
-    return _for_language(detected.language, detected.confidence, how, catalogue, Asked.AUTO)
-
-
-def _for_language(language: str, confidence: float | None, how: str, catalogue: Catalogue, asked: Asked) -> Route:
-    live = catalogue.live.get(language)
-    if live is not None:
-        name = AdapterName(language, live)
-        return Route(language, name, confidence, f"{language} {how}: {name} is live", asked)
-    target = AdapterName(language, TARGET_VERSION)
-    choice = target if catalogue.has(target) else None
-    return Route(language, choice, confidence, f"{language} {how}, no live adapter: {_who(choice)} answers", asked)
-
-
-def _who(adapter: AdapterName | None) -> str:
-    return f"its target-only adapter {adapter}" if adapter else "the base model"
-
-
-def _unknown(model: str, catalogue: Catalogue) -> UnknownModelError:
-    known = ", ".join(f"{code} ({', '.join(versions)})" for code, versions in sorted(catalogue.versions.items()))
-    return UnknownModelError(f"model {model!r} does not exist; there are auto, base and the languages {known or '(none)'}")
+    def _judge(self, text: str) -> Belief:
+        found = self.identifier.identify([text], self.languages)[0] if text else UNKNOWN
+        return judge(text, found, self.config)

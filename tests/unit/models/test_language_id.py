@@ -30,10 +30,11 @@ class SharedWords:
 
     def predict(self, line: str, k: int, threshold: float, errors: str) -> list[tuple[float, str]]:
         assert line.index("\n") == len(line) - 1, "fastText takes one line"
-        assert (k, threshold, errors) == (-1, 0.0, "strict")
+        assert (k, errors) == (-1, "strict")
         words = line.split()
         share = {label: sum(word in text.split() for word in words) / len(words) for label, text in LINES.items()}
-        return sorted(((value + 1e-5, f"__label__{label}") for label, value in share.items()), reverse=True)
+        found = sorted(((value + 1e-5, f"__label__{label}") for label, value in share.items()), reverse=True)
+        return [(value, label) for value, label in found if value >= threshold]
 
 
 @pytest.fixture
@@ -70,13 +71,21 @@ def test_language_that_is_none_of_ours_has_a_label_and_no_code(identifier: Langu
 
 
 def test_restriction_never_makes_a_stranger_sure(identifier: LanguageIdentifier) -> None:
-    free, bound = (identifier.identify([LINES["eng_Latn"]], restrict=allowed)[0] for allowed in (None, {"sw"}))
-    assert free.language == "en"
-    assert bound.language == "sw"
-    assert bound.confidence < 0.5
+    text = f"{LINES['eng_Latn']} mji mkuu"
+    free, bound = (identifier.identify([text], restrict=allowed)[0] for allowed in (None, {"sw"}))
+    assert (free.language, free.label) == ("en", "eng_Latn")
+    assert (bound.language, bound.label, bound.confidence) == (None, "eng_Latn", free.confidence)
+    assert bound.alternatives == (("sw", pytest.approx(1 / 3, abs=1e-4)),)
+
+
+def test_alternatives_are_the_next_languages_of_ours_by_confidence(identifier: LanguageIdentifier) -> None:
+    found = identifier.identify([f"{LINES['swh_Latn']} ما هي {LINES['xho_Latn']} what"])[0]
+    assert found.language == "sw"
+    assert [code for code, _ in found.alternatives] == ["ar", "en"], "a language that is none of ours is no alternative"
+    values = [found.confidence, *(confidence for _, confidence in found.alternatives)]
+    assert values == sorted(values, reverse=True)
     # fastText adds 1e-5 to every probability.
-    assert free.confidence + bound.confidence <= 1.0 + 1e-4
-    assert identifier.identify(["x"], restrict={"yo"})[0].language is None
+    assert sum(values) <= 1.0 + 1e-4
 
 
 def test_line_breaks_change_nothing(identifier: LanguageIdentifier) -> None:

@@ -1,0 +1,113 @@
+"""How often does a prompt reach the adapter of its language? The router on texts whose language is known.
+
+Key property: what is judged is the product's own decision, its identifier's interface, thresholds, script check and pairs
+(COMPASS, sections 3.2.5 and 4.2), on whole texts and on their first words, in the languages of the run and in others. GlotLID's
+own file is not fetched; ``--model`` takes it. Measures no time, and no conversation: what follows in one stays in its language.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.paper.router_decisions import PRECISION, Item, measure
+from benchmarks.paper.router_texts import Corpora, folder_of_data, learn, of_the_atlas, shared
+from benchmarks.record import RESULTS, Record, Value, finish, parser
+from compass_ray.config import IdentifierConfig
+from compass_ray.languages import GLOBAL_MMLU
+from compass_ray.models.language_id import LanguageIdentifier
+from compass_ray.report.style import LOOKS, MUTED, panel, png, styled
+
+SMALL = ["am", "el", "en", "sw"]
+DRAWN = "3_words"
+"""The length that the picture shows: whole sentences are hardly confused."""
+_LEAST_NAMED = 0.1
+
+
+def texts(arguments: argparse.Namespace) -> Corpora:
+    """What is learnt from and judged on."""
+    if arguments.small:
+        return of_the_atlas(SMALL, ["hi", "ru"], judged=10)
+    languages, seed = arguments.languages or GLOBAL_MMLU, arguments.seeds[0]
+    return shared(folder_of_data(), languages, learnt=arguments.learnt, judged=arguments.judged, seed=seed)
+
+
+def identifiers(arguments: argparse.Namespace, given: Corpora) -> dict[str, LanguageIdentifier]:
+    """The package's own, one learnt here, and the one that was named."""
+    found = {
+        "atlas": LanguageIdentifier(IdentifierConfig()),
+        "learnt": learn(given.learnt, seed=arguments.seeds[0]),
+    }
+    return found | ({"model": LanguageIdentifier(IdentifierConfig(model=arguments.model))} if arguments.model else {})
+
+
+@styled
+def picture(items: Sequence[Item], title: str) -> Figure:
+    """Squares as large as the share of a language's texts that is taken for another, the larger ones with their percentage."""
+    codes = list(dict.fromkeys(item.code for item in items))
+    at = {code: place for place, code in enumerate(codes)}
+    counts = np.zeros((len(codes), len(codes)))
+    for item in items:
+        if item.found.language:
+            counts[at[item.code], at[item.found.language]] += 1
+    shares = counts / np.array([[sum(item.code == code for item in items)] for code in codes])
+    rows, columns = np.nonzero((shares > 0) & ~np.eye(len(codes), dtype=bool))
+    figure, axes = panel(7.4, 7.2)
+    axes.scatter(columns, rows, s=260 * shares[rows, columns], marker="s", color=LOOKS["compass"].colour)
+    axes.scatter(range(len(codes)), range(len(codes)), s=3, color=MUTED)
+    for row, column in zip(rows, columns, strict=True):
+        if shares[row, column] >= _LEAST_NAMED:
+            axes.annotate(f"{shares[row, column]:.0%}", (column, row), (8, 5), textcoords="offset points", fontsize=6.5)
+    for axis, name in ((axes.xaxis, "taken for"), (axes.yaxis, "text in")):
+        axis.set_ticks(range(len(codes)), codes, fontsize=7)
+        axis.set_tick_params(pad=3)
+        axis.set_label_text(name)
+    axes.set(xlim=(-1, len(codes)), ylim=(len(codes), -1))
+    axes.set_title(title)
+    return figure
+
+
+def _draw(folder: Path, name: str, items: Sequence[Item]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = picture(items, f"Languages taken for one another, first three words, identifier '{name}'")
+    (folder / f"paper_router_{name}.png").write_bytes(png(drawn))
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__ or "")
+    options.add_argument("--languages", nargs="+", help="default: all 42")
+    options.add_argument("--learnt", type=int, default=3000, help="most lines of a language to learn an identifier from")
+    options.add_argument("--judged", type=int, default=500, help="most texts of a language and a source to judge on")
+    options.add_argument("--model", help="a further identifier, such as GlotLID's model_v3.bin")
+    options.add_argument("--seeds", nargs=1, type=int, default=[0])
+    return options.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = _arguments(argv)
+    given = texts(arguments)
+    numbers: dict[str, Value] = {"learnt_texts": sum(map(len, given.learnt.values()))}
+    pictures = arguments.output or (None if arguments.small else RESULTS)
+    for name, identifier in identifiers(arguments, given).items():
+        numbers[name], sentences = measure(identifier, given)
+        if pictures is not None:
+            _draw(pictures, name, sentences[DRAWN])
+    defaults = IdentifierConfig()
+    settings: dict[str, Value] = {
+        "languages": len(given.sentences),
+        "strangers": sorted(given.strangers),
+        "threshold": defaults.threshold,
+        "precision": PRECISION,
+        "learnt": arguments.learnt,
+        "judged": arguments.judged,
+    }
+    return finish("paper/router", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

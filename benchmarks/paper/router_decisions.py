@@ -1,0 +1,161 @@
+"""What the router makes of texts whose language is known: shares that go right, wrong, and to the base model.
+
+Key property: every decision is the product's own (`serving.detection.judge`), of what an identifier said once; settings are
+compared on the same answers. Not here: texts, and the command line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.paper.router_texts import LENGTHS, Corpora, Texts, cut
+from benchmarks.record import Value
+from compass_ray.config import IdentifierConfig
+from compass_ray.models.language_id import Identified, LanguageIdentifier
+from compass_ray.serving.detection import judge
+from compass_ray.serving.scripts import prose
+
+PLAIN = IdentifierConfig()
+UNCHECKED = IdentifierConfig(check_script=False)
+MIXTURE = IdentifierConfig(mixture=True)
+NO_BOUND = IdentifierConfig(threshold=0.0)
+TRIED = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
+"""Thresholds from 0.30 to 0.95."""
+SHOWN = (0.3, 0.5, 0.7, 0.9, 0.95)
+PRECISION = 0.98
+MOST_CONFUSIONS = 15
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text, its language, and what was identified in it."""
+
+    code: str
+    text: str
+    found: Identified
+
+    def routed(self, config: IdentifierConfig) -> str | None:
+        """The language whose adapter answers; None for the base model."""
+        return judge(self.text, self.found, config).language
+
+
+def look(identifier: LanguageIdentifier, texts: Texts, words: int | None, served: Sequence[str]) -> list[Item]:
+    """Identify the first words of every text, as the router would."""
+    found = []
+    for code, given in texts.items():
+        seen = [prose(cut(text, words, code)) for text in given]
+        found += [Item(code, text, each) for text, each in zip(seen, identifier.identify(seen, served), strict=True)]
+    return found
+
+
+def rates(items: Sequence[Item], config: IdentifierConfig = PLAIN) -> dict[str, Value]:
+    """Shares of texts that go to the adapter of their language, to another's, and to the base model."""
+    routes = [(item.code, item.routed(config)) for item in items]
+    base, right = sum(route is None for _, route in routes), sum(code == route for code, route in routes)
+    return {"right": right / len(items), "wrong": (len(items) - right - base) / len(items), "base": base / len(items)}
+
+
+def decisions(items: Sequence[Item]) -> dict[str, Value]:
+    """What is identified, what becomes of it, and what the script check and the mixture change."""
+    below = [item.found.language is not None and item.found.confidence < PLAIN.threshold for item in items]
+    pairs = [(item, judge(item.text, item.found, MIXTURE).pair) for item in items]
+    blended = [(item, pair) for item, pair in pairs if pair]
+    return {
+        "identified": float(np.mean([item.found.language == item.code for item in items])),
+        "below_threshold": float(np.mean(below)),
+        "routed": rates(items),
+        "without_script_check": rates(items, UNCHECKED),
+        "blended_with_mixture": len(blended) / len(items),
+        "blended_with_the_right_one": sum(item.code in (pair.first, pair.second) for item, pair in blended) / len(items),
+        "blended_where_alone_is_right": sum(item.routed(PLAIN) == item.code for item, _ in blended) / len(items),
+    }
+
+
+def confusions(items: Sequence[Item]) -> dict[str, Value]:
+    """The pairs of languages most often taken for one another, as shares of the first one's texts."""
+    texts = Counter(item.code for item in items)
+    taken = Counter((item.code, item.found.language) for item in items if item.found.language not in (None, item.code))
+    return {f"{code} as {said}": count / texts[code] for (code, said), count in taken.most_common(MOST_CONFUSIONS)}
+
+
+def by_language(items: Sequence[Item]) -> dict[str, dict[str, Value]]:
+    """The shares of each language's texts, and how many of those routed to its adapter are its own."""
+    routed = [(item.code, item.routed(PLAIN)) for item in items]
+    sent = Counter(route for _, route in routed)
+    own = Counter(code for code, route in routed if code == route)
+    codes = dict.fromkeys(item.code for item in items)
+    shares = {code: rates([item for item in items if item.code == code]) for code in codes}
+    return {code: shares[code] | {"precision": own[code] / sent[code] if sent[code] else 0.0} for code in codes}
+
+
+def calibrated(items: Sequence[Item], languages: Sequence[str], precision: float = PRECISION) -> dict[str, float]:
+    """For each language the least threshold at which so many of the texts routed to it are its own; the last one if none is."""
+    found = {code: [(i.found.confidence, i.code == code) for i in items if i.routed(NO_BOUND) == code] for code in languages}
+    return {code: next((t for t in TRIED if _precise(each, t, precision)), TRIED[-1]) for code, each in found.items()}
+
+
+def _precise(found: Sequence[tuple[float, bool]], least: float, precision: float) -> bool:
+    own = [right for confidence, right in found if confidence >= least]
+    return bool(own) and float(np.mean(own)) >= precision
+
+
+def strangers(items: Sequence[Item], config: IdentifierConfig = PLAIN) -> float:
+    """Share of texts in other languages that an adapter answers all the same."""
+    return float(np.mean([item.routed(config) is not None for item in items]))
+
+
+def unserved(items: Sequence[Item], languages: Sequence[str]) -> float:
+    """The same where every second language is not served, but known to the identifier."""
+    served = set(languages[::2])
+    others = [item for item in items if item.code not in served]
+    return strangers([i if i.found.language in served else replace(i, found=replace(i.found, language=None)) for i in others])
+
+
+def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, Value], dict[str, list[Item]]]:
+    """Every number of one identifier, and its sentences by length."""
+    languages = list(texts.sentences)
+    lines, sentences = (
+        {name: look(identifier, each, words, languages) for name, words in LENGTHS.items()}
+        for each in (texts.lines, texts.sentences)
+    )
+    others = look(identifier, texts.strangers, None, languages)
+    numbers: dict[str, Value] = {
+        "lines": {name: decisions(items) for name, items in lines.items()},
+        "sentences": {name: decisions(items) for name, items in sentences.items()},
+        "strangers": _strange(others, sentences["whole"], languages),
+        "confusions": {name: confusions(items) for name, items in sentences.items()},
+        "at_one_threshold": {f"{t:g}": _at(IdentifierConfig(threshold=t), sentences, others) for t in SHOWN},
+        "calibrated": _calibration(lines, sentences, others, languages),
+        "by_language": {name: by_language(items) for name, items in sentences.items()},
+    }
+    return numbers, sentences
+
+
+def _strange(others: Sequence[Item], whole: Sequence[Item], languages: Sequence[str]) -> dict[str, Value]:
+    codes = dict.fromkeys(item.code for item in others)
+    return {
+        "routed": strangers(others),
+        "routed_without_script_check": strangers(others, UNCHECKED),
+        "routed_where_half_is_served": unserved(whole, languages),
+        "routed_by_language": {code: strangers([item for item in others if item.code == code]) for code in codes},
+    }
+
+
+def _calibration(
+    lines: Mapping[str, Sequence[Item]], sentences: Mapping[str, Sequence[Item]], others: Sequence[Item], languages: Sequence[str]
+) -> dict[str, Value]:
+    """Thresholds of the lines and of every second other language, tried on the sentences and the rest of those."""
+    codes = list(dict.fromkeys(item.code for item in others))
+    seen, unseen = ([item for item in others if item.code in half] for half in (codes[1::2], codes[::2]))
+    thresholds = calibrated([*(item for each in lines.values() for item in each), *seen], languages)
+    default, tuned = (_at(config, sentences, unseen) for config in (PLAIN, IdentifierConfig(thresholds=thresholds)))
+    return {"thresholds": thresholds, "tuned": tuned, "default": default}
+
+
+def _at(config: IdentifierConfig, sentences: Mapping[str, Sequence[Item]], others: Sequence[Item]) -> dict[str, Value]:
+    shares: dict[str, Value] = {name: rates(items, config) for name, items in sentences.items()}
+    return shares | {"strangers_routed": strangers(others, config)}

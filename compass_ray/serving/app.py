@@ -6,6 +6,7 @@ needs from there. Two deployments and one actor, since each process costs some 3
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.config import ConfigError, RunConfig
-from compass_ray.serving import ingress, monitor_actor, server
+from compass_ray.config import ConfigError, RunConfig, changed
+from compass_ray.serving import ingress, monitor_actor, registry, server
+from compass_ray.serving.keys import Keys
 
 NAME = "compass-ray"
 
@@ -30,20 +32,34 @@ class Endpoint:
 
 
 def build_app(run_uri: str, config: RunConfig) -> serve.Application:
-    """The application over a run, for `start` and `from_config_file`."""
-    uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
-    adapters = server.deployment(config).bind(uri, settings)
-    return ingress.deployment(config).bind(uri, settings, adapters)
+    """The application over a run, for `start` and `from_config_file`.
 
-
-def from_config_file(args: dict[str, str]) -> serve.Application:
-    """What ``serve deploy`` calls: the application over the run that its file gives as ``args: {run: URI}``.
+    API keys are read here, where the file and the environment are whoever's that starts the service, and travel as hashes.
 
     Raises:
-        ArtifactError: there is no run there.
+        ConfigError: the source of keys cannot be used.
     """
+    uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
+    keys = Keys.load(os.environ, config.serve.api_keys)
+    adapters = server.deployment(config).bind(uri, settings)
+    return ingress.deployment(config).bind(uri, settings, adapters, keys.digests)
+
+
+def from_config_file(args: dict[str, Any]) -> serve.Application:
+    """What ``serve deploy`` calls: the application over the run that its file gives as ``args: {run: URI, set: [...]}``.
+
+    ``set`` changes settings of the run for this service, as in ``resources.max_replicas=4``.
+
+    Raises:
+        ArtifactError: there is no run there, or it has no adapter.
+        ConfigError: other arguments, or settings that do not fit.
+    """
+    if not {"run"} <= args.keys() <= {"run", "set"} or not isinstance(args.get("set", []), list):
+        raise ConfigError(f"args of the application are {args}; give {{run: URI}}, and set: [settings] where some change")
     run = RunDir(args["run"])
-    return build_app(run.uri, run.recorded())
+    config = changed(run.recorded(), args.get("set", []))
+    registry.adopt(config, run)
+    return build_app(run.uri, config)
 
 
 def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str | None = None) -> Endpoint:
@@ -59,8 +75,9 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     port = _free_port(host, config.serve.port if port is None else port)
     ray_session.start(config.resources)
     options = HTTPOptions(host=host, port=port)
+    application = build_app(run.uri, config)
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging())
-    serve.run(build_app(run.uri, config), name=NAME, route_prefix="/", logging_config=_logging())
+    serve.run(application, name=NAME, route_prefix="/", logging_config=_logging())
     return Endpoint(url=f"http://{host}:{port}", run_uri=run.uri)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -26,9 +25,10 @@ from compass_ray.serving.api.application import build_api
 from compass_ray.serving.conversation import ConversationMemory
 from compass_ray.serving.forwarding import TrafficForwarder
 from compass_ray.serving.hosting import HostState
-from compass_ray.serving.keys import VARIABLE, Keys
+from compass_ray.serving.keys import Keys
 from compass_ray.serving.limits import Limits
 from compass_ray.serving.observations import Feedback, Observation
+from compass_ray.serving.overview import DECISIONS_SHOWN, overview
 from compass_ray.serving.ray_metrics import RayInstruments
 from compass_ray.serving.remote import ServerBackend
 from compass_ray.serving.router import Router
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 FOLLOW_SECONDS = 0.5
 _WATCH_SECONDS = 5.0
 _MONITOR_SECONDS = 2.0
-_DECISIONS = 50
 _DRAIN_SECONDS = 10.0
 _BESIDE = 64
 """Requests beyond those that want a reply: the page, the status, the metrics and the refusals of what is too much."""
@@ -48,11 +47,13 @@ _BESIDE = 64
 class Ingress:
     """Deployment class; see `deployment`."""
 
-    def __init__(self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any], digests: Mapping[str, str] | None = None
+    ) -> None:
         """Load the identifier, ask what is live, and start the loops that follow both."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
-        self.keys = Keys.load(os.environ, self.config.serve.api_keys)
+        self.keys = Keys(digests)
         self.backend = ServerBackend(server)
         self.watched = self.run.clusters.manifest() is not None
         self.monitor: Any = None
@@ -76,17 +77,17 @@ class Ingress:
     async def status(self) -> dict[str, Any]:
         """What ``/v1/compass/status`` shows."""
         await self._watch()
-        return {
-            "run": self.run.uri,
-            "languages": {code: self._language(code) for code in self.config.languages},
-            "requests": self.statistics.summary(),
-            "history": self.statistics.history(),
-            "errors": self.statistics.errors(),
-            "batches": {"steps": self.server.steps, "orders": self.server.orders, "sent_again": self.backend.retries},
-            "problems": dict(self.server.problems),
-            "traffic": self.forwarder.counts(),
-            **self.seen,
-        }
+        return overview(
+            run=self.run.uri,
+            languages=self.config.languages,
+            catalogue=self.service.catalogue,
+            statistics=self.statistics,
+            problems=self.server.problems,
+            traffic=self.forwarder.counts(),
+            engine={"steps": self.server.steps, "orders": self.server.orders, "sent_again": self.backend.retries},
+            monitor=self.seen["monitor"],
+            decisions=self.seen["decisions"],
+        )
 
     def put(self, observation: Observation) -> None:
         """Hand an answered prompt on, where the run has clusters to place it in."""
@@ -117,16 +118,6 @@ class Ingress:
             clock=time.time,
         )
 
-    def _language(self, code: str) -> dict[str, Any]:
-        catalogue = self.service.catalogue
-        canary = catalogue.canaries.get(code)
-        return {
-            "live": catalogue.live.get(code),
-            "versions": list(catalogue.versions.get(code, ())),
-            "canary": {"version": canary.version, "share": canary.share} if canary else None,
-            "shadow": catalogue.shadows.get(code),
-        }
-
     async def _deliver(self, batch: list[Observation]) -> None:
         await self._tell("record", batch)
 
@@ -152,7 +143,7 @@ class Ingress:
 
     async def _watch(self) -> None:
         decided = await asyncio.to_thread(registry.decisions, self.run)
-        self.seen = {"monitor": await self._monitor_status(), "decisions": decided[-_DECISIONS:]}
+        self.seen = {"monitor": await self._monitor_status(), "decisions": decided[-DECISIONS_SHOWN:]}
         self.statistics.watched(self.seen["monitor"], self.forwarder.counts())
 
     async def _monitor_status(self) -> dict[str, Any] | None:
@@ -161,7 +152,7 @@ class Ingress:
         try:
             status: dict[str, Any] = await asyncio.wait_for(self._monitor().status.remote(), _MONITOR_SECONDS)
         except Exception as error:
-            return {"unreachable": type(error).__name__}
+            return {**(self.seen["monitor"] or {}), "unreachable": type(error).__name__}
         return status
 
 
@@ -176,15 +167,14 @@ async def _for_ever(work: Callable[[], Awaitable[None]], seconds: float) -> None
 
 
 def deployment(config: RunConfig) -> serve.Deployment:
-    """The deployment with the resources of a configuration; keys in this environment go with it, hashed as they are."""
-    keys = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+    """The deployment with the resources of a configuration."""
     deploy = serve.deployment(
         name="ingress",
         max_ongoing_requests=config.serve.max_waiting + _BESIDE,
         graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,
         ray_actor_options={
             "num_cpus": config.resources.replica_cpus,
-            **({"runtime_env": {"env_vars": keys}} if keys else {}),
+            "resources": dict(config.resources.replica_resources),
         },
     )
     deployed: serve.Deployment = deploy(serve.ingress()(Ingress))

@@ -39,9 +39,13 @@ class ServerBackend:
     async def answer(self, order: Order) -> Answer:
         """Generate one reply on some replica."""
         while True:
+            response: Any = self.handle.answer.remote(order)
             try:
-                answer: Answer = await self.handle.answer.remote(order)
+                answer: Answer = await response
                 return answer
+            except asyncio.CancelledError:  # Serve gives the order up where a client hangs up, not where its time is over
+                response.cancel()
+                raise
             except BackPressureError:
                 raise OverloadedError from None
             except RayTaskError as error:  # its own text holds the replica's frames and address

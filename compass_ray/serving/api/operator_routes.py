@@ -1,0 +1,61 @@
+"""The routes for those who run the service: its health, its numbers, its status, and the page that shows them.
+
+COMPASS has no section on them. Not here: what the numbers are (`statistics`, `monitor`) and the page itself (`page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+from pydantic_core import to_json
+
+from compass_ray.serving import failures, page
+from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.api import declared
+from compass_ray.serving.instruments import CONTENT_TYPE
+from compass_ray.serving.limits import Admission
+
+_METRICS = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def router(service: AnswerService, status: Callable[[], Awaitable[dict[str, Any]]], admission: Admission) -> APIRouter:
+    """The routes over a service."""
+    routes = APIRouter()
+
+    @routes.get("/healthz", responses=declared.responses(503))
+    async def health() -> dict[str, str]:
+        """Whether the ingress takes requests; needs no key."""
+        if admission.closed:
+            raise failures.draining()
+        return {"status": "ok"}
+
+    @routes.get("/metrics", response_class=Response, responses=declared.responses(*declared.READING, content=_METRICS))
+    async def metrics() -> Response:
+        """The numbers of this process as Prometheus text."""
+        return Response(service.statistics.exposition(), headers={"content-type": CONTENT_TYPE})
+
+    @routes.get("/v1/compass/status", response_model=dict[str, Any], responses=declared.responses(*declared.READING))
+    async def compass_status() -> Response:
+        """Languages, versions, requests, and the monitor's view of the traffic."""
+        # FastAPI's own way, value by value as for a model, takes 30 times as long; what is no number is null.
+        return Response(to_json(await status(), inf_nan_mode="null"), media_type="application/json")
+
+    files = page.files()
+
+    @routes.get("/", response_class=HTMLResponse, responses=declared.responses(*declared.READING))
+    async def operators_page() -> Response:
+        """The status as a page for people."""
+        return _file(files[page.ROOT])
+
+    for path, file in files.items():
+        if path != page.ROOT:
+            routes.add_api_route(path, partial(_file, file), include_in_schema=False)
+    return routes
+
+
+def _file(file: page.PageFile) -> Response:
+    return Response(file.body, media_type=file.media_type, headers=dict(page.HEADERS))

@@ -1,0 +1,53 @@
+"""FastAPI's and Starlette's own refusals in OpenAI's shape: bodies that do not fit, paths and methods that are not there.
+
+Key property: a body that does not fit is a 400 that names the field and never repeats what was sent. Not here: what fails
+unforeseen, which is `guards.Envelope`.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from compass_ray.serving.api.exchange import exchange_of
+from compass_ray.serving.api.guards import error_response
+from compass_ray.serving.failures import ApiError
+
+_PLACES = ("body", "header", "path", "query")
+_TYPES = frozenset({"str", "int", "float", "bool"})
+_LONGEST = 200
+
+
+def answer_errors(api: FastAPI) -> None:
+    """Register the handlers."""
+
+    @api.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> JSONResponse:
+        exchange_of(request).refused(error)
+        return error_response(error)
+
+    @api.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(_malformed(error))
+
+    @api.exception_handler(HTTPException)
+    async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"{request.method} {request.url.path[:_LONGEST]}: {error.detail}"
+        return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+
+
+def _malformed(error: RequestValidationError) -> ApiError:
+    # The deepest: of a union's branches it is the one that fits best.
+    problem = max(error.errors(), key=lambda each: len(each["loc"]))
+    where = ".".join(str(part) for part in problem["loc"] if _is_field(part)) or None
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return ApiError(400, f"{where}: {message}" if where else message, param=where)
+
+
+def _is_field(part: int | str) -> bool:
+    """Whether a part of an error's place is a field or an index, not where the request had it or a branch of a union."""
+    if isinstance(part, int):
+        return True
+    return part not in _PLACES and part not in _TYPES and part.replace("-", "_").isidentifier() and "constrained" not in part

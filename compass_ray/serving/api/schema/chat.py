@@ -1,0 +1,148 @@
+"""OpenAI's chat completions: the request, the reply and its stream chunks.
+
+Key property: one choice, text only; tools, images and other response formats are refused by name. COMPASS, section 3.2.5.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from compass_ray.serving.api.schema.logprobs import ChatLogprobs
+from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, Sparse, Usage
+from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, Sampling
+
+MAX_MESSAGES = 256
+Nothing = Annotated[list[Any], Field(max_length=0)]
+
+
+class TextPart(BaseModel):
+    """One part of a message's content; only text is understood."""
+
+    model_config = ConfigDict(strict=True)
+    type: Literal["text"]
+    text: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+
+
+Parts = Annotated[list[TextPart], Field(max_length=MAX_MESSAGES, fail_fast=True)]
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(strict=True)
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, Field(max_length=MAX_CHARACTERS)] | Parts
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class TextFormat(BaseModel):
+    """The one format of replies."""
+
+    model_config = ConfigDict(strict=True)
+    type: Literal["text"]
+
+
+def _with_a_user_turn(messages: list[Message]) -> list[Message]:
+    if not any(message.role == "user" and message.text.strip() for message in messages):
+        raise ValueError("expected at least one message of role 'user' that is not empty")
+    return messages
+
+
+_A_USER_TURN: dict[str, Any] = {"contains": {"type": "object", "properties": {"role": {"const": "user"}}, "required": ["role"]}}
+
+
+class ChatRequest(Sampling):
+    """Body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[
+        list[Message],
+        # One error is told, and collecting those of a whole body took a second.
+        Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True, json_schema_extra=_A_USER_TURN),
+        AfterValidator(_with_a_user_turn),
+    ]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: TextFormat | None = None
+    tools: Nothing | None = None
+    functions: Nothing | None = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_with_logprobs(cls, count: int | None, info: ValidationInfo) -> int | None:
+        if count is not None and not info.data.get("logprobs"):
+            raise ValueError(f"{count} likely tokens were asked for without logprobs: true; send both or neither")
+        return count
+
+    @property
+    def likely_tokens(self) -> int | None:
+        """How many likely tokens to list with each generated one, None for no scores."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def token_limit(self) -> int | None:
+        """Most tokens of the reply, where the request says."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class ReplyMessage(BaseModel):
+    """The reply's text."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    """The one choice of a reply."""
+
+    index: int = 0
+    message: ReplyMessage
+    finish_reason: FinishReason
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(BaseModel):
+    """Reply to a chat request that does not stream."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    compass: CompassInfo
+
+
+class Delta(Sparse):
+    """What a chunk adds."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(BaseModel):
+    """The one choice of a chunk."""
+
+    index: int = 0
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class ChatChunk(Sparse):
+    """One event of a streamed reply; the first carries the route, the last the usage where asked for."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    compass: CompassInfo | None = None

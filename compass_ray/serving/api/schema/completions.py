@@ -1,0 +1,73 @@
+"""OpenAI's completions of plain text: the request, the reply and its stream chunks, which share one shape.
+
+Key property: one prompt a request, continued as it stands; several are refused, since requests under way are decoded together
+anyway and each has a route of its own. COMPASS, section 3.2.5.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from compass_ray.serving.api.schema.logprobs import CompletionLogprobs
+from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, Sparse, Usage
+from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, Sampling
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
+
+
+def _one(prompt: str | list[str]) -> str | list[str]:
+    if isinstance(prompt, list) and len(prompt) > 1:
+        raise ValueError(f"{len(prompt)} prompts in one request; send one request each, they are answered together")
+    if not (prompt if isinstance(prompt, str) else prompt[0]).strip():
+        raise ValueError("expected a prompt that is not blank")
+    return prompt
+
+
+class CompletionRequest(Sampling):
+    """Body of ``POST /v1/completions``."""
+
+    prompt: Annotated[Text | Annotated[list[Text], Field(min_length=1, max_length=256)], AfterValidator(_one)]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    suffix: Annotated[str, Field(max_length=0)] | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+
+class CompletionChoice(BaseModel):
+    """The one choice of a reply or a chunk."""
+
+    index: int = 0
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Completion(BaseModel):
+    """Reply to a completion request that does not stream."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    compass: CompassInfo
+
+
+class CompletionChunk(Sparse):
+    """One event of a streamed completion; the first carries the route, the last the usage where asked for."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    compass: CompassInfo | None = None

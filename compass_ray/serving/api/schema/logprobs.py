@@ -1,0 +1,74 @@
+"""Log-probabilities of generated tokens in the two shapes that OpenAI's endpoints give them.
+
+Key property: numbers are natural logarithms under the untempered model; what is too unlikely to be a number of JSON is -9999,
+as OpenAI has it. COMPASS, section 3.2.5. Not here: how they are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from compass_ray.serving.backend import TokenScore
+
+_LEAST = -9999.0
+
+
+class LikelyToken(BaseModel):
+    """A token in the place of a generated one."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ScoredToken(LikelyToken):
+    """A generated token and the likeliest in its place."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(BaseModel):
+    """``logprobs`` of a chat choice."""
+
+    content: list[ScoredToken]
+    refusal: None = None
+
+
+class CompletionLogprobs(BaseModel):
+    """``logprobs`` of a completion choice; offsets count characters of the choice's text."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+def chat_logprobs(scores: Sequence[TokenScore]) -> ChatLogprobs:
+    """The scores of a chat reply or of one piece of it."""
+    content = [
+        ScoredToken(
+            **_likely(score.token, score.logprob).model_dump(),
+            top_logprobs=[_likely(token, logprob) for token, logprob in score.likeliest],
+        )
+        for score in scores
+    ]
+    return ChatLogprobs(content=content)
+
+
+def completion_logprobs(scores: Sequence[TokenScore], offset: int = 0) -> CompletionLogprobs:
+    """The scores of a completion, or of one piece of it that begins ``offset`` characters into the text."""
+    offsets = [offset]
+    for score in scores:
+        offsets.append(offsets[-1] + len(score.token))
+    return CompletionLogprobs(
+        tokens=[score.token for score in scores],
+        token_logprobs=[max(score.logprob, _LEAST) for score in scores],
+        top_logprobs=[{token: max(logprob, _LEAST) for token, logprob in score.likeliest} for score in scores],
+        text_offset=offsets[:-1],
+    )
+
+
+def _likely(token: str, logprob: float) -> LikelyToken:
+    return LikelyToken(token=token, logprob=max(logprob, _LEAST), bytes=list(token.encode("utf-8", "replace")))

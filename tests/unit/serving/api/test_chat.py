@@ -1,0 +1,185 @@
+"""Chat completions that do not stream: shapes, routes, bounds and what follows a reply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compass_ray.serving.api.declared import ROUTE_HEADER
+from compass_ray.serving.api.guards import REQUEST_ID
+from compass_ray.serving.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError
+from tests.unit.serving.api.endpoint import TRYING, Endpoint
+
+
+def test_a_reply_is_openai_s_and_says_who_answered_and_why(endpoint: Endpoint) -> None:
+    response = endpoint.chat()
+    body = response.json()
+    assert response.status_code == 200
+    assert (body["object"], body["model"]) == ("chat.completion", "sw@v0002")
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "jibu la sw@v0002", "refusal": None}
+    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
+    compass = body["compass"]
+    assert (compass["language"], compass["confidence"], compass["adapter"]) == ("sw", 0.9, "sw@v0002")
+    assert (compass["blend"], compass["canary"]) == (None, False)
+    assert response.headers[ROUTE_HEADER] == f'sw@v0002; language=sw; confidence=0.900; reason="{compass["reason"]}"'
+    assert response.headers[REQUEST_ID].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "adapter"),
+    [
+        ("sw habari", "auto", "sw@v0002"),
+        ("de hallo", "auto", "de@target"),
+        ("hi namaste", "auto", None),
+        ("xx what", "auto", None),
+        ("sw habari", "base", None),
+        ("de hallo", "sw", "sw@v0002"),
+        ("de hallo", "sw@v0001", "sw@v0001"),
+    ],
+)
+def test_who_answers(endpoint: Endpoint, text: str, model: str, adapter: str | None) -> None:
+    body = endpoint.chat(text, model=model).json()
+    assert body["compass"]["adapter"] == adapter
+    assert body["compass"]["reason"]
+
+
+def test_every_answered_prompt_of_a_known_language_goes_to_the_monitor(endpoint: Endpoint) -> None:
+    first = endpoint.chat().json()
+    endpoint.chat("xx what")
+    endpoint.chat("hi namaste")
+    seen = [(each.language, each.prompt, each.version, each.nll) for each in endpoint.traffic.seen]
+    assert seen == [("sw", "sw habari", "v0002", 0.5), ("hi", "hi namaste", None, 0.5)]
+    assert endpoint.traffic.seen[0].id == first["id"]
+
+
+def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: Endpoint) -> None:
+    endpoint.backend.broken = ("sw@v0002",)
+    body = endpoint.chat().json()
+    assert body["compass"]["adapter"] == "sw@target"
+    assert "cannot be loaded, so its target-only adapter sw@target answers" in body["compass"]["reason"]
+    endpoint.backend.broken = ("sw@v0002", "sw@target")
+    assert endpoint.chat().json()["compass"]["adapter"] is None
+    assert endpoint.statistics.summary()["fallbacks"] == 3
+
+
+def test_a_version_asked_for_by_name_is_never_replaced(endpoint: Endpoint) -> None:
+    endpoint.backend.broken = ("sw@v0001",)
+    response = endpoint.chat(model="sw@v0001")
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert response.json()["error"]["code"] == "adapter_unavailable"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4",
+        "sw@v0009",
+        "fr",
+        "../../etc/passwd",
+        "sw@../v0001",
+        "sw@%00",
+        "sw@v0001\n",
+        "sw@v0001\x00",
+        "sẘ",
+        "sw@..",
+        "SW",
+        " ",
+    ],
+)
+def test_an_unknown_model_is_a_404_that_lists_the_known(endpoint: Endpoint, model: str) -> None:
+    response = endpoint.chat(model=model)
+    error = response.json()["error"]
+    assert response.status_code == 404
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
+    assert "auto" in error["message"]
+    assert endpoint.backend.orders == []
+
+
+def test_a_version_made_a_moment_ago_is_found(endpoint: Endpoint) -> None:
+    endpoint.backend.known = TRYING
+    endpoint.service.catalogue = type(TRYING)({}, {})
+    assert endpoint.chat(model="sw@v0003").json()["model"] == "sw@v0003"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (BadOrderError("the conversation has 9 tokens"), 400, "context_length_exceeded"),
+        (OverloadedError(), 503, "overloaded"),
+        (InterruptedReplyError(), 503, "reply_interrupted"),
+        (TimeoutError(), 504, "timeout"),
+        (RuntimeError("secret stack"), 500, "internal_error"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_failures_behind_the_ingress_keep_their_status(
+    endpoint: Endpoint, failure: Exception, status: int, code: str, stream: bool
+) -> None:
+    endpoint.backend.failure = failure
+    response = endpoint.chat(stream=stream)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert "secret" not in response.text
+    assert ("retry-after" in response.headers) == (status == 503)
+    assert endpoint.statistics.summary()["refused"] == {str(status): 1}
+    told = [error["message"].partition(":")[0] for error in endpoint.statistics.errors()]
+    assert told == ([code] if code in ("reply_interrupted", "timeout", "internal_error") else [])
+
+
+def test_the_reply_s_length_is_bounded_by_the_service(endpoint: Endpoint) -> None:
+    for fields in ({}, {"max_tokens": 5}, {"max_completion_tokens": 7}, {"max_tokens": 999}):
+        endpoint.chat(**fields)
+    assert [order.max_tokens for order in endpoint.backend.orders] == [16, 5, 7, 16]
+
+
+def test_turns_and_sampling_reach_the_engine(endpoint: Endpoint) -> None:
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "sw a"}, {"type": "text", "text": "b"}]},
+    ]
+    endpoint.chat(messages=messages, temperature=0.5, top_p=0.9, seed=3, stop="\n")
+    turns = (("system", "be brief"), ("user", "sw ab"))
+    assert endpoint.backend.orders == [Order(turns, "sw@v0002", 16, 0.5, 0.9, 3, ("\n",))]
+
+
+def test_null_counts_as_absent(endpoint: Endpoint) -> None:
+    names = ("temperature", "top_p", "seed", "stop", "stream", "n", "max_tokens", "logprobs", "top_logprobs", "logit_bias")
+    assert endpoint.chat(**dict.fromkeys(names)).status_code == 200
+    assert endpoint.backend.orders == [Order((("user", "sw habari"),), "sw@v0002", 16)]
+
+
+def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
+    logprobs = endpoint.chat(logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
+    assert endpoint.backend.orders[0].logprobs == 2
+    assert [token["token"] for token in logprobs["content"]] == ["jibu", " la", " sw@v0002"]
+    likely = [
+        {"token": "jibu", "logprob": -0.5, "bytes": [106, 105, 98, 117]},
+        {"token": "x", "logprob": -9999.0, "bytes": [120]},
+    ]
+    assert logprobs["content"][0] == {**likely[0], "top_logprobs": likely}
+    assert endpoint.chat(logprobs=True).json()["choices"][0]["logprobs"]
+    assert endpoint.backend.orders[1].logprobs == 0
+    assert endpoint.chat().json()["choices"][0]["logprobs"] is None
+
+
+def test_a_conversation_keeps_its_draw_and_one_key_s_is_not_another_s(endpoint: Endpoint) -> None:
+    endpoint.service.catalogue = TRYING
+    answered: dict[str, set[Any]] = {}
+    for name in (f"conversation-{number}" for number in range(12)):
+        replies = [endpoint.chat(headers={"x-conversation-id": name}).json()["compass"] for _ in range(3)]
+        answered[name] = {(reply["adapter"], reply["canary"]) for reply in replies}
+    assert all(len(versions) == 1 for versions in answered.values())
+    assert set.union(*answered.values()) == {("sw@v0002", False), ("sw@v0003", True)}
+
+
+def test_a_blend_is_ordered_and_told() -> None:
+    from compass_ray.serving.api.conversions import compass_info, route_header
+    from compass_ray.serving.enquiries import Enquiry
+    from compass_ray.serving.registry import AdapterName
+    from compass_ray.serving.router import Asked, Route
+
+    route = Route("sw", AdapterName("sw", "v1"), 0.6, 'two\r\n"ways" ü', Asked.AUTO, (AdapterName("de", "v2"), 0.25), canary=True)
+    assert Enquiry("1", "auto", (("user", "x"),)).order(route, 4).blend == ("de@v2", 0.25)
+    header = route_header(compass_info(route))
+    assert header == "sw@v1; language=sw; confidence=0.600; blend=de@v2:0.250; canary; reason=\"two??'ways' ?\""

@@ -1,0 +1,41 @@
+"""Completions of plain text."""
+
+from __future__ import annotations
+
+from compass_ray.serving.backend import Order
+from tests.unit.serving.api.endpoint import Endpoint, chunks
+
+
+def test_a_text_is_continued_as_it_stands(endpoint: Endpoint) -> None:
+    body = endpoint.complete(max_tokens=3, temperature=1.0, stop=["a", ""]).json()
+    assert (body["object"], body["model"]) == ("text_completion", "sw@v0002")
+    assert body["id"].startswith("cmpl-")
+    assert body["choices"] == [{"index": 0, "text": "jibu la sw@v0002", "logprobs": None, "finish_reason": "stop"}]
+    assert endpoint.backend.orders == [Order((), "sw@v0002", 3, 1.0, stop=("a",), text="sw habari")]
+    assert endpoint.traffic.seen[0].prompt == "sw habari"
+
+
+def test_a_list_of_one_prompt_is_one_prompt(endpoint: Endpoint) -> None:
+    assert endpoint.request("POST", "/v1/completions", json={"prompt": ["sw a"]}).status_code == 200
+    assert endpoint.backend.orders[0].text == "sw a"
+
+
+def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
+    logprobs = endpoint.complete(logprobs=1).json()["choices"][0]["logprobs"]
+    assert endpoint.backend.orders[0].logprobs == 1
+    assert logprobs["tokens"] == ["jibu", " la", " sw@v0002"]
+    assert logprobs["token_logprobs"] == [-0.5] * 3
+    assert logprobs["top_logprobs"][0] == {"jibu": -0.5, "x": -9999.0}
+    assert logprobs["text_offset"] == [0, 4, 7]
+
+
+def test_a_stream_has_the_same_text_and_scores(endpoint: Endpoint) -> None:
+    *sent, done = chunks(endpoint.complete(logprobs=0, stream=True, stream_options={"include_usage": True}))
+    choices = [chunk["choices"][0] for chunk in sent if chunk["choices"]]
+    assert done == "[DONE]"
+    assert "".join(choice["text"] for choice in choices) == "jibu la sw@v0002"
+    offsets = [offset for choice in choices if choice["logprobs"] for offset in choice["logprobs"]["text_offset"]]
+    assert offsets == [0, 4, 7]
+    assert sent[0]["compass"]["adapter"] == "sw@v0002"
+    assert [choice["finish_reason"] for choice in choices] == [None] * 4 + ["stop"]
+    assert sent[-1]["usage"]["total_tokens"] == 7

@@ -1,0 +1,73 @@
+"""Requests made up from the API's own description, good and bad: the answers are those that it declares, and never a 5xx.
+
+One check is left out: a body can fit the description and still be refused, since no description says that a turn of the user
+must not be blank or that a model must exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS
+from schemathesis.config import SchemathesisConfig
+
+from compass_ray.serving.keys import Keys, hash_key
+from tests.unit.serving.api.endpoint import Endpoint
+
+BEARER = {"authorization": "Bearer sesame"}
+KEYS = Keys({hash_key("sesame"): "amina"})
+CHECKED = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name != "positive_data_acceptance"]
+
+
+def _schema(endpoint: Endpoint) -> Any:
+    config = SchemathesisConfig.from_dict({"generation": {"mode": "all"}})
+    loaded = schemathesis.openapi.from_dict(endpoint.api.openapi(), config=config)
+    loaded.app = endpoint.api
+    return loaded
+
+
+OPEN = _schema(Endpoint())
+GUARDED = _schema(Endpoint(keys=KEYS))
+BOUNDED = settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+
+@OPEN.parametrize()
+@BOUNDED
+def test_what_is_made_up_is_answered_as_declared(case: Any) -> None:
+    response = case.call_and_validate(checks=CHECKED)
+    assert response.status_code < 500
+    assert "Traceback" not in response.text
+    if response.status_code != 200:
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@GUARDED.parametrize()
+@settings(BOUNDED, max_examples=20)
+def test_a_key_opens_everything_and_nothing_opens_without(case: Any) -> None:
+    case.call_and_validate(checks=CHECKED, headers=BEARER)
+
+
+def test_what_only_keys_and_rates_refuse_is_described_only_with_them() -> None:
+    described = Endpoint(keys=KEYS, requests_per_minute=5).api.openapi()["paths"]
+    told = {path: {"401", "429"} & set(next(iter(operations.values()))["responses"]) for path, operations in described.items()}
+    assert told["/healthz"] == set()
+    assert told["/v1/models"] == {"401"}
+    assert told["/v1/feedback"] == told["/v1/completions"] == {"401", "429"}
+    assert described["/healthz"]["get"]["security"] == []
+    assert described["/v1/models"]["get"]["security"] == [{"bearer": []}, {"basic": []}]
+
+
+@pytest.mark.parametrize("path", sorted(OPEN.raw_schema["paths"]))
+def test_every_path_is_described_with_its_refusals(path: str) -> None:
+    for operation in OPEN.raw_schema["paths"][path].values():
+        assert not {"422", "401", "429"} & set(operation["responses"])
+        assert all("x-request-id" in response["headers"] for response in operation["responses"].values())

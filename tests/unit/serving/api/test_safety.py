@@ -1,0 +1,55 @@
+"""Properties over any text: headers stay one line of ASCII, errors stay JSON, streams stay what they were cut from."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compass_ray.serving.api.conversions import route_header
+from compass_ray.serving.api.guards import error_response
+from compass_ray.serving.api.schema.replies import CompassInfo
+from compass_ray.serving.enquiries import draw
+from compass_ray.serving.failures import ApiError
+from compass_ray.serving.keys import Keys, hash_key
+from tests.unit.serving.api.endpoint import Endpoint, chunks
+
+ANY = st.text(st.characters(codec=None), max_size=50)
+TEXT = st.text(max_size=50)
+
+
+@given(ANY)
+def test_a_route_in_a_header_is_one_line_of_printable_ascii(reason: str) -> None:
+    header = route_header(CompassInfo(language=None, confidence=None, adapter=None, reason=reason))
+    assert header.isascii()
+    assert header.isprintable()
+
+
+@given(ANY)
+def test_an_error_is_json_whatever_its_message_holds(message: str) -> None:
+    assert "error" in json.loads(error_response(ApiError(400, message)).body)
+
+
+@given(ANY)
+def test_a_draw_is_a_share(name: str) -> None:
+    assert 0.0 <= draw(name) < 1.0
+
+
+@given(ANY)
+def test_no_header_but_the_key_s_opens(header: str) -> None:
+    assert Keys({hash_key("sesame"): "amina"}).owner(header) is None
+
+
+@given(TEXT.filter(str.strip))
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+def test_a_stream_put_together_is_the_whole_reply(text: str) -> None:
+    endpoint = Endpoint()
+    whole = endpoint.chat(f"sw {text}", logprobs=True).json()["choices"][0]
+    *sent, done = chunks(endpoint.chat(f"sw {text}", logprobs=True, stream=True))
+    choices = [chunk["choices"][0] for chunk in sent]
+    assert done == "[DONE]"
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == whole["message"]["content"]
+    scores = [token for choice in choices if choice["logprobs"] for token in choice["logprobs"]["content"]]
+    assert scores == whole["logprobs"]["content"]
+    assert choices[-1]["finish_reason"] == whole["finish_reason"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from compass_ray.artifacts.artifact import Artifact
+from compass_ray.artifacts.bucket import Bucket, conditional, explaining
 from compass_ray.artifacts.files import Files
-from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.manifest import MANIFEST, ArtifactError
 from compass_ray.artifacts.pointer import Pointer
 from compass_ray.artifacts.reaching import reach
 from compass_ray.config import ConfigError, RunConfig
@@ -152,6 +153,10 @@ class RunDir:
         """``results.json``: accuracy on old and new subjects before and after an update, where it was measured."""
         return self.artifact("changes", language, version)
 
+    def simulation(self, language: str, part: str) -> Artifact:
+        """``prompts``: where simulated users' prompts lie; ``detection``: ``results.json`` and pictures of the drift alarm."""
+        return self.artifact("simulations", language, part)
+
     def evaluation(self, method: str, language: str) -> Artifact:
         """``items.parquet`` (tables.SCORED) and ``results.json``."""
         return self.artifact("evaluations", method, language)
@@ -165,8 +170,27 @@ class RunDir:
         """Versions of a language's adapters, whole ones only, sorted."""
         return [v for v in self._folders("adapters", language) if self.adapter(language, v).manifest()]
 
+    def whole_adapters(self) -> dict[str, tuple[str, ...]]:
+        """Whole versions of every language's adapters, sorted, by one listing; no manifest is read."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self._files.below(f"{self.path}/adapters")):
+            language, _, rest = path.partition("/")
+            version, _, file = rest.partition("/")
+            if file == MANIFEST:
+                found.setdefault(language, []).append(version)
+        return {language: tuple(sorted(versions)) for language, versions in found.items()}
+
+    def live_marks(self) -> dict[str, tuple[int, int]]:
+        """A mark of each language's live pointer that changes with it (see `Files.marks`), by one listing."""
+        marks = self._files.marks(f"{self.path}/serving/live")
+        return {name.removesuffix(".json"): mark for name, mark in marks.items() if name.endswith(".json")}
+
     def live(self, language: str) -> dict[str, Any] | None:
-        """The live pointer of a language: ``version`` and ``fingerprint`` of the adapter that is served."""
+        """The live pointer of a language: ``version`` and ``fingerprint`` of the adapter that is served.
+
+        Raises:
+            ArtifactError: it is damaged.
+        """
         return self._pointer(language).read()
 
     def set_live(self, language: str, pointer: Mapping[str, Any]) -> None:
@@ -199,6 +223,26 @@ class RunDir:
     def write_monitor(self, file: str, data: bytes) -> None:
         """Replace a file of the monitor's state in one step."""
         self._write(f"monitor/{file}", data)
+
+    def monitor_files(self) -> list[str]:
+        """Every file of the monitor's state, by its path below the monitor's folder, sorted."""
+        return sorted(self._files.below(f"{self.path}/monitor"))
+
+    def delete_monitor(self, file: str) -> None:
+        """Delete a file of the monitor's state, which need not be there."""
+        self._files.delete(f"{self.path}/monitor/{file}")
+
+    def extend_monitor(self, file: str, extended: Callable[[bytes], bytes]) -> None:
+        """Replace a file of the monitor's state on a store by what is made of it; no other writer's addition is lost.
+
+        On S3 and Cloud Storage; elsewhere the file is read and put, which leaves the moment between the two.
+        """
+        path = f"{self.path}/monitor/{file}"
+        if not conditional(self.uri):
+            self._files.put(path, extended(self.read_monitor(file) or b""))
+            return
+        with explaining(path):
+            Bucket(self.uri, self._files).extend(path, extended)
 
     def record(self, config: RunConfig) -> None:
         """Keep the configuration of the run beside its artefacts."""

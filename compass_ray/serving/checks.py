@@ -7,7 +7,7 @@ the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -64,6 +64,18 @@ def check_event(watch: Watch, reference: Reference, trigger: Trigger, seed: int,
         "line": line,
         "decision": _decision_line(line, decision) if alarm else None,
     }
+
+
+def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Check lines as one list for each field that is drawn over time, rounded; short enough to be asked for every few seconds."""
+    shown = list(lines)
+    rounded = {name: [_rounded(line.get(name)) for line in shown] for name in ("divergence", "threshold", "mean_nll")}
+    plain = {name: [line.get(name) for line in shown] for name in ("prompts", "drifted", "version")}
+    return {"time": [round(line["time"]) for line in shown], **plain, **rounded}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _check_line(watch: Watch, decision: Decision, now: float) -> Event:

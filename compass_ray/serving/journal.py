@@ -3,8 +3,9 @@
 Key property: when `append` returns, the records are on disk; a process killed while it writes leaves at
 most one torn last line, which readers skip and the next append steps over. On a local disk several
 processes may append to one file, each call being one ``O_APPEND`` write. An object store has no append: the
-file is read and put again, so there one writer at a time owns a file. It is not a database: whoever reads,
-reads the whole file, and `rewrite` keeps it short.
+file is read and put again, so there one writer at a time owns a file that it calls `append` on, and writers
+that share one call `append_shared`, for one request more. It is not a database: whoever reads, reads the
+whole file, and `rewrite` keeps it short.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None
         _append_local(Path(run.artifact("monitor").path) / file, lines)
     else:
         run.write_monitor(file, _closed(run.read_monitor(file) or b"") + lines)
+
+
+def append_shared(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """As `append`, and nothing is lost where other processes append to the same file of an object store meanwhile."""
+    if not records or isinstance(run.filesystem, pafs.LocalFileSystem):
+        append(run, file, records)
+    else:
+        lines = _lines(records)
+        run.extend_monitor(file, lambda before: _closed(before) + lines)
 
 
 def read(run: RunDir, file: str) -> list[Record]:

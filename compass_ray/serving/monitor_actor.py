@@ -1,12 +1,14 @@
 """The monitor as a named, detached Ray actor, and the client that reaches it.
 
-Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray
-for ever; its state is the run directory's, so a restart on another node goes on. All of its work is
-`monitor.TrafficMonitor`.
+Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
+the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, traffic or none;
+a lock lets one caller at a time in. All of its work is `monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +19,13 @@ import ray
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
 from compass_ray.serving.monitor import TrafficMonitor
-from compass_ray.serving.observations import Acknowledged, Observation, WindowReady
+from compass_ray.serving.observations import Acknowledged, Feedback, Observation, WindowReady
 from compass_ray.serving.placing import load_placer
 
+logger = logging.getLogger(__name__)
+
 NAMESPACE = "compass-ray"
+_ERASE_SECONDS = 60
 
 
 class MonitorActor:
@@ -34,26 +39,47 @@ class MonitorActor:
         torch.set_num_threads(parsed.resources.threads_per_worker)
         run = RunDir(run_uri)
         self.monitor = TrafficMonitor(run, parsed, load_placer(run, parsed), time.time)
+        self.turn = threading.Lock()
+        threading.Thread(target=self._erase_for_ever, name="erasing", daemon=True).start()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledged:
         """Take in answered prompts; they are on disk on return."""
-        return self.monitor.record(observations)
+        with self.turn:
+            return self.monitor.record(observations)
+
+    def rate(self, feedback: Sequence[Feedback]) -> Acknowledged:
+        """Take in what clients said of replies; it is on disk on return."""
+        with self.turn:
+            return self.monitor.rate(feedback)
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""
-        return self.monitor.ready()
+        with self.turn:
+            return self.monitor.ready()
 
     def reset(self, language: str, version: str) -> None:
         """Compare with the reference of ``version`` from now on."""
-        self.monitor.reset(language, version)
+        with self.turn:
+            self.monitor.reset(language, version)
 
     def release(self, language: str) -> None:
         """An update was refused: watch on."""
-        self.monitor.release(language)
+        with self.turn:
+            self.monitor.release(language)
 
     def status(self) -> dict[str, Any]:
-        """Every language's window, phase and last check."""
-        return self.monitor.status()
+        """Every language's window, phase and checks."""
+        with self.turn:
+            return self.monitor.status()
+
+    def _erase_for_ever(self) -> None:
+        while True:
+            time.sleep(_ERASE_SECONDS)
+            try:
+                with self.turn:
+                    self.monitor.erase_due()
+            except Exception:
+                logger.exception("erasing failed; it is tried again in %d seconds", _ERASE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -65,6 +91,11 @@ class MonitorClient:
     def record(self, observations: Sequence[Observation]) -> Acknowledged:
         """Take in answered prompts; they are on disk on return."""
         acknowledged: Acknowledged = ray.get(self.actor.record.remote(list(observations)))
+        return acknowledged
+
+    def rate(self, feedback: Sequence[Feedback]) -> Acknowledged:
+        """Take in what clients said of replies; it is on disk on return."""
+        acknowledged: Acknowledged = ray.get(self.actor.rate.remote(list(feedback)))
         return acknowledged
 
     def ready(self) -> list[WindowReady]:
@@ -81,7 +112,7 @@ class MonitorClient:
         ray.get(self.actor.release.remote(language))
 
     def status(self) -> dict[str, Any]:
-        """Every language's window, phase and last check."""
+        """Every language's window, phase and checks."""
         status: dict[str, Any] = ray.get(self.actor.status.remote())
         return status
 
@@ -102,6 +133,7 @@ def connect(run_uri: str, config: RunConfig) -> MonitorClient:
         "max_restarts": -1,
         "max_task_retries": -1,
         "num_cpus": config.resources.replica_cpus,
+        "resources": dict(config.resources.replica_resources),
     }
     actor = ray.remote(MonitorActor).options(**options)
     return MonitorClient(actor.remote(RunDir(run_uri).uri, config.model_dump(mode="json")))

@@ -1,7 +1,7 @@
-"""What passes between the ingress, the monitor and the update: observations and offered windows.
+"""What passes between the ingress, the monitor and the update: observations, feedback and offered windows.
 
-Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate
-traffic passes before it is embedded.
+Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate traffic passes before it
+is embedded, `sound_feedback` the only one that feedback passes.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 _LONGEST_PROMPT = 20_000
 """Characters of a prompt that are embedded and kept."""
+_LONGEST_ID = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -26,13 +28,29 @@ class Observation:
     version: str | None
     nll: float | None
     time: float
+    key: str | None = None
+    """Short hash of the API key it came with."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a client says of the reply ``reply``; of several by one key the newest counts. ``time`` in Unix seconds."""
+
+    reply: str
+    rating: Literal["good", "bad"] | None
+    correction: str | None
+    """What the reply should have been."""
+    comment: str | None
+    key: str | None
+    """Short hash of the API key it came with."""
+    time: float
 
 
 @dataclass(frozen=True)
 class WindowReady:
     """Fresh prompts after an alarm, for an update to select on.
 
-    ``file`` is read with `read_window`; ``version`` was live when the alarm came.
+    ``file`` is read with `offers.read_window`; ``version`` was live when the alarm came.
     """
 
     language: str
@@ -43,7 +61,7 @@ class WindowReady:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What became of the observations of one call; the kept ones are on disk."""
+    """What became of the observations or the feedback of one call; the kept ones are on disk."""
 
     kept: int
     duplicates: int
@@ -61,6 +79,21 @@ def sound(seen: Observation, languages: Sequence[str]) -> bool:
         and isinstance(seen.nll, int | float | None)
         and isinstance(seen.time, int | float)
         and math.isfinite(seen.time)
+        and isinstance(seen.key, str | None)
+    )
+
+
+def sound_feedback(said: Feedback) -> bool:
+    """Whether feedback can be taken in: it names a reply, says something, and has a time."""
+    texts = (said.correction, said.comment, said.key)
+    return (
+        isinstance(said.reply, str)
+        and 0 < len(said.reply) <= _LONGEST_ID
+        and said.rating in ("good", "bad", None)
+        and all(isinstance(text, str | None) for text in texts)
+        and any((said.rating, said.correction, said.comment))
+        and isinstance(said.time, int | float)
+        and math.isfinite(said.time)
     )
 
 

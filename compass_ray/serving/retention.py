@@ -1,72 +1,126 @@
-"""What is kept of a prompt, by the retention setting, and the table of an offered window.
+"""What is kept of a prompt, by the retention setting, for how long, and how it is taken away again.
 
-Key property: the cluster of a prompt is always kept, its text only under ``text``. So the trigger works
-under every setting, and so do quotas by cluster; ``embedding`` also lets prompts be assigned again after a
-re-clustering; ``hash`` also shows which prompts come back. It erases nothing: a shorter log does
-(`journal.rewrite`).
+Key property: the cluster, the loss, the version, the time and the reply's id of a prompt are always kept, its text only under
+``text``. So the trigger, the window's quotas and the gate work under every setting; ``embedding`` also lets prompts be assigned
+again after a re-clustering; ``hash`` also shows which prompts come back. What may not be kept is never written; what has become
+too old, or is no longer allowed, is taken out by `Keeper.erased`. It touches no file but its key's.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import hmac
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from compass_ray.artifacts import content_hash
+from compass_ray.artifacts import RunDir
 
 Retention = Literal["none", "hash", "embedding", "text"]
+Entry = Mapping[str, Any]
 
-WINDOW = pa.schema(
-    [
-        pa.field("row_id", pa.string(), nullable=False),
-        pa.field("prompt", pa.string()),
-        pa.field("language", pa.string(), nullable=False),
-        pa.field("subject", pa.string()),
-        pa.field("cluster", pa.int32(), nullable=False),
-        pa.field("coarse", pa.int32(), nullable=False),
-        pa.field("embedding", pa.list_(pa.float32())),
-    ]
-)
-"""Prompts of a window, fine and coarse cluster (-1 is noise); a guide set where the text is kept."""
-
-
-def kept_of(retention: Retention, language: str, prompt: str, embedding: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """The fields of a log entry that identify the prompt."""
-    if retention == "none":
-        return {}
-    kept = {"row_id": content_hash(language, prompt)}
-    if retention == "text":
-        return {**kept, "prompt": prompt}
-    if retention == "embedding":
-        return {**kept, "embedding": _packed(embedding)}
-    return kept
+KEY_VARIABLE = "COMPASS_RETENTION_KEY"
+"""The environment's secret for the hashes; without it one is drawn and kept beside them."""
+KEY_FILE = "retention.key"
+_ALWAYS: frozenset[str] = frozenset()
+_IDENTIFYING = frozenset({"row_id", "key"})
+_FIELDS: Mapping[Retention, frozenset[str]] = {
+    "none": _ALWAYS,
+    "hash": _IDENTIFYING,
+    "embedding": _IDENTIFYING | {"embedding"},
+    "text": _IDENTIFYING | {"prompt", "correction", "comment"},
+}
+FIELDS = frozenset().union(*_FIELDS.values())
+"""Every field of an entry that is kept under some setting only, and erased with age."""
+_DAY = 86_400.0
+_LONGEST_PERIOD = 3600.0
+_HASH_BYTES = 16
 
 
-def window_table(language: str, entries: Iterable[dict[str, Any]]) -> pa.Table:
-    """Log entries of prompts as a table of schema `WINDOW`."""
-    rows = [
-        {
-            "row_id": entry.get("row_id", f"{language}-{number}"),
-            "prompt": entry.get("prompt"),
-            "language": language,
-            "subject": None,
-            "cluster": entry["cluster"],
-            "coarse": entry["coarse"],
-            "embedding": _unpacked(entry.get("embedding")),
-        }
-        for number, entry in enumerate(entries)
-    ]
-    return pa.Table.from_pylist(rows, schema=WINDOW)
+@dataclass(frozen=True)
+class Age:
+    """How old what was kept may become, and how often one must look; seconds."""
+
+    limit: float = math.inf
+
+    @classmethod
+    def of_days(cls, days: float | None) -> Age:
+        """The age of a configuration; None sets no limit."""
+        return cls(math.inf if days is None else days * _DAY)
+
+    @property
+    def period(self) -> float:
+        """At least every hour, and 24 times within a short limit."""
+        return min(_LONGEST_PERIOD, self.limit / 24)
+
+    def horizon(self, now: float) -> float:
+        """What is from before this time is erased: it would be too old before one looks again.
+
+        >>> Age.of_days(2.0).horizon(1_000_000.0) == 1_000_000.0 - 2 * 86_400 + 3_600
+        True
+        """
+        return now - self.limit + self.period if math.isfinite(self.limit) else -math.inf
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The rule of one retention setting; ``secret`` keys the hashes."""
+
+    retention: Retention
+    secret: bytes
+
+    def of_prompt(self, language: str, prompt: str, embedding: npt.NDArray[np.float32], key: str | None = None) -> dict[str, Any]:
+        """The fields of a log entry that are kept of a prompt; ``key`` is the short hash of who sent it."""
+        found = {"row_id": self.hashed(language, prompt), "prompt": prompt, "embedding": _packed(embedding), "key": key}
+        return self._allowed(found)
+
+    def of_feedback(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
+        """The fields of a log entry that are kept of what a client wrote about a reply."""
+        return self._allowed({"correction": correction, "comment": comment, "key": key})
+
+    def hashed(self, *parts: str) -> str:
+        """The same for the same parts, and not to be found by guessing them without the secret."""
+        said = "\0".join(parts).encode()
+        return hmac.digest(self.secret, said, "sha256")[:_HASH_BYTES].hex()
+
+    def erased(self, entry: Entry, horizon: float) -> dict[str, Any]:
+        """The entry without what may not be kept, or is from before ``horizon``; entries without a time lose all of it."""
+        old = entry.get("time", -math.inf) < horizon
+        kept = _ALWAYS if old else _FIELDS[self.retention]
+        return {name: value for name, value in entry.items() if name not in FIELDS or name in kept}
+
+    def _allowed(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in found.items() if name in _FIELDS[self.retention] and value is not None}
+
+
+def holds(entry: Entry) -> bool:
+    """Whether an entry has anything that `Keeper.erased` may take out."""
+    return not FIELDS.isdisjoint(entry)
+
+
+def keeper_of(run: RunDir, retention: Retention) -> Keeper:
+    """The rule for a run, with its secret: the environment's, or else the run's own, drawn where there is none yet."""
+    given = os.environ.get(KEY_VARIABLE)
+    if given:
+        return Keeper(retention, given.encode())
+    found = run.read_monitor(KEY_FILE)
+    if not found:
+        found = secrets.token_hex(32).encode()
+        run.write_monitor(KEY_FILE, found)
+    return Keeper(retention, found)
+
+
+def unpacked(embedding: str | None) -> list[float] | None:
+    """The embedding of a log entry, None where none was kept."""
+    return None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<f2").astype(np.float32).tolist()
 
 
 def _packed(embedding: npt.NDArray[np.float32]) -> str:
     # Half precision: 2.7 bytes a dimension in the log where JSON numbers take about 20.
     return base64.b64encode(embedding.astype("<f2").tobytes()).decode()
-
-
-def _unpacked(text: str | None) -> list[float] | None:
-    return None if text is None else np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32).tolist()

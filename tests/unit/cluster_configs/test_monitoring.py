@@ -1,6 +1,6 @@
-"""The dashboard is one that Grafana imports, and asks only for metrics that the installed Ray has.
+"""The dashboard is one that Grafana imports, and asks only for metrics that the installed Ray or the endpoint has.
 
-What Ray has is read off the dashboards that it brings itself; no cluster is started here.
+What Ray has is read off the dashboards that it brings itself, what the endpoint has off its table; no cluster is started here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from compass_ray.serving.instruments import METRICS
+
 from .reading import CONFIGS, load
 
 _METRIC = re.compile(r"\b(?:ray|autoscaler)_[a-z0-9_]+(?=\{)")
+PREFIX = "ray_"
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -38,7 +41,12 @@ def _known() -> frozenset[str]:
 
     (folder,) = dashboards.__path__
     texts = [path.read_text("utf-8") for path in Path(folder).glob("*_dashboard_panels.py")]
-    return frozenset(name for text in texts for name in _METRIC.findall(text))
+    rays = {name for text in texts for name in _METRIC.findall(text)}
+    return frozenset(rays | _own())
+
+
+def _own() -> set[str]:
+    return {f"{PREFIX}{name}" for metric in METRICS for name in metric.exported}
 
 
 def test_there_is_what_grafana_needs_to_import_it() -> None:
@@ -51,7 +59,7 @@ def test_there_is_what_grafana_needs_to_import_it() -> None:
 
 
 @pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows_and_asks_for_metrics_that_ray_has(panel: dict[str, Any]) -> None:
+def test_a_panel_says_what_it_shows_and_asks_for_metrics_that_there_are(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"]
     assert panel["datasource"] == _DATASOURCE
@@ -69,6 +77,23 @@ def test_brackets_close_and_variables_exist(panel: dict[str, Any]) -> None:
         for opened, closed in ("()", "{}", "[]"):
             assert target["expr"].count(opened) == target["expr"].count(closed)
         assert set(re.findall(r"\$(\w+)", target["expr"])) <= variables
+
+
+def test_every_number_of_the_endpoint_is_shown() -> None:
+    shown = {name for panel in _panels() for name in _metrics(panel)}
+    for metric in METRICS:
+        assert shown & {f"{PREFIX}{name}" for name in metric.exported}, metric.name
+
+
+def test_labels_are_those_of_the_metric() -> None:
+    labels = {f"{PREFIX}{name}": {*metric.labels, "le"} for metric in METRICS for name in metric.exported}
+    for panel in _panels():
+        for target in panel["targets"]:
+            own = _metrics({"targets": [target]}) & labels.keys()
+            for name in own:
+                for group in re.findall(r"by \(([^)]*)\)", target["expr"]):
+                    assert set(group.split(", ")) <= labels[name]
+                assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels[name]
 
 
 def test_panels_have_their_own_number_and_place() -> None:

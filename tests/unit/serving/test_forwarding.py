@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from compass_ray.serving.forwarding import TrafficForwarder
-from compass_ray.serving.observations import Observation
+from compass_ray.serving.observations import Feedback, Observation
 
 
 def _seen(number: int) -> Observation:
@@ -73,3 +73,22 @@ def test_draining_gives_up_on_a_monitor_that_never_answers() -> None:
         return forwarder.counts()["waiting"]
 
     assert asyncio.run(drain()) == 1
+
+
+def test_feedback_never_overtakes_the_prompts_before_it() -> None:
+    async def deliver() -> list[str]:
+        monitor, order = Monitor(failures=2, expected=2), list[str]()
+
+        async def rate(batch: list[Feedback]) -> None:
+            order.extend([*monitor.got, *(f"rated {each.reply}" for each in batch)])
+
+        forwarder = TrafficForwarder(monitor.deliver, rate, pause=lambda _: asyncio.sleep(0))
+        forwarder.put(_seen(0))
+        forwarder.rate(Feedback("id-0", "good", None, None, None, 0.0))
+        forwarder.put(_seen(1))
+        task = asyncio.create_task(forwarder.run())
+        await forwarder.drain()
+        task.cancel()
+        return order
+
+    assert asyncio.run(deliver()) == ["id-0", "id-1", "rated id-0"]

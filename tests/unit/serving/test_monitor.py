@@ -11,8 +11,9 @@ import pytest
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import journal, registry
-from compass_ray.serving.monitor import TrafficMonitor, read_window
+from compass_ray.serving.monitor import TrafficMonitor
 from compass_ray.serving.observations import Observation
+from compass_ray.serving.offers import read_window
 from tests.unit.serving.fakes import Clock, MakeAdapter, WordPlacer
 
 OLD, NEW = (0, 1), (2, 3)
@@ -154,7 +155,9 @@ def test_what_is_sent_twice_counts_once(
     assert again.status()["languages"]["sw"]["prompts"] == 11
 
 
-def test_garbage_is_turned_away_and_the_rest_is_kept(monitor: TrafficMonitor, clock: Clock) -> None:
+def test_garbage_is_turned_away_and_the_rest_is_kept(
+    monitor: TrafficMonitor, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     good = Observation("a", "sw", "habari 0", "v0001", float("nan"), 1.0)
     bad = [
         Observation("b", "xx", "hello 0", None, None, 1.0),
@@ -162,10 +165,13 @@ def test_garbage_is_turned_away_and_the_rest_is_kept(monitor: TrafficMonitor, cl
         Observation("d", "sw", None, None, None, 1.0),  # type: ignore[arg-type]
         Observation("e", "sw", "broken 0", None, None, 1.0),
         Observation("f", "sw", "habari 0", None, None, float("inf")),
+        Observation("h", "sw", "overflow 0", None, None, 1.0),
     ]
     odd = Observation("g", "sw", "surrogate \ud800 \x00 0", None, None, 1.0)
     done = monitor.record([good, *bad, odd])
-    assert (done.kept, done.rejected) == (2, 5)
+    assert (done.kept, done.rejected) == (2, 6)
+    assert "the prompt of h could not be placed: RuntimeError" in caplog.text
+    assert "overflow" not in caplog.text
     assert monitor.status()["languages"]["sw"]["mean_nll"] is None
 
 
@@ -290,6 +296,44 @@ def test_what_cannot_be_written_is_not_acknowledged(
             monitor.record(batch)
     assert monitor.status()["languages"]["sw"]["prompts"] == 10
     assert monitor.record(batch).kept == 5
+
+
+def test_a_window_that_cannot_be_written_leaves_the_prompts_to_be_sent_again(
+    monitor: TrafficMonitor, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _feed(monitor, [*stream.take(100, OLD), *stream.take(100, NEW)], 50)
+    last = stream.take(200, NEW)
+
+    def full(*_: object) -> None:
+        raise ArtifactError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "write_monitor", full)
+        with pytest.raises(ArtifactError, match="no space"):
+            monitor.record(last)
+    assert monitor.status()["languages"]["sw"]["prompts"] == 200
+    assert monitor.record(last).kept == 200
+    assert len(monitor.ready()) == 1
+
+
+def test_a_damaged_live_pointer_stops_no_traffic_and_no_check(monitor: TrafficMonitor, stream: Stream, run: RunDir) -> None:
+    _feed(monitor, stream.take(120, OLD))
+    (pointer,) = Path(run.path).rglob("live/sw.json")
+    pointer.write_bytes(b"{")
+    _feed(monitor, stream.take(20, OLD))
+    assert journal.read(run, "checks.jsonl")[-1]["prompts"] == 140
+
+
+def test_the_status_has_the_checks_over_time_and_a_rebuilt_one_too(
+    monitor: TrafficMonitor, stream: Stream, config: RunConfig, run: RunDir, placer: WordPlacer, clock: Clock
+) -> None:
+    _feed(monitor, stream.take(3000, OLD), 64)
+    checks = monitor.status()["checks"]
+    assert set(checks) == {"sw"}
+    assert checks["sw"]["prompts"] == list(range(3000 - 99 * 20, 3001, 20))
+    lines = journal.read(run, "checks.jsonl")[-100:]
+    assert checks["sw"]["divergence"] == [round(line["divergence"], 4) for line in lines]
+    assert TrafficMonitor(run, config, placer, clock).status()["checks"] == checks
 
 
 def test_a_language_that_is_not_the_run_s_cannot_be_reset(monitor: TrafficMonitor) -> None:

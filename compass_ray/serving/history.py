@@ -1,0 +1,104 @@
+"""What the endpoint did over the last hour, in intervals of ten seconds.
+
+Key property: an interval that has passed is a handful of numbers, whatever the traffic was, and there are at most 360 of
+them. It exports nothing and knows no clock: each call brings the time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SECONDS = 10
+"""Length of an interval."""
+KEPT = 360
+_LATENCIES = 1000
+
+
+def percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
+    """Median and 95th percentile in milliseconds; None where there is nothing.
+
+    >>> percentiles([0.1, 0.2, 0.3])
+    (200.0, 290.0)
+    """
+    values = list(seconds)
+    if not values:
+        return None, None
+    p50, p95 = np.percentile(values, [50, 95]) * 1000
+    return round(float(p50), 3), round(float(p95), 3)
+
+
+def recent(length: int = _LATENCIES) -> deque[float]:
+    """An empty record of the last so many seconds."""
+    return deque(maxlen=length)
+
+
+@dataclass
+class Interval:
+    """What ended in ten seconds; ``number`` counts intervals since the epoch."""
+
+    number: int
+    requests: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latencies: deque[float] = field(default_factory=recent)
+    first_tokens: deque[float] = field(default_factory=recent)
+
+    def line(self) -> dict[str, Any]:
+        """The interval as plain numbers; ``time`` is its start in Unix seconds."""
+        (p50, p95), (first, _) = percentiles(self.latencies), percentiles(self.first_tokens)
+        return {
+            "time": self.number * SECONDS,
+            "requests": self.requests,
+            "refused": self.refused,
+            "cancelled": self.cancelled,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "latency_p50_ms": p50,
+            "latency_p95_ms": p95,
+            "first_token_p50_ms": first,
+        }
+
+
+class History:
+    """The intervals of the last hour; none before the first one that was written to."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.open: Interval | None = None
+        self.closed: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def at(self, now: float) -> Interval:
+        """The interval of a time; a clock that was set back goes on in the newest one."""
+        number = int(now // SECONDS)
+        if self.open is None:
+            self.open = Interval(number)
+        if number > self.open.number:
+            self._close(number)
+        return self.open
+
+    def lines(self, now: float) -> list[dict[str, Any]]:
+        """At most 360 intervals, oldest first, those without traffic too; the last is still open."""
+        if self.open is None:
+            return []
+        opened = self.at(now).line()
+        return [*self.closed, opened][-KEPT:]
+
+    def completion_tokens_a_second(self, now: float) -> float:
+        """Generated tokens a second over the last minute of whole intervals; 0 before the first has passed."""
+        self.lines(now)
+        whole = list(self.closed)[-6:]
+        return sum(line["completion_tokens"] for line in whole) / (SECONDS * len(whole)) if whole else 0.0
+
+    def _close(self, number: int) -> None:
+        assert self.open is not None
+        self.closed.append(self.open.line())
+        for empty in range(max(self.open.number + 1, number - KEPT), number):
+            self.closed.append(Interval(empty).line())
+        self.open = Interval(number)

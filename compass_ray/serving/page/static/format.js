@@ -1,0 +1,30 @@
+// Numbers and times (of this browser's zone) as text. What is not there is a dash.
+
+const NONE = "–";
+const two = (value) => String(value).padStart(2, "0");
+
+export const text = (value) => (value === null || value === undefined || value === "" ? NONE : String(value));
+
+export function number(value, digits = 0) {
+  if (typeof value !== "number" || !Number.isFinite(value)) return NONE;
+  return value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+export const percent = (share) => (typeof share === "number" ? `${number(100 * share, share < 0.1 ? 1 : 0)} %` : NONE);
+
+export function milliseconds(value) {
+  if (typeof value !== "number") return NONE;
+  return value < 1000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 2)} s`;
+}
+
+export function timeOfDay(seconds) {
+  if (typeof seconds !== "number") return NONE;
+  const when = new Date(seconds * 1000);
+  return [when.getHours(), when.getMinutes(), when.getSeconds()].map(two).join(":");
+}
+
+export function moment(seconds) {
+  if (typeof seconds !== "number") return NONE;
+  const when = new Date(seconds * 1000);
+  return `${[when.getFullYear(), when.getMonth() + 1, when.getDate()].map(two).join("-")} ${timeOfDay(seconds)}`;
+}

@@ -1,0 +1,54 @@
+// The section on traffic: the replica's counts, and the last hour in three charts.
+
+import { Chart } from "./charts.js";
+import { Numbers } from "./dom.js";
+import { milliseconds, number, timeOfDay } from "./format.js";
+
+const SECONDS = 10;
+const numbers = new Numbers(document.getElementById("numbers"));
+
+function timed(id, heading, lines, format) {
+  const columns = [{ head: "Time" }, ...lines.map(({ label }) => ({ head: label, kind: "number" }))];
+  const rows = ([times, ...values]) =>
+    times.map((time, i) => ({ key: time, cells: [timeOfDay(time), ...values.map((column) => format(column[i]))] })).reverse();
+  const table = { caption: "Intervals of ten seconds, the newest first", label: `${heading}, numbers`, columns, empty: "Nothing yet" };
+  return new Chart(document.getElementById(id), { heading, table, lines, format, rows });
+}
+
+const requests = timed("chart-requests", "Requests a second", [{ label: "ended" }, { label: "refused", dashed: true }], (v) => number(v, 1));
+const tokens = timed("chart-tokens", "Tokens a second", [{ label: "generated" }, { label: "read", dashed: true }], (v) => number(v, 0));
+const latency = timed(
+  "chart-latency", "Latency", [{ label: "median" }, { label: "95th percentile", dashed: true }, { label: "first token" }], milliseconds);
+
+const aSecond = (column = []) => column.map((value) => value / SECONDS);
+const mean = (column) => (column.length ? column.reduce((sum, value) => sum + value, 0) / column.length : 0);
+
+// The last interval is still open, and would look like a fall.
+const closed = (history) => Object.fromEntries(Object.entries(history).map(([name, column]) => [name, column.slice(0, -1)]));
+
+export function showTraffic({ requests: counts = {}, history: intervals = {} }) {
+  const history = closed(intervals);
+  numbers.show([
+    ["Requests", number(counts.requests)],
+    ["Under way", number(counts.waiting)],
+    ["Tokens a second", number(counts.tokens_per_second, 1)],
+    ["Median latency", milliseconds(counts.latency_p50_ms)],
+    ["95th percentile", milliseconds(counts.latency_p95_ms)],
+    ["First token", milliseconds(counts.first_token_p50_ms)],
+    ["Refused", refused(counts)],
+    ["Client left", number(counts.cancelled)],
+    ["Fallbacks", number(counts.fallbacks)],
+  ]);
+  const times = history.time ?? [];
+  const ended = aSecond(history.requests), generated = aSecond(history.completion_tokens);
+  requests.show([times, ended, aSecond(history.refused)], `Of the last hour. Mean ${number(mean(ended), 1)} requests a second.`);
+  tokens.show([times, generated, aSecond(history.prompt_tokens)], `Of the last hour. Mean ${number(mean(generated), 1)} generated tokens a second.`);
+  latency.show(
+    [times, history.latency_p50_ms ?? [], history.latency_p95_ms ?? [], history.first_token_p50_ms ?? []],
+    `Of the last hour. Over the last thousand replies the median is ${milliseconds(counts.latency_p50_ms)}.`);
+}
+
+function refused(counts) {
+  const parts = Object.entries(counts.refused ?? {}).map(([status, count]) => `${status}: ${number(count)}`);
+  return parts.length ? parts.join(", ") : number(counts.failed);
+}

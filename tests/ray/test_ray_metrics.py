@@ -1,0 +1,43 @@
+"""The endpoint's numbers at the agents of Ray's nodes, under the names that the dashboard asks for."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+
+import pytest
+import ray
+from prometheus_client.parser import text_string_to_metric_families
+
+from compass_ray.serving.instruments import METRICS
+from compass_ray.serving.ray_metrics import PREFIX, RayInstruments
+from compass_ray.serving.statistics import Statistics
+
+pytestmark = pytest.mark.slow  # agents report every ten seconds
+
+
+def _exported() -> set[str]:
+    (node,) = ray.nodes()
+    with urllib.request.urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return {sample.name for family in families for sample in family.samples}
+
+
+def _everything_happens(statistics: Statistics) -> None:
+    statistics.began()
+    tokens = {"prompt_tokens": 3, "completion_tokens": 4}
+    statistics.answered(language="sw", adapter="sw@v0001", seconds=0.2, first_token_seconds=0.1, **tokens)
+    statistics.fell_back()
+    statistics.rated("good")
+    statistics.shadowed(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
+    check = {"prompts": 3, "last_check": {"divergence": 0.1, "threshold": 0.2}}
+    statistics.watched({"languages": {"sw": check}}, {"waiting": 1, "dropped": 2})
+
+
+def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:
+    _everything_happens(Statistics(time.time, [RayInstruments()]))
+    wanted = {f"{PREFIX}{name}" for metric in METRICS for name in metric.exported}
+    deadline = time.monotonic() + 60
+    while not wanted <= _exported() and time.monotonic() < deadline:
+        time.sleep(0.5)  # what is waited for is in other processes
+    assert wanted <= _exported()

@@ -1,10 +1,11 @@
-"""Commands about adapters that are served: the service, an update, the versions, and a way out of here."""
+"""Commands that run what is served: the service, an update, and a way out of here; `adapters` changes what is live."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,8 @@ import typer
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli.options import Json, Language, RunArgument, Settings, Yes, changed
-from compass_ray.cli.output import out, plain, print_rows, progress_bars, show
-from compass_ray.cli.root import adapters, app
+from compass_ray.cli.output import out, plain, progress_bars, show
+from compass_ray.cli.root import app
 
 
 @app.command(epilog="Example: `compass-ray serve runs/mine --port 8000`, then `curl localhost:8000/v1/models`")
@@ -47,6 +48,7 @@ def update(
     run: RunArgument,
     language: Annotated[str, typer.Option(help="Language to update.")],
     prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Also outside the hours of update.hours.")] = False,
     set_: Settings = None,
     yes: Yes = False,
     json_: Json = False,
@@ -57,6 +59,8 @@ def update(
 
     where = RunDir(run)
     settings = changed(where.recorded(), set_)
+    if not now:
+        updates.require_hours(settings, datetime.now(UTC))
     window = updates.read_window(where, settings, language, prompts)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"update {language} to {len(window)} prompts?", abort=True)
@@ -65,46 +69,31 @@ def update(
     show(json_, plain(outcome), lambda: out.print(outcome.sentence()))
 
 
-@adapters.command("list", epilog="Example: `compass-ray adapters list runs/mine`")
-def list_(run: RunArgument, json_: Json = False) -> None:
-    """Every adapter version, and which is live."""
-    where = RunDir(run)
-    rows = []
-    for code in where.recorded().languages:
-        live = (where.live(code) or {}).get("version")
-        rows += [{"language": code, "version": v, "live": v == live} for v in where.adapter_versions(code)]
-    table = [[r["language"], r["version"], "live" if r["live"] else ""] for r in rows]
-    show(json_, rows, lambda: print_rows(["language", "version", ""], table))
-
-
-@adapters.command(epilog="Example: `compass-ray adapters promote runs/mine sw v0002`")
-def promote(run: RunArgument, language: Language, version: Annotated[str, typer.Argument()], json_: Json = False) -> None:
-    """Serve this version from now on."""
-    from compass_ray.serving import registry
-
-    pointer = registry.promote(RunDir(run), language, version, reason="by hand")
-    show(json_, plain(pointer), lambda: out.print(f"{language} now serves {version}"))
-
-
-@adapters.command(epilog="Example: `compass-ray adapters rollback runs/mine sw`")
-def rollback(run: RunArgument, language: Language, json_: Json = False) -> None:
-    """Serve the version that was live before."""
-    from compass_ray.serving import registry
-
-    pointer = plain(registry.roll_back(RunDir(run), language, reason="by hand"))
-    show(json_, pointer, lambda: out.print(f"{language} now serves {pointer['version']}"))
-
-
 @app.command(epilog="Example: `compass-ray export runs/mine sw out/ --merged`")
 def export(
     run: RunArgument,
     language: Language,
     folder: Annotated[Path, typer.Argument(help="New folder to write to.")],
-    version: Annotated[str | None, typer.Option(help="Version, the live one if unset.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version as in v0002, or live (if unset), canary, shadow.")] = None,
     merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of a PEFT directory.")] = False,
+    json_: Json = False,
 ) -> None:
-    """Write an adapter for other engines: a PEFT directory, or the base model with the adapter merged."""
+    """Write an adapter for other engines: a PEFT directory, or the base model with the adapter merged.
+
+    What was written is loaded again and compared before it is kept.
+    """
     from compass_ray import exporting
 
-    written = exporting.export(RunDir(run), language, version, folder, merged=merged)
-    out.print(f"wrote {written.version} of {language} to {folder}; largest logit difference {written.difference:.1e}")
+    with progress_bars(quiet=json_):
+        written = exporting.export(RunDir(run), language, version, folder, merged=merged)
+    parity = written.parity
+    show(
+        json_,
+        {**plain(written), "folder": str(folder)},
+        lambda: out.print(
+            f"wrote {written.version} of {language} to {folder}; largest logit difference {parity.difference:.1e} over "
+            f"{parity.positions} positions ({parity.tolerance:.1e} allowed in {parity.dtype}, the adapter's own effect "
+            f"{parity.effect:.1e})",
+            highlight=False,
+        ),
+    )

@@ -8,6 +8,7 @@ An unknown key is an error that names the nearest known one. This module reads n
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
 from compass_ray.config.full import FullConfig
+from compass_ray.config.hours import Hours, within
 from compass_ray.config.loading import changed, load, parse, presets, read_tree, resolved
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
@@ -27,6 +28,7 @@ __all__ = [
     "EmbedConfig",
     "EvaluateConfig",
     "FullConfig",
+    "Hours",
     "IdentifierConfig",
     "PoolConfig",
     "Resources",
@@ -45,4 +47,5 @@ __all__ = [
     "presets",
     "read_tree",
     "resolved",
+    "within",
 ]

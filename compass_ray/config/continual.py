@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from compass_ray.config.hours import Hours
 from compass_ray.config.sections import Fraction, Positive, Section, Share
 
 
@@ -23,6 +24,9 @@ class DriftConfig(Section):
     check_every: Positive = 50
     permutations: Positive = 2000
     retention: Literal["none", "hash", "embedding", "text"] = "text"
+    """What is kept of a prompt besides its cluster."""
+    retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
+    """After so many days what was kept of a prompt is erased; null keeps it as long as its window."""
 
     @model_validator(mode="after")
     def _can_alarm(self) -> DriftConfig:
@@ -48,3 +52,18 @@ class UpdateConfig(Section):
     """Share of the rows trained on that an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
     """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
+    hours: str | None = None
+    """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
+
+    @field_validator("hours")
+    @classmethod
+    def _are_hours(cls, hours: str | None) -> str | None:
+        return hours if hours is None else str(Hours.parse(hours))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape an update: all but when it is made.
+
+        >>> UpdateConfig(hours="22:00-06:00").identity() == UpdateConfig().identity()
+        True
+        """
+        return self.model_dump(exclude={"hours"})

@@ -7,9 +7,11 @@ served version changes only after the gate has accepted a whole adapter. COMPASS
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,19 @@ import numpy as np
 from compass_ray import ray_session
 from compass_ray.adapter_training import AdapterPlan, train_adapter, training_set
 from compass_ray.artifacts import ArtifactError, Identity, RunDir, content_hash
-from compass_ray.config import ConfigError, RunConfig, TrainConfig
+from compass_ray.config import ConfigError, Hours, RunConfig, TrainConfig
 from compass_ray.continual import lineage
 from compass_ray.continual.gate import Gate, measure
 from compass_ray.continuity import ANCHORS, FISHER, TrainedRows, encode_pool_rows
 from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
-from compass_ray.serving.monitor import kept_window
-from compass_ray.serving.monitor import read_window as read_offered
 from compass_ray.serving.observations import WindowReady
+from compass_ray.serving.offers import read_window as read_offered
+from compass_ray.serving.traffic_log import kept_window
+
+_LEAST = 19
+"""Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,41 @@ def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | N
     return _window(language, found, "traffic")
 
 
+def require_hours(config: RunConfig, moment: datetime) -> None:
+    """Stop where updates are kept to hours of little traffic and ``moment``, an aware time, is none of them.
+
+    An update that has begun goes on past their end: what it holds is its own (see `update`).
+
+    Raises:
+        ConfigError: they are closed; says when they open.
+    """
+    hours = Hours.parse(config.update.hours) if config.update.hours else None
+    opens = hours.opens(moment) if hours else moment
+    if opens == moment:
+        return
+    minutes = -(-(opens - moment).total_seconds() // 60)
+    raise ConfigError(
+        f"updates are begun between {hours} UTC only (update.hours), and it is {moment.astimezone(UTC):%H:%M} UTC; come again "
+        f"at {opens:%Y-%m-%d %H:%M} UTC, in {minutes // 60:.0f} h {minutes % 60:.0f} min, or give --now"
+    )
+
+
 def update(config: RunConfig, run: RunDir, window: Window, *, progress: Progress = silent) -> Outcome:
     """Make the update of one language for one window, and promote it if the gate accepts it.
 
+    Its workers take ``resources.worker_resources`` and so only machines that are not kept for the service, and give way to
+    the service's processes on a machine that they share. Stopped at any time, it goes on from its last epoch.
+
     Raises:
-        ArtifactError: the language serves no adapter, or training failed.
+        ArtifactError: the language serves no adapter or is pinned, or training failed.
+        ConfigError: no machine of the cluster can hold its worker.
     """
     parent = lineage.live_version(run, window.language)
+    registry.require_free(run, window.language)
     if done := _finished(run, window):
         return done
     ray_session.start(config.resources)
+    ray_session.require_worker(config.resources, f"the update of {window.language}")
     version = lineage.version_after(run, window.language)
     _select(config, run, window, parent, version)
     progress("update", 1, 3)
@@ -108,6 +138,7 @@ def update_worker(loop: Mapping[str, Any]) -> None:
     from compass_ray.models.base import load_base
 
     config, run = RunConfig.model_validate(loop["config"]), RunDir(loop["uri"])
+    os.nice(_LEAST)
     torch.set_num_threads(config.resources.threads_per_worker)
     base = load_base(config.train)
     language, parent, version = loop["language"], loop["parent"], loop["version"]
@@ -133,7 +164,7 @@ def update_settings(config: RunConfig) -> TrainConfig:
 def _plan(config: RunConfig, run: RunDir, loop: Mapping[str, Any]) -> AdapterPlan:
     language, parent, version = loop["language"], loop["parent"], loop["version"]
     selection, old = run.selection(version, language), run.adapter(language, parent).require()
-    settings = update_settings(config).identity() | config.update.model_dump()
+    settings = update_settings(config).identity() | config.update.identity()
     return AdapterPlan(
         language=language,
         artifact=run.adapter(language, version),

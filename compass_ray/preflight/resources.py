@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from compass_ray.artifacts import fully_tuned
 from compass_ray.capacity import Capacity, Node, Request
 from compass_ray.config import RunConfig
+from compass_ray.config.resources import UNBOUND
 from compass_ray.preflight.findings import Asked, Finding
 from compass_ray.preflight.hub import uses
 
 _SHOWN = ("CPU", "GPU")
+_HIDDEN = ("memory", "object_store_memory")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def wishes(config: RunConfig) -> list[Wish]:
     """
     resources = config.resources
     plain = {"CPU": resources.cpus_per_worker}
-    worker = plain | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {})
+    worker = resources.worker()
     together = resources.adapter_workers if config.train.layout == "per_language" else 1
     from_hub = any(use.repository.kind == "dataset" for use in uses(config))
     return [
@@ -89,7 +91,8 @@ def _finding(found: str, unknown: bool, group: list[Wish], asked: Asked, told: s
 
 def _named(request: Request) -> str:
     """The settings behind a request."""
-    return "resources.cpus_per_worker" + (" or resources.gpus_per_worker" if "GPU" in request else "")
+    custom = " or resources.worker_resources" if request.keys() - {*_SHOWN} else ""
+    return "resources.cpus_per_worker" + (" or resources.gpus_per_worker" if "GPU" in request else "") + custom
 
 
 def described(capacity: Capacity) -> str:
@@ -123,13 +126,16 @@ def _bound(capacity: Capacity) -> str:
 
 
 def _amounts(resources: Request) -> str:
-    return ", ".join(f"{name} {resources.get(name, 0):g}" for name in _SHOWN if name == "CPU" or resources.get(name, 0))
+    custom = sorted(name for name in resources if name not in (*_SHOWN, *_HIDDEN) and ":" not in name)
+    shown = [name for name in (*_SHOWN, *custom) if name == "CPU" or resources.get(name, 0)]
+    return ", ".join(f"{name} {resources.get(name, 0):g}" for name in shown)
 
 
 def local(config: RunConfig) -> Capacity:
     """This machine as a Ray started here would offer it."""
     gpus = {"GPU": float(_gpus())} if config.resources.gpus_per_worker > 0 else {}
-    return Capacity((Node({"CPU": float(config.resources.cpus or os.cpu_count() or 1), **gpus}),))
+    custom = dict.fromkeys(config.resources.worker_resources, UNBOUND)
+    return Capacity((Node({"CPU": float(config.resources.cpus or os.cpu_count() or 1), **gpus, **custom}),))
 
 
 def _gpus() -> int:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from compass_ray.config import Resources
+from compass_ray.config.resources import UNBOUND
 
 _ENVIRONMENT = {
     # Measured on two cores: a Train run costs 11 s before its first step with this, 14-20 s with Ray's own setting.
@@ -57,7 +58,8 @@ def start(resources: Resources) -> None:
 
 
 def _local(resources: Resources) -> dict[str, Any]:
-    return {"num_cpus": resources.cpus or os.cpu_count(), "include_dashboard": False}
+    custom = dict.fromkeys([*resources.worker_resources, *resources.replica_resources], UNBOUND)
+    return {"num_cpus": resources.cpus or os.cpu_count(), "resources": custom, "include_dashboard": False}
 
 
 def _joining() -> dict[str, Any]:

@@ -23,8 +23,7 @@ Worker = Callable[[Mapping[str, Any]], None]
 
 def worker_request(resources: Resources) -> dict[str, float]:
     """What one worker asks the cluster for, by Ray's names."""
-    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
-    return {"CPU": resources.cpus_per_worker, **gpus}
+    return resources.worker()
 
 
 def workers_at_once(resources: Resources, wanted: int) -> int:
@@ -46,6 +45,21 @@ def require_room(resources: Resources, setting: str, workers: int) -> None:
         raise ConfigError(
             f"resources.{setting} is {workers}, and this cluster can hold {fits} workers; lower it, or what a worker asks for "
             f"(resources.cpus_per_worker, resources.gpus_per_worker), or give the cluster more machines"
+        )
+
+
+def require_worker(resources: Resources, what: str) -> None:
+    """Stop before a single worker that would be waited for in vain.
+
+    Raises:
+        ConfigError: no machine that the cluster has or may start holds what it asks for.
+    """
+    request = worker_request(resources)
+    if room(request) < 1:
+        asked = ", ".join(f"{name} {amount:g}" for name, amount in request.items())
+        raise ConfigError(
+            f"{what} asks for {asked} on one machine, and this cluster has and may start none that offers it; lower "
+            f"resources.cpus_per_worker, gpus_per_worker or worker_resources, or give the cluster such a machine"
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -81,9 +81,9 @@ class AdapterHost:
             What can be answered with now: a language whose new version cannot be loaded keeps the one before.
         """
         live = {code: self._usable(code, version) for code, version in found.live.items()}
-        self.catalogue = Catalogue(
+        self.catalogue = replace(
+            found,
             live={code: version for code, version in live.items() if version is not None},
-            versions=found.versions,
             canaries={code: each for code, each in found.canaries.items() if self._loaded(AdapterName(code, each.version))},
             shadows={code: version for code, version in found.shadows.items() if self._loaded(AdapterName(code, version))},
             problems=found.problems,

@@ -36,8 +36,10 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         import ray
 
         settings = config.model_dump(mode="json")
-        options = {"num_cpus": config.resources.cpus_per_worker, "num_gpus": config.resources.gpus_per_worker}
-        task = ray.remote(_cluster).options(**options, max_retries=config.resources.max_failures)
+        resources = config.resources
+        options = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
+        custom = dict(resources.worker_resources)
+        task = ray.remote(_cluster).options(**options, resources=custom, max_retries=resources.max_failures)
         waiting = [task.remote(run.uri, settings, whose) for whose in pending]
         while waiting:
             finished, waiting = ray.wait(waiting)

@@ -91,6 +91,7 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=resources.embed_workers),
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
+        resources=dict(resources.worker_resources) or None,
     )
     parts = []
     for done, finished in enumerate(embedded.iter_rows(), start=1):

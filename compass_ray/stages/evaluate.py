@@ -100,6 +100,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
     scorer = ray.remote(Scorer).options(
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
+        resources=dict(resources.worker_resources),
         max_restarts=resources.max_failures,
         max_task_retries=resources.max_failures,
     )

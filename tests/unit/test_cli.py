@@ -82,9 +82,12 @@ def _commands() -> Iterator[str]:
         yield from (f"{name} {inner}" for inner in command.commands) if hasattr(command, "commands") else (name,)
 
 
+VERBS = ("list", "show", "promote", "rollback", "pin", "unpin", "canary", "shadow")
+
+
 def test_these_are_the_commands() -> None:
     names = {"demo", "adapt", "status", "report", "serve", "update", "doctor", "export"}
-    assert set(_commands()) >= names | {f"adapters {verb}" for verb in ("list", "promote", "rollback")}
+    assert set(_commands()) >= names | {f"adapters {verb}" for verb in VERBS}
 
 
 @pytest.mark.parametrize("command", list(_commands()))
@@ -184,7 +187,6 @@ def test_an_unforeseen_error_is_told_whole_and_the_trace_is_one_setting_away(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("adapters list {run}", [{"language": "sw", "version": v, "live": v == "v0001"} for v in ("v0001", "v0002")]),
         ("status {run}", [{"stage": "pool", "whole": 0, "total": 3}, {"stage": "embed", "whole": 0, "total": 3}]),
     ],
 )

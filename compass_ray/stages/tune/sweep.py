@@ -35,8 +35,9 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
     trials = [trial for code in languages for trial in _trials(config, run, code)]
     ledger = _Ledger(config, run, progress, len(trials))
     trainable = tune.with_parameters(_train, uri=run.uri, settings=config.model_dump_json())
+    asked = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.worker_resources}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}),
+        tune.with_resources(trainable, asked),
         param_space={_TRIAL: tune.grid_search(trials)},
         tune_config=tune.TuneConfig(scheduler=_Halving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True),
         run_config=tune.RunConfig(

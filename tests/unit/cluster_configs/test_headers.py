@@ -57,5 +57,6 @@ def test_the_guide_s_commands_take_the_options_that_it_shows(words: list[str]) -
 
     commands: Any = typer.main.get_command(cli.app)
     command = commands.commands[words[0] if words[0] in commands.commands else "adapt"]
+    command = command.commands[words[1]] if hasattr(command, "commands") else command
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= known

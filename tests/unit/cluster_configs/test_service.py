@@ -1,21 +1,92 @@
-"""Ray Serve accepts its file, and the service is the same on Kubernetes."""
+"""Ray Serve accepts its file, the service is the same on Kubernetes, and it and the updates have machines of their own."""
 
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
-from .reading import load
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
+from compass_ray.capacity import Capacity, Node, NodeType
+from compass_ray.config import ConfigError, Resources, changed, load
+from compass_ray.models.location import model_identity
+
+from .reading import CONFIGS
+from .reading import load as read
+
+KEPT = "resources.replica_resources={serving: 1}"
+"""What the service on Kubernetes adds, where pods are kept for it."""
+
+
+def _on_kubernetes() -> dict[str, Any]:
+    return dict(yaml.safe_load(read("kuberay/rayservice.yaml")["spec"]["serveConfigV2"]))
+
+
+def _application() -> dict[str, Any]:
+    (application,) = _on_kubernetes()["applications"]
+    return dict(application)
 
 
 def test_ray_serve_accepts_the_serve_file_and_finds_its_application() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    (application,) = ServeDeploySchema(**load("serve.yaml")).applications
+    (application,) = ServeDeploySchema(**read("serve.yaml")).applications
     module, name = application.import_path.split(":")
     assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_service_is_the_same_on_kubernetes() -> None:
-    assert yaml.safe_load(load("kuberay/rayservice.yaml")["spec"]["serveConfigV2"]) == load("serve.yaml")
+    alike = _on_kubernetes()
+    alike["applications"][0]["args"]["set"].remove(KEPT)
+    assert alike == read("serve.yaml")
+
+
+def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
+    from compass_ray.serving.app import from_config_file
+
+    run = RunDir(str(tmp_path / "run"))
+    args = {**_application()["args"], "run": run.uri}
+    run.record(load("atlas-test"))
+    with pytest.raises(ArtifactError, match="has no adapter to serve yet"):
+        from_config_file(args)
+    run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
+    built: Any = from_config_file(args)
+    assert (run.live("sw") or {})["version"] == "v0001", "what was never served is taken up"
+    ingress = built._bound_deployment
+    adapters = next(each for each in ingress.init_args if hasattr(each, "_bound_deployment"))._bound_deployment
+    assert adapters._deployment_config.autoscaling_config.max_replicas == 4
+    assert adapters.ray_actor_options["resources"] == ingress.ray_actor_options["resources"] == {"serving": 1}
+
+
+@pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
+def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
+    from compass_ray.serving.app import from_config_file
+
+    with pytest.raises(ConfigError, match=r"args of the application are .*; give \{run: URI\}"):
+        from_config_file(args)
+
+
+def _groups() -> Capacity:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    spec = read("kuberay/rayservice.yaml")["spec"]["rayClusterConfig"]
+    derived = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": spec})
+    kinds = derived["available_node_types"].items()
+    return Capacity((Node({}),), tuple(NodeType(name, kind["resources"], kind["max_workers"]) for name, kind in kinds))
+
+
+def test_service_and_updates_each_find_room_on_machines_of_their_own() -> None:
+    """All replicas that there may be, however many updates are asked for; and each update a pod that holds no replica."""
+    served: Resources = changed(load("phi-4-mini"), _application()["args"]["set"]).resources
+    told = (CONFIGS / "kuberay" / "rayservice.yaml").read_text("utf-8").split("\n\n")[0].replace("# ", "")
+    settings = [words.strip("'") for words in re.findall(r"--set ('[^']*'|\S+)", told)]
+    updating = changed(load("phi-4-mini"), settings).resources
+    groups = _groups()
+    assert groups.at_most(served.replica()) == served.max_replicas == 4
+    assert groups.at_most(updating.worker()) == 2
+    for kind in groups.types or ():
+        assert not ("serving" in kind.resources and "updates" in kind.resources)

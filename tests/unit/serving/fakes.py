@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from compass_ray.serving.backend import Answer, Order
 from compass_ray.serving.placing import Placed
 
 BASE = "organisation/model"
@@ -27,13 +26,15 @@ class Clock:
 
 @dataclass
 class WordPlacer:
-    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` fail."""
+    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail."""
 
     calls: list[int] = field(default_factory=list)
 
     def place(self, prompts: Sequence[str]) -> Placed:
         if any("broken" in prompt for prompt in prompts):
             raise ValueError("a prompt gave NaN")
+        if any("overflow" in prompt for prompt in prompts):
+            raise RuntimeError(f"cannot embed {prompts}")
         self.calls.append(len(prompts))
         labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
         return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,37 @@ def test_numbers_that_json_has_no_name_for_are_refused_before_writing(run: RunDi
     with pytest.raises(ValueError, match="JSON"):
         journal.append(run, "log.jsonl", [{"n": float("nan")}])
     assert journal.read(run, "log.jsonl") == []
+
+
+def test_none_of_several_writers_loses_a_line_on_a_store(s3_uri: str) -> None:
+    run, writers = RunDir(s3_uri), 4
+    start = threading.Barrier(writers)
+
+    def write(writer: int) -> None:
+        start.wait(10)
+        for n in range(3):
+            journal.append_shared(run, "log.jsonl", [{"writer": writer, "n": n}])
+
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(write, range(writers)))
+    found = [(record["writer"], record["n"]) for record in journal.read(run, "log.jsonl")]
+    assert sorted(found) == [(writer, n) for writer in range(writers) for n in range(3)]
+    for writer in range(writers):
+        assert [n for who, n in found if who == writer] == [0, 1, 2]
+
+
+def test_what_is_shared_is_kept_whole_on_a_disk_too(run: RunDir) -> None:
+    journal.append_shared(run, "log.jsonl", [{"n": 1}])
+    journal.append_shared(run, "log.jsonl", [])
+    journal.append(run, "log.jsonl", [{"n": 2}])
+    assert [record["n"] for record in journal.read(run, "log.jsonl")] == [1, 2]
+
+
+def test_an_append_whose_answer_was_lost_is_not_made_twice(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compass_ray.artifacts.bucket import Bucket
+
+    run, put = RunDir(s3_uri), Bucket.put
+    journal.append_shared(run, "log.jsonl", [{"n": 1}])
+    monkeypatch.setattr(Bucket, "put", lambda *words: put(*words) and False)
+    journal.append_shared(run, "log.jsonl", [{"n": 2}])
+    assert [record["n"] for record in journal.read(run, "log.jsonl")] == [1, 2]

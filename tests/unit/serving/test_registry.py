@@ -1,4 +1,4 @@
-"""Live pointers: promotion, refusal, rollback and their lineage."""
+"""Live pointers: promotion, refusal, rollback, pins, and versions with their lineage."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
 from compass_ray.serving import registry
-from compass_ray.serving.registry import AdapterName, RegistryError
+from compass_ray.serving.registry import AdapterName, RegistryError, changing
 from tests.unit.serving.fakes import Clock, MakeAdapter
 
 
@@ -90,15 +91,135 @@ def test_a_promotion_that_another_overtook_is_refused_and_the_other_stays(
     for version in ("v0001", "v0002", "v0003"):
         make_adapter("sw", version)
     registry.promote(run, "sw", "v0001")
-    verify, others = registry._fit_to_serve, ["v0003"]
+    verify, others = changing.fit_to_serve, ["v0003"]
 
     def overtaken(*words: Any) -> Any:
         if others:
             registry.promote(run, "sw", others.pop())
         return verify(*words)
 
-    monkeypatch.setattr(registry, "_fit_to_serve", overtaken)
-    with pytest.raises(RegistryError, match=r"sw was changed meanwhile .*v0003 is live now, and v0002 is not; look"):
+    monkeypatch.setattr(changing, "fit_to_serve", overtaken)
+    with pytest.raises(
+        RegistryError, match=r"changed meanwhile .*v0003 is live now, and this promotion \(v0002\) was not made; look"
+    ):
         registry.promote(run, "sw", "v0002")
     assert registry.served(run) == {"sw": "v0003"}
     assert [line["to"] for line in registry.decisions(run)] == ["v0001", "v0003"]
+
+
+def test_a_pinned_language_is_moved_by_force_alone(run: RunDir, make_adapter: MakeAdapter, clock: Clock) -> None:
+    for version in ("v0001", "v0002", "v0003"):
+        make_adapter("sw", version)
+    registry.promote(run, "sw", "v0001")
+    registry.promote(run, "sw", "v0002")
+    pinned = registry.pin(run, "sw", reason="an exam is on", clock=clock)
+    told = r"sw is pinned to v0002 \(an exam is on\), so it stays live; .*adapters unpin .* sw"
+    for change in (
+        lambda: registry.promote(run, "sw", "v0003"),
+        lambda: registry.roll_back(run, "sw"),
+        lambda: registry.require_free(run, "sw"),
+    ):
+        with pytest.raises(RegistryError, match=told):
+            change()
+    assert registry.promote(run, "sw", "v0002") == pinned == registry.pin(run, "sw", reason="again")
+    assert registry.promote(run, "sw", "v0003", force=True)["pinned"] == {"since": 1000.0, "reason": "an exam is on"}
+    registry.unpin(run, "sw")
+    assert registry.roll_back(run, "sw")["version"] == "v0002"
+    with pytest.raises(RegistryError, match="sw is not pinned: v0002 is live"):
+        registry.unpin(run, "sw")
+    assert [line["kind"] for line in registry.decisions(run)][2:] == ["pin", "promotion", "unpin", "rollback"]
+
+
+@pytest.mark.parametrize("change", [registry.pin, registry.unpin, registry.end_canary, registry.end_shadow])
+def test_what_serves_nothing_is_told_how_to(run: RunDir, make_adapter: MakeAdapter, change: Any) -> None:
+    make_adapter("sw", "v0001")
+    with pytest.raises(RegistryError, match=r"sw serves no version yet; .*adapters promote .* sw VERSION .*v0001\)"):
+        change(run, "sw")
+
+
+def test_entries_tell_where_a_version_came_from(run: RunDir, make_adapter: MakeAdapter) -> None:
+    make_adapter("sw", "v0001")
+    first = run.adapter("sw", "v0001").require()
+    inputs = {"selections/v0002/sw": "abc", "parent": first.fingerprint}
+    run.adapter("sw", "v0002").begin(Identity("train", {"base_model": "b"}, inputs)).publish({"rows": 12})
+    judged = run.update("sw", "v0002").begin(Identity("update", {}, {}))
+    judged.json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True})
+    judged.publish()
+    run.evaluation("compass", "sw").begin(Identity("evaluate", {}, {})).publish({"accuracy": 0.5})
+    registry.promote(run, "sw", "v0001")
+    registry.pin(run, "sw")
+    one, two = registry.entries(run, ["sw"])
+    assert (one.live, one.pinned, one.lineage.parent, one.gate, one.accuracy) == (True, True, None, {}, 0.5)
+    assert (two.live, two.lineage.parent, two.gate["window_after"], two.metrics) == (False, "v0001", 1.5, {"rows": 12})
+    assert (two.lineage.trained_on, two.lineage.base_model) == ({"selections/v0002/sw": "abc"}, "b")
+
+
+def test_entries_bear_a_damaged_manifest_and_a_parent_that_is_gone(run: RunDir, make_adapter: MakeAdapter) -> None:
+    make_adapter("sw", "v0001")
+    run.adapter("sw", "v0003").begin(Identity("train", {}, {"parent": "0123"})).publish()
+    run.adapter("sw", "v0001").store_bytes("manifest.json", b"{")
+    one, three = registry.entries(run, ["sw"])
+    assert "manifest.json is damaged" in one.problem
+    assert three.lineage.parent == "(removed, fingerprint 0123)"
+
+
+DAMAGED = [
+    b"{",
+    b"[]",
+    b"null",
+    b"",
+    b"{}",
+    b'{"version": ""}',
+    b'{"version": "../x"}',
+    b'{"version": 7}',
+    b'{"version": "v0001", "canary": {"version": "v0002", "share": 1.5}}',
+    b'{"version": "v0001", "canary": {"version": "v0002"}}',
+    b'{"version": "v0001", "history": [{}]}',
+]
+
+
+def _write_pointer(run: RunDir, data: bytes) -> None:
+    file = Path(run.path) / "serving" / "live" / "sw.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("data", DAMAGED)
+def test_a_damaged_pointer_is_told_with_the_remedy_which_helps(run: RunDir, make_adapter: MakeAdapter, data: bytes) -> None:
+    make_adapter("sw", "v0001")
+    _write_pointer(run, data)
+    for change in (registry.roll_back, registry.pin, registry.require_free, lambda *a: registry.promote(*a, "v0001")):
+        with pytest.raises(RegistryError, match=r"live pointer of sw cannot be read .*adapters promote .* sw VERSION --force"):
+            change(run, "sw")
+    assert all("cannot be read" in entry.problem for entry in registry.entries(run, ["sw"]))
+    registry.promote(run, "sw", "v0001", force=True)
+    assert registry.served(run) == {"sw": "v0001"}
+
+
+@pytest.mark.parametrize("more", [{}, {"history": []}, {"since": 5.0, "reason": "old", "history": [{"version": "v0001"}]}])
+def test_a_pointer_of_an_older_version_is_read_and_changed(run: RunDir, make_adapter: MakeAdapter, more: dict[str, Any]) -> None:
+    make_adapter("sw", "v0001")
+    make_adapter("sw", "v0002")
+    run.set_live("sw", {"version": "v0001", **more})
+    assert registry.served(run) == {"sw": "v0001"}
+    registry.canary(run, "sw", "v0002", 0.1)
+    registry.promote(run, "sw", "v0002")
+    assert registry.roll_back(run, "sw")["version"] == "v0001"
+
+
+def test_what_a_newer_version_adds_to_a_pointer_is_kept(run: RunDir, make_adapter: MakeAdapter) -> None:
+    make_adapter("sw", "v0001")
+    make_adapter("sw", "v0002")
+    run.set_live("sw", {"version": "v0001", "weights": {"v0001": 1}})
+    assert registry.promote(run, "sw", "v0002")["weights"] == {"v0001": 1}
+
+
+def test_adoption_leaves_a_damaged_pointer_alone_and_serves_the_others(
+    run: RunDir, config: RunConfig, make_adapter: MakeAdapter
+) -> None:
+    make_adapter("sw", "v0001")
+    make_adapter("de", "v0001")
+    _write_pointer(run, b"{")
+    registry.adopt(config, run)
+    assert registry.served(run) == {"de": "v0001"}
+    assert "live pointer of sw" in registry.catalogue(run, ["sw", "de"]).problems["sw"]

@@ -1,0 +1,69 @@
+"""Hours of the day in which something is allowed, in UTC; they may go past midnight. It reads no clock."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+_DAY = 24 * 60
+_SPAN = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
+
+
+@dataclass(frozen=True)
+class Hours:
+    """From the minute ``start`` of the day (0 to 1439) up to, and without, the minute ``end`` (1 to 1440)."""
+
+    start: int
+    end: int
+
+    @classmethod
+    def parse(cls, text: str) -> Hours:
+        """Read ``22:00-06:00``.
+
+        Raises:
+            ValueError: not two times of a day, or twice the same.
+
+        >>> Hours.parse("22:00-06:00")
+        Hours(start=1320, end=360)
+        """
+        found = _SPAN.fullmatch(text.strip())
+        start, end = (_minute(*found.groups()[i : i + 2]) for i in (0, 2)) if found else (None, None)
+        if start is None or end is None or start % _DAY == end % _DAY:
+            raise ValueError(f"{text!r} are no hours; expected two times of a day in UTC that differ, as in 22:00-06:00")
+        return cls(start % _DAY, end or _DAY)
+
+    def __str__(self) -> str:
+        """As `parse` reads them."""
+        return "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (self.start, self.end))
+
+    def opens(self, moment: datetime) -> datetime:
+        """The next time at which they begin, in UTC, or ``moment`` itself if it is within.
+
+        >>> Hours.parse("22:00-06:00").opens(datetime(2026, 3, 1, 12, 30, tzinfo=UTC)).isoformat()
+        '2026-03-01T22:00:00+00:00'
+        """
+        here = moment.astimezone(UTC)
+        if within(self, here):
+            return here
+        begin = here.replace(hour=self.start // 60, minute=self.start % 60, second=0, microsecond=0)
+        return begin if begin > here else begin + timedelta(days=1)
+
+
+def within(hours: Hours, moment: datetime) -> bool:
+    """Whether an aware time, of any zone, is within the hours.
+
+    >>> night = Hours.parse("22:00-06:00")
+    >>> [within(night, datetime(2026, 3, 1, hour, tzinfo=UTC)) for hour in (21, 22, 0, 5, 6)]
+    [False, True, True, True, False]
+    """
+    here = moment.astimezone(UTC)
+    minute = here.hour * 60 + here.minute
+    if hours.start < hours.end:
+        return hours.start <= minute < hours.end
+    return minute >= hours.start or minute < hours.end
+
+
+def _minute(hour: str, minute: str) -> int | None:
+    of_day = int(hour) * 60 + int(minute)
+    return of_day if int(minute) < 60 and of_day <= _DAY else None

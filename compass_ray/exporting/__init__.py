@@ -1,0 +1,106 @@
+"""Adapters for other engines: a PEFT directory, or the base model with the adapter merged into it, each with its card.
+
+Key property: what was written is loaded again as another engine would load it and compared with the adapter on its base, on
+every position of prompts in nine scripts, before it stands where it was asked for; one that differs leaves nothing behind.
+COMPASS, section 3.2.4. It trains nothing and needs no Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from compass_ray.artifacts import FIRST_VERSION, FULL_TUNING, RunDir
+from compass_ray.config import ConfigError
+from compass_ray.exporting.card import write_card
+from compass_ray.exporting.parity import Parity
+from compass_ray.exporting.writing import write_merged, write_peft
+
+__all__ = ["Exported", "Parity", "export"]
+
+LIVE, CANARY, SHADOW = "live", "canary", "shadow"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The version written, and how far it is from the adapter on its base."""
+
+    language: str
+    version: str
+    parity: Parity
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of two logits."""
+        return self.parity.difference
+
+
+def export(run: RunDir, language: str, version: str | None, folder: Path, *, merged: bool) -> Exported:
+    """Write a version into a new folder.
+
+    Args:
+        run: whose adapter.
+        language: of the run.
+        version: such as ``v0002``, or ``live`` (also where None), ``canary``, ``shadow`` for what is that at present.
+        folder: comes to be once everything in it was checked.
+        merged: a whole model that transformers loads by itself, else a PEFT directory.
+
+    Raises:
+        ConfigError: the folder is not empty, there is no such version, or it has no adapter.
+        ArtifactError: the version is damaged.
+        ModelError: what was written computes something else than the adapter does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; give a new folder")
+    config, chosen = run.recorded(), _chosen(run, language, version)
+    artifact = run.adapter(language, chosen)
+    manifest = artifact.verify()
+    with artifact.local() as source, _made_whole(folder) as partial:
+        parity = (write_merged if merged else write_peft)(config, source, partial)
+        write_card(partial, config, language, chosen, manifest, parity, merged=merged)
+    return Exported(language, chosen, parity)
+
+
+def _chosen(run: RunDir, language: str, version: str | None) -> str:
+    chosen = _pointed(run, language, version or LIVE)
+    if chosen == FULL_TUNING:
+        raise ConfigError(
+            f"{FULL_TUNING} has no adapter to export: {run.full_model(language, chosen).path} is the whole model, as any "
+            f"engine loads it"
+        )
+    known = run.adapter_versions(language)
+    if chosen not in known:
+        raise ConfigError(f"{language} has no version {chosen!r}; it has {', '.join(known) or 'none'}")
+    return chosen
+
+
+def _pointed(run: RunDir, language: str, version: str) -> str:
+    """The version that a word names at present; a version is its own name."""
+    if version not in (LIVE, CANARY, SHADOW):
+        return version
+    pointer = run.live(language) or {}
+    if version == LIVE:
+        return str(pointer.get("version", FIRST_VERSION))
+    tried = pointer.get("canary", {}).get("version") if version == CANARY else pointer.get("shadow")
+    if tried is None:
+        raise ConfigError(f"{language} has no {version} at present; name a version, or start one with 'adapters {version}'")
+    return str(tried)
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """A folder beside the one asked for, which takes its place at the end, or is removed after an error."""
+    target = folder.resolve()
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

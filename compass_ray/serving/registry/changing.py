@@ -1,0 +1,159 @@
+"""Change which version of a language is live: promote, roll back, pin; and serve the first versions of a run.
+
+Key property: a version is verified before it is pointed at, and of two processes that change a language at the same
+instant one is refused. The pointer carries its own history, so a roll-back needs nothing else. What is live of a pinned
+language is moved by nobody until it is unpinned, other than by a promotion that says ``force``. COMPASS, section 3.3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from compass_ray.artifacts import FIRST_VERSION, Manifest, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.serving.registry.following import served
+from compass_ray.serving.registry.log import append_decision
+from compass_ray.serving.registry.names import AdapterName, Clock, RegistryError
+from compass_ray.serving.registry.pointer import Found, Live, Pin, look, required, switch
+from compass_ray.serving.registry.versions import fit_to_serve
+
+
+def promote(
+    run: RunDir,
+    language: str,
+    version: str,
+    *,
+    reason: str = "asked for",
+    evidence: Mapping[str, Any] = MappingProxyType({}),
+    force: bool = False,
+    clock: Clock = time.time,
+) -> dict[str, Any]:
+    """Make a version the one that is served, once it has been verified; it concludes a canary or shadow of it.
+
+    ``evidence`` goes into the decision's record, such as the prompts seen and the gate's losses. ``force`` also moves a
+    pinned language, which stays pinned, and replaces a pointer that is damaged, whose history is lost with it.
+
+    Returns:
+        The new live pointer.
+
+    Raises:
+        RegistryError: the version is missing, damaged, or made for another base model, the language is pinned, or another
+            process changed what is live meanwhile.
+    """
+    found = _look_past_damage(run, language) if force else look(run, language)
+    manifest, now = fit_to_serve(run, AdapterName(language, version)), clock()
+    if found.live and found.raw and (found.version, found.live.fingerprint) == (version, manifest.fingerprint):
+        return dict(found.raw)
+    if not force:
+        _check_free(run, language, found.live)
+    past = (*found.live.history, found.live.past()) if found.live else ()
+    live = _at(found.live or Live(version=version), manifest, version, now, reason).with_(history=past)
+    decision = {**evidence, "kind": "promotion", "time": now, "to": version, "reason": reason}
+    if found.live is None and found.raw is not None:
+        return _overwrite(run, language, live, decision)
+    return switch(run, language, found, live, decision)
+
+
+def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
+    """Serve the version again that was live before this one.
+
+    Raises:
+        RegistryError: there is none, it is no longer whole, the language is pinned, or another process changed what is live
+            meanwhile.
+    """
+    found = look(run, language)
+    if not found.live or not found.live.history:
+        raise RegistryError(
+            f"{language} has no earlier live version to roll back to; "
+            f"its versions are {run.adapter_versions(language)}: promote one of them"
+        )
+    _check_free(run, language, found.live)
+    *history, last = found.live.history
+    manifest, now = fit_to_serve(run, AdapterName(language, last.version)), clock()
+    live = _at(found.live, manifest, last.version, now, reason).with_(history=tuple(history))
+    return switch(run, language, found, live, {"kind": "rollback", "time": now, "to": last.version, "reason": reason})
+
+
+def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
+    """Let nobody change which version of the language is live until `unpin`; pinned already, it stays as it is.
+
+    Raises:
+        RegistryError: nothing is live, a canary answers a part of the requests, or another process changed what is live.
+    """
+    found, live = required(run, language)
+    if live.canary:
+        raise RegistryError(
+            f"{language} cannot be pinned to {live.version} while {live.canary.version} answers {live.canary.share:.0%} of its "
+            f"requests; promote {live.canary.version}, or end it: compass-ray adapters canary {run.uri} {language} --stop"
+        )
+    now = clock()
+    decision = {"kind": "pin", "time": now, "to": live.version, "reason": reason}
+    return switch(run, language, found, live.with_(pinned=live.pinned or Pin(since=now, reason=reason)), decision)
+
+
+def unpin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
+    """Let the live version of the language change again.
+
+    Raises:
+        RegistryError: nothing is live, it is not pinned, or another process changed what is live meanwhile.
+    """
+    found, live = required(run, language)
+    if not live.pinned:
+        raise RegistryError(f"{language} is not pinned: {live.version} is live and may be replaced; there is nothing to unpin")
+    decision = {"kind": "unpin", "time": clock(), "to": live.version, "reason": reason}
+    return switch(run, language, found, live.with_(pinned=None), decision)
+
+
+def require_free(run: RunDir, language: str) -> None:
+    """Stop before work whose outcome could not be served.
+
+    Raises:
+        RegistryError: the language is pinned, or its pointer is damaged.
+    """
+    _check_free(run, language, look(run, language).live)
+
+
+def adopt(config: RunConfig, run: RunDir) -> None:
+    """Serve the first version of every language of a run that serves none yet.
+
+    A language whose pointer is damaged is left alone; the catalogue says so.
+
+    Raises:
+        RegistryError: no language of the run has an adapter.
+    """
+    pointed = run.live_marks()
+    for language in config.languages:
+        if language not in pointed and run.adapter(language, FIRST_VERSION).manifest():
+            promote(run, language, FIRST_VERSION, reason="first training")
+    if not served(run, config.languages):
+        raise RegistryError(f"{run.uri} has no adapter to serve yet; run 'compass-ray adapt --run {run.uri}' first")
+
+
+def _at(live: Live, manifest: Manifest, version: str, now: float, reason: str) -> Live:
+    return live.with_(version=version, fingerprint=manifest.fingerprint, since=now, reason=reason)
+
+
+def _check_free(run: RunDir, language: str, live: Live | None) -> None:
+    if live and live.pinned:
+        raise RegistryError(
+            f"{language} is pinned to {live.version} ({live.pinned.reason}), so it stays live; let it go with "
+            f"'compass-ray adapters unpin {run.uri} {language}', or promote by hand with --force"
+        )
+
+
+def _look_past_damage(run: RunDir, language: str) -> Found:
+    try:
+        return look(run, language)
+    except RegistryError:
+        return Found({}, None)
+
+
+def _overwrite(run: RunDir, language: str, live: Live, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """In the place of a pointer that nobody can read, which no other process waits for."""
+    pointer = {"language": language, **live.model_dump(mode="json", exclude_none=True)}
+    run.set_live(language, pointer)
+    append_decision(run, {**decision, "language": language, "from": None})
+    return pointer

@@ -1,0 +1,136 @@
+"""What a run has to answer with, and a reader that follows it every second at the price of one request.
+
+Key property: pointers are read only when a listing shows that they changed, and no manifest is read at all, since whole
+versions never change. A language whose pointer is damaged keeps what it had. It judges no adapter and loads none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from compass_ray.artifacts import RunDir
+from compass_ray.serving.registry.names import AdapterName, RegistryError
+from compass_ray.serving.registry.pointer import Canary, Live, look
+
+LISTED_SECONDS = 5.0
+"""How often versions are listed while no pointer changes."""
+_SETTLED_SECONDS = 2.0
+"""A store's clock may tick in seconds, and two changes within a tick leave the same mark; so a pointer that changed is read
+again until this is past."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a run has to answer with: the live version of each language, and every whole version.
+
+    ``shadows`` answer a copy of each request of their language, which no client sees.
+    """
+
+    live: Mapping[str, str]
+    versions: Mapping[str, tuple[str, ...]]
+    canaries: Mapping[str, Canary] = field(default_factory=dict)
+    shadows: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Why the pointer of a language cannot be read; the language stands as it was read last."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Why a language's live version may not change, of those that are pinned."""
+
+    def has(self, name: AdapterName) -> bool:
+        """Whether the version is whole."""
+        return name.version in self.versions.get(name.language, ())
+
+
+@dataclass
+class _Pointer:
+    """What was read of one pointer, under which mark, and since when it has had that mark."""
+
+    mark: tuple[int, int]
+    marked: float
+    read: float
+    live: Live | None
+
+    def stands(self, mark: tuple[int, int]) -> bool:
+        """Whether a pointer with this mark need not be read again."""
+        return self.mark == mark and self.read - self.marked >= _SETTLED_SECONDS
+
+
+class CatalogueReader:
+    """Reads a run's catalogue again and again; any thread may."""
+
+    def __init__(self, run: RunDir, languages: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is read yet; ``clock`` gives seconds."""
+        self.run = run
+        self.languages = tuple(languages)
+        self.clock = clock
+        self._pointers: dict[str, _Pointer] = {}
+        self._problems: dict[str, str] = {}
+        self._versions: dict[str, tuple[str, ...]] = {}
+        self._listed: float | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def read(self) -> Catalogue:
+        """What the run can answer with now.
+
+        Raises:
+            ArtifactError: the store is out of reach.
+        """
+        with self._one_at_a_time:
+            return self._read()
+
+    def _read(self) -> Catalogue:
+        marks = self.run.live_marks()
+        before = {code: pointer.live for code, pointer in self._pointers.items()}
+        for code in self.languages:
+            self._follow(code, marks.get(code))
+        lives = {code: pointer.live for code, pointer in self._pointers.items()}
+        self._list(anew=lives != before)
+        return self._catalogue({code: live for code, live in lives.items() if live})
+
+    def _follow(self, language: str, mark: tuple[int, int] | None) -> None:
+        known = self._pointers.get(language)
+        if mark is None:
+            self._pointers.pop(language, None)
+            self._problems.pop(language, None)
+        elif known is None or language in self._problems or not known.stands(mark):
+            now = self.clock()
+            marked = known.marked if known and known.mark == mark else now
+            self._pointers[language] = _Pointer(mark, marked, now, self._look(language, known))
+
+    def _look(self, language: str, known: _Pointer | None) -> Live | None:
+        try:
+            live = look(self.run, language).live
+        except RegistryError as error:
+            self._problems[language] = str(error)
+            return known.live if known else None
+        self._problems.pop(language, None)
+        return live
+
+    def _list(self, *, anew: bool) -> None:
+        now = self.clock()
+        if anew or self._listed is None or now - self._listed >= LISTED_SECONDS:
+            self._versions, self._listed = self.run.whole_adapters(), now
+
+    def _catalogue(self, lives: Mapping[str, Live]) -> Catalogue:
+        ordered = {code: lives[code] for code in self.languages if code in lives}
+        return Catalogue(
+            live={code: live.version for code, live in ordered.items()},
+            versions={code: self._versions[code] for code in self.languages if code in self._versions},
+            canaries={code: live.canary for code, live in ordered.items() if live.canary},
+            shadows={code: live.shadow for code, live in ordered.items() if live.shadow},
+            problems=dict(self._problems),
+            pins={code: live.pinned.reason for code, live in ordered.items() if live.pinned},
+        )
+
+
+def catalogue(run: RunDir, languages: Sequence[str]) -> Catalogue:
+    """What the run can answer with for the languages, read once."""
+    return CatalogueReader(run, languages).read()
+
+
+def served(run: RunDir, languages: Sequence[str] | None = None) -> dict[str, str]:
+    """The live version of each language that has one; of all the run's languages when none are given."""
+    codes = run.recorded().languages if languages is None else languages
+    return dict(catalogue(run, codes).live)

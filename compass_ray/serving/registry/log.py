@@ -1,0 +1,27 @@
+"""The log of decisions about a run's adapters: alarms, verdicts, and every change of what is served.
+
+Key property: a line once written is never changed, and none is lost to another process that writes one at the same time
+(see `journal`). It decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from compass_ray.artifacts import RunDir
+from compass_ray.serving import journal
+from compass_ray.serving.registry.names import Clock
+
+DECISIONS = "decisions.jsonl"
+
+
+def append_decision(run: RunDir, record: Mapping[str, Any], clock: Clock = time.time) -> None:
+    """Keep a decision: ``kind``, ``language``, what it was decided on; ``time`` (Unix seconds) if missing."""
+    journal.append_shared(run, DECISIONS, [{"time": clock(), **record}])
+
+
+def decisions(run: RunDir) -> list[journal.Record]:
+    """Every decision taken for the run, in order."""
+    return journal.read(run, DECISIONS)

@@ -1,128 +1,183 @@
-"""32 requests at once over 1, 8 and 32 DoRA adapters: the engine's mixed batch, the base alone, and PEFT.
+"""A decoding step of 32 rows over 8, 12 and 42 DoRA adapters: the engine's mixed batch, the base alone, and PEFT.
 
-PEFT cannot mix DoRA adapters in a batch, so it takes the requests of one adapter, switches, and takes the next ones. It
-runs inside this project's own decoding loop, so that the difference is the adapters' alone; ``peft_cached`` also keeps the
-norms of DoRA from call to call, which PEFT leaves off unless asked.
+``bound`` is what no way of adding adapters to this base could beat on this machine: the base's own step, and after it the
+longer of reading every adapter in use once and of its operations,
+
+    base + max(bytes / bandwidth, operations / rate)
+
+with bytes the adapters' own (the base's weights lie between two uses of them, so no cache keeps them), 2 operations a
+parameter a row, and bandwidth and rate what one large sum and one large product reach in the same run. It is added to the
+base's time and does not hide behind it, because the base's products keep every core busy.
+
+PEFT cannot mix DoRA adapters. ``peft`` takes the requests of one adapter together and switches to the next, and
+``peft_by_request`` one request after another; ``peft_cached`` keeps DoRA's norms and products, which PEFT does when asked and
+which takes a model's worth of memory an adapter. A merged model runs like the base and serves one adapter, so ``merged`` is
+the base's step of one adapter's rows, once for each adapter. These steps are the same for every adapter: each is timed for
+one and multiplied.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Record, Value, finish, parser
-from benchmarks.speed.tiny_models import random_adapter, random_base
+from benchmarks.speed.tiny_models import LlamaShape, random_adapter, random_llama
 from benchmarks.timing import in_turns, one_thread
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.engine import Engine, Request
+from compass_ray.models.engine import Engine, Limits
+from compass_ray.models.orders import Order
 
 SEED = 0
 ROWS = 32
-ADAPTERS = (1, 8, 32)
-COUNTRIES = ("Kenya", "Peru", "Japan", "Norway", "Egypt", "Chile", "India", "Spain")
+ADAPTERS = (8, 12, 42)
+PROMPT = tuple(range(5, 13))
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of the random base model, its adapters, and the work."""
+    """Of the random base model and its adapters, and how often each way is timed, fast ones and slow ones."""
 
-    hidden: int
-    layers: int
+    shape: LlamaShape
     rank: int
-    new_tokens: int
-    repeats: int
+    steps: int
+    slow_steps: int
+    probe: int
+    """Side of the matrices that bandwidth and rate are measured with."""
 
 
-FULL = Size(hidden=256, layers=4, rank=16, new_tokens=12, repeats=2)
-SMALL = Size(hidden=32, layers=1, rank=4, new_tokens=2, repeats=1)
+FULL = Size(LlamaShape(hidden=2048, layers=2, heads=16, kv_heads=4, mlp=8192), rank=16, steps=25, slow_steps=2, probe=4096)
+SMALL = Size(LlamaShape(hidden=32, layers=1, heads=4, kv_heads=2, mlp=64), rank=4, steps=2, slow_steps=1, probe=64)
 
 
-def requests(adapters: Sequence[str | None], new_tokens: int) -> list[Request]:
-    """`ROWS` requests that take the adapters in turn."""
-    asked = [f"What is the capital of {COUNTRIES[i % len(COUNTRIES)]}? ({i})" for i in range(ROWS)]
-    return [
-        Request([{"role": "user", "content": text}], adapter=adapters[i % len(adapters)], max_tokens=new_tokens)
-        for i, text in enumerate(asked)
-    ]
-
-
-def measure(base: BaseModel, folders: dict[str, Path], size: Size) -> dict[str, Value]:
-    """Seconds of a batch each way, and the share of the base's throughput that each keeps."""
-    plain, mixed = Engine(_copy(base)), Engine(_copy(base))
+def measure(
+    base: BaseModel, folders: Mapping[str, Path], alone: Mapping[str, Mapping[int, float]], size: Size
+) -> dict[str, Value]:
+    """Seconds of a step each way, and the shares that come of them; ``alone`` is of `one_adapter`."""
+    names = list(folders)
+    used, together = _used(len(names))
+    mixed = Engine(_sharing(base), _limits(ROWS, size))
     for name, folder in folders.items():
         mixed.load(name, folder)
-    # A model of its own each: a call without the cache empties it.
-    with_peft, with_cache = _peft(base, folders), _peft(base, folders)
-    wanted = requests(list(folders), size.new_tokens)
-    ways: dict[str, Callable[[], object]] = {
-        "base": lambda: plain.generate(requests([None], size.new_tokens)),
-        "compass": lambda: mixed.generate(wanted),
-        "peft": lambda: switching(with_peft, wanted),
-        "peft_cached": lambda: cached(with_cache, wanted),
-    }
-    taken = in_turns(ways, size.repeats)
+    plain = decoding(Engine(_sharing(base), _limits(ROWS, size)), [None] * ROWS)
+    found = in_turns({"base": plain, "compass": decoding(mixed, [names[i % used] for i in range(ROWS)])}, size.steps)
+    found |= {name: used * seconds[together] for name, seconds in alone.items()}
+    found |= {f"{name}_by_request": ROWS * seconds[1] for name, seconds in alone.items() if name != "merged"}
+    adapters = mixed.bank.nbytes / len(names)
+    found["bound"] = found["base"] + _least_seconds(used * adapters, 2 * ROWS * adapters / 4, size.probe)
+    mixed.close()
     return {
-        **{f"{name}_seconds": value for name, value in taken.items()},
-        **{f"{name}_share_of_base": taken["base"] / taken[name] for name in ways if name != "base"},
-        **{f"{name}_over_compass": taken[name] / taken["compass"] for name in ("peft", "peft_cached")},
+        **{f"{name}_seconds": value for name, value in found.items()},
+        **{f"{name}_share_of_base": found["base"] / value for name, value in found.items() if name != "base"},
+        "compass_share_of_bound": found["bound"] / found["compass"],
+        **{f"{name}_over_compass": found[name] / found["compass"] for name in found if name.startswith(("peft", "merged"))},
+        "adapter_mib": adapters / 2**20,
+        "adapter_bytes_over_parameters": adapters / _stored_bytes(next(iter(folders.values()))),
     }
 
 
-def switching(engine: Engine, wanted: Sequence[Request]) -> None:
-    """The requests of one adapter after another, under PEFT."""
-    for name in dict.fromkeys(each.adapter for each in wanted):
-        engine.base.model.set_adapter(name)
-        engine.generate([replace(each, adapter=None) for each in wanted if each.adapter == name])
+def decoding(engine: Engine, adapters: Sequence[str | None]) -> Callable[[], object]:
+    """A step of the engine that gives one token to each of as many rows as ``adapters``, all of them past their prompts."""
+    for name in adapters:
+        engine.submit(Order(ids=PROMPT, adapter=name, max_tokens=engine.context - len(PROMPT)))
+    while engine.stepper.reading or not engine.stepper.rows:
+        engine.step()
+    return engine.step
 
 
-def cached(engine: Engine, wanted: Sequence[Request]) -> None:
-    """`switching` with PEFT's cache of DoRA norms."""
+def one_adapter(base: BaseModel, folder: Path, counts: Sequence[int], size: Size) -> dict[str, dict[int, float]]:
+    """Seconds of a step of the rows of one adapter, each way that cannot mix, by the number of rows."""
+    found: dict[str, dict[int, float]] = {"merged": {}, "peft": {}, "peft_cached": {}}
+    for rows in sorted({1, *(_used(count)[1] for count in counts)}):
+        ways = {
+            "merged": _alone(_sharing(base), rows, size),
+            "peft": _peft(base, folder, rows, size, cached=False),
+            "peft_cached": _peft(base, folder, rows, size, cached=True),
+        }
+        for name, seconds in in_turns(ways, size.slow_steps).items():
+            found[name][rows] = seconds
+    return found
+
+
+def _used(adapters: int) -> tuple[int, int]:
+    """Adapters that have a row in the batch, and the most rows of one."""
+    used = min(adapters, ROWS)
+    return used, -(-ROWS // used)
+
+
+def _alone(base: BaseModel, rows: int, size: Size) -> Callable[[], object]:
+    return decoding(Engine(base, _limits(rows, size)), [None] * rows)
+
+
+def _peft(base: BaseModel, folder: Path, rows: int, size: Size, *, cached: bool) -> Callable[[], object]:
+    """A step of ``rows`` rows under PEFT, the switch to their adapter included."""
+    from peft import PeftModel
     from peft.helpers import DoraCaching
 
-    with DoraCaching():
-        switching(engine, wanted)
+    model: Any = PeftModel.from_pretrained(_sharing(base).model, str(folder), adapter_name="one").eval()
+    step = _alone(replace(base, model=model), rows, size)
+
+    def work() -> None:
+        model.set_adapter("one")
+        with DoraCaching(enabled=cached):
+            step()
+
+    return work
 
 
-def _peft(base: BaseModel, folders: dict[str, Path]) -> Engine:
-    from peft import PeftModel
+def _least_seconds(read: float, operations: float, side: int) -> float:
+    import torch
 
-    (first, folder), *others = folders.items()
-    model: Any = PeftModel.from_pretrained(copy.deepcopy(base.model), str(folder), adapter_name=first)
-    for name, each in others:
-        model.load_adapter(str(each), adapter_name=name)
-    return Engine(replace(base, model=model.eval()))
+    numbers, square = torch.rand(2 * side, 2 * side), torch.rand(side, side)
+    taken = in_turns({"sum": lambda: numbers.sum(), "product": lambda: square @ square}, 3)
+    return max(read * taken["sum"] / numbers.nbytes, operations * taken["product"] / (2 * side**3))
 
 
-def _copy(base: BaseModel) -> BaseModel:
-    return replace(base, model=copy.deepcopy(base.model))
+def _limits(rows: int, size: Size) -> Limits:
+    return Limits(rows=rows, context=len(PROMPT) + size.steps + 8)
+
+
+def _sharing(base: BaseModel) -> BaseModel:
+    """A model of its own, so that another may wrap its layers, over the same weights."""
+    kept = {id(tensor): tensor for tensor in base.model.parameters()}
+    return replace(base, model=copy.deepcopy(base.model, kept))
+
+
+def _stored_bytes(folder: Path) -> int:
+    from safetensors.torch import load_file
+
+    return sum(tensor.nbytes for tensor in load_file(folder / "adapter_model.safetensors").values())
 
 
 def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
-    arguments = parser(__doc__ or "").parse_args(argv)
-    size, counts = (SMALL, (1, 2)) if arguments.small else (FULL, ADAPTERS)
+    options = parser(__doc__ or "")
+    options.add_argument("--adapters", type=int, nargs="+", help=f"how many adapters are resident (default: {ADAPTERS})")
+    arguments = options.parse_args(argv)
+    size = SMALL if arguments.small else FULL
+    counts = arguments.adapters or ((2, 3) if arguments.small else ADAPTERS)
     config = AdapterConfig(kind="dora", r=size.rank, alpha=2 * size.rank)
     numbers: dict[str, Value] = {}
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        base = random_base(size.hidden, size.layers, seed=SEED)
+        base = random_llama(size.shape, seed=SEED)
         made = {f"a{i}": random_adapter(base, Path(folder, f"a{i}"), config, seed=SEED + i) for i in range(max(counts))}
+        alone = one_adapter(base, made["a0"], counts, size)
         for count in counts:
-            numbers[f"{count}_adapters"] = measure(base, dict(list(made.items())[:count]), size)
-    parameters = sum(each.numel() for each in base.model.parameters())
+            numbers[f"{count}_adapters"] = measure(base, dict(list(made.items())[:count]), alone, size)
     settings: dict[str, Value] = {
-        "architecture": "qwen2",
-        "parameters": parameters,
-        "hidden": size.hidden,
-        "layers": size.layers,
+        "architecture": "llama",
+        "parameters": sum(each.numel() for each in base.model.parameters()),
+        "output_layer_parameters": base.model.lm_head.weight.numel(),
+        **vars(size.shape),
         "rank": size.rank,
         "rows": ROWS,
-        "new_tokens": size.new_tokens,
-        "repeats": size.repeats,
+        "steps": size.steps,
+        "slow_steps": size.slow_steps,
     }
     return finish("speed/mixed_batch", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 

@@ -6,6 +6,7 @@ early, so every way to serve them makes the same number of tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,38 @@ from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.dora import attach
 from compass_ray.models.location import resolve_model
 from compass_ray.models.peft_directory import write_adapter
+
+
+@dataclass(frozen=True)
+class LlamaShape:
+    """Of a Llama: widths, layers, heads, and heads of keys and values."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    mlp: int
+
+
+def random_llama(shape: LlamaShape, *, seed: int) -> BaseModel:
+    """A Llama with random weights and the atlas's tokenizer, on the CPU."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("atlas", "base_model"))
+    torch.manual_seed(seed)
+    model: Any = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden,
+            intermediate_size=shape.mlp,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+        )
+    )
+    return _endless(model, tokenizer)
 
 
 def random_base(hidden: int, layers: int, *, seed: int) -> BaseModel:
@@ -36,9 +69,14 @@ def random_base(hidden: int, layers: int, *, seed: int) -> BaseModel:
             tie_word_embeddings=False,
         )
     )
+    return _endless(model, tokenizer)
+
+
+def _endless(model: Any, tokenizer: Any) -> BaseModel:
+    ends = {tokenizer.eos_token_id, model.generation_config.eos_token_id} - {None}
     with torch.no_grad():
         # A logit of 0 is never the greatest of thousands, so no reply ends by itself.
-        model.lm_head.weight[tokenizer.eos_token_id] = 0
+        model.lm_head.weight[sorted(ends)] = 0
     return freeze(model, tokenizer, torch.device("cpu"), "random")
 
 

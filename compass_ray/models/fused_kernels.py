@@ -1,18 +1,27 @@
 """Two Triton kernels that add adapters to a linear layer's output: low rank in one launch, scale and sum in the next.
 
 Key properties: sums are float32; an adapter's factors are read once per tile of tokens, from wherever they lie, by a table
-of addresses, so nothing is copied or padded; only elements of tokens that wear an adapter are written. Imports Triton, so
-only `fused` imports this.
+of addresses, so nothing is copied or padded; only elements of tokens that wear an adapter are written. Without Triton, which
+torch brings for CUDA, it can be imported and not run.
 """
 # mypy: ignore-errors
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+try:
+    import triton
+    import triton.language as tl
+
+    jit = triton.jit
+except ImportError:
+
+    def jit(**_):
+        """In the place of Triton's, where there is none: kernels stay as they are written."""
+        return lambda kernel: kernel
 
 
-@triton.jit
+# Compiled once, not again for every number of tiles that a step may have.
+@jit(do_not_specialize=["tiles"])
 def shrink(
     x, low, a_at, rank_of, slot_of, rows, inner, tiles, SPLIT: tl.constexpr, TILE: tl.constexpr, R: tl.constexpr, K: tl.constexpr
 ):  # fmt: skip
@@ -38,7 +47,7 @@ def shrink(
     tl.store(low + ((split * tiles + tile) * TILE + lane[:, None]) * R + r[None, :], total)
 
 
-@triton.jit
+@jit(do_not_specialize=["first", "tiles"])
 def expand(
     y, frozen, bias, low, b_at, shift_at, rank_of, slot_of, rows, weights, first, out, tiles,
     BIASED: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr, R: tl.constexpr, N: tl.constexpr,

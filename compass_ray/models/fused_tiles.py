@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def tiles_of(members: Mapping[int, Mapping[int, float]], device: torch.device) -
         slot=torch.tensor(slots, dtype=torch.int32, device=device),
         rows=torch.tensor([[token for token, _ in tile] for tile in tokens], dtype=torch.int64, device=device),
         weight=torch.tensor([[weight for _, weight in tile] for tile in tokens], dtype=torch.float32, device=device),
-        rounds=tuple(zip(ends, ends[1:], strict=False)),
+        rounds=tuple(pairwise(ends)),
     )
 
 

@@ -57,47 +57,56 @@ class RoutedLinear(nn.Module):
         self.routing.check(len(tokens))
         if fused.usable(y):
             self._add_fused(tokens, outputs)
-        elif self.routing.padded is not None:
-            self._add_stacked(tokens, outputs, self.routing.padded)
         else:
-            self._add_in_turn(tokens, outputs)
+            self.add_plainly(tokens, outputs)
         return y
 
+    def add_plainly(self, x: Tensor, y: Tensor) -> None:
+        """Add to ``y`` [t, out], the base's output of ``x`` [t, in], what the adapters add, in place, without Triton."""
+        if self.routing.padded is not None:
+            self._add_stacked(x, y, self.routing.padded)
+        else:
+            self._add_in_turn(x, y)
+
     def _add_in_turn(self, x: Tensor, y: Tensor) -> None:
-        """One adapter after another.
+        """One adapter after another, the tokens of each side by side.
 
         Fastest of what was tried at 2,048 inputs (32 tokens, 12 adapters of rank 16, fp32, one thread of an EPYC): it adds
-        10% to a layer of 2,048 outputs and 5% to one of 8,192, padded bmm on stacks that stand ready 13% and 7%, one product
-        with all factors under a mask 20% and 15%. Tokens that stand together are worked on in place, which spares 30 us of
-        400 a layer.
+        12% to a layer of 2,048 outputs and 5% to one of 8,192, padded bmm on stacks that stand ready 13% and 7%, one product
+        with all factors under a mask 20% and 15%. Ordering once spares 120 us of 550 against ordering adapter by adapter.
         """
-        frozen = y.clone() if self.routing.blended else y
+        order = self.routing.order
+        if order is None:
+            self._add_groups(x, y)
+            return
+        frozen = y[order]
+        changed = frozen.clone() if self.routing.blended else frozen
+        self._add_groups(x[order], changed)
+        if self.routing.blended:
+            y.index_add_(0, order, changed - frozen)
+        else:
+            y.index_copy_(0, order, changed)
+
+    def _add_groups(self, x: Tensor, y: Tensor) -> None:
         for group in self.routing.groups:
             weights = self.adapters.get(group.slot)
             if weights is not None:
-                self._add(group, weights, x[group.rows], y, frozen)
+                self._add(group, weights, x[group.rows], y[group.rows])
 
-    def _add(self, group: Group, weights: LayerWeights, x: Tensor, y: Tensor, frozen: Tensor) -> None:
-        changed = y[group.rows]  # a view of y where the tokens stand together
+    def _add(self, group: Group, weights: LayerWeights, x: Tensor, y: Tensor) -> None:
         low = torch.mm(x, weights.a.T)
         if group.weight is not None:
             low.mul_(group.weight)
         if weights.shift is not None:
-            changed.addcmul_(self._gain(group, changed if frozen is y else frozen[group.rows]), weights.shift)
-        changed.addmm_(low, weights.b)
-        if not isinstance(group.rows, slice):
-            y[group.rows] = changed
-
-    def _gain(self, group: Group, frozen: Tensor) -> Tensor:
-        """W x, by the tokens' weights."""
-        gain = frozen if self.base.bias is None else frozen - self.base.bias
-        return gain if group.weight is None else gain * group.weight
+            gain = y if self.base.bias is None else y - self.base.bias
+            y.addcmul_(gain if group.weight is None else gain * group.weight, weights.shift)
+        y.addmm_(low, weights.b)
 
     def _add_stacked(self, x: Tensor, y: Tensor, padded: Padded) -> None:
         """All adapters at once, from copies that stand side by side.
 
-        A loop costs 7 us an adapter whatever its size: at 128 inputs and outputs and 32 tokens it adds 80 us to the base's
-        13 with 12 adapters and 190 with 32, this way 31 and 40.
+        A turn of the loop costs 6 us whatever the layer's size: at 128 inputs and outputs and 32 tokens the loop adds 84 us to
+        the base's 15 with 12 adapters and 178 with 32, this way 32 and 30.
         """
         stack = self._stacked(padded.slots)
         gain = y[padded.index]

@@ -43,7 +43,7 @@ def test_importing_pulls_neither_ray_nor_torch(module: str) -> None:
 
 
 def test_every_module_imports_without_the_optional_packages() -> None:
-    blocked = "{'cuml', 'cupy', 'deepspeed', 'lightgbm', 'lm_eval', 'vllm'}"
+    blocked = "{'cuml', 'cupy', 'deepspeed', 'lightgbm', 'lm_eval', 'triton', 'vllm'}"
     code = f"""
 import importlib, sys, traceback
 for name in {blocked}:

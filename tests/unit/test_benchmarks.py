@@ -20,6 +20,8 @@ BENCHMARKS = (
     "speed/density_sweep",
     "speed/selection",
     "speed/mixed_batch",
+    "speed/serving_load",
+    "speed/serving_overhead",
     "speed/training",
     "speed/train_layouts",
     "speed/embedding",
@@ -28,8 +30,18 @@ BENCHMARKS = (
     "paper/budget",
     "paper/transfers",
     "paper/gap_by_method",
+    "paper/router",
+    "paper/drift_calibration",
+    "paper/drift_simulation",
 )
-SLOW = ("speed/train_layouts", "speed/embedding", "paper/gap_by_method", "speed/driver_memory")
+SLOW = (
+    "speed/train_layouts",
+    "speed/embedding",
+    "paper/gap_by_method",
+    "speed/driver_memory",
+    "speed/serving_load",
+    "speed/serving_overhead",
+)
 """Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 

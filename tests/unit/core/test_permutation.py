@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from compass_ray.core import permutation
 from compass_ray.core.distribution import js_divergence
 from compass_ray.core.permutation import permutation_test
 
@@ -34,6 +35,33 @@ def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:
         permutation_test(rng.multinomial(285, p), rng.multinomial(100, p), resamples=199, rng=rng).p_value for _ in range(500)
     ]
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.04)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bins", [20, 64, 300])
+def test_at_one_per_cent_one_unshifted_window_in_a_hundred_alarms(bins: int) -> None:
+    """Over references and windows together: each of the 2,000 windows has a reference of its own."""
+    rng = np.random.default_rng(bins)
+    p = rng.dirichlet(np.ones(bins))
+    values = [permutation_test(rng.multinomial(285, p), rng.multinomial(300, p), rng=rng).p_value for _ in range(2000)]
+    assert 0.005 <= np.mean(np.array(values) <= 0.01) <= 0.02
+
+
+@pytest.mark.parametrize("bins", [3, 20, 200])
+def test_dealt_windows_have_the_divergences_that_are_defined(bins: int) -> None:
+    rng = np.random.default_rng(0)
+    pooled = rng.multinomial(400, rng.dirichlet(np.ones(bins))) + 1
+    dealt = permutation._deals(pooled, 150, 500, rng)
+    assert (dealt.sum(axis=1) == 150).all()
+    assert (dealt <= pooled).all()
+    assert dealt.mean(axis=0) == pytest.approx(150 * pooled / pooled.sum(), abs=0.25 * np.sqrt(pooled.max()))
+    defined = [js_divergence(pooled - each, each) for each in dealt]
+    assert permutation._divergences(pooled, dealt) == pytest.approx(defined, abs=1e-12)
+
+
+def test_a_huge_reference_is_tested_without_a_table_of_its_size() -> None:
+    test = permutation_test([10**8, 10**8], [60, 40], resamples=500, rng=np.random.default_rng(0))
+    assert 0.01 < test.p_value < 0.15  # 60 or more, or 40 or fewer, of 100 fair coins: 0.057
 
 
 def test_errors_say_what_was_given() -> None:

@@ -26,6 +26,7 @@ from compass_ray.serving import registry
 from tests.unit.models.adapters import random_adapter
 
 PROMPT = "Mji mkuu wa Kenya ni upi? 7 + 5 = ?"
+SOME = ("q_proj", "v_proj", "down_proj")
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
@@ -98,8 +99,15 @@ def test_transformers_alone_loads_a_merged_model_and_generates_what_is_served(ru
     assert not list((tmp_path / "deep").glob(".*"))
 
 
-@pytest.mark.parametrize(("family", "targets"), [("llama", ("q_proj", "v_proj", "down_proj")), ("phi3", FUSED)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("family", "targets", "dtype"),
+    [
+        ("phi3", FUSED, "float32"),
+        pytest.param("phi3", FUSED, "bfloat16", marks=pytest.mark.slow),
+        pytest.param("llama", SOME, "float32", marks=pytest.mark.slow),
+        pytest.param("llama", SOME, "bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_other_families_in_both_types(tmp_path: Path, family: str, targets: tuple[str, ...], dtype: str) -> None:
     config = _other_base(tmp_path / "base", family, dtype)
     run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=targets))

@@ -38,7 +38,7 @@ def test_a_job_shows_its_options(name: str, monkeypatch: pytest.MonkeyPatch, cap
     assert OPTION.get(name, "--preset") in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adapt", "serve", "update", "experiment")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adapt", "serve", "update", "experiment", "simulate")])
 def test_a_stage_job_stops_after_its_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
     monkeypatch.setattr("compass_ray.cli.main", lambda: called.append(sys.argv[1:]))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ray import serve
@@ -20,7 +21,8 @@ from compass_ray.config import RunConfig
 from compass_ray.models.orders import Answer, Order, Piece
 from compass_ray.serving import registry, scaling
 from compass_ray.serving.backend import BadOrderError
-from compass_ray.serving.generating import GenerationLoop
+from compass_ray.serving.generating import GenerationLoop, Sink
+from compass_ray.serving.hearing import Pieces, Whole, pause
 from compass_ray.serving.hosting import AdapterHost, HostState
 from compass_ray.serving.registry import Catalogue
 
@@ -59,35 +61,34 @@ class AdapterServer:
         self.generation = GenerationLoop(open_engine(self.config))
         self.host = AdapterHost(self.generation, self.run, clock=time.monotonic)
         self.reader = registry.CatalogueReader(self.run, self.config.languages)
+        self.streams = 0
         self._follow()
         self.following = asyncio.create_task(self._keep_following())
 
     async def answer(self, order: Order) -> Answer:
         """One reply, whole."""
-        async for each in self.stream(order):
-            if isinstance(each, Answer):
-                return each
-        raise RuntimeError("the reply had no end")
+        whole = Whole()
+        async with self._under_way(order, whole.hear):
+            return await whole.answer
 
     async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
         """One reply, piece by piece, and whole at the end; whoever stops listening frees its place."""
+        pieces = Pieces()
+        self.streams += 1
+        try:
+            async with self._under_way(order, pieces.hear):
+                async for each in pieces.parts(lambda: pause(self.streams)):
+                    yield each
+        finally:
+            self.streams -= 1
+
+    @asynccontextmanager
+    async def _under_way(self, order: Order, hear: Sink) -> AsyncIterator[None]:
         await self._adapters(order)
-        heard: asyncio.Queue[Piece | Answer | Exception] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def hear(each: Piece | Answer | Exception) -> None:
-            loop.call_soon_threadsafe(heard.put_nowait, each)
-
         begun = self.generation.submit(order, hear)
         try:
             await self._begun(begun)
-            while True:
-                each = _together(heard, await heard.get())
-                if isinstance(each, Exception):
-                    raise each
-                yield each
-                if isinstance(each, Answer):
-                    return
+            yield
         finally:
             # Said of every order, since one that is done is not heard of again.
             begun.add_done_callback(lambda done: None if done.exception() else self.generation.cancel(done.result()))
@@ -128,22 +129,6 @@ class AdapterServer:
                 await self.catalogue()
             except Exception:  # a store that is out of reach for a moment: what is loaded goes on
                 logger.exception("the live pointers could not be read; they are read again in half a second")
-
-
-def _together(heard: asyncio.Queue[Piece | Answer | Exception], first: Piece | Answer | Exception) -> Piece | Answer | Exception:
-    """The pieces that wait as one: each message costs as much as the token in it."""
-    pieces: list[Piece] = []
-    each = first
-    while isinstance(each, Piece):
-        pieces.append(each)
-        if heard.empty():
-            break
-        each = heard.get_nowait()
-    if not pieces:
-        return each
-    if not isinstance(each, Piece):
-        heard.put_nowait(each)  # nothing comes behind an end
-    return Piece("".join(piece.text for piece in pieces), tuple(score for piece in pieces for score in piece.scores))
 
 
 def deployment(config: RunConfig) -> serve.Deployment:

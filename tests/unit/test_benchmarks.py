@@ -41,6 +41,7 @@ SLOW = (
     "speed/driver_memory",
     "speed/serving_load",
     "speed/serving_overhead",
+    "paper/drift_simulation",
 )
 """Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]

@@ -1,0 +1,100 @@
+"""10,000 requests, 64 at once, on a service whose adapters are replaced and whose processes are killed under way.
+
+Key property: every reply is compared with the bare engine's for the version it names, and that version with what was live
+(see `serving_verdict`). Requests go on until each replacement was seen in a reply. Bounded: the load ends as an error after
+`LIMIT` seconds. Says nothing about a model of useful size: replies cost next to nothing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from benchmarks.record import Record, Value, finish, parser
+from benchmarks.speed.serving_client import Outcome
+from benchmarks.speed.serving_drive import AT_ONCE, LIMIT, Plan, drive
+from benchmarks.speed.serving_processes import MemoryWatch
+from benchmarks.speed.serving_replies import expected
+from benchmarks.speed.serving_run import SEED, Shape, make_run, serving
+from benchmarks.speed.serving_verdict import GRACE, Timeline, changes, latencies, outcomes, wrong
+
+TOKENS = (4, 12)
+_SHOWN = 5
+FULL = Plan(Shape(64, 2, ("sw", "hi", "ru", "am", "ko", "el"), 3), 10_000, 20, 2, (0.1,), (0.05, 0.2), 6)
+SMALL = Plan(Shape(32, 1, ("sw", "hi", "ru"), 2), 300, 3, 2, (0.3,), (0.2,), 3)
+
+
+def measure(folder: Path, plan: Plan) -> dict[str, Value]:
+    """The numbers of one load."""
+    run, config = make_run(folder, plan.shape, resources={"replicas": plan.replicas})
+    replies = expected(run, config, plan.shape, count=plan.prompts, tokens=TOKENS)
+    timeline = Timeline.of(plan.shape.languages, "v0001")
+    with serving(run, config) as url, MemoryWatch() as memory:
+        started = time.monotonic()
+        heard = asyncio.run(drive(url, run, plan, list(replies), timeline))
+        seconds = time.monotonic() - started
+        traffic = _traffic(url)
+    spoke = [each for each in heard if each.outcome in (Outcome.ANSWERED, Outcome.INTERRUPTED)]
+    mistakes = [reason for each in spoke if (reason := wrong(each, replies, timeline))]
+    _show([each.detail for each in heard if each.outcome is Outcome.FAILED] + mistakes)
+    return {
+        **outcomes(heard),
+        "answered_in_a_language": sum(each.outcome is Outcome.ANSWERED and each.ask.model != "base" for each in heard),
+        "wrong": len(mistakes),
+        "replicas_killed": len(plan.replica_killed_at),
+        "monitors_killed": len(plan.monitor_killed_at),
+        "seconds": seconds,
+        "requests_per_second": len(heard) / seconds,
+        **latencies(heard),
+        **changes(heard, timeline),
+        "memory_last_quarter_over_second": memory.growth(),
+        "memory_mib_by_tenth": memory.by_tenth_mib(),
+        "monitor": traffic,
+    }
+
+
+def _traffic(url: str) -> Value:
+    """What became of the prompts on their way to the monitor, once none waits or half a minute has passed."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        found: dict[str, Value] = httpx.get(f"{url}/v1/compass/status", timeout=30).json()["traffic"]
+        if not found["waiting"] or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+def _show(problems: Sequence[str]) -> None:
+    for each in problems[:_SHOWN]:
+        print(each, file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    plan = SMALL if arguments.small else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = measure(Path(folder), plan)
+    settings: dict[str, Value] = {
+        "hidden": plan.shape.hidden,
+        "layers": plan.shape.layers,
+        "languages": plan.shape.languages,
+        "versions": plan.shape.versions,
+        "replicas": plan.replicas,
+        "at_once": AT_ONCE,
+        "limit_seconds": LIMIT,
+        "grace_seconds": GRACE,
+        "new_tokens": TOKENS,
+        "replica_killed_at": plan.replica_killed_at,
+        "monitor_killed_at": plan.monitor_killed_at,
+    }
+    return finish("speed/serving_load", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+
+
+if __name__ == "__main__":
+    main()

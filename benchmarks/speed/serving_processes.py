@@ -1,0 +1,137 @@
+"""The processes of a service that this one started: their memory, sampled once a second, and a hard end for one of them.
+
+Key property: only descendants of this process are looked at, so another Ray on the machine is neither counted nor killed.
+Pages that several processes share count to each in its part (PSS). Linux only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import psutil
+
+EVERY = 1.0
+_TENTHS = 10
+_MIB = 1 << 20
+
+
+class Role(Enum):
+    """A process of the service, by the beginning of its title."""
+
+    REPLICA = "ray::ServeReplica:compass-ray:adapters"
+    INGRESS = "ray::ServeReplica:compass-ray:ingress"
+    PROXY = "ray::ProxyActor"
+    CONTROLLER = "ray::ServeController"
+    MONITOR = "ray::MonitorActor"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """When it was taken, and of each role how many processes there were and their PSS in MiB."""
+
+    time: float
+    counts: dict[Role, int]
+    mib: dict[Role, float]
+
+
+def processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]]:
+    """The service's processes, oldest first."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(child.cmdline()[:1])
+        except psutil.Error:
+            continue
+        found += [(each, child) for each in ([role] if role else Role) if title.startswith(each.value)]
+    return sorted(found, key=lambda each: each[1].pid)
+
+
+def kill(role: Role) -> int:
+    """End one of the role's processes at once (SIGKILL), and give its number.
+
+    Raises:
+        LookupError: there is none.
+    """
+    running = processes(role)
+    if not running:
+        raise LookupError(f"no process of this service is titled {role.value}")
+    process = running[0][1]
+    process.kill()
+    return int(process.pid)
+
+
+def cpu_seconds() -> dict[Role, float]:
+    """CPU seconds that the processes of each role have spent so far."""
+    spent = dict.fromkeys(Role, 0.0)
+    for role, process in processes():
+        times = process.cpu_times()
+        spent[role] += times.user + times.system
+    return spent
+
+
+class MemoryWatch:
+    """Samples the service's memory in a thread."""
+
+    def __init__(self) -> None:
+        """Not started."""
+        self.samples: list[Sample] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        """Start to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(EVERY):
+            self.samples.append(_sample())
+
+    def growth(self) -> dict[str, float]:
+        """Mean of the last quarter over mean of the second, of all processes together and of each role.
+
+        Samples in which a process was missing, having just been killed, do not count.
+        """
+        quarter = len(self.samples) // 4
+        most = {role: max((each.counts[role] for each in self.samples), default=0) for role in Role}
+        early, late = (_means([each for each in part if each.counts == most]) for part in self._quarters(quarter))
+        return {name: late[name] / mib for name, mib in early.items() if mib and late}
+
+    def by_tenth_mib(self) -> dict[str, list[float]]:
+        """Means over each tenth of the samples, to see where memory grows; a process that was killed is missing for a while."""
+        tenths = [part.tolist() for part in np.array_split(np.array(self.samples, dtype=object), _TENTHS) if len(part)]
+        means = [_means(each) for each in tenths]
+        return {name: [each[name] for each in means] for name in (means[0] if means else ())}
+
+    def _quarters(self, length: int) -> tuple[list[Sample], list[Sample]]:
+        """The second and the last."""
+        return self.samples[length : 2 * length], self.samples[3 * length :]
+
+
+def _means(samples: Sequence[Sample]) -> dict[str, float]:
+    if not samples:
+        return {}
+    roles = {role.name.lower(): float(np.mean([each.mib[role] for each in samples])) for role in Role}
+    return {"service": sum(roles.values()), **roles}
+
+
+def _sample() -> Sample:
+    counts, mib = dict.fromkeys(Role, 0), dict.fromkeys(Role, 0.0)
+    now = time.monotonic()
+    for role, process in processes():
+        try:
+            mib[role] += process.memory_full_info().pss / _MIB
+        except psutil.Error:
+            continue
+        counts[role] += 1
+    return Sample(now, counts, mib)

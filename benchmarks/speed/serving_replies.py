@@ -1,0 +1,75 @@
+"""What the bare engine says to prompts of a run that can be served, to compare a service's replies with.
+
+Key property: each prompt is kept only if the identifier is sure of its language, every adapter version and the base give a
+different greedy reply to it, and no token of these replies is a near tie; so a reply's text proves which version made it.
+It knows no Ray and asks no service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.speed.serving_run import PROMPTS, Shape, prompts
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.models.orders import Answer, Order
+
+_SURE = 0.8
+"""Least confidence of the identifier in a prompt's language."""
+_MARGIN = 0.002
+"""Nats between the two likeliest tokens: rounding in a batch of another shape moves them by far less."""
+
+Key = tuple[str | None, str, int]
+"""Adapter, prompt and most tokens of a reply."""
+
+
+def expected(run: RunDir, config: RunConfig, shape: Shape, *, count: int, tokens: Sequence[int]) -> dict[Key, str]:
+    """The bare engine's greedy reply of every version, and the base, to ``count`` fit prompts of each language.
+
+    Raises:
+        ValueError: a language has fewer prompts that are fit.
+    """
+    from compass_ray.serving.server import open_engine
+
+    engine = open_engine(config)
+    for language, version in shape.names():
+        with run.adapter(language, version).local() as folder:
+            engine.load(f"{language}@{version}", folder)
+    found: dict[Key, str] = {}
+    for language in shape.languages:
+        wears = [None, *(f"{code}@{version}" for code, version in shape.names() if code == language)]
+        fit = [_replies(engine, wears, prompt, tokens) for prompt in _sure(config, language)[: 4 * count]]
+        kept = [each for each in fit if each][:count]
+        if len(kept) < count:
+            raise ValueError(f"{language} has {len(kept)} prompts whose replies tell all versions apart; expected {count}")
+        for each in kept:
+            found |= each
+    engine.close()
+    return found
+
+
+def _sure(config: RunConfig, language: str) -> list[str]:
+    """Prompts that the router takes for this language without a doubt."""
+    from compass_ray.models.language_id import LanguageIdentifier
+
+    texts = [text for text in prompts(language, PROMPTS) if sum(map(str.isalpha, text)) > config.identifier.short]
+    said = LanguageIdentifier(config.identifier).identify(texts, config.languages)
+    return [text for text, each in zip(texts, said, strict=True) if each.language == language and each.confidence >= _SURE]
+
+
+def _replies(engine: Any, wears: Sequence[str | None], prompt: str, tokens: Sequence[int]) -> dict[Key, str]:
+    """The reply of each wearer at each length; nothing where the prompt is not fit."""
+    found: dict[Key, str] = {}
+    for most in tokens:
+        orders = [Order((("user", prompt),), adapter=each, max_tokens=most, logprobs=2) for each in wears]
+        answers: list[Answer] = engine.generate(orders)
+        texts = [answer.text for answer in answers]
+        if len(set(texts)) < len(texts) or min(map(_margin, answers)) < _MARGIN:
+            return {}
+        found |= {(each, prompt, most): text for each, text in zip(wears, texts, strict=True)}
+    return found
+
+
+def _margin(answer: Answer) -> float:
+    return min(first[1] - second[1] for first, second in (score.likeliest for score in answer.scores))

@@ -1,6 +1,6 @@
 """What the router makes of texts whose language is known: shares that go right, wrong, and to the base model.
 
-Key property: every decision is the product's own (`serving.detection.judge`), of what an identifier said once; settings are
+Key property: every decision is the product's own (`serving.routing.detection.judge`), of what an identifier said once; settings are
 compared on the same answers. Not here: texts, and the command line.
 """
 
@@ -16,8 +16,8 @@ from benchmarks.paper.router_texts import LENGTHS, Corpora, Texts, cut
 from benchmarks.record import Value
 from compass_ray.config import IdentifierConfig
 from compass_ray.models.language_id import Identified, LanguageIdentifier
-from compass_ray.serving.detection import judge
-from compass_ray.serving.scripts import prose
+from compass_ray.serving.routing.detection import judge
+from compass_ray.serving.routing.scripts import prose
 
 PLAIN = IdentifierConfig()
 UNCHECKED = IdentifierConfig(check_script=False)

@@ -125,7 +125,7 @@ def _write_clusters(run: RunDir, config: RunConfig) -> dict[str, list[int]]:
     from compass_ray.core.distribution import cluster_counts
     from compass_ray.models.clusterers import fit_clusters
     from compass_ray.models.encoder import Encoder
-    from compass_ray.serving.placing import load_placer
+    from compass_ray.serving.monitoring.placing import load_placer
 
     texts = {code: prompts(code, PROMPTS) for code in config.languages}
     embedded = Encoder(config.embed).encode([text for each in texts.values() for text in each], batch_size=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +13,10 @@ from compass_ray.cli.options import File, Json, Languages, Preset, Run, Settings
 from compass_ray.cli.output import out, print_rows, progress_bars, show
 from compass_ray.cli.root import app
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.progress import Progress
 
 if TYPE_CHECKING:
-    from compass_ray.continual.simulation import Detection
+    from compass_ray.continual.simulation import Detection, Plan
 
 _UNTIL = "cluster"
 
@@ -24,7 +26,7 @@ FreshShare = Annotated[float, typer.Option("--fresh-share", help="Share of the t
 Thresholds = Annotated[
     str | None, typer.Option("--thresholds", help="Fixed thresholds to compare with, in bits, as in 0.1,0.15.")
 ]
-ScenarioName = Annotated[str | None, typer.Option("--scenario", help="paper, atlas or drawn; what fits the subjects if unset.")]
+ScenarioName = Annotated[str | None, typer.Option("--scenario", help="paper, atlas, families or drawn; what fits if unset.")]
 Tests = Annotated[bool, typer.Option("--tests", help="Ask test questions too. Nothing is trained on them.")]
 
 
@@ -44,27 +46,51 @@ def simulate(
     json_: Json = False,
 ) -> None:
     """Try the drift alarm on users whose subjects change: what it finds, how late, and its false alarms."""
-    from compass_ray import pipeline
     from compass_ray.continual import simulation
 
     where = RunDir(run)
     settings = checking.with_pins(_settings(where, preset, config, languages, set_), where)
-    asked = named(languages) or settings.languages
     plan = simulation.Plan(seeds, period, fresh_share, _bits(thresholds) or simulation.Plan().thresholds, scenario, tests)
     plan.require(settings.drift.window)
-    missing = checking.missing_stages(settings, where, _UNTIL, ())
-    with progress_bars(quiet=json_) as progress, checking.checked_session(settings, where, missing):
-        if missing:
-            pipeline.run_all(settings, where, until=_UNTIL, progress=progress)
-        found = [simulation.simulate(settings, where, code, plan, progress=progress) for code in asked]
+    with progress_bars(quiet=json_) as progress:
+        _prepare(settings, where, plan, progress)
+        found = [simulation.simulate(settings, where, code, plan, progress=progress) for code in settings.languages]
     show(json_, [simulation.as_json(each) for each in found], lambda: _print(where, found))
 
 
-def _settings(where: RunDir, preset: str | None, config: File, languages: str | None, set_: list[str] | None) -> RunConfig:
-    """What the options name, or what the run was made with."""
-    if preset or config or where.read_record() is None:
-        return settings_of(preset, config, languages, set_)
-    return changed(where.recorded(), set_)
+def _prepare(settings: RunConfig, where: RunDir, plan: Plan, progress: Progress) -> None:
+    """Make what the run lacks up to its clusters, and place the prompts; starts Ray only where there is something to do."""
+    from compass_ray import pipeline
+    from compass_ray.continual import simulation
+
+    missing = checking.missing_stages(settings, where, _UNTIL, ())
+    if not missing and all(simulation.placed(where, code, plan) for code in settings.languages):
+        return
+    with checking.checked_session(settings, where, missing):
+        if missing:
+            pipeline.run_all(settings, where, until=_UNTIL, progress=progress)
+        for code in settings.languages:
+            simulation.prepare(settings, where, code, plan)
+
+
+def _settings(where: RunDir, preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
+    """What the options name, which must be what the run was made with where it stands, or the run's own settings.
+
+    Raises:
+        ConfigError: they name other rows or clusters than the run's.
+    """
+    if where.read_record() is None:
+        return settings_of(preset, file, languages, set_)
+    recorded = where.recorded()
+    given = settings_of(preset, file, languages, set_) if preset or file else changed(recorded, set_)
+    codes = tuple(named(languages) or given.languages)
+    asked = given.model_copy(update={"languages": codes})
+    differing = [name for name in ("pool", "embed", "cluster", "seed") if getattr(asked, name) != getattr(recorded, name)]
+    strangers = [code for code in codes if code not in recorded.languages]
+    if differing or strangers:
+        found = ", ".join([*(f"other settings of {name}" for name in differing), *strangers])
+        raise ConfigError(f"{where.uri} was made without {found}; name a new --run, or leave out --preset and --config")
+    return asked
 
 
 def _bits(thresholds: str | None) -> tuple[float, ...]:
@@ -80,7 +106,8 @@ def _print(where: RunDir, found: list[Detection]) -> None:
     from compass_ray.continual.simulation import TABLE
 
     for each in found:
-        out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/]", highlight=False)
+        moved = ", ".join(f"{bits:.3f}" for bits in each.shifts)
+        out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/], traffic moves by {moved} bits", highlight=False)
         print_rows(list(TABLE), [list(row) for row in each.table()])
         name = where.simulation(each.language, "detection").name
         out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)

@@ -27,9 +27,9 @@ from compass_ray.continuity import ANCHORS, FISHER, TrainedRows, encode_pool_row
 from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
-from compass_ray.serving.observations import WindowReady
-from compass_ray.serving.offers import read_window as read_offered
-from compass_ray.serving.traffic_log import kept_window
+from compass_ray.serving.monitoring.observations import WindowReady
+from compass_ray.serving.monitoring.offers import read_window as read_offered
+from compass_ray.serving.monitoring.traffic_log import kept_window
 
 _LEAST = 19
 """Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
@@ -335,7 +335,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _placed(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -> Window:
-    from compass_ray.serving.placing import load_placer
+    from compass_ray.serving.monitoring.placing import load_placer
 
     placed = load_placer(run, config).place(prompts)
     return _window(language, [int(c) for c in placed.cluster], "file")

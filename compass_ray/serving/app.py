@@ -18,7 +18,7 @@ from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig, changed
 from compass_ray.serving import ingress, monitor_actor, registry, server
-from compass_ray.serving.keys import Keys
+from compass_ray.serving.api.keys import Keys
 
 NAME = "compass-ray"
 

@@ -1,7 +1,7 @@
 """The ingress as a Serve deployment: HTTP, language identification and routing, and the way to the monitor.
 
 Key property: it holds no model but the identifier's and loads no torch. What it answers with is what the
-adapter server has loaded, asked for twice a second. The work is `answering.AnswerService` and `api`.
+adapter server has loaded, asked for twice a second. The work is `answering.service` and `api`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ray.serve.handle import DeploymentHandle
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import monitor_actor, registry
-from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.adapters.hosting import HostState
+from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.conversation import ConversationMemory
-from compass_ray.serving.forwarding import TrafficForwarder
-from compass_ray.serving.hosting import HostState
-from compass_ray.serving.keys import Keys
-from compass_ray.serving.limits import Limits
-from compass_ray.serving.observations import Feedback, Observation
-from compass_ray.serving.overview import DECISIONS_SHOWN, overview
+from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.limits import Limits
+from compass_ray.serving.monitoring.forwarding import TrafficForwarder
+from compass_ray.serving.monitoring.observations import Feedback, Observation
+from compass_ray.serving.numbers.overview import DECISIONS_SHOWN, overview
+from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.ray_metrics import RayInstruments
 from compass_ray.serving.remote import ServerBackend
-from compass_ray.serving.router import Router
-from compass_ray.serving.statistics import Statistics
+from compass_ray.serving.routing.conversation import ConversationMemory
+from compass_ray.serving.routing.router import Router
 
 logger = logging.getLogger(__name__)
 

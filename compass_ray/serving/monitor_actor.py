@@ -2,7 +2,7 @@
 
 Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
 the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, traffic or none;
-a lock lets one caller at a time in. All of its work is `monitor.TrafficMonitor`.
+a lock lets one caller at a time in. All of its work is `monitoring.monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import ray
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
-from compass_ray.serving.monitor import TrafficMonitor
-from compass_ray.serving.observations import Acknowledged, Feedback, Observation, WindowReady
-from compass_ray.serving.placing import load_placer
+from compass_ray.serving.monitoring.monitor import TrafficMonitor
+from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, Observation, WindowReady
+from compass_ray.serving.monitoring.placing import load_placer
 
 logger = logging.getLogger(__name__)
 

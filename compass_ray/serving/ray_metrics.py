@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.util import metrics
 
-from compass_ray.serving.instruments import METRICS, NO_LABELS, Kind, Metric
+from compass_ray.serving.numbers.instruments import METRICS, NO_LABELS, Kind, Metric
 
 PREFIX = "ray_"
 

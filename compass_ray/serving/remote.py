@@ -16,8 +16,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from compass_ray.models.orders import Answer, Order, Piece
-from compass_ray.serving.backend import InterruptedReplyError, OverloadedError
-from compass_ray.serving.hosting import HostState
+from compass_ray.serving.adapters.hosting import HostState
+from compass_ray.serving.answering.backend import InterruptedReplyError, OverloadedError
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)

@@ -1,8 +1,7 @@
 """The adapter server as a Serve deployment: one base model, every live adapter, one batch that orders join at any token.
 
 Key property: no request waits for an adapter but its own, and none for a batch to be full or to end. Live
-pointers are read twice a second and followed without a restart. The work is `generating.GenerationLoop` and
-`hosting.AdapterHost`.
+pointers are read twice a second and followed without a restart. The work is in `adapters`.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.models.orders import Answer, Order, Piece
 from compass_ray.serving import registry, scaling
-from compass_ray.serving.backend import BadOrderError
-from compass_ray.serving.generating import GenerationLoop, Sink
-from compass_ray.serving.hearing import Pieces, Whole, pause
-from compass_ray.serving.hosting import AdapterHost, HostState
+from compass_ray.serving.adapters.generating import GenerationLoop, Sink
+from compass_ray.serving.adapters.hearing import Pieces, Whole, pause
+from compass_ray.serving.adapters.hosting import AdapterHost, HostState
+from compass_ray.serving.answering.backend import BadOrderError
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from compass_ray import pipeline
 from compass_ray.artifacts import SHARED, RunDir
 from compass_ray.config import ConfigError, RunConfig, changed
 from compass_ray.language_selection import Chosen, choose, open_pool, open_questions
-from compass_ray.serving.placing import load_placer
+from compass_ray.serving.monitoring.placing import load_placer
 
 Copy = Callable[..., RunDir]
 

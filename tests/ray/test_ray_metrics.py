@@ -9,9 +9,9 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from compass_ray.serving.instruments import METRICS
+from compass_ray.serving.numbers.instruments import METRICS
+from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.ray_metrics import PREFIX, RayInstruments
-from compass_ray.serving.statistics import Statistics
 
 pytestmark = pytest.mark.slow  # agents report every ten seconds
 

@@ -18,7 +18,7 @@ import ray
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import app, monitor_actor, registry
-from compass_ray.serving.offers import read_window
+from compass_ray.serving.monitoring.offers import read_window
 from tests.ray import tiny_run
 
 USAGE: Any = {"include_usage": True}

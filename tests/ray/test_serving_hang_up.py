@@ -16,7 +16,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
-from compass_ray.serving.backend import Answer, Order, Piece
+from compass_ray.serving.answering.backend import Answer, Order, Piece
 from compass_ray.serving.registry import Catalogue
 
 NAME, PATH = "hang-up", "/v1/chat/completions"
@@ -60,14 +60,14 @@ class SmallIngress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from compass_ray.config import IdentifierConfig
-        from compass_ray.serving.answering import AnswerService
+        from compass_ray.serving.answering.service import AnswerService
         from compass_ray.serving.api.application import build_api
-        from compass_ray.serving.conversation import ConversationMemory
-        from compass_ray.serving.forwarding import TrafficForwarder
-        from compass_ray.serving.limits import Limits
+        from compass_ray.serving.api.limits import Limits
+        from compass_ray.serving.monitoring.forwarding import TrafficForwarder
+        from compass_ray.serving.numbers.statistics import Statistics
         from compass_ray.serving.remote import ServerBackend
-        from compass_ray.serving.router import Router
-        from compass_ray.serving.statistics import Statistics
+        from compass_ray.serving.routing.conversation import ConversationMemory
+        from compass_ray.serving.routing.router import Router
 
         async def nobody(_: list[Any]) -> None: ...
 

@@ -20,7 +20,7 @@ from compass_ray.core.distribution import cluster_counts
 from compass_ray.models.clusterers import fit_clusters
 from compass_ray.models.encoder import Encoder
 from compass_ray.models.location import model_identity
-from compass_ray.serving.placing import load_placer
+from compass_ray.serving.monitoring.placing import load_placer
 
 WORDS = {
     "sw": (

@@ -14,13 +14,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api import completion_routes, declared, operator_routes
 from compass_ray.serving.api.bodies import Bodies
 from compass_ray.serving.api.guards import Envelope, KeyCheck, PlaceCheck, RateCheck
+from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.limits import Admission, Limits, Rate
 from compass_ray.serving.api.refusing import answer_errors
-from compass_ray.serving.keys import Keys
-from compass_ray.serving.limits import Admission, Limits, Rate
 
 Status = Callable[[], Awaitable[dict[str, Any]]]
 

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compass_ray.serving import failures
+from compass_ray.serving.answering import failures
 from compass_ray.serving.api.guards import writes
 
 _DIGITS = 18

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from compass_ray.serving.answering.backend import Piece
+from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.opened import OpenReply
 from compass_ray.serving.api.conversions import BASE, compass_info, usage
 from compass_ray.serving.api.schema.chat import ChatChunk, ChunkChoice, Delta
 from compass_ray.serving.api.schema.completions import CompletionChoice, CompletionChunk
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
-from compass_ray.serving.backend import Piece
-from compass_ray.serving.enquiries import Reply
-from compass_ray.serving.opened import OpenReply
 
 
 class Chunks(Protocol):

@@ -11,8 +11,10 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
-from compass_ray.serving import failures
-from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.answering import failures
+from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.opened import OpenReply
+from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api import declared
 from compass_ray.serving.api.chunks import ChatChunks, Chunks, CompletionChunks
 from compass_ray.serving.api.conversions import (
@@ -29,9 +31,7 @@ from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest
 from compass_ray.serving.api.schema.completions import Completion, CompletionRequest
 from compass_ray.serving.api.schema.feedback import FeedbackRequest, FeedbackTaken
 from compass_ray.serving.api.schema.models import ModelCard, ModelList, cards
-from compass_ray.serving.enquiries import Reply
-from compass_ray.serving.observations import Feedback
-from compass_ray.serving.opened import OpenReply
+from compass_ray.serving.monitoring.observations import Feedback
 
 Conversation = Annotated[
     str | None,

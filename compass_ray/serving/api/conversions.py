@@ -9,14 +9,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from compass_ray.serving.answering.backend import Answer
+from compass_ray.serving.answering.enquiries import Enquiry, Reply
 from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest, Choice, ReplyMessage
 from compass_ray.serving.api.schema.completions import Completion, CompletionChoice, CompletionRequest
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
 from compass_ray.serving.api.schema.replies import Blend, CompassInfo, Usage
 from compass_ray.serving.api.schema.sampling import Sampling
-from compass_ray.serving.backend import Answer
-from compass_ray.serving.enquiries import Enquiry, Reply
-from compass_ray.serving.router import Route
+from compass_ray.serving.routing.router import Route
 
 BASE = "base"
 

@@ -16,11 +16,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from compass_ray.serving.answering.backend import Piece
+from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.failures import ApiError
+from compass_ray.serving.answering.opened import OpenReply
 from compass_ray.serving.api.chunks import Chunks
-from compass_ray.serving.backend import Piece
-from compass_ray.serving.enquiries import Reply
-from compass_ray.serving.failures import ApiError
-from compass_ray.serving.opened import OpenReply
 
 logger = logging.getLogger(__name__)
 

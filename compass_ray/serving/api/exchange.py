@@ -12,10 +12,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Scope
 
-from compass_ray.serving.enquiries import Reply
-from compass_ray.serving.failures import ApiError
-from compass_ray.serving.statistics import Statistics
-from compass_ray.serving.tally import Tally
+from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.failures import ApiError
+from compass_ray.serving.api.tally import Tally
+from compass_ray.serving.numbers.statistics import Statistics
 
 _FIELD = "exchange"
 

@@ -11,13 +11,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compass_ray.serving import failures
+from compass_ray.serving.answering import failures
+from compass_ray.serving.answering.failures import ApiError
 from compass_ray.serving.api.exchange import Exchange, exchange
-from compass_ray.serving.failures import ApiError
-from compass_ray.serving.keys import Keys
-from compass_ray.serving.limits import Admission, Rate, network
-from compass_ray.serving.statistics import Statistics
-from compass_ray.serving.tally import Tally
+from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.limits import Admission, Rate, network
+from compass_ray.serving.api.tally import Tally
+from compass_ray.serving.numbers.statistics import Statistics
 
 REQUEST_ID = "x-request-id"
 ANSWERING = frozenset({"/v1/chat/completions", "/v1/completions"})

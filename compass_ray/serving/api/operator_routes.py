@@ -13,11 +13,12 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 from pydantic import TypeAdapter
 
-from compass_ray.serving import failures, page
-from compass_ray.serving.answering import AnswerService
+from compass_ray.serving import page
+from compass_ray.serving.answering import failures
+from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api import declared
-from compass_ray.serving.instruments import CONTENT_TYPE
-from compass_ray.serving.limits import Admission
+from compass_ray.serving.api.limits import Admission
+from compass_ray.serving.numbers.instruments import CONTENT_TYPE
 
 _STATUS = TypeAdapter(dict[str, Any])
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}

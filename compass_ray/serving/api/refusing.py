@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from compass_ray.serving.answering.failures import ApiError
 from compass_ray.serving.api.exchange import exchange_of
 from compass_ray.serving.api.guards import error_response
-from compass_ray.serving.failures import ApiError
 
 _PLACES = ("body", "header", "path", "query")
 _TYPES = frozenset({"str", "int", "float", "bool"})

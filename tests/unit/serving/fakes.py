@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compass_ray.serving.placing import Placed
+from compass_ray.serving.monitoring.placing import Placed
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from compass_ray.serving.backend import TokenScore
+from compass_ray.serving.answering.backend import TokenScore
 
 _LEAST = -9999.0
 

@@ -18,11 +18,11 @@ from compass_ray.continual.simulation.traffic import Prompts, Stream, stream
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.drift import CalibratedTrigger, PaperTrigger, Trigger
 from compass_ray.serving import journal
-from compass_ray.serving.checks import build_trigger
-from compass_ray.serving.monitor import TrafficMonitor
-from compass_ray.serving.observations import Observation
-from compass_ray.serving.offers import read_window
-from compass_ray.serving.windows import Reference
+from compass_ray.serving.monitoring.checks import build_trigger
+from compass_ray.serving.monitoring.monitor import TrafficMonitor
+from compass_ray.serving.monitoring.observations import Observation
+from compass_ray.serving.monitoring.offers import read_window
+from compass_ray.serving.monitoring.windows import Reference
 from tests.unit.serving.fakes import Clock, WordPlacer
 
 SCENARIO = Scenario("two", (tuple("abc"), tuple("de")))

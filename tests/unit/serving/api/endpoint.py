@@ -12,16 +12,16 @@ import httpx
 from fastapi import FastAPI
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.serving.answering import AnswerService
+from compass_ray.serving.answering.backend import AdapterUnavailableError, Answer, Order, Piece, TokenScore
+from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.backend import AdapterUnavailableError, Answer, Order, Piece, TokenScore
-from compass_ray.serving.conversation import ConversationMemory
-from compass_ray.serving.keys import Keys
-from compass_ray.serving.limits import Limits
-from compass_ray.serving.observations import Feedback, Observation
+from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.limits import Limits
+from compass_ray.serving.monitoring.observations import Feedback, Observation
+from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.registry import Canary, Catalogue
-from compass_ray.serving.router import Router
-from compass_ray.serving.statistics import Statistics
+from compass_ray.serving.routing.conversation import ConversationMemory
+from compass_ray.serving.routing.router import Router
 from tests.unit.serving.fakes import Clock, WordIdentifier
 
 LANGUAGES = ("sw", "de", "hi")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from compass_ray.serving.answering.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError
 from compass_ray.serving.api.declared import ROUTE_HEADER
 from compass_ray.serving.api.guards import REQUEST_ID
-from compass_ray.serving.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 
@@ -174,10 +174,10 @@ def test_a_conversation_keeps_its_draw_and_one_key_s_is_not_another_s(endpoint: 
 
 
 def test_a_blend_is_ordered_and_told() -> None:
+    from compass_ray.serving.answering.enquiries import Enquiry
     from compass_ray.serving.api.conversions import compass_info, route_header
-    from compass_ray.serving.enquiries import Enquiry
     from compass_ray.serving.registry import AdapterName
-    from compass_ray.serving.router import Asked, Route
+    from compass_ray.serving.routing.router import Asked, Route
 
     route = Route("sw", AdapterName("sw", "v1"), 0.6, 'two\r\n"ways" ü', Asked.AUTO, (AdapterName("de", "v2"), 0.25), canary=True)
     assert Enquiry("1", "auto", (("user", "x"),)).order(route, 4).blend == ("de@v2", 0.25)

@@ -16,8 +16,8 @@ import openai
 import pytest
 import uvicorn
 
-from compass_ray.serving.backend import InterruptedReplyError
-from compass_ray.serving.keys import Keys, hash_key
+from compass_ray.serving.answering.backend import InterruptedReplyError
+from compass_ray.serving.api.keys import Keys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint
 
 MESSAGES = [{"role": "user", "content": "sw habari"}]

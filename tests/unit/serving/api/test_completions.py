@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.serving.backend import Order
+from compass_ray.serving.answering.backend import Order
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
-from compass_ray.serving.keys import Keys, hash_key
+from compass_ray.serving.api.keys import Keys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint
 
 BEARER = {"authorization": "Bearer sesame"}

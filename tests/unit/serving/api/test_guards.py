@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from compass_ray.serving.api.guards import WRITING
-from compass_ray.serving.keys import Keys, hash_key
+from compass_ray.serving.api.keys import Keys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint, chat_body
 
 KEYS = Keys({hash_key("sesame"): "amina", hash_key("other"): "juma"})

@@ -7,12 +7,12 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from compass_ray.serving.answering.enquiries import draw
+from compass_ray.serving.answering.failures import ApiError
 from compass_ray.serving.api.conversions import route_header
 from compass_ray.serving.api.guards import error_response
+from compass_ray.serving.api.keys import Keys, hash_key
 from compass_ray.serving.api.schema.replies import CompassInfo
-from compass_ray.serving.enquiries import draw
-from compass_ray.serving.failures import ApiError
-from compass_ray.serving.keys import Keys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 ANY = st.text(st.characters(codec=None), max_size=50)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from compass_ray.serving.backend import InterruptedReplyError
+from compass_ray.serving.answering.backend import InterruptedReplyError
 from tests.unit.serving.api.endpoint import Endpoint, chat_body, chunks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from compass_ray.serving.keys import Keys
+from compass_ray.serving.api.keys import Keys
 from tests.unit.serving.api.endpoint import Endpoint
 
 

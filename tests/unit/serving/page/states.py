@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from compass_ray.languages import LANGUAGES
-from compass_ray.serving.checks import summary
-from compass_ray.serving.overview import overview
+from compass_ray.serving.monitoring.checks import summary
+from compass_ray.serving.numbers.overview import overview
+from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.registry import Canary, Catalogue
-from compass_ray.serving.statistics import Statistics
 from tests.unit.serving.fakes import Clock
 
 NOW = 1_800_000_000.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from compass_ray.serving.keys import Keys, hash_key
+from compass_ray.serving.api.keys import Keys, hash_key
 from tests.unit.serving.page import states
 from tests.unit.serving.page.site import Site
 

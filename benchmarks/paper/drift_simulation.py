@@ -1,0 +1,154 @@
+"""What does the drift alarm find while users change their subjects, how late, and what does it raise for nothing?
+
+Key property: the five periods of COMPASS, appendix D.2, its thresholds and the package's own trigger on the same streams of
+real prompts, placed by the package's encoder in clusters of the pool (table 11). Every update is taken for accepted, so
+nothing is trained and no accuracy is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.record import RESULTS, Record, Value, finish, parser
+from compass_ray.artifacts import RunDir
+from compass_ray.config import ClusterConfig, DriftConfig, RunConfig, load
+from compass_ray.continual import simulation
+from compass_ray.continual.simulation import Detection, Plan
+
+DATA = {"atlas": ("sw", "hi"), "global_mmlu": ("en", "sw")}
+SCENARIOS = {"atlas": ("atlas", "drawn"), "global_mmlu": ("families", "drawn")}
+"""The first one under both windows, with pictures under the longer; the second under the longer."""
+ROWS = 300
+"""Rows a language of the larger source, where the pool is real."""
+_CLUSTERS = (32, 48, 64)
+
+
+def configuration(data: str, languages: Sequence[str], *, small: bool) -> RunConfig:
+    """The run whose clusters traffic is watched in."""
+    if small:
+        return load("atlas-test", languages=["sw"])
+    if data == "atlas":
+        return load("atlas", languages=languages)
+    config = load("aya-local", languages=languages)
+    first, *rest = config.pool.sources
+    sources = (first.model_copy(update={"rows_per_language": ROWS}), *rest)
+    cluster = ClusterConfig.model_validate(config.cluster.model_dump() | {"n_clusters": _CLUSTERS})
+    return config.model_copy(
+        update={
+            "pool": config.pool.model_copy(update={"sources": sources}),
+            "cluster": cluster,
+            "evaluate": config.evaluate.model_copy(update={"items_per_language": None}),
+        }
+    )
+
+
+def rhythms(config: RunConfig) -> dict[str, DriftConfig]:
+    """The package's defaults, and the smaller window of the preset for the demo."""
+    default, small = DriftConfig(), config.drift
+    return {f"window_{default.window}": default} | ({f"window_{small.window}": small} if small != default else {})
+
+
+def measure(config: RunConfig, run: RunDir, plan: Plan, pictures: Path | None, data: str) -> dict[str, Value]:
+    """Every language by scenario and rhythm."""
+    found: dict[str, Value] = {}
+    first, second = SCENARIOS[data]
+    default, *others = rhythms(config).items()
+    for name, (rhythm, drift) in [*((first, each) for each in (default, *others)), (second, default)]:
+        watched, asked = config.model_copy(update={"drift": drift}), replace(plan, scenario=name)
+        each = {code: simulation.simulate(watched, run, code, asked) for code in config.languages}
+        found[f"{name}_{rhythm}"] = {code: _numbers(detection) for code, detection in each.items()}
+        if pictures is not None and len(found) == 1:
+            _keep(run, config.languages[-1], pictures, data)
+    return found
+
+
+def _numbers(found: Detection) -> Value:
+    told: dict[str, dict[str, Value]] = {}
+    for line in found.lines:
+        summary = line.summary
+        numbers: dict[str, Value] = {
+            "transitions": summary.transitions,
+            "detected": summary.detected,
+            "missed": summary.missed,
+            "large": summary.large,
+            "large_missed": summary.large_missed,
+            "updates_of_a_stream": summary.updates,
+            "false_alarms": summary.false_alarms,
+            "false_share_of_updates": summary.false_share,
+        }
+        if summary.mean_delay is not None and summary.late_delay is not None:
+            numbers |= {"mean_delay_prompts": summary.mean_delay, "nine_in_ten_within_prompts": summary.late_delay}
+        told.setdefault(line.trigger, {})[f"{line.threshold:.2f}"] = numbers
+    return {"changes_bits": list(found.shifts), **told}
+
+
+def _keep(run: RunDir, language: str, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    artifact = run.simulation(language, "detection")
+    for picture in ("divergence", "delay"):
+        (folder / f"paper_drift_simulation_{name}_{picture}.png").write_bytes(artifact.read_bytes(f"{picture}.png"))
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__ or "")
+    options.add_argument("--run", type=Path, default=Path("runs/drift"), help="where the runs are kept, to go on with")
+    options.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="default: both")
+    options.add_argument("--streams", type=int, default=20, help="streams of each language, with seeds from 0")
+    options.add_argument("--period", type=int, default=1500, help="prompts of each period")
+    options.add_argument("--fresh-share", type=float, default=0.5)
+    return options.parse_args(argv)
+
+
+def made(config: RunConfig, where: Path, plan: Plan) -> RunDir:
+    """A run up to its clusters, with the prompts that users ask placed in them."""
+    from compass_ray import pipeline, ray_session
+
+    run = RunDir(str(where))
+    stands = not pipeline.missing(config, run, "cluster", ())
+    if not (stands and all(simulation.placed(run, code, plan) for code in config.languages)):
+        with ray_session.session(config.resources):
+            pipeline.run_all(config, run, until="cluster")
+            for code in config.languages:
+                simulation.prepare(config, run, code, plan)
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> Record:
+    """Run from the command line."""
+    arguments = _arguments(argv)
+    if arguments.small:
+        arguments.data, arguments.streams, arguments.period = ["atlas"], 1, 700
+    pictures = arguments.output or (None if arguments.small else RESULTS)
+    numbers: dict[str, Value] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for data in arguments.data:
+            config = configuration(data, DATA[data], small=arguments.small)
+            plan = Plan(arguments.streams, arguments.period, arguments.fresh_share, tests=data != "atlas")
+            run = made(config, (Path(scratch) if arguments.small else arguments.run) / data, plan)
+            numbers[data] = _told(run) | measure(config, run, plan, pictures, data)
+    told = {**plan.as_json(), "data": arguments.data}
+    del told["tests"], told["scenario"]
+    words = _without_run(sys.argv[1:] if argv is None else argv)
+    return finish("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=told, numbers=numbers, argv=words)
+
+
+def _told(run: RunDir) -> dict[str, Value]:
+    return {"clusters": run.clusters.require().metrics["clusters"], "pool_rows": run.pool.require().metrics["rows"]}
+
+
+def _without_run(words: Sequence[str]) -> list[str]:
+    """The options that change the numbers: not where the run is kept."""
+    kept = list(words)
+    if "--run" in kept:
+        at = kept.index("--run")
+        del kept[at : at + 2]
+    return [word for word in kept if not word.startswith("--run=")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Copies of answered requests for versions on trial that no client sees.
+
+Key property: a copy is asked for only once the client has its reply, and only so many at once; what does not fit is left out,
+so shadows never queue. What comes of a copy goes to the statistics alone. COMPASS, section 3.3. It chooses no version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from compass_ray.serving.answering.backend import Backend, Order
+from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.registry import AdapterName
+
+logger = logging.getLogger(__name__)
+AT_ONCE = 4
+
+
+class Shadows:
+    """Asks shadow versions in the background."""
+
+    def __init__(
+        self, backend: Backend, statistics: Statistics, clock: Callable[[], float], *, seconds: float, most: int = AT_ONCE
+    ) -> None:
+        """At most ``most`` copies at once, each given up after ``seconds``."""
+        self.backend = backend
+        self.statistics = statistics
+        self.clock = clock
+        self.seconds = seconds
+        self.most = most
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, reply: Reply, most_tokens: int, version: AdapterName) -> None:
+        """Let ``version`` answer a copy of a request, unless it was the one that answered or too many are under way."""
+        if len(self.tasks) >= self.most or reply.answer.adapter == str(version):
+            return
+        order = replace(reply.enquiry.order(reply.route, most_tokens), adapter=str(version), blend=None, logprobs=None)
+        task = asyncio.create_task(self._answer(order, str(version)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def _answer(self, order: Order, adapter: str) -> None:
+        began, nll, failed = self.clock(), None, False
+        try:
+            async with asyncio.timeout(self.seconds):
+                nll = (await self.backend.answer(order)).mean_nll
+        except Exception as error:
+            logger.warning("the shadow %s did not answer a copy: %s", adapter, type(error).__name__)
+            failed = True
+        self.statistics.shadowed(adapter=adapter, mean_nll=nll, seconds=self.clock() - began, failed=failed)

@@ -1,0 +1,111 @@
+"""What follows from prompts that were taken in: checks that fall due, alarms, and the offer of a fresh window.
+
+Key property: it depends on nothing but the events so far, the served versions and their references, so a log that is followed
+again gives the same. COMPASS, section 3.3.2. The triggers are `core.drift`, one check of one is `checks`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.drift import DriftState
+from compass_ray.serving.monitoring.checks import build_trigger, check_event, reference_of
+from compass_ray.serving.monitoring.offers import Offers
+from compass_ray.serving.monitoring.traffic_log import TrafficLog
+from compass_ray.serving.monitoring.windows import Event, Reference, Watch
+
+logger = logging.getLogger(__name__)
+
+References = Callable[[str, str], Reference | None]
+"""Reference of a language's adapter version, None where it has none."""
+
+
+class Consequences:
+    """Works out, prompt by prompt, which events follow, and lets them take effect in the log's watches."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        config: RunConfig,
+        log: TrafficLog,
+        offers: Offers,
+        clock: Callable[[], float],
+        references: References | None = None,
+    ) -> None:
+        """Read references from the run's adapters where none are given."""
+        self.run, self.log, self.offers, self.clock = run, log, offers, clock
+        self.drift, self.seed = config.drift, config.seed
+        self.trigger = build_trigger(config.drift)
+        self.references = references or self._stored_reference
+        self._references: dict[tuple[str, str], Reference | None] = {}
+
+    def forget(self, language: str, version: str) -> None:
+        """Read the reference of a version anew when it is next needed."""
+        self._references.pop((language, version), None)
+
+    def of(self, prompts: Sequence[Event]) -> list[Event]:
+        """The prompts as events, and everything that falls due between them, in order.
+
+        Raises:
+            ArtifactError, OSError: a window could not be written; nothing took effect then.
+        """
+        events: list[Event] = []
+        try:
+            for prompt in prompts:
+                self.log.follow(prompt, events)
+                self._consider(self.log.watch(prompt["language"]), events)
+        except BaseException:
+            self.log.rebuild()
+            raise
+        return events
+
+    def silence(self, language: str, times: int) -> Event:
+        """The fields of an event after which a language's trigger is silent for so many cool-downs."""
+        checks = math.ceil(self.drift.cooldown / self.drift.check_every) * times
+        return {"language": language, "trigger": asdict(DriftState(streak=0, cooldown=checks))}
+
+    def _consider(self, watch: Watch, events: list[Event]) -> None:
+        """Whatever falls due after a prompt: the offer of a fresh window, a check."""
+        if watch.collected:
+            self.log.follow({"event": "offer", "language": watch.language, "file": self.offers.write(watch)}, events)
+        if watch.seen % self.drift.check_every or not watch.full:
+            return
+        self._adopt_served(watch, events)
+        reference = self._reference(watch)
+        if reference is not None:
+            self._check(watch, reference, events)
+
+    def _adopt_served(self, watch: Watch, events: list[Event]) -> None:
+        try:
+            pointer = self.run.live(watch.language)
+        except ArtifactError as error:  # whoever serves says so too; traffic is still recorded
+            logger.warning("what is live of %s cannot be read, it is watched as %s: %s", watch.language, watch.version, error)
+            return
+        version = pointer["version"] if pointer else None
+        if version is not None and version != watch.version:
+            silent = 0 if watch.version is None else 1
+            self.log.follow({"event": "reset", "version": version, **self.silence(watch.language, silent)}, events)
+
+    def _check(self, watch: Watch, reference: Reference, events: list[Event]) -> None:
+        try:
+            event = check_event(watch, reference, self.trigger, self.seed, self.clock())
+        except ValueError as error:  # a reference of other clusters: traffic is still recorded
+            logger.warning("%s cannot be checked against %s: %s", watch.language, watch.version, error)
+            return
+        self.log.follow(event, events)
+
+    def _reference(self, watch: Watch) -> Reference | None:
+        if watch.version is None:
+            return None
+        key = (watch.language, watch.version)
+        if key not in self._references:
+            self._references[key] = self.references(*key)
+        return self._references[key]
+
+    def _stored_reference(self, language: str, version: str) -> Reference | None:
+        return reference_of(self.run, self.drift, language, version)

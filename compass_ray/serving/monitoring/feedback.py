@@ -1,0 +1,115 @@
+"""What clients said of replies: ratings, corrections and comments, as a file of the monitor's folder.
+
+Key property: when `take` returns, what it was given is on disk, and what is given twice counts once; of one client's feedback on
+one reply the newest counts. A mark tells apart who rated the same reply, and says nothing more. Texts stay on disk and are kept
+under the retention setting ``text`` only; the last ten thousand entries are kept. It trains on nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from compass_ray.artifacts import RunDir
+from compass_ray.serving import journal
+from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, clean, sound_feedback
+from compass_ray.serving.monitoring.retention import Keeper, holds
+
+FILE = "feedback.jsonl"
+KEPT = 10_000
+"""Entries; the file may grow to twice as many before it is shortened."""
+_LONGEST_TEXT = 8_000
+_Identity = tuple[str, str]
+
+
+class FeedbackLog:
+    """The feedback of a run. One owner calls it."""
+
+    def __init__(self, run: RunDir, keeper: Keeper) -> None:
+        """Read what was said before."""
+        self.run = run
+        self.keeper = keeper
+        self._fresh = True
+        self._recount(journal.read(run, FILE))
+
+    def take(self, said: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], now: float) -> Acknowledged:
+        """Keep feedback, with the language and the version of its reply where ``replies`` knows it by its id.
+
+        Raises:
+            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+        """
+        found = [self._line(each, replies.get(each.reply, {}), now) for each in said if sound_feedback(each)]
+        lines = self._newer(found)
+        journal.append(self.run, FILE, lines)
+        for line in lines:
+            self._remember(line)
+        if self._length > 2 * KEPT:
+            self._shorten(-math.inf)
+        return Acknowledged(len(lines), len(found) - len(lines), len(said) - len(found))
+
+    def ratings(self) -> dict[str, dict[str, int]]:
+        """How many replies of each language are rated ``good`` and ``bad``."""
+        counts = Counter((line["language"], line["rating"]) for line in self._latest.values() if line["rating"])
+        languages = sorted({language for language, _ in counts if language})
+        return {code: {rating: counts[code, rating] for rating in ("good", "bad")} for code in languages}
+
+    def erase(self, horizon: float) -> bool:
+        """Take out what the keeper says; returns whether the file was written anew, as by a process's first call always."""
+        if not self._fresh and self._oldest >= horizon:
+            return False
+        self._shorten(horizon)
+        self._fresh = False
+        return True
+
+    def _shorten(self, horizon: float) -> None:
+        """Replace the file by its newest entries, of which what is from before ``horizon`` is only counted."""
+        kept = [self.keeper.erased(line, horizon) for line in journal.read(self.run, FILE)[-KEPT:]]
+        journal.rewrite(self.run, FILE, kept)
+        self._recount(kept)
+
+    def _line(self, said: Feedback, reply: Mapping[str, Any], now: float) -> dict[str, Any]:
+        return {
+            "reply": said.reply,
+            "by": self.keeper.hashed("rated", said.reply, said.key or ""),
+            "language": reply.get("language"),
+            "version": reply.get("version"),
+            "rating": said.rating,
+            "time": min(said.time, now),
+            **self.keeper.of_feedback(_bounded(said.correction), _bounded(said.comment), said.key),
+        }
+
+    def _newer(self, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        latest: dict[_Identity, dict[str, Any]] = {}
+        for line in lines:
+            identity = _identity(line)
+            before = latest.get(identity) or self._latest.get(identity)
+            if before is None or line["time"] > before["time"]:
+                latest[identity] = line
+        return list(latest.values())
+
+    def _recount(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        self._latest: OrderedDict[_Identity, dict[str, Any]] = OrderedDict()
+        self._length, self._oldest = 0, math.inf
+        for line in lines:
+            self._remember(line)
+
+    def _remember(self, line: Mapping[str, Any]) -> None:
+        """Keep in memory what is counted; texts stay on disk."""
+        self._length += 1
+        if holds(line):
+            self._oldest = min(self._oldest, line["time"])
+        identity = _identity(line)
+        self._latest[identity] = {name: line[name] for name in ("language", "rating", "time")}
+        self._latest.move_to_end(identity)
+        while len(self._latest) > KEPT:
+            self._latest.popitem(last=False)
+
+
+def _bounded(text: str | None) -> str | None:
+    return clean(text)[:_LONGEST_TEXT] if text else None
+
+
+def _identity(line: Mapping[str, Any]) -> _Identity:
+    return line["reply"], line["by"]

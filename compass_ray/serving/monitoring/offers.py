@@ -1,0 +1,137 @@
+"""The windows that are offered for updates, as Parquet files of the monitor's folder.
+
+Key property: a file is written before the event that offers it, in one step. What was kept of a prompt goes from a file when it
+goes from the log; its cluster stays, which is all that an update selects by. COMPASS, section 3.3.2.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compass_ray.artifacts import RunDir
+from compass_ray.serving.monitoring.observations import WindowReady
+from compass_ray.serving.monitoring.retention import Keeper, holds, unpacked
+from compass_ray.serving.monitoring.windows import Watch
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "windows"
+_UNSEEN = -math.inf
+WINDOW = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string()),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("cluster", pa.int32(), nullable=False),
+        pa.field("coarse", pa.int32(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("time", pa.float64()),
+    ]
+)
+"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept."""
+
+
+def window_table(language: str, entries: Iterable[dict[str, Any]]) -> pa.Table:
+    """Log entries of prompts as a table of schema `WINDOW`."""
+    rows = [
+        {
+            "row_id": entry.get("row_id") or f"{language}-{number}",
+            "prompt": entry.get("prompt"),
+            "language": language,
+            "subject": None,
+            "cluster": entry["cluster"],
+            "coarse": entry["coarse"],
+            "embedding": unpacked(entry.get("embedding")),
+            "time": entry.get("time"),
+        }
+        for number, entry in enumerate(entries)
+    ]
+    return pa.Table.from_pylist(rows, schema=WINDOW)
+
+
+def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
+    """The prompts of an offered window, schema `WINDOW`.
+
+    Raises:
+        FileNotFoundError: the window's file is gone.
+    """
+    found = run.read_monitor(ready.file)
+    if found is None:
+        raise FileNotFoundError(f"{run.uri}/monitor/{ready.file} is missing; release {ready.language} to collect anew")
+    return pq.read_table(io.BytesIO(found))
+
+
+class Offers:
+    """The window files of a run, and which of them hold something that has to be erased one day."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Look at no file yet."""
+        self.run = run
+        self._oldest: dict[str, float] | None = None
+        """Time of the oldest prompt of which something is kept, by file; inf where nothing is. None before the first look."""
+
+    def write(self, watch: Watch) -> str:
+        """Write the window of a watch; returns the file's path in the monitor's folder."""
+        file = f"{FOLDER}/{watch.language}-{watch.seen:09d}.parquet"
+        self._put(file, window_table(watch.language, watch.window))
+        return file
+
+    def erase(self, keeper: Keeper, horizon: float) -> int:
+        """Take out of all files what the keeper says; returns how many files changed."""
+        if self._oldest is None:  # the files of earlier monitors, under whatever setting
+            files = [file for file in self.run.monitor_files() if file.startswith(f"{FOLDER}/")]
+            self._oldest = dict.fromkeys(files, _UNSEEN)
+        due = [file for file, oldest in self._oldest.items() if oldest < horizon or oldest == _UNSEEN]
+        return sum(self._erase(file, keeper, horizon) for file in due)
+
+    def _erase(self, file: str, keeper: Keeper, horizon: float) -> bool:
+        try:
+            rows = _rows(self.run.read_monitor(file))
+        except pa.ArrowInvalid:
+            logger.error("monitor/%s cannot be read as a window and is deleted", file)
+            self.run.delete_monitor(file)
+            return True
+        erased = [keeper.erased(row, horizon) for row in rows]
+        if erased == rows:
+            self._note(file, rows)
+            return False
+        language = file.removeprefix(f"{FOLDER}/").rpartition("-")[0]
+        self._put(file, _table(language, erased))
+        return True
+
+    def _put(self, file: str, table: pa.Table) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        self.run.write_monitor(file, buffer.getvalue())
+        self._note(file, _rows(buffer.getvalue()))
+
+    def _note(self, file: str, rows: Iterable[dict[str, Any]]) -> None:
+        if self._oldest is not None:
+            held = [row.get("time", -math.inf) for row in rows if holds(row)]
+            self._oldest[file] = min(held, default=math.inf)
+
+
+def _rows(data: bytes | None) -> list[dict[str, Any]]:
+    """The rows without their empty fields; of a row with nothing kept of it, the number that stands for its id is none either."""
+    if data is None:
+        return []
+    found = pq.read_table(io.BytesIO(data)).to_pylist()
+    return [_held(number, row) for number, row in enumerate(found)]
+
+
+def _held(number: int, row: dict[str, Any]) -> dict[str, Any]:
+    blank = row["row_id"] == f"{row['language']}-{number}"
+    return {name: value for name, value in row.items() if value is not None and not (name == "row_id" and blank)}
+
+
+def _table(language: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    named = [{"row_id": f"{language}-{number}", **row} for number, row in enumerate(rows)]
+    return pa.Table.from_pylist(named, schema=WINDOW)

@@ -1,0 +1,154 @@
+"""The monitor's log of events and the state that follows from it.
+
+Key property: when `commit` returns, the events are on disk, the checks and decisions among them published; a log read anew
+gives the same watches, and what a kill left unpublished is published then. `shorten` replaces the log by the present state, so
+neither it nor the memory grows with the traffic. COMPASS, section 3.3.2. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.serving import journal
+from compass_ray.serving.monitoring.retention import Keeper, holds
+from compass_ray.serving.monitoring.windows import Event, Watch
+from compass_ray.serving.registry import DECISIONS
+
+TRAFFIC = "traffic.jsonl"
+CHECKS = "checks.jsonl"
+CHECKS_SHOWN = 100
+"""Checks of a language that are remembered."""
+_RECENT_IDS = 20_000
+_IDS_KEPT = 2_000
+"""Ids that a shortened log keeps: more than what all ingress replicas together can have sent and not seen acknowledged."""
+
+
+class TrafficLog:
+    """Watches of all languages over one run's log. One owner calls it."""
+
+    def __init__(self, run: RunDir, config: RunConfig, keeper: Keeper) -> None:
+        """Rebuild the state from the run's log, or start an empty one."""
+        self.run = run
+        self.config = config
+        self.keeper = keeper
+        self._longest = 1000 + 4 * config.drift.window * len(config.languages)
+        self._fresh = True
+        self.rebuild()
+
+    def watch(self, language: str) -> Watch:
+        """The watch of a language of the run.
+
+        Raises:
+            ValueError: it is none of the run's.
+        """
+        if language not in self.config.languages:
+            raise ValueError(f"{language!r} is not watched; the run's languages are {', '.join(self.config.languages)}")
+        return self.watches.setdefault(language, Watch(language, self.config.drift.window))
+
+    def follow(self, event: Event, events: list[Event]) -> None:
+        """Let an event take effect in memory, and add it to those that wait to be committed."""
+        self.watch(event["language"]).apply(event)
+        events.append(event)
+
+    def commit(self, events: Sequence[Event]) -> None:
+        """Put events that took effect on disk; where that fails, none of them took place.
+
+        Raises:
+            ArtifactError, OSError: they could not be written.
+        """
+        try:
+            journal.append(self.run, TRAFFIC, events)
+            journal.append(self.run, CHECKS, _lines(events, "line"))
+            journal.append_shared(self.run, DECISIONS, _lines(events, "decision"))
+        except BaseException:
+            self.rebuild()
+            raise
+        self._remember(events)
+        self._remember_checks(_lines(events, "line"))
+        self._length += len(events)
+        if self._length > self._longest:
+            self.shorten()
+
+    def shorten(self) -> None:
+        """Replace the log by the present state; prompts that left their window are forgotten with it."""
+        ids = islice(reversed(self.replies.items()), _IDS_KEPT)
+        recent = {"event": "ids", "ids": [[name, *reply.values()] for name, reply in ids][::-1]}
+        snapshots = [watch.snapshot() for watch in self.watches.values()]
+        journal.rewrite(self.run, TRAFFIC, [recent, *snapshots])
+        self._length = len(snapshots) + 1
+        self._oldest = self._oldest_held(entry for watch in self.watches.values() for entry in watch.window)
+
+    def erase(self, horizon: float) -> bool:
+        """Take out of log and memory what the keeper says; returns whether the log was written anew.
+
+        The first call of a process always writes: the log may hold torn lines, or what an earlier setting kept.
+        """
+        if not self._fresh and self._oldest >= horizon:
+            return False
+        for watch in self.watches.values():
+            watch.window = deque((self.keeper.erased(entry, horizon) for entry in watch.window), maxlen=watch.size)
+        self.shorten()
+        self._fresh = False
+        return True
+
+    def rebuild(self) -> None:
+        """Read the log, and publish what was logged and never published."""
+        found = journal.read(self.run, TRAFFIC)
+        events = [event for event in found if event.get("language") in self.config.languages]
+        self.watches: dict[str, Watch] = {}
+        self.replies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        """Language and version of the last replies, by their id."""
+        self._length, self._oldest = len(found), math.inf
+        for name, language, version in (each for event in found if event["event"] == "ids" for each in event["ids"]):
+            self.replies[name] = {"language": language, "version": version}
+        for event in events:
+            self.watch(event["language"]).apply(event)
+        self._remember(events)
+        _publish_missing(self.run, CHECKS, _lines(events, "line"))
+        _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
+        self.checks: dict[str, deque[Event]] = {}
+        """The last checks of each language, oldest first."""
+        self._remember_checks(line for line in journal.read(self.run, CHECKS) if line.get("language") in self.config.languages)
+
+    def _remember(self, events: Iterable[Event]) -> None:
+        held = (event["window"] if event["event"] == "snapshot" else [event] for event in events)
+        prompts = [entry for entries in held for entry in entries if "id" in entry]
+        for prompt in prompts:
+            self.replies[prompt["id"]] = {"language": prompt["language"], "version": prompt["version"]}
+        while len(self.replies) > _RECENT_IDS:
+            self.replies.popitem(last=False)
+        self._oldest = min(self._oldest, self._oldest_held(prompts))
+
+    def _oldest_held(self, prompts: Iterable[Event]) -> float:
+        return min((prompt["time"] for prompt in prompts if holds(prompt)), default=math.inf)
+
+    def _remember_checks(self, lines: Iterable[Event]) -> None:
+        for line in lines:
+            self.checks.setdefault(line["language"], deque(maxlen=CHECKS_SHOWN)).append(line)
+
+
+def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
+    """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
+    watch = Watch(language, config.drift.window)
+    for event in journal.read(run, TRAFFIC):
+        if event.get("language") == language:
+            watch.apply(event)
+    return list(watch.window)
+
+
+def _lines(events: Iterable[Event], key: str) -> list[Event]:
+    return [event[key] for event in events if event["event"] == "check" and event[key]]
+
+
+def _publish_missing(run: RunDir, file: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Lines that were decided and logged by a monitor killed before it could publish them."""
+    if not lines:
+        return
+    there = {(line.get("language"), line.get("prompts")) for line in journal.read(run, file)}
+    journal.append_shared(run, file, [line for line in lines if (line["language"], line["prompts"]) not in there])

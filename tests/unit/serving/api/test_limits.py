@@ -1,0 +1,60 @@
+"""Rates and places by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from compass_ray.serving.answering.failures import ApiError
+from compass_ray.serving.api.limits import Admission, Rate, network
+
+
+def test_a_rate_is_each_one_s_own() -> None:
+    rate = Rate(2)
+    for who in ("a", "a", "b", "b"):
+        rate.count(who)
+    with pytest.raises(ApiError, match="more than 2 requests a minute") as refused:
+        rate.count("a")
+    assert refused.value.status == 429
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+
+
+def test_without_a_rate_nothing_is_counted() -> None:
+    rate = Rate(None)
+    for _ in range(100):
+        rate.count("a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("testclient", "testclient", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+    ],
+)
+def test_of_ipv6_a_whole_network_is_one(one: str, other: str, same: bool) -> None:
+    assert (network(one) == network(other)) is same
+
+
+def test_a_place_is_given_back_whatever_happens() -> None:
+    admission = Admission(1)
+    with pytest.raises(RuntimeError), admission.place():
+        raise RuntimeError
+    with admission.place(), pytest.raises(ApiError) as refused, admission.place():
+        pass
+    assert (refused.value.status, refused.value.detail.code) == (503, "overloaded")
+    assert admission.inside == 0
+
+
+def test_it_says_whether_everybody_left_in_time() -> None:
+    async def scenario() -> tuple[bool, bool]:
+        admission = Admission(1)
+        with admission.place():
+            in_time = await admission.emptied(0.01)
+        return in_time, await admission.emptied(0.01)
+
+    assert asyncio.run(scenario()) == (False, True)

@@ -1,0 +1,61 @@
+"""The memory of conversations against a plain dictionary with times, and what it must not keep."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from compass_ray.serving.routing.conversation import ConversationMemory
+from tests.unit.serving.fakes import Clock
+
+MOST, SECONDS = 3, 60.0
+NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
+
+
+class Remembering(RuleBasedStateMachine):
+    """The oracle keeps everything, and looks through it anew for each question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.memory = ConversationMemory(self.clock, most=MOST, seconds=SECONDS)
+        self.said: list[tuple[str, str, float]] = []
+
+    @rule(name=NAMES, language=st.sampled_from(["sw", "ru"]))
+    def remember(self, name: str, language: str) -> None:
+        self.memory.remember(name, language)
+        self.said = [each for each in self.said if each[0] != name] + [(name, language, self.clock.now)]
+
+    @rule(seconds=st.floats(0, 2 * SECONDS))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def knows_the_last_few_that_are_fresh(self) -> None:
+        fresh = {n: code for n, code, at in self.said[-MOST:] if at > self.clock.now - SECONDS}
+        assert {name: self.memory.recall(name) for name in "abcde"} == {name: fresh.get(name) for name in "abcde"}
+        assert len(self.memory) == len(fresh)
+
+
+TestRemembering = Remembering.TestCase
+
+
+@given(st.text())
+def test_names_and_texts_are_not_kept(name: str) -> None:
+    clock = Clock()
+    memories = [ConversationMemory(clock) for _ in range(2)]
+    for memory in memories:
+        memory.remember(name, "sw")
+        assert memory.recall(name) == "sw"
+    one, other = (next(iter(memory._kept)) for memory in memories)
+    assert one != other, "the same conversation has another hash in each process"
+    assert name.encode("utf-8", "surrogatepass") not in one or len(name) < 3
+    assert list(memories[0]._kept.values()) == [("sw", clock.now)]
+
+
+@pytest.mark.parametrize("bounds", [{"most": 0}, {"seconds": 0.0}, {"most": -1}])
+def test_bounds_must_leave_room(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected both above 0"):
+        ConversationMemory(Clock(), **bounds)  # type: ignore[arg-type]

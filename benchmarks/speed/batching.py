@@ -7,6 +7,7 @@ counts the replies for which they did.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,7 @@ def continuous_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Cal
         page_size=_PAGE, num_blocks=blocks, max_batch_tokens=512, max_requests_per_batch=size.rows, allow_block_sharing=False
     )
     asked = GenerationConfig(**_asked(base, size))
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns of the manager that is kept, each time
 
     def run() -> list[str]:
         found: dict[str, Any] = base.model.generate_batch(
@@ -94,6 +96,7 @@ def measure(size: Size) -> dict[str, Value]:
     ways = {name: make(bases[name], ids, size) for name, make in makers.items()}
     said = {name: way() for name, way in ways.items()}
     taken = in_turns(ways, size.repeats)
+    bases["continuous"].model.destroy_cached_continuous_batching_manager()
     return {
         **{f"{name}_seconds": value for name, value in taken.items()},
         **{f"{name}_over_engine": taken[name] / taken["engine"] for name in ("static", "continuous")},

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "speed/density_sweep",
     "speed/selection",
     "speed/mixed_batch",
+    "speed/batching",
     "speed/serving_load",
     "speed/serving_overhead",
     "speed/training",

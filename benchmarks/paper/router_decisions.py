@@ -1,7 +1,7 @@
 """What the router makes of texts whose language is known: shares that go right, wrong, and to the base model.
 
-Key property: every decision is the product's own (`serving.routing.detection.judge`), of what an identifier said once; settings are
-compared on the same answers. Not here: texts, and the command line.
+Key property: every decision is the product's own (`serving.routing.detection.judge`), of what an identifier said once;
+settings are compared on the same answers. Not here: texts, and the command line.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""Simulated users: which prompts of which subjects come, period by period, as clusters.
+
+Key property: a stream is drawn by a seed from prompts that were placed once, and depends on nothing else. A change is abrupt:
+from one prompt to the next a set share of the traffic is about the new subjects. No text is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from compass_ray.continual.simulation.scenarios import Period
+from compass_ray.core.arrays import FloatArray, IntArray
+from compass_ray.core.distribution import cluster_counts, js_divergence
+from compass_ray.core.seeding import generator
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A language's prompts by subject: the fine cluster of each, int64[n] with -1 for noise, and the cut over the clusters.
+
+    `guide` are those of the guide set among them, `coarse` int64[K] the coarse cluster of each fine one.
+    """
+
+    asked: Mapping[str, IntArray]
+    guide: Mapping[str, IntArray]
+    coarse: IntArray
+
+    @property
+    def bins(self) -> int:
+        """Number of coarse clusters, noise not counted."""
+        return int(self.coarse.max()) + 1
+
+    def coarse_of(self, clusters: IntArray) -> IntArray:
+        """Coarse clusters int64[n] of fine ones, noise staying noise."""
+        return np.asarray(np.r_[self.coarse, -1][clusters], dtype=np.int64)
+
+    def guide_of(self, subjects: Sequence[str]) -> IntArray:
+        """Fine clusters int64[n] of the guide prompts of some subjects."""
+        found = [self.guide[subject] for subject in subjects if subject in self.guide]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Prompts in order of arrival: fine cluster int64[n], and number of the period int64[n] that each came in."""
+
+    clusters: IntArray
+    period: IntArray
+
+    def __len__(self) -> int:
+        return len(self.clusters)
+
+
+def stream(prompts: Prompts, periods: Sequence[Period], length: int, fresh_share: float, seed: int) -> Stream:
+    """Draw `length` prompts a period; where subjects are fresh, `fresh_share` of them are about those.
+
+    Subjects alike, and prompts of a subject alike, both with replacement.
+    """
+    rng = generator(seed, "stream")
+    parts = [_period(prompts, each, length, fresh_share, rng) for each in periods]
+    return Stream(np.concatenate(parts), np.repeat(np.arange(len(periods)), length))
+
+
+def shifts(prompts: Prompts, periods: Sequence[Period], fresh_share: float) -> list[float]:
+    """How far the traffic moves at each change: bits between the distributions that both sides are drawn from.
+
+    A window of any size only estimates it, and always a little above it.
+    """
+    expected = [_expected(prompts, each, fresh_share) for each in periods]
+    return [js_divergence(before, after) for before, after in pairwise(expected)]
+
+
+def _expected(prompts: Prompts, period: Period, fresh_share: float) -> FloatArray:
+    """Share of each coarse cluster, float64[bins + 1], noise last."""
+    share = fresh_share if period.fresh else 0.0
+    sides = ((period.fresh, share), (period.usual, 1.0 - share))
+    total = np.zeros(prompts.bins + 1)
+    for subjects, part in sides:
+        for subject in subjects:
+            counts = cluster_counts(prompts.coarse_of(prompts.asked[subject]), prompts.bins)
+            total += part / len(subjects) * counts / counts.sum()
+    return total
+
+
+def _period(prompts: Prompts, period: Period, length: int, fresh_share: float, rng: np.random.Generator) -> IntArray:
+    fresh = round(length * fresh_share) if period.fresh else 0
+    both = [_draw(prompts, period.fresh, fresh, rng), _draw(prompts, period.usual, length - fresh, rng)]
+    return rng.permutation(np.concatenate(both))
+
+
+def _draw(prompts: Prompts, subjects: Sequence[str], count: int, rng: np.random.Generator) -> IntArray:
+    if not count:
+        return np.zeros(0, np.int64)
+    groups = [prompts.asked[subject] for subject in subjects]
+    sizes = np.array([len(group) for group in groups])
+    chosen = rng.integers(len(groups), size=count)
+    places = (np.cumsum(sizes) - sizes)[chosen] + rng.integers(sizes[chosen])
+    return np.asarray(np.concatenate(groups)[places], dtype=np.int64)

@@ -18,6 +18,8 @@ from compass_ray.models.dora import attach
 from compass_ray.models.location import resolve_model
 from compass_ray.models.peft_directory import write_adapter
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class LlamaShape:
@@ -30,25 +32,25 @@ class LlamaShape:
     mlp: int
 
 
-def random_llama(shape: LlamaShape, *, seed: int) -> BaseModel:
-    """A Llama with random weights and the atlas's tokenizer, on the CPU."""
+def random_llama(shape: LlamaShape, *, seed: int, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """A Llama with random weights and the atlas's tokenizer."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("atlas", "base_model"))
     torch.manual_seed(seed)
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden,
-            intermediate_size=shape.mlp,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=512,
-            tie_word_embeddings=False,
-        )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
     )
-    return _endless(model, tokenizer)
+    with device:
+        model: Any = LlamaForCausalLM(config).to(dtype)
+    return _endless(model, tokenizer, device)
 
 
 def random_base(hidden: int, layers: int, *, seed: int) -> BaseModel:
@@ -72,12 +74,12 @@ def random_base(hidden: int, layers: int, *, seed: int) -> BaseModel:
     return _endless(model, tokenizer)
 
 
-def _endless(model: Any, tokenizer: Any) -> BaseModel:
+def _endless(model: Any, tokenizer: Any, device: torch.device = CPU) -> BaseModel:
     ends = {tokenizer.eos_token_id, model.generation_config.eos_token_id} - {None}
     with torch.no_grad():
         # A logit of 0 is never the greatest of thousands, so no reply ends by itself.
         model.lm_head.weight[sorted(ends)] = 0
-    return freeze(model, tokenizer, torch.device("cpu"), "random")
+    return freeze(model, tokenizer, device, "random")
 
 
 def random_adapter(base: BaseModel, folder: Path, config: AdapterConfig, *, seed: int) -> Path:

@@ -70,6 +70,8 @@ def _check_complete(model: Any, stored: StoredAdapter, found: Mapping[str, objec
 def _folded(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
     if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.dora:
         raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
+    if parts["a"].shape[:1] != (stored.r,):
+        raise ModelError(f"{path} has factors {tuple(parts['a'].shape)} where rank {stored.r} is named; the adapter is damaged")
     return fold(_linear(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 

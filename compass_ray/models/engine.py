@@ -7,6 +7,7 @@ token of every reply under way and a stretch of the prompts that came in. Not a 
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from compass_ray.models.adapter_layers import PreparedAdapter
 from compass_ray.models.bank import AdapterBank
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_messages, encode_text
-from compass_ray.models.errors import ModelError
+from compass_ray.models.errors import ModelError, TooLongError
 from compass_ray.models.leases import Leases
 from compass_ray.models.orders import Answer, Order, Piece, TokenScore
 from compass_ray.models.routing import Wear
@@ -24,6 +25,9 @@ from compass_ray.models.row_cache import RowCache, positions_taken
 from compass_ray.models.rows import Row
 from compass_ray.models.sampling import Chosen, Drawing, seeded
 from compass_ray.models.stepping import PROBE_TOKENS, Stepper
+
+_MARGIN = 4
+"""Times the longest token's characters that a token of a prompt may stand for, since a tokenizer may leave some out."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Engine:
         """
         limits = limits or Limits()
         self.base = base
+        self.encoder = copy.deepcopy(base.tokenizer)
+        self._most_characters = _MARGIN * max(map(len, base.tokenizer.get_vocab()))
         self.bank = AdapterBank(base)
         self.context = min(max(limits.context, PROBE_TOKENS), positions_taken(base.model))
         cache = RowCache(base, rows=limits.rows, context=self.context, gib=limits.kv_cache_gib)
@@ -143,17 +149,20 @@ class Engine:
         return [done[ticket] for ticket in tickets]
 
     def prompt(self, order: Order) -> list[int]:
-        """Token ids that the request prefills.
+        """Token ids that the request prefills. For one thread at a time, which need not be that of the other calls.
 
         Raises:
-            ModelError: the chat template refuses its messages.
+            ModelError: the chat template refuses its messages, or there are more of them than could ever fit.
         """
+        characters = len(order.text or "") + sum(len(text) for _, text in order.messages)
+        if characters > self.context * self._most_characters:
+            raise TooLongError(f"the conversation has {characters} characters, more than {self.context} tokens hold; shorten it")
         if order.ids is not None:
             return list(order.ids)
         if order.text is not None:
-            return encode_text(self.base.tokenizer, order.text)
+            return encode_text(self.encoder, order.text)
         messages = [{"role": role, "content": text} for role, text in order.messages]
-        return encode_messages(self.base.tokenizer, messages, 1 << 30)
+        return encode_messages(self.encoder, messages, 1 << 30)
 
     def close(self) -> None:
         """Give the base back as it was, without adapters; what is under way is lost."""
@@ -167,7 +176,7 @@ class Engine:
         if not prompt:
             raise ModelError("the prompt is empty; give at least one token of text")
         if len(prompt) + order.max_tokens > self.context:
-            raise ModelError(
+            raise TooLongError(
                 f"the conversation has {len(prompt)} tokens and {order.max_tokens} were asked for, but the base model "
                 f"takes {self.context} here; shorten one of them"
             )

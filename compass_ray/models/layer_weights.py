@@ -48,11 +48,17 @@ def fold(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None, scali
     device, dtype = layer.weight.device, layer.weight.dtype
     a, b = a.to(device).float(), b.to(device).float()
     if magnitude is None:
-        return LayerWeights(a.to(dtype, copy=True), _transposed(b * scaling, dtype), None)
+        return _finite(LayerWeights(a.to(dtype, copy=True), _transposed(b * scaling, dtype), None))
     scale = magnitude.to(device).float() / row_norms(layer.weight, a, b, scaling)
     if not bool(scale.isfinite().all()):
         raise ModelError("a row of the adapted weight has length zero, so its DoRA scale is not finite; train it again")
-    return LayerWeights(a.to(dtype, copy=True), _transposed(b * (scale * scaling)[:, None], dtype), scale - 1)
+    return _finite(LayerWeights(a.to(dtype, copy=True), _transposed(b * (scale * scaling)[:, None], dtype), scale - 1))
+
+
+def _finite(weights: LayerWeights) -> LayerWeights:
+    if not bool(weights.a.isfinite().all() and weights.b.isfinite().all()):
+        raise ModelError(f"the adapter holds numbers that are not finite in {weights.a.dtype}; train it again")
+    return weights
 
 
 def _transposed(b: Tensor, dtype: torch.dtype) -> Tensor:

@@ -30,6 +30,7 @@ _UNSUPPORTED = (
 # PEFT rewrites the base's weights for these when it loads them, unless they were converted to plain LoRA.
 _REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _SOME_LAYERS = ("layers_to_transform", "exclude_modules")
+_DTYPES = {f"torch.{name}" for name in ("float64", "float32", "bfloat16", "float16")}
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def read_adapter(folder: Path) -> StoredAdapter:
         raise ModelError(f"{folder}: the adapter uses {', '.join(used)}, which cannot be served; train it without")
     divisor = math.sqrt(r) if settings.get("use_rslora") else r
     targets = settings.get("target_modules") or ()
+    if not isinstance(targets, str) and not (isinstance(targets, list | tuple) and all(isinstance(t, str) for t in targets)):
+        raise ModelError(f"{folder / CONFIG} is damaged (target_modules {targets!r}); copy or train the adapter again")
     return StoredAdapter(
         r=r,
         scaling=_number(folder, settings.get("lora_alpha", r)) / divisor,
@@ -129,6 +132,9 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} lacks {WEIGHTS}; copy or train the adapter again") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{folder / WEIGHTS} is damaged ({error}); copy or train the adapter again") from None
+    odd = {str(tensor.dtype) for tensor in tensors.values()} - _DTYPES
+    if odd:
+        raise ModelError(f"{folder / WEIGHTS} holds {', '.join(sorted(odd))}; store the adapter in float32, bfloat16 or float16")
     bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if bad or not tensors:
         what = f"NaN or infinity in {bad[0]}" if bad else "no tensors"

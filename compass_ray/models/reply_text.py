@@ -28,7 +28,7 @@ class ReplyText:
     def add(self, token: int) -> str:
         """Take a token and give what is certain by now; `stopped` is set where a stop text was reached."""
         self._ids.append(token)
-        self._text += self._stream.step(self.tokenizer.backend_tokenizer, token) or ""
+        self._text += self._decoded(token)
         self._cut()
         return self._give(len(self._text) - (0 if self.stopped else self._held()))
 
@@ -44,6 +44,13 @@ class ReplyText:
     def text(self) -> str:
         """All that was given so far."""
         return self._text[: self._given]
+
+    def _decoded(self, token: int) -> str:
+        try:
+            return self._stream.step(self.tokenizer.backend_tokenizer, token) or ""
+        except Exception:  # of no narrower type: bytes that make no character, where tokens stand for bytes
+            self._stream = DecodeStream(skip_special_tokens=True)
+            return "\ufffd" + (self._stream.step(self.tokenizer.backend_tokenizer, token) or "")
 
     def _cut(self) -> None:
         cuts = [at for stop in self.stops if (at := self._text.find(stop)) >= 0]

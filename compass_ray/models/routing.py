@@ -77,12 +77,12 @@ class Routing:
         members = _members(wears)
         listed = [token for _, tokens in sorted(members.items()) for token in tokens]
         together = all(max(tokens) - min(tokens) < len(tokens) for tokens in members.values())
-        self.wears = tuple(wears)
         self.blended = len(listed) > len(set(listed))
         self.order = None if together and not self.blended else torch.tensor(listed, device=device)
         self.groups = _groups(members, device, ordered=self.order is not None)
         self.padded = _padded(members, device) if stacked else None
         self._members, self._device, self._tiles = members, device, None
+        self.wears = tuple(wears)  # last: it says that the rest is this routing's
 
     def clear(self) -> None:
         """Route every token to the base, however many there are."""

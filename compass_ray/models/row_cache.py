@@ -67,14 +67,23 @@ class RowCache:
                 f"serve.kv_cache_gib, or lower serve.max_prompt_tokens"
             )
         like: dict[str, Any] = {"dtype": base.model.dtype, "device": base.device}
-        # Zeros, since what lies behind a short row's end is masked out of attention, and nothing masks out a NaN.
+        # Zeros: see `clear`.
         self.keys = [torch.zeros(self.rows, s.heads, context, s.key_width, **like) for s in shapes]
         self.values = [torch.zeros(self.rows, s.heads, context, s.value_width, **like) for s in shapes]
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first ``tokens`` of one place over another's."""
+        """Copy the first ``tokens`` of one place over those of another, which is clear, and clear the first."""
         for stored in (*self.keys, *self.values):
             stored[target, :, :tokens] = stored[source, :, :tokens]
+        self.clear(source, tokens)
+
+    def clear(self, place: int, tokens: int) -> None:
+        """Forget the first ``tokens`` of a place.
+
+        What lies behind a row's end is masked out of attention, and nothing masks out a NaN that another row left there.
+        """
+        for stored in (*self.keys, *self.values):
+            stored[place, :, :tokens] = 0
 
     @property
     def nbytes(self) -> int:

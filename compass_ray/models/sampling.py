@@ -15,6 +15,7 @@ from torch import Tensor
 
 _FIRST = 1024
 """Tokens among which a nucleus is looked for first."""
+_COLDEST, _NARROWEST = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def choose(logits: Tensor, rows: Sequence[Drawing]) -> list[Chosen]:
 def _draw(logits: Tensor, rows: Sequence[Drawing]) -> Tensor:
     """The token at which a uniform number is reached, going down by probability within the nucleus."""
     like: dict[str, Any] = {"device": logits.device, "dtype": torch.float32}
-    temperatures = torch.tensor([row.temperature for row in rows], **like)
-    bounds = torch.tensor([row.top_p for row in rows], **like)
+    # Smaller ones choose the likeliest too, until float32 has no number for them.
+    temperatures = torch.tensor([max(row.temperature, _COLDEST) for row in rows], **like)
+    bounds = torch.tensor([max(row.top_p, _NARROWEST) for row in rows], **like)
     uniform = torch.stack([torch.rand((), generator=row.generator) for row in rows]).to(**like)
     probabilities, order = _nucleus((logits / temperatures[:, None]).softmax(-1), bounds)
     reached = probabilities.cumsum(-1)
@@ -70,7 +72,8 @@ def _draw(logits: Tensor, rows: Sequence[Drawing]) -> Tensor:
     inside = (reached - probabilities) < bounds[:, None]
     mass = torch.where(inside, reached, 0.0).amax(-1)
     index = (reached <= (uniform * mass)[:, None]).sum(-1)
-    return order.gather(1, torch.minimum(index, inside.sum(-1) - 1)[:, None])[:, 0]
+    # Never below 0, which logits that are no numbers would give: they must not fail the rows beside them.
+    return order.gather(1, torch.minimum(index, inside.sum(-1) - 1).clamp_min(0)[:, None])[:, 0]
 
 
 def _nucleus(probabilities: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:

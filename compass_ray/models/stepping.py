@@ -68,7 +68,7 @@ class Stepper:
         for rows in (self.replying, self.reading):
             found = next((i for i, row in enumerate(rows) if row.ticket == ticket), None)
             if found is not None:
-                return self._leave(found) if rows is self.replying else rows.pop(found)
+                return self._leave(found) if rows is self.replying else self._stop_reading(found)
         return None
 
     @torch.inference_mode()
@@ -113,8 +113,8 @@ class Stepper:
                 wanted.append(len(ids) - 1)
         self.bank.route(wears)
         step = make_step(self.cache, lengths, stretches, self.base.device)
+        self._follow(read)  # before the pass, so that rows that it fails are cleared to their end
         logits = self._run(ids, places, step, torch.tensor(wanted, dtype=torch.int64, device=self.base.device))
-        self._follow(read)
         return list(self.replying), logits
 
     def _follow(self, read: Sequence[tuple[Row, Stretch]]) -> None:
@@ -143,11 +143,17 @@ class Stepper:
         last = len(self.replying) - 1
         gone, self.replying[index] = self.replying[index], self.replying[last]
         self.replying.pop()
+        self.cache.clear(index, gone.read)
         if index != last:
             self.cache.move(last, index, self.replying[index].read)
         if self.reading and self.reading[0].read:
             self.cache.move(last + 1, last, self.reading[0].read)
         return gone
+
+    def _stop_reading(self, index: int) -> Row:
+        row = self.reading.pop(index)
+        self.cache.clear(len(self.replying) + index, row.read)
+        return row
 
     @torch.inference_mode()
     def _check(self, own: Tensor) -> None:
@@ -164,6 +170,7 @@ class Stepper:
         if float((theirs.exp() * (theirs - ours)).sum(-1).max()) > _ALIKE:
             kind = type(self.base.model).__name__
             raise ModelError(f"{kind} does not attend as batches are served here; use Llama, Qwen2, Phi-3 or a like base model")
+        self.cache.clear(0, PROBE_TOKENS)
 
 
 @torch.inference_mode()

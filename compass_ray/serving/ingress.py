@@ -17,10 +17,10 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import monitor_actor, registry
-from compass_ray.serving.adapters.hosting import HostState
+from compass_ray.serving.adapters.hosting import HostState, followed
 from compass_ray.serving.answering.service import AnswerService
 from compass_ray.serving.api.application import build_api
 from compass_ray.serving.api.keys import Keys
@@ -139,12 +139,20 @@ class Ingress:
 
     async def _follow(self) -> None:
         self.server = await self.backend.state()
-        self.service.catalogue = self.server.catalogue
+        self.service.catalogue = followed(self.service.catalogue, self.server)
 
     async def _watch(self) -> None:
-        decided = await asyncio.to_thread(registry.decisions, self.run)
-        self.seen = {"monitor": await self._monitor_status(), "decisions": decided[-DECISIONS_SHOWN:]}
+        self.seen = {"monitor": await self._monitor_status(), "decisions": await self._decisions()}
         self.statistics.watched(self.seen["monitor"], self.forwarder.counts())
+
+    async def _decisions(self) -> list[dict[str, Any]]:
+        """The last ones; those of before where the store is out of reach."""
+        try:
+            found = await asyncio.to_thread(registry.decisions, self.run)
+        except (ArtifactError, OSError) as error:
+            logger.warning("the decisions could not be read: %s", error)
+            return list(self.seen["decisions"])
+        return found[-DECISIONS_SHOWN:]
 
     async def _monitor_status(self) -> dict[str, Any] | None:
         if not self.watched:

@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
+from compass_ray.models.errors import TooLongError
 from compass_ray.models.orders import Answer, Order, Piece
 from compass_ray.serving import registry, scaling
 from compass_ray.serving.adapters.generating import GenerationLoop, Sink
 from compass_ray.serving.adapters.hearing import Pieces, Whole, pause
 from compass_ray.serving.adapters.hosting import AdapterHost, HostState
-from compass_ray.serving.answering.backend import BadOrderError
+from compass_ray.serving.answering.backend import BadOrderError, TooLongOrderError
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,8 @@ class AdapterServer:
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
         self.generation = GenerationLoop(open_engine(self.config))
+        self.tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizing")
+        self.loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
         self.host = AdapterHost(self.generation, self.run, clock=time.monotonic)
         self.reader = registry.CatalogueReader(self.run, self.config.languages)
         self.streams = 0
@@ -84,7 +89,7 @@ class AdapterServer:
     @asynccontextmanager
     async def _under_way(self, order: Order, hear: Sink) -> AsyncIterator[None]:
         await self._adapters(order)
-        begun = self.generation.submit(order, hear)
+        begun = self.generation.submit(await self._tokenised(order), hear)
         try:
             await self._begun(begun)
             yield
@@ -98,8 +103,7 @@ class AdapterServer:
 
     async def state(self) -> HostState:
         """What can be answered with as of the last look, what cannot, and how full the batches were."""
-        problems = {name: problem.reason for name, problem in self.host.problems.items()}
-        return HostState(self.host.catalogue, problems, self.generation.steps, self.generation.orders)
+        return self.host.state(self.generation.steps, self.generation.orders)
 
     def check_health(self) -> None:
         """Called by Serve, which puts another replica in the place of one that fails it."""
@@ -110,13 +114,17 @@ class AdapterServer:
         names = [name for name in (order.adapter, order.blend[0] if order.blend else None) if name]
         if not self.host.ready(names):
             for name in names:
-                await asyncio.to_thread(self.host.ensure, name)
+                await asyncio.get_running_loop().run_in_executor(self.loading, self.host.ensure, name)
+
+    async def _tokenised(self, order: Order) -> Order:
+        """The order by its token ids, made where a long prompt holds up nobody's reply."""
+        with _refusals():
+            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizing, self.generation.engine.prompt, order)
+        return replace(order, messages=(), text=None, ids=ids)
 
     async def _begun(self, begun: Any) -> None:
-        try:
+        with _refusals():
             await asyncio.shield(asyncio.wrap_future(begun))
-        except ValueError as error:
-            raise BadOrderError(str(error)) from None
 
     def _follow(self) -> Catalogue:
         return self.host.follow(self.reader.read())
@@ -128,6 +136,16 @@ class AdapterServer:
                 await self.catalogue()
             except Exception:  # a store that is out of reach for a moment: what is loaded goes on
                 logger.exception("the live pointers could not be read; they are read again in half a second")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the engine says of an order that it cannot follow, in the service's words."""
+    try:
+        yield
+    except ValueError as error:
+        kind = TooLongOrderError if isinstance(error, TooLongError) else BadOrderError
+        raise kind(str(error)) from None
 
 
 def deployment(config: RunConfig) -> serve.Deployment:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _FAILURES = 3
 """Failed steps in a row after which the engine counts as lost."""
+_STOPPED = "the engine was stopped"
 
 
 class Happened(Protocol):
@@ -68,6 +69,10 @@ class Batching(Protocol):
         """Whether a step would do anything."""
         ...
 
+    def prompt(self, order: Order) -> list[int]:
+        """Token ids of an order, in any one thread; ValueError where it cannot be followed."""
+        ...
+
     def install(self, name: str, prepared: Any) -> None:
         """Make a prepared adapter resident."""
         ...
@@ -103,6 +108,7 @@ class GenerationLoop:
         self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._sinks: dict[int, Sink] = {}
         self._failures = 0
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -143,11 +149,15 @@ class GenerationLoop:
 
         def run() -> None:
             try:
+                if self._over:
+                    raise RuntimeError(_STOPPED)
                 outcome.set_result(work())
             except Exception as error:
                 outcome.set_exception(error)
 
         self._inbox.put(run)
+        if self._over:  # nobody reads the inbox any more
+            self._refuse_all()
         return outcome
 
     def _begin(self, order: Order, sink: Sink) -> int:
@@ -161,10 +171,26 @@ class GenerationLoop:
             self.engine.cancel(ticket)
 
     def _run(self) -> None:
-        while self._read():
-            if self.engine.busy:
-                self._step()
-        self._fail(RuntimeError("the engine was stopped"))
+        try:
+            while self._read():
+                if self.engine.busy:
+                    self._step()
+        except Exception:
+            logger.exception("the engine is lost")
+        finally:
+            self._over = True
+            self._fail(RuntimeError(_STOPPED))
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """Let nobody wait for what will never be done."""
+        while True:
+            try:
+                work = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if work is not None:
+                work()
 
     def _read(self) -> bool:
         """Do what was asked for meanwhile; wait for something where nothing is under way."""
@@ -203,6 +229,12 @@ class GenerationLoop:
             sink(happened.done)
 
     def _fail(self, error: Exception) -> None:
-        for ticket, sink in list(self._sinks.items()):
-            self._drop(ticket)
+        lost, self._sinks = self._sinks, {}
+        for sink in lost.values():
             sink(error)
+        for ticket in lost:
+            try:
+                self.engine.cancel(ticket)
+            except Exception:
+                logger.exception("a reply could not be given up; the engine counts as lost")
+                self._failures = _FAILURES

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.artifacts import RunDir
 from compass_ray.serving.answering.backend import AdapterUnavailableError
-from compass_ray.serving.registry import AdapterName, Catalogue
+from compass_ray.serving.registry import AdapterName, Catalogue, fit_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ IDLE_SECONDS = 120.0
 """How long a version that is no longer live stays loaded after its last order."""
 RETRY_SECONDS = 30.0
 """How long a version that could not be loaded is left alone."""
+MOST_BESIDE = 16
+"""Versions that are kept loaded without being live, a canary or a shadow."""
 
 
 class Resident(Protocol):
@@ -59,6 +61,8 @@ class HostState:
     problems: Mapping[str, str]
     steps: int = 0
     orders: int = 0
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    """What the pointers call live, whether it could be loaded or not."""
 
 
 class AdapterHost:
@@ -72,7 +76,9 @@ class AdapterHost:
         self.catalogue = Catalogue(live={}, versions={})
         self.problems: dict[str, Problem] = {}
         self._used: dict[str, float] = {}
-        self._one_at_a_time = threading.Lock()
+        self.wanted: Mapping[str, str] = {}
+        self._kept: set[str] = set()
+        self._one_at_a_time, self._one_follows = threading.Lock(), threading.Lock()
 
     def follow(self, found: Catalogue) -> Catalogue:
         """Load what became live, a canary or a shadow, and drop what is idle.
@@ -80,17 +86,24 @@ class AdapterHost:
         Returns:
             What can be answered with now: a language whose new version cannot be loaded keeps the one before.
         """
-        live = {code: self._usable(code, version) for code, version in found.live.items()}
-        self.catalogue = replace(
-            found,
-            live={code: version for code, version in live.items() if version is not None},
-            canaries={code: each for code, each in found.canaries.items() if self._loaded(AdapterName(code, each.version))},
-            shadows={code: version for code, version in found.shadows.items() if self._loaded(AdapterName(code, version))},
-            problems=found.problems,
-            pins=found.pins,
-        )
-        self._drop_idle()
-        return self.catalogue
+        with self._one_follows:
+            self._kept = _offered(found) | _offered(self.catalogue)
+            live = {code: self._usable(code, version) for code, version in found.live.items()}
+            self.wanted = found.live
+            self.catalogue = replace(
+                found,
+                live={code: version for code, version in live.items() if version is not None},
+                canaries={code: each for code, each in found.canaries.items() if self._loaded(AdapterName(code, each.version))},
+                shadows={code: version for code, version in found.shadows.items() if self._loaded(AdapterName(code, version))},
+            )
+            self._kept = _offered(self.catalogue)
+            self._drop(self._idle())
+            return self.catalogue
+
+    def state(self, steps: int, orders: int) -> HostState:
+        """What can be answered with as of the last look, and what cannot; any thread may ask while others load."""
+        problems = {name: problem.reason for name, problem in list(self.problems.items())}
+        return HostState(self.catalogue, problems, steps, orders, self.wanted)
 
     def ready(self, names: Iterable[str]) -> bool:
         """Whether all of these are loaded, and thus `ensure` would not wait."""
@@ -110,6 +123,7 @@ class AdapterHost:
         self._used[name] = self.clock()  # before, since what was loaded and not used is dropped
         with self._one_at_a_time:
             if name not in self.resident.names:
+                self._drop(self._surplus())
                 self._load(AdapterName.parse(name))
 
     def _usable(self, language: str, version: str) -> str | None:
@@ -130,24 +144,48 @@ class AdapterHost:
         problem = self.problems.get(text)
         if problem and now - problem.time < RETRY_SECONDS:
             raise AdapterUnavailableError(problem.reason)
-        artifact = self.run.adapter(name.language, name.version)
         try:
-            artifact.verify()
-            with artifact.local() as folder:
+            fit_to_serve(self.run, name)
+            with self.run.adapter(name.language, name.version).local() as folder:
                 self.resident.load(text, folder)
-        except (ArtifactError, ValueError, OSError) as error:
+        except Exception as error:  # whatever one adapter does, the others are followed
             reason = f"{name} cannot be loaded: {error}"
             logger.warning("%s", reason)
             self.problems[text] = Problem(reason, now)
             raise AdapterUnavailableError(reason) from None
         self.problems.pop(text, None)
 
-    def _drop_idle(self) -> None:
-        offered = self.catalogue
-        canaries = {code: canary.version for code, canary in offered.canaries.items()}
-        kept = {str(AdapterName(*each)) for by in (offered.live, offered.shadows, canaries) for each in by.items()}
+    def _idle(self) -> list[str]:
+        """What nothing offers and nobody asked for lately."""
         oldest = self.clock() - IDLE_SECONDS
-        for name in set(self.resident.names) - kept:
-            if self._used.get(name, 0.0) < oldest:
-                self.resident.unload(name)
-                self._used.pop(name, None)
+        return [name for name in self._beside() if self._used.get(name, 0.0) < oldest]
+
+    def _surplus(self) -> list[str]:
+        """What to drop before one more is loaded: versions asked for by name must not fill the memory."""
+        beside = self._beside()
+        return beside[: max(len(beside) - MOST_BESIDE + 1, 0)]
+
+    def _beside(self) -> list[str]:
+        """Adapters that are loaded and not offered, the one used longest ago first."""
+        return sorted(set(self.resident.names) - self._kept, key=lambda name: self._used.get(name, 0.0))
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.resident.unload(name)
+            self._used.pop(name, None)
+
+
+def followed(before: Catalogue, state: HostState) -> Catalogue:
+    """What the service can answer with, after one replica has said what it can.
+
+    A replica that could not load what is live, or not yet, takes nothing from the others: what the pointers call live stays as
+    long as it was known to answer somewhere.
+    """
+    known = {code: before.live[code] for code, version in state.wanted.items() if before.live.get(code) == version}
+    return replace(state.catalogue, live={**state.catalogue.live, **known})
+
+
+def _offered(catalogue: Catalogue) -> set[str]:
+    """Names of all that is live, a canary or a shadow."""
+    canaries = {code: canary.version for code, canary in catalogue.canaries.items()}
+    return {str(AdapterName(*each)) for by in (catalogue.live, catalogue.shadows, canaries) for each in by.items()}

@@ -22,6 +22,7 @@ __all__ = [
     "OverloadedError",
     "Piece",
     "TokenScore",
+    "TooLongOrderError",
 ]
 
 
@@ -31,6 +32,10 @@ class AdapterUnavailableError(RuntimeError):
 
 class BadOrderError(ValueError):
     """An order that no model could follow, such as a prompt beyond the limit."""
+
+
+class TooLongOrderError(BadOrderError):
+    """An order whose prompt, with the tokens asked for, is longer than the model takes."""
 
 
 class OverloadedError(RuntimeError):

@@ -9,7 +9,13 @@ from __future__ import annotations
 import logging
 import math
 
-from compass_ray.serving.answering.backend import AdapterUnavailableError, BadOrderError, InterruptedReplyError, OverloadedError
+from compass_ray.serving.answering.backend import (
+    AdapterUnavailableError,
+    BadOrderError,
+    InterruptedReplyError,
+    OverloadedError,
+    TooLongOrderError,
+)
 from compass_ray.serving.api.schema.errors import ErrorDetail, ErrorReply
 
 logger = logging.getLogger(__name__)
@@ -66,7 +72,7 @@ def told(error: Exception, reference: str) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, BadOrderError):
-        return bad_order(str(error))
+        return bad_order(error)
     if isinstance(error, AdapterUnavailableError):
         return unavailable(str(error))
     if isinstance(error, OverloadedError):
@@ -118,9 +124,9 @@ def too_many(per_minute: int, retry_after: float) -> ApiError:
     return ApiError(429, message, kind="requests", code="rate_limit_exceeded", retry_after=max(1, math.ceil(retry_after)))
 
 
-def bad_order(message: str) -> ApiError:
+def bad_order(error: BadOrderError) -> ApiError:
     """400: no model could follow this request."""
-    return ApiError(400, message, param="messages", code="context_length_exceeded")
+    return ApiError(400, str(error), code="context_length_exceeded" if isinstance(error, TooLongOrderError) else "invalid_prompt")
 
 
 def unavailable(message: str) -> ApiError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.chat import encode_prompt
 from compass_ray.models.engine import Engine, Event, Limits
-from compass_ray.models.errors import ModelError
+from compass_ray.models.errors import ModelError, TooLongError
 from compass_ray.models.orders import Answer, Order
 from compass_ray.models.peft_directory import WEIGHTS
 
@@ -239,6 +240,36 @@ def test_a_request_alone_takes_no_more_rows_than_fit_the_cache(make_base: Callab
     engine.close()
     with pytest.raises(ModelError, match=r"serve\.kv_cache_gib"):
         Engine(base, Limits(context=256, kv_cache_gib=0.5 * one / 2**30))
+
+
+def test_a_reply_of_no_numbers_leaves_nothing_behind(base: BaseModel, tmp_path: Path) -> None:
+    """Keys that are not finite lie where the next row is masked, and 0 times NaN is NaN."""
+    random_adapter(base, tmp_path / "x", AdapterConfig(kind="lora", r=2, alpha=4, target_modules=LAYERS), seed=1)
+    engine = Engine(base, Limits(rows=3, context=256, prefill_tokens=9))
+    engine.load("x", tmp_path / "x")
+    long, short = plain(" ".join(PROMPTS), max_tokens=20), plain("0 1", max_tokens=8)
+    before = engine.generate([short])[0]
+    for layer in engine.bank._layers.values():
+        for weights in layer.adapters.values():
+            weights.b.fill_(float("inf"))
+    poisoned = [replace(long, adapter="x"), replace(short, adapter="x", max_tokens=3)]
+    engine.generate([*poisoned, short])
+    tickets = [engine.submit(order) for order in poisoned]
+    engine.step()
+    for ticket in tickets:
+        engine.cancel(ticket)
+    assert not any(bool(stored.any()) for stored in engine.stepper.cache.keys), "places that are free are clear"
+    assert [engine.generate([short])[0].text for _ in range(3)] == [before.text] * 3
+    engine.close()
+
+
+def test_a_prompt_that_could_never_fit_is_refused_before_it_is_read(base: BaseModel) -> None:
+    engine = Engine(base, LIMITS)
+    with pytest.raises(TooLongError, match="10000000 characters"):
+        engine.generate([plain("a" * 10_000_000)])
+    with pytest.raises(TooLongError, match="takes 256"):
+        engine.generate([plain("a b " * 300)])
+    engine.close()
 
 
 def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:

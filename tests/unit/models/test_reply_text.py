@@ -52,3 +52,19 @@ def test_any_tokens_give_what_decoding_them_gives(ids: list[int]) -> None:
     ids = [token for token in ids if token < len(TOKENIZER)]
     text, pieces = grown(ids)
     assert "".join(pieces) == text.text == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+def test_bytes_that_make_no_character_raise_nothing_where_tokens_stand_for_bytes() -> None:
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)] + ["a", "▁b"]
+    raw = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True))
+    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
+    for ids in ([0x0A, 0xC3, 256], [0x0A, 0xE1, 0x0A, 257], [0xF0, 0x9F, 0x98, 0x80], [0xFF, 256], [0x0A, 0xE1, 0x88, 0x80, 256]):
+        text = ReplyText(tokenizer)
+        given_out = "".join([*(text.add(token) for token in ids), text.finish()])
+        assert given_out == text.text
+        if 256 in ids:
+            assert given_out.endswith("a")

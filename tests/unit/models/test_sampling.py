@@ -66,3 +66,17 @@ def test_log_probabilities_are_untempered_and_listed_from_the_likeliest() -> Non
     assert first.likeliest == ((1, pytest.approx(float(law[0, 1]))), (2, pytest.approx(float(law[0, 2]))))
     assert second.likeliest == ()
     assert second.logprob == pytest.approx(float(law[1, second.token]))
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1e-300, 1.0), (1.0, 1e-300), (5e-324, 5e-324), (1e-38, 0.5)])
+def test_numbers_too_small_for_float32_take_the_likeliest(temperature: float, top_p: float) -> None:
+    logits = torch.tensor([[0.0, 4.0, 1.0], [1.0, 0.0, 0.5]])
+    rows = [Drawing(seeded(1), temperature, top_p), Drawing(seeded(2))]
+    assert [chosen.token for chosen in choose(logits, rows)] == [1, 0]
+
+
+def test_logits_that_are_no_numbers_harm_no_other_row() -> None:
+    logits = torch.tensor([[float("nan")] * 3, [0.0, 9.0, 1.0]])
+    chosen = choose(logits, [Drawing(seeded(1), 1.0), Drawing(seeded(2), 0.1)])
+    assert 0 <= chosen[0].token < 3
+    assert chosen[1].token == 1

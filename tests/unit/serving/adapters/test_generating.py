@@ -59,6 +59,9 @@ class WordEngine:
     def unload(self, name: str) -> None:
         del self.adapters[name]
 
+    def prompt(self, order: Order) -> list[int]:
+        return [len(word) for word in (order.text or "").split()]
+
     def submit(self, order: Order) -> int:
         if not order.text:
             raise ValueError("the prompt is empty")
@@ -189,4 +192,24 @@ def test_stopping_fails_what_is_under_way(engine: WordEngine) -> None:
     while isinstance(each := heard.next(), Piece):
         pass
     assert "stopped" in str(each)
+    assert not loop.sound
+
+
+def test_an_engine_that_is_lost_lets_nobody_wait(engine: WordEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = GenerationLoop(engine)
+    heard = Heard()
+    loop.submit(Order(text="hold a"), heard.put).result(SECONDS)
+
+    def broken() -> bool:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(WordEngine, "busy", property(lambda _: broken()))
+    engine.gate.set()
+    while isinstance(each := heard.next(), Piece):
+        pass
+    assert "stopped" in str(each)
+    with pytest.raises(RuntimeError, match="stopped"):
+        loop.submit(Order(text="one"), Heard().put).result(SECONDS)
+    with pytest.raises(RuntimeError, match="stopped"):
+        loop.load("sw@v0001", Path("whole"))
     assert not loop.sound

@@ -9,8 +9,9 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import registry
 from compass_ray.serving.adapters import hosting
-from compass_ray.serving.adapters.hosting import AdapterHost
+from compass_ray.serving.adapters.hosting import AdapterHost, HostState, followed
 from compass_ray.serving.answering.backend import AdapterUnavailableError
+from compass_ray.serving.registry import Catalogue
 from tests.unit.serving.fakes import Clock, MakeAdapter, Residents
 
 LANGUAGES = ("sw", "de")
@@ -118,3 +119,70 @@ def test_what_is_no_longer_live_is_unloaded_only_once_idle(
     clock.now += hosting.IDLE_SECONDS
     _follow(host)
     assert residents.names == ("sw@v0002",)
+
+
+def test_whatever_one_adapter_does_the_others_are_followed(
+    host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code in LANGUAGES:
+        make_adapter(code, "v0001")
+        registry.promote(run, code, "v0001")
+
+    def load(name: str, folder: Path) -> None:
+        if name.startswith("sw"):
+            raise MemoryError("no room on the device")
+        residents.loaded[name] = b""
+
+    monkeypatch.setattr(residents, "load", load)
+    assert _follow(host) == {"de": "v0001"}
+    assert "no room" in host.state(0, 0).problems["sw@v0001"]
+
+
+def test_an_adapter_of_another_base_is_not_loaded_whoever_asks(host: AdapterHost, make_adapter: MakeAdapter) -> None:
+    make_adapter("sw", "v0001", base="organisation/another")
+    with pytest.raises(AdapterUnavailableError, match="trained on base model"):
+        host.ensure("sw@v0001")
+
+
+def test_versions_asked_for_by_name_do_not_fill_the_memory(
+    host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting, "MOST_BESIDE", 2)
+    for version in ("v0001", "v0002", "v0003", "v0004"):
+        make_adapter("sw", version)
+    make_adapter("de", "v0001")
+    for code in LANGUAGES:
+        registry.promote(run, code, "v0001")
+    _follow(host)
+    for version in ("v0002", "v0003", "v0004"):
+        clock.now += 1
+        host.ensure(f"sw@{version}")
+    assert set(residents.names) == {"sw@v0001", "de@v0001", "sw@v0003", "sw@v0004"}
+
+
+def test_all_that_is_live_is_loaded_however_much_it_is(
+    host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting, "MOST_BESIDE", 1)
+    for code in LANGUAGES:
+        make_adapter(code, "v0001")
+        registry.promote(run, code, "v0001")
+    assert _follow(host) == {"sw": "v0001", "de": "v0001"}
+    assert set(residents.names) == {"sw@v0001", "de@v0001"}
+
+
+def test_a_replica_that_cannot_load_what_is_live_takes_nothing_from_the_others() -> None:
+    def catalogue(**live: str) -> Catalogue:
+        return Catalogue(live=live, versions={"sw": ("v0001", "v0002")})
+
+    behind = HostState(catalogue(sw="v0001"), {}, wanted={"sw": "v0002"})
+    ahead = HostState(catalogue(sw="v0002"), {}, wanted={"sw": "v0002"})
+    without = HostState(catalogue(), {}, wanted={"sw": "v0002"})
+    rolled_back = HostState(catalogue(sw="v0001"), {}, wanted={"sw": "v0001"})
+    gone = HostState(catalogue(), {}, wanted={})
+    known = followed(catalogue(sw="v0001"), behind)
+    assert known.live == {"sw": "v0001"}
+    known = followed(known, ahead)
+    assert followed(known, behind).live == followed(known, without).live == {"sw": "v0002"}
+    assert followed(known, rolled_back).live == {"sw": "v0001"}
+    assert followed(known, gone).live == {}

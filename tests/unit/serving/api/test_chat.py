@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compass_ray.serving.answering.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError
+from compass_ray.serving.answering.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError, TooLongOrderError
 from compass_ray.serving.api.declared import ROUTE_HEADER
 from compass_ray.serving.api.guards import REQUEST_ID
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
@@ -106,7 +106,8 @@ def test_a_version_made_a_moment_ago_is_found(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
-        (BadOrderError("the conversation has 9 tokens"), 400, "context_length_exceeded"),
+        (TooLongOrderError("the conversation has 9 tokens"), 400, "context_length_exceeded"),
+        (BadOrderError("the chat template refuses it"), 400, "invalid_prompt"),
         (OverloadedError(), 503, "overloaded"),
         (InterruptedReplyError(), 503, "reply_interrupted"),
         (TimeoutError(), 504, "timeout"),

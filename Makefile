@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
 FAST := not slow and not demo and not gpu
+# Those with Ray share one cluster that is started once, so they cannot run side by side; the others can.
+WITH_RAY := tests/ray tests/e2e tests/cluster
 
 # Quiet where it does not matter; a caller's own setting wins.
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
@@ -36,7 +38,8 @@ demo: $(READY) ## the whole loop, from rows to a served adapter that is replaced
 	$(BIN)/compass-ray demo
 
 test: lint ## lint, then the tests that are not slow
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '$(FAST)'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(FAST)' -n 2 $(WITH_RAY:%=--ignore=%)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '$(FAST)' $(WITH_RAY)
 
 lint: $(READY) ## style, types, layers
 	$(BIN)/ruff check .

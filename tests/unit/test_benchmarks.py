@@ -73,7 +73,9 @@ def check_form(record: dict[str, Any], benchmark: str) -> None:
     assert all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
 
 
-@pytest.mark.parametrize("benchmark", [pytest.param(b, marks=pytest.mark.slow) if b in SLOW else b for b in (*BENCHMARKS, *UNRECORDED)])
+@pytest.mark.parametrize(
+    "benchmark", [pytest.param(b, marks=pytest.mark.slow) if b in SLOW else b for b in (*BENCHMARKS, *UNRECORDED)]
+)
 def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path) -> None:
     module = importlib.import_module(f"benchmarks.{benchmark.replace('/', '.')}")
     module.main(["--small", "--output", str(tmp_path)])

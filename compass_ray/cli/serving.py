@@ -32,15 +32,28 @@ def serve(
     where = RunDir(run)
     settings = changed(where.recorded(), set_)
     with ray_session.session(settings.resources):
-        adopt(settings, where)
+        for language, why in adopt(settings, where).items():
+            out.print(f"{language} is answered by the base model: {why}", highlight=False)
         endpoint = application.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
-        asked_to_stop = threading.Event()
+        asked = _Asked()
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: asked_to_stop.set())
-        asked_to_stop.wait()
-        out.print("stopping")
-        application.stop(endpoint)
+            signal.signal(name, asked)
+        asked.once.wait()
+        out.print("stopping: replies under way are finished first (again stops now)")
+        application.drain(asked.twice.is_set)
+        if ray_session.joins():  # what was started here ends with its Ray
+            application.stop(endpoint)
+
+
+class _Asked:
+    """How often this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.once, self.twice = threading.Event(), threading.Event()
+
+    def __call__(self, *_: object) -> None:
+        (self.twice if self.once.is_set() else self.once).set()
 
 
 @app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")

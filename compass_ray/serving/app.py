@@ -6,8 +6,10 @@ needs from there. Two deployments and one actor, since each process costs some 3
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from compass_ray.serving import ingress, monitor_actor, registry, server
 from compass_ray.serving.api.keys import Keys
 
 NAME = "compass-ray"
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,19 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     return Endpoint(url=f"http://{host}:{port}", run_uri=run.uri)
 
 
+def drain(at_once: Callable[[], bool] = lambda: False) -> None:
+    """Refuse new requests and return when the replies under way are sent, or when ``at_once`` says so."""
+    drained = serve.get_app_handle(NAME).drain.remote()
+    while not at_once():
+        try:
+            drained.result(timeout_s=_LOOK_SECONDS)
+        except TimeoutError:
+            continue
+        return
+
+
 def stop(endpoint: Endpoint) -> None:
-    """Stop serving and end the monitor; what it acknowledged stays in the run."""
+    """Stop serving and end the monitor; what it acknowledged stays in the run. Replies under way are cut: see `drain`."""
     serve.shutdown()  # type: ignore[no-untyped-call]
     monitor_actor.end(endpoint.run_uri)
 
@@ -93,9 +107,10 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigError(
-                f"{host}:{port} cannot be served on ({error.strerror}); give another with --port, or 0 for a free"
-            ) from None
+            remedy = "give an address of this machine with --host"
+            if error.errno != errno.EADDRNOTAVAIL:
+                remedy = "give another port with --port, or 0 for any free one"
+            raise ConfigError(f"{host}:{port} cannot be served on ({error.strerror}); {remedy}") from None
         return int(probe.getsockname()[1])
 
 

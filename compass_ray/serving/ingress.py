@@ -72,7 +72,16 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application, made in the replica: nothing of it is pickled."""
         limits = Limits.of(self.config.serve)
-        return build_api(self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits)
+        self.api = build_api(self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits, numbered=True)
+        return self.api
+
+    async def drain(self) -> None:
+        """Take no new requests, and return when every reply under way has been sent and the monitor has heard of it."""
+        admission = self.api.state.admission
+        admission.close()
+        await admission.emptied(self.config.serve.request_seconds)
+        await self.service.shadows.close()
+        await self.forwarder.drain()
 
     async def status(self) -> dict[str, Any]:
         """What ``/v1/compass/status`` shows."""

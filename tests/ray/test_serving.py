@@ -213,6 +213,13 @@ def test_a_damaged_version_never_answers(http: httpx.Client, served: Served) -> 
     served.run.set_live("sw", pointer)
 
 
+def test_a_request_has_one_number_and_the_reply_says_it_once(http: httpx.Client) -> None:
+    mine = http.get("/v1/models", headers={"x-request-id": "mine-1"})
+    assert mine.headers.get_list("x-request-id") == ["mine-1"]
+    refused = _ask(http, "habari", model="sw@v0099")
+    assert len(refused.headers.get_list("x-request-id")) == 1
+
+
 def test_curl_shaped_body(http: httpx.Client) -> None:
     body = json.dumps({"model": "sw", "messages": [{"role": "user", "content": "habari yako"}]})
     assert http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"}).status_code == 200
@@ -239,3 +246,28 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     ray.kill(monitor.actor, no_restart=False)
     assert monitor.status()["languages"]["de"]["prompts"] == seen
     assert monitor.ready() == [ready]
+
+
+def test_draining_finishes_replies_under_way_and_refuses_new_ones(http: httpx.Client, served: Served) -> None:
+    ends: list[str] = []
+
+    def stream(number: int) -> None:
+        body = {"model": "sw", "messages": [{"role": "user", "content": tiny_run.prompt("sw", number)}], "stream": True}
+        with (
+            httpx.Client(base_url=served.url, timeout=30) as mine,
+            mine.stream("POST", "/v1/chat/completions", json=body) as reply,
+        ):
+            reply.read()
+        ends.append("refused" if reply.status_code == 503 else reply.text.strip().splitlines()[-1])
+
+    threads = [threading.Thread(target=stream, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    assert _until(lambda: len(ends) > 0)
+    app.drain()
+    for thread in threads:
+        thread.join()
+    assert set(ends) <= {"data: [DONE]", "refused"}
+    late = _ask(http, tiny_run.prompt("sw", 1))
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "shutting_down")
+    assert late.headers["retry-after"]

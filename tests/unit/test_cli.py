@@ -147,7 +147,7 @@ def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: 
         ("serve {run}/none", "compass-ray adapt --run"),
         ("adapters list {run}/none", "there is no run in"),
         ("adapters promote {run} sw v0009", "sw@v0009 cannot be served"),
-        ("adapters promote {run} hi v0001", "Whole versions of hi: none"),
+        ("adapters promote {run} hi v0001", "Other whole versions of hi: none"),
         ("adapters rollback {run} sw", "sw has no earlier live version to roll back to"),
         ("adapters rollback {run} hi", "hi has no earlier live version to roll back to"),
     ],

@@ -35,6 +35,8 @@ def build_api(
     drain: Callable[[], Awaitable[None]] = _nothing,
     keys: Keys | None = None,
     limits: Limits | None = None,
+    *,
+    numbered: bool = False,
 ) -> FastAPI:
     """The application over a service.
 
@@ -44,6 +46,7 @@ def build_api(
         drain: called on an orderly shutdown, after the last reply.
         keys: who may ask; anybody by default.
         limits: what is taken at once, in a minute, and of one request.
+        numbered: whether a proxy gives requests their number, in ``x-request-id``, and gives it back with the reply.
 
     Returns:
         The application; ``state.admission.close()`` makes it refuse what is new while replies under way finish.
@@ -67,7 +70,7 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Envelope, statistics=service.statistics),
+            Middleware(Envelope, statistics=service.statistics, numbered=numbered),
             Middleware(KeyCheck, keys=known),
             Middleware(RateCheck, rate=Rate(bounds.requests_per_minute)),
             Middleware(PlaceCheck, admission=admission),

@@ -7,6 +7,8 @@ COMPASS has no section on it. Not here: listening for the client, which is `bodi
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +22,8 @@ from compass_ray.serving.api.tally import Tally
 from compass_ray.serving.numbers.statistics import Statistics
 
 REQUEST_ID = "x-request-id"
+_NUMBER = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""A request's number as it may stand in a log; a client may have written it."""
 ANSWERING = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Paths that ask for a reply."""
 WRITING = ANSWERING | {"/v1/feedback"}
@@ -52,10 +56,11 @@ def error_response(error: ApiError) -> JSONResponse:
 class Envelope:
     """Outermost: numbers the request, counts how it ends, and turns what is raised into OpenAI's error."""
 
-    def __init__(self, app: ASGIApp, statistics: Statistics) -> None:
-        """Wrap the application."""
+    def __init__(self, app: ASGIApp, statistics: Statistics, numbered: bool = False) -> None:
+        """Wrap the application; ``numbered`` is as in `build_api`."""
         self.app = app
         self.statistics = statistics
+        self.numbered = numbered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -63,7 +68,10 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         known = Exchange(self.statistics, Tally(self.statistics) if asks(scope) else None)
-        outgoing = _Outgoing(send, known)
+        given = Headers(scope=scope).get(REQUEST_ID, "") if self.numbered else ""
+        if _NUMBER.fullmatch(given):
+            known.id = given
+        outgoing = _Outgoing(send, known, told=not self.numbered)
         try:
             if not scope["path"].isprintable():  # a route's pattern lets a line break pass at its end, which no guard would know
                 raise failures.no_such_path()
@@ -81,15 +89,17 @@ class Envelope:
 class _Outgoing:
     """`Send` that adds the request's number and notes its status."""
 
-    def __init__(self, send: Send, known: Exchange) -> None:
+    def __init__(self, send: Send, known: Exchange, *, told: bool) -> None:
         self.send = send
         self.known = known
+        self.told = told
         self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            MutableHeaders(scope=message)[REQUEST_ID] = self.known.id
+            if self.told:
+                MutableHeaders(scope=message)[REQUEST_ID] = self.known.id
             if self.known.tally and message["status"] >= 400:
                 self.known.tally.refused(message["status"])
         await self.send(message)

@@ -116,20 +116,28 @@ def require_free(run: RunDir, language: str) -> None:
     _check_free(run, language, look(run, language).live)
 
 
-def adopt(config: RunConfig, run: RunDir) -> None:
+def adopt(config: RunConfig, run: RunDir) -> dict[str, str]:
     """Serve the first version of every language of a run that serves none yet.
 
-    A language whose pointer is damaged is left alone; the catalogue says so.
+    A language whose pointer or whose first version is damaged is left alone; the others are served.
+
+    Returns:
+        Why a language's first version is not served, by language.
 
     Raises:
-        RegistryError: no language of the run has an adapter.
+        RegistryError: no language of the run has an adapter that can be served.
     """
-    pointed = run.live_marks()
+    pointed, refused = run.live_marks(), {}
     for language in config.languages:
         if language not in pointed and run.adapter(language, FIRST_VERSION).manifest():
-            promote(run, language, FIRST_VERSION, reason="first training")
+            try:
+                promote(run, language, FIRST_VERSION, reason="first training")
+            except RegistryError as error:
+                refused[language] = str(error)
     if not served(run, config.languages):
-        raise RegistryError(f"{run.uri} has no adapter to serve yet; run 'compass-ray adapt --run {run.uri}' first")
+        why = next(iter(refused.values()), f"run 'compass-ray adapt --run {run.uri}' first")
+        raise RegistryError(f"{run.uri} has no adapter to serve yet; {why}")
+    return refused
 
 
 def _at(live: Live, manifest: Manifest, version: str, now: float, reason: str) -> Live:

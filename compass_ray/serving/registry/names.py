@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from compass_ray.artifacts import ArtifactError
 Clock = Callable[[], float]
 TARGET_VERSION = "target"
 """The adapter trained on a language's own rows alone, the router's first fallback."""
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class RegistryError(ArtifactError):
@@ -38,3 +42,10 @@ class AdapterName:
         if not (language and at and version):
             raise ValueError(f"{text!r} is no adapter name; expected language@version, such as sw@v0001")
         return cls(language, version)
+
+
+def check_name(name: AdapterName) -> None:
+    """Raise RegistryError where a language or version is no name, such as one that leads out of its folder."""
+    for what, text in (("language", name.language), ("version", name.version)):
+        if not _NAME.fullmatch(text) or not text.strip("."):
+            raise RegistryError(f"{text!r} is no name of a {what}; a language is named like sw, a version like v0003")

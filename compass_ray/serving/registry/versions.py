@@ -12,7 +12,7 @@ from typing import Any
 
 from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
 from compass_ray.models.location import model_identity
-from compass_ray.serving.registry.names import AdapterName, RegistryError
+from compass_ray.serving.registry.names import AdapterName, RegistryError, check_name
 from compass_ray.serving.registry.pointer import Live, look
 
 _PARENT = "parent"
@@ -70,11 +70,12 @@ def fit_to_serve(run: RunDir, name: AdapterName) -> Manifest:
     Raises:
         RegistryError: the version is missing, damaged, or made for another base model.
     """
+    check_name(name)
     try:
         manifest = run.adapter(name.language, name.version).verify()
     except ArtifactError as error:
-        known = ", ".join(run.whole_adapters().get(name.language, ())) or "none"
-        raise RegistryError(f"{name} cannot be served: {error}. Whole versions of {name.language}: {known}") from None
+        others = ", ".join(v for v in run.whole_adapters().get(name.language, ()) if v != name.version) or "none"
+        raise RegistryError(f"{name} cannot be served: {error}. Other whole versions of {name.language}: {others}") from None
     train = run.recorded().train
     expected, made_for = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
     if made_for != expected:

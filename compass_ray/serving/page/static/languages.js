@@ -3,7 +3,7 @@
 import { Table } from "./dom.js";
 import { milliseconds, number, percent, text } from "./format.js";
 
-const PHASES = { watching: "watched", collecting: "collects fresh prompts", ready: "waits for an update" };
+const PHASES = { watching: "watched", collecting: "collects fresh prompts", ready: "waits for compass-ray update" };
 
 const table = new Table(document.getElementById("languages-table"), {
   caption: "What answers, and where the traffic stands",

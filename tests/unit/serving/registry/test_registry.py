@@ -48,7 +48,7 @@ def test_a_damaged_version_is_refused_and_the_live_one_stays(run: RunDir, make_a
     make_adapter("sw", "v0002")
     registry.promote(run, "sw", "v0001")
     (Path(run.adapter("sw", "v0002").path) / "adapter_model.safetensors").write_bytes(b"other")
-    with pytest.raises(RegistryError, match=r"damaged.*v0001, v0002"):
+    with pytest.raises(RegistryError, match=r"damaged.*Other whole versions of sw: v0001$"):
         registry.promote(run, "sw", "v0002")
     assert registry.served(run) == {"sw": "v0001"}
 
@@ -212,6 +212,16 @@ def test_what_a_newer_version_adds_to_a_pointer_is_kept(run: RunDir, make_adapte
     make_adapter("sw", "v0002")
     run.set_live("sw", {"version": "v0001", "weights": {"v0001": 1}})
     assert registry.promote(run, "sw", "v0002")["weights"] == {"v0001": 1}
+
+
+def test_adoption_serves_the_others_beside_a_damaged_version(run: RunDir, config: RunConfig, make_adapter: MakeAdapter) -> None:
+    for code in ("sw", "de"):
+        make_adapter(code, "v0001")
+    (Path(run.adapter("sw", "v0001").path) / "adapter_model.safetensors").write_bytes(b"torn")
+    refused = registry.adopt(config, run)
+    assert list(refused) == ["sw"]
+    assert "damaged" in refused["sw"]
+    assert dict(registry.served(run)) == {"de": "v0001"}
 
 
 def test_adoption_leaves_a_damaged_pointer_alone_and_serves_the_others(

@@ -139,3 +139,13 @@ def test_of_two_changes_at_once_one_is_refused(served: RunDir) -> None:
     pointer = served.live("sw") or {}
     assert ("canary" in pointer) != ("pinned" in pointer)
     assert [line["kind"] for line in registry.decisions(served)][1:] == ["canary" if "canary" in pointer else "pin"]
+
+
+@pytest.mark.parametrize("version", ["../de/v0001", "..", ".", "", "a/b", "a@b", "v0001 ", "v0001\n", "x" * 200])
+def test_what_is_no_name_of_a_version_changes_nothing(served: RunDir, make_adapter: MakeAdapter, version: str) -> None:
+    make_adapter("de", "v0001")
+    before = served.live("sw")
+    for change in (registry.promote, registry.shadow, lambda *of: registry.canary(*of, 0.5)):
+        with pytest.raises(RegistryError, match="is no name of a version"):
+            change(served, "sw", version)
+    assert served.live("sw") == before

@@ -96,8 +96,14 @@ def drain(at_once: Callable[[], bool] = lambda: False) -> None:
 
 
 def stop(endpoint: Endpoint) -> None:
-    """Stop serving and end the monitor; what it acknowledged stays in the run. Replies under way are cut: see `drain`."""
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    """Stop serving and end the monitor; what it acknowledged stays in the run. Replies under way are cut: see `drain`.
+
+    On a cluster that was joined, Serve and whatever else it serves stay.
+    """
+    if ray_session.joins():
+        serve.delete(NAME)
+    else:
+        serve.shutdown()  # type: ignore[no-untyped-call]
     monitor_actor.end(endpoint.run_uri)
 
 

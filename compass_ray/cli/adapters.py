@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, Language, RunArgument
+from compass_ray.cli.options import Json, Language, RunArgument, language_of
 from compass_ray.cli.output import err, out, plain, print_lines, print_rows, show
 from compass_ray.cli.root import adapters
 from compass_ray.cli.versions import COLUMNS, described, flat, row
@@ -45,8 +45,8 @@ def show_(
     """All that is known of one version, and what its language served before."""
     from compass_ray.serving import registry
 
-    where = RunDir(run)
-    live = registry.look(where, *_languages(where, language)).live
+    where = _of(run, language)
+    live = registry.look(where, language).live
     chosen = version or (live.version if live else None)
     found = [entry for entry in registry.entries(where, [language]) if entry.name.version == chosen]
     if not found:
@@ -71,7 +71,7 @@ def promote(
     """Serve this version from now on; it also concludes its canary."""
     from compass_ray.serving import registry
 
-    pointer = registry.promote(RunDir(run), language, version, reason=reason, force=force)
+    pointer = registry.promote(_of(run, language), language, version, reason=reason, force=force)
     _told(json_, pointer, f"{language} now serves {version}")
 
 
@@ -80,7 +80,7 @@ def rollback(run: RunArgument, language: Language, reason: Why = BY_HAND, json_:
     """Serve the version that was live before."""
     from compass_ray.serving import registry
 
-    pointer = registry.roll_back(RunDir(run), language, reason=reason)
+    pointer = registry.roll_back(_of(run, language), language, reason=reason)
     _told(json_, pointer, f"{language} now serves {pointer['version']}")
 
 
@@ -89,7 +89,7 @@ def pin(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Json
     """Keep the version that is live: no update, promotion or roll-back replaces it until it is unpinned."""
     from compass_ray.serving import registry
 
-    pointer = registry.pin(RunDir(run), language, reason=reason)
+    pointer = registry.pin(_of(run, language), language, reason=reason)
     _told(json_, pointer, f"{language} stays at {pointer['version']}")
 
 
@@ -98,7 +98,7 @@ def unpin(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Js
     """Let the live version change again."""
     from compass_ray.serving import registry
 
-    pointer = registry.unpin(RunDir(run), language, reason=reason)
+    pointer = registry.unpin(_of(run, language), language, reason=reason)
     _told(json_, pointer, f"{language} serves {pointer['version']}, which may be replaced")
 
 
@@ -117,7 +117,7 @@ def canary(
     """Let a version answer a share of a language's requests, until it is promoted or stopped."""
     from compass_ray.serving import registry
 
-    where = RunDir(run)
+    where = _of(run, language)
     if stop:
         _only_stop("canary", version, share)
         pointer = registry.end_canary(where, language, reason=reason)
@@ -141,7 +141,7 @@ def shadow(
     """Let a version answer a copy of each request of a language, which no client sees."""
     from compass_ray.serving import registry
 
-    where = RunDir(run)
+    where = _of(run, language)
     if stop:
         _only_stop("shadow", version)
         pointer = registry.end_shadow(where, language, reason=reason)
@@ -153,10 +153,13 @@ def shadow(
 
 
 def _languages(run: RunDir, language: str | None) -> list[str]:
-    known = run.recorded().languages
-    if language is not None and language not in known:
-        raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(known)}")
-    return list(known) if language is None else [language]
+    return list(run.recorded().languages) if language is None else [language_of(run, language)]
+
+
+def _of(run: str, language: str) -> RunDir:
+    where = RunDir(run)
+    language_of(where, language)
+    return where
 
 
 def _only_stop(trial: str, *given: object) -> None:

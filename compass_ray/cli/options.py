@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from compass_ray import config as configuration
+from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
@@ -37,6 +38,14 @@ def tree_of(preset: str | None, file: Path | None) -> dict[str, Any]:
 def named(languages: str | None) -> list[str] | None:
     """The codes that ``--languages`` names, None where it is not given."""
     return None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
+
+
+def language_of(run: RunDir, language: str) -> str:
+    """The language, once the run is known to have it."""
+    known = run.recorded().languages
+    if language not in known:
+        raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(known)}")
+    return language
 
 
 def changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:

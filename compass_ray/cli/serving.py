@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, Language, RunArgument, Settings, Yes, changed
+from compass_ray.cli.options import Json, Language, RunArgument, Settings, Yes, changed, language_of
 from compass_ray.cli.output import out, plain, progress_bars, show
 from compass_ray.cli.root import app
 
@@ -20,7 +20,7 @@ from compass_ray.cli.root import app
 @app.command(epilog="Example: `compass-ray serve runs/mine --port 8000`, then `curl localhost:8000/v1/models`")
 def serve(
     run: RunArgument,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     set_: Settings = None,
 ) -> None:
@@ -97,8 +97,10 @@ def export(
     """
     from compass_ray import exporting
 
+    where = RunDir(run)
+    language_of(where, language)
     with progress_bars(quiet=json_):
-        written = exporting.export(RunDir(run), language, version, folder, merged=merged)
+        written = exporting.export(where, language, version, folder, merged=merged)
     parity = written.parity
     show(
         json_,

@@ -19,6 +19,7 @@ from compass_ray.artifacts import FIRST_VERSION, FULL_TUNING, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.exporting.card import write_card
 from compass_ray.exporting.parity import Parity
+from compass_ray.exporting.quiet import others_quiet
 from compass_ray.exporting.writing import write_merged, write_peft
 
 __all__ = ["Exported", "Parity", "export"]
@@ -60,7 +61,7 @@ def export(run: RunDir, language: str, version: str | None, folder: Path, *, mer
     config, chosen = run.recorded(), _chosen(run, language, version)
     artifact = run.adapter(language, chosen)
     manifest = artifact.verify()
-    with artifact.local() as source, _made_whole(folder) as partial:
+    with artifact.local() as source, _made_whole(folder) as partial, others_quiet():
         parity = (write_merged if merged else write_peft)(config, source, partial)
         write_card(partial, config, language, chosen, manifest, parity, merged=merged)
     return Exported(language, chosen, parity)

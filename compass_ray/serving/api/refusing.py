@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from compass_ray.serving.answering.failures import ApiError
 from compass_ray.serving.api.exchange import exchange_of
 from compass_ray.serving.api.guards import error_response
+from compass_ray.serving.api.sentences import NO_JSON, sentence
 
 _PLACES = ("body", "header", "path", "query")
 _TYPES = frozenset({"str", "int", "float", "bool"})
@@ -34,16 +35,18 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
-        message = f"{request.method} {request.url.path[:_LONGEST]}: {error.detail}"
+        # FastAPI's own 400 is of a body that cannot be read at all.
+        message = NO_JSON if error.status_code == 400 else f"{request.method} {request.url.path[:_LONGEST]}: {error.detail}"
         return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
 
 
 def _malformed(error: RequestValidationError) -> ApiError:
-    # The deepest: of a union's branches it is the one that fits best.
-    problem = max(error.errors(), key=lambda each: len(each["loc"]))
+    # The deepest: of a union's branches it is the one that fits best, and of these the one of the right type.
+    problem = max(error.errors(), key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
+    if problem["type"] == "json_invalid":
+        return ApiError(400, NO_JSON)
     where = ".".join(str(part) for part in problem["loc"] if _is_field(part)) or None
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return ApiError(400, f"{where}: {message}" if where else message, param=where)
+    return ApiError(400, sentence(where, problem), param=where)
 
 
 def _is_field(part: int | str) -> bool:

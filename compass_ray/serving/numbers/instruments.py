@@ -13,7 +13,15 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """Of `PrometheusInstruments.exposition`."""
@@ -120,7 +128,8 @@ class PrometheusInstruments:
     """The numbers of this process, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Start at nought."""
+        """Start at nought, with no second series beside each that says when it began."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._made: dict[str, Any] = {metric.name: _collector(metric, self.registry) for metric in METRICS}
 

@@ -20,7 +20,7 @@ _ERRORS = 50
 _LONGEST_ERROR = 300
 _ADAPTERS = 1000
 """Names beyond so many are counted as `OTHER`: a label that grows for ever is memory that does."""
-BASE, NO_LANGUAGE, OTHER = "base", "none", "other"
+BASE, OTHER, NO_LANGUAGE, NO_ADAPTER = "base", "other", "none", "none"
 CANCELLED = "499"
 """The status that stands for a client that went away."""
 
@@ -77,13 +77,13 @@ class Statistics:
         """A request ended with an error of HTTP status ``status``."""
         self.refusals[status] = self.refusals.get(status, 0) + 1
         self.past.at(self.clock()).refused += 1
-        self._ended({"status": str(status), "language": NO_LANGUAGE, "adapter": BASE})
+        self._ended({"status": str(status), "language": NO_LANGUAGE, "adapter": NO_ADAPTER})
 
     def cancelled(self) -> None:
         """The client of a request went away before its answer was whole."""
         self.cancellations += 1
         self.past.at(self.clock()).cancelled += 1
-        self._ended({"status": CANCELLED, "language": NO_LANGUAGE, "adapter": BASE})
+        self._ended({"status": CANCELLED, "language": NO_LANGUAGE, "adapter": NO_ADAPTER})
 
     def fell_back(self) -> None:
         """A request took one step along the fallback order."""

@@ -74,8 +74,10 @@ def fit_to_serve(run: RunDir, name: AdapterName) -> Manifest:
     try:
         manifest = run.adapter(name.language, name.version).verify()
     except ArtifactError as error:
-        others = ", ".join(v for v in run.whole_adapters().get(name.language, ()) if v != name.version) or "none"
-        raise RegistryError(f"{name} cannot be served: {error}. Other whole versions of {name.language}: {others}") from None
+        whole = run.whole_adapters().get(name.language, ())
+        why = error if name.version in (*whole, FIRST_VERSION) else "there is no such whole version"
+        others = ", ".join(v for v in whole if v != name.version) or "none"
+        raise RegistryError(f"{name} cannot be served: {why}. Other whole versions of {name.language}: {others}") from None
     train = run.recorded().train
     expected, made_for = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
     if made_for != expected:

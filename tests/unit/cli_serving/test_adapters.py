@@ -90,11 +90,26 @@ def test_pinned_and_let_go(compass_ray: Command, run: RunDir) -> None:
     assert compass_ray(f"adapters rollback {run.uri} sw").out == "sw now serves v0001\n"
 
 
+def test_other_commands_know_the_run_s_languages_and_a_port_s_bounds(compass_ray: Command, folder: str, tmp_path: Path) -> None:
+    done = compass_ray(f"export {folder} yo {tmp_path / 'out'}")
+    assert (done.code, done.out) == (2, "")
+    assert "'yo' is not a language of this run; it has sw, hi" in done.err
+    done = compass_ray(f"serve {folder} --port 99999")
+    assert (done.code, done.out) == (2, "")
+    assert "Invalid value for '--port'" in done.err
+
+
 @pytest.mark.parametrize(
     ("line", "code", "told"),
     [
         ("list {} --language yo", 2, "'yo' is not a language of this run; it has sw, hi"),
         ("show {} yo", 2, "'yo' is not a language of this run"),
+        ("promote {} yo v0001", 2, "'yo' is not a language of this run; it has sw, hi"),
+        ("rollback {} yo", 2, "'yo' is not a language of this run"),
+        ("pin {} yo", 2, "'yo' is not a language of this run"),
+        ("unpin {} yo", 2, "'yo' is not a language of this run"),
+        ("canary {} yo v0001 --share 0.1", 2, "'yo' is not a language of this run"),
+        ("shadow {} yo v0001", 2, "'yo' is not a language of this run"),
         ("show {} sw v0009", 2, "sw has no whole version 'v0009'; see 'compass-ray adapters list"),
         ("show {} hi", 2, "hi serves no version, so name one"),
         ("canary {} sw", 2, "a canary needs a VERSION and its --share"),

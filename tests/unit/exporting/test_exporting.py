@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from compass_ray import exporting
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import AdapterConfig, ConfigError, RunConfig, load
 from compass_ray.exporting import parity, writing
+from compass_ray.exporting.quiet import others_quiet
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.dora import attached
 from compass_ray.models.errors import ModelError
@@ -130,6 +133,36 @@ def _other_base(folder: Path, family: str, dtype: str) -> RunConfig:
     AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return load("atlas-test", overrides=[f"train.base_model={folder}", f"train.dtype={dtype}"])
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_other_libraries_print_nothing_meanwhile(
+    run: RunDir, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder, merged: bool
+) -> None:
+    exporting.export(run, "sw", None, tmp_path / "out", merged=merged)
+    assert capfd.readouterr() == ("", "")
+    assert not [each for each in recwarn if "is_gradient_checkpointing" in str(each.message)]
+
+
+def test_only_what_is_known_is_held_back_and_all_of_it_comes_again() -> None:
+    from transformers.utils import logging as told
+
+    logger, heard = logging.getLogger("DeepSpeed"), logging.Handler()
+    records: list[str] = []
+    heard.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(heard)
+    shown = told.is_progress_bar_enabled()
+    try:
+        with others_quiet():
+            logger.warning("Setting accelerator to CPU.")
+            logger.error("out of memory")
+            with pytest.warns(FutureWarning, match="another"):
+                warnings.warn("another", FutureWarning, stacklevel=1)
+        assert told.is_progress_bar_enabled() == shown
+        logger.warning("Setting accelerator to CPU.")
+    finally:
+        logger.removeHandler(heard)
+    assert records == ["out of memory", "Setting accelerator to CPU."]
 
 
 def test_an_export_says_what_it_is(run: RunDir, tmp_path: Path) -> None:

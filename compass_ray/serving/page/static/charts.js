@@ -4,6 +4,8 @@ import { make, setText, Table } from "./dom.js";
 import { moment } from "./format.js";
 
 const HEIGHT = 220;
+const LINE = 14;
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -64,13 +66,14 @@ export class Chart {
   options() {
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), width: 1 } };
     const series = this.lines.map(({ label, dashed }, i) => ({
-      label, stroke: colour(`--series-${i + 1}`), width: 2, dash: dashed ? [8, 5] : [], points: { show: false }, spanGaps: false,
+      label, stroke: colour(`--series-${i + 1}`), width: 2, dash: dashed ? [8, 5] : [], spanGaps: true,
+      points: { show: false, size: 6, filter: lone },
     }));
     return {
-      width: this.plot.clientWidth, height: HEIGHT, legend: { show: false },
+      width: this.plot.clientWidth, height: HEIGHT, legend: { show: false }, padding: [null, 32, null, null],
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map(timeLabel) }, { ...axis, size: 62, values: (_, ticks) => ticks.map(this.format) }],
+      axes: [{ ...axis, incrs: STEPS, space: 70, values: timeLabels }, { ...axis, size: 62, values: (_, ticks) => ticks.map(this.format) }],
       series: [{}, ...series],
       hooks: { setCursor: [(u) => this.read(u.cursor.idx)], draw: [(u) => this.drawMarks(u)] },
     };
@@ -86,23 +89,48 @@ export class Chart {
   drawMarks(u) {
     const { ctx } = u;
     ctx.save();
-    ctx.strokeStyle = ctx.fillStyle = colour("--quiet");
+    ctx.fillStyle = colour("--quiet");
+    ctx.strokeStyle = colour("--back");
+    ctx.lineWidth = 4 * devicePixelRatio;
     ctx.textAlign = "left";
     ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-    for (const { time, word } of this.marks(this.data)) {
-      const x = u.valToPos(time, "x", true);
-      ctx.fillRect(x, u.bbox.top, devicePixelRatio, u.bbox.height);
-      ctx.fillText(word, x + 4 * devicePixelRatio, u.bbox.top + 12 * devicePixelRatio);
+    const ends = [];
+    const marks = this.marks(this.data).map(({ time, word }) => ({ x: u.valToPos(time, "x", true), word }));
+    for (const { x } of marks) ctx.fillRect(x, u.bbox.top, devicePixelRatio, u.bbox.height);
+    for (const { x, word } of marks) {
+      const line = freeLine(ends, x);
+      ends[line] = x + ctx.measureText(word).width + 8 * devicePixelRatio;
+      const at = [word, x + 4 * devicePixelRatio, u.bbox.top + (12 + line * LINE) * devicePixelRatio];
+      // An edge that keeps the lines off the word.
+      ctx.strokeText(...at);
+      ctx.fillText(...at);
     }
     ctx.restore();
   }
 }
 
-// The day stands under the first label and wherever it changes.
-function timeLabel(seconds, place, ticks) {
-  const [day, time] = moment(seconds).split(" ");
-  const changed = place === 0 || moment(ticks[place - 1]).split(" ")[0] !== day;
-  return changed ? `${time.slice(0, 5)}\n${day}` : time.slice(0, 5);
+// The places of values between two gaps, which get a point: a line alone would not tell where they are, or show a single one.
+export function lone(u, place) {
+  const values = u.data[place];
+  const gap = (i) => values[i] === null || values[i] === undefined;
+  const found = values.flatMap((_, i) => (!gap(i) && gap(i - 1) && gap(i + 1) ? [i] : []));
+  return found.length ? found : null;
+}
+
+// The first line of words that is free again at x; `ends` holds where the last word of each ends.
+export function freeLine(ends, x) {
+  const free = ends.findIndex((end) => end <= x);
+  return free < 0 ? ends.length : free;
+}
+
+// The day stands under the first label and wherever it changes; seconds are shown where labels are less than a minute apart.
+export function timeLabels(_, ticks, __, ___, step) {
+  const length = step < 60 ? 8 : 5;
+  const days = ticks.map((tick) => moment(tick).split(" ")[0]);
+  return ticks.map((tick, i) => {
+    const time = moment(tick).split(" ")[1].slice(0, length);
+    return i === 0 || days[i - 1] !== days[i] ? `${time}\n${days[i]}` : time;
+  });
 }
 
 function legendEntry({ label, dashed }, i) {

@@ -55,7 +55,7 @@ export class Table {
   }
 }
 
-// A list of terms and values.
+// A list of terms and values, each with a line beneath it where there is more to say.
 export class Numbers {
   constructor(list) {
     this.list = list;
@@ -63,13 +63,18 @@ export class Numbers {
   }
 
   show(pairs) {
-    for (const [term, value] of pairs) {
-      if (!this.values.has(term)) {
-        const shown = make("dd");
-        this.list.append(make("div", {}, make("dt", {}, term), shown));
-        this.values.set(term, shown);
-      }
-      setText(this.values.get(term), value);
+    for (const [term, value, more = ""] of pairs) {
+      if (!this.values.has(term)) this.values.set(term, this.added(term));
+      const [shown, beneath] = this.values.get(term);
+      setText(shown, value);
+      setText(beneath, more);
+      beneath.hidden = more === "";
     }
+  }
+
+  added(term) {
+    const parts = [make("dd"), make("dd", { class: "more", hidden: "" })];
+    this.list.append(make("div", {}, make("dt", {}, term), ...parts));
+    return parts;
   }
 }

@@ -15,8 +15,11 @@ function timed(id, heading, lines, format) {
   return new Chart(document.getElementById(id), { heading, table, lines, format, rows });
 }
 
-const requests = timed("chart-requests", "Requests a second", [{ label: "ended" }, { label: "refused", dashed: true }], (v) => number(v, 1));
-const tokens = timed("chart-tokens", "Tokens a second", [{ label: "generated" }, { label: "read", dashed: true }], (v) => number(v, 0));
+// As many digits as tell the ticks of a quiet service from one another.
+const rate = (value) => number(value, Number.isInteger(value) ? 0 : value < 1 ? 2 : value < 10 ? 1 : 0);
+
+const requests = timed("chart-requests", "Requests a second", [{ label: "ended" }, { label: "refused", dashed: true }], rate);
+const tokens = timed("chart-tokens", "Tokens a second", [{ label: "generated" }, { label: "read", dashed: true }], rate);
 const latency = timed(
   "chart-latency", "Latency", [{ label: "median" }, { label: "95th percentile", dashed: true }, { label: "first token" }], milliseconds);
 
@@ -35,7 +38,7 @@ export function showTraffic({ requests: counts = {}, history: intervals = {} }) 
     ["Median latency", milliseconds(counts.latency_p50_ms)],
     ["95th percentile", milliseconds(counts.latency_p95_ms)],
     ["First token", milliseconds(counts.first_token_p50_ms)],
-    ["Refused", refused(counts)],
+    ["Refused", number(counts.failed), refused(counts)],
     ["Client left", number(counts.cancelled)],
     ["Fallbacks", number(counts.fallbacks)],
   ]);
@@ -49,6 +52,5 @@ export function showTraffic({ requests: counts = {}, history: intervals = {} }) 
 }
 
 function refused(counts) {
-  const parts = Object.entries(counts.refused ?? {}).map(([status, count]) => `${status}: ${number(count)}`);
-  return parts.length ? parts.join(", ") : number(counts.failed);
+  return Object.entries(counts.refused ?? {}).map(([status, count]) => `${status}:\u00a0${number(count)}`).join(", ");
 }

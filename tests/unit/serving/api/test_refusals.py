@@ -73,6 +73,39 @@ def test_a_completion_body_that_does_not_fit_is_a_400(endpoint: Endpoint, body: 
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+SENTENCES = [
+    (CHAT, {"tools": [{}]}, "tools are not supported here; leave them out"),
+    (CHAT, {"n": 2}, "n is 1 here: a reply has one choice; send the request again for another"),
+    (CHAT, {"presence_penalty": 1}, "presence_penalty is not supported here; leave it out, or send 0"),
+    (CHAT, {"response_format": {"type": "x"}}, "response_format.type: only text is a format of replies here; leave it out"),
+    (CHAT, {"temperature": 3}, "temperature must be less than or equal to 2"),
+    (CHAT, {"stop": ["a"] * 5}, "stop has too many entries; 4 is the most"),
+    (CHAT, {"model": "x" * 201}, "model is too long; 200 characters are the most"),
+    (CHAT, _user([{"type": "image_url"}]), "messages.0.content.0.type must be 'text': nothing else is read here"),
+    (TEXT, {"prompt": "a", "echo": True}, "echo is not supported here; leave it out, or send false"),
+    (TEXT, {}, "prompt is missing"),
+    (FEEDBACK, {"id": "x", "rating": "good"}, "id does not look as it should; expected ^(chatcmpl|cmpl)-[0-9a-f]{32}$"),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "told"), SENTENCES)
+def test_a_refused_field_has_a_plain_sentence(endpoint: Endpoint, path: str, fields: dict[str, Any], told: str) -> None:
+    response = endpoint.request("POST", path, json=chat_body(**fields) if path == CHAT else fields)
+    assert (response.status_code, response.json()["error"]["message"]) == (400, told)
+
+
+@pytest.mark.parametrize("content", [b"{", b"{'a': 1}", b'{"messages": "\xc3\x28"}', b"[" * 100_000])
+def test_what_is_no_json_is_said_to_be_none_and_has_no_field(endpoint: Endpoint, content: bytes) -> None:
+    error = endpoint.request("POST", CHAT, content=content, headers=JSON).json()["error"]
+    assert (error["message"], error["param"]) == ("the body is not JSON; send one JSON object in UTF-8", None)
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'"text"', b"3"])
+def test_what_is_no_object_is_said_to_be_none(endpoint: Endpoint, content: bytes) -> None:
+    error = endpoint.request("POST", CHAT, content=content, headers=JSON).json()["error"]
+    assert (error["message"], error["param"]) == ("the body is not a JSON object; send one, in braces", None)
+
+
 @pytest.mark.parametrize(
     "content",
     [

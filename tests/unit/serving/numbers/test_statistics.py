@@ -91,6 +91,17 @@ def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: Statist
     assert samples["compass_tokens_total", (("kind", "prompt"), ("language", "sw"))] == 7
 
 
+def test_what_nobody_answered_is_of_no_adapter_and_no_series_says_when_it_began(statistics: Statistics) -> None:
+    statistics.began()
+    statistics.refused(404)
+    statistics.began()
+    statistics.cancelled()
+    samples = _samples(statistics)
+    for status in ("404", "499"):
+        assert samples["compass_requests_total", (("adapter", "none"), ("language", "none"), ("status", status))] == 1
+    assert not [name for name, _ in samples if name.endswith("_created")]
+
+
 def test_history_has_an_entry_for_every_ten_seconds_of_the_last_hour(statistics: Statistics, clock: Clock) -> None:
     _answer(statistics)
     clock.now += 35

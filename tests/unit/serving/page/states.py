@@ -7,7 +7,7 @@ from typing import Any
 
 from compass_ray.languages import LANGUAGES
 from compass_ray.serving.monitoring.checks import summary
-from compass_ray.serving.numbers.overview import overview
+from compass_ray.serving.numbers.overview import columns, overview
 from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.registry import Canary, Catalogue
 from tests.unit.serving.fakes import Clock
@@ -37,6 +37,27 @@ def busy(languages: tuple[str, ...] = CODES, *, run: str = f"s3://bucket/runs/{S
         decisions=_decisions(first),
         engine={"steps": 10, "orders": 20},
     )
+
+
+def quiet() -> dict[str, Any]:
+    """As busy, but one request was answered within five intervals, and three refused in two ways."""
+    clock = Clock(NOW - 50)
+    statistics = Statistics(clock)
+    for step in range(5):
+        statistics.began()
+        if step == 2:
+            statistics.answered(
+                language="sw",
+                adapter="sw@v0001",
+                seconds=0.4,
+                first_token_seconds=0.1,
+                prompt_tokens=9,
+                completion_tokens=20,
+            )
+        elif step != 3:
+            statistics.refused(404 if step else 400)
+        clock.now += 10
+    return busy() | {"requests": statistics.summary(), "history": columns(statistics.history())}
 
 
 def idle() -> dict[str, Any]:

@@ -273,6 +273,44 @@ def test_forty_two_languages_fit_the_width(browser: Browser, site: Site, width: 
     context.close()
 
 
+PIXELS = """name => {
+  const canvas = document.querySelector("#chart-latency canvas");
+  const probe = document.createElement("canvas").getContext("2d");
+  probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  probe.fillRect(0, 0, 1, 1);
+  const wanted = probe.getImageData(0, 0, 1, 1).data;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4) found += [0, 1, 2, 3].every((part) => data[i + part] === wanted[part]);
+  return found;
+}"""
+
+
+def test_a_single_reply_of_a_quiet_service_is_seen_and_refusals_are_summed(context: BrowserContext, site: Site) -> None:
+    site.endpoint.state = states.quiet()
+    page = _open(context, site)
+    page.clock.run_for(100)
+    assert page.evaluate(PIXELS, "--series-3") > 0
+    tile = page.locator("#numbers > div").filter(has_text="Refused")
+    expect(tile.locator("dd").nth(0)).to_have_text("3")
+    expect(tile.locator("dd").nth(1)).to_have_text("400: 1, 404: 2")
+    expect(page.locator("#numbers > div").filter(has_text="Fallbacks").locator("dd").nth(1)).to_be_hidden()
+
+
+def test_labels_and_marks_of_a_chart_are_told_apart(page: Page) -> None:
+    charts = 'const charts = await import("/page/charts.js");'
+    seconds = page.evaluate(f"async () => {{ {charts} return charts.timeLabels(null, [86370, 86380, 86400], 0, 0, 10); }}")
+    assert seconds == ["23:59:30\n1970-01-01", "23:59:40", "00:00:00\n1970-01-02"]
+    minutes = page.evaluate(f"async () => {{ {charts} return charts.timeLabels(null, [60, 120], 0, 0, 60); }}")
+    assert minutes == ["00:01\n1970-01-01", "00:02"]
+    lone = page.evaluate(f"async () => {{ {charts} return charts.lone({{ data: [[], [1, null, 2, 3, null, 4]] }}, 1); }}")
+    assert lone == [0, 5]
+    lines = page.evaluate(
+        f"async () => {{ {charts} return [[[50, 30], 40], [[50, 60], 45], [[], 0]].map(a => charts.freeLine(...a)); }}"
+    )
+    assert lines == [1, 2, 0]
+
+
 def test_a_service_with_nothing_says_so(context: BrowserContext, site: Site) -> None:
     site.endpoint.state = states.idle()
     page = _open(context, site)

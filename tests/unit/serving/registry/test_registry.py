@@ -61,7 +61,7 @@ def test_a_version_for_another_base_is_refused(run: RunDir, make_adapter: MakeAd
 
 
 def test_a_version_that_is_not_there_is_refused(run: RunDir) -> None:
-    with pytest.raises(RegistryError, match=r"missing.*none"):
+    with pytest.raises(RegistryError, match=r"no such whole version.*none"):
         registry.promote(run, "sw", "v0009")
 
 

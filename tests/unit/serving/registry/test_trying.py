@@ -114,7 +114,7 @@ def test_what_cannot_be_served_is_not_tried(served: RunDir, make_adapter: MakeAd
         ("v0001", "sw@v0001 is live and answers every request already"),
         ("v0002", "damaged"),
         ("v0004", "organisation/other.*train it again"),
-        ("v0009", "missing"),
+        ("v0009", "no such whole version"),
     ):
         with pytest.raises(RegistryError, match=told):
             trial(served, version)

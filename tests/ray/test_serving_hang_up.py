@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -115,7 +116,7 @@ def _until(counts: tuple[int, int], seconds: float = 20.0) -> bool:
     while _counts() != counts:
         if time.monotonic() > end:
             return False
-        time.sleep(0.05)
+        threading.Event().wait(0.05)
     return True
 
 

@@ -120,6 +120,7 @@ def test_on_s3_the_first_stages_leave_the_same(adapted: RunDir, small: RunConfig
     pipeline.run_all(small, run, until="select")
 
 
+@pytest.mark.slow
 def test_a_training_run_for_each_language_gives_the_pooled_one_s_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters/sw/v0001", "adapters/hi/v0001")
     pipeline.run_all(changed(small, ["train.layout=per_language", "resources.train_concurrency=2"]), run, until="train")

@@ -70,7 +70,7 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
 
     Raises:
         ArtifactError: there is no run there.
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or Serve runs at another one.
     """
     run = RunDir(run_uri)
     run.recorded()
@@ -80,6 +80,7 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     options = HTTPOptions(host=host, port=port)
     application = build_app(run.uri, config)
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging())
+    _check_port(port)
     serve.run(application, name=NAME, route_prefix="/", logging_config=_logging())
     return Endpoint(url=f"http://{host}:{port}", run_uri=run.uri)
 
@@ -98,13 +99,23 @@ def drain(at_once: Callable[[], bool] = lambda: False) -> None:
 def stop(endpoint: Endpoint) -> None:
     """Stop serving and end the monitor; what it acknowledged stays in the run. Replies under way are cut: see `drain`.
 
-    On a cluster that was joined, Serve and whatever else it serves stay.
+    Serve itself ends too, unless it serves something else on this cluster.
     """
-    if ray_session.joins():
-        serve.delete(NAME)
-    else:
+    serve.delete(NAME)
+    if not serve.status().applications:
         serve.shutdown()  # type: ignore[no-untyped-call]
     monitor_actor.end(endpoint.run_uri)
+
+
+def _check_port(port: int) -> None:
+    """Raise ConfigError where Serve was running already: it stays at the port that it was started with."""
+    client = serve.context._get_global_client()
+    running = client.http_config.port if client else port
+    if running != port:
+        raise ConfigError(
+            f"Ray Serve runs on this cluster already, at port {running}, and port {port} was asked for; end it with 'serve "
+            f"shutdown' if nobody needs it, or serve on another cluster"
+        )
 
 
 def _free_port(host: str, port: int) -> int:

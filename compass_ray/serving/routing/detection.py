@@ -90,7 +90,7 @@ def _pair(text: str, found: Identified, config: IdentifierConfig) -> Pair | None
         return None
     second, confidence = found.alternatives[0]
     together, codes = found.confidence + confidence, (found.language, second)
-    likely = confidence >= SECOND_SHARE * together and together >= max(threshold(code, config) for code in codes)
+    likely = confidence > 0.0 and confidence >= SECOND_SHARE * together and together >= max(threshold(c, config) for c in codes)
     if not likely or (config.check_script and not all(scripts.written_in(text, code) for code in codes)):
         return None
     return Pair(found.language, second, confidence / together)

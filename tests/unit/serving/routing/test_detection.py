@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compass_ray.config import IdentifierConfig
@@ -45,6 +45,7 @@ def test_a_language_is_believed_or_there_is_a_reason_why_not(text: str, found: I
 
 
 @given(TEXTS, identified(), CONFIGS)
+@example("", Identified("sw", "swh_Latn", 0.0, (("id", 0.0),)), IdentifierConfig(threshold=0.0, check_script=False, mixture=True))
 def test_a_pair_is_likely_together_and_only_where_asked_for(text: str, found: Identified, config: IdentifierConfig) -> None:
     pair = judge(text, found, config).pair
     if pair:

@@ -9,12 +9,16 @@ from pydantic import Field, field_validator, model_validator
 from compass_ray.config.hours import Hours
 from compass_ray.config.sections import Fraction, Positive, Section, Share
 
+_LEGS = 4
+"""Among which the trigger ``multi`` shares its false-alarm rate at the most."""
+
 
 class DriftConfig(Section):
     """When traffic counts as drifted (COMPASS, section 3.3)."""
 
     window: Positive = 300
-    trigger: Literal["paper", "calibrated"] = "calibrated"
+    trigger: Literal["paper", "calibrated", "multi"] = "calibrated"
+    """A fixed threshold as printed; a test of the divergence; or that test, and tests of how good the replies are."""
     threshold: Fraction = 0.15
     false_alarm_rate: Share = 0.01
     floor: Fraction = 0.05
@@ -23,6 +27,16 @@ class DriftConfig(Section):
     """Prompts after a decision during which the trigger stays silent."""
     check_every: Positive = 50
     permutations: Positive = 2000
+    worse_loss: Annotated[float, Field(ge=0.0)] = 0.1
+    """Least rise of the replies' median loss that counts, in nats a token (``multi``, and roll-backs)."""
+    worse_feedback: Fraction = 0.1
+    """Least rise of the share of replies that users rate bad."""
+    worse_canary: Fraction = 0.1
+    """Least fall of the share of canary questions that are answered right."""
+    stale_noise: Fraction = 0.3
+    """Clusters are stale when a window has so much more noise than the guide set."""
+    stale_distance: Annotated[float, Field(ge=1.0)] = 1.5
+    """They are, too, when its prompts lie so many times as far from their centroids."""
     retention: Literal["none", "hash", "embedding", "text"] = "text"
     """What is kept of a prompt besides its cluster."""
     retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
@@ -31,7 +45,8 @@ class DriftConfig(Section):
     @model_validator(mode="after")
     def _can_alarm(self) -> DriftConfig:
         least = 1.0 / (self.permutations + 1)
-        if self.trigger == "calibrated" and least > self.false_alarm_rate:
+        level = self.false_alarm_rate / (_LEGS if self.trigger == "multi" else 1)
+        if self.trigger != "paper" and least > level:
             raise ValueError(
                 f"with {self.permutations} permutations no p-value is below {least:.4f}, so a false_alarm_rate of "
                 f"{self.false_alarm_rate:g} never alarms; raise one of the two"
@@ -39,10 +54,13 @@ class DriftConfig(Section):
         return self
 
 
+_WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_share", "canary_replies"}
+
+
 class UpdateConfig(Section):
     """The ECDA update and its gate (COMPASS, section 3.3 and appendix D)."""
 
-    strategy: Literal["naive", "ewc", "random_rehearsal", "ecda"] = "ecda"
+    strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
     budget: Annotated[float, Field(gt=0.0)] = 0.4
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
@@ -54,6 +72,21 @@ class UpdateConfig(Section):
     """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
     hours: str | None = None
     """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
+    automatic: bool = False
+    """Whether the service answers alarms by itself: it updates, tries, promotes and rolls back."""
+    promotion: Literal["all", "canary", "none"] = "all"
+    """What becomes of a version that the gate accepts: it is served to all, to a share of them first, or left to you."""
+    canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    canary_replies: Positive = 200
+    """Replies of a canary after which it is promoted, unless its live signals are worse."""
+    corrections: Literal["none", "reviewed", "all"] = "none"
+    """Whether users' corrections join what is selected: those that you accepted, or all that pass the filter."""
+    corrections_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    """Of the rows of an update, at most so many are corrections."""
+    corrections_per_key: Positive = 20
+    """Of one API key's corrections, at most so many enter an update."""
+    eta: Fraction = 0.0
+    """How far an update's window draws the centroids of its clusters to itself (COMPASS, equation 2); k-means only."""
 
     @field_validator("hours")
     @classmethod
@@ -61,9 +94,9 @@ class UpdateConfig(Section):
         return hours if hours is None else str(Hours.parse(hours))
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape an update: all but when it is made.
+        """The settings that shape an update: all but when it is made, and how what it makes is served.
 
-        >>> UpdateConfig(hours="22:00-06:00").identity() == UpdateConfig().identity()
+        >>> UpdateConfig(hours="22:00-06:00", automatic=True).identity() == UpdateConfig().identity()
         True
         """
-        return self.model_dump(exclude={"hours"})
+        return self.model_dump(exclude=_WHEN_AND_HOW_SERVED)

@@ -7,7 +7,6 @@ neither. COMPASS, section 3.3. It trains nothing and decides nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,43 +17,26 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import Artifact, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
-from compass_ray.core.distribution import cluster_counts
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
 from compass_ray.models.dora import trainable
 from compass_ray.models.ecda import diagonal_fisher, save_fisher
 from compass_ray.models.peft_directory import read_adapter
+from compass_ray.watched_clusters import CENTRES, CENTROIDS, MOVED_COUNTS, TrainedRows, made_in, reference_record
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
 
 
-@dataclass(frozen=True)
-class TrainedRows:
-    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was auxiliary."""
-
-    row_ids: list[str]
-    clusters: npt.NDArray[np.int64]
-    auxiliary: npt.NDArray[np.bool_]
-
-    @classmethod
-    def read(cls, selections: Sequence[Artifact]) -> TrainedRows:
-        """The rows of some selections together, in order."""
-        parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role"]) for s in selections]
-        rows = pa.concat_tables(parts)
-        return cls(
-            rows["row_id"].to_pylist(),
-            rows["cluster"].to_numpy().astype(np.int64),
-            np.asarray(rows["role"].to_pylist()) == "auxiliary",
-        )
-
-
 def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer) -> None:
-    """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
-    trained = TrainedRows.read(selections)
-    coarse = run.clusters.read_array("coarse.npy")
-    guide = guide_counts(selections[-1].read_json("allocation.json"))
-    writer.json(REFERENCE, _reference(trained, guide, coarse))
-    anchors = _anchors(config, run, trained)
+    """Write reference, anchors and Fisher information beside an adapter whose weights are written already.
+
+    They are of the clustering that the last selection was made in, whichever is in use by now; the centroids that it moved stay
+    with the adapter.
+    """
+    clusters = run.refitted(made_in(selections[-1]))
+    trained = TrainedRows.read(selections, clusters)
+    _leave_reference(selections[-1], clusters, trained, writer)
+    anchors = _anchors(config, clusters, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
     with writer.artifact.local() as folder:
@@ -82,25 +64,21 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
 
 
-def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
-    assigned = run.clusters.map_table("assignments.arrow")
+def _leave_reference(selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
+    """Counts of what was asked, by the centroids that prompts are placed at from now on."""
+    asked = guide_counts(selection.read_json("allocation.json"))
+    if selection.exists(MOVED_COUNTS):
+        asked = np.array(selection.read_json(MOVED_COUNTS), np.int64)
+        for file in (CENTRES, CENTROIDS):
+            writer.array(file, selection.read_array(file))
+    coarse = clusters.read_array("coarse.npy")
+    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
+    writer.json(REFERENCE, reference_record(trained, bins, coarse, made_in(selection)))
+
+
+def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:
+    assigned = clusters.map_table("assignments.arrow")
     places = pc.index_in(pa.array(trained.row_ids, pa.string()), value_set=assigned["row_id"])
     typical = assigned["proto"].take(places).to_numpy()
     chosen = choose_anchors(trained.clusters, typical, share=config.update.anchors)
     return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
-
-
-def _reference(trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> dict[str, Any]:
-    """Counts by coarse cluster, noise last, and those trained on also by fine cluster."""
-    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], guide)
-    return {
-        "guide_counts": _coarse_counts(bins, coarse),
-        "selected_counts": _coarse_counts(trained.clusters[trained.auxiliary], coarse),
-        "trained_counts": _coarse_counts(trained.clusters, coarse),
-        "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
-    }
-
-
-def _coarse_counts(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
-    merged = np.where(labels >= 0, coarse[labels], -1)
-    return [int(n) for n in cluster_counts(merged, int(coarse.max()) + 1)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.watched_clusters.line import VERSION, parent, selections
 
-from compass_ray.artifacts import Artifact, ArtifactError, RunDir
-from compass_ray.config import RunConfig
-
-_VERSION = re.compile(r"v(\d{4})")
+__all__ = ["live_version", "parent", "selections", "version_after"]
 
 
 def live_version(run: RunDir, language: str) -> str:
@@ -26,20 +24,6 @@ def live_version(run: RunDir, language: str) -> str:
 
 def version_after(run: RunDir, language: str) -> str:
     """The number of the next update: the first whose gate has not spoken, so that an unfinished one is gone on with."""
-    numbers = [int(m.group(1)) for v in run.adapter_versions(language) if (m := _VERSION.fullmatch(v))]
+    numbers = [int(m.group(1)) for v in run.adapter_versions(language) if (m := VERSION.fullmatch(v))]
     judged = [n for n in numbers if n == 1 or run.update(language, f"v{n:04d}").manifest()]
     return f"v{max(judged, default=0) + 1:04d}"
-
-
-def parent(run: RunDir, language: str, version: str) -> str | None:
-    """The version that this one was updated from, None for a first one."""
-    found = run.adapter(language, version).read_json("history.json").get("from")
-    return None if found is None else str(found)
-
-
-def selections(config: RunConfig, run: RunDir, language: str, version: str) -> tuple[Artifact, ...]:
-    """Selections that a version was trained on, its ancestors' first."""
-    before = parent(run, language, version)
-    if before is None:
-        return (run.selection(version if not _VERSION.fullmatch(version) else config.serve.method, language),)
-    return (*selections(config, run, language, before), run.selection(version, language))

@@ -23,13 +23,14 @@ from compass_ray.artifacts import ArtifactError, Identity, RunDir, content_hash
 from compass_ray.config import ConfigError, Hours, RunConfig, TrainConfig
 from compass_ray.continual import lineage
 from compass_ray.continual.gate import Gate, measure
-from compass_ray.continuity import ANCHORS, FISHER, TrainedRows, encode_pool_rows
+from compass_ray.continuity import ANCHORS, FISHER, encode_pool_rows
 from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import read_window as read_offered
 from compass_ray.serving.monitoring.traffic_log import kept_window
+from compass_ray.watched_clusters import TrainedRows
 
 _LEAST = 19
 """Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
@@ -251,7 +252,7 @@ def _select(config: RunConfig, run: RunDir, window: Window, parent: str, version
 def _choose(uri: str, tree: Mapping[str, Any], window: Window, parent: str) -> Chosen:
     """Ray task: the selection itself."""
     config, run = RunConfig.model_validate(tree), RunDir(uri)
-    trained = TrainedRows.read(lineage.selections(config, run, window.language, parent))
+    trained = TrainedRows.read(lineage.selections(config, run, window.language, parent), run.clusters)
     window_guide = WindowGuide(
         np.asarray(window.clusters, np.int64),
         frozenset(trained.row_ids),

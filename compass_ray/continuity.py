@@ -19,9 +19,7 @@ from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
-from compass_ray.models.dora import trainable
-from compass_ray.models.ecda import diagonal_fisher, save_fisher
-from compass_ray.models.peft_directory import read_adapter
+from compass_ray.models.ecda import adapter_fisher, save_fisher
 from compass_ray.watched_clusters import CENTRES, CENTROIDS, MOVED_COUNTS, TrainedRows, made_in, reference_record
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
@@ -34,15 +32,13 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     with the adapter.
     """
     clusters = run.refitted(made_in(selections[-1]))
-    trained = TrainedRows.read(selections, clusters)
+    trained = TrainedRows.read(config, selections, clusters)
     _leave_reference(selections[-1], clusters, trained, writer)
     anchors = _anchors(config, clusters, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
     with writer.artifact.local() as folder:
-        stored = read_adapter(folder)
-    with trainable(base.model, stored):
-        fisher = diagonal_fisher(base.model, examples)
+        fisher = adapter_fisher(base, folder, examples)
     writer.folder(lambda folder: save_fisher(folder / FISHER, fisher))
 
 
@@ -78,7 +74,7 @@ def _leave_reference(selection: Artifact, clusters: Artifact, trained: TrainedRo
 
 def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:
     assigned = clusters.map_table("assignments.arrow")
-    places = pc.index_in(pa.array(trained.row_ids, pa.string()), value_set=assigned["row_id"])
+    places = pc.index_in(pa.array(trained.learnt, pa.string()), value_set=assigned["row_id"])
     typical = assigned["proto"].take(places).to_numpy()
-    chosen = choose_anchors(trained.clusters, typical, share=config.update.anchors)
-    return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
+    chosen = choose_anchors(trained.clusters[~trained.held], typical, share=config.update.anchors)
+    return list(dict.fromkeys(trained.learnt[i] for i in chosen))

@@ -9,7 +9,7 @@ from compass_ray.watched_clusters.counts import coarse_counts, reference_record
 from compass_ray.watched_clusters.in_use import FITTED, InUse, in_use, made_in, of_this_pool, use
 from compass_ray.watched_clusters.line import parent, selections
 from compass_ray.watched_clusters.places import CENTRES, CENTROIDS, MOVED_COUNTS, Place, clusterer_at, place_of, store_moved
-from compass_ray.watched_clusters.trained import TrainedRows
+from compass_ray.watched_clusters.trained import TrainedRows, held_out
 
 __all__ = [
     "CENTRES",
@@ -21,6 +21,7 @@ __all__ = [
     "TrainedRows",
     "clusterer_at",
     "coarse_counts",
+    "held_out",
     "in_use",
     "made_in",
     "of_this_pool",

@@ -15,6 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray.artifacts import Artifact
+from compass_ray.config import RunConfig
+from compass_ray.core.seeding import generator
+from compass_ray.core.validation import holdout
 from compass_ray.watched_clusters.in_use import made_in
 
 
@@ -25,21 +28,39 @@ class TrainedRows:
     row_ids: list[str]
     clusters: npt.NDArray[np.int64]
     auxiliary: npt.NDArray[np.bool_]
+    held: npt.NDArray[np.bool_]
+    """Those that were held out from training, for early stopping and for the gate."""
 
     @classmethod
-    def read(cls, selections: Sequence[Artifact], clusters: Artifact) -> TrainedRows:
-        """The rows of some selections together, in order, in the clusters of one clustering."""
-        rows = pa.concat_tables([_placed(selection, clusters) for selection in selections])
+    def read(cls, config: RunConfig, selections: Sequence[Artifact], clusters: Artifact | None = None) -> TrainedRows:
+        """The rows of some selections together, in order, in the clusters of one clustering, or as each was selected."""
+        rows = pa.concat_tables([_placed(_rows(config, each), made_in(each), clusters) for each in selections])
         return cls(
             rows["row_id"].to_pylist(),
             rows["cluster"].to_numpy().astype(np.int64),
             np.asarray(rows["role"].to_pylist()) == "auxiliary",
+            np.asarray(rows["held"].to_pylist(), np.bool_),
         )
 
+    @property
+    def learnt(self) -> list[str]:
+        """Ids of the rows that were not held out."""
+        return [row for row, out in zip(self.row_ids, self.held, strict=True) if not out]
 
-def _placed(selection: Artifact, clusters: Artifact) -> pa.Table:
+
+def held_out(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool[n]: which rows of a selection no training sees, given the clusters int64[n] that they were selected in."""
+    return holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
+
+
+def _rows(config: RunConfig, selection: Artifact) -> pa.Table:
     rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role"])
-    if made_in(selection) == clusters.name.rpartition("/")[-1]:
+    held = held_out(config, selection, rows["cluster"].to_numpy().astype(np.int64))
+    return rows.append_column("held", pa.array(held))
+
+
+def _placed(rows: pa.Table, made: str, clusters: Artifact | None) -> pa.Table:
+    if clusters is None or clusters.name.rpartition("/")[-1] == made:
         return rows
     assigned = clusters.map_table("assignments.arrow")
     places = pc.index_in(rows["row_id"], value_set=assigned["row_id"].combine_chunks())

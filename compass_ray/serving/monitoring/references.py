@@ -55,7 +55,7 @@ def recomputed(
 ) -> dict[str, Any]:
     """The reference of a version in a clustering, made from scratch, with ``asked_of`` for what was asked."""
     artifact = run.refitted(clusters)
-    trained = TrainedRows.read(selections(config, run, language, version), artifact)
+    trained = TrainedRows.read(config, selections(config, run, language, version), artifact)
     asked = _asked(run, language, version, clusterer, encode)
     record = reference_record(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
     return record | {"asked_of": asked.source}

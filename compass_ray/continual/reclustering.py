@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +18,12 @@ from compass_ray.artifacts import ArtifactError, Identity, RunDir, content_hash
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
-from compass_ray.serving.monitoring.kept import Encode, embedded, kept_traffic
+from compass_ray.serving.monitoring.kept import embedded, encoding, kept_traffic
 from compass_ray.serving.monitoring.references import leave_reference, own_reference
 from compass_ray.watched_clusters import InUse, in_use, of_this_pool, use
 
 _ROLL_BACKS = 3
 """Versions that were live before whose references are made too; those of older ones are made when they are live again."""
-_BATCH = 64
 _NONE_KEPT = "no traffic is kept that they were not fitted on, and the settings are the same"
 
 
@@ -113,7 +111,7 @@ def _fit(uri: str, settings: Mapping[str, Any], name: str, identity: Identity, t
     from compass_ray.stages.cluster import Beside, fit_into
 
     config, run = RunConfig.model_validate(settings), RunDir(uri)
-    known = embedded(traffic, _encoder(config))
+    known = embedded(traffic, encoding(config.embed))
     beside = Beside(known.vectors, known.rows["language"].to_pylist()) if len(known.vectors) else None
     fit_into(config, run, run.refitted(name), identity, beside)
 
@@ -137,21 +135,13 @@ def _versions(run: RunDir, language: str) -> list[str]:
 def _refer(uri: str, settings: Mapping[str, Any], name: str, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Ray task: the references of some versions; what one of them lacks stops no other."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
-    encode, made = _encoder(config), {}
+    encode, made = encoding(config.embed), {}
     for language, version in wanted:
         try:
             made[f"{language}@{version}"] = leave_reference(config, run, name, language, version, encode)
         except (ArtifactError, FileNotFoundError) as error:
             made[f"{language}@{version}"] = f"none, as {error}"
     return made
-
-
-def _encoder(config: RunConfig) -> Encode:
-    """Encodes prompts; its model is loaded for the first of them."""
-    from compass_ray.models.encoder import Encoder
-
-    load = lru_cache(lambda: Encoder(config.embed))
-    return lambda prompts: load().encode(prompts, batch_size=_BATCH)
 
 
 def _task(config: RunConfig, function: Any, *arguments: Any) -> Any:

@@ -8,7 +8,8 @@ centroids that its own update moved. COMPASS, section 3.3.1. It fits nothing and
 from compass_ray.watched_clusters.counts import coarse_counts, reference_record
 from compass_ray.watched_clusters.in_use import FITTED, InUse, in_use, made_in, of_this_pool, use
 from compass_ray.watched_clusters.line import parent, selections
-from compass_ray.watched_clusters.places import CENTRES, CENTROIDS, MOVED_COUNTS, Place, clusterer_at, place_of, store_moved
+from compass_ray.watched_clusters.moving import CENTRES, CENTROIDS, MOVED_COUNTS, Moved
+from compass_ray.watched_clusters.places import Place, clusterer_at, place_of
 from compass_ray.watched_clusters.trained import TrainedRows, held_out
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FITTED",
     "MOVED_COUNTS",
     "InUse",
+    "Moved",
     "Place",
     "TrainedRows",
     "clusterer_at",
@@ -29,6 +31,5 @@ __all__ = [
     "place_of",
     "reference_record",
     "selections",
-    "store_moved",
     "use",
 ]

@@ -7,22 +7,14 @@ reference. Which cluster is which never changes with its centroid. COMPASS, sect
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from compass_ray.artifacts import ArtifactError, RunDir, Writer
-from compass_ray.core.distribution import cluster_counts
+from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.models.clusterers import Clusterer, load_clusterer
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
 from compass_ray.models.clusterers.storage import ARRAYS, MARK
 from compass_ray.watched_clusters.in_use import FITTED
+from compass_ray.watched_clusters.moving import CENTRES, CENTROIDS
 
-CENTRES, CENTROIDS = "centres.npy", "centroids.npy"
-"""Of a version whose update moved them, or that has them from its parent: in the space of comparison, and in the embeddings'."""
-MOVED_COUNTS = "moved_counts.json"
-"""Beside them in the selection of an update: prompts of its window by cluster at these centroids, noise last."""
 _DIGITS = 8
 
 
@@ -70,10 +62,3 @@ def clusterer_at(run: RunDir, place: Place) -> Clusterer:
     if not isinstance(found, KMeansClusterer):
         raise ArtifactError(f"{home.name} has moved centroids, and {artifact.name} is not of k-means; remove {home.path}")
     return found.at(home.read_array(CENTRES), home.read_array(CENTROIDS))
-
-
-def store_moved(writer: Writer, clusterer: KMeansClusterer, asked: npt.NDArray[np.integer[Any]]) -> None:
-    """Write moved centroids into the selection of an update, with its window counted at them: ``asked`` int[n], noise -1."""
-    writer.array(CENTRES, clusterer.centres)
-    writer.array(CENTROIDS, clusterer.centroids)
-    writer.json(MOVED_COUNTS, cluster_counts(asked, len(clusterer.centres)).tolist())

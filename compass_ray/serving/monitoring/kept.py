@@ -6,24 +6,25 @@ reads only, so it may be called beside a running monitor. COMPASS, section 3.3.2
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
+from compass_ray.config import EmbedConfig
 from compass_ray.serving import journal
-from compass_ray.serving.monitoring.offers import FOLDER, WINDOW, window_table
+from compass_ray.serving.monitoring.offers import FOLDER, WINDOW, read_table, window_table
 from compass_ray.serving.monitoring.traffic_log import TRAFFIC
 from compass_ray.serving.monitoring.windows import Event
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Turns prompts into unit rows float32[n, d]."""
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def kept_traffic(run: RunDir, languages: Collection[str], at_most: int) -> pa.Ta
     """The newest prompts of some languages of which a text or an embedding is kept, schema `WINDOW`, the newest first."""
     files = [file for file in run.monitor_files() if file.startswith(f"{FOLDER}/") and file.endswith(".parquet")]
     rows = [row for file in files for row in (kept_file(run, file) or WINDOW.empty_table()).to_pylist()]
-    rows += window_table("", _logged(journal.read(run, TRAFFIC))).to_pylist()
+    rows += window_table(_logged(journal.read(run, TRAFFIC))).to_pylist()
     usable = {(r["language"], r["row_id"], r["time"]): r for r in rows if r["language"] in languages and _kept(r)}
     newest = sorted(usable.values(), key=lambda row: (-row["time"], row["language"], row["row_id"]))
     return pa.Table.from_pylist(newest[:at_most], schema=WINDOW)
@@ -48,7 +49,7 @@ def kept_file(run: RunDir, file: str) -> pa.Table | None:
     """The rows of a window file, None where there is none, or it cannot be read."""
     found = run.read_monitor(file)
     try:
-        return None if found is None else pq.read_table(io.BytesIO(found)).select(WINDOW.names)
+        return None if found is None else read_table(found)
     except pa.ArrowInvalid:
         return None
 
@@ -64,6 +65,14 @@ def embedded(rows: pa.Table, encode: Encode) -> Embedded:
     vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
     by_place = np.argsort(order)
     return Embedded(rows.take(pa.array(order[by_place])), vectors[by_place])
+
+
+def encoding(config: EmbedConfig) -> Encode:
+    """Embeds prompts as the pool was embedded; the model is loaded for the first of them."""
+    from compass_ray.models.encoder import Encoder
+
+    load = lru_cache(lambda: Encoder(config))
+    return lambda prompts: load().encode(prompts, batch_size=_BATCH)
 
 
 def _logged(events: Iterable[Event]) -> list[Event]:

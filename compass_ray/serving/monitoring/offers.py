@@ -34,23 +34,28 @@ WINDOW = pa.schema(
         pa.field("coarse", pa.int32(), nullable=False),
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("time", pa.float64()),
+        pa.field("place", pa.string()),
     ]
 )
-"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept."""
+"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept.
+
+``place`` is the mark of the clusters and centroids (see `watched_clusters.places`), null for those that were fitted first.
+"""
 
 
-def window_table(language: str, entries: Iterable[dict[str, Any]]) -> pa.Table:
-    """Log entries of prompts as a table of schema `WINDOW`."""
+def window_table(entries: Iterable[dict[str, Any]], place: str | None = None) -> pa.Table:
+    """Log entries of prompts, which lie in clusters of a place, as a table of schema `WINDOW`."""
     rows = [
         {
-            "row_id": entry.get("row_id") or f"{language}-{number}",
+            "row_id": entry.get("row_id") or f"{entry['language']}-{number}",
             "prompt": entry.get("prompt"),
-            "language": language,
+            "language": entry["language"],
             "subject": None,
             "cluster": entry["cluster"],
             "coarse": entry["coarse"],
             "embedding": unpacked(entry.get("embedding")),
             "time": entry.get("time"),
+            "place": place,
         }
         for number, entry in enumerate(entries)
     ]
@@ -66,7 +71,20 @@ def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
     found = run.read_monitor(ready.file)
     if found is None:
         raise FileNotFoundError(f"{run.uri}/monitor/{ready.file} is missing; release {ready.language} to collect anew")
-    return pq.read_table(io.BytesIO(found))
+    return read_table(found)
+
+
+def read_table(data: bytes) -> pa.Table:
+    """The content of a window file, also of one that lacks columns which came later.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is no such file.
+    """
+    found = pq.read_table(io.BytesIO(data))
+    missing = [WINDOW.field(name) for name in WINDOW.names if name not in found.column_names]
+    for column in missing:
+        found = found.append_column(column, pa.nulls(len(found), column.type))
+    return found.select(WINDOW.names)
 
 
 class Offers:
@@ -81,7 +99,7 @@ class Offers:
     def write(self, watch: Watch) -> str:
         """Write the window of a watch; returns the file's path in the monitor's folder."""
         file = f"{FOLDER}/{watch.language}-{watch.seen:09d}.parquet"
-        self._put(file, window_table(watch.language, watch.window))
+        self._put(file, window_table(watch.window, watch.place))
         return file
 
     def erase(self, keeper: Keeper, horizon: float) -> int:
@@ -123,7 +141,7 @@ def _rows(data: bytes | None) -> list[dict[str, Any]]:
     """The rows without their empty fields; of a row with nothing kept of it, the number that stands for its id is none either."""
     if data is None:
         return []
-    found = pq.read_table(io.BytesIO(data)).to_pylist()
+    found = read_table(data).to_pylist()
     return [_held(number, row) for number, row in enumerate(found)]
 
 

@@ -133,13 +133,13 @@ class TrafficLog:
             self.checks.setdefault(line["language"], deque(maxlen=CHECKS_SHOWN)).append(line)
 
 
-def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
-    """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
+def kept_watch(run: RunDir, config: RunConfig, language: str) -> Watch:
+    """What a monitor knew of a language when it last wrote; reads the log, writes nothing."""
     watch = Watch(language, config.drift.window)
     for event in journal.read(run, TRAFFIC):
         if event.get("language") == language:
             watch.apply(event)
-    return list(watch.window)
+    return watch
 
 
 def _lines(events: Iterable[Event], key: str) -> list[Event]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.drift import DriftState
+from compass_ray.watched_clusters import FITTED
 
 Event = dict[str, Any]
 
@@ -54,6 +55,8 @@ class Watch:
     offered: str | None = None
     last_check: Event | None = None
     window: deque[Event] = field(default_factory=deque)
+    place: str = FITTED
+    """Mark of the clusters and centroids that the window lies in (see `watched_clusters.places`)."""
 
     def __post_init__(self) -> None:
         """Bound the window, whatever it was given."""

@@ -1,8 +1,8 @@
 """The monitor as a named, detached Ray actor, and the client that reaches it.
 
 Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
-the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, traffic or none;
-a lock lets one caller at a time in. All of its work is `monitoring.monitor.TrafficMonitor`.
+the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old and takes windows to clusters fitted anew,
+traffic or none; a lock lets one caller at a time in. All of its work is `monitoring.monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import ray
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
+from compass_ray.core.drift import Signals
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
-from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, Observation, WindowReady
+from compass_ray.serving.monitoring.observations import Acknowledged, CanaryAnswers, Feedback, Observation, WindowReady
 from compass_ray.serving.monitoring.placing import load_placer
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "compass-ray"
-_ERASE_SECONDS = 60
+_LOOK_SECONDS = 60
 
 
 class MonitorActor:
@@ -40,7 +41,7 @@ class MonitorActor:
         run = RunDir(run_uri)
         self.monitor = TrafficMonitor(run, parsed, load_placer(run, parsed), time.time)
         self.turn = threading.Lock()
-        threading.Thread(target=self._erase_for_ever, name="erasing", daemon=True).start()
+        threading.Thread(target=self._look_for_ever, name="looking", daemon=True).start()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledged:
         """Take in answered prompts; they are on disk on return."""
@@ -51,6 +52,16 @@ class MonitorActor:
         """Take in what clients said of replies; it is on disk on return."""
         with self.turn:
             return self.monitor.rate(feedback)
+
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+        """Take in how versions answered canary questions; it is on disk on return."""
+        with self.turn:
+            return self.monitor.canaries(answers)
+
+    def signals(self, language: str) -> dict[str, Signals]:
+        """How the last replies of each of the last versions that answered in a language were."""
+        with self.turn:
+            return self.monitor.signals(language)
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""
@@ -72,14 +83,15 @@ class MonitorActor:
         with self.turn:
             return self.monitor.status()
 
-    def _erase_for_ever(self) -> None:
+    def _look_for_ever(self) -> None:
         while True:
-            time.sleep(_ERASE_SECONDS)
+            time.sleep(_LOOK_SECONDS)
             try:
                 with self.turn:
                     self.monitor.erase_due()
+                    self.monitor.follow_clusters()
             except Exception:
-                logger.exception("erasing failed; it is tried again in %d seconds", _ERASE_SECONDS)
+                logger.exception("erasing or following clusters failed; it is tried again in %d seconds", _LOOK_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,16 @@ class MonitorClient:
         """Take in what clients said of replies; it is on disk on return."""
         acknowledged: Acknowledged = ray.get(self.actor.rate.remote(list(feedback)))
         return acknowledged
+
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+        """Take in how versions answered canary questions; it is on disk on return."""
+        acknowledged: Acknowledged = ray.get(self.actor.canaries.remote(list(answers)))
+        return acknowledged
+
+    def signals(self, language: str) -> dict[str, Signals]:
+        """How the last replies of each of the last versions that answered in a language were."""
+        signals: dict[str, Signals] = ray.get(self.actor.signals.remote(language))
+        return signals
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""

@@ -1,7 +1,7 @@
 """Incremental k-means: what the window of an update makes of the centroids that its prompts were placed at.
 
-Key property: a cluster without prompts stays where it is, and the window is counted at the very centroids that it moved, which the
-new version keeps. COMPASS, section 3.3.1, equation 2. Other clusterers have a fixed tree or fixed spheres.
+Key property: a cluster without prompts stays where it is, and the window is counted at the very centroids that it moved, which
+the new version keeps. COMPASS, section 3.3.1, equation 2. Other clusterers have a fixed tree or fixed spheres.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from compass_ray.artifacts import RunDir
 from compass_ray.config import DriftConfig
 from compass_ray.core.drift import CalibratedTrigger, Decision, PaperTrigger, Trigger, printed_reference
 from compass_ray.core.seeding import generator
 from compass_ray.serving.monitoring.windows import Event, Phase, Reference, Watch
+from compass_ray.watched_clusters import FITTED
 
 
 def build_trigger(drift: DriftConfig) -> Trigger:
@@ -34,16 +34,12 @@ def build_trigger(drift: DriftConfig) -> Trigger:
     )
 
 
-def reference_of(run: RunDir, drift: DriftConfig, language: str, version: str) -> Reference | None:
-    """The reference of an adapter version: guide counts, or the printed one for the paper's trigger."""
-    artifact = run.adapter(language, version)
-    if not artifact.exists("reference.json"):
-        return None
-    found = artifact.read_json("reference.json")
+def reference_of(drift: DriftConfig, version: str, found: Mapping[str, Any], place: str = FITTED) -> Reference | None:
+    """The reference of an adapter version from its record: guide counts, or the printed one for the paper's trigger."""
     counts = np.asarray(found["guide_counts"], dtype=np.int64)
     if drift.trigger == "paper":
         counts = printed_reference(counts, found["selected_counts"])
-    return Reference(version, counts) if counts.sum() > 0 else None
+    return Reference(version, counts, place) if counts.sum() > 0 else None
 
 
 def check_event(watch: Watch, reference: Reference, trigger: Trigger, seed: int, now: float) -> Event:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compass_ray.serving.monitoring.placing import Placed
+from compass_ray.watched_clusters import Place
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]
@@ -26,18 +27,25 @@ class Clock:
 
 @dataclass
 class WordPlacer:
-    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail."""
+    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail.
+
+    Prompts with ``far`` lie at 0.75 from their centroid, all others at 0.25.
+    """
 
     calls: list[int] = field(default_factory=list)
 
-    def place(self, prompts: Sequence[str]) -> Placed:
+    def open(self, place: Place) -> None:
+        """Any place is the same place."""
+
+    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
         if any("broken" in prompt for prompt in prompts):
             raise ValueError("a prompt gave NaN")
         if any("overflow" in prompt for prompt in prompts):
             raise RuntimeError(f"cannot embed {prompts}")
         self.calls.append(len(prompts))
         labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
-        return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2)
+        distances = np.array([0.75 if "far" in prompt else 0.25 for prompt in prompts], dtype=np.float32)
+        return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2, distances)
 
 
 @dataclass(frozen=True)

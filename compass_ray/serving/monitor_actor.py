@@ -1,8 +1,9 @@
 """The monitor as a named, detached Ray actor, and the client that reaches it.
 
 Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
-the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old and takes windows to clusters fitted anew,
-traffic or none; a lock lets one caller at a time in. All of its work is `monitoring.monitor.TrafficMonitor`.
+the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, and takes windows
+to clusters that were fitted anew, traffic or none; a lock lets one caller at a time in. All of its work is
+`monitoring.monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations

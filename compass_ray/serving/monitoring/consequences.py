@@ -74,12 +74,20 @@ class Consequences:
         return events
 
     def moved(self, languages: Iterable[str]) -> list[Event]:
-        """Windows that are to lie elsewhere are placed there, and one that waited for an update is offered from there."""
+        """Windows that are to lie elsewhere are placed there, and one that waited for an update is offered from there.
+
+        Raises:
+            ArtifactError, OSError: a window could not be written; nothing took effect then.
+        """
         events: list[Event] = []
-        for watch in map(self.log.watch, languages):
-            if event := self.moves.due(watch):
-                self.log.follow(event, events)
-                self._offer(watch, events)
+        try:
+            for watch in map(self.log.watch, languages):
+                if event := self.moves.due(watch):
+                    self.log.follow(event, events)
+                    self._offer(watch, events)
+        except BaseException:
+            self.log.rebuild()
+            raise
         return events
 
     def silence(self, language: str, times: int) -> Event:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -135,8 +135,13 @@ def load_placer(run: RunDir, config: RunConfig, place: Place | None = None) -> P
     from compass_ray.models.encoder import Encoder
 
     run.clusters.require()
+    return Placer(Encoder(config.embed), place or Place(in_use(run).name), partial(located_at, run))
 
-    def locate(at: Place) -> Located:
-        return Located.of(clusterer_at(run, at), run.refitted(at.clusters).read_array("coarse.npy"))
 
-    return Placer(Encoder(config.embed), place or Place(in_use(run).name), locate)
+def located_at(run: RunDir, place: Place) -> Located:
+    """What places at a place of a run.
+
+    Raises:
+        ArtifactError, ModelError: its clustering or its centroids are missing or damaged.
+    """
+    return Located.of(clusterer_at(run, place), run.refitted(place.clusters).read_array("coarse.npy"))

@@ -57,7 +57,7 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     coarse = run.clusters.read_array("coarse.npy")
     allocation = selections[-1].read_json("allocation.json")
     guide = guide_counts(allocation)
-    writer.json(REFERENCE, _reference(trained, guide, coarse) | guide_fit(run, allocation["language"]))
+    writer.json(REFERENCE, _reference(trained, guide, coarse) | guide_fit(run, allocation["language"], run.clusters))
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -86,16 +86,17 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
 
 
-def guide_fit(run: RunDir, language: str) -> dict[str, float]:
-    """Mean distance of a language's guide prompts to their centroids, and their share of noise; empty without a guide set.
+def guide_fit(run: RunDir, language: str, clusters: Artifact) -> dict[str, float]:
+    """How a language's guide prompts fit fitted clusters, for a reference: mean distance to their centroids, share of noise.
 
-    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure.
+    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
+    run has no embedded guide set.
     """
     embedded = run.guide_embeddings(language)
     if embedded.manifest() is None:
         return {}
     vectors = embedded.read_embeddings()
-    with run.clusters.local(MARK, ARRAYS) as folder:
+    with clusters.local(MARK, ARRAYS) as folder:
         clusterer = load_clusterer(folder)
     labels = clusterer.assign(vectors)
     distances = centroid_distances(vectors, clusterer.centroids, labels)

@@ -1,4 +1,4 @@
-"""What a served adapter leaves for the time after it: reference distributions, anchors, Fisher information.
+"""What a served adapter leaves for the time after it: reference distributions, how the guide fits, anchors, Fisher information.
 
 Key property: all three are made from every row the line of versions was trained on, so an update of an update forgets
 neither. COMPASS, section 3.3. It trains nothing and decides nothing.
@@ -20,7 +20,18 @@ from compass_ray.core.anchors import choose_anchors
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
 from compass_ray.models.ecda import adapter_fisher, save_fisher
-from compass_ray.watched_clusters import CENTRES, CENTROIDS, MOVED_COUNTS, TrainedRows, made_in, reference_record
+from compass_ray.watched_clusters import (
+    CENTRES,
+    CENTROIDS,
+    MOVED_COUNTS,
+    Place,
+    TrainedRows,
+    at_moved,
+    clusterer_at,
+    guide_fit,
+    made_in,
+    reference_record,
+)
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
 
@@ -33,7 +44,7 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     """
     clusters = run.refitted(made_in(selections[-1]))
     trained = TrainedRows.read(config, selections, clusters)
-    _leave_reference(selections[-1], clusters, trained, writer)
+    _leave_reference(run, selections[-1], clusters, trained, writer)
     anchors = _anchors(config, clusters, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -60,16 +71,18 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
 
 
-def _leave_reference(selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
-    """Counts of what was asked, by the centroids that prompts are placed at from now on."""
-    asked = guide_counts(selection.read_json("allocation.json"))
+def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
+    """Counts of what was asked, by the centroids that prompts are placed at from now on, and how the guide set fits there."""
+    allocation, name = selection.read_json("allocation.json"), made_in(selection)
+    asked, clusterer = guide_counts(allocation), clusterer_at(run, Place(name))
     if selection.exists(MOVED_COUNTS):
-        asked = np.array(selection.read_json(MOVED_COUNTS), np.int64)
+        asked, clusterer = np.array(selection.read_json(MOVED_COUNTS), np.int64), at_moved(clusterer, selection)
         for file in (CENTRES, CENTROIDS):
             writer.array(file, selection.read_array(file))
     coarse = clusters.read_array("coarse.npy")
     bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
-    writer.json(REFERENCE, reference_record(trained, bins, coarse, made_in(selection)))
+    record = reference_record(trained, bins, coarse, name)
+    writer.json(REFERENCE, record | guide_fit(run, allocation["language"], clusterer))
 
 
 def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:

@@ -5,11 +5,11 @@ they are; one pointer says which clustering is watched instead, once it was fitt
 centroids that its own update moved. COMPASS, section 3.3.1. It fits nothing and knows no Ray.
 """
 
-from compass_ray.watched_clusters.counts import coarse_counts, reference_record
+from compass_ray.watched_clusters.counts import coarse_counts, guide_fit, reference_record
 from compass_ray.watched_clusters.in_use import FITTED, InUse, in_use, made_in, of_this_pool, use
 from compass_ray.watched_clusters.line import parent, selections
 from compass_ray.watched_clusters.moving import CENTRES, CENTROIDS, MOVED_COUNTS, Moved
-from compass_ray.watched_clusters.places import Place, clusterer_at, place_of
+from compass_ray.watched_clusters.places import Place, at_moved, clusterer_at, place_of
 from compass_ray.watched_clusters.trained import TrainedRows, held_out
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "Moved",
     "Place",
     "TrainedRows",
+    "at_moved",
     "clusterer_at",
     "coarse_counts",
+    "guide_fit",
     "held_out",
     "in_use",
     "made_in",

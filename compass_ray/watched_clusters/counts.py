@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compass_ray.artifacts import RunDir
+from compass_ray.core.centroids import centroid_distances
 from compass_ray.core.distribution import cluster_counts
+from compass_ray.models.clusterers import Clusterer
 from compass_ray.watched_clusters.trained import TrainedRows
 
 
@@ -30,6 +33,21 @@ def reference_record(
         "trained_counts": coarse_counts(trained.clusters, coarse),
         "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
     }
+
+
+def guide_fit(run: RunDir, language: str, clusterer: Clusterer) -> dict[str, float]:
+    """How a language's guide prompts fit clusters, for a reference: mean distance to their centroids, share of noise.
+
+    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
+    run has no embedded guide set.
+    """
+    embedded = run.guide_embeddings(language)
+    if embedded.manifest() is None:
+        return {}
+    vectors = embedded.read_embeddings()
+    labels = clusterer.assign(vectors)
+    distances = centroid_distances(vectors, clusterer.centroids, labels)
+    return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
 
 
 def coarse_counts(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 from compass_ray.models.clusterers import Clusterer, load_clusterer
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
 from compass_ray.models.clusterers.storage import ARRAYS, MARK
@@ -58,7 +58,15 @@ def clusterer_at(run: RunDir, place: Place) -> Clusterer:
         found = load_clusterer(folder)
     if place.version is None or place.language is None:
         return found
-    home = run.adapter(place.language, place.version)
-    if not isinstance(found, KMeansClusterer):
-        raise ArtifactError(f"{home.name} has moved centroids, and {artifact.name} is not of k-means; remove {home.path}")
-    return found.at(home.read_array(CENTRES), home.read_array(CENTROIDS))
+    return at_moved(found, run.adapter(place.language, place.version))
+
+
+def at_moved(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:
+    """The same clusters at the moved centroids that an artefact holds.
+
+    Raises:
+        ArtifactError: they are not of k-means.
+    """
+    if not isinstance(clusterer, KMeansClusterer):
+        raise ArtifactError(f"{home.name} has moved centroids, and its clusters are not of k-means; remove {home.path}")
+    return clusterer.at(home.read_array(CENTRES), home.read_array(CENTROIDS))

@@ -32,14 +32,16 @@ class Moves:
     def __init__(self, run: RunDir, placer: PromptPlacer) -> None:
         """Look at what is in use."""
         self.run, self.placer = run, placer
-        self.clusters = FITTED
+        self.clusters, self.fingerprint = FITTED, ""
         self._known: dict[tuple[str, str, str], Place] = {}
         self.look()
 
     def look(self) -> None:
         """Read which clustering is in use; where that cannot be read, it is the one before."""
         try:
-            self.clusters = in_use(self.run).name if self.run.clusters.manifest() else FITTED
+            found = in_use(self.run).name
+            if found != self.clusters or not self.fingerprint:
+                self.clusters, self.fingerprint = found, self.run.refitted(found).require().fingerprint
         except ArtifactError as error:  # whoever reads the page or the log sees it; traffic is still recorded
             logger.warning("prompts are placed in %s still: %s", self.clusters, error)
 

@@ -18,7 +18,7 @@ from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.models.clusterers import Clusterer
 from compass_ray.serving.monitoring.kept import Encode, embedded, kept_file
-from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, parent, reference_record, selections
+from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, guide_fit, parent, reference_record, selections
 
 FILE = "reference.json"
 WINDOW_FILE = "window.json"
@@ -58,7 +58,7 @@ def recomputed(
     trained = TrainedRows.read(config, selections(config, run, language, version), artifact)
     asked = _asked(run, language, version, clusterer, encode)
     record = reference_record(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
-    return record | {"asked_of": asked.source}
+    return record | guide_fit(run, language, clusterer) | {"asked_of": asked.source}
 
 
 def leave_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import RunDir, Writer
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.continual.update.plan import Update
 from compass_ray.continual.update.windows import Window
 from compass_ray.models.clusterers import Clusterer
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
 from compass_ray.serving.monitoring.kept import Encode, embedded
-from compass_ray.watched_clusters import Moved, clusterer_at, in_use, place_of
+from compass_ray.serving.monitoring.references import WINDOW_FILE
+from compass_ray.watched_clusters import Moved, clusterer_at, place_of
 
 _ENOUGH = 0.5
 """Share of a window's prompts that must be left to place it anew, or to move centroids to it."""
@@ -33,18 +34,24 @@ class PlacedWindow:
     moved: Moved | None = None
     centroids: str = "as fitted"
 
+    def store(self, writer: Writer, window: Window) -> None:
+        """Write into the update's selection where its window is and was found, and the centroids of the new version."""
+        told = {"file": window.file, "prompts": len(window), "place": window.place, "centroids": self.centroids}
+        writer.json(WINDOW_FILE, told)
+        if self.moved:
+            self.moved.store(writer)
 
-def place_window(config: RunConfig, run: RunDir, window: Window, update: Update, encode: Encode) -> PlacedWindow:
-    """The window where the version updated from would have it.
+
+def place_window(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str, encode: Encode) -> PlacedWindow:
+    """The window where the version updated from would have it in a clustering.
 
     Raises:
         ConfigError: it was collected elsewhere, and too little of it is kept to place it anew.
     """
-    name, eta = in_use(run).name, config.update.eta
-    place = place_of(run, name, update.language, update.parent)
+    place, eta = place_of(run, clusters, update.language, update.parent), config.update.eta
     stays = window.place == place.mark
     if stays and not eta and place.version is None:
-        return PlacedWindow(name, np.asarray(window.clusters, np.int64))
+        return PlacedWindow(clusters, np.asarray(window.clusters, np.int64))
     clusterer, left = clusterer_at(run, place), _left(window, encode)
     enough = len(left) >= max(1, _ENOUGH * len(window))
     if not stays and not enough:
@@ -54,7 +61,7 @@ def place_window(config: RunConfig, run: RunDir, window: Window, update: Update,
             f"give prompts with --prompts"
         )
     labels = np.asarray(window.clusters if stays else clusterer.assign(left), np.int64)
-    return PlacedWindow(name, labels, *_centroids(clusterer, labels, left if enough else None, eta))
+    return PlacedWindow(clusters, labels, *_centroids(clusterer, labels, left if enough else None, eta))
 
 
 def _centroids(

@@ -66,8 +66,8 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
     trained = TrainedRows.read(config, selections)
     coarse = run.clusters.read_array("coarse.npy")
-    guide = guide_counts(selections[-1].read_json("allocation.json"))
-    writer.json(REFERENCE, _reference(trained, guide, coarse))
+    asked = asked_counts(selections[-1].read_json("allocation.json"))
+    writer.json(REFERENCE, _reference(trained, asked, coarse))
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -92,6 +92,11 @@ def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str
 def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     """Guide prompts by cluster from an allocation record, int64 (K + 1,), noise last."""
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
+
+
+def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
+    return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:

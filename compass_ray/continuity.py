@@ -74,7 +74,7 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
     """Counts of what was asked, by the centroids that prompts are placed at from now on, and how the guide set fits there."""
     allocation, name = selection.read_json("allocation.json"), made_in(selection)
-    asked, clusterer = guide_counts(allocation), clusterer_at(run, Place(name))
+    asked, clusterer = asked_counts(allocation), clusterer_at(run, Place(name))
     if selection.exists(MOVED_COUNTS):
         asked, clusterer = np.array(selection.read_json(MOVED_COUNTS), np.int64), at_moved(clusterer, selection)
         for file in (CENTRES, CENTROIDS):
@@ -83,6 +83,11 @@ def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, train
     bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
     record = reference_record(trained, bins, coarse, name)
     writer.json(REFERENCE, record | guide_fit(run, allocation["language"], clusterer))
+
+
+def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
+    return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
 def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:

@@ -9,8 +9,20 @@ from compass_ray.cli import experimenting  # isort: skip
 from compass_ray.cli import reporting  # isort: skip
 from compass_ray.cli import serving  # isort: skip
 from compass_ray.cli import reclustering  # isort: skip
+from compass_ray.cli import updating  # isort: skip
 from compass_ray.cli import simulating  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
 from compass_ray.cli.root import app, main
 
-__all__ = ["adapters", "app", "experimenting", "main", "reclustering", "reporting", "running", "serving", "simulating"]
+__all__ = [
+    "adapters",
+    "app",
+    "experimenting",
+    "main",
+    "reclustering",
+    "reporting",
+    "running",
+    "serving",
+    "simulating",
+    "updating",
+]

@@ -18,8 +18,10 @@ def parent(run: RunDir, language: str, version: str) -> str | None:
 
 
 def selections(config: RunConfig, run: RunDir, language: str, version: str) -> tuple[Artifact, ...]:
-    """Selections that a version was trained on, its ancestors' first."""
+    """Selections that a version was trained on, its ancestors' first; one that was trained anew has its own alone."""
     before = parent(run, language, version)
     if before is None:
         return (run.selection(version if not VERSION.fullmatch(version) else config.serve.method, language),)
-    return (*selections(config, run, language, before), run.selection(version, language))
+    own = run.selection(version, language)
+    anew = run.adapter(language, version).read_json("history.json").get("anew", False)
+    return (own,) if anew else (*selections(config, run, language, before), own)

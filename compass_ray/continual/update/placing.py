@@ -61,6 +61,11 @@ def place_window(config: RunConfig, run: RunDir, window: Window, update: Update,
             f"give prompts with --prompts"
         )
     labels = np.asarray(window.clusters if stays else clusterer.assign(left), np.int64)
+    if (labels < 0).all():
+        raise ConfigError(
+            f"all {len(labels)} prompts of the window of {update.language} are noise to the clusters {clusters}, so nothing "
+            f"would be selected; cluster again: compass-ray recluster {run.uri}"
+        )
     return PlacedWindow(clusters, labels, *_centroids(clusterer, labels, left if enough else None, eta))
 
 

@@ -1,21 +1,39 @@
 """D_new: the rows that an update adds for its window, given what the version updated from was trained on.
 
-Key property: the window is the guide set, and no row that the line was trained on is selected again. COMPASS, section 3.3.2.
+Key property: no row that the line holds out is selected, and every strategy that selects adds the same number of rows. One
+that trains anew keeps the language's own rows, and selects again as many rows as were selected before together with those of
+the update, for all that was and is asked. COMPASS, section 3.3.2 and appendix D.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from compass_ray.artifacts import Identity, RunDir
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.update.placing import PlacedWindow, place_window
-from compass_ray.continual.update.plan import Update, line
+from compass_ray.continual.update.plan import Update, line, strategy_of
 from compass_ray.continual.update.windows import Window
-from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
+from compass_ray.continuity import guide_counts
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.quotas import budget_rows
+from compass_ray.language_selection import (
+    Chosen,
+    PoolView,
+    Question,
+    WindowGuide,
+    anew_question,
+    choose,
+    tested_keys,
+    window_question,
+)
 from compass_ray.serving.monitoring.kept import encoding
-from compass_ray.watched_clusters import FITTED, TrainedRows, in_use
+from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, in_use, made_in
 
 
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
@@ -25,6 +43,7 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
         "budget": config.update.budget,
         "window": window.name,
         "seed": config.seed,
+        "anew": strategy_of(config).anew,
         **_clusters_settings(config, clusters),
     }
     adapter = run.adapter(update.language, update.parent)
@@ -56,14 +75,43 @@ def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update, c
 
 def chosen_for(config: RunConfig, run: RunDir, window: PlacedWindow, update: Update) -> Chosen:
     """The rows for a window, in this process."""
-    clusters = run.refitted(window.clusters)
-    trained = TrainedRows.read(config, line(config, run, update), clusters)
-    guide = WindowGuide(
-        window.labels,
-        frozenset(trained.row_ids),
-        trained.clusters,
-        tested_keys(run, update.language),
-    )
-    pool = PoolView.read(clusters)
-    rule = config.select.model_copy(update={"budget": config.update.budget})
-    return choose(rule, "compass", window_question(update.language, pool, guide), pool, seed=config.seed)
+    clusters, selections = run.refitted(window.clusters), line(config, run, update)
+    pool, labels = PoolView.read(clusters), window.labels
+    trained, tested = TrainedRows.read(config, selections, clusters), tested_keys(run, update.language)
+    rows = budget_rows(config.update.budget, len(trained.row_ids))
+    if strategy_of(config).anew:
+        rows += int(trained.auxiliary.sum())
+        asked = np.concatenate([_asked_before(run, update, window.clusters, selections), labels])
+        question = _anew(update, pool, trained, tested, asked)
+    else:
+        guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, tested)
+        question = window_question(update.language, pool, guide)
+    rule = config.select.model_copy(update={"budget": rows / len(question.trained_labels)})
+    chosen = choose(rule, "compass", question, pool, seed=config.seed)
+    return replace(chosen, allocation=chosen.allocation | {"asked": cluster_counts(labels, pool.n_clusters).tolist()})
+
+
+def _anew(
+    update: Update,
+    pool: PoolView,
+    trained: TrainedRows,
+    tested: npt.NDArray[np.uint64],
+    guide_labels: npt.NDArray[np.int64],
+) -> Question:
+    own = [row for row, added, out in zip(trained.row_ids, trained.auxiliary, trained.held, strict=True) if not (added or out)]
+    held = {row for row, out in zip(trained.row_ids, trained.held, strict=True) if out}
+    return anew_question(update.language, pool, own, held, tested, guide_labels)
+
+
+def _asked_before(run: RunDir, update: Update, clusters: str, selections: Sequence[Artifact]) -> npt.NDArray[np.int64]:
+    """Clusters int64[n] of the guide set and of the windows that rows were selected for so far, -1 for noise.
+
+    Of what was selected for in other clusters, the guide set alone is counted again.
+    """
+    here = [selection for selection in selections if made_in(selection) == clusters]
+    counts = [guide_counts(selection.read_json("allocation.json")) for selection in here]
+    labels = [np.repeat(np.r_[np.arange(len(each) - 1), -1], each) for each in counts]
+    if len(here) < len(selections):
+        guide = run.guide_embeddings(update.language).read_embeddings()
+        labels.append(clusterer_at(run, Place(clusters)).assign(guide).astype(np.int64))
+    return np.concatenate(labels)

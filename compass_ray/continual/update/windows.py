@@ -18,7 +18,7 @@ from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import read_window as read_offered
 from compass_ray.serving.monitoring.offers import window_table
 from compass_ray.serving.monitoring.placing import load_placer
-from compass_ray.serving.monitoring.traffic_log import kept_watch
+from compass_ray.serving.monitoring.traffic_log import kept_watch, waiting_windows
 from compass_ray.watched_clusters import FITTED, in_use, place_of
 
 
@@ -45,6 +45,11 @@ def offered_window(run: RunDir, ready: WindowReady) -> Window:
     """The window that the monitor offers after an alarm."""
     kept = read_offered(run, ready)
     return replace(_window(ready.language, kept, ready.file), file=ready.file)
+
+
+def offered_windows(run: RunDir, config: RunConfig) -> list[Window]:
+    """Every window that waits for an update, as the monitor's log has it, whether or not a monitor runs."""
+    return [offered_window(run, ready) for ready in waiting_windows(run, config)]
 
 
 def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | None) -> Window:

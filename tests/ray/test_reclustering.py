@@ -38,7 +38,7 @@ def _leave_window(run: RunDir, place: str | None = None) -> None:
         for i, p in enumerate(prompts)
     ]
     buffer = io.BytesIO()
-    pq.write_table(window_table(entries, place), buffer)
+    pq.write_table(window_table("sw", entries, place), buffer)
     run.write_monitor(FILE, buffer.getvalue())
 
 

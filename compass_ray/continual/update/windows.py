@@ -65,7 +65,7 @@ def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | N
     watch = kept_watch(run, config, language)
     if not watch.window:
         raise ConfigError(f"no traffic of {language} has been collected; give prompts with --prompts FILE.jsonl")
-    return _window(language, window_table(watch.window, watch.place), "traffic")
+    return _window(language, window_table(language, watch.window, watch.place), "traffic")
 
 
 def _window(language: str, kept: pa.Table, source: str) -> Window:
@@ -102,5 +102,5 @@ def _placed(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -
     place = place_of(run, in_use(run).name, language, live_version(run, language))
     placed = load_placer(run, config, place).place(prompts)
     rows = zip(prompts, placed.cluster.tolist(), placed.coarse.tolist(), strict=True)
-    entries = [{"language": language, "prompt": prompt, "cluster": fine, "coarse": coarse} for prompt, fine, coarse in rows]
-    return _window(language, window_table(entries, place.mark), "file")
+    entries = [{"prompt": prompt, "cluster": fine, "coarse": coarse} for prompt, fine, coarse in rows]
+    return _window(language, window_table(language, entries, place.mark), "file")

@@ -39,7 +39,8 @@ def kept_traffic(run: RunDir, languages: Collection[str], at_most: int) -> pa.Ta
     """The newest prompts of some languages of which a text or an embedding is kept, schema `WINDOW`, the newest first."""
     files = [file for file in run.monitor_files() if file.startswith(f"{FOLDER}/") and file.endswith(".parquet")]
     rows = [row for file in files for row in (kept_file(run, file) or WINDOW.empty_table()).to_pylist()]
-    rows += window_table(_logged(journal.read(run, TRAFFIC))).to_pylist()
+    logged = _logged(journal.read(run, TRAFFIC))
+    rows += [row for code in languages for row in window_table(code, (e for e in logged if e["language"] == code)).to_pylist()]
     usable = {(r["language"], r["row_id"], r["time"]): r for r in rows if r["language"] in languages and _kept(r)}
     newest = sorted(usable.values(), key=lambda row: (-row["time"], row["language"], row["row_id"]))
     return pa.Table.from_pylist(newest[:at_most], schema=WINDOW)

@@ -43,13 +43,13 @@ WINDOW = pa.schema(
 """
 
 
-def window_table(entries: Iterable[dict[str, Any]], place: str | None = None) -> pa.Table:
-    """Log entries of prompts, which lie in clusters of a place, as a table of schema `WINDOW`."""
+def window_table(language: str, entries: Iterable[dict[str, Any]], place: str | None = None) -> pa.Table:
+    """Log entries of prompts, which lie at a place by its mark, as a table of schema `WINDOW`."""
     rows = [
         {
-            "row_id": entry.get("row_id") or f"{entry['language']}-{number}",
+            "row_id": entry.get("row_id") or f"{language}-{number}",
             "prompt": entry.get("prompt"),
-            "language": entry["language"],
+            "language": language,
             "subject": None,
             "cluster": entry["cluster"],
             "coarse": entry["coarse"],
@@ -99,7 +99,7 @@ class Offers:
     def write(self, watch: Watch) -> str:
         """Write the window of a watch; returns the file's path in the monitor's folder."""
         file = f"{FOLDER}/{watch.language}-{watch.seen:09d}.parquet"
-        self._put(file, window_table(watch.window, watch.place))
+        self._put(file, window_table(watch.language, watch.window, watch.place))
         return file
 
     def erase(self, keeper: Keeper, horizon: float) -> int:

@@ -101,7 +101,7 @@ def leave_version(run: RunDir, config: RunConfig, language: str, version: str, *
 def leave_window(run: RunDir, language: str, entries: Sequence[dict[str, object]], file: str, place: str | None = None) -> None:
     """A window file as the monitor leaves it."""
     buffer = io.BytesIO()
-    pq.write_table(window_table(entries, place), buffer)
+    pq.write_table(window_table(language, entries, place), buffer)
     run.write_monitor(file, buffer.getvalue())
 
 

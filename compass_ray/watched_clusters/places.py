@@ -46,19 +46,22 @@ def _counted_in(run: RunDir, language: str, version: str) -> str:
     return str(run.adapter(language, version).read_json("reference.json").get("clusters", FITTED))
 
 
-def clusterer_at(run: RunDir, place: Place) -> Clusterer:
-    """The clusterer of a place.
+def clusterer_at(run: RunDir, place: Place, fitted: Clusterer | None = None) -> Clusterer:
+    """The clusterer of a place; ``fitted`` is that of its clustering, where it is at hand already.
 
     Raises:
         ArtifactError: the clustering is not whole, or has no centroids that could have been moved.
     """
-    artifact = run.refitted(place.clusters)
-    artifact.require()
-    with artifact.local(MARK, ARRAYS) as folder:
-        found = load_clusterer(folder)
+    found = fitted or _fitted(run.refitted(place.clusters))
     if place.version is None or place.language is None:
         return found
     return at_moved(found, run.adapter(place.language, place.version))
+
+
+def _fitted(artifact: Artifact) -> Clusterer:
+    artifact.require()
+    with artifact.local(MARK, ARRAYS) as folder:
+        return load_clusterer(folder)
 
 
 def at_moved(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:

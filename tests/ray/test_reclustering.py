@@ -27,12 +27,13 @@ from compass_ray.watched_clusters import FITTED, Place, clusterer_at, in_use, pl
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-FILE = "windows/sw-000000040.parquet"
+FILE = "windows/sw-000000024.parquet"
+ASKED = 24
 
 
 def _leave_window(run: RunDir, place: str | None = None) -> None:
     """Test questions of the language as its traffic, which the first clusters have not seen."""
-    prompts = run.guide("sw").read_table("test.parquet")["question"].to_pylist()[:40]
+    prompts = run.guide("sw").read_table("test.parquet")["question"].to_pylist()[:ASKED]
     entries = [
         {"language": "sw", "row_id": f"p{i}", "prompt": p, "cluster": 0, "coarse": 0, "time": float(i)}
         for i, p in enumerate(prompts)
@@ -67,14 +68,14 @@ def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
     done = CliRunner().invoke(cli.app, ["recluster", run.uri, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert (told["name"], told["before"], told["prompts"]) == ("c0002", FITTED, 40)
+    assert (told["name"], told["before"], told["prompts"]) == ("c0002", FITTED, ASKED)
     assert told["references"] == {"sw@v0001": "the guide set"}
     assert run.refitted("c0002").verify()
     pipeline.run_all(small, run, until="evaluate")
     assert {name: stamp for name, stamp in _stamps(run).items() if name in before} == before
 
     config = changed(small, ["update.eta=0.5", "update.max_forgetting=100"])
-    outcome = update(config, run, offered_window(run, WindowReady("sw", FILE, 40, "v0001")))
+    outcome = update(config, run, offered_window(run, WindowReady("sw", FILE, ASKED, "v0001")))
     selection, adapter = run.selection(outcome.to_version, "sw"), run.adapter("sw", outcome.to_version)
     assert selection.require().config["clusters"] == "c0002"
     now = PoolView.read(run.refitted("c0002"))

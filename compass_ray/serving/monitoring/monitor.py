@@ -196,6 +196,7 @@ class TrafficMonitor:
             "mean_nll": watch.mean_nll(),
             "noise": watch.noise(),
             "distance": watch.distance(),
+            "clusters": watch.place,
             "stale": watch.staleness.stale,
             "last_check": watch.last_check,
             "ratings": ratings.get(watch.language, {}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -135,13 +135,18 @@ def load_placer(run: RunDir, config: RunConfig, place: Place | None = None) -> P
     from compass_ray.models.encoder import Encoder
 
     run.clusters.require()
-    return Placer(Encoder(config.embed), place or Place(in_use(run).name), partial(located_at, run))
+    return Placer(Encoder(config.embed), place or Place(in_use(run).name), locating(run))
 
 
-def located_at(run: RunDir, place: Place) -> Located:
-    """What places at a place of a run.
+def locating(run: RunDir) -> Callable[[Place], Located]:
+    """What gives the clusterer of each place of a run; one clustering is in memory once, however many moved its centroids.
 
-    Raises:
-        ArtifactError, ModelError: its clustering or its centroids are missing or damaged.
+    It raises ArtifactError or ModelError where a clustering or centroids are missing or damaged.
     """
-    return Located.of(clusterer_at(run, place), run.refitted(place.clusters).read_array("coarse.npy"))
+    fitted = lru_cache(2)(lambda name: clusterer_at(run, Place(name)))
+
+    def locate(place: Place) -> Located:
+        coarse = run.refitted(place.clusters).read_array("coarse.npy")
+        return Located.of(clusterer_at(run, place, fitted(place.clusters)), coarse)
+
+    return locate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Observation
 from compass_ray.serving.monitoring.offers import read_window
-from compass_ray.serving.monitoring.placing import Placer, located_at
+from compass_ray.serving.monitoring.placing import Placer, locating
 from compass_ray.serving.monitoring.windows import Phase
 from compass_ray.watched_clusters import FITTED, Moved, Place, in_use, use
 from tests.unit.watched_clusters.made_run import WORDS, config_of, encode, leave_window, prompts_of
@@ -43,7 +42,7 @@ class _Words:
 
 
 def _monitor(run: RunDir, config: RunConfig) -> TrafficMonitor:
-    placer = Placer(_Words(), Place(in_use(run).name), partial(located_at, run))
+    placer = Placer(_Words(), Place(in_use(run).name), locating(run))
     return TrafficMonitor(run, config, placer, lambda: 1000.0)
 
 
@@ -175,7 +174,7 @@ def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunD
 def test_a_clustering_that_is_gone_stops_no_traffic(live: RunDir, config: RunConfig) -> None:
     _fitted_anew(live, config)
     (Path(live.refitted("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
-    placer = Placer(_Words(), Place(FITTED), partial(located_at, live))
+    placer = Placer(_Words(), Place(FITTED), locating(live))
     monitor = TrafficMonitor(live, config, placer, lambda: 1000.0)
     _ask(monitor, ASKED)
     assert _window(monitor) == _labels(live, FITTED, ASKED)

@@ -23,7 +23,7 @@ from compass_ray.serving import registry
 from compass_ray.serving.monitoring.kept import embedded, kept_traffic
 from compass_ray.serving.monitoring.references import stored_reference
 from compass_ray.watched_clusters import FITTED, in_use, use
-from tests.unit.watched_clusters.made_run import WORDS, encode, leave_version, leave_window, prompts_of
+from tests.unit.watched_clusters.made_run import WORDS, encode, leave_version, leave_window, make_run, prompts_of
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -234,3 +234,13 @@ def test_a_prompt_counts_once_wherever_it_is_kept(traffic: RunDir) -> None:
     assert len(kept_traffic(traffic, ["sw"], 7)) == 7
     assert len(kept_traffic(traffic, ["de"], 7)) == 0
     np.testing.assert_array_equal(embedded(found, encode).vectors[1:], encode(NEW[::-1]))
+
+
+def test_a_run_on_a_store_is_clustered_anew(s3_uri: str, config: RunConfig) -> None:
+    run = make_run(f"{s3_uri}/run", config)
+    registry.promote(run, "sw", "v0001")
+    leave_window(run, "sw", _entries(NEW), "windows/sw-000000040.parquet")
+    found = recluster(config, run)
+    assert (found.name, in_use(run).name, found.references) == ("c0002", "c0002", {"sw@v0001": "the guide set"})
+    assert run.refitted("c0002").verify()
+    assert not recluster(config, run).changed

@@ -14,13 +14,13 @@ from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import journal
+from compass_ray.serving.monitoring.corrections import LONGEST, Asked, CorrectionLog
 from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, clean, sound_feedback
 from compass_ray.serving.monitoring.retention import Keeper, holds
 
 FILE = "feedback.jsonl"
 KEPT = 10_000
 """Entries; the file may grow to twice as many before it is shortened."""
-_LONGEST_TEXT = 8_000
 _Identity = tuple[str, str]
 
 
@@ -31,17 +31,21 @@ class FeedbackLog:
         """Read what was said before."""
         self.run = run
         self.keeper = keeper
+        self.corrections = CorrectionLog(run, keeper)
         self._fresh = True
         self._recount(journal.read(run, FILE))
 
-    def take(self, said: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], now: float) -> Acknowledged:
+    def take(self, said: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], now: float, asked: Asked) -> Acknowledged:
         """Keep feedback, with the language and the version of its reply where ``replies`` knows it by its id.
+
+        Corrections are kept with their prompts too, where ``asked`` still knows these.
 
         Raises:
             ArtifactError, OSError: it could not be written; nothing of this call counts then.
         """
         found = [self._line(each, replies.get(each.reply, {}), now) for each in said if sound_feedback(each)]
         lines = self._newer(found)
+        self.corrections.take(lines, asked)  # first: what is not on disk below is sent again, and a pair twice counts once
         journal.append(self.run, FILE, lines)
         for line in lines:
             self._remember(line)
@@ -56,9 +60,10 @@ class FeedbackLog:
         return {code: {rating: counts[code, rating] for rating in ("good", "bad")} for code in languages}
 
     def erase(self, horizon: float) -> bool:
-        """Take out what the keeper says; returns whether the file was written anew, as by a process's first call always."""
+        """Take out what the keeper says; returns whether a file was written anew, as by a process's first call always."""
+        pairs = self.corrections.erase(horizon)
         if not self._fresh and self._oldest >= horizon:
-            return False
+            return pairs
         self._shorten(horizon)
         self._fresh = False
         return True
@@ -108,7 +113,7 @@ class FeedbackLog:
 
 
 def _bounded(text: str | None) -> str | None:
-    return clean(text)[:_LONGEST_TEXT] if text else None
+    return clean(text)[:LONGEST] if text else None
 
 
 def _identity(line: Mapping[str, Any]) -> _Identity:

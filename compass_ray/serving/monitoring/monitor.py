@@ -77,7 +77,7 @@ class TrafficMonitor:
             ArtifactError, OSError: it could not be written; nothing of this call counts then.
         """
         self.erase_due()
-        return self.feedback.take(feedback, self.log.replies, self.clock())
+        return self.feedback.take(feedback, self.log.replies, self.clock(), self.log.asked)
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""

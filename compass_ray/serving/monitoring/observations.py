@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_LONGEST_PROMPT = 20_000
+LONGEST_PROMPT = 20_000
 """Characters of a prompt that are embedded and kept."""
 _LONGEST_ID = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -99,4 +99,4 @@ def sound_feedback(said: Feedback) -> bool:
 
 def clean(prompt: str) -> str:
     """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
-    return _SURROGATES.sub("\ufffd", prompt)[:_LONGEST_PROMPT]
+    return _SURROGATES.sub("\ufffd", prompt)[:LONGEST_PROMPT]

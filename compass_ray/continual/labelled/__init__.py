@@ -5,8 +5,23 @@ correction has a verdict with its reason. Rooms: `verdicts`, the rules of `texts
 `judging` that applies them, `reviews` by people, and `joining` to a selection. Beyond COMPASS, section 3.3. It trains nothing.
 """
 
-from compass_ray.continual.labelled.joining import Joined, accepted, join, standing_mark
-from compass_ray.continual.labelled.judging import judged
+from compass_ray.continual.labelled.joining import Joined, accepted, bound, join, standing_mark
+from compass_ray.continual.labelled.judging import SHOWN, Judgement, Means, judged
+from compass_ray.continual.labelled.reviews import named, review
 from compass_ray.continual.labelled.verdicts import State, Verdict
 
-__all__ = ["Joined", "State", "Verdict", "accepted", "join", "judged", "standing_mark"]
+__all__ = [
+    "SHOWN",
+    "Joined",
+    "Judgement",
+    "Means",
+    "State",
+    "Verdict",
+    "accepted",
+    "bound",
+    "join",
+    "judged",
+    "named",
+    "review",
+    "standing_mark",
+]

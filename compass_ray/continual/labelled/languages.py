@@ -1,7 +1,7 @@
 """Whether prompt and correction are in the language that they would be trained for.
 
-Key property: the router's own rule and thresholds, so a text is in a language here as it is for a route. What is surely in another
-language is refused; what is too short, or not identified with confidence, waits for a person. Not here: who identifies.
+Key property: the router's own rule and thresholds, so a text is in a language here as it is for a route. What is surely in
+another language is refused; what is too short, or not identified with confidence, waits for a person. Not here: who identifies.
 """
 
 from __future__ import annotations

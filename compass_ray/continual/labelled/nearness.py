@@ -1,7 +1,7 @@
 """Where the prompts of corrections lie, and what they are too near to: test questions and the pool's rows of their language.
 
-Key property: test questions are found by content, as for every selection, and by embedding, so that one in other words is found as
-well. The pool is read in blocks, its rows of one language only. COMPASS, sections 3.2.3 (tau) and 4.1 (leaks).
+Key property: test questions are found by content, as for every selection, and by embedding, so that one in other words is found
+as well. The pool is read in blocks, its rows of one language only. COMPASS, sections 3.2.3 (tau) and 4.1 (leaks).
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a language's corrections are compared with: keys uint64[m] and embeddings float32 (m, d) of its test questions, the pool."""
+    """What a language's corrections are compared with: its test questions, and its rows of the pool."""
 
     language: str
-    tested: npt.NDArray[np.uint64]
-    questions: npt.NDArray[np.float32]
+    questions: Sequence[str]
     pool: PoolView
 
     @classmethod
-    def read(cls, run: RunDir, language: str, embedder: Embedder) -> Surroundings:
-        """Those of a run; every test question of the language is embedded."""
+    def read(cls, run: RunDir, language: str) -> Surroundings:
+        """Those of a run."""
         questions = run.guide(language).read_table("test.parquet", ["question"])["question"].to_pylist()
-        return cls(language, prompt_keys(questions), embedder.encode(questions, batch_size=_BATCH), PoolView.read(run.clusters))
+        return cls(language, questions, PoolView.read(run.clusters))
 
     def asked(self, pairs: Sequence[Pair]) -> dict[str, Finding]:
         """Prompts that are test questions, by the pair's id."""
-        leaked = np.isin(prompt_keys(pair.prompt for pair in pairs), self.tested)
+        leaked = np.isin(prompt_keys(pair.prompt for pair in pairs), prompt_keys(self.questions))
         finding = Finding(State.REFUSED, "the prompt is a test question of the language")
         return {pair.id: finding for pair, is_asked in zip(pairs, leaked, strict=True) if is_asked}
 
-    def near(self, pairs: Sequence[Pair], embeddings: npt.NDArray[np.float32], tau: float) -> dict[str, Finding]:
-        """Prompts with a cosine above ``tau`` to a test question or to a pool row of the language, by the pair's id."""
-        if not pairs:
-            return {}
+    def near(
+        self, pairs: Sequence[Pair], embeddings: npt.NDArray[np.float32], embedder: Embedder, tau: float
+    ) -> dict[str, Finding]:
+        """Prompts with a cosine above ``tau`` to a test question or to a pool row of the language, by the pair's id.
+
+        Every test question of the language is embedded for it.
+        """
+        questions = embedder.encode(self.questions, batch_size=_BATCH)
         own = np.flatnonzero(self.pool.speaks(self.language))
         to_pool = nearest_cosine(embeddings, lambda at: self.pool.stored(own[at]), len(own))
-        to_test = nearest_cosine(embeddings, lambda at: self.questions[at], len(self.questions))
+        to_test = nearest_cosine(embeddings, lambda at: questions[at], len(questions))
         found = _above(pairs, to_pool, tau, "a row of the pool")
         return found | _above(pairs, to_test, tau, "a test question of the language")
 

@@ -22,9 +22,7 @@ def reviews(run: RunDir) -> dict[str, bool]:
     return {record["correction"]: record["accepted"] for record in journal.read(run, FILE)}
 
 
-def review(
-    run: RunDir, accept: Collection[Pair], reject: Collection[Pair] = (), clock: Callable[[], float] = time.time
-) -> None:
+def review(run: RunDir, accept: Collection[Pair], reject: Collection[Pair] = (), clock: Callable[[], float] = time.time) -> None:
     """Keep a person's word on some corrections.
 
     Raises:

@@ -17,6 +17,8 @@ class State(StrEnum):
     """In quarantine: it enters once a person accepts it."""
     REFUSED = "refused"
     """It never enters, whoever accepts it."""
+    REJECTED = "rejected"
+    """By a person, who may think better of it."""
     LEFT = "left out"
     """It may enter, and others come first."""
     TRAINED = "trained"

@@ -14,6 +14,7 @@ from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import journal
+from compass_ray.serving.monitoring.corrections import FILE as CORRECTIONS
 from compass_ray.serving.monitoring.corrections import LONGEST, Asked, CorrectionLog
 from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, clean, sound_feedback
 from compass_ray.serving.monitoring.retention import Keeper, holds
@@ -110,6 +111,14 @@ class FeedbackLog:
         self._latest.move_to_end(identity)
         while len(self._latest) > KEPT:
             self._latest.popitem(last=False)
+
+
+def without_prompt(run: RunDir, language: str) -> int:
+    """Corrections of replies in a language, or of unknown replies, whose prompt is not kept; reads the files, writes nothing."""
+    paired = {_identity(line) for line in journal.read(run, CORRECTIONS)}
+    latest = {_identity(line): line for line in journal.read(run, FILE)}
+    alone = [line for identity, line in latest.items() if "correction" in line and identity not in paired]
+    return sum(line["language"] in (language, None) for line in alone)
 
 
 def _bounded(text: str | None) -> str | None:

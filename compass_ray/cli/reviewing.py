@@ -16,7 +16,7 @@ from compass_ray.config import ConfigError, RunConfig
 if TYPE_CHECKING:
     from compass_ray.continual.labelled import Verdict
 
-_TEXT = 60
+_TEXT = 40
 """Characters of a prompt or a correction in the list; JSON has all."""
 
 

@@ -15,6 +15,7 @@ from compass_ray.core.neighbours import REFRESH_ROWS
 _said = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.sampled_from(["", "k1", "k2", "k3"]), max_size=40)
 
 
+@settings(deadline=None)
 @given(_said, st.integers(0, 3), st.randoms())
 def test_the_order_of_arrival_changes_nothing(said: dict[str, str], seed: int, chance: object) -> None:
     names = list(said)
@@ -24,6 +25,7 @@ def test_the_order_of_arrival_changes_nothing(said: dict[str, str], seed: int, c
     assert one.turn.tolist() == other.turn.tolist()
 
 
+@settings(deadline=None)
 @given(_said, st.integers(0, 40))
 def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(said: dict[str, str], kept: int) -> None:
     names, keys = list(said), list(said.values())
@@ -34,6 +36,7 @@ def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(
     assert not short or max(got.values(), default=0) <= min(short) + 1
 
 
+@settings(deadline=None)
 @given(_said)
 def test_a_turn_counts_the_earlier_ones_of_its_key(said: dict[str, str]) -> None:
     keys = list(said.values())

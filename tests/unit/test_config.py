@@ -133,6 +133,13 @@ def test_a_bad_value_is_named_with_what_was_expected(override: str, told: str) -
         load("atlas", overrides=[override])
 
 
+@pytest.mark.parametrize("retention", ["none", "hash", "embedding"])
+def test_corrections_need_their_texts(retention: str) -> None:
+    overrides = ["update.corrections=reviewed", f"drift.retention={retention}"]
+    with pytest.raises(ConfigError, match=r"keeps no corrections; set drift.retention to text, or update.corrections to none"):
+        load("atlas", overrides=overrides)
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 3")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from compass_ray import tables
@@ -19,9 +18,7 @@ from compass_ray.config import RunConfig, UpdateConfig
 from compass_ray.continual.labelled.judging import Judgement, Means, judged
 from compass_ray.continual.labelled.texts import row_id
 from compass_ray.continual.labelled.verdicts import State, Verdict
-from compass_ray.core.arrays import FloatArray
 from compass_ray.core.corrections import most_corrections
-from compass_ray.core.instance_scores import pool_scores
 
 WITHHELD = "quarantine.parquet"
 _SETTING = "corrections"
@@ -55,8 +52,8 @@ def accepted(config: RunConfig, run: RunDir, language: str, *, means: Means | No
     None of them where ``update.corrections`` is none. For what it raises see `judged`.
     """
     if config.update.corrections == "none":
-        return _table(run, Judgement())
-    return _table(run, judged(config, run, language, means=means, now=now))
+        return _table(Judgement())
+    return _table(judged(config, run, language, means=means, now=now))
 
 
 def join(
@@ -66,7 +63,7 @@ def join(
     if config.update.corrections == "none":
         return None
     judgement = judged(config, run, language, means=means, now=now)
-    may_enter, most = _table(run, judgement), most_corrections(rows.num_rows, config.update.corrections_share)
+    may_enter, most = _table(judgement), most_corrections(rows.num_rows, config.update.corrections_share)
     entered = may_enter.slice(0, most)
     over = f"corrections are at most {config.update.corrections_share:g} of the update's rows (update.corrections_share)"
     late = {pair.id for pair in judgement.accepted[most:]}
@@ -92,24 +89,17 @@ def standing_mark(manifest: Manifest) -> str | None:
     return told.get("rows")
 
 
-def _table(run: RunDir, judgement: Judgement) -> pa.Table:
+def _table(judgement: Judgement) -> pa.Table:
     pairs = judgement.accepted
     columns = {
         "row_id": pa.array([row_id(pair) for pair in pairs], pa.string()),
         "prompt": pa.array([pair.prompt for pair in pairs], pa.string()),
         "response": pa.array([pair.correction.strip() for pair in pairs], pa.string()),
         "cluster": pa.array(judgement.cluster, pa.int32()),
-        "proto": pa.array(_typical(run, judgement), pa.float32()),
+        "proto": pa.array(judgement.proto, pa.float32()),
         "key": pa.array([pair.key for pair in pairs], pa.string()),
     }
     return pa.table(columns)
-
-
-def _typical(run: RunDir, judgement: Judgement) -> FloatArray:
-    """Prototype score float64[n] of each accepted prompt, by which it may become an anchor."""
-    if not judgement.accepted:
-        return np.zeros(0)
-    return pool_scores(judgement.embeddings, judgement.cluster, run.clusters.read_array("centroids.npy")).proto
 
 
 def _selected(entered: pa.Table, language: str) -> pa.Table:

@@ -7,7 +7,7 @@ once; only then come the caps, by turns of keys that chance orders by name. It w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,11 +19,13 @@ from compass_ray.continual import lineage
 from compass_ray.continual.labelled.languages import foreign
 from compass_ray.continual.labelled.nearness import Surroundings
 from compass_ray.continual.labelled.reviews import reviews
+from compass_ray.continual.labelled.sieve import Sieve
 from compass_ray.continual.labelled.suspicion import suspicious
 from compass_ray.continual.labelled.texts import row_id, unfit
 from compass_ray.continual.labelled.verdicts import Finding, State, Verdict
 from compass_ray.continual.strategies import STRATEGIES
 from compass_ray.core.corrections import first_neighbours, turns
+from compass_ray.core.instance_scores import pool_scores
 from compass_ray.serving.monitoring.corrections import Pair, read_pairs
 from compass_ray.serving.monitoring.placing import Placer, load_placer
 from compass_ray.serving.routing.detection import Identifier
@@ -50,12 +52,13 @@ class Means:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Every correction's verdict, and of the accepted ones, in order of turn, cluster int32[n] and embedding float32 (n, d)."""
+    """Every correction's verdict, and of the accepted ones, in order of turn, cluster int32[n] and prototype score float64[n]."""
 
     verdicts: tuple[Verdict, ...] = ()
     accepted: tuple[Pair, ...] = ()
     cluster: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    embeddings: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    proto: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """By which one may become an anchor."""
 
 
 def judged(config: RunConfig, run: RunDir, language: str, *, means: Means | None = None, now: float | None = None) -> Judgement:
@@ -67,7 +70,7 @@ def judged(config: RunConfig, run: RunDir, language: str, *, means: Means | None
     pairs = [pair for pair in read_pairs(run, config.drift, time.time() if now is None else now) if pair.language == language]
     if not pairs:
         return Judgement()
-    means, sieve = means or Means.load(config, run), _Sieve(pairs)
+    means, sieve = means or Means.load(config, run), Sieve(pairs)
     blamed = _by_their_texts(config, run, language, means, sieve)
     around = Surroundings.read(run, language)
     sieve.add(around.asked(sieve.open))
@@ -82,45 +85,12 @@ def judged(config: RunConfig, run: RunDir, language: str, *, means: Means | None
     sieve.add(_repeated(ordered, placed.embeddings[[at[pair.id] for pair in ordered]], config.select.tau))
     accepted = tuple(pair for pair in ordered if pair.id not in sieve.findings)
     rows = [at[pair.id] for pair in accepted]
-    return Judgement(sieve.verdicts(), accepted, placed.cluster[rows], placed.embeddings[rows])
+    cluster = placed.cluster[rows]
+    proto = pool_scores(placed.embeddings[rows], cluster, means.placer.assigner.centroids).proto
+    return Judgement(sieve.verdicts(), accepted, cluster, proto)
 
 
-class _Sieve:
-    """Corrections, and what was found against each so far."""
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = pairs
-        self.findings: dict[str, Finding] = {}
-
-    @property
-    def open(self) -> list[Pair]:
-        """Those that may still enter, held ones among them."""
-        return [p for p in self.pairs if p.id not in self.findings or self.findings[p.id].state is State.HELD]
-
-    @property
-    def clear(self) -> list[Pair]:
-        """Those that nothing was found against."""
-        return [pair for pair in self.pairs if pair.id not in self.findings]
-
-    @property
-    def blamed(self) -> list[Pair]:
-        """Those that a rule refused, or a person."""
-        bad = (State.REFUSED, State.REJECTED)
-        return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state in bad]
-
-    def add(self, found: Mapping[str, Finding]) -> None:
-        """Keep what is found: the first that holds, unless something refuses."""
-        for name, finding in found.items():
-            if name not in self.findings or finding.state is not State.HELD:
-                self.findings[name] = finding
-
-    def verdicts(self) -> tuple[Verdict, ...]:
-        accepted = Finding(State.ACCEPTED, "")
-        found = [(pair, self.findings.get(pair.id, accepted)) for pair in self.pairs]
-        return tuple(Verdict(pair, finding.state, finding.reason) for pair, finding in found)
-
-
-def _by_their_texts(config: RunConfig, run: RunDir, language: str, means: Means, sieve: _Sieve) -> list[Pair]:
+def _by_their_texts(config: RunConfig, run: RunDir, language: str, means: Means, sieve: Sieve) -> list[Pair]:
     """Look at what was written; returns what was refused for it, which tells of the key that it came from."""
     done, word = _trained(config, run, language), reviews(run)
     sieve.add({p.id: Finding(State.TRAINED, "it was trained on before") for p in sieve.pairs if row_id(p) in done})
@@ -131,7 +101,7 @@ def _by_their_texts(config: RunConfig, run: RunDir, language: str, means: Means,
     return sieve.blamed
 
 
-def _by_people(config: RunConfig, run: RunDir, sieve: _Sieve) -> None:
+def _by_people(config: RunConfig, run: RunDir, sieve: Sieve) -> None:
     """Lift from quarantine what a person accepted, and hold what waits for one where all has to be reviewed."""
     word = reviews(run)
     for pair in sieve.open:
@@ -141,7 +111,7 @@ def _by_people(config: RunConfig, run: RunDir, sieve: _Sieve) -> None:
         sieve.add({pair.id: _WAITS for pair in sieve.clear if not word.get(pair.id)})
 
 
-def _by_turns(config: RunConfig, sieve: _Sieve) -> list[Pair]:
+def _by_turns(config: RunConfig, sieve: Sieve) -> list[Pair]:
     """What is clear, within the cap of its key, in order of turn."""
     clear, most = sieve.clear, config.update.corrections_per_key
     found = turns([pair.id for pair in clear], [pair.key for pair in clear], config.seed)

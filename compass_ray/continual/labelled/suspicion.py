@@ -1,4 +1,4 @@
-"""What looks like poison among corrections that each look sound: it is held for a person, never dropped.
+"""What looks like poison, or out of place, among corrections that each look sound: it is held for a person, never dropped.
 
 Key property: counted over all corrections of a language together, so no order of arrival hides it. Pure.
 """
@@ -26,8 +26,13 @@ def suspicious(sound: Sequence[Pair], blamed: Collection[Pair]) -> dict[str, Fin
         sound: corrections that no rule refused.
         blamed: those that were refused for what their client wrote.
     """
-    reasons = {**_alike(sound), **_conflicting(sound), **_of_bad_keys(sound, blamed)}
+    reasons = {**_torn_out(sound), **_alike(sound), **_conflicting(sound), **_of_bad_keys(sound, blamed)}
     return {name: Finding(State.HELD, reason) for name, reason in reasons.items()}
+
+
+def _torn_out(sound: Sequence[Pair]) -> dict[str, str]:
+    reason = "the reply answered a conversation, instructions or a text to continue, of which the prompt is a part"
+    return {pair.id: reason for pair in sound if not pair.alone}
 
 
 def _of_bad_keys(sound: Sequence[Pair], blamed: Collection[Pair]) -> dict[str, str]:

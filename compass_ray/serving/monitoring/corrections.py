@@ -41,26 +41,29 @@ class Pair:
     correction: str
     key: str
     """Short hash of the API key; empty for all who have none."""
+    alone: bool = True
+    """Whether the prompt was all that was said to the model."""
 
 
 class CorrectionLog:
     """The pairs of a run. One owner calls it."""
 
-    def __init__(self, run: RunDir, keeper: Keeper) -> None:
-        """Read which pairs there are; their texts stay on disk."""
+    def __init__(self, run: RunDir, keeper: Keeper, asked: Asked) -> None:
+        """Read which pairs there are; their texts stay on disk. ``asked`` finds the prompts of new ones."""
         self.run = run
         self.keeper = keeper
+        self.asked = asked
         self._fresh = run.read_monitor(FILE) is not None
         """Whether another process left a file, which may hold torn lines, or what an earlier setting kept."""
         self._recount(journal.read(run, FILE))
 
-    def take(self, lines: Sequence[Mapping[str, Any]], asked: Asked) -> None:
+    def take(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Keep the corrections among lines of feedback whose prompt is known; the other lines take back what they replace.
 
         Raises:
             ArtifactError, OSError: it could not be written; nothing of this call counts then.
         """
-        found = [pair for line in lines if (pair := self._pair(line, asked)) is not None]
+        found = [pair for line in lines if (pair := self._pair(line)) is not None]
         journal.append(self.run, FILE, found)
         for pair in found:
             self._remember(pair)
@@ -75,14 +78,14 @@ class CorrectionLog:
         self._fresh = False
         return True
 
-    def _pair(self, line: Mapping[str, Any], asked: Asked) -> dict[str, Any] | None:
-        entry = asked(line["reply"]) if "correction" in line else None
+    def _pair(self, line: Mapping[str, Any]) -> dict[str, Any] | None:
+        entry = self.asked(line["reply"]) if "correction" in line else None
         told = {"reply": line["reply"], "by": line["by"], "language": line["language"], "said": line["time"]}
         if entry is None or "prompt" not in entry:
             return {**told, "time": line["time"]} if _identity(line) in self._held else None
         # As old as the prompt, which must not outlive its days by being corrected late.
-        time = min(line["time"], entry["time"])
-        return {**told, "time": time, **self.keeper.of_pair(line["reply"], entry["prompt"], line["correction"], line.get("key"))}
+        told |= {"time": min(line["time"], entry["time"]), "alone": entry.get("alone", True)}
+        return {**told, **self.keeper.of_pair(line["reply"], entry["prompt"], line["correction"], line.get("key"))}
 
     def _shorten(self, horizon: float) -> None:
         found = [self.keeper.erased(line, horizon) for line in _latest(journal.read(self.run, FILE))]
@@ -108,7 +111,7 @@ def read_pairs(run: RunDir, drift: DriftConfig, now: float) -> list[Pair]:
     horizon, keeper = Age.of_days(drift.retention_days).horizon(now), Keeper(drift.retention, b"")
     lines = [keeper.erased(line, horizon) for line in _latest(journal.read(run, FILE))]
     found = [
-        Pair(line["pair"], line["language"], line["prompt"], line["correction"], line.get("key") or "")
+        Pair(line["pair"], line["language"], line["prompt"], line["correction"], line.get("key") or "", line["alone"])
         for line in lines
         if _whole(line)
     ]

@@ -116,14 +116,16 @@ def _first_selection(run: RunDir, pool: pa.Table) -> None:
     ]
     writer = run.selection("compass", "sw").begin(Identity("select", {}, {}))
     writer.table("rows.parquet", pa.Table.from_pylist(rows, schema=tables.SELECTED))
-    writer.json("allocation.json", {"clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
+    writer.json("allocation.json", {"language": "sw", "clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
     writer.publish()
 
 
-def feed(run: RunDir, config: RunConfig, said: Sequence[tuple[str, str, str | None]], start: int = 0) -> None:
+def feed(
+    run: RunDir, config: RunConfig, said: Sequence[tuple[str, str, str | None]], start: int = 0, *, alone: bool = True
+) -> None:
     """Let users ask prompts and correct the replies: prompt, correction and API key of each."""
     monitor = TrafficMonitor(run, config, MEANS.placer, lambda: NOW)
     for at in range(0, len(said), config.drift.window):
         batch = list(enumerate(said[at : at + config.drift.window], start + at))
-        monitor.record([Observation(f"id-{n}", "sw", prompt, "v0001", 1.0, NOW, key) for n, (prompt, _, key) in batch])
+        monitor.record([Observation(f"id-{n}", "sw", prompt, "v0001", 1.0, NOW, key, alone) for n, (prompt, _, key) in batch])
         monitor.rate([Feedback(f"id-{n}", None, correction, None, key, NOW) for n, (_, correction, key) in batch])

@@ -124,6 +124,12 @@ def test_a_key_whose_corrections_are_mostly_refused_is_held_and_others_are_not(r
     assert {v.pair.key for v in _verdicts(run) if v.state == "accepted"} == {"good"}
 
 
+def test_a_correction_in_a_conversation_waits_for_a_person(run: RunDir) -> None:
+    feed(run, CONFIG, _said(range(1)), alone=False)
+    state, reason = _only(run)
+    assert (state, reason[:39]) == ("held", "the reply answered a conversation, inst")
+
+
 def test_what_holds_is_lifted_by_a_person_and_what_refuses_is_not(run: RunDir) -> None:
     feed(run, CONFIG, [(_prompt(1), "sw ndiyo", "k1"), (TESTED, ANSWER, "k1")])
     review(run, [v.pair for v in _verdicts(run)], clock=lambda: NOW)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import config as configuration
@@ -228,16 +228,17 @@ def test_a_path_is_filled_in_from_the_environment(monkeypatch: pytest.MonkeyPatc
         source.resolved_path()
 
 
+@settings(deadline=None)
 @given(
     st.floats(0, 10, allow_nan=False),
     st.integers(1, 10_000),
     st.lists(st.sampled_from(["sw", "hi", "yo", "am"]), min_size=1, unique=True),
 )
 def test_what_yaml_writes_an_override_reads(budget: float, window: int, languages: list[str]) -> None:
-    settings = {"select.budget": budget, "drift.window": window, "languages": languages}
+    chosen = {"select.budget": budget, "drift.window": window, "languages": languages}
     overrides = [
         f"{key}={yaml.safe_dump(value, default_flow_style=True).strip().removesuffix('...').strip()}"
-        for key, value in settings.items()
+        for key, value in chosen.items()
     ]
     config = load("atlas", overrides=overrides)
     assert (config.select.budget, config.drift.window, list(config.languages)) == (budget, window, languages)

@@ -47,19 +47,20 @@ class Surroundings:
     ) -> dict[str, Finding]:
         """Prompts with a cosine above ``tau`` to a test question or to a pool row of the language, by the pair's id.
 
-        Every test question of the language is embedded for it.
+        What is near to a test question never enters; what the pool nearly holds already, a person may let in. Every test
+        question of the language is embedded for it.
         """
         questions = embedder.encode(self.questions, batch_size=_BATCH)
         own = np.flatnonzero(self.pool.speaks(self.language))
         to_pool = nearest_cosine(embeddings, lambda at: self.pool.stored(own[at]), len(own))
         to_test = nearest_cosine(embeddings, lambda at: questions[at], len(questions))
-        found = _above(pairs, to_pool, tau, "a row of the pool")
-        return found | _above(pairs, to_test, tau, "a test question of the language")
+        found = _above(pairs, to_pool, tau, State.HELD, "a row of the pool")
+        return found | _above(pairs, to_test, tau, State.REFUSED, "a test question of the language")
 
 
-def _above(pairs: Sequence[Pair], cosine: npt.NDArray[np.float64], tau: float, what: str) -> dict[str, Finding]:
+def _above(pairs: Sequence[Pair], cosine: npt.NDArray[np.float64], tau: float, state: State, what: str) -> dict[str, Finding]:
     return {
-        pair.id: Finding(State.REFUSED, f"the prompt is all but {what} (cosine {each:.2f}, above {tau:g})")
+        pair.id: Finding(state, f"the prompt is all but {what} (cosine {each:.2f}, above {tau:g})")
         for pair, each in zip(pairs, cosine, strict=True)
         if each > tau
     }

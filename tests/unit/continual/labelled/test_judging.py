@@ -70,7 +70,7 @@ def test_a_sound_correction_is_accepted_with_its_cluster(run: RunDir) -> None:
         ("sw 12 + 5?", ANSWER, "held", "the prompt is too short to tell its language"),
         (TESTED.upper().replace("SW", "sw"), ANSWER, "refused", "the prompt is a test question of the language"),
         (f"{TESTED} sasa", ANSWER, "refused", "the prompt is all but a test question of the language (cosine 0.9"),
-        (f"{POOLED} sasa", ANSWER, "refused", "the prompt is all but a row of the pool (cosine 0.9"),
+        (f"{POOLED} sasa", ANSWER, "held", "the prompt is all but a row of the pool (cosine 0.9"),
     ],
 )
 def test_what_is_not_sound_is_kept_out_with_the_reason(
@@ -131,9 +131,9 @@ def test_a_correction_in_a_conversation_waits_for_a_person(run: RunDir) -> None:
 
 
 def test_what_holds_is_lifted_by_a_person_and_what_refuses_is_not(run: RunDir) -> None:
-    feed(run, CONFIG, [(_prompt(1), "sw ndiyo", "k1"), (TESTED, ANSWER, "k1")])
+    feed(run, CONFIG, [(_prompt(1), "sw ndiyo", "k1"), (POOLED, ANSWER, "k1"), (TESTED, ANSWER, "k1")])
     review(run, [v.pair for v in _verdicts(run)], clock=lambda: NOW)
-    assert _states(run) == {"accepted": 1, "refused": 1}
+    assert _states(run) == {"accepted": 2, "refused": 1}
 
 
 def test_reviewed_lets_in_what_a_person_accepted_alone(run: RunDir) -> None:

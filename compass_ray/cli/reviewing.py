@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,10 @@ from compass_ray.config import ConfigError, RunConfig
 if TYPE_CHECKING:
     from compass_ray.continual.labelled import Verdict
 
-_TEXT = 40
+_TEXT = 160
 """Characters of a prompt or a correction in the list; JSON has all."""
+_MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What would act on a terminal, or show a text in another order than it is trained on."""
 
 
 @app.command(epilog="Example: `compass-ray corrections runs/mine --language sw`, then with `--accept 3f2a9c01d4e7`")
@@ -71,7 +74,7 @@ def _print(found: Sequence[Verdict]) -> None:
     from compass_ray.continual.labelled import SHOWN
     from compass_ray.report.reasons import shortened
 
-    texts = [(shortened(v.pair.prompt, _TEXT), shortened(v.pair.correction, _TEXT)) for v in found]
+    texts = [[_MISLEADING.sub("\ufffd", shortened(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in found]
     rows = [[v.pair.id[:SHOWN], v.pair.key or "-", v.state, *each, v.reason] for v, each in zip(found, texts, strict=True)]
     print_rows(["id", "key", "state", "prompt", "correction", "why"], rows)
 
@@ -83,5 +86,5 @@ def _notes(config: RunConfig, run: RunDir, language: str) -> list[str]:
     return [
         *(["update.corrections is none, so no update trains on any of them"] if config.update.corrections == "none" else []),
         *([f"drift.retention is {keeps}, and corrections are kept under text only"] if keeps != "text" else []),
-        *([f"{alone} more corrections came when their prompt was not kept any more, and are of no use"] if alone else []),
+        *([f"corrections whose prompt was not kept any more, and which are of no use: {alone}"] if alone else []),
     ]

@@ -85,7 +85,14 @@ def test_corrections_that_came_too_late_are_counted(compass_ray: Command, correc
     late = Feedback("id-gone", None, ANSWER, None, "abc", NOW)
     TrafficMonitor(corrected, CONFIG, MEANS.placer, lambda: NOW).rate([late])
     done = compass_ray(f"corrections {corrected.uri} --language sw")
-    assert "note: 1 more corrections came when their prompt was not kept any more" in done.err
+    assert "note: corrections whose prompt was not kept any more, and which are of no use: 1" in done.err
+
+
+def test_what_a_user_wrote_acts_on_no_terminal(compass_ray: Command, corrected: RunDir) -> None:
+    feed(corrected, CONFIG, [("sw swali la pili lenye hila", f"{ANSWER} \x1b]0;hila\x07 \u202eila", "abc")], start=5)
+    done = compass_ray(f"corrections {corrected.uri} --language sw")
+    assert "]0;hila" in "".join(done.out.split())
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.out)
 
 
 def test_erased_corrections_vanish_from_the_list(

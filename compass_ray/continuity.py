@@ -73,8 +73,8 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     trained = TrainedRows.read(config, selections)
     coarse = run.clusters.read_array("coarse.npy")
     allocation = selections[-1].read_json("allocation.json")
-    guide = guide_counts(allocation)
-    writer.json(REFERENCE, _reference(trained, guide, coarse) | guide_fit(run, allocation["language"], run.clusters))
+    fit = guide_fit(run, allocation["language"], run.clusters)
+    writer.json(REFERENCE, _reference(trained, asked_counts(allocation), coarse) | fit)
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -133,6 +133,11 @@ def guide_fit(run: RunDir, language: str, clusters: Artifact) -> dict[str, float
     labels = clusterer.assign(vectors)
     distances = centroid_distances(vectors, clusterer.centroids, labels)
     return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
+
+
+def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
+    return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:

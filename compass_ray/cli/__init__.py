@@ -14,4 +14,15 @@ from compass_ray.cli import simulating  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
 from compass_ray.cli.root import app, main
 
-__all__ = ["adapters", "app", "experimenting", "main", "reporting", "reviewing", "running", "serving", "simulating", "updating"]
+__all__ = [
+    "adapters",
+    "app",
+    "experimenting",
+    "main",
+    "reporting",
+    "reviewing",
+    "running",
+    "serving",
+    "simulating",
+    "updating",
+]

@@ -24,6 +24,7 @@ from compass_ray.continual.labelled.suspicion import suspicious
 from compass_ray.continual.labelled.texts import row_id, unfit
 from compass_ray.continual.labelled.verdicts import Finding, State, Verdict
 from compass_ray.continual.strategies import STRATEGIES
+from compass_ray.continuity import TrainedRows
 from compass_ray.core.corrections import first_neighbours, turns
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.serving.monitoring.corrections import Pair, read_pairs
@@ -92,8 +93,8 @@ def judged(config: RunConfig, run: RunDir, language: str, *, means: Means | None
 
 def _by_their_texts(config: RunConfig, run: RunDir, language: str, means: Means, sieve: Sieve) -> list[Pair]:
     """Look at what was written; returns what was refused for it, which tells of the key that it came from."""
-    done, word = _trained(config, run, language), reviews(run)
-    sieve.add({p.id: Finding(State.TRAINED, "it was trained on before") for p in sieve.pairs if row_id(p) in done})
+    used, word = _used(config, run, language), reviews(run)
+    sieve.add({p.id: Finding(State.TRAINED, "the version that is served has it") for p in sieve.pairs if row_id(p) in used})
     sieve.add({p.id: Finding(State.REJECTED, "a person rejected it") for p in sieve.open if word.get(p.id) is False})
     reasons = {pair.id: unfit(pair, config.train.max_tokens) for pair in sieve.open}
     sieve.add({name: Finding(State.REFUSED, reason) for name, reason in reasons.items() if reason})
@@ -130,11 +131,11 @@ def _repeated(ordered: Sequence[Pair], embeddings: npt.NDArray[np.float32], tau:
     return {name: Finding(State.LEFT, reason) for name, reason in found.items()}
 
 
-def _trained(config: RunConfig, run: RunDir, language: str) -> frozenset[str]:
-    """Ids of the corrections that the served version was trained on; none for an update that begins anew."""
+def _used(config: RunConfig, run: RunDir, language: str) -> frozenset[str]:
+    """Ids of rows that the served version's line has already; where an update begins anew, of those that judged it alone."""
     live = run.live(language)
-    if live is None or STRATEGIES[config.update.strategy].anew:
+    if live is None:
         return frozenset()
-    found = lineage.selections(config, run, language, str(live["version"]))
-    tables = [each.read_table("rows.parquet", ["row_id", "role"]) for each in found]
-    return frozenset(row["row_id"] for table in tables for row in table.to_pylist() if row["role"] == "traffic")
+    rows = TrainedRows.read(config, lineage.selections(config, run, language, str(live["version"])))
+    anew = STRATEGIES[config.update.strategy].anew
+    return frozenset(name for name, held in zip(rows.row_ids, rows.held, strict=True) if held or not anew)

@@ -22,7 +22,7 @@ class State(StrEnum):
     LEFT = "left out"
     """It may enter, and others come first."""
     TRAINED = "trained"
-    """The version that is served was trained on it."""
+    """The version that is served was trained on it, or judged by it."""
 
 
 @dataclass(frozen=True)

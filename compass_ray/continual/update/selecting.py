@@ -2,8 +2,7 @@
 
 Key property: no row that the line holds out is selected, and every strategy that selects adds the same number of rows. One
 that trains anew keeps the language's own rows, and selects again as many rows as were selected before together with those of
-the update, for all that was and is asked. Users' corrections may join what is selected (`labelled`). COMPASS, section 3.3.2 and
-appendix D.
+the update, for all that was and is asked. Users' corrections may join them (`labelled`). COMPASS, section 3.3.2 and appendix D.
 """
 
 from __future__ import annotations

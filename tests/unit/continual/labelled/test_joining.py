@@ -134,13 +134,20 @@ def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_
     writer.publish()
     run.set_live("sw", {"version": "v0002"})
     assert {str(v.state) for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts} == {"trained"}
-    anew = config_of(corrections_share=0.3, strategy="full")
-    assert {str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts} == {"accepted"}
+    data, anew = training_set(run, run.selection("v0002", "sw"), config), config_of(corrections_share=0.3, strategy="full")
+    held = {row.response for row, out in zip(data.rows, data.held, strict=True) if out}
+    found = {v.pair.correction: str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts}
+    assert found == {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
 
 
 def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir, config: RunConfig) -> None:
     adapter = run.adapter("sw", "v0001")
-    whole = config.select.model_dump(exclude={"methods"}) | {"budget": 1.0, "window": WINDOW.name, "seed": config.seed}
+    whole = config.select.model_dump(exclude={"methods"}) | {
+        "budget": 1.0,
+        "window": WINDOW.name,
+        "seed": config.seed,
+        "anew": False,
+    }
     identity = Identity("update", whole, {adapter.name: adapter.require().fingerprint})
     joined, chosen = _joined(config, run), chosen_for(config, run, WINDOW, UPDATE)
     publish(run.selection("v0002", "sw").begin(bound(identity, config.update, joined.mark)), chosen, joined)

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.artifacts import Artifact, RunDir, Writer
+from compass_ray.artifacts import LABELLED, Artifact, ArtifactError, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.clusterers import Clusterer
 from compass_ray.models.ecda import adapter_fisher, save_fisher
 from compass_ray.watched_clusters import (
     CENTRES,
@@ -54,15 +55,32 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
 
 
 def encode_pool_rows(config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel) -> list[Example]:
-    """Pool rows as the base model sees them."""
+    """Rows as the base model sees them."""
     text = read_rows(run, pa.chunked_array([pa.array(row_ids, pa.string())]))
     return encode_rows(base.tokenizer, [TrainingRow(*text[i]) for i in row_ids], config.train.max_tokens)
 
 
 def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
-    """Prompt and response of pool rows, by row_id."""
-    pool = run.pool.read_table("rows.parquet", ["row_id", "prompt", "response"])
-    wanted = pool.filter(pc.is_in(pool["row_id"], row_ids.combine_chunks()))
+    """Prompt and response of rows of the pool, and of corrections that joined a selection, by row_id.
+
+    Raises:
+        ArtifactError: the text of a row is in neither.
+    """
+    found = _texts(run.pool, "rows.parquet", row_ids)
+    missing = set(row_ids.to_pylist()) - found.keys()
+    for selection in run.labelled_selections() if missing else ():
+        found |= _texts(selection, LABELLED, row_ids)
+    if lost := missing - found.keys():
+        raise ArtifactError(
+            f"{len(lost)} rows, {min(lost)} among them, are neither in the pool nor in the {LABELLED} of a selection; "
+            f"put that file back, or go on from a version that was not trained on them"
+        )
+    return found
+
+
+def _texts(artifact: Artifact, file: str, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
+    table = artifact.read_table(file, ["row_id", "prompt", "response"])
+    wanted = table.filter(pc.is_in(table["row_id"], row_ids.combine_chunks()))
     return {row["row_id"]: (row["prompt"], row["response"]) for row in wanted.to_pylist()}
 
 
@@ -71,28 +89,35 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
 
 
-def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
-    """Counts of what was asked, by the centroids that prompts are placed at from now on, and how the guide set fits there."""
-    allocation, name = selection.read_json("allocation.json"), made_in(selection)
-    asked, clusterer = asked_counts(allocation), clusterer_at(run, Place(name))
-    if selection.exists(MOVED_COUNTS):
-        asked, clusterer = np.array(selection.read_json(MOVED_COUNTS), np.int64), at_moved(clusterer, selection)
-        for file in (CENTRES, CENTROIDS):
-            writer.array(file, selection.read_array(file))
-    coarse = clusters.read_array("coarse.npy")
-    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
-    record = reference_record(trained, bins, coarse, name)
-    writer.json(REFERENCE, record | guide_fit(run, allocation["language"], clusterer))
-
-
 def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
     return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
+def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
+    """Counts of what was asked, by the centroids that prompts are placed at from now on, and how the guide set fits there."""
+    allocation = selection.read_json("allocation.json")
+    asked = asked_counts(allocation)
+    if selection.exists(MOVED_COUNTS):
+        asked = np.array(selection.read_json(MOVED_COUNTS), np.int64)
+        for file in (CENTRES, CENTROIDS):
+            writer.array(file, selection.read_array(file))
+    coarse = clusters.read_array("coarse.npy")
+    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
+    record = reference_record(trained, bins, coarse, made_in(selection))
+    writer.json(REFERENCE, record | guide_fit(run, allocation["language"], lambda: _clusterer(run, selection)))
+
+
+def _clusterer(run: RunDir, selection: Artifact) -> Clusterer:
+    """What places prompts once the version that is trained on a selection is live."""
+    fitted = clusterer_at(run, Place(made_in(selection)))
+    return at_moved(fitted, selection) if selection.exists(CENTRES) else fitted
+
+
 def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:
     assigned = clusters.map_table("assignments.arrow")
     places = pc.index_in(pa.array(trained.learnt, pa.string()), value_set=assigned["row_id"])
-    typical = assigned["proto"].take(places).to_numpy()
+    typical = assigned["proto"].take(places).to_numpy().astype(np.float64)
+    typical = np.where(np.isnan(typical), trained.proto[~trained.held], typical)  # corrections are not in the pool
     chosen = choose_anchors(trained.clusters[~trained.held], typical, share=config.update.anchors)
     return list(dict.fromkeys(trained.learnt[i] for i in chosen))

@@ -10,6 +10,7 @@ from compass_ray.cli import reporting  # isort: skip
 from compass_ray.cli import serving  # isort: skip
 from compass_ray.cli import reclustering  # isort: skip
 from compass_ray.cli import updating  # isort: skip
+from compass_ray.cli import reviewing  # isort: skip
 from compass_ray.cli import simulating  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
 from compass_ray.cli.root import app, main
@@ -21,6 +22,7 @@ __all__ = [
     "main",
     "reclustering",
     "reporting",
+    "reviewing",
     "running",
     "serving",
     "simulating",

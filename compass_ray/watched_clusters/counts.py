@@ -6,6 +6,7 @@ COMPASS, section 3.3.2, equation 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,13 @@ def reference_record(
     return {
         "clusters": clusters,
         "guide_counts": coarse_counts(asked, coarse),
-        "selected_counts": coarse_counts(trained.clusters[trained.auxiliary], coarse),
+        "selected_counts": coarse_counts(trained.clusters[trained.added], coarse),
         "trained_counts": coarse_counts(trained.clusters, coarse),
         "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
     }
 
 
-def guide_fit(run: RunDir, language: str, clusterer: Clusterer) -> dict[str, float]:
+def guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) -> dict[str, float]:
     """How a language's guide prompts fit clusters, for a reference: mean distance to their centroids, share of noise.
 
     Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
@@ -45,8 +46,9 @@ def guide_fit(run: RunDir, language: str, clusterer: Clusterer) -> dict[str, flo
     if embedded.manifest() is None:
         return {}
     vectors = embedded.read_embeddings()
-    labels = clusterer.assign(vectors)
-    distances = centroid_distances(vectors, clusterer.centroids, labels)
+    fitted = clusterer()
+    labels = fitted.assign(vectors)
+    distances = centroid_distances(vectors, fitted.centroids, labels)
     return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
 
 

@@ -23,11 +23,13 @@ from compass_ray.watched_clusters.in_use import made_in
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was auxiliary."""
+    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was added to the language's own."""
 
     row_ids: list[str]
     clusters: npt.NDArray[np.int64]
-    auxiliary: npt.NDArray[np.bool_]
+    added: npt.NDArray[np.bool_]
+    proto: npt.NDArray[np.float64]
+    """Prototype scores that the selections themselves tell, NaN where they leave it to the pool's table."""
     held: npt.NDArray[np.bool_]
     """Those that were held out from training, for early stopping and for the gate."""
 
@@ -38,7 +40,8 @@ class TrainedRows:
         return cls(
             rows["row_id"].to_pylist(),
             rows["cluster"].to_numpy().astype(np.int64),
-            np.asarray(rows["role"].to_pylist()) == "auxiliary",
+            np.asarray(rows["role"].to_pylist()) != "target",
+            rows["proto"].to_numpy().astype(np.float64),
             np.asarray(rows["held"].to_pylist(), np.bool_),
         )
 
@@ -54,7 +57,7 @@ def held_out(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.in
 
 
 def _rows(config: RunConfig, selection: Artifact) -> pa.Table:
-    rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role"])
+    rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"])
     held = held_out(config, selection, rows["cluster"].to_numpy().astype(np.int64))
     return rows.append_column("held", pa.array(held))
 

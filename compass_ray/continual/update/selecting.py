@@ -2,20 +2,21 @@
 
 Key property: no row that the line holds out is selected, and every strategy that selects adds the same number of rows. One
 that trains anew keeps the language's own rows, and selects again as many rows as were selected before together with those of
-the update, for all that was and is asked. COMPASS, section 3.3.2 and appendix D.
+the update, for all that was and is asked. Users' corrections may join them (`labelled`). COMPASS, section 3.3.2 and appendix D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.artifacts import Artifact, Identity, RunDir, Writer
 from compass_ray.config import RunConfig
+from compass_ray.continual.labelled import Joined, bound, join, standing_mark
 from compass_ray.continual.update.placing import PlacedWindow, place_window
 from compass_ray.continual.update.plan import Update, line, strategy_of
 from compass_ray.continual.update.windows import Window
@@ -37,7 +38,7 @@ from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_a
 
 
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
-    """Publish the update's selection, unless it is whole."""
+    """Publish the update's selection, unless it is whole; then it stays as it is, whatever users said in the meantime."""
     artifact, clusters = run.selection(update.version, update.language), in_use(run).name
     settings = config.select.model_dump(exclude={"methods"}) | {
         "budget": config.update.budget,
@@ -48,17 +49,34 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
     }
     adapter = run.adapter(update.language, update.parent)
     identity = Identity("update", settings, {adapter.name: adapter.require().fingerprint})
-    if artifact.manifest() and artifact.require().fingerprint == identity.fingerprint:
+    standing = artifact.manifest()
+    if standing and standing.fingerprint == bound(identity, config.update, standing_mark(standing)).fingerprint:
         return
     import ray
 
     task = ray.remote(_choose).options(num_cpus=config.resources.cpus_per_worker)
-    placed, chosen = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update, clusters))
-    writer = artifact.begin(identity)
-    writer.table("rows.parquet", chosen.rows)
-    writer.json("allocation.json", chosen.allocation)
-    placed.store(writer, window)
-    writer.publish({"selected": chosen.selected, "centroids": placed.centroids})
+    made = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update, clusters))
+    mark = made.joined.mark if made.joined else None
+    made.publish(artifact.begin(bound(identity, config.update, mark)), window)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What was selected for a window, where that was placed, and what joined the selection."""
+
+    placed: PlacedWindow
+    chosen: Chosen
+    joined: Joined | None = None
+
+    def publish(self, writer: Writer, window: Window) -> None:
+        """Write it all."""
+        writer.table("rows.parquet", self.joined.rows if self.joined else self.chosen.rows)
+        writer.json("allocation.json", self.chosen.allocation)
+        self.placed.store(writer, window)
+        if self.joined:
+            self.joined.write(writer)
+        corrections = {"corrections": self.joined.labelled.num_rows} if self.joined else {}
+        writer.publish({"selected": self.chosen.selected, "centroids": self.placed.centroids, **corrections})
 
 
 def _clusters_settings(config: RunConfig, clusters: str) -> dict[str, Any]:
@@ -66,11 +84,12 @@ def _clusters_settings(config: RunConfig, clusters: str) -> dict[str, Any]:
     return ({"clusters": clusters} if clusters != FITTED else {}) | ({"eta": config.update.eta} if config.update.eta else {})
 
 
-def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update, clusters: str) -> tuple[PlacedWindow, Chosen]:
+def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update, clusters: str) -> Selected:
     """Ray task: the selection itself."""
     config, run = RunConfig.model_validate(tree), RunDir(uri)
     placed = place_window(config, run, window, update, clusters, encoding(config.embed))
-    return placed, chosen_for(config, run, placed, update)
+    chosen = chosen_for(config, run, placed, update)
+    return Selected(placed, chosen, join(config, run, window.language, chosen.rows))
 
 
 def chosen_for(config: RunConfig, run: RunDir, window: PlacedWindow, update: Update) -> Chosen:
@@ -80,7 +99,7 @@ def chosen_for(config: RunConfig, run: RunDir, window: PlacedWindow, update: Upd
     trained, tested = TrainedRows.read(config, selections, clusters), tested_keys(run, update.language)
     rows = budget_rows(config.update.budget, len(trained.row_ids))
     if strategy_of(config).anew:
-        rows += int(trained.auxiliary.sum())
+        rows += int(trained.added.sum())
         asked = np.concatenate([_asked_before(run, update, window.clusters, selections), labels])
         question = _anew(update, pool, trained, tested, asked)
     else:
@@ -98,7 +117,7 @@ def _anew(
     tested: npt.NDArray[np.uint64],
     guide_labels: npt.NDArray[np.int64],
 ) -> Question:
-    own = [row for row, added, out in zip(trained.row_ids, trained.auxiliary, trained.held, strict=True) if not (added or out)]
+    own = [row for row, added, out in zip(trained.row_ids, trained.added, trained.held, strict=True) if not (added or out)]
     held = {row for row, out in zip(trained.row_ids, trained.held, strict=True) if out}
     return anew_question(update.language, pool, own, held, tested, guide_labels)
 

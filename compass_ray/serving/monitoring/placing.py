@@ -93,7 +93,7 @@ class Placer:
         """Combine the parts; ``locate`` gives what places at a place, and is asked once for each that is in use."""
         self.embedder, self.home = embedder, home
         self._locate = lru_cache(_PLACES)(locate)
-        self._locate(home)
+        self.assigner = self._locate(home).assigner
 
     def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
         """Cluster of each prompt, in order, each at its own of ``places``."""

@@ -58,7 +58,7 @@ def recomputed(
     trained = TrainedRows.read(config, selections(config, run, language, version), artifact)
     asked = _asked(run, language, version, clusterer, encode)
     record = reference_record(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
-    return record | guide_fit(run, language, clusterer) | {"asked_of": asked.source}
+    return record | guide_fit(run, language, lambda: clusterer) | {"asked_of": asked.source}
 
 
 def leave_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:

@@ -172,7 +172,8 @@ class TrafficMonitor:
         self.feedback.erase(horizon)
 
     def _last_replies(self, language: str, version: str) -> list[str]:
-        return self.log.watch(language).replies.ids(version) if language in self.config.languages else []
+        watch = self.log.watches.get(language)
+        return watch.replies.ids(version) if watch else []
 
     def _told(self, watch: Watch, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
         return {

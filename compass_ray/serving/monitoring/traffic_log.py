@@ -52,6 +52,11 @@ class TrafficLog:
             raise ValueError(f"{language!r} is not watched; the run's languages are {', '.join(self.config.languages)}")
         return self.watches.setdefault(language, Watch(language, self.config.drift.window))
 
+    def asked(self, reply: str) -> Event | None:
+        """The entry of the prompt that a reply answered, while it is in its language's window."""
+        watch = self.watches.get(self.replies.get(reply, {}).get("language", ""))
+        return next((entry for entry in reversed(watch.window) if entry.get("id") == reply), None) if watch else None
+
     def follow(self, event: Event, events: list[Event]) -> None:
         """Let an event take effect in memory, and add it to those that wait to be committed."""
         self.watch(event["language"]).apply(event)

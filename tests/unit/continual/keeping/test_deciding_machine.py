@@ -15,7 +15,7 @@ SHARE = {"window": 40, "check_every": 10}
 
 
 class Adapting(RuleBasedStateMachine):
-    """One language, whatever happens to it, and a turn after each thing that does."""
+    """One language, whatever happens to it, and turns in between."""
 
     @initialize(promotion=st.sampled_from(["all", "canary", "none"]), hours=st.sampled_from([None, "22:00-06:00"]))
     def begin(self, promotion: str, hours: str | None) -> None:
@@ -65,6 +65,7 @@ class Adapting(RuleBasedStateMachine):
     @rule()
     def alarm(self) -> None:
         self.world.offer()
+        self.turn(kept=True)
 
     @precondition(lambda self: self.world.updating)
     @rule(accepted=st.booleans(), served=st.booleans())
@@ -90,6 +91,7 @@ class Adapting(RuleBasedStateMachine):
         tried = world.canary or (world.live if world.live in judged else None)
         rated = {tried: BAD if bad else GOOD} if tried else {}
         world.replies(dict.fromkeys((world.live, *world.history[-1:]), GOOD) | rated, prompts)
+        self.turn(kept=True)
 
     @rule(hours=st.integers(1, 12))
     def wait(self, hours: int) -> None:

@@ -16,6 +16,7 @@ from compass_ray.config import RunConfig
 from compass_ray.core.drift import DriftState
 from compass_ray.serving.monitoring.checks import build_trigger, check_event, reference_of
 from compass_ray.serving.monitoring.offers import Offers
+from compass_ray.serving.monitoring.replies import Ratings, as_record
 from compass_ray.serving.monitoring.traffic_log import TrafficLog
 from compass_ray.serving.monitoring.windows import Event, Reference, Watch
 
@@ -35,11 +36,13 @@ class Consequences:
         log: TrafficLog,
         offers: Offers,
         clock: Callable[[], float],
+        ratings: Ratings,
         references: References | None = None,
     ) -> None:
         """Read references from the run's adapters where none are given."""
         self.run, self.log, self.offers, self.clock = run, log, offers, clock
         self.drift, self.seed = config.drift, config.seed
+        self.ratings = ratings
         self.trigger = build_trigger(config.drift)
         self.references = references or self._stored_reference
         self._references: dict[tuple[str, str], Reference | None] = {}
@@ -73,6 +76,9 @@ class Consequences:
         """Whatever falls due after a prompt: the offer of a fresh window, a check."""
         if watch.collected:
             self.log.follow({"event": "offer", "language": watch.language, "file": self.offers.write(watch)}, events)
+        if watch.settled:
+            signals = as_record(watch.signals(self.ratings))
+            self.log.follow({"event": "baseline", "language": watch.language, "signals": signals}, events)
         if watch.seen % self.drift.check_every or not watch.full:
             return
         self._adopt_served(watch, events)

@@ -1,7 +1,7 @@
-"""What passes between the ingress, the monitor and the update: observations, feedback and offered windows.
+"""What passes between the ingress, the monitor and the update: observations, feedback, canary answers and offered windows.
 
 Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate traffic passes before it
-is embedded, `sound_feedback` the only one that feedback passes.
+is embedded, `sound_feedback` and `sound_canaries` the only ones that feedback and canary answers pass.
 """
 
 from __future__ import annotations
@@ -47,6 +47,17 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class CanaryAnswers:
+    """One round of canary questions, whose answers are known, to ``version``; the same ``time`` twice is the same round."""
+
+    language: str
+    version: str
+    asked: int
+    right: int
+    time: float
+
+
+@dataclass(frozen=True)
 class WindowReady:
     """Fresh prompts after an alarm, for an update to select on.
 
@@ -61,7 +72,7 @@ class WindowReady:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What became of the observations or the feedback of one call; the kept ones are on disk."""
+    """What became of the observations, feedback or canary answers of one call; the kept ones are on disk."""
 
     kept: int
     duplicates: int
@@ -94,6 +105,21 @@ def sound_feedback(said: Feedback) -> bool:
         and any((said.rating, said.correction, said.comment))
         and isinstance(said.time, int | float)
         and math.isfinite(said.time)
+    )
+
+
+def sound_canaries(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
+    """Whether canary answers can be taken in: a watched language, a version, counts that can be, and a time."""
+    return (
+        answers.language in languages
+        and isinstance(answers.version, str)
+        and bool(answers.version)
+        and isinstance(answers.asked, int)
+        and isinstance(answers.right, int)
+        and 0 <= answers.right <= answers.asked
+        and answers.asked > 0
+        and isinstance(answers.time, int | float)
+        and math.isfinite(answers.time)
     )
 
 

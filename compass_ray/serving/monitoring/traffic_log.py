@@ -143,12 +143,17 @@ def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
 
 
 def _lines(events: Iterable[Event], key: str) -> list[Event]:
-    return [event[key] for event in events if event["event"] == "check" and event[key]]
+    return [event[key] for event in events if event.get(key)]
 
 
 def _publish_missing(run: RunDir, file: str, lines: Sequence[Mapping[str, Any]]) -> None:
     """Lines that were decided and logged by a monitor killed before it could publish them."""
     if not lines:
         return
-    there = {(line.get("language"), line.get("prompts")) for line in journal.read(run, file)}
-    journal.append_shared(run, file, [line for line in lines if (line["language"], line["prompts"]) not in there])
+    there = {_identity(line) for line in journal.read(run, file)}
+    journal.append_shared(run, file, [line for line in lines if _identity(line) not in there])
+
+
+def _identity(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Nothing is decided twice of a kind at one prompt; checks have no kind."""
+    return line.get("language"), line.get("prompts"), line.get("kind")

@@ -20,9 +20,8 @@ import torch
 
 from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, RunDir, Writer
 from compass_ray.config import RunConfig, TrainConfig
-from compass_ray.continuity import guide_counts, leave_continuity, read_rows
-from compass_ray.core.seeding import generator
-from compass_ray.core.validation import holdout, validation_weights
+from compass_ray.continuity import guide_counts, held_out, leave_continuity, read_rows
+from compass_ray.core.validation import validation_weights
 from compass_ray.models.base import BaseModel
 from compass_ray.models.devices import device_name
 from compass_ray.models.fine_tuning import EpochRecord, FineTuning, TrainingResult, TrainingRow
@@ -148,7 +147,7 @@ def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Trainin
     weights = chosen["weight"].to_pylist()
     rows = [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
     clusters = chosen["cluster"].to_numpy().astype(np.int64)
-    held = holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
+    held = held_out(config, selection, clusters)
     n_eval = guide_counts(selection.read_json("allocation.json"))
     return TrainingSet(ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0))
 

@@ -19,11 +19,11 @@ from compass_ray.artifacts import Artifact, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
 from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.seeding import generator
+from compass_ray.core.validation import holdout
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
-from compass_ray.models.dora import trainable
-from compass_ray.models.ecda import diagonal_fisher, save_fisher
-from compass_ray.models.peft_directory import read_adapter
+from compass_ray.models.ecda import adapter_fisher, save_fisher
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
 
@@ -35,22 +35,36 @@ class TrainedRows:
     row_ids: list[str]
     clusters: npt.NDArray[np.int64]
     auxiliary: npt.NDArray[np.bool_]
+    held: npt.NDArray[np.bool_]
+    """Those that were held out from training, for early stopping and for the gate."""
 
     @classmethod
-    def read(cls, selections: Sequence[Artifact]) -> TrainedRows:
+    def read(cls, config: RunConfig, selections: Sequence[Artifact]) -> TrainedRows:
         """The rows of some selections together, in order."""
         parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role"]) for s in selections]
+        labels = [part["cluster"].to_numpy().astype(np.int64) for part in parts]
         rows = pa.concat_tables(parts)
         return cls(
             rows["row_id"].to_pylist(),
-            rows["cluster"].to_numpy().astype(np.int64),
+            np.concatenate(labels),
             np.asarray(rows["role"].to_pylist()) == "auxiliary",
+            np.concatenate([held_out(config, s, found) for s, found in zip(selections, labels, strict=True)]),
         )
+
+    @property
+    def learnt(self) -> list[str]:
+        """Ids of the rows that were not held out."""
+        return [row for row, out in zip(self.row_ids, self.held, strict=True) if not out]
+
+
+def held_out(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool[n]: which rows of a selection no training sees, given their clusters int64[n]."""
+    return holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
 
 
 def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer) -> None:
     """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
-    trained = TrainedRows.read(selections)
+    trained = TrainedRows.read(config, selections)
     coarse = run.clusters.read_array("coarse.npy")
     guide = guide_counts(selections[-1].read_json("allocation.json"))
     writer.json(REFERENCE, _reference(trained, guide, coarse))
@@ -58,9 +72,7 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
     with writer.artifact.local() as folder:
-        stored = read_adapter(folder)
-    with trainable(base.model, stored):
-        fisher = diagonal_fisher(base.model, examples)
+        fisher = adapter_fisher(base, folder, examples)
     writer.folder(lambda folder: save_fisher(folder / FISHER, fisher))
 
 
@@ -84,10 +96,10 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
     assigned = run.clusters.map_table("assignments.arrow")
-    places = pc.index_in(pa.array(trained.row_ids, pa.string()), value_set=assigned["row_id"])
+    places = pc.index_in(pa.array(trained.learnt, pa.string()), value_set=assigned["row_id"])
     typical = assigned["proto"].take(places).to_numpy()
-    chosen = choose_anchors(trained.clusters, typical, share=config.update.anchors)
-    return list(dict.fromkeys(trained.row_ids[i] for i in chosen))
+    chosen = choose_anchors(trained.clusters[~trained.held], typical, share=config.update.anchors)
+    return list(dict.fromkeys(trained.learnt[i] for i in chosen))
 
 
 def _reference(trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> dict[str, Any]:

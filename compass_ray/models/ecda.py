@@ -17,11 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from compass_ray.models.base import BaseModel
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import Example
-from compass_ray.models.dora import adapter_parameters, check_fit
+from compass_ray.models.dora import adapter_parameters, check_fit, trainable
 from compass_ray.models.errors import ModelError
 from compass_ray.models.objective import Step
+from compass_ray.models.peft_directory import read_adapter
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[Example]) -> dict[str, 
     for example in examples:
         _add_squares(model, example, parameters, sums)
     return {name: (total / len(examples)).cpu() for name, total in sums.items()}
+
+
+def adapter_fisher(base: BaseModel, folder: Path, examples: Sequence[Example]) -> dict[str, Tensor]:
+    """`diagonal_fisher` of the adapter in ``folder``; the base comes back as it was."""
+    with trainable(base.model, read_adapter(folder)):
+        return diagonal_fisher(base.model, examples)
 
 
 def _add_squares(model: nn.Module, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,66 @@
+"""One update by name: from which version, to which, for which window; and what its training is made of.
+
+Key property: every setting that shapes the update is in the fingerprint of its adapter, so another strategy is another
+adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compass_ray.adapter_training import AdapterPlan
+from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.config import RunConfig, TrainConfig
+from compass_ray.continual import lineage
+from compass_ray.continual.strategies import STRATEGIES, Strategy
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update of a language from one version to the next."""
+
+    language: str
+    parent: str
+    version: str
+    window: str
+    """The window's name."""
+
+
+def strategy_of(config: RunConfig) -> Strategy:
+    """What the configured strategy does."""
+    return STRATEGIES[config.update.strategy]
+
+
+def update_settings(config: RunConfig) -> TrainConfig:
+    """Training settings of an update: its own epochs and learning rate, the rest as in first training."""
+    rate = config.update.learning_rate or config.train.learning_rate
+    return config.train.model_copy(update={"epochs": config.update.epochs, "learning_rate": rate})
+
+
+def line(config: RunConfig, run: RunDir, update: Update) -> tuple[Artifact, ...]:
+    """Selections that the version updated from was trained on, its ancestors' first."""
+    return lineage.selections(config, run, update.language, update.parent)
+
+
+def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
+    """What `train_adapter` is to do.
+
+    Raises:
+        ArtifactError: the selection or the version updated from is missing.
+    """
+    selection = run.selection(update.version, update.language)
+    old = run.adapter(update.language, update.parent).require()
+    settings = update_settings(config).identity() | config.update.identity()
+    return AdapterPlan(
+        language=update.language,
+        artifact=run.adapter(update.language, update.version),
+        identity=Identity(
+            "train",
+            settings | {"base_model": old.config["base_model"], "seed": config.seed},
+            {selection.name: selection.require().fingerprint, "parent": old.fingerprint},
+        ),
+        selection=selection,
+        served=True,
+        before=line(config, run, update),
+        extra={"from": update.parent, "strategy": config.update.strategy},
+    )

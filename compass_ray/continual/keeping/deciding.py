@@ -34,7 +34,7 @@ PERSISTENCE = 2
 """Looks in a row at which a version must be worse before it is taken off traffic."""
 WINDOWS_LIVE = 2
 """Windows of prompts after which a version that was never taken back is settled: its first, and one to compare with that."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 """Seconds before a failed attempt is made again, doubled after each in a row."""
 
 
@@ -130,6 +130,8 @@ def _answer(seen: Situation, memory: Memory, config: RunConfig, moment: datetime
         return None
     if seen.offered.window is None:
         return Release(seen.offered.problem)
+    if config.update.strategy == "static":
+        return Release("nothing is trained, as update.strategy is static")
     judged = next((each for each in seen.judged if each.window == seen.offered.window), None)
     if judged is None:
         return _begin(seen, memory, seen.offered.window, config, moment)
@@ -137,11 +139,14 @@ def _answer(seen: Situation, memory: Memory, config: RunConfig, moment: datetime
         return Reset(judged.version)
     if judged.version == seen.canary:
         return None
+    unrecorded = judged.version not in seen.recorded  # killed before it could say so, or serve what was accepted
     if not judged.accepted:
-        return Release(f"the gate refused {judged.version}")
+        return (
+            _unless_failed(Update(judged.window), seen, moment) if unrecorded else Release(f"the gate refused {judged.version}")
+        )
     if judged.version in seen.dropped or judged.parent != seen.live or config.update.promotion == "none":
         return Release(f"{judged.version} is not served")
-    return _unless_failed(Update(judged.window), seen, moment)  # accepted, and killed before it was put on traffic
+    return _unless_failed(Update(judged.window), seen, moment)
 
 
 def _begin(seen: Situation, memory: Memory, window: str, config: RunConfig, moment: datetime) -> Action | None:

@@ -58,6 +58,8 @@ class Situation:
     """Whether an update is under way now."""
     failed: Failed = Failed()
     judged: tuple[Judged, ...] = ()
+    recorded: frozenset[str] = frozenset()
+    """Versions whose verdict is among the decisions; it comes there after it was given."""
     dropped: frozenset[str] = frozenset()
     """Versions that were taken off traffic: rolled back, or no canary any longer."""
     signals: Mapping[str, Signals] = field(default_factory=dict)

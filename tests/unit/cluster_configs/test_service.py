@@ -46,15 +46,15 @@ def test_the_service_is_the_same_on_kubernetes() -> None:
 
 
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
-    from compass_ray.serving.app import from_config_file
+    from compass_ray.continual.service import app
 
     run = RunDir(str(tmp_path / "run"))
     args = {**_application()["args"], "run": run.uri}
     run.record(load("atlas-test"))
     with pytest.raises(ArtifactError, match="has no adapter to serve yet"):
-        from_config_file(args)
+        app(args)
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
-    built: Any = from_config_file(args)
+    built: Any = app(args)
     assert (run.live("sw") or {})["version"] == "v0001", "what was never served is taken up"
     ingress = built._bound_deployment
     adapters = next(each for each in ingress.init_args if hasattr(each, "_bound_deployment"))._bound_deployment
@@ -64,10 +64,10 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
 def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
-    from compass_ray.serving.app import from_config_file
+    from compass_ray.continual.service import app
 
     with pytest.raises(ConfigError, match=r"args of the application are .*; give \{run: URI\}"):
-        from_config_file(args)
+        app(args)
 
 
 def _groups() -> Capacity:

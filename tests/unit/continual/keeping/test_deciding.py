@@ -59,7 +59,11 @@ def after(seen: Situation, **update: object) -> object:
         (replace(OFFERED, live=None), None),
         (replace(OFFERED, canary="target"), None),
         (replace(OFFERED, offered=Offered(None, "all noise")), Release("all noise")),
-        (replace(OFFERED, judged=(replace(JUDGED, accepted=False),)), Release("the gate refused v0002")),
+        (replace(OFFERED, judged=(replace(JUDGED, accepted=False),)), Update("abc")),
+        (
+            replace(OFFERED, judged=(replace(JUDGED, accepted=False),), recorded=frozenset({"v0002"})),
+            Release("the gate refused v0002"),
+        ),
         (replace(OFFERED, judged=(JUDGED,), dropped=frozenset({"v0002"})), Release("v0002 is not served")),
         (replace(OFFERED, judged=(JUDGED,), live="v0007"), Release("v0002 is not served")),
         (replace(OFFERED, judged=(JUDGED,)), Update("abc")),
@@ -74,6 +78,10 @@ def test_what_is_left_to_a_person_is_not_put_on_traffic() -> None:
     assert after(replace(OFFERED, judged=(JUDGED,)), promotion="none") == Release("v0002 is not served")
 
 
+def test_a_run_that_is_to_stay_as_it_is_lets_its_windows_go() -> None:
+    assert after(OFFERED, strategy="static") == Release("nothing is trained, as update.strategy is static")
+
+
 def test_updates_begin_within_their_hours_and_end_whenever() -> None:
     assert after(OFFERED, hours="22:00-06:00") is None
     assert after(OFFERED, hours="11:00-13:00") == Update("abc")
@@ -81,7 +89,7 @@ def test_updates_begin_within_their_hours_and_end_whenever() -> None:
     assert after(replace(OFFERED, unfinished="another"), hours="22:00-06:00") is None
 
 
-@pytest.mark.parametrize(("times", "pause"), [(1, 30), (2, 60), (3, 120), (20, 3600)])
+@pytest.mark.parametrize(("times", "pause"), [(1, 5), (2, 10), (3, 20), (20, 3600)])
 def test_an_attempt_that_failed_is_made_again_after_a_pause_that_doubles(times: int, pause: int) -> None:
     def failed(ago: float) -> Situation:
         return replace(OFFERED, unfinished="abc", failed=Failed(times, NOON.timestamp() - ago))

@@ -41,7 +41,8 @@ class Adapting(RuleBasedStateMachine):
             case Update(window):
                 verdict = next((each for each in world.judged if each.window == window), None)
                 assert window == world.window
-                assert verdict is None or (verdict.accepted and verdict.version not in world.dropped | {world.live})
+                assert verdict is None or verdict.version not in world.dropped | {world.live, world.canary}
+                assert verdict is None or verdict.accepted or verdict.version not in world.recorded
                 if window not in world.begun:
                     assert self.config.update.hours is None or hour >= 22 or hour < 6
                     assert world.canary is None

@@ -44,6 +44,7 @@ class World:
     updating: str | None = None
     failed: Failed = field(default_factory=Failed)
     judged: list[Judged] = field(default_factory=list)
+    recorded: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     signals: dict[str, Signals] = field(default_factory=dict)
     releases: int = 0
@@ -64,6 +65,7 @@ class World:
             updating=self.updating is not None,
             failed=self.failed,
             judged=tuple(self.judged),
+            recorded=frozenset(self.recorded),
             dropped=frozenset(self.dropped),
             signals=self.signals,
         )
@@ -79,7 +81,7 @@ class World:
         self.moment += timedelta(seconds=seconds)
 
     def end_update(self, *, accepted: bool, served: bool = True) -> None:
-        """The gate speaks of the update under way; without ``served`` it is killed before what it made is put on traffic."""
+        """The gate speaks of the update under way; without ``served`` it is killed before it can record that and go on."""
         window, self.updating = self.updating, None
         assert window is not None
         made = next((each for each in self.judged if each.window == window), None)
@@ -87,7 +89,9 @@ class World:
             made = Judged(f"v{len(self.judged) + 2:04d}", window, self.live, accepted)
             self.judged.append(made)
         self.failed = Failed()
-        if made.accepted and served:
+        if served:
+            self.recorded.add(made.version)
+        if served and made.accepted:
             self.put_on_traffic(made)
 
     def put_on_traffic(self, made: Judged) -> None:

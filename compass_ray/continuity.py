@@ -1,4 +1,4 @@
-"""What a served adapter leaves for the time after it: reference distributions, anchors, Fisher information.
+"""What a served adapter leaves for the time after it: reference distributions, how the guide fits, anchors, Fisher information.
 
 Key property: all three are made from every row the line of versions was trained on, so an update of an update forgets
 neither. COMPASS, section 3.3. It trains nothing and decides nothing.
@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import Artifact, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
+from compass_ray.core.centroids import centroid_distances
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.seeding import generator
 from compass_ray.core.validation import holdout
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.clusterers import load_clusterer
+from compass_ray.models.clusterers.storage import ARRAYS, MARK
 from compass_ray.models.ecda import adapter_fisher, save_fisher
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
@@ -66,8 +69,9 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
     trained = TrainedRows.read(config, selections)
     coarse = run.clusters.read_array("coarse.npy")
-    guide = guide_counts(selections[-1].read_json("allocation.json"))
-    writer.json(REFERENCE, _reference(trained, guide, coarse))
+    allocation = selections[-1].read_json("allocation.json")
+    asked = asked_counts(allocation)
+    writer.json(REFERENCE, _reference(trained, asked, coarse) | guide_fit(run, allocation["language"], run.clusters))
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -92,6 +96,28 @@ def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str
 def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     """Guide prompts by cluster from an allocation record, int64 (K + 1,), noise last."""
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
+
+
+def guide_fit(run: RunDir, language: str, clusters: Artifact) -> dict[str, float]:
+    """How a language's guide prompts fit fitted clusters, for a reference: mean distance to their centroids, share of noise.
+
+    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
+    run has no embedded guide set.
+    """
+    embedded = run.guide_embeddings(language)
+    if embedded.manifest() is None:
+        return {}
+    vectors = embedded.read_embeddings()
+    with clusters.local(MARK, ARRAYS) as folder:
+        clusterer = load_clusterer(folder)
+    labels = clusterer.assign(vectors)
+    distances = centroid_distances(vectors, clusterer.centroids, labels)
+    return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
+
+
+def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
+    return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:

@@ -81,7 +81,7 @@ def _live(config: RunConfig, run: RunDir, language: str, traffic: Traffic, progr
                 outcome = update(config, run, offered_window(run, ready), progress=progress)
                 break
         if outcome is not None:
-            if outcome.accepted:
+            if outcome.promoted:
                 monitor.reset(language, outcome.to_version)
                 users.wait_for(outcome.to_version, traffic.shifted)
             else:

@@ -1,18 +1,16 @@
-"""Commands that run what is served: the service, an update, and a way out of here; `adapters` changes what is live."""
+"""Commands that run what is served: the service, and a way out of here; `adapters` changes what is live."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, Language, RunArgument, Settings, Yes, changed, language_of
+from compass_ray.cli.options import Json, Language, RunArgument, Settings, changed, language_of
 from compass_ray.cli.output import out, plain, progress_bars, show
 from compass_ray.cli.root import app
 
@@ -57,32 +55,6 @@ class _Asked:
 
     def __call__(self, *_: object) -> None:
         (self.twice if self.once.is_set() else self.once).set()
-
-
-@app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")
-def update(
-    run: RunArgument,
-    language: Annotated[str, typer.Option(help="Language to update.")],
-    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")] = None,
-    now: Annotated[bool, typer.Option("--now", help="Also outside the hours of update.hours.")] = False,
-    set_: Settings = None,
-    yes: Yes = False,
-    json_: Json = False,
-) -> None:
-    """Update a language's adapter to its traffic without forgetting, and promote it if the gate accepts it."""
-    from compass_ray import ray_session
-    from compass_ray.continual import update as updates
-
-    where = RunDir(run)
-    settings = changed(where.recorded(), set_)
-    if not now:
-        updates.require_hours(settings, datetime.now(UTC))
-    window = updates.read_window(where, settings, language, prompts)
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"update {language} to {len(window)} prompts?", abort=True)
-    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
-        outcome = updates.update(settings, where, window, progress=progress)
-    show(json_, plain(outcome), lambda: out.print(outcome.sentence()))
 
 
 @app.command(epilog="Example: `compass-ray export runs/mine sw out/ --merged`")

@@ -31,13 +31,14 @@ def row(entry: AdapterEntry) -> list[Any]:
 def state(entry: AdapterEntry) -> str:
     """What a version does at present, in a word or two.
 
-    Such as ``live, pinned``, ``canary 5%`` or nothing.
+    Such as ``live, pinned``, ``canary 5%``, ``refused`` by the gate, or nothing.
     """
     words = [
         "live" if entry.live else "",
         "pinned" if entry.pinned else "",
         f"canary {100 * entry.canary:.3g}%" if entry.canary else "",
         "shadow" if entry.shadow else "",
+        "refused" if entry.gate.get("accepted") is False else "",
     ]
     return ", ".join(word for word in words if word)
 

@@ -1,64 +1,121 @@
 """The promotion gate: a new version is served only if it is better on the window and has not forgotten.
 
 Traffic carries no labels, so "better on the window" is a lower loss on rows selected for the window and held out from
-the update, weighted by the window's clusters; "not forgotten" bounds the rise of the loss on the old version's anchors.
+the update, weighted by the window's clusters. "Not forgotten" bounds the rise of the loss on whatever is to be kept, each by
+itself: anchors, rows that no version of the line was trained on, and users' corrections where there are any. Of few rows
+chance alone moves the mean by more than a sensible bound, so a rise counts only where its 95 per cent interval is above zero.
 Beyond the paper, which promotes every update.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.bootstrap import Interval, paired_bootstrap
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example
 from compass_ray.models.dora import attached
-from compass_ray.models.fine_tuning import weighted_loss
 from compass_ray.models.peft_directory import read_adapter
+from compass_ray.models.row_losses import losses_by_row
+
+WINDOW = "window"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean loss, in nats a token, of the old and of the new version on the same rows."""
+
+    before: float
+    after: float
+    rows: int
+    change: Interval
+    """After less before, with its 95 per cent interval over rows."""
+
+    def __str__(self) -> str:
+        return f"{self.before:.3f} -> {self.after:.3f} ({self.change.low:+.3f} to {self.change.high:+.3f})"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Mean losses in nats a token, of the old and the new version, and the outcome."""
+    """What was measured of both versions, and the verdict."""
 
-    window_before: float
-    window_after: float
-    anchors_before: float
-    anchors_after: float
+    window: Measured
+    kept: Mapping[str, Measured]
+    """What the new version must not forget, by name."""
     max_forgetting: float
 
     @property
     def accepted(self) -> bool:
         """Whether the new version may be served."""
-        better = self.window_after < self.window_before
-        return better and self.anchors_after - self.anchors_before <= self.max_forgetting
+        return self._better and not self.forgotten
+
+    @property
+    def forgotten(self) -> list[str]:
+        """What the new version lost more of than the bound allows, and than chance explains."""
+        return [name for name, found in self.kept.items() if not self._held(found)]
 
     @property
     def reason(self) -> str:
         """The outcome in words."""
-        window = f"loss on the window {self.window_before:.3f} -> {self.window_after:.3f}"
-        anchors = f"on anchors {self.anchors_before:.3f} -> {self.anchors_after:.3f}"
-        if self.window_after >= self.window_before:
-            return f"refused, no better on the window: {window}, {anchors}"
-        if not self.accepted:
-            return f"refused, forgets more than {self.max_forgetting:g} nats: {window}, {anchors}"
-        return f"accepted: {window}, {anchors}"
+        kept = "".join(f", on {name} {found}" for name, found in self.kept.items())
+        told = f"loss on the window {self.window}{kept}"
+        if not self._better:
+            return f"refused, no better on the window: {told}"
+        if self.forgotten:
+            return f"refused, forgets more than {self.max_forgetting:g} nats on {', '.join(self.forgotten)}: {told}"
+        return f"accepted: {told}"
+
+    @property
+    def _better(self) -> bool:
+        return self.window.after < self.window.before
+
+    def _held(self, found: Measured) -> bool:
+        return found.after - found.before <= self.max_forgetting or found.change.low <= 0.0
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain values, such as ``window_before`` and ``anchors_rows``."""
+        sets = {WINDOW: self.window, **self.kept}
+        measured = {f"{name}_{key}": value for name, found in sets.items() for key, value in asdict(found).items()}
+        return measured | {"max_forgetting": self.max_forgetting, "accepted": self.accepted, "reason": self.reason}
 
 
 def measure(
     base: BaseModel,
     old: Path,
     new: Path,
-    window: list[Example],
-    anchors: list[Example],
+    window: Sequence[Example],
+    kept: Mapping[str, Sequence[Example]],
     *,
     max_forgetting: float,
+    rng: np.random.Generator,
 ) -> Gate:
-    """Losses of both versions on weighted held-out rows of the window and on anchors."""
-    before, after = (_losses(base, folder, window, anchors) for folder in (old, new))
-    return Gate(before[0], after[0], before[1], after[1], max_forgetting)
+    """Losses of the adapters in both folders on weighted rows of the window, and on what is to be kept where it has rows."""
+    sets = {WINDOW: window, **{name: rows for name, rows in kept.items() if rows}}
+    before, after = (_losses(base, folder, sets) for folder in (old, new))
+    found = {name: _measured(before[name], after[name], rows, rng) for name, rows in sets.items()}
+    return Gate(found.pop(WINDOW), found, max_forgetting)
 
 
-def _losses(base: BaseModel, folder: Path, window: list[Example], anchors: list[Example]) -> tuple[float, float]:
+def _losses(base: BaseModel, folder: Path, sets: Mapping[str, Sequence[Example]]) -> dict[str, FloatArray]:
     with attached(base.model, read_adapter(folder)):
-        return weighted_loss(base, window), weighted_loss(base, anchors)
+        return {name: losses_by_row(base, rows) for name, rows in sets.items()}
+
+
+def _measured(before: FloatArray, after: FloatArray, rows: Sequence[Example], rng: np.random.Generator) -> Measured:
+    weights = np.array([example.weight for example in rows])
+    old, new = (float(np.average(losses, weights=weights)) for losses in (before, after))
+    return Measured(old, new, len(rows), _change(before, after, weights, rng))
+
+
+def _change(before: FloatArray, after: FloatArray, weights: FloatArray, rng: np.random.Generator) -> Interval:
+    """Of the weighted mean; nothing where a loss is not a number."""
+    if not np.isfinite(after - before).all():
+        return Interval(math.nan, math.nan, math.nan)
+    return paired_bootstrap(after, before, weights=weights, rng=rng)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.continual.strategies import STRATEGIES
 
 _VERSION = re.compile(r"v(\d{4})")
 
@@ -33,13 +36,21 @@ def version_after(run: RunDir, language: str) -> str:
 
 def parent(run: RunDir, language: str, version: str) -> str | None:
     """The version that this one was updated from, None for a first one."""
-    found = run.adapter(language, version).read_json("history.json").get("from")
+    found = _history(run, language, version).get("from")
     return None if found is None else str(found)
 
 
 def selections(config: RunConfig, run: RunDir, language: str, version: str) -> tuple[Artifact, ...]:
-    """Selections that a version was trained on, its ancestors' first."""
+    """Selections that a version was trained on, its ancestors' first; one that was trained anew has its own alone."""
     before = parent(run, language, version)
     if before is None:
         return (run.selection(version if not _VERSION.fullmatch(version) else config.serve.method, language),)
-    return (*selections(config, run, language, before), run.selection(version, language))
+    own = run.selection(version, language)
+    if STRATEGIES[_history(run, language, version)["strategy"]].anew:
+        return (own,)
+    return (*selections(config, run, language, before), own)
+
+
+def _history(run: RunDir, language: str, version: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = run.adapter(language, version).read_json("history.json")
+    return found

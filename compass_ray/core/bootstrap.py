@@ -52,6 +52,7 @@ def paired_bootstrap(
     a: npt.ArrayLike,
     b: npt.ArrayLike,
     *,
+    weights: npt.ArrayLike | None = None,
     strata: npt.ArrayLike | None = None,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -59,12 +60,19 @@ def paired_bootstrap(
 ) -> Interval:
     """Interval of the mean of a - b, where `a` and `b` float[n] are two systems on the same items.
 
+    With `weights` float[n] it is the weighted mean's, items being resampled with what each adds to it.
+
     >>> paired_bootstrap([1, 1, 1, 0], [1, 1, 0, 0], rng=np.random.default_rng(0)).mean
     0.25
+    >>> paired_bootstrap([1, 1, 1, 0], [1, 1, 0, 0], weights=[1, 1, 4, 2], rng=np.random.default_rng(0)).mean
+    0.5
     """
     if np.shape(a) != np.shape(b):
         raise ValueError(f"a has shape {np.shape(a)} and b {np.shape(b)}; pair the items of both systems first.")
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if weights is not None:
+        share = as_scores(weights, difference.size, "weights")
+        difference = difference * share / share.mean()
     return bootstrap(difference, strata=strata, resamples=resamples, confidence=confidence, rng=rng)
 
 

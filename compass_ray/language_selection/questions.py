@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,9 +109,21 @@ def require_placed(config: RunConfig, language: str, guide_labels: IntArray) -> 
 
 def window_question(language: str, pool: PoolView, window: WindowGuide) -> Question:
     """What was trained on so far as the target's rows, and the other languages' unused rows to choose from."""
-    used = pc.is_in(pool.row_id, pa.array(sorted(window.trained), pa.string())).to_numpy(zero_copy_only=False)
-    others = np.flatnonzero(~pool.speaks(language) & ~used & _untested(pool, window.tested))
+    others = _others(language, pool, window.trained, window.tested)
     return Question(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
+
+
+def anew_question(
+    language: str, pool: PoolView, own: Sequence[str], held: Set[str], tested: KeyArray, guide_labels: IntArray
+) -> Question:
+    """The rows ``own`` (row_ids) again, and all rows of other languages to choose from, but those that are ``held`` out."""
+    kept = pc.index_in(pa.array(own, pa.string()), value_set=pool.row_id).drop_null().to_numpy().astype(np.int64)
+    return Question(language, kept, pool.cluster[kept].astype(np.int64), _others(language, pool, held, tested), guide_labels)
+
+
+def _others(language: str, pool: PoolView, barred: Set[str], tested: KeyArray) -> IntArray:
+    used = pc.is_in(pool.row_id, pa.array(sorted(barred), pa.string())).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(~pool.speaks(language) & ~used & _untested(pool, tested))
 
 
 def _untested(pool: PoolView, tested: KeyArray) -> BoolArray:

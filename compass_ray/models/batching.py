@@ -54,9 +54,12 @@ class Padded:
 
     def parts(self, examples: Sequence[Example]) -> list[Batch]:
         """Batches of rows of similar length."""
+        return [collate([examples[i] for i in group], self.pad, self.device) for group in self.groups(examples)]
+
+    def groups(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Which examples each of the `parts` holds, in order."""
         lengths = [len(example) for example in examples]
-        groups = bounded(range(len(examples)), lengths, TOKENS_AT_ONCE.get(self.device.type, 8_192))
-        return [collate([examples[i] for i in group], self.pad, self.device) for group in groups]
+        return bounded(range(len(examples)), lengths, TOKENS_AT_ONCE.get(self.device.type, 8_192))
 
 
 def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:

@@ -33,10 +33,10 @@ from compass_ray.models.history import EpochRecord, Steps, TrainingResult, best_
 from compass_ray.models.objective import Objective, TaskObjective
 from compass_ray.models.packing import packed
 from compass_ray.models.peft_directory import read_adapter, write_adapter
-from compass_ray.models.row_losses import RowLosses, weighted, weighted_loss
+from compass_ray.models.row_losses import RowLosses, weighted
 from compass_ray.models.workers import Alone, GroupError, Workers
 
-__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow", "weighted_loss"]
+__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
 
 STATE_VERSION = 2
 

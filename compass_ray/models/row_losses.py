@@ -19,7 +19,7 @@ from compass_ray.models.base import BaseModel
 from compass_ray.models.batching import Batch, Batching, Padded, row_means, token_losses
 from compass_ray.models.chat import Example
 from compass_ray.models.errors import ModelError
-from compass_ray.models.workers import Alone, Workers
+from compass_ray.models.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,13 @@ class RowLosses:
         return torch.zeros((), device=self.device, requires_grad=True)
 
 
-def weighted_loss(base: BaseModel, examples: Sequence[Example]) -> float:
-    """Mean over rows, by their weights, of each row's mean loss a token (nats), without gradient."""
-    padded = Padded(base.tokenizer.pad_token_id, base.device)
-    return RowLosses(base.model, base.device, padded, Alone()).judge(examples)
+def losses_by_row(base: BaseModel, examples: Sequence[Example]) -> npt.NDArray[np.float64]:
+    """float64[n]: each row's mean loss a token (nats), in the order given and whatever its weight, without gradient."""
+    padded, found = Padded(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
+    with torch.inference_mode():
+        for group, part in zip(padded.groups(examples), padded.parts(examples), strict=True):
+            found[group] = row_means(token_losses(base.model, part), part).double().cpu().numpy()
+    return found
 
 
 def weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None) -> list[Example]:

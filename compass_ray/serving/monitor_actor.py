@@ -160,10 +160,15 @@ def connect(run_uri: str, config: RunConfig) -> MonitorClient:
     return MonitorClient(actor.remote(RunDir(run_uri).uri, config.model_dump(mode="json")))
 
 
+def running(run_uri: str) -> MonitorClient | None:
+    """The monitor of a run where one runs on this cluster; starts none."""
+    try:
+        return MonitorClient(ray.get_actor(monitor_name(run_uri), namespace=NAMESPACE))
+    except ValueError:
+        return None
+
+
 def end(run_uri: str) -> None:
     """End the actor, where it runs; what it acknowledged stays in the run."""
-    try:
-        actor = ray.get_actor(monitor_name(run_uri), namespace=NAMESPACE)
-    except ValueError:
-        return
-    ray.kill(actor, no_restart=True)
+    if found := running(run_uri):
+        ray.kill(found.actor, no_restart=True)

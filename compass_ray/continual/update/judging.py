@@ -1,46 +1,97 @@
-"""What the gate looks at: rows that neither version was trained on, and the anchors."""
+"""What the gate looks at: rows that neither version was trained on, and the anchors.
+
+Key property: a row held out from any version of a line is trained on by none, not even by one that is trained anew, so both
+versions meet it alike. Beyond the paper (see `gate`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from compass_ray.adapter_training import training_set
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.gate import Gate, measure
-from compass_ray.continual.update.plan import Update
-from compass_ray.continuity import ANCHORS, encode_pool_rows
+from compass_ray.continual.update.plan import Update, line
+from compass_ray.continuity import ANCHORS, TrainedRows, asked_counts, encode_pool_rows
+from compass_ray.core.arrays import FloatArray
+from compass_ray.core.seeding import generator
+from compass_ray.core.validation import validation_weights
 from compass_ray.models.base import BaseModel
-from compass_ray.models.chat import encode_rows
+from compass_ray.models.chat import Example, encode_rows
 from compass_ray.models.fine_tuning import TrainingRow
+
+_CORRECTION = "traffic"
+"""The role of rows that users corrected."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows of an update's selection that neither version was trained on."""
+
+    window: list[TrainingRow]
+    """All of them, weighted to the window's clusters."""
+    corrections: list[TrainingRow]
+    """Those that users corrected."""
 
 
 def judge(config: RunConfig, run: RunDir, update: Update, base: BaseModel, old: Path, new: Path) -> Gate:
-    """Measure both versions.
+    """Measure both versions, whose adapters are in ``old`` and ``new``.
 
     Raises:
         ArtifactError: no row selected for the window was held out.
     """
     anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
+    found = held_out_for(config, run, update)
+
+    def encode(rows: Sequence[TrainingRow]) -> list[Example]:
+        return encode_rows(base.tokenizer, rows, config.train.max_tokens)
+
     return measure(
         base,
         old,
         new,
-        encode_rows(base.tokenizer, _of_the_window(config, run, update), config.train.max_tokens),
-        encode_pool_rows(config, run, anchors, base),
+        encode(found.window),
+        {
+            "anchors": encode_pool_rows(config, run, anchors, base),
+            "retained": encode(retained(config, run, update)),
+            "corrections": encode(found.corrections),
+        },
         max_forgetting=config.update.max_forgetting,
+        rng=generator(config.seed, "gate", update.language, update.version),
     )
 
 
-def _of_the_window(config: RunConfig, run: RunDir, update: Update) -> list[TrainingRow]:
-    """Rows selected for the window and held out, weighted to its clusters."""
-    data = training_set(run, run.selection(update.version, update.language), config)
-    weighted = [replace(r, weight=float(w)) for r, w in zip(data.validation, data.validation_weights, strict=True)]
-    judging = [row for row in weighted if row.weight > 0]
-    if not judging:
+def retained(config: RunConfig, run: RunDir, update: Update) -> list[TrainingRow]:
+    """What was held out from the version updated from and from its ancestors, of each weighted to its own guide set."""
+    parts = [training_set(run, selection, config) for selection in line(config, run, update)]
+    return [row for part in parts for row in _weighted(part.validation, part.validation_weights)]
+
+
+def held_out_for(config: RunConfig, run: RunDir, update: Update) -> HeldOut:
+    """What was held out from an update.
+
+    Raises:
+        ArtifactError: no row in the window's clusters was.
+    """
+    selection = run.selection(update.version, update.language)
+    data = training_set(run, selection, config)
+    before = TrainedRows.read(config, line(config, run, update)).row_ids
+    fresh = np.flatnonzero(data.held & ~np.isin(data.row_ids, before))
+    weights = validation_weights(data.clusters[fresh], asked_counts(selection.read_json("allocation.json")))
+    window = _weighted([data.rows[i] for i in fresh], weights)
+    if not window:
         raise ArtifactError(
             f"no row selected for the window of {update.language} was held out, so nothing can judge {update.version}; "
             f"raise train.holdout (it is {config.train.holdout:g}) or update.budget (it is {config.update.budget:g})"
         )
-    return judging
+    roles = selection.read_table("rows.parquet", ["role"])["role"].to_pylist()
+    return HeldOut(window, [data.rows[i] for i in fresh if roles[i] == _CORRECTION])
+
+
+def _weighted(rows: Sequence[TrainingRow], weights: FloatArray) -> list[TrainingRow]:
+    return [replace(row, weight=float(weight)) for row, weight in zip(rows, weights, strict=True) if weight > 0]

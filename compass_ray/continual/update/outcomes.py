@@ -1,13 +1,17 @@
 """What became of an update: the gate's verdict, on record, and the promotion that follows from it.
 
-Key property: what an update that was killed left undone is made up for when it is asked for again, and done once.
+Key property: what an update that was killed left undone is made up for when it is asked for again, and done once. A version
+that is refused stays, with its verdict. Concluding a canary, and rolling back, are others' work. COMPASS, section 3.3.3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
 from compass_ray.continual import lineage
 from compass_ray.continual.update.windows import Window
 from compass_ray.serving import registry
@@ -20,52 +24,92 @@ class Outcome:
     language: str
     from_version: str
     to_version: str
+    """The same as ``from_version`` where nothing was trained."""
     accepted: bool
     reason: str
+    promotion: str = "all"
+    """What becomes of an accepted version, as ``update.promotion``."""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the new version is served to all."""
+        return self.accepted and self.promotion == "all"
 
     def sentence(self) -> str:
         """The outcome for a terminal."""
-        served = self.to_version if self.accepted else self.from_version
-        return f"{self.language}: {self.from_version} -> {self.to_version} {self.reason}; {served} is served"
+        if self.from_version == self.to_version:
+            return f"{self.language}: {self.reason}; {self.from_version} is served"
+        served = self.to_version if self.promoted else self.from_version
+        tried = f", {self.to_version} is tried on a share of the requests" if self.promotion == "canary" else ""
+        left = f", promote {self.to_version} by hand" if self.promotion == "none" else ""
+        more = (tried or left) if self.accepted else ""
+        return f"{self.language}: {self.from_version} -> {self.to_version} {self.reason}; {served} is served{more}"
 
 
-def settle(run: RunDir, window: Window, parent: str, version: str) -> Outcome:
-    """Record the gate's verdict and promote an accepted version."""
+def require_no_trial(config: RunConfig, run: RunDir, language: str) -> None:
+    """Stop before an update whose version could not become a canary.
+
+    Raises:
+        RegistryError: another version is one.
+    """
+    live = registry.look(run, language).live
+    if config.update.promotion == "canary" and live and live.canary:
+        raise registry.RegistryError(
+            f"{language} tries {live.canary.version} on {live.canary.share:.0%} of its requests, and has one canary at a time; "
+            f"promote it, or end it: compass-ray adapters canary {run.uri} {language} --stop"
+        )
+
+
+def settle(config: RunConfig, run: RunDir, window: Window, version: str) -> Outcome:
+    """Record the gate's verdict of a version, and let an accepted one be served as the settings say."""
     verdict = run.update(window.language, version).read_json("gate.json")
-    outcome = Outcome(window.language, parent, version, verdict["accepted"], verdict["reason"])
-    registry.append_decision(
-        run,
-        {
-            "kind": "gate",
-            "language": window.language,
-            "prompts": len(window),
-            "from": parent,
-            "to": version,
-            "accepted": outcome.accepted,
-            "reason": outcome.reason,
-        },
-    )
-    if outcome.accepted:
+    outcome = _outcome(config, window, version, verdict)
+    _record(run, window, {"kind": "gate", **verdict, "to": version, "promotion": outcome.promotion})
+    if outcome.promoted:
         registry.promote(run, window.language, version, reason=outcome.reason)
+    elif outcome.accepted and outcome.promotion == "canary":
+        registry.canary(run, window.language, version, config.update.canary_share, reason=outcome.reason)
     return outcome
 
 
-def finished(run: RunDir, window: Window) -> Outcome | None:
-    """The outcome of an earlier update for this very window; promotes it if that was missed."""
+def finished(config: RunConfig, run: RunDir, window: Window) -> Outcome | None:
+    """The outcome of an earlier update for this very window, with what was missed of its record and promotion."""
     for version in reversed(run.adapter_versions(window.language)):
         artifact = run.update(window.language, version)
         manifest = artifact.manifest()
         if manifest and manifest.config.get("window") == window.name:
-            verdict = artifact.read_json("gate.json")
-            outcome = Outcome(window.language, verdict["from"], version, verdict["accepted"], verdict["reason"])
-            if not outcome.accepted or lineage.live_version(run, window.language) != outcome.from_version:
+            outcome = _outcome(config, window, version, artifact.read_json("gate.json"))
+            if outcome.accepted and lineage.live_version(run, window.language) != outcome.from_version:
                 return outcome
-            if _was_promoted(run, outcome):
-                return replace(outcome, accepted=False, reason="was accepted before and rolled back since; promote it by hand")
-            return settle(run, window, outcome.from_version, version)
+            if outcome.accepted and (ended := _ended(run, outcome)):
+                return replace(outcome, accepted=False, reason=f"was accepted before and {ended} since; promote it by hand")
+            return settle(config, run, window, version)
     return None
 
 
-def _was_promoted(run: RunDir, outcome: Outcome) -> bool:
-    told = {"kind": "promotion", "language": outcome.language, "to": outcome.to_version}
-    return any(told.items() <= decision.items() for decision in registry.decisions(run))
+def keep(run: RunDir, window: Window, version: str) -> Outcome:
+    """The outcome where the strategy is to train nothing."""
+    outcome = Outcome(window.language, version, version, False, "nothing is trained, as update.strategy is static", "none")
+    _record(run, window, {"kind": "static", "from": version, "to": version, "accepted": False, "reason": outcome.reason})
+    return outcome
+
+
+def _outcome(config: RunConfig, window: Window, version: str, verdict: Mapping[str, Any]) -> Outcome:
+    accepted, reason = verdict["accepted"], verdict["reason"]
+    return Outcome(window.language, verdict["from"], version, accepted, reason, config.update.promotion)
+
+
+def _ended(run: RunDir, outcome: Outcome) -> str:
+    """How a version that was accepted came to be served no more, nothing if it never was."""
+    mine = {"language": outcome.language, "to": outcome.to_version}
+    kinds = [decision["kind"] for decision in registry.decisions(run) if mine.items() <= decision.items()]
+    if "promotion" in kinds:
+        return "rolled back"
+    return "its canary ended" if kinds and kinds[-1] == "canary ended" else ""
+
+
+def _record(run: RunDir, window: Window, decision: Mapping[str, Any]) -> None:
+    """Keep a decision about a window, unless an earlier attempt did."""
+    about = {"kind": decision["kind"], "language": window.language, "to": decision["to"], "window": window.name}
+    if not any(about.items() <= known.items() for known in registry.decisions(run)):
+        registry.append_decision(run, {**decision, **about, "prompts": len(window)})

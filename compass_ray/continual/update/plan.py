@@ -32,7 +32,9 @@ def strategy_of(config: RunConfig) -> Strategy:
 
 
 def update_settings(config: RunConfig) -> TrainConfig:
-    """Training settings of an update: its own epochs and learning rate, the rest as in first training."""
+    """Training settings of an update: its own epochs and learning rate, the rest as in first training; anew, all as there."""
+    if strategy_of(config).anew:
+        return config.train
     rate = config.update.learning_rate or config.train.learning_rate
     return config.train.model_copy(update={"epochs": config.update.epochs, "learning_rate": rate})
 
@@ -50,7 +52,7 @@ def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
     """
     selection = run.selection(update.version, update.language)
     old = run.adapter(update.language, update.parent).require()
-    settings = update_settings(config).identity() | config.update.identity()
+    settings = config.update.identity() | update_settings(config).identity()
     return AdapterPlan(
         language=update.language,
         artifact=run.adapter(update.language, update.version),
@@ -61,6 +63,6 @@ def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
         ),
         selection=selection,
         served=True,
-        before=line(config, run, update),
+        before=() if strategy_of(config).anew else line(config, run, update),
         extra={"from": update.parent, "strategy": config.update.strategy},
     )

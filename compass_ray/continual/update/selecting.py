@@ -1,21 +1,36 @@
 """D_new: the rows that an update adds for its window, given what the version updated from was trained on.
 
-Key property: the window is the guide set, and no row that the line was trained on is selected again. COMPASS, section 3.3.2.
+Key property: no row that the line holds out is selected, and every strategy that selects adds the same number of rows. One
+that trains anew keeps the language's own rows, and selects again as many rows as were selected before together with those of
+the update, for all that was and is asked. COMPASS, section 3.3.2 and appendix D.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.continual.update.plan import Update, line
+from compass_ray.continual.update.plan import Update, line, strategy_of
 from compass_ray.continual.update.windows import Window
-from compass_ray.continuity import TrainedRows
-from compass_ray.language_selection import Chosen, PoolView, WindowGuide, choose, tested_keys, window_question
+from compass_ray.continuity import TrainedRows, guide_counts
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.quotas import budget_rows
+from compass_ray.language_selection import (
+    Chosen,
+    PoolView,
+    Question,
+    WindowGuide,
+    anew_question,
+    choose,
+    tested_keys,
+    window_question,
+)
 
 
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
@@ -25,6 +40,7 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
         "budget": config.update.budget,
         "window": window.name,
         "seed": config.seed,
+        "anew": strategy_of(config).anew,
     }
     adapter = run.adapter(update.language, update.parent)
     identity = Identity("update", settings, {adapter.name: adapter.require().fingerprint})
@@ -47,13 +63,27 @@ def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update) -
 
 def chosen_for(config: RunConfig, run: RunDir, window: Window, update: Update) -> Chosen:
     """The rows for a window, in this process."""
-    trained = TrainedRows.read(config, line(config, run, update))
-    guide = WindowGuide(
-        np.asarray(window.clusters, np.int64),
-        frozenset(trained.row_ids),
-        trained.clusters,
-        tested_keys(run, window.language),
-    )
-    pool = PoolView.read(run.clusters)
-    rule = config.select.model_copy(update={"budget": config.update.budget})
-    return choose(rule, "compass", window_question(window.language, pool, guide), pool, seed=config.seed)
+    pool, selections = PoolView.read(run.clusters), line(config, run, update)
+    trained, labels = TrainedRows.read(config, selections), np.asarray(window.clusters, np.int64)
+    rows = budget_rows(config.update.budget, len(trained.row_ids))
+    if strategy_of(config).anew:
+        rows += int(trained.auxiliary.sum())
+        question = _anew(run, window, pool, trained, np.concatenate([_asked_before(selections), labels]))
+    else:
+        guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, tested_keys(run, window.language))
+        question = window_question(window.language, pool, guide)
+    rule = config.select.model_copy(update={"budget": rows / len(question.trained_labels)})
+    chosen = choose(rule, "compass", question, pool, seed=config.seed)
+    return replace(chosen, allocation=chosen.allocation | {"asked": cluster_counts(labels, pool.n_clusters).tolist()})
+
+
+def _anew(run: RunDir, window: Window, pool: PoolView, trained: TrainedRows, guide_labels: npt.NDArray[np.int64]) -> Question:
+    own = [row for row, added, out in zip(trained.row_ids, trained.auxiliary, trained.held, strict=True) if not (added or out)]
+    held = {row for row, out in zip(trained.row_ids, trained.held, strict=True) if out}
+    return anew_question(window.language, pool, own, held, tested_keys(run, window.language), guide_labels)
+
+
+def _asked_before(selections: Sequence[Artifact]) -> npt.NDArray[np.int64]:
+    """Clusters int64[n] of the guide set and of the windows that rows were selected for so far, -1 for noise."""
+    counts = np.sum([guide_counts(selection.read_json("allocation.json")) for selection in selections], axis=0)
+    return np.repeat(np.r_[np.arange(len(counts) - 1), -1], counts)

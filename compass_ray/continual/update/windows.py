@@ -13,7 +13,7 @@ from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import read_window as read_offered
-from compass_ray.serving.monitoring.traffic_log import kept_window
+from compass_ray.serving.monitoring.traffic_log import kept_window, waiting_windows
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Window:
 def offered_window(run: RunDir, ready: WindowReady) -> Window:
     """The window that the monitor offers after an alarm."""
     return _window(ready.language, read_offered(run, ready)["cluster"].to_pylist(), ready.file)
+
+
+def offered_windows(run: RunDir, config: RunConfig) -> list[Window]:
+    """Every window that waits for an update, as the monitor's log has it, whether or not a monitor runs."""
+    return [offered_window(run, ready) for ready in waiting_windows(run, config)]
 
 
 def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | None) -> Window:

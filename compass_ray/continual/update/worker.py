@@ -6,9 +6,10 @@ Key property: what is whole is not made again, and training goes on from its las
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,35 +54,40 @@ def make(config: RunConfig, run: RunDir, update: Update, base: BaseModel) -> Non
         gate = judge(config, run, update, base, before, stack.enter_context(new.local()))
     identity = Identity("update", {"window": update.window}, {new.name: new.require().fingerprint})
     writer = run.update(update.language, update.version).begin(identity)
-    writer.json("gate.json", asdict(gate) | {"accepted": gate.accepted, "reason": gate.reason, "from": update.parent})
+    writer.json("gate.json", gate.record() | {"from": update.parent})
     writer.publish({"accepted": gate.accepted})
 
 
-def _train(config: RunConfig, run: RunDir, update: Update, plan: AdapterPlan, base: BaseModel, initial: Path) -> None:
+def _train(config: RunConfig, run: RunDir, update: Update, plan: AdapterPlan, base: BaseModel, before: Path) -> None:
     plan.artifact.begin(plan.identity, keep_partial=True)
-    seen = _looked_back(config, run, update, plan)
-    loss = objective(
-        config.update,
-        initial,
-        rehearsed=encode_pool_rows(config, run, seen.rehearsed, base),
-        fisher=_fisher(config, run, seen, base, initial),
-    )
-    train_adapter(config, run, plan, base, settings=update_settings(config), objective=loss, initial=initial)
+    settings = update_settings(config)
+    if strategy_of(config).anew:
+        train_adapter(config, run, plan, base, settings=settings)
+        return
+    seen, started = _looked_back(config, run, update, plan), time.monotonic()
+    fisher = _fisher(config, run, seen, base, before)
+    facts = {"rehearsed": len(seen.rehearsed), "fisher_rows": len(seen.fisher), "fisher_seconds": _since(started)}
+    loss = objective(config.update, before, rehearsed=encode_pool_rows(config, run, seen.rehearsed, base), fisher=fisher)
+    told = replace(plan, extra={**plan.extra, **facts})
+    train_adapter(config, run, told, base, settings=settings, objective=loss, initial=before)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 2)
 
 
 def _looked_back(config: RunConfig, run: RunDir, update: Update, plan: AdapterPlan) -> LookedBack:
     anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
-    trained = TrainedRows.read(config, plan.before)
     rng = generator(config.seed, "looking back", update.language, update.version)
-    return look_back(strategy_of(config), anchors, trained.learnt, rng)
+    return look_back(strategy_of(config), anchors, TrainedRows.read(config, plan.before).learnt, rng)
 
 
-def _fisher(config: RunConfig, run: RunDir, seen: LookedBack, base: BaseModel, initial: Path) -> Mapping[str, Tensor]:
+def _fisher(config: RunConfig, run: RunDir, seen: LookedBack, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
     """On the anchors it stands beside the adapter already."""
     from compass_ray.models.ecda import adapter_fisher, load_fisher
 
     if not seen.fisher:
         return {}
     if strategy_of(config).elastic_on is Source.ANCHORS:
-        return load_fisher(initial / FISHER)
-    return adapter_fisher(base, initial, encode_pool_rows(config, run, seen.fisher, base))
+        return load_fisher(before / FISHER)
+    return adapter_fisher(base, before, encode_pool_rows(config, run, seen.fisher, base))

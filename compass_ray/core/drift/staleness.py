@@ -48,23 +48,33 @@ class Staleness:
 
 @dataclass(frozen=True)
 class Aged:
-    """One check: which bounds the window is beyond, the state to hand to the next, and whether staleness began with it."""
+    """One check, with all that it rests on: how both sides fit, the bounds, and the state `before` it.
 
+    `beyond` names the bounds that the window is beyond; `after` is the state to hand to the next check.
+    """
+
+    guide: Fit
+    window: Fit
+    bounds: Bounds
+    before: Staleness
     beyond: tuple[str, ...]
-    state: Staleness
-    begun: bool
+    after: Staleness
+
+    @property
+    def begun(self) -> bool:
+        """Whether the clusters have become stale with this check."""
+        return self.after.stale and not self.before.stale
 
 
-def check_fit(state: Staleness, guide: Fit, window: Fit, bounds: Bounds) -> Aged:
+def check_fit(before: Staleness, guide: Fit, window: Fit, bounds: Bounds) -> Aged:
     """Whether clusters that fit `guide` are stale for `window`; without a distance on either side, by noise alone.
 
     >>> found = check_fit(Staleness(streak=1), Fit(0.1, 0.2), Fit(0.5, 0.25), Bounds())
-    >>> found.beyond, found.state, found.begun
+    >>> found.beyond, found.after, found.begun
     (('noise',), Staleness(streak=2, stale=True), True)
     """
     noisy = window.noise - guide.noise > bounds.noise
-    far = bool(guide.distance) and window.distance is not None and window.distance > bounds.distance * (guide.distance or 0.0)
+    far = bool(guide.distance and window.distance and window.distance > bounds.distance * guide.distance)
     beyond = tuple(name for name, is_beyond in (("noise", noisy), ("distance", far)) if is_beyond)
-    streak = min(state.streak + 1, bounds.persistence) if beyond else 0
-    stale = streak == bounds.persistence
-    return Aged(beyond, Staleness(streak, stale), begun=stale and not state.stale)
+    streak = min(before.streak + 1, bounds.persistence) if beyond else 0
+    return Aged(guide, window, bounds, before, beyond, Staleness(streak, stale=streak == bounds.persistence))

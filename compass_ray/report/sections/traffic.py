@@ -14,7 +14,12 @@ from compass_ray.report.records import Change
 _DETAIL = 12
 """Languages whose traffic is told in full; the others have a row in the table."""
 _WHEN = ("before", "after")
-_MEASURED = {"window": "held-out rows selected for the window", "anchors": "anchors"}
+_MEASURED = {
+    "window": "held-out rows selected for the window",
+    "anchors": "anchors",
+    "retained": "rows that no version was trained on",
+    "corrections": "users' corrections",
+}
 """Losses of the gate, by the name they have in its record."""
 
 

@@ -19,7 +19,6 @@ from compass_ray.artifacts.replacing import PARTIAL
 from compass_ray.config import RunConfig
 from compass_ray.core.drift import Signals
 from compass_ray.core.drift.performance import ratings_of_one
-from compass_ray.serving.monitoring.checks import summary
 from compass_ray.serving.monitoring.consequences import Consequences, References
 from compass_ray.serving.monitoring.feedback import FeedbackLog
 from compass_ray.serving.monitoring.intake import Intake, PromptPlacer
@@ -32,6 +31,7 @@ from compass_ray.serving.monitoring.observations import (
     sound_canaries,
 )
 from compass_ray.serving.monitoring.offers import Offers
+from compass_ray.serving.monitoring.records import summary
 from compass_ray.serving.monitoring.replies import of_record, told
 from compass_ray.serving.monitoring.retention import Age, keeper_of
 from compass_ray.serving.monitoring.traffic_log import TrafficLog

@@ -16,8 +16,9 @@ from typing import Any
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import journal
+from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.retention import Keeper, holds
-from compass_ray.serving.monitoring.windows import Event, Watch
+from compass_ray.serving.monitoring.windows import Event, Phase, Watch
 from compass_ray.serving.registry import DECISIONS
 
 TRAFFIC = "traffic.jsonl"
@@ -135,11 +136,24 @@ class TrafficLog:
 
 def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
     """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
-    watch = Watch(language, config.drift.window)
+    return list(_followed(run, config)[language].window)
+
+
+def waiting_windows(run: RunDir, config: RunConfig) -> list[WindowReady]:
+    """Windows that wait for an update, by the log alone, as `monitor.TrafficMonitor.ready`; writes nothing."""
+    return [
+        WindowReady(watch.language, watch.offered, watch.size, watch.version)
+        for watch in _followed(run, config).values()
+        if watch.phase is Phase.READY and watch.offered
+    ]
+
+
+def _followed(run: RunDir, config: RunConfig) -> dict[str, Watch]:
+    watches = {language: Watch(language, config.drift.window) for language in config.languages}
     for event in journal.read(run, TRAFFIC):
-        if event.get("language") == language:
-            watch.apply(event)
-    return list(watch.window)
+        if event.get("language") in watches:
+            watches[event["language"]].apply(event)
+    return watches
 
 
 def _lines(events: Iterable[Event], key: str) -> list[Event]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.drift import DriftState, Signals, Staleness
+from compass_ray.core.drift import DriftState, Fit, Signals, Staleness
 from compass_ray.serving.monitoring.replies import Ratings, Replies
 
 Event = dict[str, Any]
@@ -35,10 +35,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last."""
+    """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last, and how the guide set fits."""
 
     version: str
     counts: npt.NDArray[np.int64]
+    guide: Fit | None = None
 
 
 @dataclass

@@ -18,9 +18,9 @@ def run(tmp_path: Path) -> RunDir:
     return RunDir(str(tmp_path / "run"))
 
 
-def _version(run: RunDir, version: str, parent: str | None = None, *, judged: bool = False) -> None:
+def _version(run: RunDir, version: str, parent: str | None = None, *, judged: bool = False, strategy: str = "ecda") -> None:
     writer = run.adapter("sw", version).begin(Identity("train", {}, {}))
-    writer.json("history.json", {"from": parent} if parent else {})
+    writer.json("history.json", {"from": parent, "strategy": strategy} if parent else {})
     writer.publish()
     if judged:
         run.update("sw", version).begin(Identity("update", {}, {})).publish()
@@ -60,6 +60,15 @@ def test_a_version_was_trained_on_its_ancestors_selections_first(run: RunDir) ->
     _version(run, "v0004", "v0002", judged=True)
     names = [artifact.name for artifact in lineage.selections(CONFIG, run, "sw", "v0004")]
     assert names == ["selections/compass/sw", "selections/v0002/sw", "selections/v0004/sw"]
+
+
+def test_a_version_that_was_trained_anew_was_trained_on_its_own_selection_alone(run: RunDir) -> None:
+    _version(run, "v0001")
+    _version(run, "v0002", "v0001", judged=True, strategy="full")
+    _version(run, "v0003", "v0002", judged=True)
+    names = [artifact.name for artifact in lineage.selections(CONFIG, run, "sw", "v0003")]
+    assert names == ["selections/v0002/sw", "selections/v0003/sw"]
+    assert lineage.parent(run, "sw", "v0002") == "v0001"
 
 
 def test_a_method_s_own_version_was_trained_on_the_method_s_selection(run: RunDir) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import ConfigError, load
-from compass_ray.continual.update import Outcome, Window, read_window, update, update_settings
+from compass_ray.continual.update import Outcome, Window, offered_windows, read_window, update, update_settings
 from compass_ray.models.location import model_identity
-from compass_ray.serving import registry
+from compass_ray.serving import journal, registry
+from compass_ray.serving.monitoring import offers
 
 CONFIG = load("atlas-test")
 WINDOW = Window("sw", (0, 1, 1), "abc")
@@ -30,8 +33,12 @@ def run(tmp_path: Path) -> RunDir:
 
 def _judge(run: RunDir, *, accepted: bool, window: str = WINDOW.name) -> None:
     writer = run.update("sw", "v0002").begin(Identity("update", {"window": window}, {}))
-    writer.json("gate.json", {"accepted": accepted, "reason": "as it was", "from": "v0001"})
+    writer.json("gate.json", {"accepted": accepted, "reason": "as it was", "from": "v0001", "window_before": 2.5})
     writer.publish()
+
+
+def _kinds(run: RunDir) -> list[str]:
+    return [decision["kind"] for decision in registry.decisions(run)]
 
 
 def test_a_refused_update_of_the_same_window_is_not_made_again(run: RunDir) -> None:
@@ -45,10 +52,80 @@ def test_an_accepted_update_whose_promotion_was_missed_is_promoted(run: RunDir) 
     outcome = update(CONFIG, run, WINDOW)
     assert outcome.accepted
     assert (run.live("sw") or {})["version"] == "v0002"
-    kinds = [decision["kind"] for decision in registry.decisions(run)]
-    assert kinds == ["promotion", "gate", "promotion"]
+    assert _kinds(run) == ["promotion", "gate", "promotion"]
     assert update(CONFIG, run, WINDOW) == outcome
-    assert [decision["kind"] for decision in registry.decisions(run)] == kinds
+    assert _kinds(run) == ["promotion", "gate", "promotion"]
+
+
+def test_a_verdict_is_on_record_once_with_all_that_was_measured(run: RunDir) -> None:
+    _judge(run, accepted=False)
+    for _ in range(2):
+        update(CONFIG, run, WINDOW)
+    [gate] = [decision for decision in registry.decisions(run) if decision["kind"] == "gate"]
+    expected = {"from": "v0001", "to": "v0002", "accepted": False, "reason": "as it was", "window_before": 2.5, "prompts": 3}
+    assert expected.items() <= gate.items()
+
+
+def test_an_accepted_update_is_tried_on_a_share_where_promotion_is_canary(run: RunDir) -> None:
+    _judge(run, accepted=True)
+    config = load("atlas-test", overrides=["update.promotion=canary", "update.canary_share=0.25"])
+    for _ in range(2):
+        outcome = update(config, run, WINDOW)
+        assert (outcome.accepted, outcome.promoted) == (True, False)
+        assert outcome.sentence().endswith("v0001 is served, v0002 is tried on a share of the requests")
+        live = registry.look(run, "sw").live
+        assert live is not None
+        assert (live.version, live.canary) == ("v0001", registry.Canary("v0002", 0.25))
+    assert _kinds(run) == ["promotion", "gate", "canary"]
+    registry.end_canary(run, "sw")
+    assert "its canary ended since" in update(config, run, WINDOW).sentence()
+    assert _kinds(run) == ["promotion", "gate", "canary", "canary ended"]
+
+
+def test_an_accepted_update_is_left_where_promotion_is_none(run: RunDir) -> None:
+    _judge(run, accepted=True)
+    outcome = update(load("atlas-test", overrides=["update.promotion=none"]), run, WINDOW)
+    assert (outcome.accepted, outcome.promoted) == (True, False)
+    assert outcome.sentence().endswith("v0001 is served, promote v0002 by hand")
+    assert (run.live("sw") or {})["version"] == "v0001"
+    assert [decision.get("promotion") for decision in registry.decisions(run)] == [None, "none"]
+    assert update(CONFIG, run, WINDOW).promoted
+
+
+def test_a_language_that_tries_a_version_gets_no_other_canary(run: RunDir) -> None:
+    registry.canary(run, "sw", "v0002", 0.1)
+    config = load("atlas-test", overrides=["update.promotion=canary"])
+    with pytest.raises(ArtifactError, match=r"sw tries v0002 on 10% of its requests, .*compass-ray adapters canary .* sw --stop"):
+        update(config, run, WINDOW)
+
+
+def test_static_trains_nothing_and_says_so_once_a_window(run: RunDir) -> None:
+    config = load("atlas-test", overrides=["update.strategy=static"])
+    for _ in range(2):
+        outcome = update(config, run, WINDOW)
+        assert outcome.sentence() == "sw: nothing is trained, as update.strategy is static; v0001 is served"
+    update(config, run, Window("sw", (1,), "def"))
+    told = [(d["kind"], d.get("window"), d["to"]) for d in registry.decisions(run)][1:]
+    assert told == [("static", "abc", "v0001"), ("static", "def", "v0001")]
+    assert run.adapter_versions("sw") == ["v0001", "v0002"]
+
+
+def test_trained_anew_an_update_has_the_first_training_s_settings() -> None:
+    config = load("atlas-test", overrides=["update.strategy=full", "update.epochs=7", "update.learning_rate=0.5"])
+    assert update_settings(config) == config.train
+
+
+def test_windows_that_wait_are_read_without_a_monitor(run: RunDir) -> None:
+    table = offers.window_table("sw", [{"cluster": 3, "coarse": 1}, {"cluster": -1, "coarse": -1}])
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    run.write_monitor("windows/sw-000000002.parquet", buffer.getvalue())
+    offer = {"event": "offer", "language": "sw", "file": "windows/sw-000000002.parquet"}
+    journal.append(run, "traffic.jsonl", [{**offer, "language": "yo"}, offer])
+    [window] = offered_windows(run, CONFIG)
+    assert (window.language, window.clusters) == ("sw", (3, -1))
+    journal.append(run, "traffic.jsonl", [{"event": "release", "language": "sw", "trigger": {"streak": 0, "cooldown": 0}}])
+    assert offered_windows(run, CONFIG) == []
 
 
 def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:

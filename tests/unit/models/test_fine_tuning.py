@@ -17,8 +17,9 @@ from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import encode_rows
 from compass_ray.models.errors import ModelError
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow, weighted_loss
+from compass_ray.models.fine_tuning import FineTuning, TrainingRow
 from compass_ray.models.optimizer import make_optimizer
+from compass_ray.models.row_losses import losses_by_row
 from compass_ray.models.scorer import applied
 
 ROWS = [
@@ -104,7 +105,7 @@ def test_early_stopping_keeps_the_best_epoch(base: BaseModel, train_config: Trai
     contrary = [TrainingRow(row.prompt, "no no no") for row in ROWS]
     with tune(base, config, validation=contrary, validation_weights=None) as tuning:
         result = tuning.run()
-        kept = weighted_loss(base, tuning.validation)
+        kept = losses_by_row(base, tuning.validation).mean()
     measured = [record.validation_loss for record in result.history]
     assert result.stopped_early
     assert len(measured) == result.best_epoch + 2

@@ -69,6 +69,8 @@ def test_a_version_asked_for_by_name_is_never_replaced(endpoint: Endpoint) -> No
     assert response.status_code == 503
     assert response.headers["retry-after"]
     assert response.json()["error"]["code"] == "adapter_unavailable"
+    assert "damaged" not in response.text, "why names files, and is for who runs the service"
+    assert "sw@v0001 is damaged" in endpoint.statistics.errors()[-1]["message"]
 
 
 @pytest.mark.parametrize(

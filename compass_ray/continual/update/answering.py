@@ -1,0 +1,30 @@
+"""What a running monitor is told of the updates that were made for the windows it offered.
+
+Key property: told twice is as told once. Where no monitor runs nobody is told: the window goes on waiting, and asking for its
+update again gives the same outcome at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from compass_ray.artifacts import RunDir
+from compass_ray.continual import lineage
+from compass_ray.continual.update.outcomes import Outcome
+
+
+def answer_monitor(run: RunDir, outcomes: Iterable[Outcome]) -> None:
+    """Let the monitor compare with a version that is served to all now, and watch on where an update was refused.
+
+    The window of a version that is tried on a share of the requests, or left to be promoted by hand, goes on waiting.
+    """
+    from compass_ray.serving import monitor_actor
+
+    monitor = monitor_actor.running(run.uri)
+    if monitor is None:
+        return
+    for outcome in outcomes:
+        if not outcome.accepted:
+            monitor.release(outcome.language)
+        elif lineage.live_version(run, outcome.language) == outcome.to_version:
+            monitor.reset(outcome.language, outcome.to_version)

@@ -22,6 +22,7 @@ from compass_ray.serving import journal, monitor_actor, registry
 from compass_ray.serving.api.keys import hash_key
 from compass_ray.traffic import Traffic, rehearse
 
+pytestmark = pytest.mark.timeout(900)
 LANGUAGE = "sw"
 KEYS = tuple(f"key-{number}" for number in range(24))
 """Of one key's ratings only a few count."""

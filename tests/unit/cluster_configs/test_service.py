@@ -67,6 +67,21 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
     assert adapters.ray_actor_options["resources"] == ingress.ray_actor_options["resources"] == {"serving": 1}
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automatic: bool
+) -> None:
+    from compass_ray.continual import service
+    from compass_ray.continual.keeping import actor
+
+    run, kept = RunDir(str(tmp_path / "run")), []
+    run.record(load("atlas-test"))
+    run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
+    monkeypatch.setattr(actor, "begin", lambda uri, config: kept.append((uri, config.update.automatic)))
+    service.app({"run": run.uri, "set": [f"update.automatic={str(automatic).lower()}"]})
+    assert kept == ([(run.uri, True)] if automatic else [])
+
+
 @pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
 def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
     from compass_ray.continual.service import app

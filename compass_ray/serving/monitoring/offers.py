@@ -19,6 +19,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.retention import Keeper, holds, unpacked
 from compass_ray.serving.monitoring.windows import Watch
+from compass_ray.watched_clusters import FITTED
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,9 @@ class Offers:
         """Time of the oldest prompt of which something is kept, by file; inf where nothing is. None before the first look."""
 
     def write(self, watch: Watch) -> str:
-        """Write the window of a watch; returns the file's path in the monitor's folder."""
-        file = f"{FOLDER}/{watch.language}-{watch.seen:09d}.parquet"
+        """Write the window of a watch; returns the file's path in the monitor's folder, another one at each place."""
+        elsewhere = "" if watch.place == FITTED else "-" + watch.place.replace(":", "-")
+        file = f"{FOLDER}/{watch.language}-{watch.seen:09d}{elsewhere}.parquet"
         self._put(file, window_table(watch.language, watch.window, watch.place))
         return file
 
@@ -121,8 +123,7 @@ class Offers:
         if erased == rows:
             self._note(file, rows)
             return False
-        language = file.removeprefix(f"{FOLDER}/").rpartition("-")[0]
-        self._put(file, _table(language, erased))
+        self._put(file, _table(erased))
         return True
 
     def _put(self, file: str, table: pa.Table) -> None:
@@ -150,6 +151,6 @@ def _held(number: int, row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and not (name == "row_id" and blank)}
 
 
-def _table(language: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    named = [{"row_id": f"{language}-{number}", **row} for number, row in enumerate(rows)]
+def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    named = [{"row_id": f"{row['language']}-{number}", **row} for number, row in enumerate(rows)]
     return pa.Table.from_pylist(named, schema=WINDOW)

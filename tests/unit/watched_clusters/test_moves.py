@@ -150,6 +150,7 @@ def test_a_window_that_waits_for_an_update_is_offered_in_the_new_clusters(live: 
     _fitted_anew(live, config)
     monitor.follow_clusters()
     [again] = monitor.ready()
+    assert again.file != offered.file  # whoever knows a window by its file does not take one for the other
     found = read_window(live, again)
     assert set(found["place"].to_pylist()) == {"c0002"}
     assert Counter(found["cluster"].to_pylist()) == Counter(_labels(live, "c0002", found["prompt"].to_pylist()))

@@ -249,3 +249,37 @@ def _clusters_copied(run: RunDir) -> None:
     for file in run.clusters.files():
         writer.bytes(file, run.clusters.read_bytes(file))
     writer.publish({"clusters": 4, "noise_share": 0.0})
+
+
+def test_a_store_that_is_away_for_a_moment_leaves_the_window_where_it_is(
+    live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = _monitor(live, config)
+    _ask(monitor, ASKED)
+    _fitted_anew(live, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor.moves.placer, "open", _away)
+        monitor.follow_clusters()
+        _ask(monitor, ASKED[:3], start=20)
+    assert monitor.log.watch("sw").place == FITTED
+    assert _window(monitor) == _labels(live, FITTED, [*ASKED[3:], *ASKED[:3]])
+    monitor.follow_clusters()
+    assert _window(monitor) == _labels(live, "c0002", [*ASKED[3:], *ASKED[:3]])
+
+
+def _away(place: Place) -> None:
+    raise OSError("the store is away")
+
+
+def test_texts_that_no_encoder_takes_any_more_are_out_of_the_window(
+    live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = _monitor(live, config)
+    _ask(monitor, ASKED)
+    _fitted_anew(live, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor.moves.placer, "embed", _away)
+        monitor.follow_clusters()
+    assert (_window(monitor), monitor.log.watch("sw").place) == ([], "c0002")
+    _ask(monitor, ASKED[:3], start=20)
+    assert _window(monitor) == _labels(live, "c0002", ASKED[:3])

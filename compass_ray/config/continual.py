@@ -54,7 +54,7 @@ class DriftConfig(Section):
         return self
 
 
-_WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_share", "canary_replies"}
+_WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_questions", "canary_share", "canary_replies"}
 _OF_SELECTIONS = {"corrections", "corrections_share", "corrections_per_key"}
 """What is in the identity of the selection that an adapter is trained on, where it makes a difference."""
 
@@ -63,6 +63,7 @@ class UpdateConfig(Section):
     """The ECDA update and its gate (COMPASS, section 3.3 and appendix D)."""
 
     strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
+    """All that train add the same number of rows; ``full`` trains on all earlier ones again, at their cost."""
     budget: Annotated[float, Field(gt=0.0)] = 0.4
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
@@ -71,13 +72,15 @@ class UpdateConfig(Section):
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Share of the rows trained on that an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
-    """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
+    """Largest rise of the mean loss on anchors, and on rows held out from the line, that the gate lets pass; nats a token."""
     hours: str | None = None
     """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
     automatic: bool = False
     """Whether the service answers alarms by itself: it updates, tries, promotes and rolls back."""
     promotion: Literal["all", "canary", "none"] = "all"
     """What becomes of a version that the gate accepts: it is served to all, to a share of them first, or left to you."""
+    canary_questions: Annotated[int, Field(ge=0)] = 20
+    """Of the test set, asked of the live version and of one that is tried at a time; 0 asks none."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     canary_replies: Positive = 200
     """Replies of a canary after which it is promoted, unless its live signals are worse."""

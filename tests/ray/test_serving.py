@@ -147,8 +147,10 @@ def test_feedback_is_on_disk_and_the_numbers_are_exported(http: httpx.Client, se
     reply = _ask(http, tiny_run.prompt("sw", 9)).json()["id"]
     said = http.post("/v1/feedback", json={"id": reply, "rating": "bad", "correction": "habari njema"})
     assert said.status_code in (200, 202)
-    kept = Path(served.run.artifact("monitor").path) / "feedback.jsonl"
+    monitor = Path(served.run.artifact("monitor").path)
+    kept = monitor / "feedback.jsonl"
     assert _until(lambda: kept.exists() and reply in kept.read_text("utf-8"))
+    assert tiny_run.prompt("sw", 9) in (monitor / "corrections.jsonl").read_text("utf-8")
     metrics = http.get("/metrics").text
     assert "compass_requests_total" in metrics
     assert 'rating="bad"' in metrics

@@ -138,6 +138,8 @@ def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_
     held = {row.response for row, out in zip(data.rows, data.held, strict=True) if out}
     found = {v.pair.correction: str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts}
     assert found == {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+    rows = chosen_for(anew, run, WINDOW, Update("sw", "v0002", "v0003", "abc")).rows
+    assert set(rows["role"].to_pylist()) == {"target", "auxiliary"}
 
 
 def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir, config: RunConfig) -> None:

@@ -14,6 +14,7 @@ import pytest
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, parse
+from compass_ray.continual.keeping.looking import Attempts
 from compass_ray.continual.keeping.questions import Question
 from compass_ray.continual.keeping.remembering import FILE
 from compass_ray.continual.keeping.turning import Ended, Keeping
@@ -162,7 +163,11 @@ def test_an_alarm_leads_to_a_version_that_is_live_and_watched(make: Any) -> None
     assert (_live(service), len(service.updates.begun)) == ("v0002", 1)
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0002"
     assert service.monitor.ready() == []
+    told = service.monitor.status()["languages"]["sw"]
+    assert service.keeping.looking.look("sw", told, None, Attempts()).moved, "by the last check, which was of v0001"
     service.traffic(120, new=True, bad=False)
+    told = service.monitor.status()["languages"]["sw"]
+    assert not service.keeping.looking.look("sw", told, None, Attempts()).moved
     assert service.keeping.status()["languages"]["sw"]["settled"] == ("v0002",)
     assert service.kinds() == ["drift", "gate", "promotion"]
 

@@ -158,6 +158,7 @@ def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_w
     assert monitor.signals(LANGUAGE)["v0002"].asked > 0, "both versions were asked questions"
 
 
+@pytest.mark.slow  # over two minutes beside other work
 def test_nothing_is_lost_and_nothing_done_twice_when_everything_is_killed_in_the_middle(served: Served) -> None:
     with Users(served.url, served.traffic.shifted) as users:
         kill("ray::MonitorActor")

@@ -256,8 +256,9 @@ def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.going.pop("sw")
-    _canary(service, "v0002")
+    service.updates.judge("sw", "v0002", accepted=True)
+    service.keeping.turn()
+    assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
     assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
@@ -270,8 +271,9 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.going.pop("sw")
-    _canary(service, "v0002")
+    service.updates.judge("sw", "v0002", accepted=True)
+    service.keeping.turn()
+    assert _live(service) == "v0001"
     service.traffic(40, new=True, version="v0002", bad=True)
     live = registry.look(service.run, "sw").live
     assert live
@@ -282,18 +284,6 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     service.traffic(200, new=True, version="v0001")
     assert _live(service) == "v0001"
     assert len(set(service.updates.begun)) == len(service.updates.begun) == 2
-
-
-def _canary(service: Service, version: str) -> None:
-    """The gate has accepted a version, and it answers a part of the requests."""
-    (ready,) = service.monitor.ready()
-    adapter(service.run, "sw", version)
-    window = offered_window(service.run, ready)
-    writer = service.run.update("sw", version).begin(Identity("update", {"window": window.name}, {}))
-    writer.json("gate.json", {"accepted": True, "reason": "better", "from": "v0001"})
-    writer.publish()
-    registry.canary(service.run, "sw", version, 0.1)
-    service.keeping.turn()
 
 
 def _items(run: RunDir, count: int) -> None:

@@ -55,12 +55,15 @@ class DriftConfig(Section):
 
 
 _WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_questions", "canary_share", "canary_replies"}
+_OF_SELECTIONS = {"corrections", "corrections_share", "corrections_per_key"}
+"""What is in the identity of the selection that an adapter is trained on, where it makes a difference."""
 
 
 class UpdateConfig(Section):
     """The ECDA update and its gate (COMPASS, section 3.3 and appendix D)."""
 
     strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
+    """All that train add the same number of rows; ``full`` trains on all earlier ones again, at their cost."""
     budget: Annotated[float, Field(gt=0.0)] = 0.4
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
@@ -69,7 +72,7 @@ class UpdateConfig(Section):
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Share of the rows trained on that an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
-    """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
+    """Largest rise of the mean loss on anchors, and on rows held out from the line, that the gate lets pass; nats a token."""
     hours: str | None = None
     """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
     automatic: bool = False
@@ -96,9 +99,9 @@ class UpdateConfig(Section):
         return hours if hours is None else str(Hours.parse(hours))
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape an update: all but when it is made, and how what it makes is served.
+        """The settings that shape an update beyond its selection: all but when it is made, and how what it makes is served.
 
         >>> UpdateConfig(hours="22:00-06:00", automatic=True).identity() == UpdateConfig().identity()
         True
         """
-        return self.model_dump(exclude=_WHEN_AND_HOW_SERVED)
+        return self.model_dump(exclude=_WHEN_AND_HOW_SERVED | _OF_SELECTIONS)

@@ -15,6 +15,8 @@ from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import journal
+from compass_ray.serving.monitoring.corrections import FILE as CORRECTIONS
+from compass_ray.serving.monitoring.corrections import LONGEST, CorrectionLog
 from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, clean, sound_feedback
 from compass_ray.serving.monitoring.replies import Rated
 from compass_ray.serving.monitoring.retention import Keeper, holds
@@ -22,7 +24,6 @@ from compass_ray.serving.monitoring.retention import Keeper, holds
 FILE = "feedback.jsonl"
 KEPT = 10_000
 """Entries; the file may grow to twice as many before it is shortened."""
-_LONGEST_TEXT = 8_000
 _WORTH = {"good": 1, "bad": -1}
 _Identity = tuple[str, str]
 Peers = Callable[[str, str], Iterable[str]]
@@ -32,10 +33,14 @@ Peers = Callable[[str, str], Iterable[str]]
 class FeedbackLog:
     """The feedback of a run. One owner calls it."""
 
-    def __init__(self, run: RunDir, keeper: Keeper, most: int = 1) -> None:
-        """Read what was said before; ``most`` of one key's ratings count among the last replies of a version."""
+    def __init__(self, run: RunDir, keeper: Keeper, corrections: CorrectionLog, most: int = 1) -> None:
+        """Read what was said before; ``most`` of one key's ratings count among the last replies of a version.
+
+        What corrections say goes, with their prompts, to a log of its own too.
+        """
         self.run = run
         self.keeper = keeper
+        self.corrections = corrections
         self.most = most
         self._fresh = True
         self._recount(journal.read(run, FILE))
@@ -52,8 +57,10 @@ class FeedbackLog:
             before = fresh.get(_identity(line)) or self._latest.get(_identity(line))
             if before is None or line["time"] > before["time"]:
                 fresh[_identity(line)] = {**line, "counted": self._counts(each, line, peers, fresh)}
-        journal.append(self.run, FILE, list(fresh.values()))
-        for line in fresh.values():
+        lines = list(fresh.values())
+        self.corrections.take(lines)  # first: what is not on disk below is sent again, and a pair twice counts once
+        journal.append(self.run, FILE, lines)
+        for line in lines:
             self._remember(line)
         if self._length > 2 * KEPT:
             self._shorten(-math.inf)
@@ -67,13 +74,15 @@ class FeedbackLog:
 
     def rated(self, replies: Iterable[str]) -> Rated:
         """How many of these replies were rated, and how many bad: by most of those whose ratings count."""
-        balances = [sum(_WORTH[rating] for rating in said) for reply in replies if (said := self._counted(reply))]
+        spoken_of = (reply for reply in replies if reply in self._marks)
+        balances = [sum(_WORTH[rating] for rating in said) for reply in spoken_of if (said := self._counted(reply))]
         return Rated(bad=sum(balance < 0 for balance in balances), rated=len(balances))
 
     def erase(self, horizon: float) -> bool:
-        """Take out what the keeper says; returns whether the file was written anew, as by a process's first call always."""
+        """Take out what the keeper says; returns whether a file was written anew, as by a process's first call always."""
+        pairs = self.corrections.erase(horizon)
         if not self._fresh and self._oldest >= horizon:
-            return False
+            return pairs
         self._shorten(horizon)
         self._fresh = False
         return True
@@ -112,8 +121,8 @@ class FeedbackLog:
         return sum(bool(each and each["counted"]) for each in found) < self.most
 
     def _counted(self, reply: str) -> list[str]:
-        """The ratings of a reply that count."""
-        lines = (self._latest[reply, by] for by in self._marks.get(reply, ()))
+        """The ratings that count of a reply that something was said of."""
+        lines = (self._latest[reply, by] for by in self._marks[reply])
         return [line["rating"] for line in lines if line["counted"]]
 
     def _recount(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -142,8 +151,16 @@ class FeedbackLog:
             del self._marks[reply]
 
 
+def without_prompt(run: RunDir, language: str) -> int:
+    """Corrections of replies in a language, or of unknown replies, whose prompt is not kept; reads the files, writes nothing."""
+    paired = {_identity(line) for line in journal.read(run, CORRECTIONS)}
+    latest = {_identity(line): line for line in journal.read(run, FILE)}
+    alone = [line for identity, line in latest.items() if "correction" in line and identity not in paired]
+    return sum(line["language"] in (language, None) for line in alone)
+
+
 def _bounded(text: str | None) -> str | None:
-    return clean(text)[:_LONGEST_TEXT] if text else None
+    return clean(text)[:LONGEST] if text else None
 
 
 def _identity(line: Mapping[str, Any]) -> _Identity:

@@ -90,6 +90,7 @@ class Intake:
             "version": seen.version,
             "nll": round(seen.nll, _DIGITS) if seen.nll is not None and math.isfinite(seen.nll) else None,
             "time": min(seen.time, self.clock()),  # a clock ahead of this one would keep the prompt for longer
+            **({} if seen.alone else {"alone": False}),
             **self.keeper.of_prompt(seen.language, text, place.embedding, seen.key),
         }
 

@@ -20,6 +20,7 @@ from compass_ray.config import RunConfig
 from compass_ray.core.drift import Signals
 from compass_ray.core.drift.performance import ratings_of_one
 from compass_ray.serving.monitoring.consequences import Consequences, References
+from compass_ray.serving.monitoring.corrections import CorrectionLog
 from compass_ray.serving.monitoring.feedback import FeedbackLog
 from compass_ray.serving.monitoring.intake import Intake, PromptPlacer
 from compass_ray.serving.monitoring.observations import (
@@ -60,7 +61,9 @@ class TrafficMonitor:
         self.rejected = self.duplicates = 0
         self.keeper = keeper_of(run, self.drift.retention)
         self.log = TrafficLog(run, config, self.keeper)
-        self.offers, self.feedback = Offers(run), FeedbackLog(run, self.keeper, ratings_of_one(self.drift.worse_feedback))
+        corrections = CorrectionLog(run, self.keeper, self.log.asked)
+        self.offers = Offers(run)
+        self.feedback = FeedbackLog(run, self.keeper, corrections, ratings_of_one(self.drift.worse_feedback))
         self.intake = Intake(config.languages, self.keeper, placer, clock)
         self.consequences = Consequences(run, config, self.log, self.offers, clock, self.feedback.rated, references)
         self.age, self._next_sweep = Age.of_days(self.drift.retention_days), -math.inf
@@ -169,7 +172,8 @@ class TrafficMonitor:
         self.feedback.erase(horizon)
 
     def _last_replies(self, language: str, version: str) -> list[str]:
-        return self.log.watch(language).replies.ids(version) if language in self.config.languages else []
+        watch = self.log.watches.get(language)
+        return watch.replies.ids(version) if watch else []
 
     def _told(self, watch: Watch, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_LONGEST_PROMPT = 20_000
+LONGEST_PROMPT = 20_000
 """Characters of a prompt that are embedded and kept."""
 _LONGEST_ID = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -30,6 +30,8 @@ class Observation:
     time: float
     key: str | None = None
     """Short hash of the API key it came with."""
+    alone: bool = True
+    """Whether the prompt is all that was said: no earlier turns, no instructions, no text to continue."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def sound(seen: Observation, languages: Sequence[str]) -> bool:
         and isinstance(seen.time, int | float)
         and math.isfinite(seen.time)
         and isinstance(seen.key, str | None)
+        and isinstance(seen.alone, bool)
     )
 
 
@@ -125,4 +128,4 @@ def sound_canaries(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
 
 def clean(prompt: str) -> str:
     """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
-    return _SURROGATES.sub("\ufffd", prompt)[:_LONGEST_PROMPT]
+    return _SURROGATES.sub("\ufffd", prompt)[:LONGEST_PROMPT]

@@ -1,9 +1,10 @@
 """What is kept of a prompt, by the retention setting, for how long, and how it is taken away again.
 
-Key property: the cluster, the loss, the version, the time and the reply's id of a prompt are always kept, its text only under
-``text``. So the trigger, the window's quotas and the gate work under every setting; ``embedding`` also lets prompts be assigned
-again after a re-clustering; ``hash`` also shows which prompts come back. What may not be kept is never written; what has become
-too old, or is no longer allowed, is taken out by `Keeper.erased`. It touches no file but its key's.
+Key property: the cluster and the distance to it, the loss, the version, the time and the reply's id of a prompt are always kept,
+its text only under ``text``. So triggers of every kind, the window's quotas and the gate work under every setting;
+``embedding`` also lets prompts be assigned again after a re-clustering; ``hash`` also shows which prompts come back. What may not
+be kept is never written; what has become too old, or is no longer allowed, is taken out by `Keeper.erased`. It touches no file
+but its key's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
     "none": _ALWAYS,
     "hash": _IDENTIFYING,
     "embedding": _IDENTIFYING | {"embedding"},
-    "text": _IDENTIFYING | {"prompt", "correction", "comment"},
+    "text": _IDENTIFYING | {"prompt", "correction", "comment", "pair"},
 }
 FIELDS = frozenset().union(*_FIELDS.values())
 """Every field of an entry that is kept under some setting only, and erased with age."""
@@ -83,6 +84,11 @@ class Keeper:
     def of_feedback(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
         """The fields of a log entry that are kept of what a client wrote about a reply."""
         return self._allowed({"correction": correction, "comment": comment, "key": key})
+
+    def of_pair(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
+        """The fields of a line that are kept of a prompt and of what its reply should have been."""
+        said = self.hashed("pair", reply, prompt, correction, key or "")
+        return self._allowed({"pair": said, "prompt": prompt, "correction": correction, "key": key})
 
     def hashed(self, *parts: str) -> str:
         """The same for the same parts, and not to be found by guessing them without the secret."""

@@ -53,6 +53,14 @@ def test_every_answered_prompt_of_a_known_language_goes_to_the_monitor(endpoint:
     assert endpoint.traffic.seen[0].id == first["id"]
 
 
+@pytest.mark.parametrize("before", [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "habari?"}])
+def test_the_monitor_is_told_whether_the_prompt_was_all_that_was_said(endpoint: Endpoint, before: dict[str, str]) -> None:
+    endpoint.chat()
+    endpoint.chat(messages=[before, {"role": "user", "content": "sw habari"}])
+    endpoint.complete()
+    assert [each.alone for each in endpoint.traffic.seen] == [True, False, False]
+
+
 def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: Endpoint) -> None:
     endpoint.backend.broken = ("sw@v0002",)
     body = endpoint.chat().json()

@@ -34,6 +34,7 @@ SETTINGS = [
     "serve.max_tokens=8",
     "resources.replica_cpus=0.1",
 ]
+CANARY = ("update.promotion=canary", "update.canary_share=0.5", "update.canary_replies=20")
 
 
 @dataclass
@@ -103,8 +104,11 @@ class Served:
 
 
 @pytest.fixture
-def served(copy: Callable[..., RunDir], small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    run, config = copy(), changed(small, SETTINGS)
+def served(
+    copy: Callable[..., RunDir], small: RunConfig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Served]:
+    """By ``SETTINGS`` and what a test gives besides."""
+    run, config = copy(), changed(small, [*SETTINGS, *getattr(request, "param", ())])
     monkeypatch.setenv("COMPASS_API_KEYS", ",".join(hash_key(key) for key in KEYS))
     registry.adopt(config, run)
     traffic = rehearse(config, run, LANGUAGE, usual=80, shifted=400, new_share=0.7)
@@ -139,18 +143,19 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.parametrize("served", [CANARY], indirect=True, ids=["canary"])
 def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_worsens(served: Served) -> None:
     with Users(served.url, served.traffic.usual) as users:
         until(lambda: users.sent > 60, "traffic of the usual kind")
     with Users(served.url, served.traffic.shifted, rating="good") as shifted:
         until(lambda: f"{LANGUAGE}@v0002" in shifted.adapters, "a new version in a reply", 120)
-        assert served.live == "v0002"
+        until(lambda: served.live == "v0002", "its promotion")
         shifted.rating = "bad"
         until(lambda: bool(served.decisions("rollback")), "a roll-back")
         until(lambda: shifted.adapters[-8:] == [f"{LANGUAGE}@v0001"] * 8, "the old version in replies")
     assert users.failures + shifted.failures == []
-    kinds = [each["kind"] for each in served.decisions("drift", "gate", "promotion", "rollback")]
-    assert kinds[1:5] == ["drift", "gate", "promotion", "rollback"]
+    kinds = [each["kind"] for each in registry.decisions(served.run) if each["language"] == LANGUAGE]
+    assert kinds[1:6] == ["drift", "gate", "canary", "promotion", "rollback"]
     (back,) = served.decisions("rollback")
     assert "feedback" in [leg["name"] for leg in back["legs"] if leg["p_value"] <= leg["level"] and leg["effect"] > leg["floor"]]
     monitor = monitor_actor.connect(served.run.uri, served.config)

@@ -135,7 +135,7 @@ def clock() -> Clock:
 def make(tmp_path: Path, clock: Clock) -> Any:
     def service(**update: object) -> Service:
         drift = {"window": WINDOW, "check_every": 10, "cooldown": 40, "permutations": 200}
-        config = parse({"languages": ["sw"], "train": {"base_model": BASE}, "drift": drift, "update": update})
+        config = parse({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift, "update": update})
         run = RunDir(str(tmp_path / "run"))
         run.record(config)
         adapter(run, "sw", "v0001")
@@ -234,6 +234,29 @@ def test_an_update_that_ended_with_its_keeper_is_begun_again_by_the_next(make: A
     assert len(service.updates.begun) == 2
     assert len(set(service.updates.begun)) == 1
     assert service.kinds() == ["drift", "gate", "promotion"]
+
+
+def test_outside_its_hours_no_update_begins_and_one_that_was_begun_goes_on(make: Any) -> None:
+    service = make(hours="22:00-06:00")
+    service.alarm()
+    service.keeping.turn()
+    assert service.updates.begun == []
+    (ready,) = service.monitor.ready()
+    name = offered_window(service.run, ready).name
+    service.run.selection("v0002", "sw").begin(Identity("update", {"window": name}, {})).publish()
+    service.keeping.turn()
+    assert service.updates.begun == [ready.file]
+
+
+def test_languages_are_updated_beside_one_another(make: Any) -> None:
+    service = make()
+    service.alarm()
+    adapter(service.run, "de", "v0001")
+    registry.promote(service.run, "de", "v0001")
+    for number in range(200):
+        service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
+    service.keeping.turn()
+    assert set(service.updates.going) == {"sw", "de"}
 
 
 def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, clock: Clock) -> None:

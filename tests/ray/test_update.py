@@ -25,10 +25,10 @@ from compass_ray.continual.update.holding import alone
 from compass_ray.continual.update.plan import Update
 from compass_ray.continual.update.selecting import select
 from compass_ray.continual.update.worker import make
-from compass_ray.continuity import TrainedRows
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.serving import registry
 from compass_ray.stages.train.jobs import Job, plan
+from compass_ray.watched_clusters import TrainedRows
 from tests.ray.commands import command_of, environment, kill_when, wait_until
 
 Copy = Callable[..., RunDir]

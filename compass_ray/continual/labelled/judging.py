@@ -24,12 +24,12 @@ from compass_ray.continual.labelled.suspicion import suspicious
 from compass_ray.continual.labelled.texts import row_id, unfit
 from compass_ray.continual.labelled.verdicts import Finding, State, Verdict
 from compass_ray.continual.strategies import STRATEGIES
-from compass_ray.continuity import TrainedRows
 from compass_ray.core.corrections import first_neighbours, turns
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.serving.monitoring.corrections import Pair, read_pairs
 from compass_ray.serving.monitoring.placing import Placer, load_placer
 from compass_ray.serving.routing.detection import Identifier
+from compass_ray.watched_clusters import TrainedRows
 
 SHOWN = 12
 """Digits of an id that are shown: more than tell any two of the kept corrections apart."""

@@ -142,9 +142,9 @@ class TrafficLog:
             self.checks.setdefault(line["language"], deque(maxlen=CHECKS_SHOWN)).append(line)
 
 
-def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
-    """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
-    return list(_followed(run, config)[language].window)
+def kept_watch(run: RunDir, config: RunConfig, language: str) -> Watch:
+    """What a monitor knew of a language when it last wrote; reads the log, writes nothing."""
+    return _followed(run, config)[language]
 
 
 def waiting_windows(run: RunDir, config: RunConfig) -> list[WindowReady]:

@@ -5,7 +5,8 @@ import { moment, number, text } from "./format.js";
 
 const at = (id) => document.getElementById(id);
 const KINDS = {
-  drift: "alarm", stale: "clusters no longer fit", gate: "gate", promotion: "promotion", rollback: "roll-back", released: "window let go",
+  drift: "alarm", stale: "clusters no longer fit", recluster: "clustered anew", gate: "gate", promotion: "promotion",
+  rollback: "roll-back", released: "window let go",
 };
 
 const decisions = new Table(at("decisions-table"), {

@@ -83,7 +83,7 @@ class UpdateConfig(Section):
     """Of the test set, asked of the live version and of one that is tried at a time; 0 asks none."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     canary_replies: Positive = 200
-    """Replies of a canary after which it is promoted, unless its live signals are worse."""
+    """Replies of a canary, at most a window of them, after which it is promoted, unless its live signals are worse."""
     corrections: Literal["none", "reviewed", "all"] = "none"
     """Whether users' corrections join what is selected: those that you accepted, or all that pass the filter."""
     corrections_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1

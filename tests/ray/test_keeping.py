@@ -18,7 +18,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, changed
 from compass_ray.continual import service
-from compass_ray.serving import journal, monitor_actor, registry
+from compass_ray.serving import monitor_actor, registry
 from compass_ray.serving.api.keys import hash_key
 from compass_ray.traffic import Traffic, rehearse
 
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(900)
 LANGUAGE = "sw"
 KEYS = tuple(f"key-{number}" for number in range(24))
 """Of one key's ratings only a few count."""
+_CLIENTS = 2
 SETTINGS = [
     "update.automatic=true",
     "update.max_forgetting=9",
@@ -33,6 +34,7 @@ SETTINGS = [
     "serve.max_tokens=8",
     "resources.replica_cpus=0.1",
 ]
+CANARY = ("update.promotion=canary", "update.canary_share=0.5", "update.canary_replies=20")
 
 
 @dataclass
@@ -49,10 +51,10 @@ class Users:
     _home: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Users:
-        self._pool = ThreadPoolExecutor(4)
+        self._pool = ThreadPoolExecutor(_CLIENTS)
         self._next = cycle(enumerate(self.prompts))
         self._turn = threading.Lock()
-        self._asking = [self._pool.submit(self._ask) for _ in range(4)]
+        self._asking = [self._pool.submit(self._ask) for _ in range(_CLIENTS)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,8 +104,11 @@ class Served:
 
 
 @pytest.fixture
-def served(copy: Callable[..., RunDir], small: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    run, config = copy(), changed(small, SETTINGS)
+def served(
+    copy: Callable[..., RunDir], small: RunConfig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Served]:
+    """By ``SETTINGS`` and what a test gives besides."""
+    run, config = copy(), changed(small, [*SETTINGS, *getattr(request, "param", ())])
     monkeypatch.setenv("COMPASS_API_KEYS", ",".join(hash_key(key) for key in KEYS))
     registry.adopt(config, run)
     traffic = rehearse(config, run, LANGUAGE, usual=80, shifted=400, new_share=0.7)
@@ -126,7 +131,7 @@ def kill(title: str) -> None:
     def found() -> list[psutil.Process]:
         return [each for each in psutil.Process().children(recursive=True) if _title(each).startswith(title)]
 
-    until(lambda: bool(found()), title)
+    until(lambda: bool(found()), title, 120)
     for process in found():
         process.send_signal(signal.SIGKILL)
 
@@ -138,31 +143,27 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.parametrize("served", [CANARY], indirect=True, ids=["canary"])
 def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_worsens(served: Served) -> None:
     with Users(served.url, served.traffic.usual) as users:
         until(lambda: users.sent > 60, "traffic of the usual kind")
     with Users(served.url, served.traffic.shifted, rating="good") as shifted:
         until(lambda: f"{LANGUAGE}@v0002" in shifted.adapters, "a new version in a reply", 120)
-        assert served.live == "v0002"
+        until(lambda: served.live == "v0002", "its promotion")
         shifted.rating = "bad"
         until(lambda: bool(served.decisions("rollback")), "a roll-back")
         until(lambda: shifted.adapters[-8:] == [f"{LANGUAGE}@v0001"] * 8, "the old version in replies")
     assert users.failures + shifted.failures == []
-    assert [each["kind"] for each in served.decisions("drift", "gate", "promotion", "rollback")][1:] == [
-        "drift",
-        "gate",
-        "promotion",
-        "rollback",
-    ]
+    kinds = [each["kind"] for each in registry.decisions(served.run) if each["language"] == LANGUAGE]
+    assert kinds[1:6] == ["drift", "gate", "canary", "promotion", "rollback"]
     (back,) = served.decisions("rollback")
-    assert [(leg["name"], leg["p_value"] <= leg["level"]) for leg in back["legs"] if leg["effect"] > leg["floor"]] == [
-        ("feedback", True)
-    ]
+    assert "feedback" in [leg["name"] for leg in back["legs"] if leg["p_value"] <= leg["level"] and leg["effect"] > leg["floor"]]
     monitor = monitor_actor.connect(served.run.uri, served.config)
     assert monitor.status()["languages"][LANGUAGE]["version"] == "v0001"
     assert monitor.signals(LANGUAGE)["v0002"].asked > 0, "both versions were asked questions"
 
 
+@pytest.mark.slow  # over two minutes beside other work
 def test_nothing_is_lost_and_nothing_done_twice_when_everything_is_killed_in_the_middle(served: Served) -> None:
     with Users(served.url, served.traffic.shifted) as users:
         kill("ray::MonitorActor")
@@ -178,14 +179,7 @@ def test_nothing_is_lost_and_nothing_done_twice_when_everything_is_killed_in_the
     assert [each["to"] for each in gates] == ["v0002"]
     assert served.run.adapter_versions(LANGUAGE).count("v0002") == 1
     assert served.run.adapter(LANGUAGE, "v0002").verify()
-    seen = _prompts_on_disk(served.run)
-    until(lambda: _prompts_on_disk(served.run) >= users.acknowledged, f"{len(users.acknowledged)} prompts, {len(seen)} on disk")
-
-
-def _prompts_on_disk(run: RunDir) -> set[str]:
-    found: set[str] = set()
-    for event in journal.read(run, "traffic.jsonl"):
-        found |= {event["id"]} if event["event"] == "prompt" else set()
-        found |= {each[0] for each in event.get("ids", ())}
-        found |= {entry["id"] for entry in event.get("window", ()) if "id" in entry}
-    return found
+    monitor = monitor_actor.connect(served.run.uri, served.config)
+    answered = len(users.acknowledged)
+    until(lambda: monitor.status()["languages"][LANGUAGE]["prompts"] >= answered, f"{answered} prompts with the monitor")
+    assert monitor.status()["languages"][LANGUAGE]["prompts"] == answered, "none counts twice"

@@ -25,7 +25,7 @@ from compass_ray.serving import app, monitor_actor
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 2.0
 _PATIENCE_SECONDS = 120.0
 """Without a service, after which the keeper ends: more than one takes to be put in another's place."""
 _LOOK_SECONDS = 10.0
@@ -56,7 +56,7 @@ class KeepingActor:
                 with self.turn:
                     self.keeping.turn()
             except Exception:  # a store or a monitor that is away for a moment
-                logger.exception("a turn was not ended; the next one begins in a second")
+                logger.exception("a turn was not ended; the next one begins soon")
             time.sleep(_PAUSE_SECONDS)
         end(self.run.uri)
 

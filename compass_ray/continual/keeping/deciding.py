@@ -11,22 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from compass_ray.config import Hours, RunConfig
+from compass_ray.config import RunConfig
+from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, RollBack, Round, Turn
 from compass_ray.continual.keeping.comparing import compare, told, worse
-from compass_ray.continual.keeping.situation import (
-    Action,
-    EndCanary,
-    Memory,
-    Promote,
-    Release,
-    Reset,
-    RollBack,
-    Round,
-    Situation,
-    Trial,
-    Turn,
-    Update,
-)
+from compass_ray.continual.keeping.offers import answer
+from compass_ray.continual.keeping.situation import Memory, Situation, Trial
 from compass_ray.core.drift.decision import Leg
 from compass_ray.core.drift.performance import Signals
 
@@ -34,8 +23,6 @@ PERSISTENCE = 2
 """Looks in a row at which a version must be worse before it is taken off traffic."""
 WINDOWS_LIVE = 2
 """Windows of prompts after which a version that was never taken back is settled: its first, and one to compare with that."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
-"""Seconds before a failed attempt is made again, doubled after each in a row."""
 
 
 def decide(seen: Situation, memory: Memory, config: RunConfig, moment: datetime) -> Turn:
@@ -53,7 +40,7 @@ def decide(seen: Situation, memory: Memory, config: RunConfig, moment: datetime)
         memory = replace(memory, questioned=seen.prompts)
     if seen.updating:  # its parent stays until it has ended
         return Turn(memory, None, asked)
-    return Turn(memory, action or _answer(seen, memory, config, moment), asked)
+    return Turn(memory, action or answer(seen, memory, config, moment), asked)
 
 
 def answered(memory: Memory, asked: Round) -> Memory:
@@ -122,46 +109,6 @@ def _settled(seen: Situation, memory: Memory, config: RunConfig) -> Memory:
     if trial is None or not over or trial.worse:
         return memory
     return replace(memory, trial=None, settled=(*memory.settled, trial.version))
-
-
-def _answer(seen: Situation, memory: Memory, config: RunConfig, moment: datetime) -> Action | None:
-    """What becomes of the window that the monitor offers."""
-    if seen.offered is None:
-        return None
-    if seen.offered.window is None:
-        return Release(seen.offered.problem)
-    if config.update.strategy == "static":
-        return Release("nothing is trained, as update.strategy is static")
-    judged = next((each for each in seen.judged if each.window == seen.offered.window), None)
-    if judged is None:
-        return _begin(seen, memory, seen.offered.window, config, moment)
-    if judged.version == seen.live:
-        return Reset(judged.version)
-    if judged.version == seen.canary:
-        return None
-    unrecorded = judged.version not in seen.recorded  # killed before it could say so, or serve what was accepted
-    if not judged.accepted:
-        return (
-            _unless_failed(Update(judged.window), seen, moment) if unrecorded else Release(f"the gate refused {judged.version}")
-        )
-    if judged.version in seen.dropped or judged.parent != seen.live or config.update.promotion == "none":
-        return Release(f"{judged.version} is not served")
-    return _unless_failed(Update(judged.window), seen, moment)
-
-
-def _begin(seen: Situation, memory: Memory, window: str, config: RunConfig, moment: datetime) -> Action | None:
-    if seen.unfinished != window:
-        hours = Hours.parse(config.update.hours) if config.update.hours else None
-        closed = hours is not None and hours.opens(moment) != moment
-        if closed or memory.trial or seen.canary:  # what it would be updated from may not stay
-            return None
-    return _unless_failed(Update(window), seen, moment)
-
-
-def _unless_failed(update: Update, seen: Situation, moment: datetime) -> Update | None:
-    failed = seen.failed
-    pause = min(_FIRST_PAUSE * 2 ** (failed.times - 1), _LONGEST_PAUSE) if failed.times else 0.0
-    return update if moment.timestamp() >= failed.last + pause else None
 
 
 def _round(seen: Situation, memory: Memory, config: RunConfig) -> Round | None:

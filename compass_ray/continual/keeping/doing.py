@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from compass_ray.artifacts import RunDir
-from compass_ray.continual.keeping.situation import Action, EndCanary, Promote, Release, Reset, RollBack, Update
+from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
 from compass_ray.core.drift.decision import Leg
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.observations import WindowReady

@@ -1,7 +1,6 @@
-"""What is known of one language when something is to be decided about it, and what can be decided.
+"""What is known of one language when something is to be decided about it.
 
-Key property: plain frozen records, all that `deciding` looks at and all that it can answer with. COMPASS, section 3.3. They read
-and change nothing.
+Key property: plain frozen records, and all that `deciding` looks at. COMPASS, section 3.3. They read nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compass_ray.core.drift.decision import Leg
 from compass_ray.core.drift.performance import Signals
 
 
@@ -101,73 +99,3 @@ class Memory:
     """Of the next question."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """How many questions each version was asked."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """Make an update for the offered window, or go on with it."""
-
-    window: str
-
-
-@dataclass(frozen=True)
-class Promote:
-    """Let the canary be live."""
-
-    version: str
-    reason: str
-    legs: tuple[Leg, ...] = ()
-
-
-@dataclass(frozen=True)
-class EndCanary:
-    """Let the live version answer everything again."""
-
-    version: str
-    reason: str
-    legs: tuple[Leg, ...] = ()
-
-
-@dataclass(frozen=True)
-class RollBack:
-    """Let ``before`` be live again in the place of ``version``."""
-
-    version: str
-    before: str
-    reason: str
-    legs: tuple[Leg, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Let the monitor compare with the reference of ``version``, which is live."""
-
-    version: str
-
-
-@dataclass(frozen=True)
-class Release:
-    """Let the monitor watch on, silent for twice as long as after the refusal before."""
-
-    reason: str
-
-
-Action = Update | Promote | EndCanary | RollBack | Reset | Release
-
-
-@dataclass(frozen=True)
-class Round:
-    """Questions to ask versions, all the same ones: ``count`` from ``position`` on."""
-
-    versions: tuple[str, ...]
-    position: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What follows from a situation: what to remember, what to do, and what to ask."""
-
-    memory: Memory
-    action: Action | None = None
-    round: Round | None = None

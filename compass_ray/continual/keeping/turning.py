@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.continual.keeping.actions import Round
 from compass_ray.continual.keeping.deciding import answered, decide
 from compass_ray.continual.keeping.doing import Doing, Updating, Watching
 from compass_ray.continual.keeping.looking import Attempts, Looking, Replies
 from compass_ray.continual.keeping.questions import Question, stretch
 from compass_ray.continual.keeping.remembering import Memories
-from compass_ray.continual.keeping.situation import Failed, Memory, Round
+from compass_ray.continual.keeping.situation import Failed, Memory
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.observations import Acknowledged, CanaryAnswers, WindowReady
 

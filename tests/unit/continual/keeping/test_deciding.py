@@ -9,21 +9,9 @@ import numpy as np
 import pytest
 
 from compass_ray.config import RunConfig, parse
+from compass_ray.continual.keeping.actions import EndCanary, Promote, Release, Reset, RollBack, Round, Update
 from compass_ray.continual.keeping.deciding import answered, decide
-from compass_ray.continual.keeping.situation import (
-    EndCanary,
-    Failed,
-    Judged,
-    Memory,
-    Offered,
-    Promote,
-    Release,
-    Reset,
-    RollBack,
-    Round,
-    Situation,
-    Update,
-)
+from compass_ray.continual.keeping.situation import Failed, Judged, Memory, Offered, Situation
 from compass_ray.core.drift.performance import Signals
 from tests.unit.continual.keeping.world import BAD, GOOD, World
 from tests.unit.serving.fakes import BASE

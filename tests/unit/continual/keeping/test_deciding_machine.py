@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from compass_ray.config import parse
+from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
 from compass_ray.continual.keeping.deciding import decide
-from compass_ray.continual.keeping.situation import Action, EndCanary, Memory, Promote, Release, Reset, RollBack, Update
+from compass_ray.continual.keeping.situation import Memory
 from tests.unit.continual.keeping.world import BAD, GOOD, World
 from tests.unit.serving.fakes import BASE
 

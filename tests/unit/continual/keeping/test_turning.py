@@ -14,6 +14,7 @@ import pytest
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, parse
+from compass_ray.continual.keeping.looking import Attempts
 from compass_ray.continual.keeping.questions import Question
 from compass_ray.continual.keeping.remembering import FILE
 from compass_ray.continual.keeping.turning import Ended, Keeping
@@ -134,7 +135,7 @@ def clock() -> Clock:
 def make(tmp_path: Path, clock: Clock) -> Any:
     def service(**update: object) -> Service:
         drift = {"window": WINDOW, "check_every": 10, "cooldown": 40, "permutations": 200}
-        config = parse({"languages": ["sw"], "train": {"base_model": BASE}, "drift": drift, "update": update})
+        config = parse({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift, "update": update})
         run = RunDir(str(tmp_path / "run"))
         run.record(config)
         adapter(run, "sw", "v0001")
@@ -162,7 +163,11 @@ def test_an_alarm_leads_to_a_version_that_is_live_and_watched(make: Any) -> None
     assert (_live(service), len(service.updates.begun)) == ("v0002", 1)
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0002"
     assert service.monitor.ready() == []
+    told = service.monitor.status()["languages"]["sw"]
+    assert service.keeping.looking.look("sw", told, None, Attempts()).moved, "by the last check, which was of v0001"
     service.traffic(120, new=True, bad=False)
+    told = service.monitor.status()["languages"]["sw"]
+    assert not service.keeping.looking.look("sw", told, None, Attempts()).moved
     assert service.keeping.status()["languages"]["sw"]["settled"] == ("v0002",)
     assert service.kinds() == ["drift", "gate", "promotion"]
 
@@ -231,6 +236,29 @@ def test_an_update_that_ended_with_its_keeper_is_begun_again_by_the_next(make: A
     assert service.kinds() == ["drift", "gate", "promotion"]
 
 
+def test_outside_its_hours_no_update_begins_and_one_that_was_begun_goes_on(make: Any) -> None:
+    service = make(hours="22:00-06:00")
+    service.alarm()
+    service.keeping.turn()
+    assert service.updates.begun == []
+    (ready,) = service.monitor.ready()
+    name = offered_window(service.run, ready).name
+    service.run.selection("v0002", "sw").begin(Identity("update", {"window": name}, {})).publish()
+    service.keeping.turn()
+    assert service.updates.begun == [ready.file]
+
+
+def test_languages_are_updated_beside_one_another(make: Any) -> None:
+    service = make()
+    service.alarm()
+    adapter(service.run, "de", "v0001")
+    registry.promote(service.run, "de", "v0001")
+    for number in range(200):
+        service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
+    service.keeping.turn()
+    assert set(service.updates.going) == {"sw", "de"}
+
+
 def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, clock: Clock) -> None:
     service = make()
     service.alarm()
@@ -251,8 +279,9 @@ def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.going.pop("sw")
-    _canary(service, "v0002")
+    service.updates.judge("sw", "v0002", accepted=True)
+    service.keeping.turn()
+    assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
     assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
@@ -265,8 +294,9 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.going.pop("sw")
-    _canary(service, "v0002")
+    service.updates.judge("sw", "v0002", accepted=True)
+    service.keeping.turn()
+    assert _live(service) == "v0001"
     service.traffic(40, new=True, version="v0002", bad=True)
     live = registry.look(service.run, "sw").live
     assert live
@@ -277,18 +307,6 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     service.traffic(200, new=True, version="v0001")
     assert _live(service) == "v0001"
     assert len(set(service.updates.begun)) == len(service.updates.begun) == 2
-
-
-def _canary(service: Service, version: str) -> None:
-    """The gate has accepted a version, and it answers a part of the requests."""
-    (ready,) = service.monitor.ready()
-    adapter(service.run, "sw", version)
-    window = offered_window(service.run, ready)
-    writer = service.run.update("sw", version).begin(Identity("update", {"window": window.name}, {}))
-    writer.json("gate.json", {"accepted": True, "reason": "better", "from": "v0001"})
-    writer.publish()
-    registry.canary(service.run, "sw", version, 0.1)
-    service.keeping.turn()
 
 
 def _items(run: RunDir, count: int) -> None:

@@ -8,19 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from compass_ray.continual.keeping.situation import (
-    Action,
-    EndCanary,
-    Failed,
-    Judged,
-    Offered,
-    Promote,
-    Release,
-    Reset,
-    RollBack,
-    Situation,
-    Update,
-)
+from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
+from compass_ray.continual.keeping.situation import Failed, Judged, Offered, Situation
 from compass_ray.core.drift.performance import Signals
 
 GOOD, BAD = Signals(nll=np.full(60, 1.0), bad=2, rated=60), Signals(nll=np.full(60, 1.0), bad=55, rated=60)

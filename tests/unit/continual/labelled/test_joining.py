@@ -140,10 +140,16 @@ def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_
     writer.publish()
     run.set_live("sw", {"version": "v0002"})
     assert {str(v.state) for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts} == {"trained"}
+    feed(run, config, [(f"{SAID[0][0]} sasa", "sw jibu jingine lenye maneno mengi", "k7")], start=70)
+    again = next(v for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts if v.pair.key == "k7")
+    assert (str(again.state), again.reason[:25]) == ("left out", "its prompt is all but tha")
     data, anew = training_set(run, run.selection("v0002", "sw"), config), config_of(corrections_share=0.3, strategy="full")
     held = {row.response for row, out in zip(data.rows, data.held, strict=True) if out}
-    found = {v.pair.correction: str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts}
-    assert found == {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+    verdicts = judged(anew, run, "sw", means=MEANS, now=NOW).verdicts
+    found = {v.pair.correction: str(v.state) for v in verdicts if v.pair.key != "k7" and v.state != "left out"}
+    expected = {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+    assert found.items() <= expected.items()
+    assert SAID[1][1] in found
     rows = chosen_for(anew, run, PLACED, Update("sw", "v0002", "v0003", "abc")).rows
     assert set(rows["role"].to_pylist()) == {"target", "auxiliary"}
 

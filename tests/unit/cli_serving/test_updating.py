@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return updates.Updates(tuple(outcomes), {code: "it broke" for code in asked if code not in ("sw", "hi")})
 
     monkeypatch.setattr(updates, "update_all", update_all)
-    monkeypatch.setattr(ray_session, "start", lambda resources: None)
+    monkeypatch.setattr(ray_session, "session", lambda resources: nullcontext())
     return asked
 
 

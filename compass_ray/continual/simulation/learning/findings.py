@@ -1,0 +1,137 @@
+"""What a simulation that trains found: the plane of learning and forgetting, and ECDA's sweeps.
+
+Key property: every number is a function of the answers that lie in the run. Differences are paired over items: from the version
+that stays as it was (`static`), and from the one that just learns (`naive`). COMPASS, figure 6, table 12 and appendix D.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.continual.simulation.learning.gathering import Asked, Pair, accuracy, count, difference, gather
+from compass_ray.continual.simulation.learning.learner import scenario_of
+from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
+from compass_ray.continual.simulation.scenarios import Period
+
+TABLE = ("strategy", "old subjects", "new subjects", "less static, old", "new", "less naive, old", "new", "s an update")
+"""Accuracy after an update, and differences in points with their 95% intervals; CPU seconds."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One strategy over all updates, seeds and languages."""
+
+    accuracy: Pair
+    over_static: Pair
+    over_naive: Pair
+    by_update: Mapping[str, tuple[float, float]]
+    """Accuracy on old and on new subjects by period."""
+    by_seed: Mapping[int, tuple[float, float]]
+    """The same by seed."""
+    accepted: float
+    """Share of its updates that the gate lets pass."""
+    rows: float
+    """That a version was selected from, in the mean."""
+    cpu_seconds: float
+    """Of an update, in the mean."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Strategies by name; ECDA's change from static by the share of its anchors, and by lambda and beta."""
+
+    languages: tuple[str, ...]
+    periods: tuple[Period, ...]
+    items: Mapping[str, int]
+    strategies: Mapping[str, Strategy]
+    buffers: Mapping[float, Pair]
+    naive_once: Pair | None
+    """Naive's change after the first update, to read the sweeps by."""
+    swept: Mapping[tuple[float, float], Pair]
+
+    def table(self) -> list[list[str]]:
+        """Cells in the order of `TABLE`."""
+        return [_cells(name, each) for name, each in self.strategies.items()]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything by name, for a record."""
+        shown = {name: asdict(each) for name, each in self.strategies.items()}
+        sweep: dict[str, dict[str, Any]] = {}
+        for (one, two), pair in self.swept.items():
+            sweep.setdefault(f"lambda_{one:g}", {})[f"beta_{two:g}"] = asdict(pair)
+        return {
+            "languages": list(self.languages),
+            "periods": {each.name: list(each.fresh or each.usual) for each in self.periods},
+            "items": dict(self.items),
+            "strategies": shown,
+            "after_first_update": {
+                "naive": asdict(self.naive_once) if self.naive_once else {},
+                "anchors": {f"{share:g}": asdict(pair) for share, pair in self.buffers.items()},
+                "sweep": sweep,
+            },
+        }
+
+
+def find(config: RunConfig, run: RunDir, plan: LearningPlan) -> Findings:
+    """Read and compare every version's answers.
+
+    Raises:
+        ArtifactError: some have not been made.
+    """
+    periods = scenario_of(run, plan, config.languages[0], 0).periods()[:-1]
+
+    def asked(way: Way, updates: int) -> list[Asked]:
+        pairs = [(code, seed) for code in config.languages for seed in range(plan.seeds)]
+        return [each for code, seed in pairs for each in gather(config, run, plan, way, code, seed, updates)]
+
+    found = {way.strategy: asked(way, len(periods) - 1) for way in plan.compared()}
+    once = asked(Way("static"), 1)
+    sweeps = bool(plan.buffers or (plan.lambdas and plan.betas))
+    return Findings(
+        languages=config.languages,
+        periods=periods,
+        items=count(found["static"]),
+        strategies={name: _strategy(each, found) for name, each in found.items()},
+        buffers={share: difference(asked(way, 1), once) for share, way in plan.buffered(config).items()},
+        naive_once=difference(asked(Way("naive"), 1), once) if sweeps else None,
+        swept={pair: difference(asked(way, 1), once) for pair, way in plan.swept(config).items()},
+    )
+
+
+def _strategy(asked: Sequence[Asked], among: Mapping[str, Sequence[Asked]]) -> Strategy:
+    return Strategy(
+        accuracy=accuracy(asked),
+        over_static=difference(asked, among["static"]),
+        over_naive=difference(asked, among["naive"]),
+        by_update={f"T{number}": _means([a for a in asked if a.update == number]) for number in _each(asked, "update")},
+        by_seed={seed: _means([a for a in asked if a.seed == seed]) for seed in _each(asked, "seed")},
+        accepted=_mean(asked, "accepted"),
+        rows=_mean(asked, "rows"),
+        cpu_seconds=_mean(asked, "cpu_seconds"),
+    )
+
+
+def _means(asked: Sequence[Asked]) -> tuple[float, float]:
+    pair = accuracy(asked)
+    return pair.old.mean, pair.new.mean
+
+
+def _each(asked: Sequence[Asked], name: str) -> list[int]:
+    return sorted({getattr(each, name) for each in asked})
+
+
+def _mean(asked: Sequence[Asked], name: str) -> float:
+    return float(np.mean([each.metrics.get(name, 0.0) for each in asked]))
+
+
+def _cells(name: str, found: Strategy) -> list[str]:
+    pairs = (found.over_static, found.over_naive)
+    differences = [f"{100 * i.mean:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]" for p in pairs for i in (p.old, p.new)]
+    accuracies = [f"{100 * i.mean:.1f}%" for i in (found.accuracy.old, found.accuracy.new)]
+    return [name, *accuracies, *differences, f"{found.cpu_seconds:.1f}"]

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig
 from compass_ray.continual.simulation.learning.answers import Answers, read_answers
-from compass_ray.continual.simulation.learning.learner import first_line, line_of, scenario_of
+from compass_ray.continual.simulation.learning.course import first_line, line_of, scenario_of
 from compass_ray.continual.simulation.learning.lines import FIRST, version
 from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
 from compass_ray.continual.simulation.scenarios import Period
@@ -47,7 +46,7 @@ class Pair:
     new: Interval
 
 
-def gather(config: RunConfig, run: RunDir, plan: LearningPlan, way: Way, language: str, seed: int, updates: int) -> list[Asked]:
+def gather(run: RunDir, plan: LearningPlan, way: Way, language: str, seed: int, updates: int) -> list[Asked]:
     """Answers of one line after each of its first updates.
 
     Raises:

@@ -10,15 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from compass_ray.artifacts import Identity, RunDir, content_hash
+from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.simulation.learning.answers import answer
+from compass_ray.continual.simulation.learning.course import first_line, line_of, scenario_of, windows
 from compass_ray.continual.simulation.learning.first import begin
 from compass_ray.continual.simulation.learning.lines import FIRST, Line, version
 from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
-from compass_ray.continual.simulation.preparing import read_prompts
-from compass_ray.continual.simulation.scenarios import Scenario, scenario
-from compass_ray.continual.simulation.traffic import stream
+from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.continual.update.plan import Update, adapter_plan
 from compass_ray.continual.update.selecting import chosen_for
 from compass_ray.continual.update.windows import Window
@@ -79,30 +78,7 @@ class Learner:
         writer.publish()
 
     def _examine(self, config: RunConfig, line: Line, language: str, name: str, asked: Scenario, **metrics: float) -> None:
-        answer(config, line, language, name, asked.subjects, self.base, metrics | _about(line, language, name))
-
-
-def first_line(run: RunDir, language: str, seed: int) -> Line:
-    """Where the first version of a language lies under a seed."""
-    return Line(run, "simulations", language, "lines", f"seed-{seed}", "first")
-
-
-def line_of(plan: LearningPlan, first: Line, way: Way) -> Line:
-    """Where the versions lie that a way makes of a first one; without any changes that is the first line."""
-    return first if way.strategy == "static" else Line(first, f"fresh-{plan.fresh_share:g}", way.name)
-
-
-def scenario_of(run: RunDir, plan: LearningPlan, language: str, seed: int) -> Scenario:
-    """Which subjects are asked about."""
-    return scenario(plan.scenario, read_prompts(run, language).asked.keys(), seed)
-
-
-def windows(config: RunConfig, run: RunDir, plan: LearningPlan, language: str, seed: int) -> list[Window]:
-    """The window after each change, of as many prompts as the monitor collects."""
-    prompts, asked = read_prompts(run, language), scenario_of(run, plan, language, seed)
-    drawn = stream(prompts, asked.periods()[:-1], config.drift.window, plan.fresh_share, seed)
-    parts = [drawn.clusters[drawn.period == place] for place in range(1, len(asked.groups))]
-    return [Window(language, tuple(part.tolist()), content_hash(language, str(part.tolist()))) for part in parts]
+        answer(config, line, language, name, asked.subjects, self.base, {**metrics, **_about(line, language, name)})
 
 
 def _select(config: RunConfig, line: Line, window: Window, update: Update) -> None:
@@ -122,11 +98,10 @@ def _select(config: RunConfig, line: Line, window: Window, update: Update) -> No
 
 def _stands(config: RunConfig, line: Line, update: Update) -> bool:
     """Whether a version is whole and judged, and made as it would be now."""
-    made, judged = (
-        line.adapter(update.language, update.version).manifest(),
-        line.update(update.language, update.version).manifest(),
-    )
-    return None not in (made, judged) and made.fingerprint == adapter_plan(config, line, update).identity.fingerprint
+    made, judged = line.adapter(update.language, update.version).manifest(), line.update(update.language, update.version)
+    if made is None or judged.manifest() is None:
+        return False
+    return made.fingerprint == adapter_plan(config, line, update).identity.fingerprint
 
 
 def _about(line: Line, language: str, name: str) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ def learn(config: RunConfig, run: RunDir, plan: LearningPlan, *, progress: Progr
     units = [(language, seed) for seed in range(plan.seeds) for language in config.languages]
     count = ray_session.workers_at_once(resources, min(resources.train_workers, len(units)))
     pool = ActorPool([actor.remote(run.uri, config.model_dump(mode="json"), plan) for _ in range(count)])
-    done = pool.map_unordered(lambda each, unit: each.learn.remote(*unit), units)  # type: ignore[no-untyped-call]
+    done = pool.map_unordered(lambda each, unit: each.learn.remote(*unit), units)
     for number, _ in enumerate(done, start=1):
         progress("learn", number, len(units))
     return conclude(config, run, plan)

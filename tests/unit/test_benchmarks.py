@@ -34,6 +34,7 @@ BENCHMARKS = (
     "paper/router",
     "paper/drift_calibration",
     "paper/drift_simulation",
+    "paper/forgetting",
 )
 UNRECORDED = ("speed/mixed_batch_gpu",)
 """Those that need what has not been at hand."""
@@ -45,6 +46,7 @@ SLOW = (
     "speed/serving_load",
     "speed/serving_overhead",
     "paper/drift_simulation",
+    "paper/forgetting",
 )
 """Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]

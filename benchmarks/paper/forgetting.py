@@ -52,9 +52,9 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Learn
     some = everything[: arguments.sweep_languages]
     return {
         "new_alone": (everything, LearningPlan(seeds=arguments.seeds)),
-        "new_and_old": (everything, LearningPlan(fresh_share=0.5, strategies=BOTH)),
         "buffers": (everything, LearningPlan(strategies=BOTH, buffers=BUFFERS)),
         "sweep": (some, LearningPlan(strategies=BOTH, lambdas=LAMBDAS, betas=BETAS)),
+        "new_and_old": (everything, LearningPlan(fresh_share=0.5, strategies=BOTH)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a served adapter leaves for the time after it: reference distributions, anchors, Fisher information.
+"""What a served adapter leaves for the time after it: reference distributions, how the guide fits, anchors, Fisher information.
 
 Key property: all three are made from every row the line of versions was trained on, so an update of an update forgets
 neither. COMPASS, section 3.3. It trains nothing and decides nothing.
@@ -15,14 +15,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.artifacts import Artifact, RunDir, Writer
+from compass_ray.artifacts import LABELLED, Artifact, ArtifactError, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
+from compass_ray.core.centroids import centroid_distances
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.seeding import generator
 from compass_ray.core.validation import holdout
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.clusterers import load_clusterer
+from compass_ray.models.clusterers.storage import ARRAYS, MARK
 from compass_ray.models.ecda import adapter_fisher, save_fisher
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
@@ -30,24 +33,27 @@ REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safete
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was auxiliary."""
+    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was added to the language's own."""
 
     row_ids: list[str]
     clusters: npt.NDArray[np.int64]
-    auxiliary: npt.NDArray[np.bool_]
+    added: npt.NDArray[np.bool_]
+    proto: npt.NDArray[np.float64]
+    """Prototype scores that the selections themselves tell, NaN where they leave it to the pool's table."""
     held: npt.NDArray[np.bool_]
     """Those that were held out from training, for early stopping and for the gate."""
 
     @classmethod
     def read(cls, config: RunConfig, selections: Sequence[Artifact]) -> TrainedRows:
         """The rows of some selections together, in order."""
-        parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role"]) for s in selections]
+        parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"]) for s in selections]
         labels = [part["cluster"].to_numpy().astype(np.int64) for part in parts]
         rows = pa.concat_tables(parts)
         return cls(
             rows["row_id"].to_pylist(),
             np.concatenate(labels),
-            np.asarray(rows["role"].to_pylist()) == "auxiliary",
+            np.asarray(rows["role"].to_pylist()) != "target",
+            rows["proto"].to_numpy().astype(np.float64),
             np.concatenate([held_out(config, s, found) for s, found in zip(selections, labels, strict=True)]),
         )
 
@@ -66,8 +72,9 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
     """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
     trained = TrainedRows.read(config, selections)
     coarse = run.clusters.read_array("coarse.npy")
-    asked = asked_counts(selections[-1].read_json("allocation.json"))
-    writer.json(REFERENCE, _reference(trained, asked, coarse))
+    allocation = selections[-1].read_json("allocation.json")
+    fit = guide_fit(run, allocation["language"], run.clusters)
+    writer.json(REFERENCE, _reference(trained, asked_counts(allocation), coarse) | fit)
     anchors = _anchors(config, run, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
@@ -77,21 +84,55 @@ def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifa
 
 
 def encode_pool_rows(config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel) -> list[Example]:
-    """Pool rows as the base model sees them."""
+    """Rows as the base model sees them."""
     text = read_rows(run, pa.chunked_array([pa.array(row_ids, pa.string())]))
     return encode_rows(base.tokenizer, [TrainingRow(*text[i]) for i in row_ids], config.train.max_tokens)
 
 
 def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
-    """Prompt and response of pool rows, by row_id."""
-    pool = run.pool.read_table("rows.parquet", ["row_id", "prompt", "response"])
-    wanted = pool.filter(pc.is_in(pool["row_id"], row_ids.combine_chunks()))
+    """Prompt and response of rows of the pool, and of corrections that joined a selection, by row_id.
+
+    Raises:
+        ArtifactError: the text of a row is in neither.
+    """
+    found = _texts(run.pool, "rows.parquet", row_ids)
+    missing = set(row_ids.to_pylist()) - found.keys()
+    for selection in run.labelled_selections() if missing else ():
+        found |= _texts(selection, LABELLED, row_ids)
+    if lost := missing - found.keys():
+        raise ArtifactError(
+            f"{len(lost)} rows, {min(lost)} among them, are neither in the pool nor in the {LABELLED} of a selection; "
+            f"put that file back, or go on from a version that was not trained on them"
+        )
+    return found
+
+
+def _texts(artifact: Artifact, file: str, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
+    table = artifact.read_table(file, ["row_id", "prompt", "response"])
+    wanted = table.filter(pc.is_in(table["row_id"], row_ids.combine_chunks()))
     return {row["row_id"]: (row["prompt"], row["response"]) for row in wanted.to_pylist()}
 
 
 def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     """Guide prompts by cluster from an allocation record, int64 (K + 1,), noise last."""
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
+
+
+def guide_fit(run: RunDir, language: str, clusters: Artifact) -> dict[str, float]:
+    """How a language's guide prompts fit fitted clusters, for a reference: mean distance to their centroids, share of noise.
+
+    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
+    run has no embedded guide set.
+    """
+    embedded = run.guide_embeddings(language)
+    if embedded.manifest() is None:
+        return {}
+    vectors = embedded.read_embeddings()
+    with clusters.local(MARK, ARRAYS) as folder:
+        clusterer = load_clusterer(folder)
+    labels = clusterer.assign(vectors)
+    distances = centroid_distances(vectors, clusterer.centroids, labels)
+    return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
 
 
 def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
@@ -102,7 +143,8 @@ def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
     assigned = run.clusters.map_table("assignments.arrow")
     places = pc.index_in(pa.array(trained.learnt, pa.string()), value_set=assigned["row_id"])
-    typical = assigned["proto"].take(places).to_numpy()
+    typical = assigned["proto"].take(places).to_numpy().astype(np.float64)
+    typical = np.where(np.isnan(typical), trained.proto[~trained.held], typical)  # corrections are not in the pool
     chosen = choose_anchors(trained.clusters[~trained.held], typical, share=config.update.anchors)
     return list(dict.fromkeys(trained.learnt[i] for i in chosen))
 
@@ -112,7 +154,7 @@ def _reference(trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.N
     bins = np.repeat(np.r_[np.arange(len(coarse)), -1], guide)
     return {
         "guide_counts": _coarse_counts(bins, coarse),
-        "selected_counts": _coarse_counts(trained.clusters[trained.auxiliary], coarse),
+        "selected_counts": _coarse_counts(trained.clusters[trained.added], coarse),
         "trained_counts": _coarse_counts(trained.clusters, coarse),
         "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
     }

@@ -89,7 +89,16 @@ SELECTED = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),
     ]
 )
-"""Training rows of one language: ``role`` is ``target`` (order -1) or ``auxiliary`` (in order of drawing)."""
+"""Training rows of one language: ``role`` is ``target``, ``auxiliary`` (in order of drawing) or ``traffic``; order -1 is none.
+
+Those of traffic are users' corrections; their text is not in the pool but beside the selection, as LABELLED.
+"""
+
+LABELLED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("row_id", "prompt", "response", "key")])
+"""Users' corrections that joined a selection; ``key`` is the short hash of the API key, empty where there was none."""
+
+WITHHELD = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("correction", "state", "reason")])
+"""Users' corrections that did not, by the id under which they were kept, and why; never their text."""
 
 SCORED = pa.schema(
     [

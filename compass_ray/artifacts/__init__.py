@@ -24,6 +24,7 @@ from compass_ray.artifacts.pointer import LostRaceError
 from compass_ray.artifacts.run_dir import (
     FIRST_VERSION,
     FULL_TUNING,
+    LABELLED,
     SHARED,
     WHOLE_POOL,
     RunDir,
@@ -41,6 +42,7 @@ from compass_ray.artifacts.writer import Writer
 __all__ = [
     "FIRST_VERSION",
     "FULL_TUNING",
+    "LABELLED",
     "MANIFEST",
     "SCHEMA_VERSION",
     "SHARED",

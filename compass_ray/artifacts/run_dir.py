@@ -23,6 +23,8 @@ FULL_TUNING = "compass_fft"
 """The method that trains the whole base model of each language on what COMPASS selects; it has no adapter."""
 SHARED = "shared"
 """Stands in paths where a language does, for what all languages share."""
+LABELLED = "labelled.parquet"
+"""Of a selection that users' corrections joined: their texts (tables.LABELLED)."""
 _RECORD = "run.json"
 _PINS = "pins.json"
 
@@ -130,8 +132,17 @@ class RunDir:
         return self.artifact("budgets", language)
 
     def selection(self, method: str, language: str) -> Artifact:
-        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``; one for methods that train on the same."""
+        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``; one for methods that train on the same.
+
+        Where corrections may join: ``labelled.parquet`` (tables.LABELLED) and ``quarantine.parquet`` (tables.WITHHELD).
+        """
         return self.artifact("selections", selected_by(method), home(method, language))
+
+    def labelled_selections(self) -> list[Artifact]:
+        """Whole selections that users' corrections joined, by one listing."""
+        found = self._files.below(f"{self.path}/selections")
+        folders = [path.removesuffix(f"/{LABELLED}") for path in sorted(found) if path.endswith(f"/{LABELLED}")]
+        return [self.artifact("selections", folder) for folder in folders if f"{folder}/{MANIFEST}" in found]
 
     def selection_names(self, language: str) -> list[str]:
         """Methods and versions that a language has a whole selection of, sorted."""

@@ -9,8 +9,20 @@ from compass_ray.cli import experimenting  # isort: skip
 from compass_ray.cli import reporting  # isort: skip
 from compass_ray.cli import serving  # isort: skip
 from compass_ray.cli import updating  # isort: skip
+from compass_ray.cli import reviewing  # isort: skip
 from compass_ray.cli import simulating  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
 from compass_ray.cli.root import app, main
 
-__all__ = ["adapters", "app", "experimenting", "main", "reporting", "running", "serving", "simulating", "updating"]
+__all__ = [
+    "adapters",
+    "app",
+    "experimenting",
+    "main",
+    "reporting",
+    "reviewing",
+    "running",
+    "serving",
+    "simulating",
+    "updating",
+]

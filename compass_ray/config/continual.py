@@ -55,6 +55,8 @@ class DriftConfig(Section):
 
 
 _WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_share", "canary_replies"}
+_OF_SELECTIONS = {"corrections", "corrections_share", "corrections_per_key"}
+"""What is in the identity of the selection that an adapter is trained on, where it makes a difference."""
 
 
 class UpdateConfig(Section):
@@ -94,9 +96,9 @@ class UpdateConfig(Section):
         return hours if hours is None else str(Hours.parse(hours))
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape an update: all but when it is made, and how what it makes is served.
+        """The settings that shape an update beyond its selection: all but when it is made, and how what it makes is served.
 
         >>> UpdateConfig(hours="22:00-06:00", automatic=True).identity() == UpdateConfig().identity()
         True
         """
-        return self.model_dump(exclude=_WHEN_AND_HOW_SERVED)
+        return self.model_dump(exclude=_WHEN_AND_HOW_SERVED | _OF_SELECTIONS)

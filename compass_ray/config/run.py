@@ -60,6 +60,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _corrections_are_kept(self) -> RunConfig:
+        if self.update.corrections != "none" and self.drift.retention != "text":
+            raise ValueError(
+                f"update.corrections is {self.update.corrections!r}, and drift.retention {self.drift.retention!r} keeps no "
+                f"corrections; set drift.retention to text, or update.corrections to none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _served_method_is_selected(self) -> RunConfig:
         if self.serve.method not in self.select.methods:
             raise ValueError(

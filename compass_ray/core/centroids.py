@@ -1,4 +1,4 @@
-"""Incremental k-means: centroids follow new rows without a new fit.
+"""Incremental k-means: centroids follow new rows without a new fit; and how far rows lie from their centroids.
 
 Key property: clusters without new rows do not move, and identities never change. COMPASS, section 3.3.1,
 equation 2. A moved centroid makes counts against the old one stale: keep versions. Not here: HDBSCAN,
@@ -8,7 +8,7 @@ whose tree stays fixed.
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import Float32Array, as_labels, check_fraction
+from compass_ray.core.arrays import Float32Array, as_labels, check_fraction, unit_rows
 
 
 def update_centroids(centroids: npt.ArrayLike, embeddings: npt.ArrayLike, labels: npt.ArrayLike, eta: float) -> Float32Array:
@@ -28,3 +28,22 @@ def update_centroids(centroids: npt.ArrayLike, embeddings: npt.ArrayLike, labels
     for k in np.unique(clusters[clusters >= 0]):
         moved[k] = (1.0 - eta) * moved[k] + eta * rows[clusters == k].mean(axis=0)
     return moved.astype(np.float32)
+
+
+def centroid_distances(embeddings: npt.ArrayLike, centroids: npt.ArrayLike, labels: npt.ArrayLike) -> Float32Array:
+    """One minus the cosine of each of (n, d) rows to the centroid of its cluster, float32[n] in [0, 2].
+
+    `centroids` (K, d), `labels` int[n]; noise (label -1) is measured to the centroid that is nearest. ValueError on NaN and on
+    rows of zeros.
+
+    >>> centroid_distances([[2.0, 0.0], [3.0, 4.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [0, 0, -1]).round(2).tolist()
+    [0.0, 0.4000000059604645, 0.0]
+    """
+    clusters = as_labels(labels, len(np.asarray(centroids)))
+    if not len(clusters):
+        return np.zeros(0, np.float32)
+    rows, centres = unit_rows(embeddings), unit_rows(centroids, "centroids")
+    cosines = np.vecdot(rows, centres[clusters])
+    noise = clusters < 0
+    cosines[noise] = (rows[noise] @ centres.T).max(axis=1)
+    return np.asarray(np.clip(1.0 - cosines, 0.0, 2.0), dtype=np.float32)

@@ -52,7 +52,7 @@ def export(run: RunDir, language: str, version: str | None, folder: Path, *, mer
         merged: a whole model that transformers loads by itself, else a PEFT directory.
 
     Raises:
-        ConfigError: the folder is not empty, there is no such version, or it has no adapter.
+        ConfigError: the folder is not empty or cannot be made, there is no such version, or it has no adapter.
         ArtifactError: the version is damaged.
         ModelError: what was written computes something else than the adapter does.
     """
@@ -98,7 +98,10 @@ def _made_whole(folder: Path) -> Iterator[Path]:
     """A folder beside the one asked for, which takes its place at the end, or is removed after an error."""
     target = folder.resolve()
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}); give a folder where you may write") from None
     try:
         yield partial
         os.replace(partial, target)

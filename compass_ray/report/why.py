@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.artifacts import ArtifactError, RunDir, selected_by
+from compass_ray.artifacts import LABELLED, ArtifactError, RunDir, selected_by
 from compass_ray.config import ConfigError
 from compass_ray.core.sampling import TAU, Mode
 from compass_ray.languages import language as known_language
@@ -100,6 +100,11 @@ def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
     evidence = Evidence(run)
     made, found = made_selection(evidence, method, language), evidence.prompts([row_id]).get(row_id)
     at = place(evidence.clusters(language), row_id) if found else None
+    if found is None and row_id in made.rows["row_id"].to_pylist():
+        raise UnknownRowError(
+            f"row_id {row_id!r} is a user's correction of a reply, which joined this selection; its text and key are in "
+            f"{run.selection(method, language).name}/{LABELLED}"
+        )
     if found is None or at is None:
         raise UnknownRowError(
             f"row_id {row_id!r} is not in the pool of {run.uri}; "

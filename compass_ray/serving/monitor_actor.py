@@ -18,8 +18,9 @@ import ray
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
+from compass_ray.core.drift import Signals
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
-from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, Observation, WindowReady
+from compass_ray.serving.monitoring.observations import Acknowledged, CanaryAnswers, Feedback, Observation, WindowReady
 from compass_ray.serving.monitoring.placing import load_placer
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,16 @@ class MonitorActor:
         """Take in what clients said of replies; it is on disk on return."""
         with self.turn:
             return self.monitor.rate(feedback)
+
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+        """Take in how versions answered canary questions; it is on disk on return."""
+        with self.turn:
+            return self.monitor.canaries(answers)
+
+    def signals(self, language: str) -> dict[str, Signals]:
+        """How the last replies of each of the last versions that answered in a language were."""
+        with self.turn:
+            return self.monitor.signals(language)
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""
@@ -97,6 +108,16 @@ class MonitorClient:
         """Take in what clients said of replies; it is on disk on return."""
         acknowledged: Acknowledged = ray.get(self.actor.rate.remote(list(feedback)))
         return acknowledged
+
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+        """Take in how versions answered canary questions; it is on disk on return."""
+        acknowledged: Acknowledged = ray.get(self.actor.canaries.remote(list(answers)))
+        return acknowledged
+
+    def signals(self, language: str) -> dict[str, Signals]:
+        """How the last replies of each of the last versions that answered in a language were."""
+        signals: dict[str, Signals] = ray.get(self.actor.signals.remote(language))
+        return signals
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""

@@ -1,6 +1,6 @@
 """The service's numbers by way of the agents that Ray runs on every node.
 
-Key property: the names are those of `instruments.METRICS` with Ray's prefix ``ray_``. A scrape of the endpoint's ``/metrics``
+Key property: the names are those of `metrics.METRICS` with Ray's prefix ``ray_``. A scrape of the endpoint's ``/metrics``
 reaches whichever replica answers it; the agents have the numbers of all replicas, each with the labels Ray adds. It needs a
 process that is connected to Ray.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.util import metrics
 
-from compass_ray.serving.numbers.instruments import METRICS, NO_LABELS, Kind, Metric
+from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Kind, Metric
 
 PREFIX = "ray_"
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,48 +13,9 @@ import pytest
 from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig, changed
+from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 
 Copy = Callable[..., RunDir]
-_PATIENCE_SECONDS = 120.0
-
-
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "compass_ray", *words]
-
-
-def _environment() -> dict[str, str]:
-    """That of a command which joins the suite's Ray, so that a kill leaves no cluster behind."""
-    import ray
-
-    return {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended that a signal was sent to."""
-
-    returncode: int
-    stderr: str
-
-
-def _end_when(condition: Callable[[], bool], command: list[str], number: signal.Signals) -> Ended:
-    """Start the command and send it a signal as soon as the condition holds, which must be before its end."""
-    process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline, pause = time.monotonic() + _PATIENCE_SECONDS, threading.Event()
-    try:
-        while not condition():
-            assert process.poll() is None, f"it ended before it could be ended: {process.communicate()[1]}"
-            assert time.monotonic() < deadline, "it never came to where it was to be ended"
-            pause.wait(0.01)
-    finally:
-        process.send_signal(number)
-        _, told = process.communicate(timeout=_PATIENCE_SECONDS)
-    return Ended(process.returncode, told)
-
-
-def _kill_when(condition: Callable[[], bool], command: list[str]) -> None:
-    """Start the command and kill it as soon as the condition holds."""
-    assert _end_when(condition, command, signal.SIGKILL).returncode == -signal.SIGKILL
 
 
 def _rows(run: RunDir, config: RunConfig) -> dict[str, bytes]:
@@ -75,8 +31,8 @@ def _whole(run: RunDir, stage: str, config: RunConfig) -> int:
 
 def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
-    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
-    _kill_when(lambda: Path(run.embeddings.path, "begun.json").exists(), command)
+    command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
+    kill_when(lambda: Path(run.embeddings.path, "begun.json").exists(), command)
     assert _whole(run, "embed", small) == 0
     pipeline.run_all(small, run, until="select")
     assert _rows(run, small) == _rows(adapted, small)
@@ -84,8 +40,8 @@ def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adap
 
 def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
-    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
-    _kill_when(lambda: any(Path(run.path).glob("adapters/*/*/manifest.json")), command)
+    command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
+    kill_when(lambda: any(Path(run.path).glob("adapters/*/*/manifest.json")), command)
     finished = _whole(run, "train", small)
     assert 0 < finished < 6
     pipeline.run_all(small, run, until="train")
@@ -97,8 +53,8 @@ def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: 
 
 def test_stopped_while_training_starts_it_ends_soon_and_says_so(copy: Copy) -> None:
     run = copy("adapters", "evaluations", "report")
-    command = _command("adapt", "--preset", "atlas-test", "--run", run.path)
-    ended = _end_when(lambda: any(Path(run.path).glob("adapters/*/*/begun.json")), command, signal.SIGTERM)
+    command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
+    ended = end_when(lambda: any(Path(run.path).glob("adapters/*/*/begun.json")), command, signal.SIGTERM)
     assert ended.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; the same command goes on from what is whole" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -110,11 +66,11 @@ def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapte
     part = run.embeddings.read_table("part-00000.parquet")
     run.embeddings.store_table("part-00000.parquet", part.take(list(reversed(range(part.num_rows)))))
     done = subprocess.run(
-        _command("adapt", "--preset", "atlas-test", "--run", run.path, "--json"),
-        env=_environment(),
+        command_of("adapt", "--preset", "atlas-test", "--run", run.path, "--json"),
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=_PATIENCE_SECONDS,
+        timeout=PATIENCE_SECONDS,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: embeddings/pool does not match the pool row by row; run again with --force embed" in done.stderr

@@ -10,9 +10,10 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from compass_ray.serving.numbers.instruments import METRICS
+from compass_ray.serving.numbers.metrics import METRICS
 from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.ray_metrics import PREFIX, RayInstruments
+from tests.unit.serving.fakes import WATCHED
 
 pytestmark = pytest.mark.slow  # agents report every ten seconds
 
@@ -31,8 +32,7 @@ def _everything_happens(statistics: Statistics) -> None:
     statistics.fell_back()
     statistics.rated("good")
     statistics.shadowed(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
-    check = {"prompts": 3, "last_check": {"divergence": 0.1, "threshold": 0.2}}
-    statistics.watched({"languages": {"sw": check}}, {"waiting": 1, "dropped": 2})
+    statistics.watched({"languages": {"sw": WATCHED}}, {"waiting": 1, "dropped": 2})
 
 
 def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:

@@ -139,6 +139,27 @@ def test_when_a_client_hangs_up_its_reply_is_given_up(address: tuple[str, int], 
     assert status["waiting"] == 0
 
 
+def test_a_client_that_hangs_up_in_the_middle_of_its_body_is_no_failure(address: tuple[str, int]) -> None:
+    url = f"http://{address[0]}:{address[1]}/v1/compass/status"
+    before = httpx.get(url).json()
+    with socket.create_connection(address, timeout=10) as connection:
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        assert _found(url, "waiting", 1)
+    assert _found(url, "cancelled", before["cancelled"] + 1)
+    after = httpx.get(url).json()
+    assert (after["failed"], after["waiting"]) == (before["failed"], 0)
+
+
+def _found(url: str, name: str, value: int) -> bool:
+    end = time.monotonic() + 10.0
+    while httpx.get(url).json()[name] != value:
+        if time.monotonic() > end:
+            return False
+        threading.Event().wait(0.05)
+    return True
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_when_a_reply_takes_too_long_it_is_given_up_and_the_client_told(address: tuple[str, int], stream: bool) -> None:
     begun, given_up = _counts()

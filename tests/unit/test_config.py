@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compass_ray import config as configuration
@@ -133,6 +133,13 @@ def test_a_bad_value_is_named_with_what_was_expected(override: str, told: str) -
         load("atlas", overrides=[override])
 
 
+@pytest.mark.parametrize("retention", ["none", "hash", "embedding"])
+def test_corrections_need_their_texts(retention: str) -> None:
+    overrides = ["update.corrections=reviewed", f"drift.retention={retention}"]
+    with pytest.raises(ConfigError, match=r"keeps no corrections; set drift.retention to text, or update.corrections to none"):
+        load("atlas", overrides=overrides)
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 3")
@@ -221,16 +228,17 @@ def test_a_path_is_filled_in_from_the_environment(monkeypatch: pytest.MonkeyPatc
         source.resolved_path()
 
 
+@settings(deadline=None)
 @given(
     st.floats(0, 10, allow_nan=False),
     st.integers(1, 10_000),
     st.lists(st.sampled_from(["sw", "hi", "yo", "am"]), min_size=1, unique=True),
 )
 def test_what_yaml_writes_an_override_reads(budget: float, window: int, languages: list[str]) -> None:
-    settings = {"select.budget": budget, "drift.window": window, "languages": languages}
+    chosen = {"select.budget": budget, "drift.window": window, "languages": languages}
     overrides = [
         f"{key}={yaml.safe_dump(value, default_flow_style=True).strip().removesuffix('...').strip()}"
-        for key, value in settings.items()
+        for key, value in chosen.items()
     ]
     config = load("atlas", overrides=overrides)
     assert (config.select.budget, config.drift.window, list(config.languages)) == (budget, window, languages)

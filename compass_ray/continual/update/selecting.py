@@ -2,7 +2,7 @@
 
 Key property: no row that the line holds out is selected, and every strategy that selects adds the same number of rows. One
 that trains anew keeps the language's own rows, and selects again as many rows as were selected before together with those of
-the update, for all that was and is asked. COMPASS, section 3.3.2 and appendix D.
+the update, for all that was and is asked. Users' corrections may join them (`labelled`). COMPASS, section 3.3.2 and appendix D.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.artifacts import Artifact, Identity, RunDir, Writer
 from compass_ray.config import RunConfig
+from compass_ray.continual.labelled import Joined, bound, join, standing_mark
 from compass_ray.continual.update.plan import Update, line, strategy_of
 from compass_ray.continual.update.windows import Window
 from compass_ray.continuity import TrainedRows, guide_counts
@@ -34,7 +35,7 @@ from compass_ray.language_selection import (
 
 
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
-    """Publish the update's selection, unless it is whole."""
+    """Publish the update's selection, unless it is whole; then it stays as it is, whatever users said in the meantime."""
     artifact = run.selection(update.version, update.language)
     settings = config.select.model_dump(exclude={"methods"}) | {
         "budget": config.update.budget,
@@ -44,21 +45,30 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
     }
     adapter = run.adapter(update.language, update.parent)
     identity = Identity("update", settings, {adapter.name: adapter.require().fingerprint})
-    if artifact.manifest() and artifact.require().fingerprint == identity.fingerprint:
+    standing = artifact.manifest()
+    if standing and standing.fingerprint == bound(identity, config.update, standing_mark(standing)).fingerprint:
         return
     import ray
 
     task = ray.remote(_choose).options(num_cpus=config.resources.cpus_per_worker)
-    chosen = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update))
-    writer = artifact.begin(identity)
-    writer.table("rows.parquet", chosen.rows)
+    chosen, joined = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update))
+    publish(artifact.begin(bound(identity, config.update, joined.mark if joined else None)), chosen, joined)
+
+
+def publish(writer: Writer, chosen: Chosen, joined: Joined | None) -> None:
+    """Write a selection, with what joined it."""
+    writer.table("rows.parquet", joined.rows if joined else chosen.rows)
     writer.json("allocation.json", chosen.allocation)
-    writer.publish({"selected": chosen.selected})
+    if joined:
+        joined.write(writer)
+    writer.publish({"selected": chosen.selected, **({"corrections": joined.labelled.num_rows} if joined else {})})
 
 
-def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update) -> Chosen:
+def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update) -> tuple[Chosen, Joined | None]:
     """Ray task: the selection itself."""
-    return chosen_for(RunConfig.model_validate(tree), RunDir(uri), window, update)
+    config, run = RunConfig.model_validate(tree), RunDir(uri)
+    chosen = chosen_for(config, run, window, update)
+    return chosen, join(config, run, window.language, chosen.rows)
 
 
 def chosen_for(config: RunConfig, run: RunDir, window: Window, update: Update) -> Chosen:
@@ -67,7 +77,7 @@ def chosen_for(config: RunConfig, run: RunDir, window: Window, update: Update) -
     trained, labels = TrainedRows.read(config, selections), np.asarray(window.clusters, np.int64)
     rows = budget_rows(config.update.budget, len(trained.row_ids))
     if strategy_of(config).anew:
-        rows += int(trained.auxiliary.sum())
+        rows += int(trained.added.sum())
         question = _anew(run, window, pool, trained, np.concatenate([_asked_before(selections), labels]))
     else:
         guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, tested_keys(run, window.language))
@@ -78,7 +88,7 @@ def chosen_for(config: RunConfig, run: RunDir, window: Window, update: Update) -
 
 
 def _anew(run: RunDir, window: Window, pool: PoolView, trained: TrainedRows, guide_labels: npt.NDArray[np.int64]) -> Question:
-    own = [row for row, added, out in zip(trained.row_ids, trained.auxiliary, trained.held, strict=True) if not (added or out)]
+    own = [row for row, added, out in zip(trained.row_ids, trained.added, trained.held, strict=True) if not (added or out)]
     held = {row for row, out in zip(trained.row_ids, trained.held, strict=True) if out}
     return anew_question(window.language, pool, own, held, tested_keys(run, window.language), guide_labels)
 

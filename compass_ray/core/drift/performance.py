@@ -48,6 +48,15 @@ class Floors:
     canary: float = 0.1
 
 
+def ratings_of_one(floor: float) -> int:
+    """How many ratings of one client may count, so that by them alone no share of `LEAST` or more rises above `floor`.
+
+    >>> ratings_of_one(0.1), ratings_of_one(0.0)
+    (2, 1)
+    """
+    return max(1, int(floor * LEAST))
+
+
 @dataclass(frozen=True)
 class Worsening:
     """How much worse one side is, and the chance of as much without any difference."""

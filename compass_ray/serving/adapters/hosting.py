@@ -16,7 +16,7 @@ from typing import Protocol
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving.answering.backend import AdapterUnavailableError
-from compass_ray.serving.registry import AdapterName, Catalogue, fit_to_serve
+from compass_ray.serving.registry import AdapterName, Catalogue, RegistryError, fit_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class AdapterHost:
             with self.run.adapter(name.language, name.version).local() as folder:
                 self.resident.load(text, folder)
         except Exception as error:  # whatever one adapter does, the others are followed
-            reason = f"{name} cannot be loaded: {error}"
+            reason = str(error) if isinstance(error, RegistryError) else f"{name} cannot be loaded: {error}"
             logger.warning("%s", reason)
             self.problems[text] = Problem(reason, now)
             raise AdapterUnavailableError(reason) from None

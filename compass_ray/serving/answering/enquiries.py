@@ -41,6 +41,11 @@ class Enquiry:
         return [text for role, text in self.turns if role == "user"][-1]
 
     @property
+    def alone(self) -> bool:
+        """Whether that turn is all there is, and is answered as a turn."""
+        return self.chat and len(self.turns) == 1
+
+    @property
     def spoken_in(self) -> str | None:
         """The conversation's name, made the key's own: nobody joins another's by its name."""
         return None if self.conversation is None else f"{self.key or ''}/{self.conversation}"

@@ -46,7 +46,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.more = headers or {}
         self.cause = ""
-        """Name of the exception behind a fault of ours."""
+        """What is behind a fault of ours, which no client is told."""
 
     @property
     def body(self) -> ErrorReply:
@@ -129,9 +129,12 @@ def bad_order(error: BadOrderError) -> ApiError:
     return ApiError(400, str(error), code="context_length_exceeded" if isinstance(error, TooLongOrderError) else "invalid_prompt")
 
 
-def unavailable(message: str) -> ApiError:
-    """503: the adapter asked for by version cannot be used now."""
-    return ApiError(503, message, kind="server_error", param="model", code="adapter_unavailable", retry_after=5)
+def unavailable(cause: str) -> ApiError:
+    """503: the adapter asked for by version cannot be used now; the ``cause``, which may name files, is for operators."""
+    message = "the version asked for cannot be used at present; name another one, or its language alone"
+    error = ApiError(503, message, kind="server_error", param="model", code="adapter_unavailable", retry_after=5)
+    error.cause = cause
+    return error
 
 
 def overloaded() -> ApiError:

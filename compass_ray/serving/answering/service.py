@@ -163,4 +163,4 @@ class AnswerService:
 def _observation(reply: Reply, language: str, now: float) -> Observation:
     answer, enquiry = reply.answer, reply.enquiry
     version = AdapterName.parse(answer.adapter).version if answer.adapter else None
-    return Observation(enquiry.id, language, enquiry.prompt, version, answer.mean_nll, now, key=enquiry.key)
+    return Observation(enquiry.id, language, enquiry.prompt, version, answer.mean_nll, now, enquiry.key, enquiry.alone)

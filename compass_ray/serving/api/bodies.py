@@ -71,7 +71,7 @@ class _Listened:
             work.result()
 
     async def _listen(self) -> None:
-        while (await self.receive_rest())["type"] != "http.disconnect":
+        while (await _next(self.receive_rest))["type"] != "http.disconnect":
             pass
         self.gone.set()
 
@@ -97,10 +97,18 @@ def _check_headers(headers: Headers, most: int) -> None:
         raise failures.no_json(kind)
 
 
+async def _next(receive: Receive) -> Message:
+    """The client's next message; a server that fails to give it has lost the client, as Ray Serve's says by an error."""
+    try:
+        return await receive()
+    except Exception:
+        return {"type": "http.disconnect"}
+
+
 async def _read(receive: Receive, most: int) -> bytes:
     body, more = bytearray(), True
     while more:
-        message = await receive()
+        message = await _next(receive)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")

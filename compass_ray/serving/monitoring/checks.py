@@ -1,22 +1,37 @@
-"""One drift check of a watch: the trigger of a configuration, a version's reference, the records of a check.
+"""One drift check of a watch: the trigger of a configuration, a version's reference, and what a check comes to.
 
 Key property: the generator is seeded by language and prompt count, so a check that is made again decides
-the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`.
+the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`, the lines that are kept `records`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import DriftConfig
-from compass_ray.core.drift import CalibratedTrigger, Decision, PaperTrigger, Trigger, printed_reference
+from compass_ray.core.distribution import noise_share
+from compass_ray.core.drift import (
+    Bounds,
+    CalibratedTrigger,
+    Decision,
+    Fit,
+    MultiTrigger,
+    Observed,
+    PaperTrigger,
+    Signals,
+    Staleness,
+    Trigger,
+    check_fit,
+    printed_reference,
+)
+from compass_ray.core.drift.performance import Floors
 from compass_ray.core.seeding import generator
+from compass_ray.serving.monitoring.records import Case, check_line, drift_line, stale_line
+from compass_ray.serving.monitoring.replies import Ratings, of_record
 from compass_ray.serving.monitoring.windows import Event, Phase, Reference, Watch
 
 
@@ -25,13 +40,15 @@ def build_trigger(drift: DriftConfig) -> Trigger:
     checks = math.ceil(drift.cooldown / drift.check_every)
     if drift.trigger == "paper":
         return PaperTrigger(threshold=drift.threshold, cooldown=checks)
-    return CalibratedTrigger(
-        false_alarm_rate=drift.false_alarm_rate,
-        floor=drift.floor,
-        persistence=drift.persistence,
-        cooldown=checks,
-        resamples=drift.permutations,
-    )
+    rate, floor, rest = drift.false_alarm_rate, drift.floor, (drift.persistence, checks, drift.permutations)
+    if drift.trigger == "calibrated":
+        return CalibratedTrigger(rate, floor, *rest)
+    return MultiTrigger(rate, floor, Floors(drift.worse_loss, drift.worse_feedback, drift.worse_canary), *rest)
+
+
+def build_bounds(drift: DriftConfig) -> Bounds:
+    """The bounds of a configuration beyond which clusters are stale."""
+    return Bounds(drift.stale_noise, drift.stale_distance, drift.persistence)
 
 
 def reference_of(run: RunDir, drift: DriftConfig, language: str, version: str) -> Reference | None:
@@ -40,77 +57,56 @@ def reference_of(run: RunDir, drift: DriftConfig, language: str, version: str) -
     if not artifact.exists("reference.json"):
         return None
     found = artifact.read_json("reference.json")
-    counts = np.asarray(found["guide_counts"], dtype=np.int64)
-    if drift.trigger == "paper":
-        counts = printed_reference(counts, found["selected_counts"])
-    return Reference(version, counts) if counts.sum() > 0 else None
+    guide = np.asarray(found["guide_counts"], dtype=np.int64)
+    if not guide.sum():
+        return None
+    counts = printed_reference(guide, found["selected_counts"]) if drift.trigger == "paper" else guide
+    fit = Fit(found.get("guide_noise", noise_share(guide)), found.get("guide_distance"))  # older runs have neither
+    return Reference(version, counts, fit)
 
 
-def check_event(watch: Watch, reference: Reference, trigger: Trigger, seed: int, now: float) -> Event:
+def check_event(watch: Watch, reference: Reference, trigger: Trigger, ratings: Ratings, seed: int, now: float) -> Event:
     """Compare the window with the reference; the event carries the lines for the checks and decisions files.
 
     An alarm counts only while the language is watched, not while its window for an update is being collected.
     """
-    window = watch.counts(len(reference.counts) - 1)
-    rng = generator(seed, "drift", watch.language, watch.seen)
-    decision = trigger.check(watch.trigger, reference.counts, window, rng)
+    case = Case(
+        seed=(seed, "drift", watch.language, watch.seen),
+        state=watch.trigger,
+        reference=Observed(reference.counts, of_record(watch.baseline) if watch.baseline else Signals()),
+        window=Observed(watch.counts(len(reference.counts) - 1), watch.signals(ratings)),
+    )
+    decision = _decide(trigger, case)
     alarm = decision.alarm and watch.phase is Phase.WATCHING
-    line = _check_line(watch, decision, now)
+    line = check_line(watch, decision, now)
     return {
         "event": "check",
         "language": watch.language,
         "trigger": asdict(decision.state),
         "alarm": alarm,
         "line": line,
-        "decision": _decision_line(line, decision) if alarm else None,
+        "decision": drift_line(line, trigger, case, decision) if alarm else None,
     }
 
 
-def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Check lines as one list for each field that is drawn over time, rounded; short enough to be asked for every few seconds."""
-    shown = list(lines)
-    rounded = {name: [_rounded(line.get(name)) for line in shown] for name in ("divergence", "threshold", "mean_nll")}
-    plain = {name: [line.get(name) for line in shown] for name in ("prompts", "drifted", "version")}
-    return {"time": [round(line["time"]) for line in shown], **plain, **rounded}
+def staleness_event(watch: Watch, guide: Fit, bounds: Bounds, clusters: str | None, now: float) -> Event:
+    """Compare how the window fits the clusters, by their fingerprint, with how the guide set does.
 
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def _check_line(watch: Watch, decision: Decision, now: float) -> Event:
+    The event carries a line for the decisions file where they have become stale.
+    """
+    before = watch.staleness if watch.clusters == clusters else Staleness()
+    found = check_fit(before, guide, Fit(watch.noise() or 0.0, watch.distance()), bounds)
     return {
+        "event": "staleness",
         "language": watch.language,
-        "prompts": watch.seen,
-        "divergence": decision.divergence,
-        "p_value": decision.p_value,
-        "threshold": decision.threshold,
-        "drifted": decision.exceeded,
-        "version": watch.version,
-        "time": now,
-        "phase": watch.phase.value,
-        "mean_nll": watch.mean_nll(),
-        "noise": decision.noise_window,
+        "clusters": clusters,
+        "state": asdict(found.after),
+        "decision": stale_line(watch, found, now) if found.begun else None,
     }
 
 
-def _decision_line(line: Mapping[str, Any], decision: Decision) -> Event:
-    significance = "" if decision.p_value is None else f", p = {decision.p_value:.4f}"
-    distance = f"{decision.divergence:.3f} bits from the reference, above {decision.threshold:.3f}"
-    return {
-        "kind": "drift",
-        "language": line["language"],
-        "time": line["time"],
-        "prompts": line["prompts"],
-        "from": line["version"],
-        "reason": distance + significance,
-        "trigger": decision.trigger,
-        "divergence": decision.divergence,
-        "p_value": decision.p_value,
-        "threshold": decision.threshold,
-        "false_alarm_rate": decision.false_alarm_rate,
-        "noise_reference": decision.noise_reference,
-        "noise_window": decision.noise_window,
-        "n_reference": decision.n_reference,
-        "n_window": decision.n_window,
-    }
+def _decide(trigger: Trigger, case: Case) -> Decision:
+    rng = generator(*case.seed)
+    if isinstance(trigger, MultiTrigger):
+        return trigger.judge(case.state, case.reference, case.window, rng)
+    return trigger.check(case.state, case.reference.counts, case.window.counts, rng)

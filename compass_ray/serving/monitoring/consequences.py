@@ -1,7 +1,8 @@
 """What follows from prompts that were taken in: checks that fall due, alarms, and the offer of a fresh window.
 
-Key property: it depends on nothing but the events so far, the served versions and their references, so a log that is followed
-again gives the same. COMPASS, section 3.3.2. The triggers are `core.drift`, one check of one is `checks`.
+Key property: it depends on nothing but the events so far, the served versions, their references and what users said of their
+replies, and each consequence is an event itself, so a log that is followed again gives the same. COMPASS, section 3.3.2. The
+triggers are `core.drift`, one check of one is `checks`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import asdict
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.core.drift import DriftState
-from compass_ray.serving.monitoring.checks import build_trigger, check_event, reference_of
+from compass_ray.core.drift import DriftState, Staleness
+from compass_ray.serving.monitoring.checks import build_bounds, build_trigger, check_event, reference_of, staleness_event
 from compass_ray.serving.monitoring.offers import Offers
+from compass_ray.serving.monitoring.replies import Ratings, as_record
 from compass_ray.serving.monitoring.traffic_log import TrafficLog
 from compass_ray.serving.monitoring.windows import Event, Reference, Watch
 
@@ -35,12 +37,17 @@ class Consequences:
         log: TrafficLog,
         offers: Offers,
         clock: Callable[[], float],
+        ratings: Ratings,
         references: References | None = None,
     ) -> None:
         """Read references from the run's adapters where none are given."""
         self.run, self.log, self.offers, self.clock = run, log, offers, clock
         self.drift, self.seed = config.drift, config.seed
+        self.ratings = ratings
         self.trigger = build_trigger(config.drift)
+        self.bounds = build_bounds(config.drift)
+        clusters = run.clusters.manifest()
+        self.clusters = clusters.fingerprint if clusters else None
         self.references = references or self._stored_reference
         self._references: dict[tuple[str, str], Reference | None] = {}
 
@@ -73,12 +80,16 @@ class Consequences:
         """Whatever falls due after a prompt: the offer of a fresh window, a check."""
         if watch.collected:
             self.log.follow({"event": "offer", "language": watch.language, "file": self.offers.write(watch)}, events)
+        if watch.settled:
+            signals = as_record(watch.signals(self.ratings))
+            self.log.follow({"event": "baseline", "language": watch.language, "signals": signals}, events)
         if watch.seen % self.drift.check_every or not watch.full:
             return
         self._adopt_served(watch, events)
         reference = self._reference(watch)
         if reference is not None:
             self._check(watch, reference, events)
+            self._consider_clusters(watch, reference, events)
 
     def _adopt_served(self, watch: Watch, events: list[Event]) -> None:
         try:
@@ -93,11 +104,18 @@ class Consequences:
 
     def _check(self, watch: Watch, reference: Reference, events: list[Event]) -> None:
         try:
-            event = check_event(watch, reference, self.trigger, self.seed, self.clock())
+            event = check_event(watch, reference, self.trigger, self.ratings, self.seed, self.clock())
         except ValueError as error:  # a reference of other clusters: traffic is still recorded
             logger.warning("%s cannot be checked against %s: %s", watch.language, watch.version, error)
             return
         self.log.follow(event, events)
+
+    def _consider_clusters(self, watch: Watch, reference: Reference, events: list[Event]) -> None:
+        if reference.guide is None:
+            return
+        event = staleness_event(watch, reference.guide, self.bounds, self.clusters, self.clock())
+        if (event["clusters"], Staleness(**event["state"])) != (watch.clusters, watch.staleness):
+            self.log.follow(event, events)
 
     def _reference(self, watch: Watch) -> Reference | None:
         if watch.version is None:

@@ -1,53 +1,70 @@
 """What clients said of replies: ratings, corrections and comments, as a file of the monitor's folder.
 
 Key property: when `take` returns, what it was given is on disk, and what is given twice counts once; of one client's feedback on
-one reply the newest counts. A mark tells apart who rated the same reply, and says nothing more. Texts stay on disk and are kept
-under the retention setting ``text`` only; the last ten thousand entries are kept. It trains on nothing.
+one reply the newest counts. A mark tells apart who rated the same reply, and says nothing more; by it, too, one API key's
+ratings of a version's last replies are bounded while they come in, under every retention setting. Texts stay on disk and are
+kept under the retention setting ``text`` only; the last ten thousand entries are kept. It trains on nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import journal
+from compass_ray.serving.monitoring.corrections import FILE as CORRECTIONS
+from compass_ray.serving.monitoring.corrections import LONGEST, CorrectionLog
 from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, clean, sound_feedback
+from compass_ray.serving.monitoring.replies import Rated
 from compass_ray.serving.monitoring.retention import Keeper, holds
 
 FILE = "feedback.jsonl"
 KEPT = 10_000
 """Entries; the file may grow to twice as many before it is shortened."""
-_LONGEST_TEXT = 8_000
+_WORTH = {"good": 1, "bad": -1}
 _Identity = tuple[str, str]
+Peers = Callable[[str, str], Iterable[str]]
+"""Ids of the last replies of a language's version."""
 
 
 class FeedbackLog:
     """The feedback of a run. One owner calls it."""
 
-    def __init__(self, run: RunDir, keeper: Keeper) -> None:
-        """Read what was said before."""
+    def __init__(self, run: RunDir, keeper: Keeper, corrections: CorrectionLog, most: int = 1) -> None:
+        """Read what was said before; ``most`` of one key's ratings count among the last replies of a version.
+
+        What corrections say goes, with their prompts, to a log of its own too.
+        """
         self.run = run
         self.keeper = keeper
+        self.corrections = corrections
+        self.most = most
         self._fresh = True
         self._recount(journal.read(run, FILE))
 
-    def take(self, said: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], now: float) -> Acknowledged:
+    def take(self, said: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], peers: Peers, now: float) -> Acknowledged:
         """Keep feedback, with the language and the version of its reply where ``replies`` knows it by its id.
 
         Raises:
             ArtifactError, OSError: it could not be written; nothing of this call counts then.
         """
-        found = [self._line(each, replies.get(each.reply, {}), now) for each in said if sound_feedback(each)]
-        lines = self._newer(found)
+        sound, fresh = [each for each in said if sound_feedback(each)], dict[_Identity, dict[str, Any]]()
+        for each in sound:
+            line = self._line(each, replies.get(each.reply, {}), now)
+            before = fresh.get(_identity(line)) or self._latest.get(_identity(line))
+            if before is None or line["time"] > before["time"]:
+                fresh[_identity(line)] = {**line, "counted": self._counts(each, line, peers, fresh)}
+        lines = list(fresh.values())
+        self.corrections.take(lines)  # first: what is not on disk below is sent again, and a pair twice counts once
         journal.append(self.run, FILE, lines)
         for line in lines:
             self._remember(line)
         if self._length > 2 * KEPT:
             self._shorten(-math.inf)
-        return Acknowledged(len(lines), len(found) - len(lines), len(said) - len(found))
+        return Acknowledged(len(fresh), len(sound) - len(fresh), len(said) - len(sound))
 
     def ratings(self) -> dict[str, dict[str, int]]:
         """How many replies of each language are rated ``good`` and ``bad``."""
@@ -55,10 +72,16 @@ class FeedbackLog:
         languages = sorted({language for language, _ in counts if language})
         return {code: {rating: counts[code, rating] for rating in ("good", "bad")} for code in languages}
 
+    def rated(self, replies: Iterable[str]) -> Rated:
+        """How many of these replies were rated, and how many bad: by most of those whose ratings count."""
+        balances = [sum(_WORTH[rating] for rating in said) for reply in replies if (said := self._counted(reply))]
+        return Rated(bad=sum(balance < 0 for balance in balances), rated=len(balances))
+
     def erase(self, horizon: float) -> bool:
-        """Take out what the keeper says; returns whether the file was written anew, as by a process's first call always."""
+        """Take out what the keeper says; returns whether a file was written anew, as by a process's first call always."""
+        pairs = self.corrections.erase(horizon)
         if not self._fresh and self._oldest >= horizon:
-            return False
+            return pairs
         self._shorten(horizon)
         self._fresh = False
         return True
@@ -80,17 +103,31 @@ class FeedbackLog:
             **self.keeper.of_feedback(_bounded(said.correction), _bounded(said.comment), said.key),
         }
 
-    def _newer(self, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        latest: dict[_Identity, dict[str, Any]] = {}
-        for line in lines:
-            identity = _identity(line)
-            before = latest.get(identity) or self._latest.get(identity)
-            if before is None or line["time"] > before["time"]:
-                latest[identity] = line
-        return list(latest.values())
+    def _counts(
+        self, said: Feedback, line: Mapping[str, Any], peers: Peers, fresh: Mapping[_Identity, Mapping[str, Any]]
+    ) -> bool:
+        """Whether a rating is one of the few that its key may have among the last replies of a version.
+
+        Without keys nobody can be told from another, and all ratings count.
+        """
+        if said.rating is None or line["language"] is None or line["version"] is None:
+            return False
+        if said.key is None:
+            return True
+        others = (reply for reply in peers(line["language"], line["version"]) if reply != said.reply)
+        names = ((reply, self.keeper.hashed("rated", reply, said.key)) for reply in others)
+        found = (fresh.get(name) or self._latest.get(name) for name in names)
+        return sum(bool(each and each["counted"]) for each in found) < self.most
+
+    def _counted(self, reply: str) -> list[str]:
+        """The ratings of a reply that count."""
+        lines = (self._latest[reply, by] for by in self._marks.get(reply, ()))
+        return [line["rating"] for line in lines if line["counted"]]
 
     def _recount(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._latest: OrderedDict[_Identity, dict[str, Any]] = OrderedDict()
+        self._marks: dict[str, set[str]] = {}
+        """Of each reply, the marks of who said something of it."""
         self._length, self._oldest = 0, math.inf
         for line in lines:
             self._remember(line)
@@ -101,14 +138,28 @@ class FeedbackLog:
         if holds(line):
             self._oldest = min(self._oldest, line["time"])
         identity = _identity(line)
-        self._latest[identity] = {name: line[name] for name in ("language", "rating", "time")}
+        self._latest[identity] = {name: line.get(name) for name in ("language", "rating", "time", "counted")}
         self._latest.move_to_end(identity)
+        self._marks.setdefault(line["reply"], set()).add(line["by"])
         while len(self._latest) > KEPT:
-            self._latest.popitem(last=False)
+            self._forget(*self._latest.popitem(last=False)[0])
+
+    def _forget(self, reply: str, by: str) -> None:
+        self._marks[reply].discard(by)
+        if not self._marks[reply]:
+            del self._marks[reply]
+
+
+def without_prompt(run: RunDir, language: str) -> int:
+    """Corrections of replies in a language, or of unknown replies, whose prompt is not kept; reads the files, writes nothing."""
+    paired = {_identity(line) for line in journal.read(run, CORRECTIONS)}
+    latest = {_identity(line): line for line in journal.read(run, FILE)}
+    alone = [line for identity, line in latest.items() if "correction" in line and identity not in paired]
+    return sum(line["language"] in (language, None) for line in alone)
 
 
 def _bounded(text: str | None) -> str | None:
-    return clean(text)[:_LONGEST_TEXT] if text else None
+    return clean(text)[:LONGEST] if text else None
 
 
 def _identity(line: Mapping[str, Any]) -> _Identity:

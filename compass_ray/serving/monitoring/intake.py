@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,9 @@ from compass_ray.serving.monitoring.retention import Keeper
 from compass_ray.serving.monitoring.windows import Event
 
 logger = logging.getLogger(__name__)
+
+_DIGITS = 4
+"""Of losses and distances, which are kept for every reply of a window of each version."""
 
 
 class PromptPlacer(Protocol):
@@ -74,21 +77,36 @@ class Intake:
                 logger.warning("the prompt of %s could not be placed: %s", observations[0].id, type(error).__name__)
                 return []
             return [entry for each in observations for entry in self.entries([each])]
-        rows = zip(observations, texts, placed.cluster, placed.coarse, placed.embeddings, strict=True)
-        return [self._entry(*row) for row in rows]
+        return [self._entry(*each) for each in zip(observations, texts, _each(placed), strict=True)]
 
-    def _entry(
-        self, seen: Observation, text: str, cluster: np.int32, coarse: np.int32, embedding: npt.NDArray[np.float32]
-    ) -> Event:
-        finite = seen.nll is not None and math.isfinite(seen.nll)
+    def _entry(self, seen: Observation, text: str, place: _Place) -> Event:
         return {
             "event": "prompt",
             "id": seen.id,
             "language": seen.language,
-            "cluster": int(cluster),
-            "coarse": int(coarse),
+            "cluster": place.cluster,
+            "coarse": place.coarse,
+            "distance": place.distance,
             "version": seen.version,
-            "nll": seen.nll if finite else None,
+            "nll": round(seen.nll, _DIGITS) if seen.nll is not None and math.isfinite(seen.nll) else None,
             "time": min(seen.time, self.clock()),  # a clock ahead of this one would keep the prompt for longer
-            **self.keeper.of_prompt(seen.language, text, embedding, seen.key),
+            **({} if seen.alone else {"alone": False}),
+            **self.keeper.of_prompt(seen.language, text, place.embedding, seen.key),
         }
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one prompt lies, as it is written down."""
+
+    cluster: int
+    coarse: int
+    distance: float
+    embedding: npt.NDArray[np.float32]
+
+
+def _each(placed: Placed) -> Iterator[_Place]:
+    for cluster, coarse, distance, embedding in zip(
+        placed.cluster, placed.coarse, placed.distances, placed.embeddings, strict=True
+    ):
+        yield _Place(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)

@@ -1,9 +1,9 @@
 """The traffic monitor: windows of prompts by language, drift checks, feedback, and the windows offered for updates.
 
-Key property: when `record` or `rate` returns, what it was given is on disk; a monitor made anew over the same run directory goes
-on where that one was, with the same windows, phases and triggers. Checks fall on fixed prompt counts with seeded generators, so
-how the traffic was batched changes nothing. What was kept of a prompt is erased when its time is up. COMPASS, section 3.3.2. It
-trains nothing and decides nothing about promotion.
+Key property: when `record`, `rate` or `canaries` returns, what it was given is on disk; a monitor made anew over the same run
+directory goes on where that one was, with the same windows, phases and triggers. Checks fall on fixed prompt counts with seeded
+generators, so how the traffic was batched changes nothing. What was kept of a prompt is erased when its time is up. COMPASS,
+section 3.3.2. It trains nothing and decides nothing about promotion.
 """
 
 from __future__ import annotations
@@ -11,17 +11,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.artifacts.replacing import PARTIAL
 from compass_ray.config import RunConfig
-from compass_ray.serving.monitoring.checks import summary
+from compass_ray.core.drift import Signals
+from compass_ray.core.drift.performance import ratings_of_one
 from compass_ray.serving.monitoring.consequences import Consequences, References
+from compass_ray.serving.monitoring.corrections import CorrectionLog
 from compass_ray.serving.monitoring.feedback import FeedbackLog
 from compass_ray.serving.monitoring.intake import Intake, PromptPlacer
-from compass_ray.serving.monitoring.observations import Acknowledged, Feedback, Observation, WindowReady
+from compass_ray.serving.monitoring.observations import (
+    Acknowledged,
+    CanaryAnswers,
+    Feedback,
+    Observation,
+    WindowReady,
+    sound_canaries,
+)
 from compass_ray.serving.monitoring.offers import Offers
+from compass_ray.serving.monitoring.records import summary
+from compass_ray.serving.monitoring.replies import of_record, told
 from compass_ray.serving.monitoring.retention import Age, keeper_of
 from compass_ray.serving.monitoring.traffic_log import TrafficLog
 from compass_ray.serving.monitoring.windows import Event, Phase, Watch
@@ -49,9 +61,11 @@ class TrafficMonitor:
         self.rejected = self.duplicates = 0
         self.keeper = keeper_of(run, self.drift.retention)
         self.log = TrafficLog(run, config, self.keeper)
-        self.offers, self.feedback = Offers(run), FeedbackLog(run, self.keeper)
+        corrections = CorrectionLog(run, self.keeper, self.log.asked)
+        self.offers = Offers(run)
+        self.feedback = FeedbackLog(run, self.keeper, corrections, ratings_of_one(self.drift.worse_feedback))
         self.intake = Intake(config.languages, self.keeper, placer, clock)
-        self.consequences = Consequences(run, config, self.log, self.offers, clock, references)
+        self.consequences = Consequences(run, config, self.log, self.offers, clock, self.feedback.rated, references)
         self.age, self._next_sweep = Age.of_days(self.drift.retention_days), -math.inf
         self.erase_due()
 
@@ -77,7 +91,30 @@ class TrafficMonitor:
             ArtifactError, OSError: it could not be written; nothing of this call counts then.
         """
         self.erase_due()
-        return self.feedback.take(feedback, self.log.replies, self.clock())
+        return self.feedback.take(feedback, self.log.replies, self._last_replies, self.clock())
+
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+        """Take in how versions answered canary questions, and put it on disk.
+
+        Raises:
+            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+        """
+        events: list[Event] = []
+        sound = [each for each in answers if sound_canaries(each, self.config.languages)]
+        for each in sound:
+            if not self.log.watch(each.language).replies.knows(each.version, each.time):
+                self.log.follow({"event": "canaries", **asdict(each)}, events)
+        self.log.commit(events)
+        return Acknowledged(len(events), len(sound) - len(events), len(answers) - len(sound))
+
+    def signals(self, language: str) -> dict[str, Signals]:
+        """How the last replies of each of the last versions that answered in a language were.
+
+        Raises:
+            ValueError: it is none of the run's languages.
+        """
+        replies = self.log.watch(language).replies
+        return {version: replies.signals(version, self.feedback.rated) for version in replies.versions}
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""
@@ -134,6 +171,9 @@ class TrafficMonitor:
         self.offers.erase(self.keeper, horizon)
         self.feedback.erase(horizon)
 
+    def _last_replies(self, language: str, version: str) -> list[str]:
+        return self.log.watch(language).replies.ids(version) if language in self.config.languages else []
+
     def _told(self, watch: Watch, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
         return {
             "phase": watch.phase.value,
@@ -143,8 +183,13 @@ class TrafficMonitor:
             "fresh": watch.fresh,
             "version": watch.version,
             "mean_nll": watch.mean_nll(),
+            "noise": watch.noise(),
+            "distance": watch.distance(),
+            "stale": watch.staleness.stale,
             "last_check": watch.last_check,
             "ratings": ratings.get(watch.language, {}),
+            "replies": {version: told(found) for version, found in self.signals(watch.language).items()},
+            "baseline": told(of_record(watch.baseline)) if watch.baseline else None,
         }
 
     def _take_effect(self, event: Event) -> None:

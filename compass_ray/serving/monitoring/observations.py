@@ -1,7 +1,7 @@
-"""What passes between the ingress, the monitor and the update: observations, feedback and offered windows.
+"""What passes between the ingress, the monitor and the update: observations, feedback, canary answers and offered windows.
 
 Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate traffic passes before it
-is embedded, `sound_feedback` the only one that feedback passes.
+is embedded, `sound_feedback` and `sound_canaries` the only ones that feedback and canary answers pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_LONGEST_PROMPT = 20_000
+LONGEST_PROMPT = 20_000
 """Characters of a prompt that are embedded and kept."""
 _LONGEST_ID = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -30,6 +30,8 @@ class Observation:
     time: float
     key: str | None = None
     """Short hash of the API key it came with."""
+    alone: bool = True
+    """Whether the prompt is all that was said: no earlier turns, no instructions, no text to continue."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ class Feedback:
     comment: str | None
     key: str | None
     """Short hash of the API key it came with."""
+    time: float
+
+
+@dataclass(frozen=True)
+class CanaryAnswers:
+    """One round of canary questions, whose answers are known, to ``version``; the same ``time`` twice is the same round."""
+
+    language: str
+    version: str
+    asked: int
+    right: int
     time: float
 
 
@@ -61,7 +74,7 @@ class WindowReady:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What became of the observations or the feedback of one call; the kept ones are on disk."""
+    """What became of the observations, feedback or canary answers of one call; the kept ones are on disk."""
 
     kept: int
     duplicates: int
@@ -80,6 +93,7 @@ def sound(seen: Observation, languages: Sequence[str]) -> bool:
         and isinstance(seen.time, int | float)
         and math.isfinite(seen.time)
         and isinstance(seen.key, str | None)
+        and isinstance(seen.alone, bool)
     )
 
 
@@ -97,6 +111,21 @@ def sound_feedback(said: Feedback) -> bool:
     )
 
 
+def sound_canaries(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
+    """Whether canary answers can be taken in: a watched language, a version, counts that can be, and a time."""
+    return (
+        answers.language in languages
+        and isinstance(answers.version, str)
+        and bool(answers.version)
+        and isinstance(answers.asked, int)
+        and isinstance(answers.right, int)
+        and 0 <= answers.right <= answers.asked
+        and answers.asked > 0
+        and isinstance(answers.time, int | float)
+        and math.isfinite(answers.time)
+    )
+
+
 def clean(prompt: str) -> str:
     """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
-    return _SURROGATES.sub("\ufffd", prompt)[:_LONGEST_PROMPT]
+    return _SURROGATES.sub("\ufffd", prompt)[:LONGEST_PROMPT]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.core.centroids import centroid_distances
 
 _BATCH = 64
 
@@ -30,6 +31,10 @@ class Embedder(Protocol):
 class Assigner(Protocol):
     """Turns embeddings float32[n, d] into cluster labels int32[n], -1 for noise."""
 
+    @property
+    def centroids(self) -> npt.NDArray[np.float32]:
+        """Mean of each cluster, float32[K, d]."""
+
     def assign(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """Label each row."""
         ...
@@ -37,11 +42,15 @@ class Assigner(Protocol):
 
 @dataclass(frozen=True)
 class Placed:
-    """Where prompts lie: fine and coarse cluster int32[n] (-1 is noise) and embeddings float32[n, d]."""
+    """Where prompts lie: fine and coarse cluster int32[n] (-1 is noise), embeddings float32[n, d], and how far out.
+
+    ``distances`` float32[n] as of `core.centroids.centroid_distances`.
+    """
 
     cluster: npt.NDArray[np.int32]
     coarse: npt.NDArray[np.int32]
     embeddings: npt.NDArray[np.float32]
+    distances: npt.NDArray[np.float32]
 
 
 class Placer:
@@ -57,7 +66,8 @@ class Placer:
         """Cluster of each prompt, in order."""
         embeddings = self.embedder.encode(prompts, batch_size=_BATCH)
         fine = np.asarray(self.assigner.assign(embeddings), dtype=np.int32)
-        return Placed(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings)
+        distances = centroid_distances(embeddings, self.assigner.centroids, fine)
+        return Placed(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings, distances=distances)
 
 
 def load_placer(run: RunDir, config: RunConfig) -> Placer:

@@ -34,7 +34,7 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
     "none": _ALWAYS,
     "hash": _IDENTIFYING,
     "embedding": _IDENTIFYING | {"embedding"},
-    "text": _IDENTIFYING | {"prompt", "correction", "comment"},
+    "text": _IDENTIFYING | {"prompt", "correction", "comment", "pair"},
 }
 FIELDS = frozenset().union(*_FIELDS.values())
 """Every field of an entry that is kept under some setting only, and erased with age."""
@@ -83,6 +83,11 @@ class Keeper:
     def of_feedback(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
         """The fields of a log entry that are kept of what a client wrote about a reply."""
         return self._allowed({"correction": correction, "comment": comment, "key": key})
+
+    def of_pair(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
+        """The fields of a line that are kept of a prompt and of what its reply should have been."""
+        said = self.hashed("pair", reply, prompt, correction, key or "")
+        return self._allowed({"pair": said, "prompt": prompt, "correction": correction, "key": key})
 
     def hashed(self, *parts: str) -> str:
         """The same for the same parts, and not to be found by guessing them without the secret."""

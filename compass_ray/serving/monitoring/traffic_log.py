@@ -52,6 +52,11 @@ class TrafficLog:
             raise ValueError(f"{language!r} is not watched; the run's languages are {', '.join(self.config.languages)}")
         return self.watches.setdefault(language, Watch(language, self.config.drift.window))
 
+    def asked(self, reply: str) -> Event | None:
+        """The entry of the prompt that a reply answered, while it is in its language's window."""
+        watch = self.watches.get(self.replies.get(reply, {}).get("language", ""))
+        return next((entry for entry in reversed(watch.window) if entry.get("id") == reply), None) if watch else None
+
     def follow(self, event: Event, events: list[Event]) -> None:
         """Let an event take effect in memory, and add it to those that wait to be committed."""
         self.watch(event["language"]).apply(event)
@@ -157,12 +162,17 @@ def _followed(run: RunDir, config: RunConfig) -> dict[str, Watch]:
 
 
 def _lines(events: Iterable[Event], key: str) -> list[Event]:
-    return [event[key] for event in events if event["event"] == "check" and event[key]]
+    return [event[key] for event in events if event.get(key)]
 
 
 def _publish_missing(run: RunDir, file: str, lines: Sequence[Mapping[str, Any]]) -> None:
     """Lines that were decided and logged by a monitor killed before it could publish them."""
     if not lines:
         return
-    there = {(line.get("language"), line.get("prompts")) for line in journal.read(run, file)}
-    journal.append_shared(run, file, [line for line in lines if (line["language"], line["prompts"]) not in there])
+    there = {_identity(line) for line in journal.read(run, file)}
+    journal.append_shared(run, file, [line for line in lines if _identity(line) not in there])
+
+
+def _identity(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Nothing is decided twice of a kind at one prompt; checks have no kind."""
+    return line.get("language"), line.get("prompts"), line.get("kind")

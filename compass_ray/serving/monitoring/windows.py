@@ -1,15 +1,16 @@
-"""What the monitor knows of one language: its window of prompts, its phase, and how both follow from events.
+"""What the monitor knows of one language: its window of prompts, its phase, its replies, and how all follow from events.
 
 Key property: the state is a fold over events (`Watch.apply`), so what is rebuilt from the log after a kill
 is what was there before. A watch goes from WATCHING by an alarm to COLLECTING, where it counts fresh
 prompts until the whole window is fresh, then to READY, where the window is offered for an update, and back
-by a reset or a release. COMPASS, section 3.3.2. It decides nothing and writes nothing.
+by a reset or a release. How the replies of a version were when it was new is kept until another is watched. COMPASS,
+section 3.3.2. It decides nothing and writes nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.drift import DriftState
+from compass_ray.core.drift import DriftState, Fit, Signals, Staleness
+from compass_ray.serving.monitoring.replies import Ratings, Replies
 
 Event = dict[str, Any]
 
@@ -33,10 +35,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Reference:
-    """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last."""
+    """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last, and how the guide set fits."""
 
     version: str
     counts: npt.NDArray[np.int64]
+    guide: Fit | None = None
 
 
 @dataclass
@@ -54,10 +57,18 @@ class Watch:
     offered: str | None = None
     last_check: Event | None = None
     window: deque[Event] = field(default_factory=deque)
+    answered: int = 0
+    """Replies of the watched version since it is watched."""
+    baseline: Event | None = None
+    """How the first window of them was, as of `replies.as_record`; None until there is one."""
+    staleness: Staleness = field(default_factory=Staleness)
+    clusters: str | None = None
+    """Fingerprint of the clusters that this is the staleness of."""
 
     def __post_init__(self) -> None:
         """Bound the window, whatever it was given."""
         self.window = deque(self.window, maxlen=self.size)
+        self.replies = Replies(self.size)
 
     @property
     def full(self) -> bool:
@@ -69,14 +80,30 @@ class Watch:
         """Whether every prompt of the window came after the alarm."""
         return self.phase is Phase.COLLECTING and self.fresh >= self.size
 
+    @property
+    def settled(self) -> bool:
+        """Whether the watched version gave a whole window of replies that nothing was kept of yet, to compare others with."""
+        return self.version is not None and self.baseline is None and self.answered >= self.size
+
     def counts(self, n_clusters: int) -> npt.NDArray[np.int64]:
         """Window prompts in each coarse cluster, int64[n_clusters + 1], noise last."""
         return cluster_counts([entry["coarse"] for entry in self.window], n_clusters)
 
     def mean_nll(self) -> float | None:
         """Mean token NLL of the replies to the window's prompts, in nats; None where none was given."""
-        values = [entry["nll"] for entry in self.window if entry["nll"] is not None]
-        return float(np.mean(values)) if values else None
+        return _mean(entry["nll"] for entry in self.window)
+
+    def distance(self) -> float | None:
+        """Mean distance of the window's prompts to their centroids, as of `Placed`; None where none was measured."""
+        return _mean(entry.get("distance") for entry in self.window)
+
+    def noise(self) -> float | None:
+        """Share of the window's prompts that lie in no cluster; None of an empty window."""
+        return _mean(float(entry["coarse"] < 0) for entry in self.window)
+
+    def signals(self, ratings: Ratings) -> Signals:
+        """How the last replies of the watched version were."""
+        return self.replies.signals(self.version, ratings) if self.version else Signals()
 
     def apply(self, event: Event) -> None:
         """Follow an event of this language.
@@ -91,20 +118,28 @@ class Watch:
 
     def snapshot(self) -> Event:
         """An event that sets a new watch to this state."""
-        kept = ("version", "seen", "fresh", "refusals", "offered", "last_check")
         return {
             "event": "snapshot",
             "language": self.language,
             "phase": self.phase.value,
             "trigger": asdict(self.trigger),
+            "staleness": asdict(self.staleness),
             "window": list(self.window),
-            **{name: getattr(self, name) for name in kept},
+            "replies": self.replies.snapshot(),
+            **{name: getattr(self, name) for name in sorted(_PLAIN)},
         }
+
+
+_PLAIN = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters"}
+"""Fields that a snapshot holds as they are."""
 
 
 def _on_prompt(watch: Watch, event: Event) -> None:
     watch.seen += 1
     watch.window.append(event)
+    if event["version"] is not None:
+        watch.replies.answered(event["version"], event["id"], event["nll"], watched=watch.version)
+        watch.answered += event["version"] == watch.version
     if watch.phase is Phase.COLLECTING:
         watch.fresh += 1
 
@@ -118,14 +153,27 @@ def _on_check(watch: Watch, event: Event) -> None:
         watch.phase, watch.fresh = Phase.COLLECTING, 0
 
 
+def _on_staleness(watch: Watch, event: Event) -> None:
+    watch.clusters, watch.staleness = event["clusters"], Staleness(**event["state"])
+
+
 def _on_offer(watch: Watch, event: Event) -> None:
     watch.phase, watch.offered = Phase.READY, event["file"]
 
 
 def _on_reset(watch: Watch, event: Event) -> None:
     watch.version = event["version"]
-    watch.refusals = 0
+    watch.refusals = watch.answered = 0
+    watch.baseline = None
     _resume(watch, event)
+
+
+def _on_baseline(watch: Watch, event: Event) -> None:
+    watch.baseline = event["signals"]
+
+
+def _on_canaries(watch: Watch, event: Event) -> None:
+    watch.replies.asked(event["version"], event["time"], event["asked"], event["right"], watched=watch.version)
 
 
 def _on_release(watch: Watch, event: Event) -> None:
@@ -139,11 +187,18 @@ def _resume(watch: Watch, event: Event) -> None:
 
 
 def _on_snapshot(watch: Watch, event: Event) -> None:
-    for name in ("version", "seen", "fresh", "refusals", "offered", "last_check"):
+    for name in _PLAIN & event.keys():  # a log of before knows less
         setattr(watch, name, event[name])
     watch.phase = Phase(event["phase"])
     watch.trigger = _state(event["trigger"])
+    watch.staleness = Staleness(**event.get("staleness", {}))
     watch.window = deque(event["window"], maxlen=watch.size)
+    watch.replies.restore(event.get("replies", {}))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None
 
 
 def _state(fields: Mapping[str, int]) -> DriftState:
@@ -153,8 +208,11 @@ def _state(fields: Mapping[str, int]) -> DriftState:
 _STEPS = {
     "prompt": _on_prompt,
     "check": _on_check,
+    "staleness": _on_staleness,
     "offer": _on_offer,
     "reset": _on_reset,
+    "baseline": _on_baseline,
+    "canaries": _on_canaries,
     "release": _on_release,
     "snapshot": _on_snapshot,
 }

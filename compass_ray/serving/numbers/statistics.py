@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compass_ray.serving.numbers import instruments as known
+from compass_ray.serving.numbers import metrics as known
 from compass_ray.serving.numbers.history import History, percentiles, recent
 from compass_ray.serving.numbers.instruments import Instruments, PrometheusInstruments, Several
+from compass_ray.serving.numbers.monitored import readings
 from compass_ray.serving.numbers.shares import Shadow, Share
 
 _ERRORS = 50
@@ -114,18 +115,14 @@ class Statistics:
         self.failures.append({"time": self.clock(), "message": message[:_LONGEST_ERROR]})
 
     def watched(self, monitor: Mapping[str, Any] | None, traffic: Mapping[str, int]) -> None:
-        """Export the monitor's last checks and the forwarder's counts as they are now.
+        """Export what the monitor knows and the forwarder's counts as they are now.
 
         Args:
             monitor: `TrafficMonitor.status`, None where there is none or it does not answer.
             traffic: `TrafficForwarder.counts`.
         """
-        for language, watch in ((monitor or {}).get("languages") or {}).items():
-            where, last = {"language": language}, watch.get("last_check") or {}
-            self.export.set(known.PROMPTS, watch["prompts"], where)
-            for metric, key in ((known.DIVERGENCE, "divergence"), (known.THRESHOLD, "threshold")):
-                if last.get(key) is not None:
-                    self.export.set(metric, last[key], where)
+        for reading in readings(monitor):
+            self.export.set(reading.metric, reading.value, reading.labels)
         self.export.set(known.QUEUED, traffic.get("waiting", 0))
         self.export.add(known.DROPPED, traffic.get("dropped", 0) - self.dropped)
         self.dropped = traffic.get("dropped", 0)

@@ -68,7 +68,7 @@ def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: C
     if not found.live or not found.live.history:
         raise RegistryError(
             f"{language} has no earlier live version to roll back to; "
-            f"its versions are {run.adapter_versions(language)}: promote one of them"
+            f"promote one of its versions: {', '.join(run.adapter_versions(language)) or 'none'}"
         )
     _check_free(run, language, found.live)
     *history, last = found.live.history

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from compass_ray.serving.numbers.instruments import METRICS
+from compass_ray.serving.numbers.metrics import METRICS
 
 from .reading import CONFIGS, load
 

@@ -45,6 +45,11 @@ def test_the_service_is_the_same_on_kubernetes() -> None:
     assert alike == read("serve.yaml")
 
 
+def test_the_proxy_waits_for_what_the_service_itself_says_of_a_late_request() -> None:
+    bounds = load("phi-4-mini").serve
+    assert read("serve.yaml")["http_options"]["request_timeout_s"] > 2 * bounds.request_seconds
+
+
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
     from compass_ray.serving.app import from_config_file
 

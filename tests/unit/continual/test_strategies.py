@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -9,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.config import UpdateConfig
-from compass_ray.continual.strategies import MOST_FISHER_ROWS, STRATEGIES, LookedBack, look_back
+from compass_ray.config import TrainConfig, UpdateConfig
+from compass_ray.continual.strategies import MOST_FISHER_ROWS, STRATEGIES, LookedBack, look_back, objective
+from compass_ray.models.base import BaseModel
+from compass_ray.models.chat import encode_rows
+from compass_ray.models.ecda import adapter_fisher
+from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.objective import Objective
+from tests.unit.models.adapters import random_adapter
+from tests.unit.models.conftest import base, make_base, tokenizer, train_config
+
+__all__ = ["base", "make_base", "tokenizer", "train_config"]
 
 ROWS = [f"row-{i:02d}" for i in range(40)]
 ANCHORS = ["row-07", "row-03"]
@@ -59,3 +69,33 @@ def test_of_very_many_rows_a_sample_informs_ewc() -> None:
     assert len(set(found)) == MOST_FISHER_ROWS
     assert sorted(found, key=many.index) == list(found)
     assert found != _look_back("ewc", many, seed=1).fisher
+
+
+def _saved(base: BaseModel, config: TrainConfig, start: Path, folder: Path, loss: Objective | None) -> bytes:
+    """The adapter that some rows make of the one in ``start``."""
+    rows = [TrainingRow(f"Which number comes after {i}?", f"{i + 1} yes") for i in range(6)]
+    with FineTuning(base, rows, [], None, config, seed=3, objective=loss, initial=start) as tuning:
+        tuning.run()
+        tuning.save(folder)
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_without_beta_and_lambda_the_adapter_is_naive_training_s_byte_for_byte(
+    base: BaseModel, train_config: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "start").mkdir()
+    start = random_adapter(base, tmp_path / "start", train_config.adapter, seed=1)
+    known = encode_rows(base.tokenizer, [TrainingRow("What is the capital of Kenya?", "Nairobi")], 64)
+    fisher = adapter_fisher(base, start, known)
+    assert max(float(tensor.max()) for tensor in fisher.values()) > 0
+    found = {
+        name: _saved(base, train_config, start, tmp_path / name, loss)
+        for name, loss in {
+            "naive": None,
+            "off": objective(UpdateConfig(beta=0.0, ewc_lambda=0.0), start, rehearsed=known, fisher=fisher),
+            "nothing known": objective(UpdateConfig(), start),
+            "on": objective(UpdateConfig(), start, rehearsed=known, fisher=fisher),
+        }.items()
+    }
+    assert found["off"] == found["nothing known"] == found["naive"]
+    assert found["on"] != found["naive"]

@@ -1,9 +1,12 @@
-"""Incremental k-means: the printed update, and what does not move."""
+"""Incremental k-means: the printed update, and what does not move; distances to centroids."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
-from compass_ray.core.centroids import update_centroids
+from compass_ray.core.centroids import centroid_distances, update_centroids
 
 
 def test_the_update_is_equation_two() -> None:
@@ -30,3 +33,19 @@ def test_errors_say_what_was_given() -> None:
         update_centroids(np.zeros((1, 2)), np.ones((2, 2)), [0], 0.5)
     with pytest.raises(ValueError, match="without NaN"):
         update_centroids(np.zeros((1, 2)), np.full((1, 2), np.nan), [0], 0.5)
+
+
+@given(st.integers(0, 30), st.integers(1, 6), st.integers(2, 5), st.integers(0, 2**31))
+def test_a_distance_is_scipys_cosine_distance_to_the_own_centroid_or_the_nearest(n: int, k: int, d: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, centroids, labels = rng.normal(size=(n, d)), rng.normal(size=(k, d)), rng.integers(-1, k, n)
+    every = cdist(rows, centroids, "cosine") if n else np.zeros((0, k))
+    expected = np.where(labels < 0, every.min(axis=1, initial=2.0), every[np.arange(n), labels])
+    found = centroid_distances(rows, centroids, labels)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_distance_to_a_cluster_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="another clustering"):
+        centroid_distances([[1.0, 0.0]], [[1.0, 0.0]], [1])

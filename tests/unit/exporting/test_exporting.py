@@ -277,6 +277,12 @@ def test_a_full_folder_and_a_damaged_version_are_refused(tmp_path: Path, run: Ru
         exporting.export(made, "sw", None, tmp_path / "out", merged=False)
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, run: RunDir) -> None:
+    (tmp_path / "file").write_text("x", "utf-8")
+    with pytest.raises(ConfigError, match=r"file/out cannot be made .*; give a folder where you may write"):
+        exporting.export(run, "sw", "v0001", tmp_path / "file" / "out", merged=False)
+
+
 def test_the_command_ends_with_what_was_checked(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

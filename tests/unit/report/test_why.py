@@ -240,6 +240,12 @@ def test_unknown_row_and_missing_selection_say_what_to_do(run: RunDir) -> None:
         why(run, "yo", "sw-own-3")
 
 
+def test_a_user_s_correction_is_told_apart_from_a_row_that_is_nowhere(run: RunDir, publish: Publish) -> None:
+    as_method(run, publish, "v0002", row_id="of-a-user", role="traffic", language="sw")
+    with pytest.raises(UnknownRowError, match=r"'of-a-user' is a user's correction .* in selections/v0002/sw/labelled.parquet"):
+        why(run, "sw", "of-a-user", "v0002")
+
+
 def test_answers_read_as_lines(run: RunDir) -> None:
     head, prompt, *reasons = why(run, "sw", "sw-own-3").lines()
     assert head == "sw-own-3, Swahili (sw), chosen for Swahili (sw) by compass"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,23 @@ from compass_ray.serving.monitoring.placing import Placed
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]
+WATCHED: dict[str, Any] = {
+    "prompts": 300,
+    "version": "v0002",
+    "last_check": {
+        "divergence": 0.2,
+        "threshold": 0.1,
+        "legs": [{"name": "divergence", "effect": 0.2, "p_value": 0.0005}, {"name": "loss", "effect": -0.1, "p_value": 0.9}],
+    },
+    "noise": 0.25,
+    "distance": 0.4,
+    "stale": True,
+    "replies": {
+        "v0001": {"nll": 9.0, "replies": 9, "bad": 9, "rated": 9, "right": 9, "asked": 9},
+        "v0002": {"nll": 1.5, "replies": 3, "bad": 1, "rated": 4, "right": 3, "asked": 4},
+    },
+}
+"""What the monitor tells of a language of which everything is known."""
 
 
 @dataclass
@@ -26,7 +44,10 @@ class Clock:
 
 @dataclass
 class WordPlacer:
-    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail."""
+    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail.
+
+    Prompts with ``far`` lie at 0.75 from their centroid, all others at 0.25.
+    """
 
     calls: list[int] = field(default_factory=list)
 
@@ -37,7 +58,8 @@ class WordPlacer:
             raise RuntimeError(f"cannot embed {prompts}")
         self.calls.append(len(prompts))
         labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
-        return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2)
+        distances = np.array([0.75 if "far" in prompt else 0.25 for prompt in prompts], dtype=np.float32)
+        return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2, distances)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Rating = Literal["good", "bad"]
-MAX_CORRECTION = 20_000
+MAX_CORRECTION = 8_000
+"""Characters, as many as are kept (`monitoring.feedback`): who is told that it was taken must not find it cut."""
 MAX_COMMENT = 2_000
 
 

@@ -61,7 +61,7 @@ def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_live(
     registry.promote(run, "sw", "v0002")
     _damage(run, "sw", "v0002")
     assert _follow(host) == {"sw": "v0001"}
-    assert "sw@v0002 cannot be loaded" in host.problems["sw@v0002"].reason
+    assert host.problems["sw@v0002"].reason.startswith("sw@v0002 cannot be served: ")
     clock.now += 1000
     assert _follow(host) == {"sw": "v0001"}
 
@@ -99,7 +99,7 @@ def test_a_version_asked_for_is_loaded_then_and_a_missing_one_is_refused(
     host.ensure("sw@v0001")
     assert host.ready(["sw@v0001"])
     assert residents.names == ("sw@v0001",)
-    with pytest.raises(AdapterUnavailableError, match="sw@v0009 cannot be loaded"):
+    with pytest.raises(AdapterUnavailableError, match=r"^sw@v0009 cannot be served: "):
         host.ensure("sw@v0009")
 
 

@@ -53,6 +53,14 @@ def test_every_answered_prompt_of_a_known_language_goes_to_the_monitor(endpoint:
     assert endpoint.traffic.seen[0].id == first["id"]
 
 
+@pytest.mark.parametrize("before", [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "habari?"}])
+def test_the_monitor_is_told_whether_the_prompt_was_all_that_was_said(endpoint: Endpoint, before: dict[str, str]) -> None:
+    endpoint.chat()
+    endpoint.chat(messages=[before, {"role": "user", "content": "sw habari"}])
+    endpoint.complete()
+    assert [each.alone for each in endpoint.traffic.seen] == [True, False, False]
+
+
 def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: Endpoint) -> None:
     endpoint.backend.broken = ("sw@v0002",)
     body = endpoint.chat().json()
@@ -69,6 +77,8 @@ def test_a_version_asked_for_by_name_is_never_replaced(endpoint: Endpoint) -> No
     assert response.status_code == 503
     assert response.headers["retry-after"]
     assert response.json()["error"]["code"] == "adapter_unavailable"
+    assert "damaged" not in response.text, "why names files, and is for who runs the service"
+    assert "sw@v0001 is damaged" in endpoint.statistics.errors()[-1]["message"]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,38 @@ def test_when_the_client_goes_away_its_place_is_free_at_once(
     assert endpoint.traffic.seen == []
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_a_client_that_is_lost_by_an_error_has_gone_away_and_is_no_fault_of_ours(endpoint: Endpoint, half: bool) -> None:
+    """Ray Serve's `receive` raises where a client leaves before its body is whole."""
+
+    class Lost(Wire):
+        async def _receive(self) -> Message:
+            message = await self.incoming.get()
+            if message["type"] == "http.disconnect":
+                raise RuntimeError("the task was cancelled")
+            return {**message, "more_body": half}
+
+        def start(self) -> asyncio.Task[None]:
+            return asyncio.create_task(self.endpoint.api(self.scope, self._receive, self._send))  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        endpoint.backend.gate = asyncio.Event()
+        wire = Lost(endpoint, chat_body())
+        task = wire.start()
+        if not half:
+            await endpoint.backend.waiting.wait()
+        wire.leave()
+        async with asyncio.timeout(10):
+            await task
+        assert wire.sent == []
+
+    asyncio.run(scenario())
+    summary = endpoint.statistics.summary()
+    assert (summary["cancelled"], summary["failed"], summary["waiting"]) == (1, 0, 0)
+    assert endpoint.statistics.errors() == []
+    assert endpoint.backend.cancelled == (0 if half else 1)
+
+
 def test_a_client_that_goes_away_while_a_piece_is_sent_frees_its_place(endpoint: Endpoint) -> None:
     class Stuck(Wire):
         async def _send(self, message: Message) -> None:

@@ -40,7 +40,7 @@ def test_it_is_kept_with_the_language_and_the_version_of_its_reply(monitor: Traf
     expected = {"reply": "id-1", "language": "sw", "version": "v0001", "rating": "good", "time": 10.0}
     (line,) = _lines(run)
     assert line.pop("by") not in ("abc", "")
-    assert line == {**expected, "correction": "nzuri sana", "comment": "asante", "key": "abc"}
+    assert line == {**expected, "correction": "nzuri sana", "comment": "asante", "key": "abc", "counted": True}
 
 
 def test_it_counts_once_and_after_a_kill_too(

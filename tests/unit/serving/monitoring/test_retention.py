@@ -49,7 +49,7 @@ def _held(run: RunDir) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = []
     for event in journal.read(run, "traffic.jsonl"):
         entries += event["window"] if event["event"] == "snapshot" else [event]
-    entries += journal.read(run, "feedback.jsonl")
+    entries += journal.read(run, "feedback.jsonl") + journal.read(run, "corrections.jsonl")
     for file in run.monitor_files():
         if file.endswith(".parquet"):
             rows = pq.read_table(io.BytesIO(run.read_monitor(file) or b"")).to_pylist()
@@ -120,7 +120,7 @@ def test_in_a_bucket_it_is_the_same(s3_uri: str, config: RunConfig, placer: Word
     _feed(monitor, clock, range(10))
     monitor.rate([Feedback("id-1", "bad", "siri ya jibu", None, "abcdef", clock())])
     file = monitor.offers.write(monitor.log.watch("sw"))
-    assert len(_held(run)) == 21
+    assert len(_held(run)) == 22
     clock.now += 30 * DAY
     monitor.erase_due()
     assert _held(run) == []
@@ -214,7 +214,7 @@ def test_a_disk_that_is_full_holds_up_the_erasing_and_no_traffic(
     assert _held(run) == []
 
 
-@pytest.mark.parametrize("killed_at", range(1, 5))
+@pytest.mark.parametrize("killed_at", range(1, 6))
 def test_killed_at_any_write_of_an_erasure_the_next_monitor_finishes_it(
     run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
@@ -275,5 +275,6 @@ def test_hashes_tell_prompts_apart_and_cannot_be_made_without_the_secret(run: Ru
 def test_a_keeper_writes_what_it_would_not_erase(retention: Retention) -> None:
     keeper = Keeper(retention, b"x")
     kept = keeper.of_prompt("sw", "habari", np.ones(4, np.float32), "abcdef") | keeper.of_feedback("jibu", "neno", "abcdef")
+    kept |= keeper.of_pair("id-1", "habari", "jibu", "abcdef")
     assert keeper.erased({**kept, "time": 0.0}, -1.0) == {**kept, "time": 0.0}
     assert keeper.erased({**kept, "time": 0.0}, 1.0) == {"time": 0.0}

@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from compass_ray.serving.numbers import statistics as module
 from compass_ray.serving.numbers.history import KEPT, SECONDS
-from compass_ray.serving.numbers.instruments import METRICS
+from compass_ray.serving.numbers.metrics import METRICS
 from compass_ray.serving.numbers.statistics import Statistics
-from tests.unit.serving.fakes import Clock
+from tests.unit.serving.fakes import WATCHED, Clock
 
 OUTCOMES = st.lists(st.sampled_from(["answered", "refused", "cancelled", "under way"]), max_size=40)
 
@@ -141,8 +141,7 @@ def test_shadows_are_judged_by_what_they_answered(statistics: Statistics) -> Non
 
 
 def test_the_monitor_and_the_forwarder_are_exported(statistics: Statistics) -> None:
-    check = {"divergence": 0.2, "threshold": 0.1}
-    monitor = {"languages": {"sw": {"prompts": 300, "last_check": check}, "de": {"prompts": 3, "last_check": None}}}
+    monitor = {"languages": {"sw": WATCHED, "de": {"prompts": 3, "last_check": None, "version": None, "stale": False}}}
     statistics.watched(monitor, {"waiting": 2, "dropped": 5})
     statistics.watched({"unreachable": "ActorDiedError"}, {"waiting": 4, "dropped": 6})
     samples = _samples(statistics)
@@ -150,6 +149,14 @@ def test_the_monitor_and_the_forwarder_are_exported(statistics: Statistics) -> N
     assert samples["compass_divergence_threshold_bits", (("language", "sw"),)] == 0.1
     assert samples["compass_monitored_prompts", (("language", "de"),)] == 3
     assert ("compass_divergence_bits", (("language", "de"),)) not in samples
+    assert samples["compass_drift_leg_effect", (("language", "sw"), ("leg", "loss"))] == -0.1
+    assert samples["compass_drift_leg_p_value", (("language", "sw"), ("leg", "divergence"))] == 0.0005
+    fits = [samples[name, (("language", "sw"),)] for name in ("compass_noise_share", "compass_centroid_distance")]
+    assert fits == [0.25, 0.4]
+    assert [samples["compass_clusters_stale", (("language", code),)] for code in ("sw", "de")] == [1, 0]
+    live = ("compass_reply_mean_nll", "compass_reply_bad_share", "compass_canary_right_share")
+    assert [samples[name, (("language", "sw"),)] for name in live] == [1.5, 0.25, 0.75]
+    assert not any((name, (("language", "de"),)) in samples for name in live)
     assert samples["compass_observations_dropped_total", ()] == 6
     assert samples["compass_observations_waiting", ()] == 4
 
@@ -160,8 +167,7 @@ def test_everything_in_the_table_is_exported_under_its_name(statistics: Statisti
     statistics.rated("good")
     statistics.rated(None)
     statistics.shadowed(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
-    check = {"prompts": 1, "last_check": {"divergence": 0.2, "threshold": 0.1}}
-    statistics.watched({"languages": {"sw": check}}, {"waiting": 2, "dropped": 5})
+    statistics.watched({"languages": {"sw": WATCHED}}, {"waiting": 2, "dropped": 5})
     names = {name for name, _ in _samples(statistics)}
     assert {name for metric in METRICS for name in metric.exported} <= names
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from compass_ray.languages import LANGUAGES
-from compass_ray.serving.monitoring.checks import summary
+from compass_ray.serving.monitoring.records import summary
 from compass_ray.serving.numbers.overview import columns, overview
 from compass_ray.serving.numbers.statistics import Statistics
 from compass_ray.serving.registry import Canary, Catalogue
@@ -122,7 +122,8 @@ def _check(code: str, place: int, number: int) -> dict[str, Any]:
 def _watch(code: str, last: dict[str, Any]) -> dict[str, Any]:
     phase = "collecting" if last["drifted"] else "watching"
     ratings = {"good": 12, "bad": 3}
-    return {"phase": phase, "prompts": 5250, "window": 300, "window_size": 300, "last_check": last, "ratings": ratings}
+    fits = {"noise": 0.04, "distance": 0.31, "stale": last["drifted"]}
+    return {"phase": phase, "prompts": 5250, "window": 300, "window_size": 300, "last_check": last, "ratings": ratings, **fits}
 
 
 def _decisions(language: str) -> list[dict[str, Any]]:

@@ -83,8 +83,9 @@ def test_what_is_served_and_asked_is_shown(page: Page) -> None:
     assert table.get_by_role("rowheader").count() == 42
     amharic = table.get_by_role("row", name="Amharic (am)")
     expect(amharic).to_contain_text("v0003 by 5.0 %")
-    expect(amharic).to_contain_text("above")
+    expect(amharic).to_contain_text("above4.0 %0.310no longer fit")
     expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("v0003 as shadow")
+    expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("below4.0 %0.310fit")
     expect(table.get_by_role("row", name="Bengali (bn)")).to_contain_text("held for the release")
     expect(table.get_by_role("row", name="Afrikaans (af)")).to_contain_text("none")
     expect(page.get_by_role("table", name="The last fifty, the newest first").get_by_role("row").nth(2)).to_contain_text(

@@ -1,0 +1,123 @@
+"""Accepted corrections as rows of an update's selection.
+
+Key property: of the rows of an update they are at most `update.corrections_share`, every key in its turn. What enters is in the
+selection's identity; a selection that stands keeps what entered it, so feedback that comes in the meantime never makes a killed
+update begin again. Beyond COMPASS, section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from compass_ray import tables
+from compass_ray.artifacts import LABELLED, Identity, Manifest, RunDir, Writer, content_hash
+from compass_ray.config import RunConfig, UpdateConfig
+from compass_ray.continual.labelled.judging import Judgement, Means, judged
+from compass_ray.continual.labelled.texts import row_id
+from compass_ray.continual.labelled.verdicts import State, Verdict
+from compass_ray.core.corrections import most_corrections
+
+WITHHELD = "quarantine.parquet"
+_SETTING = "corrections"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A selection with the corrections that joined it."""
+
+    rows: pa.Table
+    """tables.SELECTED"""
+    labelled: pa.Table
+    """tables.LABELLED: the texts of the rows with role ``traffic``."""
+    withheld: pa.Table
+    """tables.WITHHELD: every other correction, without its text."""
+
+    @property
+    def mark(self) -> str:
+        """What entered, as a hash."""
+        return content_hash(*sorted(self.labelled["row_id"].to_pylist()))
+
+    def write(self, writer: Writer) -> None:
+        """Put texts and quarantine into the artefact beside the rows."""
+        writer.table(LABELLED, self.labelled)
+        writer.table(WITHHELD, self.withheld)
+
+
+def accepted(config: RunConfig, run: RunDir, language: str, *, means: Means | None = None, now: float | None = None) -> pa.Table:
+    """The corrections that may join, in order of turn: row_id, prompt, response, cluster, proto and key.
+
+    None of them where ``update.corrections`` is none. For what it raises see `judged`.
+    """
+    if config.update.corrections == "none":
+        return _table(Judgement())
+    return _table(judged(config, run, language, means=means, now=now))
+
+
+def join(
+    config: RunConfig, run: RunDir, language: str, rows: pa.Table, *, means: Means | None = None, now: float | None = None
+) -> Joined | None:
+    """Let corrections join selected ``rows`` (tables.SELECTED); None where ``update.corrections`` is none."""
+    if config.update.corrections == "none":
+        return None
+    judgement = judged(config, run, language, means=means, now=now)
+    may_enter, most = _table(judgement), most_corrections(rows.num_rows, config.update.corrections_share)
+    entered = may_enter.slice(0, most)
+    over = f"corrections are at most {config.update.corrections_share:g} of the update's rows (update.corrections_share)"
+    late = {pair.id for pair in judgement.accepted[most:]}
+    withheld = [Verdict(v.pair, State.LEFT, over) if v.pair.id in late else v for v in judgement.verdicts]
+    return Joined(
+        rows=pa.concat_tables([rows, _selected(entered, language)]),
+        labelled=entered.select(tables.LABELLED.names).cast(tables.LABELLED),
+        withheld=_withheld(withheld),
+    )
+
+
+def bound(identity: Identity, update: UpdateConfig, mark: str | None) -> Identity:
+    """The identity of a selection that corrections with this mark joined; the selection's own where none may."""
+    if update.corrections == "none":
+        return identity
+    told = {"from": update.corrections, "share": update.corrections_share, "per_key": update.corrections_per_key, "rows": mark}
+    return Identity(identity.stage, {**identity.config, _SETTING: told}, identity.inputs)
+
+
+def standing_mark(manifest: Manifest) -> str | None:
+    """The mark of what joined a selection that stands."""
+    told = manifest.config.get(_SETTING) or {}
+    return told.get("rows")
+
+
+def _table(judgement: Judgement) -> pa.Table:
+    pairs = judgement.accepted
+    columns = {
+        "row_id": pa.array([row_id(pair) for pair in pairs], pa.string()),
+        "prompt": pa.array([pair.prompt for pair in pairs], pa.string()),
+        "response": pa.array([pair.correction.strip() for pair in pairs], pa.string()),
+        "cluster": pa.array(judgement.cluster, pa.int32()),
+        "proto": pa.array(judgement.proto, pa.float32()),
+        "key": pa.array([pair.key for pair in pairs], pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _selected(entered: pa.Table, language: str) -> pa.Table:
+    n = entered.num_rows
+    columns = {
+        "row_id": entered["row_id"],
+        "role": pa.array(["traffic"] * n, pa.string()),
+        "language": pa.array([language] * n, pa.string()),
+        "cluster": entered["cluster"],
+        "order": pa.array([-1] * n, pa.int32()),
+        "proto": entered["proto"],
+        "weight": pa.array([1.0] * n, pa.float32()),
+    }
+    absent = {field.name: pa.nulls(n, field.type) for field in tables.SELECTED if field.name not in columns}
+    return pa.table({**columns, **absent}).select(tables.SELECTED.names).cast(tables.SELECTED)
+
+
+def _withheld(verdicts: Sequence[Verdict]) -> pa.Table:
+    kept = [v for v in verdicts if v.state is not State.ACCEPTED]
+    rows = [{"correction": v.pair.id, "state": v.state.value, "reason": v.reason} for v in kept]
+    return pa.Table.from_pylist(rows, schema=tables.WITHHELD)

@@ -1,0 +1,53 @@
+"""What people decided about corrections, as a file of the monitor's folder.
+
+Key property: durable on return, and the last word on a correction counts. A review names a correction by its id alone, which
+says nothing of its text, and which other words would not have: what is edited is reviewed anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import ConfigError
+from compass_ray.serving import journal
+from compass_ray.serving.monitoring.corrections import Pair
+
+FILE = "reviews.jsonl"
+
+
+def reviews(run: RunDir) -> dict[str, bool]:
+    """Whether each reviewed correction was accepted, by its id."""
+    return {record["correction"]: record["accepted"] for record in journal.read(run, FILE)}
+
+
+def review(run: RunDir, accept: Collection[Pair], reject: Collection[Pair] = (), clock: Callable[[], float] = time.time) -> None:
+    """Keep a person's word on some corrections.
+
+    Raises:
+        ConfigError: a correction is both accepted and rejected.
+        ArtifactError, OSError: it could not be written.
+    """
+    if both := {pair.id for pair in accept} & {pair.id for pair in reject}:
+        raise ConfigError(f"{', '.join(sorted(both))} cannot be accepted and rejected at once; decide on one")
+    words = [(pair, True) for pair in accept] + [(pair, False) for pair in reject]
+    now = clock()
+    journal.append_shared(run, FILE, [{"correction": pair.id, "accepted": word, "time": now} for pair, word in words])
+
+
+def named(pairs: Sequence[Pair], ids: Sequence[str]) -> list[Pair]:
+    """The corrections that ids, or beginnings of ids, name.
+
+    Raises:
+        ConfigError: one names none, or several.
+    """
+    return [_named(pairs, name.strip()) for name in ids]
+
+
+def _named(pairs: Sequence[Pair], name: str) -> Pair:
+    found = [pair for pair in pairs if name and pair.id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    several = f"is the beginning of {len(found)}" if found else "is none, or was erased since"
+    raise ConfigError(f"correction {name!r} {several}; give the id of one as 'compass-ray corrections RUN --json' lists it")

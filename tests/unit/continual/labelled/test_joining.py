@@ -1,0 +1,208 @@
+"""Corrections in an update: from feedback to what is trained on and rehearsed, within the share, and bound to the selection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compass_ray import tables
+from compass_ray.adapter_training import AdapterPlan, train_adapter, training_set
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
+from compass_ray.config import RunConfig, UpdateConfig
+from compass_ray.continual.labelled import Joined, bound, join, judged, review, standing_mark
+from compass_ray.continual.update.plan import Update
+from compass_ray.continual.update.selecting import chosen_for, publish, select
+from compass_ray.continual.update.windows import Window
+from compass_ray.continual.update.worker import make
+from compass_ray.continuity import ANCHORS, encode_pool_rows
+from compass_ray.models.base import BaseModel, freeze
+from compass_ray.models.location import model_identity
+from tests.unit.models.conftest import make_model, make_tokenizer
+
+from .made_run import MEANS, NOW, config_of, feed, make_run
+from .test_judging import _said
+
+WINDOW = Window("sw", (0,) * 20 + (1,) * 20, "abc")
+UPDATE = Update("sw", "v0001", "v0002", "abc")
+SAID = _said(range(2))
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    tokenizer = make_tokenizer()
+    return freeze(make_model("qwen2", len(tokenizer)), tokenizer, torch.device("cpu"), "tiny")
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return config_of(corrections_share=0.3)
+
+
+def _first(run: RunDir, config: RunConfig) -> AdapterPlan:
+    identity = Identity("train", {"base_model": model_identity(config.train.base_model)}, {})
+    return AdapterPlan("sw", run.adapter("sw", "v0001"), identity, run.selection("compass", "sw"), served=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path, config: RunConfig) -> RunDir:
+    """``v0001`` is live, and two of its replies were corrected."""
+    found = make_run(str(tmp_path / "run"), config)
+    writer = found.adapter("sw", "v0001").begin(_first(found, config).identity)
+    writer.json("history.json", {})
+    writer.publish()
+    found.set_live("sw", {"version": "v0001"})
+    feed(found, config, SAID)
+    return found
+
+
+@pytest.fixture
+def trained(run: RunDir, config: RunConfig, base: BaseModel) -> RunDir:
+    """Its ``v0001`` has weights, anchors and Fisher information."""
+    plan = _first(run, config)
+    plan.artifact.begin(plan.identity)
+    train_adapter(config, run, plan, base)
+    return run
+
+
+def _identity() -> Identity:
+    return Identity("update", {"window": WINDOW.name}, {})
+
+
+def _joined(config: RunConfig, run: RunDir) -> Joined:
+    found = join(config, run, "sw", chosen_for(config, run, WINDOW, UPDATE).rows, means=MEANS, now=NOW)
+    assert found is not None
+    return found
+
+
+def _publish(config: RunConfig, run: RunDir) -> Joined:
+    joined, chosen = _joined(config, run), chosen_for(config, run, WINDOW, UPDATE)
+    publish(run.selection("v0002", "sw").begin(bound(_identity(), config.update, joined.mark)), chosen, joined)
+    return joined
+
+
+def test_from_feedback_to_what_is_trained_on_and_what_is_not_forgotten(
+    trained: RunDir, config: RunConfig, base: BaseModel
+) -> None:
+    run, joined = trained, _publish(config, trained)
+    data = training_set(run, run.selection("v0002", "sw"), config)
+    texts = {(row.prompt, row.response) for row in data.rows}
+    assert {(prompt, correction) for prompt, correction, _ in SAID} <= texts
+    assert len(texts) > 2
+    make(config, run, UPDATE, base)
+    anchors = run.adapter("sw", "v0002").read_table(ANCHORS)["row_id"].to_pylist()
+    learnt = {row for row, held in zip(data.row_ids, data.held, strict=True) if not held}
+    expected = learnt & set(joined.labelled["row_id"].to_pylist())
+    assert expected
+    assert expected <= set(anchors)
+    assert len(encode_pool_rows(config, run, anchors, base)) == len(anchors)
+
+
+def test_the_texts_stand_beside_the_selection_and_what_stayed_out_without_its_text(run: RunDir, config: RunConfig) -> None:
+    feed(run, config, [("sw swali lingine kabisa la leo", "de antwort mit vielen worten", "k9")], start=10)
+    joined, selection = _publish(config, run), run.selection("v0002", "sw")
+    rows = selection.read_table("rows.parquet")
+    assert rows.schema.equals(tables.SELECTED)
+    traffic = [row for row in rows.to_pylist() if row["role"] == "traffic"]
+    assert {row["row_id"] for row in traffic} == set(joined.labelled["row_id"].to_pylist())
+    assert selection.read_table("labelled.parquet")["key"].to_pylist() == ["k1", "k1"]
+    (out,) = selection.read_table("quarantine.parquet").to_pylist()
+    assert (out["state"], out["reason"][:18]) == ("refused", "the correction is ")
+    assert b"antwort" not in selection.read_bytes("quarantine.parquet")
+    assert selection.require().metrics["corrections"] == 2
+
+
+def test_corrections_are_at_most_their_share(run: RunDir) -> None:
+    feed(run, config_of(), [each for n in range(20) for each in _said(range(100 + n, 101 + n), f"key-{n}")], start=100)
+    for share in (0.01, 0.1, 0.25, 0.5):
+        joined = _joined(config_of(corrections_share=share), run)
+        roles = joined.rows["role"].to_pylist()
+        assert roles.count("traffic") <= share * len(roles)
+        assert (roles.count("traffic") + 1) / (len(roles) + 1) > share or roles.count("traffic") == 22
+        over = [row for row in joined.withheld.to_pylist() if "update.corrections_share" in row["reason"]]
+        assert len(over) == 22 - roles.count("traffic")
+
+
+def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_anew(run: RunDir, config: RunConfig) -> None:
+    _publish(config, run)
+    writer = run.adapter("sw", "v0002").begin(Identity("train", {}, {}))
+    writer.json("history.json", {"from": "v0001", "strategy": "ecda"})
+    writer.publish()
+    run.set_live("sw", {"version": "v0002"})
+    assert {str(v.state) for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts} == {"trained"}
+    data, anew = training_set(run, run.selection("v0002", "sw"), config), config_of(corrections_share=0.3, strategy="full")
+    held = {row.response for row, out in zip(data.rows, data.held, strict=True) if out}
+    found = {v.pair.correction: str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts}
+    assert found == {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+
+
+def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir, config: RunConfig) -> None:
+    adapter = run.adapter("sw", "v0001")
+    whole = config.select.model_dump(exclude={"methods"}) | {
+        "budget": 1.0,
+        "window": WINDOW.name,
+        "seed": config.seed,
+        "anew": False,
+    }
+    identity = Identity("update", whole, {adapter.name: adapter.require().fingerprint})
+    joined, chosen = _joined(config, run), chosen_for(config, run, WINDOW, UPDATE)
+    publish(run.selection("v0002", "sw").begin(bound(identity, config.update, joined.mark)), chosen, joined)
+    before = run.selection("v0002", "sw").require()
+    feed(run, config, _said(range(50, 53)), start=50)
+    assert _joined(config, run).mark != joined.mark
+    select(config, run, WINDOW, UPDATE)  # a selection that had to be made would start Ray
+    assert run.selection("v0002", "sw").require() == before
+
+
+def test_other_corrections_or_another_rule_are_another_selection(run: RunDir, config: RunConfig) -> None:
+    mark = _joined(config, run).mark
+    review(run, [], [judged(config, run, "sw", means=MEANS, now=NOW).verdicts[0].pair], clock=lambda: NOW)
+    marks = [mark, _joined(config, run).mark]
+    rules = [config.update, config_of("reviewed").update, config_of(corrections_per_key=1).update]
+    made = [bound(_identity(), rule, each).fingerprint for rule in rules for each in marks]
+    assert len(set(made)) == len(made)
+
+
+def test_none_changes_nothing(run: RunDir) -> None:
+    none = config_of("none")
+    assert join(none, run, "sw", tables.SELECTED.empty_table(), means=MEANS, now=NOW) is None
+    assert bound(_identity(), UpdateConfig(), None) == _identity()
+    assert UpdateConfig(corrections="all", corrections_share=0.5).identity() == UpdateConfig().identity()
+    assert not {name for name in UpdateConfig().identity() if "correction" in name}
+    chosen = chosen_for(none, run, WINDOW, UPDATE)
+    publish(run.selection("v0002", "sw").begin(_identity()), chosen, None)
+    assert run.selection("v0002", "sw").files() == ["allocation.json", "rows.parquet"]
+    assert run.selection("v0002", "sw").read_table("rows.parquet").equals(chosen.rows)
+    assert standing_mark(run.selection("v0002", "sw").require()) is None
+
+
+def test_nothing_joins_a_selection_without_rows(run: RunDir, config: RunConfig) -> None:
+    found = join(config, run, "sw", tables.SELECTED.empty_table(), means=MEANS, now=NOW)
+    assert found is not None
+    assert (found.rows.num_rows, found.labelled.num_rows, found.withheld.num_rows) == (0, 0, 2)
+
+
+def test_a_text_that_was_deleted_is_missed_by_name(run: RunDir, config: RunConfig) -> None:
+    joined = _publish(config, run)
+    Path(run.selection("v0002", "sw").path, "labelled.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"2 rows, .* are neither in the pool nor in the labelled.parquet of a selection"):
+        training_set(run, run.selection("v0002", "sw"), config)
+    assert joined.labelled.num_rows == 2
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text("abc", min_size=1, max_size=3), unique=True, max_size=6), st.randoms())
+def test_the_mark_is_of_what_entered_in_any_order(names: list[str], chance: object) -> None:
+    other = sorted(names, key=lambda _: chance.random())  # type: ignore[attr-defined]
+    marks = {_of(each).mark for each in (names, other)}
+    assert len(marks) == 1
+    assert _of([*names, "d"]).mark not in marks
+
+
+def _of(names: list[str]) -> Joined:
+    table = pa.table({name: pa.array(names, pa.string()) for name in tables.LABELLED.names}, schema=tables.LABELLED)
+    return Joined(tables.SELECTED.empty_table(), table, tables.WITHHELD.empty_table())

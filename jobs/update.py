@@ -1,6 +1,7 @@
-"""Job: one update of a language's adapter to its traffic, as ``python -m jobs.update s3://BUCKET/runs/first --language sw``.
+"""Job: updates of languages' adapters to their traffic, as ``python -m jobs.update s3://BUCKET/runs/first --language sw,hi``.
 
-Takes the options of ``compass-ray update``. It asks nothing: a job has no terminal.
+Takes the options of ``compass-ray update``, such as ``--ready`` for all languages whose windows wait. It asks nothing: a job
+has no terminal.
 """
 
 import sys

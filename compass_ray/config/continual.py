@@ -63,6 +63,7 @@ class UpdateConfig(Section):
     """The ECDA update and its gate (COMPASS, section 3.3 and appendix D)."""
 
     strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
+    """All that train add the same number of rows; ``full`` trains on all earlier ones again, at their cost."""
     budget: Annotated[float, Field(gt=0.0)] = 0.4
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
@@ -71,7 +72,7 @@ class UpdateConfig(Section):
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Share of the rows trained on that an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
-    """Largest rise of the anchors' mean loss, in nats a token, that the gate lets pass."""
+    """Largest rise of the mean loss on anchors, and on rows held out from the line, that the gate lets pass; nats a token."""
     hours: str | None = None
     """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
     automatic: bool = False

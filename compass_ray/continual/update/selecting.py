@@ -36,15 +36,7 @@ from compass_ray.language_selection import (
 
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
     """Publish the update's selection, unless it is whole; then it stays as it is, whatever users said in the meantime."""
-    artifact = run.selection(update.version, update.language)
-    settings = config.select.model_dump(exclude={"methods"}) | {
-        "budget": config.update.budget,
-        "window": window.name,
-        "seed": config.seed,
-        "anew": strategy_of(config).anew,
-    }
-    adapter = run.adapter(update.language, update.parent)
-    identity = Identity("update", settings, {adapter.name: adapter.require().fingerprint})
+    artifact, identity = run.selection(update.version, update.language), identity_of(config, run, window, update)
     standing = artifact.manifest()
     if standing and standing.fingerprint == bound(identity, config.update, standing_mark(standing)).fingerprint:
         return
@@ -53,6 +45,18 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
     task = ray.remote(_choose).options(num_cpus=config.resources.cpus_per_worker)
     chosen, joined = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update))
     publish(artifact.begin(bound(identity, config.update, joined.mark if joined else None)), chosen, joined)
+
+
+def identity_of(config: RunConfig, run: RunDir, window: Window, update: Update) -> Identity:
+    """What a selection depends on, but for what users corrected."""
+    settings = config.select.model_dump(exclude={"methods"}) | {
+        "budget": config.update.budget,
+        "window": window.name,
+        "seed": config.seed,
+        "anew": strategy_of(config).anew,
+    }
+    adapter = run.adapter(update.language, update.parent)
+    return Identity("update", settings, {adapter.name: adapter.require().fingerprint})
 
 
 def publish(writer: Writer, chosen: Chosen, joined: Joined | None) -> None:

@@ -19,11 +19,10 @@ from compass_ray.continual.simulation.learning.lines import FIRST, Line, version
 from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
 from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.continual.update.plan import Update, adapter_plan
-from compass_ray.continual.update.selecting import chosen_for
+from compass_ray.continual.update.selecting import chosen_for, identity_of, publish
 from compass_ray.continual.update.windows import Window
 from compass_ray.continual.update.worker import make
 from compass_ray.continuity import ANCHORS, leave_continuity
-from compass_ray.language_selection import Chosen
 
 
 class Learner:
@@ -83,17 +82,11 @@ class Learner:
 
 def _select(config: RunConfig, line: Line, window: Window, update: Update) -> None:
     """Publish what is selected for a window, unless it is whole."""
-    artifact, parent = line.own("selections", update.version, update.language), line.adapter(update.language, update.parent)
-    settings = config.select.model_dump(exclude={"methods"}) | config.update.identity() | {"window": window.name}
-    identity = Identity("update", settings | {"seed": config.seed}, {parent.name: parent.require().fingerprint})
+    artifact, identity = line.own("selections", update.version, update.language), identity_of(config, line, window, update)
     made = artifact.manifest()
-    if made is not None and made.fingerprint == identity.fingerprint:
-        return
-    chosen: Chosen = chosen_for(config, line, window, update)
-    writer = artifact.begin(identity)
-    writer.table("rows.parquet", chosen.rows)
-    writer.json("allocation.json", chosen.allocation)
-    writer.publish({"selected": chosen.selected})
+    if made is None or made.fingerprint != identity.fingerprint:
+        chosen = chosen_for(config, line, window, update)
+        publish(artifact.begin(identity), chosen, None)
 
 
 def _stands(config: RunConfig, line: Line, update: Update) -> bool:

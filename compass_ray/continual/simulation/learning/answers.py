@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import Artifact, Identity
 from compass_ray.config import RunConfig
 from compass_ray.continual.simulation.learning.lines import Line
-from compass_ray.core.arrays import BoolArray
+from compass_ray.core.arrays import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from compass_ray.models.base import BaseModel
@@ -31,6 +32,8 @@ class Answers:
     items: list[str]
     subjects: list[str]
     right: BoolArray
+    nats: FloatArray
+    """float64[n]: log-probability of each item's right option among its options, which says more of little changes."""
     metrics: Mapping[str, Any]
 
 
@@ -53,9 +56,11 @@ def answer(
     items = guide.read_table("test.parquet")
     chosen = items.filter(pc.is_in(items["subject"], pa.array(sorted(subjects), pa.string())))
     with adapter.local() as folder:
-        right = _right(config, chosen, base, folder)
+        scores, key = _scores(config, chosen, base, folder), chosen["answer"].to_numpy()
+    nats = (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))[np.arange(len(key)), key]
+    columns = {"right": pa.array(scores.argmax(axis=1) == key), "nats": pa.array(nats, pa.float64())}
     writer = artifact.begin(identity)
-    writer.table(_FILE, pa.table({"item_id": chosen["item_id"], "subject": chosen["subject"], "right": pa.array(right)}))
+    writer.table(_FILE, pa.table({"item_id": chosen["item_id"], "subject": chosen["subject"], **columns}))
     writer.publish(told)
 
 
@@ -67,15 +72,15 @@ def read_answers(line: Line, language: str, version: str) -> Answers:
     """
     artifact = _artifact(line, language, version)
     metrics, rows = artifact.require().metrics, artifact.read_table(_FILE)
-    right = np.asarray(rows["right"].to_pylist(), np.bool_)
-    return Answers(rows["item_id"].to_pylist(), rows["subject"].to_pylist(), right, metrics)
+    right, nats = np.asarray(rows["right"].to_pylist(), np.bool_), rows["nats"].to_numpy()
+    return Answers(rows["item_id"].to_pylist(), rows["subject"].to_pylist(), right, nats, metrics)
 
 
 def _artifact(line: Line, language: str, version: str) -> Artifact:
     return line.own("answers", language, version)
 
 
-def _right(config: RunConfig, items: pa.Table, base: BaseModel, folder: Any) -> BoolArray:
+def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -> FloatArray:
     from compass_ray.models.scorer import applied, score_items
 
     with applied(base, folder) as model:
@@ -87,4 +92,4 @@ def _right(config: RunConfig, items: pa.Table, base: BaseModel, folder: Any) -> 
             batch_size=config.evaluate.batch_size,
             max_tokens=config.train.max_tokens,
         )
-    return np.asarray(scores.argmax(axis=1) == items["answer"].to_numpy())
+    return scores.astype(np.float64)

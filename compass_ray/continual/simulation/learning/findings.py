@@ -6,7 +6,7 @@ that stays as it was (`static`), and from the one that just learns (`naive`). CO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,16 +30,26 @@ class Strategy:
     accuracy: Pair
     over_static: Pair
     over_naive: Pair
+    nats_over_naive: Pair
+    """The same of the log-probability of the right option."""
     by_update: Mapping[str, tuple[float, float]]
     """Accuracy on old and on new subjects by period."""
-    by_seed: Mapping[int, tuple[float, float]]
-    """The same by seed."""
+    by_line: Mapping[str, tuple[float, float]]
+    """The same by language and seed."""
     accepted: float
     """Share of its updates that the gate lets pass."""
     rows: float
     """That a version was selected from, in the mean."""
     cpu_seconds: float
     """Of an update, in the mean."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """From the first version to the one after its first update: in accuracy, and in log-probability of the right option."""
+
+    accuracy: Pair
+    nats: Pair
 
 
 @dataclass(frozen=True)
@@ -50,10 +60,10 @@ class Findings:
     periods: tuple[Period, ...]
     items: Mapping[str, int]
     strategies: Mapping[str, Strategy]
-    buffers: Mapping[float, Pair]
-    naive_once: Pair | None
-    """Naive's change after the first update, to read the sweeps by."""
-    swept: Mapping[tuple[float, float], Pair]
+    buffers: Mapping[float, Change]
+    naive_once: Change | None
+    """Naive's, to read the sweeps by."""
+    swept: Mapping[tuple[float, float], Change]
 
     def table(self) -> list[list[str]]:
         """Cells in the order of `TABLE`."""
@@ -63,8 +73,8 @@ class Findings:
         """Everything by name, for a record."""
         shown = {name: asdict(each) for name, each in self.strategies.items()}
         sweep: dict[str, dict[str, Any]] = {}
-        for (one, two), pair in self.swept.items():
-            sweep.setdefault(f"lambda_{one:g}", {})[f"beta_{two:g}"] = asdict(pair)
+        for (one, two), change in self.swept.items():
+            sweep.setdefault(f"lambda_{one:g}", {})[f"beta_{two:g}"] = asdict(change)
         return {
             "languages": list(self.languages),
             "periods": {each.name: list(each.fresh or each.usual) for each in self.periods},
@@ -72,7 +82,7 @@ class Findings:
             "strategies": shown,
             "after_first_update": {
                 "naive": asdict(self.naive_once) if self.naive_once else {},
-                "anchors": {f"{share:g}": asdict(pair) for share, pair in self.buffers.items()},
+                "anchors": {f"{share:g}": asdict(change) for share, change in self.buffers.items()},
                 "sweep": sweep,
             },
         }
@@ -92,15 +102,20 @@ def find(config: RunConfig, run: RunDir, plan: LearningPlan) -> Findings:
 
     found = {way.strategy: asked(way, len(periods) - 1) for way in plan.compared()}
     once = asked(Way("static"), 1)
+
+    def change(way: Way) -> Change:
+        after = asked(way, 1)
+        return Change(difference(after, once), difference(after, once, "nats"))
+
     sweeps = bool(plan.buffers or (plan.lambdas and plan.betas))
     return Findings(
         languages=config.languages,
         periods=periods,
         items=count(found["static"]),
         strategies={name: _strategy(each, found) for name, each in found.items()},
-        buffers={share: difference(asked(way, 1), once) for share, way in plan.buffered(config).items()},
-        naive_once=difference(asked(Way("naive"), 1), once) if sweeps else None,
-        swept={pair: difference(asked(way, 1), once) for pair, way in plan.swept(config).items()},
+        buffers={share: change(way) for share, way in plan.buffered(config).items()},
+        naive_once=change(Way("naive")) if sweeps else None,
+        swept={pair: change(way) for pair, way in plan.swept(config).items()},
     )
 
 
@@ -109,21 +124,19 @@ def _strategy(asked: Sequence[Asked], among: Mapping[str, Sequence[Asked]]) -> S
         accuracy=accuracy(asked),
         over_static=difference(asked, among["static"]),
         over_naive=difference(asked, among["naive"]),
-        by_update={f"T{number}": _means([a for a in asked if a.update == number]) for number in _each(asked, "update")},
-        by_seed={seed: _means([a for a in asked if a.seed == seed]) for seed in _each(asked, "seed")},
+        nats_over_naive=difference(asked, among["naive"], "nats"),
+        by_update=_by(asked, lambda each: f"T{each.update}"),
+        by_line=_by(asked, lambda each: f"{each.language}/{each.seed}"),
         accepted=_mean(asked, "accepted"),
         rows=_mean(asked, "rows"),
         cpu_seconds=_mean(asked, "cpu_seconds"),
     )
 
 
-def _means(asked: Sequence[Asked]) -> tuple[float, float]:
-    pair = accuracy(asked)
-    return pair.old.mean, pair.new.mean
-
-
-def _each(asked: Sequence[Asked], name: str) -> list[int]:
-    return sorted({getattr(each, name) for each in asked})
+def _by(asked: Sequence[Asked], name: Callable[[Asked], str]) -> dict[str, tuple[float, float]]:
+    """Accuracy on old and on new subjects of each part that has a name of its own."""
+    pairs = {part: accuracy([each for each in asked if name(each) == part]) for part in dict.fromkeys(map(name, asked))}
+    return {part: (pair.old.mean, pair.new.mean) for part, pair in pairs.items()}
 
 
 def _mean(asked: Sequence[Asked], name: str) -> float:

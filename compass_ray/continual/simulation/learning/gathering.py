@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,11 +22,12 @@ from compass_ray.core.arrays import BoolArray, FloatArray
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
 
 RESAMPLES = 4_000
+Measure = Literal["right", "nats"]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Items that were asked after one update: their names with the language's, whether right, whether of new subjects."""
+    """Items that were asked after one update, by their names with the language's; what was said, and which subjects are new."""
 
     language: str
     seed: int
@@ -34,6 +35,8 @@ class Asked:
     """Number of the period that it is for, from 2."""
     items: tuple[str, ...]
     right: BoolArray
+    nats: FloatArray
+    """Log-probability of the right option, see `Answers`."""
     fresh: BoolArray
     metrics: Mapping[str, Any]
 
@@ -65,33 +68,33 @@ def _asked(answers: Answers, language: str, seed: int, update: int, period: Peri
     fresh = np.isin(answers.subjects, period.fresh)
     known = fresh | np.isin(answers.subjects, period.usual)
     items = tuple(f"{language} {item}" for item, counts in zip(answers.items, known, strict=True) if counts)
-    return Asked(language, seed, update, items, answers.right[known], fresh[known], answers.metrics)
+    return Asked(language, seed, update, items, answers.right[known], answers.nats[known], fresh[known], answers.metrics)
 
 
 def accuracy(asked: Sequence[Asked]) -> Pair:
     """Share that is right, with the interval of a bootstrap over items, languages weighing alike."""
-    old, new = (_items(asked, fresh=fresh) for fresh in (False, True))
+    old, new = (_items(asked, "right", fresh=fresh) for fresh in (False, True))
     return Pair(*(bootstrap(v, strata=s, resamples=RESAMPLES, rng=np.random.default_rng(0)) for v, s in (old, new)))
 
 
-def difference(one: Sequence[Asked], other: Sequence[Asked]) -> Pair:
-    """`accuracy` of one way less that of another, paired over items."""
+def difference(one: Sequence[Asked], other: Sequence[Asked], measure: Measure = "right") -> Pair:
+    """The mean of a measure under one way less that under another, paired over items."""
     parts = []
     for fresh in (False, True):
-        (a, strata), (b, _) = _items(one, fresh=fresh), _items(other, fresh=fresh)
+        (a, strata), (b, _) = (_items(asked, measure, fresh=fresh) for asked in (one, other))
         parts.append(paired_bootstrap(a, b, strata=strata, resamples=RESAMPLES, rng=np.random.default_rng(0)))
     return Pair(*parts)
 
 
 def count(asked: Sequence[Asked]) -> dict[str, int]:
     """Different items of old and of new subjects."""
-    return {"old": len(_items(asked, fresh=False)[0]), "new": len(_items(asked, fresh=True)[0])}
+    return {name: len(_items(asked, "right", fresh=fresh)[0]) for name, fresh in (("old", False), ("new", True))}
 
 
-def _items(asked: Sequence[Asked], *, fresh: bool) -> tuple[FloatArray, np.ndarray]:
+def _items(asked: Sequence[Asked], measure: Measure, *, fresh: bool) -> tuple[FloatArray, np.ndarray]:
     """Mean over seeds and updates of each different item, float64[n] in order of name, and its language [n]."""
     names = np.concatenate([np.asarray(each.items)[each.fresh == fresh] for each in asked])
-    right = np.concatenate([each.right[each.fresh == fresh] for each in asked])
+    found = np.concatenate([getattr(each, measure)[each.fresh == fresh] for each in asked])
     items, place = np.unique(names, return_inverse=True)
-    values = np.bincount(place, weights=right) / np.bincount(place)
+    values = np.bincount(place, weights=found) / np.bincount(place)
     return values, np.array([item.split(" ", 1)[0] for item in items])

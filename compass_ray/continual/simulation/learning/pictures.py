@@ -13,8 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from compass_ray.continual.simulation.learning.findings import Findings
-from compass_ray.continual.simulation.learning.gathering import Pair
+from compass_ray.continual.simulation.learning.findings import Change, Findings
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.style import LOOKS, MUTED, OTHER, Look, legend_below, panel, styled
 
@@ -55,7 +54,7 @@ def buffers(found: Findings) -> Figure:
     figure, axes = panel(6.0, 3.6)
     shares = list(found.buffers)
     for part, look in (("old", LOOKS["compass"]), ("new", _LOOKS["naive"])):
-        values: list[Interval] = [getattr(pair, part) for pair in found.buffers.values()]
+        values: list[Interval] = [getattr(change.accuracy, part) for change in found.buffers.values()]
         errors = np.hstack([_bars(each) for each in values])
         points = [100 * each.mean for each in values]
         axes.errorbar(
@@ -79,9 +78,9 @@ def sweep(found: Findings) -> Figure:
     return figure
 
 
-def _heat(axes: Axes, swept: Mapping[tuple[float, float], Pair], part: str) -> None:
+def _heat(axes: Axes, swept: Mapping[tuple[float, float], Change], part: str) -> None:
     lambdas, betas = sorted({one for one, _ in swept}), sorted({two for _, two in swept})
-    values = np.array([[100 * getattr(swept[one, two], part).mean for two in betas] for one in lambdas])
+    values = np.array([[100 * getattr(swept[one, two].accuracy, part).mean for two in betas] for one in lambdas])
     middle = values.mean()
     axes.imshow(values, cmap="Blues", vmin=values.min() - 2, vmax=values.max() + 2, aspect="auto")
     for row, column in product(range(len(lambdas)), range(len(betas))):

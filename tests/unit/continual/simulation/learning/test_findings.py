@@ -43,7 +43,12 @@ def keep(config: RunConfig, run: RunDir, knows: Knows) -> None:
             line = line_of(PLAN, first_line(run, "sw", seed), way)
             for number in [1] if way.strategy == "static" else range(2, updates + 2):
                 rows = [
-                    {"item_id": f"{s}{i}", "subject": s, "right": knows(way, seed, number, s, i)}
+                    {
+                        "item_id": f"{s}{i}",
+                        "subject": s,
+                        "right": (knew := knows(way, seed, number, s, i)),
+                        "nats": -0.5 - (not knew),
+                    }
                     for s in SUBJECTS
                     for i in range(ITEMS)
                 ]
@@ -71,6 +76,9 @@ def test_what_is_remembered_and_what_is_forgotten(placed: RunDir, config: RunCon
     assert means["ecda"] == (1.0, 1.0)
     assert found.strategies["ecda"].over_naive.old.mean == 1.0
     assert found.strategies["ecda"].over_naive.new.mean == 0.0
+    assert found.strategies["ecda"].nats_over_naive.old.mean == 1.0
+    assert found.naive_once is not None
+    assert (found.naive_once.accuracy.old.mean, found.naive_once.nats.new.mean) == (-1.0, 1.0)
     assert found.strategies["static"].over_static.old.mean == found.strategies["static"].over_static.new.mean == 0.0
     assert (found.strategies["naive"].accepted, found.strategies["ecda"].accepted) == (0.0, 1.0)
     assert found.strategies["ecda"].rows == 30.0

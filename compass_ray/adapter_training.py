@@ -20,7 +20,7 @@ import torch
 
 from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, RunDir, Writer
 from compass_ray.config import RunConfig, TrainConfig
-from compass_ray.continuity import guide_counts, held_out, leave_continuity, read_rows
+from compass_ray.continuity import guide_counts, leave_continuity, read_rows
 from compass_ray.core.validation import validation_weights
 from compass_ray.models.base import BaseModel
 from compass_ray.models.devices import device_name
@@ -28,6 +28,7 @@ from compass_ray.models.fine_tuning import EpochRecord, FineTuning, TrainingResu
 from compass_ray.models.objective import Objective
 from compass_ray.models.workers import Alone, Workers
 from compass_ray.tracking import Tracker, tracker
+from compass_ray.watched_clusters import held_out
 
 _STATE = "state.pt"
 

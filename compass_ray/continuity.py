@@ -7,7 +7,6 @@ neither. COMPASS, section 3.3. It trains nothing and decides nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,64 +17,36 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import LABELLED, Artifact, ArtifactError, RunDir, Writer
 from compass_ray.config import RunConfig
 from compass_ray.core.anchors import choose_anchors
-from compass_ray.core.centroids import centroid_distances
-from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.seeding import generator
-from compass_ray.core.validation import holdout
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, TrainingRow, encode_rows
-from compass_ray.models.clusterers import load_clusterer
-from compass_ray.models.clusterers.storage import ARRAYS, MARK
+from compass_ray.models.clusterers import Clusterer
 from compass_ray.models.ecda import adapter_fisher, save_fisher
+from compass_ray.watched_clusters import (
+    CENTRES,
+    CENTROIDS,
+    MOVED_COUNTS,
+    Place,
+    TrainedRows,
+    at_moved,
+    clusterer_at,
+    guide_fit,
+    made_in,
+    reference_record,
+)
 
 REFERENCE, ANCHORS, FISHER = "reference.json", "anchors.parquet", "fisher.safetensors"
 
 
-@dataclass(frozen=True)
-class TrainedRows:
-    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was added to the language's own."""
-
-    row_ids: list[str]
-    clusters: npt.NDArray[np.int64]
-    added: npt.NDArray[np.bool_]
-    proto: npt.NDArray[np.float64]
-    """Prototype scores that the selections themselves tell, NaN where they leave it to the pool's table."""
-    held: npt.NDArray[np.bool_]
-    """Those that were held out from training, for early stopping and for the gate."""
-
-    @classmethod
-    def read(cls, config: RunConfig, selections: Sequence[Artifact]) -> TrainedRows:
-        """The rows of some selections together, in order."""
-        parts = [s.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"]) for s in selections]
-        labels = [part["cluster"].to_numpy().astype(np.int64) for part in parts]
-        rows = pa.concat_tables(parts)
-        return cls(
-            rows["row_id"].to_pylist(),
-            np.concatenate(labels),
-            np.asarray(rows["role"].to_pylist()) != "target",
-            rows["proto"].to_numpy().astype(np.float64),
-            np.concatenate([held_out(config, s, found) for s, found in zip(selections, labels, strict=True)]),
-        )
-
-    @property
-    def learnt(self) -> list[str]:
-        """Ids of the rows that were not held out."""
-        return [row for row, out in zip(self.row_ids, self.held, strict=True) if not out]
-
-
-def held_out(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool[n]: which rows of a selection no training sees, given their clusters int64[n]."""
-    return holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
-
-
 def leave_continuity(config: RunConfig, run: RunDir, selections: Sequence[Artifact], base: BaseModel, writer: Writer) -> None:
-    """Write reference, anchors and Fisher information beside an adapter whose weights are written already."""
-    trained = TrainedRows.read(config, selections)
-    coarse = run.clusters.read_array("coarse.npy")
-    allocation = selections[-1].read_json("allocation.json")
-    fit = guide_fit(run, allocation["language"], run.clusters)
-    writer.json(REFERENCE, _reference(trained, asked_counts(allocation), coarse) | fit)
-    anchors = _anchors(config, run, trained)
+    """Write reference, anchors and Fisher information beside an adapter whose weights are written already.
+
+    They are of the clustering that the last selection was made in, whichever is in use by now; the centroids that it moved stay
+    with the adapter.
+    """
+    clusters = run.refitted(made_in(selections[-1]))
+    trained = TrainedRows.read(config, selections, clusters)
+    _leave_reference(run, selections[-1], clusters, trained, writer)
+    anchors = _anchors(config, clusters, trained)
     writer.table(ANCHORS, pa.table({"row_id": pa.array(anchors, pa.string())}))
     examples = encode_pool_rows(config, run, anchors, base)
     with writer.artifact.local() as folder:
@@ -118,48 +89,35 @@ def guide_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     return np.array([c["n_eval"] for c in allocation["clusters"]] + [allocation["noise"]["guide"]], np.int64)
 
 
-def guide_fit(run: RunDir, language: str, clusters: Artifact) -> dict[str, float]:
-    """How a language's guide prompts fit fitted clusters, for a reference: mean distance to their centroids, share of noise.
-
-    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
-    run has no embedded guide set.
-    """
-    embedded = run.guide_embeddings(language)
-    if embedded.manifest() is None:
-        return {}
-    vectors = embedded.read_embeddings()
-    with clusters.local(MARK, ARRAYS) as folder:
-        clusterer = load_clusterer(folder)
-    labels = clusterer.assign(vectors)
-    distances = centroid_distances(vectors, clusterer.centroids, labels)
-    return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
-
-
 def asked_counts(allocation: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     """Prompts asked at present by cluster, as `guide_counts`; the window's alone where rows were selected for more."""
     return np.asarray(allocation["asked"], np.int64) if "asked" in allocation else guide_counts(allocation)
 
 
-def _anchors(config: RunConfig, run: RunDir, trained: TrainedRows) -> list[str]:
-    assigned = run.clusters.map_table("assignments.arrow")
+def _leave_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:
+    """Counts of what was asked, by the centroids that prompts are placed at from now on, and how the guide set fits there."""
+    allocation = selection.read_json("allocation.json")
+    asked = asked_counts(allocation)
+    if selection.exists(MOVED_COUNTS):
+        asked = np.array(selection.read_json(MOVED_COUNTS), np.int64)
+        for file in (CENTRES, CENTROIDS):
+            writer.array(file, selection.read_array(file))
+    coarse = clusters.read_array("coarse.npy")
+    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], asked)
+    record = reference_record(trained, bins, coarse, made_in(selection))
+    writer.json(REFERENCE, record | guide_fit(run, allocation["language"], lambda: _clusterer(run, selection)))
+
+
+def _clusterer(run: RunDir, selection: Artifact) -> Clusterer:
+    """What places prompts once the version that is trained on a selection is live."""
+    fitted = clusterer_at(run, Place(made_in(selection)))
+    return at_moved(fitted, selection) if selection.exists(CENTRES) else fitted
+
+
+def _anchors(config: RunConfig, clusters: Artifact, trained: TrainedRows) -> list[str]:
+    assigned = clusters.map_table("assignments.arrow")
     places = pc.index_in(pa.array(trained.learnt, pa.string()), value_set=assigned["row_id"])
     typical = assigned["proto"].take(places).to_numpy().astype(np.float64)
     typical = np.where(np.isnan(typical), trained.proto[~trained.held], typical)  # corrections are not in the pool
     chosen = choose_anchors(trained.clusters[~trained.held], typical, share=config.update.anchors)
     return list(dict.fromkeys(trained.learnt[i] for i in chosen))
-
-
-def _reference(trained: TrainedRows, guide: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> dict[str, Any]:
-    """Counts by coarse cluster, noise last, and those trained on also by fine cluster."""
-    bins = np.repeat(np.r_[np.arange(len(coarse)), -1], guide)
-    return {
-        "guide_counts": _coarse_counts(bins, coarse),
-        "selected_counts": _coarse_counts(trained.clusters[trained.added], coarse),
-        "trained_counts": _coarse_counts(trained.clusters, coarse),
-        "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
-    }
-
-
-def _coarse_counts(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
-    merged = np.where(labels >= 0, coarse[labels], -1)
-    return [int(n) for n in cluster_counts(merged, int(coarse.max()) + 1)]

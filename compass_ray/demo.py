@@ -1,6 +1,7 @@
 """The whole loop on one machine: adapt, serve, shifted traffic, alarm, update, gate, promotion, report.
 
-Every part is the product's own; this module only plays the users. It asserts nothing about who wins.
+Every part is the product's own, and the service adapts by itself; this module only plays the users. It asserts nothing about who
+wins.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import httpx
 
 from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import RunConfig
-from compass_ray.continual.update import Outcome, offered_window, update
+from compass_ray.config import RunConfig, changed
+from compass_ray.continual import service
+from compass_ray.continual.update import Outcome
 from compass_ray.progress import Progress, silent
-from compass_ray.serving import app, monitor_actor, registry
+from compass_ray.serving import monitor_actor, registry
+from compass_ray.serving.monitor_actor import MonitorClient
 from compass_ray.stages import report
 from compass_ray.stages.evaluate import Evaluation, evaluate
 from compass_ray.traffic import Traffic, rehearse
 
 CLIENTS = 8
 _PATIENCE_SECONDS = 30.0
+_UPDATE_SECONDS = 1800.0
+_BETWEEN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,32 +68,54 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story
 
 
 def _live(config: RunConfig, run: RunDir, language: str, traffic: Traffic, progress: Progress) -> tuple[int, int, Outcome | None]:
-    """Serve, send the traffic, answer the alarm with an update, and see the new version served."""
+    """Serve, send the traffic, and see what the service makes of it: it answers the alarm by itself."""
     earlier = _judged(run, language)
     if earlier is not None:
         return 0, 0, earlier
-    endpoint = app.start(run.uri, config, port=0)
+    adapting = changed(config, ["update.automatic=true", "update.promotion=all"])
+    endpoint = service.start(run.uri, adapting, port=0)
     try:
-        monitor = monitor_actor.connect(run.uri, config)
         users = _Users(endpoint.url, language)
+        monitor = monitor_actor.connect(run.uri, adapting)
         outcome = None
-        total = len(traffic.usual) + len(traffic.shifted)
-        for part in _parts([*traffic.usual, *traffic.shifted], config.drift.check_every):
-            users.ask(part)
-            progress("traffic", users.sent, total)
-            ready = next((w for w in monitor.ready() if w.language == language), None)
-            if ready is not None:
-                outcome = update(config, run, offered_window(run, ready), progress=progress)
-                break
-        if outcome is not None:
-            if outcome.promoted:
-                monitor.reset(language, outcome.to_version)
-                users.wait_for(outcome.to_version, traffic.shifted)
-            else:
-                monitor.release(language)
+        if _drifted(users, monitor, traffic, config.drift.check_every, progress):
+            _wait_for_answer(users, monitor, run, traffic, progress)
+            outcome = _judged(run, language)
+        if outcome is not None and outcome.promoted:
+            users.wait_for(outcome.to_version, traffic.shifted)
         return users.sent, users.failed, outcome
     finally:
-        app.stop(endpoint)
+        service.stop(endpoint)
+
+
+def _drifted(users: _Users, monitor: MonitorClient, traffic: Traffic, at_once: int, progress: Progress) -> bool:
+    """Send the traffic until a window of it is offered for an update; whether one was."""
+    stream = [*traffic.usual, *traffic.shifted]
+    for part in _parts(stream, at_once):
+        users.ask(part)
+        progress("traffic", users.sent, len(stream))
+        if any(window.language == users.language for window in monitor.ready()):
+            return True
+    return False
+
+
+def _wait_for_answer(users: _Users, monitor: MonitorClient, run: RunDir, traffic: Traffic, progress: Progress) -> None:
+    """Go on asking, now and then, until the service has answered the alarm.
+
+    Raises:
+        ArtifactError: it has not within half an hour.
+    """
+    deadline = time.monotonic() + _UPDATE_SECONDS
+    prompts = _cycle(traffic.shifted)
+    progress("update", 0, 1)
+    while any(window.language == users.language for window in monitor.ready()):
+        if time.monotonic() > deadline:
+            failed = [each["reason"] for each in registry.decisions(run) if each["kind"] == "update failed"]
+            why = failed[-1] if failed else "no attempt at it has ended"
+            raise ArtifactError(f"no update of {users.language} was judged within {_UPDATE_SECONDS:.0f} s: {why}")
+        users.ask((next(prompts),))
+        time.sleep(_BETWEEN_SECONDS)  # the update's share of this machine
+    progress("update", 1, 1)
 
 
 class _Users:

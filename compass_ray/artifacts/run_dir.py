@@ -127,6 +127,22 @@ class RunDir:
         """The clusters of all languages, or of one (see `clustered`)."""
         return self.artifact("clusters") if whose == SHARED else self.artifact("language_clusters", whose)
 
+    def refitted(self, name: str) -> Artifact:
+        """The very files of ``clusters``, fitted anew with traffic: ``c0002`` and so on, and ``clusters`` itself by its name."""
+        return self.clusters if name == self.clusters.name else self.artifact("clusterings", name)
+
+    def refits(self) -> list[str]:
+        """Names of the clusterings that were fitted anew, whole ones only, sorted."""
+        return [name for name in self._folders("clusterings") if self.refitted(name).manifest()]
+
+    def clusters_in_use(self) -> Pointer:
+        """Which clustering traffic is counted in; not there while it is ``clusters``."""
+        return Pointer(self._files, f"{self.path}/serving/clusters.json", self.uri)
+
+    def reference(self, clusters: str, language: str, version: str) -> Artifact:
+        """``reference.json`` of an adapter version in clusters that are not those it was made in."""
+        return self.artifact("references", clusters, language, version)
+
     def budget(self, language: str) -> Artifact:
         """``budget.json``: the budget found for a language and how; ``held.parquet``, by which its trials were judged."""
         return self.artifact("budgets", language)

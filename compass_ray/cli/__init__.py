@@ -8,6 +8,7 @@ from compass_ray.cli import running  # isort: skip
 from compass_ray.cli import experimenting  # isort: skip
 from compass_ray.cli import reporting  # isort: skip
 from compass_ray.cli import serving  # isort: skip
+from compass_ray.cli import reclustering  # isort: skip
 from compass_ray.cli import updating  # isort: skip
 from compass_ray.cli import reviewing  # isort: skip
 from compass_ray.cli import simulating  # isort: skip
@@ -19,6 +20,7 @@ __all__ = [
     "app",
     "experimenting",
     "main",
+    "reclustering",
     "reporting",
     "reviewing",
     "running",

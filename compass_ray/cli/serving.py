@@ -24,7 +24,8 @@ def serve(
 ) -> None:
     """Serve a run's adapters behind an OpenAI-style endpoint, until interrupted."""
     from compass_ray import ray_session
-    from compass_ray.serving import app as application
+    from compass_ray.continual import service
+    from compass_ray.serving.app import drain
     from compass_ray.serving.registry import adopt
 
     where = RunDir(run)
@@ -32,16 +33,18 @@ def serve(
     with ray_session.session(settings.resources):
         for language, why in adopt(settings, where).items():
             out.print(f"{language} is answered by the base model: {why}", highlight=False)
-        endpoint = application.start(where.uri, settings, port=port, host=host)
+        endpoint = service.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
+        if settings.update.automatic:
+            out.print(f"alarms are answered with updates (update.promotion is {settings.update.promotion})", highlight=False)
         asked = _Asked()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, asked)
         asked.once.wait()
         out.print("stopping: replies under way are finished first (again stops now)")
-        application.drain(asked.twice.is_set)
+        drain(asked.twice.is_set)
         if ray_session.joins():  # what was started here ends with its Ray
-            application.stop(endpoint)
+            service.stop(endpoint)
 
 
 class _Asked:

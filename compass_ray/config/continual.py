@@ -54,7 +54,7 @@ class DriftConfig(Section):
         return self
 
 
-_WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_share", "canary_replies"}
+_WHEN_AND_HOW_SERVED = {"hours", "automatic", "promotion", "canary_questions", "canary_share", "canary_replies"}
 _OF_SELECTIONS = {"corrections", "corrections_share", "corrections_per_key"}
 """What is in the identity of the selection that an adapter is trained on, where it makes a difference."""
 
@@ -79,9 +79,11 @@ class UpdateConfig(Section):
     """Whether the service answers alarms by itself: it updates, tries, promotes and rolls back."""
     promotion: Literal["all", "canary", "none"] = "all"
     """What becomes of a version that the gate accepts: it is served to all, to a share of them first, or left to you."""
+    canary_questions: Annotated[int, Field(ge=0)] = 20
+    """Of the test set, asked of the live version and of one that is tried at a time; 0 asks none."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     canary_replies: Positive = 200
-    """Replies of a canary after which it is promoted, unless its live signals are worse."""
+    """Replies of a canary, at most a window of them, after which it is promoted, unless its live signals are worse."""
     corrections: Literal["none", "reviewed", "all"] = "none"
     """Whether users' corrections join what is selected: those that you accepted, or all that pass the filter."""
     corrections_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1

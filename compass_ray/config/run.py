@@ -60,6 +60,16 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _only_k_means_has_centroids_to_move(self) -> RunConfig:
+        if self.update.eta and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
+            raise ValueError(
+                f"update.eta is {self.update.eta:g}, which moves the centroids of k-means that all languages share, and "
+                f"cluster.method is {self.cluster.method}, cluster.scope {self.cluster.scope}; set update.eta=0, or "
+                f"cluster.method=kmeans and cluster.scope=shared"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _corrections_are_kept(self) -> RunConfig:
         if self.update.corrections != "none" and self.drift.retention != "text":
             raise ValueError(

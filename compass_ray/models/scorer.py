@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,11 @@ from torch import Tensor
 
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_example, encode_prompt
+from compass_ray.models.choices import LETTERS, Scoring, listed
 from compass_ray.models.dora import attached
 from compass_ray.models.errors import ModelError
 from compass_ray.models.padding import left_padded, positions_of, right_padded
 from compass_ray.models.peft_directory import read_adapter
-
-LETTERS = "ABCDEFGHIJ"
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def score_items(
     questions: Sequence[str],
     options: Sequence[Sequence[str]],
     *,
-    scoring: Literal["letter", "option"],
+    scoring: Scoring,
     batch_size: int,
     max_tokens: int,
 ) -> npt.NDArray[np.float32]:
@@ -101,18 +100,6 @@ def _option_item(base: BaseModel, question: str, options: Sequence[str], max_tok
     replies = [example.input_ids[example.prompt_length :] for example in examples]
     shortest = min(examples, key=lambda example: example.prompt_length)
     return _Item(shortest.input_ids[: shortest.prompt_length], replies)
-
-
-def listed(question: str, options: Sequence[str]) -> str:
-    """The question with its options as lettered lines.
-
-    >>> print(listed("Capital of Kenya?", ["Nairobi", "Lagos"]))
-    Capital of Kenya?
-    A. Nairobi
-    B. Lagos
-    """
-    lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
-    return "\n".join([question, *lines])
 
 
 def _letter_tokens(tokenizer: Any, width: int) -> list[list[int]]:

@@ -132,7 +132,8 @@ def _noise(languages: pa.ChunkedArray) -> Cluster:
 def _places(
     evidence: Evidence, languages: Sequence[str], method: str, cluster: int
 ) -> tuple[dict[str, Quota], dict[str, Shares]]:
-    allocations = {code: made for code in languages if (made := evidence.allocation(method, code))}
+    alike = [code for code in languages if evidence.clusters(code, method).name == evidence.clusters(code).name]
+    allocations = {code: made for code in alike if (made := evidence.allocation(method, code))}
     quotas = {code: quota for code, made in allocations.items() if (quota := made.quota(cluster))}
     return quotas, {code: shares for code, made in allocations.items() if (shares := made.shares(cluster))}
 

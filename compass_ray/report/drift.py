@@ -1,4 +1,4 @@
-"""The story of the traffic, language by language, in five plain lines.
+"""The story of the traffic, language by language, in five plain lines, and one more where clusters no longer fit.
 
 Key property: every line is a statement about what the monitor and the updates have written; where nothing
 was written the line says so. COMPASS, section 3.3. It detects and decides nothing itself.
@@ -14,6 +14,11 @@ from compass_ray.artifacts import RunDir
 from compass_ray.report.evidence import Evidence, language_name, moment, seconds
 from compass_ray.report.records import Change, Check, Decision, Update
 
+_REPLIES = {
+    "loss": "median loss up by {:.3f} nats a token",
+    "feedback": "share rated bad up by {:.3f}",
+    "canary": "share of canary questions answered wrong up by {:.3f}",
+}
 _VERDICT = re.compile(r"^(accepted|refused|rejected)[:,]\s*")
 NO_TRAFFIC = "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
 
@@ -49,8 +54,8 @@ class Story:
         return max(earlier, default=None)
 
     def lines(self) -> list[str]:
-        """Traffic, divergence, decision, gate with the version now served, and accuracy before and after."""
-        return [_traffic(self), _divergence(self), _decision(self), _gate(self), *_outcome(self.updates)]
+        """Traffic, divergence, decision, gate with the version now served, accuracy before and after; clusters where stale."""
+        return [_traffic(self), _divergence(self), _decision(self), _gate(self), *_outcome(self.updates), *_clusters(self)]
 
 
 def stories(evidence: Evidence) -> tuple[Story, ...]:
@@ -103,11 +108,33 @@ def _divergence(story: Story) -> str:
         top = max(story.checks, key=lambda check: check.divergence)
         highest = f"{top.divergence:.3f} of {top.threshold:.3f} bits"
         return f"No check went beyond its bounds: the divergence was at most {highest}."
+    if not _by_prompts(crossed):
+        return f"{_worse(crossed)} at prompt {crossed.prompts}; the divergence was {crossed.divergence:.3f} bits then."
     chance = "" if crossed.p_value is None else f", p = {crossed.p_value:.2g}"
     return (
         f"Divergence crossed its threshold at prompt {crossed.prompts}: "
         f"{crossed.divergence:.3f} over {crossed.threshold:.3f} bits{chance}."
     )
+
+
+def _by_prompts(check: Check) -> bool:
+    return not check.legs or any(leg.exceeded for leg in check.legs if leg.name == "divergence")
+
+
+def _worse(check: Check) -> str:
+    """What became worse of the replies, as the beginning of a sentence."""
+    told = [f"{_REPLIES[leg.name].format(leg.effect)} (p = {leg.p_value:.2g})" for leg in check.legs if leg.exceeded]
+    return f"Replies became worse ({'; '.join(told)})"
+
+
+def _clusters(story: Story) -> list[str]:
+    """Where clusters were found not to fit any more, and how the traffic fits them at the last check."""
+    stale = story.last("stale")
+    if stale is None:
+        return []
+    last = story.checks[-1] if story.checks else None
+    now = "" if last is None or last.noise is None else f" At the last check {last.noise:.1%} of the window was noise."
+    return [f"Clusters no longer fit the traffic{_where(story, stale)}{_because(stale)}{now}"]
 
 
 def _decision(story: Story) -> str:

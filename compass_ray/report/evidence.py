@@ -34,6 +34,7 @@ from compass_ray.report.records import (
     Sweep,
     Update,
 )
+from compass_ray.watched_clusters import FITTED, made_in
 
 METHODS: Mapping[str, str] = {
     "zero_shot": "zero-shot",
@@ -63,8 +64,14 @@ class Evidence:
         self.run = run
         self._kept: dict[tuple[str, str, str], Any] = {}
 
-    def clusters(self, language: str) -> Artifact:
-        """The clusters that a language's rows are put in: its own, or those that all languages share."""
+    def clusters(self, language: str, method: str | None = None) -> Artifact:
+        """The clusters that a language's rows are put in: its own, or those that all languages share.
+
+        Of an update, named as its ``method``, those that were in use when it was selected for.
+        """
+        selection = self.run.selection(method, language) if method else None
+        if selection and selection.manifest() and made_in(selection) != FITTED:
+            return self.run.refitted(made_in(selection))
         return self.run.clustering(clustered(self._config, language) if self._config else SHARED)
 
     @cached_property

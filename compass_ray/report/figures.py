@@ -34,7 +34,7 @@ from compass_ray.report.style import (
 MOST_CLUSTERS = 12
 MOST_SOURCES = 20
 OTHERS = "others"
-_MARKS = {"drift": ":", "promotion": "-", "rollback": "--"}
+_MARKS = {"drift": ":", "stale": "-.", "promotion": "-", "rollback": "--"}
 """Line style of the decisions that a divergence picture shows."""
 
 

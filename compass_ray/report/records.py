@@ -206,6 +206,15 @@ class Budget(Record):
         return next((trial.loss for trial in self.trials if trial.budget == self.budget), None)
 
 
+class Leg(Record):
+    """One of several tests of a check: what it found and how likely as much is by chance."""
+
+    name: str
+    effect: float
+    p_value: float
+    exceeded: bool = False
+
+
 class Check(Record):
     """One look of the monitor at a language's window; ``prompts`` is how many were seen so far."""
 
@@ -215,6 +224,10 @@ class Check(Record):
     threshold: float
     p_value: float | None = None
     drifted: bool = False
+    noise: float | None = None
+    distance: float | None = None
+    """Mean of one minus the cosine of the window's prompts to their centroids."""
+    legs: tuple[Leg, ...] = ()
     version: str | None = None
     time: float | str | None = None
 

@@ -99,7 +99,7 @@ def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
     """
     evidence = Evidence(run)
     made, found = made_selection(evidence, method, language), evidence.prompts([row_id]).get(row_id)
-    at = place(evidence.clusters(language), row_id) if found else None
+    at = place(evidence.clusters(language, method), row_id) if found else None
     if found is None and row_id in made.rows["row_id"].to_pylist():
         raise UnknownRowError(
             f"row_id {row_id!r} is a user's correction of a reply, which joined this selection; its text and key are in "

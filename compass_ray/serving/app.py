@@ -23,6 +23,7 @@ from compass_ray.serving import ingress, monitor_actor, registry, server
 from compass_ray.serving.api.keys import Keys
 
 NAME = "compass-ray"
+ADAPTERS = server.NAME
 _LOOK_SECONDS = 0.2
 
 
@@ -49,7 +50,13 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
 
 
 def from_config_file(args: dict[str, Any]) -> serve.Application:
-    """What ``serve deploy`` calls: the application over the run that its file gives as ``args: {run: URI, set: [...]}``.
+    """The application over the run of a Serve file's arguments, without anybody who makes updates; see `configured`."""
+    run, config = configured(args)
+    return build_app(run.uri, config)
+
+
+def configured(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
+    """The run that a Serve file gives as ``args: {run: URI, set: [...]}``, with something live, and its settings.
 
     ``set`` changes settings of the run for this service, as in ``resources.max_replicas=4``.
 
@@ -62,7 +69,7 @@ def from_config_file(args: dict[str, Any]) -> serve.Application:
     run = RunDir(args["run"])
     config = changed(run.recorded(), args.get("set", []))
     registry.adopt(config, run)
-    return build_app(run.uri, config)
+    return run, config
 
 
 def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str | None = None) -> Endpoint:

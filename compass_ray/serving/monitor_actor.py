@@ -1,8 +1,9 @@
 """The monitor as a named, detached Ray actor, and the client that reaches it.
 
 Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
-the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, traffic or none;
-a lock lets one caller at a time in. All of its work is `monitoring.monitor.TrafficMonitor`.
+the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, and takes windows
+to clusters that were fitted anew, traffic or none; a lock lets one caller at a time in. All of its work is
+`monitoring.monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from compass_ray.serving.monitoring.placing import load_placer
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "compass-ray"
-_ERASE_SECONDS = 60
+_LOOK_SECONDS = 60
 
 
 class MonitorActor:
@@ -41,7 +42,7 @@ class MonitorActor:
         run = RunDir(run_uri)
         self.monitor = TrafficMonitor(run, parsed, load_placer(run, parsed), time.time)
         self.turn = threading.Lock()
-        threading.Thread(target=self._erase_for_ever, name="erasing", daemon=True).start()
+        threading.Thread(target=self._look_for_ever, name="looking", daemon=True).start()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledged:
         """Take in answered prompts; they are on disk on return."""
@@ -83,14 +84,15 @@ class MonitorActor:
         with self.turn:
             return self.monitor.status()
 
-    def _erase_for_ever(self) -> None:
+    def _look_for_ever(self) -> None:
         while True:
-            time.sleep(_ERASE_SECONDS)
+            time.sleep(_LOOK_SECONDS)
             try:
                 with self.turn:
                     self.monitor.erase_due()
+                    self.monitor.follow_clusters()
             except Exception:
-                logger.exception("erasing failed; it is tried again in %d seconds", _ERASE_SECONDS)
+                logger.exception("erasing or following clusters failed; it is tried again in %d seconds", _LOOK_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
 
+NAME = "adapters"
+"""Of the deployment."""
 FOLLOW_SECONDS = 0.5
 _DRAIN_SECONDS = 10.0
 """Beyond the time limit of a request, for a replica that is taken away to end what it answers."""
@@ -151,7 +153,7 @@ def _refusals() -> Iterator[None]:
 def deployment(config: RunConfig) -> serve.Deployment:
     """The deployment with the resources of a configuration."""
     deploy = serve.deployment(
-        name="adapters",
+        name=NAME,
         **scaling.replicas(config),
         max_ongoing_requests=config.serve.max_waiting,
         graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,

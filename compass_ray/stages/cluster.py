@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from compass_ray import ray_session
-from compass_ray.artifacts import SHARED, ArtifactError, Identity, Manifest, RunDir, clusterings
+from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir, clusterings
 from compass_ray.config import RunConfig
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.language_selection import GUIDE_LABELS, store_pool
@@ -58,38 +58,63 @@ def _identity(config: RunConfig, run: RunDir, whose: str) -> Identity:
 
 def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
     """Ray task: fit, then write everything."""
-    run, config, started = RunDir(uri), RunConfig.model_validate(settings), time.monotonic()
+    run, config = RunDir(uri), RunConfig.model_validate(settings)
+    beside = None
+    if whose != SHARED:
+        guide = run.guide_embeddings(whose).read_embeddings()
+        beside = Beside(guide, (whose,) * len(guide), GUIDE_LABELS)
+    fit_into(config, run, run.clustering(whose), _identity(config, run, whose), beside)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Rows float32[m, d] that take part in a fit beside the pool, their languages, and the file for their labels, if any."""
+
+    vectors: npt.NDArray[np.float32]
+    languages: Sequence[str]
+    labels_file: str | None = None
+
+
+def fit_into(config: RunConfig, run: RunDir, artifact: Artifact, identity: Identity, beside: Beside | None = None) -> Manifest:
+    """Cluster the embedded pool, and what is beside it, and write all that selection and the monitor need; needs no Ray.
+
+    Raises:
+        ArtifactError: the embeddings are not the pool's.
+        ModelError: rows that cannot be clustered.
+    """
+    started = time.monotonic()
     pool = run.pool.read_table("rows.parquet")
     vectors = _vectors(run, pool)
-    fitted, guide_labels = _fit(config, run, whose, pool, vectors)
+    fitted, others = _fit(config, pool, vectors, beside)
     scores = pool_scores(vectors, fitted.labels, fitted.clusterer.centroids)
-    writer = run.clustering(whose).begin(_identity(config, run, whose))
+    writer = artifact.begin(identity)
     writer.folder(fitted.clusterer.save)
     store_pool(writer, pool, vectors, fitted.labels, fitted.coarse, scores)
     writer.array("centroids.npy", fitted.clusterer.centroids)
     writer.array("coarse.npy", fitted.coarse)
-    if whose != SHARED:
-        writer.array(GUIDE_LABELS, guide_labels)
+    if beside and beside.labels_file:
+        writer.array(beside.labels_file, others)
     writer.json("sweep.json", _record(config, fitted, pool, scores.proto))
     metrics = {
         "clusters": len(fitted.coarse),
         "noise_share": round(float(np.mean(fitted.labels < 0)), 4),
         "backend": fitted.backend,
+        "beside": len(others),
         "seconds": round(time.monotonic() - started, 2),
     }
-    writer.publish(metrics, seed=config.seed)
+    return writer.publish(metrics, seed=config.seed)
 
 
 def _fit(
-    config: RunConfig, run: RunDir, whose: str, pool: pa.Table, vectors: np.ndarray
+    config: RunConfig, pool: pa.Table, vectors: npt.NDArray[np.float32], beside: Beside | None
 ) -> tuple[FittedClusters, npt.NDArray[np.int32]]:
-    """Clusters with the labels of the pool's rows alone, and those of the guide set that took part in the fit."""
+    """Clusters with the labels of the pool's rows alone, and those of what took part in the fit beside them."""
     from compass_ray.models.clusterers import fit_clusters
 
     strata, n = pool["language"].to_pylist(), len(vectors)
-    if whose != SHARED:
-        vectors = np.concatenate([vectors, run.guide_embeddings(whose).read_embeddings()])
-        strata += [whose] * (len(vectors) - n)
+    if beside:
+        vectors = np.concatenate([vectors, beside.vectors])
+        strata += beside.languages
     fitted = fit_clusters(config.cluster, vectors, seed=config.seed, strata=strata)
     return replace(fitted, labels=fitted.labels[:n], strength=fitted.strength[:n]), fitted.labels[n:]
 

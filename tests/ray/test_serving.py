@@ -18,6 +18,7 @@ import ray
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import app, monitor_actor, registry
+from compass_ray.serving.monitoring.observations import CanaryAnswers
 from compass_ray.serving.monitoring.offers import read_window
 from tests.ray import tiny_run
 
@@ -146,8 +147,10 @@ def test_feedback_is_on_disk_and_the_numbers_are_exported(http: httpx.Client, se
     reply = _ask(http, tiny_run.prompt("sw", 9)).json()["id"]
     said = http.post("/v1/feedback", json={"id": reply, "rating": "bad", "correction": "habari njema"})
     assert said.status_code in (200, 202)
-    kept = Path(served.run.artifact("monitor").path) / "feedback.jsonl"
+    monitor = Path(served.run.artifact("monitor").path)
+    kept = monitor / "feedback.jsonl"
     assert _until(lambda: kept.exists() and reply in kept.read_text("utf-8"))
+    assert tiny_run.prompt("sw", 9) in (monitor / "corrections.jsonl").read_text("utf-8")
     metrics = http.get("/metrics").text
     assert "compass_requests_total" in metrics
     assert 'rating="bad"' in metrics
@@ -242,9 +245,13 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert {word for text in window["prompt"].to_pylist() for word in text.split()} <= new_words
     (drift,) = [line for line in registry.decisions(served.run) if line["kind"] == "drift"]
     assert (drift["language"], drift["from"]) == ("de", "v0001")
-    seen = monitor.status()["languages"]["de"]["prompts"]
+    assert monitor.canaries([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).kept == 1
+    seen, signals = monitor.status()["languages"]["de"], monitor.signals("de")["v0001"]
+    assert 0.0 < seen["distance"] < 2.0
+    assert (len(signals.nll), signals.right) == (served.config.drift.window, 18)
     ray.kill(monitor.actor, no_restart=False)
-    assert monitor.status()["languages"]["de"]["prompts"] == seen
+    assert monitor.status()["languages"]["de"] == seen
+    assert (monitor.signals("de")["v0001"].nll == signals.nll).all()
     assert monitor.ready() == [ready]
 
 

@@ -25,10 +25,10 @@ from compass_ray.continual.update.holding import alone
 from compass_ray.continual.update.plan import Update
 from compass_ray.continual.update.selecting import select
 from compass_ray.continual.update.worker import make
-from compass_ray.continuity import TrainedRows
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.serving import registry
 from compass_ray.stages.train.jobs import Job, plan
+from compass_ray.watched_clusters import TrainedRows
 from tests.ray.commands import command_of, environment, kill_when, wait_until
 
 Copy = Callable[..., RunDir]
@@ -67,36 +67,36 @@ def _ids(selection: Artifact, role: str) -> list[str]:
 
 
 def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, small: RunConfig, base: BaseModel) -> None:
-    run, first = copy(), "selections/compass/sw"
-    window, added, selected = _window(run, small), {}, {}
-    before = TrainedRows.read(small, [run.selection("compass", "sw")])
+    run = copy()
+    window, first = _window(run, small), run.selection("compass", "sw")
+    before = TrainedRows.read(small, [first])
     held = {row for row, out in zip(before.row_ids, before.held, strict=True) if out}
-    for number, strategy in enumerate(("naive", "ewc", "random_rehearsal", "ecda", "full"), start=2):
-        config = changed(small, [f"update.strategy={strategy}"])
-        update = _made(config, run, window, base, f"v{number:04d}")
-        selection, history = run.selection(update.version, "sw"), run.adapter("sw", update.version).read_json("history.json")
-        added[strategy], selected[strategy] = _ids(selection, "auxiliary"), _ids(selection, "target")
-        assert not held & {*added[strategy], *selected[strategy]}
-        assert history["strategy"] == strategy
-        assert history["rows"] == len(added[strategy]) + len(selected[strategy])
-        assert history["seconds"] > 0
-        gate = run.update("sw", update.version).read_json("gate.json")
-        assert gate["retained_rows"] == len(held), first
-    new = len(added["ecda"])
-    assert {len(added[s]) for s in ("naive", "ewc", "random_rehearsal", "ecda")} == {new}
-    assert len(added["full"]) == new + len(_ids(run.selection("compass", "sw"), "auxiliary"))
-    assert selected["full"] == [row for row in _ids(run.selection("compass", "sw"), "target") if row not in held]
-    assert [bool(selected[s]) for s in ("naive", "ewc", "random_rehearsal", "ecda")] == [False] * 4
-    looked = {s: run.adapter("sw", f"v{n:04d}").read_json("history.json") for n, s in enumerate(added, start=2)}
     anchors = run.adapter("sw", "v0001").read_table("anchors.parquet").num_rows
-    assert [(looked[s]["rehearsed"], looked[s]["fisher_rows"]) for s in ("naive", "random_rehearsal", "ecda")] == [
-        (0, 0),
-        (anchors, 0),
-        (anchors, anchors),
-    ]
-    assert (looked["ewc"]["rehearsed"], looked["ewc"]["fisher_rows"]) == (0, len(before.row_ids) - len(held))
-    weights = {run.adapter("sw", f"v{n:04d}").read_bytes(WEIGHTS) for n in range(2, 7)}
+    looked_back_at = {
+        "naive": (0, 0),
+        "ewc": (0, len(before.row_ids) - len(held)),
+        "random_rehearsal": (anchors, 0),
+        "ecda": (anchors, anchors),
+        "full": (None, None),
+    }
+    added, own, weights = {}, {}, set()
+    for number, (strategy, looked) in enumerate(looked_back_at.items(), start=2):
+        update = _made(changed(small, [f"update.strategy={strategy}"]), run, window, base, f"v{number:04d}")
+        selection, adapter = run.selection(update.version, "sw"), run.adapter("sw", update.version)
+        added[strategy], own[strategy] = _ids(selection, "auxiliary"), _ids(selection, "target")
+        assert not held & {*added[strategy], *own[strategy]}
+        history = adapter.read_json("history.json")
+        assert (history["strategy"], history.get("rehearsed"), history.get("fisher_rows")) == (strategy, *looked)
+        assert history["rows"] == len(added[strategy]) + len(own[strategy])
+        assert min(history["seconds"], history["tokens"]) > 0
+        assert 0 < run.update("sw", update.version).read_json("gate.json")["retained_rows"] <= len(held)
+        weights.add(adapter.read_bytes(WEIGHTS))
     assert len(weights) == 5
+    more, kept = added.pop("full"), own.pop("full")
+    assert len({len(rows) for rows in added.values()}) == 1
+    assert list(own.values()) == [[]] * 4
+    assert len(more) == len(added["ecda"]) + len(_ids(first, "auxiliary"))
+    assert kept == [row for row in _ids(first, "target") if row not in held]
 
 
 def test_without_beta_and_lambda_ecda_is_naive(copy: Copy, small: RunConfig, base: BaseModel) -> None:

@@ -86,7 +86,7 @@ VERBS = ("list", "show", "promote", "rollback", "pin", "unpin", "canary", "shado
 
 
 def test_these_are_the_commands() -> None:
-    names = {"demo", "adapt", "status", "report", "serve", "update", "doctor", "export"}
+    names = {"demo", "adapt", "status", "report", "serve", "update", "recluster", "doctor", "export"}
     assert set(_commands()) >= names | {f"adapters {verb}" for verb in VERBS}
 
 
@@ -127,6 +127,8 @@ def test_no_command_shows_what_there_is(compass_ray: Command) -> None:
         ("adapt", "Missing option '--run'"),
         ("update {run} --language yo", "'yo' is not a language of this run; it has sw, hi"),
         ("update {run} --language sw --prompts {run}/none.jsonl", "cannot be read as JSON Lines"),
+        ("recluster {run} --set cluster.scope=per_language", "cluster.scope is per_language"),
+        ("recluster {run} --set embed.max_tokens=9", "recluster takes settings of cluster and of resources alone"),
         ("serve {run} --set serve.port=99999", "serve.port: "),
         ("export {run} sw {run}", "is not empty; give a new folder"),
         ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'; it has v0001, v0002"),

@@ -244,6 +244,15 @@ def test_what_yaml_writes_an_override_reads(budget: float, window: int, language
     assert (config.select.budget, config.drift.window, list(config.languages)) == (budget, window, languages)
 
 
+@pytest.mark.parametrize("setting", ["cluster.method=hdbscan", "cluster.method=ward", "cluster.scope=per_language"])
+def test_centroids_move_in_k_means_that_all_languages_share_alone(setting: str) -> None:
+    kmeans = ["cluster.method=kmeans", "update.eta=0.1"]
+    assert load("atlas", overrides=kmeans).update.eta == 0.1
+    with pytest.raises(ConfigError, match=r"update.eta is 0.1, .*set update.eta=0, or cluster.method=kmeans"):
+        load("atlas", overrides=[*kmeans, setting])
+    assert load("atlas", overrides=[*kmeans, setting, "update.eta=0"]).update.eta == 0
+
+
 # Where it is computed may change; what is computed may not.
 
 

@@ -24,12 +24,12 @@ from compass_ray.continual.labelled.suspicion import suspicious
 from compass_ray.continual.labelled.texts import row_id, unfit
 from compass_ray.continual.labelled.verdicts import Finding, State, Verdict
 from compass_ray.continual.strategies import STRATEGIES
-from compass_ray.continuity import TrainedRows
 from compass_ray.core.corrections import first_neighbours, turns
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.serving.monitoring.corrections import Pair, read_pairs
 from compass_ray.serving.monitoring.placing import Placer, load_placer
 from compass_ray.serving.routing.detection import Identifier
+from compass_ray.watched_clusters import TrainedRows
 
 SHOWN = 12
 """Digits of an id that are shown: more than tell any two of the kept corrections apart."""
@@ -75,15 +75,18 @@ def judged(config: RunConfig, run: RunDir, language: str, *, means: Means | None
     blamed = _by_their_texts(config, run, language, means, sieve)
     around = Surroundings.read(run, language)
     sieve.add(around.asked(sieve.open))
-    if not (looked_at := sieve.open):
+    if not (open_ := sieve.open):
         return Judgement(sieve.verdicts())
+    looked_at = [*sieve.trained, *open_]
     placed = means.placer.place([pair.prompt for pair in looked_at])
-    sieve.add(around.near(looked_at, placed.embeddings, means.placer.embedder, config.select.tau))
+    sieve.add(around.near(open_, placed.embeddings[-len(open_) :], means.placer.embedder, config.select.tau))
     sieve.add(suspicious(sieve.open, blamed))
     _by_people(config, run, sieve)
     at = {pair.id: i for i, pair in enumerate(looked_at)}
     ordered = _by_turns(config, sieve)
-    sieve.add(_repeated(ordered, placed.embeddings[[at[pair.id] for pair in ordered]], config.select.tau))
+    one_after_another = [*sieve.trained, *ordered]
+    again = _repeated(one_after_another, placed.embeddings[[at[pair.id] for pair in one_after_another]], config.select.tau)
+    sieve.add({pair.id: again[pair.id] for pair in ordered if pair.id in again})
     accepted = tuple(pair for pair in ordered if pair.id not in sieve.findings)
     rows = [at[pair.id] for pair in accepted]
     cluster = placed.cluster[rows]

@@ -27,6 +27,11 @@ class Sieve:
         return [pair for pair in self.pairs if pair.id not in self.findings]
 
     @property
+    def trained(self) -> list[Pair]:
+        """Those that an earlier update took."""
+        return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state is State.TRAINED]
+
+    @property
     def blamed(self) -> list[Pair]:
         """Those that a rule refused, or a person."""
         bad = (State.REFUSED, State.REJECTED)

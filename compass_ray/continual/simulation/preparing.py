@@ -21,6 +21,7 @@ from compass_ray.continual.simulation.references import AskedAlone, WithSelectio
 from compass_ray.continual.simulation.traffic import Prompts
 from compass_ray.core.arrays import IntArray
 from compass_ray.serving.monitoring.placing import load_placer
+from compass_ray.watched_clusters import FITTED, Place
 
 FILE = "prompts.parquet"
 _GUIDE, _POOL, _TEST = "guide", "pool", "test"
@@ -111,7 +112,7 @@ def _placed(config: RunConfig, run: RunDir, language: str, plan: Plan) -> pa.Tab
         test = run.guide(language).read_table("test.parquet", ["question", "subject"])
         chosen = test.take(_bounded(test, plan.per_subject))
         parts.append((chosen["question"], chosen["subject"], _TEST))
-    placer = load_placer(run, config)
+    placer = load_placer(run, config, Place(FITTED))
     found = [_table(s.to_pylist(), placer.place(p.to_pylist()).cluster, part) for p, s, part in parts]
     rows = pa.concat_tables(found)
     return rows.filter(pc.is_valid(rows["subject"]))

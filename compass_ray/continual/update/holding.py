@@ -54,11 +54,13 @@ def alone(run: RunDir, language: str) -> Iterator[None]:
 
 
 def _taken(run: RunDir, language: str) -> Any:
+    import ray
+
     name = f"update-{content_hash(run.uri, language)}"
     for _ in range(_ATTEMPTS):
         try:
             return _made(name)
-        except ValueError:
+        except (ValueError, ray.exceptions.RayActorError):  # of two at the same instant the second's actor dies at once
             if holder := _holder(name):
                 raise UpdateHeldError(
                     f"{language} of {run.uri} is being updated already, by {holder}; wait until that has ended, or end it, and "

@@ -17,13 +17,14 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.gate import Gate, measure
 from compass_ray.continual.update.plan import Update, line
-from compass_ray.continuity import ANCHORS, TrainedRows, asked_counts, encode_pool_rows
+from compass_ray.continuity import ANCHORS, asked_counts, encode_pool_rows
 from compass_ray.core.arrays import FloatArray
 from compass_ray.core.seeding import generator
 from compass_ray.core.validation import validation_weights
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import Example, encode_rows
 from compass_ray.models.fine_tuning import TrainingRow
+from compass_ray.watched_clusters import TrainedRows
 
 _CORRECTION = "traffic"
 """The role of rows that users corrected."""

@@ -64,5 +64,5 @@ def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
         selection=selection,
         served=True,
         before=() if strategy_of(config).anew else line(config, run, update),
-        extra={"from": update.parent, "strategy": config.update.strategy},
+        extra={"from": update.parent, "strategy": config.update.strategy, "anew": strategy_of(config).anew},
     )

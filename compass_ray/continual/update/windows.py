@@ -6,14 +6,20 @@ Key property: a window is named by its content, so that an update for it is neve
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pyarrow as pa
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.continual.lineage import live_version
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import read_window as read_offered
-from compass_ray.serving.monitoring.traffic_log import kept_window, waiting_windows
+from compass_ray.serving.monitoring.offers import window_table
+from compass_ray.serving.monitoring.placing import load_placer
+from compass_ray.serving.monitoring.traffic_log import kept_watch, waiting_windows
+from compass_ray.watched_clusters import FITTED, in_use, place_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,12 @@ class Window:
     clusters: tuple[int, ...]
     name: str
     """Content hash: an update is never made twice for the same window."""
+    place: str = FITTED
+    """Mark of the clusters and centroids that its prompts were found in (see `watched_clusters.places`)."""
+    file: str | None = None
+    """Of the monitor's folder, where the monitor offered it."""
+    kept: pa.Table | None = field(default=None, compare=False, repr=False)
+    """Its prompts, of schema `offers.WINDOW`."""
 
     def __len__(self) -> int:
         return len(self.clusters)
@@ -31,7 +43,8 @@ class Window:
 
 def offered_window(run: RunDir, ready: WindowReady) -> Window:
     """The window that the monitor offers after an alarm."""
-    return _window(ready.language, read_offered(run, ready)["cluster"].to_pylist(), ready.file)
+    kept = read_offered(run, ready)
+    return replace(_window(ready.language, kept, ready.file), file=ready.file)
 
 
 def offered_windows(run: RunDir, config: RunConfig) -> list[Window]:
@@ -49,24 +62,25 @@ def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | N
         raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(config.languages)}")
     if prompts is not None:
         return _placed(run, config, language, _lines(prompts))
-    found = [event["cluster"] for event in kept_window(run, config, language)]
-    if not found:
+    watch = kept_watch(run, config, language)
+    if not watch.window:
         raise ConfigError(f"no traffic of {language} has been collected; give prompts with --prompts FILE.jsonl")
-    return _window(language, found, "traffic")
+    return _window(language, window_table(language, watch.window, watch.place), "traffic")
 
 
-def _window(language: str, clusters: list[int], source: str) -> Window:
+def _window(language: str, kept: pa.Table, source: str) -> Window:
     """A window to update for.
 
     Raises:
         ConfigError: nothing would be selected for it.
     """
+    clusters, place = kept["cluster"].to_pylist(), kept["place"][0].as_py() or FITTED
     if all(cluster < 0 for cluster in clusters):
         raise ConfigError(
             f"all {len(clusters)} prompts of the window of {language} are noise to the clusters, so no cluster has a weight "
             f"and nothing would be selected; cluster again with such rows in the pool, or with cluster.method=kmeans"
         )
-    return Window(language, tuple(int(c) for c in clusters), content_hash(language, source, json.dumps(clusters)))
+    return Window(language, tuple(clusters), content_hash(language, source, json.dumps(clusters)), place, kept=kept)
 
 
 def _lines(file: Path) -> list[str]:
@@ -84,7 +98,9 @@ def _lines(file: Path) -> list[str]:
 
 
 def _placed(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -> Window:
-    from compass_ray.serving.monitoring.placing import load_placer
-
-    placed = load_placer(run, config).place(prompts)
-    return _window(language, [int(c) for c in placed.cluster], "file")
+    """Where the live version's traffic would be placed."""
+    place = place_of(run, in_use(run).name, language, live_version(run, language))
+    placed = load_placer(run, config, place).place(prompts)
+    rows = zip(prompts, placed.cluster.tolist(), placed.coarse.tolist(), strict=True)
+    entries = [{"prompt": prompt, "cluster": fine, "coarse": coarse} for prompt, fine, coarse in rows]
+    return _window(language, window_table(language, entries, place.mark), "file")

@@ -19,8 +19,9 @@ from compass_ray.config import RunConfig
 from compass_ray.continual.strategies import LookedBack, Source, look_back, objective
 from compass_ray.continual.update.judging import judge
 from compass_ray.continual.update.plan import Update, adapter_plan, strategy_of, update_settings
-from compass_ray.continuity import ANCHORS, FISHER, TrainedRows, encode_pool_rows
+from compass_ray.continuity import ANCHORS, FISHER, encode_pool_rows
 from compass_ray.core.seeding import generator
+from compass_ray.watched_clusters import TrainedRows
 
 if TYPE_CHECKING:
     from torch import Tensor

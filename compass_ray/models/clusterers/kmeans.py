@@ -1,15 +1,18 @@
 """k-means: clusters by nearest centre, no noise (COMPASS, appendix E). Bottom line and fallback of the density method.
 
-Key property: every row has the cluster of its nearest centre, so that placing a fitted row anew changes nothing.
+Key property: every row has the cluster of its nearest centre, so that placing a fitted row anew changes nothing. Centres
+that were moved (section 3.3.1) place new rows only: which cluster a fitted row is in stays as fitted.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from compass_ray.config import ClusterConfig
+from compass_ray.core.centroids import update_centroids
 from compass_ray.models.clusterers.backends import Backend
 from compass_ray.models.clusterers.centres import (
     SILHOUETTE_ROWS,
@@ -21,14 +24,30 @@ from compass_ray.models.clusterers.centres import (
     silhouette,
 )
 from compass_ray.models.clusterers.centroids import spherical_means
-from compass_ray.models.clusterers.protocol import Float32, Found, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.checks import check_new_rows
+from compass_ray.models.clusterers.protocol import Float32, Found, Int32, Int64, SweepCell, mark_best
 from compass_ray.models.clusterers.reduction import fit_reduction
 
 
+@dataclass(frozen=True)
 class KMeansClusterer(CentreClusterer):
     """Fitted centres, each the mean of the rows that are nearest to it."""
 
     kind: ClassVar[str] = "kmeans"
+
+    def moved(self, embeddings: Float32, labels: Int32, eta: float) -> KMeansClusterer:
+        """The same clusters with centres drawn by ``eta`` to new rows float32[n, d] in them (COMPASS, equation 2).
+
+        The equation holds in the space in which rows are compared. Centroids keep length 1. Noise (-1) moves nothing.
+        """
+        rows = check_new_rows(embeddings, self.reduction.dimensions)
+        centres = update_centroids(self.centres, prepared(self.reduction(rows), self.metric), labels, eta)
+        centroids = prepared(update_centroids(self.centroids, rows, labels, eta), "cosine")
+        return replace(self, centres=centres, centroids=centroids)
+
+    def at(self, centres: Float32, centroids: Float32) -> KMeansClusterer:
+        """The same clusters at centres that `moved` gave."""
+        return replace(self, centres=centres, centroids=centroids)
 
 
 def fit(config: ClusterConfig, rows: Float32, tried: Int64, backend: Backend, rng: np.random.Generator) -> Found:

@@ -7,11 +7,12 @@ the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`, the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from compass_ray.artifacts import RunDir
 from compass_ray.config import DriftConfig
 from compass_ray.core.distribution import noise_share
 from compass_ray.core.drift import (
@@ -33,6 +34,7 @@ from compass_ray.core.seeding import generator
 from compass_ray.serving.monitoring.records import Case, check_line, drift_line, stale_line
 from compass_ray.serving.monitoring.replies import Ratings, of_record
 from compass_ray.serving.monitoring.windows import Event, Phase, Reference, Watch
+from compass_ray.watched_clusters import FITTED
 
 
 def build_trigger(drift: DriftConfig) -> Trigger:
@@ -51,18 +53,14 @@ def build_bounds(drift: DriftConfig) -> Bounds:
     return Bounds(drift.stale_noise, drift.stale_distance, drift.persistence)
 
 
-def reference_of(run: RunDir, drift: DriftConfig, language: str, version: str) -> Reference | None:
-    """The reference of an adapter version: guide counts, or the printed one for the paper's trigger."""
-    artifact = run.adapter(language, version)
-    if not artifact.exists("reference.json"):
-        return None
-    found = artifact.read_json("reference.json")
+def reference_of(drift: DriftConfig, version: str, found: Mapping[str, Any], place: str = FITTED) -> Reference | None:
+    """The reference of an adapter version from its record: guide counts, or the printed one for the paper's trigger."""
     guide = np.asarray(found["guide_counts"], dtype=np.int64)
     if not guide.sum():
         return None
     counts = printed_reference(guide, found["selected_counts"]) if drift.trigger == "paper" else guide
     fit = Fit(found.get("guide_noise", noise_share(guide)), found.get("guide_distance"))  # older runs have neither
-    return Reference(version, counts, fit)
+    return Reference(version, counts, fit, place)
 
 
 def check_event(watch: Watch, reference: Reference, trigger: Trigger, ratings: Ratings, seed: int, now: float) -> Event:

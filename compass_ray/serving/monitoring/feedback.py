@@ -74,7 +74,8 @@ class FeedbackLog:
 
     def rated(self, replies: Iterable[str]) -> Rated:
         """How many of these replies were rated, and how many bad: by most of those whose ratings count."""
-        balances = [sum(_WORTH[rating] for rating in said) for reply in replies if (said := self._counted(reply))]
+        spoken_of = (reply for reply in replies if reply in self._marks)
+        balances = [sum(_WORTH[rating] for rating in said) for reply in spoken_of if (said := self._counted(reply))]
         return Rated(bad=sum(balance < 0 for balance in balances), rated=len(balances))
 
     def erase(self, horizon: float) -> bool:
@@ -120,8 +121,8 @@ class FeedbackLog:
         return sum(bool(each and each["counted"]) for each in found) < self.most
 
     def _counted(self, reply: str) -> list[str]:
-        """The ratings of a reply that count."""
-        lines = (self._latest[reply, by] for by in self._marks.get(reply, ()))
+        """The ratings that count of a reply that something was said of."""
+        lines = (self._latest[reply, by] for by in self._marks[reply])
         return [line["rating"] for line in lines if line["counted"]]
 
     def _recount(self, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from compass_ray.serving.monitoring.observations import Observation, clean, soun
 from compass_ray.serving.monitoring.placing import Placed
 from compass_ray.serving.monitoring.retention import Keeper
 from compass_ray.serving.monitoring.windows import Event
+from compass_ray.watched_clusters import Place
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,22 @@ _DIGITS = 4
 
 
 class PromptPlacer(Protocol):
-    """Finds the clusters of prompts."""
+    """Finds the clusters of prompts; see `placing.Placer`."""
 
-    def place(self, prompts: Sequence[str]) -> Placed:
-        """Cluster of each prompt, in order."""
+    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
+        """Cluster of each prompt, in order, at its place."""
+        ...
+
+    def locate(self, embeddings: npt.NDArray[np.float32], places: Sequence[Place] | None = None) -> Placed:
+        """The same of prompts that were embedded before."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit rows of prompts."""
+        ...
+
+    def open(self, place: Place) -> None:
+        """Hold a place ready, or raise why it cannot be."""
         ...
 
 
@@ -65,28 +78,26 @@ class Intake:
                 fresh[each.id] = each
         return Sifted(list(fresh.values()), duplicates, rejected)
 
-    def entries(self, observations: Sequence[Observation]) -> list[Event]:
-        """A log entry of each prompt that can be placed, in order."""
+    def entries(self, observations: Sequence[Observation], places: Mapping[str, Place]) -> list[Event]:
+        """A log entry of each prompt that can be placed, in order; ``places`` says by language where."""
         if not observations:
             return []
         texts = [clean(each.prompt) for each in observations]
         try:
-            placed = self.placer.place(texts)
+            placed = self.placer.place(texts, [places[each.language] for each in observations])
         except Exception as error:  # a prompt that no encoder takes must not be sent again for ever, and hold up all others
             if len(observations) == 1:  # the error's own words may be the prompt's
                 logger.warning("the prompt of %s could not be placed: %s", observations[0].id, type(error).__name__)
                 return []
-            return [entry for each in observations for entry in self.entries([each])]
-        return [self._entry(*each) for each in zip(observations, texts, _each(placed), strict=True)]
+            return [entry for each in observations for entry in self.entries([each], places)]
+        return [self._entry(*each) for each in zip(observations, texts, each_place(placed), strict=True)]
 
-    def _entry(self, seen: Observation, text: str, place: _Place) -> Event:
+    def _entry(self, seen: Observation, text: str, place: Spot) -> Event:
         return {
             "event": "prompt",
             "id": seen.id,
             "language": seen.language,
-            "cluster": place.cluster,
-            "coarse": place.coarse,
-            "distance": place.distance,
+            **place.fields(),
             "version": seen.version,
             "nll": round(seen.nll, _DIGITS) if seen.nll is not None and math.isfinite(seen.nll) else None,
             "time": min(seen.time, self.clock()),  # a clock ahead of this one would keep the prompt for longer
@@ -96,7 +107,7 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Spot:
     """Where one prompt lies, as it is written down."""
 
     cluster: int
@@ -104,9 +115,14 @@ class _Place:
     distance: float
     embedding: npt.NDArray[np.float32]
 
+    def fields(self) -> dict[str, Any]:
+        """What a log entry says of it."""
+        return {"cluster": self.cluster, "coarse": self.coarse, "distance": self.distance}
 
-def _each(placed: Placed) -> Iterator[_Place]:
+
+def each_place(placed: Placed) -> Iterator[Spot]:
+    """Where each of some prompts lies."""
     for cluster, coarse, distance, embedding in zip(
         placed.cluster, placed.coarse, placed.distances, placed.embeddings, strict=True
     ):
-        yield _Place(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)
+        yield Spot(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ from compass_ray.serving.monitoring.consequences import Consequences, References
 from compass_ray.serving.monitoring.corrections import CorrectionLog
 from compass_ray.serving.monitoring.feedback import FeedbackLog
 from compass_ray.serving.monitoring.intake import Intake, PromptPlacer
+from compass_ray.serving.monitoring.moves import Moves
 from compass_ray.serving.monitoring.observations import (
     Acknowledged,
     CanaryAnswers,
@@ -37,6 +38,7 @@ from compass_ray.serving.monitoring.replies import of_record, told
 from compass_ray.serving.monitoring.retention import Age, keeper_of
 from compass_ray.serving.monitoring.traffic_log import TrafficLog
 from compass_ray.serving.monitoring.windows import Event, Phase, Watch
+from compass_ray.watched_clusters import Place
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +66,9 @@ class TrafficMonitor:
         corrections = CorrectionLog(run, self.keeper, self.log.asked)
         self.offers = Offers(run)
         self.feedback = FeedbackLog(run, self.keeper, corrections, ratings_of_one(self.drift.worse_feedback))
+        self.moves = Moves(run, placer)
         self.intake = Intake(config.languages, self.keeper, placer, clock)
-        self.consequences = Consequences(run, config, self.log, self.offers, clock, self.feedback.rated, references)
+        self.consequences = Consequences(run, config, self.log, self.offers, clock, self.feedback.rated, self.moves, references)
         self.age, self._next_sweep = Age.of_days(self.drift.retention_days), -math.inf
         self.erase_due()
 
@@ -77,7 +80,8 @@ class TrafficMonitor:
         """
         self.erase_due()
         sifted = self.intake.sift(observations, self.log.replies)
-        entries = self.intake.entries(sifted.fresh)
+        places = self._settle({each.language for each in sifted.fresh})
+        entries = self.intake.entries(sifted.fresh, places)
         self.log.commit(self.consequences.of(entries))
         rejected = sifted.rejected + len(sifted.fresh) - len(entries)
         self.duplicates += sifted.duplicates
@@ -147,6 +151,15 @@ class TrafficMonitor:
             "retention": {"keeps": self.drift.retention, "days": self.drift.retention_days},
         }
 
+    def follow_clusters(self) -> None:
+        """Take every window to the clusters that are in use, traffic or none.
+
+        Raises:
+            ArtifactError, OSError: it could not be written; nothing took effect then.
+        """
+        self.moves.look()
+        self._settle(list(self.log.watches))
+
     def erase_due(self) -> None:
         """Erase what has become too old, where it is time to look; costs nothing otherwise.
 
@@ -172,7 +185,8 @@ class TrafficMonitor:
         self.feedback.erase(horizon)
 
     def _last_replies(self, language: str, version: str) -> list[str]:
-        return self.log.watch(language).replies.ids(version) if language in self.config.languages else []
+        watch = self.log.watches.get(language)
+        return watch.replies.ids(version) if watch else []
 
     def _told(self, watch: Watch, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
         return {
@@ -185,12 +199,18 @@ class TrafficMonitor:
             "mean_nll": watch.mean_nll(),
             "noise": watch.noise(),
             "distance": watch.distance(),
+            "clusters": watch.place,
             "stale": watch.staleness.stale,
             "last_check": watch.last_check,
             "ratings": ratings.get(watch.language, {}),
             "replies": {version: told(found) for version, found in self.signals(watch.language).items()},
             "baseline": told(of_record(watch.baseline)) if watch.baseline else None,
         }
+
+    def _settle(self, languages: Collection[str]) -> dict[str, Place]:
+        """Take windows to where their prompts are placed now; returns where that is, by language."""
+        self.log.commit(self.consequences.moved(sorted(languages)))
+        return {code: self.moves.place(self.log.watch(code)) for code in languages}
 
     def _take_effect(self, event: Event) -> None:
         events: list[Event] = []

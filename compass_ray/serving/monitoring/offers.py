@@ -19,6 +19,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.retention import Keeper, holds, unpacked
 from compass_ray.serving.monitoring.windows import Watch
+from compass_ray.watched_clusters import FITTED
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,17 @@ WINDOW = pa.schema(
         pa.field("coarse", pa.int32(), nullable=False),
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("time", pa.float64()),
+        pa.field("place", pa.string()),
     ]
 )
-"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept."""
+"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept.
+
+``place`` is the mark of the clusters and centroids (see `watched_clusters.places`), null for those that were fitted first.
+"""
 
 
-def window_table(language: str, entries: Iterable[dict[str, Any]]) -> pa.Table:
-    """Log entries of prompts as a table of schema `WINDOW`."""
+def window_table(language: str, entries: Iterable[dict[str, Any]], place: str | None = None) -> pa.Table:
+    """Log entries of prompts, which lie at a place by its mark, as a table of schema `WINDOW`."""
     rows = [
         {
             "row_id": entry.get("row_id") or f"{language}-{number}",
@@ -51,6 +56,7 @@ def window_table(language: str, entries: Iterable[dict[str, Any]]) -> pa.Table:
             "coarse": entry["coarse"],
             "embedding": unpacked(entry.get("embedding")),
             "time": entry.get("time"),
+            "place": place,
         }
         for number, entry in enumerate(entries)
     ]
@@ -66,7 +72,20 @@ def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
     found = run.read_monitor(ready.file)
     if found is None:
         raise FileNotFoundError(f"{run.uri}/monitor/{ready.file} is missing; release {ready.language} to collect anew")
-    return pq.read_table(io.BytesIO(found))
+    return read_table(found)
+
+
+def read_table(data: bytes) -> pa.Table:
+    """The content of a window file, also of one that lacks columns which came later.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is no such file.
+    """
+    found = pq.read_table(io.BytesIO(data))
+    missing = [WINDOW.field(name) for name in WINDOW.names if name not in found.column_names]
+    for column in missing:
+        found = found.append_column(column, pa.nulls(len(found), column.type))
+    return found.select(WINDOW.names)
 
 
 class Offers:
@@ -79,9 +98,10 @@ class Offers:
         """Time of the oldest prompt of which something is kept, by file; inf where nothing is. None before the first look."""
 
     def write(self, watch: Watch) -> str:
-        """Write the window of a watch; returns the file's path in the monitor's folder."""
-        file = f"{FOLDER}/{watch.language}-{watch.seen:09d}.parquet"
-        self._put(file, window_table(watch.language, watch.window))
+        """Write the window of a watch; returns the file's path in the monitor's folder, another one at each place."""
+        elsewhere = "" if watch.place == FITTED else "-" + watch.place.replace(":", "-")
+        file = f"{FOLDER}/{watch.language}-{watch.seen:09d}{elsewhere}.parquet"
+        self._put(file, window_table(watch.language, watch.window, watch.place))
         return file
 
     def erase(self, keeper: Keeper, horizon: float) -> int:
@@ -103,8 +123,7 @@ class Offers:
         if erased == rows:
             self._note(file, rows)
             return False
-        language = file.removeprefix(f"{FOLDER}/").rpartition("-")[0]
-        self._put(file, _table(language, erased))
+        self._put(file, _table(erased))
         return True
 
     def _put(self, file: str, table: pa.Table) -> None:
@@ -123,7 +142,7 @@ def _rows(data: bytes | None) -> list[dict[str, Any]]:
     """The rows without their empty fields; of a row with nothing kept of it, the number that stands for its id is none either."""
     if data is None:
         return []
-    found = pq.read_table(io.BytesIO(data)).to_pylist()
+    found = read_table(data).to_pylist()
     return [_held(number, row) for number, row in enumerate(found)]
 
 
@@ -132,6 +151,6 @@ def _held(number: int, row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and not (name == "row_id" and blank)}
 
 
-def _table(language: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    named = [{"row_id": f"{language}-{number}", **row} for number, row in enumerate(rows)]
+def _table(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    named = [{"row_id": f"{row['language']}-{number}", **row} for number, row in enumerate(rows)]
     return pa.Table.from_pylist(named, schema=WINDOW)

@@ -1,13 +1,14 @@
 """Prompts to clusters without refitting: the encoder, the fitted clusterer and the coarse cut in one.
 
-Key property: the same prompt always gets the same cluster that the cluster stage would have given it.
-COMPASS, section 3.3.2. It fits nothing.
+Key property: the same prompt always gets the same cluster that the cluster stage would have given it, at centroids that were not
+moved since. COMPASS, section 3.3.2. It fits nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +17,11 @@ import numpy.typing as npt
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.core.centroids import centroid_distances
+from compass_ray.watched_clusters import Place, clusterer_at, in_use
 
 _BATCH = 64
+_PLACES = 64
+"""Clusterings and sets of centroids that are held at once; more than languages have, mostly."""
 
 
 class Embedder(Protocol):
@@ -52,26 +56,73 @@ class Placed:
     embeddings: npt.NDArray[np.float32]
     distances: npt.NDArray[np.float32]
 
+    @classmethod
+    def empty(cls, embeddings: npt.NDArray[np.float32]) -> Placed:
+        """Of embeddings float32[n, d] that are still to be placed."""
+        n = len(embeddings)
+        return cls(np.empty(n, np.int32), np.empty(n, np.int32), embeddings, np.empty(n, np.float32))
 
-class Placer:
-    """Embeds and assigns prompts."""
+    def put(self, rows: npt.NDArray[np.int64], found: Placed) -> None:
+        """Take over where some rows lie."""
+        self.cluster[rows], self.coarse[rows], self.distances[rows] = found.cluster, found.coarse, found.distances
 
-    def __init__(self, embedder: Embedder, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> None:
-        """Combine the parts; ``coarse`` int32[K] gives the coarse cluster of each fine one."""
-        self.embedder = embedder
-        self.assigner = assigner
-        self.coarse = np.append(coarse, -1).astype(np.int32)
 
-    def place(self, prompts: Sequence[str]) -> Placed:
-        """Cluster of each prompt, in order."""
-        embeddings = self.embedder.encode(prompts, batch_size=_BATCH)
+@dataclass(frozen=True)
+class Located:
+    """What places embeddings: a clusterer, and ``coarse`` int32[K + 1], the coarse cluster of each fine one and of noise."""
+
+    assigner: Assigner
+    coarse: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> Located:
+        """From the coarse cluster int32[K] of each fine one."""
+        return cls(assigner, np.append(coarse, -1).astype(np.int32))
+
+    def place(self, embeddings: npt.NDArray[np.float32]) -> Placed:
+        """Where embeddings float32[n, d] lie."""
         fine = np.asarray(self.assigner.assign(embeddings), dtype=np.int32)
         distances = centroid_distances(embeddings, self.assigner.centroids, fine)
         return Placed(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings, distances=distances)
 
 
-def load_placer(run: RunDir, config: RunConfig) -> Placer:
-    """The placer of a run's encoder and clusters.
+class Placer:
+    """Embeds and assigns prompts, at one place unless others are named."""
+
+    def __init__(self, embedder: Embedder, home: Place, locate: Callable[[Place], Located]) -> None:
+        """Combine the parts; ``locate`` gives what places at a place, and is asked once for each that is in use."""
+        self.embedder, self.home = embedder, home
+        self._locate = lru_cache(_PLACES)(locate)
+        self.assigner = self._locate(home).assigner
+
+    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
+        """Cluster of each prompt, in order, each at its own of ``places``."""
+        return self.locate(self.embed(prompts), places)
+
+    def locate(self, embeddings: npt.NDArray[np.float32], places: Sequence[Place] | None = None) -> Placed:
+        """The same of prompts that were embedded before, float32[n, d]."""
+        at = [self.home] * len(embeddings) if places is None else list(places)
+        found = Placed.empty(embeddings)
+        for place in dict.fromkeys(at):
+            rows = np.array([i for i, each in enumerate(at) if each == place])
+            found.put(rows, self._locate(place).place(embeddings[rows]))
+        return found
+
+    def open(self, place: Place) -> None:
+        """Hold ready what places at a place.
+
+        Raises:
+            ArtifactError, ModelError: it is missing or damaged.
+        """
+        self._locate(place)
+
+    def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit rows float32[n, d] of prompts."""
+        return self.embedder.encode(prompts, batch_size=_BATCH)
+
+
+def load_placer(run: RunDir, config: RunConfig, place: Place | None = None) -> Placer:
+    """The placer of a run's encoder, at the clusters that are in use unless another place is named.
 
     Raises:
         ConfigError: every language has clusters of its own, and traffic is watched in shared ones.
@@ -81,10 +132,21 @@ def load_placer(run: RunDir, config: RunConfig) -> Placer:
         raise ConfigError(
             "cluster.scope is per_language, and traffic is watched in clusters that all languages share; set shared"
         )
-    from compass_ray.models.clusterers import load_clusterer
     from compass_ray.models.encoder import Encoder
 
     run.clusters.require()
-    with run.clusters.local() as folder:
-        clusterer = load_clusterer(folder)
-    return Placer(Encoder(config.embed), clusterer, run.clusters.read_array("coarse.npy"))
+    return Placer(Encoder(config.embed), place or Place(in_use(run).name), locating(run))
+
+
+def locating(run: RunDir) -> Callable[[Place], Located]:
+    """What gives the clusterer of each place of a run; one clustering is in memory once, however many moved its centroids.
+
+    It raises ArtifactError or ModelError where a clustering or centroids are missing or damaged.
+    """
+    fitted = lru_cache(2)(lambda name: clusterer_at(run, Place(name)))
+
+    def locate(place: Place) -> Located:
+        coarse = run.refitted(place.clusters).read_array("coarse.npy")
+        return Located.of(clusterer_at(run, place, fitted(place.clusters)), coarse)
+
+    return locate

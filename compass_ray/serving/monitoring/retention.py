@@ -1,9 +1,10 @@
 """What is kept of a prompt, by the retention setting, for how long, and how it is taken away again.
 
-Key property: the cluster, the loss, the version, the time and the reply's id of a prompt are always kept, its text only under
-``text``. So the trigger, the window's quotas and the gate work under every setting; ``embedding`` also lets prompts be assigned
-again after a re-clustering; ``hash`` also shows which prompts come back. What may not be kept is never written; what has become
-too old, or is no longer allowed, is taken out by `Keeper.erased`. It touches no file but its key's.
+Key property: the cluster and the distance to it, the loss, the version, the time and the reply's id of a prompt are always kept,
+its text only under ``text``. So triggers of every kind, the window's quotas and the gate work under every setting; ``embedding``
+and ``text`` also let prompts be clustered anew, be placed again after that, and move centroids; ``hash`` also shows which prompts
+come back. What may not be kept is never written; what has become too old, or is no longer allowed, is taken out by
+`Keeper.erased`. It touches no file but its key's.
 """
 
 from __future__ import annotations

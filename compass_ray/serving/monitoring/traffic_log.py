@@ -43,14 +43,14 @@ class TrafficLog:
         self.rebuild()
 
     def watch(self, language: str) -> Watch:
-        """The watch of a language of the run.
+        """The watch of a language of the run; a new one, which stays only with an event, of one never heard of.
 
         Raises:
             ValueError: it is none of the run's.
         """
         if language not in self.config.languages:
             raise ValueError(f"{language!r} is not watched; the run's languages are {', '.join(self.config.languages)}")
-        return self.watches.setdefault(language, Watch(language, self.config.drift.window))
+        return self.watches.get(language) or Watch(language, self.config.drift.window)
 
     def asked(self, reply: str) -> Event | None:
         """The entry of the prompt that a reply answered, while it is in its language's window."""
@@ -59,7 +59,7 @@ class TrafficLog:
 
     def follow(self, event: Event, events: list[Event]) -> None:
         """Let an event take effect in memory, and add it to those that wait to be committed."""
-        self.watch(event["language"]).apply(event)
+        self._apply(event)
         events.append(event)
 
     def commit(self, events: Sequence[Event]) -> None:
@@ -114,13 +114,16 @@ class TrafficLog:
         for name, language, version in (each for event in found if event["event"] == "ids" for each in event["ids"]):
             self.replies[name] = {"language": language, "version": version}
         for event in events:
-            self.watch(event["language"]).apply(event)
+            self._apply(event)
         self._remember(events)
         _publish_missing(self.run, CHECKS, _lines(events, "line"))
         _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
         self.checks: dict[str, deque[Event]] = {}
         """The last checks of each language, oldest first."""
         self._remember_checks(line for line in journal.read(self.run, CHECKS) if line.get("language") in self.config.languages)
+
+    def _apply(self, event: Event) -> None:
+        self.watches.setdefault(event["language"], self.watch(event["language"])).apply(event)
 
     def _remember(self, events: Iterable[Event]) -> None:
         held = (event["window"] if event["event"] == "snapshot" else [event] for event in events)
@@ -139,9 +142,9 @@ class TrafficLog:
             self.checks.setdefault(line["language"], deque(maxlen=CHECKS_SHOWN)).append(line)
 
 
-def kept_window(run: RunDir, config: RunConfig, language: str) -> list[Event]:
-    """The last prompts of a language that a monitor acknowledged, oldest first; reads the log, writes nothing."""
-    return list(_followed(run, config)[language].window)
+def kept_watch(run: RunDir, config: RunConfig, language: str) -> Watch:
+    """What a monitor knew of a language when it last wrote; reads the log, writes nothing."""
+    return _followed(run, config)[language]
 
 
 def waiting_windows(run: RunDir, config: RunConfig) -> list[WindowReady]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.drift import DriftState, Fit, Signals, Staleness
 from compass_ray.serving.monitoring.replies import Ratings, Replies
+from compass_ray.watched_clusters import FITTED
 
 Event = dict[str, Any]
 
@@ -40,6 +41,8 @@ class Reference:
     version: str
     counts: npt.NDArray[np.int64]
     guide: Fit | None = None
+    place: str = FITTED
+    """Mark of the clusters and centroids that they were counted at, which a window must lie in too."""
 
 
 @dataclass
@@ -64,6 +67,8 @@ class Watch:
     staleness: Staleness = field(default_factory=Staleness)
     clusters: str | None = None
     """Fingerprint of the clusters that this is the staleness of."""
+    place: str = FITTED
+    """Mark of the clusters and centroids that the window lies in (see `watched_clusters.places`)."""
 
     def __post_init__(self) -> None:
         """Bound the window, whatever it was given."""
@@ -130,7 +135,7 @@ class Watch:
         }
 
 
-_PLAIN = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters"}
+_PLAIN = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters", "place"}
 """Fields that a snapshot holds as they are."""
 
 
@@ -186,6 +191,21 @@ def _resume(watch: Watch, event: Event) -> None:
     watch.trigger = _state(event["trigger"])
 
 
+def _on_recluster(watch: Watch, event: Event) -> None:
+    """The window lies in other clusters, or at other centroids; what could not be placed anew is out of it.
+
+    Excesses of before are no evidence any more, and a window that was offered is collected anew from what is left of it.
+    """
+    watch.place, found = event["place"], event["assigned"] or [None] * len(watch.window)
+    moved = [place and {**entry, **place} for entry, place in zip(watch.window, found, strict=True)]
+    fresh = len(moved) if watch.phase is Phase.READY else watch.fresh
+    watch.fresh = sum(entry is not None for entry in moved[len(moved) - fresh :]) if fresh else 0
+    watch.window = deque((entry for entry in moved if entry), maxlen=watch.size)
+    watch.trigger = replace(watch.trigger, streak=0)
+    if watch.phase is Phase.READY:
+        watch.phase, watch.offered = Phase.COLLECTING, None
+
+
 def _on_snapshot(watch: Watch, event: Event) -> None:
     for name in _PLAIN & event.keys():  # a log of before knows less
         setattr(watch, name, event[name])
@@ -214,5 +234,6 @@ _STEPS = {
     "baseline": _on_baseline,
     "canaries": _on_canaries,
     "release": _on_release,
+    "recluster": _on_recluster,
     "snapshot": _on_snapshot,
 }

@@ -1,6 +1,6 @@
 """The status of a service as the operators' page and ``/v1/compass/status`` show it, put together from its parts.
 
-Key property: a plain tree of JSON values, some 260 kB with 42 languages, in which what grows over time is bounded, and given as
+Key property: a plain tree of JSON values, some 320 kB with 42 languages, in which what grows over time is bounded, and given as
 one list for each field. It asks nobody: whoever calls it brings what is known.
 """
 

@@ -57,14 +57,26 @@ def promote(
     return switch(run, language, found, live, decision)
 
 
-def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
-    """Serve the version again that was live before this one.
+def roll_back(
+    run: RunDir,
+    language: str,
+    *,
+    version: str | None = None,
+    reason: str = "asked for",
+    evidence: Mapping[str, Any] = MappingProxyType({}),
+    clock: Clock = time.time,
+) -> dict[str, Any]:
+    """Serve the version again that was live before this one; where ``version`` is given, only if that is the live one.
+
+    ``evidence`` goes into the decision's record.
 
     Raises:
         RegistryError: there is none, it is no longer whole, the language is pinned, or another process changed what is live
             meanwhile.
     """
     found = look(run, language)
+    if version is not None and found.version != version:
+        raise RegistryError(f"{language}@{version} was to be rolled back, and {found.version} is live; look again and decide")
     if not found.live or not found.live.history:
         raise RegistryError(
             f"{language} has no earlier live version to roll back to; "
@@ -74,7 +86,7 @@ def roll_back(run: RunDir, language: str, *, reason: str = "asked for", clock: C
     *history, last = found.live.history
     manifest, now = fit_to_serve(run, AdapterName(language, last.version)), clock()
     live = _at(found.live, manifest, last.version, now, reason).with_(history=tuple(history))
-    return switch(run, language, found, live, {"kind": "rollback", "time": now, "to": last.version, "reason": reason})
+    return switch(run, language, found, live, {**evidence, "kind": "rollback", "time": now, "to": last.version, "reason": reason})
 
 
 def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:

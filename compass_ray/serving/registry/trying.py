@@ -7,6 +7,8 @@ follows what is live. Promoting the version concludes its trial. It routes nothi
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from compass_ray.artifacts import RunDir
@@ -46,8 +48,15 @@ def canary(
     return switch(run, language, found, live.with_(canary=Canary(version, share)), decision)
 
 
-def end_canary(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
-    """Let the live version answer all requests again.
+def end_canary(
+    run: RunDir,
+    language: str,
+    *,
+    reason: str = "asked for",
+    evidence: Mapping[str, Any] = MappingProxyType({}),
+    clock: Clock = time.time,
+) -> dict[str, Any]:
+    """Let the live version answer all requests again; ``evidence`` goes into the decision's record.
 
     Raises:
         RegistryError: there is no canary, or another process changed what is live meanwhile.
@@ -55,7 +64,7 @@ def end_canary(run: RunDir, language: str, *, reason: str = "asked for", clock: 
     found, live = required(run, language)
     if live.canary is None:
         raise RegistryError(f"{language} has no canary: {live.version} answers all its requests; there is nothing to end")
-    decision = {"kind": "canary ended", "time": clock(), "to": live.canary.version, "reason": reason}
+    decision = {**evidence, "kind": "canary ended", "time": clock(), "to": live.canary.version, "reason": reason}
     return switch(run, language, found, live.with_(canary=None), decision)
 
 

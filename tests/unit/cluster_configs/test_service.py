@@ -51,15 +51,15 @@ def test_the_proxy_waits_for_what_the_service_itself_says_of_a_late_request() ->
 
 
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
-    from compass_ray.serving.app import from_config_file
+    from compass_ray.continual.service import app
 
     run = RunDir(str(tmp_path / "run"))
     args = {**_application()["args"], "run": run.uri}
     run.record(load("atlas-test"))
     with pytest.raises(ArtifactError, match="has no adapter to serve yet"):
-        from_config_file(args)
+        app(args)
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
-    built: Any = from_config_file(args)
+    built: Any = app(args)
     assert (run.live("sw") or {})["version"] == "v0001", "what was never served is taken up"
     ingress = built._bound_deployment
     adapters = next(each for each in ingress.init_args if hasattr(each, "_bound_deployment"))._bound_deployment
@@ -67,12 +67,27 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
     assert adapters.ray_actor_options["resources"] == ingress.ray_actor_options["resources"] == {"serving": 1}
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automatic: bool
+) -> None:
+    from compass_ray.continual import service
+    from compass_ray.continual.keeping import actor
+
+    run, kept = RunDir(str(tmp_path / "run")), []
+    run.record(load("atlas-test"))
+    run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
+    monkeypatch.setattr(actor, "begin", lambda uri, config: kept.append((uri, config.update.automatic)))
+    service.app({"run": run.uri, "set": [f"update.automatic={str(automatic).lower()}"]})
+    assert kept == ([(run.uri, True)] if automatic else [])
+
+
 @pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
 def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
-    from compass_ray.serving.app import from_config_file
+    from compass_ray.continual.service import app
 
     with pytest.raises(ConfigError, match=r"args of the application are .*; give \{run: URI\}"):
-        from_config_file(args)
+        app(args)
 
 
 def _groups() -> Capacity:

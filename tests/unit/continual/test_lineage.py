@@ -9,6 +9,7 @@ import pytest
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import load
 from compass_ray.continual import lineage
+from compass_ray.continual.strategies import STRATEGIES
 
 CONFIG = load("atlas-test")
 
@@ -20,7 +21,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def _version(run: RunDir, version: str, parent: str | None = None, *, judged: bool = False, strategy: str = "ecda") -> None:
     writer = run.adapter("sw", version).begin(Identity("train", {}, {}))
-    writer.json("history.json", {"from": parent, "strategy": strategy} if parent else {})
+    writer.json("history.json", {"from": parent, "anew": STRATEGIES[strategy].anew} if parent else {})
     writer.publish()
     if judged:
         run.update("sw", version).begin(Identity("update", {}, {})).publish()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import jensenshannon
 
 from compass_ray.core import permutation
 from compass_ray.core.distribution import js_divergence
@@ -27,6 +28,19 @@ def test_p_is_that_of_shuffled_labels(reference: list[int], window: list[int]) -
     test = permutation_test(reference, window, resamples=20_000, rng=np.random.default_rng(0))
     assert test.divergence == js_divergence(reference, window)
     assert test.p_value == pytest.approx(shuffled_p(reference, window, 1500, np.random.default_rng(1)), abs=0.04)
+
+
+@pytest.mark.parametrize(("reference", "window"), [([30, 20, 10, 0], [14, 14, 10, 1]), ([20, 20], [17, 3]), ([60, 0], [0, 60])])
+def test_p_is_the_share_of_deals_as_far_apart_with_the_window_itself_among_them(reference: list[int], window: list[int]) -> None:
+    test = permutation_test(reference, window, rng=np.random.default_rng(3))
+    pooled = np.array(reference) + window
+    rows, size = pooled.sum(), sum(window)
+    method = "count" if min(size, rows - size) < 8 * len(pooled) else "marginals"
+    dealt = np.random.default_rng(3).multivariate_hypergeometric(pooled, size, size=2000, method=method)
+    observed = jensenshannon(reference, window, base=2) ** 2
+    as_far = sum(jensenshannon(pooled - each, each, base=2) ** 2 >= observed - 1e-9 for each in dealt)
+    assert test.resamples == permutation.RESAMPLES == 2000
+    assert test.p_value == (1 + as_far) / 2001
 
 
 def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[3] / "jobs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 UNTIL = {"train": "full"}
 """Training ends with whole models, where they are asked for."""
-OPTION = {"serve": "--port", "update": "--prompts"}
+OPTION = {"serve": "--port", "update": "--prompts", "recluster": "--reason"}
 
 
 def test_there_is_a_job_for_every_stage_that_is_worth_one() -> None:
@@ -38,7 +38,9 @@ def test_a_job_shows_its_options(name: str, monkeypatch: pytest.MonkeyPatch, cap
     assert OPTION.get(name, "--preset") in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("adapt", "serve", "update", "experiment", "simulate")])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n not in ("adapt", "serve", "update", "recluster", "experiment", "simulate")]
+)
 def test_a_stage_job_stops_after_its_stage(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
     monkeypatch.setattr("compass_ray.cli.main", lambda: called.append(sys.argv[1:]))

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import fit_clusters
 from compass_ray.models.clusterers.centres import nearest, silhouette
+from compass_ray.models.clusterers.kmeans import KMeansClusterer
 from compass_ray.models.clusterers.sampling import sample, shares
 from compass_ray.models.errors import ModelError
 
@@ -106,3 +107,40 @@ def test_strata_of_another_length_are_refused() -> None:
 def test_sample_with_fewer_rows_than_clusters_is_refused_in_words() -> None:
     with pytest.raises(ModelError, match=r"cluster\.sweep_rows is 5, .* on 11 rows"):
         fit_clusters(ClusterConfig(method="kmeans", sweep_rows=5, backend="cpu"), blobs(50)[0], seed=0)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("reduce", [None, 8])
+def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, reduce: int | None) -> None:
+    rows, _ = blobs(200, spread=0.5)
+    found = fit_clusters(KMEANS.model_copy(update={"metric": metric, "reduce": reduce}), rows, seed=0).clusterer
+    assert isinstance(found, KMeansClusterer)
+    new, _ = blobs(40, spread=0.8, seed=5)
+    labels = found.assign(new)
+    labels[labels == 0] = -1  # a cluster without new rows, and noise
+    moved = found.moved(new, labels, 0.25)
+    compared = found.reduction(new) if reduce else new
+    if metric == "cosine":
+        compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
+    for k in range(len(found.centres)):
+        mine = labels == k
+        centre, centroid = found.centres[k], found.centroids[k]
+        if mine.any():
+            centre = 0.75 * centre + 0.25 * compared[mine].mean(axis=0)
+            centroid = 0.75 * centroid + 0.25 * new[mine].mean(axis=0)
+        np.testing.assert_allclose(moved.centres[k], centre, atol=1e-5)
+        np.testing.assert_allclose(moved.centroids[k], centroid / np.linalg.norm(centroid), atol=1e-5)
+    np.testing.assert_array_equal(moved.labels, found.labels)
+    distances = np.linalg.norm(compared[:, None] - moved.centres[None], axis=2)
+    np.testing.assert_array_equal(moved.assign(new), distances.argmin(1))
+
+
+def test_without_eta_nothing_moves_and_whole_eta_ends_at_the_new_mean() -> None:
+    rows, _ = blobs(200)
+    found = fit_clusters(KMEANS, rows, seed=0).clusterer
+    assert isinstance(found, KMeansClusterer)
+    labels = found.assign(rows[:50])
+    np.testing.assert_allclose(found.moved(rows[:50], labels, 0.0).centres, found.centres, atol=1e-6)
+    whole = found.moved(rows[:50], labels, 1.0)
+    for k in np.unique(labels):
+        np.testing.assert_allclose(whole.centres[k], rows[:50][labels == k].mean(axis=0), atol=1e-6)

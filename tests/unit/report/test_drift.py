@@ -105,3 +105,25 @@ def test_unreadable_record_says_where_and_what_to_do(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{"language": "sw", "prompts": "many", "divergence": 0.1, "threshold": 0.1}])
     with pytest.raises(ArtifactError, match=r"monitor/checks\.jsonl: prompts.*'many'.*run again"):
         _ = Evidence(empty).checks
+
+
+def test_replies_that_became_worse_are_told_in_words(empty: RunDir) -> None:
+    legs = [
+        {"name": "divergence", "effect": 0.03, "p_value": 0.4, "exceeded": False},
+        {"name": "loss", "effect": 0.31, "p_value": 0.0001, "exceeded": True},
+        {"name": "feedback", "effect": 0.2, "p_value": 0.002, "exceeded": True},
+    ]
+    write(empty, "checks.jsonl", [check(50, 0.03), {**check(100, 0.03), "drifted": True, "legs": legs}])
+    assert drift_story(empty)[1] == (
+        "Replies became worse (median loss up by 0.310 nats a token (p = 0.0001); share rated bad up by 0.200 (p = 0.002)) "
+        "at prompt 100; the divergence was 0.030 bits then."
+    )
+
+
+def test_clusters_that_no_longer_fit_are_told_in_words(empty: RunDir) -> None:
+    write(empty, "checks.jsonl", [{**check(100, 0.03), "noise": 0.48}])
+    reason = "48.0% of the window lies in no cluster, and 5.0% of the guide set"
+    write(empty, "decisions.jsonl", [{"kind": "stale", "language": "sw", "prompts": 100, "reason": reason}])
+    assert drift_story(empty)[-1] == (
+        f"Clusters no longer fit the traffic at prompt 100: {reason}. At the last check 48.0% of the window was noise."
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compass_ray.serving.monitoring.placing import Placed
+from compass_ray.watched_clusters import Place
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]
@@ -51,7 +52,10 @@ class WordPlacer:
 
     calls: list[int] = field(default_factory=list)
 
-    def place(self, prompts: Sequence[str]) -> Placed:
+    def open(self, place: Place) -> None:
+        """Any place is the same place."""
+
+    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
         if any("broken" in prompt for prompt in prompts):
             raise ValueError("a prompt gave NaN")
         if any("overflow" in prompt for prompt in prompts):

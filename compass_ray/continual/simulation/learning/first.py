@@ -19,7 +19,6 @@ from compass_ray.artifacts import Identity
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.continual.simulation.learning.lines import FIRST, Line
 from compass_ray.continual.simulation.scenarios import Scenario
-from compass_ray.continual.update.selecting import publish
 from compass_ray.core.arrays import BoolArray, IntArray
 from compass_ray.language_selection import Guide, PoolView, Question, choose, open_guides
 from compass_ray.language_selection.questions import first_question
@@ -59,7 +58,10 @@ def _select(config: RunConfig, line: Line, language: str, asked: Scenario) -> No
         return
     pool = PoolView.read(line.clusters)
     chosen = choose(rule, "compass", first_question_of(config, line, language, asked, pool), pool, seed=config.seed)
-    publish(artifact.begin(identity), chosen, None)
+    writer = artifact.begin(identity)
+    writer.table("rows.parquet", chosen.rows)
+    writer.json("allocation.json", chosen.allocation)
+    writer.publish({"selected": chosen.selected})
 
 
 def first_question_of(config: RunConfig, line: Line, language: str, asked: Scenario, pool: PoolView) -> Question:

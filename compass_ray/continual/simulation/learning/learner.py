@@ -19,10 +19,11 @@ from compass_ray.continual.simulation.learning.lines import FIRST, Line, version
 from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
 from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.continual.update.plan import Update, adapter_plan
-from compass_ray.continual.update.selecting import chosen_for, identity_of, publish
+from compass_ray.continual.update.selecting import identity_of, selected_for
 from compass_ray.continual.update.windows import Window
 from compass_ray.continual.update.worker import make
 from compass_ray.continuity import ANCHORS, leave_continuity
+from compass_ray.watched_clusters import FITTED
 
 
 class Learner:
@@ -82,11 +83,14 @@ class Learner:
 
 def _select(config: RunConfig, line: Line, window: Window, update: Update) -> None:
     """Publish what is selected for a window, unless it is whole."""
-    artifact, identity = line.own("selections", update.version, update.language), identity_of(config, line, window, update)
+    artifact, identity = (
+        line.own("selections", update.version, update.language),
+        identity_of(config, line, window, update, FITTED),
+    )
     made = artifact.manifest()
     if made is None or made.fingerprint != identity.fingerprint:
-        chosen = chosen_for(config, line, window, update)
-        publish(artifact.begin(identity), chosen, None)
+        chosen = selected_for(config, line, window, update, FITTED)
+        chosen.publish(artifact.begin(identity), window)
 
 
 def _stands(config: RunConfig, line: Line, update: Update) -> bool:

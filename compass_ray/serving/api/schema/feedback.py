@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compass_ray.serving.monitoring.corrections import LONGEST
+
 Rating = Literal["good", "bad"]
-MAX_CORRECTION = 8_000
-"""Characters, as many as are kept (`monitoring.feedback`): who is told that it was taken must not find it cut."""
 MAX_COMMENT = 2_000
 
 
@@ -23,8 +23,8 @@ class FeedbackRequest(BaseModel):
     id: Annotated[str, Field(pattern=r"^(chatcmpl|cmpl)-[0-9a-f]{32}$")]
     """``id`` of the reply."""
     rating: Rating
-    correction: Annotated[str, Field(min_length=1, max_length=MAX_CORRECTION)] | None = None
-    """What the reply should have been."""
+    correction: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = None
+    """What the reply should have been; no longer than what is kept, so nobody is told that it was taken and finds it cut."""
     comment: Annotated[str, Field(min_length=1, max_length=MAX_COMMENT)] | None = None
 
 

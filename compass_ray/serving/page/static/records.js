@@ -4,7 +4,10 @@ import { Numbers, Table } from "./dom.js";
 import { moment, number, text } from "./format.js";
 
 const at = (id) => document.getElementById(id);
-const KINDS = { drift: "alarm", stale: "clusters no longer fit", gate: "gate", promotion: "promotion", rollback: "roll-back" };
+const KINDS = {
+  drift: "alarm", stale: "clusters no longer fit", recluster: "clustered anew", gate: "gate", promotion: "promotion",
+  rollback: "roll-back", released: "window let go",
+};
 
 const decisions = new Table(at("decisions-table"), {
   caption: "The last fifty, the newest first", label: "Updates and decisions",

@@ -19,7 +19,8 @@ from compass_ray.language_selection import store_pool
 from compass_ray.models.language_id import Identified
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.monitoring.placing import Placer
+from compass_ray.serving.monitoring.placing import Located, Placer
+from compass_ray.watched_clusters import FITTED, Place
 
 NOW = 1000.0
 DIMENSION = 256
@@ -61,7 +62,8 @@ class FirstWord:
 
 
 CENTROIDS = WordEmbedder().encode(["sw mji na nchi", "sw samaki na bahari"], batch_size=1)
-MEANS = Means(Placer(WordEmbedder(), NearestOf(CENTROIDS), np.array([0, 1], np.int32)), FirstWord())
+LOCATED = Located.of(NearestOf(CENTROIDS), np.array([0, 1], np.int32))
+MEANS = Means(Placer(WordEmbedder(), Place(FITTED), lambda place: LOCATED), FirstWord())
 
 
 def config_of(corrections: str = "all", **update: Any) -> RunConfig:

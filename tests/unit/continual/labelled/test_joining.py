@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -15,19 +16,22 @@ from compass_ray.adapter_training import AdapterPlan, train_adapter, training_se
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import RunConfig, UpdateConfig
 from compass_ray.continual.labelled import Joined, bound, join, judged, review, standing_mark
+from compass_ray.continual.update.placing import PlacedWindow
 from compass_ray.continual.update.plan import Update
-from compass_ray.continual.update.selecting import chosen_for, publish, select
+from compass_ray.continual.update.selecting import Selected, chosen_for, select
 from compass_ray.continual.update.windows import Window
 from compass_ray.continual.update.worker import make
 from compass_ray.continuity import ANCHORS, encode_pool_rows
 from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.location import model_identity
+from compass_ray.watched_clusters import FITTED
 from tests.unit.models.conftest import make_model, make_tokenizer
 
 from .made_run import MEANS, NOW, config_of, feed, make_run
 from .test_judging import _said
 
 WINDOW = Window("sw", (0,) * 20 + (1,) * 20, "abc")
+PLACED = PlacedWindow(FITTED, np.array(WINDOW.clusters))
 UPDATE = Update("sw", "v0001", "v0002", "abc")
 SAID = _said(range(2))
 
@@ -74,14 +78,16 @@ def _identity() -> Identity:
 
 
 def _joined(config: RunConfig, run: RunDir) -> Joined:
-    found = join(config, run, "sw", chosen_for(config, run, WINDOW, UPDATE).rows, means=MEANS, now=NOW)
+    found = join(config, run, "sw", chosen_for(config, run, PLACED, UPDATE).rows, means=MEANS, now=NOW)
     assert found is not None
     return found
 
 
 def _publish(config: RunConfig, run: RunDir) -> Joined:
-    joined, chosen = _joined(config, run), chosen_for(config, run, WINDOW, UPDATE)
-    publish(run.selection("v0002", "sw").begin(bound(_identity(), config.update, joined.mark)), chosen, joined)
+    joined, chosen = _joined(config, run), chosen_for(config, run, PLACED, UPDATE)
+    Selected(PLACED, chosen, joined).publish(
+        run.selection("v0002", "sw").begin(bound(_identity(), config.update, joined.mark)), WINDOW
+    )
     return joined
 
 
@@ -134,10 +140,18 @@ def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_
     writer.publish()
     run.set_live("sw", {"version": "v0002"})
     assert {str(v.state) for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts} == {"trained"}
+    feed(run, config, [(f"{SAID[0][0]} sasa", "sw jibu jingine lenye maneno mengi", "k7")], start=70)
+    again = next(v for v in judged(config, run, "sw", means=MEANS, now=NOW).verdicts if v.pair.key == "k7")
+    assert (str(again.state), again.reason[:25]) == ("left out", "its prompt is all but tha")
     data, anew = training_set(run, run.selection("v0002", "sw"), config), config_of(corrections_share=0.3, strategy="full")
     held = {row.response for row, out in zip(data.rows, data.held, strict=True) if out}
-    found = {v.pair.correction: str(v.state) for v in judged(anew, run, "sw", means=MEANS, now=NOW).verdicts}
-    assert found == {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+    verdicts = judged(anew, run, "sw", means=MEANS, now=NOW).verdicts
+    found = {v.pair.correction: str(v.state) for v in verdicts if v.pair.key != "k7" and v.state != "left out"}
+    expected = {correction: "trained" if correction in held else "accepted" for _, correction, _ in SAID}
+    assert found.items() <= expected.items()
+    assert SAID[1][1] in found
+    rows = chosen_for(anew, run, PLACED, Update("sw", "v0002", "v0003", "abc")).rows
+    assert set(rows["role"].to_pylist()) == {"target", "auxiliary"}
 
 
 def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir, config: RunConfig) -> None:
@@ -149,8 +163,10 @@ def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir,
         "anew": False,
     }
     identity = Identity("update", whole, {adapter.name: adapter.require().fingerprint})
-    joined, chosen = _joined(config, run), chosen_for(config, run, WINDOW, UPDATE)
-    publish(run.selection("v0002", "sw").begin(bound(identity, config.update, joined.mark)), chosen, joined)
+    joined, chosen = _joined(config, run), chosen_for(config, run, PLACED, UPDATE)
+    Selected(PLACED, chosen, joined).publish(
+        run.selection("v0002", "sw").begin(bound(identity, config.update, joined.mark)), WINDOW
+    )
     before = run.selection("v0002", "sw").require()
     feed(run, config, _said(range(50, 53)), start=50)
     assert _joined(config, run).mark != joined.mark
@@ -173,9 +189,9 @@ def test_none_changes_nothing(run: RunDir) -> None:
     assert bound(_identity(), UpdateConfig(), None) == _identity()
     assert UpdateConfig(corrections="all", corrections_share=0.5).identity() == UpdateConfig().identity()
     assert not {name for name in UpdateConfig().identity() if "correction" in name}
-    chosen = chosen_for(none, run, WINDOW, UPDATE)
-    publish(run.selection("v0002", "sw").begin(_identity()), chosen, None)
-    assert run.selection("v0002", "sw").files() == ["allocation.json", "rows.parquet"]
+    chosen = chosen_for(none, run, PLACED, UPDATE)
+    Selected(PLACED, chosen, None).publish(run.selection("v0002", "sw").begin(_identity()), WINDOW)
+    assert run.selection("v0002", "sw").files() == ["allocation.json", "rows.parquet", "window.json"]
     assert run.selection("v0002", "sw").read_table("rows.parquet").equals(chosen.rows)
     assert standing_mark(run.selection("v0002", "sw").require()) is None
 

@@ -30,7 +30,7 @@ def standing(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """A run whose prompts are placed; nothing may start Ray."""
     config = load("atlas-test", languages=["sw"])
     run.record(config)
-    monkeypatch.setattr(preparing, "load_placer", lambda run, config: SecondWord())
+    monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
     preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan())
     monkeypatch.setattr(checking, "missing_stages", lambda *_: frozenset())
     monkeypatch.setattr(ray_session, "start", _never)

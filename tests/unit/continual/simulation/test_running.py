@@ -25,7 +25,7 @@ class SecondWord(WordPlacer):
 
 @pytest.fixture
 def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(preparing, "load_placer", lambda run, config: SecondWord())
+    monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
     preparing.place(run.uri, config.model_dump(mode="json"), "sw", PLAN)
     return run
 
@@ -39,7 +39,7 @@ def test_users_ask_what_the_guide_set_and_the_languages_own_rows_ask(placed: Run
 
 
 def test_test_questions_are_asked_only_on_request(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "load_placer", lambda run, config: SecondWord())
+    monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
     preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan(tests=True, per_subject=200))
     assert len(preparing.read_prompts(run, "sw").asked["a"]) == ROWS - 1 + 20 + 20
     preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan(tests=True, per_subject=5))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compass_ray.artifacts import RunDir
-from compass_ray.serving import journal
-from compass_ray.serving.monitoring.feedback import FILE, FeedbackLog
-from compass_ray.serving.monitoring.retention import Keeper
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 ID = "chatcmpl-" + "0" * 32
@@ -65,15 +60,6 @@ def test_feedback_is_bounded(endpoint: Endpoint, fields: dict[str, Any], param: 
     response = endpoint.request("POST", "/v1/feedback", json={"id": ID, "rating": "good", **fields})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert endpoint.traffic.rated == []
-
-
-def test_a_correction_that_was_taken_is_kept_whole(endpoint: Endpoint, tmp_path: Path) -> None:
-    written = {"correction": "x" * 8_000, "comment": "y" * 2_000}
-    assert endpoint.request("POST", "/v1/feedback", json={"id": ID, "rating": "bad", **written}).status_code == 200
-    run = RunDir(str(tmp_path))
-    FeedbackLog(run, Keeper("text", b"secret")).take(endpoint.traffic.rated, {}, endpoint.clock())
-    [line] = journal.read(run, FILE)
-    assert {name: line[name] for name in written} == written
 
 
 def test_metrics_are_prometheus_text(endpoint: Endpoint) -> None:

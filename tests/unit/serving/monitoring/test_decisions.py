@@ -44,15 +44,16 @@ class Service:
         bad: int = 0,
         word: str = "swali",
         version: str = "v0001",
+        key: str | None = None,
     ) -> None:
-        """Prompts with losses around a mean; the first ``bad`` of every ten rated so, the others good, each by another key."""
+        """Prompts with losses around a mean; the first ``bad`` of every ten rated so, the others good, by a key or one each."""
         for _ in range(count):
             self.sent += 1
             name, rating = f"id-{self.sent}", "bad" if self.sent % 10 < bad else "good"
             prompt = f"{word} {self.sent} {self.rng.choice(clusters)}"
             nll = float(self.rng.normal(loss, 0.2))
             self.monitor.record([Observation(name, "sw", prompt, version, nll, self.clock())])
-            self.monitor.rate([Feedback(name, rating, None, None, f"key-{self.sent}", self.clock())])  # type: ignore[arg-type]
+            self.monitor.rate([Feedback(name, rating, None, None, key or f"key-{self.sent}", self.clock())])  # type: ignore[arg-type]
 
     def questions(self, right: int) -> None:
         self.clock.now += 1.0
@@ -155,6 +156,14 @@ def test_replies_that_become_worse_alarm_although_the_prompts_are_as_ever(
     assert exceeded(record) == [leg]
     assert record["reason"].startswith(reason)
     assert_made_again(record)
+
+
+@pytest.mark.parametrize(("key", "alarms"), [("loud", 0), (None, 1)])
+def test_no_single_key_raises_an_alarm(begin: Begin, key: str | None, alarms: int) -> None:
+    service = begin(trigger="multi")
+    service.ask(200)
+    service.ask(100, bad=10, key=key)
+    assert len(service.decided("drift")) == alarms
 
 
 def test_multi_is_blind_to_replies_of_other_versions(begin: Begin) -> None:

@@ -168,7 +168,7 @@ def test_every_control_is_reached_by_tab_in_reading_order_and_is_seen_to_be(page
 def test_the_skip_link_and_the_chart_s_language_work_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.url.endswith("#languages")
+    expect(page).to_have_url(re.compile("#languages$"))
     _language(page).focus()
     page.keyboard.press("ArrowDown")
     expect(_drift(page).get_by_role("img")).to_have_accessible_name(re.compile("^Arabic"))

@@ -36,6 +36,17 @@ def test_promotion_and_rollback_leave_a_lineage(run: RunDir, make_adapter: MakeA
     assert (first["time"], first["reason"], first["prompts"]) == (1000.0, "better", 7)
 
 
+def test_a_roll_back_of_a_named_version_says_what_it_rests_on_and_moves_no_other(run: RunDir, make_adapter: MakeAdapter) -> None:
+    for version in ("v0001", "v0002", "v0003"):
+        make_adapter("sw", version)
+        registry.promote(run, "sw", version)
+    with pytest.raises(RegistryError, match="sw@v0002 was to be rolled back, and v0003 is live"):
+        registry.roll_back(run, "sw", version="v0002")
+    assert registry.roll_back(run, "sw", version="v0003", reason="worse", evidence={"legs": [1]})["version"] == "v0002"
+    last = registry.decisions(run)[-1]
+    assert (last["kind"], last["reason"], last["legs"]) == ("rollback", "worse", [1])
+
+
 def test_promoting_the_live_version_again_changes_nothing(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     first = registry.promote(run, "sw", "v0001")

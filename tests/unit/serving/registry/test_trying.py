@@ -50,8 +50,9 @@ def test_a_canary_is_widened_and_concluded_by_its_promotion(served: RunDir, cloc
 
 def test_a_canary_is_ended(served: RunDir) -> None:
     registry.canary(served, "sw", "v0002", 0.05)
-    registry.end_canary(served, "sw", reason="slower")
+    registry.end_canary(served, "sw", reason="slower", evidence={"legs": [1]})
     assert _catalogue(served).canaries == {}
+    assert registry.decisions(served)[-1]["legs"] == [1]
     assert _last(served) == ("canary ended", "v0001", "v0002")
     with pytest.raises(RegistryError, match="sw has no canary: v0001 answers all"):
         registry.end_canary(served, "sw")

@@ -31,7 +31,7 @@ Knows = Callable[[Way, int, int, str, int], bool]
 
 @pytest.fixture
 def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(preparing, "load_placer", lambda run, config: SecondWord())
+    monkeypatch.setattr(preparing, "load_placer", lambda *_: SecondWord())
     preparing.place(run.uri, config.model_dump(mode="json"), "sw", PLACING)
     return run
 

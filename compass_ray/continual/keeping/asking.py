@@ -1,0 +1,50 @@
+"""Canary questions asked of the adapter server itself, through its Serve handle.
+
+Key property: they pass by the ingress, so they are no traffic: no window holds them, no drift check sees them and no statistic of
+requests counts them. A version answers each greedily, a few at once, and what is not answered in time ends the round, which
+is then made later. It knows no right answer by itself: see `questions`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from compass_ray.config import RunConfig
+from compass_ray.continual.keeping.questions import Question, reply_tokens
+from compass_ray.models.orders import Answer, Order
+from compass_ray.serving import app
+from compass_ray.serving.registry import AdapterName
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+"""Of the rows of a replica's batch, so many at the most; the others are the users'."""
+
+
+def ask(config: RunConfig, language: str, version: str, asked: Sequence[Question]) -> int | None:
+    """How many of the questions a version answers right; None where one was not answered."""
+    right = 0
+    try:
+        handle = serve.get_deployment_handle(app.ADAPTERS, app_name=app.NAME)
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            waiting = [handle.answer.remote(_order(config, language, version, each)) for each in some]
+            answers: list[Answer] = [each.result(timeout_s=config.serve.request_seconds) for each in waiting]
+            right += sum(q.right(a.text, config.evaluate.scoring) for q, a in zip(some, answers, strict=True))
+    except (RayError, RayServeException, TimeoutError) as error:
+        logger.warning("%s@%s was not asked its questions: %s", language, version, error)
+        return None
+    return right
+
+
+def _order(config: RunConfig, language: str, version: str, question: Question) -> Order:
+    return Order(
+        messages=(("user", question.prompt(config.evaluate.scoring)),),
+        adapter=str(AdapterName(language, version)),
+        max_tokens=reply_tokens(config),
+    )

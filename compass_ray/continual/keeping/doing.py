@@ -1,0 +1,92 @@
+"""What was decided is done: by the registry, by the monitor, or by beginning an update.
+
+Key property: each deed is one change of what is served, recorded with what it was decided on, and a word to the monitor after it;
+one that was cut short between the two is completed by the turn that follows. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from compass_ray.artifacts import RunDir
+from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
+from compass_ray.core.drift.decision import Leg
+from compass_ray.serving import registry
+from compass_ray.serving.monitoring.observations import WindowReady
+from compass_ray.serving.registry import RegistryError
+
+logger = logging.getLogger(__name__)
+
+
+class Watching(Protocol):
+    """Who watches the traffic; see `monitor_actor.MonitorClient`."""
+
+    def reset(self, language: str, version: str) -> None:
+        """Compare with the reference of ``version`` from now on."""
+        ...
+
+    def release(self, language: str) -> None:
+        """An update was refused: watch on."""
+        ...
+
+
+class Updating(Protocol):
+    """Who makes updates, somewhere else."""
+
+    def begin(self, language: str, ready: WindowReady) -> None:
+        """Begin, or go on with, the update for a window, where there is room for one more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Carries out actions."""
+
+    run: RunDir
+    monitor: Watching
+    updates: Updating
+
+    def do(self, language: str, action: Action, ready: WindowReady | None) -> None:
+        """Carry out one; ``ready`` is the window that is offered.
+
+        Raises:
+            ArtifactError: the registry refused it, or a store is out of reach; nothing changed then, or all but the
+                monitor's knowledge of it.
+        """
+        logger.info("%s: %s", language, action)
+        match action:
+            case Update():
+                self.updates.begin(language, _required(ready))
+            case Promote(version, reason, legs):
+                self._require_canary(language, version)
+                registry.promote(self.run, language, version, reason=reason, evidence=_evidence(legs))
+                self.monitor.reset(language, version)
+            case EndCanary(_, reason, legs):
+                registry.end_canary(self.run, language, reason=reason, evidence=_evidence(legs))
+                self.monitor.release(language)
+            case RollBack(version, before, reason, legs):
+                registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
+                self.monitor.reset(language, before)
+            case Reset(version):
+                self.monitor.reset(language, version)
+            case Release(reason):
+                registry.append_decision(self.run, {"kind": "released", "language": language, "reason": reason})
+                self.monitor.release(language)
+
+    def _require_canary(self, language: str, version: str) -> None:
+        live = registry.look(self.run, language).live
+        if not (live and live.canary and live.canary.version == version):
+            raise RegistryError(f"{language}@{version} was to be promoted, and somebody has ended its trial meanwhile")
+
+
+def _evidence(legs: Sequence[Leg]) -> dict[str, Any]:
+    return {"legs": [asdict(leg) for leg in legs]}
+
+
+def _required(ready: WindowReady | None) -> WindowReady:
+    if ready is None:
+        raise ValueError("an update was decided on, and no window is offered; decide on what is found")
+    return ready

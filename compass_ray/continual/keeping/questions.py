@@ -1,0 +1,62 @@
+"""Canary questions: multiple-choice items of a language's test set, in an order of their own, and whether a reply is right.
+
+Key property: a round is a stretch of one order that is drawn by the run's seed, so versions asked in the same round are asked the
+same. What comes of them is compared between versions and nothing else: no row is selected by them and none is trained on. They
+ask nobody; see `asking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.seeding import generator
+from compass_ray.models.choices import Scoring, listed, said
+
+_LETTER_TOKENS = 8
+"""Of a reply that is to begin with a letter."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item: what is asked, and the place of the right option."""
+
+    text: str
+    options: tuple[str, ...]
+    answer: int
+
+    def prompt(self, scoring: Scoring) -> str:
+        """What a user would ask: the bare question, or with its options where a letter is wanted."""
+        return self.text if scoring == "option" else listed(self.text, self.options)
+
+    def right(self, reply: str, scoring: Scoring) -> bool:
+        """Whether a reply begins with the right option."""
+        return said(reply, self.options, scoring) == self.answer
+
+
+def questions(config: RunConfig, run: RunDir, language: str) -> tuple[Question, ...]:
+    """A language's test set in the order that it is asked in; none where the run has none."""
+    guide = run.guide(language)
+    if not guide.manifest():
+        return ()
+    rows = guide.read_table("test.parquet", ["question", "options", "answer"]).to_pylist()
+    order = generator(config.seed, "canary questions", language).permutation(len(rows))
+    return tuple(Question(rows[i]["question"], tuple(rows[i]["options"]), int(rows[i]["answer"])) for i in order)
+
+
+def stretch(found: Sequence[Question], position: int, count: int) -> list[Question]:
+    """So many questions from a position on, beginning again at the end.
+
+    >>> abc = [Question(text, ("yes", "no"), 0) for text in "abc"]
+    >>> [each.text for each in stretch(abc, 5, 2)]
+    ['c', 'a']
+    """
+    return [found[(position + i) % len(found)] for i in range(count)]
+
+
+def reply_tokens(config: RunConfig) -> int:
+    """How long a reply may be."""
+    most = config.serve.max_tokens
+    return most if config.evaluate.scoring == "option" else min(most, _LETTER_TOKENS)

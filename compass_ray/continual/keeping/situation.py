@@ -1,0 +1,101 @@
+"""What is known of one language when something is to be decided about it.
+
+Key property: plain frozen records, and all that `deciding` looks at. COMPASS, section 3.3. They read nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compass_ray.core.drift.performance import Signals
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An update that a gate has spoken about: what it made, for which window, from which version."""
+
+    version: str
+    window: str
+    parent: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A window that the monitor offers, by the name that an update for it has; None where no update can be made for it."""
+
+    window: str | None
+    problem: str = ""
+    """Why none can."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Attempts in a row at an update that came to no verdict, and the time of the last, in Unix seconds."""
+
+    times: int = 0
+    last: float = 0.0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One language. ``prompts`` that it was asked so far are the time by which it is looked at again."""
+
+    language: str
+    prompts: int = 0
+    live: str | None = None
+    before: str | None = None
+    """The version that was live before this one."""
+    canary: str | None = None
+    pinned: bool = False
+    offered: Offered | None = None
+    unfinished: str | None = None
+    """The window of an update that was begun and has no verdict."""
+    updating: bool = False
+    """Whether an update is under way now."""
+    failed: Failed = Failed()
+    judged: tuple[Judged, ...] = ()
+    recorded: frozenset[str] = frozenset()
+    """Versions whose verdict is among the decisions; it comes there after it was given."""
+    dropped: frozenset[str] = frozenset()
+    """Versions that were taken off traffic: rolled back, or no canary any longer."""
+    signals: Mapping[str, Signals] = field(default_factory=dict)
+    """How each version's last replies were, at most a window of them."""
+    moved: bool = False
+    """Whether the last check found the prompts away from their reference."""
+    questions: int = 0
+    """How many questions with known answers there are."""
+
+    def judgement(self, version: str | None) -> Judged | None:
+        """What was said of the update that made a version; None of a version that none made."""
+        return next((each for each in self.judged if each.version == version), None)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A version whose replies are compared, as a canary or since it is live. Places are in prompts of the language."""
+
+    version: str
+    live: bool
+    begun: int
+    looked: int
+    worse: int = 0
+    """Looks in a row at which it was worse."""
+    first: tuple[float, ...] = ()
+    """Losses of the replies of its first window live, in nats a token."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What has to be known of a language at the next turn; it is kept in the run directory."""
+
+    trial: Trial | None = None
+    settled: tuple[str, ...] = ()
+    """Versions that were live for long enough not to be taken back any more."""
+    questioned: int = 0
+    """Prompts at the last round of questions."""
+    position: int = 0
+    """Of the next question."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How many questions each version was asked."""

@@ -1,0 +1,94 @@
+"""The counts that a version's traffic is compared with, in whichever clustering is watched.
+
+Key property: a version made in the watched clustering has its own; for any other they are made again of the same things: guide
+prompts by their embeddings, trained rows by their ids, and the window that the version was made for by what is kept of that.
+Where too little of a window is kept, the guide set stands in, and the record says so. COMPASS, section 3.3.2. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.models.clusterers import Clusterer
+from compass_ray.serving.monitoring.kept import Encode, embedded, kept_file
+from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, guide_fit, parent, reference_record, selections
+
+FILE = "reference.json"
+WINDOW_FILE = "window.json"
+"""In the selection of an update: the file of the window that it was made for, if the monitor has one, and its prompts."""
+_ENOUGH = 0.5
+"""Share of a window's prompts that must be left to count it anew."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Fine clusters int64[n] of what a version was made for, and what they are of."""
+
+    labels: npt.NDArray[np.int64]
+    source: str
+
+
+def stored_reference(run: RunDir, clusters: str, language: str, version: str) -> Mapping[str, Any] | None:
+    """The reference of a version in a clustering where it is at hand, None where it has to be made first or there is none."""
+    own = own_reference(run, language, version)
+    if own is None or own.get("clusters", FITTED) == clusters:
+        return own
+    made = run.reference(clusters, language, version)
+    return dict(made.read_json(FILE)) if made.manifest() else None
+
+
+def own_reference(run: RunDir, language: str, version: str) -> Mapping[str, Any] | None:
+    """What the version was published with, None for one that is not of the served line."""
+    adapter = run.adapter(language, version)
+    return dict(adapter.read_json(FILE)) if adapter.exists(FILE) else None
+
+
+def recomputed(
+    config: RunConfig, run: RunDir, clusters: str, language: str, version: str, clusterer: Clusterer, encode: Encode
+) -> dict[str, Any]:
+    """The reference of a version in a clustering, made from scratch, with ``asked_of`` for what was asked."""
+    artifact = run.refitted(clusters)
+    trained = TrainedRows.read(config, selections(config, run, language, version), artifact)
+    asked = _asked(run, language, version, clusterer, encode)
+    record = reference_record(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
+    return record | guide_fit(run, language, lambda: clusterer) | {"asked_of": asked.source}
+
+
+def leave_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:
+    """Make and keep a version's reference in a clustering that it was not made in, unless it is there; says what it is of."""
+    if found := stored_reference(run, clusters, language, version):
+        return str(found.get("asked_of", "as it was made"))
+    artifact, adapter = run.refitted(clusters), run.adapter(language, version)
+    inputs = {each.name: each.require().fingerprint for each in (artifact, adapter)}
+    clusterer = clusterer_at(run, Place(clusters))
+    record = recomputed(config, run, clusters, language, version, clusterer, encode)
+    writer = run.reference(clusters, language, version).begin(Identity("reference", {"clusters": clusters}, inputs))
+    writer.json(FILE, record)
+    writer.publish()
+    return str(record["asked_of"])
+
+
+def _asked(run: RunDir, language: str, version: str, clusterer: Clusterer, encode: Encode) -> Asked:
+    if parent(run, language, version) is None:
+        return Asked(_guide(run, language, clusterer), "the guide set")
+    selection = run.selection(version, language)
+    told = selection.read_json(WINDOW_FILE) if selection.exists(WINDOW_FILE) else {"file": None}
+    rows = kept_file(run, told["file"]) if told["file"] else None
+    if rows is None:
+        return Asked(_guide(run, language, clusterer), "the guide set, as the window of this version is not at hand")
+    left = embedded(rows, encode)
+    if len(left.vectors) < max(1, _ENOUGH * len(rows)):
+        of = f"the guide set, as {len(left.vectors)} of {len(rows)} prompts of this version's window are kept"
+        return Asked(_guide(run, language, clusterer), of)
+    return Asked(clusterer.assign(left.vectors).astype(np.int64), f"the window, {len(left.vectors)} of {len(rows)} prompts")
+
+
+def _guide(run: RunDir, language: str, clusterer: Clusterer) -> npt.NDArray[np.int64]:
+    return clusterer.assign(run.guide_embeddings(language).read_embeddings()).astype(np.int64)

@@ -1,0 +1,12 @@
+"""Job: clusters fitted anew with the traffic that is kept, as ``python -m jobs.recluster s3://BUCKET/runs/first``.
+
+Takes the options of ``compass-ray recluster``. It asks nothing. The service goes over to the new clusters within a minute.
+"""
+
+import sys
+
+from compass_ray.cli import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["recluster"]
+    main()

@@ -1,0 +1,36 @@
+"""The keeper's actor without Ray: its name, and when it takes the service for gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compass_ray.continual.keeping.actor import Gone, name
+from tests.unit.serving.fakes import Clock
+
+
+def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert name("run") == name(str(tmp_path / "run")) != name("another")
+
+
+def test_a_service_is_gone_after_two_minutes_without_it() -> None:
+    clock, there = Clock(0.0), [True]
+    gone = Gone(lambda: there[0], clock)
+    assert not _after(gone, clock, 1000)
+    there[0] = False
+    assert not _after(gone, clock, 100)
+    there[0] = True
+    assert not _after(gone, clock, 10), "another has taken its place"
+    there[0] = False
+    assert _after(gone, clock, 130)
+
+
+def _after(gone: Gone, clock: Clock, seconds: int) -> bool:
+    """Whether it is gone at any of so many seconds."""
+    found = False
+    for _ in range(seconds):
+        clock.now += 1
+        found = found or gone.for_long()
+    return found

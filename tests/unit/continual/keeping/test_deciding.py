@@ -1,0 +1,238 @@
+"""What follows from a language's situation, case by case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from compass_ray.config import RunConfig, parse
+from compass_ray.continual.keeping.actions import EndCanary, Promote, Release, Reset, RollBack, Round, Update
+from compass_ray.continual.keeping.deciding import answered, decide
+from compass_ray.continual.keeping.situation import Failed, Judged, Memory, Offered, Situation
+from compass_ray.core.drift.performance import Signals
+from tests.unit.continual.keeping.world import BAD, GOOD, World
+from tests.unit.serving.fakes import BASE
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+JUDGED = Judged("v0002", "abc", "v0001", True)
+OFFERED = Situation("sw", prompts=100, live="v0001", offered=Offered("abc"))
+UPDATED = replace(OFFERED, live="v0002", before="v0001", judged=(JUDGED,), offered=None)
+
+
+def config(**update: object) -> RunConfig:
+    return parse(
+        {
+            "languages": ["sw"],
+            "train": {"base_model": BASE},
+            "drift": {"window": 40, "check_every": 10},
+            "update": update,
+        }
+    )
+
+
+def after(seen: Situation, **update: object) -> object:
+    return decide(seen, Memory(), config(**update), NOON).action
+
+
+@pytest.mark.parametrize(
+    ("seen", "action"),
+    [
+        (OFFERED, Update("abc")),
+        (replace(OFFERED, offered=None), None),
+        (replace(OFFERED, updating=True), None),
+        (replace(OFFERED, pinned=True), None),
+        (replace(OFFERED, live=None), None),
+        (replace(OFFERED, canary="target"), None),
+        (replace(OFFERED, offered=Offered(None, "all noise")), Release("all noise")),
+        (replace(OFFERED, judged=(replace(JUDGED, accepted=False),)), Update("abc")),
+        (
+            replace(OFFERED, judged=(replace(JUDGED, accepted=False),), recorded=frozenset({"v0002"})),
+            Release("the gate refused v0002"),
+        ),
+        (replace(OFFERED, judged=(JUDGED,), dropped=frozenset({"v0002"})), Release("v0002 is not served")),
+        (replace(OFFERED, judged=(JUDGED,), live="v0007"), Release("v0002 is not served")),
+        (replace(OFFERED, judged=(JUDGED,)), Update("abc")),
+        (replace(UPDATED, offered=Offered("abc")), Reset("v0002")),
+    ],
+)
+def test_the_offered_window_is_answered_once(seen: Situation, action: object) -> None:
+    assert after(seen) == action
+
+
+def test_what_is_left_to_a_person_is_not_put_on_traffic() -> None:
+    assert after(replace(OFFERED, judged=(JUDGED,)), promotion="none") == Release("v0002 is not served")
+
+
+def test_a_run_that_is_to_stay_as_it_is_lets_its_windows_go() -> None:
+    assert after(OFFERED, strategy="static") == Release("nothing is trained, as update.strategy is static")
+
+
+def test_updates_begin_within_their_hours_and_end_whenever() -> None:
+    assert after(OFFERED, hours="22:00-06:00") is None
+    assert after(OFFERED, hours="11:00-13:00") == Update("abc")
+    assert after(replace(OFFERED, unfinished="abc"), hours="22:00-06:00") == Update("abc")
+    assert after(replace(OFFERED, unfinished="another"), hours="22:00-06:00") is None
+
+
+@pytest.mark.parametrize(("times", "pause"), [(1, 5), (2, 10), (3, 20), (20, 3600)])
+def test_an_attempt_that_failed_is_made_again_after_a_pause_that_doubles(times: int, pause: int) -> None:
+    def failed(ago: float) -> Situation:
+        return replace(OFFERED, unfinished="abc", failed=Failed(times, NOON.timestamp() - ago))
+
+    assert after(failed(pause - 1)) is None
+    assert after(failed(pause)) == Update("abc")
+
+
+def _live_since(prompts: int) -> Memory:
+    return decide(replace(UPDATED, prompts=prompts), Memory(), config(), NOON).memory
+
+
+def test_a_version_that_is_worse_at_two_looks_in_a_row_is_rolled_back() -> None:
+    bad = replace(UPDATED, signals={"v0001": GOOD, "v0002": BAD})
+    first = decide(replace(bad, prompts=110), _live_since(100), config(), NOON)
+    assert first.action is None
+    again = decide(replace(bad, prompts=119), first.memory, config(), NOON)
+    assert again.action is None, "no look is due"
+    second = decide(replace(bad, prompts=120), first.memory, config(), NOON)
+    assert isinstance(second.action, RollBack)
+    assert (second.action.version, second.action.before) == ("v0002", "v0001")
+    assert "share of replies rated bad +0.883" in second.action.reason
+    assert [leg.name for leg in second.action.legs] == ["feedback"]
+    recovered = decide(replace(bad, prompts=120, signals={"v0001": GOOD, "v0002": GOOD}), first.memory, config(), NOON)
+    assert decide(replace(bad, prompts=130), recovered.memory, config(), NOON).action is None
+
+
+def test_a_version_is_settled_after_two_windows() -> None:
+    seen = replace(UPDATED, signals={"v0001": GOOD, "v0002": GOOD})
+    memory = _live_since(100)
+    for prompts in range(110, 181, 10):
+        assert memory.trial, "it is compared until then"
+        memory = decide(replace(seen, prompts=prompts), memory, config(), NOON).memory
+    assert (memory.trial, memory.settled) == (None, ("v0002",))
+    bad = replace(seen, signals={"v0001": GOOD, "v0002": BAD})
+    for prompts in range(190, 300, 10):
+        turn = decide(replace(bad, prompts=prompts), memory, config(), NOON)
+        memory = turn.memory
+        assert turn.action is None
+
+
+def test_no_update_begins_from_a_version_that_may_not_stay() -> None:
+    seen = replace(UPDATED, offered=Offered("next"), signals={"v0001": GOOD, "v0002": GOOD})
+    assert decide(seen, Memory(), config(), NOON).action is None
+    assert decide(seen, Memory(settled=("v0002",)), config(), NOON).action == Update("next")
+
+
+def test_what_a_person_put_on_traffic_stays_there() -> None:
+    for seen in (
+        replace(UPDATED, before="v0009"),
+        replace(UPDATED, dropped=frozenset({"v0002"})),
+        replace(UPDATED, judged=()),
+        replace(UPDATED, judged=(replace(JUDGED, accepted=False),)),
+    ):
+        assert decide(seen, Memory(), config(), NOON).memory.trial is None
+
+
+def _losses(level: float) -> Signals:
+    return Signals(nll=np.linspace(level, level + 0.5, 40))
+
+
+@pytest.mark.parametrize(("moved", "taken_back"), [(False, True), (True, False)])
+def test_a_loss_counts_against_the_version_s_own_first_window_and_for_prompts_of_its_kind(moved: bool, taken_back: bool) -> None:
+    sure = replace(UPDATED, signals={"v0001": _losses(0.1), "v0002": _losses(1.0)})
+    memory = _live_since(100)
+    for prompts in (110, 120, 130, 140):
+        turn = decide(replace(sure, prompts=prompts), memory, config(), NOON)
+        assert turn.action is None, "what another version says of its own replies is no measure"
+        memory = turn.memory
+    worse = replace(sure, signals={"v0001": _losses(0.1), "v0002": _losses(2.0)}, moved=moved)
+    actions = []
+    for prompts in (150, 160):
+        turn = decide(replace(worse, prompts=prompts), memory, config(), NOON)
+        memory = turn.memory
+        actions.append(turn.action)
+    assert actions[0] is None
+    assert isinstance(actions[1], RollBack) == taken_back
+
+
+def _trying(tried: Signals, prompts: int = 100) -> Situation:
+    seen = replace(OFFERED, canary="v0002", judged=(JUDGED,), prompts=prompts)
+    return replace(seen, signals={"v0001": GOOD, "v0002": tried})
+
+
+def test_a_canary_is_promoted_once_it_has_answered_enough_and_ended_if_it_is_worse() -> None:
+    begun = decide(_trying(Signals()), Memory(), config(promotion="canary", canary_replies=30), NOON).memory
+    few, enough = replace(GOOD, nll=np.ones(29)), replace(GOOD, nll=np.ones(30))
+    worse = replace(BAD, nll=np.ones(30))
+    actions = [
+        decide(_trying(tried, 110), begun, config(promotion="canary", canary_replies=30), NOON).action
+        for tried in (few, enough, worse)
+    ]
+    assert actions[0] is None
+    assert isinstance(actions[1], Promote)
+    assert isinstance(actions[2], EndCanary)
+    assert "as a canary no worse than v0001" in actions[1].reason
+    assert "worse than v0001" in actions[2].reason
+
+
+def test_a_canary_that_is_worse_twice_is_ended_early() -> None:
+    rules = config(promotion="canary", canary_replies=40)
+    bad = replace(BAD, nll=np.ones(21))
+    begun = decide(_trying(Signals()), Memory(), rules, NOON).memory
+    first = decide(_trying(bad, 110), begun, rules, NOON)
+    assert first.action is None
+    assert isinstance(decide(_trying(bad, 120), first.memory, rules, NOON).action, EndCanary)
+
+
+def test_a_canary_of_which_nothing_can_be_compared_says_so() -> None:
+    rules = config(promotion="canary", canary_replies=30)
+    begun = decide(_trying(Signals()), Memory(), rules, NOON).memory
+    action = decide(_trying(Signals(nll=np.ones(30)), 110), begun, rules, NOON).action
+    assert isinstance(action, Promote)
+    assert action.reason == "as a canary no worse than v0001: no ratings and no answers to compare"
+
+
+def test_questions_go_to_what_is_compared_and_none_twice_to_one_version() -> None:
+    rules, seen = config(canary_questions=4), replace(UPDATED, questions=10)
+    memory, asked = Memory(), []
+    for prompts in range(0, 70, 5):
+        turn = decide(replace(seen, prompts=prompts), memory, rules, NOON)
+        memory = turn.memory
+        if turn.round:
+            asked.append((prompts, turn.round))
+            memory = answered(memory, turn.round)
+    assert asked == [(10, Round(("v0002", "v0001"), 0, 4)), (20, Round(("v0002", "v0001"), 4, 4))]
+
+
+def test_the_live_version_alone_is_asked_once_a_window() -> None:
+    rules, seen = config(canary_questions=4), replace(OFFERED, offered=None, questions=100)
+    memory, asked = Memory(), []
+    for prompts in range(0, 130, 10):
+        turn = decide(replace(seen, prompts=prompts), memory, rules, NOON)
+        memory = turn.memory if turn.round is None else answered(turn.memory, turn.round)
+        asked += [(prompts, turn.round.position)] if turn.round else []
+    assert asked == [(40, 0), (80, 4), (120, 8)]
+    assert all(decide(replace(seen, prompts=p), Memory(), config(canary_questions=0), NOON).round is None for p in (40, 80))
+
+
+@pytest.mark.parametrize("promotion", ["all", "canary"])
+def test_from_alarm_to_a_settled_version(promotion: str) -> None:
+    world, memory, rules = World(promotion), Memory(), config(promotion=promotion, canary_replies=40)
+
+    def turn() -> None:
+        nonlocal memory
+        found = decide(world.situation(), memory, rules, world.moment)
+        world.do(found.action)
+        memory = found.memory
+
+    world.offer()
+    turn()
+    world.end_update(accepted=True)
+    for _ in range(30):
+        world.replies({"v0001": GOOD, "v0002": GOOD}, 10)
+        turn()
+    kinds = [type(action) for action in world.done]
+    assert kinds == ([Update, Reset] if promotion == "all" else [Update, Promote, Reset])
+    assert (world.live, memory.settled, world.window) == ("v0002", ("v0002",), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,9 +91,8 @@ def _learn(settings: RunConfig, where: RunDir, placing: Plan, plan: LearningPlan
 def _learning(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> LearningPlan:
     from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, LearningPlan
 
-    given = {"seeds": seeds, "fresh_share": fresh_share, "scenario": scenario}
-    swept = {"buffers": BUFFERS, "lambdas": LAMBDAS, "betas": BETAS} if sweeps else {}
-    return LearningPlan(**{name: value for name, value in given.items() if value is not None}, **swept)  # type: ignore[arg-type]
+    plan = LearningPlan(1 if seeds is None else seeds, 1.0 if fresh_share is None else fresh_share, scenario=scenario)
+    return replace(plan, buffers=BUFFERS, lambdas=LAMBDAS, betas=BETAS) if sweeps else plan
 
 
 def _prepare(settings: RunConfig, where: RunDir, plan: Plan, progress: Progress) -> None:

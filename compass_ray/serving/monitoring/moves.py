@@ -34,10 +34,14 @@ class Moves:
         self.run, self.placer = run, placer
         self.clusters, self.fingerprint = FITTED, ""
         self._known: dict[tuple[str, str, str], Place] = {}
+        self._last: dict[str, Place] = {}
+        self._refused: set[tuple[str, str, str]] = set()
+        """What could not be used since the last look."""
         self.look()
 
     def look(self) -> None:
-        """Read which clustering is in use; where that cannot be read, it is the one before."""
+        """Read which clustering is in use; where that cannot be read, it is the one before. What failed is tried again."""
+        self._refused.clear()
         try:
             found = in_use(self.run).name
             if found != self.clusters or not self.fingerprint:
@@ -48,12 +52,14 @@ class Moves:
     def place(self, watch: Watch) -> Place:
         """Where a watch's prompts are placed: at the centroids of the version that is watched, or live before one is.
 
-        Where that place cannot be used it is the clusters fitted first, with which nothing is compared then.
+        While that place cannot be used it is the one before, and nothing is compared there.
         """
         key = (self.clusters, watch.language, watch.version or self._live(watch.language))
-        if key not in self._known:
-            self._known[key] = self._usable(*key)
-        return self._known[key]
+        if key not in self._known and key not in self._refused:
+            self._open(*key)
+        if key in self._known:
+            self._last[watch.language] = self._known[key]
+        return self._last.get(watch.language, Place(FITTED))
 
     def due(self, watch: Watch) -> Event | None:
         """The event that takes a window to where it is to be, None where it is there."""
@@ -67,14 +73,15 @@ class Moves:
             logger.warning(told, watch.language, lost, len(spots), place.mark)
         return {"event": "recluster", "language": watch.language, "place": place.mark, "assigned": spots}
 
-    def _usable(self, clusters: str, language: str, version: str) -> Place:
+    def _open(self, clusters: str, language: str, version: str) -> None:
         try:
             place = place_of(self.run, clusters, language, version or None)
             self.placer.open(place)
         except (ArtifactError, ModelError, OSError, ValueError) as error:
             logger.error("%s is not checked: clusters %s of %s cannot be used: %s", language, clusters, version, error)
-            return Place(FITTED)
-        return place
+            self._refused.add((clusters, language, version))
+        else:
+            self._known[clusters, language, version] = place
 
     def _live(self, language: str) -> str:
         try:
@@ -88,10 +95,13 @@ class Moves:
         stored = [i for i, entry in enumerate(window) if "embedding" in entry]
         written = [i for i, entry in enumerate(window) if "embedding" not in entry and "prompt" in entry]
         for rows, vectors in ((stored, self._stored), (written, self._written)):
-            if rows:
-                placed = self.placer.locate(vectors([window[i] for i in rows]), [place] * len(rows))
-                for i, spot in zip(rows, each_place(placed), strict=True):
-                    found[i] = spot.fields()
+            try:
+                placed = self.placer.locate(vectors([window[i] for i in rows]), [place] * len(rows)) if rows else None
+            except Exception as error:  # what no encoder takes must not hold up all prompts to come
+                logger.error("%d prompts could not be placed in %s: %s", len(rows), place.mark, type(error).__name__)
+                continue
+            for i, spot in zip(rows, each_place(placed) if placed else (), strict=True):
+                found[i] = spot.fields()
         return found
 
     def _stored(self, entries: Sequence[Event]) -> np.ndarray:

@@ -66,7 +66,7 @@ def _offer(run: RunDir, language: str) -> None:
 
 
 def _traffic(run: RunDir, language: str) -> None:
-    prompt = {"event": "prompt", "language": language, "cluster": 1, "coarse": 1, "nll": None}
+    prompt = {"event": "prompt", "language": language, "cluster": 1, "coarse": 1, "nll": None, "version": None}
     journal.append(run, "traffic.jsonl", [prompt])
 
 

@@ -57,6 +57,13 @@ def encode(prompts: Sequence[str], *, batch_size: int = 64) -> Float32:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
+class Embedder:
+    """The encoder that a monitor has."""
+
+    def encode(self, prompts: Sequence[str], *, batch_size: int) -> Float32:
+        return encode(prompts, batch_size=batch_size)
+
+
 def prompts_of(words: Sequence[str], n: int, seed: int = 0) -> list[str]:
     """So many prompts of some words in turn, no two the same."""
     return [f"{words[i % len(words)]} {seed + i}" for i in range(n)]

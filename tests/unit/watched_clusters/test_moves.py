@@ -22,7 +22,7 @@ from compass_ray.serving.monitoring.offers import read_window
 from compass_ray.serving.monitoring.placing import Placer, locating
 from compass_ray.serving.monitoring.windows import Phase
 from compass_ray.watched_clusters import FITTED, Moved, Place, in_use, use
-from tests.unit.watched_clusters.made_run import WORDS, config_of, encode, leave_window, prompts_of
+from tests.unit.watched_clusters.made_run import WORDS, Embedder, config_of, encode, leave_window, prompts_of
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -30,19 +30,8 @@ ASKED = prompts_of(WORDS[:2], 20, seed=7000)
 NEW = prompts_of(WORDS[4:], 20, seed=8000)
 
 
-class _Words:
-    """The encoder of `made_run`, which counts what it was given."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def encode(self, prompts: Sequence[str], *, batch_size: int) -> np.ndarray:
-        self.seen += len(prompts)
-        return encode(prompts)
-
-
 def _monitor(run: RunDir, config: RunConfig) -> TrafficMonitor:
-    placer = Placer(_Words(), Place(in_use(run).name), locating(run))
+    placer = Placer(Embedder(), Place(in_use(run).name), locating(run))
     return TrafficMonitor(run, config, placer, lambda: 1000.0)
 
 
@@ -175,14 +164,14 @@ def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunD
 def test_a_clustering_that_is_gone_stops_no_traffic(live: RunDir, config: RunConfig) -> None:
     _fitted_anew(live, config)
     (Path(live.refitted("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
-    placer = Placer(_Words(), Place(FITTED), locating(live))
+    placer = Placer(Embedder(), Place(FITTED), locating(live))
     monitor = TrafficMonitor(live, config, placer, lambda: 1000.0)
     _ask(monitor, ASKED)
     assert _window(monitor) == _labels(live, FITTED, ASKED)
     assert monitor.log.checks == {}  # nothing is compared across clusterings
 
 
-def _with_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
+def leave_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
     """A version whose update moved the centroids to the window, as training leaves it."""
     with run.clusters.local() as folder:
         fitted = load_clusterer(folder)
@@ -200,7 +189,7 @@ def _with_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
 
 
 def test_a_language_is_placed_at_the_centroids_of_its_live_version_and_others_are_not(live: RunDir, config: RunConfig) -> None:
-    moved = _with_moved(live, "v0002", 0.9)
+    moved = leave_moved(live, "v0002", 0.9)
     border = prompts_of(["maji lugha", "mlima fedha", "maji", "lugha"], 20, seed=50)
     assert (moved.assign(encode(border)) != np.array(_labels(live, FITTED, border))).any()
     monitor = _monitor(live, config)
@@ -220,7 +209,7 @@ def test_a_language_is_placed_at_the_centroids_of_its_live_version_and_others_ar
 def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunDir, config: RunConfig) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    _with_moved(live, "v0002", 0.9)
+    leave_moved(live, "v0002", 0.9)
     registry.promote(live, "sw", "v0002")
     _ask(monitor, ASKED[:10], start=20)
     assert monitor.log.watch("sw").version == "v0002"
@@ -230,7 +219,7 @@ def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunD
 
 
 def test_moved_centroids_are_left_behind_by_a_re_clustering(live: RunDir, config: RunConfig) -> None:
-    _with_moved(live, "v0002", 0.9)
+    leave_moved(live, "v0002", 0.9)
     registry.promote(live, "sw", "v0002")
     monitor = _monitor(live, config)
     _ask(monitor, ASKED[:3])
@@ -249,3 +238,37 @@ def _clusters_copied(run: RunDir) -> None:
     for file in run.clusters.files():
         writer.bytes(file, run.clusters.read_bytes(file))
     writer.publish({"clusters": 4, "noise_share": 0.0})
+
+
+def test_a_store_that_is_away_for_a_moment_leaves_the_window_where_it_is(
+    live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = _monitor(live, config)
+    _ask(monitor, ASKED)
+    _fitted_anew(live, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor.moves.placer, "open", _away)
+        monitor.follow_clusters()
+        _ask(monitor, ASKED[:3], start=20)
+    assert monitor.log.watch("sw").place == FITTED
+    assert _window(monitor) == _labels(live, FITTED, [*ASKED[3:], *ASKED[:3]])
+    monitor.follow_clusters()
+    assert _window(monitor) == _labels(live, "c0002", [*ASKED[3:], *ASKED[:3]])
+
+
+def _away(place: Place) -> None:
+    raise OSError("the store is away")
+
+
+def test_texts_that_no_encoder_takes_any_more_are_out_of_the_window(
+    live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = _monitor(live, config)
+    _ask(monitor, ASKED)
+    _fitted_anew(live, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor.moves.placer, "embed", _away)
+        monitor.follow_clusters()
+    assert (_window(monitor), monitor.log.watch("sw").place) == ([], "c0002")
+    _ask(monitor, ASKED[:3], start=20)
+    assert _window(monitor) == _labels(live, "c0002", ASKED[:3])

@@ -25,13 +25,10 @@ from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, L
 from compass_ray.continual.simulation.learning.course import first_line, line_of
 from compass_ray.continual.simulation.learning.findings import Findings, find
 from compass_ray.continual.simulation.learning.lines import FIRST, Line, version
-from compass_ray.continual.simulation.learning.plan import Way
+from compass_ray.continual.simulation.learning.plan import COMPARED, Way
 from compass_ray.continuity import FISHER
 from compass_ray.models.ecda import load_fisher
 from compass_ray.models.peft_directory import read_adapter
-
-BOTH = ("static", "naive", "ecda")
-"""What the sweeps, and windows that also ask about old subjects, are compared with."""
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
@@ -47,14 +44,14 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Learn
     """By name: what is tried in which languages, the plane first."""
     everything: Sequence[str] = arguments.languages
     if arguments.small:
-        sweep = LearningPlan(strategies=BOTH, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
-        return {"new_alone": (everything, LearningPlan(strategies=BOTH)), "sweeps": (everything, sweep)}
+        sweep = LearningPlan(strategies=COMPARED, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
+        return {"new_alone": (everything, LearningPlan(strategies=COMPARED)), "sweeps": (everything, sweep)}
     some = everything[: arguments.sweep_languages]
     return {
         "new_alone": (everything, LearningPlan(seeds=arguments.seeds)),
-        "buffers": (everything, LearningPlan(strategies=BOTH, buffers=BUFFERS)),
-        "sweep": (some, LearningPlan(strategies=BOTH, lambdas=LAMBDAS, betas=BETAS)),
-        "new_and_old": (everything, LearningPlan(fresh_share=0.5, strategies=BOTH)),
+        "buffers": (everything, LearningPlan(strategies=COMPARED, buffers=BUFFERS)),
+        "sweep": (some, LearningPlan(strategies=COMPARED, lambdas=LAMBDAS, betas=BETAS)),
+        "new_and_old": (everything, LearningPlan(fresh_share=0.5, strategies=COMPARED)),
     }
 
 

@@ -32,6 +32,8 @@ class Strategy:
     over_naive: Pair
     nats_over_naive: Pair
     """The same of the log-probability of the right option."""
+    ecda_over: Pair
+    """ECDA's accuracy less this one's."""
     by_update: Mapping[str, tuple[float, float]]
     """Accuracy on old and on new subjects by period."""
     by_line: Mapping[str, tuple[float, float]]
@@ -125,6 +127,7 @@ def _strategy(asked: Sequence[Asked], among: Mapping[str, Sequence[Asked]]) -> S
         over_static=difference(asked, among["static"]),
         over_naive=difference(asked, among["naive"]),
         nats_over_naive=difference(asked, among["naive"], "nats"),
+        ecda_over=difference(among["ecda"], asked),
         by_update=_by(asked, lambda each: f"T{each.update}"),
         by_line=_by(asked, lambda each: f"{each.language}/{each.seed}"),
         accepted=_mean(asked, "accepted"),

@@ -20,6 +20,10 @@ BETAS = (0.001, 0.01, 0.1, 0.5)
 """Of COMPASS, appendix D.4."""
 
 
+COMPARED = ("static", "naive", "ecda")
+"""What every strategy is compared with: to change nothing, just to learn, and the paper's own."""
+
+
 @dataclass(frozen=True)
 class Way:
     """A strategy, and what it changes of the settings in ``update``."""
@@ -74,8 +78,8 @@ class LearningPlan:
             raise ConfigError(f"the share of new subjects is {self.fresh_share:g}; give more than 0, and at most 1")
         if unknown := [name for name in self.strategies if name not in STRATEGIES]:
             raise ConfigError(f"there is no strategy {unknown[0]!r}; choose some of {', '.join(STRATEGIES)}")
-        if "static" not in self.strategies or "naive" not in self.strategies:
-            raise ConfigError("every strategy is compared with 'static' and 'naive'; name these two as well")
+        if missing := [name for name in COMPARED if name not in self.strategies]:
+            raise ConfigError(f"every strategy is compared with {', '.join(COMPARED)}; name {', '.join(missing)} as well")
 
     def compared(self) -> list[Way]:
         """The strategies as configured, which make every update."""

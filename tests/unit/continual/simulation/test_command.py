@@ -92,7 +92,7 @@ def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[LearningP
     """Plans that were trained for; nothing is, and ECDA is always ten points better."""
     plans: list[LearningPlan] = []
     same, better = (Pair(*[Interval(mean, mean - 0.05, mean + 0.05)] * 2) for mean in (0.5, 0.1))
-    strategy = Strategy(same, better, better, better, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
+    strategy = Strategy(same, better, better, better, same, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
 
     def learn(config: RunConfig, run: RunDir, plan: LearningPlan, **_: object) -> Findings:
         plans.append(plan)

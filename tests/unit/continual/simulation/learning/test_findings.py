@@ -76,6 +76,7 @@ def test_what_is_remembered_and_what_is_forgotten(placed: RunDir, config: RunCon
     assert means["ecda"] == (1.0, 1.0)
     assert found.strategies["ecda"].over_naive.old.mean == 1.0
     assert found.strategies["ecda"].over_naive.new.mean == 0.0
+    assert found.strategies["naive"].ecda_over.old.mean == 1.0
     assert found.strategies["ecda"].nats_over_naive.old.mean == 1.0
     assert found.naive_once is not None
     assert (found.naive_once.accuracy.old.mean, found.naive_once.nats.new.mean) == (-1.0, 1.0)

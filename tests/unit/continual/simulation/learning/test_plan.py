@@ -47,7 +47,7 @@ def test_no_buffer_leaves_the_elastic_weights() -> None:
         (LearningPlan(fresh_share=0.0), "share of new subjects is 0"),
         (LearningPlan(fresh_share=1.5), "share of new subjects is 1.5"),
         (LearningPlan(strategies=("static", "naive", "magic")), "no strategy 'magic'"),
-        (LearningPlan(strategies=("static", "ecda")), "compared with 'static' and 'naive'"),
+        (LearningPlan(strategies=("static", "ecda")), "compared with static, naive, ecda; name naive as well"),
     ],
 )
 def test_a_plan_that_says_nothing_is_refused(plan: LearningPlan, message: str) -> None:

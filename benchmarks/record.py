@@ -86,12 +86,21 @@ def environment() -> Environment:
     return Environment(os.cpu_count() or 1, THREADS, platform.machine(), platform.python_version(), packages)
 
 
+def without_run(words: Sequence[str]) -> list[str]:
+    """The options that change the numbers: not where the run of a benchmark is kept."""
+    return _without(words, "--run")
+
+
 def _without_output(words: Sequence[str]) -> list[str]:
+    return _without(words, "--output")
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
     kept = list(words)
-    if "--output" in kept:
-        at = kept.index("--output")
+    if option in kept:
+        at = kept.index(option)
         del kept[at : at + 2]
-    return [word for word in kept if not word.startswith("--output=")]
+    return [word for word in kept if not word.startswith(f"{option}=")]
 
 
 def _rounded(numbers: Mapping[str, Value]) -> dict[str, Value]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.record import RESULTS, Record, Value, finish, parser
+from benchmarks.record import RESULTS, Record, Value, finish, parser, without_run
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ClusterConfig, DriftConfig, RunConfig, load
 from compass_ray.continual import simulation
@@ -133,21 +133,12 @@ def main(argv: Sequence[str] | None = None) -> Record:
             numbers[data] = _told(run) | measure(config, run, plan, pictures, data)
     told = {**plan.as_json(), "data": arguments.data}
     del told["tests"], told["scenario"]
-    words = _without_run(sys.argv[1:] if argv is None else argv)
+    words = without_run(sys.argv[1:] if argv is None else argv)
     return finish("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=told, numbers=numbers, argv=words)
 
 
 def _told(run: RunDir) -> dict[str, Value]:
     return {"clusters": run.clusters.require().metrics["clusters"], "pool_rows": run.pool.require().metrics["rows"]}
-
-
-def _without_run(words: Sequence[str]) -> list[str]:
-    """The options that change the numbers: not where the run is kept."""
-    kept = list(words)
-    if "--run" in kept:
-        at = kept.index("--run")
-        del kept[at : at + 2]
-    return [word for word in kept if not word.startswith("--run=")]
 
 
 if __name__ == "__main__":

@@ -181,7 +181,10 @@ class RunDir:
         return self.artifact("changes", language, version)
 
     def simulation(self, language: str, part: str) -> Artifact:
-        """``prompts``: where simulated users' prompts lie; ``detection``: ``results.json`` and pictures of the drift alarm."""
+        """``prompts``: where simulated users' prompts lie; ``detection``: ``results.json`` and pictures of the drift alarm.
+
+        ``learning``, of all languages together: the same of what updates learn and forget; ``lines``: the versions that it made.
+        """
         return self.artifact("simulations", language, part)
 
     def evaluation(self, method: str, language: str) -> Artifact:

@@ -1,7 +1,8 @@
-"""The command that tries the drift alarm on simulated users, before real ones depend on it."""
+"""The command that tries the drift alarm, or updates, on simulated users, before real ones depend on it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,17 +18,23 @@ from compass_ray.progress import Progress
 
 if TYPE_CHECKING:
     from compass_ray.continual.simulation import Detection, Plan
+    from compass_ray.continual.simulation.learning import Findings, LearningPlan
 
 _UNTIL = "cluster"
 
-Seeds = Annotated[int, typer.Option("--seeds", help="Streams of traffic, each drawn by a seed.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Streams of traffic, each drawn by a seed (20; trainings: 1).")]
 Period = Annotated[int, typer.Option("--period", help="Prompts of each period.")]
-FreshShare = Annotated[float, typer.Option("--fresh-share", help="Share of the traffic that new subjects take after a change.")]
+FreshShare = Annotated[
+    float | None,
+    typer.Option("--fresh-share", help="Share that new subjects take after a change (0.5; of what is trained for: 1)."),
+]
 Thresholds = Annotated[
     str | None, typer.Option("--thresholds", help="Fixed thresholds to compare with, in bits, as in 0.1,0.15.")
 ]
 ScenarioName = Annotated[str | None, typer.Option("--scenario", help="paper, atlas, families or drawn; what fits if unset.")]
 Tests = Annotated[bool, typer.Option("--tests", help="Ask test questions too. Nothing is trained on them.")]
+Training = Annotated[bool, typer.Option("--training", help="Try the updates instead: what each strategy learns and forgets.")]
+Sweeps = Annotated[bool, typer.Option("--sweeps", help="With --training: also ECDA by its anchors, and by lambda and beta.")]
 
 
 @app.command(epilog="Example: `compass-ray simulate --preset atlas --run runs/mine --languages sw --seeds 5`")
@@ -37,12 +44,14 @@ def simulate(
     config: File = None,
     languages: Languages = None,
     set_: Settings = None,
-    seeds: Seeds = 20,
+    seeds: Seeds = None,
     period: Period = 1500,
-    fresh_share: FreshShare = 0.5,
+    fresh_share: FreshShare = None,
     thresholds: Thresholds = None,
     scenario: ScenarioName = None,
     tests: Tests = False,
+    training: Training = False,
+    sweeps: Sweeps = False,
     json_: Json = False,
 ) -> None:
     """Try the drift alarm on users whose subjects change: what it finds, how late, and its false alarms."""
@@ -50,12 +59,40 @@ def simulate(
 
     where = RunDir(run)
     settings = checking.with_pins(_settings(where, preset, config, languages, set_), where)
-    plan = simulation.Plan(seeds, period, fresh_share, _bits(thresholds) or simulation.Plan().thresholds, scenario, tests)
+    plan = simulation.Plan(
+        20 if seeds is None else seeds,
+        period,
+        0.5 if fresh_share is None else fresh_share,
+        _bits(thresholds) or simulation.Plan().thresholds,
+        scenario,
+        tests,
+    )
+    if training or sweeps:
+        _learn(settings, where, plan, _learning(seeds, fresh_share, scenario, sweeps=sweeps), json_=json_)
+        return
     plan.require(settings.drift.window)
     with progress_bars(quiet=json_) as progress:
         _prepare(settings, where, plan, progress)
         found = [simulation.simulate(settings, where, code, plan, progress=progress) for code in settings.languages]
     show(json_, [simulation.as_json(each) for each in found], lambda: _print(where, found))
+
+
+def _learn(settings: RunConfig, where: RunDir, placing: Plan, plan: LearningPlan, *, json_: bool) -> None:
+    """Train by every strategy and show what was learnt and forgotten."""
+    from compass_ray.continual.simulation import learning
+
+    plan.require()
+    with progress_bars(quiet=json_) as progress, checking.checked_session(settings, where, {"train"}):
+        _prepare(settings, where, placing, progress)
+        found = learning.learn(settings, where, plan, progress=progress)
+    show(json_, found.as_json(), lambda: _print_learning(where, found))
+
+
+def _learning(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> LearningPlan:
+    from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, LearningPlan
+
+    plan = LearningPlan(1 if seeds is None else seeds, 1.0 if fresh_share is None else fresh_share, scenario=scenario)
+    return replace(plan, buffers=BUFFERS, lambdas=LAMBDAS, betas=BETAS) if sweeps else plan
 
 
 def _prepare(settings: RunConfig, where: RunDir, plan: Plan, progress: Progress) -> None:
@@ -111,3 +148,14 @@ def _print(where: RunDir, found: list[Detection]) -> None:
         print_rows(list(TABLE), [list(row) for row in each.table()])
         name = where.simulation(each.language, "detection").name
         out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)
+
+
+def _print_learning(where: RunDir, found: Findings) -> None:
+    from compass_ray.artifacts import SHARED
+    from compass_ray.continual.simulation.learning import TABLE
+
+    asked = f"{found.items['old']} test items of old subjects and {found.items['new']} of new ones"
+    out.print(f"\n[bold]{', '.join(found.languages)}[/], after {len(found.periods) - 1} updates: {asked}", highlight=False)
+    print_rows(list(TABLE), found.table())
+    name = where.simulation(SHARED, "learning").name
+    out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)

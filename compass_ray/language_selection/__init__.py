@@ -7,7 +7,7 @@ with a traffic window as the guide set, for its updates. No Ray.
 from compass_ray.language_selection.baselines import settings_of
 from compass_ray.language_selection.choosing import Chosen, choose, rule
 from compass_ray.language_selection.material import Material, PoolTexts
-from compass_ray.language_selection.opening import GUIDE_LABELS, open_pool, open_questions
+from compass_ray.language_selection.opening import GUIDE_LABELS, open_guides, open_pool, open_questions
 from compass_ray.language_selection.pool_view import PoolView
 from compass_ray.language_selection.questions import (
     Guide,
@@ -34,6 +34,7 @@ __all__ = [
     "choose",
     "choose_whole_pool",
     "first_question",
+    "open_guides",
     "open_pool",
     "open_questions",
     "prompt_keys",

@@ -28,9 +28,14 @@ def open_pool(config: RunConfig, run: RunDir, language: str) -> PoolView:
 
 def open_questions(config: RunConfig, run: RunDir, pool: PoolView, languages: Sequence[str]) -> list[Question]:
     """What a first adapter of each language is selected for."""
-    whose = {clustered(config, language) for language in languages}
-    guides = _placed(run, languages) if whose == {SHARED} else [_fitted(run, language) for language in languages]
+    guides = open_guides(config, run, languages)
     return [first_question(config, code, pool, guide) for code, guide in zip(languages, guides, strict=True)]
+
+
+def open_guides(config: RunConfig, run: RunDir, languages: Sequence[str]) -> list[Guide]:
+    """The guide set of each language in its clusters."""
+    whose = {clustered(config, language) for language in languages}
+    return _placed(run, languages) if whose == {SHARED} else [_fitted(run, language) for language in languages]
 
 
 def _placed(run: RunDir, languages: Sequence[str]) -> list[Guide]:

@@ -35,7 +35,7 @@ BENCHMARKS = (
     "paper/drift_calibration",
     "paper/drift_simulation",
 )
-UNRECORDED = ("speed/mixed_batch_gpu",)
+UNRECORDED = ("speed/mixed_batch_gpu", "paper/forgetting")
 """Those that need what has not been at hand."""
 SLOW = (
     "speed/train_layouts",
@@ -45,6 +45,7 @@ SLOW = (
     "speed/serving_load",
     "speed/serving_overhead",
     "paper/drift_simulation",
+    "paper/forgetting",
 )
 """Those that start Ray."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]

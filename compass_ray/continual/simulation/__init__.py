@@ -1,8 +1,8 @@
 """Simulated users whose subjects change, to see what the drift alarm finds, how late, and what it raises for nothing.
 
-Here is the half that needs no training (COMPASS, appendix D.2, table 11). A half that trains hands `detect` its own
-`Updates`: it is called with each fresh window and says whether the version made for it is served. Its scores belong to the
-periods, which name the subjects that are usual and fresh in each.
+Here is the half that needs no training (COMPASS, appendix D.2, table 11); `learning` is the half that trains, and answers every
+change of subjects with updates (section 5.5). Who wants both at once hands `detect` an `Updates`: it is called with each fresh
+window and says whether the version made for it is served.
 """
 
 from compass_ray.continual.simulation.detection import Check, Monitor, Proposal, Updates, accept_all

@@ -40,15 +40,7 @@ from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_a
 def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
     """Publish the update's selection, unless it is whole; then it stays as it is, whatever users said in the meantime."""
     artifact, clusters = run.selection(update.version, update.language), in_use(run).name
-    settings = config.select.model_dump(exclude={"methods"}) | {
-        "budget": config.update.budget,
-        "window": window.name,
-        "seed": config.seed,
-        "anew": strategy_of(config).anew,
-        **_clusters_settings(config, clusters),
-    }
-    adapter = run.adapter(update.language, update.parent)
-    identity = Identity("update", settings, {adapter.name: adapter.require().fingerprint})
+    identity = identity_of(config, run, window, update, clusters)
     standing = artifact.manifest()
     if standing and standing.fingerprint == bound(identity, config.update, standing_mark(standing)).fingerprint:
         return
@@ -58,6 +50,19 @@ def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> No
     made = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update, clusters))
     mark = made.joined.mark if made.joined else None
     made.publish(artifact.begin(bound(identity, config.update, mark)), window)
+
+
+def identity_of(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str) -> Identity:
+    """What a selection depends on, but for what users corrected."""
+    settings = config.select.model_dump(exclude={"methods"}) | {
+        "budget": config.update.budget,
+        "window": window.name,
+        "seed": config.seed,
+        "anew": strategy_of(config).anew,
+        **_clusters_settings(config, clusters),
+    }
+    adapter = run.adapter(update.language, update.parent)
+    return Identity("update", settings, {adapter.name: adapter.require().fingerprint})
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,11 @@ def _clusters_settings(config: RunConfig, clusters: str) -> dict[str, Any]:
 
 def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update, clusters: str) -> Selected:
     """Ray task: the selection itself."""
-    config, run = RunConfig.model_validate(tree), RunDir(uri)
+    return selected_for(RunConfig.model_validate(tree), RunDir(uri), window, update, clusters)
+
+
+def selected_for(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str) -> Selected:
+    """What is selected for a window in a clustering, in this process."""
     placed = place_window(config, run, window, update, clusters, encoding(config.embed))
     chosen = chosen_for(config, run, placed, update)
     return Selected(placed, chosen, join(config, run, window.language, chosen.rows))

@@ -11,7 +11,12 @@ from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import checking
 from compass_ray.config import RunConfig, load
-from compass_ray.continual.simulation import Plan, preparing
+from compass_ray.continual.simulation import Plan, learning, preparing
+from compass_ray.continual.simulation.learning import Findings, LearningPlan
+from compass_ray.continual.simulation.learning.findings import Strategy
+from compass_ray.continual.simulation.learning.gathering import Pair
+from compass_ray.continual.simulation.scenarios import Scenario
+from compass_ray.core.bootstrap import Interval
 from tests.unit.cli_serving.conftest import Command, compass_ray
 from tests.unit.continual.simulation.test_running import SecondWord
 
@@ -80,6 +85,47 @@ def test_what_is_missing_is_made_in_one_session(compass_ray: Command, standing: 
     monkeypatch.setattr(pipeline, "run_all", _noting(made))
     assert compass_ray(f"simulate --run {standing.uri} {FEW}").code == 0
     assert made == ["cluster"]
+
+
+@pytest.fixture
+def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[LearningPlan]:
+    """Plans that were trained for; nothing is, and ECDA is always ten points better."""
+    plans: list[LearningPlan] = []
+    same, better = (Pair(*[Interval(mean, mean - 0.05, mean + 0.05)] * 2) for mean in (0.5, 0.1))
+    strategy = Strategy(same, better, better, better, same, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
+
+    def learn(config: RunConfig, run: RunDir, plan: LearningPlan, **_: object) -> Findings:
+        plans.append(plan)
+        return Findings(
+            ("sw",), Scenario("any", (("a",), ("b",))).periods()[:-1], {"old": 7, "new": 3}, {"ecda": strategy}, {}, None, {}
+        )
+
+    monkeypatch.setattr(learning, "learn", learn)
+    monkeypatch.setattr(checking, "checked_session", _session)
+    return plans
+
+
+def test_training_is_told_by_strategy(compass_ray: Command, standing: RunDir, trained: list[LearningPlan]) -> None:
+    done = compass_ray(f"simulate --run {standing.uri} --training")
+    assert done.code == 0, done.err
+    assert trained == [LearningPlan()]
+    assert "sw, after 1 updates: 7 test items of old subjects and 3 of new ones" in done.out
+    assert "ecda" in done.out
+    assert "+10.0 [+5.0, +15.0]" in done.out
+    assert f"{standing.uri}/simulations/shared/learning" in done.out
+
+
+def test_sweeps_are_the_papers_and_imply_training(compass_ray: Command, standing: RunDir, trained: list[LearningPlan]) -> None:
+    done = compass_ray(f"simulate --run {standing.uri} --sweeps --seeds 3 --fresh-share 0.5 --json")
+    assert trained == [LearningPlan(3, 0.5, buffers=learning.BUFFERS, lambdas=learning.LAMBDAS, betas=learning.BETAS)]
+    assert json.loads(done.out)["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 0.1
+
+
+def test_a_training_plan_that_says_nothing_ends_with_2(
+    compass_ray: Command, standing: RunDir, trained: list[LearningPlan]
+) -> None:
+    done = compass_ray(f"simulate --run {standing.uri} --training --fresh-share 0")
+    assert (done.code, "the share of new subjects is 0" in done.err, trained) == (2, True, []), done.err
 
 
 def _noting(made: list[str | None]) -> Callable[..., None]:

@@ -1,0 +1,12 @@
+"""The half of the simulation that trains: what updates by each strategy learn of new subjects and forget of old ones.
+
+Lines of versions are made with the very parts that make the service's updates. COMPASS, section 5.5 (figure 6) and
+appendices D.3 (table 12) and D.4. It watches no traffic: every change of subjects is answered with an update.
+"""
+
+from compass_ray.continual.simulation.learning.findings import TABLE, Findings
+from compass_ray.continual.simulation.learning.learner import Learner
+from compass_ray.continual.simulation.learning.plan import BETAS, BUFFERS, LAMBDAS, LearningPlan
+from compass_ray.continual.simulation.learning.running import conclude, drawn, learn
+
+__all__ = ["BETAS", "BUFFERS", "LAMBDAS", "TABLE", "Findings", "Learner", "LearningPlan", "conclude", "drawn", "learn"]

@@ -123,10 +123,11 @@ def test_windows_that_wait_are_read_without_a_monitor(run: RunDir) -> None:
     run.write_monitor("windows/sw-000000002.parquet", buffer.getvalue())
     offer = {"event": "offer", "language": "sw", "file": "windows/sw-000000002.parquet"}
     journal.append(run, "traffic.jsonl", [{**offer, "language": "yo"}, offer])
-    [window] = offered_windows(run, CONFIG)
+    [window], unusable = offered_windows(run, CONFIG)
+    assert unusable == {}
     assert (window.language, window.clusters) == ("sw", (3, -1))
     journal.append(run, "traffic.jsonl", [{"event": "release", "language": "sw", "trigger": {"streak": 0, "cooldown": 0}}])
-    assert offered_windows(run, CONFIG) == []
+    assert offered_windows(run, CONFIG) == ([], {})
 
 
 def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:

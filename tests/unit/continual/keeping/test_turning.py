@@ -366,6 +366,20 @@ def test_a_window_of_noise_is_let_go_with_the_reason(make: Any) -> None:
     assert "are noise to the clusters" in last["reason"]
 
 
+def test_a_damaged_window_is_let_go_and_holds_up_nobody(make: Any) -> None:
+    service = make()
+    service.traffic(40, new=False)
+    before = service.monitor.ready()
+    while service.monitor.ready() == before:
+        service.monitor.record([Observation(f"n-{service.clock()}", "sw", "swali 1 2", "v0001", 1.0, service.clock())])
+        service.clock.now += 1.0
+    [ready] = service.monitor.ready()
+    service.run.write_monitor(ready.file, b"PAR1")
+    service.keeping.turn()
+    assert (service.monitor.ready(), service.updates.begun) == ([], [])
+    assert "cannot be read as a window" in registry.decisions(service.run)[-1]["reason"]
+
+
 def test_a_pinned_language_is_left_alone(make: Any) -> None:
     service = make()
     registry.pin(service.run, "sw")

@@ -259,6 +259,19 @@ def test_languages_are_updated_beside_one_another(make: Any) -> None:
     assert set(service.updates.going) == {"sw", "de"}
 
 
+def test_a_damaged_verdict_holds_up_no_other_language(make: Any) -> None:
+    service = _updated(make())
+    service.run.filesystem.open_output_stream(f"{service.run.path}/updates/sw/v0002/gate.json").close()
+    adapter(service.run, "de", "v0001")
+    registry.promote(service.run, "de", "v0001")
+    for number in range(200):
+        service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
+        service.monitor.record([Observation(f"sw-{number}", "sw", f"swali {number} 2", "v0002", 1.0, service.clock())])
+    service.take_over()
+    service.keeping.turn()
+    assert set(service.updates.going) == {"de"}
+
+
 def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, clock: Clock) -> None:
     service = make()
     service.alarm()

@@ -38,26 +38,32 @@ def update(
     settings = changed(where.recorded(), set_)
     if not now:
         updates.require_hours(settings, datetime.now(UTC))
-    windows = _windows(where, settings, named(language), prompts, ready=ready)
-    if not windows:
+    windows, unusable = _windows(where, settings, named(language), prompts, ready=ready)
+    if not windows and not unusable:
         show(json_, plain(updates.Updates((), {})), lambda: out.print("no language's window waits for an update"))
         return
-    if not yes and sys.stdin.isatty():
+    if windows and not yes and sys.stdin.isatty():
         typer.confirm("; ".join(f"update {window.language} to {len(window)} prompts" for window in windows) + "?", abort=True)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
-        if len(windows) == 1 and not ready:
+        if not windows:
+            made = updates.Updates((), {})
+        elif len(windows) == 1 and not ready:
             made = updates.Updates((updates.update(settings, where, windows[0], progress=progress),), {})
         else:
             made = updates.update_all(settings, where, windows, progress=progress)
         if ready:
-            updates.answer_monitor(where, made.outcomes)
+            updates.answer_monitor(where, made.outcomes, unusable)
+    made = updates.Updates(made.outcomes, {**made.failures, **unusable})
     found = plain(made) if ready or len(windows) > 1 else plain(made.outcomes[0])
     show(json_, found, lambda: print_lines([outcome.sentence() for outcome in made.outcomes]))
     if made.failures:
         raise LanguagesFailedError(made.failures)
 
 
-def _windows(run: RunDir, config: RunConfig, languages: list[str] | None, prompts: Path | None, *, ready: bool) -> list[Window]:
+def _windows(
+    run: RunDir, config: RunConfig, languages: list[str] | None, prompts: Path | None, *, ready: bool
+) -> tuple[list[Window], dict[str, str]]:
+    """The windows to update for, and why there is none of some languages whose windows wait."""
     from compass_ray.continual import update as updates
 
     if ready == bool(languages):
@@ -66,4 +72,4 @@ def _windows(run: RunDir, config: RunConfig, languages: list[str] | None, prompt
         raise ConfigError("--prompts are those of one language; name it alone with --language")
     if ready:
         return updates.offered_windows(run, config)
-    return [updates.read_window(run, config, language, prompts) for language in languages or ()]
+    return [updates.read_window(run, config, language, prompts) for language in languages or ()], {}

@@ -20,7 +20,7 @@ from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.kept import embedded, encoding, kept_traffic
 from compass_ray.serving.monitoring.references import leave_reference, own_reference
-from compass_ray.watched_clusters import InUse, in_use, of_this_pool, use
+from compass_ray.watched_clusters import FITTED, InUse, in_use, of_this_pool, use
 
 _ROLL_BACKS = 3
 """Versions that were live before whose references are made too; those of older ones are made when they are live again."""
@@ -65,7 +65,7 @@ def recluster(config: RunConfig, run: RunDir, *, reason: str = "asked for", prog
         raise ConfigError("cluster.scope is per_language, and traffic is watched in clusters that all languages share")
     run.clusters.require()
     found = in_use(run)
-    name = _interrupted(run, found)
+    name = _interrupted(config, run, found)
     if name is None:
         traffic = kept_traffic(run, config.languages, run.pool.read_table("rows.parquet", ["row_id"]).num_rows)
         identity = _identity(config, run, traffic)
@@ -80,9 +80,21 @@ def recluster(config: RunConfig, run: RunDir, *, reason: str = "asked for", prog
     return _outcome(run, name, found.name, references)
 
 
-def _interrupted(run: RunDir, found: InUse) -> str | None:
-    """A whole clustering of this very pool that was never used: only its references and the pointer are missing."""
-    return next((name for name in reversed(run.refits()) if not found.knows(name) and of_this_pool(run, name)), None)
+def _interrupted(config: RunConfig, run: RunDir, found: InUse) -> str | None:
+    """A whole clustering of this very pool that was never used: only its references and the pointer are missing.
+
+    It has the settings that are asked for, and is newer than the one in use.
+    """
+    last = next((name for name in reversed(run.refits()) if not found.knows(name) and of_this_pool(run, name)), None)
+    if last is None or (found.name != FITTED and last < found.name):
+        return None
+    made = run.refitted(last).require().config
+    same = Identity("cluster", made, {}).fingerprint == Identity("cluster", _settings(config), {}).fingerprint
+    return last if same else None
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    return config.cluster.model_dump() | {"seed": config.seed}
 
 
 def _identity(config: RunConfig, run: RunDir, traffic: pa.Table) -> Identity:
@@ -90,7 +102,7 @@ def _identity(config: RunConfig, run: RunDir, traffic: pa.Table) -> Identity:
     if len(traffic):
         kept = traffic.select(["language", "row_id", "time"]).to_pylist()
         inputs["traffic"] = content_hash(*(f"{row['language']} {row['row_id']} {row['time']!r}" for row in kept))
-    return Identity("cluster", config.cluster.model_dump() | {"seed": config.seed}, inputs)
+    return Identity("cluster", _settings(config), inputs)
 
 
 def _stands(run: RunDir, found: InUse, identity: Identity, traffic: pa.Table) -> bool:

@@ -80,7 +80,12 @@ class Gone:
 
 
 def _served() -> bool:
-    return app.NAME in serve.status().applications
+    """Whether the service is there; as long as nobody can say, it is: a controller that is killed is away for a moment."""
+    try:
+        return app.NAME in serve.status().applications
+    except Exception as error:
+        logger.warning("whether there is a service could not be found out: %s", error)
+        return True
 
 
 def name(run_uri: str) -> str:

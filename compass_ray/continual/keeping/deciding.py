@@ -29,6 +29,8 @@ def decide(seen: Situation, memory: Memory, config: RunConfig, moment: datetime)
     """What follows at ``moment``, an aware time; to be remembered whatever becomes of the action."""
     if seen.live is None or seen.pinned:
         return Turn(memory)
+    if ended := _orphaned(seen, memory):
+        return Turn(memory) if seen.updating else Turn(replace(memory, trial=None), ended)
     memory = replace(memory, trial=_trial(seen, memory, config))
     action: Action | None = None
     if memory.trial and seen.prompts >= memory.trial.looked + config.drift.check_every:
@@ -74,6 +76,14 @@ def _ours(seen: Situation, version: str | None, parent: str | None) -> bool:
     """Whether an update from ``parent`` made a version, which its gate accepted and nobody took off traffic."""
     judged = seen.judgement(version)
     return judged is not None and judged.accepted and judged.parent == parent and version not in seen.dropped
+
+
+def _orphaned(seen: Situation, memory: Memory) -> EndCanary | None:
+    """The end of a trial whose other side is live no more, as somebody changed that meanwhile; nothing else would end it."""
+    going, judged = memory.trial, seen.judgement(seen.canary)
+    if going is None or going.live or judged is None or going.version != seen.canary or judged.parent == seen.live:
+        return None
+    return EndCanary(going.version, f"it was compared with {judged.parent}, and {seen.live} is live since")
 
 
 def _look(seen: Situation, trial: Trial, config: RunConfig) -> tuple[Trial, tuple[Leg, ...]]:

@@ -64,9 +64,10 @@ class Doing:
                 self._require_canary(language, version)
                 registry.promote(self.run, language, version, reason=reason, evidence=_evidence(legs))
                 self.monitor.reset(language, version)
-            case EndCanary(_, reason, legs):
-                registry.end_canary(self.run, language, reason=reason, evidence=_evidence(legs))
-                self.monitor.release(language)
+            case EndCanary(version, reason, legs):
+                registry.end_canary(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
+                if ready:  # else fresh prompts are being collected for another update
+                    self.monitor.release(language)
             case RollBack(version, before, reason, legs):
                 registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
                 self.monitor.reset(language, before)

@@ -145,7 +145,7 @@ def recorded(decisions: Iterable[Mapping[str, Any]], language: str) -> frozenset
 def _offered(run: RunDir, ready: WindowReady) -> Offered:
     try:
         return Offered(offered_window(run, ready).name)
-    except (ConfigError, FileNotFoundError) as error:
+    except ConfigError as error:
         return Offered(None, str(error))
 
 

@@ -109,7 +109,7 @@ class Keeping:
             return
         try:
             self._turn(language, told, ready, Attempts(updating, self._failed.get(language, Failed())))
-        except (ArtifactError, ConfigError, OSError) as error:
+        except (ArtifactError, ConfigError, OSError, ValueError, LookupError) as error:  # the last two of damaged files
             logger.warning("%s is left as it is for now: %s", language, error)
             return
         self._last[language] = new

@@ -6,15 +6,19 @@ update again gives the same outcome at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from compass_ray.artifacts import RunDir
 from compass_ray.continual import lineage
 from compass_ray.continual.update.outcomes import Outcome
+from compass_ray.serving import registry
 
 
-def answer_monitor(run: RunDir, outcomes: Iterable[Outcome]) -> None:
+def answer_monitor(run: RunDir, outcomes: Iterable[Outcome], unusable: Mapping[str, str] = MappingProxyType({})) -> None:
     """Let the monitor compare with a version that is served to all now, and watch on where an update was refused.
+
+    It watches on, too, where none can be made: ``unusable`` says why, by language, and the decisions do.
 
     The window of a version that is tried on a share of the requests, or left to be promoted by hand, goes on waiting.
     """
@@ -28,3 +32,6 @@ def answer_monitor(run: RunDir, outcomes: Iterable[Outcome]) -> None:
             monitor.release(outcome.language)
         elif lineage.live_version(run, outcome.language) == outcome.to_version:
             monitor.reset(outcome.language, outcome.to_version)
+    for language, reason in unusable.items():
+        registry.append_decision(run, {"kind": "released", "language": language, "reason": reason})
+        monitor.release(language)

@@ -29,6 +29,8 @@ class Outcome:
     reason: str
     promotion: str = "all"
     """What becomes of an accepted version, as ``update.promotion``."""
+    instead: str | None = None
+    """The version that is served where it is neither of the two."""
 
     @property
     def promoted(self) -> bool:
@@ -39,7 +41,7 @@ class Outcome:
         """The outcome for a terminal."""
         if self.from_version == self.to_version:
             return f"{self.language}: {self.reason}; {self.from_version} is served"
-        served = self.to_version if self.promoted else self.from_version
+        served = self.instead or (self.to_version if self.promoted else self.from_version)
         tried = f", {self.to_version} is tried on a share of the requests" if self.promotion == "canary" else ""
         left = f", promote {self.to_version} by hand" if self.promotion == "none" else ""
         more = (tried or left) if self.accepted else ""
@@ -61,10 +63,19 @@ def require_no_trial(config: RunConfig, run: RunDir, language: str) -> None:
 
 
 def settle(config: RunConfig, run: RunDir, window: Window, version: str) -> Outcome:
-    """Record the gate's verdict of a version, and let an accepted one be served as the settings say."""
+    """Record the gate's verdict of a version, and let an accepted one be served as the settings say.
+
+    In the place of the version that it was made from and judged against, never of one that somebody promoted meanwhile.
+    """
     verdict = run.update(window.language, version).read_json("gate.json")
     outcome = _outcome(config, window, version, verdict)
     _record(run, window, {"kind": "gate", **verdict, "to": version, "promotion": outcome.promotion})
+    live = lineage.live_version(run, window.language)
+    if live == version:
+        return replace(outcome, promotion="all")
+    if live != outcome.from_version:
+        told = f"{outcome.reason}, and is not served, as {live} is live since; promote it by hand" if outcome.accepted else ""
+        return replace(outcome, accepted=False, reason=told or outcome.reason, instead=live)
     if outcome.promoted:
         registry.promote(run, window.language, version, reason=outcome.reason)
     elif outcome.accepted and outcome.promotion == "canary":
@@ -79,9 +90,8 @@ def finished(config: RunConfig, run: RunDir, window: Window) -> Outcome | None:
         manifest = artifact.manifest()
         if manifest and manifest.config.get("window") == window.name:
             outcome = _outcome(config, window, version, artifact.read_json("gate.json"))
-            if outcome.accepted and lineage.live_version(run, window.language) != outcome.from_version:
-                return outcome
-            if outcome.accepted and (ended := _ended(run, outcome)):
+            parent_is_live = lineage.live_version(run, window.language) == outcome.from_version
+            if outcome.accepted and parent_is_live and (ended := _ended(run, outcome)):
                 return replace(outcome, accepted=False, reason=f"was accepted before and {ended} since; promote it by hand")
             return settle(config, run, window, version)
     return None

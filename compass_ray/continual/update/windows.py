@@ -42,14 +42,29 @@ class Window:
 
 
 def offered_window(run: RunDir, ready: WindowReady) -> Window:
-    """The window that the monitor offers after an alarm."""
+    """The window that the monitor offers after an alarm.
+
+    Raises:
+        ConfigError: it cannot be read, or nothing would be selected for it.
+    """
     kept = read_offered(run, ready)
     return replace(_window(ready.language, kept, ready.file), file=ready.file)
 
 
-def offered_windows(run: RunDir, config: RunConfig) -> list[Window]:
-    """Every window that waits for an update, as the monitor's log has it, whether or not a monitor runs."""
-    return [offered_window(run, ready) for ready in waiting_windows(run, config)]
+def offered_windows(run: RunDir, config: RunConfig) -> tuple[list[Window], dict[str, str]]:
+    """Every window that waits for an update, as the monitor's log has it, whether or not a monitor runs.
+
+    Returns:
+        The windows, and why no update can be made for those of some other languages.
+    """
+    found: list[Window] = []
+    unusable: dict[str, str] = {}
+    for ready in waiting_windows(run, config):
+        try:
+            found.append(offered_window(run, ready))
+        except ConfigError as error:
+            unusable[ready.language] = str(error)
+    return found, unusable
 
 
 def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | None) -> Window:

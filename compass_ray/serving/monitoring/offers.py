@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
+from compass_ray.config import ConfigError
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.retention import Keeper, holds, unpacked
 from compass_ray.serving.monitoring.windows import Watch
@@ -67,12 +68,15 @@ def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
     """The prompts of an offered window, schema `WINDOW`.
 
     Raises:
-        FileNotFoundError: the window's file is gone.
+        ConfigError: the window's file is gone, or damaged.
     """
-    found = run.read_monitor(ready.file)
+    found, file = run.read_monitor(ready.file), f"{run.uri}/monitor/{ready.file}"
     if found is None:
-        raise FileNotFoundError(f"{run.uri}/monitor/{ready.file} is missing; release {ready.language} to collect anew")
-    return read_table(found)
+        raise ConfigError(f"{file} is missing, so nothing can be selected for this window; another one is to be collected")
+    try:
+        return read_table(found)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{file} cannot be read as a window ({error}); another one is to be collected") from None
 
 
 def read_table(data: bytes) -> pa.Table:
@@ -81,7 +85,11 @@ def read_table(data: bytes) -> pa.Table:
     Raises:
         pyarrow.ArrowInvalid: it is no such file.
     """
-    found = pq.read_table(io.BytesIO(data))
+    try:
+        found = pq.read_table(io.BytesIO(data))
+        found.validate(full=True)
+    except (OSError, UnicodeDecodeError) as error:  # how a damaged page is told, though nothing is read from a disk here
+        raise pa.ArrowInvalid(str(error)) from None
     missing = [WINDOW.field(name) for name in WINDOW.names if name not in found.column_names]
     for column in missing:
         found = found.append_column(column, pa.nulls(len(found), column.type))

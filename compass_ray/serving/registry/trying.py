@@ -52,11 +52,14 @@ def end_canary(
     run: RunDir,
     language: str,
     *,
+    version: str | None = None,
     reason: str = "asked for",
     evidence: Mapping[str, Any] = MappingProxyType({}),
     clock: Clock = time.time,
 ) -> dict[str, Any]:
-    """Let the live version answer all requests again; ``evidence`` goes into the decision's record.
+    """Let the live version answer all requests again; where ``version`` is given, only if that is the canary.
+
+    ``evidence`` goes into the decision's record.
 
     Raises:
         RegistryError: there is no canary, or another process changed what is live meanwhile.
@@ -64,6 +67,10 @@ def end_canary(
     found, live = required(run, language)
     if live.canary is None:
         raise RegistryError(f"{language} has no canary: {live.version} answers all its requests; there is nothing to end")
+    if version is not None and live.canary.version != version:
+        raise RegistryError(
+            f"the trial of {language}@{version} was to end, and {live.canary.version} is tried; look again and decide"
+        )
     decision = {**evidence, "kind": "canary ended", "time": clock(), "to": live.canary.version, "reason": reason}
     return switch(run, language, found, live.with_(canary=None), decision)
 

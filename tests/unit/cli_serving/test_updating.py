@@ -46,6 +46,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def update_all(config: RunConfig, run: RunDir, windows: Sequence[updates.Window], **_: Any) -> updates.Updates:
+        assert windows
         asked.extend(window.language for window in windows)
         outcomes = [updates.Outcome(code, "v0001", "v0002", code == "sw", "as judged") for code in asked if code in ("sw", "hi")]
         for outcome in outcomes:
@@ -142,6 +143,32 @@ def test_all_that_wait_are_updated_and_the_monitor_is_told(
     done = compass_ray(f"update {folder} --ready --yes")
     assert (done.code, made) == (0, ["sw", "hi"])
     assert monitor.told == [("reset", "sw", "v0002"), ("release", "hi")]
+
+
+@pytest.mark.parametrize(("damage", "told"), [(None, "is missing"), (b"PAR1", "cannot be read as a window")])
+@pytest.mark.parametrize("others", [["sw"], []])
+def test_a_window_that_is_of_no_use_holds_up_no_other_and_is_let_go(
+    compass_ray: Command,
+    run: RunDir,
+    folder: str,
+    made: list[str],
+    monitor: FakeMonitor,
+    damage: bytes | None,
+    told: str,
+    others: list[str],
+) -> None:
+    for language in ("hi", *others):
+        _offer(run, language)
+    run.delete_monitor("windows/hi-000000040.parquet")
+    if damage is not None:
+        run.write_monitor("windows/hi-000000040.parquet", damage)
+    done = compass_ray(f"update {folder} --ready --yes --json")
+    assert (done.code, made) == (1, others)
+    assert told in json.loads(done.out)["failures"]["hi"]
+    assert told in done.err
+    assert monitor.told == [*(("reset", code, "v0002") for code in others), ("release", "hi")]
+    [released] = [each for each in registry.decisions(run) if each["kind"] == "released"]
+    assert (released["language"], told in released["reason"]) == ("hi", True)
 
 
 def test_a_window_whose_version_is_only_tried_goes_on_waiting(run: RunDir, monitor: FakeMonitor) -> None:

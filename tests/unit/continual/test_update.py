@@ -12,6 +12,7 @@ import pytest
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import ConfigError, load
 from compass_ray.continual.update import Outcome, Window, offered_windows, read_window, update, update_settings
+from compass_ray.continual.update.outcomes import settle
 from compass_ray.models.location import model_identity
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring import offers
@@ -122,10 +123,11 @@ def test_windows_that_wait_are_read_without_a_monitor(run: RunDir) -> None:
     run.write_monitor("windows/sw-000000002.parquet", buffer.getvalue())
     offer = {"event": "offer", "language": "sw", "file": "windows/sw-000000002.parquet"}
     journal.append(run, "traffic.jsonl", [{**offer, "language": "yo"}, offer])
-    [window] = offered_windows(run, CONFIG)
+    [window], unusable = offered_windows(run, CONFIG)
+    assert unusable == {}
     assert (window.language, window.clusters) == ("sw", (3, -1))
     journal.append(run, "traffic.jsonl", [{"event": "release", "language": "sw", "trigger": {"streak": 0, "cooldown": 0}}])
-    assert offered_windows(run, CONFIG) == []
+    assert offered_windows(run, CONFIG) == ([], {})
 
 
 def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
@@ -134,6 +136,32 @@ def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
     registry.roll_back(run, "sw")
     assert "rolled back since" in update(CONFIG, run, WINDOW).sentence()
     assert (run.live("sw") or {})["version"] == "v0001"
+
+
+@pytest.mark.parametrize("promotion", ["all", "canary", "none"])
+def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promotion: str) -> None:
+    run.adapter("sw", "v0007").begin(Identity("train", {"base_model": model_identity("atlas"), "version": "v0007"}, {})).publish()
+    registry.promote(run, "sw", "v0007")
+    _judge(run, accepted=True)
+    config = load("atlas-test", overrides=[f"update.promotion={promotion}"])
+    for made in (settle(config, run, WINDOW, "v0002"), update(config, run, WINDOW)):
+        assert not made.accepted
+        told = "as it was, and is not served, as v0007 is live since; promote it by hand; v0007 is served"
+        assert made.sentence() == f"sw: v0001 -> v0002 {told}"
+    live = registry.look(run, "sw").live
+    assert live is not None
+    assert (live.version, live.canary) == ("v0007", None)
+    assert _kinds(run) == ["promotion", "promotion", "gate"]
+
+
+def test_a_version_that_was_promoted_after_its_trial_is_told_as_served(run: RunDir) -> None:
+    _judge(run, accepted=True)
+    config = load("atlas-test", overrides=["update.promotion=canary"])
+    update(config, run, WINDOW)
+    registry.promote(run, "sw", "v0002")
+    outcome = update(config, run, WINDOW)
+    assert (outcome.accepted, outcome.promoted) == (True, True)
+    assert outcome.sentence().endswith("; v0002 is served")
 
 
 def test_a_language_that_serves_nothing_has_nothing_to_update(run: RunDir) -> None:

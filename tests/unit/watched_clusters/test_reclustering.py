@@ -195,6 +195,18 @@ def test_killed_after_the_fit_it_is_finished_without_another(
     assert traffic.reference("c0002", "sw", "v0001").verify()
 
 
+def test_what_was_never_used_is_not_taken_for_what_is_asked_for_now(
+    traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(reclustering, "use", _killed)
+        with pytest.raises(KilledError):
+            recluster(config, traffic)
+    other = changed(config, ["cluster.n_clusters=[6]"])
+    assert recluster(other, traffic).name == "c0003", "other settings"
+    assert recluster(config, traffic).name == "c0004", "older than the one in use"
+
+
 def test_killed_in_the_fit_a_part_is_never_taken_for_whole(
     traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

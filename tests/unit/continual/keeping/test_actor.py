@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.serve.schema import ServeStatus
 
+from compass_ray.continual.keeping import actor
 from compass_ray.continual.keeping.actor import Gone, name
 from tests.unit.serving.fakes import Clock
 
@@ -25,6 +27,17 @@ def test_a_service_is_gone_after_two_minutes_without_it() -> None:
     assert not _after(gone, clock, 10), "another has taken its place"
     there[0] = False
     assert _after(gone, clock, 130)
+
+
+def test_a_controller_that_is_away_ends_no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> object:
+        raise RuntimeError("the actor died")
+
+    monkeypatch.setattr(actor.serve, "status", away)
+    clock = Clock(0.0)
+    assert not _after(Gone(actor._served, clock), clock, 1000)
+    monkeypatch.setattr(actor.serve, "status", lambda: ServeStatus())
+    assert _after(Gone(actor._served, clock), clock, 130)
 
 
 def _after(gone: Gone, clock: Clock, seconds: int) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compass_ray.config import RunConfig, parse
-from compass_ray.continual.keeping.actions import EndCanary, Promote, Release, Reset, RollBack, Round, Update
+from compass_ray.continual.keeping.actions import EndCanary, Promote, Release, Reset, RollBack, Round, Turn, Update
 from compass_ray.continual.keeping.deciding import answered, decide
 from compass_ray.continual.keeping.situation import Failed, Judged, Memory, Offered, Situation
 from compass_ray.core.drift.performance import Signals
@@ -84,6 +84,21 @@ def test_an_attempt_that_failed_is_made_again_after_a_pause_that_doubles(times: 
 
     assert after(failed(pause - 1)) is None
     assert after(failed(pause)) == Update("abc")
+
+
+def test_a_trial_ends_once_the_version_it_is_compared_with_is_live_no_more() -> None:
+    def at(prompts: int, memory: Memory, **now: object) -> Turn:
+        tried = replace(OFFERED, prompts=prompts, offered=None, canary="v0002", judged=(JUDGED,))
+        return decide(replace(tried, **now), memory, config(promotion="canary"), NOON)
+
+    trying = at(100, Memory()).memory
+    assert trying.trial
+    assert at(101, trying, live="v0007", updating=True) == Turn(trying), "what is under way ends first"
+    ended = at(101, trying, live="v0007")
+    assert ended.action == EndCanary("v0002", "it was compared with v0001, and v0007 is live since")
+    assert ended.memory.trial is None
+    assert at(101, trying, live="v0007", canary="v0003").action is None, "a person's own"
+    assert at(101, Memory(), live="v0007").action is None, "a person's own, of a version that an update made"
 
 
 def _live_since(prompts: int) -> Memory:

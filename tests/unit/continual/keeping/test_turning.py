@@ -259,6 +259,19 @@ def test_languages_are_updated_beside_one_another(make: Any) -> None:
     assert set(service.updates.going) == {"sw", "de"}
 
 
+def test_a_damaged_verdict_holds_up_no_other_language(make: Any) -> None:
+    service = _updated(make())
+    service.run.filesystem.open_output_stream(f"{service.run.path}/updates/sw/v0002/gate.json").close()
+    adapter(service.run, "de", "v0001")
+    registry.promote(service.run, "de", "v0001")
+    for number in range(200):
+        service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
+        service.monitor.record([Observation(f"sw-{number}", "sw", f"swali {number} 2", "v0002", 1.0, service.clock())])
+    service.take_over()
+    service.keeping.turn()
+    assert set(service.updates.going) == {"de"}
+
+
 def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, clock: Clock) -> None:
     service = make()
     service.alarm()
@@ -364,6 +377,20 @@ def test_a_window_of_noise_is_let_go_with_the_reason(make: Any) -> None:
     last = registry.decisions(service.run)[-1]
     assert last["kind"] == "released"
     assert "are noise to the clusters" in last["reason"]
+
+
+def test_a_damaged_window_is_let_go_and_holds_up_nobody(make: Any) -> None:
+    service = make()
+    service.traffic(40, new=False)
+    before = service.monitor.ready()
+    while service.monitor.ready() == before:
+        service.monitor.record([Observation(f"n-{service.clock()}", "sw", "swali 1 2", "v0001", 1.0, service.clock())])
+        service.clock.now += 1.0
+    [ready] = service.monitor.ready()
+    service.run.write_monitor(ready.file, b"PAR1")
+    service.keeping.turn()
+    assert (service.monitor.ready(), service.updates.begun) == ([], [])
+    assert "cannot be read as a window" in registry.decisions(service.run)[-1]["reason"]
 
 
 def test_a_pinned_language_is_left_alone(make: Any) -> None:

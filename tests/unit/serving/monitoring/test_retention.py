@@ -16,7 +16,7 @@ from compass_ray.config import RunConfig
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.monitoring.offers import read_window
+from compass_ray.serving.monitoring.offers import read_window, window_table
 from compass_ray.serving.monitoring.retention import FIELDS, KEY_FILE, KEY_VARIABLE, Age, Keeper, Retention, keeper_of
 from tests.unit.serving.fakes import Clock, MakeAdapter, WordPlacer
 
@@ -191,8 +191,13 @@ def test_what_a_killed_monitor_left_half_written_goes_at_the_start(
 
 def test_a_window_that_cannot_be_read_is_deleted(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
     run.write_monitor("windows/sw-000000100.parquet", b"siri ya kale")
+    buffer = io.BytesIO()
+    pq.write_table(window_table("sw", [{"cluster": 1, "coarse": 1, "prompt": "siri ya zamani"}] * 50), buffer)
+    run.write_monitor("windows/sw-000000200.parquet", b"PAR1" + b"\xff" * 40 + buffer.getvalue()[44:])
+    run.write_monitor("feedback.jsonl", b'{"reply": "r", "by": "b", "comment": "siri ya kale", "time": 1.0}\n')
     TrafficMonitor(run, _config(config), placer, clock)
-    assert "windows/sw-000000100.parquet" not in run.monitor_files()
+    assert not [file for file in run.monitor_files() if file.startswith("windows/")]
+    assert not _text_on_disk(run), "what comes after it is erased as well"
 
 
 def test_a_disk_that_is_full_holds_up_the_erasing_and_no_traffic(

@@ -50,6 +50,8 @@ def test_a_canary_is_widened_and_concluded_by_its_promotion(served: RunDir, cloc
 
 def test_a_canary_is_ended(served: RunDir) -> None:
     registry.canary(served, "sw", "v0002", 0.05)
+    with pytest.raises(RegistryError, match="the trial of sw@v0009 was to end, and v0002 is tried"):
+        registry.end_canary(served, "sw", version="v0009")
     registry.end_canary(served, "sw", reason="slower", evidence={"legs": [1]})
     assert _catalogue(served).canaries == {}
     assert registry.decisions(served)[-1]["legs"] == [1]

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before anything imports a hub client, and inherited by every process that a test starts.
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is about time: on a machine that is busy any example may take long.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _TESTS = Path(__file__).parent
 _FOLDERS = ("unit", "ray", "e2e", "cluster", "gpu")

@@ -46,13 +46,13 @@ def update(
         typer.confirm("; ".join(f"update {window.language} to {len(window)} prompts" for window in windows) + "?", abort=True)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
         if len(windows) == 1 and not ready:
-            outcome = updates.update(settings, where, windows[0], progress=progress)
-            show(json_, plain(outcome), lambda: out.print(outcome.sentence()))
-            return
-        made = updates.update_all(settings, where, windows, progress=progress)
+            made = updates.Updates((updates.update(settings, where, windows[0], progress=progress),), {})
+        else:
+            made = updates.update_all(settings, where, windows, progress=progress)
         if ready:
             updates.answer_monitor(where, made.outcomes)
-    show(json_, plain(made), lambda: print_lines([outcome.sentence() for outcome in made.outcomes]))
+    found = plain(made) if ready or len(windows) > 1 else plain(made.outcomes[0])
+    show(json_, found, lambda: print_lines([outcome.sentence() for outcome in made.outcomes]))
     if made.failures:
         raise LanguagesFailedError(made.failures)
 

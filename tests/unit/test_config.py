@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray import config as configuration
@@ -228,7 +228,6 @@ def test_a_path_is_filled_in_from_the_environment(monkeypatch: pytest.MonkeyPatc
         source.resolved_path()
 
 
-@settings(deadline=None)
 @given(
     st.floats(0, 10, allow_nan=False),
     st.integers(1, 10_000),

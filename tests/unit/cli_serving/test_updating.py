@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return updates.Updates(tuple(outcomes), {code: "it broke" for code in asked if code not in ("sw", "hi")})
 
     monkeypatch.setattr(updates, "update_all", update_all)
-    monkeypatch.setattr(ray_session, "start", lambda resources: None)
+    monkeypatch.setattr(ray_session, "session", lambda resources: nullcontext())
     return asked
 
 
@@ -85,6 +86,21 @@ def test_what_cannot_be_updated_is_said(compass_ray: Command, run: RunDir, folde
     done = compass_ray(f"update {folder} {words}")
     assert done.code == 2
     assert told in done.err
+
+
+@pytest.mark.parametrize("json_", [False, True])
+def test_one_language_s_outcome_is_the_command_s_result(
+    compass_ray: Command, run: RunDir, folder: str, made: list[str], monkeypatch: pytest.MonkeyPatch, json_: bool
+) -> None:
+    outcome = updates.Outcome("sw", "v0001", "v0002", False, "as judged")
+    monkeypatch.setattr(updates, "update", lambda *_, **__: outcome)
+    _traffic(run, "sw")
+    done = compass_ray(f"update {folder} --language sw --yes{' --json' if json_ else ''}")
+    if json_:
+        assert updates.Outcome(**json.loads(done.out)) == outcome
+    else:
+        assert done.out == "sw: v0001 -> v0002 as judged; v0001 is served\n"
+    assert made == []
 
 
 def test_several_languages_are_updated_and_each_is_told(compass_ray: Command, run: RunDir, folder: str, made: list[str]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.core.corrections import first_neighbours, most_corrections, nearest_cosine, turns
@@ -15,7 +15,6 @@ from compass_ray.core.neighbours import REFRESH_ROWS
 _said = st.dictionaries(st.text("abcdef", min_size=1, max_size=6), st.sampled_from(["", "k1", "k2", "k3"]), max_size=40)
 
 
-@settings(deadline=None)
 @given(_said, st.integers(0, 3), st.randoms())
 def test_the_order_of_arrival_changes_nothing(said: dict[str, str], seed: int, chance: object) -> None:
     names = list(said)
@@ -25,7 +24,6 @@ def test_the_order_of_arrival_changes_nothing(said: dict[str, str], seed: int, c
     assert one.turn.tolist() == other.turn.tolist()
 
 
-@settings(deadline=None)
 @given(_said, st.integers(0, 40))
 def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(said: dict[str, str], kept: int) -> None:
     names, keys = list(said), list(said.values())
@@ -36,7 +34,6 @@ def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(
     assert not short or max(got.values(), default=0) <= min(short) + 1
 
 
-@settings(deadline=None)
 @given(_said)
 def test_a_turn_counts_the_earlier_ones_of_its_key(said: dict[str, str]) -> None:
     keys = list(said.values())
@@ -70,7 +67,6 @@ def test_impossible_shares_are_refused(rows: int, share: float) -> None:
         most_corrections(rows, share)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(-0.5, 0.99))
 def test_what_stays_is_far_from_what_stays_and_what_gives_way_is_near_to_it(seed: int, n: int, tau: float) -> None:
     rows = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
@@ -21,7 +21,6 @@ def exceeded(decision: Decision) -> list[str]:
     return [leg.name for leg in decision.legs if leg.exceeded]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_a_larger_share_is_tested_as_by_fisher(before: int, now: int, data: st.DataObject) -> None:
     bad_before, bad_now = data.draw(st.integers(0, before)), data.draw(st.integers(0, now))

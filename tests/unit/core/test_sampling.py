@@ -166,7 +166,7 @@ def test_as_printed_draws_follow_enumeration_and_brute_force_too() -> None:
     assert chisquare([seen[key] for key in expected], [RUNS // 2 * p for p in expected.values()]).pvalue > 1e-3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 60),
     st.integers(1, 8),
@@ -191,7 +191,7 @@ def test_the_window_of_leaders_changes_nothing(groups: int, window: int, ahead: 
     assert ours == plain_best(problem, 110, 0.9, 0.1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(1, 200), st.data(), st.sampled_from(["stochastic", "deterministic", "uniform"]))
 def test_a_quota_of_distinct_rows_again_and_again(n: int, data: st.DataObject, mode: str) -> None:
     problem, quota = crowded(n, 3), data.draw(st.integers(0, n))

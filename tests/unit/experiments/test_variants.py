@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import ConfigError, changed, load, read_tree
@@ -54,7 +54,6 @@ def test_what_no_path_can_hold_is_left_out_of_a_name(value: str, name: str) -> N
     assert (variant.name, variant.config.train.base_model) == (name, value)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=3, unique=True))
 def test_a_name_is_safe_on_every_disk_and_object_store(values: list[str]) -> None:
     try:

@@ -95,7 +95,7 @@ WEARS = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(ARCHITECTURES), KINDS, st.lists(WEARS, min_size=1, max_size=4), st.booleans())
 def test_logits_equal_those_of_models_with_the_weighted_mean_of_merged_weights(
     tmp_path_factory: pytest.TempPathFactory, architecture: str, kinds: list[Kind], wears: list[Wear], stacked: bool
@@ -115,7 +115,7 @@ def test_logits_equal_those_of_models_with_the_weighted_mean_of_merged_weights(
         assert (row - model).abs().max() < 1e-4 * max(1.0, float(model.abs().max()))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(WEARS, min_size=1, max_size=40), st.booleans(), st.sampled_from([torch.float32, torch.bfloat16]), st.booleans())
 def test_a_layer_equals_each_token_by_itself_and_leaves_base_tokens_as_they_are(
     wears: list[Wear], stacked: bool, dtype: torch.dtype, biased: bool

@@ -42,7 +42,7 @@ def textbook(points: Rows, threshold: float) -> npt.NDArray[np.int64]:
     return labels
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(2, 5), st.sampled_from([0.3, 0.7, 0.82, 0.95]), st.integers(0, 10_000))
 def test_spheres_are_the_textbooks(n: int, d: int, threshold: float, seed: int) -> None:
     points = unit(n, d, seed)
@@ -182,7 +182,7 @@ def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
         assert chosen.details["assigned"] == chosen.details["assigned_in_fit"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 400), st.integers(0, 99))
 def test_judged_cells_are_whole_and_no_more_than_it_takes(sizes: list[int], at_least: int, seed: int) -> None:
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])

@@ -29,7 +29,7 @@ def test_prompt_of_training_is_the_prompt_of_serving() -> None:
     assert list(example.input_ids[: example.prompt_length]) == served == encode_prompt(TOKENIZER, "Habari?", 100)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(min_size=1, max_size=80), st.text(min_size=1, max_size=80).filter(str.strip), st.integers(2, 60))
 def test_length_is_bounded_and_a_response_never_vanishes(prompt: str, response: str, limit: int) -> None:
     example = encode_example(TOKENIZER, prompt, response, limit)

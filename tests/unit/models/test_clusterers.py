@@ -90,7 +90,7 @@ def test_new_points_are_placed_as_hdbscan_predicts_them(samples: int) -> None:
     np.testing.assert_allclose(found, strength, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(3, 60), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10_000))
 def test_spanning_tree_weighs_what_scipy_finds(n: int, d: int, samples: int, seed: int) -> None:
     from scipy.sparse.csgraph import minimum_spanning_tree
@@ -418,7 +418,7 @@ def test_method_without_a_way_on_a_gpu_says_so() -> None:
 
 
 @ALL
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(30, 90), st.integers(2, 6), st.floats(0.05, 1.5), st.integers(0, 10_000))
 def test_labels_name_clusters_that_have_rows(config: ClusterConfig, n: int, d: int, spread: float, seed: int) -> None:
     rows, _ = blobs(n, d=d, k=4, spread=spread, seed=seed)
@@ -442,7 +442,7 @@ def test_labels_name_clusters_that_have_rows(config: ClusterConfig, n: int, d: i
 
 
 @pytest.mark.parametrize("config", [WARD, BUTINA], ids=lambda config: config.method)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(30, 90), st.floats(0.05, 1.5), st.integers(0, 10_000))
 def test_order_of_rows_changes_no_cluster(config: ClusterConfig, n: int, spread: float, seed: int) -> None:
     rows, _ = blobs(n, d=5, k=4, spread=spread, seed=seed)

@@ -128,7 +128,7 @@ def _possible(points: Rows) -> set[tuple[float, tuple[int, ...]]]:
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(3, 5), st.integers(3, 5), st.integers(1, 3), st.integers(0, 10_000))
 def test_validity_is_one_that_a_minimum_spanning_tree_gives(n: int, m: int, d: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

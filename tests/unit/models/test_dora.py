@@ -25,7 +25,7 @@ from .conftest import LAYERS
 IDS = torch.tensor([[5, 9, 31, 44, 7, 120, 3]])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5), st.floats(0.1, 8.0), st.integers(0, 10_000))
 def test_factored_norm_equals_dense_norm(out: int, inner: int, r: int, scaling: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

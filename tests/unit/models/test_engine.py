@@ -151,7 +151,7 @@ def drain(engine: Engine) -> dict[int, Answer]:
     return {event.ticket: event.done for event in events if event.done}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 14), st.integers(0, 6)), min_size=1, max_size=14),
     st.integers(1, 4),

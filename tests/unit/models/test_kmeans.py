@@ -54,7 +54,7 @@ def test_numbers_of_clusters_that_the_rows_are_too_few_for_are_left_out() -> Non
     assert [cell.n_clusters for cell in fit_clusters(KMEANS, rows, seed=0).sweep] == [3, 6]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 10_000))
 def test_nearest_is_what_all_distances_say(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def test_silhouette_in_blocks_is_the_silhouette() -> None:
     assert silhouette(rows, np.zeros(500, np.int32)) == silhouette(rows, np.arange(500, dtype=np.int32)) == -1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=12), st.integers(1, 200), st.integers(0, 99))
 def test_every_stratum_has_its_share_of_a_sample(counts: list[int], at_most: int, seed: int) -> None:
     strata = [f"language {i}" for i, count in enumerate(counts) for _ in range(count)]

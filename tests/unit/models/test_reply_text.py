@@ -24,14 +24,14 @@ def grown(ids: list[int], stops: tuple[str, ...] = ()) -> tuple[ReplyText, list[
     return text, pieces
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS)
 def test_pieces_put_together_are_the_text(whole: str) -> None:
     _, pieces = grown(TOKENIZER(whole)["input_ids"])
     assert "".join(pieces) == whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS, st.lists(st.text(st.sampled_from("ab አ한"), min_size=1, max_size=3), min_size=1, max_size=3))
 def test_a_stop_text_cuts_before_its_first_place(whole: str, stops: list[str]) -> None:
     text, pieces = grown(TOKENIZER(whole)["input_ids"], tuple(stops))
@@ -46,7 +46,7 @@ def test_a_stop_text_cuts_before_its_first_place(whole: str, stops: list[str]) -
         assert not any(stop in given_out for stop in stops)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(3, 300), max_size=12))
 def test_any_tokens_give_what_decoding_them_gives(ids: list[int]) -> None:
     ids = [token for token in ids if token < len(TOKENIZER)]

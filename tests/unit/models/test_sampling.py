@@ -38,7 +38,7 @@ def test_draws_follow_temperature_and_nucleus(temperature: float, top_p: float) 
     assert stats.chisquare(counts[there], law[there] * len(tokens)).pvalue > 1e-3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.lists(st.sampled_from([0.0, 0.7, 1.5]), min_size=1, max_size=6), st.floats(0.05, 1.0))
 def test_a_row_draws_the_same_beside_any_neighbours(seed: int, temperatures: list[float], top_p: float) -> None:
     logits = torch.randn(len(temperatures), 50, generator=torch.Generator().manual_seed(seed))

@@ -20,7 +20,7 @@ from .shapes import blobs
 WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), reduce=8, backend="cpu")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 80), st.integers(1, 5), st.integers(0, 10_000))
 def test_tree_of_rows_is_scipys(n: int, d: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(n, d))
@@ -29,7 +29,7 @@ def test_tree_of_rows_is_scipys(n: int, d: int, seed: int) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 7), min_size=2, max_size=30), st.integers(0, 10_000))
 def test_a_point_of_several_rows_is_as_many_copies_of_it(sizes: list[int], seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(len(sizes), 3))

@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return run
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
 def test_every_prompt_of_a_window_lies_where_its_place_puts_it(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

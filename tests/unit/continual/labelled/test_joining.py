@@ -210,7 +210,7 @@ def test_a_text_that_was_deleted_is_missed_by_name(run: RunDir, config: RunConfi
     assert joined.labelled.num_rows == 2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text("abc", min_size=1, max_size=3), unique=True, max_size=6), st.randoms())
 def test_the_mark_is_of_what_entered_in_any_order(names: list[str], chance: object) -> None:
     other = sorted(names, key=lambda _: chance.random())  # type: ignore[attr-defined]

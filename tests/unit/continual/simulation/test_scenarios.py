@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import ConfigError
@@ -26,7 +26,6 @@ def test_the_atlas_has_the_twenty_subjects_that_its_scenario_names() -> None:
     assert ATLAS.subjects <= set(subjects())
 
 
-@settings(deadline=None)
 @given(st.sets(st.text(min_size=1, max_size=5), min_size=5, max_size=60), st.integers(0, 99))
 def test_dealt_groups_share_no_subject_and_follow_the_seed(found: set[str], seed: int) -> None:
     dealt = drawn(found, seed)
@@ -36,7 +35,6 @@ def test_dealt_groups_share_no_subject_and_follow_the_seed(found: set[str], seed
     assert dealt == drawn(sorted(found, reverse=True), seed)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 9), min_size=4), st.integers(0, 99))
 def test_families_join_whole(sizes: dict[str, int], seed: int) -> None:
     found = [f"{name}_{i}" for name, size in sizes.items() for i in range(size)]

@@ -42,7 +42,7 @@ def test_no_header_but_the_key_s_opens(header: str) -> None:
 
 
 @given(TEXT.filter(str.strip))
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_a_stream_put_together_is_the_whole_reply(text: str) -> None:
     endpoint = Endpoint()
     whole = endpoint.chat(f"sw {text}", logprobs=True).json()["choices"][0]

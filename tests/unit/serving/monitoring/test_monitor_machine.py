@@ -224,5 +224,5 @@ class Monitors(RuleBasedStateMachine):
         assert all(FIELDS & entry.keys() <= allowed[self.config.drift.retention] | texts for entry in held)
 
 
-Monitors.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Monitors.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestMonitors = Monitors.TestCase

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.artifacts import ArtifactError, RunDir
@@ -87,7 +87,6 @@ def test_when_its_time_is_up_nothing_of_a_prompt_is_left_and_drift_goes_on(
     assert again.status()["languages"]["sw"]["last_check"]["prompts"] == 420
 
 
-@settings(deadline=None)
 @given(days=st.floats(0.01, 60), ages=st.lists(st.floats(0, 100), min_size=1, max_size=8), step=st.floats(0, 100))
 def test_nothing_is_older_than_its_days_and_nothing_goes_long_before(days: float, ages: list[float], step: float) -> None:
     age, keeper, now = Age.of_days(days), Keeper("text", b"x"), 200 * DAY

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.artifacts import RunDir
@@ -129,7 +129,6 @@ def test_a_reply_is_bad_where_most_of_its_ratings_are(monitor: TrafficMonitor) -
     assert counts(monitor.signals("sw")["v0001"])[:2] == (2, 2)
 
 
-@settings(deadline=None)  # the first call imports scipy.stats
 @given(floor=st.floats(0.05, 1.0), usual=st.integers(LEAST, 400), rated=st.integers(LEAST, 400), others=st.data())
 def test_the_ratings_of_one_client_alone_are_never_beyond_the_floor(
     floor: float, usual: int, rated: int, others: st.DataObject

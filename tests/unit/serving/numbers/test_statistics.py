@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,7 +40,6 @@ def _samples(statistics: Statistics) -> dict[tuple[str, tuple[tuple[str, str], .
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
 
 
-@settings(deadline=None)
 @given(outcomes=OUTCOMES)
 def test_every_request_is_counted_once_however_it_ended(outcomes: list[str]) -> None:
     statistics = Statistics(Clock())
@@ -63,7 +62,6 @@ def test_every_request_is_counted_once_however_it_ended(outcomes: list[str]) -> 
     assert total == ended
 
 
-@settings(deadline=None)
 @given(seconds=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50))
 def test_percentiles_are_numpy_s(seconds: list[float]) -> None:
     statistics = Statistics(Clock())

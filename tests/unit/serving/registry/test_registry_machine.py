@@ -154,4 +154,4 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+TestRegistry.settings = settings(max_examples=25, stateful_step_count=15, suppress_health_check=list(HealthCheck))

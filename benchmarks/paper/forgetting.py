@@ -45,13 +45,11 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Learn
     everything: Sequence[str] = arguments.languages
     if arguments.small:
         sweep = LearningPlan(strategies=COMPARED, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
-        return {"new_alone": (everything, LearningPlan(strategies=COMPARED)), "sweeps": (everything, sweep)}
-    some = everything[: arguments.sweep_languages]
+        return {"plane": (everything, LearningPlan(strategies=COMPARED)), "sweeps": (everything, sweep)}
     return {
-        "new_alone": (everything, LearningPlan(seeds=arguments.seeds)),
-        "buffers": (everything, LearningPlan(strategies=COMPARED, buffers=BUFFERS)),
-        "sweep": (some, LearningPlan(strategies=COMPARED, lambdas=LAMBDAS, betas=BETAS)),
-        "new_and_old": (everything, LearningPlan(fresh_share=0.5, strategies=COMPARED)),
+        "plane": (everything, LearningPlan(seeds=arguments.seeds)),
+        "buffers": (everything[: arguments.buffers], LearningPlan(strategies=COMPARED, buffers=BUFFERS)),
+        "sweep": (everything[: arguments.sweep], LearningPlan(strategies=COMPARED, lambdas=LAMBDAS, betas=BETAS)),
     }
 
 
@@ -91,7 +89,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--run", type=Path, default=Path("runs/forgetting"), help="where the run is kept, to go on with")
     options.add_argument("--languages", nargs="+", default=None, help="default: sw hi ru ko (sw with --small)")
     options.add_argument("--seeds", type=int, default=1, help="of the comparison of strategies; sweeps have one")
-    options.add_argument("--sweep-languages", type=int, default=2, help="lambda and beta are swept in so many of the languages")
+    options.add_argument("--buffers", type=int, default=2, help="the size of the buffer is tried in so many of the languages")
+    options.add_argument("--sweep", type=int, default=1, help="lambda and beta are swept in so many of them")
     options.add_argument("--first-budget", type=float, default=4.0, help="of the first adapters, which must know their subjects")
     options.add_argument("--budget", type=float, default=0.4, help="of an update, which is the package's default")
     found = options.parse_args(argv)
@@ -111,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     folder = arguments.output or (None if arguments.small else RESULTS)
     if folder is not None:
         _draw(found, folder)
-    names = ("languages", "seeds", "sweep_languages", "first_budget", "budget")
+    names = ("languages", "seeds", "buffers", "sweep", "first_budget", "budget")
     settings: dict[str, Value] = {name: getattr(arguments, name) for name in names}
     settings |= {"update": config.update.identity(), "window": config.drift.window}
     words = without_run(sys.argv[1:] if argv is None else argv)
@@ -124,11 +123,12 @@ def _numbers(found: Findings) -> Value:
 
 
 def _draw(found: dict[str, Findings], folder: Path) -> None:
+    """The plane of the first, and of the sweeps what was swept."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, each in found.items():
         for file, picture in drawn(each).items():
-            if file != "plane.png" or name.startswith("new"):
-                (folder / f"paper_forgetting_{name}_{file}").write_bytes(picture)
+            if name == "plane" or file != "plane.png":
+                (folder / f"paper_forgetting_{file}").write_bytes(picture)
 
 
 if __name__ == "__main__":

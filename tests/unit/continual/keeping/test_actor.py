@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from ray.serve.schema import ServeStatus
 
+from compass_ray.artifacts import RunDir
+from compass_ray.config import load
 from compass_ray.continual.keeping import actor
 from compass_ray.continual.keeping.actor import Gone, name
 from tests.unit.serving.fakes import Clock
@@ -15,6 +17,24 @@ from tests.unit.serving.fakes import Clock
 def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert name("run") == name(str(tmp_path / "run")) != name("another")
+
+
+def test_a_store_that_is_away_when_a_keeper_begins_ends_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later:
+        def __init__(self, **_: object) -> None: ...
+        def start(self) -> None: ...
+
+    def away(self: RunDir, file: str) -> bytes:
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(actor.threading, "Thread", Later)
+    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "read_monitor", away)
+        keeper = actor.KeepingActor(str(tmp_path / "run"), load("atlas-test").model_dump(mode="json"))
+        with pytest.raises(OSError, match="away"):
+            keeper.status()
+    assert keeper.status()["updating"] == []
 
 
 def test_a_service_is_gone_after_two_minutes_without_it() -> None:

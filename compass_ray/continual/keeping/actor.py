@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
@@ -38,6 +39,7 @@ class KeepingActor:
     def __init__(self, run_uri: str, config: dict[str, Any]) -> None:
         """Touch nothing that may be away yet: Ray makes no actor again whose constructor raised."""
         self.run, self.config = RunDir(run_uri), RunConfig.model_validate(config)
+        self.updates = UpdateTasks(self.run, self.config)
         self.keeping: Keeping | None = None
         self.turn = threading.Lock()
         threading.Thread(target=self._keep_for_ever, name="keeping", daemon=True).start()
@@ -50,19 +52,25 @@ class KeepingActor:
     def _keep_for_ever(self) -> None:
         gone = Gone(_served, time.monotonic)
         while not gone.for_long():
-            try:
-                with self.turn:
-                    self._kept().turn()
-            except Exception:  # a store or a monitor that is away for a moment
-                logger.exception("a turn was not ended; the next one begins soon")
+            self._take_turn()
             time.sleep(_PAUSE_SECONDS)
         end(self.run.uri)
+
+    def _take_turn(self) -> None:
+        try:
+            with self.turn:
+                self._kept().turn()
+        except RayActorError:  # a monitor that could not be restarted is made anew by whoever asks for it next
+            logger.exception("the monitor is away; it is looked for again")
+            self.keeping = None
+        except Exception:  # a store that is away for a moment
+            logger.exception("a turn was not ended; the next one begins soon")
 
     def _kept(self) -> Keeping:
         """What the run directory says, read once it can be."""
         if self.keeping is None:
-            monitor, updates = monitor_actor.connect(self.run.uri, self.config), UpdateTasks(self.run, self.config)
-            self.keeping = Keeping(self.run, self.config, monitor, updates, ask, time.time)
+            monitor = monitor_actor.connect(self.run.uri, self.config)
+            self.keeping = Keeping(self.run, self.config, monitor, self.updates, ask, time.time)
         return self.keeping
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
 from ray.serve.schema import ServeStatus
 
 from compass_ray.artifacts import RunDir
@@ -19,22 +20,53 @@ def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert name("run") == name(str(tmp_path / "run")) != name("another")
 
 
-def test_a_store_that_is_away_when_a_keeper_begins_ends_it_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Later:
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> actor.KeepingActor:
+    """One that takes its turns when it is told to."""
+
+    class Never:
         def __init__(self, **_: object) -> None: ...
         def start(self) -> None: ...
 
+    monkeypatch.setattr(actor.threading, "Thread", Never)
+    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: None)
+    return actor.KeepingActor(str(tmp_path / "run"), load("atlas-test").model_dump(mode="json"))
+
+
+def test_a_store_that_is_away_when_a_keeper_begins_ends_it_not(
+    keeper: actor.KeepingActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def away(self: RunDir, file: str) -> bytes:
         raise OSError("the store is away")
 
-    monkeypatch.setattr(actor.threading, "Thread", Later)
-    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: None)
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "read_monitor", away)
-        keeper = actor.KeepingActor(str(tmp_path / "run"), load("atlas-test").model_dump(mode="json"))
         with pytest.raises(OSError, match="away"):
             keeper.status()
     assert keeper.status()["updating"] == []
+
+
+def test_a_monitor_that_is_dead_for_good_is_looked_for_again(keeper: actor.KeepingActor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dead:
+        def ready(self) -> list[object]:
+            raise RayActorError
+
+    class Alive:
+        asked = 0
+
+        def ready(self) -> list[object]:
+            self.asked += 1
+            return []
+
+        def status(self) -> dict[str, object]:
+            return {"languages": {}}
+
+    alive = Alive()
+    found = [Dead(), alive]
+    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: found.pop(0))
+    for _ in range(3):
+        keeper._take_turn()
+    assert alive.asked == 2
 
 
 def test_a_service_is_gone_after_two_minutes_without_it() -> None:

@@ -51,7 +51,7 @@ def update(
             made = updates.Updates((updates.update(settings, where, windows[0], progress=progress),), {})
         else:
             made = updates.update_all(settings, where, windows, progress=progress)
-        if ready:
+        if prompts is None:  # else what waits is another window
             updates.answer_monitor(where, made.outcomes, unusable)
     made = updates.Updates(made.outcomes, {**made.failures, **unusable})
     found = plain(made) if ready or len(windows) > 1 else plain(made.outcomes[0])

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
@@ -36,29 +37,41 @@ class KeepingActor:
     """One process that keeps a run's service."""
 
     def __init__(self, run_uri: str, config: dict[str, Any]) -> None:
-        """Go on with what the run directory says."""
-        run, parsed = RunDir(run_uri), RunConfig.model_validate(config)
-        monitor = monitor_actor.connect(run.uri, parsed)
-        self.run = run
-        self.keeping = Keeping(run, parsed, monitor, UpdateTasks(run, parsed), ask, time.time)
+        """Touch nothing that may be away yet: Ray makes no actor again whose constructor raised."""
+        self.run, self.config = RunDir(run_uri), RunConfig.model_validate(config)
+        self.updates = UpdateTasks(self.run, self.config)
+        self.keeping: Keeping | None = None
         self.turn = threading.Lock()
         threading.Thread(target=self._keep_for_ever, name="keeping", daemon=True).start()
 
     def status(self) -> dict[str, Any]:
         """What is under way and what is remembered, language by language."""
         with self.turn:
-            return self.keeping.status()
+            return self._kept().status()
 
     def _keep_for_ever(self) -> None:
         gone = Gone(_served, time.monotonic)
         while not gone.for_long():
-            try:
-                with self.turn:
-                    self.keeping.turn()
-            except Exception:  # a store or a monitor that is away for a moment
-                logger.exception("a turn was not ended; the next one begins soon")
+            self._take_turn()
             time.sleep(_PAUSE_SECONDS)
         end(self.run.uri)
+
+    def _take_turn(self) -> None:
+        try:
+            with self.turn:
+                self._kept().turn()
+        except RayActorError:  # a monitor that could not be restarted is made anew by whoever asks for it next
+            logger.exception("the monitor is away; it is looked for again")
+            self.keeping = None
+        except Exception:  # a store that is away for a moment
+            logger.exception("a turn was not ended; the next one begins soon")
+
+    def _kept(self) -> Keeping:
+        """What the run directory says, read once it can be."""
+        if self.keeping is None:
+            monitor = monitor_actor.connect(self.run.uri, self.config)
+            self.keeping = Keeping(self.run, self.config, monitor, self.updates, ask, time.time)
+        return self.keeping
 
 
 class Gone:

@@ -31,14 +31,13 @@ def answer(seen: Situation, memory: Memory, config: RunConfig, moment: datetime)
         return Reset(judged.version)
     if judged.version == seen.canary:
         return None
-    unrecorded = judged.version not in seen.recorded  # killed before it could say so, or serve what was accepted
+    if judged.version not in seen.recorded and judged.version not in seen.dropped:  # killed before it could say so
+        return _unless_failed(Update(judged.window), seen, moment)
     if not judged.accepted:
-        return (
-            _unless_failed(Update(judged.window), seen, moment) if unrecorded else Release(f"the gate refused {judged.version}")
-        )
+        return Release(f"the gate refused {judged.version}")
     if judged.version in seen.dropped or judged.parent != seen.live or config.update.promotion == "none":
         return Release(f"{judged.version} is not served")
-    return _unless_failed(Update(judged.window), seen, moment)
+    return _unless_failed(Update(judged.window), seen, moment)  # killed before it could serve what was accepted
 
 
 def _begin(seen: Situation, memory: Memory, window: str, config: RunConfig, moment: datetime) -> Action | None:

@@ -41,7 +41,7 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> FakeMonitor:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def made(monkeypatch: pytest.MonkeyPatch, monitor: FakeMonitor) -> list[str]:
     """Languages that updates were asked for; the gate accepts Swahili, refuses Hindi, and all others fail."""
     asked: list[str] = []
 
@@ -87,6 +87,23 @@ def test_what_cannot_be_updated_is_said(compass_ray: Command, run: RunDir, folde
     done = compass_ray(f"update {folder} {words}")
     assert done.code == 2
     assert told in done.err
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_refused_update_of_one_language_lets_the_monitor_watch_on(
+    compass_ray: Command,
+    run: RunDir,
+    folder: str,
+    made: list[str],
+    monitor: FakeMonitor,
+    monkeypatch: pytest.MonkeyPatch,
+    from_file: bool,
+) -> None:
+    window = updates.Window("sw", (1,), "abc")
+    monkeypatch.setattr(updates, "read_window", lambda *_: window)
+    monkeypatch.setattr(updates, "update", lambda *_, **__: updates.Outcome("sw", "v0001", "v0002", False, "as judged"))
+    compass_ray(f"update {folder} --language sw --yes{' --prompts x.jsonl' if from_file else ''}")
+    assert monitor.told == ([] if from_file else [("release", "sw")])
 
 
 @pytest.mark.parametrize("json_", [False, True])

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
 from ray.serve.schema import ServeStatus
 
+from compass_ray.artifacts import RunDir
+from compass_ray.config import load
 from compass_ray.continual.keeping import actor
 from compass_ray.continual.keeping.actor import Gone, name
 from tests.unit.serving.fakes import Clock
@@ -15,6 +18,55 @@ from tests.unit.serving.fakes import Clock
 def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert name("run") == name(str(tmp_path / "run")) != name("another")
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> actor.KeepingActor:
+    """One that takes its turns when it is told to."""
+
+    class Never:
+        def __init__(self, **_: object) -> None: ...
+        def start(self) -> None: ...
+
+    monkeypatch.setattr(actor.threading, "Thread", Never)
+    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: None)
+    return actor.KeepingActor(str(tmp_path / "run"), load("atlas-test").model_dump(mode="json"))
+
+
+def test_a_store_that_is_away_when_a_keeper_begins_ends_it_not(
+    keeper: actor.KeepingActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: RunDir, file: str) -> bytes:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "read_monitor", away)
+        with pytest.raises(OSError, match="away"):
+            keeper.status()
+    assert keeper.status()["updating"] == []
+
+
+def test_a_monitor_that_is_dead_for_good_is_looked_for_again(keeper: actor.KeepingActor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dead:
+        def ready(self) -> list[object]:
+            raise RayActorError
+
+    class Alive:
+        asked = 0
+
+        def ready(self) -> list[object]:
+            self.asked += 1
+            return []
+
+        def status(self) -> dict[str, object]:
+            return {"languages": {}}
+
+    alive = Alive()
+    found = [Dead(), alive]
+    monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: found.pop(0))
+    for _ in range(3):
+        keeper._take_turn()
+    assert alive.asked == 2
 
 
 def test_a_service_is_gone_after_two_minutes_without_it() -> None:

@@ -53,7 +53,11 @@ def after(seen: Situation, **update: object) -> object:
             Release("the gate refused v0002"),
         ),
         (replace(OFFERED, judged=(JUDGED,), dropped=frozenset({"v0002"})), Release("v0002 is not served")),
-        (replace(OFFERED, judged=(JUDGED,), live="v0007"), Release("v0002 is not served")),
+        (replace(OFFERED, judged=(JUDGED,), live="v0007"), Update("abc")),
+        (
+            replace(OFFERED, judged=(JUDGED,), live="v0007", recorded=frozenset({"v0002"})),
+            Release("v0002 is not served"),
+        ),
         (replace(OFFERED, judged=(JUDGED,)), Update("abc")),
         (replace(UPDATED, offered=Offered("abc")), Reset("v0002")),
     ],
@@ -63,7 +67,9 @@ def test_the_offered_window_is_answered_once(seen: Situation, action: object) ->
 
 
 def test_what_is_left_to_a_person_is_not_put_on_traffic() -> None:
-    assert after(replace(OFFERED, judged=(JUDGED,)), promotion="none") == Release("v0002 is not served")
+    judged = replace(OFFERED, judged=(JUDGED,))
+    assert after(judged, promotion="none") == Update("abc"), "its verdict comes on record first"
+    assert after(replace(judged, recorded=frozenset({"v0002"})), promotion="none") == Release("v0002 is not served")
 
 
 def test_a_run_that_is_to_stay_as_it_is_lets_its_windows_go() -> None:

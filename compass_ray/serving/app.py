@@ -38,13 +38,15 @@ class Endpoint:
 def build_app(run_uri: str, config: RunConfig) -> serve.Application:
     """The application over a run, for `start` and `from_config_file`.
 
-    API keys are read here, where the file and the environment are whoever's that starts the service, and travel as hashes.
+    API keys are read here, where the file and the environment are whoever's that starts the service, and travel as hashes. A
+    monitor that runs already gives its place to one with these settings.
 
     Raises:
         ConfigError: the source of keys cannot be used.
     """
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = Keys.load(os.environ, config.serve.api_keys)
+    monitor_actor.renew(uri, config)
     adapters = server.deployment(config).bind(uri, settings)
     return ingress.deployment(config).bind(uri, settings, adapters, keys.digests)
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 NAMESPACE = "compass-ray"
 _LOOK_SECONDS = 60
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class MonitorActor:
@@ -170,7 +171,15 @@ def running(run_uri: str) -> MonitorClient | None:
         return None
 
 
+def renew(run_uri: str, config: RunConfig) -> None:
+    """Put a monitor with these settings in the place of one that runs, which may have others; starts none where none runs."""
+    if ray.is_initialized() and running(run_uri):
+        end(run_uri)
+        connect(run_uri, config)
+
+
 def end(run_uri: str) -> None:
-    """End the actor, where it runs; what it acknowledged stays in the run."""
-    if found := running(run_uri):
+    """End the actor, where it runs, and return when its name is free; what it acknowledged stays in the run."""
+    while found := running(run_uri):
         ray.kill(found.actor, no_restart=True)
+        time.sleep(_LOOK_AGAIN_SECONDS)

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig
+from compass_ray.config import RunConfig, changed
 from compass_ray.serving import app, monitor_actor, registry
 from compass_ray.serving.monitoring.observations import CanaryAnswers
 from compass_ray.serving.monitoring.offers import read_window
@@ -253,6 +253,11 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert monitor.status()["languages"]["de"] == seen
     assert (monitor.signals("de")["v0001"].nll == signals.nll).all()
     assert monitor.ready() == [ready]
+    app.build_app(served.run.uri, changed(served.config, ["drift.retention=hash"]))  # as another deployment of it does
+    renewed = monitor_actor.connect(served.run.uri, served.config)
+    assert renewed.status()["retention"]["keeps"] == "hash"
+    assert renewed.ready() == [ready]
+    assert renewed.status()["languages"]["de"]["prompts"] == seen["prompts"]
 
 
 def test_draining_finishes_replies_under_way_and_refuses_new_ones(http: httpx.Client, served: Served) -> None:

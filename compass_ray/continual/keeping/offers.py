@@ -14,6 +14,8 @@ from compass_ray.continual.keeping.situation import Memory, Situation
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 """Seconds before a failed attempt is made again, doubled after each in a row."""
+MOST_FAILURES = 12
+"""Attempts in a row, over some two hours and a half, after which a window is let go: some can never come to a verdict."""
 
 
 def answer(seen: Situation, memory: Memory, config: RunConfig, moment: datetime) -> Action | None:
@@ -49,7 +51,9 @@ def _begin(seen: Situation, memory: Memory, window: str, config: RunConfig, mome
     return _unless_failed(Update(window), seen, moment)
 
 
-def _unless_failed(update: Update, seen: Situation, moment: datetime) -> Update | None:
+def _unless_failed(update: Update, seen: Situation, moment: datetime) -> Update | Release | None:
     failed = seen.failed
+    if failed.times >= MOST_FAILURES:
+        return Release(f"{failed.times} attempts in a row came to no verdict; the decisions 'update failed' say why")
     pause = min(_FIRST_PAUSE * 2 ** (failed.times - 1), _LONGEST_PAUSE) if failed.times else 0.0
     return update if moment.timestamp() >= failed.last + pause else None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.keeping.actions import Round
+from compass_ray.continual.keeping.actions import Release, Round
 from compass_ray.continual.keeping.deciding import answered, decide
 from compass_ray.continual.keeping.doing import Doing, Updating, Watching
 from compass_ray.continual.keeping.looking import Attempts, Looking, Replies
@@ -119,6 +119,8 @@ class Keeping:
         turn = decide(seen, self.memories.of(language), self.config, datetime.fromtimestamp(self.clock(), UTC))
         if turn.action:
             self.doing.do(language, turn.action, ready)
+        if isinstance(turn.action, Release):
+            self._failed.pop(language, None)
         self.memories.keep(language, turn.memory)
         if turn.round:
             self.memories.keep(language, self._questioned(language, turn.memory, turn.round))

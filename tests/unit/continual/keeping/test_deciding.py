@@ -83,13 +83,19 @@ def test_updates_begin_within_their_hours_and_end_whenever() -> None:
     assert after(replace(OFFERED, unfinished="another"), hours="22:00-06:00") is None
 
 
-@pytest.mark.parametrize(("times", "pause"), [(1, 5), (2, 10), (3, 20), (20, 3600)])
+@pytest.mark.parametrize(("times", "pause"), [(1, 5), (2, 10), (3, 20), (11, 3600)])
 def test_an_attempt_that_failed_is_made_again_after_a_pause_that_doubles(times: int, pause: int) -> None:
     def failed(ago: float) -> Situation:
         return replace(OFFERED, unfinished="abc", failed=Failed(times, NOON.timestamp() - ago))
 
     assert after(failed(pause - 1)) is None
     assert after(failed(pause)) == Update("abc")
+
+
+def test_a_window_whose_attempts_never_come_to_a_verdict_is_let_go() -> None:
+    found = after(replace(OFFERED, unfinished="abc", failed=Failed(12, NOON.timestamp())))
+    assert isinstance(found, Release)
+    assert "12 attempts in a row came to no verdict" in found.reason
 
 
 def test_a_trial_ends_once_the_version_it_is_compared_with_is_live_no_more() -> None:

@@ -288,6 +288,19 @@ def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, c
     assert [(each["attempt"], each["reason"]) for each in failed] == [(1, "the worker was lost"), (2, "the worker was lost")]
 
 
+def test_after_many_failures_the_monitor_watches_on_and_the_next_window_has_all_its_attempts(make: Any, clock: Clock) -> None:
+    service = make()
+    service.alarm()
+    for _ in range(12):
+        service.updates.fail("sw")
+        service.keeping.turn()
+        clock.now += 3600.0
+        service.keeping.turn()
+    assert (service.monitor.ready(), service.updates.going) == ([], {})
+    assert service.kinds()[-1] == "released"
+    assert service.keeping.status()["failed"] == {}
+
+
 def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)

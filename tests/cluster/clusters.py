@@ -166,7 +166,9 @@ class Cluster:
     def command(self, *words: str) -> subprocess.Popen[str]:
         """Start ``python -m`` of some words as a driver of this cluster."""
         pipe = subprocess.PIPE
-        return subprocess.Popen([sys.executable, "-m", *words], env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", *words], env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
 
     def close(self) -> None:
         """End every process that this cluster started, and remove its folder."""

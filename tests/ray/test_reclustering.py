@@ -58,6 +58,7 @@ def test_a_reference_made_from_scratch_is_the_one_that_training_left(adapted: Ru
         assert found == left
 
 
+@pytest.mark.slow
 def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
     copy: Callable[..., RunDir], small: RunConfig
 ) -> None:

@@ -148,6 +148,7 @@ def _shuffle_responses(run: RunDir, row_ids: list[str]) -> None:
     run.pool.store_bytes("manifest.json", manifest)
 
 
+@pytest.mark.slow
 def test_of_several_updates_one_that_fails_stops_no_other(copy: Copy, small: RunConfig) -> None:
     run = copy()
     registry.adopt(small, run)
@@ -203,7 +204,8 @@ def _trains(run: RunDir) -> bool:
     return run.adapter("sw", "v0002").exists("state.pt")
 
 
-@pytest.mark.parametrize("killed", ["driver", pytest.param("worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["driver", "worker"])
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_adapter(
     copy: Copy, small: RunConfig, base: BaseModel, killed: str
 ) -> None:

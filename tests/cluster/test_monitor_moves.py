@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MONITOR = "ray::MonitorActor"
 
 
+def _told(lines: Iterable[str]) -> Any:
+    """What the driver says first; Ray has its own say between."""
+    return json.loads(next(line for line in lines if line.startswith("{")))
+
+
 def test_a_monitor_whose_node_is_killed_goes_on_at_another(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("train_runs"))
@@ -21,10 +28,10 @@ def test_a_monitor_whose_node_is_killed_goes_on_at_another(cluster: Cluster, und
     driver = cluster.command("tests.cluster.watching", str(run))
     assert driver.stdin
     assert driver.stdout
-    before = json.loads(next(line for line in driver.stdout if line.startswith("{")))  # Ray has its own say there
+    before = _told(driver.stdout)
     assert (before["prompts"], before["ratings"]) == (60, {"good": 0, "bad": 1})
     (monitor,) = cluster.processes(MONITOR)
     cluster.node_of(monitor).kill()
     out, err = driver.communicate("now\n", timeout=240)
     assert driver.returncode == 0, err
-    assert json.loads(out.splitlines()[-1]) == before
+    assert _told(out.splitlines()) == before

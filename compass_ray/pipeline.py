@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from compass_ray import ray_session
 from compass_ray.artifacts import (
     FULL_TUNING,
     SHARED,
@@ -118,7 +119,7 @@ def run_all(
     """
     chosen = stages_until(until, force)
     _find_models(config, {stage.name for stage in chosen})
-    clock = StageClock(run)
+    clock = StageClock(run, ray_session.resources)
     with _recorded(config, run):
         failures: dict[str, str] = {}
         for step in _steps(chosen):

@@ -6,21 +6,26 @@ Key property: only stages that had something to make are kept, so a call that fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from compass_ray import ray_session
-from compass_ray.artifacts import RunDir, StageTime, begin_attempt
+from compass_ray.artifacts.attempts import StageTime, begin
+from compass_ray.artifacts.run_dir import RunDir
 
 
 class StageClock:
-    """The stages of one attempt; ``now`` gives seconds of a clock that only goes forward."""
+    """The stages of one attempt.
 
-    def __init__(self, run: RunDir, now: Callable[[], float] = time.monotonic) -> None:
-        """The attempt begins."""
-        self._run, self._now = run, now
+    ``resources`` gives the CPUs and GPUs of the cluster; ``now`` gives seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, run: RunDir, resources: Callable[[], Mapping[str, float]], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start the attempt."""
+        self._run, self._resources, self._now = run, resources, now
         self._began = now()
-        self._attempt = begin_attempt()
+        self._attempt = begin()
         self.seconds: dict[str, float] = {}
         """Of each stage, whether it had something to make or not."""
 
@@ -36,7 +41,7 @@ class StageClock:
                 self._keep(stage, started - self._began)
 
     def _keep(self, stage: str, started: float) -> None:
-        has = ray_session.resources()
+        has = self._resources()
         kept = StageTime(
             stage=stage, started=started, seconds=self.seconds[stage], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0)
         )

@@ -51,9 +51,9 @@ OPEN_ITEMS = pa.schema(
         pa.field("metric", pa.string(), nullable=False),
     ]
 )
-"""Test items that are answered freely: every accepted answer, and the ``metric`` by which a reply is scored.
+"""Test items with free answers: the accepted answers, and the ``metric`` that scores a reply.
 
-``numbers`` wants all of the answers; ``f1``, ``number``, ``match`` and ``contains`` accept any one.
+``numbers`` expects all of the answers; ``contains`` accepts any of them.
 """
 
 ASSIGNMENTS = pa.schema(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from compass_ray.config.sections import ConfigError, Fraction, Positive, Section
 
-Layout = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "xquad", "mgsm", "own"]
+Layout = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
 """Columns as a data set of the hub has them, or with our own names."""
 
 

@@ -14,15 +14,17 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from compass_ray.config import AdapterConfig
+from compass_ray.models.base import BaseModel
 from compass_ray.models.errors import ModelError
 from compass_ray.models.kernels import AdaptedProduct
-from compass_ray.models.peft_directory import StoredAdapter
+from compass_ray.models.peft_directory import StoredAdapter, read_adapter
 
 
 def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float, squared: Tensor | None = None) -> Tensor:
@@ -151,6 +153,17 @@ def trainable(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapt
         yield adapter
     finally:
         adapter.detach()
+
+
+@contextmanager
+def applied(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
+    """The base with the adapter of a PEFT directory attached; the adapter is removed at the end.
+
+    Raises:
+        ModelError: the directory is damaged, or its adapter was made for another base model.
+    """
+    with attached(base.model, read_adapter(folder)):
+        yield base
 
 
 @contextmanager

@@ -9,10 +9,8 @@ options each. Generates nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,22 +21,8 @@ from torch import Tensor
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_example, encode_prompt
 from compass_ray.models.choices import LETTERS, Scoring, listed
-from compass_ray.models.dora import attached
 from compass_ray.models.errors import ModelError
 from compass_ray.models.padding import left_padded, positions_of, right_padded
-from compass_ray.models.peft_directory import read_adapter
-
-
-@contextmanager
-def applied(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
-    """The base with the adapter of a PEFT directory on it; the adapter is taken off at the end.
-
-    Raises:
-        ModelError: the directory is damaged, or its adapter was made for another base model.
-    """
-    stored = read_adapter(folder)
-    with attached(base.model, stored):
-        yield base
 
 
 def score_items(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +65,7 @@ def _raw(source: SourceConfig, language: str | None) -> pa.Table:
     if path.endswith((".jsonl", ".json", ".ndjson")):
         return _readable(path, paj.read_json)
     if path.endswith((".csv", ".tsv")):
-        return _readable(path, partial(_delimited, layout=source.layout))
+        return _readable(path, _delimited)
     return _data_set(path, source, language)
 
 
@@ -80,12 +79,11 @@ def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
     return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
 
 
-def _delimited(path: str, layout: str | None) -> pa.Table:
-    """MGSM's tables have two columns and no line of names; a tab-separated file quotes nothing."""
+def _delimited(path: str) -> pa.Table:
+    """Read a CSV or TSV file; a tab-separated file quotes nothing."""
     quote = False if path.endswith(".tsv") else '"'
     parse = pac.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", quote_char=quote, newlines_in_values=bool(quote))
-    names = ["question", "answer_number"] if layout == "mgsm" else None
-    return pac.read_csv(path, pac.ReadOptions(column_names=names), parse, pac.ConvertOptions(quoted_strings_can_be_null=False))
+    return pac.read_csv(path, pac.ReadOptions(), parse, pac.ConvertOptions(quoted_strings_can_be_null=False))
 
 
 def _readable(path: str, read: Callable[[str], pa.Table]) -> pa.Table:

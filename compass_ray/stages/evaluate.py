@@ -166,7 +166,7 @@ class Scorer:
     def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
         """The base model, with the evaluation's adapter on it, or the model trained whole in its place."""
         from compass_ray.models.base import replaced
-        from compass_ray.models.scorer import applied
+        from compass_ray.models.dora import applied
 
         trained = _trained(self.run, evaluation)
         if trained is None:

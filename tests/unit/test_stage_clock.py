@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def _clock(run: RunDir, *times: float) -> StageClock:
     ticks: Iterator[float] = iter(times)
-    return StageClock(run, now=lambda: next(ticks))
+    return StageClock(run, dict, now=lambda: next(ticks))
 
 
 def test_a_stage_is_kept_with_its_beginning_and_its_time(run: RunDir) -> None:

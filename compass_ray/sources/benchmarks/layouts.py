@@ -67,8 +67,6 @@ LAYOUTS: Mapping[LayoutName, Layout] = {
         family="MMLU-Pro",
     ),
     "xnli": Layout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.items),
-    "xquad": Layout({"prompt": "question", "item_id": "id"}, marks=("context", "answers")),
-    "mgsm": Layout({"prompt": "question", "answer": "answer_number"}),
     "own": Layout({"prompt": "prompt", "response": "response", "language": "language"}),
 }
 """Every layout, in the order in which they are tried; `own`, the last, is also what an unknown one is read as."""

@@ -16,11 +16,11 @@ from compass_ray.config import TrainConfig
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import encode_rows
+from compass_ray.models.dora import applied
 from compass_ray.models.errors import ModelError
 from compass_ray.models.fine_tuning import FineTuning, TrainingRow
 from compass_ray.models.optimizer import make_optimizer
 from compass_ray.models.row_losses import losses_by_row
-from compass_ray.models.scorer import applied
 
 ROWS = [
     TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)

@@ -13,8 +13,9 @@ from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_example, encode_prompt
 from compass_ray.models.choices import listed
+from compass_ray.models.dora import applied
 from compass_ray.models.errors import ModelError
-from compass_ray.models.scorer import applied, score_items
+from compass_ray.models.scorer import score_items
 
 from .adapters import merged, random_adapter
 

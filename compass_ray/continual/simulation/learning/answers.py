@@ -81,7 +81,8 @@ def _artifact(line: Line, language: str, version: str) -> Artifact:
 
 
 def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -> FloatArray:
-    from compass_ray.models.scorer import applied, score_items
+    from compass_ray.models.dora import applied
+    from compass_ray.models.scorer import score_items
 
     with applied(base, folder) as model:
         scores = score_items(

@@ -50,17 +50,6 @@ GLOBAL_MMLU = pa.schema(
     ]
 )
 XNLI = pa.schema([("premise", pa.string()), ("hypothesis", pa.string()), ("label", pa.int64())])
-XQUAD = pa.schema(
-    [
-        ("id", pa.string()),
-        ("context", pa.string()),
-        ("question", pa.string()),
-        ("answers", pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])),
-    ]
-)
-MGSM = pa.schema(
-    [("question", pa.string()), ("answer", pa.string()), ("answer_number", pa.int32()), ("equation_solution", pa.string())]
-)
 
 
 def prox(number: int, question: str, options: list[str | None], answer: str, **changes: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     return options
 
 
-def finish(
+def write_record(
     benchmark: str,
     arguments: argparse.Namespace,
     *,

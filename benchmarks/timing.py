@@ -17,7 +17,7 @@ from benchmarks.record import THREADS
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Run numpy and torch on one thread, and give both their threads back at the end."""
     import torch
 
@@ -30,14 +30,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def seconds(work: Callable[[], object]) -> float:
+def cpu_seconds_of(work: Callable[[], object]) -> float:
     """CPU seconds of one call."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def time_interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median CPU seconds of each way over ``repeats`` rounds, after one round that does not count."""
-    rounds = [{name: seconds(work) for name, work in ways.items()} for _ in range(repeats + 1)][1:]
+    rounds = [{name: cpu_seconds_of(work) for name, work in ways.items()} for _ in range(repeats + 1)][1:]
     return {name: float(np.median([each[name] for each in rounds])) for name in ways}

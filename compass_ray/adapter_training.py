@@ -20,15 +20,15 @@ import torch
 
 from compass_ray.artifacts import Artifact, ArtifactError, Identity, Manifest, RunDir, Writer
 from compass_ray.config import RunConfig, TrainConfig
-from compass_ray.continuity import guide_counts, leave_continuity, read_rows
+from compass_ray.continuity import guide_counts, read_rows, save_continual_state
 from compass_ray.core.validation import validation_weights
 from compass_ray.models.base import BaseModel
 from compass_ray.models.devices import device_name
-from compass_ray.models.fine_tuning import EpochRecord, FineTuning, TrainingResult, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, EpochRecord, TrainingResult, TrainingRow
 from compass_ray.models.objective import Objective
-from compass_ray.models.workers import Alone, Workers
-from compass_ray.tracking import Tracker, tracker
-from compass_ray.watched_clusters import held_out
+from compass_ray.models.workers import SingleProcess, WorkerGroup
+from compass_ray.tracking import Tracker, make_tracker
+from compass_ray.watched_clusters import holdout_mask
 
 _STATE = "state.pt"
 
@@ -44,7 +44,7 @@ class AdapterPlan:
     """Holds ``rows.parquet`` (tables.SELECTED) and ``allocation.json``."""
     served: bool
     """Whether it starts or continues a line of served versions and so needs anchors, Fisher and a reference."""
-    before: tuple[Artifact, ...] = ()
+    previous_selections: tuple[Artifact, ...] = ()
     """Selections that the line was trained on before this one."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for the history, such as the version it was updated from."""
@@ -57,18 +57,18 @@ class TrainingSet:
     row_ids: list[str]
     rows: list[TrainingRow]
     clusters: npt.NDArray[np.int64]
-    held: npt.NDArray[np.bool_]
+    held_out_mask: npt.NDArray[np.bool_]
     validation_weights: npt.NDArray[np.float64]
 
     @property
     def training(self) -> list[TrainingRow]:
         """Rows that are not held out."""
-        return [row for row, out in zip(self.rows, self.held, strict=True) if not out]
+        return [row for row, out in zip(self.rows, self.held_out_mask, strict=True) if not out]
 
     @property
     def validation(self) -> list[TrainingRow]:
         """Rows that are held out."""
-        return [row for row, out in zip(self.rows, self.held, strict=True) if out]
+        return [row for row, out in zip(self.rows, self.held_out_mask, strict=True) if out]
 
 
 def train_adapter(
@@ -80,7 +80,7 @@ def train_adapter(
     settings: TrainConfig | None = None,
     objective: Objective | None = None,
     initial: Path | None = None,
-    workers: Workers | None = None,
+    workers: WorkerGroup | None = None,
 ) -> Manifest:
     """Train and publish one adapter.
 
@@ -98,10 +98,10 @@ def train_adapter(
         ArtifactError: the selection has no rows.
         GroupError: the first of several workers failed, or they do not go on from the same epoch.
     """
-    data, started = training_set(run, plan.selection, config), time.monotonic()
-    settings, workers = settings or config.train, workers or Alone()
-    tracked = tracker(settings.tracking, tracking_of(run, plan.artifact))
-    tuning = FineTuning(
+    data, started = load_training_set(run, plan.selection, config), time.monotonic()
+    settings, workers = settings or config.train, workers or SingleProcess()
+    tracked = make_tracker(settings.tracking, tracking_artifact(run, plan.artifact))
+    tuning = AdapterTrainer(
         base,
         data.training,
         data.validation,
@@ -113,27 +113,27 @@ def train_adapter(
         workers=workers,
     )
     with tuning:
-        result = _trained(tuning, plan.artifact, tracked)
+        result = _train(tuning, plan.artifact, tracked)
 
     def publish() -> None:
         writer, seconds = Writer(plan.artifact, plan.identity), round(time.monotonic() - started, 2)
-        writer.folder(tuning.save)
-        writer.json("history.json", _history(result, data, seconds, plan))
+        writer.write_folder(tuning.save)
+        writer.write_json("history.json", _history(result, data, seconds, plan))
         if plan.served:
-            leave_continuity(config, run, [*plan.before, plan.selection], base, writer)
+            save_continual_state(config, run, [*plan.previous_selections, plan.selection], base, writer)
         plan.artifact.drop(_STATE)
         writer.publish(_metrics(result, data, seconds), seed=config.seed, device=device_name(base.device))
 
-    workers.first_does(publish)
+    workers.run_on_rank_zero(publish)
     return plan.artifact.require()
 
 
-def tracking_of(run: RunDir, adapter: Artifact) -> Artifact:
+def tracking_artifact(run: RunDir, adapter: Artifact) -> Artifact:
     """Where the tracking of an adapter goes: ``tracking/<language>/<version>``."""
     return run.artifact("tracking", *adapter.name.split("/")[-2:])
 
 
-def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> TrainingSet:
+def load_training_set(run: RunDir, selection: Artifact, config: RunConfig) -> TrainingSet:
     """Rows of a selection with their text, and a held-out slice weighted to the guide set.
 
     Raises:
@@ -148,18 +148,18 @@ def training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Trainin
     weights = chosen["weight"].to_pylist()
     rows = [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
     clusters = chosen["cluster"].to_numpy().astype(np.int64)
-    held = held_out(config, selection, clusters)
+    held = holdout_mask(config, selection, clusters)
     n_eval = guide_counts(selection.read_json("allocation.json"))
     return TrainingSet(ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0))
 
 
-def _trained(tuning: FineTuning, artifact: Artifact, tracked: Tracker) -> TrainingResult:
+def _train(tuning: AdapterTrainer, artifact: Artifact, tracked: Tracker) -> TrainingResult:
     """Train, keeping the state after every epoch, and telling of it."""
-    resume = _resume(artifact)
-    tuning.workers.first_does(lambda: tracked.begin(len(resume["history"]) if resume else 0))
+    resume = _load_state(artifact)
+    tuning.group.run_on_rank_zero(lambda: tracked.on_train_begin(len(resume["history"]) if resume else 0))
 
     def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
-        tracked.epoch(record, tuning.last_steps)
+        tracked.on_epoch_end(record, tuning.last_epoch_steps)
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         artifact.store_bytes(_STATE, buffer.getvalue())
@@ -167,7 +167,7 @@ def _trained(tuning: FineTuning, artifact: Artifact, tracked: Tracker) -> Traini
     return tuning.run(resume=resume, on_epoch=keep)
 
 
-def _resume(artifact: Artifact) -> Mapping[str, Any] | None:
+def _load_state(artifact: Artifact) -> Mapping[str, Any] | None:
     if not artifact.exists(_STATE):
         return None
     state: Mapping[str, Any] = torch.load(io.BytesIO(artifact.read_bytes(_STATE)), weights_only=True)

@@ -32,12 +32,12 @@ class NodeType:
 
     name: str
     resources: Mapping[str, float]
-    at_most: int | None
+    max_nodes: int | None
     """How many there may be at once, those that are there included; None is no bound."""
 
 
 @dataclass(frozen=True)
-class Capacity:
+class ClusterCapacity:
     """The machines of a cluster, and those that it may grow by."""
 
     nodes: tuple[Node, ...]
@@ -58,13 +58,13 @@ class Capacity:
         """
         shapes = [node.resources for node in self.nodes]
         shapes += [kind.resources for kind in self.types or () if self._startable(kind) != 0]
-        return any(held(shape, request) != 0 for shape in shapes)
+        return any(count_fitting(shape, request) != 0 for shape in shapes)
 
-    def now(self, request: Request) -> int | None:
+    def count_now(self, request: Request) -> int | None:
         """How many such requests the machines that are there hold at once; None for a request of nothing."""
-        return _sum(held(node.resources, request) for node in self.nodes)
+        return _sum(count_fitting(node.resources, request) for node in self.nodes)
 
-    def at_most(self, request: Request) -> int | None:
+    def max_count(self, request: Request) -> int | None:
         """How many such requests the cluster holds at once when it has grown as far as it may.
 
         None where growth is unknown or unbounded, or nothing is asked for.
@@ -76,9 +76,9 @@ class Capacity:
         if self.types is None:
             return None
         room = None if self.max_workers is None else max(self.max_workers - sum(self._present().values()), 0)
-        total = self.now(request)
+        total = self.count_now(request)
         # Of those that share one bound the roomiest first.
-        each = [(held(kind.resources, request), self._startable(kind)) for kind in self.types]
+        each = [(count_fitting(kind.resources, request), self._startable(kind)) for kind in self.types]
         for fit, count in sorted(each, key=lambda pair: -math.inf if pair[0] is None else -pair[0]):
             if fit == 0:
                 break
@@ -89,12 +89,12 @@ class Capacity:
             total = None if fit is None or total is None else total + fit * started
         return total
 
-    def growth(self) -> dict[str, int | None]:
+    def startable_nodes(self) -> dict[str, int | None]:
         """How many more machines of each type may be started; None is no bound."""
         return {kind.name: self._startable(kind) for kind in self.types or ()}
 
     def _startable(self, kind: NodeType) -> int | None:
-        return None if kind.at_most is None else max(kind.at_most - self._present()[kind.name], 0)
+        return None if kind.max_nodes is None else max(kind.max_nodes - self._present()[kind.name], 0)
 
     def _present(self) -> Counter[str]:
         """Machines of each node type."""
@@ -102,7 +102,7 @@ class Capacity:
         return Counter(node.kind for node in self.nodes if node.kind in names)
 
 
-def held(resources: Mapping[str, float], request: Request) -> int | None:
+def count_fitting(resources: Mapping[str, float], request: Request) -> int | None:
     """How many such requests an empty machine of these resources holds; None for a request of nothing.
 
     A share of a GPU is never put together from two.
@@ -115,7 +115,7 @@ def held(resources: Mapping[str, float], request: Request) -> int | None:
     return min(counts, default=None)
 
 
-def accelerator(resources: Mapping[str, float]) -> str | None:
+def accelerator_type(resources: Mapping[str, float]) -> str | None:
     """The name Ray gives a machine's GPUs, as in ``L40S``.
 
     >>> accelerator({"CPU": 8, "GPU": 1, "accelerator_type:L40S": 1})

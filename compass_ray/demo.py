@@ -16,15 +16,15 @@ import httpx
 
 from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import service
-from compass_ray.continual.update import Outcome
+from compass_ray.continual.update import UpdateResult
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import monitor_actor, registry
 from compass_ray.serving.monitor_actor import MonitorClient
 from compass_ray.stages import report
 from compass_ray.stages.evaluate import Evaluation, evaluate
-from compass_ray.traffic import Traffic, rehearse
+from compass_ray.traffic import DemoTraffic, draw_demo_traffic
 
 CLIENTS = 8
 _PATIENCE_SECONDS = 30.0
@@ -33,11 +33,11 @@ _BETWEEN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Story:
+class DemoOutcome:
     """What happened: the lines that tell it, the updates, and requests that failed."""
 
     lines: list[str]
-    outcome: Outcome | None
+    outcome: UpdateResult | None
     requests: int
     failed: int
     seconds: float
@@ -47,7 +47,7 @@ class Story:
         return asdict(self)
 
 
-def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story:
+def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> DemoOutcome:
     """Execute the loop; what an earlier attempt finished is not repeated.
 
     Raises:
@@ -55,32 +55,36 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> Story
     """
     started = time.monotonic()
     pipeline.run_all(config, run, until="evaluate", progress=progress)
-    registry.adopt(config, run)
+    registry.promote_first_versions(config, run)
     language = config.languages[0]
-    traffic = rehearse(config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7)
-    requests, failed, outcome = _live(config, run, language, traffic, progress)
+    traffic = draw_demo_traffic(
+        config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7
+    )
+    requests, failed, outcome = _serve_and_send(config, run, language, traffic, progress)
     if outcome is not None:
         _compare(config, run, outcome, traffic, progress)
     report.run(config, run, progress=progress)
-    from compass_ray.report.drift import drift_story
+    from compass_ray.report.drift import summarize_drift
 
-    return Story(drift_story(run), outcome, requests, failed, round(time.monotonic() - started, 1))
+    return DemoOutcome(summarize_drift(run), outcome, requests, failed, round(time.monotonic() - started, 1))
 
 
-def _live(config: RunConfig, run: RunDir, language: str, traffic: Traffic, progress: Progress) -> tuple[int, int, Outcome | None]:
+def _serve_and_send(
+    config: RunConfig, run: RunDir, language: str, traffic: DemoTraffic, progress: Progress
+) -> tuple[int, int, UpdateResult | None]:
     """Serve, send the traffic, and see what the service makes of it: it answers the alarm by itself."""
-    earlier = _judged(run, language)
+    earlier = _last_gated_update(run, language)
     if earlier is not None:
         return 0, 0, earlier
-    adapting = changed(config, ["update.automatic=true", "update.promotion=all"])
+    adapting = with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
     endpoint = service.start(run.uri, adapting, port=0)
     try:
         users = _Users(endpoint.url, language)
         monitor = monitor_actor.connect(run.uri, adapting)
         outcome = None
-        if _drifted(users, monitor, traffic, config.drift.check_every, progress):
-            _wait_for_answer(users, monitor, run, traffic, progress)
-            outcome = _judged(run, language)
+        if _send_until_drift(users, monitor, traffic, config.drift.check_every, progress):
+            _wait_for_update(users, monitor, run, traffic, progress)
+            outcome = _last_gated_update(run, language)
         if outcome is not None and outcome.promoted:
             users.wait_for(outcome.to_version, traffic.shifted)
         return users.sent, users.failed, outcome
@@ -88,18 +92,18 @@ def _live(config: RunConfig, run: RunDir, language: str, traffic: Traffic, progr
         service.stop(endpoint)
 
 
-def _drifted(users: _Users, monitor: MonitorClient, traffic: Traffic, at_once: int, progress: Progress) -> bool:
+def _send_until_drift(users: _Users, monitor: MonitorClient, traffic: DemoTraffic, at_once: int, progress: Progress) -> bool:
     """Send the traffic until a window of it is offered for an update; whether one was."""
     stream = [*traffic.usual, *traffic.shifted]
     for part in _parts(stream, at_once):
-        users.ask(part)
+        users.send(part)
         progress("traffic", users.sent, len(stream))
         if any(window.language == users.language for window in monitor.ready()):
             return True
     return False
 
 
-def _wait_for_answer(users: _Users, monitor: MonitorClient, run: RunDir, traffic: Traffic, progress: Progress) -> None:
+def _wait_for_update(users: _Users, monitor: MonitorClient, run: RunDir, traffic: DemoTraffic, progress: Progress) -> None:
     """Go on asking, now and then, until the service has answered the alarm.
 
     Raises:
@@ -110,10 +114,10 @@ def _wait_for_answer(users: _Users, monitor: MonitorClient, run: RunDir, traffic
     progress("update", 0, 1)
     while any(window.language == users.language for window in monitor.ready()):
         if time.monotonic() > deadline:
-            failed = [each["reason"] for each in registry.decisions(run) if each["kind"] == "update failed"]
+            failed = [each["reason"] for each in registry.read_decisions(run) if each["kind"] == "update failed"]
             why = failed[-1] if failed else "no attempt at it has ended"
             raise ArtifactError(f"no update of {users.language} was judged within {_UPDATE_SECONDS:.0f} s: {why}")
-        users.ask((next(prompts),))
+        users.send((next(prompts),))
         time.sleep(_BETWEEN_SECONDS)  # the update's share of this machine
     progress("update", 1, 1)
 
@@ -125,15 +129,15 @@ class _Users:
         self.url, self.language = url, language
         self.sent = self.failed = 0
 
-    def ask(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
+    def send(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
         """Send prompts, several at a time; replies in order."""
         with httpx.Client(base_url=self.url, timeout=60.0) as client, ThreadPoolExecutor(CLIENTS) as pool:
-            replies = list(pool.map(lambda prompt: self._one(client, prompt), prompts))
+            replies = list(pool.map(lambda prompt: self._send_one(client, prompt), prompts))
         self.sent += len(prompts)
         self.failed += sum(not reply for reply in replies)
         return replies
 
-    def _one(self, client: httpx.Client, prompt: str) -> dict[str, Any]:
+    def _send_one(self, client: httpx.Client, prompt: str) -> dict[str, Any]:
         body = {"model": self.language, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
         try:
             reply = client.post("/v1/chat/completions", json=body)
@@ -151,7 +155,7 @@ class _Users:
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         for prompt in _cycle(prompts):
-            [reply] = self.ask((prompt,))
+            [reply] = self.send((prompt,))
             if reply and version in str(reply["compass"]["adapter"]):
                 return
             if time.monotonic() > deadline:
@@ -168,7 +172,7 @@ def _cycle(prompts: list[str]) -> Iterator[str]:
         yield from prompts
 
 
-def _judged(run: RunDir, language: str) -> Outcome | None:
+def _last_gated_update(run: RunDir, language: str) -> UpdateResult | None:
     """The last update that a gate has judged, so that a demo run again does not update once more."""
     for version in reversed(run.adapter_versions(language)):
         artifact = run.update(language, version)
@@ -176,11 +180,11 @@ def _judged(run: RunDir, language: str) -> Outcome | None:
             verdict = artifact.read_json("gate.json")
             live = run.live(language) or {}
             if not verdict["accepted"] or live.get("version") == version:
-                return Outcome(language, verdict["from"], version, verdict["accepted"], verdict["reason"])
+                return UpdateResult(language, verdict["from"], version, verdict["accepted"], verdict["reason"])
     return None
 
 
-def _compare(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic, progress: Progress) -> None:
+def _compare(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic, progress: Progress) -> None:
     """Evaluate the new version, and publish accuracy on old and new subjects before and after."""
     language, version = outcome.language, outcome.to_version
     before = run.evaluation(config.serve.method, language)
@@ -189,14 +193,14 @@ def _compare(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic,
     identity = Identity(
         "evaluate", {"new": traffic.new_subjects}, {"before": before.require().fingerprint, "after": after.fingerprint}
     )
-    if artifact.done(identity, force=False):
+    if artifact.find_complete(identity, force=False):
         return
     writer = artifact.begin(identity)
-    writer.json("results.json", _results(config, run, outcome, traffic))
+    writer.write_json("results.json", _results(config, run, outcome, traffic))
     writer.publish()
 
 
-def _results(config: RunConfig, run: RunDir, outcome: Outcome, traffic: Traffic) -> dict[str, Any]:
+def _results(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic) -> dict[str, Any]:
     gate = run.update(outcome.language, outcome.to_version).read_json("gate.json")
     parts = {
         part: {

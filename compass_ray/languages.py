@@ -134,7 +134,7 @@ _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.value
 _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
 
 
-def language(code: str) -> Language:
+def get_language(code: str) -> Language:
     """Return the language of a code.
 
     Raises UnknownLanguageError, naming the nearest code or language, for anything else.

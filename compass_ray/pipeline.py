@@ -13,26 +13,26 @@ from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.artifacts import (
-    FULL_TUNING,
+    FULL_FINETUNING,
     SHARED,
     Artifact,
     FingerprintMismatchError,
     LanguagesFailedError,
     Manifest,
     RunDir,
-    adapter_homes,
-    clusterings,
-    fully_tuned,
-    homes,
+    adapter_owners,
+    clustering_keys,
+    full_finetuning_languages,
+    selection_owners,
     version_of,
 )
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.language_selection.budgets import budget_artifacts
 from compass_ray.models.location import resolve_model
-from compass_ray.models.ranker import require_methods
-from compass_ray.models.zero_settings import read_settings, require_deepspeed
+from compass_ray.models.ranker import check_method_requirements
+from compass_ray.models.zero_settings import read_deepspeed_config, require_deepspeed
 from compass_ray.progress import Progress, silent
-from compass_ray.stage_clock import StageClock
+from compass_ray.stage_clock import StageTimer
 from compass_ray.stages import cluster, embed, evaluate, full, pool, report, select, train, tune
 
 
@@ -43,7 +43,7 @@ class Stage:
     name: str
     run: Callable[..., list[Manifest]]
     artifacts: Callable[[RunConfig, RunDir], list[Artifact]]
-    fed: Callable[..., train.Trainings] | None = None
+    open_feed: Callable[..., train.Trainings] | None = None
     """Set where a language may start as soon as the stage before is done with it: opens what languages are handed to."""
 
 
@@ -52,27 +52,27 @@ class StageStatus:
     """How much of a stage stands: whole artefacts out of those it is to leave."""
 
     name: str
-    whole: int
+    complete: int
     total: int
 
 
 STAGES = (
     Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
     Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
-    Stage("cluster", cluster.run, lambda c, r: [r.clustering(whose) for whose in clusterings(c)]),
+    Stage("cluster", cluster.run, lambda c, r: [r.clustering(whose) for whose in clustering_keys(c)]),
     Stage("tune", tune.run, lambda c, r: [b for code in c.languages for b in budget_artifacts(c, r, code)]),
     Stage(
         "select",
         select.run,
-        lambda c, r: [r.selection(method, code) for method, code in homes(c)],
+        lambda c, r: [r.selection(method, code) for method, code in selection_owners(c)],
     ),
     Stage(
         "train",
         train.run,
-        lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in adapter_homes(c)],
-        fed=train.Trainings,
+        lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in adapter_owners(c)],
+        open_feed=train.Trainings,
     ),
-    Stage("full", full.run, lambda c, r: [r.full_model(code, FULL_TUNING) for code in fully_tuned(c)]),
+    Stage("full", full.run, lambda c, r: [r.full_model(code, FULL_FINETUNING) for code in full_finetuning_languages(c)]),
     Stage(
         "evaluate",
         evaluate.run,
@@ -82,12 +82,12 @@ STAGES = (
 )
 
 
-def plan(config: RunConfig, run: RunDir) -> list[StageStatus]:
+def collect_status(config: RunConfig, run: RunDir) -> list[StageStatus]:
     """What stands of every stage that is to leave something. Looks at manifests only."""
-    return [_status(stage, config, run) for stage in STAGES if stage.artifacts(config, run)]
+    return [_stage_status(stage, config, run) for stage in STAGES if stage.artifacts(config, run)]
 
 
-def _status(stage: Stage, config: RunConfig, run: RunDir) -> StageStatus:
+def _stage_status(stage: Stage, config: RunConfig, run: RunDir) -> StageStatus:
     artifacts = stage.artifacts(config, run)
     return StageStatus(stage.name, sum(a.manifest() is not None for a in artifacts), len(artifacts))
 
@@ -118,12 +118,12 @@ def run_all(
         LanguagesFailedError: languages failed, each in some stage; all that could be made of the others is whole.
     """
     chosen = stages_until(until, force)
-    _find_models(config, {stage.name for stage in chosen})
-    clock = StageClock(run, ray_session.resources)
-    with _recorded(config, run):
+    _check_models(config, {stage.name for stage in chosen})
+    clock = StageTimer(run, ray_session.cluster_resources)
+    with _recording_config(config, run):
         failures: dict[str, str] = {}
         for step in _steps(chosen):
-            remaining = _without(config, failures)
+            remaining = _without_failed(config, failures)
             try:
                 _execute(step, remaining, run, force, progress, clock)
             except LanguagesFailedError as error:
@@ -139,7 +139,7 @@ def _steps(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
     """The stages, one that is fed together with the one before it."""
     steps: list[tuple[Stage, ...]] = []
     for stage in stages:
-        if stage.fed and steps:
+        if stage.open_feed and steps:
             steps[-1] = (*steps[-1], stage)
         else:
             steps.append((stage,))
@@ -147,23 +147,23 @@ def _steps(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
 
 
 def _execute(
-    step: tuple[Stage, ...], config: RunConfig, run: RunDir, force: Collection[str], progress: Progress, clock: StageClock
+    step: tuple[Stage, ...], config: RunConfig, run: RunDir, force: Collection[str], progress: Progress, clock: StageTimer
 ) -> None:
     first, *fed = step
     arguments: dict[str, Any] = {"force": first.name in force, "progress": progress}
     if not fed:
-        with clock.timed(first.name, works=_is_missing(first, config, run, force)):
+        with clock.measure(first.name, works=_is_incomplete(first, config, run, force)):
             first.run(config, run, **arguments)
         return
     [second] = fed
-    assert second.fed is not None
+    assert second.open_feed is not None
     failures: dict[str, str] = {}
     with (
-        clock.timed(second.name, works=_is_missing(second, config, run, force)),
-        second.fed(config, run, force=second.name in force, progress=progress) as feed,
+        clock.measure(second.name, works=_is_incomplete(second, config, run, force)),
+        second.open_feed(config, run, force=second.name in force, progress=progress) as feed,
     ):
         try:
-            with clock.timed(first.name, works=_is_missing(first, config, run, force)):
+            with clock.measure(first.name, works=_is_incomplete(first, config, run, force)):
                 first.run(config, run, **arguments, ready=feed.start)
         except LanguagesFailedError as error:
             failures = error.failures
@@ -171,16 +171,16 @@ def _execute(
         raise LanguagesFailedError(failures | feed.failures)
 
 
-def missing(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
+def incomplete_stages(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
     """Names of the stages up to ``until`` of which some artefact is missing, or that are to be made anew."""
-    return frozenset(stage.name for stage in stages_until(until, force) if _is_missing(stage, config, run, force))
+    return frozenset(stage.name for stage in stages_until(until, force) if _is_incomplete(stage, config, run, force))
 
 
-def _is_missing(stage: Stage, config: RunConfig, run: RunDir, force: Collection[str]) -> bool:
+def _is_incomplete(stage: Stage, config: RunConfig, run: RunDir, force: Collection[str]) -> bool:
     return stage.name in force or any(artifact.manifest() is None for artifact in stage.artifacts(config, run))
 
 
-def _without(config: RunConfig, failed: Collection[str]) -> RunConfig:
+def _without_failed(config: RunConfig, failed: Collection[str]) -> RunConfig:
     """The run without the languages that failed."""
     if not failed:
         return config
@@ -200,26 +200,26 @@ def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage,
     return STAGES[: names.index(until) + 1 if until else None]
 
 
-def _find_models(config: RunConfig, stages: Collection[str]) -> None:
+def _check_models(config: RunConfig, stages: Collection[str]) -> None:
     if "select" in stages:
-        require_methods(config.select, config.languages)
+        check_method_requirements(config.select, config.languages)
     if "embed" in stages:
         resolve_model(config.embed.encoder, "encoder")
     if "train" in stages or ("tune" in stages and config.select.budget == "tuned"):
         resolve_model(config.train.base_model, "base_model")
-    if "full" in stages and fully_tuned(config):
+    if "full" in stages and full_finetuning_languages(config):
         require_deepspeed()
-        read_settings(config.full.deepspeed)
+        read_deepspeed_config(config.full.deepspeed)
 
 
 @contextmanager
-def _recorded(config: RunConfig, run: RunDir) -> Iterator[None]:
+def _recording_config(config: RunConfig, run: RunDir) -> Iterator[None]:
     """Keep the configuration beside the artefacts, unless it turns out that they were made by another one."""
-    before = run.read_record()
-    run.record(config)
+    before = run.read_config_bytes()
+    run.write_config(config)
     try:
         yield
     except (FingerprintMismatchError, ConfigError):
         if before is not None:
-            run.write_record(before)
+            run.write_config_bytes(before)
         raise

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from compass_ray.artifacts.attempts import StageTime, begin
+from compass_ray.artifacts.attempts import StageTime, begin_attempt
 from compass_ray.artifacts.run_dir import RunDir
 
 
-class StageClock:
+class StageTimer:
     """The stages of one attempt.
 
     ``resources`` gives the CPUs and GPUs of the cluster; ``now`` gives seconds of a monotonic clock.
@@ -25,12 +25,12 @@ class StageClock:
         """Start the attempt."""
         self._run, self._resources, self._now = run, resources, now
         self._began = now()
-        self._attempt = begin()
+        self._attempt = begin_attempt()
         self.seconds: dict[str, float] = {}
         """Of each stage, whether it had something to make or not."""
 
     @contextmanager
-    def timed(self, stage: str, *, works: bool) -> Iterator[None]:
+    def measure(self, stage: str, *, works: bool) -> Iterator[None]:
         """Take the time of a stage, also of one that fails; it is kept if the stage works."""
         started = self._now()
         try:
@@ -38,9 +38,9 @@ class StageClock:
         finally:
             self.seconds[stage] = self._now() - started
             if works:
-                self._keep(stage, started - self._began)
+                self._store_time(stage, started - self._began)
 
-    def _keep(self, stage: str, started: float) -> None:
+    def _store_time(self, stage: str, started: float) -> None:
         has = self._resources()
         kept = StageTime(
             stage=stage, started=started, seconds=self.seconds[stage], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0)

@@ -94,10 +94,10 @@ SELECTED = pa.schema(
 Those of traffic are users' corrections; their text is not in the pool but beside the selection, as LABELLED.
 """
 
-LABELLED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("row_id", "prompt", "response", "key")])
+CORRECTIONS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("row_id", "prompt", "response", "key")])
 """Users' corrections that joined a selection; ``key`` is the short hash of the API key, empty where there was none."""
 
-WITHHELD = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("correction", "state", "reason")])
+WITHHELD_CORRECTIONS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("correction", "state", "reason")])
 """Users' corrections that did not, by the id under which they were kept, and why; never their text."""
 
 SCORED = pa.schema(
@@ -112,7 +112,7 @@ SCORED = pa.schema(
 """Every test item with the model's log-probability of each option, -inf where it has fewer than others of its language."""
 
 
-def embeddings(dimension: int) -> pa.Schema:
+def embeddings_schema(dimension: int) -> pa.Schema:
     """Schema of stored embeddings: unit rows of ``dimension`` float32 values."""
     return pa.schema(
         [

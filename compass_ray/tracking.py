@@ -13,50 +13,50 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from compass_ray.artifacts import Artifact
-from compass_ray.models.history import EpochRecord, Steps
+from compass_ray.models.history import EpochRecord, StepStats
 
 
 class Tracker(Protocol):
     """Told of every epoch."""
 
-    def begin(self, epochs: int) -> None:
+    def on_train_begin(self, epochs: int) -> None:
         """Training starts after so many epochs that are done already."""
 
-    def epoch(self, record: EpochRecord, steps: Steps) -> None:
+    def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
         """An epoch has just ended."""
 
 
-class Untracked:
+class NullTracker:
     """Keeps nothing."""
 
-    def begin(self, epochs: int) -> None:
+    def on_train_begin(self, epochs: int) -> None:
         """Nothing."""
 
-    def epoch(self, record: EpochRecord, steps: Steps) -> None:
+    def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
         """Nothing."""
 
 
-class TensorBoard:
+class TensorBoardTracker:
     """Event files in a folder of their own, which TensorBoard reads in order of their names."""
 
     def __init__(self, folder: Artifact) -> None:
         """Nothing is written yet; the folder is never published as an artefact."""
         self._folder = folder
 
-    def begin(self, epochs: int) -> None:
+    def on_train_begin(self, epochs: int) -> None:
         """Remove what an attempt left that is not gone on with."""
         kept = {event_file(done) for done in range(1, epochs + 1)}
         for file in set(self._folder.files()) - kept:
             self._folder.drop(file)
 
-    def epoch(self, record: EpochRecord, steps: Steps) -> None:
+    def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
         """Write the epoch's file."""
-        self._folder.store_bytes(event_file(record.epoch), _events(record, steps, time.time()))
+        self._folder.store_bytes(event_file(record.epoch), _encode_events(record, steps, time.time()))
 
 
-def tracker(kind: Literal["none", "tensorboard"], folder: Artifact) -> Tracker:
+def make_tracker(kind: Literal["none", "tensorboard"], folder: Artifact) -> Tracker:
     """What the configuration asks for."""
-    return TensorBoard(folder) if kind == "tensorboard" else Untracked()
+    return TensorBoardTracker(folder) if kind == "tensorboard" else NullTracker()
 
 
 def event_file(epoch: int) -> str:
@@ -68,7 +68,7 @@ def event_file(epoch: int) -> str:
     return f"events.out.tfevents.{epoch:010d}"
 
 
-def _events(record: EpochRecord, steps: Steps, ended: float) -> bytes:
+def _encode_events(record: EpochRecord, steps: StepStats, ended: float) -> bytes:
     """The epoch as TensorBoard's records; its steps spread evenly over the seconds it took."""
     from tensorboardX import SummaryWriter
 
@@ -79,13 +79,13 @@ def _events(record: EpochRecord, steps: Steps, ended: float) -> bytes:
         return file.read_bytes()
 
 
-def _write(writer: Any, record: EpochRecord, steps: Steps, ended: float) -> None:
+def _write(writer: Any, record: EpochRecord, steps: StepStats, ended: float) -> None:
     count = len(steps.losses)
     for i, (loss, rate) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
         when = ended - record.seconds * (count - 1 - i) / count
-        writer.add_scalar("train/loss", loss, steps.first + i, when)
-        writer.add_scalar("train/learning_rate", rate, steps.first + i, when)
-    last = steps.first + count - 1
+        writer.add_scalar("train/loss", loss, steps.first_step + i, when)
+        writer.add_scalar("train/learning_rate", rate, steps.first_step + i, when)
+    last = steps.first_step + count - 1
     writer.add_scalar("epoch/train_loss", record.train_loss, last, ended)
     if record.validation_loss is not None:
         writer.add_scalar("epoch/validation_loss", record.validation_loss, last, ended)

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.core.seeding import generator
-from compass_ray.sources.loading import load
+from compass_ray.sources.loading import load_rows
 
 
 @dataclass(frozen=True)
-class Traffic:
+class DemoTraffic:
     """Prompts of one language in order of arrival, and the subjects that are new in the second part."""
 
     usual: list[str]
@@ -27,19 +27,21 @@ class Traffic:
     new_subjects: tuple[str, ...]
 
 
-def rehearse(config: RunConfig, run: RunDir, language: str, *, usual: int, shifted: int, new_share: float) -> Traffic:
+def draw_demo_traffic(
+    config: RunConfig, run: RunDir, language: str, *, usual: int, shifted: int, new_share: float
+) -> DemoTraffic:
     """Draw a stream with replacement: ``usual`` prompts, then ``shifted`` of which ``new_share`` ask of new subjects.
 
     Raises:
         ConfigError: the guide source leaves no subject out, so nothing could be new.
     """
-    new = tuple(sorted(config.pool.guides.without.get("subject", ())))
+    new = tuple(sorted(config.pool.guides.exclude.get("subject", ())))
     if not new:
-        raise ConfigError("pool.guides.without.subject names no subject, so no traffic would be new; name some")
+        raise ConfigError("pool.guides.exclude.subject names no subject, so no traffic would be new; name some")
     prompts = _prompts(config, run, language)
     rng = generator(config.seed, "traffic", language)
     old = tuple(sorted(prompts.keys() - set(new)))
-    return Traffic(
+    return DemoTraffic(
         usual=_draw(prompts, old, usual, rng),
         shifted=_mixed(prompts, old, new, shifted, new_share, rng),
         old_subjects=old,
@@ -50,7 +52,7 @@ def rehearse(config: RunConfig, run: RunDir, language: str, *, usual: int, shift
 def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[str]]:
     """Distinct prompts by subject, from the whole guide source and the language's pool rows."""
     source = config.pool.guides.model_copy(update={"without": {}})
-    asked = load(source, ("prompt",), language).select(["prompt", "subject"])
+    asked = load_rows(source, ("prompt",), language).select(["prompt", "subject"])
     pool = run.pool.read_table("rows.parquet", ["prompt", "subject", "language"])
     own = pool.filter(pc.equal(pool["language"], language)).select(["prompt", "subject"])
     found: dict[str, dict[str, None]] = {}

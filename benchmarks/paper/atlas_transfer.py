@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import single_thread
 from compass_ray.config import TrainConfig
 from compass_ray.core.arrays import BoolArray
 from compass_ray.core.bias import simulate_bias
 from compass_ray.core.bootstrap import Interval, paired_bootstrap
-from compass_ray.core.sampling import Mode
+from compass_ray.core.sampling import SamplingMode
 from compass_ray.core.seeding import generator
-from compass_ray.core.selection import Candidates, Method, Rule, select_rows
+from compass_ray.core.selection import Candidates, Method, SelectionRule, select_rows
 from compass_ray.core.weights import Weighting
 from compass_ray.languages import from_aya
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.models.scorer import score_items
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_pool, atlas_test, subjects
 
@@ -65,7 +65,7 @@ class Answers:
     rows: Mapping[str, int]
 
 
-def read(size: AtlasSize) -> Data:
+def read_data(size: AtlasSize) -> Data:
     """The pool of all languages of this size."""
     table = atlas_pool(size).to_pylist()
     number = {name: k for k, name in enumerate(subjects())}
@@ -76,39 +76,39 @@ def read(size: AtlasSize) -> Data:
     )
 
 
-def thin(data: Data, code: str, seed: int, arguments: argparse.Namespace) -> Target:
+def build_target(data: Data, code: str, seed: int, arguments: argparse.Namespace) -> Target:
     """The language's data as if collected unevenly."""
     own = np.flatnonzero(data.language == code)
     named = [subjects()[k] for k in data.subject[own]]
     bias = simulate_bias(named, p_low=arguments.p_low, keep=arguments.keep, rng=generator(seed, "bias", code))
-    return Target(code, seed, own[bias.kept], data.subject[own], frozenset(bias.low))
+    return Target(code, seed, own[bias.kept], data.subject[own], frozenset(bias.thinned_subjects))
 
 
-def chosen(data: Data, target: Target, method: Method, budget: float) -> list[TrainingRow]:
+def select_training_rows(data: Data, target: Target, method: Method, budget: float) -> list[TrainingRow]:
     """The rows that one method trains on."""
     others = np.flatnonzero(data.language != target.code)
     alike = np.ones(len(others))
     candidates = Candidates(data.subject[others], alike, 0 * alike, lambda at: np.ones((len(at), 1), np.float32))
-    rule = Rule(method, budget, weights=Weighting.DEFICIT, mode=Mode.UNIFORM, delta=0.0)
+    rule = SelectionRule(method, budget, weights=Weighting.DEFICIT, mode=SamplingMode.UNIFORM, delta=0.0)
     selection = select_rows(
         data.subject[target.own], target.before, candidates, len(subjects()), rule, seed=target.seed, language=target.code
     )
     return [data.rows[i] for i in (*target.own, *others[selection.rows.index])]
 
 
-def answer(base: BaseModel, data: Data, target: Target, size: AtlasSize, arguments: argparse.Namespace) -> Answers:
+def train_and_score(base: BaseModel, data: Data, target: Target, size: AtlasSize, arguments: argparse.Namespace) -> Answers:
     """Train and test every method on one language."""
     items = atlas_test(target.code, size).to_pylist()
-    right, counts = {BASE: right_answers(base, items)}, {BASE: 0}
+    right, counts = {BASE: score_answers(base, items)}, {BASE: 0}
     for method in METHODS:
-        rows = chosen(data, target, method, arguments.budget)
-        with FineTuning(base, rows, [], None, train_config(arguments), seed=target.seed) as tuning:
+        rows = select_training_rows(data, target, method, arguments.budget)
+        with AdapterTrainer(base, rows, [], None, train_config(arguments), seed=target.seed) as tuning:
             tuning.run()
-            right[method.value], counts[method.value] = right_answers(base, items), len(rows)
+            right[method.value], counts[method.value] = score_answers(base, items), len(rows)
     return Answers(right, np.array([each["subject"] in target.low for each in items]), counts)
 
 
-def right_answers(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
+def score_answers(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
     """bool[n]: which items of `atlas_test` the model, with whatever adapter is on it, has right."""
     options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
     questions = [each["question"] for each in items]
@@ -173,18 +173,18 @@ def main(argv: Sequence[str] | None = None) -> Record:
     arguments = _arguments(argv)
     size = SMALL if arguments.small else FULL
     codes: list[str] = arguments.languages or (["sw"] if arguments.small else ["tr", "yo"])
-    data = read(size)
-    with one_thread():
+    data = read_data(size)
+    with single_thread():
         base = load_base(train_config(arguments), device="cpu")
         found = {
-            (code, seed): answer(base, data, thin(data, code, seed, arguments), size, arguments)
+            (code, seed): train_and_score(base, data, build_target(data, code, seed, arguments), size, arguments)
             for code, seed in product(codes, arguments.seeds)
         }
     numbers = summary(found)
     numbers["training_rows"] = {f"{code}/{seed}": dict(each.rows) for (code, seed), each in found.items()}
     options = ("base_model", "p_low", "keep", "budget", "learning_rate", "epochs")
     settings: dict[str, Value] = {"languages": codes, **{name: getattr(arguments, name) for name in options}}
-    return finish("paper/atlas_transfer", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
+    return write_record("paper/atlas_transfer", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paper.atlas_transfer import Data, Target, read, right_answers, thin, train_config
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread, seconds
+from benchmarks.paper.atlas_transfer import Data, Target, build_target, read_data, score_answers, train_config
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import cpu_seconds_of, single_thread
 from compass_ray.core.arrays import BoolArray
 from compass_ray.core.bootstrap import paired_bootstrap
-from compass_ray.core.budget import SHARE, forecast
+from compass_ray.core.budget import SHARE, forecast_budget
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.held_slice import held_slice
-from compass_ray.core.sampling import Mode
+from compass_ray.core.held_slice import make_budget_holdout
+from compass_ray.core.sampling import SamplingMode
 from compass_ray.core.seeding import generator
-from compass_ray.core.selection import Candidates, Rule, select_rows
+from compass_ray.core.selection import Candidates, SelectionRule, select_rows
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_guide, atlas_test, subjects
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -59,14 +59,14 @@ class Problem:
     n_eval: Any
 
 
-def pose(data: Data, target: Target, size: AtlasSize, fraction: float) -> Problem:
+def build_problem(data: Data, target: Target, size: AtlasSize, fraction: float) -> Problem:
     """Hold the slice out, and leave to every budget the same own rows and candidates."""
     k = len(subjects())
     n_eval = cluster_counts([subjects().index(name) for name in atlas_guide(target.code, size)["subject"].to_pylist()], k)
     others = np.flatnonzero(data.language != target.code)
     rng = generator(target.seed, "held", target.code)
     labels = data.subject[target.own]
-    found = held_slice(labels, data.subject[others], data.language[others], n_eval, fraction=fraction, rng=rng)
+    found = make_budget_holdout(labels, data.subject[others], data.language[others], n_eval, fraction=fraction, rng=rng)
     left = others[data.language[others] != (found.language or "")]
     return Problem(
         code=target.code,
@@ -81,29 +81,31 @@ def pose(data: Data, target: Target, size: AtlasSize, fraction: float) -> Proble
     )
 
 
-def chosen(data: Data, problem: Problem, budget: float, seed: int) -> list[TrainingRow]:
+def select_training_rows(data: Data, problem: Problem, budget: float, seed: int) -> list[TrainingRow]:
     """The rows that one budget trains on."""
     alike = np.ones(len(problem.others))
     labels = data.subject[problem.others]
     candidates = Candidates(labels, alike, 0 * alike, lambda at: np.ones((len(at), 1), np.float32))
     guide = np.repeat(np.arange(len(subjects())), problem.n_eval[:-1])
-    rule = Rule(budget=budget, mode=Mode.UNIFORM, delta=0.0)
+    rule = SelectionRule(budget=budget, mode=SamplingMode.UNIFORM, delta=0.0)
     own = data.subject[problem.own]
     selection = select_rows(own, guide, candidates, len(subjects()), rule, seed=seed, language=problem.code)
     return [data.rows[i] for i in (*problem.own, *problem.others[selection.rows.index])]
 
 
-def attempt(base: BaseModel, data: Data, problem: Problem, budget: float, size: AtlasSize, options: argparse.Namespace) -> Trial:
+def run_trial(
+    base: BaseModel, data: Data, problem: Problem, budget: float, size: AtlasSize, options: argparse.Namespace
+) -> Trial:
     """Train under one budget and test the adapter of the epoch with the lowest loss."""
-    rows, items = chosen(data, problem, budget, options.seeds[0]), atlas_test(problem.code, size).to_pylist()
+    rows, items = select_training_rows(data, problem, budget, options.seeds[0]), atlas_test(problem.code, size).to_pylist()
     settings = train_config(options).model_copy(update={"patience": options.epochs})
-    with FineTuning(base, rows, problem.held, problem.weights, settings, seed=options.seeds[0]) as tuning:
-        spent = seconds(tuning.run)
+    with AdapterTrainer(base, rows, problem.held, problem.weights, settings, seed=options.seeds[0]) as tuning:
+        spent = cpu_seconds_of(tuning.run)
         losses = tuple(float(record.validation_loss or 0.0) for record in tuning.history)
-        return Trial(losses, right_answers(base, items), spent)
+        return Trial(losses, score_answers(base, items), spent)
 
 
-def halved(trials: Mapping[float, Trial], rng: np.random.Generator, grace: int = 1) -> tuple[float, float]:
+def successive_halving(trials: Mapping[float, Trial], rng: np.random.Generator, grace: int = 1) -> tuple[float, float]:
     """The budget chosen, and its time, if a trial worse than the median before it stops after grace, 2 grace ... epochs."""
     rungs: dict[int, list[float]] = {grace * 2**i: [] for i in range(3)}
     best, spent = {}, 0.0
@@ -125,28 +127,28 @@ def _stops(loss: float, rung: list[float] | None) -> bool:
 
 def choices(problem: Problem, trials: Mapping[float, Trial], share: float, seed: int) -> dict[str, float]:
     """The budget that each way chooses."""
-    found = forecast(problem.n_target, problem.n_aux, problem.n_eval, list(trials), share=share)
+    found = forecast_budget(problem.n_target, problem.n_aux, problem.n_eval, list(trials), share=share)
     return {
         "tuned": min(trials, key=lambda b: (min(trials[b].losses), b)),
-        "halved": halved(trials, generator(seed, "halved", problem.code))[0],
+        "halved": successive_halving(trials, generator(seed, "halved", problem.code))[0],
         "predicted": found.suggestion,
         "fixed": FIXED,
         "oracle": max(trials, key=lambda b: (trials[b].right.mean(), -b)),
     }
 
 
-def calibrated(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial]]) -> tuple[float, dict[str, Value]]:
+def calibrate_share(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial]]) -> tuple[float, dict[str, Value]]:
     """The share under which the forecasts of some languages score best (the least of equal ones), and what each scored."""
     scores = {share: float(np.mean([_score(p, trials[p.code], share) for p in problems])) for share in SHARES}
     return max(scores, key=lambda share: (scores[share], -share)), {f"{share:g}": score for share, score in scores.items()}
 
 
 def _score(problem: Problem, trials: Mapping[float, Trial], share: float) -> float:
-    found = forecast(problem.n_target, problem.n_aux, problem.n_eval, list(trials), share=share)
+    found = forecast_budget(problem.n_target, problem.n_aux, problem.n_eval, list(trials), share=share)
     return float(trials[found.suggestion].right.mean())
 
 
-def compared(made: Mapping[str, Mapping[str, float]], trials: Mapping[str, Mapping[float, Trial]]) -> dict[str, Value]:
+def compare_choices(made: Mapping[str, Mapping[str, float]], trials: Mapping[str, Mapping[float, Trial]]) -> dict[str, Value]:
     """Accuracy of each way's choice, and its regret beside the oracle and beside B = 0.8, languages weighing alike."""
     strata = np.concatenate([np.full(len(next(iter(trials[code].values())).right), code) for code in made])
     ways = next(iter(made.values()))
@@ -172,8 +174,8 @@ def costs(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial
     made = [(p, trials[p.code]) for p in problems]
     return {
         "tuned": float(np.mean([sum(t.seconds for t in found.values()) for _, found in made])),
-        "halved": float(np.mean([halved(found, generator(seed, "halved", p.code))[1] for p, found in made])),
-        "predicted": float(np.mean([seconds(lambda p=p, f=found: _score(p, f, SHARE)) for p, found in made])),  # type: ignore[misc]
+        "halved": float(np.mean([successive_halving(found, generator(seed, "halved", p.code))[1] for p, found in made])),
+        "predicted": float(np.mean([cpu_seconds_of(lambda p=p, f=found: _score(p, f, SHARE)) for p, found in made])),  # type: ignore[misc]
     }
 
 
@@ -185,7 +187,7 @@ def halving(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Tri
         for code in (problem.code for problem in problems):
             whole, rng = sum(t.seconds for t in trials[code].values()), generator(seed, "orders", code)
             for _ in range(100):
-                budget, spent = halved(trials[code], rng, grace)
+                budget, spent = successive_halving(trials[code], rng, grace)
                 accuracy.append(float(trials[code][budget].right.mean()))
                 share.append(spent / whole)
         numbers[f"grace_{grace}"] = {"accuracy": float(np.mean(accuracy)), "share_of_time": float(np.mean(share))}
@@ -215,18 +217,18 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     options = _arguments(argv)
     size, seed = (SMALL if options.small else FULL), options.seeds[0]
-    data = read(size)
+    data = read_data(size)
     codes = [*options.calibrate, *options.languages]
-    problems = {code: pose(data, thin(data, code, seed, options), size, options.holdout) for code in codes}
-    with one_thread():
+    problems = {code: build_problem(data, build_target(data, code, seed, options), size, options.holdout) for code in codes}
+    with single_thread():
         base = load_base(train_config(options), device="cpu")
-        trials = {c: {b: attempt(base, data, problems[c], b, size, options) for b in options.budgets} for c in codes}
-    share, scores = calibrated([problems[c] for c in options.calibrate], trials)
+        trials = {c: {b: run_trial(base, data, problems[c], b, size, options) for b in options.budgets} for c in codes}
+    share, scores = calibrate_share([problems[c] for c in options.calibrate], trials)
     made = {code: choices(problems[code], trials[code], share, seed) for code in codes}
     numbers: dict[str, Value] = {
         "calibrated_share": share,
         "calibration_accuracy": scores,
-        "compared": compared({c: made[c] for c in options.languages}, trials),
+        "compared": compare_choices({c: made[c] for c in options.languages}, trials),
         "halving": halving([problems[c] for c in options.languages], trials, seed),
         "seconds_a_language": costs([problems[c] for c in options.languages], trials, seed),
         "chosen": {code: made[code] for code in codes},
@@ -234,11 +236,11 @@ def main(argv: Sequence[str] | None = None) -> Record:
     }
     names = ("calibrate", "languages", "budgets", "base_model", "p_low", "keep", "holdout", "learning_rate", "epochs")
     settings: dict[str, Value] = {name: getattr(options, name) for name in names}
-    return finish("paper/budget", options, seeds=[seed], settings=settings, numbers=numbers, argv=argv)
+    return write_record("paper/budget", options, seeds=[seed], settings=settings, numbers=numbers, argv=argv)
 
 
 def _table(problem: Problem, trials: Mapping[float, Trial]) -> dict[str, Value]:
-    found = forecast(problem.n_target, problem.n_aux, problem.n_eval, list(trials))
+    found = forecast_budget(problem.n_target, problem.n_aux, problem.n_eval, list(trials))
     rows = [(f"{b:g}", float(f), t) for (b, t), f in zip(trials.items(), found.filled, strict=True)]
     table: dict[str, Value] = {
         b: {"filled": filled, "losses": list(t.losses), "accuracy": float(t.right.mean()), "seconds": t.seconds}

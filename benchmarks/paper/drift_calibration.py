@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from compass_ray.core.arrays import FloatArray
 from compass_ray.core.permutation import RESAMPLES, permutation_test
 from compass_ray.core.seeding import generator
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "nominal_rate": RATE,
         "fixed_threshold_bits": THRESHOLD,
     }
-    return finish("paper/drift_calibration", arguments, seeds=arguments.seeds, settings=told, numbers=numbers, argv=argv)
+    return write_record("paper/drift_calibration", arguments, seeds=arguments.seeds, settings=told, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

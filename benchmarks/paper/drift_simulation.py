@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.record import RESULTS, Record, Value, finish, parser, without_run
+from benchmarks.record import RESULTS, Record, Value, parser, without_run, write_record
 from compass_ray.artifacts import RunDir
-from compass_ray.config import ClusterConfig, DriftConfig, RunConfig, load
+from compass_ray.config import ClusterConfig, DriftConfig, RunConfig, load_run_config
 from compass_ray.continual import simulation
-from compass_ray.continual.simulation import Detection, Plan
+from compass_ray.continual.simulation import DetectionResult, SimulationSettings
 
 DATA = {"atlas": ("sw", "hi"), "global_mmlu": ("en", "sw")}
 SCENARIOS = {"atlas": ("atlas", "drawn"), "global_mmlu": ("families", "drawn")}
@@ -31,10 +31,10 @@ _CLUSTERS = (32, 48, 64)
 def configuration(data: str, languages: Sequence[str], *, small: bool) -> RunConfig:
     """The run whose clusters traffic is watched in."""
     if small:
-        return load("atlas-test", languages=["sw"])
+        return load_run_config("atlas-test", languages=["sw"])
     if data == "atlas":
-        return load("atlas", languages=languages)
-    config = load("aya-local", languages=languages)
+        return load_run_config("atlas", languages=languages)
+    config = load_run_config("aya-local", languages=languages)
     first, *rest = config.pool.sources
     sources = (first.model_copy(update={"rows_per_language": ROWS}), *rest)
     cluster = ClusterConfig.model_validate(config.cluster.model_dump() | {"n_clusters": _CLUSTERS})
@@ -47,17 +47,17 @@ def configuration(data: str, languages: Sequence[str], *, small: bool) -> RunCon
     )
 
 
-def rhythms(config: RunConfig) -> dict[str, DriftConfig]:
+def window_configs(config: RunConfig) -> dict[str, DriftConfig]:
     """The package's defaults, and the smaller window of the preset for the demo."""
     default, small = DriftConfig(), config.drift
     return {f"window_{default.window}": default} | ({f"window_{small.window}": small} if small != default else {})
 
 
-def measure(config: RunConfig, run: RunDir, plan: Plan, pictures: Path | None, data: str) -> dict[str, Value]:
+def measure(config: RunConfig, run: RunDir, plan: SimulationSettings, pictures: Path | None, data: str) -> dict[str, Value]:
     """Every language by scenario and rhythm."""
     found: dict[str, Value] = {}
     first, second = SCENARIOS[data]
-    default, *others = rhythms(config).items()
+    default, *others = window_configs(config).items()
     for name, (rhythm, drift) in [*((first, each) for each in (default, *others)), (second, default)]:
         watched, asked = config.model_copy(update={"drift": drift}), replace(plan, scenario=name)
         each = {code: simulation.simulate(watched, run, code, asked) for code in config.languages}
@@ -67,9 +67,9 @@ def measure(config: RunConfig, run: RunDir, plan: Plan, pictures: Path | None, d
     return found
 
 
-def _numbers(found: Detection) -> Value:
+def _numbers(found: DetectionResult) -> Value:
     told: dict[str, dict[str, Value]] = {}
-    for line in found.lines:
+    for line in found.rows:
         summary = line.summary
         numbers: dict[str, Value] = {
             "transitions": summary.transitions,
@@ -104,17 +104,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options.parse_args(argv)
 
 
-def made(config: RunConfig, where: Path, plan: Plan) -> RunDir:
+def prepare_run(config: RunConfig, where: Path, plan: SimulationSettings) -> RunDir:
     """A run up to its clusters, with the prompts that users ask placed in them."""
     from compass_ray import pipeline, ray_session
 
     run = RunDir(str(where))
-    stands = not pipeline.missing(config, run, "cluster", ())
-    if not (stands and all(simulation.placed(run, code, plan) for code in config.languages)):
+    stands = not pipeline.incomplete_stages(config, run, "cluster", ())
+    if not (stands and all(simulation.is_prepared(run, code, plan) for code in config.languages)):
         with ray_session.session(config.resources):
             pipeline.run_all(config, run, until="cluster")
             for code in config.languages:
-                simulation.prepare(config, run, code, plan)
+                simulation.prepare_prompts(config, run, code, plan)
     return run
 
 
@@ -128,13 +128,13 @@ def main(argv: Sequence[str] | None = None) -> Record:
     with tempfile.TemporaryDirectory() as scratch:
         for data in arguments.data:
             config = configuration(data, DATA[data], small=arguments.small)
-            plan = Plan(arguments.streams, arguments.period, arguments.fresh_share, tests=data != "atlas")
-            run = made(config, (Path(scratch) if arguments.small else arguments.run) / data, plan)
+            plan = SimulationSettings(arguments.streams, arguments.period, arguments.fresh_share, tests=data != "atlas")
+            run = prepare_run(config, (Path(scratch) if arguments.small else arguments.run) / data, plan)
             numbers[data] = _told(run) | measure(config, run, plan, pictures, data)
     told = {**plan.as_json(), "data": arguments.data}
     del told["tests"], told["scenario"]
     words = without_run(sys.argv[1:] if argv is None else argv)
-    return finish("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=told, numbers=numbers, argv=words)
+    return write_record("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=told, numbers=numbers, argv=words)
 
 
 def _told(run: RunDir) -> dict[str, Value]:

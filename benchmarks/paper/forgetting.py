@@ -15,17 +15,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.paper.drift_simulation import made
-from benchmarks.record import RESULTS, Record, Value, finish, parser, without_run
-from benchmarks.timing import one_thread
+from benchmarks.paper.drift_simulation import prepare_run
+from benchmarks.record import RESULTS, Record, Value, parser, without_run, write_record
+from benchmarks.timing import single_thread
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, load
-from compass_ray.continual.simulation import Plan
-from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, Learner, LearningPlan, drawn
-from compass_ray.continual.simulation.learning.course import first_line, line_of
-from compass_ray.continual.simulation.learning.findings import Findings, find
-from compass_ray.continual.simulation.learning.lines import FIRST, Line, version
-from compass_ray.continual.simulation.learning.plan import COMPARED, Way
+from compass_ray.config import RunConfig, load_run_config
+from compass_ray.continual.simulation import SimulationSettings
+from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, ForgettingSettings, ForgettingTrainer, render_plots
+from compass_ray.continual.simulation.learning.course import initial_overlay, variant_overlay
+from compass_ray.continual.simulation.learning.findings import ForgettingResults, compute_results
+from compass_ray.continual.simulation.learning.lines import FIRST_VERSION, OverlayRun, version_name
+from compass_ray.continual.simulation.learning.plan import REQUIRED_STRATEGIES, UpdateVariant
 from compass_ray.continuity import FISHER
 from compass_ray.models.ecda import load_fisher
 from compass_ray.models.peft_directory import read_adapter
@@ -33,42 +33,45 @@ from compass_ray.models.peft_directory import read_adapter
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
     """The demo's run, whose first adapters are given so many rows that they know their subjects."""
-    config = load("atlas-test" if arguments.small else "atlas", languages=arguments.languages)
+    config = load_run_config("atlas-test" if arguments.small else "atlas", languages=arguments.languages)
     select = config.select.model_copy(update={"budget": arguments.first_budget})
     resources = config.resources.model_copy(update={"threads_per_worker": 1})
     update = config.update.model_copy(update={"budget": arguments.budget})
     return config.model_copy(update={"select": select, "update": update, "resources": resources})
 
 
-def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], LearningPlan]]:
+def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], ForgettingSettings]]:
     """By name: what is tried in which languages, the plane first."""
     everything: Sequence[str] = arguments.languages
     if arguments.small:
-        sweep = LearningPlan(strategies=COMPARED, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
-        return {"plane": (everything, LearningPlan(strategies=COMPARED)), "sweeps": (everything, sweep)}
+        sweep = ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
+        return {"plane": (everything, ForgettingSettings(strategies=REQUIRED_STRATEGIES)), "sweeps": (everything, sweep)}
     return {
-        "plane": (everything, LearningPlan(seeds=arguments.seeds)),
-        "buffers": (everything[: arguments.buffers], LearningPlan(strategies=COMPARED, buffers=BUFFERS)),
-        "sweep": (everything[: arguments.sweep], LearningPlan(strategies=COMPARED, lambdas=LAMBDAS, betas=BETAS)),
+        "plane": (everything, ForgettingSettings(seeds=arguments.seeds)),
+        "buffers": (everything[: arguments.buffers], ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=BUFFERS)),
+        "sweep": (
+            everything[: arguments.sweep],
+            ForgettingSettings(strategies=REQUIRED_STRATEGIES, lambdas=LAMBDAS, betas=BETAS),
+        ),
     }
 
 
-def learn(config: RunConfig, run: RunDir, plan: LearningPlan) -> Findings:
+def learn(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
     """Train what is missing, one adapter after another, and compare."""
-    learner = Learner(config, run, plan)
+    learner = ForgettingTrainer(config, run, plan)
     for seed in range(plan.seeds):
         for language in config.languages:
-            learner.learn(language, seed)
-            print(f"{language}, seed {seed}: {', '.join(way.name for way in plan.compared())}", file=sys.stderr)
-    return find(config, run, plan)
+            learner.train_language(language, seed)
+            print(f"{language}, seed {seed}: {', '.join(way.name for way in plan.strategy_variants())}", file=sys.stderr)
+    return compute_results(config, run, plan)
 
 
 def elasticity(config: RunConfig, run: RunDir, language: str) -> dict[str, float]:
     """How much the elastic weights have to say: their term, in nats, at where naive training goes in its first update."""
-    first = first_line(run, language, 0)
-    naive = line_of(LearningPlan(), first, Way("naive"))
-    before, after = (_tensors(line, language, name) for line, name in ((first, FIRST), (naive, version(2))))
-    with first.adapter(language, FIRST).local() as folder:
+    first = initial_overlay(run, language, 0)
+    naive = variant_overlay(ForgettingSettings(), first, UpdateVariant("naive"))
+    before, after = (_tensors(line, language, name) for line, name in ((first, FIRST_VERSION), (naive, version_name(2))))
+    with first.adapter(language, FIRST_VERSION).local_folder() as folder:
         fisher = load_fisher(folder / FISHER)
     moved = {name: (after[name] - before[name]).square() for name in before}
     term = sum(float((fisher[name] * moved[name]).sum()) for name in before)
@@ -79,8 +82,8 @@ def elasticity(config: RunConfig, run: RunDir, language: str) -> dict[str, float
     }
 
 
-def _tensors(line: Line, language: str, name: str) -> dict[str, torch.Tensor]:
-    with line.adapter(language, name).local() as folder:
+def _tensors(line: OverlayRun, language: str, name: str) -> dict[str, torch.Tensor]:
+    with line.adapter(language, name).local_folder() as folder:
         return dict(read_adapter(folder).tensors)
 
 
@@ -102,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     arguments = _arguments(argv)
     config, asked = configuration(arguments), plans(arguments)
-    with tempfile.TemporaryDirectory() as scratch, one_thread():
-        run = made(config, Path(scratch) / "run" if arguments.small else arguments.run, Plan())
+    with tempfile.TemporaryDirectory() as scratch, single_thread():
+        run = prepare_run(config, Path(scratch) / "run" if arguments.small else arguments.run, SimulationSettings())
         found = {n: learn(config.model_copy(update={"languages": tuple(codes)}), run, p) for n, (codes, p) in asked.items()}
         numbers: dict[str, Value] = {name: _numbers(each) for name, each in found.items()}
         numbers["elasticity"] = {code: elasticity(config, run, code) for code in config.languages}
@@ -114,19 +117,21 @@ def main(argv: Sequence[str] | None = None) -> Record:
     settings: dict[str, Value] = {name: getattr(arguments, name) for name in names}
     settings |= {"update": config.update.identity(), "window": config.drift.window}
     words = without_run(sys.argv[1:] if argv is None else argv)
-    return finish("paper/forgetting", arguments, seeds=range(arguments.seeds), settings=settings, numbers=numbers, argv=words)
+    return write_record(
+        "paper/forgetting", arguments, seeds=range(arguments.seeds), settings=settings, numbers=numbers, argv=words
+    )
 
 
-def _numbers(found: Findings) -> Value:
+def _numbers(found: ForgettingResults) -> Value:
     told = found.as_json()
     return {name: value for name, value in told.items() if name not in ("languages", "periods")}
 
 
-def _draw(found: dict[str, Findings], folder: Path) -> None:
+def _draw(found: dict[str, ForgettingResults], folder: Path) -> None:
     """The plane of the first, and of the sweeps what was swept."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, each in found.items():
-        for file, picture in drawn(each).items():
+        for file, picture in render_plots(each).items():
             if name == "plane" or file != "plane.png":
                 (folder / f"paper_forgetting_{file}").write_bytes(picture)
 

@@ -17,14 +17,14 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.record import RESULTS, Record, Value, finish, parser
+from benchmarks.record import RESULTS, Record, Value, parser, write_record
 from compass_ray.artifacts import RunDir
-from compass_ray.config import BiasConfig, ClusterConfig, RunConfig, SelectConfig, load
+from compass_ray.config import BiasConfig, ClusterConfig, RunConfig, SelectConfig, load_run_config
 from compass_ray.core.arrays import IntArray
 from compass_ray.core.distribution import cluster_counts, js_divergence
 from compass_ray.languages import GLOBAL_MMLU
-from compass_ray.report.figures import divergences
-from compass_ray.report.style import LOOKS, OTHER, Look, png
+from compass_ray.report.figures import plot_divergences
+from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE, MethodStyle, to_png
 
 Counts = dict[str, tuple[IntArray, IntArray]]
 """By language: guide prompts and rows of each cluster, int64[K + 1], noise last."""
@@ -35,10 +35,10 @@ _CLUSTERED = (*_EMBEDDED, "clusters")
 WEIGHTS = ("ratio", "deficit", "none")
 """The first is the method as printed, and what the other methods' numbers of rows follow."""
 _LOOKS = {
-    **LOOKS,
-    "COMPASS, ratio": LOOKS["compass"],
-    "COMPASS, deficit": Look("#0089b3", "*"),
-    "COMPASS, none": Look("#6f8493", "v"),
+    **METHOD_STYLES,
+    "COMPASS, ratio": METHOD_STYLES["compass"],
+    "COMPASS, deficit": MethodStyle("#0089b3", "*"),
+    "COMPASS, none": MethodStyle("#6f8493", "v"),
 }
 
 
@@ -50,7 +50,7 @@ def methods() -> tuple[str, ...]:
 
 def settings(arguments: argparse.Namespace, clusterer: str) -> RunConfig:
     """The run: all rows of the local copies, or the small atlas."""
-    config = load("atlas-test" if arguments.small else "aya-local", languages=arguments.languages)
+    config = load_run_config("atlas-test" if arguments.small else "aya-local", languages=arguments.languages)
     sources = tuple(source.model_copy(update={"rows_per_language": None}) for source in config.pool.sources)
     pool = config.pool.model_copy(update={"sources": sources, "bias": BiasConfig()})
     cluster = ClusterConfig.model_validate({"method": clusterer, "n_init": 3})
@@ -151,9 +151,9 @@ def _picture(folder: Path, clusterer: str, found: Mapping[str, Counts]) -> None:
     bits = all_divergences(found)
     before = bits.pop(BEFORE)
     folder.mkdir(parents=True, exist_ok=True)
-    looks = {name: _LOOKS.get(name, OTHER) for name in bits}
-    drawn = divergences(before, bits, looks, f"Divergence by method, clusters of {clusterer}")
-    (folder / f"paper_gap_by_method_{clusterer}.png").write_bytes(png(drawn))
+    looks = {name: _LOOKS.get(name, OTHER_STYLE) for name in bits}
+    drawn = plot_divergences(before, bits, looks, f"Divergence by method, clusters of {clusterer}")
+    (folder / f"paper_gap_by_method_{clusterer}.png").write_bytes(to_png(drawn))
 
 
 def _compare(arguments: argparse.Namespace, kept: Path) -> dict[str, Value]:
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         numbers = _compare(arguments, Path(scratch) if arguments.small else arguments.run)
     told = {"methods": list(config.select.methods), "languages": len(config.languages), "budget": arguments.budget}
     words = _without_run(sys.argv[1:] if argv is None else argv)
-    return finish("paper/gap_by_method", arguments, seeds=[config.seed], settings=told, numbers=numbers, argv=words)
+    return write_record("paper/gap_by_method", arguments, seeds=[config.seed], settings=told, numbers=numbers, argv=words)
 
 
 def _without_run(words: Sequence[str]) -> list[str]:

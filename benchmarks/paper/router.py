@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.paper.router_decisions import PRECISION, Item, measure
-from benchmarks.paper.router_texts import Corpora, folder_of_data, learn, of_the_atlas, shared
-from benchmarks.record import RESULTS, Record, Value, finish, parser
+from benchmarks.paper.router_texts import Corpora, atlas_corpora, data_folder, shared_corpora, train_identifier
+from benchmarks.record import RESULTS, Record, Value, parser, write_record
 from compass_ray.config import IdentifierConfig
 from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.models.language_id import LanguageIdentifier
-from compass_ray.report.style import LOOKS, MUTED, panel, png, styled
+from compass_ray.report.style import METHOD_STYLES, MUTED, new_figure, to_png, with_style
 
 SMALL = ["am", "el", "en", "sw"]
 DRAWN = "3_words"
@@ -31,21 +31,21 @@ _LEAST_NAMED = 0.1
 def texts(arguments: argparse.Namespace) -> Corpora:
     """What is learnt from and judged on."""
     if arguments.small:
-        return of_the_atlas(SMALL, ["hi", "ru"], judged=10)
+        return atlas_corpora(SMALL, ["hi", "ru"], judged=10)
     languages, seed = arguments.languages or GLOBAL_MMLU, arguments.seeds[0]
-    return shared(folder_of_data(), languages, learnt=arguments.learnt, judged=arguments.judged, seed=seed)
+    return shared_corpora(data_folder(), languages, learnt=arguments.learnt, judged=arguments.judged, seed=seed)
 
 
 def identifiers(arguments: argparse.Namespace, given: Corpora) -> dict[str, LanguageIdentifier]:
     """The package's own, one learnt here, and the one that was named."""
     found = {
         "atlas": LanguageIdentifier(IdentifierConfig()),
-        "learnt": learn(given.learnt, seed=arguments.seeds[0]),
+        "learnt": train_identifier(given.learnt, seed=arguments.seeds[0]),
     }
     return found | ({"model": LanguageIdentifier(IdentifierConfig(model=arguments.model))} if arguments.model else {})
 
 
-@styled
+@with_style
 def picture(items: Sequence[Item], title: str) -> Figure:
     """Squares as large as the share of a language's texts that is taken for another, the larger ones with their percentage."""
     codes = list(dict.fromkeys(item.code for item in items))
@@ -56,8 +56,8 @@ def picture(items: Sequence[Item], title: str) -> Figure:
             counts[at[item.code], at[item.found.language]] += 1
     shares = counts / np.array([[sum(item.code == code for item in items)] for code in codes])
     rows, columns = np.nonzero((shares > 0) & ~np.eye(len(codes), dtype=bool))
-    figure, axes = panel(7.4, 7.2)
-    axes.scatter(columns, rows, s=260 * shares[rows, columns], marker="s", color=LOOKS["compass"].colour)
+    figure, axes = new_figure(7.4, 7.2)
+    axes.scatter(columns, rows, s=260 * shares[rows, columns], marker="s", color=METHOD_STYLES["compass"].colour)
     axes.scatter(range(len(codes)), range(len(codes)), s=3, color=MUTED)
     for row, column in zip(rows, columns, strict=True):
         if shares[row, column] >= _LEAST_NAMED:
@@ -74,7 +74,7 @@ def picture(items: Sequence[Item], title: str) -> Figure:
 def _draw(folder: Path, name: str, items: Sequence[Item]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = picture(items, f"Languages taken for one another, first three words, identifier '{name}'")
-    (folder / f"paper_router_{name}.png").write_bytes(png(drawn))
+    (folder / f"paper_router_{name}.png").write_bytes(to_png(drawn))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -101,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> Record:
     settings: dict[str, Value] = {
         "languages": len(given.sentences),
         "strangers": sorted(given.strangers),
-        "threshold": defaults.threshold,
+        "threshold": defaults.min_confidence,
         "precision": PRECISION,
         "learnt": arguments.learnt,
         "judged": arguments.judged,
     }
-    return finish("paper/router", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
+    return write_record("paper/router", arguments, seeds=arguments.seeds, settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.paper.router_texts import LENGTHS, Corpora, Texts, cut
+from benchmarks.paper.router_texts import LENGTHS, Corpora, Texts, first_words
 from benchmarks.record import Value
 from compass_ray.config import IdentifierConfig
-from compass_ray.models.language_id import Identified, LanguageIdentifier
-from compass_ray.serving.routing.detection import judge
-from compass_ray.serving.routing.scripts import prose
+from compass_ray.models.language_id import LanguageIdentifier, LanguagePrediction
+from compass_ray.serving.routing.detection import decide_language
+from compass_ray.serving.routing.scripts import extract_prose
 
 PLAIN = IdentifierConfig()
 UNCHECKED = IdentifierConfig(check_script=False)
-MIXTURE = IdentifierConfig(mixture=True)
-NO_BOUND = IdentifierConfig(threshold=0.0)
-TRIED = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
+MIXTURE = IdentifierConfig(blend_adapters=True)
+NO_THRESHOLD = IdentifierConfig(min_confidence=0.0)
+TRIED_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 """Thresholds from 0.30 to 0.95."""
-SHOWN = (0.3, 0.5, 0.7, 0.9, 0.95)
+SHOWN_THRESHOLDS = (0.3, 0.5, 0.7, 0.9, 0.95)
 PRECISION = 0.98
 MOST_CONFUSIONS = 15
 
@@ -36,18 +36,18 @@ class Item:
 
     code: str
     text: str
-    found: Identified
+    found: LanguagePrediction
 
     def routed(self, config: IdentifierConfig) -> str | None:
         """The language whose adapter answers; None for the base model."""
-        return judge(self.text, self.found, config).language
+        return decide_language(self.text, self.found, config).language
 
 
-def look(identifier: LanguageIdentifier, texts: Texts, words: int | None, served: Sequence[str]) -> list[Item]:
+def identify_texts(identifier: LanguageIdentifier, texts: Texts, words: int | None, served: Sequence[str]) -> list[Item]:
     """Identify the first words of every text, as the router would."""
     found = []
     for code, given in texts.items():
-        seen = [prose(cut(text, words, code)) for text in given]
+        seen = [extract_prose(first_words(text, words, code)) for text in given]
         found += [Item(code, text, each) for text, each in zip(seen, identifier.identify(seen, served), strict=True)]
     return found
 
@@ -61,8 +61,8 @@ def rates(items: Sequence[Item], config: IdentifierConfig = PLAIN) -> dict[str, 
 
 def decisions(items: Sequence[Item]) -> dict[str, Value]:
     """What is identified, what becomes of it, and what the script check and the mixture change."""
-    below = [item.found.language is not None and item.found.confidence < PLAIN.threshold for item in items]
-    pairs = [(item, judge(item.text, item.found, MIXTURE).pair) for item in items]
+    below = [item.found.language is not None and item.found.confidence < PLAIN.min_confidence for item in items]
+    pairs = [(item, decide_language(item.text, item.found, MIXTURE).pair) for item in items]
     blended = [(item, pair) for item, pair in pairs if pair]
     return {
         "identified": float(np.mean([item.found.language == item.code for item in items])),
@@ -92,10 +92,13 @@ def by_language(items: Sequence[Item]) -> dict[str, dict[str, Value]]:
     return {code: shares[code] | {"precision": own[code] / sent[code] if sent[code] else 0.0} for code in codes}
 
 
-def calibrated(items: Sequence[Item], languages: Sequence[str], precision: float = PRECISION) -> dict[str, float]:
+def calibrate_thresholds(items: Sequence[Item], languages: Sequence[str], precision: float = PRECISION) -> dict[str, float]:
     """For each language the least threshold at which so many of the texts routed to it are its own; the last one if none is."""
-    found = {code: [(i.found.confidence, i.code == code) for i in items if i.routed(NO_BOUND) == code] for code in languages}
-    return {code: next((t for t in TRIED if _precise(each, t, precision)), TRIED[-1]) for code, each in found.items()}
+    found = {code: [(i.found.confidence, i.code == code) for i in items if i.routed(NO_THRESHOLD) == code] for code in languages}
+    return {
+        code: next((t for t in TRIED_THRESHOLDS if _precise(each, t, precision)), TRIED_THRESHOLDS[-1])
+        for code, each in found.items()
+    }
 
 
 def _precise(found: Sequence[tuple[float, bool]], least: float, precision: float) -> bool:
@@ -119,16 +122,16 @@ def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, V
     """Every number of one identifier, and its sentences by length."""
     languages = list(texts.sentences)
     lines, sentences = (
-        {name: look(identifier, each, words, languages) for name, words in LENGTHS.items()}
+        {name: identify_texts(identifier, each, words, languages) for name, words in LENGTHS.items()}
         for each in (texts.lines, texts.sentences)
     )
-    others = look(identifier, texts.strangers, None, languages)
+    others = identify_texts(identifier, texts.strangers, None, languages)
     numbers: dict[str, Value] = {
         "lines": {name: decisions(items) for name, items in lines.items()},
         "sentences": {name: decisions(items) for name, items in sentences.items()},
         "strangers": _strange(others, sentences["whole"], languages),
         "confusions": {name: confusions(items) for name, items in sentences.items()},
-        "at_one_threshold": {f"{t:g}": _at(IdentifierConfig(threshold=t), sentences, others) for t in SHOWN},
+        "at_one_threshold": {f"{t:g}": _at(IdentifierConfig(min_confidence=t), sentences, others) for t in SHOWN_THRESHOLDS},
         "calibrated": _calibration(lines, sentences, others, languages),
         "by_language": {name: by_language(items) for name, items in sentences.items()},
     }
@@ -151,8 +154,10 @@ def _calibration(
     """Thresholds of the lines and of every second other language, tried on the sentences and the rest of those."""
     codes = list(dict.fromkeys(item.code for item in others))
     seen, unseen = ([item for item in others if item.code in half] for half in (codes[1::2], codes[::2]))
-    thresholds = calibrated([*(item for each in lines.values() for item in each), *seen], languages)
-    default, tuned = (_at(config, sentences, unseen) for config in (PLAIN, IdentifierConfig(thresholds=thresholds)))
+    thresholds = calibrate_thresholds([*(item for each in lines.values() for item in each), *seen], languages)
+    default, tuned = (
+        _at(config, sentences, unseen) for config in (PLAIN, IdentifierConfig(min_confidence_by_language=thresholds))
+    )
     return {"thresholds": thresholds, "tuned": tuned, "default": default}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compass_ray.config import IdentifierConfig
 from compass_ray.core.seeding import generator
-from compass_ray.languages import GLOBAL_MMLU, from_aya, language
+from compass_ray.languages import GLOBAL_MMLU, from_aya, get_language
 from compass_ray.models.language_id import LanguageIdentifier
 from compass_ray.models.tiny.language_id import THREADS
 from compass_ray.sources.atlas import SMALL, atlas_pool, atlas_test
@@ -38,7 +38,7 @@ class Corpora:
     strangers: Texts
 
 
-def shared(folder: Path, languages: Sequence[str], *, learnt: int, judged: int, seed: int) -> Corpora:
+def shared_corpora(folder: Path, languages: Sequence[str], *, learnt: int, judged: int, seed: int) -> Corpora:
     """The folder's `lm_text` (a part to learn from, the rest), `ntrex`, and prompts of the pool in auxiliary languages."""
     lines = {code: _drawn(_lines(folder / "lm_text" / f"{code}.txt.xz"), judged + learnt, seed, code) for code in languages}
     return Corpora(
@@ -49,7 +49,7 @@ def shared(folder: Path, languages: Sequence[str], *, learnt: int, judged: int, 
     )
 
 
-def of_the_atlas(languages: Sequence[str], strangers: Sequence[str], judged: int) -> Corpora:
+def atlas_corpora(languages: Sequence[str], strangers: Sequence[str], judged: int) -> Corpora:
     """The same of the package's small data set, of no meaning but to see that the benchmark works."""
     rows = atlas_pool(SMALL).to_pylist()
     pool = {code: [row["inputs"] for row in rows if from_aya(row["language_code"]) == code] for code in (*languages, *strangers)}
@@ -61,7 +61,7 @@ def of_the_atlas(languages: Sequence[str], strangers: Sequence[str], judged: int
     )
 
 
-def cut(text: str, words: int | None, code: str) -> str:
+def first_words(text: str, words: int | None, code: str) -> str:
     """The first words of a text; all of it for None.
 
     >>> cut("Mji mkuu wa Kenya", 3, "sw"), cut("肯尼亚的首都", 2, "zh")
@@ -72,7 +72,7 @@ def cut(text: str, words: int | None, code: str) -> str:
     return text[: words * UNSPACED] if code in ("ja", "zh") else " ".join(text.split()[:words])
 
 
-def learn(texts: Texts, *, seed: int) -> LanguageIdentifier:
+def train_identifier(texts: Texts, *, seed: int) -> LanguageIdentifier:
     """A fastText identifier with GlotLID's labels, of every text and of its first three words.
 
     Without the beginnings it has 78% of the first three words of other sentences right, with them 89%.
@@ -80,7 +80,7 @@ def learn(texts: Texts, *, seed: int) -> LanguageIdentifier:
     import fasttext
 
     lines = [
-        f"__label__{language(code).glotlid[0]} {cut(' '.join(text.split()), words, code)}"
+        f"__label__{get_language(code).glotlid[0]} {first_words(' '.join(text.split()), words, code)}"
         for code, found in texts.items()
         for text in found
         for words in (None, LENGTHS["3_words"])
@@ -96,7 +96,7 @@ def learn(texts: Texts, *, seed: int) -> LanguageIdentifier:
         return LanguageIdentifier(IdentifierConfig(model=str(made)))
 
 
-def folder_of_data() -> Path:
+def data_folder() -> Path:
     """The folder that `COMPASS_SHARED_DATA` names.
 
     Raises:

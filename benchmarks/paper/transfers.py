@@ -17,21 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.paper.atlas_transfer import read, train_config
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread
+from benchmarks.paper.atlas_transfer import read_data, train_config
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import single_thread
 from compass_ray.config import TrainConfig
 from compass_ray.core.arrays import FloatArray
-from compass_ray.core.baselines.transfer_ranking import MEASURED, Corpus, features, grades, measured, ndcg, ndcg_by_chance
+from compass_ray.core.baselines.transfer_ranking import (
+    MEASURED,
+    Corpus,
+    expected_ndcg,
+    grade_gains,
+    measure_pair,
+    ndcg,
+    ranker_features,
+)
 from compass_ray.core.quotas import budget_rows
 from compass_ray.core.seeding import generator
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.models.ranker import TransferRanker
 from compass_ray.models.scorer import score_items
-from compass_ray.models.words import corpus
+from compass_ray.models.words import build_corpus
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_test
-from compass_ray.sources.typology import LanguageVectors, language_vectors
+from compass_ray.sources.typology import LanguageVectors, load_language_vectors
 
 LANGUAGES = ["en", "es", "fil", "hi", "id", "ms", "ne", "pt", "ru", "sw", "tr", "uk"]
 TARGETS = ["es", "hi", "ms", "ne", "pt", "sw", "tr", "uk"]
@@ -62,7 +70,7 @@ class Trainer:
         """By test item: log-probability of the right option among its options, and whether it was the first."""
         items = atlas_test(target, self.size).to_pylist()
         options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
-        with FineTuning(self.base, rows, [], None, self.config, seed=self.seed) as tuning:
+        with AdapterTrainer(self.base, rows, [], None, self.config, seed=self.seed) as tuning:
             tuning.run()
             questions = [each["question"] for each in items]
             scores = score_items(self.base, questions, options, scoring="option", batch_size=64, max_tokens=128)
@@ -72,7 +80,7 @@ class Trainer:
         return np.asarray(share[np.arange(len(key)), key], np.float64), right
 
 
-def transfers_of(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target: str, budget: float) -> list[Transfer]:
+def measure_transfers(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target: str, budget: float) -> list[Transfer]:
     """What every other language gains one target, with as many rows of it as the budget allows."""
     count, own = budget_rows(budget, len(rows[target])), rows[target]
     alone, right_alone = trainer.answers(own, target)
@@ -81,7 +89,7 @@ def transfers_of(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target
         rng = generator(trainer.seed, "transfer", target, code)
         chosen = rng.choice(len(rows[code]), size=min(count, len(rows[code])), replace=False)
         after, right = trainer.answers([*own, *(rows[code][i] for i in chosen)], target)
-        pair = measured(of_target, _corpus(rows[code]))
+        pair = measure_pair(of_target, _corpus(rows[code]))
         gains = round(float((after - alone).mean()), 4), round(float((right - right_alone).mean()), 4)
         found.append(Transfer(target, code, *gains, {name: round(value, 6) for name, value in pair.items()}))
         print(f"{target} <- {code}: {found[-1].gain:+.3f} nats, {100 * found[-1].accuracy_gain:+.1f} points", file=sys.stderr)
@@ -91,28 +99,31 @@ def transfers_of(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target
 def measure(codes: Sequence[str], targets: Sequence[str], size: AtlasSize, arguments: argparse.Namespace) -> list[Transfer]:
     """Train and test every pair of a target and another language."""
     rows, config = _rows(size, codes), train_config(arguments)
-    with one_thread():
+    with single_thread():
         trainer = Trainer(load_base(config, device="cpu"), config, size, arguments.seed)
-        return [each for target in targets for each in transfers_of(trainer, rows, target, arguments.budget)]
+        return [each for target in targets for each in measure_transfers(trainer, rows, target, arguments.budget)]
 
 
-def quality(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
+def evaluate_ranker(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
     """`ranked` by the gain that langrank learns from, and by accuracy, which it would be read by."""
     by_accuracy = [replace(each, gain=each.accuracy_gain) for each in transfers]
-    return {f"ndcg_at_{TOP}": ranked(transfers, vectors), f"ndcg_at_{TOP}_by_accuracy": ranked(by_accuracy, vectors)}
+    return {
+        f"ndcg_at_{TOP}": evaluate_rankings(transfers, vectors),
+        f"ndcg_at_{TOP}_by_accuracy": evaluate_rankings(by_accuracy, vectors),
+    }
 
 
-def ranked(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
+def evaluate_rankings(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
     """NDCG of the first three, by target: the ranker that never saw the language, LangSim, and the expectation of chance."""
     numbers: dict[str, dict[str, float]] = {"langrank": {}, "langsim": {}, "chance": {}}
     for target in dict.fromkeys(each.target for each in transfers):
         asked, rest = _split(transfers, target)
-        grade = grades([each.gain for each in asked])
+        grade = grade_gains([each.gain for each in asked])
         ranker = TransferRanker([each.target for each in rest], _features(rest, vectors), [each.gain for each in rest])
         alike = vectors.similarity(target)[[vectors.codes.index(each.transfer) for each in asked]]
         numbers["langrank"][target] = ndcg(grade, ranker.scores(_features(asked, vectors)), TOP)
         numbers["langsim"][target] = ndcg(grade, alike, TOP)
-        numbers["chance"][target] = ndcg_by_chance(grade, TOP)
+        numbers["chance"][target] = expected_ndcg(grade, TOP)
     means = {f"{name}_mean": float(np.mean(list(by.values()))) for name, by in numbers.items()}
     return {**means, **numbers}
 
@@ -152,7 +163,7 @@ def read_table(file: Path) -> list[Transfer]:
 
 
 def _corpus(rows: Sequence[TrainingRow]) -> Corpus:
-    return corpus(row.prompt for row in rows)
+    return build_corpus(row.prompt for row in rows)
 
 
 def _split(transfers: Sequence[Transfer], target: str) -> tuple[list[Transfer], list[Transfer]]:
@@ -163,11 +174,11 @@ def _split(transfers: Sequence[Transfer], target: str) -> tuple[list[Transfer], 
 def _features(transfers: Sequence[Transfer], vectors: LanguageVectors) -> FloatArray:
     pairs = [[each.measured[name] for name in MEASURED] for each in transfers]
     far = [vectors.distances(each.target)[vectors.codes.index(each.transfer)] for each in transfers]
-    return features(pairs, far)
+    return ranker_features(pairs, far)
 
 
 def _rows(size: AtlasSize, codes: Sequence[str]) -> dict[str, list[TrainingRow]]:
-    data = read(size)
+    data = read_data(size)
     return {code: [data.rows[i] for i in np.flatnonzero(data.language == code)] for code in codes}
 
 
@@ -192,11 +203,11 @@ def main(argv: Sequence[str] | None = None) -> Record:
     codes: list[str] = arguments.languages or (["ru", "sw", "am", "hi"] if arguments.small else LANGUAGES)
     targets: list[str] = arguments.targets or (["sw", "am"] if arguments.small else TARGETS)
     found = read_table(arguments.judge) if arguments.judge else measure(codes, targets, size, arguments)
-    vectors = language_vectors(tuple(codes))
+    vectors = load_language_vectors(tuple(codes))
     settings: dict[str, Value] = {"languages": codes, "targets": targets, "vectors": vectors.source}
     settings |= {name: getattr(arguments, name) for name in ("budget", "learning_rate", "epochs")}
-    numbers = summary(found) | quality(found, vectors)
-    record = finish("paper/transfers", arguments, seeds=[arguments.seed], settings=settings, numbers=numbers, argv=argv)
+    numbers = summary(found) | evaluate_ranker(found, vectors)
+    record = write_record("paper/transfers", arguments, seeds=[arguments.seed], settings=settings, numbers=numbers, argv=argv)
     if arguments.table:
         write_table(arguments.table, found, record.command)
     return record

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.tiny_models import random_base
-from benchmarks.timing import in_turns, one_thread
+from benchmarks.timing import single_thread, time_interleaved
 from compass_ray.models.base import BaseModel
-from compass_ray.models.engine import Engine, Limits
-from compass_ray.models.orders import Order
-from compass_ray.models.padding import left_padded
+from compass_ray.models.engine import Engine, EngineConfig
+from compass_ray.models.orders import GenerationRequest
+from compass_ray.models.padding import pad_left
 
 SEED = 0
 _PAGE = 32
@@ -52,14 +52,14 @@ def prompts(base: BaseModel, size: Size) -> list[list[int]]:
 
 def engine_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
     """The engine, all prompts handed in at once; its cache is allocated beforehand."""
-    engine = Engine(base, Limits(rows=size.rows, context=size.longest + size.new_tokens))
-    orders = [Order(ids=prompt, max_tokens=size.new_tokens) for prompt in ids]
+    engine = Engine(base, EngineConfig(max_num_seqs=size.rows, max_model_len=size.longest + size.new_tokens))
+    orders = [GenerationRequest(prompt_token_ids=prompt, max_tokens=size.new_tokens) for prompt in ids]
     return lambda: [answer.text for answer in engine.generate(orders)]
 
 
 def static_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
     """``generate`` on one padded batch."""
-    tokens, mask = left_padded(ids, base.tokenizer.pad_token_id, base.device)
+    tokens, mask = pad_left(ids, base.tokenizer.pad_token_id, base.device)
 
     def run() -> list[str]:
         found = base.model.generate(tokens, attention_mask=mask, **_asked(base, size))
@@ -95,7 +95,7 @@ def measure(size: Size) -> dict[str, Value]:
     makers = {"engine": engine_way, "static": static_way, "continuous": continuous_way}
     ways = {name: make(bases[name], ids, size) for name, make in makers.items()}
     said = {name: way() for name, way in ways.items()}
-    taken = in_turns(ways, size.repeats)
+    taken = time_interleaved(ways, size.repeats)
     bases["continuous"].model.destroy_cached_continuous_batching_manager()
     return {
         **{f"{name}_seconds": value for name, value in taken.items()},
@@ -113,11 +113,11 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     arguments = parser(__doc__ or "").parse_args(argv)
     size = SMALL if arguments.small else FULL
-    with one_thread():
+    with single_thread():
         numbers = measure(size)
     settings: dict[str, Value] = {"architecture": "qwen2", "hidden": size.hidden, "layers": size.layers, "rows": size.rows}
     settings |= {"prompt_tokens": [size.shortest, size.longest], "new_tokens": size.new_tokens, "repeats": size.repeats}
-    return finish("speed/batching", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/batching", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread, seconds
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import cpu_seconds_of, single_thread
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.protocol import FittedClusters, Float32
 
@@ -61,14 +61,14 @@ def _measure(method: str, shape: Shape) -> dict[str, Value]:
     from compass_ray.models.clusterers import fit_clusters
 
     config = ClusterConfig.model_validate({"method": method, "backend": "cpu"})
-    with one_thread():
+    with single_thread():
         rows = make_rows(shape, np.random.default_rng(SEED))
         found: list[FittedClusters] = []
         before = _peak_gib()
-        taken = seconds(lambda: found.append(fit_clusters(config, rows, seed=SEED)))
+        taken = cpu_seconds_of(lambda: found.append(fit_clusters(config, rows, seed=SEED)))
         numbers = _found(found[0]) | {"fit_seconds": taken, "rows_gib": rows.nbytes / 2**30}
         numbers |= {"peak_before_fit_gib": before, "peak_gib": _peak_gib()}
-        scoring = seconds(lambda: pool_scores(rows, found[0].labels, found[0].clusterer.centroids))
+        scoring = cpu_seconds_of(lambda: pool_scores(rows, found[0].labels, found[0].clusterer.centroids))
         if method == "kmeans":
             plain = _sklearn(config, rows, len(found[0].coarse))
             numbers |= {"sklearn_kmeans_seconds": plain, "fit_over_sklearn_kmeans": taken / plain}
@@ -89,11 +89,11 @@ def _found(fitted: FittedClusters) -> dict[str, Value]:
 def _sklearn(config: ClusterConfig, rows: Float32, k: int) -> float:
     from sklearn.cluster import KMeans
 
-    from compass_ray.models.clusterers.centres import prepared
-    from compass_ray.models.clusterers.reduction import fit_reduction
+    from compass_ray.models.clusterers.centres import prepare_points
+    from compass_ray.models.clusterers.reduction import fit_pca
 
-    points = prepared(fit_reduction(rows, config.reduce)(rows), "cosine")
-    return seconds(lambda: KMeans(k, n_init=config.n_init, random_state=SEED).fit(points))
+    points = prepare_points(fit_pca(rows, config.pca_dims)(rows), "cosine")
+    return cpu_seconds_of(lambda: KMeans(k, n_init=config.n_init, random_state=SEED).fit(points))
 
 
 def _peak_gib() -> float:
@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "topics": shape.topics,
         "topic_dimensions": TOPIC_DIMENSIONS,
         "detail": DETAIL,
-        "reduce": ClusterConfig().reduce,
+        "reduce": ClusterConfig().pca_dims,
     }
-    return finish("speed/clusterers", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/clusterers", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

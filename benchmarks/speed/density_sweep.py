@@ -15,8 +15,8 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread, seconds
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import cpu_seconds_of, single_thread
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import density
 from compass_ray.models.clusterers.backends import CpuBackend
@@ -48,7 +48,7 @@ def make_data(n: int, d: int, blobs: int, rng: np.random.Generator) -> Data:
     return Data(points.astype(np.float32), truth)
 
 
-def sweep(data: Data) -> list[density.Cell]:
+def sweep(data: Data) -> list[density.SweepPoint]:
     """All settings by this project."""
     return density.sweep(CONFIG, data.points, CpuBackend())
 
@@ -77,13 +77,13 @@ def package(data: Data, folder: str | None) -> list[Int32]:
 
 def measure(data: Data) -> dict[str, Value]:
     """CPU seconds of each way, the ratios, and how alike the clusters are."""
-    cells: list[density.Cell] = []
+    cells: list[density.SweepPoint] = []
     theirs: list[Int32] = []
     fits = _best(lambda: three_fits(data))
     ours = _best(lambda: cells.extend(sweep(data)))
-    plain = seconds(lambda: theirs.extend(package(data, None)))
+    plain = cpu_seconds_of(lambda: theirs.extend(package(data, None)))
     with tempfile.TemporaryDirectory() as folder:
-        cached = seconds(lambda: package(data, folder))
+        cached = cpu_seconds_of(lambda: package(data, folder))
     return {
         "compass_seconds": ours,
         "three_fits_seconds": fits,
@@ -97,15 +97,15 @@ def measure(data: Data) -> dict[str, Value]:
 
 
 def _best(work: Callable[[], object]) -> float:
-    return min(seconds(work) for _ in range(REPEATS))
+    return min(cpu_seconds_of(work) for _ in range(REPEATS))
 
 
-def agreement(data: Data, cells: list[density.Cell], theirs: list[Int32]) -> dict[str, Value]:
+def agreement(data: Data, cells: list[density.SweepPoint], theirs: list[Int32]) -> dict[str, Value]:
     """How alike clusters are: with the package's, setting by setting, and of the setting chosen with the blobs."""
     from sklearn.metrics import adjusted_rand_score
 
     alike = [float(adjusted_rand_score(each, cell.tree.labels)) for cell, each in zip(cells, theirs, strict=True)]
-    chosen = density.best(cells)
+    chosen = density.select_best(cells)
     return {
         "rand_index_with_hdbscan_least": min(alike),
         "rand_index_with_hdbscan_mean": float(np.mean(alike)),
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     arguments = parser(__doc__ or "").parse_args(argv)
     n, d, blobs = (600, 8, 6) if arguments.small else (20_000, 30, 60)
-    with one_thread():
+    with single_thread():
         data = make_data(n, d, blobs, np.random.default_rng(SEED))
         numbers = measure(data)
     settings: dict[str, Value] = {
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "min_samples": CONFIG.min_samples,
         "hdbscan": metadata.version("hdbscan"),
     }
-    return finish("speed/density_sweep", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/density_sweep", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 
 SEED = 0
 ROWS = (20_000, 200_000)
@@ -57,10 +57,10 @@ def drive(source: Path, folder: Path) -> dict[str, Value]:
 
     from compass_ray import pipeline, ray_session
     from compass_ray.artifacts import RunDir
-    from compass_ray.config import load
+    from compass_ray.config import load_run_config
 
     sources = json.dumps([{"path": str(source)}])
-    config = load("atlas-test", overrides=[f"pool.sources={sources}"], languages=LANGUAGES)
+    config = load_run_config("atlas-test", overrides=[f"pool.sources={sources}"], languages=LANGUAGES)
     run = RunDir(str(folder))
     with ray_session.session(config.resources):
         before = _peak()
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> Record | None:
     grown = float(str(many["driver_peak_mib"])) - float(str(few["driver_peak_mib"]))
     numbers: dict[str, Value] = {"few": few, "many": many, "driver_grows_by_mib": grown}
     settings: dict[str, Value] = {"preset": "atlas-test", "until": "select", "languages": LANGUAGES}
-    return finish("speed/driver_memory", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/driver_memory", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 def _peak() -> float:

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.random_encoder import MINILM, TINY, Shape, random_encoder
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
+from compass_ray.config import RunConfig, parse_config
 from compass_ray.models.encoder import Encoder
 from compass_ray.sources.atlas import SMALL, atlas_guide, atlas_pool
 from compass_ray.sources.pool import SHARD_ROWS
@@ -72,21 +72,21 @@ def prompts_of(rows: int) -> list[str]:
 def settings_of(encoder: Path, threads: int) -> RunConfig:
     """One actor that may use the threads, beside Ray Data's own tasks."""
     resources = {"embed_workers": 1, "embed_batch": 256, "threads_per_worker": threads, "cpus": 2}
-    return parse({"languages": [LANGUAGE], "embed": {"encoder": str(encoder)}, "resources": resources})
+    return parse_config({"languages": [LANGUAGE], "embed": {"encoder": str(encoder)}, "resources": resources})
 
 
 def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int) -> None:
     """The artefacts that the stage reads: a pool in shards, and a guide set of a few prompts."""
-    run.record(config)
+    run.write_config(config)
     ids = [f"{i:016x}" for i in range(len(prompts))]
     same = {name: [LANGUAGE] * len(ids) for name in ("response", "language", "source", "subject")}
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(tables.POOL), row_group=shard)
+    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(tables.POOL), row_group=shard)
     writer.publish()
     guide = run.guide(LANGUAGE).begin(Identity("pool", {}, {}))
     asked = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]
     columns = {"row_id": ids[: len(asked)], "prompt": asked, "language": [LANGUAGE] * len(asked), "subject": asked}
-    guide.table("guide.parquet", pa.table(columns).cast(tables.GUIDES))
+    guide.write_table("guide.parquet", pa.table(columns).cast(tables.GUIDES))
     guide.publish()
 
 
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "turns": scale.repeats,
         **shape,
     }
-    return finish("speed/embedding", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/embedding", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

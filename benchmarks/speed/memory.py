@@ -14,7 +14,7 @@ from typing import Self
 EVERY = 0.25
 
 
-class Looking:
+class MemorySampler:
     """A thread that looks again and again for as long as the block runs."""
 
     def __init__(self, every: float) -> None:
@@ -33,16 +33,16 @@ class Looking:
         self._stop.set()
         self._thread.join()
 
-    def look(self) -> None:
+    def take_sample(self) -> None:
         """Once."""
         raise NotImplementedError
 
     def _repeat(self) -> None:
         while not self._stop.wait(self._every):
-            self.look()
+            self.take_sample()
 
 
-class Watch(Looking):
+class PeakMemory(MemorySampler):
     """The largest sums in bytes over all children at one time, looked at four times a second."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Watch(Looking):
         self.private = 0
         self.resident = 0
 
-    def look(self) -> None:
+    def take_sample(self) -> None:
         """Once."""
         seen = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
         self.private = max(self.private, sum(private for private, _ in seen))

@@ -25,13 +25,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.tiny_models import LlamaShape, random_adapter, random_llama
-from benchmarks.timing import in_turns, one_thread
+from benchmarks.timing import single_thread, time_interleaved
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.engine import Engine, Limits
-from compass_ray.models.orders import Order
+from compass_ray.models.engine import Engine, EngineConfig
+from compass_ray.models.orders import GenerationRequest
 
 SEED = 0
 ROWS = 32
@@ -63,12 +63,12 @@ def measure(
     used, together = _used(len(names))
     mixed = Engine(_sharing(base), _limits(ROWS, size))
     for name, folder in folders.items():
-        mixed.load(name, folder)
+        mixed.load_adapter(name, folder)
     plain = decoding(Engine(_sharing(base), _limits(ROWS, size)), [None] * ROWS)
-    found = in_turns({"base": plain, "compass": decoding(mixed, [names[i % used] for i in range(ROWS)])}, size.steps)
+    found = time_interleaved({"base": plain, "compass": decoding(mixed, [names[i % used] for i in range(ROWS)])}, size.steps)
     found |= {name: used * seconds[together] for name, seconds in alone.items()}
     found |= {f"{name}_by_request": ROWS * seconds[1] for name, seconds in alone.items() if name != "merged"}
-    adapters = mixed.bank.nbytes / len(names)
+    adapters = mixed.adapter_manager.nbytes / len(names)
     found["bound"] = found["base"] + _least_seconds(used * adapters, 2 * ROWS * adapters / 4, size.probe)
     mixed.close()
     return {
@@ -84,8 +84,10 @@ def measure(
 def decoding(engine: Engine, adapters: Sequence[str | None]) -> Callable[[], object]:
     """A step of the engine that gives one token to each of as many rows as ``adapters``, all of them past their prompts."""
     for name in adapters:
-        engine.submit(Order(ids=PROMPT, adapter=name, max_tokens=engine.context - len(PROMPT)))
-    while engine.stepper.reading or not engine.stepper.rows:
+        engine.add_request(
+            GenerationRequest(prompt_token_ids=PROMPT, adapter=name, max_tokens=engine.max_model_len - len(PROMPT))
+        )
+    while engine.model_runner.prefilling or not engine.model_runner.num_requests:
         engine.step()
     return engine.step
 
@@ -99,7 +101,7 @@ def one_adapter(base: BaseModel, folder: Path, counts: Sequence[int], size: Size
             "peft": _peft(base, folder, rows, size, cached=False),
             "peft_cached": _peft(base, folder, rows, size, cached=True),
         }
-        for name, seconds in in_turns(ways, size.slow_steps).items():
+        for name, seconds in time_interleaved(ways, size.slow_steps).items():
             found[name][rows] = seconds
     return found
 
@@ -134,12 +136,12 @@ def _least_seconds(read: float, operations: float, side: int) -> float:
     import torch
 
     numbers, square = torch.rand(2 * side, 2 * side), torch.rand(side, side)
-    taken = in_turns({"sum": lambda: numbers.sum(), "product": lambda: square @ square}, 3)
+    taken = time_interleaved({"sum": lambda: numbers.sum(), "product": lambda: square @ square}, 3)
     return max(read * taken["sum"] / numbers.nbytes, operations * taken["product"] / (2 * side**3))
 
 
-def _limits(rows: int, size: Size) -> Limits:
-    return Limits(rows=rows, context=len(PROMPT) + size.steps + 8)
+def _limits(rows: int, size: Size) -> EngineConfig:
+    return EngineConfig(max_num_seqs=rows, max_model_len=len(PROMPT) + size.steps + 8)
 
 
 def _sharing(base: BaseModel) -> BaseModel:
@@ -163,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     counts = arguments.adapters or ((2, 3) if arguments.small else ADAPTERS)
     config = AdapterConfig(kind="dora", r=size.rank, alpha=2 * size.rank)
     numbers: dict[str, Value] = {}
-    with tempfile.TemporaryDirectory() as folder, one_thread():
+    with tempfile.TemporaryDirectory() as folder, single_thread():
         base = random_llama(size.shape, seed=SEED)
         made = {f"a{i}": random_adapter(base, Path(folder, f"a{i}"), config, seed=SEED + i) for i in range(max(counts))}
         alone = one_adapter(base, made["a0"], counts, size)
@@ -179,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "steps": size.steps,
         "slow_steps": size.slow_steps,
     }
-    return finish("speed/mixed_batch", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/mixed_batch", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

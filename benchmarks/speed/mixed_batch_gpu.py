@@ -18,14 +18,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.mixed_batch import decoding
 from benchmarks.speed.tiny_models import LlamaShape, random_adapter, random_llama
 from compass_ray.config import AdapterConfig
 from compass_ray.models import fused
 from compass_ray.models.base import BaseModel
 from compass_ray.models.devices import choose_device
-from compass_ray.models.engine import Engine, Limits
+from compass_ray.models.engine import Engine, EngineConfig
 
 SEED = 0
 ROWS = 32
@@ -60,18 +60,18 @@ def seconds(step: Callable[[], object], steps: int, device: torch.device) -> flo
 
 def measure(base: BaseModel, folder: Path, count: int, size: Size) -> dict[str, Value]:
     """Seconds of a step each way, and the shares that come of them."""
-    limits = Limits(rows=ROWS, context=size.steps * 4 + 32, kv_cache_gib=16)
+    limits = EngineConfig(max_num_seqs=ROWS, max_model_len=size.steps * 4 + 32, kv_cache_gib=16)
     plain = Engine(base, limits)
     found = {"base": seconds(decoding(plain, [None] * ROWS), size.steps, base.device)}
     plain.close()
     for name, kernels in _ways(base.device).items():
         engine = Engine(base, limits)
         for i in range(count):
-            engine.load(f"a{i}", folder)
-        with patch.object(fused, "usable", fused.usable if kernels else lambda y: False):
+            engine.load_adapter(f"a{i}", folder)
+        with patch.object(fused, "usable", fused.is_supported if kernels else lambda y: False):
             step = decoding(engine, [f"a{i % count}" for i in range(ROWS)])
             found[name] = seconds(step, size.steps, base.device)
-        adapter = engine.bank.nbytes / count
+        adapter = engine.adapter_manager.nbytes / count
         engine.close()
     found["bound"] = found["base"] + min(count, ROWS) * adapter / _bandwidth(base.device, size.copied)
     shares = {f"{name}_share_of_base": found["base"] / value for name, value in found.items() if name != "base"}
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "rows": ROWS,
         "steps": size.steps,
     }
-    return finish("speed/mixed_batch_gpu", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/mixed_batch_gpu", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import one_thread, seconds
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import cpu_seconds_of, single_thread
 from compass_ray.core.arrays import Float32Array, FloatArray
-from compass_ray.core.sampling import DELTA, TAU, Mode, sample_cluster
+from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_cluster
 
 SEED = 0
 DRAWS = (500, 2_000, 10_000)
@@ -105,7 +105,7 @@ def recompute(cluster: Cluster, quota: int) -> float:
     taken = []
     for middle in (np.arange(TIMED_DRAWS) + 0.5) / TIMED_DRAWS:
         draws.drawn = rng.choice(len(cluster.rows), size=int(middle * quota), replace=False).tolist()
-        taken.append(seconds(one))
+        taken.append(cpu_seconds_of(one))
     return float(np.mean(taken)) * quota
 
 
@@ -131,7 +131,7 @@ def matrix(cluster: Cluster, quota: int) -> None:
         draws.near += similarity[draws.draw()] > TAU
 
 
-def compass(cluster: Cluster, quota: int, mode: Mode = Mode.STOCHASTIC) -> None:
+def compass(cluster: Cluster, quota: int, mode: SamplingMode = SamplingMode.STOCHASTIC) -> None:
     """A quota by this project, scores included."""
     rng = np.random.default_rng(SEED)
     sample_cluster(cluster.rows, cluster.centroid, cluster.others, quota, mode=mode, rng=rng)
@@ -139,7 +139,7 @@ def compass(cluster: Cluster, quota: int, mode: Mode = Mode.STOCHASTIC) -> None:
 
 def compass_d(cluster: Cluster, quota: int) -> None:
     """`compass`, but the best row each time."""
-    compass(cluster, quota, Mode.DETERMINISTIC)
+    compass(cluster, quota, SamplingMode.DETERMINISTIC)
 
 
 def measure(cluster: Cluster, quota: int) -> dict[str, Value]:
@@ -162,7 +162,7 @@ def best_each_time(cluster: Cluster, quota: int) -> dict[str, Value]:
 
 
 def _best(way: Callable[[Cluster, int], None], cluster: Cluster, quota: int) -> float:
-    return min(seconds(lambda: way(cluster, quota)) for _ in range(REPEATS))
+    return min(cpu_seconds_of(lambda: way(cluster, quota)) for _ in range(REPEATS))
 
 
 def main(argv: Sequence[str] | None = None) -> Record:
@@ -170,12 +170,12 @@ def main(argv: Sequence[str] | None = None) -> Record:
     arguments = parser(__doc__ or "").parse_args(argv)
     n, d = (1_000, 32) if arguments.small else (20_000, 256)
     quotas = (50, 100) if arguments.small else DRAWS
-    with one_thread():
+    with single_thread():
         cluster = make_cluster(n, d, np.random.default_rng(SEED))
         numbers: dict[str, Value] = {f"{quota}_draws": measure(cluster, quota) for quota in quotas}
     numbers["matrix_gib"] = 4 * n * n / 2**30
     settings: dict[str, Value] = {"rows": n, "dimensions": d, "draws": quotas, "tau": TAU, "delta": DELTA}
-    return finish("speed/sampling", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/sampling", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.speed.memory import Watch
-from benchmarks.speed.selection_rival import select_plainly
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.speed.memory import PeakMemory
+from benchmarks.speed.selection_rival import select_naively
 from benchmarks.speed.selection_run import GUIDE_PROMPTS, LANGUAGES, NEAR_DUPLICATES, SEED, World, make_world, write_run
-from benchmarks.timing import one_thread
+from benchmarks.timing import single_thread
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, changed, parse
+from compass_ray.config import RunConfig, parse_config, with_overrides
 from compass_ray.stages.select import select_language
 
 WORKERS = 2
@@ -87,14 +87,14 @@ class Selected:
 def settings_of(scale: Scale) -> RunConfig:
     """The run's configuration: stochastic, tau 0.9, delta 0.1, and one cell of HDBSCAN's sweep."""
     cluster = {"min_cluster_size": [10], "min_samples": [5], "backend": "cpu", "sweep_rows": scale.sample}
-    return parse({"languages": list(scale.languages), "cluster": cluster, "select": {"budget": 0.8}})
+    return parse_config({"languages": list(scale.languages), "cluster": cluster, "select": {"budget": 0.8}})
 
 
 def select_all(run: RunDir, config: RunConfig, scale: Scale) -> Selected:
     """Every language's selection by two fresh workers of one thread each."""
     tree = config.model_dump(mode="json")
     started = time.monotonic()
-    with scale.executor() as workers, Watch() as memory:
+    with scale.executor() as workers, PeakMemory() as memory:
         jobs = [workers.submit(_task, run.uri, tree, code) for code in config.languages]
         cpu = _total_by_worker([job.result() for job in jobs])
         seconds = time.monotonic() - started
@@ -127,7 +127,7 @@ def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selec
     found = {}
     for budget in scale.budgets:
         overflow = "repeat" if budget > NO_REPEATS else "redistribute"
-        found[budget] = select_all(run, changed(config, [f"select.budget={budget}", f"select.overflow={overflow}"]), scale)
+        found[budget] = select_all(run, with_overrides(config, [f"select.budget={budget}", f"select.overflow={overflow}"]), scale)
     return found
 
 
@@ -161,10 +161,10 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
 def rival(run: RunDir, ours: Selected) -> dict[str, Value]:
     """The hand-written way for one language, and estimated for all on as many cores, from CPU seconds."""
     rows = run.selection(METHOD, RIVAL_LANGUAGE).require().metrics["selected"]
-    with one_thread():
-        loading, drawing = select_plainly(run, METHOD, RIVAL_LANGUAGE)
+    with single_thread():
+        loading, drawing = select_naively(run, METHOD, RIVAL_LANGUAGE)
     once = drawing * ours.rows / max(rows, 1) + loading
-    total = once + (len(run.recorded().languages) - 1) * loading
+    total = once + (len(run.read_config().languages) - 1) * loading
     return {
         "language_rows_added": rows,
         "language_loading_cpu_seconds": loading,
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "near_duplicates": NEAR_DUPLICATES,
         **config.select.model_dump(mode="json", include={"budget", "weights", "overflow", "mode", "tau", "delta"}),
     }
-    return finish("speed/selection", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/selection", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 def measure(folder: Path, config: RunConfig, scale: Scale) -> dict[str, Value]:

@@ -16,7 +16,7 @@ from compass_ray.core.arrays import Float32Array
 from compass_ray.core.sampling import DELTA, TAU
 
 
-def select_plainly(run: RunDir, method: str, language: str) -> tuple[float, float]:
+def select_naively(run: RunDir, method: str, language: str) -> tuple[float, float]:
     """CPU seconds of loading and of drawing."""
     started = time.process_time()
     rows = pd.read_feather(f"{run.clusters.path}/assignments.arrow")

@@ -18,7 +18,7 @@ from compass_ray import tables
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.arrays import Float32Array, IntArray
-from compass_ray.core.instance_scores import Scores, pool_scores
+from compass_ray.core.instance_scores import InstanceScores, pool_scores
 from compass_ray.language_selection import store_pool
 from compass_ray.models.clusterers import FittedClusters, fit_clusters
 
@@ -48,7 +48,7 @@ class World:
 
     rows: npt.NDArray[np.float16]
     labels: npt.NDArray[np.int32]
-    scores: Scores
+    scores: InstanceScores
     language: npt.NDArray[np.str_]
     fitted: FittedClusters
     centres: Float32Array
@@ -78,18 +78,18 @@ def make_world(config: RunConfig, n: int, d: int) -> World:
 
 def write_run(run: RunDir, config: RunConfig, world: World, n: int) -> None:
     """The artefacts of the first n rows that the select stage reads, as the stages before it leave them."""
-    run.record(config)
+    run.write_config(config)
     pool = _pool(world.language[:n])
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.table("rows.parquet", pool)
+    writer.write_table("rows.parquet", pool)
     writer.publish()
     for number, code in enumerate(LANGUAGES):
         _write_guide(run, world, code, np.random.default_rng([SEED, number]))
     writer = run.clusters.begin(Identity("cluster", {}, {}))
-    writer.folder(world.fitted.clusterer.save)
-    writer.array("centroids.npy", world.fitted.clusterer.centroids)
-    writer.array("coarse.npy", world.fitted.coarse)
-    scores = Scores(world.scores.proto[:n], world.scores.margin_raw[:n])
+    writer.write_folder(world.fitted.clusterer.save)
+    writer.write_array("centroids.npy", world.fitted.clusterer.centroids)
+    writer.write_array("coarse.npy", world.fitted.coarse)
+    scores = InstanceScores(world.scores.proto[:n], world.scores.margin_raw[:n])
     store_pool(writer, pool, world.rows[:n], world.labels[:n], world.fitted.coarse, scores)
     writer.publish()
 
@@ -107,13 +107,13 @@ def _write_guide(run: RunDir, world: World, code: str, rng: np.random.Generator)
     items |= {"options": [["A", "B"]] * TESTS, "answer": [0] * TESTS}
     _write(run.guide(code), {"guide.parquet": pa.table(guide, tables.GUIDES), "test.parquet": pa.table(items, tables.ITEMS)})
     embedded = {"row_id": ids, "embedding": list(vectors)}
-    _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, tables.embeddings(vectors.shape[1]))})
+    _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, tables.embeddings_schema(vectors.shape[1]))})
 
 
 def _write(artifact: Artifact, files: dict[str, pa.Table]) -> None:
     writer = artifact.begin(Identity("made", {"name": artifact.name}, {}))
     for name, table in files.items():
-        writer.table(name, table)
+        writer.write_table(name, table)
     writer.publish()
 
 

@@ -19,7 +19,7 @@ ROUTE = "/v1/chat/completions"
 _DATA = "data: "
 
 
-class Outcome(Enum):
+class RequestOutcome(Enum):
     """How a request ended."""
 
     ANSWERED = "answered"
@@ -31,7 +31,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True)
-class Ask:
+class LoadRequest:
     """A request: ``model`` as the API takes it, and the prompt's language."""
 
     model: str
@@ -47,11 +47,11 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Heard:
+class LoadResponse:
     """What came of a request; ``adapter`` is None for the base, times are of the monotonic clock in seconds."""
 
-    ask: Ask
-    outcome: Outcome
+    request: LoadRequest
+    outcome: RequestOutcome
     sent: float
     ended: float
     adapter: str | None = None
@@ -60,39 +60,41 @@ class Heard:
     detail: str = ""
 
 
-async def send(client: httpx.AsyncClient, ask: Ask, route: str = ROUTE) -> Heard:
+async def send(client: httpx.AsyncClient, ask: LoadRequest, route: str = ROUTE) -> LoadResponse:
     """Send a request and read all of its reply; never raises for what the service did."""
     sent = time.monotonic()
     try:
-        heard = await (_streamed if ask.stream else _whole)(client, ask, sent, route)
+        heard = await (_send_streaming if ask.stream else _send_plain)(client, ask, sent, route)
     except httpx.HTTPError as error:
-        heard = Heard(ask, Outcome.FAILED, sent, 0.0, detail=repr(error))
+        heard = LoadResponse(ask, RequestOutcome.FAILED, sent, 0.0, detail=repr(error))
     return replace(heard, ended=time.monotonic())
 
 
-async def _whole(client: httpx.AsyncClient, ask: Ask, sent: float, route: str) -> Heard:
+async def _send_plain(client: httpx.AsyncClient, ask: LoadRequest, sent: float, route: str) -> LoadResponse:
     response = await client.post(route, json=ask.body())
     if response.status_code != 200:
-        return _refused(ask, response, sent)
+        return _to_rejected(ask, response, sent)
     body = response.json()
     adapter, text = body["compass"]["adapter"], body["choices"][0]["message"]["content"]
-    return Heard(ask, Outcome.ANSWERED, sent, 0.0, adapter, text, time.monotonic())
+    return LoadResponse(ask, RequestOutcome.ANSWERED, sent, 0.0, adapter, text, time.monotonic())
 
 
-async def _streamed(client: httpx.AsyncClient, ask: Ask, sent: float, route: str) -> Heard:
+async def _send_streaming(client: httpx.AsyncClient, ask: LoadRequest, sent: float, route: str) -> LoadResponse:
     async with client.stream("POST", route, json=ask.body()) as response:
         if response.status_code != 200:
             await response.aread()
-            return _refused(ask, response, sent)
-        return await _pieces(_events(response), Heard(ask, Outcome.FAILED, sent, 0.0, detail="the stream had no end"))
+            return _to_rejected(ask, response, sent)
+        return await _read_stream(
+            _events(response), LoadResponse(ask, RequestOutcome.FAILED, sent, 0.0, detail="the stream had no end")
+        )
 
 
-async def _pieces(events: AsyncIterator[dict[str, Any] | None], heard: Heard) -> Heard:
+async def _read_stream(events: AsyncIterator[dict[str, Any] | None], heard: LoadResponse) -> LoadResponse:
     async for event in events:
         if event is None:
-            return replace(heard, outcome=Outcome.ANSWERED, detail="")
+            return replace(heard, outcome=RequestOutcome.ANSWERED, detail="")
         if "error" in event:
-            begun = Outcome.INTERRUPTED if heard.first else Outcome.FAILED
+            begun = RequestOutcome.INTERRUPTED if heard.first else RequestOutcome.FAILED
             return replace(heard, outcome=begun, detail=json.dumps(event["error"]))
         text = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
         heard = replace(heard, text=heard.text + text, adapter=None if event["model"] == "base" else event["model"])
@@ -109,7 +111,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any] | No
             yield None if data == "[DONE]" else json.loads(data)
 
 
-def _refused(ask: Ask, response: httpx.Response, sent: float) -> Heard:
-    kinds = {429: Outcome.RATE, 503: Outcome.BUSY}
-    outcome = kinds.get(response.status_code, Outcome.FAILED)
-    return Heard(ask, outcome, sent, 0.0, detail=f"{response.status_code} {response.text[:300]}")
+def _to_rejected(ask: LoadRequest, response: httpx.Response, sent: float) -> LoadResponse:
+    kinds = {429: RequestOutcome.RATE, 503: RequestOutcome.BUSY}
+    outcome = kinds.get(response.status_code, RequestOutcome.FAILED)
+    return LoadResponse(ask, outcome, sent, 0.0, detail=f"{response.status_code} {response.text[:300]}")

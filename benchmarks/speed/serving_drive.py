@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from benchmarks.speed.serving_client import Ask, Heard, send
-from benchmarks.speed.serving_processes import Role, kill, processes
-from benchmarks.speed.serving_replies import Key
+from benchmarks.speed.serving_client import LoadRequest, LoadResponse, send
+from benchmarks.speed.serving_processes import Role, kill_process, list_processes
+from benchmarks.speed.serving_replies import ReplyKey
 from benchmarks.speed.serving_run import SEED, Shape
-from benchmarks.speed.serving_verdict import Timeline
+from benchmarks.speed.serving_verdict import LiveVersions
 from compass_ray.artifacts import RunDir
 
 AT_ONCE = 64
@@ -31,7 +31,7 @@ _SEEN_WITHIN = 20.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What happens, at which share of the requests; ``replacements`` are spread evenly over all of them."""
 
     shape: Shape
@@ -51,32 +51,32 @@ class Plan:
 
 
 @dataclass
-class Load:
+class LoadState:
     """Requests on their way, and what was heard."""
 
-    asks: Iterator[Ask]
+    requests: Iterator[LoadRequest]
     wanted: int
-    heard: list[Heard] = field(default_factory=list)
+    responses: list[LoadResponse] = field(default_factory=list)
     sent: int = 0
-    directed: bool = False
+    events_done: bool = False
     """Whether all that was to happen has happened."""
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def ask(self, client: httpx.AsyncClient) -> None:
+    async def send_requests(self, client: httpx.AsyncClient) -> None:
         """Send one request after another."""
-        while self.sent < self.wanted or not self.directed:
+        while self.sent < self.wanted or not self.events_done:
             self.sent += 1
-            self.heard.append(await send(client, next(self.asks)))
-            self.news.set()
+            self.responses.append(await send(client, next(self.requests)))
+            self.changed.set()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the replies so far decide."""
         while not holds():
-            self.news.clear()
-            await self.news.wait()
+            self.changed.clear()
+            await self.changed.wait()
 
 
-def asks(replies: Sequence[Key], languages: Sequence[str], *, seed: int) -> Iterator[Ask]:
+def generate_requests(replies: Sequence[ReplyKey], languages: Sequence[str], *, seed: int) -> Iterator[LoadRequest]:
     """Requests without end: a quarter streams; to ``auto`` mostly, to a language, a version or the base else."""
     draw = random.Random(seed)
     by_language = {code: [key for key in replies if (key[0] or "").startswith(f"{code}@")] for code in languages}
@@ -84,54 +84,56 @@ def asks(replies: Sequence[Key], languages: Sequence[str], *, seed: int) -> Iter
         language = draw.choice(languages)
         adapter, prompt, tokens = draw.choice(by_language[language])
         model = draw.choices(("auto", language, adapter or "", "base"), (6, 1.5, 1.5, 1))[0]
-        yield Ask(model, prompt, language, tokens, stream=draw.random() < 0.25)
+        yield LoadRequest(model, prompt, language, tokens, stream=draw.random() < 0.25)
 
 
-async def drive(url: str, run: RunDir, plan: Plan, replies: Sequence[Key], timeline: Timeline) -> list[Heard]:
+async def run_load(
+    url: str, run: RunDir, plan: LoadPlan, replies: Sequence[ReplyKey], timeline: LiveVersions
+) -> list[LoadResponse]:
     """The load, and what happens meanwhile.
 
     Raises:
         TimeoutError: it took longer than `LIMIT`, or a new version never answered.
     """
-    load = Load(asks(replies, plan.shape.languages, seed=SEED), plan.requests)
+    load = LoadState(generate_requests(replies, plan.shape.languages, seed=SEED), plan.requests)
     most = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     async with (
         httpx.AsyncClient(base_url=url, timeout=_PATIENCE, limits=most) as client,
         asyncio.timeout(LIMIT),
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(_direct(load, run, plan, timeline))
+        group.create_task(_run_events(load, run, plan, timeline))
         for _ in range(AT_ONCE):
-            group.create_task(load.ask(client))
-    return load.heard
+            group.create_task(load.send_requests(client))
+    return load.responses
 
 
-async def _direct(load: Load, run: RunDir, plan: Plan, timeline: Timeline) -> None:
+async def _run_events(load: LoadState, run: RunDir, plan: LoadPlan, timeline: LiveVersions) -> None:
     turn = itertools.cycle(plan.shape.languages)
     for share, what in plan.events():
-        await load.until(lambda share=share: len(load.heard) >= share * plan.requests)  # type: ignore[misc]
+        await load.wait_until(lambda share=share: len(load.responses) >= share * plan.requests)  # type: ignore[misc]
         if what == "replace":
-            await _replace(load, run, next(turn), plan.shape.versions, timeline)
+            await _replace_version(load, run, next(turn), plan.shape.versions, timeline)
         else:
             role = Role[what.upper()]
-            await load.until(lambda role=role: bool(processes(role)))  # type: ignore[misc]
-            await asyncio.to_thread(kill, role)
-    load.directed = True
+            await load.wait_until(lambda role=role: bool(list_processes(role)))  # type: ignore[misc]
+            await asyncio.to_thread(kill_process, role)
+    load.events_done = True
 
 
-async def _replace(load: Load, run: RunDir, language: str, versions: int, timeline: Timeline) -> None:
+async def _replace_version(load: LoadState, run: RunDir, language: str, versions: int, timeline: LiveVersions) -> None:
     """Make the next version live, and wait for a reply by it."""
     from compass_ray.serving import registry
 
     version = f"v{int(timeline.live(language)[1:]) % versions + 1:04}"
     began = time.monotonic()
     await asyncio.to_thread(registry.promote, run, language, version)
-    timeline.replaced(language, version, began, time.monotonic())
+    timeline.record_replacement(language, version, began, time.monotonic())
     asked = ("auto", language)
     async with asyncio.timeout(_SEEN_WITHIN):
-        await load.until(
+        await load.wait_until(
             lambda: any(
-                each.adapter == f"{language}@{version}" and each.ask.model in asked
-                for each in itertools.takewhile(lambda each: each.ended > began, reversed(load.heard))
+                each.adapter == f"{language}@{version}" and each.request.model in asked
+                for each in itertools.takewhile(lambda each: each.ended > began, reversed(load.responses))
             )
         )

@@ -14,18 +14,18 @@ import httpx
 import numpy as np
 
 from benchmarks.record import Value
-from benchmarks.speed.serving_client import ROUTE, Ask, Outcome, send
+from benchmarks.speed.serving_client import ROUTE, LoadRequest, RequestOutcome, send
 from benchmarks.speed.serving_hop import PREFIX
-from compass_ray.models.orders import Order
+from compass_ray.models.orders import GenerationRequest
 
 UNWATCHED = "/unwatched"
 _BLOCK = 10
 _DRAWS = 10_000
 
-Way = Callable[[Ask], Awaitable[float]]
+Way = Callable[[LoadRequest], Awaitable[float]]
 
 
-async def first_tokens(url: str, engine: Any, asks: Sequence[Ask]) -> dict[str, Value]:
+async def first_tokens(url: str, engine: Any, asks: Sequence[LoadRequest]) -> dict[str, Value]:
     """The three ways, one request of each after another."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         ways: dict[str, Way] = {
@@ -46,7 +46,7 @@ async def first_tokens(url: str, engine: Any, asks: Sequence[Ask]) -> dict[str, 
     }
 
 
-async def monitors_part(url: str, asks: Sequence[Ask]) -> dict[str, Value]:
+async def monitors_part(url: str, asks: Sequence[LoadRequest]) -> dict[str, Value]:
     """Whole replies of the service that a monitor watches and of one without, in turns of blocks; the difference in ms."""
     watched: list[float] = []
     unwatched: list[float] = []
@@ -69,7 +69,7 @@ async def monitors_part(url: str, asks: Sequence[Ask]) -> dict[str, Value]:
     }
 
 
-async def _in_turns(ways: Mapping[str, Way], asks: Sequence[Ask]) -> dict[str, np.ndarray]:
+async def _in_turns(ways: Mapping[str, Way], asks: Sequence[LoadRequest]) -> dict[str, np.ndarray]:
     """Milliseconds of each way for each request, after one round that does not count."""
     names = list(ways)
     taken: dict[str, list[float]] = {name: [] for name in names}
@@ -82,9 +82,9 @@ async def _in_turns(ways: Mapping[str, Way], asks: Sequence[Ask]) -> dict[str, n
 
 
 def _by_engine(engine: Any) -> Way:
-    async def way(ask: Ask) -> float:
+    async def way(ask: LoadRequest) -> float:
         started = time.monotonic()
-        ticket = engine.submit(Order((("user", ask.prompt),), adapter=f"{ask.language}@v0001", max_tokens=ask.tokens))
+        ticket = engine.submit(GenerationRequest((("user", ask.prompt),), adapter=f"{ask.language}@v0001", max_tokens=ask.tokens))
         while not any(event.piece.text for event in engine.step()):
             pass
         seconds = time.monotonic() - started
@@ -95,19 +95,19 @@ def _by_engine(engine: Any) -> Way:
 
 
 def _over_http(client: httpx.AsyncClient, route: str) -> Way:
-    async def way(ask: Ask) -> float:
+    async def way(ask: LoadRequest) -> float:
         heard = await send(client, ask, route)
-        if heard.outcome is not Outcome.ANSWERED:
+        if heard.outcome is not RequestOutcome.ANSWERED:
             raise ValueError(f"{route} gave {heard.detail or heard.outcome}; expected a reply")
         return heard.first - heard.sent
 
     return way
 
 
-async def _whole(client: httpx.AsyncClient, ask: Ask, route: str) -> float:
+async def _whole(client: httpx.AsyncClient, ask: LoadRequest, route: str) -> float:
     """Milliseconds of a whole reply."""
     heard = await send(client, ask, route)
-    if heard.outcome is not Outcome.ANSWERED:
+    if heard.outcome is not RequestOutcome.ANSWERED:
         raise ValueError(f"{route} gave {heard.detail or heard.outcome}; expected a reply")
     return 1000 * (heard.ended - heard.sent)
 

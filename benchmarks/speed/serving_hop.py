@@ -46,8 +46,10 @@ def _application(config: RunConfig) -> Any:
             return StreamingResponse(_events(pieces), media_type="text/event-stream")
 
     options = {"num_cpus": config.resources.replica_cpus}
-    speaker = serve.deployment(name="speaker", max_ongoing_requests=config.serve.max_waiting, ray_actor_options=options)
-    hop = serve.deployment(name="hop", max_ongoing_requests=config.serve.max_waiting, ray_actor_options=options)
+    speaker = serve.deployment(
+        name="speaker", max_ongoing_requests=config.serve.max_concurrent_requests, ray_actor_options=options
+    )
+    hop = serve.deployment(name="hop", max_ongoing_requests=config.serve.max_concurrent_requests, ray_actor_options=options)
     return hop(serve.ingress(api)(Hop)).bind(speaker(Speaker).bind())
 
 

@@ -16,43 +16,50 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.speed.serving_client import Outcome
-from benchmarks.speed.serving_drive import AT_ONCE, LIMIT, Plan, drive
-from benchmarks.speed.serving_processes import MemoryWatch
-from benchmarks.speed.serving_replies import expected
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.speed.serving_client import RequestOutcome
+from benchmarks.speed.serving_drive import AT_ONCE, LIMIT, LoadPlan, run_load
+from benchmarks.speed.serving_processes import ServiceMemorySampler
+from benchmarks.speed.serving_replies import expected_replies
 from benchmarks.speed.serving_run import SEED, Shape, make_run, serving
-from benchmarks.speed.serving_verdict import GRACE, Timeline, changes, latencies, outcomes, wrong
+from benchmarks.speed.serving_verdict import (
+    GRACE,
+    LiveVersions,
+    count_outcomes,
+    find_mismatch,
+    measure_latencies,
+    measure_replacements,
+)
 
 TOKENS = (4, 12)
 _SHOWN = 5
-FULL = Plan(Shape(64, 2, ("sw", "hi", "ru", "am", "ko", "el"), 3), 10_000, 20, 2, (0.1,), (0.05, 0.2), 6)
-SMALL = Plan(Shape(32, 1, ("sw", "hi", "ru"), 2), 300, 3, 2, (0.3,), (0.2,), 3)
+FULL = LoadPlan(Shape(64, 2, ("sw", "hi", "ru", "am", "ko", "el"), 3), 10_000, 20, 2, (0.1,), (0.05, 0.2), 6)
+SMALL = LoadPlan(Shape(32, 1, ("sw", "hi", "ru"), 2), 300, 3, 2, (0.3,), (0.2,), 3)
 
 
-def measure(folder: Path, plan: Plan) -> dict[str, Value]:
+def measure(folder: Path, plan: LoadPlan) -> dict[str, Value]:
     """The numbers of one load."""
     run, config = make_run(folder, plan.shape, resources={"replicas": plan.replicas})
-    replies = expected(run, config, plan.shape, count=plan.prompts, tokens=TOKENS)
-    timeline = Timeline.of(plan.shape.languages, "v0001")
-    with serving(run, config) as url, MemoryWatch() as memory:
+    replies = expected_replies(run, config, plan.shape, count=plan.prompts, tokens=TOKENS)
+    timeline = LiveVersions.of(plan.shape.languages, "v0001")
+    with serving(run, config) as url, ServiceMemorySampler() as memory:
         started = time.monotonic()
-        heard = asyncio.run(drive(url, run, plan, list(replies), timeline))
+        heard = asyncio.run(run_load(url, run, plan, list(replies), timeline))
         seconds = time.monotonic() - started
         traffic = _traffic(url)
-    spoke = [each for each in heard if each.outcome in (Outcome.ANSWERED, Outcome.INTERRUPTED)]
-    mistakes = [reason for each in spoke if (reason := wrong(each, replies, timeline))]
-    _show([each.detail for each in heard if each.outcome is Outcome.FAILED] + mistakes)
+    spoke = [each for each in heard if each.outcome in (RequestOutcome.ANSWERED, RequestOutcome.INTERRUPTED)]
+    mistakes = [reason for each in spoke if (reason := find_mismatch(each, replies, timeline))]
+    _show([each.detail for each in heard if each.outcome is RequestOutcome.FAILED] + mistakes)
     return {
-        **outcomes(heard),
-        "answered_in_a_language": sum(each.outcome is Outcome.ANSWERED and each.ask.model != "base" for each in heard),
+        **count_outcomes(heard),
+        "answered_in_a_language": sum(each.outcome is RequestOutcome.ANSWERED and each.request.model != "base" for each in heard),
         "wrong": len(mistakes),
         "replicas_killed": len(plan.replica_killed_at),
         "monitors_killed": len(plan.monitor_killed_at),
         "seconds": seconds,
         "requests_per_second": len(heard) / seconds,
-        **latencies(heard),
-        **changes(heard, timeline),
+        **measure_latencies(heard),
+        **measure_replacements(heard, timeline),
         "memory_last_quarter_over_second": memory.growth(),
         "memory_mib_by_tenth": memory.by_tenth_mib(),
         "monitor": traffic,
@@ -93,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "replica_killed_at": plan.replica_killed_at,
         "monitor_killed_at": plan.monitor_killed_at,
     }
-    return finish("speed/serving_load", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/serving_load", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed import serving_hop
-from benchmarks.speed.serving_client import Ask
+from benchmarks.speed.serving_client import LoadRequest
 from benchmarks.speed.serving_first_token import UNWATCHED, first_tokens, monitors_part
 from benchmarks.speed.serving_run import SEED, Shape, make_run, prompts, serving
 from benchmarks.speed.serving_throughput import throughput
@@ -52,12 +52,12 @@ def one_client(folder: Path, size: Size) -> dict[str, Value]:
     run, config = make_run(folder, size.small)
     unwatched = RunDir(shutil.copytree(run.path, folder / "unwatched", ignore=shutil.ignore_patterns("clusters")).as_posix())
     texts = [(code, text) for code in LANGUAGES[:2] for text in prompts(code, 50)]
-    streams = [Ask("auto", text, code, 4, stream=True) for code, text in texts]
+    streams = [LoadRequest("auto", text, code, 4, stream=True) for code, text in texts]
     with serving(run, config) as url, _engine(run, config, size.small) as engine:
         serving_hop.start(config)
         _start_beside(unwatched, config)
         first = asyncio.run(first_tokens(url, engine, list(itertools.islice(itertools.cycle(streams), size.requests))))
-        whole = [Ask("auto", text, code, 4) for code, text in itertools.islice(itertools.cycle(texts), size.pairs)]
+        whole = [LoadRequest("auto", text, code, 4) for code, text in itertools.islice(itertools.cycle(texts), size.pairs)]
         return {"first_token": first, "monitor": asyncio.run(monitors_part(url, whole))}
 
 
@@ -66,7 +66,7 @@ def many_clients(folder: Path, size: Size) -> dict[str, Value]:
     run, config = make_run(folder, size.large)
     models = ["base", *(f"{code}@{version}" for code, version in size.large.names())]
     texts = prompts(LANGUAGES[0], ROWS)
-    asks = [Ask(model, text, LANGUAGES[0], size.new_tokens) for model, text in zip(itertools.cycle(models), texts)]
+    asks = [LoadRequest(model, text, LANGUAGES[0], size.new_tokens) for model, text in zip(itertools.cycle(models), texts)]
     with serving(run, config) as url, _engine(run, config, size.large) as engine:
         return throughput(url, engine, asks, size.turns)
 
@@ -78,7 +78,7 @@ def _engine(run: RunDir, config: RunConfig, shape: Shape) -> Iterator[Any]:
 
     engine = open_engine(config)
     for language, version in shape.names():
-        with run.adapter(language, version).local() as folder:
+        with run.adapter(language, version).local_folder() as folder:
             engine.load(f"{language}@{version}", folder)
     try:
         yield engine
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "new_tokens": size.new_tokens,
         "turns": size.turns,
     }
-    return finish("speed/serving_overhead", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/serving_overhead", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

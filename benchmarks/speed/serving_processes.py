@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 import psutil
 
-from benchmarks.speed.memory import Looking
+from benchmarks.speed.memory import MemorySampler
 
 EVERY = 1.0
 _TENTHS = 10
@@ -40,7 +40,7 @@ class Sample:
     mib: dict[Role, float]
 
 
-def processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]]:
+def list_processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]]:
     """The service's processes, oldest first."""
     found = []
     for child in psutil.Process().children(recursive=True):
@@ -52,13 +52,13 @@ def processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]]:
     return sorted(found, key=lambda each: each[1].pid)
 
 
-def kill(role: Role) -> int:
+def kill_process(role: Role) -> int:
     """End one of the role's processes at once (SIGKILL), and give its number.
 
     Raises:
         LookupError: there is none.
     """
-    running = processes(role)
+    running = list_processes(role)
     if not running:
         raise LookupError(f"no process of this service is titled {role.value}")
     process = running[0][1]
@@ -69,13 +69,13 @@ def kill(role: Role) -> int:
 def cpu_seconds() -> dict[Role, float]:
     """CPU seconds that the processes of each role have spent so far."""
     spent = dict.fromkeys(Role, 0.0)
-    for role, process in processes():
+    for role, process in list_processes():
         times = process.cpu_times()
         spent[role] += times.user + times.system
     return spent
 
 
-class MemoryWatch(Looking):
+class ServiceMemorySampler(MemorySampler):
     """Samples the service's memory in a thread."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class MemoryWatch(Looking):
         super().__init__(EVERY)
         self.samples: list[Sample] = []
 
-    def look(self) -> None:
+    def take_sample(self) -> None:
         """Once."""
         self.samples.append(_sample())
 
@@ -118,7 +118,7 @@ def _means(samples: Sequence[Sample]) -> dict[str, float]:
 def _sample() -> Sample:
     counts, mib = dict.fromkeys(Role, 0), dict.fromkeys(Role, 0.0)
     now = time.monotonic()
-    for role, process in processes():
+    for role, process in list_processes():
         try:
             mib[role] += process.memory_full_info().pss / _MIB
         except psutil.Error:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.speed.tiny_models import random_adapter, random_base
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import AdapterConfig, RunConfig, parse
+from compass_ray.config import AdapterConfig, RunConfig, parse_config
 from compass_ray.models.base import BaseModel
 
 SEED = 0
@@ -50,7 +50,7 @@ def make_run(folder: Path, shape: Shape, **sections: Mapping[str, Any]) -> tuple
     base.tokenizer.save_pretrained(folder / "base")
     config = _config(folder, shape, sections)
     run = RunDir(str(folder / "run"))
-    run.record(config)
+    run.write_config(config)
     counts = _write_clusters(run, config)
     drawn = AdapterConfig(r=shape.rank, alpha=32 * shape.rank)
     for seed, (language, version) in enumerate(shape.names()):
@@ -101,7 +101,7 @@ def _config(folder: Path, shape: Shape, sections: Mapping[str, Mapping[str, Any]
     }
     for name, values in sections.items():
         settings[name] = {**settings.get(name, {}), **values}
-    return parse(settings)
+    return parse_config(settings)
 
 
 def _write_adapter(
@@ -109,14 +109,14 @@ def _write_adapter(
 ) -> None:
     from compass_ray.models.location import model_identity
 
-    settings = {"base_model": model_identity(run.recorded().train.base_model, None), "seed": seed}
+    settings = {"base_model": model_identity(run.read_config().train.base_model, None), "seed": seed}
     writer = run.adapter(language, version).begin(Identity("train", settings, {}))
 
     def draw(folder: Path) -> None:
         random_adapter(base, folder, drawn, seed=seed)
 
-    writer.folder(draw)
-    writer.json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
+    writer.write_folder(draw)
+    writer.write_json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
     writer.publish()
 
 
@@ -125,14 +125,14 @@ def _write_clusters(run: RunDir, config: RunConfig) -> dict[str, list[int]]:
     from compass_ray.core.distribution import cluster_counts
     from compass_ray.models.clusterers import fit_clusters
     from compass_ray.models.encoder import Encoder
-    from compass_ray.serving.monitoring.placing import load_placer
+    from compass_ray.serving.monitoring.placing import load_prompt_assigner
 
     texts = {code: prompts(code, PROMPTS) for code in config.languages}
     embedded = Encoder(config.embed).encode([text for each in texts.values() for text in each], batch_size=64)
     fitted = fit_clusters(config.cluster, embedded, seed=SEED)
     writer = run.clusters.begin(Identity("cluster", {}, {}))
-    writer.folder(fitted.clusterer.save)
-    writer.array("coarse.npy", fitted.coarse)
+    writer.write_folder(fitted.clusterer.save)
+    writer.write_array("coarse.npy", fitted.coarse)
     writer.publish()
-    placer, coarse = load_placer(run, config), int(fitted.coarse.max()) + 1
-    return {code: cluster_counts(placer.place(each).coarse, coarse).tolist() for code, each in texts.items()}
+    placer, coarse = load_prompt_assigner(run, config), int(fitted.coarse.max()) + 1
+    return {code: cluster_counts(placer.assign(each).coarse, coarse).tolist() for code, each in texts.items()}

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 
 from benchmarks.record import Value
-from benchmarks.speed.serving_client import Ask, Outcome, send
+from benchmarks.speed.serving_client import LoadRequest, RequestOutcome, send
 from benchmarks.speed.serving_processes import Role, cpu_seconds
-from compass_ray.models.orders import Order
+from compass_ray.models.orders import GenerationRequest
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cost:
     between: float
 
 
-def throughput(url: str, engine: Any, asks: Sequence[Ask], turns: int) -> dict[str, Value]:
+def throughput(url: str, engine: Any, asks: Sequence[LoadRequest], turns: int) -> dict[str, Value]:
     """Seconds of each way, and the share of the engine's throughput that the service keeps."""
     streams = [replace(ask, stream=True) for ask in asks]
     ways: dict[str, Callable[[], Cost]] = {
@@ -61,21 +61,24 @@ def throughput(url: str, engine: Any, asks: Sequence[Ask], turns: int) -> dict[s
     return numbers
 
 
-def _engine_cost(engine: Any, asks: Sequence[Ask]) -> Cost:
-    orders = [Order((("user", a.prompt),), adapter=None if a.model == "base" else a.model, max_tokens=a.tokens) for a in asks]
+def _engine_cost(engine: Any, asks: Sequence[LoadRequest]) -> Cost:
+    orders = [
+        GenerationRequest((("user", a.prompt),), adapter=None if a.model == "base" else a.model, max_tokens=a.tokens)
+        for a in asks
+    ]
     wall, cpu = time.monotonic(), time.process_time()
     engine.generate(orders)
     return Cost(time.monotonic() - wall, time.process_time() - cpu, 0.0)
 
 
-def _service_cost(url: str, asks: Sequence[Ask]) -> Cost:
+def _service_cost(url: str, asks: Sequence[LoadRequest]) -> Cost:
     before = cpu_seconds()
     wall = asyncio.run(_at_once(url, asks))
     spent = {role: seconds - before[role] for role, seconds in cpu_seconds().items()}
     return Cost(wall, spent[Role.REPLICA], spent[Role.INGRESS] + spent[Role.PROXY])
 
 
-async def _at_once(url: str, asks: Sequence[Ask]) -> float:
+async def _at_once(url: str, asks: Sequence[LoadRequest]) -> float:
     limits = httpx.Limits(max_connections=len(asks))
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
         await asyncio.gather(*(client.get("/healthz") for _ in asks))  # connections are there
@@ -83,6 +86,6 @@ async def _at_once(url: str, asks: Sequence[Ask]) -> float:
         heard = await asyncio.gather(*(send(client, ask) for ask in asks))
         seconds = time.monotonic() - started
     for each in heard:
-        if each.outcome is not Outcome.ANSWERED:
-            raise ValueError(f"{each.ask.model} gave {each.detail or each.outcome}; expected a reply")
+        if each.outcome is not RequestOutcome.ANSWERED:
+            raise ValueError(f"{each.request.model} gave {each.detail or each.outcome}; expected a reply")
     return seconds

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.record import Value
-from benchmarks.speed.serving_client import Heard, Outcome
-from benchmarks.speed.serving_replies import Key
+from benchmarks.speed.serving_client import LoadResponse, RequestOutcome
+from benchmarks.speed.serving_replies import ReplyKey
 
 GRACE = 2.0
 """Seconds within which every replica follows a live pointer."""
 
 
 @dataclass(frozen=True)
-class Span:
+class LiveSpan:
     """A version was live from the first of these moments, or a little later, to the second, or a little earlier."""
 
     version: str
@@ -42,29 +42,29 @@ class Replacement:
 
 
 @dataclass
-class Timeline:
+class LiveVersions:
     """Which version of each language was live when; the first was always."""
 
-    spans: dict[str, list[Span]]
+    spans: dict[str, list[LiveSpan]]
     replacements: list[Replacement] = field(default_factory=list)
 
     @classmethod
-    def of(cls, languages: Iterable[str], version: str) -> Timeline:
+    def of(cls, languages: Iterable[str], version: str) -> LiveVersions:
         """All languages on one version."""
-        return cls({code: [Span(version, -np.inf, np.inf)] for code in languages})
+        return cls({code: [LiveSpan(version, -np.inf, np.inf)] for code in languages})
 
     def live(self, language: str) -> str:
         """The version that is live last."""
         return self.spans[language][-1].version
 
-    def replaced(self, language: str, version: str, began: float, done: float) -> Replacement:
+    def record_replacement(self, language: str, version: str, began: float, done: float) -> Replacement:
         """Take down that a version was made live between two moments."""
         last = self.spans[language][-1]
-        self.spans[language][-1:] = [Span(last.version, last.start, done), Span(version, began, np.inf)]
+        self.spans[language][-1:] = [LiveSpan(last.version, last.start, done), LiveSpan(version, began, np.inf)]
         self.replacements.append(Replacement(language, last.version, version, began, done))
         return self.replacements[-1]
 
-    def until(self, replacement: Replacement) -> float:
+    def replaced_at(self, replacement: Replacement) -> float:
         """When the language's version was replaced again."""
         later = (each.began for each in self.replacements if each.language == replacement.language)
         return min((began for began in later if began > replacement.began), default=np.inf)
@@ -75,10 +75,12 @@ class Timeline:
         return any(span.start <= until and span.end >= since for span in spans)
 
 
-def wrong(heard: Heard, replies: Mapping[Key, str], timeline: Timeline) -> str | None:
+def find_mismatch(heard: LoadResponse, replies: Mapping[ReplyKey, str], timeline: LiveVersions) -> str | None:
     """Why a reply, or what came of it, is not what it should be; None where it is."""
-    ask, given = heard.ask, replies.get((heard.adapter, heard.ask.prompt, heard.ask.tokens))
-    if given is None or not (heard.text == given or (heard.outcome is Outcome.INTERRUPTED and given.startswith(heard.text))):
+    ask, given = heard.request, replies.get((heard.adapter, heard.request.prompt, heard.request.tokens))
+    if given is None or not (
+        heard.text == given or (heard.outcome is RequestOutcome.INTERRUPTED and given.startswith(heard.text))
+    ):
         return f"{heard.adapter} did not say {heard.text!r} to {ask.prompt!r}, but {given!r}"
     if ask.model == "base" or "@" in ask.model:
         asked = None if ask.model == "base" else ask.model
@@ -91,36 +93,36 @@ def wrong(heard: Heard, replies: Mapping[Key, str], timeline: Timeline) -> str |
     return f"{heard.adapter} answered {heard.ended - heard.sent:.2f} s after the request was sent, and was not live then"
 
 
-def outcomes(all_heard: Sequence[Heard]) -> dict[str, Value]:
+def count_outcomes(all_heard: Sequence[LoadResponse]) -> dict[str, Value]:
     """How many requests ended how."""
     count = Counter(each.outcome for each in all_heard)
-    kinds = Counter("stream" if each.ask.stream else "whole" for each in all_heard)
+    kinds = Counter("stream" if each.request.stream else "whole" for each in all_heard)
     return {
         "requests": len(all_heard),
         "streams": kinds["stream"],
-        "answered": count[Outcome.ANSWERED],
-        "failed": count[Outcome.FAILED],
-        "refused_429": count[Outcome.RATE],
-        "refused_503": count[Outcome.BUSY],
-        "streams_that_ended_in_an_error_event": count[Outcome.INTERRUPTED],
+        "answered": count[RequestOutcome.ANSWERED],
+        "failed": count[RequestOutcome.FAILED],
+        "refused_429": count[RequestOutcome.RATE],
+        "refused_503": count[RequestOutcome.BUSY],
+        "streams_that_ended_in_an_error_event": count[RequestOutcome.INTERRUPTED],
     }
 
 
-def latencies(all_heard: Sequence[Heard]) -> dict[str, Value]:
+def measure_latencies(all_heard: Sequence[LoadResponse]) -> dict[str, Value]:
     """Seconds of answered requests: to the first token of streams, and to the end."""
-    ended = [each.ended - each.sent for each in all_heard if each.outcome is Outcome.ANSWERED]
-    first = [each.first - each.sent for each in all_heard if each.outcome is Outcome.ANSWERED and each.ask.stream]
+    ended = [each.ended - each.sent for each in all_heard if each.outcome is RequestOutcome.ANSWERED]
+    first = [each.first - each.sent for each in all_heard if each.outcome is RequestOutcome.ANSWERED and each.request.stream]
     return {
         **{f"seconds_p{q}": float(np.percentile(ended, q)) for q in (50, 95, 100)},
         **{f"first_token_seconds_p{q}": float(np.percentile(first, q)) for q in (50, 95)},
     }
 
 
-def changes(all_heard: Sequence[Heard], timeline: Timeline) -> dict[str, Value]:
+def measure_replacements(all_heard: Sequence[LoadResponse], timeline: LiveVersions) -> dict[str, Value]:
     """Seconds from each replacement to the first reply by the new version, and to the last request that the old one answered."""
     new, old, late = [], [], []
     for each in timeline.replacements:
-        until = timeline.until(each)
+        until = timeline.replaced_at(each)
         mine = [
             heard for heard in all_heard if _follows(heard, each.language) and each.began < heard.ended and heard.sent < until
         ]
@@ -138,7 +140,7 @@ def changes(all_heard: Sequence[Heard], timeline: Timeline) -> dict[str, Value]:
     }
 
 
-def _follows(heard: Heard, language: str) -> bool:
+def _follows(heard: LoadResponse, language: str) -> bool:
     """Whether the language's live version was to answer, and did."""
-    ask = heard.ask
-    return heard.outcome is Outcome.ANSWERED and ask.language == language and ask.model in ("auto", language)
+    ask = heard.request
+    return heard.outcome is RequestOutcome.ANSWERED and ask.language == language and ask.model in ("auto", language)

@@ -17,10 +17,10 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.record import Record, Value, finish, parser
+from benchmarks.record import Record, Value, parser, write_record
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, changed, load
+from compass_ray.config import RunConfig, load_run_config, with_overrides
 
 LANGUAGES = ("am", "ha", "ig", "ky", "mg", "ne", "ny", "si", "sn", "so", "sw", "te")
 WORKERS = 2
@@ -40,7 +40,7 @@ def settings_of(languages: Sequence[str]) -> RunConfig:
     """The preset of 42 languages with fewer of them, two workers at once."""
     resources = {"train_workers": WORKERS, "train_concurrency": WORKERS, "cpus_per_worker": 0.5, "cpus": WORKERS}
     values = [f"resources.{name}={value}" for name, value in resources.items()]
-    return changed(load("atlas-42"), [f"languages=[{','.join(languages)}]", *values])
+    return with_overrides(load_run_config("atlas-42"), [f"languages=[{','.join(languages)}]", *values])
 
 
 def train_copy(selected: Path, config: RunConfig, layout: Layout) -> Trained:
@@ -50,7 +50,7 @@ def train_copy(selected: Path, config: RunConfig, layout: Layout) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(selected, Path(folder) / "run")
         started = time.monotonic()
-        train.run(changed(config, [f"train.layout={layout}"]), RunDir(str(copy)))
+        train.run(with_overrides(config, [f"train.layout={layout}"]), RunDir(str(copy)))
         seconds = time.monotonic() - started
         return Trained(seconds, {str(path.relative_to(copy)): path.read_bytes() for path in copy.glob(ADAPTERS)})
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     languages, repeats = (LANGUAGES[:2], 1) if arguments.small else (LANGUAGES, arguments.repeats)
     numbers = measure(languages, repeats)
     settings: dict[str, Value] = {"preset": "atlas-42", "languages": languages, "workers_at_once": WORKERS, "turns": repeats}
-    return finish("speed/train_layouts", arguments, seeds=[0], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/train_layouts", arguments, seeds=[0], settings=settings, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.record import Record, Value, finish, parser
-from benchmarks.timing import in_turns, one_thread
+from benchmarks.record import Record, Value, parser, write_record
+from benchmarks.timing import single_thread, time_interleaved
 from compass_ray.config import AdapterConfig, TrainConfig
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.batching import collate, length_batches, token_losses
-from compass_ray.models.chat import IGNORED, Example, encode_rows
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.batching import batch_by_length, collate, token_losses
+from compass_ray.models.chat import IGNORE_INDEX, EncodedExample, encode_rows
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.sources.atlas import SMALL, atlas_pool
 
 SEED = 0
 _TIMES = (1, 1, 2, 2, 3, 4, 6, 10)
-Loss = Callable[[Any, Sequence[Example], BaseModel], Tensor]
+Loss = Callable[[Any, Sequence[EncodedExample], BaseModel], Tensor]
 
 
 def main(argv: Sequence[str] | None = None) -> Record:
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> Record:
     steps, repeats = (2, 1) if arguments.small else (16, 5)
     config = TrainConfig(epochs=1, max_tokens=128, batch_size=16, holdout=0.0, learning_rate=4e-3)
     rows = _rows(steps * config.batch_size)
-    with one_thread():
+    with single_thread():
         base = load_base(config, device="cpu")
-        taken = in_turns(_ways(base, rows, config), repeats)
-        mixed = in_turns(_layouts(base, _mixed(rows[: 6 * config.batch_size]), config), repeats)
+        taken = time_interleaved(_ways(base, rows, config), repeats)
+        mixed = time_interleaved(_layouts(base, _mixed(rows[: 6 * config.batch_size]), config), repeats)
     numbers: dict[str, Value] = {f"{name}_ms_per_step": 1_000 * value / steps for name, value in taken.items()}
     numbers |= {f"{name}_over_compass_dora": value / taken["compass_dora"] for name, value in taken.items()}
     numbers |= {f"mixed_{name}_tokens_per_second_over_padded": mixed["padded"] / value for name, value in mixed.items()}
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "steps": steps,
         "repeats": repeats,
     }
-    return finish("speed/training", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
+    return write_record("speed/training", arguments, seeds=[SEED], settings=settings, numbers=numbers, argv=argv)
 
 
 def _rows(count: int) -> list[TrainingRow]:
@@ -75,7 +75,7 @@ def _layouts(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) 
 
     def epoch(change: Mapping[str, Any]) -> Callable[[], object]:
         settings = config.model_copy(update={"max_tokens": 512, **change})
-        tuning = FineTuning(_copy(base), rows, [], None, settings, seed=SEED)
+        tuning = AdapterTrainer(_copy(base), rows, [], None, settings, seed=SEED)
         return lambda: _again(tuning)
 
     return {name: epoch(change) for name, change in changes.items()}
@@ -86,7 +86,7 @@ def _ways(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) -> 
 
     def ours(kind: Literal["dora", "lora"]) -> Callable[[], object]:
         adapter = AdapterConfig(kind=kind)
-        tuning = FineTuning(_copy(base), rows, [], None, config.model_copy(update={"adapter": adapter}), seed=SEED)
+        tuning = AdapterTrainer(_copy(base), rows, [], None, config.model_copy(update={"adapter": adapter}), seed=SEED)
         return lambda: _again(tuning)
 
     def peft(kind: Literal["dora", "lora"], loss: Loss) -> Callable[[], object]:
@@ -103,34 +103,34 @@ def _ways(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) -> 
     }
 
 
-def _again(tuning: FineTuning) -> None:
+def _again(tuning: AdapterTrainer) -> None:
     """The epoch anew: a training that is done has nothing left to do."""
     tuning.history.clear()
     tuning.run()
 
 
-def peft_epoch(base: BaseModel, model: Any, examples: Sequence[Example], config: TrainConfig, loss: Loss) -> None:
+def peft_epoch(base: BaseModel, model: Any, examples: Sequence[EncodedExample], config: TrainConfig, loss: Loss) -> None:
     """One epoch as a user's own loop over PEFT takes it."""
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=config.betas, foreach=True)
     lengths = [len(example) for example in examples]
-    for batch in length_batches(lengths, config.batch_size, np.random.default_rng(SEED)):
+    for batch in batch_by_length(lengths, config.batch_size, np.random.default_rng(SEED)):
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss(model, [examples[i] for i in batch], base))
         torch.nn.utils.clip_grad_norm_(trained, config.clip_norm, foreach=True)
         optimizer.step()
 
 
-def model_loss(model: Any, examples: Sequence[Example], base: BaseModel) -> Tensor:
+def model_loss(model: Any, examples: Sequence[EncodedExample], base: BaseModel) -> Tensor:
     """The mean loss of a batch as the model works it out from ids, mask and labels, padded on the right."""
     ids = _padded([each.input_ids for each in examples], base.tokenizer.pad_token_id)
-    labels = _padded([each.labels for each in examples], IGNORED)
+    labels = _padded([each.labels for each in examples], IGNORE_INDEX)
     mask = _padded([[1] * len(each) for each in examples], 0)
     loss: Tensor = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
     return loss
 
 
-def our_loss(model: Any, examples: Sequence[Example], base: BaseModel) -> Tensor:
+def our_loss(model: Any, examples: Sequence[EncodedExample], base: BaseModel) -> Tensor:
     """The same mean by this project's way."""
     return token_losses(model, collate(examples, base.tokenizer.pad_token_id, base.device)).mean()
 

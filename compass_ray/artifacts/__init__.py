@@ -7,8 +7,8 @@ This is the only module that knows file names; it holds no algorithm and starts 
 """
 
 from compass_ray.artifacts.artifact import Artifact
-from compass_ray.artifacts.attempts import Attempt, StageTime, attempts
-from compass_ray.artifacts.attempts import begin as begin_attempt
+from compass_ray.artifacts.attempts import Attempt, StageTime, read_attempts
+from compass_ray.artifacts.attempts import begin_attempt as begin_attempt
 from compass_ray.artifacts.failures import LanguagesFailedError
 from compass_ray.artifacts.manifest import (
     MANIFEST,
@@ -20,54 +20,54 @@ from compass_ray.artifacts.manifest import (
     Output,
     content_hash,
 )
-from compass_ray.artifacts.pointer import LostRaceError
+from compass_ray.artifacts.pointer import ConflictError
 from compass_ray.artifacts.run_dir import (
+    ALL_LANGUAGES,
+    CORRECTIONS_FILE,
     FIRST_VERSION,
-    FULL_TUNING,
-    LABELLED,
+    FULL_FINETUNING,
     SHARED,
-    WHOLE_POOL,
     RunDir,
-    adapter_homes,
-    clustered,
-    clusterings,
-    fully_tuned,
-    home,
-    homes,
-    selected_by,
+    adapter_owners,
+    clustering_key,
+    clustering_keys,
+    full_finetuning_languages,
+    owner,
+    selection_method,
+    selection_owners,
     version_of,
 )
 from compass_ray.artifacts.writer import Writer
 
 __all__ = [
+    "ALL_LANGUAGES",
+    "CORRECTIONS_FILE",
     "FIRST_VERSION",
-    "FULL_TUNING",
-    "LABELLED",
+    "FULL_FINETUNING",
     "MANIFEST",
     "SCHEMA_VERSION",
     "SHARED",
-    "WHOLE_POOL",
     "Artifact",
     "ArtifactError",
     "Attempt",
+    "ConflictError",
     "FingerprintMismatchError",
     "Identity",
     "LanguagesFailedError",
-    "LostRaceError",
     "Manifest",
     "Output",
     "RunDir",
     "StageTime",
     "Writer",
-    "adapter_homes",
-    "attempts",
+    "adapter_owners",
     "begin_attempt",
-    "clustered",
-    "clusterings",
+    "clustering_key",
+    "clustering_keys",
     "content_hash",
-    "fully_tuned",
-    "home",
-    "homes",
-    "selected_by",
+    "full_finetuning_languages",
+    "owner",
+    "read_attempts",
+    "selection_method",
+    "selection_owners",
     "version_of",
 ]

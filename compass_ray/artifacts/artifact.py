@@ -29,13 +29,13 @@ from compass_ray.artifacts.manifest import (
     Identity,
     Manifest,
     Output,
-    differences,
+    describe_fingerprint_diff,
 )
-from compass_ray.artifacts.replacing import PARTIAL, Written
+from compass_ray.artifacts.replacing import PARTIAL, WriteResult
 from compass_ray.artifacts.retries import Sleep
-from compass_ray.artifacts.writer import Begun, Writer, now
+from compass_ray.artifacts.writer import InProgressMarker, Writer, utc_timestamp
 
-_BEGUN = "begun.json"
+_IN_PROGRESS_FILE = "begun.json"
 
 
 class Artifact:
@@ -75,7 +75,7 @@ class Artifact:
             raise ArtifactError(f"{self.name} is missing below this run; run 'compass-ray adapt' for it first")
         return found
 
-    def done(self, identity: Identity, *, force: bool = False) -> Manifest | None:
+    def find_complete(self, identity: Identity, *, force: bool = False) -> Manifest | None:
         """The manifest if this very artefact is whole, None if it is to be made.
 
         Raises:
@@ -87,24 +87,24 @@ class Artifact:
         if found.fingerprint == identity.fingerprint and found.schema_version == SCHEMA_VERSION:
             return found
         raise FingerprintMismatchError(
-            f"{self.name} was made with other settings: {differences(found, identity)}. Give a new --run, "
+            f"{self.name} was made with other settings: {describe_fingerprint_diff(found, identity)}. Give a new --run, "
             f"or make it anew with --force {identity.stage}"
         )
 
     def begin(self, identity: Identity, *, keep_partial: bool = False) -> Writer:
         """Start to write. What an unfinished attempt left is removed, or kept if it was for the same identity."""
-        begun = self.begun()
+        begun = self.read_in_progress_marker()
         if not (keep_partial and begun and self.manifest() is None and begun.fingerprint == identity.fingerprint):
             self.remove()
             self._files.make_folder(self.path)
-            mark = {"fingerprint": identity.fingerprint, "started": now()}
-            self._files.put(f"{self.path}/{_BEGUN}", json.dumps(mark).encode())
+            mark = {"fingerprint": identity.fingerprint, "started": utc_timestamp()}
+            self._files.put(f"{self.path}/{_IN_PROGRESS_FILE}", json.dumps(mark).encode())
         return Writer(self, identity)
 
-    def begun(self) -> Begun | None:
+    def read_in_progress_marker(self) -> InProgressMarker | None:
         """What the attempt that stands here is to become and since when, None before any."""
         try:
-            return Begun(**self.read_json(_BEGUN))
+            return InProgressMarker(**self.read_json(_IN_PROGRESS_FILE))
         except (FileNotFoundError, TypeError, ValueError):
             return None
 
@@ -123,8 +123,8 @@ class Artifact:
         return sorted(self._sizes())
 
     def _sizes(self) -> dict[str, int]:
-        found = self._files.below(self.path).items()
-        return {n: size for n, size in found if n not in (MANIFEST, _BEGUN) and not n.endswith(PARTIAL)}
+        found = self._files.list_recursive(self.path).items()
+        return {n: size for n, size in found if n not in (MANIFEST, _IN_PROGRESS_FILE) and not n.endswith(PARTIAL)}
 
     def read_bytes(self, file: str) -> bytes:
         """The file's content."""
@@ -137,7 +137,7 @@ class Artifact:
     def read_table(self, file: str, columns: list[str] | None = None) -> pa.Table:
         """The Parquet file as a table."""
         path = f"{self.path}/{file}"
-        return self._files.attempt(lambda: pq.read_table(path, filesystem=self.filesystem, columns=columns), path)
+        return self._files.with_retries(lambda: pq.read_table(path, filesystem=self.filesystem, columns=columns), path)
 
     def read_array(self, file: str) -> np.ndarray:
         """The ``.npy`` file as an array."""
@@ -145,12 +145,12 @@ class Artifact:
 
     def map_array(self, file: str) -> np.ndarray:
         """The ``.npy`` file as an array whose pages are read when they are touched."""
-        with self._mappable(file) as path:
+        with self._mappable_path(file) as path:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def map_table(self, file: str) -> pa.Table:
         """The Arrow file as a table whose pages are read when they are touched."""
-        with self._mappable(file) as path, pa.memory_map(path) as source:
+        with self._mappable_path(file) as path, pa.memory_map(path) as source:
             return pa.ipc.open_file(source).read_all()
 
     def read_embeddings(self) -> np.ndarray:
@@ -163,9 +163,9 @@ class Artifact:
         written = self._files.write(
             f"{self.path}/{file}", lambda sink: pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
         )
-        return self._keep(file, written, rows=table.num_rows)
+        return self._record_output(file, written, rows=table.num_rows)
 
-    def take(self, outputs: Iterable[Output]) -> None:
+    def add_outputs(self, outputs: Iterable[Output]) -> None:
         """Know what workers wrote, so that publishing need not read it."""
         self._written |= {output.path: output for output in outputs}
 
@@ -176,21 +176,21 @@ class Artifact:
             with pa.ipc.new_file(stream, table.schema) as sink:
                 sink.write_table(table.combine_chunks())
 
-        self._keep(file, self._files.write(f"{self.path}/{file}", fill))
+        self._record_output(file, self._files.write(f"{self.path}/{file}", fill))
 
     def store_array(self, file: str, array: np.ndarray) -> None:
         """Write one ``.npy`` file of an artefact that is being made."""
-        self._keep(file, self._files.write(f"{self.path}/{file}", lambda sink: np.save(sink, array, allow_pickle=False)))
+        self._record_output(file, self._files.write(f"{self.path}/{file}", lambda sink: np.save(sink, array, allow_pickle=False)))
 
     def store_bytes(self, file: str, data: bytes) -> None:
         """Write one file of an artefact that is being made."""
-        self._keep(file, self._files.put(f"{self.path}/{file}", data))
+        self._record_output(file, self._files.put(f"{self.path}/{file}", data))
 
     def store_file(self, file: str, source: Path) -> None:
         """Bring one of this machine's files into an artefact that is being made, however large."""
-        self._keep(file, self._files.copy(source, f"{self.path}/{file}"))
+        self._record_output(file, self._files.copy(source, f"{self.path}/{file}"))
 
-    def _keep(self, file: str, written: Written, rows: int | None = None) -> Output:
+    def _record_output(self, file: str, written: WriteResult, rows: int | None = None) -> Output:
         """Remember what was written, so that publishing need not read it again."""
         self._written[file] = Output(path=file, bytes=written.bytes, sha256=written.sha256, rows=rows)
         return self._written[file]
@@ -205,7 +205,7 @@ class Artifact:
             known = Output(path=file, bytes=size, sha256=self._files.sha256(path))
         if known.rows is None and file.endswith(".parquet"):
             read = lambda: pq.read_metadata(path, filesystem=self.filesystem).num_rows  # noqa: E731
-            known = known.model_copy(update={"rows": self._files.attempt(read, path)})
+            known = known.model_copy(update={"rows": self._files.with_retries(read, path)})
         return known
 
     def drop(self, file: str) -> None:
@@ -237,7 +237,7 @@ class Artifact:
             return None
 
     @contextmanager
-    def local(self, *files: str) -> Iterator[Path]:
+    def local_folder(self, *files: str) -> Iterator[Path]:
         """A local folder with the files named, all if none: the artefact itself, or a copy for as long as it is used."""
         if self._files.local:
             yield Path(self.path)
@@ -251,10 +251,10 @@ class Artifact:
         source = f"{self.path}/{name}".rstrip("/")
         Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
         copy = lambda: pafs.copy_files(source, f"{folder}/{name}", source_filesystem=self.filesystem)  # noqa: E731
-        self._files.attempt(copy, source)
+        self._files.with_retries(copy, source)
 
     @contextmanager
-    def _mappable(self, file: str) -> Iterator[str]:
+    def _mappable_path(self, file: str) -> Iterator[str]:
         """A path to map the file from: its own, or that of a copy on this disk, which lasts as long as it is mapped."""
-        with self.local(file) as folder:
+        with self.local_folder(file) as folder:
             yield str(folder / file)

@@ -50,13 +50,13 @@ class Attempt(BaseModel):
         run.artifact(FOLDER).store_bytes(f"{self.name}.json", self.model_dump_json(indent=2).encode())
 
 
-def begin(now: datetime | None = None) -> Attempt:
+def begin_attempt(now: datetime | None = None) -> Attempt:
     """An attempt that begins now; its name sorts by time."""
     started = now or datetime.now(UTC)
     return Attempt(name=f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}", started=started)
 
 
-def attempts(run: RunDir) -> list[Attempt]:
+def read_attempts(run: RunDir) -> list[Attempt]:
     """What was kept of all attempts, the oldest first; a file that cannot be read is left out."""
     folder = run.artifact(FOLDER)
     found = [_read(folder.read_bytes(file)) for file in folder.files() if file.endswith(".json")]

@@ -17,44 +17,44 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import ArtifactError
-from compass_ray.artifacts.retries import explained
+from compass_ray.artifacts.retries import to_user_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _RETRIES = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _PUBLIC = "anonymous"
-_TURNS = 100
+_MAX_ATTEMPTS = 100
 """How often an addition is begun anew; each time, another writer was done."""
 
-Mark = Mapping[str, str] | None
+ObjectVersion = Mapping[str, str] | None
 """What a put names to replace just the object that was read; None where there was none."""
 
 
-def conditional(uri: str) -> bool:
+def supports_conditional_put(uri: str) -> bool:
     """Whether the store of a URI has conditional puts."""
     return urlsplit(uri).scheme in ("s3", "gs", "gcs")
 
 
 @contextmanager
-def explaining(path: str) -> Iterator[None]:
+def wrap_store_errors(path: str) -> Iterator[None]:
     """Errors of the store as ArtifactError, with the remedy."""
     from obstore.exceptions import BaseError
 
     try:
         yield
     except (BaseError, FileNotFoundError) as error:
-        raise explained(OSError(f"{type(error).__name__}: {error}"), path) from None
+        raise to_user_error(OSError(f"{type(error).__name__}: {error}"), path) from None
 
 
-class Bucket:
+class ConditionalObjectStore:
     """The bucket of a run, by the paths that pyarrow has for its objects; call it within `explaining`."""
 
     def __init__(self, uri: str, files: Files) -> None:
         """Reach the bucket of a URI, which ``files`` reach too."""
         self._store = _store(uri, files)
 
-    def read(self, path: str) -> tuple[bytes | None, Mark]:
+    def read(self, path: str) -> tuple[bytes | None, ObjectVersion]:
         """The object and its mark, None and None where there is none."""
         try:
             got = self._store.get(_key(path))
@@ -63,7 +63,7 @@ class Bucket:
         marks = {name: got.meta.get(name) for name in ("e_tag", "version")}
         return bytes(got.bytes()), {name: mark for name, mark in marks.items() if isinstance(mark, str)}
 
-    def put(self, path: str, data: bytes, mark: Mark) -> bool:
+    def put(self, path: str, data: bytes, mark: ObjectVersion) -> bool:
         """Put an object in the place of the one that was read under this mark; False where it is another by now."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -73,18 +73,18 @@ class Bucket:
             return False
         return True
 
-    def extend(self, path: str, extended: Callable[[bytes], bytes]) -> None:
+    def extend_object(self, path: str, extended: Callable[[bytes], bytes]) -> None:
         """Replace an object by what is made of it, begun anew while another writer was faster.
 
         Raises:
             ArtifactError: others were faster every time.
         """
-        for _ in range(_TURNS):
+        for _ in range(_MAX_ATTEMPTS):
             before, mark = self.read(path)
             after = extended(before or b"")
             if self.put(path, after, mark) or (self.read(path)[0] or b"").startswith(after):  # the answer to it was lost
                 return
-        raise ArtifactError(f"{path} was changed by other processes {_TURNS} times in a row; end those and run again")
+        raise ArtifactError(f"{path} was changed by other processes {_MAX_ATTEMPTS} times in a row; end those and run again")
 
 
 def _key(path: str) -> str:
@@ -113,7 +113,7 @@ def _amazon(parts: SplitResult, endpoint: str | None, files: Files) -> dict[str,
         options["endpoint"] = endpoint
     if parts.username:
         options |= {"access_key_id": unquote(parts.username), "secret_access_key": unquote(parts.password or "")}
-    elif provider := _profile():
+    elif provider := _profile_credentials():
         options["credential_provider"] = provider
     return options
 
@@ -125,7 +125,7 @@ def _google(parts: SplitResult, endpoint: str | None) -> dict[str, Any]:
     return {"service_account_key": json.dumps(nobody | ({"gcs_base_url": endpoint} if endpoint else {}))}
 
 
-def _profile() -> Any:
+def _profile_credentials() -> Any:
     """Credentials of the user's AWS profile, which obstore leaves to boto3; None where the environment has some, or no boto3."""
     named = "AWS_PROFILE" in os.environ or Path("~/.aws/credentials").expanduser().is_file()
     if "AWS_ACCESS_KEY_ID" in os.environ or not named:

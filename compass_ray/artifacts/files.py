@@ -19,8 +19,8 @@ from typing import IO
 
 from pyarrow import fs as pafs
 
-from compass_ray.artifacts.replacing import Fill, Written, replace, space
-from compass_ray.artifacts.retries import Result, Sleep, explained, retried
+from compass_ray.artifacts.replacing import ContentWriter, WriteResult, atomic_write, raise_if_disk_full
+from compass_ray.artifacts.retries import Result, Sleep, retry, to_user_error
 
 _CHUNK = 16 << 20
 """Bytes of one write to an object store, which become one part of the upload."""
@@ -37,32 +37,32 @@ class Files:
         self.local = isinstance(filesystem, pafs.LocalFileSystem)
         self._sleep = sleep
 
-    def attempt(self, work: Callable[[], Result], path: str) -> Result:
+    def with_retries(self, work: Callable[[], Result], path: str) -> Result:
         """What ``work`` returns; on an object store it is tried again and its errors are explained (see `retried`)."""
-        return work() if self.local else retried(work, path, self._sleep)
+        return work() if self.local else retry(work, path, self._sleep)
 
-    def write(self, path: str, fill: Fill) -> Written:
+    def write(self, path: str, fill: ContentWriter) -> WriteResult:
         """Write a file in one step.
 
         Raises:
             ArtifactError: the disk is full, or the store refuses or fails.
         """
         if self.local:
-            return replace(Path(path), fill)
+            return atomic_write(Path(path), fill)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-            with space(path, spool):
+            with raise_if_disk_full(path, spool):
                 fill(spool)  # type: ignore[arg-type]
             return self._put(path, spool)
 
-    def put(self, path: str, data: bytes) -> Written:
+    def put(self, path: str, data: bytes) -> WriteResult:
         """Write a file in one step from memory."""
-        return replace(Path(path), lambda stream: stream.write(data)) if self.local else self._put(path, io.BytesIO(data))
+        return atomic_write(Path(path), lambda stream: stream.write(data)) if self.local else self._put(path, io.BytesIO(data))
 
-    def copy(self, source: Path, path: str) -> Written:
+    def copy(self, source: Path, path: str) -> WriteResult:
         """Write a file in one step from one of this machine's."""
         with source.open("rb") as stream:
             if self.local:
-                return replace(Path(path), lambda sink: shutil.copyfileobj(stream, sink, _CHUNK))
+                return atomic_write(Path(path), lambda sink: shutil.copyfileobj(stream, sink, _CHUNK))
             return self._put(path, stream)
 
     def read(self, path: str) -> bytes:
@@ -80,7 +80,7 @@ class Files:
                 raise OSError(f"{len(data)} of {size} bytes came")
             return data
 
-        return self.attempt(whole, path)
+        return self.with_retries(whole, path)
 
     def sha256(self, path: str) -> str:
         """SHA-256 of a file's content, hexadecimal."""
@@ -95,40 +95,40 @@ class Files:
                     raise OSError(f"{read} of {stream.size()} bytes came")
             return digest.hexdigest()
 
-        return self.attempt(whole, path)
+        return self.with_retries(whole, path)
 
     def size(self, path: str) -> int | None:
         """Bytes of a file, None where there is none."""
-        found = self.attempt(lambda: self.filesystem.get_file_info(path), path)
+        found = self.with_retries(lambda: self.filesystem.get_file_info(path), path)
         return int(found.size) if found.type == pafs.FileType.File else None
 
-    def below(self, folder: str) -> dict[str, int]:
+    def list_recursive(self, folder: str) -> dict[str, int]:
         """Bytes of every file anywhere below a folder, by its path from there."""
-        found = self._listed(folder, recursive=True)
+        found = self._list_infos(folder, recursive=True)
         return {f.path[len(folder) + 1 :]: int(f.size) for f in found if f.type == pafs.FileType.File}
 
-    def marks(self, folder: str) -> dict[str, tuple[int, int]]:
+    def etags(self, folder: str) -> dict[str, tuple[int, int]]:
         """Bytes and time of change (ns) of every file in a folder, by name, in one request.
 
         Two changes within one tick of the store's clock, which may be a second, can leave the same mark.
         """
-        found = self._listed(folder, recursive=False)
+        found = self._list_infos(folder, recursive=False)
         return {f.base_name: (int(f.size), int(f.mtime_ns or 0)) for f in found if f.type == pafs.FileType.File}
 
-    def folders(self, folder: str) -> list[str]:
+    def list_folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
         if self.filesystem.type_name == "gcs":  # it lists only folders that have a marker, which nothing makes for all of them
-            return sorted({path.partition("/")[0] for path in self.below(folder) if "/" in path})
-        return sorted(f.base_name for f in self._listed(folder, recursive=False) if f.type == pafs.FileType.Directory)
+            return sorted({path.partition("/")[0] for path in self.list_recursive(folder) if "/" in path})
+        return sorted(f.base_name for f in self._list_infos(folder, recursive=False) if f.type == pafs.FileType.Directory)
 
     def make_folder(self, folder: str) -> None:
         """Make a folder and those above it, where they are not there."""
-        self.attempt(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
+        self.with_retries(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
 
     def delete(self, path: str) -> None:
         """Delete a file, which need not be there."""
         with contextlib.suppress(FileNotFoundError):
-            self.attempt(lambda: self.filesystem.delete_file(path), path)
+            self.with_retries(lambda: self.filesystem.delete_file(path), path)
 
     def delete_folder(self, folder: str) -> None:
         """Delete a folder with all that is in it; it need not be there."""
@@ -138,19 +138,19 @@ class Files:
                 self.filesystem.delete_dir(folder)
 
         with contextlib.suppress(FileNotFoundError):  # markers of folders are no sure thing on an object store
-            self.attempt(delete, folder)
+            self.with_retries(delete, folder)
 
-    def _listed(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
+    def _list_infos(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
         selector = pafs.FileSelector(folder, recursive=recursive, allow_not_found=True)
-        return list(self.attempt(lambda: self.filesystem.get_file_info(selector), folder))
+        return list(self.with_retries(lambda: self.filesystem.get_file_info(selector), folder))
 
-    def _put(self, path: str, source: IO[bytes]) -> Written:
+    def _put(self, path: str, source: IO[bytes]) -> WriteResult:
         try:
-            return self.attempt(lambda: self._upload(path, source), path)
+            return self.with_retries(lambda: self._upload(path, source), path)
         except FileNotFoundError as error:  # what Cloud Storage says where there is no bucket
-            raise explained(OSError(f"NOT_FOUND: {error}"), path) from None
+            raise to_user_error(OSError(f"NOT_FOUND: {error}"), path) from None
 
-    def _upload(self, path: str, source: IO[bytes]) -> Written:
+    def _upload(self, path: str, source: IO[bytes]) -> WriteResult:
         source.seek(0)
         digest, size = hashlib.sha256(), 0
         try:
@@ -165,4 +165,4 @@ class Files:
                 with contextlib.suppress(OSError):
                     self.filesystem.delete_file(path)
             raise
-        return Written(size, digest.hexdigest())
+        return WriteResult(size, digest.hexdigest())

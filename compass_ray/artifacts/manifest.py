@@ -57,7 +57,7 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON of the three parts, 16 hexadecimal digits."""
-        return content_hash(self.stage, canonical(dict(self.config)), canonical(dict(self.inputs)))
+        return content_hash(self.stage, canonical_json(dict(self.config)), canonical_json(dict(self.inputs)))
 
 
 def content_hash(*parts: str) -> str:
@@ -73,24 +73,24 @@ def content_hash(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """JSON that is equal for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def differences(found: Manifest, identity: Identity) -> str:
+def describe_fingerprint_diff(found: Manifest, identity: Identity) -> str:
     """What a manifest was made of and what is asked for now, where they differ, for people."""
-    old, new = _flat({**found.config, **found.inputs}), _flat({**identity.config, **identity.inputs})
+    old, new = _flatten({**found.config, **found.inputs}), _flatten({**identity.config, **identity.inputs})
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
     return "; ".join(shown) or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
-    for key, value in json.loads(canonical(dict(tree))).items():
+    for key, value in json.loads(canonical_json(dict(tree))).items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = canonical(value)
+            flat[f"{prefix}{key}"] = canonical_json(value)
     return flat

@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compass_ray.artifacts.bucket import Bucket, conditional, explaining
+from compass_ray.artifacts.bucket import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import ArtifactError
 
 _LOCKED_SECONDS = 30.0
 
 
-class LostRaceError(ArtifactError):
+class ConflictError(ArtifactError):
     """Another process replaced the file after it was read."""
 
 
-class Pointer:
+class CompareAndSwapFile:
     """One such file of a run."""
 
     def __init__(self, files: Files, path: str, uri: str) -> None:
@@ -39,15 +39,15 @@ class Pointer:
             ArtifactError: it is damaged, or the store refuses or fails.
         """
         try:
-            return _decoded(self._files.read(self.path), self.path)
+            return _decode(self._files.read(self.path), self.path)
         except FileNotFoundError:
             return None
 
     def write(self, value: Mapping[str, Any]) -> None:
         """Replace it, whatever it says."""
-        self._files.put(self.path, _encoded(value))
+        self._files.put(self.path, _encode(value))
 
-    def replace(self, value: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
+    def compare_and_swap(self, value: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
         """Replace it while it still says what was found, None for not being there.
 
         Raises:
@@ -56,7 +56,7 @@ class Pointer:
         """
         if self._files.local:
             self._replace_locked(value, found)
-        elif conditional(self._uri):
+        elif supports_conditional_put(self._uri):
             self._replace_remote(value, found)
         else:
             self._replace_checked(value, found)
@@ -76,31 +76,31 @@ class Pointer:
             raise ArtifactError(f"{self.path}.lock is held by another process for {_LOCKED_SECONDS:g} s; end that one") from None
 
     def _replace_remote(self, value: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
-        with explaining(self.path):
-            store = Bucket(self._uri, self._files)
+        with wrap_store_errors(self.path):
+            store = ConditionalObjectStore(self._uri, self._files)
             data, mark = store.read(self.path)
-            self._check(self._said(data), found)
-            if not store.put(self.path, _encoded(value), mark):
-                now = self._said(store.read(self.path)[0])
-                if now != json.loads(_encoded(value)):  # else it is our own put, whose answer was lost
-                    self._lost(now)
+            self._check(self._decode_optional(data), found)
+            if not store.put(self.path, _encode(value), mark):
+                now = self._decode_optional(store.read(self.path)[0])
+                if now != json.loads(_encode(value)):  # else it is our own put, whose answer was lost
+                    self._raise_conflict(now)
 
-    def _said(self, data: bytes | None) -> dict[str, Any] | None:
-        return None if data is None else _decoded(data, self.path)
+    def _decode_optional(self, data: bytes | None) -> dict[str, Any] | None:
+        return None if data is None else _decode(data, self.path)
 
     def _check(self, said: Mapping[str, Any] | None, found: Mapping[str, Any] | None) -> None:
-        if said != (None if found is None else json.loads(_encoded(found))):
-            self._lost(said)
+        if said != (None if found is None else json.loads(_encode(found))):
+            self._raise_conflict(said)
 
-    def _lost(self, said: Mapping[str, Any] | None) -> None:
-        raise LostRaceError(f"{self.path} was changed meanwhile by another process and says {json.dumps(said)[:200]} now")
+    def _raise_conflict(self, said: Mapping[str, Any] | None) -> None:
+        raise ConflictError(f"{self.path} was changed meanwhile by another process and says {json.dumps(said)[:200]} now")
 
 
-def _encoded(value: Mapping[str, Any]) -> bytes:
+def _encode(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=2).encode()
 
 
-def _decoded(data: bytes, path: str) -> dict[str, Any]:
+def _decode(data: bytes, path: str) -> dict[str, Any]:
     try:
         said = json.loads(data)
     except ValueError as error:

@@ -20,18 +20,18 @@ _PATIENCE = 5.0
 
 
 @cache
-def surroundings() -> Mapping[str, Any]:
+def collect_provenance() -> Mapping[str, Any]:
     """``version`` and ``commit`` of this package, ``python``, ``packages`` and ``platform``."""
     return {
         "version": compass_ray.__version__,
-        "commit": commit(Path(compass_ray.__file__).parents[1]),
+        "commit": git_commit(Path(compass_ray.__file__).parents[1]),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "platform": platform.platform(),
     }
 
 
-def commit(checkout: Path) -> str | None:
+def git_commit(checkout: Path) -> str | None:
     """The commit of a checkout, with ``-dirty`` where files differ from it; None where it is none, or has no git."""
     if not (checkout / ".git").exists():
         return None

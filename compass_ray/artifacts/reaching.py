@@ -19,20 +19,20 @@ _GOOGLE_SECONDS = 20
 """Seconds in which its client tries by itself; its own limit is a quarter of an hour, without a word."""
 
 
-def reach(uri: str) -> tuple[pafs.FileSystem, str]:
+def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem, and the path of the run on it without a slash at its end.
 
     Raises:
         ConfigError: a URI that pyarrow cannot reach.
     """
     try:
-        filesystem, path = pafs.FileSystem.from_uri(_patient(uri))
+        filesystem, path = pafs.FileSystem.from_uri(_with_retry_limit(uri))
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
-    return _backing_off(filesystem), path.rstrip("/")
+    return _with_backoff(filesystem), path.rstrip("/")
 
 
-def _backing_off(filesystem: pafs.FileSystem) -> pafs.FileSystem:
+def _with_backoff(filesystem: pafs.FileSystem) -> pafs.FileSystem:
     """S3 with a client that waits longer each time; a URI has no word for it, so what the URI came to is taken over.
 
     Left alone the client repeats a failed request every 0.2 s for 6 s, 31 times where that was measured. It also asks three
@@ -45,7 +45,7 @@ def _backing_off(filesystem: pafs.FileSystem) -> pafs.FileSystem:
     return make({**options, "retry_strategy": retries, "allow_delayed_open": True})
 
 
-def _patient(uri: str) -> str:
+def _with_retry_limit(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in _GOOGLE or "retry_limit_seconds" in parse_qs(parts.query):
         return uri

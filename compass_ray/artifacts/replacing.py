@@ -19,19 +19,19 @@ from typing import IO, Any, BinaryIO
 from compass_ray.artifacts.manifest import ArtifactError
 
 PARTIAL = ".partial"
-Fill = Callable[[BinaryIO], object]
+ContentWriter = Callable[[BinaryIO], object]
 """Writes a file's content into a stream, once, from its start to its end."""
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """What was written: bytes and SHA-256, hexadecimal."""
 
     bytes: int
     sha256: str
 
 
-class _Hashing(io.RawIOBase):
+class _HashingWriter(io.RawIOBase):
     """A stream that hashes and counts what goes through it into another."""
 
     def __init__(self, sink: IO[bytes]) -> None:
@@ -50,11 +50,11 @@ class _Hashing(io.RawIOBase):
     def tell(self) -> int:
         return self._size
 
-    def written(self) -> Written:
-        return Written(self._size, self._digest.hexdigest())
+    def result(self) -> WriteResult:
+        return WriteResult(self._size, self._digest.hexdigest())
 
 
-def replace(path: Path, fill: Fill) -> Written:
+def atomic_write(path: Path, fill: ContentWriter) -> WriteResult:
     """Make or replace a file.
 
     Raises:
@@ -63,19 +63,19 @@ def replace(path: Path, fill: Fill) -> Written:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with partial.open("wb") as stream, space(str(path), stream):
-            sink = _Hashing(stream)
+        with partial.open("wb") as stream, raise_if_disk_full(str(path), stream):
+            sink = _HashingWriter(stream)
             fill(sink)  # type: ignore[arg-type]
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return sink.written()
+    return sink.result()
 
 
 @contextmanager
-def space(path: str, stream: IO[bytes]) -> Iterator[None]:
+def raise_if_disk_full(path: str, stream: IO[bytes]) -> Iterator[None]:
     """Say of a full disk that it is full."""
     try:
         yield

@@ -35,7 +35,7 @@ _NO_BUCKET = re.compile(r"AWS Error NO_SUCH_BUCKET |^Bucket '.*' not found|Statu
 _WRONG = re.compile(r"HTTP status 4(?!08|29)\d\d|Status\(INVALID_ARGUMENT")
 
 
-def transient(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may well succeed a little later.
 
     >>> transient(OSError("AWS Error UNKNOWN (HTTP status 503) during UploadPart operation"))
@@ -50,7 +50,7 @@ def transient(error: BaseException) -> bool:
     return not any(pattern.search(str(error)) for pattern in (_REFUSED, _NO_BUCKET, _WRONG))
 
 
-def retried(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) -> Result:
+def retry(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) -> Result:
     """What ``work`` returns, tried again as long as its errors may pass; it must do no harm when it is done twice.
 
     Raises:
@@ -60,7 +60,7 @@ def retried(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) ->
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=LONGEST_WAIT),
-        retry=retry_if_exception(transient),
+        retry=retry_if_exception(is_transient),
         sleep=sleep,
         reraise=True,
     )
@@ -69,10 +69,10 @@ def retried(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) ->
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise explained(error, path) from None
+        raise to_user_error(error, path) from None
 
 
-def explained(error: OSError, path: str) -> ArtifactError:
+def to_user_error(error: OSError, path: str) -> ArtifactError:
     """A store's error for users: what failed, and what to do."""
     reason = str(error).strip().splitlines()[0]
     if _REFUSED.search(reason):
@@ -83,7 +83,7 @@ def explained(error: OSError, path: str) -> ArtifactError:
         )
     if _NO_BUCKET.search(reason):
         return ArtifactError(f"{path}: there is no bucket {path.partition('/')[0]!r} ({reason}); make it, or correct --run")
-    tries = f" in {ATTEMPTS} attempts" if transient(error) else ""
+    tries = f" in {ATTEMPTS} attempts" if is_transient(error) else ""
     return ArtifactError(
         f"{path}: the store failed{tries} ({reason}); check that it can be reached, then run again: finished artefacts are kept"
     )

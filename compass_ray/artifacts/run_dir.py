@@ -9,24 +9,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from compass_ray.artifacts.artifact import Artifact
-from compass_ray.artifacts.bucket import Bucket, conditional, explaining
+from compass_ray.artifacts.bucket import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import MANIFEST, ArtifactError
-from compass_ray.artifacts.pointer import Pointer
-from compass_ray.artifacts.reaching import reach
+from compass_ray.artifacts.pointer import CompareAndSwapFile
+from compass_ray.artifacts.reaching import open_filesystem
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config.sections import FORMER_NAMES_ARE_SILENT
 
 FIRST_VERSION = "v0001"
-WHOLE_POOL = "all"
+ALL_LANGUAGES = "all"
 """The method that trains one adapter for all languages on the whole pool."""
-FULL_TUNING = "compass_fft"
+FULL_FINETUNING = "compass_fft"
 """The method that trains the whole base model of each language on what COMPASS selects; it has no adapter."""
 SHARED = "shared"
 """Stands in paths where a language does, for what all languages share."""
-LABELLED = "labelled.parquet"
+CORRECTIONS_FILE = "labelled.parquet"
 """Of a selection that users' corrections joined: their texts (tables.LABELLED)."""
-_RECORD = "run.json"
-_PINS = "pins.json"
+_CONFIG_FILE = "run.json"
+_PINS_FILE = "pins.json"
 
 
 def version_of(config: RunConfig, method: str) -> str:
@@ -34,40 +35,40 @@ def version_of(config: RunConfig, method: str) -> str:
     return FIRST_VERSION if method == config.serve.method else method
 
 
-def home(method: str, language: str) -> str:
+def owner(method: str, language: str) -> str:
     """Whose selection and adapter a language has under a method: its own, or what all languages share."""
-    return SHARED if method == WHOLE_POOL else language
+    return SHARED if method == ALL_LANGUAGES else language
 
 
-def selected_by(method: str) -> str:
+def selection_method(method: str) -> str:
     """The method whose selection another one trains on: its own, or that of COMPASS under full fine-tuning."""
-    return "compass" if method == FULL_TUNING else method
+    return "compass" if method == FULL_FINETUNING else method
 
 
-def homes(config: RunConfig) -> list[tuple[str, str]]:
+def selection_owners(config: RunConfig) -> list[tuple[str, str]]:
     """Method and home of every selection of a run, each once, language by language."""
-    methods = [selected_by(method) for method in config.select.methods]
-    return list(dict.fromkeys((m, home(m, code)) for code in config.languages for m in methods))
+    methods = [selection_method(method) for method in config.select.methods]
+    return list(dict.fromkeys((m, owner(m, code)) for code in config.languages for m in methods))
 
 
-def adapter_homes(config: RunConfig) -> list[tuple[str, str]]:
+def adapter_owners(config: RunConfig) -> list[tuple[str, str]]:
     """Method and home of every first adapter of a run, each once, language by language."""
-    return [(method, whose) for method, whose in homes(config) if method in config.select.methods]
+    return [(method, whose) for method, whose in selection_owners(config) if method in config.select.methods]
 
 
-def fully_tuned(config: RunConfig) -> tuple[str, ...]:
+def full_finetuning_languages(config: RunConfig) -> tuple[str, ...]:
     """The languages that get a whole model of their own."""
-    return config.languages if FULL_TUNING in config.select.methods else ()
+    return config.languages if FULL_FINETUNING in config.select.methods else ()
 
 
-def clustered(config: RunConfig, language: str) -> str:
+def clustering_key(config: RunConfig, language: str) -> str:
     """Whose clusters a language's rows are put in: its own under `cluster.scope: per_language`, else what all share."""
     return language if config.cluster.scope == "per_language" else SHARED
 
 
-def clusterings(config: RunConfig) -> list[str]:
+def clustering_keys(config: RunConfig) -> list[str]:
     """Whose clusters a run has."""
-    return list(dict.fromkeys(clustered(config, language) for language in config.languages))
+    return list(dict.fromkeys(clustering_key(config, language) for language in config.languages))
 
 
 class RunDir:
@@ -87,7 +88,7 @@ class RunDir:
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         if "://" not in uri and Path(self.uri).is_file():
             raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
-        self.filesystem, self.path = reach(self.uri)
+        self.filesystem, self.path = open_filesystem(self.uri)
         if not self.path:
             raise ConfigError(f"--run {uri!r} is the root of a storage; name a folder on it, as in s3://bucket/run")
 
@@ -127,17 +128,17 @@ class RunDir:
         """The clusters of all languages, or of one (see `clustered`)."""
         return self.artifact("clusters") if whose == SHARED else self.artifact("language_clusters", whose)
 
-    def refitted(self, name: str) -> Artifact:
+    def reclustering(self, name: str) -> Artifact:
         """The very files of ``clusters``, fitted anew with traffic: ``c0002`` and so on, and ``clusters`` itself by its name."""
         return self.clusters if name == self.clusters.name else self.artifact("clusterings", name)
 
-    def refits(self) -> list[str]:
+    def reclusterings(self) -> list[str]:
         """Names of the clusterings that were fitted anew, whole ones only, sorted."""
-        return [name for name in self._folders("clusterings") if self.refitted(name).manifest()]
+        return [name for name in self._folders("clusterings") if self.reclustering(name).manifest()]
 
-    def clusters_in_use(self) -> Pointer:
+    def active_clustering_pointer(self) -> CompareAndSwapFile:
         """Which clustering traffic is counted in; not there while it is ``clusters``."""
-        return Pointer(self._files, f"{self.path}/serving/clusters.json", self.uri)
+        return CompareAndSwapFile(self._files, f"{self.path}/serving/clusters.json", self.uri)
 
     def reference(self, clusters: str, language: str, version: str) -> Artifact:
         """``reference.json`` of an adapter version in clusters that are not those it was made in."""
@@ -152,12 +153,12 @@ class RunDir:
 
         Where corrections may join: ``labelled.parquet`` (tables.LABELLED) and ``quarantine.parquet`` (tables.WITHHELD).
         """
-        return self.artifact("selections", selected_by(method), home(method, language))
+        return self.artifact("selections", selection_method(method), owner(method, language))
 
-    def labelled_selections(self) -> list[Artifact]:
+    def selections_with_corrections(self) -> list[Artifact]:
         """Whole selections that users' corrections joined, by one listing."""
-        found = self._files.below(f"{self.path}/selections")
-        folders = [path.removesuffix(f"/{LABELLED}") for path in sorted(found) if path.endswith(f"/{LABELLED}")]
+        found = self._files.list_recursive(f"{self.path}/selections")
+        folders = [path.removesuffix(f"/{CORRECTIONS_FILE}") for path in sorted(found) if path.endswith(f"/{CORRECTIONS_FILE}")]
         return [self.artifact("selections", folder) for folder in folders if f"{folder}/{MANIFEST}" in found]
 
     def selection_names(self, language: str) -> list[str]:
@@ -166,7 +167,7 @@ class RunDir:
 
     def adapter(self, language: str, version: str) -> Artifact:
         """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
-        return self.artifact("adapters", home(version, language), version)
+        return self.artifact("adapters", owner(version, language), version)
 
     def full_model(self, language: str, method: str) -> Artifact:
         """A Hugging Face directory with the whole model, and ``history.json``."""
@@ -200,19 +201,19 @@ class RunDir:
         """Versions of a language's adapters, whole ones only, sorted."""
         return [v for v in self._folders("adapters", language) if self.adapter(language, v).manifest()]
 
-    def whole_adapters(self) -> dict[str, tuple[str, ...]]:
+    def complete_adapters(self) -> dict[str, tuple[str, ...]]:
         """Whole versions of every language's adapters, sorted, by one listing; no manifest is read."""
         found: dict[str, list[str]] = {}
-        for path in sorted(self._files.below(f"{self.path}/adapters")):
+        for path in sorted(self._files.list_recursive(f"{self.path}/adapters")):
             language, _, rest = path.partition("/")
             version, _, file = rest.partition("/")
             if file == MANIFEST:
                 found.setdefault(language, []).append(version)
         return {language: tuple(sorted(versions)) for language, versions in found.items()}
 
-    def live_marks(self) -> dict[str, tuple[int, int]]:
+    def live_pointer_etags(self) -> dict[str, tuple[int, int]]:
         """A mark of each language's live pointer that changes with it (see `Files.marks`), by one listing."""
-        marks = self._files.marks(f"{self.path}/serving/live")
+        marks = self._files.etags(f"{self.path}/serving/live")
         return {name.removesuffix(".json"): mark for name, mark in marks.items() if name.endswith(".json")}
 
     def live(self, language: str) -> dict[str, Any] | None:
@@ -221,11 +222,11 @@ class RunDir:
         Raises:
             ArtifactError: it is damaged.
         """
-        return self._pointer(language).read()
+        return self._live_pointer(language).read()
 
     def set_live(self, language: str, pointer: Mapping[str, Any]) -> None:
         """Replace the live pointer in one step, whatever it says."""
-        self._pointer(language).write(pointer)
+        self._live_pointer(language).write(pointer)
 
     def replace_live(self, language: str, pointer: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
         """Replace the live pointer while it still says what `live` had given.
@@ -233,14 +234,14 @@ class RunDir:
         Raises:
             LostRaceError: another process has changed it since.
         """
-        self._pointer(language).replace(pointer, found)
+        self._live_pointer(language).compare_and_swap(pointer, found)
 
     def clear_live(self, language: str) -> None:
         """Remove the live pointer, if there is one; the router falls back."""
-        self._files.delete(self._pointer(language).path)
+        self._files.delete(self._live_pointer(language).path)
 
-    def _pointer(self, language: str) -> Pointer:
-        return Pointer(self._files, f"{self.path}/serving/live/{language}.json", self.uri)
+    def _live_pointer(self, language: str) -> CompareAndSwapFile:
+        return CompareAndSwapFile(self._files, f"{self.path}/serving/live/{language}.json", self.uri)
 
     @property
     def _files(self) -> Files:
@@ -256,7 +257,7 @@ class RunDir:
 
     def monitor_files(self) -> list[str]:
         """Every file of the monitor's state, by its path below the monitor's folder, sorted."""
-        return sorted(self._files.below(f"{self.path}/monitor"))
+        return sorted(self._files.list_recursive(f"{self.path}/monitor"))
 
     def delete_monitor(self, file: str) -> None:
         """Delete a file of the monitor's state, which need not be there."""
@@ -268,43 +269,43 @@ class RunDir:
         On S3 and Cloud Storage; elsewhere the file is read and put, which leaves the moment between the two.
         """
         path = f"{self.path}/monitor/{file}"
-        if not conditional(self.uri):
+        if not supports_conditional_put(self.uri):
             self._files.put(path, extended(self.read_monitor(file) or b""))
             return
-        with explaining(path):
-            Bucket(self.uri, self._files).extend(path, extended)
+        with wrap_store_errors(path):
+            ConditionalObjectStore(self.uri, self._files).extend_object(path, extended)
 
-    def record(self, config: RunConfig) -> None:
+    def write_config(self, config: RunConfig) -> None:
         """Keep the configuration of the run beside its artefacts."""
-        self.write_record(config.model_dump_json(indent=2).encode())
+        self.write_config_bytes(config.model_dump_json(indent=2).encode())
 
-    def read_record(self) -> bytes | None:
+    def read_config_bytes(self) -> bytes | None:
         """The kept configuration as it is written, None where there is no run."""
-        return self._read(_RECORD)
+        return self._read(_CONFIG_FILE)
 
-    def write_record(self, data: bytes) -> None:
+    def write_config_bytes(self, data: bytes) -> None:
         """Put back a configuration that `read_record` gave."""
-        self._write(_RECORD, data)
+        self._write(_CONFIG_FILE, data)
 
     def read_pins(self) -> bytes | None:
         """The commits of what comes from the hub, None where the run was not pinned."""
-        return self._read(_PINS)
+        return self._read(_PINS_FILE)
 
     def write_pins(self, data: bytes) -> None:
         """Replace the pins in one step."""
-        self._write(_PINS, data)
+        self._write(_PINS_FILE, data)
 
-    def recorded(self) -> RunConfig:
+    def read_config(self) -> RunConfig:
         """The configuration that the run was last given.
 
         Raises:
             ArtifactError: there is no run here.
         """
-        found = self.read_record()
+        found = self.read_config_bytes()
         if found is None:
             raise ArtifactError(f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'")
         try:
-            return RunConfig.model_validate_json(found)
+            return RunConfig.model_validate_json(found, context={FORMER_NAMES_ARE_SILENT: True})
         except ValidationError as error:
             raise ArtifactError(
                 f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "
@@ -312,7 +313,7 @@ class RunDir:
             ) from None
 
     def _folders(self, *parts: str) -> list[str]:
-        return self._files.folders("/".join((self.path, *parts)))
+        return self._files.list_folders("/".join((self.path, *parts)))
 
     def _read(self, file: str) -> bytes | None:
         try:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical
-from compass_ray.artifacts.provenance import surroundings
+from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical_json
+from compass_ray.artifacts.provenance import collect_provenance
 
 if TYPE_CHECKING:
     from compass_ray.artifacts.artifact import Artifact
 
 
 @dataclass(frozen=True)
-class Begun:
+class InProgressMarker:
     """An attempt at an artefact: the fingerprint it is for, and when it was begun (UTC, ISO 8601)."""
 
     fingerprint: str
@@ -38,29 +38,29 @@ class Writer:
         """Made by `Artifact.begin`, or by whoever goes on with what was begun."""
         self.artifact = artifact
         self.identity = identity
-        self._started = now()
+        self._started = utc_timestamp()
 
-    def bytes(self, file: str, data: bytes) -> None:
+    def write_bytes(self, file: str, data: bytes) -> None:
         """Write a file whole."""
         self.artifact.store_bytes(file, data)
 
-    def json(self, file: str, value: Any) -> None:
+    def write_json(self, file: str, value: Any) -> None:
         """Write JSON that people can read."""
-        self.bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
+        self.write_bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
 
-    def table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
+    def write_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
         """Write a Parquet file."""
         self.artifact.store_table(file, table, row_group=row_group)
 
-    def mappable(self, file: str, table: pa.Table) -> None:
+    def write_mappable(self, file: str, table: pa.Table) -> None:
         """Write an Arrow file."""
         self.artifact.store_mappable(file, table)
 
-    def array(self, file: str, array: np.ndarray) -> None:
+    def write_array(self, file: str, array: np.ndarray) -> None:
         """Write an ``.npy`` file."""
         self.artifact.store_array(file, array)
 
-    def folder(self, fill: Callable[[Path], None]) -> None:
+    def write_folder(self, fill: Callable[[Path], None]) -> None:
         """Let ``fill`` write files into a scratch folder, then bring them all into the artefact, none of them in memory."""
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as scratch:
             fill(Path(scratch))
@@ -75,25 +75,25 @@ class Writer:
             metrics: what came out.
             provenance: what more to tell of how it was made, such as ``seed`` and ``device``; no fingerprint is made of it.
         """
-        begun = self.artifact.begun()
+        begun = self.artifact.read_in_progress_marker()
         manifest = Manifest(
             stage=self.identity.stage,
             fingerprint=self.identity.fingerprint,
-            config=json.loads(canonical(dict(self.identity.config))),
+            config=json.loads(canonical_json(dict(self.identity.config))),
             inputs=dict(self.identity.inputs),
             outputs=self.artifact.outputs(),
             metrics=dict(metrics or {}),
             provenance={
-                **surroundings(),
+                **collect_provenance(),
                 "started": begun.started if begun else self._started,
-                "finished": now(),
+                "finished": utc_timestamp(),
                 **provenance,
             },
         )
-        self.bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
+        self.write_bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
         return manifest
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """The time, UTC, ISO 8601 in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,9 +5,20 @@ its adapter will. What the trials share is written down first, in the budget's o
 only that. No Ray: it runs in any process, and says nothing about which trials go on.
 """
 
-from compass_ray.budget_tuning.concluding import conclude, predict
+from compass_ray.budget_tuning.concluding import publish_best, publish_forecast
 from compass_ray.budget_tuning.making import identity
 from compass_ray.budget_tuning.preparing import prepare
-from compass_ray.budget_tuning.trials import Epoch, Trial, attempt, ended, keep, kept
+from compass_ray.budget_tuning.trials import BudgetTrial, TrialEpoch, is_training_over, load_trial, run_trial, save_trial
 
-__all__ = ["Epoch", "Trial", "attempt", "conclude", "ended", "identity", "keep", "kept", "predict", "prepare"]
+__all__ = [
+    "BudgetTrial",
+    "TrialEpoch",
+    "identity",
+    "is_training_over",
+    "load_trial",
+    "prepare",
+    "publish_best",
+    "publish_forecast",
+    "run_trial",
+    "save_trial",
+]

@@ -7,29 +7,29 @@ from dataclasses import asdict
 from typing import Any
 
 from compass_ray.artifacts import Manifest, RunDir, Writer
-from compass_ray.budget_tuning.making import PREPARED, TEXT, identity, rows_file, trial_file
-from compass_ray.budget_tuning.preparing import forecast_of, open_question
-from compass_ray.budget_tuning.trials import kept
+from compass_ray.budget_tuning.making import PREPARED_FILE, TEXT_FILE, identity, rows_file, trial_file
+from compass_ray.budget_tuning.preparing import forecast_record, open_problem
+from compass_ray.budget_tuning.trials import load_trial
 from compass_ray.config import RunConfig
-from compass_ray.language_selection.budgets import BUDGET
+from compass_ray.language_selection.budgets import BUDGET_FILE
 
 
-def predict(config: RunConfig, run: RunDir, language: str) -> Manifest:
+def publish_forecast(config: RunConfig, run: RunDir, language: str) -> Manifest:
     """Publish the budget forecast from cluster counts."""
-    pool, question = open_question(config, run, language)
-    found = forecast_of(config, pool, question)
+    pool, question = open_problem(config, run, language)
+    found = forecast_record(config, pool, question)
     return _publish(config, run, language, {"budget": found["suggestion"], "forecast": found, "trials": []})
 
 
-def conclude(config: RunConfig, run: RunDir, language: str) -> Manifest | None:
+def publish_best(config: RunConfig, run: RunDir, language: str) -> Manifest | None:
     """Publish the budget with the lowest loss, the smaller of equal ones, once all trials are written down."""
-    if run.budget(language).exists(BUDGET):  # killed between the last word and the manifest
+    if run.budget(language).exists(BUDGET_FILE):  # killed between the last word and the manifest
         return _publish(config, run, language)
-    trials = [kept(run, language, budget) for budget in config.tune.budgets]
+    trials = [load_trial(run, language, budget) for budget in config.tune.budgets]
     done = [trial for trial in trials if trial is not None]
     if len(done) < len(trials):
         return None
-    prepared = run.budget(language).read_json(PREPARED)
+    prepared = run.budget(language).read_json(PREPARED_FILE)
     rows = prepared.pop("rows")
     best = min(done, key=lambda trial: (trial.loss, trial.budget))
     told = [asdict(t) | {"loss": t.loss, "rows": rows[f"{t.budget:g}"]} for t in done]
@@ -41,9 +41,9 @@ def _publish(config: RunConfig, run: RunDir, language: str, found: Mapping[str, 
     artifact = run.budget(language)
     writer = Writer(artifact, identity(config, run, language))
     if found is not None:
-        writer.json(BUDGET, {"language": language, "rule": config.select.budget, **found})
+        writer.write_json(BUDGET_FILE, {"language": language, "rule": config.select.budget, **found})
     of_trials = (file(budget) for budget in config.tune.budgets for file in (rows_file, trial_file))
-    for file in (PREPARED, TEXT, *of_trials):
+    for file in (PREPARED_FILE, TEXT_FILE, *of_trials):
         artifact.drop(file)
-    record = artifact.read_json(BUDGET)
+    record = artifact.read_json(BUDGET_FILE)
     return writer.publish({"budget": record["budget"], "predicted": record["forecast"]["suggestion"]})

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from compass_ray.artifacts import Identity, RunDir, clustered
+from compass_ray.artifacts import Identity, RunDir, clustering_key
 from compass_ray.config import RunConfig
-from compass_ray.language_selection import settings_of
+from compass_ray.language_selection import method_settings
 from compass_ray.models.location import model_identity
 
 METHOD = "compass"
 """Whose selection the budget is tuned for; other methods take as many rows."""
-HELD = "held.parquet"
+HELD_OUT_FILE = "held.parquet"
 """The slice that trials are judged by: row_id, language, cluster, weight."""
-PREPARED, TEXT = "prepared.json", "text.parquet"
+PREPARED_FILE, TEXT_FILE = "prepared.json", "text.parquet"
 
 
 def identity(config: RunConfig, run: RunDir, language: str) -> Identity:
     """What the language's budget is made of; training shapes it only where it is tuned."""
-    bias = config.pool.bias.model_dump() if config.pool.bias else None
-    settings: dict[str, Any] = {"select": settings_of(config.select, METHOD), "bias": bias, "seed": config.seed}
+    bias = config.pool.bias.fingerprint_settings() if config.pool.bias else None
+    settings: dict[str, Any] = {"select": method_settings(config.select, METHOD), "bias": bias, "seed": config.seed}
     if config.select.budget == "tuned":
         base = model_identity(config.train.base_model, config.train.revision)
         # Its trials are judged by a slice of their own.
         train = {name: value for name, value in config.train.identity().items() if name != "holdout"} | {"base_model": base}
-        settings |= {"tune": config.tune.model_dump(exclude={"filled"}), "train": train}
+        settings |= {"tune": config.tune.fingerprint_settings(exclude={"filled"}), "train": train}
     else:
-        settings["tune"] = config.tune.model_dump(include={"budgets", "filled"})
-    inputs = (run.pool, run.guide(language), run.guide_embeddings(language), run.clustering(clustered(config, language)))
+        settings["tune"] = config.tune.fingerprint_settings(include={"budgets", "filled"})
+    inputs = (run.pool, run.guide(language), run.guide_embeddings(language), run.clustering(clustering_key(config, language)))
     return Identity("tune", settings, {a.name: a.require().fingerprint for a in inputs})
 
 

@@ -8,22 +8,22 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from compass_ray.artifacts import Identity, RunDir, Writer
-from compass_ray.budget_tuning.making import HELD, TEXT, rows_file, trial_file
+from compass_ray.budget_tuning.making import HELD_OUT_FILE, TEXT_FILE, rows_file, trial_file
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import TrainingRow
-from compass_ray.models.fine_tuning import EpochRecord, FineTuning
+from compass_ray.models.fine_tuning import AdapterTrainer, EpochRecord
 
-Epoch = Mapping[str, float]
+TrialEpoch = Mapping[str, float]
 """``epoch``, ``train_loss`` and ``validation_loss`` (nats a token), ``seconds``."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class BudgetTrial:
     """One budget tried: what each epoch came to, and whether it was stopped before training would have ended."""
 
     budget: float
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[TrialEpoch, ...]
     stopped: bool
 
     @property
@@ -32,33 +32,33 @@ class Trial:
         return min(epoch["validation_loss"] for epoch in self.epochs)
 
 
-def attempt(
-    config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[Epoch], None]
+def run_trial(
+    config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[TrialEpoch], None]
 ) -> None:
     """Train under one budget on a base that comes back as it was, telling of every epoch."""
     artifact = run.budget(language)
-    text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT).to_pylist()}
-    training, held = (_with_text(artifact.read_table(file), text) for file in (rows_file(budget), HELD))
+    text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT_FILE).to_pylist()}
+    training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
     weights = [row.weight for row in held]
-    with FineTuning(base, training, held, weights, config.train, seed=config.seed) as tuning:
+    with AdapterTrainer(base, training, held, weights, config.train, seed=config.seed) as tuning:
         tuning.run(on_epoch=lambda record, state: on_epoch(_epoch(record)))
 
 
-def keep(run: RunDir, language: str, trial: Trial) -> None:
+def save_trial(run: RunDir, language: str, trial: BudgetTrial) -> None:
     """Write a trial down, so that it is not repeated."""
-    Writer(run.budget(language), Identity("tune", {}, {})).json(trial_file(trial.budget), asdict(trial))
+    Writer(run.budget(language), Identity("tune", {}, {})).write_json(trial_file(trial.budget), asdict(trial))
 
 
-def kept(run: RunDir, language: str, budget: float) -> Trial | None:
+def load_trial(run: RunDir, language: str, budget: float) -> BudgetTrial | None:
     """A trial that was written down."""
     artifact, file = run.budget(language), trial_file(budget)
     if not artifact.exists(file):
         return None
     found = artifact.read_json(file)
-    return Trial(found["budget"], tuple(found["epochs"]), found["stopped"])
+    return BudgetTrial(found["budget"], tuple(found["epochs"]), found["stopped"])
 
 
-def ended(losses: Sequence[float], settings: TrainConfig) -> bool:
+def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
     """Whether training ends by itself after these validation losses.
 
     >>> settings = TrainConfig(epochs=4, patience=2)
@@ -69,11 +69,11 @@ def ended(losses: Sequence[float], settings: TrainConfig) -> bool:
     return len(losses) >= settings.epochs or len(losses) - 1 - best >= settings.patience
 
 
-def _with_text(table: pa.Table, text: Mapping[str, tuple[str, str]]) -> list[TrainingRow]:
+def _training_rows(table: pa.Table, text: Mapping[str, tuple[str, str]]) -> list[TrainingRow]:
     ids, weights = table["row_id"].to_pylist(), table["weight"].to_pylist()
     return [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
 
 
-def _epoch(record: EpochRecord) -> Epoch:
+def _epoch(record: EpochRecord) -> TrialEpoch:
     found = asdict(record)
     return {name: found[name] for name in ("epoch", "train_loss", "validation_loss", "seconds")}

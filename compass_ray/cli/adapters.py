@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, Language, RunArgument, language_of
-from compass_ray.cli.output import err, out, plain, print_lines, print_rows, show
+from compass_ray.cli.options import Json, LanguageArgument, RunArgument, require_language
+from compass_ray.cli.output import emit, err, out, print_lines, print_rows, to_json
 from compass_ray.cli.root import adapters
-from compass_ray.cli.versions import COLUMNS, described, flat, row
+from compass_ray.cli.versions import COLUMNS, describe, to_flat_json, to_row
 from compass_ray.config import ConfigError
 
 Version = Annotated[str, typer.Argument(help="Version of the language's adapter, as in v0002.")]
-Trial = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to try, as in v0002.")]
+CandidateVersion = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to try, as in v0002.")]
 Why = Annotated[str, typer.Option("--reason", help="Kept in the log of decisions.")]
-BY_HAND = "by hand"
+DEFAULT_REASON = "by hand"
 
 
 @adapters.command("list", epilog="Example: `compass-ray adapters list runs/mine`")
@@ -29,8 +29,8 @@ def list_(
     from compass_ray.serving import registry
 
     where = RunDir(run)
-    found = registry.entries(where, _languages(where, language))
-    show(json_, [flat(entry) for entry in found], lambda: print_rows(list(COLUMNS), [row(entry) for entry in found]))
+    found = registry.list_versions(where, _languages(where, language))
+    emit(json_, [to_flat_json(entry) for entry in found], lambda: print_rows(list(COLUMNS), [to_row(entry) for entry in found]))
     for problem in () if json_ else dict.fromkeys(entry.problem for entry in found if entry.problem):
         err.print(f"note: {problem}", markup=False, highlight=False, soft_wrap=True)
 
@@ -38,68 +38,68 @@ def list_(
 @adapters.command("show", epilog="Example: `compass-ray adapters show runs/mine sw v0002`")
 def show_(
     run: RunArgument,
-    language: Language,
+    language: LanguageArgument,
     version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The live one if unset.")] = None,
     json_: Json = False,
 ) -> None:
     """All that is known of one version, and what its language served before."""
     from compass_ray.serving import registry
 
-    where = _of(run, language)
-    live = registry.look(where, language).live
+    where = _open_run(run, language)
+    live = registry.read_pointer(where, language).live
     chosen = version or (live.version if live else None)
-    found = [entry for entry in registry.entries(where, [language]) if entry.name.version == chosen]
+    found = [entry for entry in registry.list_versions(where, [language]) if entry.name.version == chosen]
     if not found:
         raise ConfigError(
             f"{language} has no whole version {chosen!r}; see 'compass-ray adapters list {run} --language {language}'"
             if chosen
             else f"{language} serves no version, so name one; see 'compass-ray adapters list {run} --language {language}'"
         )
-    history = plain(live.history) if live else []
-    show(json_, flat(found[0]) | {"history": history}, lambda: print_lines(described(found[0], live)))
+    history = to_json(live.history) if live else []
+    emit(json_, to_flat_json(found[0]) | {"history": history}, lambda: print_lines(describe(found[0], live)))
 
 
 @adapters.command(epilog="Example: `compass-ray adapters promote runs/mine sw v0002`")
 def promote(
     run: RunArgument,
-    language: Language,
+    language: LanguageArgument,
     version: Version,
-    reason: Why = BY_HAND,
+    reason: Why = DEFAULT_REASON,
     force: Annotated[bool, typer.Option("--force", help="Also if the language is pinned or its pointer damaged.")] = False,
     json_: Json = False,
 ) -> None:
     """Serve this version from now on; it also concludes its canary."""
     from compass_ray.serving import registry
 
-    pointer = registry.promote(_of(run, language), language, version, reason=reason, force=force)
-    _told(json_, pointer, f"{language} now serves {version}")
+    pointer = registry.promote(_open_run(run, language), language, version, reason=reason, force=force)
+    _emit_pointer(json_, pointer, f"{language} now serves {version}")
 
 
 @adapters.command(epilog="Example: `compass-ray adapters rollback runs/mine sw`")
-def rollback(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Json = False) -> None:
+def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Serve the version that was live before."""
     from compass_ray.serving import registry
 
-    pointer = registry.roll_back(_of(run, language), language, reason=reason)
-    _told(json_, pointer, f"{language} now serves {pointer['version']}")
+    pointer = registry.roll_back(_open_run(run, language), language, reason=reason)
+    _emit_pointer(json_, pointer, f"{language} now serves {pointer['version']}")
 
 
 @adapters.command(epilog="Example: `compass-ray adapters pin runs/mine sw --reason 'exams until June'`")
-def pin(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Json = False) -> None:
+def pin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Keep the version that is live: no update, promotion or roll-back replaces it until it is unpinned."""
     from compass_ray.serving import registry
 
-    pointer = registry.pin(_of(run, language), language, reason=reason)
-    _told(json_, pointer, f"{language} stays at {pointer['version']}")
+    pointer = registry.pin(_open_run(run, language), language, reason=reason)
+    _emit_pointer(json_, pointer, f"{language} stays at {pointer['version']}")
 
 
 @adapters.command(epilog="Example: `compass-ray adapters unpin runs/mine sw`")
-def unpin(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Json = False) -> None:
+def unpin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Let the live version change again."""
     from compass_ray.serving import registry
 
-    pointer = registry.unpin(_of(run, language), language, reason=reason)
-    _told(json_, pointer, f"{language} serves {pointer['version']}, which may be replaced")
+    pointer = registry.unpin(_open_run(run, language), language, reason=reason)
+    _emit_pointer(json_, pointer, f"{language} serves {pointer['version']}, which may be replaced")
 
 
 @adapters.command(
@@ -107,58 +107,60 @@ def unpin(run: RunArgument, language: Language, reason: Why = BY_HAND, json_: Js
 )
 def canary(
     run: RunArgument,
-    language: Language,
-    version: Trial = None,
+    language: LanguageArgument,
+    version: CandidateVersion = None,
     share: Annotated[float | None, typer.Option("--share", help="Share of the language's requests, as in 0.05.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="End the canary: the live version answers all again.")] = False,
-    reason: Why = BY_HAND,
+    reason: Why = DEFAULT_REASON,
     json_: Json = False,
 ) -> None:
     """Let a version answer a share of a language's requests, until it is promoted or stopped."""
     from compass_ray.serving import registry
 
-    where = _of(run, language)
+    where = _open_run(run, language)
     if stop:
         _only_stop("canary", version, share)
-        pointer = registry.end_canary(where, language, reason=reason)
-        _told(json_, pointer, f"{pointer['version']} answers all requests of {language}")
+        pointer = registry.stop_canary(where, language, reason=reason)
+        _emit_pointer(json_, pointer, f"{pointer['version']} answers all requests of {language}")
         return
     if version is None or share is None:
         raise ConfigError("a canary needs a VERSION and its --share, as in 'v0002 --share 0.05'; or give --stop to end one")
-    pointer = registry.canary(where, language, version, share, reason=reason)
-    _told(json_, pointer, f"{version} answers {share:.3g} of the requests of {language}, {pointer['version']} the others")
+    pointer = registry.set_canary(where, language, version, share, reason=reason)
+    _emit_pointer(json_, pointer, f"{version} answers {share:.3g} of the requests of {language}, {pointer['version']} the others")
 
 
 @adapters.command(epilog="Example: `compass-ray adapters shadow runs/mine sw v0002`, later with `--stop`")
 def shadow(
     run: RunArgument,
-    language: Language,
-    version: Trial = None,
+    language: LanguageArgument,
+    version: CandidateVersion = None,
     stop: Annotated[bool, typer.Option("--stop", help="Copy requests no longer.")] = False,
-    reason: Why = BY_HAND,
+    reason: Why = DEFAULT_REASON,
     json_: Json = False,
 ) -> None:
     """Let a version answer a copy of each request of a language, which no client sees."""
     from compass_ray.serving import registry
 
-    where = _of(run, language)
+    where = _open_run(run, language)
     if stop:
         _only_stop("shadow", version)
-        pointer = registry.end_shadow(where, language, reason=reason)
-        _told(json_, pointer, f"requests of {language} go to {pointer['version']} alone")
+        pointer = registry.stop_shadow(where, language, reason=reason)
+        _emit_pointer(json_, pointer, f"requests of {language} go to {pointer['version']} alone")
         return
     if version is None:
         raise ConfigError("a shadow needs a VERSION, as in 'v0002'; or give --stop to end one")
-    _told(json_, registry.shadow(where, language, version, reason=reason), f"{version} answers copies of what {language} asks")
+    _emit_pointer(
+        json_, registry.set_shadow(where, language, version, reason=reason), f"{version} answers copies of what {language} asks"
+    )
 
 
 def _languages(run: RunDir, language: str | None) -> list[str]:
-    return list(run.recorded().languages) if language is None else [language_of(run, language)]
+    return list(run.read_config().languages) if language is None else [require_language(run, language)]
 
 
-def _of(run: str, language: str) -> RunDir:
+def _open_run(run: str, language: str) -> RunDir:
     where = RunDir(run)
-    language_of(where, language)
+    require_language(where, language)
     return where
 
 
@@ -167,5 +169,5 @@ def _only_stop(trial: str, *given: object) -> None:
         raise ConfigError(f"--stop ends whatever {trial} there is; give it without a version or share")
 
 
-def _told(as_json: bool, pointer: dict[str, Any], sentence: str) -> None:
-    show(as_json, plain(pointer), lambda: out.print(sentence, highlight=False))
+def _emit_pointer(as_json: bool, pointer: dict[str, Any], sentence: str) -> None:
+    emit(as_json, to_json(pointer), lambda: out.print(sentence, highlight=False))

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.output import err, out, plain, show
+from compass_ray.cli.output import emit, err, out, to_json
 from compass_ray.config import RunConfig
 
 if TYPE_CHECKING:
-    from compass_ray.preflight import Finding, Surroundings
+    from compass_ray.preflight import CheckResult, ClusterEnvironment
 
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "blocking": ("stops", "bold red")}
 
@@ -31,11 +31,11 @@ def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> 
     """
     from compass_ray import preflight
 
-    if stages and not ray_session.joins():
-        _refuse(preflight.quick(config, run, preflight.here(config, run), stages))
+    if stages and not ray_session.joins_cluster():
+        _exit_if_blocked(preflight.run_quick_checks(config, run, preflight.local_environment(config, run), stages))
     with ray_session.session(config.resources):
-        if stages and ray_session.joins():
-            _refuse(preflight.quick(config, run, _of_cluster(run), stages))
+        if stages and ray_session.joins_cluster():
+            _exit_if_blocked(preflight.run_quick_checks(config, run, _probe_cluster(run), stages))
         yield
 
 
@@ -44,7 +44,7 @@ def missing_stages(config: RunConfig, run: RunDir, until: str | None, force: Col
     from compass_ray import pipeline
 
     try:
-        return pipeline.missing(config, run, until, force)
+        return pipeline.incomplete_stages(config, run, until, force)
     except OSError:  # the check of the storage tells it
         return frozenset(stage.name for stage in pipeline.stages_until(until, force))
 
@@ -54,7 +54,7 @@ def with_pins(config: RunConfig, run: RunDir) -> RunConfig:
     from compass_ray import preflight
 
     try:
-        found = preflight.pinned(config, preflight.read_pins(run))
+        found = preflight.apply_pins(config, preflight.read_pins(run))
     except OSError:  # the check of the storage tells it, with everything else that is wrong
         return config
     for told in found.overruled:
@@ -62,11 +62,11 @@ def with_pins(config: RunConfig, run: RunDir) -> RunConfig:
     return found.config
 
 
-def examine(config: RunConfig, run: RunDir) -> list[Finding]:
+def run_checks(config: RunConfig, run: RunDir) -> list[CheckResult]:
     """Every check, on the cluster that is named or on this machine."""
     from compass_ray import preflight
 
-    return preflight.check(config, run, _around(config, run))
+    return preflight.run_checks(config, run, _probe_environment(config, run))
 
 
 def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:
@@ -76,10 +76,10 @@ def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:
     pins = preflight.pin(config, run, datetime.now(UTC))
     pairs = [*pins.models.items(), *pins.datasets.items()]
     lines = [f"{name} is pinned to {commit}" for name, commit in pairs] or ["nothing of this run comes from the hub"]
-    show(as_json, plain(pins), lambda: out.print("\n".join(lines), highlight=False, soft_wrap=True))
+    emit(as_json, to_json(pins), lambda: out.print("\n".join(lines), highlight=False, soft_wrap=True))
 
 
-def print_findings(findings: list[Finding]) -> None:
+def print_check_results(findings: list[CheckResult]) -> None:
     """A table of three columns, what to do below what was found."""
     table = Table("", "check", "found", header_style="bold", box=None, pad_edge=False)
     for finding in findings:
@@ -91,30 +91,30 @@ def print_findings(findings: list[Finding]) -> None:
     out.print(table)
 
 
-def _around(config: RunConfig, run: RunDir) -> Surroundings:
+def _probe_environment(config: RunConfig, run: RunDir) -> ClusterEnvironment:
     from dataclasses import replace
 
     from compass_ray import preflight
 
-    if not ray_session.joins():
-        return preflight.here(config, run)
+    if not ray_session.joins_cluster():
+        return preflight.local_environment(config, run)
     try:
         with ray_session.session(config.resources):
-            return _of_cluster(run)
+            return _probe_cluster(run)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
-        return replace(preflight.here(config, run), unreachable=ray_session.told(error).splitlines()[0])
+        return replace(preflight.local_environment(config, run), unreachable=ray_session.user_message(error).splitlines()[0])
 
 
-def _of_cluster(run: RunDir) -> Surroundings:
-    from compass_ray.ray_session.surroundings import surroundings
+def _probe_cluster(run: RunDir) -> ClusterEnvironment:
+    from compass_ray.ray_session.surroundings import probe_cluster
 
-    return surroundings(run)
+    return probe_cluster(run)
 
 
-def _refuse(findings: list[Finding]) -> None:
+def _exit_if_blocked(findings: list[CheckResult]) -> None:
     from compass_ray import preflight
 
-    found = preflight.blocking(findings)
+    found = preflight.blocking_results(findings)
     for each in found:
         err.print(Text.assemble(("error", "bold red"), f": {each.check}: {each.found}; {each.remedy}"), soft_wrap=True)
     if found:

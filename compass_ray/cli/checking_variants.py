@@ -16,7 +16,7 @@ from compass_ray.cli.output import err
 
 if TYPE_CHECKING:
     from compass_ray.experiments import Experiment
-    from compass_ray.preflight import Finding, Surroundings
+    from compass_ray.preflight import CheckResult, ClusterEnvironment
 
 Stages = Mapping[str, frozenset[str]]
 """By the variant's name, the stages that have something to do."""
@@ -43,23 +43,23 @@ def checked_session(experiment: Experiment, where: RunDir, until: str | None, fo
         typer.Exit: it did, and everything that is in the way of whichever variant was told.
     """
     from compass_ray import preflight
-    from compass_ray.experiments import folder
+    from compass_ray.experiments import variant_run_dir
 
     first = experiment.variants[0].config  # all have its resources
-    stages = {v.name: checking.missing_stages(v.config, folder(where, v), until, force) for v in experiment.variants}
+    stages = {v.name: checking.missing_stages(v.config, variant_run_dir(where, v), until, force) for v in experiment.variants}
     works = any(stages.values())
-    if works and not ray_session.joins():
-        _refuse(experiment, where, stages, preflight.here(first, where))
+    if works and not ray_session.joins_cluster():
+        _exit_if_blocked(experiment, where, stages, preflight.local_environment(first, where))
     with ray_session.session(first.resources):
-        if works and ray_session.joins():
-            from compass_ray.ray_session.surroundings import surroundings
+        if works and ray_session.joins_cluster():
+            from compass_ray.ray_session.surroundings import probe_cluster
 
-            _refuse(experiment, where, stages, surroundings(where))
+            _exit_if_blocked(experiment, where, stages, probe_cluster(where))
         yield
 
 
-def _refuse(experiment: Experiment, where: RunDir, stages: Stages, around: Surroundings) -> None:
-    found = _in_the_way(experiment, where, stages, around)
+def _exit_if_blocked(experiment: Experiment, where: RunDir, stages: Stages, around: ClusterEnvironment) -> None:
+    found = _find_blocking(experiment, where, stages, around)
     for each, names in found.items():
         whose = "" if len(names) == len(experiment.variants) else f" (of {', '.join(names)})"
         err.print(
@@ -70,17 +70,19 @@ def _refuse(experiment: Experiment, where: RunDir, stages: Stages, around: Surro
         raise typer.Exit(2 if all(each.by == "settings" for each in found) else 1)
 
 
-def _in_the_way(experiment: Experiment, where: RunDir, stages: Stages, around: Surroundings) -> dict[Finding, list[str]]:
+def _find_blocking(
+    experiment: Experiment, where: RunDir, stages: Stages, around: ClusterEnvironment
+) -> dict[CheckResult, list[str]]:
     """What stops variants, and which; those that differ by seed alone are looked at once."""
     from compass_ray import preflight
 
-    found: dict[Finding, list[str]] = {}
-    known: dict[tuple[str, frozenset[str]], list[Finding]] = {}
+    found: dict[CheckResult, list[str]] = {}
+    known: dict[tuple[str, frozenset[str]], list[CheckResult]] = {}
     for variant in experiment.variants:
         todo = stages[variant.name]
         alike = (variant.config.model_copy(update={"seed": 0}).model_dump_json(), todo)
         if todo and alike not in known:
-            known[alike] = preflight.blocking(preflight.quick(variant.config, where, around, todo))
+            known[alike] = preflight.blocking_results(preflight.run_quick_checks(variant.config, where, around, todo))
         for finding in known.get(alike, ()):
             found.setdefault(finding, []).append(variant.name)
     return found

@@ -13,12 +13,12 @@ from rich.markup import escape
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import checking_variants
-from compass_ray.cli.options import File, Force, Json, Languages, Preset, Settings, named, tree_of
-from compass_ray.cli.output import err, out, plain, print_rows, progress_bars, show
+from compass_ray.cli.options import File, Force, Json, Languages, Preset, Settings, load_raw_config, parse_languages
+from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to_json
 from compass_ray.cli.root import app
 
 if TYPE_CHECKING:
-    from compass_ray.experiments import Listing
+    from compass_ray.experiments import ResultTable
 
 Folder = Annotated[str, typer.Option("--run", help="Folder of the variants' runs, local or a URI such as s3://bucket/budgets.")]
 Vary = Annotated[list[str] | None, typer.Option("--vary", help="Values of one key, as in select.budget=0.4,0.8; repeatable.")]
@@ -47,16 +47,16 @@ def experiment(
     from compass_ray import experiments
 
     read = experiments.read_experiment(
-        tree_of(preset, config), vary or (), against=against, overrides=set_ or (), languages=named(languages)
+        load_raw_config(preset, config), vary or (), against=against, overrides=set_ or (), languages=parse_languages(languages)
     )
     where = RunDir(run)
     asked = checking_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
     with redirect_stdout(sys.stderr), checking_variants.checked_session(asked, where, until, force or ()):
-        ended = experiments.run_variants(asked, where, force=force or (), until=until, watch=watch, say=say)
-    outcomes = experiments.measure(asked, ended)
-    experiments.write(where, outcomes)
-    show(json_, {"run": where.uri, **plain(outcomes)}, lambda: _print(where, experiments.listings(outcomes)))
+        ended = experiments.run_all_variants(asked, where, force=force or (), until=until, watch=watch, say=say)
+    outcomes = experiments.collect_outcomes(asked, ended)
+    experiments.write_report(where, outcomes)
+    emit(json_, {"run": where.uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
     for reason, names in outcomes.failures.items():
         _say(f"failed: {', '.join(names)}: {reason}")
     if outcomes.failures:
@@ -71,15 +71,15 @@ def _ignore(line: str) -> None:
     pass
 
 
-def _print(where: RunDir, tables: list[Listing]) -> None:
+def _print(where: RunDir, tables: list[ResultTable]) -> None:
     for table in tables:
         out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False, soft_wrap=True)
-        for part in fitting(table.rows, out.width):
+        for part in split_columns(table.rows, out.width):
             print_rows(list(part[0]), [list(row) for row in part[1:]])
     out.print(f"\nreport: {where.uri}/index.html", soft_wrap=True, highlight=False)
 
 
-def fitting(rows: list[tuple[str, ...]], room: int) -> Iterator[list[tuple[str, ...]]]:
+def split_columns(rows: list[tuple[str, ...]], room: int) -> Iterator[list[tuple[str, ...]]]:
     """The table in parts side by side that are at most ``room`` characters wide, each with the first column.
 
     >>> list(fitting([("who", "first", "second"), ("a", "1", "2")], 12))

@@ -20,34 +20,34 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Force = Annotated[list[str] | None, typer.Option("--force", help="Make this stage anew; repeatable.")]
-Language = Annotated[str, typer.Argument(help="Code of a target language, as in sw.")]
+LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language, as in sw.")]
 
 
-def settings_of(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
+def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     """The configuration that a command line names."""
-    return configuration.resolved(tree_of(preset, file), set_ or (), named(languages))
+    return configuration.resolve_config(load_raw_config(preset, file), set_ or (), parse_languages(languages))
 
 
-def tree_of(preset: str | None, file: Path | None) -> dict[str, Any]:
+def load_raw_config(preset: str | None, file: Path | None) -> dict[str, Any]:
     """The settings that a preset or a file holds, not checked yet."""
     if preset and file:
         raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
-    return configuration.read_tree(preset, file)
+    return configuration.read_raw_config(preset, file)
 
 
-def named(languages: str | None) -> list[str] | None:
+def parse_languages(languages: str | None) -> list[str] | None:
     """The codes that ``--languages`` names, None where it is not given."""
     return None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
 
 
-def language_of(run: RunDir, language: str) -> str:
+def require_language(run: RunDir, language: str) -> str:
     """The language, once the run is known to have it."""
-    known = run.recorded().languages
+    known = run.read_config().languages
     if language not in known:
         raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(known)}")
     return language
 
 
-def changed(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
+def apply_overrides(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
     """A recorded configuration with settings changed."""
-    return configuration.changed(recorded, set_ or ())
+    return configuration.with_overrides(recorded, set_ or ())

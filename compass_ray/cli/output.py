@@ -65,7 +65,7 @@ def _lines() -> Progress:
     return tell
 
 
-def show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
+def emit(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
     """Print a result, as JSON alone or as ``print_`` does."""
     if as_json:
         print(json.dumps(value, ensure_ascii=False, default=str))
@@ -73,7 +73,7 @@ def show(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
         print_()
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Records as JSON-ready values."""
     return TypeAdapter(Any).dump_python(value, mode="json")
 
@@ -97,18 +97,18 @@ def print_comparison(run: RunDir, config: RunConfig) -> None:
     from compass_ray.report import comparison
 
     whole = run.report.manifest() is not None
-    for title, rows in comparison.tables(comparison.compare(run, config)) if whole else ():
+    for title, rows in comparison.terminal_tables(comparison.compare(run, config)) if whole else ():
         out.print(f"\n[bold]{title}[/]")
         print_rows(list(rows[0]), [list(row) for row in rows[1:]])
-    for caution in cautions_of(run, config):
+    for caution in list_warnings(run, config):
         out.print(f"[bold]note:[/] {escape(caution)}", highlight=False)
     if whole:
         out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
 
 
-def cautions_of(run: RunDir, config: RunConfig) -> list[str]:
+def list_warnings(run: RunDir, config: RunConfig) -> list[str]:
     """What to beware of in a run."""
-    from compass_ray.report.cautions import cautions
-    from compass_ray.report.evidence import Evidence
+    from compass_ray.report.cautions import find_warnings
+    from compass_ray.report.evidence import RunReader
 
-    return cautions(Evidence(run), config.languages)
+    return find_warnings(RunReader(run), config.languages)

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, RunArgument, Settings, changed
-from compass_ray.cli.output import plain, print_lines, progress_bars, show
+from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides
+from compass_ray.cli.output import emit, print_lines, progress_bars, to_json
 from compass_ray.cli.root import app
 from compass_ray.config import ConfigError
 
 
-@app.command(epilog="Example: `compass-ray recluster runs/mine --set cluster.coarse=32`")
+@app.command(epilog="Example: `compass-ray recluster runs/mine --set cluster.monitor_clusters=32`")
 def recluster(
     run: RunArgument,
     set_: Settings = None,
@@ -25,10 +25,10 @@ def recluster(
     from compass_ray.continual import reclustering
 
     where = RunDir(run)
-    recorded = where.recorded()
-    settings = changed(recorded, set_)
+    recorded = where.read_config()
+    settings = apply_overrides(recorded, set_)
     if settings != recorded.model_copy(update={"cluster": settings.cluster, "resources": settings.resources}):
         raise ConfigError("recluster takes settings of cluster and of resources alone; anything else needs another --run")
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
         found = reclustering.recluster(settings, where, reason=reason, progress=progress)
-    show(json_, plain(found), lambda: print_lines(found.sentences()))
+    emit(json_, to_json(found), lambda: print_lines(found.summarize()))

@@ -9,10 +9,10 @@ import typer
 
 from compass_ray.artifacts import SHARED, RunDir
 from compass_ray.cli.options import Json, RunArgument
-from compass_ray.cli.output import plain, print_lines, show
+from compass_ray.cli.output import emit, print_lines, to_json
 from compass_ray.cli.root import app
 from compass_ray.config import ConfigError
-from compass_ray.languages import language as known_language
+from compass_ray.languages import get_language as known_language
 
 
 @app.command(epilog="Example: `compass-ray report runs/mine`, or `compass-ray report runs/mine --rows sw --output rows.csv`")
@@ -32,24 +32,24 @@ def report(
     from compass_ray.report import why as reasons
 
     where = RunDir(run)
-    settings = where.recorded()
+    settings = where.read_config()
     _check_question({"--why": why, "--cluster": cluster, "--rows": rows}, output)
     if rows is not None:
         _report_rows(where, rows, method, output, json_)
         return
     if why is not None:
         language, row_id = _language_and_row(why)
-        answer: Any = reasons.why(where, language, row_id, method)
+        answer: Any = reasons.explain_row(where, language, row_id, method)
         lines = answer.lines()
     elif cluster is not None:
         language, number = _language_and_cluster(cluster)
-        answer = cards.cluster_card(where, number, method, language)
+        answer = cards.build_cluster_card(where, number, method, language)
         lines = answer.lines()
     else:
-        page.build(where, settings)
+        page.build_report(where, settings)
         answer = {"report": f"{where.uri}/report/index.html"}
         lines = [answer["report"]]
-    show(json_, plain(answer), lambda: print_lines(lines))
+    emit(json_, to_json(answer), lambda: print_lines(lines))
 
 
 def _check_question(asked: dict[str, Any], output: Path | None) -> None:
@@ -77,10 +77,10 @@ def _language_and_cluster(asked: str) -> tuple[str, int]:
 def _report_rows(run: RunDir, language: str, method: str, output: Path | None, json_: bool) -> None:
     from compass_ray.report import selected_rows
 
-    table = selected_rows.selected_rows(run, language, method)
+    table = selected_rows.read_selected_rows(run, language, method)
     if output is None:
-        show(json_, table.to_pylist(), lambda: print_lines(selected_rows.lines(table)))
+        emit(json_, table.to_pylist(), lambda: print_lines(selected_rows.format_lines(table)))
         return
-    selected_rows.write(table, output)
+    selected_rows.write_rows(table, output)
     told = {"output": str(output), "rows": table.num_rows}
-    show(json_, told, lambda: print_lines([f"wrote {table.num_rows} rows to {output}"]))
+    emit(json_, told, lambda: print_lines([f"wrote {table.num_rows} rows to {output}"]))

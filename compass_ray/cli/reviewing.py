@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, RunArgument, Settings, changed, language_of, named
-from compass_ray.cli.output import err, print_rows, show
+from compass_ray.cli.options import Json, RunArgument, Settings, apply_overrides, parse_languages, require_language
+from compass_ray.cli.output import emit, err, print_rows
 from compass_ray.cli.root import app
 from compass_ray.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
-    from compass_ray.continual.labelled import Verdict
+    from compass_ray.continual.labelled import CorrectionVerdict
 
 _TEXT = 160
 """Characters of a prompt or a correction in the list; JSON has all."""
@@ -36,28 +36,28 @@ def corrections(
     from compass_ray.continual import labelled
 
     where = RunDir(run)
-    settings = changed(where.recorded(), set_)
-    found = labelled.judged(settings, where, language_of(where, language)).verdicts
+    settings = apply_overrides(where.read_config(), set_)
+    found = labelled.filter_corrections(settings, where, require_language(where, language)).verdicts
     if accept is not None or reject is not None:
         pairs = [verdict.pair for verdict in found]
-        yes, no = (labelled.named(pairs, named(ids) or ()) for ids in (accept, reject))
-        _require_open(found, yes)
-        labelled.review(where, yes, no)
-        found = labelled.judged(settings, where, language).verdicts
-    show(json_, [_flat(verdict) for verdict in found], lambda: _print(found))
+        yes, no = (labelled.find_corrections(pairs, parse_languages(ids) or ()) for ids in (accept, reject))
+        _require_acceptable(found, yes)
+        labelled.record_reviews(where, yes, no)
+        found = labelled.filter_corrections(settings, where, language).verdicts
+    emit(json_, [_flat(verdict) for verdict in found], lambda: _print(found))
     for note in () if json_ else _notes(settings, where, language):
         err.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_open(found: Sequence[Verdict], accepted: Sequence[Any]) -> None:
-    from compass_ray.continual.labelled import State
+def _require_acceptable(found: Sequence[CorrectionVerdict], accepted: Sequence[Any]) -> None:
+    from compass_ray.continual.labelled import CorrectionState
 
     for verdict in found:
-        if verdict.pair in accepted and verdict.state in (State.REFUSED, State.TRAINED):
+        if verdict.pair in accepted and verdict.state in (CorrectionState.REFUSED, CorrectionState.TRAINED):
             raise ConfigError(f"correction {verdict.pair.id} is {verdict.state}, whoever accepts it: {verdict.reason}")
 
 
-def _flat(verdict: Verdict) -> dict[str, Any]:
+def _flat(verdict: CorrectionVerdict) -> dict[str, Any]:
     pair = verdict.pair
     return {
         "id": pair.id,
@@ -70,19 +70,21 @@ def _flat(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[Verdict]) -> None:
-    from compass_ray.continual.labelled import SHOWN
-    from compass_ray.report.reasons import shortened
+def _print(found: Sequence[CorrectionVerdict]) -> None:
+    from compass_ray.continual.labelled import SHOWN_ID_DIGITS
+    from compass_ray.report.reasons import shorten
 
-    texts = [[_MISLEADING.sub("\ufffd", shortened(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in found]
-    rows = [[v.pair.id[:SHOWN], v.pair.key or "-", v.state, *each, v.reason] for v, each in zip(found, texts, strict=True)]
+    texts = [[_MISLEADING.sub("\ufffd", shorten(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in found]
+    rows = [
+        [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", v.state, *each, v.reason] for v, each in zip(found, texts, strict=True)
+    ]
     print_rows(["id", "key", "state", "prompt", "correction", "why"], rows)
 
 
 def _notes(config: RunConfig, run: RunDir, language: str) -> list[str]:
-    from compass_ray.serving.monitoring.feedback import without_prompt
+    from compass_ray.serving.monitoring.feedback import count_without_prompt
 
-    alone, keeps = without_prompt(run, language), config.drift.retention
+    alone, keeps = count_without_prompt(run, language), config.drift.retention
     return [
         *(["update.corrections is none, so no update trains on any of them"] if config.update.corrections == "none" else []),
         *([f"drift.retention is {keeps}, and corrections are kept under text only"] if keeps != "text" else []),

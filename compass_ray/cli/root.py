@@ -17,7 +17,7 @@ from compass_ray.config import ConfigError
 from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
 
-STOPPED = 128 + signal.SIGTERM
+SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a command that was told to stop."""
 
 app = typer.Typer(
@@ -39,17 +39,17 @@ def main() -> None:
     try:
         app()
     except SystemExit as ended:
-        if ended.code == STOPPED:
-            _fail("stopped by SIGTERM; the same command goes on from what is whole", STOPPED)
+        if ended.code == SIGTERM_EXIT_CODE:
+            _fail("stopped by SIGTERM; the same command goes on from what is whole", SIGTERM_EXIT_CODE)
         raise
     except (ConfigError, UnknownLanguageError) as error:
-        _fail(ray_session.told(error), 2)
+        _fail(ray_session.user_message(error), 2)
     except (ArtifactError, ModelError, OSError) as error:
-        _fail(ray_session.told(error), 1)
+        _fail(ray_session.user_message(error), 1)
     except Exception as error:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
-        _fail(f"{ray_session.told(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
+        _fail(f"{ray_session.user_message(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -8,8 +8,8 @@ import typer
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import checking
-from compass_ray.cli.options import File, Force, Json, Languages, Preset, Run, RunArgument, Settings, settings_of
-from compass_ray.cli.output import cautions_of, out, plain, print_comparison, print_rows, progress_bars, show
+from compass_ray.cli.options import File, Force, Json, Languages, Preset, Run, RunArgument, Settings, load_config
+from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_rows, progress_bars, to_json
 from compass_ray.cli.root import app
 from compass_ray.config import RunConfig
 
@@ -29,12 +29,12 @@ def adapt(
     from compass_ray import pipeline
 
     where = RunDir(run)
-    settings = checking.with_pins(settings_of(preset, config, languages, set_), where)
+    settings = checking.with_pins(load_config(preset, config, languages, set_), where)
     missing = checking.missing_stages(settings, where, until, force or ())
     with progress_bars(quiet=json_) as progress, checking.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
-    told = cautions_of(where, settings)
-    show(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: print_comparison(where, settings))
+    told = list_warnings(where, settings)
+    emit(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: print_comparison(where, settings))
 
 
 @app.command(epilog="Example: `compass-ray demo --run demo-run`")
@@ -48,10 +48,10 @@ def demo(
     from compass_ray import demo as loop
     from compass_ray import ray_session
 
-    settings, where = settings_of(preset or "atlas", None, None, set_), RunDir(run)
+    settings, where = load_config(preset or "atlas", None, None, set_), RunDir(run)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
         story = loop.run(settings, where, progress=progress)
-    show(json_, story.as_json(), lambda: _print_demo(where, settings, story.lines))
+    emit(json_, story.as_json(), lambda: _print_demo(where, settings, story.lines))
 
 
 @app.command(epilog="Example: `compass-ray status runs/mine`")
@@ -60,12 +60,12 @@ def status(run: RunArgument, json_: Json = False) -> None:
     from compass_ray import pipeline
 
     where = RunDir(run)
-    stages = pipeline.plan(where.recorded(), where)
-    rows = [{"stage": s.name, "whole": s.whole, "total": s.total} for s in stages]
-    show(
+    stages = pipeline.collect_status(where.read_config(), where)
+    rows = [{"stage": s.name, "whole": s.complete, "total": s.total} for s in stages]
+    emit(
         json_,
         rows,
-        lambda: print_rows(["stage", "whole", "of"], [[s.name, s.whole, s.total] for s in stages]),
+        lambda: print_rows(["stage", "whole", "of"], [[s.name, s.complete, s.total] for s in stages]),
     )
 
 
@@ -80,12 +80,12 @@ def doctor(
     json_: Json = False,
 ) -> None:
     """Check, before any work, whether a run could be done here, or on the cluster that RAY_ADDRESS names."""
-    settings, where = settings_of(preset, config, languages, set_), RunDir(run)
+    settings, where = load_config(preset, config, languages, set_), RunDir(run)
     if pin:
         checking.write_pins(settings, where, as_json=json_)
         return
-    findings = checking.examine(checking.with_pins(settings, where), where)
-    show(json_, plain(findings), lambda: checking.print_findings(findings))
+    findings = checking.run_checks(checking.with_pins(settings, where), where)
+    emit(json_, to_json(findings), lambda: checking.print_check_results(findings))
     if any(finding.blocking for finding in findings):
         raise typer.Exit(1)
 

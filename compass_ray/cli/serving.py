@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from compass_ray.artifacts import RunDir
-from compass_ray.cli.options import Json, Language, RunArgument, Settings, changed, language_of
-from compass_ray.cli.output import out, plain, progress_bars, show
+from compass_ray.cli.options import Json, LanguageArgument, RunArgument, Settings, apply_overrides, require_language
+from compass_ray.cli.output import emit, out, progress_bars, to_json
 from compass_ray.cli.root import app
 
 
@@ -26,41 +26,41 @@ def serve(
     from compass_ray import ray_session
     from compass_ray.continual import service
     from compass_ray.serving.app import drain
-    from compass_ray.serving.registry import adopt
+    from compass_ray.serving.registry import promote_first_versions
 
     where = RunDir(run)
-    settings = changed(where.recorded(), set_)
+    settings = apply_overrides(where.read_config(), set_)
     with ray_session.session(settings.resources):
-        for language, why in adopt(settings, where).items():
+        for language, why in promote_first_versions(settings, where).items():
             out.print(f"{language} is answered by the base model: {why}", highlight=False)
         endpoint = service.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
-        if settings.update.automatic:
+        if settings.update.auto:
             out.print(f"alarms are answered with updates (update.promotion is {settings.update.promotion})", highlight=False)
-        asked = _Asked()
+        asked = _StopSignals()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, asked)
-        asked.once.wait()
+        asked.stop_requested.wait()
         out.print("stopping: replies under way are finished first (again stops now)")
-        drain(asked.twice.is_set)
-        if ray_session.joins():  # what was started here ends with its Ray
+        drain(asked.abort_requested.is_set)
+        if ray_session.joins_cluster():  # what was started here ends with its Ray
             service.stop(endpoint)
 
 
-class _Asked:
+class _StopSignals:
     """How often this process was asked to stop."""
 
     def __init__(self) -> None:
-        self.once, self.twice = threading.Event(), threading.Event()
+        self.stop_requested, self.abort_requested = threading.Event(), threading.Event()
 
     def __call__(self, *_: object) -> None:
-        (self.twice if self.once.is_set() else self.once).set()
+        (self.abort_requested if self.stop_requested.is_set() else self.stop_requested).set()
 
 
 @app.command(epilog="Example: `compass-ray export runs/mine sw out/ --merged`")
 def export(
     run: RunArgument,
-    language: Language,
+    language: LanguageArgument,
     folder: Annotated[Path, typer.Argument(help="New folder to write to.")],
     version: Annotated[str | None, typer.Option(help="Version as in v0002, or live (if unset), canary, shadow.")] = None,
     merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of a PEFT directory.")] = False,
@@ -73,13 +73,13 @@ def export(
     from compass_ray import exporting
 
     where = RunDir(run)
-    language_of(where, language)
+    require_language(where, language)
     with progress_bars(quiet=json_):
-        written = exporting.export(where, language, version, folder, merged=merged)
+        written = exporting.export_adapter(where, language, version, folder, merged=merged)
     parity = written.parity
-    show(
+    emit(
         json_,
-        {**plain(written), "folder": str(folder)},
+        {**to_json(written), "folder": str(folder)},
         lambda: out.print(
             f"wrote {written.version} of {language} to {folder}; largest logit difference {parity.difference:.1e} over "
             f"{parity.positions} positions ({parity.tolerance:.1e} allowed in {parity.dtype}, the adapter's own effect "

@@ -10,15 +10,15 @@ import typer
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import checking
-from compass_ray.cli.options import File, Json, Languages, Preset, Run, Settings, changed, named, settings_of
-from compass_ray.cli.output import out, print_rows, progress_bars, show
+from compass_ray.cli.options import File, Json, Languages, Preset, Run, Settings, apply_overrides, load_config, parse_languages
+from compass_ray.cli.output import emit, out, print_rows, progress_bars
 from compass_ray.cli.root import app
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.progress import Progress
 
 if TYPE_CHECKING:
-    from compass_ray.continual.simulation import Detection, Plan
-    from compass_ray.continual.simulation.learning import Findings, LearningPlan
+    from compass_ray.continual.simulation import DetectionResult, SimulationSettings
+    from compass_ray.continual.simulation.learning import ForgettingResults, ForgettingSettings
 
 _UNTIL = "cluster"
 
@@ -58,69 +58,73 @@ def simulate(
     from compass_ray.continual import simulation
 
     where = RunDir(run)
-    settings = checking.with_pins(_settings(where, preset, config, languages, set_), where)
-    plan = simulation.Plan(
+    settings = checking.with_pins(_resolve_settings(where, preset, config, languages, set_), where)
+    plan = simulation.SimulationSettings(
         20 if seeds is None else seeds,
         period,
         0.5 if fresh_share is None else fresh_share,
-        _bits(thresholds) or simulation.Plan().thresholds,
+        _bits(thresholds) or simulation.SimulationSettings().thresholds,
         scenario,
         tests,
     )
     if training or sweeps:
-        _learn(settings, where, plan, _learning(seeds, fresh_share, scenario, sweeps=sweeps), json_=json_)
+        _run_forgetting(settings, where, plan, _forgetting_plan(seeds, fresh_share, scenario, sweeps=sweeps), json_=json_)
         return
-    plan.require(settings.drift.window)
+    plan.validate(settings.drift.window)
     with progress_bars(quiet=json_) as progress:
-        _prepare(settings, where, plan, progress)
+        _prepare_run(settings, where, plan, progress)
         found = [simulation.simulate(settings, where, code, plan, progress=progress) for code in settings.languages]
-    show(json_, [simulation.as_json(each) for each in found], lambda: _print(where, found))
+    emit(json_, [simulation.as_json(each) for each in found], lambda: _print(where, found))
 
 
-def _learn(settings: RunConfig, where: RunDir, placing: Plan, plan: LearningPlan, *, json_: bool) -> None:
+def _run_forgetting(
+    settings: RunConfig, where: RunDir, placing: SimulationSettings, plan: ForgettingSettings, *, json_: bool
+) -> None:
     """Train by every strategy and show what was learnt and forgotten."""
     from compass_ray.continual.simulation import learning
 
-    plan.require()
+    plan.validate()
     with progress_bars(quiet=json_) as progress, checking.checked_session(settings, where, {"train"}):
-        _prepare(settings, where, placing, progress)
-        found = learning.learn(settings, where, plan, progress=progress)
-    show(json_, found.as_json(), lambda: _print_learning(where, found))
+        _prepare_run(settings, where, placing, progress)
+        found = learning.simulate_forgetting(settings, where, plan, progress=progress)
+    emit(json_, found.as_json(), lambda: _print_forgetting(where, found))
 
 
-def _learning(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> LearningPlan:
-    from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, LearningPlan
+def _forgetting_plan(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> ForgettingSettings:
+    from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, ForgettingSettings
 
-    plan = LearningPlan(1 if seeds is None else seeds, 1.0 if fresh_share is None else fresh_share, scenario=scenario)
+    plan = ForgettingSettings(1 if seeds is None else seeds, 1.0 if fresh_share is None else fresh_share, scenario=scenario)
     return replace(plan, buffers=BUFFERS, lambdas=LAMBDAS, betas=BETAS) if sweeps else plan
 
 
-def _prepare(settings: RunConfig, where: RunDir, plan: Plan, progress: Progress) -> None:
+def _prepare_run(settings: RunConfig, where: RunDir, plan: SimulationSettings, progress: Progress) -> None:
     """Make what the run lacks up to its clusters, and place the prompts; starts Ray only where there is something to do."""
     from compass_ray import pipeline
     from compass_ray.continual import simulation
 
     missing = checking.missing_stages(settings, where, _UNTIL, ())
-    if not missing and all(simulation.placed(where, code, plan) for code in settings.languages):
+    if not missing and all(simulation.is_prepared(where, code, plan) for code in settings.languages):
         return
     with checking.checked_session(settings, where, missing):
         if missing:
             pipeline.run_all(settings, where, until=_UNTIL, progress=progress)
         for code in settings.languages:
-            simulation.prepare(settings, where, code, plan)
+            simulation.prepare_prompts(settings, where, code, plan)
 
 
-def _settings(where: RunDir, preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
+def _resolve_settings(
+    where: RunDir, preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None
+) -> RunConfig:
     """What the options name, which must be what the run was made with where it stands, or the run's own settings.
 
     Raises:
         ConfigError: they name other rows or clusters than the run's.
     """
-    if where.read_record() is None:
-        return settings_of(preset, file, languages, set_)
-    recorded = where.recorded()
-    given = settings_of(preset, file, languages, set_) if preset or file else changed(recorded, set_)
-    codes = tuple(named(languages) or given.languages)
+    if where.read_config_bytes() is None:
+        return load_config(preset, file, languages, set_)
+    recorded = where.read_config()
+    given = load_config(preset, file, languages, set_) if preset or file else apply_overrides(recorded, set_)
+    codes = tuple(parse_languages(languages) or given.languages)
     asked = given.model_copy(update={"languages": codes})
     differing = [name for name in ("pool", "embed", "cluster", "seed") if getattr(asked, name) != getattr(recorded, name)]
     strangers = [code for code in codes if code not in recorded.languages]
@@ -139,23 +143,23 @@ def _bits(thresholds: str | None) -> tuple[float, ...]:
         raise ConfigError(f"--thresholds {thresholds!r}: expected numbers such as 0.1,0.15") from None
 
 
-def _print(where: RunDir, found: list[Detection]) -> None:
-    from compass_ray.continual.simulation import TABLE
+def _print(where: RunDir, found: list[DetectionResult]) -> None:
+    from compass_ray.continual.simulation import TABLE_COLUMNS
 
     for each in found:
         moved = ", ".join(f"{bits:.3f}" for bits in each.shifts)
         out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/], traffic moves by {moved} bits", highlight=False)
-        print_rows(list(TABLE), [list(row) for row in each.table()])
+        print_rows(list(TABLE_COLUMNS), [list(row) for row in each.table()])
         name = where.simulation(each.language, "detection").name
         out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)
 
 
-def _print_learning(where: RunDir, found: Findings) -> None:
+def _print_forgetting(where: RunDir, found: ForgettingResults) -> None:
     from compass_ray.artifacts import SHARED
-    from compass_ray.continual.simulation.learning import TABLE
+    from compass_ray.continual.simulation.learning import TABLE_COLUMNS
 
     asked = f"{found.items['old']} test items of old subjects and {found.items['new']} of new ones"
     out.print(f"\n[bold]{', '.join(found.languages)}[/], after {len(found.periods) - 1} updates: {asked}", highlight=False)
-    print_rows(list(TABLE), found.table())
+    print_rows(list(TABLE_COLUMNS), found.table())
     name = where.simulation(SHARED, "learning").name
     out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from compass_ray.cli.output import plain
+from compass_ray.cli.output import to_json
 
 if TYPE_CHECKING:
-    from compass_ray.serving.registry import AdapterEntry, Live
+    from compass_ray.serving.registry import AdapterEntry, LivePointer
 
 COLUMNS = ("language", "version", "", "made (UTC)", "from", "rows", "accuracy", "loss on its window")
 
 
-def row(entry: AdapterEntry) -> list[Any]:
+def to_row(entry: AdapterEntry) -> list[Any]:
     """What the list says of a version, in the order of `COLUMNS`."""
     accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.3f}"
     return [
         entry.name.language,
         entry.name.version,
-        "damaged" if entry.problem and not entry.fingerprint else state(entry),
-        made(entry.finished),
+        "damaged" if entry.problem and not entry.fingerprint else describe_state(entry),
+        format_time(entry.finished),
         entry.lineage.parent or "",
         entry.metrics.get("rows", ""),
         accuracy,
@@ -28,7 +28,7 @@ def row(entry: AdapterEntry) -> list[Any]:
     ]
 
 
-def state(entry: AdapterEntry) -> str:
+def describe_state(entry: AdapterEntry) -> str:
     """What a version does at present, in a word or two.
 
     Such as ``live, pinned``, ``canary 5%``, ``refused`` by the gate, or nothing.
@@ -43,19 +43,19 @@ def state(entry: AdapterEntry) -> str:
     return ", ".join(word for word in words if word)
 
 
-def flat(entry: AdapterEntry) -> dict[str, Any]:
+def to_flat_json(entry: AdapterEntry) -> dict[str, Any]:
     """An entry as JSON, its name apart and its lineage beside the rest."""
-    tree: dict[str, Any] = plain(entry)
+    tree: dict[str, Any] = to_json(entry)
     name, lineage = tree.pop("name"), tree.pop("lineage")
     return {**name, **tree, **lineage}
 
 
-def described(entry: AdapterEntry, live: Live | None) -> list[str]:
+def describe(entry: AdapterEntry, live: LivePointer | None) -> list[str]:
     """All that is known of a version, in lines; ``live`` is what its language serves."""
     lineage = entry.lineage
     facts = {
-        "state": state(entry) or "at rest",
-        "made": made(entry.finished),
+        "state": describe_state(entry) or "at rest",
+        "made": format_time(entry.finished),
         "fingerprint": entry.fingerprint,
         "base model": lineage.base_model,
         "updated from": lineage.parent or "nothing: a first version",
@@ -70,7 +70,7 @@ def described(entry: AdapterEntry, live: Live | None) -> list[str]:
     return [*lines, *_history(live)] if live else lines
 
 
-def made(moment: str) -> str:
+def format_time(moment: str) -> str:
     """A time as a manifest holds it, to the minute and in UTC."""
     try:
         return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
@@ -78,7 +78,7 @@ def made(moment: str) -> str:
         return moment
 
 
-def _history(live: Live) -> list[str]:
+def _history(live: LivePointer) -> list[str]:
     told = [f"  {past.version}{_since(past.since)}: {past.reason or 'no reason kept'}" for past in (*live.history, live)]
     pinned = [f"pinned{_since(live.pinned.since)}: {live.pinned.reason}"] if live.pinned else []
     return ["live so far, the latest last", *told, *pinned]

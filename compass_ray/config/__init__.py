@@ -8,11 +8,18 @@ An unknown key is an error that names the nearest known one. This module reads n
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
 from compass_ray.config.full import FullConfig
-from compass_ray.config.hours import Hours, within
-from compass_ray.config.loading import changed, load, parse, presets, read_tree, resolved
+from compass_ray.config.hours import DailyTimeWindow, is_within
+from compass_ray.config.loading import (
+    list_presets,
+    load_run_config,
+    parse_config,
+    read_raw_config,
+    resolve_config,
+    with_overrides,
+)
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
-from compass_ray.config.sections import ConfigError, Section
+from compass_ray.config.sections import ConfigError, ConfigSection
 from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
 from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
@@ -24,16 +31,16 @@ __all__ = [
     "BudgetRule",
     "ClusterConfig",
     "ConfigError",
+    "ConfigSection",
+    "DailyTimeWindow",
     "DriftConfig",
     "EmbedConfig",
     "EvaluateConfig",
     "FullConfig",
-    "Hours",
     "IdentifierConfig",
     "PoolConfig",
     "Resources",
     "RunConfig",
-    "Section",
     "SelectConfig",
     "ServeConfig",
     "SourceConfig",
@@ -41,11 +48,11 @@ __all__ = [
     "TransferConfig",
     "TuneConfig",
     "UpdateConfig",
-    "changed",
-    "load",
-    "parse",
-    "presets",
-    "read_tree",
-    "resolved",
-    "within",
+    "is_within",
+    "list_presets",
+    "load_run_config",
+    "parse_config",
+    "read_raw_config",
+    "resolve_config",
+    "with_overrides",
 ]

@@ -9,13 +9,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from compass_ray.config.sections import ConfigError, Fraction, Positive, Section
+from compass_ray.config.sections import ConfigError, ConfigSection, Fraction, Positive
 
-Layout = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
+LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
 """Columns as a data set of the hub has them, or with our own names."""
 
 
-class SourceConfig(Section):
+class SourceConfig(ConfigSection):
     """Where rows come from: the embedded atlas, a hub data set, or local files with the same columns."""
 
     path: str
@@ -25,21 +25,21 @@ class SourceConfig(Section):
     """Configuration of a hub data set; ``{language}`` stands for the code of the language that is read."""
     split: str = "train"
     revision: str | None = None
-    layout: Layout | None = None
+    layout: LayoutName | None = None
     """How the columns are named; recognised by the columns when unset."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """Our name to theirs, where they differ from the layout's own (prompt, response, language, subject, ...)."""
-    where: Mapping[str, str] = Field(default_factory=dict)
+    include: Mapping[str, str] = Field(default_factory=dict, serialization_alias="where")
     """Keep only rows whose column equals the value."""
-    without: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    exclude: Mapping[str, tuple[str, ...]] = Field(default_factory=dict, serialization_alias="without")
     """Leave out rows whose column is one of the values."""
     language: str | None = None
     """The one language of all rows, for files that do not carry a language column."""
     rows_per_language: Positive | None = None
     """Bound for small runs: the first rows by row_id, which is a hash and so a seeded sample."""
-    also: tuple[SourceConfig, ...] = ()
+    extra_sources: tuple[SourceConfig, ...] = Field(default=(), serialization_alias="also")
     """Further sources whose rows join a guide or test set, each with settings of its own."""
-    guided: Literal["refuse", "remove"] = "refuse"
+    on_guide_overlap: Literal["refuse", "remove"] = Field(default="refuse", serialization_alias="guided")
     """Of a test set: what is done where items stand in the guide set too. ``remove`` takes them out of the test set."""
 
     def resolved_path(self) -> str:
@@ -57,14 +57,14 @@ class SourceConfig(Section):
             ) from None
 
 
-class BiasConfig(Section):
+class BiasConfig(ConfigSection):
     """Bias simulation (COMPASS, section 4.3.1): thin the target's rows of some subjects."""
 
     p_low: Fraction = 0.2
     keep: Fraction = 0.5
 
 
-class PoolConfig(Section):
+class PoolConfig(ConfigSection):
     """The pool, the guide sets and the test sets."""
 
     sources: tuple[SourceConfig, ...] = (SourceConfig(path="atlas"),)
@@ -76,14 +76,17 @@ class PoolConfig(Section):
 
     @model_validator(mode="after")
     def _settings_stand_where_they_mean_something(self) -> PoolConfig:
-        if any(source.also for source in self.sources):
-            raise ValueError("pool.sources: also joins guide and test sets; name each source of the pool in the list")
-        if any(source.guided != "refuse" for source in (*self.sources, self.guides, *self.guides.also, *self.tests.also)):
-            raise ValueError("guided=remove is a setting of pool.tests itself; set it there only")
+        if any(source.extra_sources for source in self.sources):
+            raise ValueError("pool.sources: extra_sources joins guide and test sets; name each source of the pool in the list")
+        if any(
+            source.on_guide_overlap != "refuse"
+            for source in (*self.sources, self.guides, *self.guides.extra_sources, *self.tests.extra_sources)
+        ):
+            raise ValueError("on_guide_overlap=remove is a setting of pool.tests itself; set it there only")
         return self
 
 
-class EmbedConfig(Section):
+class EmbedConfig(ConfigSection):
     """Embedding of prompts (COMPASS, section 3.2.1)."""
 
     encoder: str = "atlas"

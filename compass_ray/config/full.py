@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from compass_ray.config.sections import Positive, Section
+from compass_ray.config.sections import ConfigSection, Positive
 
 
-class FullConfig(Section):
+class FullConfig(ConfigSection):
     """The whole base model trained on the rows that COMPASS selects; what is not here is as in `TrainConfig`."""
 
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-5

@@ -11,14 +11,14 @@ _SPAN = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
 
 
 @dataclass(frozen=True)
-class Hours:
+class DailyTimeWindow:
     """From the minute ``start`` of the day (0 to 1439) up to, and without, the minute ``end`` (1 to 1440)."""
 
     start: int
     end: int
 
     @classmethod
-    def parse(cls, text: str) -> Hours:
+    def parse(cls, text: str) -> DailyTimeWindow:
         """Read ``22:00-06:00``.
 
         Raises:
@@ -37,20 +37,20 @@ class Hours:
         """As `parse` reads them."""
         return "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (self.start, self.end))
 
-    def opens(self, moment: datetime) -> datetime:
+    def next_opening(self, moment: datetime) -> datetime:
         """The next time at which they begin, in UTC, or ``moment`` itself if it is within.
 
         >>> Hours.parse("22:00-06:00").opens(datetime(2026, 3, 1, 12, 30, tzinfo=UTC)).isoformat()
         '2026-03-01T22:00:00+00:00'
         """
         here = moment.astimezone(UTC)
-        if within(self, here):
+        if is_within(self, here):
             return here
         begin = here.replace(hour=self.start // 60, minute=self.start % 60, second=0, microsecond=0)
         return begin if begin > here else begin + timedelta(days=1)
 
 
-def within(hours: Hours, moment: datetime) -> bool:
+def is_within(hours: DailyTimeWindow, moment: datetime) -> bool:
     """Whether an aware time, of any zone, is within the hours.
 
     >>> night = Hours.parse("22:00-06:00")

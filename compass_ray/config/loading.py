@@ -14,17 +14,17 @@ from pydantic import BaseModel, ValidationError
 
 from compass_ray.config.data import SourceConfig
 from compass_ray.config.run import RunConfig
-from compass_ray.config.sections import ConfigError
+from compass_ray.config.sections import ConfigError, ConfigSection
 from compass_ray.config.yaml_text import read_yaml
 
 
-def presets() -> tuple[str, ...]:
+def list_presets() -> tuple[str, ...]:
     """Names of the presets that ship with the package."""
     folder = package_files.files("compass_ray") / "presets"
     return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
-def load(
+def load_run_config(
     preset: str | None = None,
     file: str | Path | None = None,
     overrides: Iterable[str] = (),
@@ -35,10 +35,10 @@ def load(
     Raises:
         ConfigError: unknown preset, unreadable file, unknown key or a value out of range.
     """
-    return resolved(read_tree(preset, file), overrides, languages)
+    return resolve_config(read_raw_config(preset, file), overrides, languages)
 
 
-def read_tree(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
+def read_raw_config(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
     """The settings of a preset or a YAML file as they are written, what they extend filled in, and nothing checked.
 
     Raises:
@@ -47,7 +47,7 @@ def read_tree(preset: str | None = None, file: str | Path | None = None) -> dict
     return _read_file(Path(file)) if file else _read_preset(preset or "atlas")
 
 
-def resolved(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
+def resolve_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
     """The configuration of a tree of settings with ``key=value`` overrides applied in order; the tree stays as it is.
 
     Raises:
@@ -58,19 +58,19 @@ def resolved(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: 
         own["languages"] = list(languages)
     for override in overrides:
         _apply(own, override)
-    return parse(own)
+    return parse_config(own)
 
 
-def changed(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """The configuration with ``key=value`` overrides applied in order.
 
     Raises:
         ConfigError: an unknown key or a value out of range.
     """
-    return resolved(config.model_dump(mode="json"), overrides)
+    return resolve_config(config.model_dump(mode="json"), overrides)
 
 
-def parse(tree: Mapping[str, Any]) -> RunConfig:
+def parse_config(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a plain tree of settings.
 
     Raises:
@@ -83,8 +83,8 @@ def parse(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _read_preset(name: str) -> dict[str, Any]:
-    if name not in presets():
-        raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, presets())}")
+    if name not in list_presets():
+        raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, list_presets())}")
     text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
     return _expand(read_yaml(text))
 
@@ -108,7 +108,29 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _expand(tree: dict[str, Any]) -> dict[str, Any]:
     """A file may start from a preset: ``extends: NAME``."""
     base = tree.pop("extends", None)
-    return _merge(_read_preset(base), tree) if base else tree
+    return _merge(_read_preset(base), _with_present_names(tree, RunConfig)) if base else tree
+
+
+def _with_present_names(tree: Any, section: type[ConfigSection]) -> Any:
+    """Settings of a file under their present names, at every depth, so that they take the place of a preset's."""
+    if isinstance(tree, list):
+        return [_with_present_names(entry, section) for entry in tree]
+    if not isinstance(tree, dict):
+        return tree
+    try:
+        present = section.with_present_names(tree)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return {
+        key: _with_present_names(value, below) if (below := _section(section, key)) else value for key, value in present.items()
+    }
+
+
+def _section(model: type[BaseModel], field: str) -> type[ConfigSection] | None:
+    """The section, or the sections of a list, that a setting holds; None for a plain value."""
+    found = model.model_fields.get(field)
+    candidates = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, ConfigSection)), None)
 
 
 def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +151,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
     except ConfigError as error:
         raise ConfigError(f"--set {override!r}, {error}") from None
-    *sections, leaf = key.strip().split(".")
+    *sections, leaf = _present_path(key.strip().split("."))
     node: Any = tree
     for section in sections:
         node = _below(node, section, override)
@@ -137,6 +159,18 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node[_position(node, leaf, override)] = value
     else:
         node[leaf] = value
+
+
+def _present_path(path: list[str]) -> list[str]:
+    """A path of settings with each former name replaced; a former name of the last one warns."""
+    model: type[ConfigSection] | None = RunConfig
+    present = []
+    for part in path:
+        if model is not None and not part.isdigit():
+            [part] = model.with_present_names({part: None})
+            model = _section(model, part)
+        present.append(part)
+    return present
 
 
 def _below(node: Any, section: str, override: str) -> Any:
@@ -174,13 +208,8 @@ def _explain(error: ValidationError) -> str:
 def _fields(path: list[str]) -> list[str]:
     model: type[BaseModel] = RunConfig
     for part in path:
-        field = model.model_fields.get(part)
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if sections:
-            model = sections[0]
-        elif not part.isdigit():
-            model = SourceConfig
+        if not part.isdigit():
+            model = _section(model, part) or SourceConfig
     return list(model.model_fields)
 
 

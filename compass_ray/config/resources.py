@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from compass_ray.config.sections import Positive, Section
+from compass_ray.config.sections import ConfigSection, Positive
 
 UNBOUND = 1_000_000.0
 """Of each custom resource that is asked for, in a Ray that is started here, where no machine is set apart from another."""
@@ -32,7 +32,7 @@ CustomResources = Annotated[dict[str, float], AfterValidator(_custom)]
 Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_above_one)]
 
 
-class Resources(Section):
+class Resources(ConfigSection):
     """Where and how wide the work runs. Never part of a fingerprint."""
 
     cpus: Positive | None = None
@@ -78,7 +78,7 @@ class Resources(Section):
             )
         return self
 
-    def worker(self) -> dict[str, float]:
+    def resources_per_worker(self) -> dict[str, float]:
         """What one worker asks the cluster for, by Ray's names.
 
         >>> Resources(gpus_per_worker=1, worker_resources={"updates": 1}).worker()
@@ -87,7 +87,7 @@ class Resources(Section):
         gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker > 0 else {}
         return {"CPU": self.cpus_per_worker, **gpus, **self.worker_resources}
 
-    def replica(self) -> dict[str, float]:
+    def resources_per_replica(self) -> dict[str, float]:
         """What one replica of the adapter server asks for, by Ray's names."""
         gpus = {"GPU": self.replica_gpus} if self.replica_gpus > 0 else {}
         return {"CPU": self.replica_cpus, **gpus, **self.replica_resources}

@@ -10,15 +10,15 @@ from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import EmbedConfig, PoolConfig
 from compass_ray.config.full import FullConfig
 from compass_ray.config.resources import Resources
-from compass_ray.config.sections import Section
+from compass_ray.config.sections import ConfigSection
 from compass_ray.config.selection import ClusterConfig, SelectConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
 from compass_ray.config.training import EvaluateConfig, TrainConfig
 from compass_ray.config.tuning import TuneConfig
-from compass_ray.languages import language as known_language
+from compass_ray.languages import get_language as known_language
 
 
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """A whole run."""
 
     languages: tuple[str, ...]
@@ -61,10 +61,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _only_k_means_has_centroids_to_move(self) -> RunConfig:
-        if self.update.eta and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
+        if self.update.centroid_step and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
             raise ValueError(
-                f"update.eta is {self.update.eta:g}, which moves the centroids of k-means that all languages share, and "
-                f"cluster.method is {self.cluster.method}, cluster.scope {self.cluster.scope}; set update.eta=0, or "
+                f"update.centroid_step is {self.update.centroid_step:g}, which moves the centroids of k-means that all languages share, and "
+                f"cluster.method is {self.cluster.method}, cluster.scope {self.cluster.scope}; set update.centroid_step=0, or "
                 f"cluster.method=kmeans and cluster.scope=shared"
             )
         return self

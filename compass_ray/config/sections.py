@@ -2,21 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
-Groups = Annotated[int, Field(ge=2)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run, with the value, what was expected and the next thing to do."""
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, strict about unknown keys, and without infinite numbers."""
+FORMER_NAMES_ARE_SILENT = "former_names_are_silent"
+"""Key of the validation context under which former names are accepted without a warning, as for a recorded run."""
+
+
+class ConfigSection(BaseModel):
+    """Base of every section: frozen, strict about unknown keys, and without infinite numbers.
+
+    A renamed setting gives its former name as ``serialization_alias``. The former name is still read, with a warning.
+    Fingerprints use former names (`fingerprint_settings`), so renaming a setting invalidates no artifact.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Of each setting whose values were renamed: former value to present value."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, tree: Any, info: ValidationInfo) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        silent = bool(info.context and info.context.get(FORMER_NAMES_ARE_SILENT))
+        return {name: cls._present_value(name, value, silent) for name, value in cls.with_present_names(tree, silent).items()}
+
+    @classmethod
+    def with_present_names(cls, tree: Mapping[str, Any], silent: bool = False) -> dict[str, Any]:
+        """Settings of this section under their present names; a former name warns unless ``silent``.
+
+        Raises:
+            ValueError: a setting is given under both names.
+        """
+        read: dict[str, Any] = {}
+        for key, value in tree.items():
+            name = cls.present_name(key)
+            if name != key:
+                if name in tree:
+                    raise ValueError(f"{key} is the former name of {name}, and both are set; remove {key}")
+                _warn(f"setting {key!r} is deprecated; use {name!r}", silent)
+            read[name] = value
+        return read
+
+    @classmethod
+    def present_name(cls, key: str) -> str:
+        """The present name of a setting that may be given by its former one."""
+        former = {field.serialization_alias: name for name, field in cls.model_fields.items() if field.serialization_alias}
+        return former.get(key, key)
+
+    @classmethod
+    def _present_value(cls, name: str, value: Any, silent: bool) -> Any:
+        present = cls.former_values.get(name, {}).get(value) if isinstance(value, str) else None
+        if present is None:
+            return value
+        _warn(f"value {value!r} of setting {name!r} is deprecated; use {present!r}", silent)
+        return present
+
+    def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
+        """Settings as they enter a fingerprint: under the first name that each had."""
+        return self.model_dump(include=include, exclude=exclude, by_alias=True)
+
+
+def _warn(message: str, silent: bool) -> None:
+    if not silent:
+        warnings.warn(message, FutureWarning, stacklevel=2)

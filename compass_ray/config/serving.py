@@ -6,35 +6,35 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from compass_ray.config.sections import Fraction, Positive, Section
-from compass_ray.languages import language
+from compass_ray.config.sections import ConfigSection, Fraction, Positive
+from compass_ray.languages import get_language
 
 AboveZero = Annotated[float, Field(gt=0.0)]
 
 
-class IdentifierConfig(Section):
+class IdentifierConfig(ConfigSection):
     """Language identification and the routes it may choose (COMPASS, sections 3.2.5 and 4.2)."""
 
     model: str = "atlas"
     revision: str | None = None
-    threshold: Fraction = 0.5
+    min_confidence: Fraction = Field(default=0.5, serialization_alias="threshold")
     """Least confidence at which an identified language is believed."""
-    thresholds: dict[str, Fraction] = Field(default_factory=dict)
-    """For single languages, in the place of ``threshold``."""
+    min_confidence_by_language: dict[str, Fraction] = Field(default_factory=dict, serialization_alias="thresholds")
+    """For single languages, instead of ``min_confidence``."""
     check_script: bool = True
     """Whether a language is believed only where the prompt is written in one of its scripts."""
-    short: Annotated[int, Field(ge=0)] = 12
+    min_letters: Annotated[int, Field(ge=0)] = Field(default=12, serialization_alias="short")
     """Letters below which a prompt stays in its conversation's language; 0 looks at every prompt by itself."""
-    mixture: bool = False
+    blend_adapters: bool = Field(default=False, serialization_alias="mixture")
     """Whether two languages that the identifier wavers between answer together, weighted by their confidence."""
 
-    @field_validator("thresholds")
+    @field_validator("min_confidence_by_language")
     @classmethod
     def _known_languages(cls, thresholds: dict[str, float]) -> dict[str, float]:
-        return {language(code).code: least for code, least in thresholds.items()}
+        return {get_language(code).code: least for code, least in thresholds.items()}
 
 
-class ServeConfig(Section):
+class ServeConfig(ConfigSection):
     """What the endpoint answers with, and the bounds it keeps."""
 
     method: Literal["compass", "target", "random"] = "compass"
@@ -45,15 +45,15 @@ class ServeConfig(Section):
     """With ``max_tokens``, what prompt and reply may take together, as far as the base model goes."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    max_rows: Positive = 32
+    max_num_seqs: Positive = Field(default=32, serialization_alias="max_rows")
     """Requests that a replica decodes together."""
     kv_cache_gib: AboveZero = 4.0
-    """Most memory of a replica's key-value cache; it holds fewer rows than ``max_rows`` where these would need more."""
-    prefill_tokens: Positive = 512
+    """Most memory of a replica's key-value cache; it holds fewer requests than ``max_num_seqs`` where these would need more memory."""
+    prefill_chunk_tokens: Positive = Field(default=512, serialization_alias="prefill_tokens")
     """Prompt tokens that a replica reads in between two tokens of the replies under way."""
-    max_waiting: Positive = 256
+    max_concurrent_requests: Positive = Field(default=256, serialization_alias="max_waiting")
     """Requests that wait or are answered at once in one ingress before others get a 503."""
-    request_seconds: AboveZero = 120.0
+    request_timeout_s: AboveZero = Field(default=120.0, serialization_alias="request_seconds")
     """A request that takes longer is stopped."""
     max_body_bytes: Positive = 4_000_000
     api_keys: str | None = None

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from compass_ray.config.sections import Fraction, Positive, Section, Share
+from compass_ray.config.sections import ConfigSection, Fraction, Positive, Share
 
 
-class AdapterConfig(Section):
+class AdapterConfig(ConfigSection):
     """Shape of the adapter (COMPASS, section 4.3)."""
 
     kind: Literal["dora", "lora"] = "dora"
@@ -27,7 +27,7 @@ class AdapterConfig(Section):
     )
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """One adapter a language on a frozen base model (COMPASS, sections 3.2.4 and 4.3)."""
 
     base_model: str = "atlas"
@@ -63,10 +63,10 @@ class TrainConfig(Section):
         >>> TrainConfig(batches="packed").identity() == TrainConfig().identity()
         True
         """
-        return self.model_dump(exclude={"layout", "batches", "gradient_checkpointing", "tracking"})
+        return self.fingerprint_settings(exclude={"layout", "batches", "gradient_checkpointing", "tracking"})
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(ConfigSection):
     """Multiple choice over the test sets (COMPASS, sections 4.1 and 5)."""
 
     scoring: Literal["letter", "option"] = "letter"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from compass_ray.config.sections import Fraction, Groups, Positive, Section, Share
+from compass_ray.config.sections import AtLeastTwo, ConfigSection, Fraction, Positive, Share
 from compass_ray.core.budget import SHARE
 
 BudgetRule = Literal["tuned", "predicted"]
@@ -14,7 +14,7 @@ BudgetRule = Literal["tuned", "predicted"]
 Budget = Annotated[float, Field(ge=0.2, le=10.0)]
 
 
-class TuneConfig(Section):
+class TuneConfig(ConfigSection):
     """The budgets that are tried where ``select.budget`` is ``tuned`` or ``predicted``, and how."""
 
     budgets: Annotated[tuple[Budget, ...], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -22,7 +22,7 @@ class TuneConfig(Section):
     """Share of a language's own rows that no trial trains on and all are judged by."""
     grace: Positive = 2
     """Epochs that every trial trains before it can be stopped; on the atlas the best budgets often lag after one."""
-    reduction: Groups = 2
+    reduction: AtLeastTwo = 2
     """Of the trials that come to epoch ``grace``, ``grace * reduction``, ... about one in so many goes on."""
     filled: Fraction = SHARE
     """The budget predicted is the least that fills this share of what the largest one fills of the gap."""

@@ -20,16 +20,16 @@ import numpy as np
 from compass_ray.core.arrays import FloatArray
 from compass_ray.core.bootstrap import Interval, paired_bootstrap
 from compass_ray.models.base import BaseModel
-from compass_ray.models.chat import Example
-from compass_ray.models.dora import attached
+from compass_ray.models.chat import EncodedExample
+from compass_ray.models.dora import attach_for_inference
 from compass_ray.models.peft_directory import read_adapter
-from compass_ray.models.row_losses import losses_by_row
+from compass_ray.models.row_losses import compute_row_losses
 
 WINDOW = "window"
 
 
 @dataclass(frozen=True)
-class Measured:
+class LossComparison:
     """Mean loss, in nats a token, of the old and of the new version on the same rows."""
 
     before: float
@@ -43,75 +43,77 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Gate:
+class GateResult:
     """What was measured of both versions, and the verdict."""
 
-    window: Measured
-    kept: Mapping[str, Measured]
+    window: LossComparison
+    retention: Mapping[str, LossComparison]
     """What the new version must not forget, by name."""
     max_forgetting: float
 
     @property
     def accepted(self) -> bool:
         """Whether the new version may be served."""
-        return self._better and not self.forgotten
+        return self._is_better and not self.forgotten
 
     @property
     def forgotten(self) -> list[str]:
         """What the new version lost more of than the bound allows, and than chance explains."""
-        return [name for name, found in self.kept.items() if not self._held(found)]
+        return [name for name, found in self.retention.items() if not self._is_retained(found)]
 
     @property
     def reason(self) -> str:
         """The outcome in words."""
-        kept = "".join(f", on {name} {found}" for name, found in self.kept.items())
+        kept = "".join(f", on {name} {found}" for name, found in self.retention.items())
         told = f"loss on the window {self.window}{kept}"
-        if not self._better:
+        if not self._is_better:
             return f"refused, no better on the window: {told}"
         if self.forgotten:
             return f"refused, forgets more than {self.max_forgetting:g} nats on {', '.join(self.forgotten)}: {told}"
         return f"accepted: {told}"
 
     @property
-    def _better(self) -> bool:
+    def _is_better(self) -> bool:
         return self.window.after < self.window.before
 
-    def _held(self, found: Measured) -> bool:
+    def _is_retained(self, found: LossComparison) -> bool:
         return found.after - found.before <= self.max_forgetting or found.change.low <= 0.0
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values, such as ``window_before`` and ``anchors_rows``."""
-        sets = {WINDOW: self.window, **self.kept}
+        sets = {WINDOW: self.window, **self.retention}
         measured = {f"{name}_{key}": value for name, found in sets.items() for key, value in asdict(found).items()}
         return measured | {"max_forgetting": self.max_forgetting, "accepted": self.accepted, "reason": self.reason}
 
 
-def measure(
+def compare_adapters(
     base: BaseModel,
     old: Path,
     new: Path,
-    window: Sequence[Example],
-    kept: Mapping[str, Sequence[Example]],
+    window: Sequence[EncodedExample],
+    kept: Mapping[str, Sequence[EncodedExample]],
     *,
     max_forgetting: float,
     rng: np.random.Generator,
-) -> Gate:
+) -> GateResult:
     """Losses of the adapters in both folders on weighted rows of the window, and on what is to be kept where it has rows."""
     sets = {WINDOW: window, **{name: rows for name, rows in kept.items() if rows}}
     before, after = (_losses(base, folder, sets) for folder in (old, new))
-    found = {name: _measured(before[name], after[name], rows, rng) for name, rows in sets.items()}
-    return Gate(found.pop(WINDOW), found, max_forgetting)
+    found = {name: _compare_losses(before[name], after[name], rows, rng) for name, rows in sets.items()}
+    return GateResult(found.pop(WINDOW), found, max_forgetting)
 
 
-def _losses(base: BaseModel, folder: Path, sets: Mapping[str, Sequence[Example]]) -> dict[str, FloatArray]:
-    with attached(base.model, read_adapter(folder)):
-        return {name: losses_by_row(base, rows) for name, rows in sets.items()}
+def _losses(base: BaseModel, folder: Path, sets: Mapping[str, Sequence[EncodedExample]]) -> dict[str, FloatArray]:
+    with attach_for_inference(base.model, read_adapter(folder)):
+        return {name: compute_row_losses(base, rows) for name, rows in sets.items()}
 
 
-def _measured(before: FloatArray, after: FloatArray, rows: Sequence[Example], rng: np.random.Generator) -> Measured:
+def _compare_losses(
+    before: FloatArray, after: FloatArray, rows: Sequence[EncodedExample], rng: np.random.Generator
+) -> LossComparison:
     weights = np.array([example.weight for example in rows])
     old, new = (float(np.average(losses, weights=weights)) for losses in (before, after))
-    return Measured(old, new, len(rows), _change(before, after, weights, rng))
+    return LossComparison(old, new, len(rows), _change(before, after, weights, rng))
 
 
 def _change(before: FloatArray, after: FloatArray, weights: FloatArray, rng: np.random.Generator) -> Interval:

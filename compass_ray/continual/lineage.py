@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.watched_clusters.line import VERSION, parent, selections
+from compass_ray.watched_clusters.line import VERSION_PATTERN, lineage_selections, parent_version
 
-__all__ = ["live_version", "parent", "selections", "version_after"]
+__all__ = ["lineage_selections", "live_version", "next_version", "parent_version"]
 
 
 def live_version(run: RunDir, language: str) -> str:
@@ -22,8 +22,8 @@ def live_version(run: RunDir, language: str) -> str:
     return str(pointer["version"])
 
 
-def version_after(run: RunDir, language: str) -> str:
+def next_version(run: RunDir, language: str) -> str:
     """The number of the next update: the first whose gate has not spoken, so that an unfinished one is gone on with."""
-    numbers = [int(m.group(1)) for v in run.adapter_versions(language) if (m := VERSION.fullmatch(v))]
+    numbers = [int(m.group(1)) for v in run.adapter_versions(language) if (m := VERSION_PATTERN.fullmatch(v))]
     judged = [n for n in numbers if n == 1 or run.update(language, f"v{n:04d}").manifest()]
     return f"v{max(judged, default=0) + 1:04d}"

@@ -18,17 +18,17 @@ from compass_ray.artifacts import ArtifactError, Identity, RunDir, content_hash
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.serving import registry
-from compass_ray.serving.monitoring.kept import embedded, encoding, kept_traffic
-from compass_ray.serving.monitoring.references import leave_reference, own_reference
-from compass_ray.watched_clusters import FITTED, InUse, in_use, of_this_pool, use
+from compass_ray.serving.monitoring.kept import embed_rows, make_prompt_encoder, read_retained_traffic
+from compass_ray.serving.monitoring.references import ensure_reference, read_published_reference
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, ActiveClustering, is_of_current_pool, read_active, set_active
 
-_ROLL_BACKS = 3
+_ROLLBACK_VERSIONS = 3
 """Versions that were live before whose references are made too; those of older ones are made when they are live again."""
-_NONE_KEPT = "no traffic is kept that they were not fitted on, and the settings are the same"
+_NOTHING_NEW = "no traffic is kept that they were not fitted on, and the settings are the same"
 
 
 @dataclass(frozen=True)
-class Reclustered:
+class ReclusterResult:
     """What came of a re-clustering: the clustering in use now, the one before, and what each reference was made of."""
 
     name: str
@@ -44,16 +44,16 @@ class Reclustered:
         """Whether there was anything to do."""
         return self.name != self.before
 
-    def sentences(self) -> list[str]:
+    def summarize(self) -> list[str]:
         """The outcome for a terminal."""
         if not self.changed:
-            return [f"nothing to do: traffic is counted in {self.name}, and {_NONE_KEPT}"]
+            return [f"nothing to do: traffic is counted in {self.name}, and {_NOTHING_NEW}"]
         fitted = f"{self.clusters} clusters, {self.noise_share:.1%} of the pool noise, fitted with {self.prompts} prompts"
         told = [f"reference of {name}: {of}" for name, of in sorted(self.references.items())]
         return [f"traffic is counted in {self.name} now, in {self.before} before: {fitted}", *told]
 
 
-def recluster(config: RunConfig, run: RunDir, *, reason: str = "asked for", progress: Progress = silent) -> Reclustered:
+def recluster(config: RunConfig, run: RunDir, *, reason: str = "asked for", progress: Progress = silent) -> ReclusterResult:
     """Fit the configured clusterer anew, count every live version's reference in it, and watch traffic in it from then on.
 
     Raises:
@@ -64,37 +64,40 @@ def recluster(config: RunConfig, run: RunDir, *, reason: str = "asked for", prog
     if config.cluster.scope != "shared":
         raise ConfigError("cluster.scope is per_language, and traffic is watched in clusters that all languages share")
     run.clusters.require()
-    found = in_use(run)
-    name = _interrupted(config, run, found)
+    found = read_active(run)
+    name = _unfinished_clustering(config, run, found)
     if name is None:
-        traffic = kept_traffic(run, config.languages, run.pool.read_table("rows.parquet", ["row_id"]).num_rows)
+        traffic = read_retained_traffic(run, config.languages, run.pool.read_table("rows.parquet", ["row_id"]).num_rows)
         identity = _identity(config, run, traffic)
-        if _stands(run, found, identity, traffic):
-            return _outcome(run, found.name, found.name, {})
-        name = _fitted(config, run, identity, traffic)
+        if _is_current(run, found, identity, traffic):
+            return _result(run, found.name, found.name, {})
+        name = _fit_new_clustering(config, run, identity, traffic)
     progress("recluster", 1, 2)
-    references = _references(config, run, name)
-    use(run, found, name, reason=reason)
+    references = _make_references(config, run, name)
+    set_active(run, found, name, reason=reason)
     _record(run, config, found.name, name, reason)
     progress("recluster", 2, 2)
-    return _outcome(run, name, found.name, references)
+    return _result(run, name, found.name, references)
 
 
-def _interrupted(config: RunConfig, run: RunDir, found: InUse) -> str | None:
+def _unfinished_clustering(config: RunConfig, run: RunDir, found: ActiveClustering) -> str | None:
     """A whole clustering of this very pool that was never used: only its references and the pointer are missing.
 
     It has the settings that are asked for, and is newer than the one in use.
     """
-    last = next((name for name in reversed(run.refits()) if not found.knows(name) and of_this_pool(run, name)), None)
-    if last is None or (found.name != FITTED and last < found.name):
+    last = next(
+        (name for name in reversed(run.reclusterings()) if not found.was_ever_active(name) and is_of_current_pool(run, name)),
+        None,
+    )
+    if last is None or (found.name != INITIAL_CLUSTERING and last < found.name):
         return None
-    made = run.refitted(last).require().config
+    made = run.reclustering(last).require().config
     same = Identity("cluster", made, {}).fingerprint == Identity("cluster", _settings(config), {}).fingerprint
     return last if same else None
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    return config.cluster.model_dump() | {"seed": config.seed}
+    return config.cluster.fingerprint_settings() | {"seed": config.seed}
 
 
 def _identity(config: RunConfig, run: RunDir, traffic: pa.Table) -> Identity:
@@ -105,52 +108,54 @@ def _identity(config: RunConfig, run: RunDir, traffic: pa.Table) -> Identity:
     return Identity("cluster", _settings(config), inputs)
 
 
-def _stands(run: RunDir, found: InUse, identity: Identity, traffic: pa.Table) -> bool:
+def _is_current(run: RunDir, found: ActiveClustering, identity: Identity, traffic: pa.Table) -> bool:
     """Whether a fit would give the clustering that is in use, or one that knows less traffic than it."""
-    now = run.refitted(found.name).require()
+    now = run.reclustering(found.name).require()
     alike = Identity(identity.stage, now.config, identity.inputs).fingerprint == identity.fingerprint
     return now.fingerprint == identity.fingerprint or (alike and not len(traffic))
 
 
-def _fitted(config: RunConfig, run: RunDir, identity: Identity, traffic: pa.Table) -> str:
-    name = f"c{max((int(each[1:]) for each in run.refits()), default=1) + 1:04d}"
+def _fit_new_clustering(config: RunConfig, run: RunDir, identity: Identity, traffic: pa.Table) -> str:
+    name = f"c{max((int(each[1:]) for each in run.reclusterings()), default=1) + 1:04d}"
     _task(config, _fit, run.uri, config.model_dump(mode="json"), name, identity, traffic)
     return name
 
 
 def _fit(uri: str, settings: Mapping[str, Any], name: str, identity: Identity, traffic: pa.Table) -> None:
     """Ray task: embed what is kept as text, fit, and write the clustering."""
-    from compass_ray.stages.cluster import Beside, fit_into
+    from compass_ray.stages.cluster import ExtraRows, fit_and_store
 
     config, run = RunConfig.model_validate(settings), RunDir(uri)
-    known = embedded(traffic, encoding(config.embed))
-    beside = Beside(known.vectors, known.rows["language"].to_pylist()) if len(known.vectors) else None
-    fit_into(config, run, run.refitted(name), identity, beside)
+    known = embed_rows(traffic, make_prompt_encoder(config.embed))
+    beside = ExtraRows(known.vectors, known.rows["language"].to_pylist()) if len(known.vectors) else None
+    fit_and_store(config, run, run.reclustering(name), identity, beside)
 
 
-def _references(config: RunConfig, run: RunDir, name: str) -> dict[str, str]:
-    wanted = [(code, version) for code in config.languages for version in _versions(run, code)]
-    made: dict[str, str] = _task(config, _refer, run.uri, config.model_dump(mode="json"), name, wanted) if wanted else {}
+def _make_references(config: RunConfig, run: RunDir, name: str) -> dict[str, str]:
+    wanted = [(code, version) for code in config.languages for version in _versions_to_reference(run, code)]
+    made: dict[str, str] = (
+        _task(config, _references_task, run.uri, config.model_dump(mode="json"), name, wanted) if wanted else {}
+    )
     return made
 
 
-def _versions(run: RunDir, language: str) -> list[str]:
+def _versions_to_reference(run: RunDir, language: str) -> list[str]:
     """Versions that are live, on trial, or a roll-back away, and that traffic can be compared with."""
-    live = registry.look(run, language).live
+    live = registry.read_pointer(run, language).live
     if live is None:
         return []
     tried = [live.canary.version if live.canary else None, live.shadow]
-    past = [past.version for past in live.history[-_ROLL_BACKS:]]
-    return [v for v in dict.fromkeys([live.version, *tried, *past]) if v and own_reference(run, language, v)]
+    past = [past.version for past in live.history[-_ROLLBACK_VERSIONS:]]
+    return [v for v in dict.fromkeys([live.version, *tried, *past]) if v and read_published_reference(run, language, v)]
 
 
-def _refer(uri: str, settings: Mapping[str, Any], name: str, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _references_task(uri: str, settings: Mapping[str, Any], name: str, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Ray task: the references of some versions; what one of them lacks stops no other."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
-    encode, made = encoding(config.embed), {}
+    encode, made = make_prompt_encoder(config.embed), {}
     for language, version in wanted:
         try:
-            made[f"{language}@{version}"] = leave_reference(config, run, name, language, version, encode)
+            made[f"{language}@{version}"] = ensure_reference(config, run, name, language, version, encode)
         except (ArtifactError, FileNotFoundError) as error:
             made[f"{language}@{version}"] = f"none, as {error}"
     return made
@@ -159,7 +164,7 @@ def _refer(uri: str, settings: Mapping[str, Any], name: str, wanted: Sequence[tu
 def _task(config: RunConfig, function: Any, *arguments: Any) -> Any:
     """The result of a Ray task with the room and the machines that the cluster stage has."""
     ray_session.start(config.resources)
-    ray_session.require_worker(config.resources, "the re-clustering")
+    ray_session.require_worker_capacity(config.resources, "the re-clustering")
     import ray
 
     resources = config.resources
@@ -174,8 +179,8 @@ def _record(run: RunDir, config: RunConfig, before: str, name: str, reason: str)
         registry.append_decision(run, line)
 
 
-def _outcome(run: RunDir, name: str, before: str, references: Mapping[str, str]) -> Reclustered:
-    metrics = run.refitted(name).require().metrics
-    return Reclustered(
+def _result(run: RunDir, name: str, before: str, references: Mapping[str, str]) -> ReclusterResult:
+    metrics = run.reclustering(name).require().metrics
+    return ReclusterResult(
         name, before, int(metrics.get("beside", 0)), int(metrics["clusters"]), float(metrics["noise_share"]), references
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.quotas import Overflow, allocate, budget_rows, capacity
+from compass_ray.core.quotas import Overflow, allocate_quotas, budget_rows, max_rows_per_cluster
 from compass_ray.core.weights import Weighting, cluster_weights
 
 
@@ -36,7 +36,7 @@ class Allocation:
         """Rows of the budget that no cluster had candidates for."""
         return self.budget - int(self.quota.sum())
 
-    def nothing(self) -> "Allocation":
+    def with_zero_quota(self) -> "Allocation":
         """The same counts with nothing asked for, as for training on the target's rows alone."""
         none = np.zeros_like(self.quota)
         return replace(self, weights=np.zeros_like(self.weights), quota=none, unfilled=none, budget=0)
@@ -65,6 +65,6 @@ def plan_allocation(
     n_target, n_aux, n_eval = (cluster_counts(x, n_clusters)[:-1] for x in (target_labels, aux_labels, guide_labels))
     total = budget_rows(budget, np.size(target_labels))
     share = cluster_weights(n_target, n_eval, total, weights=weights)
-    quota = allocate(n_target, n_aux, n_eval, total, weights=weights, overflow=overflow, rng=rng)
-    unfilled = np.maximum(np.rint(share * total).astype(np.int64) - capacity(n_aux, overflow), 0)
+    quota = allocate_quotas(n_target, n_aux, n_eval, total, weights=weights, overflow=overflow, rng=rng)
+    unfilled = np.maximum(np.rint(share * total).astype(np.int64) - max_rows_per_cluster(n_aux, overflow), 0)
     return Allocation(n_target, n_aux, n_eval, share, quota, unfilled, total)

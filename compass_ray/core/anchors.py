@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray, as_scores
-from compass_ray.core.water import fill
+from compass_ray.core.water import water_fill
 
 SHARE = 0.05
 DENSE = 0.5
@@ -44,7 +44,7 @@ def _quota(counts: FloatArray, wanted: int, dense: float) -> IntArray:
     last = int(np.searchsorted(held, max(dense * held[-1], wanted)))
     rate = np.zeros(len(counts))
     rate[order[: last + 1]] = counts[order[: last + 1]]
-    exact = np.round(fill(rate, np.zeros(len(counts)), counts, float(wanted)), 9)
+    exact = np.round(water_fill(rate, np.zeros(len(counts)), counts, float(wanted)), 9)
     quota = np.floor(exact).astype(np.int64)
     up = np.argsort(quota - exact, kind="stable")[: wanted - int(quota.sum())]
     quota[up] += 1

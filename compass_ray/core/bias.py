@@ -14,14 +14,16 @@ from compass_ray.core.arrays import BoolArray, check_fraction
 
 
 @dataclass(frozen=True)
-class Bias:
+class SimulatedBias:
     """`kept` bool[n], the rows that stay; `low`, the subjects that were thinned, sorted."""
 
     kept: BoolArray
-    low: tuple[str, ...]
+    thinned_subjects: tuple[str, ...]
 
 
-def simulate_bias(subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator) -> Bias:
+def simulate_bias(
+    subjects: Sequence[str | None], *, p_low: float = 0.2, keep: float = 0.5, rng: np.random.Generator
+) -> SimulatedBias:
     """Thin each subject with probability `p_low` to the fraction `keep` of its rows, rounded.
 
     Subjects are gone through in sorted order. If chance thins none, one is picked evenly, so that a language
@@ -42,7 +44,7 @@ def simulate_bias(subjects: Sequence[str | None], *, p_low: float = 0.2, keep: f
         rows = np.flatnonzero(by_row == name)
         removed = len(rows) - max(round(keep * len(rows)), int(keep > 0.0))
         kept[rng.choice(rows, size=removed, replace=False)] = False
-    return Bias(kept, low)
+    return SimulatedBias(kept, low)
 
 
 def _low_subjects(names: list[str], p_low: float, rng: np.random.Generator) -> tuple[str, ...]:

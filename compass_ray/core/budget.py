@@ -21,7 +21,7 @@ SHARE = 0.99
 
 
 @dataclass(frozen=True)
-class Forecast:
+class BudgetForecast:
     """`filled` float64[B]: the share of the gap that each of `budgets` float64[B] fills, and the one suggested."""
 
     budgets: FloatArray
@@ -29,7 +29,7 @@ class Forecast:
     suggestion: float
 
 
-def forecast(
+def forecast_budget(
     n_target: npt.ArrayLike,
     n_aux: npt.ArrayLike,
     n_eval: npt.ArrayLike,
@@ -38,7 +38,7 @@ def forecast(
     share: float = SHARE,
     weights: str | Weighting = Weighting.RATIO,
     overflow: str | Overflow = Overflow.REDISTRIBUTE,
-) -> Forecast:
+) -> BudgetForecast:
     """The smallest of `budgets` (factors of the target's rows) that fills `share` of what the largest fills.
 
     `n_target`, `n_aux`, `n_eval`: counts int[K + 1] of target, auxiliary and guide rows by cluster, noise last (see
@@ -54,7 +54,7 @@ def forecast(
     filled = np.array([_filled(target, aux, asked, budget, weights, overflow) for budget in grid])
     filled = np.maximum.accumulate(filled)
     enough = filled >= check_fraction(share, "share") * filled[-1]
-    return Forecast(grid, filled, float(grid[int(np.argmax(enough))]))
+    return BudgetForecast(grid, filled, float(grid[int(np.argmax(enough))]))
 
 
 def _filled(

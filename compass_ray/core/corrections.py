@@ -12,21 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray, unit_rows
-from compass_ray.core.neighbours import Rows
+from compass_ray.core.neighbours import EmbeddingReader
 from compass_ray.core.seeding import generator
 
 BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Turns:
+class RoundRobinOrder:
     """`position` int64[n] of items in order of turn, `turn` int64[n] of each of these: 0 is its key's first."""
 
     position: IntArray
     turn: IntArray
 
 
-def turns(names: Sequence[str], keys: Sequence[str], seed: int) -> Turns:
+def round_robin_order(names: Sequence[str], keys: Sequence[str], seed: int) -> RoundRobinOrder:
     """Every key's first item, then every key's second, and so on; within a key and a turn chance decides, by name.
 
     ValueError unless names are distinct, one key to each.
@@ -46,10 +46,10 @@ def turns(names: Sequence[str], keys: Sequence[str], seed: int) -> Turns:
         taken[keys[i]] += 1
     order = sorted(drawn, key=lambda i: turn[i])
     position = np.array(order, np.int64)
-    return Turns(position, turn[position])
+    return RoundRobinOrder(position, turn[position])
 
 
-def most_corrections(rows: int, share: float) -> int:
+def max_corrections(rows: int, share: float) -> int:
     """How many corrections may join `rows` other rows so that of all together they are at most `share`, in [0, 1).
 
     >>> most_corrections(9, 0.1), most_corrections(8, 0.1), most_corrections(10, 0.5)
@@ -63,7 +63,7 @@ def most_corrections(rows: int, share: float) -> int:
     return most
 
 
-def first_neighbours(embeddings: npt.ArrayLike, tau: float) -> IntArray:
+def find_kept_duplicates(embeddings: npt.ArrayLike, tau: float) -> IntArray:
     """For each row of (n, d), in order of precedence, the earlier one that stays with a cosine above `tau`; -1 if it stays.
 
     A row gives way only to one that stays itself. ValueError on NaN and zero rows.
@@ -83,7 +83,7 @@ def first_neighbours(embeddings: npt.ArrayLike, tau: float) -> IntArray:
     return gives_way
 
 
-def nearest_cosine(embeddings: npt.ArrayLike, others: Rows, n: int) -> FloatArray:
+def nearest_cosine(embeddings: npt.ArrayLike, others: EmbeddingReader, n: int) -> FloatArray:
     """Cosine float64[m] of each row of (m, d) to the nearest of `n` others, which are read in blocks; -1 where there is none.
 
     >>> axes = np.array([[0.0, 1.0], [0.6, 0.8]], np.float32)

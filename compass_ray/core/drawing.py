@@ -15,7 +15,7 @@ from compass_ray.core.neighbours import DrawnNeighbours
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledRows:
     """Rows in order of drawing.
 
     `position` int64[quota] into the candidates; `score` float64[quota], the s by which each was drawn
@@ -29,7 +29,7 @@ class Drawn:
     neighbours: IntArray
 
 
-class Drawing:
+class SamplingState:
     """One cluster being sampled: fixed scores `proto`, `boundary` float64[n], and the rows drawn so far."""
 
     def __init__(self, proto: FloatArray, boundary: FloatArray, quota: int, delta: float, near: DrawnNeighbours) -> None:
@@ -46,35 +46,35 @@ class Drawing:
         return len(self._position)
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the quota is reached."""
         return self.n_drawn >= self.quota
 
     @property
-    def late(self) -> float:
+    def boundary_weight(self) -> float:
         """alpha^2 of equation 1 at the next draw: the weight of the boundary score, in [0, 1)."""
-        return self.late_at(self.n_drawn)
+        return self.boundary_weight_after(self.n_drawn)
 
-    def late_at(self, drawn: int) -> float:
+    def boundary_weight_after(self, drawn: int) -> float:
         """alpha^2 of equation 1 after so many draws."""
         return (drawn / self.quota) ** 2
 
     def mixture(self, among: IntArray | None = None) -> FloatArray:
         """Equation 1 at the next draw, before the penalty, for every candidate or those named: float64."""
-        return _mixed(self.late, *self._scores(among))
+        return _mix_scores(self.boundary_weight, *self._scores(among))
 
-    def highest(self, draws: int) -> FloatArray:
+    def max_mixture(self, draws: int) -> FloatArray:
         """The highest that `mixture` gets during the next `draws` draws, float64[n].
 
         Equation 1 is linear in alpha^2, so that is its value at one of the two ends.
         """
-        last = self.late_at(min(self.n_drawn + draws, self.quota) - 1)
-        return np.maximum(self.mixture(), _mixed(last, self.proto, self.boundary))
+        last = self.boundary_weight_after(min(self.n_drawn + draws, self.quota) - 1)
+        return np.maximum(self.mixture(), _mix_scores(last, self.proto, self.boundary))
 
     def _scores(self, among: IntArray | None) -> tuple[FloatArray, FloatArray]:
         return (self.proto, self.boundary) if among is None else (self.proto[among], self.boundary[among])
 
-    def take(self, position: int, score: float, neighbours: int, vector: Float32Array) -> None:
+    def record_draw(self, position: int, score: float, neighbours: int, vector: Float32Array) -> None:
         """Draw the row at `position`, whose unit embedding is `vector` (d,)."""
         self._position.append(position)
         self._score.append(score)
@@ -95,14 +95,14 @@ class Drawing:
         finally:
             self.delta = kept
 
-    def result(self) -> Drawn:
+    def result(self) -> SampledRows:
         """What was drawn, in order."""
-        return Drawn(
+        return SampledRows(
             np.array(self._position, np.int64),
             np.array(self._score, np.float64),
             np.array(self._neighbours, np.int64),
         )
 
 
-def _mixed(late: float, proto: FloatArray, boundary: FloatArray) -> FloatArray:
+def _mix_scores(late: float, proto: FloatArray, boundary: FloatArray) -> FloatArray:
     return np.asarray((1.0 - late) * proto + late * boundary)

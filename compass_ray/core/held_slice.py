@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import BoolArray, FloatArray, IntArray, as_labels
 from compass_ray.core.distribution import cluster_counts, probabilities
-from compass_ray.core.validation import holdout, validation_weights
+from compass_ray.core.validation import split_holdout, validation_weights
 
 
 @dataclass(frozen=True)
-class HeldSlice:
+class BudgetHoldout:
     """Rows held out: `own` bool[n] of the target's, `stand_ins` int64[s] among the others, and weights of mean 1.
 
     `weights` float64[h + s] are of the held own rows in order and then of the stand-ins; with them the slice follows the
@@ -31,7 +31,7 @@ class HeldSlice:
     language: str | None
 
 
-def held_slice(
+def make_budget_holdout(
     own_labels: npt.ArrayLike,
     other_labels: npt.ArrayLike,
     other_languages: npt.ArrayLike,
@@ -39,7 +39,7 @@ def held_slice(
     *,
     fraction: float,
     rng: np.random.Generator,
-) -> HeldSlice:
+) -> BudgetHoldout:
     """Hold out round(fraction * n) own rows by cluster, and stand-ins for what the guide set asks for beyond these.
 
     `own_labels` int[n], `other_labels` int[m]: clusters, -1 is noise, for which nothing stands in. `other_languages`
@@ -53,13 +53,13 @@ def held_slice(
     wish = probabilities(n_eval)
     mine = as_labels(own_labels, len(wish) - 1, "own_labels")
     theirs = as_labels(other_labels, len(wish) - 1, "other_labels")
-    own = holdout(mine, fraction, rng)
+    own = split_holdout(mine, fraction, rng)
     short = (cluster_counts(mine[own], len(wish) - 1) == 0)[:-1] & (wish[:-1] > 0)
     named = np.asarray(other_languages)
     language = _language(theirs, named, np.where(short, wish[:-1], 0.0))
     quota = np.where(short, np.maximum(np.rint(wish[:-1] * own.sum()), 1), 0).astype(np.int64)
     at = np.zeros(0, np.int64) if language is None else _drawn(theirs, named == language, quota, rng)
-    return HeldSlice(own, at, validation_weights(np.concatenate([mine[own], theirs[at]]), n_eval), language)
+    return BudgetHoldout(own, at, validation_weights(np.concatenate([mine[own], theirs[at]]), n_eval), language)
 
 
 def _language(labels: IntArray, languages: npt.NDArray[np.str_], wish: FloatArray) -> str | None:

@@ -28,7 +28,7 @@ class Boundary(StrEnum):
 
 
 @dataclass(frozen=True)
-class Scores:
+class InstanceScores:
     """`proto` float64[n] in [1/3, 1]; `margin_raw` float64[n] in [-2, 2].
 
     A margin is negative where another centroid is nearer than the row's own.
@@ -38,7 +38,7 @@ class Scores:
     margin_raw: FloatArray
 
 
-def instance_scores(embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_centroids: npt.ArrayLike) -> Scores:
+def instance_scores(embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_centroids: npt.ArrayLike) -> InstanceScores:
     """Scores of rows (n, d) of one cluster, by its centroid (d,) and the other centroids (m, d); m may be 0.
 
     proto = 1 / (1 + dist to own centroid); margin_raw = dist to the nearest other centroid - dist to own.
@@ -57,7 +57,7 @@ def instance_scores(embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_ce
     return pool_scores(rows, labels, centroids)
 
 
-def pool_scores(embeddings: npt.ArrayLike, labels: npt.ArrayLike, centroids: npt.ArrayLike) -> Scores:
+def pool_scores(embeddings: npt.ArrayLike, labels: npt.ArrayLike, centroids: npt.ArrayLike) -> InstanceScores:
     """`instance_scores` of every row of a pool (n, d) at once, given labels int[n] and centroids (K, d).
 
     Rows are read in blocks, so `embeddings` may be memory-mapped. Noise rows (label -1) score 0 in both.
@@ -73,7 +73,7 @@ def pool_scores(embeddings: npt.ArrayLike, labels: npt.ArrayLike, centroids: npt
     for block in _blocks(len(own)):
         distance = _distances(rows[block], centres)
         proto[block], margin[block] = _block_scores(distance, own[block])
-    return Scores(proto, margin)
+    return InstanceScores(proto, margin)
 
 
 def boundary_scores(margin_raw: npt.ArrayLike, *, form: Boundary = Boundary.NEAR) -> FloatArray:

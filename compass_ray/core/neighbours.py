@@ -13,7 +13,7 @@ from compass_ray.core.arrays import Float32Array, IntArray, unit_rows
 
 REFRESH_ROWS = 4096
 
-Rows = Callable[[IntArray], Float32Array]
+EmbeddingReader = Callable[[IntArray], Float32Array]
 """Embeddings by position: int64[m] -> float32 (m, d); rows need not have length 1."""
 
 
@@ -24,7 +24,7 @@ class DrawnNeighbours:
     drawn since for the candidates asked about, which costs one small matrix product.
     """
 
-    def __init__(self, rows: Rows, n: int, quota: int, tau: float) -> None:
+    def __init__(self, rows: EmbeddingReader, n: int, quota: int, tau: float) -> None:
         self.base = np.zeros(n, np.int64)
         self._rows, self._tau, self._quota = rows, tau, quota
         self._recent: Float32Array = np.empty((0, 0), np.float32)

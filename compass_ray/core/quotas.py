@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray, as_counts, whole_number
 from compass_ray.core.rounding import round_to_total
-from compass_ray.core.water import fill
+from compass_ray.core.water import water_fill
 from compass_ray.core.weights import Weighting, parse_weighting, ratio_weights
 
 MAX_REPEATS = 3
@@ -37,7 +37,7 @@ def budget_rows(budget: float, n_target: int) -> int:
     return round(budget * n_target)
 
 
-def allocate(
+def allocate_quotas(
     n_target: npt.ArrayLike,
     n_aux: npt.ArrayLike,
     n_eval: npt.ArrayLike,
@@ -61,7 +61,7 @@ def allocate(
     [4, 16]
     """
     basins = _basins(n_target, n_aux, n_eval, budget, weights, overflow)
-    return round_to_total(basins.contents(), basins.total, rng=rng)
+    return round_to_total(basins.fill_levels(), basins.total, rng=rng)
 
 
 def expected_quotas(
@@ -78,10 +78,10 @@ def expected_quotas(
     >>> expected_quotas([0, 9], [90, 90], [1, 10], 5).tolist()
     [2.5, 2.5]
     """
-    return _basins(n_target, n_aux, n_eval, budget, weights, overflow).contents()
+    return _basins(n_target, n_aux, n_eval, budget, weights, overflow).fill_levels()
 
 
-def capacity(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
+def max_rows_per_cluster(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
     """The most rows each cluster can give, int64[K]: its candidates, or three times that where rows repeat.
 
     >>> capacity([2, 5], "repeat").tolist()
@@ -114,8 +114,8 @@ class _Basins:
     cap: IntArray
     total: int
 
-    def contents(self) -> FloatArray:
-        return fill(self.rate, self.floor, self.cap.astype(np.float64), float(self.total))
+    def fill_levels(self) -> FloatArray:
+        return water_fill(self.rate, self.floor, self.cap.astype(np.float64), float(self.total))
 
 
 def _basins(
@@ -130,5 +130,5 @@ def _basins(
     if len({len(n) for n in counts}) != 1:
         raise ValueError(f"n_target, n_aux, n_eval have {[len(n) for n in counts]} clusters; expected the same number.")
     rate, floor = _rates(counts[0], counts[2], parse_weighting(weights))
-    cap = capacity(counts[1], overflow)
+    cap = max_rows_per_cluster(counts[1], overflow)
     return _Basins(rate, floor, cap, min(whole_number(budget, "budget"), int(cap[rate > 0].sum())))

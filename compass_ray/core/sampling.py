@@ -17,16 +17,16 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray, as_scores
 from compass_ray.core.deterministic import DeterministicSampler
-from compass_ray.core.drawing import Drawing, Drawn
+from compass_ray.core.drawing import SampledRows, SamplingState
 from compass_ray.core.instance_scores import Boundary, boundary_scores, instance_scores
-from compass_ray.core.neighbours import DrawnNeighbours, NoNeighbours, Rows
+from compass_ray.core.neighbours import DrawnNeighbours, EmbeddingReader, NoNeighbours
 from compass_ray.core.stochastic import StochasticSampler
 
 TAU = 0.90
 DELTA = 0.1
 
 
-class Mode(StrEnum):
+class SamplingMode(StrEnum):
     """How a row is drawn: by chance in proportion to its score, the best each time, or by chance alone."""
 
     STOCHASTIC = "stochastic"
@@ -42,7 +42,7 @@ def sample_cluster(
     *,
     tau: float = TAU,
     delta: float = DELTA,
-    mode: str | Mode = Mode.STOCHASTIC,
+    mode: str | SamplingMode = SamplingMode.STOCHASTIC,
     boundary: Boundary = Boundary.NEAR,
     rng: np.random.Generator,
 ) -> IntArray:
@@ -64,16 +64,16 @@ def sample_cluster(
 
 
 def sample_scored(
-    rows: Rows,
+    rows: EmbeddingReader,
     proto: npt.ArrayLike,
     boundary: npt.ArrayLike,
     quota: int,
     *,
     tau: float = TAU,
     delta: float = DELTA,
-    mode: str | Mode = Mode.STOCHASTIC,
+    mode: str | SamplingMode = SamplingMode.STOCHASTIC,
     rng: np.random.Generator,
-) -> Drawn:
+) -> SampledRows:
     """`sample_cluster` from scores made before, with the score of each draw; reads only rows it considers.
 
     `rows` gives embeddings by position (int64[m] -> (m, d)); `proto` and `boundary` float64[n], 0 or more.
@@ -88,27 +88,27 @@ def sample_scored(
     edge = as_scores(boundary, len(proto), "boundary")
     quota = _check(proto, edge, quota, tau, delta)
     rule = parse_mode(mode)
-    if rule is Mode.UNIFORM:
+    if rule is SamplingMode.UNIFORM:
         chosen = rng.choice(len(proto), size=quota, replace=False).astype(np.int64)
-        return Drawn(chosen, np.ones(quota), np.zeros(quota, np.int64))
+        return SampledRows(chosen, np.ones(quota), np.zeros(quota, np.int64))
     near = DrawnNeighbours(rows, len(proto), quota, tau) if delta > 0 else NoNeighbours(len(proto))
-    drawing = Drawing(proto, edge, quota, delta, near)
-    sampler = DeterministicSampler(drawing) if rule is Mode.DETERMINISTIC else StochasticSampler(drawing, rng)
-    while not drawing.done:
+    drawing = SamplingState(proto, edge, quota, delta, near)
+    sampler = DeterministicSampler(drawing) if rule is SamplingMode.DETERMINISTIC else StochasticSampler(drawing, rng)
+    while not drawing.is_done:
         sampler.draw()
     return drawing.result()
 
 
-def parse_mode(mode: str | Mode) -> Mode:
+def parse_mode(mode: str | SamplingMode) -> SamplingMode:
     """The mode named; ValueError listing the modes there are.
 
     >>> parse_mode("uniform").name
     'UNIFORM'
     """
     try:
-        return Mode(mode)
+        return SamplingMode(mode)
     except ValueError:
-        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(Mode)}.") from None
+        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(SamplingMode)}.") from None
 
 
 def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delta: float) -> int:

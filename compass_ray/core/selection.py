@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from compass_ray.core.allocation import Allocation, plan_allocation
 from compass_ray.core.arrays import FloatArray, IntArray, as_labels, as_scores
-from compass_ray.core.baselines.picking import Alike, Everything, Picked, Picker
+from compass_ray.core.baselines.picking import AllPicker, PickedRows, Picker, UniformPicker
 from compass_ray.core.instance_scores import Boundary, cluster_boundary_scores
-from compass_ray.core.neighbours import Rows
+from compass_ray.core.neighbours import EmbeddingReader
 from compass_ray.core.quotas import MAX_REPEATS, Overflow
 from compass_ray.core.repeats import repeat_rows
-from compass_ray.core.sampling import DELTA, TAU, Mode, sample_scored
+from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_scored
 from compass_ray.core.seeding import generator
 from compass_ray.core.weights import Weighting
 
@@ -38,14 +38,14 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """How rows are selected: `budget` is a factor of the target's rows, the rest as in `quotas`."""
 
     method: Method = Method.COMPASS
     budget: float = 0.8
     weights: Weighting = Weighting.RATIO
     overflow: Overflow = Overflow.REDISTRIBUTE
-    mode: Mode = Mode.STOCHASTIC
+    mode: SamplingMode = SamplingMode.STOCHASTIC
     tau: float = TAU
     delta: float = DELTA
     boundary: Boundary = Boundary.NEAR
@@ -62,7 +62,7 @@ class Candidates:
     cluster: npt.ArrayLike
     proto: npt.ArrayLike
     margin: npt.ArrayLike
-    rows: Rows
+    rows: EmbeddingReader
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def select_rows(
     guide_labels: npt.ArrayLike,
     candidates: Candidates,
     n_clusters: int,
-    rule: Rule,
+    rule: SelectionRule,
     *,
     seed: int,
     language: str,
@@ -130,7 +130,7 @@ def select_rows(
         rng=generator(seed, "quotas", language),
     )
     if rule.method is Method.TARGET:
-        return Selection(_join([]), allocation.nothing())
+        return Selection(_join([]), allocation.with_zero_quota())
     if rule.method is not Method.COMPASS:
         count = int(allocation.quota.sum())
         pick = _picker(rule.method, picker, len(scored.cluster))
@@ -155,7 +155,7 @@ class _Scored:
     cluster: IntArray
     proto: FloatArray
     boundary: FloatArray
-    rows: Rows
+    rows: EmbeddingReader
     by_cluster: IntArray
     start: IntArray
 
@@ -174,7 +174,7 @@ class _Scored:
         return self.by_cluster[self.start[cluster] : self.start[cluster + 1]]
 
 
-def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: Rule, rng: np.random.Generator) -> SelectedRows:
+def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: SelectionRule, rng: np.random.Generator) -> SelectedRows:
     """One cluster's quota, drawn by the rule; above the number of its candidates, rows are used again."""
     members = scored.members(cluster)
     distinct = min(quota, len(members))
@@ -198,13 +198,13 @@ def _picker(method: Method, picker: Picker | None, n: int) -> Picker:
     if picker is not None:
         return picker
     if method is Method.RANDOM:
-        return Alike(n)
+        return UniformPicker(n)
     if method is Method.ALL:
-        return Everything(n)
+        return AllPicker(n)
     raise ValueError(f"method is {method.value!r} and no picker is given; make one from what {method.value} looks at.")
 
 
-def _picked_rows(scored: _Scored, picked: Picked, count: int, overflow: Overflow) -> SelectedRows:
+def _picked_rows(scored: _Scored, picked: PickedRows, count: int, overflow: Overflow) -> SelectedRows:
     """Rows that a baseline took, noise included, put in order of cluster; used again where fewer than `count` may repeat."""
     distinct = len(picked.position)
     repeated = min(count, MAX_REPEATS * distinct) if overflow is Overflow.REPEAT else 0

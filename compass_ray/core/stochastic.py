@@ -11,7 +11,7 @@ again.
 import numpy as np
 
 from compass_ray.core.arrays import FloatArray, IntArray
-from compass_ray.core.drawing import Drawing
+from compass_ray.core.drawing import SamplingState
 
 MIN_BLOCK, MAX_BLOCK = 16, 256
 # Counting for all n rows costs what looking up n proposals costs: wait until a quarter of that was wasted.
@@ -21,8 +21,8 @@ REFRESH_SHARE = 0.25
 class StochasticSampler:
     """Draws rows of a `Drawing` by accept-reject."""
 
-    def __init__(self, drawing: Drawing, rng: np.random.Generator) -> None:
-        self.drawing, self._rng = drawing, rng
+    def __init__(self, drawing: SamplingState, rng: np.random.Generator) -> None:
+        self.state, self._rng = drawing, rng
         self._turned_down = 0
 
     def draw(self) -> None:
@@ -39,7 +39,7 @@ class StochasticSampler:
         if accepted == 0:
             self._draw_exactly()
         elif self._turned_down > REFRESH_SHARE * len(bound):
-            self.drawing.refresh()
+            self.state.refresh()
             self._turned_down = 0
 
     def _all_zero(self) -> None:
@@ -47,23 +47,23 @@ class StochasticSampler:
 
         Later blocks have the penalty again: as the boundary score gains weight, a score can rise above it.
         """
-        if self.drawing.delta == 0.0:
+        if self.state.delta == 0.0:
             self._draw_exactly()
             return
-        with self.drawing.without_penalty():
+        with self.state.without_penalty():
             self.draw()
 
     def _block_size(self) -> int:
         """Small against the quota, so that the bound over a block stays close to each score in it."""
-        return min(max(self.drawing.quota // 8, MIN_BLOCK), MAX_BLOCK)
+        return min(max(self.state.quota // 8, MIN_BLOCK), MAX_BLOCK)
 
     def _bound(self, size: int) -> FloatArray:
         """float64[n]: no score can be above this during the next `size` draws; 0 where drawn.
 
         A sum of zero means that every remaining score is 0 in each of these draws, because penalties only grow.
         """
-        d = self.drawing
-        bound = d.highest(size)
+        d = self.state
+        bound = d.max_mixture(size)
         bound -= d.delta * d.near.base
         np.maximum(bound, 0.0, out=bound)
         bound *= d.undrawn
@@ -77,7 +77,7 @@ class StochasticSampler:
 
     def _accept(self, proposals: IntArray, bound: FloatArray) -> int:
         """Take proposals one after another, each with probability score / bound; how many were taken."""
-        d, before = self.drawing, self.drawing.n_drawn
+        d, before = self.state, self.state.n_drawn
         vectors = d.near.read(proposals)
         count, neighbour = d.near.count(proposals, vectors), d.near.between(vectors)
         ceiling = self._rng.random(len(proposals)) * bound
@@ -85,18 +85,18 @@ class StochasticSampler:
         for j, (position, needed) in enumerate(zip(proposals.tolist(), ceiling.tolist(), strict=True)):
             if not d.undrawn[position]:
                 continue
-            late, near = d.late, int(count[j])
+            late, near = d.boundary_weight, int(count[j])
             score = (1.0 - late) * proto[j] + late * boundary[j] - d.delta * near
             if needed < score:
-                d.take(position, score, near, vectors[j])
+                d.record_draw(position, score, near, vectors[j])
                 count += neighbour[j]
-                if d.done:
+                if d.is_done:
                     break
         return d.n_drawn - before
 
     def _draw_exactly(self) -> None:
         """One draw from the scores of all remaining rows; without the penalty where all of them are 0."""
-        d = self.drawing
+        d = self.state
         d.refresh()
         self._turned_down = 0
         plain = np.where(d.undrawn, d.mixture(), 0.0)
@@ -107,4 +107,4 @@ class StochasticSampler:
             score = d.undrawn.astype(np.float64)
         position = int(self._pick(np.cumsum(score), 1)[0])
         vector = d.near.read(np.array([position]))[0]
-        d.take(position, float(score[position]), int(d.near.base[position]), vector)
+        d.record_draw(position, float(score[position]), int(d.near.base[position]), vector)

@@ -13,7 +13,7 @@ from compass_ray.core.distribution import cluster_counts, probabilities
 from compass_ray.core.rounding import round_to_total
 
 
-def holdout(labels: npt.ArrayLike, fraction: float, rng: np.random.Generator) -> BoolArray:
+def split_holdout(labels: npt.ArrayLike, fraction: float, rng: np.random.Generator) -> BoolArray:
     """bool[n], true for round(fraction * n) rows held out, stratified by cluster label int[n] (-1 is noise).
 
     At least one row and at most n - 1 where the fraction is above 0 and n above 1. ValueError outside [0, 1).

@@ -12,7 +12,7 @@ import numpy as np
 from compass_ray.core.arrays import FloatArray
 
 
-def fill(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: float) -> FloatArray:
+def water_fill(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: float) -> FloatArray:
     """Contents float64[K] of basins at the one level where they sum to `total`, or all full if that is less.
 
     `rate`, `floor`, `cap`: float64[K], 0 or more; basins with rate 0 stay empty.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, IntArray, as_counts
-from compass_ray.core.water import fill
+from compass_ray.core.water import water_fill
 
 SMOOTHING = 1.0
 
@@ -47,7 +47,7 @@ def deficit_weights(n_target: npt.ArrayLike, n_eval: npt.ArrayLike, budget: int)
     """
     n_target, n_eval = as_counts(n_target, "n_target"), as_counts(n_eval, "n_eval")
     no_limit = np.full(len(n_eval), float(budget) + 1.0)
-    return _normalised(fill(_normalised(n_eval), n_target.astype(np.float64), no_limit, float(budget)))
+    return _normalised(water_fill(_normalised(n_eval), n_target.astype(np.float64), no_limit, float(budget)))
 
 
 def equal_weights(n_clusters: int) -> FloatArray:

@@ -4,27 +4,27 @@ Key property: each variant is an ordinary run in its own folder, so everything t
 how a run is made (`pipeline`), and how one run's methods compare (`report`).
 """
 
-from compass_ray.experiments.measuring import measure
-from compass_ray.experiments.outcomes import Outcome, Outcomes
-from compass_ray.experiments.page import write
+from compass_ray.experiments.measuring import collect_outcomes
+from compass_ray.experiments.outcomes import ExperimentOutcomes, VariantOutcome
+from compass_ray.experiments.page import write_report
 from compass_ray.experiments.pinning import with_pins
-from compass_ray.experiments.running import Ended, folder, run_variants
-from compass_ray.experiments.tables import Listing, listings
+from compass_ray.experiments.running import VariantAttempt, run_all_variants, variant_run_dir
+from compass_ray.experiments.tables import ResultTable, build_tables
 from compass_ray.experiments.variants import SECTION, Experiment, Variant, read_experiment
 
 __all__ = [
     "SECTION",
-    "Ended",
     "Experiment",
-    "Listing",
-    "Outcome",
-    "Outcomes",
+    "ExperimentOutcomes",
+    "ResultTable",
     "Variant",
-    "folder",
-    "listings",
-    "measure",
+    "VariantAttempt",
+    "VariantOutcome",
+    "build_tables",
+    "collect_outcomes",
     "read_experiment",
-    "run_variants",
+    "run_all_variants",
+    "variant_run_dir",
     "with_pins",
-    "write",
+    "write_report",
 ]

@@ -14,8 +14,8 @@ from typing import Any
 from compass_ray.config import ConfigError, RunConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+-]*")
-_LONGEST = 120
-_TAKEN = ("experiment.json", "index.html", "pins.json", "run.json")
+_MAX_NAME_LENGTH = 120
+_RESERVED_NAMES = ("experiment.json", "index.html", "pins.json", "run.json")
 _REMEDY = "give each value once, or name them in a file, under experiment.variants"
 
 
@@ -27,9 +27,9 @@ def check_names(names: Sequence[str]) -> None:
     """
     seen: dict[str, str] = {}
     for name in names:
-        if not _NAME.fullmatch(name) or len(name) > _LONGEST or name.casefold() in _TAKEN:
+        if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH or name.casefold() in _RESERVED_NAMES:
             raise ConfigError(
-                f"{name!r} cannot be the name of a variant: expected 1 to {_LONGEST} letters, digits and any of . _ = , + - "
+                f"{name!r} cannot be the name of a variant: expected 1 to {_MAX_NAME_LENGTH} letters, digits and any of . _ = , + - "
                 f"that begin with a letter or digit; name it in a file, under experiment.variants"
             )
         other = seen.setdefault(name.casefold(), name)
@@ -49,23 +49,23 @@ def check_configurations(configs: Mapping[str, RunConfig]) -> None:
     Raises:
         ConfigError: two variants that differ in ``resources``, or in nothing that a result depends on.
     """
-    made = {name: made_of(config) for name, config in configs.items()}
+    made = {name: result_settings(config) for name, config in configs.items()}
     for (one, a), (other, b) in itertools.combinations(configs.items(), 2):
         if a == b:
             raise ConfigError(f"{one!r} and {other!r} are one configuration and would count as two; leave one of them out")
         if a.resources != b.resources:
             raise ConfigError(
-                f"{one!r} and {other!r} differ in {_differing(a, b, 'resources')}: that says where a run is computed, not what, "
+                f"{one!r} and {other!r} differ in {_list_differences(a, b, 'resources')}: that says where a run is computed, not what, "
                 f"and all variants are computed in one place; set it for all with --set"
             )
         if made[one] == made[other]:
             raise ConfigError(
-                f"{one!r} and {other!r} differ in {_differing(a, b)} alone, on which no rows, model or score depends, so one "
+                f"{one!r} and {other!r} differ in {_list_differences(a, b)} alone, on which no rows, model or score depends, so one "
                 f"would be a copy of the other; set it for all with --set"
             )
 
 
-def made_of(config: RunConfig) -> dict[str, Any]:
+def result_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that rows, models and scores of a run depend on: all that enters a fingerprint but that of the page."""
     return {
         **config.model_dump(exclude={"resources", "drift", "identifier", "train", "full", "evaluate", "serve", "update"}),
@@ -77,14 +77,14 @@ def made_of(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _differing(a: RunConfig, b: RunConfig, section: str = "") -> str:
-    mine, others = _flat(a.model_dump()), _flat(b.model_dump())
+def _list_differences(a: RunConfig, b: RunConfig, section: str = "") -> str:
+    mine, others = _flatten(a.model_dump()), _flatten(b.model_dump())
     keys = sorted(key for key in mine.keys() | others.keys() if mine.get(key) != others.get(key))
     return ", ".join(key for key in keys if key.startswith(section))
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
     return flat

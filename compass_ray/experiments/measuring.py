@@ -12,37 +12,45 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from compass_ray import pipeline
-from compass_ray.artifacts import attempts
+from compass_ray.artifacts import read_attempts
 from compass_ray.core.bootstrap import paired_bootstrap
 from compass_ray.core.seeding import generator
-from compass_ray.experiments.outcomes import Cost, Difference, GapLeft, Outcome, Outcomes, OverSeeds, Spread
-from compass_ray.experiments.running import Ended
-from compass_ray.experiments.sharing import TAKEN_FROM
+from compass_ray.experiments.outcomes import (
+    AccuracyDifference,
+    ExperimentOutcomes,
+    RemainingGap,
+    SeedGroup,
+    SeedStatistics,
+    VariantCost,
+    VariantOutcome,
+)
+from compass_ray.experiments.running import VariantAttempt
+from compass_ray.experiments.sharing import REUSED_FROM
 from compass_ray.experiments.variants import Experiment
 from compass_ray.report.comparison import SCOPES, Scope, compare, low_subjects
-from compass_ray.report.evidence import METHODS, Evidence
-from compass_ray.report.records import Scored
+from compass_ray.report.evidence import METHODS, RunReader
+from compass_ray.report.records import ScoredRecord
 
 _TRAINING = ("train", "full")
-_READERS = 16
+_MAX_CONCURRENT_READS = 16
 """Manifests read at once: one takes an object store some 20 ms."""
 
 
-def measure(experiment: Experiment, ended: Sequence[Ended]) -> Outcomes:
+def collect_outcomes(experiment: Experiment, ended: Sequence[VariantAttempt]) -> ExperimentOutcomes:
     """Read what the variants hold, whether or not they are whole."""
-    evidence = {each.variant.name: Evidence(each.run) for each in ended}
-    outcomes = tuple(_outcome(experiment, each, evidence) for each in ended)
+    evidence = {each.variant.name: RunReader(each.run) for each in ended}
+    outcomes = tuple(_read_outcome(experiment, each, evidence) for each in ended)
     settings = ended[0].variant.config.evaluate
-    return Outcomes(experiment.against, settings.confidence, outcomes, _over_seeds(outcomes))
+    return ExperimentOutcomes(experiment.against, settings.confidence, outcomes, _group_by_seed(outcomes))
 
 
-def _outcome(experiment: Experiment, ended: Ended, evidence: Mapping[str, Evidence]) -> Outcome:
+def _read_outcome(experiment: Experiment, ended: VariantAttempt, evidence: Mapping[str, RunReader]) -> VariantOutcome:
     variant, own = ended.variant, evidence[ended.variant.name]
-    reference = experiment.reference(variant)
+    reference = experiment.reference_for(variant)
     compared = compare(ended.run, variant.config)
-    means = {scope: mean for scope in SCOPES if (mean := compared.mean(scope))}
+    means = {scope: mean for scope in SCOPES if (mean := compared.mean_row(scope))}
     differ = {} if reference == variant else _differences(ended, own, evidence[reference.name])
-    return Outcome(
+    return VariantOutcome(
         name=variant.name,
         group=variant.group,
         seed=variant.config.seed,
@@ -59,14 +67,14 @@ def _outcome(experiment: Experiment, ended: Ended, evidence: Mapping[str, Eviden
     )
 
 
-def _differences(ended: Ended, own: Evidence, other: Evidence) -> dict[Scope, dict[str, Difference]]:
+def _differences(ended: VariantAttempt, own: RunReader, other: RunReader) -> dict[Scope, dict[str, AccuracyDifference]]:
     found = {scope: {m: _difference(ended, scope, m, own, other) for m in METHODS} for scope in SCOPES}
     return {scope: {m: each for m, each in by.items() if each} for scope, by in found.items() if any(by.values())}
 
 
-def _difference(ended: Ended, scope: Scope, method: str, own: Evidence, other: Evidence) -> Difference | None:
+def _difference(ended: VariantAttempt, scope: Scope, method: str, own: RunReader, other: RunReader) -> AccuracyDifference | None:
     config = ended.variant.config
-    paired = [found for code in config.languages if (found := _paired(scope, method, code, own, other)) is not None]
+    paired = [found for code in config.languages if (found := _pair_answers(scope, method, code, own, other)) is not None]
     if not paired:
         return None
     a, b = (np.concatenate([each[side] for each in paired]) for side in (0, 1))
@@ -78,12 +86,12 @@ def _difference(ended: Ended, scope: Scope, method: str, own: Evidence, other: E
         confidence=config.evaluate.confidence,
         rng=generator(config.seed, "experiment", ended.variant.name, scope, method),
     )
-    return Difference(interval, len(a), len(paired))
+    return AccuracyDifference(interval, len(a), len(paired))
 
 
-def _paired(scope: Scope, method: str, code: str, own: Evidence, other: Evidence) -> np.ndarray | None:
+def _pair_answers(scope: Scope, method: str, code: str, own: RunReader, other: RunReader) -> np.ndarray | None:
     """float64[2, n]: answers of both to the items that both answered, 1 for right; None where nothing can be paired."""
-    a, b = own.scored(method, code), other.scored(method, code)
+    a, b = own.scored_items(method, code), other.scored_items(method, code)
     if not (a and b):
         return None
     low = low_subjects(own, code)
@@ -95,46 +103,46 @@ def _paired(scope: Scope, method: str, code: str, own: Evidence, other: Evidence
     return np.array([[left[i] for i in common], [right[i] for i in common]], dtype=np.float64) if common else None
 
 
-def _answers(scored: Scored) -> dict[str, bool]:
+def _answers(scored: ScoredRecord) -> dict[str, bool]:
     return dict(zip(scored.item_ids, scored.correct.tolist(), strict=True))
 
 
-def _gap(evidence: Evidence, method: str, languages: Sequence[str]) -> GapLeft | None:
+def _gap(evidence: RunReader, method: str, languages: Sequence[str]) -> RemainingGap | None:
     made = [found for code in languages if (found := evidence.allocation(method, code))]
     measured = [(a.js_before, a.js_after) for a in made if a.js_before is not None and a.js_after is not None]
     if not measured:
         return None
     before, after = np.mean(measured, axis=0)
     unfilled = [a.unfilled / a.budget for a in made if a.budget]
-    return GapLeft(float(before), float(after), float(np.mean(unfilled)) if unfilled else 0.0, len(measured))
+    return RemainingGap(float(before), float(after), float(np.mean(unfilled)) if unfilled else 0.0, len(measured))
 
 
-def _cost(ended: Ended) -> Cost:
+def _cost(ended: VariantAttempt) -> VariantCost:
     config, run = ended.variant.config, ended.run
     artifacts = [artifact for stage in pipeline.STAGES for artifact in stage.artifacts(config, run)]
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_MAX_CONCURRENT_READS) as pool:
         found = list(pool.map(lambda artifact: artifact.manifest(), artifacts))
     whole = [manifest for manifest in found if manifest]
-    return Cost(
-        seconds=round(sum(attempt.makespan for attempt in attempts(run)), 2),
+    return VariantCost(
+        seconds=round(sum(attempt.makespan for attempt in read_attempts(run)), 2),
         training_seconds=round(sum(float(m.metrics.get("seconds", 0.0)) for m in whole if m.stage in _TRAINING), 2),
         whole=len(whole),
         total=len(artifacts),
-        taken=sum(TAKEN_FROM in manifest.provenance for manifest in whole),
+        taken=sum(REUSED_FROM in manifest.provenance for manifest in whole),
     )
 
 
-def _over_seeds(outcomes: Sequence[Outcome]) -> tuple[OverSeeds, ...]:
+def _group_by_seed(outcomes: Sequence[VariantOutcome]) -> tuple[SeedGroup, ...]:
     groups = {o.group: [p for p in outcomes if p.group == o.group] for o in outcomes}
     if all(len(members) < 2 for members in groups.values()):
         return ()
     return tuple(_group(name, members, outcomes) for name, members in groups.items())
 
 
-def _group(name: str, members: Sequence[Outcome], outcomes: Sequence[Outcome]) -> OverSeeds:
+def _group(name: str, members: Sequence[VariantOutcome], outcomes: Sequence[VariantOutcome]) -> SeedGroup:
     seed_of = {outcome.name: outcome.seed for outcome in outcomes}
     paired = [o for o in members if seed_of[o.reference] == o.seed]
-    return OverSeeds(
+    return SeedGroup(
         group=name,
         seeds=tuple(o.seed for o in members),
         accuracy={s: _spreads([{m: i.mean for m, i in o.accuracy.get(s, {}).items()} for o in members]) for s in SCOPES},
@@ -145,16 +153,16 @@ def _group(name: str, members: Sequence[Outcome], outcomes: Sequence[Outcome]) -
     )
 
 
-def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistics]:
     found = {m: [each[m] for each in measured if m in each] for m in METHODS}
-    return {m: spread(values) for m, values in found.items() if values}
+    return {m: summarize_seeds(values) for m, values in found.items() if values}
 
 
-def spread(values: Sequence[float]) -> Spread:
+def summarize_seeds(values: Sequence[float]) -> SeedStatistics:
     """Mean and sample standard deviation.
 
     >>> spread([1.0, 3.0])
     Spread(mean=2.0, deviation=1.4142135623730951, seeds=2)
     """
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), deviation, len(values))
+    return SeedStatistics(float(np.mean(values)), deviation, len(values))

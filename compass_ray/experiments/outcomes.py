@@ -15,7 +15,7 @@ from compass_ray.report.evidence import METHODS
 
 
 @dataclass(frozen=True)
-class Difference:
+class AccuracyDifference:
     """Accuracy of a variant minus that of its reference, mean over ``languages``, on ``items`` that both answered."""
 
     interval: Interval
@@ -23,13 +23,13 @@ class Difference:
     languages: int
 
     @property
-    def moved(self) -> bool:
+    def is_nonzero(self) -> bool:
         """Whether any answer differs: zero-shot on one base model does not."""
         return any((self.interval.mean, self.interval.low, self.interval.high))
 
 
 @dataclass(frozen=True)
-class GapLeft:
+class RemainingGap:
     """Means over languages: divergence from the guide set in bits before and after, and the share of quotas not filled."""
 
     before: float
@@ -39,7 +39,7 @@ class GapLeft:
 
 
 @dataclass(frozen=True)
-class Cost:
+class VariantCost:
     """What a variant took: seconds of its own attempts, and of its adapters' training wherever that was; its artefacts."""
 
     seconds: float
@@ -53,7 +53,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VariantOutcome:
     """One variant."""
 
     name: str
@@ -66,17 +66,17 @@ class Outcome:
     """Mean over languages, by scope and method."""
     items: Mapping[Scope, int]
     reference: str
-    difference: Mapping[Scope, Mapping[str, Difference]]
+    difference: Mapping[Scope, Mapping[str, AccuracyDifference]]
     """Minus the reference's same method; empty for the reference itself."""
-    gap: Mapping[str, GapLeft]
+    gap: Mapping[str, RemainingGap]
     """By method."""
     served: str
     """The method that the run serves."""
-    cost: Cost
+    cost: VariantCost
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedStatistics:
     """Over seeds: the mean, the sample standard deviation (None of one), and how many."""
 
     mean: float
@@ -85,26 +85,26 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class OverSeeds:
+class SeedGroup:
     """Variants that differ by seed alone; accuracies and differences in [0, 1], by scope and method."""
 
     group: str
     seeds: tuple[int, ...]
-    accuracy: Mapping[Scope, Mapping[str, Spread]]
-    difference: Mapping[Scope, Mapping[str, Spread]]
+    accuracy: Mapping[Scope, Mapping[str, SeedStatistics]]
+    difference: Mapping[Scope, Mapping[str, SeedStatistics]]
     """Each seed's variant minus the reference with the same seed."""
-    gap: Mapping[str, Spread]
+    gap: Mapping[str, SeedStatistics]
     """Divergence left, in bits, by method."""
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class ExperimentOutcomes:
     """All variants of an experiment, and their groups where seeds vary."""
 
     against: str
     confidence: float
-    variants: tuple[Outcome, ...]
-    seeds: tuple[OverSeeds, ...]
+    variants: tuple[VariantOutcome, ...]
+    seeds: tuple[SeedGroup, ...]
 
     @property
     def failures(self) -> dict[str, list[str]]:

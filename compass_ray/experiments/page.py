@@ -12,35 +12,37 @@ from pydantic import TypeAdapter
 
 from compass_ray.artifacts import Artifact, RunDir
 from compass_ray.experiments import pictures
-from compass_ray.experiments.outcomes import Outcomes
-from compass_ray.experiments.tables import Listing, against, listings
-from compass_ray.report.blocks import Block, Pictures, Section, Table, Text, missing, picture
+from compass_ray.experiments.outcomes import ExperimentOutcomes
+from compass_ray.experiments.tables import ResultTable, build_tables, describe_reference
+from compass_ray.report.blocks import Block, PlotsBlock, ReportSection, TableBlock, TextBlock, missing_note, plot_image
 from compass_ray.report.comparison import SCOPES, includes_zero
 from compass_ray.report.page import PAGE, render
 
 RECORD = "experiment.json"
-_MOST_DRAWN = 24
+_MAX_PLOTTED_VARIANTS = 24
 """A picture of more variants would be taller than a screen; the tables have them."""
 
 
-def write(where: RunDir, outcomes: Outcomes) -> None:
+def write_report(where: RunDir, outcomes: ExperimentOutcomes) -> None:
     """Put both files beside the variants."""
     folder = Artifact(where.filesystem, where.path, RECORD)
-    found = TypeAdapter(Outcomes).dump_python(outcomes, mode="json")
+    found = TypeAdapter(ExperimentOutcomes).dump_python(outcomes, mode="json")
     folder.store_bytes(RECORD, json.dumps(found, indent=2, ensure_ascii=False).encode())
-    folder.store_bytes(PAGE, render(where.path.rsplit("/", 1)[-1], sections(outcomes), of="experiment").encode())
+    folder.store_bytes(PAGE, render(where.path.rsplit("/", 1)[-1], build_sections(outcomes), of="experiment").encode())
 
 
-def sections(outcomes: Outcomes) -> list[Section]:
+def build_sections(outcomes: ExperimentOutcomes) -> list[ReportSection]:
     """The page's sections."""
-    tables = listings(outcomes)
-    seeds = [_table(listing) for listing in tables if listing.of == "seeds"]
+    tables = build_tables(outcomes)
+    seeds = [_table(listing) for listing in tables if listing.kind == "seeds"]
     return [
-        Section("variants", "What was varied?", list(_variants(outcomes))),
-        Section("accuracy", "What did it do to accuracy?", list(_accuracy(outcomes, tables))),
-        *([Section("seeds", "How much is chance?", [Text(_SEEDS), *seeds])] if seeds else []),
-        Section("gap", "What did it do to the gap?", list(_gap(outcomes, tables))),
-        Section("cost", "What did it take?", [Text(_COST), *(_table(listing) for listing in tables if listing.of == "cost")]),
+        ReportSection("variants", "What was varied?", list(_variants(outcomes))),
+        ReportSection("accuracy", "What did it do to accuracy?", list(_accuracy(outcomes, tables))),
+        *([ReportSection("seeds", "How much is chance?", [TextBlock(_SEEDS), *seeds])] if seeds else []),
+        ReportSection("gap", "What did it do to the gap?", list(_gap(outcomes, tables))),
+        ReportSection(
+            "cost", "What did it take?", [TextBlock(_COST), *(_table(listing) for listing in tables if listing.kind == "cost")]
+        ),
     ]
 
 
@@ -56,34 +58,36 @@ _COST = (
 )
 
 
-def _variants(outcomes: Outcomes) -> Iterator[Block]:
+def _variants(outcomes: ExperimentOutcomes) -> Iterator[Block]:
     rows = [(o.name, "; ".join(o.settings) or "nothing") for o in outcomes.variants]
-    yield Text(
-        f"{len(rows)} variants, compared with {against(outcomes)}. Each is a run of its own, with its own report, in the "
+    yield TextBlock(
+        f"{len(rows)} variants, compared with {describe_reference(outcomes)}. Each is a run of its own, with its own report, in the "
         f"folder of its name."
     )
-    yield Table("What each variant changes", ("variant", "changes"), rows, numbers=2)
+    yield TableBlock("What each variant changes", ("variant", "changes"), rows, numbers=2)
     for reason, names in outcomes.failures.items():
-        yield missing(f"Failed: {', '.join(names)}: {reason}")
+        yield missing_note(f"Failed: {', '.join(names)}: {reason}")
 
 
-def _accuracy(outcomes: Outcomes, tables: list[Listing]) -> Iterator[Block]:
+def _accuracy(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Block]:
     for scope, title in SCOPES.items():
-        own = [listing for listing in tables if listing.of in ("accuracy", "difference") and title in listing.title]
+        own = [listing for listing in tables if listing.kind in ("accuracy", "difference") and title in listing.title]
         yield from (_table(listing) for listing in own)
-        if own and len(outcomes.variants) <= _MOST_DRAWN:
+        if own and len(outcomes.variants) <= _MAX_PLOTTED_VARIANTS:
             name = f"Accuracy on {title}"
-            figure = pictures.accuracy(outcomes.variants, scope, outcomes.confidence, name)
-            yield Pictures([picture(f"accuracy-{scope}.png", figure, f"{name}: every method in every variant, as in the table.")])
+            figure = pictures.plot_accuracy(outcomes.variants, scope, outcomes.confidence, name)
+            yield PlotsBlock(
+                [plot_image(f"accuracy-{scope}.png", figure, f"{name}: every method in every variant, as in the table.")]
+            )
     if any(outcome.accuracy for outcome in outcomes.variants):
-        yield Text(_reading(outcomes))
+        yield TextBlock(_explain_differences(outcomes))
     else:
-        yield missing("No variant has been evaluated.")
+        yield missing_note("No variant has been evaluated.")
 
 
-def _reading(outcomes: Outcomes) -> str:
+def _explain_differences(outcomes: ExperimentOutcomes) -> str:
     """How to read the differences, with how many of them there are: some exclude 0 by chance."""
-    shown = [d for outcome in outcomes.variants for by in outcome.difference.values() for d in by.values() if d.moved]
+    shown = [d for outcome in outcomes.variants for by in outcome.difference.values() for d in by.values() if d.is_nonzero]
     clear = sum(not includes_zero(d.interval) for d in shown)
     told = (
         f"Languages weigh the same. A difference is over the items that both variants answered, paired, with its "
@@ -93,16 +97,18 @@ def _reading(outcomes: Outcomes) -> str:
     return f"{told} {chance}{(1 - outcomes.confidence) * len(shown):.1f}." if shown else told
 
 
-def _gap(outcomes: Outcomes, tables: list[Listing]) -> Iterator[Block]:
-    own = [_table(listing) for listing in tables if listing.of == "gap"]
+def _gap(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Block]:
+    own = [_table(listing) for listing in tables if listing.kind == "gap"]
     if not own:
-        yield missing("No variant has selected rows.")
+        yield missing_note("No variant has selected rows.")
         return
     yield from own
-    if len(outcomes.variants) <= _MOST_DRAWN:
-        figure = pictures.gaps(outcomes.variants, "Divergence by variant")
-        yield Pictures([picture("gap.png", figure, "Divergence from the guide set by variant and method, before and after.")])
+    if len(outcomes.variants) <= _MAX_PLOTTED_VARIANTS:
+        figure = pictures.plot_gaps(outcomes.variants, "Divergence by variant")
+        yield PlotsBlock(
+            [plot_image("gap.png", figure, "Divergence from the guide set by variant and method, before and after.")]
+        )
 
 
-def _table(listing: Listing) -> Table:
-    return Table(listing.title, listing.rows[0], listing.rows[1:])
+def _table(listing: ResultTable) -> TableBlock:
+    return TableBlock(listing.title, listing.rows[0], listing.rows[1:])

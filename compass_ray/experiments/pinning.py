@@ -11,9 +11,9 @@ from dataclasses import replace
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.experiments.distinct import check_configurations
-from compass_ray.experiments.running import folder
+from compass_ray.experiments.running import variant_run_dir
 from compass_ray.experiments.variants import Experiment
-from compass_ray.preflight import Pins, pinned, read_pins
+from compass_ray.preflight import Pins, apply_pins, read_pins
 
 
 def with_pins(experiment: Experiment, where: RunDir) -> tuple[Experiment, tuple[str, ...]]:
@@ -26,14 +26,14 @@ def with_pins(experiment: Experiment, where: RunDir) -> tuple[Experiment, tuple[
     """
     shared, told, variants = read_pins(where), dict[str, None](), []
     for variant in experiment.variants:
-        config, overruled = _filled(variant.config, read_pins(folder(where, variant)), shared)
+        config, overruled = _fill_revisions(variant.config, read_pins(variant_run_dir(where, variant)), shared)
         variants.append(replace(variant, config=config))
         told |= dict.fromkeys(overruled)
     check_configurations({variant.name: variant.config for variant in variants})
     return replace(experiment, variants=tuple(variants)), tuple(told)
 
 
-def _filled(config: RunConfig, own: Pins, shared: Pins) -> tuple[RunConfig, tuple[str, ...]]:
-    first = pinned(config, own)
-    second = pinned(first.config, shared)
+def _fill_revisions(config: RunConfig, own: Pins, shared: Pins) -> tuple[RunConfig, tuple[str, ...]]:
+    first = apply_pins(config, own)
+    second = apply_pins(first.config, shared)
     return second.config, (*first.overruled, *second.overruled)

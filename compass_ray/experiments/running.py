@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import FingerprintMismatchError, RunDir
 from compass_ray.config import ConfigError
-from compass_ray.experiments.sharing import Donors, VariantRun
+from compass_ray.experiments.sharing import ArtifactDonors, VariantRun
 from compass_ray.experiments.variants import Experiment, Variant
 from compass_ray.progress import Progress, silent
 
-Watch = Callable[[], AbstractContextManager[Progress]]
+ProgressFactory = Callable[[], AbstractContextManager[Progress]]
 """Opened for each variant: what is told of its parts."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class VariantAttempt:
     """A variant after an attempt at it: its run, and why the attempt failed, if it did."""
 
     variant: Variant
@@ -30,20 +30,20 @@ class Ended:
     failure: str | None
 
 
-def folder(where: RunDir, variant: Variant) -> RunDir:
+def variant_run_dir(where: RunDir, variant: Variant) -> RunDir:
     """The run directory of a variant."""
     return RunDir(f"{where.uri.rstrip('/')}/{variant.name}")
 
 
-def run_variants(
+def run_all_variants(
     experiment: Experiment,
     where: RunDir,
     *,
     force: Collection[str] = (),
     until: str | None = None,
-    watch: Watch = lambda: nullcontext(silent),
+    watch: ProgressFactory = lambda: nullcontext(silent),
     say: Callable[[str], None] = lambda line: None,
-) -> list[Ended]:
+) -> list[VariantAttempt]:
     """Execute the stages of every variant.
 
     Args:
@@ -61,25 +61,27 @@ def run_variants(
         ConfigError: a name that is no stage, or a folder that is a run itself.
     """
     pipeline.stages_until(until, force)
-    if where.read_record() is not None:
+    if where.read_config_bytes() is not None:
         raise ConfigError(f"{where.uri} is a run; an experiment holds runs in folders of its own: give another --run")
-    donors, all_ended = Donors([folder(where, variant) for variant in experiment.variants]), []
+    donors, all_ended = ArtifactDonors([variant_run_dir(where, variant) for variant in experiment.variants]), []
     for place, variant in enumerate(experiment.variants, start=1):
         say(f"variant {place} of {len(experiment.variants)}: {variant.name}")
         with watch() as progress:
-            ended = _attempt(variant, VariantRun(folder(where, variant).uri, donors), force, until, progress)
-        donors.ended(ended.run, whole=ended.failure is None)
+            ended = _run_variant(variant, VariantRun(variant_run_dir(where, variant).uri, donors), force, until, progress)
+        donors.record_end(ended.run, whole=ended.failure is None)
         if ended.failure:
             say(f"{variant.name} failed: {ended.failure}")
         all_ended.append(ended)
     return all_ended
 
 
-def _attempt(variant: Variant, run: VariantRun, force: Collection[str], until: str | None, progress: Progress) -> Ended:
+def _run_variant(
+    variant: Variant, run: VariantRun, force: Collection[str], until: str | None, progress: Progress
+) -> VariantAttempt:
     try:
         pipeline.run_all(variant.config, run, force=force, until=until, progress=progress)
     except FingerprintMismatchError as error:
-        return Ended(variant, run, f"{error}, which is done in all variants, or remove the folder of this one")
+        return VariantAttempt(variant, run, f"{error}, which is done in all variants, or remove the folder of this one")
     except Exception as error:  # whatever it is, the other variants may do without
-        return Ended(variant, run, ray_session.told(error))
-    return Ended(variant, run, None)
+        return VariantAttempt(variant, run, ray_session.user_message(error))
+    return VariantAttempt(variant, run, None)

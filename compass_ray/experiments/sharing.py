@@ -16,34 +16,34 @@ from pyarrow import fs as pafs
 from compass_ray.artifacts import MANIFEST, SCHEMA_VERSION, Artifact, ArtifactError, Identity, Manifest, RunDir
 from compass_ray.artifacts.files import Files
 
-TAKEN_FROM = "taken_from"
+REUSED_FROM = "taken_from"
 """Key of a manifest's provenance that names the variant an artefact was made in."""
 
 
-class Donors:
+class ArtifactDonors:
     """The runs of all variants, and which whole artefacts they have."""
 
     def __init__(self, runs: Sequence[RunDir]) -> None:
         """Nothing is read until it is asked for, and then once."""
         self._runs = {run.uri: run for run in runs}
         self._known: dict[tuple[str, str], Manifest | None] = {}
-        self._made: set[str] = set()
+        self._completed: set[str] = set()
 
     def find(self, name: str, identity: Identity, *, asking: str, made: bool) -> tuple[RunDir, Manifest] | None:
         """A run that has this very artefact; with ``made``, of the runs that ended since this experiment started."""
         for uri, run in self._runs.items():
-            if uri == asking or (made and uri not in self._made):
+            if uri == asking or (made and uri not in self._completed):
                 continue
             found = self._manifest(run, name)
             if found and found.fingerprint == identity.fingerprint and found.schema_version == SCHEMA_VERSION:
                 return run, found
         return None
 
-    def ended(self, run: RunDir, *, whole: bool) -> None:
+    def record_end(self, run: RunDir, *, whole: bool) -> None:
         """The run has what it has from now on; ``whole`` if all that was asked for."""
         self._known = {key: known for key, known in self._known.items() if key[0] != run.uri}
         if whole:
-            self._made.add(run.uri)
+            self._completed.add(run.uri)
 
     def _manifest(self, run: RunDir, name: str) -> Manifest | None:
         key = (run.uri, name)
@@ -55,7 +55,7 @@ class Donors:
 class VariantRun(RunDir):
     """A variant's run directory, whose artefacts are taken over from other variants where equal ones stand."""
 
-    def __init__(self, uri: str, donors: Donors) -> None:
+    def __init__(self, uri: str, donors: ArtifactDonors) -> None:
         """As a run directory, beside those of ``donors``."""
         super().__init__(uri)
         self._donors = donors
@@ -67,15 +67,15 @@ class VariantRun(RunDir):
     def artifact(self, *parts: str) -> Artifact:
         """The artefact at a path below the run, which may be taken over."""
         plain = super().artifact(*parts)
-        return _Shareable(plain, self)
+        return _ReusableArtifact(plain, self)
 
-    def taken_over(self, artifact: Artifact, identity: Identity, *, force: bool) -> Manifest | None:
+    def try_reuse(self, artifact: Artifact, identity: Identity, *, force: bool) -> Manifest | None:
         """Take over an equal artefact, if there is one."""
         found = self._donors.find(artifact.name, identity, asking=self.uri, made=force)
-        return adopt(artifact, found[0].artifact(artifact.name), found[1]) if found else None
+        return reuse_artifact(artifact, found[0].artifact(artifact.name), found[1]) if found else None
 
 
-class _Shareable(Artifact):
+class _ReusableArtifact(Artifact):
     """An artefact that looks about before it says that it is to be made."""
 
     def __init__(self, plain: Artifact, run: VariantRun) -> None:
@@ -86,13 +86,13 @@ class _Shareable(Artifact):
         """Workers look about for nothing."""
         return (Artifact, (self.filesystem, self.path, self.name))
 
-    def done(self, identity: Identity, *, force: bool = False) -> Manifest | None:
+    def find_complete(self, identity: Identity, *, force: bool = False) -> Manifest | None:
         """As of any artefact, after an equal one of another variant was taken over if this one is to be made."""
-        found = super().done(identity, force=force)
-        return found or self._run.taken_over(self, identity, force=force)
+        found = super().find_complete(identity, force=force)
+        return found or self._run.try_reuse(self, identity, force=force)
 
 
-def adopt(artifact: Artifact, donor: Artifact, manifest: Manifest) -> Manifest:
+def reuse_artifact(artifact: Artifact, donor: Artifact, manifest: Manifest) -> Manifest:
     """Make ``artifact`` the same as a whole one of another run on the same filesystem.
 
     Args:
@@ -108,14 +108,14 @@ def adopt(artifact: Artifact, donor: Artifact, manifest: Manifest) -> Manifest:
     """
     artifact.remove()
     for output in manifest.outputs:
-        _bring(artifact.filesystem, f"{donor.path}/{output.path}", f"{artifact.path}/{output.path}")
+        _link_or_copy(artifact.filesystem, f"{donor.path}/{output.path}", f"{artifact.path}/{output.path}")
     origin = donor.path.removesuffix(f"/{donor.name}").rpartition("/")[2]
-    told = manifest.model_copy(update={"provenance": {TAKEN_FROM: origin, **manifest.provenance}})
+    told = manifest.model_copy(update={"provenance": {REUSED_FROM: origin, **manifest.provenance}})
     artifact.store_bytes(MANIFEST, told.model_dump_json(indent=2).encode())
     return told
 
 
-def _bring(filesystem: pafs.FileSystem, source: str, target: str) -> None:
+def _link_or_copy(filesystem: pafs.FileSystem, source: str, target: str) -> None:
     """Without moving the bytes, where that can be done: a file of an artefact is replaced or removed and never written to."""
     files = Files(filesystem)
     if files.size(source) is None:
@@ -125,10 +125,10 @@ def _bring(filesystem: pafs.FileSystem, source: str, target: str) -> None:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.link(source, target)
         else:
-            files.attempt(lambda: filesystem.copy_file(source, target), target)
+            files.with_retries(lambda: filesystem.copy_file(source, target), target)
     except (OSError, ArtifactError):
         # A disk without links, or an object larger than the store copies in one request.
-        files.attempt(lambda: _copy(filesystem, source, target), target)
+        files.with_retries(lambda: _copy(filesystem, source, target), target)
 
 
 def _copy(filesystem: pafs.FileSystem, source: str, target: str) -> None:

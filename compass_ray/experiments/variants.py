@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from compass_ray.config import ConfigError, RunConfig, Section, resolved
+from compass_ray.config import ConfigError, ConfigSection, RunConfig, resolve_config
 from compass_ray.experiments.distinct import check_configurations, check_names
 
 SECTION = "experiment"
@@ -28,7 +28,7 @@ BASE = "base"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]+")
 
 
-class ExperimentConfig(Section):
+class ExperimentConfig(ConfigSection):
     """The ``experiment`` section of a file: each of the variants under each combination of the values varied."""
 
     vary: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
@@ -58,7 +58,7 @@ class Experiment:
     variants: tuple[Variant, ...]
     against: str
 
-    def reference(self, variant: Variant) -> Variant:
+    def reference_for(self, variant: Variant) -> Variant:
         """What a variant is compared with: ``against``, or of its group the one with the same seed, where there is one.
 
         Where nothing but the seed varies, all are compared with the one.
@@ -93,7 +93,7 @@ def read_experiment(
     """
     base = dict(tree)
     section = _section(base.pop(SECTION, None))
-    grid = _joined([*((key, list(values)) for key, values in section.vary.items()), *(_values(text) for text in vary)])
+    grid = _merge_grids([*((key, list(values)) for key, values in section.vary.items()), *(_parse_grid(text) for text in vary)])
     found = [
         _variant(base, named, changes, chosen, overrides, languages)
         for named, changes in (section.variants or {"": ()}).items()
@@ -103,7 +103,7 @@ def read_experiment(
         raise ConfigError(f"nothing varies; give --vary select.budget=0.4,0.8, or a file with a section {SECTION!r}")
     check_names([variant.name for variant in found])
     check_configurations({variant.name: variant.config for variant in found})
-    return Experiment(tuple(found), _against(found, against or section.against))
+    return Experiment(tuple(found), _resolve_reference(found, against or section.against))
 
 
 def _section(tree: Any) -> ExperimentConfig:
@@ -118,7 +118,7 @@ def _section(tree: Any) -> ExperimentConfig:
         ) from None
 
 
-def _values(text: str) -> tuple[str, list[Any]]:
+def _parse_grid(text: str) -> tuple[str, list[Any]]:
     """A grid of the command line: ``key=value,value``, where a value may be a YAML list."""
     key, equals, listed = text.partition("=")
     if not (key.strip() and equals and listed.strip()):
@@ -129,7 +129,7 @@ def _values(text: str) -> tuple[str, list[Any]]:
         raise ConfigError(f"--vary {text!r}: {listed!r} are not YAML values ({error})") from None
 
 
-def _joined(grids: list[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
+def _merge_grids(grids: list[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
     joined: dict[str, list[Any]] = {}
     for key, values in grids:
         if key in joined:
@@ -148,33 +148,33 @@ def _variant(
     overrides: Sequence[str],
     languages: Sequence[str] | None,
 ) -> Variant:
-    words = [(key, f"{key}={_safe(value)}") for key, value in chosen.items()]
+    words = [(key, f"{key}={_path_safe(value)}") for key, value in chosen.items()]
     name = ",".join([*([named] if named else []), *(word for _, word in words)])
-    settings = (*changes, *(f"{key}={_text(value)}" for key, value in chosen.items()))
+    settings = (*changes, *(f"{key}={_override_text(value)}" for key, value in chosen.items()))
     try:
-        config = resolved(base, [*overrides, *settings], languages)
+        config = resolve_config(base, [*overrides, *settings], languages)
     except ConfigError as error:
         raise ConfigError(f"variant {name!r}: {error}") from None
     group = ",".join([*([named] if named else []), *(word for key, word in words if key != SEED)])
     return Variant(name, settings, group or BASE, config)
 
 
-def _text(value: Any) -> str:
+def _override_text(value: Any) -> str:
     """A value as an override has it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _safe(value: Any) -> str:
+def _path_safe(value: Any) -> str:
     """A value as a part of a path on any disk and object store.
 
     >>> _safe(0.4), _safe(None), _safe(["target", "compass"]), _safe("microsoft/Phi-4-mini-instruct")
     ('0.4', 'null', 'target,compass', 'microsoft-Phi-4-mini-instruct')
     """
-    listed = ",".join(_text(each) for each in value) if isinstance(value, list) else _text(value)
+    listed = ",".join(_override_text(each) for each in value) if isinstance(value, list) else _override_text(value)
     return _UNSAFE.sub("-", listed).strip("-")
 
 
-def _against(variants: Sequence[Variant], asked: str | None) -> str:
+def _resolve_reference(variants: Sequence[Variant], asked: str | None) -> str:
     if asked is None:
         return variants[0].name
     found = [v.name for v in variants if asked in (v.name, v.group) or v.name.startswith(f"{asked},")]

@@ -15,20 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compass_ray.artifacts import FIRST_VERSION, FULL_TUNING, RunDir
+from compass_ray.artifacts import FIRST_VERSION, FULL_FINETUNING, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.exporting.card import write_card
 from compass_ray.exporting.parity import Parity
-from compass_ray.exporting.quiet import others_quiet
+from compass_ray.exporting.quiet import suppress_library_logs
 from compass_ray.exporting.writing import write_merged, write_peft
 
-__all__ = ["Exported", "Parity", "export"]
+__all__ = ["ExportResult", "Parity", "export_adapter"]
 
 LIVE, CANARY, SHADOW = "live", "canary", "shadow"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """The version written, and how far it is from the adapter on its base."""
 
     language: str
@@ -41,7 +41,7 @@ class Exported:
         return self.parity.difference
 
 
-def export(run: RunDir, language: str, version: str | None, folder: Path, *, merged: bool) -> Exported:
+def export_adapter(run: RunDir, language: str, version: str | None, folder: Path, *, merged: bool) -> ExportResult:
     """Write a version into a new folder.
 
     Args:
@@ -58,20 +58,20 @@ def export(run: RunDir, language: str, version: str | None, folder: Path, *, mer
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty; give a new folder")
-    config, chosen = run.recorded(), _chosen(run, language, version)
+    config, chosen = run.read_config(), _require_version(run, language, version)
     artifact = run.adapter(language, chosen)
     manifest = artifact.verify()
-    with artifact.local() as source, _made_whole(folder) as partial, others_quiet():
+    with artifact.local_folder() as source, _atomic_folder(folder) as partial, suppress_library_logs():
         parity = (write_merged if merged else write_peft)(config, source, partial)
         write_card(partial, config, language, chosen, manifest, parity, merged=merged)
-    return Exported(language, chosen, parity)
+    return ExportResult(language, chosen, parity)
 
 
-def _chosen(run: RunDir, language: str, version: str | None) -> str:
-    chosen = _pointed(run, language, version or LIVE)
-    if chosen == FULL_TUNING:
+def _require_version(run: RunDir, language: str, version: str | None) -> str:
+    chosen = _resolve_alias(run, language, version or LIVE)
+    if chosen == FULL_FINETUNING:
         raise ConfigError(
-            f"{FULL_TUNING} has no adapter to export: {run.full_model(language, chosen).path} is the whole model, as any "
+            f"{FULL_FINETUNING} has no adapter to export: {run.full_model(language, chosen).path} is the whole model, as any "
             f"engine loads it"
         )
     known = run.adapter_versions(language)
@@ -80,7 +80,7 @@ def _chosen(run: RunDir, language: str, version: str | None) -> str:
     return chosen
 
 
-def _pointed(run: RunDir, language: str, version: str) -> str:
+def _resolve_alias(run: RunDir, language: str, version: str) -> str:
     """The version that a word names at present; a version is its own name."""
     if version not in (LIVE, CANARY, SHADOW):
         return version
@@ -94,7 +94,7 @@ def _pointed(run: RunDir, language: str, version: str) -> str:
 
 
 @contextmanager
-def _made_whole(folder: Path) -> Iterator[Path]:
+def _atomic_folder(folder: Path) -> Iterator[Path]:
     """A folder beside the one asked for, which takes its place at the end, or is removed after an error."""
     target = folder.resolve()
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")

@@ -15,7 +15,7 @@ from compass_ray import __version__
 from compass_ray.artifacts import Manifest
 from compass_ray.config import RunConfig
 from compass_ray.exporting.parity import PROBES, Parity
-from compass_ray.languages import language as known
+from compass_ray.languages import get_language as known
 from compass_ray.models.location import hub_id
 
 FACTS = "compass_ray.json"
@@ -42,10 +42,12 @@ def write_card(
         "parity": asdict(parity),
     }
     (folder / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
-    (folder / CARD).write_text(f"---\n{_header(config, language, merged=merged)}\n---\n\n{_body(config, facts)}", "utf-8")
+    (folder / CARD).write_text(
+        f"---\n{_card_metadata(config, language, merged=merged)}\n---\n\n{_card_body(config, facts)}", "utf-8"
+    )
 
 
-def _header(config: RunConfig, language: str, *, merged: bool) -> str:
+def _card_metadata(config: RunConfig, language: str, *, merged: bool) -> str:
     """What a hub reads of a card."""
     from huggingface_hub import ModelCardData
 
@@ -63,7 +65,7 @@ def _header(config: RunConfig, language: str, *, merged: bool) -> str:
     return str(data.to_yaml()).strip()
 
 
-def _body(config: RunConfig, facts: dict[str, Any]) -> str:
+def _card_body(config: RunConfig, facts: dict[str, Any]) -> str:
     parity, name = facts["parity"], known(facts["language"]).name
     sources = ", ".join(f"`{source.path}`" for source in config.pool.sources)
     return f"""# {name} ({facts["language"]}), {facts["version"]}
@@ -81,7 +83,7 @@ A {facts["kind"]} for {name}, trained by compass-ray {facts["compass_ray"]} on r
 ## How to load it
 
 ```python
-{_USE[facts["kind"]]}```
+{_USAGE[facts["kind"]]}```
 
 ## What was checked
 
@@ -101,7 +103,7 @@ def _revision(facts: dict[str, Any]) -> str:
     return f"revision `{facts['base_revision']}`" if facts["base_revision"] else f"content `{facts['base_identity']}`"
 
 
-_USE = {
+_USAGE = {
     "merged model": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")

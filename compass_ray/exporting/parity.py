@@ -13,7 +13,7 @@ from typing import Any
 
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_prompt
-from compass_ray.models.dora import attached
+from compass_ray.models.dora import attach_for_inference
 from compass_ray.models.errors import ModelError
 from compass_ray.models.peft_directory import StoredAdapter
 
@@ -55,7 +55,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedOutputs:
     """What an export is to compute: ids of each probe, and for each float32 (positions, vocabulary) with the adapter."""
 
     ids: list[list[int]]
@@ -65,22 +65,22 @@ class Expected:
     layers: int
 
 
-def expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> Expected:
+def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> ExpectedOutputs:
     """From the adapter on its base, as it is served."""
-    ids = probe_ids(base.tokenizer)
-    plain = logits(base.model, ids, base.device)
-    with attached(base.model, adapter):
-        adapted = logits(base.model, ids, base.device)
+    ids = encode_probes(base.tokenizer)
+    plain = compute_logits(base.model, ids, base.device)
+    with attach_for_inference(base.model, adapter):
+        adapted = compute_logits(base.model, ids, base.device)
     layers = int(getattr(base.model.config, "num_hidden_layers", 1))
-    return Expected(ids, adapted, _largest(plain, adapted), dtype, layers)
+    return ExpectedOutputs(ids, adapted, _max_difference(plain, adapted), dtype, layers)
 
 
-def probe_ids(tokenizer: Any) -> list[list[int]]:
+def encode_probes(tokenizer: Any) -> list[list[int]]:
     """Ids of every probe as a user's prompt."""
     return [encode_prompt(tokenizer, probe, _MAX_TOKENS) for probe in PROBES]
 
 
-def logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> list[Any]:
+def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> list[Any]:
     """float32 (positions, vocabulary) of each row of ids, on the CPU."""
     import torch
 
@@ -89,7 +89,7 @@ def logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> list[Any]:
         return [model(input_ids=row, use_cache=False).logits[0].float().cpu() for row in rows]
 
 
-def tolerance(dtype: str, layers: int, largest: float) -> float:
+def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
     """How far two computations of the same logits may be apart.
 
     In float32 1e-4. In bfloat16, of unit roundoff u = 2^-8, merging rounds every weight once, and each of the 2 L + 1 sums of
@@ -106,15 +106,15 @@ def tolerance(dtype: str, layers: int, largest: float) -> float:
     return _EXACT if unit is None else max(4 * math.sqrt(2 * layers + 1) * unit * largest, _EXACT)
 
 
-def compared(wanted: Expected, model: Any, device: Any) -> Parity:
+def compare_logits(wanted: ExpectedOutputs, model: Any, device: Any) -> Parity:
     """The comparison of a loaded export with what it is to compute.
 
     Raises:
         ModelError: they differ by more than the tolerance, or one of them is no number.
     """
-    found = logits(model, wanted.ids, device)
-    difference = _largest(wanted.logits, found)
-    allowed = tolerance(wanted.dtype, wanted.layers, max(float(one.abs().max()) for one in wanted.logits))
+    found = compute_logits(model, wanted.ids, device)
+    difference = _max_difference(wanted.logits, found)
+    allowed = logit_tolerance(wanted.dtype, wanted.layers, max(float(one.abs().max()) for one in wanted.logits))
     if not difference <= allowed:
         raise ModelError(
             f"the exported model's logits differ from the adapter's by up to {difference:.3g}, where {allowed:.3g} is the most "
@@ -127,13 +127,13 @@ def compared(wanted: Expected, model: Any, device: Any) -> Parity:
     return Parity(difference, allowed, positions, same / positions, wanted.dtype, wanted.effect)
 
 
-def same_ids(wanted: Expected, tokenizer: Any) -> None:
+def check_token_ids(wanted: ExpectedOutputs, tokenizer: Any) -> None:
     """Compare an exported tokenizer and chat template with the base's.
 
     Raises:
         ModelError: a prompt has other ids.
     """
-    for probe, one, other in zip(PROBES, wanted.ids, probe_ids(tokenizer), strict=True):
+    for probe, one, other in zip(PROBES, wanted.ids, encode_probes(tokenizer), strict=True):
         if one != other:
             raise ModelError(
                 f"the exported tokenizer gives {probe[:40]!r} other ids than the base model's ({len(other)} and {len(one)}); "
@@ -141,6 +141,6 @@ def same_ids(wanted: Expected, tokenizer: Any) -> None:
             )
 
 
-def _largest(one: Sequence[Any], other: Sequence[Any]) -> float:
+def _max_difference(one: Sequence[Any], other: Sequence[Any]) -> float:
     """The largest difference of two logits; infinite where one is no number."""
     return max(float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in zip(one, other, strict=True))

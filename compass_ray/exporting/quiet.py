@@ -16,23 +16,23 @@ _NO_GPU = "Setting accelerator to CPU"
 
 
 @contextmanager
-def others_quiet() -> Iterator[None]:
+def suppress_library_logs() -> Iterator[None]:
     """Hold back transformers' bars, its remark on a renamed property that PEFT reads, and DeepSpeed's on a machine of no GPU."""
-    _DEEPSPEED.addFilter(_worth_telling)
+    _DEEPSPEED.addFilter(_is_relevant)
     try:
-        with warnings.catch_warnings(), _no_bars():
+        with warnings.catch_warnings(), _hide_progress_bars():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             yield
     finally:
-        _DEEPSPEED.removeFilter(_worth_telling)
+        _DEEPSPEED.removeFilter(_is_relevant)
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     return _NO_GPU not in record.getMessage()
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def _hide_progress_bars() -> Iterator[None]:
     from transformers.utils import logging as told
 
     shown = told.is_progress_bar_enabled()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compass_ray.config import RunConfig
-from compass_ray.exporting.parity import Expected, Parity, compared, expected, same_ids
+from compass_ray.exporting.parity import ExpectedOutputs, Parity, check_token_ids, compare_logits, compute_expected
 from compass_ray.models.base import load_base
 from compass_ray.models.location import hub_id, resolve_model
-from compass_ray.models.peft_directory import CONFIG, WEIGHTS, read_adapter
+from compass_ray.models.peft_directory import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 
 
 def write_peft(config: RunConfig, source: Path, folder: Path) -> Parity:
@@ -28,12 +28,12 @@ def write_peft(config: RunConfig, source: Path, folder: Path) -> Parity:
     from peft import PeftModel
 
     base = load_base(config.train)
-    wanted = expected(base, read_adapter(source), config.train.dtype)
-    shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(_described(config, source), indent=2, sort_keys=True), "utf-8")
+    wanted = compute_expected(base, read_adapter(source), config.train.dtype)
+    shutil.copyfile(source / WEIGHTS_NAME, folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(json.dumps(_portable_peft_config(config, source), indent=2, sort_keys=True), "utf-8")
     base.tokenizer.save_pretrained(str(folder))
     _check_tokenizer(folder, wanted, config)
-    return compared(wanted, PeftModel.from_pretrained(base.model, str(folder)).eval(), base.device)
+    return compare_logits(wanted, PeftModel.from_pretrained(base.model, str(folder)).eval(), base.device)
 
 
 def write_merged(config: RunConfig, source: Path, folder: Path) -> Parity:
@@ -48,22 +48,22 @@ def write_merged(config: RunConfig, source: Path, folder: Path) -> Parity:
     gc.collect()  # the base's memory, before its like is loaded
     _check_tokenizer(folder, wanted, config)
     settings = {"dtype": config.train.dtype, "trust_remote_code": config.train.trust_remote_code}
-    return compared(wanted, AutoModelForCausalLM.from_pretrained(str(folder), **settings).to(device).eval(), device)
+    return compare_logits(wanted, AutoModelForCausalLM.from_pretrained(str(folder), **settings).to(device).eval(), device)
 
 
-def _merge(config: RunConfig, source: Path, folder: Path) -> tuple[Expected, Any]:
+def _merge(config: RunConfig, source: Path, folder: Path) -> tuple[ExpectedOutputs, Any]:
     from peft import PeftModel
 
     base = load_base(config.train)
-    wanted = expected(base, read_adapter(source), config.train.dtype)
+    wanted = compute_expected(base, read_adapter(source), config.train.dtype)
     PeftModel.from_pretrained(base.model, str(source)).merge_and_unload().save_pretrained(str(folder))
     base.tokenizer.save_pretrained(str(folder))
     return wanted, base.device
 
 
-def _described(config: RunConfig, source: Path) -> dict[str, Any]:
+def _portable_peft_config(config: RunConfig, source: Path) -> dict[str, Any]:
     """PEFT's settings, with a base model that whoever loads it finds."""
-    described: dict[str, Any] = json.loads((source / CONFIG).read_text("utf-8"))
+    described: dict[str, Any] = json.loads((source / CONFIG_NAME).read_text("utf-8"))
     name = config.train.base_model
     described["base_model_name_or_path"] = hub_id(name) or resolve_model(name, "base_model")
     if hub_id(name):
@@ -71,8 +71,8 @@ def _described(config: RunConfig, source: Path) -> dict[str, Any]:
     return described
 
 
-def _check_tokenizer(folder: Path, wanted: Expected, config: RunConfig) -> None:
+def _check_tokenizer(folder: Path, wanted: ExpectedOutputs, config: RunConfig) -> None:
     from transformers import AutoTokenizer
 
     settings = {"trust_remote_code": config.train.trust_remote_code}
-    same_ids(wanted, AutoTokenizer.from_pretrained(str(folder), **settings))
+    check_token_ids(wanted, AutoTokenizer.from_pretrained(str(folder), **settings))

@@ -5,7 +5,7 @@ the epochs is written when all parts are there; whoever comes next, as many as b
 No Ray: it runs in any processes that torch.distributed joins.
 """
 
-from compass_ray.full_training.checkpoints import workers_before
+from compass_ray.full_training.checkpoints import previous_workers
 from compass_ray.full_training.training import FullPlan, plan, train_full
 
-__all__ = ["FullPlan", "plan", "train_full", "workers_before"]
+__all__ = ["FullPlan", "plan", "previous_workers", "train_full"]

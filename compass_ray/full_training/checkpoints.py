@@ -18,7 +18,7 @@ from pyarrow import fs as pafs
 
 from compass_ray.artifacts import Artifact, ArtifactError, Writer
 from compass_ray.models.history import EpochRecord, best_record
-from compass_ray.models.workers import Workers
+from compass_ray.models.workers import WorkerGroup
 from compass_ray.models.zero import ShardedModel
 
 HISTORY = "history.json"
@@ -40,7 +40,7 @@ class Checkpoints:
         Raises:
             ArtifactError: the record is damaged.
         """
-        found = _record(self.artifact)
+        found = _read_history(self.artifact)
         if not found or found["workers"] != workers:
             return ()
         return tuple(EpochRecord(**epoch) for epoch in found["epochs"])
@@ -53,7 +53,7 @@ class Checkpoints:
         """
         name = _epoch(history)
         try:
-            with self.artifact.local(*self._parts(name, model.rank)) as folder:
+            with self.artifact.local_folder(*self._parts(name, model.rank)) as folder:
                 model.load_state(folder / name)
         except Exception as error:  # a torn file fails in torch, pickle or DeepSpeed, each in its own way
             raise ArtifactError(
@@ -61,27 +61,27 @@ class Checkpoints:
                 f"{str(error).strip().partition(chr(10))[0]}); remove {self.artifact.path} and run again"
             ) from error
 
-    def keep(self, model: ShardedModel, workers: Workers, history: Sequence[EpochRecord]) -> None:
+    def save(self, model: ShardedModel, workers: WorkerGroup, history: Sequence[EpochRecord]) -> None:
         """Put away the state after the last epoch, and the model if that is the best so far; every worker calls this."""
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
             model.save_state(Path(folder) / "state")
-            self._send(Path(folder) / "state", _epoch(history))
+            self._upload(Path(folder) / "state", _epoch(history))
         if best_record(history).epoch == history[-1].epoch:
             with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
                 model.save_model(Path(folder))
                 if model.rank == 0:
-                    self._send(Path(folder), _best(history))
-        model.wait()
-        workers.first_does(lambda: self._mark(history, model.workers))
+                    self._upload(Path(folder), _best(history))
+        model.barrier()
+        workers.run_on_rank_zero(lambda: self._write_history(history, model.world_size))
 
-    def conclude(self, history: Sequence[EpochRecord]) -> None:
+    def finalize(self, history: Sequence[EpochRecord]) -> None:
         """Leave the model of the best epoch and nothing else; safe to repeat where it was cut off."""
         best = f"{self.artifact.path}/{_best(history)}"
-        for file in self._below(best):
+        for file in self._files_in(best):
             self.artifact.filesystem.move(f"{best}/{file}", f"{self.artifact.path}/{file}")
-        self._forget(())
+        self._delete_all_but(())
 
-    def _mark(self, history: Sequence[EpochRecord], workers: int) -> None:
+    def _write_history(self, history: Sequence[EpochRecord], workers: int) -> None:
         record = {
             "epochs": [asdict(epoch) for epoch in history],
             "best_epoch": best_record(history).epoch,
@@ -90,36 +90,36 @@ class Checkpoints:
             "seconds": round(sum(epoch.seconds for epoch in history), 2),
             "workers": workers,
         }
-        self.writer.json(HISTORY, record)
-        self._forget((_epoch(history), _best(history)))
+        self.writer.write_json(HISTORY, record)
+        self._delete_all_but((_epoch(history), _best(history)))
 
-    def _forget(self, kept: Sequence[str]) -> None:
+    def _delete_all_but(self, kept: Sequence[str]) -> None:
         selector = pafs.FileSelector(self.artifact.path)
         for found in self.artifact.filesystem.get_file_info(selector):
             if _FOLDER.fullmatch(found.base_name) and found.base_name not in kept:
                 self.artifact.filesystem.delete_dir(found.path)
 
-    def _send(self, folder: Path, name: str) -> None:
+    def _upload(self, folder: Path, name: str) -> None:
         for path in sorted(folder.iterdir()):
             self.artifact.store_file(f"{name}/{path.name}", path)
 
     def _parts(self, name: str, rank: int) -> list[str]:
         """What this worker wrote, and what the first wrote for all."""
-        found = [(file, _PART.search(file)) for file in self._below(f"{self.artifact.path}/{name}")]
+        found = [(file, _PART.search(file)) for file in self._files_in(f"{self.artifact.path}/{name}")]
         return [f"{name}/{file}" for file, part in found if part is None or int(part[1]) == rank]
 
-    def _below(self, path: str) -> list[str]:
+    def _files_in(self, path: str) -> list[str]:
         found = self.artifact.filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return sorted(each.base_name for each in found if each.type == pafs.FileType.File)
 
 
-def workers_before(artifact: Artifact) -> int | None:
+def previous_workers(artifact: Artifact) -> int | None:
     """How many workers an unfinished training in ``artifact`` was spread over; None where there is none."""
-    found = _record(artifact)
+    found = _read_history(artifact)
     return int(found["workers"]) if found else None
 
 
-def _record(artifact: Artifact) -> dict[str, Any] | None:
+def _read_history(artifact: Artifact) -> dict[str, Any] | None:
     if not artifact.exists(HISTORY):
         return None
     try:

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from compass_ray.adapter_training import training_set
-from compass_ray.artifacts import FULL_TUNING, Artifact, Identity, RunDir, Writer
+from compass_ray.adapter_training import load_training_set
+from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, RunDir, Writer
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.full_training.checkpoints import Checkpoints
-from compass_ray.models.full_tuning import FullTuning
-from compass_ray.models.history import EpochRecord, best_record, out_of_patience
+from compass_ray.models.full_tuning import FullTrainer
+from compass_ray.models.history import EpochRecord, best_record, is_out_of_patience
 from compass_ray.models.location import model_identity
 from compass_ray.models.zero import ShardedModel
 
-_OF_ADAPTERS = {"learning_rate", "adapter", "decay_magnitude"}
+_ADAPTER_SETTINGS = {"learning_rate", "adapter", "decay_magnitude"}
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ def plan(config: RunConfig, run: RunDir, language: str) -> FullPlan:
     Raises:
         ArtifactError: its selection is missing.
     """
-    selection = run.selection(FULL_TUNING, language)
-    shared = {name: value for name, value in config.train.identity().items() if name not in _OF_ADAPTERS}
+    selection = run.selection(FULL_FINETUNING, language)
+    shared = {name: value for name, value in config.train.identity().items() if name not in _ADAPTER_SETTINGS}
     settings = shared | {
         "base_model": model_identity(config.train.base_model, config.train.revision),
         "learning_rate": config.full.learning_rate,
         "seed": config.seed,
     }
     identity = Identity("full", settings, {selection.name: selection.require().fingerprint})
-    return FullPlan(language, run.full_model(language, FULL_TUNING), identity, selection)
+    return FullPlan(language, run.full_model(language, FULL_FINETUNING), identity, selection)
 
 
 def train_full(config: RunConfig, run: RunDir, plan: FullPlan, settings: Mapping[str, Any]) -> None:
@@ -63,26 +63,26 @@ def train_full(config: RunConfig, run: RunDir, plan: FullPlan, settings: Mapping
         ArtifactError: the selection has no rows, or what an earlier attempt left is damaged.
         ModelError: DeepSpeed is missing, the base model cannot be loaded, or the loss is not a number.
     """
-    data = training_set(run, plan.selection, config)
+    data = load_training_set(run, plan.selection, config)
     kept = Checkpoints(plan.artifact, Writer(plan.artifact, plan.identity), len(data.rows))
     history = kept.history(torch.distributed.get_world_size())
-    if not _ended(history, config.train):
+    if not _is_finished(history, config.train):
         with ShardedModel(config, settings) as model:
             if history:
                 kept.load(model, history)
-            tuning = FullTuning(model, data.training, data.validation, data.validation_weights.tolist(), config)
-            result = tuning.run(history=history, on_epoch=lambda so_far: kept.keep(model, tuning.workers, so_far))
+            tuning = FullTrainer(model, data.training, data.validation, data.validation_weights.tolist(), config)
+            result = tuning.run(history=history, on_epoch=lambda so_far: kept.save(model, tuning.group, so_far))
         history = result.history
     if torch.distributed.get_rank() == 0:
-        kept.conclude(history)
-        kept.writer.publish({"rows": len(data.rows), "best_epoch": best_record(history).epoch, **_pace(history)})
+        kept.finalize(history)
+        kept.writer.publish({"rows": len(data.rows), "best_epoch": best_record(history).epoch, **_throughput(history)})
 
 
-def _ended(history: Sequence[EpochRecord], train: TrainConfig) -> bool:
-    return len(history) >= train.epochs or out_of_patience(history, train.patience)
+def _is_finished(history: Sequence[EpochRecord], train: TrainConfig) -> bool:
+    return len(history) >= train.epochs or is_out_of_patience(history, train.patience)
 
 
-def _pace(history: Sequence[EpochRecord]) -> dict[str, float]:
+def _throughput(history: Sequence[EpochRecord]) -> dict[str, float]:
     seconds = sum(epoch.seconds for epoch in history)
     tokens = sum(epoch.tokens for epoch in history)
     return {"seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0}

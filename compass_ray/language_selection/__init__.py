@@ -4,43 +4,43 @@ Joins what the stages left on disk with the pure selection of `core`; used for t
 with a traffic window as the guide set, for its updates. No Ray.
 """
 
-from compass_ray.language_selection.baselines import settings_of
-from compass_ray.language_selection.choosing import Chosen, choose, rule
-from compass_ray.language_selection.material import Material, PoolTexts
-from compass_ray.language_selection.opening import GUIDE_LABELS, open_guides, open_pool, open_questions
+from compass_ray.language_selection.baselines import method_settings
+from compass_ray.language_selection.choosing import MethodSelection, build_rule, select_by_method
+from compass_ray.language_selection.material import BaselineFeatures, PoolTexts
+from compass_ray.language_selection.opening import GUIDE_LABELS, open_guides, open_pool, open_problems
 from compass_ray.language_selection.pool_view import PoolView
 from compass_ray.language_selection.questions import (
     Guide,
-    Question,
+    SelectionProblem,
     WindowGuide,
-    anew_question,
-    first_question,
-    tested_keys,
-    window_question,
+    eval_question_keys,
+    first_adapter_problem,
+    retrain_problem,
+    update_problem,
 )
 from compass_ray.language_selection.stored_rows import prompt_keys, store_pool
-from compass_ray.language_selection.whole_pool import choose_whole_pool
+from compass_ray.language_selection.whole_pool import select_for_all_languages
 
 __all__ = [
     "GUIDE_LABELS",
-    "Chosen",
+    "BaselineFeatures",
     "Guide",
-    "Material",
+    "MethodSelection",
     "PoolTexts",
     "PoolView",
-    "Question",
+    "SelectionProblem",
     "WindowGuide",
-    "anew_question",
-    "choose",
-    "choose_whole_pool",
-    "first_question",
+    "build_rule",
+    "eval_question_keys",
+    "first_adapter_problem",
+    "method_settings",
     "open_guides",
     "open_pool",
-    "open_questions",
+    "open_problems",
     "prompt_keys",
-    "rule",
-    "settings_of",
+    "retrain_problem",
+    "select_by_method",
+    "select_for_all_languages",
     "store_pool",
-    "tested_keys",
-    "window_question",
+    "update_problem",
 ]

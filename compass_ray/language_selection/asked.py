@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from compass_ray.config import TransferConfig
 from compass_ray.core.baselines.picking import Picker
-from compass_ray.language_selection.material import Material
+from compass_ray.language_selection.material import BaselineFeatures
 from compass_ray.language_selection.pool_view import PoolView
-from compass_ray.language_selection.questions import Question
+from compass_ray.language_selection.questions import SelectionProblem
 
 IntArray = npt.NDArray[np.int64]
 
@@ -29,18 +29,20 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BaselineInputs:
     """A question with its candidates in order of row_id: `order` is their place in the question, `rows` in the pool."""
 
     settings: TransferConfig
-    question: Question
+    problem: SelectionProblem
     pool: PoolView
-    material: Material
+    features: BaselineFeatures
     order: IntArray
     rows: IntArray
 
     @classmethod
-    def of(cls, settings: TransferConfig, question: Question, pool: PoolView, material: Material) -> Asked:
+    def of(
+        cls, settings: TransferConfig, question: SelectionProblem, pool: PoolView, material: BaselineFeatures
+    ) -> BaselineInputs:
         """The same question, its candidates put in order."""
         order = pc.sort_indices(pool.row_id.take(pa.array(question.others))).to_numpy().astype(np.int64)
         return cls(settings, question, pool, material, order, question.others[order])

@@ -10,36 +10,38 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compass_ray.config import SelectConfig
-from compass_ray.core.baselines.importance_resampling import Resampled, log_weights
+from compass_ray.core.baselines.importance_resampling import ImportanceResamplingPicker, importance_log_weights
 from compass_ray.core.baselines.nearest import guide_similarity
-from compass_ray.core.baselines.picking import Highest, InOrder
-from compass_ray.language_selection.asked import Asked, Baseline
-from compass_ray.language_selection.material import Material
+from compass_ray.core.baselines.picking import PermutedPicker, TopKPicker
+from compass_ray.language_selection.asked import Baseline, BaselineInputs
+from compass_ray.language_selection.material import BaselineFeatures
 from compass_ray.language_selection.pool_view import PoolView
-from compass_ray.language_selection.questions import Question
+from compass_ray.language_selection.questions import SelectionProblem
 from compass_ray.language_selection.transfer_languages import langrank, langsim
-from compass_ray.models.words import ngram_counts
+from compass_ray.models.words import hashed_ngram_counts
 from compass_ray.sources.typology import read_transfers, vectors_source
 
 
-def needs_material(method: str) -> bool:
+def needs_features(method: str) -> bool:
     """Whether a method looks at more than clusters."""
     return method in _BASELINES
 
 
-def baseline(config: SelectConfig, method: str, question: Question, pool: PoolView, material: Material) -> Baseline:
+def build_baseline(
+    config: SelectConfig, method: str, question: SelectionProblem, pool: PoolView, material: BaselineFeatures
+) -> Baseline:
     """How a method would take rows.
 
     Raises:
         ConfigError: no language of the pool has vectors, or the table of transfers cannot be used.
         ModelError: langrank without lightgbm.
     """
-    asked = Asked.of(config.transfer, question, pool, material)
+    asked = BaselineInputs.of(config.transfer, question, pool, material)
     made = _BASELINES[method](asked)
-    return Baseline(InOrder(asked.order, made.picker), made.record)
+    return Baseline(PermutedPicker(asked.order, made.picker), made.record)
 
 
-def settings_of(config: SelectConfig, method: str) -> dict[str, Any]:
+def method_settings(config: SelectConfig, method: str) -> dict[str, Any]:
     """The settings that a method's selection depends on, for its fingerprint.
 
     The baselines take as many rows as COMPASS does, and of its settings only those of that number count for them. A table
@@ -47,7 +49,7 @@ def settings_of(config: SelectConfig, method: str) -> dict[str, Any]:
     """
     settings = _rule_settings(config, method) | {"method": method}
     if method in ("langsim", "langrank"):
-        settings["transfer"] = config.transfer.model_dump(exclude={"results"}) | {"vectors": vectors_source()}
+        settings["transfer"] = config.transfer.fingerprint_settings(exclude={"results"}) | {"vectors": vectors_source()}
     if method == "langrank":
         settings["transfer"]["results"] = read_transfers(config.transfer.results).sha256
     return settings
@@ -56,21 +58,23 @@ def settings_of(config: SelectConfig, method: str) -> dict[str, Any]:
 def _rule_settings(config: SelectConfig, method: str) -> dict[str, Any]:
     """What is read of the rule that COMPASS draws by: all, the number of rows, or nothing."""
     if method == "compass":
-        return config.model_dump(exclude={"methods", "transfer"})
-    return {} if method in ("target", "all") else config.model_dump(include={"budget", "weights", "overflow"})
+        return config.fingerprint_settings(exclude={"methods", "transfer"})
+    return {} if method in ("target", "all") else config.fingerprint_settings(include={"budget", "weights", "overflow"})
 
 
-def _nearest(asked: Asked) -> Baseline:
-    guide = asked.material.guide_vectors()
-    return Baseline(Highest(guide_similarity(lambda at: asked.pool.stored(asked.rows[at]), len(asked.rows), guide)))
+def _nearest(asked: BaselineInputs) -> Baseline:
+    guide = asked.features.guide_vectors()
+    return Baseline(TopKPicker(guide_similarity(lambda at: asked.pool.stored_vectors(asked.rows[at]), len(asked.rows), guide)))
 
 
-def _dsir(asked: Asked) -> Baseline:
-    counts = asked.material.texts().counts[asked.pool.position[asked.rows]]
-    return Baseline(Resampled(log_weights(counts, ngram_counts(asked.material.guide_prompts()))))
+def _dsir(asked: BaselineInputs) -> Baseline:
+    counts = asked.features.texts().counts[asked.pool.position[asked.rows]]
+    return Baseline(
+        ImportanceResamplingPicker(importance_log_weights(counts, hashed_ngram_counts(asked.features.guide_prompts())))
+    )
 
 
-_BASELINES: Mapping[str, Callable[[Asked], Baseline]] = {
+_BASELINES: Mapping[str, Callable[[BaselineInputs], Baseline]] = {
     "nearest": _nearest,
     "dsir": _dsir,
     "langsim": langsim,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compass_ray.artifacts import SHARED, Artifact, RunDir
 from compass_ray.config import RunConfig, SelectConfig
 
-BUDGET = "budget.json"
+BUDGET_FILE = "budget.json"
 
 
 def budget_artifacts(config: RunConfig, run: RunDir, language: str) -> tuple[Artifact, ...]:
@@ -14,7 +14,7 @@ def budget_artifacts(config: RunConfig, run: RunDir, language: str) -> tuple[Art
     return (run.budget(language),) if found else ()
 
 
-def settled(config: RunConfig, run: RunDir, language: str) -> SelectConfig:
+def resolve_budget(config: RunConfig, run: RunDir, language: str) -> SelectConfig:
     """The selection's settings with the language's budget as a number.
 
     Raises:
@@ -22,5 +22,5 @@ def settled(config: RunConfig, run: RunDir, language: str) -> SelectConfig:
     """
     for artifact in budget_artifacts(config, run, language):
         artifact.require()
-        return config.select.model_copy(update={"budget": float(artifact.read_json(BUDGET)["budget"])})
+        return config.select.model_copy(update={"budget": float(artifact.read_json(BUDGET_FILE)["budget"])})
     return config.select

@@ -16,17 +16,17 @@ from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.gap import measure_gap
 from compass_ray.core.instance_scores import Boundary
 from compass_ray.core.quotas import Overflow
-from compass_ray.core.sampling import Mode
-from compass_ray.core.selection import Candidates, Method, Rule, Selection, select_rows
+from compass_ray.core.sampling import SamplingMode
+from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
 from compass_ray.core.weights import Weighting
-from compass_ray.language_selection.baselines import baseline, needs_material
-from compass_ray.language_selection.material import Material
+from compass_ray.language_selection.baselines import build_baseline, needs_features
+from compass_ray.language_selection.material import BaselineFeatures
 from compass_ray.language_selection.pool_view import PoolView
-from compass_ray.language_selection.questions import Question
+from compass_ray.language_selection.questions import SelectionProblem
 
 
 @dataclass(frozen=True)
-class Chosen:
+class MethodSelection:
     """Selected rows (tables.SELECTED) and the record of their allocation."""
 
     rows: pa.Table
@@ -34,46 +34,52 @@ class Chosen:
     selected: int
 
 
-def choose(
-    config: SelectConfig, method: str, question: Question, pool: PoolView, *, seed: int, material: Material | None = None
-) -> Chosen:
+def select_by_method(
+    config: SelectConfig,
+    method: str,
+    question: SelectionProblem,
+    pool: PoolView,
+    *,
+    seed: int,
+    material: BaselineFeatures | None = None,
+) -> MethodSelection:
     """The selection of one method for one question; `material` is what the baselines read beyond clusters.
 
     Raises:
         ConfigError, ModelError: what a baseline needs is not there.
         ValueError: a baseline that reads more than clusters, and no material.
     """
-    beyond = baseline(config, method, question, pool, material) if material and needs_material(method) else None
-    selection = select(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
+    beyond = build_baseline(config, method, question, pool, material) if material and needs_features(method) else None
+    selection = apply_method(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
     record = allocation_record(selection, method, question, pool)
     if beyond:
         record |= {**beyond.record, "matched": {"compass": int(selection.allocation.quota.sum()), "taken": len(selection.rows)}}
-    return Chosen(_rows(selection, question, pool), record, len(selection.rows))
+    return MethodSelection(_selected_table(selection, question, pool), record, len(selection.rows))
 
 
-def select(
-    config: SelectConfig, method: str, question: Question, pool: PoolView, *, seed: int, picker: Picker | None = None
+def apply_method(
+    config: SelectConfig, method: str, question: SelectionProblem, pool: PoolView, *, seed: int, picker: Picker | None = None
 ) -> Selection:
     """The rows that a method adds for a question; `picker` takes them for the baselines that have one."""
     candidates = Candidates(
         pool.cluster[question.others],
         pool.proto[question.others],
         pool.margin[question.others],
-        lambda positions: pool.stored(question.others[positions]),
+        lambda positions: pool.stored_vectors(question.others[positions]),
     )
     return select_rows(
         question.trained_labels,
         question.guide_labels,
         candidates,
         pool.n_clusters,
-        rule(config, method),
+        build_rule(config, method),
         seed=seed,
         language=question.language,
         picker=picker,
     )
 
 
-def _rows(selection: Selection, question: Question, pool: PoolView) -> pa.Table:
+def _selected_table(selection: Selection, question: SelectionProblem, pool: PoolView) -> pa.Table:
     added, own = selection.rows, len(question.own)
     index = np.concatenate([question.own, question.others[added.index]])
     columns = {
@@ -82,16 +88,16 @@ def _rows(selection: Selection, question: Question, pool: PoolView) -> pa.Table:
         "language": pool.language.take(pa.array(index)),
         "cluster": pool.cluster[index],
         "order": np.concatenate([np.full(own, -1), added.order]),
-        "score": _beside(own, added.score),
-        "proto": _beside(own, added.proto),
-        "boundary": _beside(own, added.boundary),
-        "neighbours": _beside(own, added.neighbours),
+        "score": _null_for_own_rows(own, added.score),
+        "proto": _null_for_own_rows(own, added.proto),
+        "boundary": _null_for_own_rows(own, added.boundary),
+        "neighbours": _null_for_own_rows(own, added.neighbours),
         "weight": np.concatenate([np.ones(own), added.weight]),
     }
     return pa.table(columns).cast(tables.SELECTED)
 
 
-def allocation_record(selection: Selection, method: str, question: Question, pool: PoolView) -> dict[str, Any]:
+def allocation_record(selection: Selection, method: str, question: SelectionProblem, pool: PoolView) -> dict[str, Any]:
     """How a selection's budget went to the clusters, and the gap before and after it."""
     k, plan = pool.n_clusters, selection.allocation
     n_eval = cluster_counts(question.guide_labels, k)
@@ -123,21 +129,21 @@ def allocation_record(selection: Selection, method: str, question: Question, poo
     }
 
 
-def rule(select: SelectConfig, method: str) -> Rule:
+def build_rule(select: SelectConfig, method: str) -> SelectionRule:
     """The rule of `core` that the settings ask for; how boundaries are scored is for the one method that draws by it."""
-    as_printed = select.as_printed and method == Method.COMPASS
-    return Rule(
+    as_printed = select.paper_boundary_score and method == Method.COMPASS
+    return SelectionRule(
         method=Method(method),
         budget=float(select.budget),
         weights=Weighting(select.weights),
         overflow=Overflow(select.overflow),
-        mode=Mode(select.mode),
+        mode=SamplingMode(select.mode),
         tau=select.tau,
         delta=select.delta,
         boundary=Boundary.AS_PRINTED if as_printed else Boundary.NEAR,
     )
 
 
-def _beside(own: int, values: npt.NDArray[Any]) -> pa.Array:
+def _null_for_own_rows(own: int, values: npt.NDArray[Any]) -> pa.Array:
     """Null for each of a language's own rows, then the values of the rows added."""
     return pa.array(np.concatenate([np.zeros(own, values.dtype), values]), mask=np.arange(own + len(values)) < own)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir
 from compass_ray.core.baselines.transfer_ranking import Corpus
-from compass_ray.models.words import corpus, ngram_counts
+from compass_ray.models.words import build_corpus, hashed_ngram_counts
 
 IntArray = npt.NDArray[np.int64]
 
@@ -31,7 +31,7 @@ class PoolTexts:
     @cached_property
     def counts(self) -> Any:
         """Hashed counts of words and pairs of words: scipy CSR (n, 10000)."""
-        return ngram_counts(self.prompts)
+        return hashed_ngram_counts(self.prompts)
 
     @cached_property
     def corpora(self) -> Mapping[str, Corpus]:
@@ -41,11 +41,11 @@ class PoolTexts:
 
     def corpus(self, positions: IntArray) -> Corpus:
         """The same of some rows."""
-        return corpus(self.prompts[i] for i in positions)
+        return build_corpus(self.prompts[i] for i in positions)
 
 
 @dataclass(frozen=True)
-class Material:
+class BaselineFeatures:
     """A language's guide set and the pool's texts; each is read when a method asks for it."""
 
     guide_prompts: Callable[[], Sequence[str]]
@@ -53,7 +53,7 @@ class Material:
     texts: Callable[[], PoolTexts]
 
     @classmethod
-    def of(cls, run: RunDir, language: str) -> Material:
+    def of(cls, run: RunDir, language: str) -> BaselineFeatures:
         """The material of a run for one target language."""
         guide = run.guide(language)
         return cls(

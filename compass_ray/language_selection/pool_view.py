@@ -40,7 +40,7 @@ class PoolView:
     @classmethod
     def read(cls, clusters: Artifact) -> PoolView:
         """Map what the cluster stage left."""
-        columns = {name: _whole(column) for name, column in _columns(clusters).items()}
+        columns = {name: _single_chunk(column) for name, column in _columns(clusters).items()}
         texts = {name: columns.pop(name) for name in ("row_id", "language", "subject")}
         del columns["coarse"]
         return cls(
@@ -53,18 +53,18 @@ class PoolView:
     def __len__(self) -> int:
         return len(self.row_id)
 
-    def speaks(self, language: str) -> BoolArray:
+    def language_mask(self, language: str) -> BoolArray:
         """bool[n]: which rows are of a language."""
         code = self.language.dictionary.index(language).as_py()
         return np.asarray(self.language.indices.to_numpy() == (code if code >= 0 else len(self.language.dictionary)))
 
-    def stored(self, indices: IntArray) -> npt.NDArray[np.float32]:
+    def stored_vectors(self, indices: IntArray) -> npt.NDArray[np.float32]:
         """Rows float32 (m, d) of the stored vectors."""
         return self.vectors[indices].astype(np.float32)
 
-    def embeddings(self, indices: IntArray) -> npt.NDArray[np.float32]:
+    def unit_vectors(self, indices: IntArray) -> npt.NDArray[np.float32]:
         """Unit rows float32 (m, d) of some rows."""
-        found = self.stored(indices)
+        found = self.stored_vectors(indices)
         length = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return np.asarray(found / length, dtype=np.float32)
 
@@ -74,6 +74,6 @@ def _columns(clusters: Artifact) -> dict[str, pa.ChunkedArray]:
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def _single_chunk(column: pa.ChunkedArray) -> pa.Array:
     """The one piece that a column is stored in."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

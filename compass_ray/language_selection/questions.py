@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.core.bias import Bias, simulate_bias
+from compass_ray.core.bias import SimulatedBias, simulate_bias
 from compass_ray.core.pseudo_subjects import pseudo_subjects
 from compass_ray.core.seeding import generator
 from compass_ray.language_selection.pool_view import BoolArray, IntArray, PoolView
@@ -39,11 +39,11 @@ class Guide:
             labels=place(vectors).astype(np.int64),
             vectors=vectors,
             subjects=run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist(),
-            tested=tested_keys(run, language),
+            tested=eval_question_keys(run, language),
         )
 
 
-def tested_keys(run: RunDir, language: str) -> KeyArray:
+def eval_question_keys(run: RunDir, language: str) -> KeyArray:
     """Keys uint64[m] of a language's test questions."""
     return prompt_keys(run.guide(language).read_table("test.parquet", ["question"])["question"].to_pylist())
 
@@ -61,7 +61,7 @@ class WindowGuide:
 
 
 @dataclass(frozen=True)
-class Question:
+class SelectionProblem:
     """What a selection is made for: whom it adds to, what it may add, and what is asked."""
 
     language: str
@@ -75,7 +75,7 @@ class Question:
     low_subjects: tuple[str, ...] = ()
 
 
-def first_question(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> Question:
+def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:
     """The language's own rows after bias simulation, and every other language's rows to choose from.
 
     Rows whose prompt is a test question of the language are left out of both.
@@ -83,16 +83,16 @@ def first_question(config: RunConfig, language: str, pool: PoolView, guide: Guid
     Raises:
         ConfigError: weights are asked of the guide set's clusters, and it is in none.
     """
-    require_placed(config, language, guide.labels)
-    allowed, speaks = _untested(pool, guide.tested), pool.speaks(language)
-    mine = _by_id(np.flatnonzero(speaks & allowed), pool)
+    require_guide_in_clusters(config, language, guide.labels)
+    allowed, speaks = _not_in_test_set(pool, guide.tested), pool.language_mask(language)
+    mine = _sort_by_row_id(np.flatnonzero(speaks & allowed), pool)
     others = np.flatnonzero(~speaks & allowed)
-    bias = _bias(config, language, mine, pool, guide)
+    bias = _simulate_bias(config, language, mine, pool, guide)
     own = mine[bias.kept]
-    return Question(language, own, pool.cluster[own].astype(np.int64), others, guide.labels, bias.low)
+    return SelectionProblem(language, own, pool.cluster[own].astype(np.int64), others, guide.labels, bias.thinned_subjects)
 
 
-def require_placed(config: RunConfig, language: str, guide_labels: IntArray) -> None:
+def require_guide_in_clusters(config: RunConfig, language: str, guide_labels: IntArray) -> None:
     """Stop before a selection that would silently be empty: with all of the guide set in noise no cluster has a weight.
 
     Raises:
@@ -107,38 +107,40 @@ def require_placed(config: RunConfig, language: str, guide_labels: IntArray) -> 
         )
 
 
-def window_question(language: str, pool: PoolView, window: WindowGuide) -> Question:
+def update_problem(language: str, pool: PoolView, window: WindowGuide) -> SelectionProblem:
     """What was trained on so far as the target's rows, and the other languages' unused rows to choose from."""
-    others = _others(language, pool, window.trained, window.tested)
-    return Question(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
+    others = _candidate_rows(language, pool, window.trained, window.tested)
+    return SelectionProblem(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
 
 
-def anew_question(
+def retrain_problem(
     language: str, pool: PoolView, own: Sequence[str], held: Set[str], tested: KeyArray, guide_labels: IntArray
-) -> Question:
+) -> SelectionProblem:
     """The rows ``own`` (row_ids) again, and all rows of other languages to choose from, but those that are ``held`` out."""
     kept = pc.index_in(pa.array(own, pa.string()), value_set=pool.row_id).drop_null().to_numpy().astype(np.int64)
-    return Question(language, kept, pool.cluster[kept].astype(np.int64), _others(language, pool, held, tested), guide_labels)
+    return SelectionProblem(
+        language, kept, pool.cluster[kept].astype(np.int64), _candidate_rows(language, pool, held, tested), guide_labels
+    )
 
 
-def _others(language: str, pool: PoolView, barred: Set[str], tested: KeyArray) -> IntArray:
+def _candidate_rows(language: str, pool: PoolView, barred: Set[str], tested: KeyArray) -> IntArray:
     used = pc.is_in(pool.row_id, pa.array(sorted(barred), pa.string())).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(~pool.speaks(language) & ~used & _untested(pool, tested))
+    return np.flatnonzero(~pool.language_mask(language) & ~used & _not_in_test_set(pool, tested))
 
 
-def _untested(pool: PoolView, tested: KeyArray) -> BoolArray:
+def _not_in_test_set(pool: PoolView, tested: KeyArray) -> BoolArray:
     return np.isin(pool.prompt_key, tested, invert=True)
 
 
-def _by_id(rows: IntArray, pool: PoolView) -> IntArray:
+def _sort_by_row_id(rows: IntArray, pool: PoolView) -> IntArray:
     """Rows in order of row_id, whatever their clusters, so that what is drawn for them does not follow the clustering."""
     return np.asarray(rows[pc.sort_indices(pool.row_id.take(pa.array(rows))).to_numpy()])
 
 
-def _bias(config: RunConfig, language: str, mine: IntArray, pool: PoolView, guide: Guide) -> Bias:
+def _simulate_bias(config: RunConfig, language: str, mine: IntArray, pool: PoolView, guide: Guide) -> SimulatedBias:
     settings = config.pool.bias
     if settings is None:
-        return Bias(np.ones(len(mine), np.bool_), ())
+        return SimulatedBias(np.ones(len(mine), np.bool_), ())
     rng = generator(config.seed, "bias", language)
     return simulate_bias(_subjects(mine, pool, guide), p_low=settings.p_low, keep=settings.keep, rng=rng)
 
@@ -149,6 +151,6 @@ def _subjects(mine: IntArray, pool: PoolView, guide: Guide) -> list[str | None]:
     if all(own) or not len(mine):
         return own
     nearest = pseudo_subjects(
-        pool.embeddings(mine), pool.cluster[mine], guide.vectors, guide.labels, guide.subjects, pool.n_clusters
+        pool.unit_vectors(mine), pool.cluster[mine], guide.vectors, guide.labels, guide.subjects, pool.n_clusters
     )
     return [subject or pseudo for subject, pseudo in zip(own, nearest, strict=True)]

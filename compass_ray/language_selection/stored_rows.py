@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from compass_ray import tables
 from compass_ray.artifacts import Writer
-from compass_ray.core.instance_scores import Scores
+from compass_ray.core.instance_scores import InstanceScores
 from compass_ray.sources.guides import prompt_key
 
 IntArray = npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ def store_pool(
     vectors: npt.NDArray[np.floating[Any]],
     labels: Labels,
     coarse: Labels,
-    scores: Scores,
+    scores: InstanceScores,
 ) -> None:
     """Write ``assignments.arrow`` (tables.ASSIGNMENTS) and ``vectors.npy`` (float16, the same rows in the same order).
 
@@ -53,12 +53,12 @@ def store_pool(
     """
     by_id = pc.sort_indices(pool["row_id"]).to_numpy().astype(np.int64)
     order = by_id[np.argsort(labels[by_id], kind="stable")]
-    writer.mappable("assignments.arrow", _assignments(pool, order, labels[order], coarse, scores))
-    writer.array("vectors.npy", vectors.astype(np.float16, copy=False)[order])
+    writer.write_mappable("assignments.arrow", _assignments(pool, order, labels[order], coarse, scores))
+    writer.write_array("vectors.npy", vectors.astype(np.float16, copy=False)[order])
 
 
 def _assignments(
-    pool: pa.Table, order: IntArray, label: npt.NDArray[np.int32], coarse: npt.NDArray[np.int32], scores: Scores
+    pool: pa.Table, order: IntArray, label: npt.NDArray[np.int32], coarse: npt.NDArray[np.int32], scores: InstanceScores
 ) -> pa.Table:
     ordered = pool.select(["row_id", "prompt", "language", "subject"]).take(order)
     columns = {

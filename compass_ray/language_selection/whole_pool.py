@@ -12,33 +12,35 @@ from functools import reduce
 
 import numpy as np
 
-from compass_ray.artifacts import SHARED, WHOLE_POOL
+from compass_ray.artifacts import ALL_LANGUAGES, SHARED
 from compass_ray.config import SelectConfig
 from compass_ray.core.selection import Method
-from compass_ray.language_selection.choosing import Chosen, allocation_record, choose, select
+from compass_ray.language_selection.choosing import MethodSelection, allocation_record, apply_method, select_by_method
 from compass_ray.language_selection.pool_view import PoolView
-from compass_ray.language_selection.questions import Question
+from compass_ray.language_selection.questions import SelectionProblem
 
 
-def choose_whole_pool(config: SelectConfig, questions: Sequence[Question], pool: PoolView, *, seed: int) -> Chosen:
+def select_for_all_languages(
+    config: SelectConfig, questions: Sequence[SelectionProblem], pool: PoolView, *, seed: int
+) -> MethodSelection:
     """All rows that every one of the target languages' questions allows.
 
     The record's counts are over the guide sets of all languages together; `by_language` holds each one's own. No cluster
     has a weight or a quota in either.
     """
     unbudgeted = config.model_copy(update={"budget": 0.0})
-    chosen = choose(unbudgeted, Method.TARGET, _together(questions, pool), pool, seed=seed)
-    apart = {q.language: _of_language(unbudgeted, q, pool, seed) for q in questions}
-    return Chosen(chosen.rows, chosen.allocation | {"method": WHOLE_POOL, "by_language": apart}, chosen.selected)
+    chosen = select_by_method(unbudgeted, Method.TARGET, _combine_problems(questions, pool), pool, seed=seed)
+    apart = {q.language: _language_record(unbudgeted, q, pool, seed) for q in questions}
+    return MethodSelection(chosen.rows, chosen.allocation | {"method": ALL_LANGUAGES, "by_language": apart}, chosen.selected)
 
 
-def _together(questions: Sequence[Question], pool: PoolView) -> Question:
+def _combine_problems(questions: Sequence[SelectionProblem], pool: PoolView) -> SelectionProblem:
     kept = reduce(np.intersect1d, (np.concatenate([q.own, q.others]) for q in questions))
     guides = np.concatenate([q.guide_labels for q in questions])
-    return Question(SHARED, kept, pool.cluster[kept].astype(np.int64), np.zeros(0, np.int64), guides)
+    return SelectionProblem(SHARED, kept, pool.cluster[kept].astype(np.int64), np.zeros(0, np.int64), guides)
 
 
-def _of_language(config: SelectConfig, question: Question, pool: PoolView, seed: int) -> dict[str, object]:
-    selection = select(config, WHOLE_POOL, question, pool, seed=seed)
-    unweighted = replace(selection, allocation=selection.allocation.nothing())
-    return allocation_record(unweighted, WHOLE_POOL, question, pool)
+def _language_record(config: SelectConfig, question: SelectionProblem, pool: PoolView, seed: int) -> dict[str, object]:
+    selection = apply_method(config, ALL_LANGUAGES, question, pool, seed=seed)
+    unweighted = replace(selection, allocation=selection.allocation.with_zero_quota())
+    return allocation_record(unweighted, ALL_LANGUAGES, question, pool)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from compass_ray.models.errors import ModelError
-from compass_ray.models.layer_weights import LayerWeights, fold
+from compass_ray.models.layer_weights import LayerWeights, fold_layer
 from compass_ray.models.peft_directory import StoredAdapter
-from compass_ray.models.routed_linear import RoutedLinear
+from compass_ray.models.routed_linear import MultiAdapterLinear
 
 _PREFIX = "base_model.model."
 _PARTS = {".lora_A.weight": "a", ".lora_B.weight": "b", ".lora_magnitude_vector": "m"}
@@ -41,12 +41,12 @@ def fold_adapter(model: Any, stored: StoredAdapter) -> PreparedAdapter:
     Raises:
         ModelError: a layer that the model lacks or that cannot be served, or tensors that are missing or unknown.
     """
-    parts = _by_layer(stored.tensors)
+    parts = _group_by_layer(stored.tensors)
     _check_complete(model, stored, parts)
-    return PreparedAdapter({path: _folded(model, path, each, stored) for path, each in parts.items()})
+    return PreparedAdapter({path: _fold(model, path, each, stored) for path, each in parts.items()})
 
 
-def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _group_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         ending = next((end for end in _PARTS if name.endswith(end)), None)
@@ -57,22 +57,22 @@ def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _check_complete(model: Any, stored: StoredAdapter, found: Mapping[str, object]) -> None:
-    if stored.partial:
+    if stored.is_partial:
         return
     ends = tuple(f".{name}" for name in stored.target_modules)
-    inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, RoutedLinear))
+    inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, MultiAdapterLinear))
     named = [path for path, _ in model.named_modules() if f".{path}".endswith(ends) and not path.startswith(inside)]
     lacking = [path for path in named if path not in found]
     if lacking:
         raise ModelError(f"the adapter lacks {lacking[0]} and {len(lacking) - 1} more layers it names; copy or train it again")
 
 
-def _folded(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
-    if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.dora:
+def _fold(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
+    if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.use_dora:
         raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
     if parts["a"].shape[:1] != (stored.r,):
         raise ModelError(f"{path} has factors {tuple(parts['a'].shape)} where rank {stored.r} is named; the adapter is damaged")
-    return fold(_linear(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
+    return fold_layer(_linear(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 
 def _linear(model: Any, path: str) -> nn.Linear:
@@ -80,7 +80,7 @@ def _linear(model: Any, path: str) -> nn.Linear:
         module = model.get_submodule(path)
     except AttributeError:
         raise ModelError(f"the base model has no layer {path}; the adapter was made for another base model") from None
-    if isinstance(module, RoutedLinear):
+    if isinstance(module, MultiAdapterLinear):
         return module.base
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or module.weight.dtype not in _DTYPES:
         kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"

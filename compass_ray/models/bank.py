@@ -15,33 +15,33 @@ from compass_ray.models.base import BaseModel
 from compass_ray.models.dora import replace_module
 from compass_ray.models.errors import ModelError
 from compass_ray.models.peft_directory import read_adapter
-from compass_ray.models.routed_linear import RoutedLinear
-from compass_ray.models.routing import BASE, Routing, Wear
+from compass_ray.models.routed_linear import MultiAdapterLinear
+from compass_ray.models.routing import BASE_SLOT, AdapterMapping, TokenAdapters
 
 STACKED_BYTES = 32 << 20
 """Bound on the copies of adapters that stand side by side for small models, for a whole model, whatever is resident."""
 
 
-class AdapterBank:
+class AdapterManager:
     """The adapters on a base model; its layers are wrapped as adapters need them."""
 
     def __init__(self, base: BaseModel) -> None:
         """Start without adapters."""
         self.base = base
-        self.routing = Routing()
-        self._layers: dict[str, RoutedLinear] = {}
-        self._newest: dict[str, int] = {}
-        self._bytes: dict[int, int] = {}
+        self.adapter_mapping = AdapterMapping()
+        self._layers: dict[str, MultiAdapterLinear] = {}
+        self._slot_by_name: dict[str, int] = {}
+        self._bytes_by_slot: dict[int, int] = {}
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def adapter_names(self) -> tuple[str, ...]:
         """Names of the resident adapters, sorted."""
-        return tuple(sorted(self._newest))
+        return tuple(sorted(self._slot_by_name))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all resident adapters, those included that wait for their release."""
-        return sum(self._bytes.values())
+        return sum(self._bytes_by_slot.values())
 
     def load(self, name: str, folder: Path) -> int:
         """Make the adapter of a PEFT directory resident, in a slot of its own, and give the slot.
@@ -67,11 +67,11 @@ class AdapterBank:
 
         An older one of the name stays in its slot until `release`.
         """
-        slot = next(slot for slot in range(BASE + 1, len(self._bytes) + 2) if slot not in self._bytes)
+        slot = next(slot for slot in range(BASE_SLOT + 1, len(self._bytes_by_slot) + 2) if slot not in self._bytes_by_slot)
         for path, weights in prepared.layers.items():
-            self._layer(path).put(slot, weights)
-        self._bytes[slot] = prepared.nbytes
-        self._newest[name] = slot
+            self._wrap_layer(path).set_adapter(slot, weights)
+        self._bytes_by_slot[slot] = prepared.nbytes
+        self._slot_by_name[name] = slot
         return slot
 
     def unload(self, name: str) -> int:
@@ -80,37 +80,37 @@ class AdapterBank:
         Raises:
             ModelError: there is none of this name.
         """
-        slot = self.slot(name)
-        del self._newest[name]
+        slot = self.get_slot(name)
+        del self._slot_by_name[name]
         return slot
 
-    def release(self, slot: int) -> None:
+    def free_slot(self, slot: int) -> None:
         """Empty a slot that no token wears any more.
 
         Raises:
             ModelError: it is empty already, or still what a name stands for.
         """
-        if slot not in self._bytes or slot in self._newest.values():
-            state = "served under a name; unload that first" if slot in self._bytes else "empty already"
+        if slot not in self._bytes_by_slot or slot in self._slot_by_name.values():
+            state = "served under a name; unload that first" if slot in self._bytes_by_slot else "empty already"
             raise ModelError(f"slot {slot} is {state}")
-        del self._bytes[slot]
+        del self._bytes_by_slot[slot]
         for layer in self._layers.values():
-            layer.put(slot, None)
-        self.routing.clear()
+            layer.set_adapter(slot, None)
+        self.adapter_mapping.clear()
 
-    def slot(self, name: str | None) -> int:
+    def get_slot(self, name: str | None) -> int:
         """The slot of an adapter, the newest of its name; None is the base model.
 
         Raises:
             ModelError: there is none of this name.
         """
         if name is None:
-            return BASE
-        if name not in self._newest:
-            raise ModelError(f"adapter {name!r} is not loaded; loaded: {', '.join(self.names) or 'none'}")
-        return self._newest[name]
+            return BASE_SLOT
+        if name not in self._slot_by_name:
+            raise ModelError(f"adapter {name!r} is not loaded; loaded: {', '.join(self.adapter_names) or 'none'}")
+        return self._slot_by_name[name]
 
-    def route(self, wears: Sequence[Wear]) -> None:
+    def set_adapter_mapping(self, wears: Sequence[TokenAdapters]) -> None:
         """Let token i of the next forward passes, in flattened order, wear ``wears[i]``: (slot, weight) pairs, () the base.
 
         Costs one comparison where the routing is the last one. None at all is the base for any number of tokens. Tokens of
@@ -120,25 +120,27 @@ class AdapterBank:
             ModelError: a slot that is empty.
         """
         wanted = tuple(wears)
-        if wanted == self.routing.wears:
+        if wanted == self.adapter_mapping.by_token:
             return
-        slots = {slot for wear in set(wanted) for slot, _ in wear} - {BASE}
-        if not slots <= self._bytes.keys():
-            raise ModelError(f"slots {sorted(slots - self._bytes.keys())} are routed to but empty; filled: {sorted(self._bytes)}")
-        widest = max((self._bytes[slot] for slot in slots), default=0)
-        self.routing.set(wanted, self.base.device, stacked=widest * len(slots) <= STACKED_BYTES)
+        slots = {slot for wear in set(wanted) for slot, _ in wear} - {BASE_SLOT}
+        if not slots <= self._bytes_by_slot.keys():
+            raise ModelError(
+                f"slots {sorted(slots - self._bytes_by_slot.keys())} are routed to but empty; filled: {sorted(self._bytes_by_slot)}"
+            )
+        widest = max((self._bytes_by_slot[slot] for slot in slots), default=0)
+        self.adapter_mapping.update(wanted, self.base.device, stacked=widest * len(slots) <= STACKED_BYTES)
 
     def close(self) -> None:
         """Put the base's own layers back."""
         for path, layer in self._layers.items():
             replace_module(self.base.model, path, layer.base)
         self._layers.clear()
-        self._newest.clear()
-        self._bytes.clear()
-        self.routing.clear()
+        self._slot_by_name.clear()
+        self._bytes_by_slot.clear()
+        self.adapter_mapping.clear()
 
-    def _layer(self, path: str) -> RoutedLinear:
+    def _wrap_layer(self, path: str) -> MultiAdapterLinear:
         if path not in self._layers:
-            self._layers[path] = RoutedLinear(self.base.model.get_submodule(path), self.routing)
+            self._layers[path] = MultiAdapterLinear(self.base.model.get_submodule(path), self.adapter_mapping)
             replace_module(self.base.model, path, self._layers[path])
         return self._layers[path]

@@ -72,7 +72,7 @@ def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseM
 
 
 @contextmanager
-def replaced(base: BaseModel, config: TrainConfig, folder: Path) -> Iterator[BaseModel]:
+def swap_model(base: BaseModel, config: TrainConfig, folder: Path) -> Iterator[BaseModel]:
     """The model in ``folder`` where the base was, which makes room for it on a GPU and comes back at the end.
 
     Raises:

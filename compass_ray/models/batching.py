@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compass_ray.models.chat import IGNORED, Example
+from compass_ray.models.chat import IGNORE_INDEX, EncodedExample
 from compass_ray.models.kernels import TokenLoss
 
 _WINDOW = 32
 """Batches among which rows are sorted by length: at 16 a batch it leaves a few per cent of padding."""
-TOKENS_AT_ONCE = {"cpu": 8_192, "cuda": 32_768}
+MAX_TOKENS_PER_FORWARD = {"cpu": 8_192, "cuda": 32_768}
 """Padded tokens of one forward pass; a longer batch is summed up from several."""
 
 
@@ -34,35 +34,35 @@ class Batch:
     rows: Tensor
     weights: Tensor
     """float32, one a row"""
-    named: Mapping[str, Any] = field(default_factory=dict)
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """What else the model is given."""
 
 
-class Batching(Protocol):
+class Batcher(Protocol):
     """Examples to batches of a size that fits."""
 
-    def parts(self, examples: Sequence[Example]) -> list[Batch]:
+    def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
         """Every example once, in as many batches as it takes; none for no examples."""
 
 
 @dataclass(frozen=True)
-class Padded:
+class PaddedBatcher:
     """Rows side by side, each as wide as the longest of its batch."""
 
-    pad: int
+    pad_token_id: int
     device: torch.device
 
-    def parts(self, examples: Sequence[Example]) -> list[Batch]:
+    def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
         """Batches of rows of similar length."""
-        return [collate([examples[i] for i in group], self.pad, self.device) for group in self.groups(examples)]
+        return [collate([examples[i] for i in group], self.pad_token_id, self.device) for group in self.group_indices(examples)]
 
-    def groups(self, examples: Sequence[Example]) -> list[list[int]]:
+    def group_indices(self, examples: Sequence[EncodedExample]) -> list[list[int]]:
         """Which examples each of the `parts` holds, in order."""
         lengths = [len(example) for example in examples]
-        return bounded(range(len(examples)), lengths, TOKENS_AT_ONCE.get(self.device.type, 8_192))
+        return split_by_tokens(range(len(examples)), lengths, MAX_TOKENS_PER_FORWARD.get(self.device.type, 8_192))
 
 
-def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
+def batch_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
     """Indices in batches of ``size``, neighbours in length, batches and rows in seeded random order."""
     order = rng.permutation(len(lengths))
     values = np.asarray(lengths)
@@ -74,7 +74,7 @@ def length_batches(lengths: Sequence[int], size: int, rng: np.random.Generator) 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def bounded(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def split_by_tokens(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Cut a batch into parts of at most ``max_tokens`` padded tokens each, one row at least."""
     parts: list[list[int]] = []
     for index in sorted(indices, key=lambda i: lengths[i]):
@@ -85,15 +85,15 @@ def bounded(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> 
     return parts
 
 
-def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batch:
+def collate(examples: Sequence[EncodedExample], pad: int, device: torch.device) -> Batch:
     """Pad on the right and note where response tokens stand."""
     width = max(len(example) for example in examples)
     ids = np.full((len(examples), width), pad, np.int64)
-    labels = np.full((len(examples), width), IGNORED, np.int64)
+    labels = np.full((len(examples), width), IGNORE_INDEX, np.int64)
     for row, example in enumerate(examples):
         ids[row, : len(example)] = example.input_ids
         labels[row, : len(example)] = example.labels
-    rows, columns = np.nonzero(labels[:, 1:] != IGNORED)
+    rows, columns = np.nonzero(labels[:, 1:] != IGNORE_INDEX)
     return Batch(
         input_ids=torch.from_numpy(ids).to(device),
         positions=torch.from_numpy(rows * width + columns).to(device),
@@ -105,13 +105,13 @@ def collate(examples: Sequence[Example], pad: int, device: torch.device) -> Batc
 
 def token_losses(model: Any, batch: Batch) -> Tensor:
     """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
-    with _output_at(model.get_output_embeddings(), batch.positions):
-        logits = model(input_ids=batch.input_ids, use_cache=False, **batch.named).logits
+    with _select_output_positions(model.get_output_embeddings(), batch.positions):
+        logits = model(input_ids=batch.input_ids, use_cache=False, **batch.model_kwargs).logits
     losses: Tensor = TokenLoss.apply(logits.flatten(0, 1).float(), batch.targets)  # type: ignore[no-untyped-call]
     return losses
 
 
-def row_means(losses: Tensor, batch: Batch) -> Tensor:
+def mean_loss_by_row(losses: Tensor, batch: Batch) -> Tensor:
     """float32, the mean loss of each row's response."""
     n = len(batch.weights)
     sums = losses.new_zeros(n).index_add(0, batch.rows, losses)
@@ -119,7 +119,7 @@ def row_means(losses: Tensor, batch: Batch) -> Tensor:
 
 
 @contextmanager
-def _output_at(head: nn.Module, positions: Tensor) -> Iterator[None]:
+def _select_output_positions(head: nn.Module, positions: Tensor) -> Iterator[None]:
     """Let the output layer see only the hidden states at flat ``positions``, as one row."""
 
     def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -14,12 +14,12 @@ from jinja2 import TemplateError
 
 from compass_ray.models.errors import ModelError
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label of a position without loss."""
 
 
 @dataclass(frozen=True)
-class Example:
+class EncodedExample:
     """Token ids of one row and its labels: `IGNORED` on the prompt, the id itself on the response."""
 
     input_ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class Example:
     @property
     def prompt_length(self) -> int:
         """Tokens before the response."""
-        return sum(1 for label in self.labels if label == IGNORED)
+        return sum(1 for label in self.labels if label == IGNORE_INDEX)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -64,7 +64,7 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"])
 
 
-def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, *, weight: float = 1.0) -> Example:
+def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, *, weight: float = 1.0) -> EncodedExample:
     """Ids and labels of one row, at most ``max_tokens``.
 
     Too long a row loses the start of its prompt first, down to half of ``max_tokens``; only then the end of its
@@ -77,20 +77,20 @@ def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, 
         raise ModelError(f"max_tokens is {max_tokens}; a row needs 2 at least, set train.max_tokens higher")
     messages = [{"role": "user", "content": prompt}]
     start = _render(tokenizer, messages, reply=True)
-    reply = _reply_ids(tokenizer, messages, start, response)
+    reply = _response_ids(tokenizer, messages, start, response)
     before = _ids(tokenizer, start)
     room = max(max_tokens - len(reply), min(len(before), max_tokens // 2))
     before = before[-room:]
     reply = reply[: max_tokens - len(before)]
-    return Example(tuple(before + reply), tuple([IGNORED] * len(before) + reply), weight)
+    return EncodedExample(tuple(before + reply), tuple([IGNORE_INDEX] * len(before) + reply), weight)
 
 
-def encode_rows(tokenizer: Any, rows: Iterable[TrainingRow], max_tokens: int) -> list[Example]:
+def encode_rows(tokenizer: Any, rows: Iterable[TrainingRow], max_tokens: int) -> list[EncodedExample]:
     """`encode_example` of every row, in order, with its weight."""
     return [encode_example(tokenizer, row.prompt, row.response, max_tokens, weight=row.weight) for row in rows]
 
 
-def _reply_ids(tokenizer: Any, messages: list[dict[str, str]], start: str, response: str) -> list[int]:
+def _response_ids(tokenizer: Any, messages: list[dict[str, str]], start: str, response: str) -> list[int]:
     whole = _render(tokenizer, [*messages, {"role": "assistant", "content": response}], reply=False)
     reply = _ids(tokenizer, whole[len(start) :] if whole.startswith(start) else response)
     end = tokenizer.eos_token_id

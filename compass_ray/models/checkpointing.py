@@ -19,7 +19,7 @@ from compass_ray.models.errors import ModelError
 
 
 @contextmanager
-def checkpointed(model: nn.Module) -> Iterator[None]:
+def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
     """Compute every block of ``model`` twice in training, and keep only what goes into it.
 
     Raises:
@@ -27,7 +27,7 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
     """
     blocks = _blocks(model)
     for block in blocks:
-        block.forward = partial(_computed_twice, block.forward)
+        block.forward = partial(_recomputed_forward, block.forward)
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _computed_twice(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+def _recomputed_forward(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **named)
     return checkpoint(forward, *inputs, use_reentrant=False, **named)

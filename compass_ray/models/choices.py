@@ -15,7 +15,7 @@ _LETTER = re.compile(rf"\W*([{LETTERS}])\b", re.IGNORECASE)
 Scoring = Literal["letter", "option"]
 
 
-def listed(question: str, options: Sequence[str]) -> str:
+def format_options(question: str, options: Sequence[str]) -> str:
     """The question with its options as lettered lines.
 
     >>> print(listed("Capital of Kenya?", ["Nairobi", "Lagos"]))
@@ -27,7 +27,7 @@ def listed(question: str, options: Sequence[str]) -> str:
     return "\n".join([question, *lines])
 
 
-def said(reply: str, options: Sequence[str], scoring: Scoring) -> int | None:
+def parse_choice(reply: str, options: Sequence[str], scoring: Scoring) -> int | None:
     """Which option a reply begins with, by its letter or by its text; None where it is none of them.
 
     >>> said("B. Lagos", ["Nairobi", "Lagos"], "letter"), said(" (b)", ["Nairobi", "Lagos"], "letter")
@@ -41,10 +41,10 @@ def said(reply: str, options: Sequence[str], scoring: Scoring) -> int | None:
         found = _LETTER.match(reply)
         place = LETTERS.index(found[1].upper()) if found else len(options)
         return place if place < len(options) else None
-    spoken = _plain(reply)
-    begun = [place for place, option in enumerate(options) if re.match(re.escape(_plain(option)) + r"(?!\w)", spoken)]
+    spoken = _normalize(reply)
+    begun = [place for place, option in enumerate(options) if re.match(re.escape(_normalize(option)) + r"(?!\w)", spoken)]
     return max(begun, key=lambda place: len(options[place]), default=None)
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.split()).casefold()

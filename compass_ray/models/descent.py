@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from compass_ray.config import TrainConfig
-from compass_ray.models.chat import Example
-from compass_ray.models.objective import Objective, Step
-from compass_ray.models.optimizer import make_optimizer, rate
+from compass_ray.models.chat import EncodedExample
+from compass_ray.models.objective import LossInputs, Objective
+from compass_ray.models.optimizer import learning_rate_factor, make_optimizer
 from compass_ray.models.row_losses import RowLosses
 
 
-class Descent:
+class AdapterOptimizer:
     """AdamW on an adapter's parameters, with the objective's term in every step."""
 
     def __init__(
@@ -37,26 +37,26 @@ class Descent:
         self._parameters, self._losses, self._objective = parameters, losses, objective
         self._config, self._seed, self._steps = config, seed, steps
 
-    def step(self, number: int, examples: Sequence[Example]) -> Tensor:
+    def step(self, number: int, examples: Sequence[EncodedExample]) -> Tensor:
         """Take step ``number`` on a batch; returns this worker's part of its loss, float32 without gradient."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number)
+            group["lr"] = self.learning_rate(number)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._losses.backward(examples)
-        workers = self._losses.workers
-        term = self._objective.term(self._view(number))
+        workers = self._losses.group
+        term = self._objective.term(self._loss_inputs(number))
         if term is not None:
-            term = term / workers.size
+            term = term / workers.world_size
             term.backward()  # type: ignore[no-untyped-call]
             loss = loss + term.detach()
-        workers.sum_gradients(list(self._parameters.values()))
+        workers.all_reduce_gradients(list(self._parameters.values()))
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._config.clip_norm, foreach=True)
         self.optimizer.step()
         return loss
 
-    def rate(self, number: int) -> float:
+    def learning_rate(self, number: int) -> float:
         """The learning rate of step ``number``."""
-        return self._config.learning_rate * rate(number, self._steps, self._config.warmup_ratio)
+        return self._config.learning_rate * learning_rate_factor(number, self._steps, self._config.warmup_ratio)
 
-    def _view(self, number: int) -> Step:
-        return Step(np.random.default_rng((self._seed, 1, number)), self._parameters, self._losses.mean)
+    def _loss_inputs(self, number: int) -> LossInputs:
+        return LossInputs(np.random.default_rng((self._seed, 1, number)), self._parameters, self._losses.mean_loss)

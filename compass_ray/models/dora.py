@@ -55,9 +55,9 @@ class AdaptedLinear(nn.Module):
         a = torch.rand(config.r, base.in_features, generator=generator) * (2 * bound) - bound
         self.a = nn.Parameter(a.to(device, dtype))
         self.b = nn.Parameter(torch.zeros(base.out_features, config.r, device=device, dtype=dtype))
-        self.squared = base.weight.float().square().sum(1)
-        self.m = nn.Parameter(self.squared.sqrt().clone()) if config.kind == "dora" else None
-        self._constant: Tensor | None = None
+        self.squared_row_norms = base.weight.float().square().sum(1)
+        self.m = nn.Parameter(self.squared_row_norms.sqrt().clone()) if config.kind == "dora" else None
+        self._frozen_scale: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Adapted output [..., out] of ``x`` [..., in]."""
@@ -76,18 +76,18 @@ class AdaptedLinear(nn.Module):
 
     def scale(self) -> Tensor:
         """s = m / ||W + (alpha / r) B A||, float32[out]; the norm without gradient."""
-        if self._constant is not None:
-            return self._constant
+        if self._frozen_scale is not None:
+            return self._frozen_scale
         assert self.m is not None
         with torch.no_grad():
-            norm = row_norms(self.base.weight, self.a, self.b, self.scaling, self.squared)
+            norm = row_norms(self.base.weight, self.a, self.b, self.scaling, self.squared_row_norms)
         return self.m / norm
 
-    def fix(self) -> None:
+    def freeze(self) -> None:
         """Stop training: no gradients, the scale computed once."""
         self.requires_grad_(False)
         if self.m is not None:
-            self._constant = self.scale().detach()
+            self._frozen_scale = self.scale().detach()
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class AttachedAdapter:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by the names a PEFT directory uses, in a fixed order."""
-        return {name: parameter for path, layer in self.layers.items() for name, parameter in _named(path, layer)}
+        return {name: parameter for path, layer in self.layers.items() for name, parameter in _named_parameters(path, layer)}
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of the parameters."""
@@ -131,7 +131,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
         ModelError: no layer has a targeted name, or one that has is no plain linear layer.
     """
     generator = torch.Generator().manual_seed(seed)
-    targets = target_layers(model, config.target_modules)
+    targets = find_target_layers(model, config.target_modules)
     layers = {path: AdaptedLinear(layer, config, generator) for path, layer in targets.items()}
     for path, layer in layers.items():
         replace_module(model, path, layer)
@@ -139,7 +139,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
 
 
 @contextmanager
-def trainable(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
+def attach_for_training(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
     """A stored adapter on ``model``, taking gradients; taken off again at the end, also after an error.
 
     Raises:
@@ -156,32 +156,32 @@ def trainable(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapt
 
 
 @contextmanager
-def applied(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
+def with_adapter(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
     """The base with the adapter of a PEFT directory attached; the adapter is removed at the end.
 
     Raises:
         ModelError: the directory is damaged, or its adapter was made for another base model.
     """
-    with attached(base.model, read_adapter(folder)):
+    with attach_for_inference(base.model, read_adapter(folder)):
         yield base
 
 
 @contextmanager
-def attached(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
+def attach_for_inference(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
     """As `trainable`, but for inference: without gradients, the scales computed once."""
-    with trainable(model, stored) as adapter:
+    with attach_for_training(model, stored) as adapter:
         for layer in adapter.layers.values():
-            layer.fix()
+            layer.freeze()
         yield adapter
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters of the adapter on ``model`` by the names a PEFT directory uses; empty without one."""
     layers = [(path, module) for path, module in model.named_modules() if isinstance(module, AdaptedLinear)]
-    return {name: parameter for path, layer in layers for name, parameter in _named(path, layer)}
+    return {name: parameter for path, layer in layers for name, parameter in _named_parameters(path, layer)}
 
 
-def target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Linear]:
+def find_target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Linear]:
     """Linear layers whose last name is one of ``names``, by module path in the model's order.
 
     Raises:
@@ -194,10 +194,10 @@ def target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Line
             f"the base model has no layer named {', '.join(names)}; its linear layers are named "
             f"{', '.join(sorted(linear))}: set train.adapter.target_modules to some of them"
         )
-    return {path: _plain(path, module) for path, module in found.items()}
+    return {path: _require_plain_linear(path, module) for path, module in found.items()}
 
 
-def _plain(path: str, module: nn.Module) -> nn.Linear:
+def _require_plain_linear(path: str, module: nn.Module) -> nn.Linear:
     if type(module) is not nn.Linear:
         raise ModelError(
             f"layer {path} is a {type(module).__name__}, and adapters go on plain linear layers only; load the base "
@@ -226,7 +226,7 @@ def check_fit(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Ten
         )
 
 
-def _named(path: str, layer: AdaptedLinear) -> Iterator[tuple[str, nn.Parameter]]:
+def _named_parameters(path: str, layer: AdaptedLinear) -> Iterator[tuple[str, nn.Parameter]]:
     prefix = f"base_model.model.{path}"
     yield f"{prefix}.lora_A.weight", layer.a
     yield f"{prefix}.lora_B.weight", layer.b

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from compass_ray.models.base import BaseModel
 from compass_ray.models.batching import collate, token_losses
-from compass_ray.models.chat import Example
-from compass_ray.models.dora import adapter_parameters, check_fit, trainable
+from compass_ray.models.chat import EncodedExample
+from compass_ray.models.dora import adapter_parameters, attach_for_training, check_fit
 from compass_ray.models.errors import ModelError
-from compass_ray.models.objective import Step
+from compass_ray.models.objective import LossInputs
 from compass_ray.models.peft_directory import read_adapter
 
 
@@ -32,25 +32,25 @@ class EcdaObjective:
 
     beta: float
     ewc_lambda: float
-    anchors: Sequence[Example]
+    anchors: Sequence[EncodedExample]
     fisher: Mapping[str, Tensor]
     previous: Mapping[str, Tensor]
     batch_size: int = 16
     """Anchors drawn a step, with replacement between steps and without within one."""
 
-    def term(self, step: Step) -> Tensor | None:
+    def term(self, step: LossInputs) -> Tensor | None:
         """beta * anchors' loss + EWC penalty, or None where both are off."""
-        terms = [self._rehearsal(step), self._elasticity(step)]
+        terms = [self._anchor_loss(step), self._ewc_loss(step)]
         present = [term for term in terms if term is not None]
         return torch.stack(present).sum() if present else None
 
-    def _rehearsal(self, step: Step) -> Tensor | None:
+    def _anchor_loss(self, step: LossInputs) -> Tensor | None:
         if self.beta == 0 or not self.anchors:
             return None
         drawn = step.rng.choice(len(self.anchors), min(self.batch_size, len(self.anchors)), replace=False)
         return self.beta * step.mean_loss([self.anchors[i] for i in drawn])
 
-    def _elasticity(self, step: Step) -> Tensor | None:
+    def _ewc_loss(self, step: LossInputs) -> Tensor | None:
         if self.ewc_lambda == 0 or not self.fisher:
             return None
         return ewc_penalty(step.parameters, self.fisher, self.previous, self.ewc_lambda)
@@ -74,7 +74,7 @@ def ewc_penalty(
     return 0.5 * ewc_lambda * torch.stack(parts).sum()
 
 
-def diagonal_fisher(model: nn.Module, examples: Sequence[Example]) -> dict[str, Tensor]:
+def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """Diagonal empirical Fisher information of the adapter on ``model``, over ``examples``.
 
     The mean over examples of the squared gradient of each one's log-likelihood (summed over its response tokens), by
@@ -89,17 +89,19 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[Example]) -> dict[str, 
         raise ModelError(f"the Fisher information needs {lacking}")
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for example in examples:
-        _add_squares(model, example, parameters, sums)
+        _add_squared_gradients(model, example, parameters, sums)
     return {name: (total / len(examples)).cpu() for name, total in sums.items()}
 
 
-def adapter_fisher(base: BaseModel, folder: Path, examples: Sequence[Example]) -> dict[str, Tensor]:
+def adapter_fisher(base: BaseModel, folder: Path, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """`diagonal_fisher` of the adapter in ``folder``; the base comes back as it was."""
-    with trainable(base.model, read_adapter(folder)):
+    with attach_for_training(base.model, read_adapter(folder)):
         return diagonal_fisher(base.model, examples)
 
 
-def _add_squares(model: nn.Module, example: Example, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]) -> None:
+def _add_squared_gradients(
+    model: nn.Module, example: EncodedExample, parameters: Mapping[str, nn.Parameter], sums: Mapping[str, Tensor]
+) -> None:
     batch = collate([example], 0, next(iter(parameters.values())).device)
     loss = token_losses(model, batch).sum()
     for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):

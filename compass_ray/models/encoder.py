@@ -32,7 +32,7 @@ class Encoder:
         self.config = config
         self.device = choose_device(device)
         self.model = _load(config, self.device)
-        self._task = _task(config, self.model)
+        self._task = _task_kwargs(config, self.model)
         if self.model.max_seq_length != math.inf:  # a static embedding has no bound and takes none
             self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
         found = self.model.get_embedding_dimension()
@@ -51,10 +51,10 @@ class Encoder:
         texts = [self.config.prompt_prefix + prompt for prompt in prompts]
         with torch.inference_mode():
             found = self.model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False, **self._task)
-        return _unit(np.asarray(found, dtype=np.float32), self.config.encoder)
+        return _normalize(np.asarray(found, dtype=np.float32), self.config.encoder)
 
 
-def _task(config: EmbedConfig, model: Any) -> dict[str, str]:
+def _task_kwargs(config: EmbedConfig, model: Any) -> dict[str, str]:
     if config.task is None:
         return {}
     if "task" not in model.get_model_kwargs():
@@ -87,7 +87,7 @@ def _dtype(config: EmbedConfig, device: torch.device) -> str:
     return "float16" if device.type == "cuda" else "float32"
 
 
-def _unit(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+def _normalize(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
     if bad.size:

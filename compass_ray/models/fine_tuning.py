@@ -23,28 +23,28 @@ from torch import Tensor
 
 from compass_ray.config import AdapterConfig, TrainConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.batching import Batching, Padded, length_batches
-from compass_ray.models.chat import Example, TrainingRow, encode_rows
-from compass_ray.models.checkpointing import checkpointed
-from compass_ray.models.descent import Descent
+from compass_ray.models.batching import Batcher, PaddedBatcher, batch_by_length
+from compass_ray.models.chat import EncodedExample, TrainingRow, encode_rows
+from compass_ray.models.checkpointing import gradient_checkpointing
+from compass_ray.models.descent import AdapterOptimizer
 from compass_ray.models.dora import attach
 from compass_ray.models.errors import ModelError
-from compass_ray.models.history import EpochRecord, Steps, TrainingResult, best_record, out_of_patience, result_of
+from compass_ray.models.history import EpochRecord, StepStats, TrainingResult, best_record, is_out_of_patience, summarize_training
 from compass_ray.models.objective import Objective, TaskObjective
-from compass_ray.models.packing import packed
+from compass_ray.models.packing import open_packed_batcher
 from compass_ray.models.peft_directory import read_adapter, write_adapter
-from compass_ray.models.row_losses import RowLosses, weighted
-from compass_ray.models.workers import Alone, GroupError, Workers
+from compass_ray.models.row_losses import RowLosses, apply_weights
+from compass_ray.models.workers import ProcessGroupError, SingleProcess, WorkerGroup
 
-__all__ = ["EpochRecord", "FineTuning", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
+__all__ = ["AdapterTrainer", "EpochRecord", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
 
 STATE_VERSION = 2
 
-State = dict[str, Any]
-OnEpoch = Callable[[EpochRecord, State], None]
+TrainingState = dict[str, Any]
+OnEpoch = Callable[[EpochRecord, TrainingState], None]
 
 
-class FineTuning:
+class AdapterTrainer:
     """Trains one adapter; `close` (or leaving the ``with`` block) gives the base model back."""
 
     def __init__(
@@ -58,7 +58,7 @@ class FineTuning:
         seed: int,
         objective: Objective | None = None,
         initial: Path | None = None,
-        workers: Workers | None = None,
+        workers: WorkerGroup | None = None,
     ) -> None:
         """Encode the rows and put a new adapter, or the one in ``initial``, on the base.
 
@@ -73,30 +73,32 @@ class FineTuning:
         if not rows:
             raise ModelError("there are no rows to train on; give at least one, or fall back to the base model")
         self.base, self.config, self.seed = base, config, seed
-        self.workers: Workers = workers or Alone()
+        self.group: WorkerGroup = workers or SingleProcess()
         self.examples = self.encode(rows)
-        self.validation = weighted(self.encode(validation), validation_weights)
-        self.adapter_config, tensors = _start(initial, config.adapter)
+        self.validation = apply_weights(self.encode(validation), validation_weights)
+        self.adapter_config, tensors = _initial_adapter(initial, config.adapter)
         with ExitStack() as stack:
-            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._batching()), self.workers)
+            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._open_batcher()), self.group)
             if config.gradient_checkpointing:
-                stack.enter_context(checkpointed(base.model))
+                stack.enter_context(gradient_checkpointing(base.model))
             self.adapter = attach(base.model, self.adapter_config, seed=seed)
             stack.callback(self.adapter.detach)
             if tensors is not None:
                 self.adapter.load(tensors)
-            self._undo = stack.pop_all()
+            self._cleanup = stack.pop_all()
         self.parameters = self.adapter.parameters()
         self._lengths = [len(example) for example in self.examples]
-        self._steps_an_epoch = math.ceil(len(self.examples) / config.batch_size)
-        steps = self._steps_an_epoch * config.epochs
-        self._descent = Descent(self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=steps)
-        self.best = self.adapter.tensors()
+        self._steps_per_epoch = math.ceil(len(self.examples) / config.batch_size)
+        steps = self._steps_per_epoch * config.epochs
+        self._optimizer = AdapterOptimizer(
+            self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=steps
+        )
+        self.best_tensors = self.adapter.tensors()
         self.history: list[EpochRecord] = []
-        self.last_steps = Steps(0, (), ())
+        self.last_epoch_steps = StepStats(0, (), ())
         """Of the last epoch that was trained here."""
 
-    def __enter__(self) -> FineTuning:
+    def __enter__(self) -> AdapterTrainer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,27 +116,27 @@ class FineTuning:
         """
         if resume is not None:
             self._restore(resume)
-        self._start_together()
-        while len(self.history) < self.config.epochs and not out_of_patience(self.history, self.config.patience):
-            record = self._epoch(len(self.history))
+        self._check_same_epoch()
+        while len(self.history) < self.config.epochs and not is_out_of_patience(self.history, self.config.patience):
+            record = self._train_epoch(len(self.history))
             self.history.append(record)
             if best_record(self.history) is record:
-                self.best = self.adapter.tensors()
+                self.best_tensors = self.adapter.tensors()
             if on_epoch is not None:
-                self.workers.first_does(lambda: on_epoch(self.history[-1], self.state()))
-        self.adapter.load(self.best)
-        return result_of(self.history, self.config.epochs, sum(p.numel() for p in self.parameters.values()))
+                self.group.run_on_rank_zero(lambda: on_epoch(self.history[-1], self.state()))
+        self.adapter.load(self.best_tensors)
+        return summarize_training(self.history, self.config.epochs, sum(p.numel() for p in self.parameters.values()))
 
     @property
     def model(self) -> Any:
         """The base model as it stands: with the adapter on it until `close`."""
         return self.base.model
 
-    def encode(self, rows: Sequence[TrainingRow]) -> list[Example]:
+    def encode(self, rows: Sequence[TrainingRow]) -> list[EncodedExample]:
         """Rows as the training sees them."""
         return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Everything needed to go on, as plain containers and tensors that `torch.save` writes.
 
         The optimiser's tensors are those in use: write them before training goes on.
@@ -144,38 +146,38 @@ class FineTuning:
             "seed": self.seed,
             "history": [asdict(record) for record in self.history],
             "adapter": self.adapter.tensors(),
-            "best": self.best,
-            "optimizer": self._descent.optimizer.state_dict(),
+            "best": self.best_tensors,
+            "optimizer": self._optimizer.optimizer.state_dict(),
         }
 
     def save(self, folder: Path) -> None:
         """Write the best epoch's adapter as a PEFT directory."""
         name = getattr(self.base.model.config, "_name_or_path", "") or self.base.name
-        write_adapter(folder, self.adapter_config, self.best, name)
+        write_adapter(folder, self.adapter_config, self.best_tensors, name)
 
     def close(self) -> None:
         """Take the adapter off: the base model is what it was, bit for bit."""
-        self._undo.close()
+        self._cleanup.close()
 
     def validation_loss(self) -> float | None:
         """Weighted mean loss of the validation rows under the present adapter, None without rows."""
-        return self._losses.judge(self.validation) if self.validation else None
+        return self._losses.evaluate(self.validation) if self.validation else None
 
-    def _batching(self) -> AbstractContextManager[Batching]:
+    def _open_batcher(self) -> AbstractContextManager[Batcher]:
         if self.config.batches == "packed":
-            return packed(self.base.model, self.config.max_tokens, self.examples[0], self.base.device)
-        return nullcontext(Padded(self.base.tokenizer.pad_token_id, self.base.device))
+            return open_packed_batcher(self.base.model, self.config.max_tokens, self.examples[0], self.base.device)
+        return nullcontext(PaddedBatcher(self.base.tokenizer.pad_token_id, self.base.device))
 
-    def _epoch(self, epoch: int) -> EpochRecord:
-        started, first = time.monotonic(), epoch * self._steps_an_epoch
+    def _train_epoch(self, epoch: int) -> EpochRecord:
+        started, first = time.monotonic(), epoch * self._steps_per_epoch
         # Evaluation mode as far as the base goes: it is frozen, and its own dropout would only blur the adapter.
         for layer in self.adapter.layers.values():
             layer.train()
         if self.adapter_config.dropout:
             torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, 2)).generate_state(1)[0]))
-        batches = length_batches(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
-        taken = [self._descent.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
-        losses = self.workers.summed(torch.stack(taken))
+        batches = batch_by_length(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
+        taken = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
+        losses = self.group.all_reduce_sum(torch.stack(taken))
         train_loss = float(losses.mean())
         if not math.isfinite(train_loss):
             raise ModelError(
@@ -184,8 +186,8 @@ class FineTuning:
             )
         for layer in self.adapter.layers.values():
             layer.eval()
-        rates = tuple(self._descent.rate(first + i) for i in range(len(batches)))
-        self.last_steps = Steps(first, tuple(losses.tolist()), rates)
+        rates = tuple(self._optimizer.learning_rate(first + i) for i in range(len(batches)))
+        self.last_epoch_steps = StepStats(first, tuple(losses.tolist()), rates)
         return EpochRecord(
             epoch=epoch + 1,
             steps=len(batches),
@@ -196,13 +198,13 @@ class FineTuning:
             seconds=time.monotonic() - started,
         )
 
-    def _start_together(self) -> None:
+    def _check_same_epoch(self) -> None:
         """Raise the same on every worker unless all go on from the same epoch."""
         there = torch.zeros(self.config.epochs + 1, device=self.base.device)
         there[min(len(self.history), self.config.epochs)] = 1
-        found = self.workers.summed(there).nonzero().flatten().tolist()
+        found = self.group.all_reduce_sum(there).nonzero().flatten().tolist()
         if len(found) > 1:
-            raise GroupError(f"workers of one training go on from different epochs, {found}; start them all again")
+            raise ProcessGroupError(f"workers of one training go on from different epochs, {found}; start them all again")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state.get("version") != STATE_VERSION or state.get("seed") != self.seed:
@@ -211,12 +213,12 @@ class FineTuning:
                 f"{STATE_VERSION} and {self.seed}; remove the checkpoint and train from the start"
             )
         self.adapter.load(state["adapter"])
-        self.best = {name: tensor.to(self.base.device) for name, tensor in state["best"].items()}
-        self._descent.optimizer.load_state_dict(state["optimizer"])
+        self.best_tensors = {name: tensor.to(self.base.device) for name, tensor in state["best"].items()}
+        self._optimizer.optimizer.load_state_dict(state["optimizer"])
         self.history = [EpochRecord(**record) for record in state["history"]]
 
 
-def _start(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, Mapping[str, Tensor] | None]:
+def _initial_adapter(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, Mapping[str, Tensor] | None]:
     if initial is None:
         return config, None
     stored = read_adapter(initial)

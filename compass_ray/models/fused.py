@@ -16,24 +16,24 @@ from torch import Tensor
 
 from compass_ray.models.fused_tiles import TILE
 from compass_ray.models.layer_weights import LayerWeights
-from compass_ray.models.routing import Routing
+from compass_ray.models.routing import AdapterMapping
 
 _SPLIT, _INNER, _OUTER = 512, 64, 64
 
 
 @dataclass(frozen=True)
-class Table:
+class WeightTable:
     """Addresses of a layer's adapters by slot, int64[slots], and their ranks, int32[slots], 0 where there is none."""
 
     a: Tensor
     b: Tensor
     shift: Tensor
     rank: Tensor
-    widest: int
+    max_rank: int
     """A power of two, at least 16, that no rank exceeds."""
 
 
-def usable(y: Tensor) -> bool:
+def is_supported(y: Tensor) -> bool:
     """Whether the kernels run on tensors like this one."""
     return y.is_cuda and _has_triton()
 
@@ -43,7 +43,7 @@ def _has_triton() -> bool:
     return util.find_spec("triton") is not None
 
 
-def table(adapters: Mapping[int, LayerWeights], slots: int, device: torch.device) -> Table:
+def build_weight_table(adapters: Mapping[int, LayerWeights], slots: int, device: torch.device) -> WeightTable:
     """The table of ``adapters``, for slots below ``slots``. They must outlive it and stay where they are."""
     addresses = [[0] * slots for _ in range(3)]
     ranks = [0] * slots
@@ -53,23 +53,34 @@ def table(adapters: Mapping[int, LayerWeights], slots: int, device: torch.device
             column[slot] = 0 if tensor is None else tensor.data_ptr()
     a, b, shift = torch.tensor(addresses, dtype=torch.int64, device=device)
     rank = torch.tensor(ranks, dtype=torch.int32, device=device)
-    return Table(a, b, shift, rank, max(16, 1 << (max(ranks) - 1).bit_length()))
+    return WeightTable(a, b, shift, rank, max(16, 1 << (max(ranks) - 1).bit_length()))
 
 
-def add(found: Table, routing: Routing, x: Tensor, y: Tensor, bias: Tensor | None) -> None:
+def add_adapters(found: WeightTable, routing: AdapterMapping, x: Tensor, y: Tensor, bias: Tensor | None) -> None:
     """Add to ``y`` [t, out], the base's output of ``x`` [t, in], what the adapters of the tokens add, in place."""
     from compass_ray.models import fused_kernels as kernels
 
     tiles, x = routing.tiles, x.contiguous()
     (_, inner), out = x.shape, y.shape[1]
     splits = -(-inner // _SPLIT)
-    low = torch.empty(splits, len(tiles), TILE, found.widest, dtype=torch.float32, device=y.device)
-    frozen = y.clone() if routing.blended else y
+    low = torch.empty(splits, len(tiles), TILE, found.max_rank, dtype=torch.float32, device=y.device)
+    frozen = y.clone() if routing.has_blends else y
     kernels.shrink[(len(tiles), splits)](
-        x, low, found.a, found.rank, tiles.slot, tiles.rows, inner, len(tiles), SPLIT=_SPLIT, TILE=TILE, R=found.widest, K=_INNER
+        x,
+        low,
+        found.a,
+        found.rank,
+        tiles.slot,
+        tiles.tokens,
+        inner,
+        len(tiles),
+        SPLIT=_SPLIT,
+        TILE=TILE,
+        R=found.max_rank,
+        K=_INNER,
     )
     for first, behind in tiles.rounds:
         kernels.expand[(behind - first, -(-out // _OUTER))](
-            y, frozen, y if bias is None else bias, low, found.b, found.shift, found.rank, tiles.slot, tiles.rows, tiles.weight,
-            first, out, len(tiles), BIASED=bias is not None, SPLITS=splits, TILE=TILE, R=found.widest, N=_OUTER,
+            y, frozen, y if bias is None else bias, low, found.b, found.shift, found.rank, tiles.slot, tiles.tokens, tiles.weight,
+            first, out, len(tiles), BIASED=bias is not None, SPLITS=splits, TILE=TILE, R=found.max_rank, N=_OUTER,
         )  # fmt: skip

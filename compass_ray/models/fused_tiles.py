@@ -18,14 +18,14 @@ TILE = 16
 
 
 @dataclass(frozen=True)
-class Tiles:
+class TokenTiles:
     """``slot`` int32[n], ``rows`` int64[n, TILE] with -1 where there is no token, ``weight`` float32[n, TILE].
 
     ``rounds`` are the tiles' ranges (first, behind the last), to be added one after another.
     """
 
     slot: Tensor
-    rows: Tensor
+    tokens: Tensor
     weight: Tensor
     rounds: tuple[tuple[int, int], ...]
 
@@ -33,26 +33,26 @@ class Tiles:
         return len(self.slot)
 
 
-def tiles_of(members: Mapping[int, Mapping[int, float]], device: torch.device) -> Tiles:
+def build_tiles(members: Mapping[int, Mapping[int, float]], device: torch.device) -> TokenTiles:
     """Tiles of the tokens' weights by slot."""
     slots: list[int] = []
     tokens: list[list[tuple[int, float]]] = []
     ends = [0]
-    for part in _rounds(members):
+    for part in _split_into_rounds(members):
         for slot, pairs in sorted(part.items()):
             cut = [pairs[i : i + TILE] for i in range(0, len(pairs), TILE)]
             slots += [slot] * len(cut)
             tokens += [each + [(-1, 0.0)] * (TILE - len(each)) for each in cut]
         ends.append(len(slots))
-    return Tiles(
+    return TokenTiles(
         slot=torch.tensor(slots, dtype=torch.int32, device=device),
-        rows=torch.tensor([[token for token, _ in tile] for tile in tokens], dtype=torch.int64, device=device),
+        tokens=torch.tensor([[token for token, _ in tile] for tile in tokens], dtype=torch.int64, device=device),
         weight=torch.tensor([[weight for _, weight in tile] for tile in tokens], dtype=torch.float32, device=device),
         rounds=tuple(pairwise(ends)),
     )
 
 
-def _rounds(members: Mapping[int, Mapping[int, float]]) -> list[dict[int, list[tuple[int, float]]]]:
+def _split_into_rounds(members: Mapping[int, Mapping[int, float]]) -> list[dict[int, list[tuple[int, float]]]]:
     """(token, weight) by slot, the k-th adapter of every token in round k."""
     seen: dict[int, int] = {}
     rounds: list[dict[int, list[tuple[int, float]]]] = []

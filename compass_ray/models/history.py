@@ -21,10 +21,10 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepStats:
     """Loss (nats a token) and learning rate of the steps of one epoch, the first of which is number ``first``."""
 
-    first: int
+    first_step: int
     losses: tuple[float, ...]
     learning_rates: tuple[float, ...]
 
@@ -56,12 +56,12 @@ def best_record(history: Sequence[EpochRecord]) -> EpochRecord:
     return min(history, key=lambda record: (record.validation_loss, record.epoch))
 
 
-def out_of_patience(history: Sequence[EpochRecord], patience: int) -> bool:
+def is_out_of_patience(history: Sequence[EpochRecord], patience: int) -> bool:
     """Whether ``patience`` epochs have passed since the best one."""
     return bool(history) and history[-1].epoch - best_record(history).epoch >= patience
 
 
-def result_of(history: Sequence[EpochRecord], epochs: int, parameters: int) -> TrainingResult:
+def summarize_training(history: Sequence[EpochRecord], epochs: int, parameters: int) -> TrainingResult:
     """The history summed up; ``epochs`` were wanted."""
     best = best_record(history)
     return TrainingResult(

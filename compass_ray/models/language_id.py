@@ -17,13 +17,13 @@ from compass_ray.languages import GLOTLID_PREFIX, from_glotlid
 from compass_ray.models.errors import ModelError
 from compass_ray.models.location import resolve_model
 
-_LEAST = 1e-4
+_MIN_PROBABILITY = 1e-4
 """Labels less likely than this are left out: to add up as many as GlotLID has takes 1.7 to 3.7 ms a text, against 0.5 ms."""
 _HUB_FILES = ("model_v3.bin", "model.bin", "model.ftz")
 
 
 @dataclass(frozen=True)
-class Identified:
+class LanguagePrediction:
     """A language code, or None for a language that is none of ours; the model's label; confidence in [0, 1].
 
     ``alternatives`` are the next languages of ours with their confidence, the likeliest first.
@@ -35,8 +35,8 @@ class Identified:
     alternatives: tuple[tuple[str, float], ...] = ()
 
 
-ALTERNATIVES = 3
-UNKNOWN = Identified(None, "", 0.0)
+MAX_ALTERNATIVES = 3
+UNKNOWN_LANGUAGE = LanguagePrediction(None, "", 0.0)
 """What an empty text is identified as."""
 
 
@@ -57,20 +57,20 @@ class LanguageIdentifier:
                 f"identifier {config.model!r} has no GlotLID labels such as {GLOTLID_PREFIX}swh_Latn; give a GlotLID model"
             )
 
-    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[Identified]:
+    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[LanguagePrediction]:
         """The most probable language of each text; with ``restrict``, any other than those codes counts as none of ours.
 
         The probabilities of the labels of one language, such as the Arabic dialects, are added up.
         """
         ours = {code for code in self._codes.values() if code and (restrict is None or code in restrict)}
-        return [self._one(text, ours) for text in texts]
+        return [self._identify_one(text, ours) for text in texts]
 
-    def _one(self, text: str, ours: set[str]) -> Identified:
+    def _identify_one(self, text: str, ours: set[str]) -> LanguagePrediction:
         # fastText takes one line; a newline inside would end it.
         line = " ".join(text.split())
         if not line:
-            return UNKNOWN
-        found = [(max(p, 0.0), label.strip()) for p, label in self.model.f.predict(f"{line}\n", -1, _LEAST, "strict")]
+            return UNKNOWN_LANGUAGE
+        found = [(max(p, 0.0), label.strip()) for p, label in self.model.f.predict(f"{line}\n", -1, _MIN_PROBABILITY, "strict")]
         totals: dict[str, float] = {}
         names: dict[str, str] = {}
         for probability, label in found:
@@ -78,11 +78,11 @@ class LanguageIdentifier:
             totals[key] = totals.get(key, 0.0) + probability
             names.setdefault(key, label)
         if not totals:
-            return UNKNOWN
+            return UNKNOWN_LANGUAGE
         best, *others = sorted(totals, key=lambda key: (-totals[key], key))
-        alternatives = tuple((key, min(totals[key], 1.0)) for key in others if key in ours)[:ALTERNATIVES]
+        alternatives = tuple((key, min(totals[key], 1.0)) for key in others if key in ours)[:MAX_ALTERNATIVES]
         label = names[best].removeprefix(GLOTLID_PREFIX)
-        return Identified(best if best in ours else None, label, min(totals[best], 1.0), alternatives)
+        return LanguagePrediction(best if best in ours else None, label, min(totals[best], 1.0), alternatives)
 
 
 def _code(label: str) -> str | None:

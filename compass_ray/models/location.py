@@ -13,19 +13,19 @@ from typing import Literal
 
 from compass_ray.models.errors import ModelError
 
-Part = Literal["encoder", "base_model", "language_id"]
+ModelRole = Literal["encoder", "base_model", "language_id"]
 ATLAS = "atlas"
-_WHOLE = 32 << 20
+_FULLY_HASHED_BYTES = 32 << 20
 
 
-def resolve_model(name: str, part: Part) -> str:
+def resolve_model(name: str, part: ModelRole) -> str:
     """A directory or file that exists, or a hub id, for the model ``name`` in its role ``part``.
 
     Raises:
         ModelError: a path that does not exist, or a package without its small models.
     """
     if name == ATLAS:
-        return _packaged(part)
+        return _packaged_path(part)
     path = Path(name).expanduser()
     if path.exists():
         return str(path)
@@ -66,7 +66,7 @@ def model_identity(name: str, revision: str | None = None) -> str:
 
 def _sample(file: Path) -> bytes:
     with file.open("rb") as stream:
-        if file.stat().st_size <= _WHOLE:
+        if file.stat().st_size <= _FULLY_HASHED_BYTES:
             return stream.read()
         start = stream.read(1 << 20)
         stream.seek(-(1 << 20), 2)
@@ -77,7 +77,7 @@ def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
 
 
-def _packaged(part: Part) -> str:
+def _packaged_path(part: ModelRole) -> str:
     path = _assets() / part
     if not path.is_dir() or not any(path.iterdir()):
         raise ModelError(

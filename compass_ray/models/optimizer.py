@@ -28,7 +28,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) 
     )
 
 
-def rate(step: int, total: int, warmup_ratio: float) -> float:
+def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
     """Share of the peak learning rate at ``step`` of ``total``: linear warm-up, then a half cosine to zero.
 
     >>> [round(rate(step, 10, 0.2), 2) for step in range(10)]

@@ -14,7 +14,7 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class Order:
+class GenerationRequest:
     """What to continue: ``messages`` through the chat template, or a ``text``, or token ``ids``, as they stand.
 
     ``adapter`` is a name such as ``sw@v0001``, None for the base model; temperature 0 takes the likeliest token.
@@ -29,7 +29,7 @@ class Order:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     text: str | None = None
-    ids: Sequence[int] | None = None
+    prompt_token_ids: Sequence[int] | None = None
     blend: tuple[str, float] | None = None
     """A second adapter and its share in (0, 1); ``adapter`` has the rest."""
     logprobs: int | None = None
@@ -37,24 +37,24 @@ class Order:
 
 
 @dataclass(frozen=True)
-class TokenScore:
+class TokenLogprob:
     """A generated token with its log-probability in nats under the untempered model, and the likeliest in its place."""
 
     token: str
     logprob: float
-    likeliest: tuple[tuple[str, float], ...] = ()
+    top_logprobs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Piece:
+class OutputDelta:
     """The next part of a reply as it is generated; pieces put together are the answer's text."""
 
     text: str
-    scores: tuple[TokenScore, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
-class Answer:
+class GenerationOutput:
     """A whole reply; ``adapter`` is the one that was in fact applied, ``mean_nll`` in nats a token, None without any."""
 
     text: str
@@ -63,4 +63,4 @@ class Answer:
     completion_tokens: int
     finish_reason: FinishReason
     mean_nll: float | None
-    scores: tuple[TokenScore, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()

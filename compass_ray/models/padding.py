@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def pad_left(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and mask, both int64[b, t], aligned at the end so that generation starts in one column."""
     width = max(len(sequence) for sequence in sequences)
     ids = [[pad] * (width - len(sequence)) + list(sequence) for sequence in sequences]
@@ -16,7 +16,7 @@ def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.devi
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def right_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def pad_right(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and mask, both int64[b, t], aligned at the start."""
     width = max(len(sequence) for sequence in sequences)
     ids = [list(sequence) + [pad] * (width - len(sequence)) for sequence in sequences]

@@ -20,8 +20,8 @@ from torch import Tensor
 from compass_ray.config import AdapterConfig
 from compass_ray.models.errors import ModelError
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
 _UNSUPPORTED = (
     "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication",
     "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "target_parameters",
@@ -39,17 +39,17 @@ class StoredAdapter:
 
     r: int
     scaling: float
-    dora: bool
+    use_dora: bool
     target_modules: tuple[str, ...]
     base_model: str
     tensors: Mapping[str, Tensor]
-    partial: bool = False
+    is_partial: bool = False
     """Whether it may leave out layers that ``target_modules`` names."""
 
     def config(self) -> AdapterConfig:
         """The shape of this adapter as training would describe it; alpha rounded, so ``scaling`` is what counts."""
         return AdapterConfig(
-            kind="dora" if self.dora else "lora",
+            kind="dora" if self.use_dora else "lora",
             r=self.r,
             alpha=max(round(self.scaling * self.r), 1),
             target_modules=self.target_modules,
@@ -71,7 +71,7 @@ def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Ten
         inference_mode=True,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / WEIGHTS_NAME, {"format": "pt"})
     described.save_pretrained(str(folder))
 
 
@@ -81,8 +81,8 @@ def read_adapter(folder: Path) -> StoredAdapter:
     Raises:
         ModelError: a file is missing or damaged, or the adapter uses what this package does not compute.
     """
-    settings = _settings(folder)
-    r = int(_number(folder, settings.get("r", 0)))
+    settings = _read_config(folder)
+    r = int(_check_number(folder, settings.get("r", 0)))
     if settings.get("peft_type") != "LORA" or r < 1:
         raise ModelError(f"{folder} holds a {settings.get('peft_type')} adapter of rank {r}; give a LoRA or DoRA adapter")
     used = [key for key in _UNSUPPORTED if settings.get(key)]
@@ -95,48 +95,50 @@ def read_adapter(folder: Path) -> StoredAdapter:
     divisor = math.sqrt(r) if settings.get("use_rslora") else r
     targets = settings.get("target_modules") or ()
     if not isinstance(targets, str) and not (isinstance(targets, list | tuple) and all(isinstance(t, str) for t in targets)):
-        raise ModelError(f"{folder / CONFIG} is damaged (target_modules {targets!r}); copy or train the adapter again")
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged (target_modules {targets!r}); copy or train the adapter again")
     return StoredAdapter(
         r=r,
-        scaling=_number(folder, settings.get("lora_alpha", r)) / divisor,
-        dora=bool(settings.get("use_dora")),
+        scaling=_check_number(folder, settings.get("lora_alpha", r)) / divisor,
+        use_dora=bool(settings.get("use_dora")),
         target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
         base_model=str(settings.get("base_model_name_or_path") or ""),
-        tensors=_tensors(folder),
-        partial=isinstance(targets, str) or any(settings.get(key) for key in _SOME_LAYERS),
+        tensors=_read_tensors(folder),
+        is_partial=isinstance(targets, str) or any(settings.get(key) for key in _SOME_LAYERS),
     )
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / CONFIG).read_text("utf-8"))
+        found = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} is no adapter directory: it lacks {CONFIG}; give a folder that PEFT wrote") from None
+        raise ModelError(f"{folder} is no adapter directory: it lacks {CONFIG_NAME}; give a folder that PEFT wrote") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder / CONFIG} is damaged ({error}); copy or train the adapter again") from None
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({error}); copy or train the adapter again") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{folder / CONFIG} is damaged (no JSON object); copy or train the adapter again")
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged (no JSON object); copy or train the adapter again")
     return found
 
 
-def _number(folder: Path, value: Any) -> float:
+def _check_number(folder: Path, value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ModelError(f"{folder / CONFIG} is damaged ({value!r} for a rank or an alpha); copy or train the adapter again")
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({value!r} for a rank or an alpha); copy or train the adapter again")
     return float(value)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS_NAME)
     except FileNotFoundError:
-        raise ModelError(f"{folder} lacks {WEIGHTS}; copy or train the adapter again") from None
+        raise ModelError(f"{folder} lacks {WEIGHTS_NAME}; copy or train the adapter again") from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{folder / WEIGHTS} is damaged ({error}); copy or train the adapter again") from None
+        raise ModelError(f"{folder / WEIGHTS_NAME} is damaged ({error}); copy or train the adapter again") from None
     odd = {str(tensor.dtype) for tensor in tensors.values()} - _DTYPES
     if odd:
-        raise ModelError(f"{folder / WEIGHTS} holds {', '.join(sorted(odd))}; store the adapter in float32, bfloat16 or float16")
+        raise ModelError(
+            f"{folder / WEIGHTS_NAME} holds {', '.join(sorted(odd))}; store the adapter in float32, bfloat16 or float16"
+        )
     bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if bad or not tensors:
         what = f"NaN or infinity in {bad[0]}" if bad else "no tensors"
-        raise ModelError(f"{folder / WEIGHTS} holds {what}; train the adapter again")
+        raise ModelError(f"{folder / WEIGHTS_NAME} holds {what}; train the adapter again")
     return tensors

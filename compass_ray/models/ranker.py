@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.arrays import FloatArray
-from compass_ray.core.baselines.transfer_ranking import GRADES, grades
+from compass_ray.core.baselines.transfer_ranking import GRADES, grade_gains
 from compass_ray.models.errors import ModelError
 from compass_ray.sources.typology import Transfers, read_transfers
 
@@ -34,11 +34,11 @@ _SETTINGS: dict[str, Any] = {
     "verbose": -1,
 }
 
-LEAST = 2 * int(_SETTINGS["min_child_samples"]) + 1
+MIN_TRANSFERS = 2 * int(_SETTINGS["min_child_samples"]) + 1
 """Transfers that a ranking is learned from at the least: with fewer no tree was seen to split, so all languages score alike."""
 
 
-def require_methods(config: SelectConfig, targets: Sequence[str]) -> None:
+def check_method_requirements(config: SelectConfig, targets: Sequence[str]) -> None:
     """Say before any work what a method lacks for the target languages.
 
     Raises:
@@ -49,10 +49,10 @@ def require_methods(config: SelectConfig, targets: Sequence[str]) -> None:
         _require_lightgbm()
         table = read_transfers(config.transfer.results)
         for target in targets:
-            without_target(table, target)
+            exclude_target(table, target)
 
 
-def without_target(table: Transfers, target: str) -> Transfers:
+def exclude_target(table: Transfers, target: str) -> Transfers:
     """The transfers that a ranking for one target is learned from: those between other languages.
 
     Raises:
@@ -60,10 +60,10 @@ def without_target(table: Transfers, target: str) -> Transfers:
     """
     learned = table.without(target)
     compared = sum(count for count in Counter(learned.target).values() if count > 1)
-    if compared < LEAST:
+    if compared < MIN_TRANSFERS:
         raise ConfigError(
             f"langrank: of the {len(table.gain)} transfers of {table.source}, {compared} are left to learn a ranking for "
-            f"{target} from: those neither to nor from it, to targets with two or more; expected {LEAST} or more. Add such "
+            f"{target} from: those neither to nor from it, to targets with two or more; expected {MIN_TRANSFERS} or more. Add such "
             f"transfers to select.transfer.results, or leave langrank out of select.methods"
         )
     return learned
@@ -92,7 +92,7 @@ class TransferRanker:
         order = np.argsort(np.asarray(targets), kind="stable")
         names, sizes = np.unique(np.asarray(targets), return_counts=True)
         gain = np.asarray(gains, np.float64)
-        label = np.concatenate([grades(gain[np.asarray(targets) == name]) for name in names])
+        label = np.concatenate([grade_gains(gain[np.asarray(targets) == name]) for name in names])
         self._model = LGBMRanker(**_SETTINGS)
         self._model.fit(np.asarray(features, np.float64)[order], label, group=sizes)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 _NAME = "compass_rows"
 
 
-def replaceable(model: Any, longest: int) -> bool:
+def can_replace_sdpa(model: Any, longest: int) -> bool:
     """Whether attention over all of a row of ``longest`` tokens, by sdpa, is what the model does."""
     config = model.config
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
@@ -25,12 +25,12 @@ def replaceable(model: Any, longest: int) -> bool:
 
 
 @contextmanager
-def by_rows(model: Any) -> Iterator[None]:
+def use_packed_attention(model: Any) -> Iterator[None]:
     """Use it in the place of sdpa; sdpa is back at the end."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(_NAME, _attend)
+    AttentionInterface.register(_NAME, _attention_forward)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     before = model.config._attn_implementation
     model.set_attn_implementation(_NAME)
@@ -40,13 +40,13 @@ def by_rows(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def inputs_of(lengths: Sequence[int], device: torch.device) -> Mapping[str, Any]:
+def attention_kwargs(lengths: Sequence[int], device: torch.device) -> Mapping[str, Any]:
     """What the model is to be given for one sequence of rows of these lengths."""
     # A mask in four dimensions is passed on as it is, so none is built; nobody reads this one.
     return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device), "row_lengths": tuple(lengths)}
 
 
-def _attend(
+def _attention_forward(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,

@@ -19,15 +19,15 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True)
-class LayerShape:
+class KVLayerShape:
     """Key-value heads of a layer and the width of their keys and values."""
 
-    heads: int
+    num_kv_heads: int
     key_width: int
     value_width: int
 
 
-def layer_shapes(base: BaseModel) -> list[LayerShape]:
+def find_kv_layer_shapes(base: BaseModel) -> list[KVLayerShape]:
     """What each attention layer of the model keeps of a token, found by running it on one.
 
     Raises:
@@ -37,18 +37,18 @@ def layer_shapes(base: BaseModel) -> list[LayerShape]:
         kept = base.model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=base.device), use_cache=True).past_key_values
     layers = getattr(kept, "layers", ())
     try:
-        return [LayerShape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers]
+        return [KVLayerShape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers]
     except AttributeError:
         kinds = ", ".join(sorted({type(layer).__name__ for layer in layers}))
         raise ModelError(f"{base.name} keeps {kinds or 'no keys and values'}; serve one that attends in every layer") from None
 
 
-def row_bytes(shapes: Sequence[LayerShape], context: int, dtype: torch.dtype) -> int:
+def slot_bytes(shapes: Sequence[KVLayerShape], context: int, dtype: torch.dtype) -> int:
     """Bytes of one row's place for ``context`` tokens."""
-    return sum(shape.heads * (shape.key_width + shape.value_width) for shape in shapes) * context * dtype.itemsize
+    return sum(shape.num_kv_heads * (shape.key_width + shape.value_width) for shape in shapes) * context * dtype.itemsize
 
 
-class RowCache:
+class KVCache:
     """Places 0 .. rows - 1 for rows of up to ``context`` tokens."""
 
     def __init__(self, base: BaseModel, *, rows: int, context: int, gib: float) -> None:
@@ -57,27 +57,27 @@ class RowCache:
         Raises:
             ModelError: not even one fits.
         """
-        shapes = layer_shapes(base)
-        one = row_bytes(shapes, context, base.model.dtype)
-        self.rows = min(rows, int(gib * GIB // one))
-        self.context = context
-        if self.rows < 1:
+        shapes = find_kv_layer_shapes(base)
+        one = slot_bytes(shapes, context, base.model.dtype)
+        self.num_slots = min(rows, int(gib * GIB // one))
+        self.max_model_len = context
+        if self.num_slots < 1:
             raise ModelError(
                 f"a row of {context} tokens takes {one / GIB:.2f} GiB of keys and values, and {gib:g} GiB are allowed; raise "
                 f"serve.kv_cache_gib, or lower serve.max_prompt_tokens"
             )
         like: dict[str, Any] = {"dtype": base.model.dtype, "device": base.device}
         # Zeros: see `clear`.
-        self.keys = [torch.zeros(self.rows, s.heads, context, s.key_width, **like) for s in shapes]
-        self.values = [torch.zeros(self.rows, s.heads, context, s.value_width, **like) for s in shapes]
+        self.keys = [torch.zeros(self.num_slots, s.num_kv_heads, context, s.key_width, **like) for s in shapes]
+        self.values = [torch.zeros(self.num_slots, s.num_kv_heads, context, s.value_width, **like) for s in shapes]
 
-    def move(self, source: int, target: int, tokens: int) -> None:
+    def move_slot(self, source: int, target: int, tokens: int) -> None:
         """Copy the first ``tokens`` of one place over those of another, which is clear, and clear the first."""
         for stored in (*self.keys, *self.values):
             stored[target, :, :tokens] = stored[source, :, :tokens]
-        self.clear(source, tokens)
+        self.clear_slot(source, tokens)
 
-    def clear(self, place: int, tokens: int) -> None:
+    def clear_slot(self, place: int, tokens: int) -> None:
         """Forget the first ``tokens`` of a place.
 
         What lies behind a row's end is masked out of attention, and nothing masks out a NaN that another row left there.
@@ -98,7 +98,7 @@ def attention_window(model: Any) -> int | None:
     return min((window for window in windows if window), default=None)
 
 
-def positions_taken(model: Any) -> int:
+def derive_max_model_len(model: Any) -> int:
     """Tokens of prompt and reply together that the model takes in a batch of rows of any length.
 
     Rotary embeddings that change with the longest row of a batch (LongRoPE, dynamic) would make a row's reply depend on its

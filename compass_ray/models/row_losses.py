@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from compass_ray.models.base import BaseModel
-from compass_ray.models.batching import Batch, Batching, Padded, row_means, token_losses
-from compass_ray.models.chat import Example
+from compass_ray.models.batching import Batch, Batcher, PaddedBatcher, mean_loss_by_row, token_losses
+from compass_ray.models.chat import EncodedExample
 from compass_ray.models.errors import ModelError
-from compass_ray.models.workers import Workers
+from compass_ray.models.workers import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -28,51 +28,53 @@ class RowLosses:
 
     model: Any
     device: torch.device
-    batching: Batching
-    workers: Workers
+    batcher: Batcher
+    group: WorkerGroup
 
-    def backward(self, examples: Sequence[Example]) -> Tensor:
+    def backward(self, examples: Sequence[EncodedExample]) -> Tensor:
         """Add to the gradients; returns this worker's part of the weighted mean loss a token of all ``examples``."""
         total = torch.zeros((), device=self.device)
-        scale = 1.0 / loss_mass(examples)
-        for part in self._parts(examples):
+        scale = 1.0 / weighted_token_count(examples)
+        for part in self._local_batches(examples):
             loss = _weighted_sum(self.model, part) * scale
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def mean(self, examples: Sequence[Example]) -> Tensor:
+    def mean_loss(self, examples: Sequence[EncodedExample]) -> Tensor:
         """Weighted mean loss a token, with gradient; of several workers each has a value whose mean over them it is."""
-        parts = [_weighted_sum(self.model, part) for part in self._parts(examples)]
-        total = torch.stack(parts).sum() if parts else self._nothing()
-        return total * self.workers.size / loss_mass(examples)
+        parts = [_weighted_sum(self.model, part) for part in self._local_batches(examples)]
+        total = torch.stack(parts).sum() if parts else self._zero_loss()
+        return total * self.group.world_size / weighted_token_count(examples)
 
-    def judge(self, examples: Sequence[Example]) -> float:
+    def evaluate(self, examples: Sequence[EncodedExample]) -> float:
         """Mean over rows, by their weights, of each row's mean loss a token, without gradient; equal on every worker."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.inference_mode():
-            for part in self._parts(examples):
-                total += (row_means(token_losses(self.model, part), part) * part.weights).sum()
-        return float(self.workers.summed(total)) / sum(example.weight for example in examples)
+            for part in self._local_batches(examples):
+                total += (mean_loss_by_row(token_losses(self.model, part), part) * part.weights).sum()
+        return float(self.group.all_reduce_sum(total)) / sum(example.weight for example in examples)
 
-    def _parts(self, examples: Sequence[Example]) -> list[Batch]:
-        mine = self.workers.share([len(example) for example in examples])
-        return self.batching.parts([examples[i] for i in mine])
+    def _local_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
+        mine = self.group.local_indices([len(example) for example in examples])
+        return self.batcher.make_batches([examples[i] for i in mine])
 
-    def _nothing(self) -> Tensor:
+    def _zero_loss(self) -> Tensor:
         return torch.zeros((), device=self.device, requires_grad=True)
 
 
-def losses_by_row(base: BaseModel, examples: Sequence[Example]) -> npt.NDArray[np.float64]:
+def compute_row_losses(base: BaseModel, examples: Sequence[EncodedExample]) -> npt.NDArray[np.float64]:
     """float64[n]: each row's mean loss a token (nats), in the order given and whatever its weight, without gradient."""
-    padded, found = Padded(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
+    padded, found = PaddedBatcher(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
     with torch.inference_mode():
-        for group, part in zip(padded.groups(examples), padded.parts(examples), strict=True):
-            found[group] = row_means(token_losses(base.model, part), part).double().cpu().numpy()
+        for group, part in zip(padded.group_indices(examples), padded.make_batches(examples), strict=True):
+            found[group] = mean_loss_by_row(token_losses(base.model, part), part).double().cpu().numpy()
     return found
 
 
-def weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.float64] | None) -> list[Example]:
+def apply_weights(
+    examples: list[EncodedExample], weights: Sequence[float] | npt.NDArray[np.float64] | None
+) -> list[EncodedExample]:
     """Validation rows with these weights, those of weight 0 left out; as they are for no weights.
 
     Raises:
@@ -87,10 +89,12 @@ def weighted(examples: list[Example], weights: Sequence[float] | npt.NDArray[np.
         )
     if sum(weights) <= 0:
         return []
-    return [Example(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0]
+    return [
+        EncodedExample(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0
+    ]
 
 
-def loss_mass(examples: Sequence[Example]) -> float:
+def weighted_token_count(examples: Sequence[EncodedExample]) -> float:
     """Weighted number of response tokens, never zero."""
     return max(sum(e.weight * (len(e) - e.prompt_length) for e in examples), 1e-12)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compass_ray.models.orders import TokenScore
-from compass_ray.models.reply_text import ReplyText
-from compass_ray.models.routing import Wear
-from compass_ray.models.sampling import Chosen, Drawing
+from compass_ray.models.orders import TokenLogprob
+from compass_ray.models.reply_text import IncrementalDetokenizer
+from compass_ray.models.routing import TokenAdapters
+from compass_ray.models.sampling import SampledToken, SamplingParams
 
 
-class Row:
+class RequestState:
     """A request and its reply so far."""
 
     def __init__(
@@ -19,50 +19,50 @@ class Row:
         ticket: int,
         prompt: Sequence[int],
         adapter: str | None,
-        wear: Wear,
+        wear: TokenAdapters,
         max_tokens: int,
-        drawing: Drawing,
+        drawing: SamplingParams,
         tokenizer: Any,
         stops: Sequence[str] = (),
     ) -> None:
         """Start before the first token of the prompt."""
-        self.ticket = ticket
-        self.prompt = list(prompt)
+        self.request_id = ticket
+        self.prompt_token_ids = list(prompt)
         self.adapter = adapter
-        self.wear = wear
+        self.token_adapters = wear
         self.max_tokens = max_tokens
-        self.drawing = drawing
-        self.text = ReplyText(tokenizer, stops)
-        self.read = 0
+        self.sampling_params = drawing
+        self.detokenizer = IncrementalDetokenizer(tokenizer, stops)
+        self.num_computed_tokens = 0
         """Tokens whose keys and values are in the cache."""
-        self.last = 0
+        self.last_token_id = 0
         """The token that was chosen last."""
-        self.tokens = 0
-        self.logprobs: list[float] = []
-        self.scores: list[TokenScore] = []
-        self.ended = False
+        self.num_output_tokens = 0
+        self.sampled_logprobs: list[float] = []
+        self.output_logprobs: list[TokenLogprob] = []
+        self.is_stopped = False
         """By an end token or a stop text."""
 
     @property
-    def done(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing more is to be generated."""
-        return self.ended or len(self.logprobs) >= self.max_tokens
+        return self.is_stopped or len(self.sampled_logprobs) >= self.max_tokens
 
     @property
-    def unread(self) -> int:
+    def num_uncomputed_tokens(self) -> int:
         """Tokens of the prompt that are not in the cache yet."""
-        return max(len(self.prompt) - self.read, 0)
+        return max(len(self.prompt_token_ids) - self.num_computed_tokens, 0)
 
-    def take(self, chosen: Chosen, *, ended: bool) -> str:
+    def append_token(self, chosen: SampledToken, *, ended: bool) -> str:
         """Follow a token, ``ended`` if it is one that ends the turn, and give the text that became certain."""
-        self.last = chosen.token
-        self.logprobs.append(chosen.logprob)
+        self.last_token_id = chosen.token_id
+        self.sampled_logprobs.append(chosen.logprob)
         text = ""
         if not ended:
-            self.tokens += 1
-            text = self.text.add(chosen.token)
-        self.ended = ended or self.text.stopped
-        if self.done:
-            text += self.text.finish()
-            self.ended = ended or self.text.stopped
+            self.num_output_tokens += 1
+            text = self.detokenizer.add_token(chosen.token_id)
+        self.is_stopped = ended or self.detokenizer.is_stopped
+        if self.is_finished:
+            text += self.detokenizer.flush()
+            self.is_stopped = ended or self.detokenizer.is_stopped
         return text

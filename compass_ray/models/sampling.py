@@ -15,29 +15,29 @@ from torch import Tensor
 
 _FIRST = 1024
 """Tokens among which a nucleus is looked for first."""
-_COLDEST, _NARROWEST = 1e-4, 1e-6
+_MIN_TEMPERATURE, _MIN_TOP_P = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingParams:
     """How a row chooses: temperature 0 takes the likeliest token; ``top_p`` bounds the nucleus; ``listed`` likely tokens."""
 
     generator: torch.Generator
     temperature: float = 0.0
     top_p: float = 1.0
-    listed: int | None = None
+    num_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SampledToken:
     """One row's token, its log-probability in nats, and the likeliest tokens with theirs where they are wanted."""
 
-    token: int
+    token_id: int
     logprob: float
-    likeliest: tuple[tuple[int, float], ...] = ()
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
-def seeded(seed: int | None) -> torch.Generator:
+def make_generator(seed: int | None) -> torch.Generator:
     """A generator for one row; of no known state where there is no seed."""
     generator = torch.Generator()
     if seed is None:
@@ -47,26 +47,26 @@ def seeded(seed: int | None) -> torch.Generator:
     return generator
 
 
-def choose(logits: Tensor, rows: Sequence[Drawing]) -> list[Chosen]:
+def sample(logits: Tensor, rows: Sequence[SamplingParams]) -> list[SampledToken]:
     """One token for each row of ``logits`` float32[n, v]."""
     tokens = logits.argmax(-1)
     drawn = [i for i, row in enumerate(rows) if row.temperature > 0]
     if drawn:
-        tokens[drawn] = _draw(logits[drawn], [rows[i] for i in drawn])
+        tokens[drawn] = _sample_top_p(logits[drawn], [rows[i] for i in drawn])
     total = logits.logsumexp(-1)
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - total
-    likeliest = _likeliest(logits, total, rows)
-    return [Chosen(*each) for each in zip(tokens.tolist(), logprobs.tolist(), likeliest, strict=True)]
+    likeliest = _top_logprobs(logits, total, rows)
+    return [SampledToken(*each) for each in zip(tokens.tolist(), logprobs.tolist(), likeliest, strict=True)]
 
 
-def _draw(logits: Tensor, rows: Sequence[Drawing]) -> Tensor:
+def _sample_top_p(logits: Tensor, rows: Sequence[SamplingParams]) -> Tensor:
     """The token at which a uniform number is reached, going down by probability within the nucleus."""
     like: dict[str, Any] = {"device": logits.device, "dtype": torch.float32}
     # Smaller ones choose the likeliest too, until float32 has no number for them.
-    temperatures = torch.tensor([max(row.temperature, _COLDEST) for row in rows], **like)
-    bounds = torch.tensor([max(row.top_p, _NARROWEST) for row in rows], **like)
+    temperatures = torch.tensor([max(row.temperature, _MIN_TEMPERATURE) for row in rows], **like)
+    bounds = torch.tensor([max(row.top_p, _MIN_TOP_P) for row in rows], **like)
     uniform = torch.stack([torch.rand((), generator=row.generator) for row in rows]).to(**like)
-    probabilities, order = _nucleus((logits / temperatures[:, None]).softmax(-1), bounds)
+    probabilities, order = _top_p_candidates((logits / temperatures[:, None]).softmax(-1), bounds)
     reached = probabilities.cumsum(-1)
     # The least set of likeliest tokens whose mass reaches top_p; the first token is always in it.
     inside = (reached - probabilities) < bounds[:, None]
@@ -76,7 +76,7 @@ def _draw(logits: Tensor, rows: Sequence[Drawing]) -> Tensor:
     return order.gather(1, torch.minimum(index, inside.sum(-1) - 1).clamp_min(0)[:, None])[:, 0]
 
 
-def _nucleus(probabilities: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+def _top_p_candidates(probabilities: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest tokens of each row, in order, with at least its bound of the mass."""
     size = probabilities.shape[-1]
     # Sorting a vocabulary of 150,000 takes a processor some 10 ms a row; few tokens hold nearly all of the mass.
@@ -87,10 +87,10 @@ def _nucleus(probabilities: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
     return values, order
 
 
-def _likeliest(logits: Tensor, total: Tensor, rows: Sequence[Drawing]) -> list[tuple[tuple[int, float], ...]]:
-    most = max((row.listed or 0 for row in rows), default=0)
+def _top_logprobs(logits: Tensor, total: Tensor, rows: Sequence[SamplingParams]) -> list[tuple[tuple[int, float], ...]]:
+    most = max((row.num_logprobs or 0 for row in rows), default=0)
     if not most:
         return [()] * len(rows)
     values, tokens = logits.topk(min(most, logits.shape[-1]))
     pairs = zip(tokens.tolist(), (values - total[:, None]).tolist(), strict=True)
-    return [tuple(zip(t, v, strict=True))[: row.listed or 0] for row, (t, v) in zip(rows, pairs, strict=True)]
+    return [tuple(zip(t, v, strict=True))[: row.num_logprobs or 0] for row, (t, v) in zip(rows, pairs, strict=True)]

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_example, encode_prompt
-from compass_ray.models.choices import LETTERS, Scoring, listed
+from compass_ray.models.choices import LETTERS, Scoring, format_options
 from compass_ray.models.errors import ModelError
-from compass_ray.models.padding import left_padded, positions_of, right_padded
+from compass_ray.models.padding import pad_left, pad_right, positions_of
 
 
 def score_items(
@@ -75,7 +75,7 @@ def _items(
         return [_option_item(base, question, each, max_tokens) for question, each in listing]
     letters = _letter_tokens(base.tokenizer, max(map(len, options), default=0))
     pairs = zip(questions, options, strict=True)
-    prompts = [(encode_prompt(base.tokenizer, listed(question, each), max_tokens), len(each)) for question, each in pairs]
+    prompts = [(encode_prompt(base.tokenizer, format_options(question, each), max_tokens), len(each)) for question, each in pairs]
     return [_Item(prompt, letters[:count]) for prompt, count in prompts]
 
 
@@ -99,9 +99,9 @@ def _letter_tokens(tokenizer: Any, width: int) -> list[list[int]]:
 def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
     """float32[b, k]: prefill each prompt once, then every reply on a copy of its cache."""
     width = len(items[0].replies)
-    ids, mask = left_padded([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
+    ids, mask = pad_left([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
     known = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
-    replies, present = right_padded([reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device)
+    replies, present = pad_right([reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device)
     first = known.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
     log_probs = first.gather(1, replies[:, :1])
     if replies.shape[1] > 1:

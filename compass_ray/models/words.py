@@ -16,8 +16,8 @@ import regex
 
 from compass_ray.core.baselines.transfer_ranking import Corpus
 
-BUCKETS = 10_000
-PIECE = 4
+NUM_BUCKETS = 10_000
+NGRAM_CHARACTERS = 4
 """Characters of a piece of a word, its two ends counting as one character each."""
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
@@ -26,7 +26,7 @@ _TOKEN = regex.compile(
 )
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Words and runs of marks in a text, in its order, normalised (NFKC) and without case.
 
     >>> words("Dar es Salaam?"), words("首都は?"), words("राजधानी है")
@@ -35,33 +35,35 @@ def words(text: str) -> list[str]:
     return [str(found) for found in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
 
 
-def pieces(word: str) -> set[str]:
+def character_ngrams(word: str) -> set[str]:
     """Runs of four characters of a word between its ends; the word itself where it is shorter.
 
     >>> sorted(pieces("mji")), sorted(pieces("miji"))
     (['<mji', 'mji>'], ['<mij', 'iji>', 'miji'])
     """
     framed = f"<{word}>"
-    return {framed[i : i + PIECE] for i in range(max(len(framed) - PIECE + 1, 1))}
+    return {framed[i : i + NGRAM_CHARACTERS] for i in range(max(len(framed) - NGRAM_CHARACTERS + 1, 1))}
 
 
-def corpus(prompts: Iterable[str]) -> Corpus:
+def build_corpus(prompts: Iterable[str]) -> Corpus:
     """What a ranker of transfer languages looks at in one language's prompts."""
     counts: Counter[str] = Counter()
     rows = 0
     for prompt in prompts:
-        counts.update(words(prompt))
+        counts.update(split_words(prompt))
         rows += 1
-    return Corpus(rows, counts.total(), frozenset(counts), frozenset(piece for word in counts for piece in pieces(word)))
+    return Corpus(
+        rows, counts.total(), frozenset(counts), frozenset(piece for word in counts for piece in character_ngrams(word))
+    )
 
 
-def ngram_counts(prompts: Sequence[str]) -> Any:
+def hashed_ngram_counts(prompts: Sequence[str]) -> Any:
     """Counts of words and pairs of words in 10,000 hashed buckets: scipy CSR float64 (n, 10000)."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
-        n_features=BUCKETS,
-        tokenizer=words,
+        n_features=NUM_BUCKETS,
+        tokenizer=split_words,
         token_pattern=None,
         lowercase=False,
         ngram_range=(1, 2),

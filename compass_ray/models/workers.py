@@ -16,27 +16,27 @@ from torch import Tensor, nn
 from compass_ray.models.errors import ModelError
 
 
-class GroupError(RuntimeError):
+class ProcessGroupError(RuntimeError):
     """A group of workers that cannot go on: one of them failed, or they are not at the same point."""
 
 
-class Workers(Protocol):
+class WorkerGroup(Protocol):
     """One worker's view of its group."""
 
     @property
-    def size(self) -> int:
+    def world_size(self) -> int:
         """Workers in the group."""
 
-    def share(self, lengths: Sequence[int]) -> list[int]:
+    def local_indices(self, lengths: Sequence[int]) -> list[int]:
         """Indices of the rows that this worker takes, perhaps none; over the group every row once."""
 
-    def summed(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over the group, equal on every worker."""
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give every parameter the sum of its gradients over the group."""
 
-    def first_does(self, work: Callable[[], object]) -> None:
+    def run_on_rank_zero(self, work: Callable[[], object]) -> None:
         """Have the first worker do something once, and wait until it is done.
 
         Raises:
@@ -44,28 +44,28 @@ class Workers(Protocol):
         """
 
 
-class Alone:
+class SingleProcess:
     """A group of one."""
 
-    size = 1
+    world_size = 1
 
-    def share(self, lengths: Sequence[int]) -> list[int]:
+    def local_indices(self, lengths: Sequence[int]) -> list[int]:
         """All rows, in order."""
         return list(range(len(lengths)))
 
-    def summed(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The values themselves."""
         return values
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Nothing: they are the sum."""
 
-    def first_does(self, work: Callable[[], object]) -> None:
+    def run_on_rank_zero(self, work: Callable[[], object]) -> None:
         """Do it."""
         work()
 
 
-class Group:
+class ProcessGroup:
     """All processes of torch.distributed's default group, each with the same rows, base model and settings."""
 
     def __init__(self, device: torch.device) -> None:
@@ -76,20 +76,20 @@ class Group:
         """
         if not torch.distributed.is_initialized():
             raise ModelError("torch.distributed is not initialised; call init_process_group first, or train alone")
-        self.rank, self.size, self._device = torch.distributed.get_rank(), torch.distributed.get_world_size(), device
+        self.rank, self.world_size, self._device = torch.distributed.get_rank(), torch.distributed.get_world_size(), device
 
-    def share(self, lengths: Sequence[int]) -> list[int]:
+    def local_indices(self, lengths: Sequence[int]) -> list[int]:
         """Dealt out by length, so that all have about as many tokens."""
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        return order[self.rank :: self.size]
+        return order[self.rank :: self.world_size]
 
-    def summed(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over the group."""
         total = values.clone()
         torch.distributed.all_reduce(total)
         return total
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """One exchange for all of them; a missing gradient counts as zero."""
         found = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([gradient.flatten() for gradient in found])
@@ -97,7 +97,7 @@ class Group:
         for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def first_does(self, work: Callable[[], object]) -> None:
+    def run_on_rank_zero(self, work: Callable[[], object]) -> None:
         """The others learn whether it went well."""
         error: BaseException | None = None
         if self.rank == 0:
@@ -105,14 +105,14 @@ class Group:
                 work()
             except Exception as raised:
                 error = raised
-        failed = self.summed(torch.tensor(float(error is not None), device=self._device))
+        failed = self.all_reduce_sum(torch.tensor(float(error is not None), device=self._device))
         if error is not None:
             raise error
         if failed:
-            raise GroupError("the first worker of the group failed; see its error")
+            raise ProcessGroupError("the first worker of the group failed; see its error")
 
 
-def joined(device: torch.device) -> Workers:
+def current_group(device: torch.device) -> WorkerGroup:
     """The group that this process belongs to, or one of its own."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return Group(device) if together and torch.distributed.get_world_size() > 1 else Alone()
+    return ProcessGroup(device) if together and torch.distributed.get_world_size() > 1 else SingleProcess()

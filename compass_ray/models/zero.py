@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from compass_ray.config import RunConfig
 from compass_ray.models.base import load_base
-from compass_ray.models.checkpointing import checkpointed
+from compass_ray.models.checkpointing import gradient_checkpointing
 from compass_ray.models.errors import ModelError
-from compass_ray.models.zero_settings import filled, require_deepspeed
+from compass_ray.models.zero_settings import require_deepspeed, with_run_settings
 
 _SHARD = "2GB"
 
@@ -41,17 +41,17 @@ class ShardedModel:
         Raises:
             ModelError: DeepSpeed is missing, or the model cannot be loaded.
         """
-        deepspeed = _deepspeed()
-        self.workers, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        deepspeed = _init_deepspeed()
+        self.world_size, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         self.micro_batch = config.full.micro_batch
-        whole = filled(settings, config, self.workers)
-        self.passes = int(whole["gradient_accumulation_steps"])
+        whole = with_run_settings(settings, config, self.world_size)
+        self.gradient_accumulation_steps = int(whole["gradient_accumulation_steps"])
         self._partitioned = whole["zero_optimization"]["stage"] == 3
-        model, self.tokenizer = _loaded(config, whole, self._partitioned)
-        self.parameters = sum(_size(parameter) for parameter in model.parameters())
-        self._undo = ExitStack()
+        model, self.tokenizer = _load_model(config, whole, self._partitioned)
+        self.num_parameters = sum(_num_elements(parameter) for parameter in model.parameters())
+        self._cleanup = ExitStack()
         if config.train.gradient_checkpointing:
-            self._undo.enter_context(checkpointed(model))
+            self._cleanup.enter_context(gradient_checkpointing(model))
         self.engine = deepspeed.initialize(model=model, optimizer=_optimizer(model, config), config=whole)[0]
         self.device: torch.device = torch.device(self.engine.device)
 
@@ -64,19 +64,19 @@ class ShardedModel:
     def close(self) -> None:
         """Take DeepSpeed's hooks off and let go of its buffers."""
         self.engine.destroy()
-        self._undo.close()
+        self._cleanup.close()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every worker is here."""
         torch.distributed.barrier()
 
     def backward(self, loss: Tensor) -> None:
         """One pass of a step; what is minimised is the sum of the losses of all passes and workers."""
         # DeepSpeed takes the mean over passes and over workers.
-        self.engine.backward(loss * (self.passes * self.workers))
+        self.engine.backward(loss * (self.gradient_accumulation_steps * self.world_size))
         self.engine.step()
 
-    def set_rate(self, learning_rate: float) -> None:
+    def set_learning_rate(self, learning_rate: float) -> None:
         """The learning rate of the steps to come."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -97,13 +97,13 @@ class ShardedModel:
 
     def save_model(self, folder: Path) -> None:
         """Write the whole model and its tokenizer as a Hugging Face directory; every worker calls this, the first writes."""
-        weights = self._whole()
+        weights = self._full_state_dict()
         if weights is None:
             return
         self.engine.module.save_pretrained(str(folder), state_dict=weights, max_shard_size=_SHARD)
         self.tokenizer.save_pretrained(str(folder))
 
-    def _whole(self) -> dict[str, Tensor] | None:
+    def _full_state_dict(self) -> dict[str, Tensor] | None:
         """All weights on the CPU of the first worker, None on the others."""
         if self._partitioned:
             found: dict[str, Tensor] | None = self.engine._zero3_consolidated_16bit_state_dict()
@@ -111,7 +111,7 @@ class ShardedModel:
         return dict(self.engine.module.state_dict()) if self.rank == 0 else None
 
 
-def _deepspeed() -> Any:
+def _init_deepspeed() -> Any:
     """DeepSpeed, on whatever torch.distributed was set up with.
 
     Raises:
@@ -133,7 +133,7 @@ def _deepspeed() -> Any:
     return deepspeed
 
 
-def _loaded(config: RunConfig, settings: Mapping[str, Any], partitioned: bool) -> tuple[Any, Any]:
+def _load_model(config: RunConfig, settings: Mapping[str, Any], partitioned: bool) -> tuple[Any, Any]:
     """The model, in parts from the start with ZeRO-3, all of its weights to be trained; and its tokenizer."""
     from transformers.integrations import HfDeepSpeedConfig
 
@@ -155,5 +155,5 @@ def _optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(occurring, lr=config.full.learning_rate, betas=config.train.betas)
 
 
-def _size(parameter: nn.Parameter) -> int:
+def _num_elements(parameter: nn.Parameter) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -17,8 +17,8 @@ from typing import Any
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
 
-PACKAGED = ("zero2", "zero3")
-_OURS = {
+PACKAGED_CONFIGS = ("zero2", "zero3")
+_RUN_SETTING_OF_KEY = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "full.micro_batch",
     "gradient_accumulation_steps": "train.batch_size and full.micro_batch",
@@ -45,25 +45,25 @@ def require_deepspeed() -> None:
         )
 
 
-def read_settings(name: str) -> dict[str, Any]:
+def read_deepspeed_config(name: str) -> dict[str, Any]:
     """The settings of ``full.deepspeed``: a packaged file by its name, or any file by its path.
 
     Raises:
         ConfigError: no such file, no JSON object, a key that belongs to the run, or a ZeRO stage that spreads nothing.
     """
-    found = _parsed(name, _text(name))
-    if taken := [key for key in _OURS if found.get(key, "auto") != "auto"]:
+    found = _parse(name, _read_text(name))
+    if taken := [key for key in _RUN_SETTING_OF_KEY if found.get(key, "auto") != "auto"]:
         raise ConfigError(
-            f"full.deepspeed {name!r} sets {taken[0]!r}, which {_OURS[taken[0]]} says here; take it out of the file"
+            f"full.deepspeed {name!r} sets {taken[0]!r}, which {_RUN_SETTING_OF_KEY[taken[0]]} says here; take it out of the file"
         )
     zero = found.get("zero_optimization")
     stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (1, 2, 3):
         raise ConfigError(f"full.deepspeed {name!r} has zero_optimization.stage {stage!r}; expected 1, 2 or 3")
-    return {key: value for key, value in found.items() if key not in _OURS}
+    return {key: value for key, value in found.items() if key not in _RUN_SETTING_OF_KEY}
 
 
-def filled(settings: Mapping[str, Any], config: RunConfig, workers: int) -> dict[str, Any]:
+def with_run_settings(settings: Mapping[str, Any], config: RunConfig, workers: int) -> dict[str, Any]:
     """The same with the run's own batch, precision and clipping, for so many workers.
 
     >>> run = RunConfig(languages=["sw"])
@@ -83,18 +83,18 @@ def filled(settings: Mapping[str, Any], config: RunConfig, workers: int) -> dict
     }
 
 
-def _text(name: str) -> str:
-    if name in PACKAGED:
+def _read_text(name: str) -> str:
+    if name in PACKAGED_CONFIGS:
         return (resources.files("compass_ray") / "presets" / "deepspeed" / f"{name}.json").read_text("utf-8")
     try:
         return Path(name).expanduser().read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"full.deepspeed {name!r} cannot be read ({error}); give {' or '.join(PACKAGED)}, or the path of a JSON file"
+            f"full.deepspeed {name!r} cannot be read ({error}); give {' or '.join(PACKAGED_CONFIGS)}, or the path of a JSON file"
         ) from None
 
 
-def _parsed(name: str, text: str) -> dict[str, Any]:
+def _parse(name: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import Capacity
+from compass_ray.capacity import ClusterCapacity
 from compass_ray.config import RunConfig
-from compass_ray.preflight.witness import Witness
+from compass_ray.preflight.witness import StorageProbe
 
 STAGES = frozenset(("pool", "embed", "cluster", "tune", "select", "train", "full", "evaluate", "report"))
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One check: what was found, what to do about it, and whether a run cannot start because of it."""
 
     check: str
@@ -27,24 +27,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ClusterEnvironment:
     """Where a run is to be computed: one machine, or the cluster that is named."""
 
-    capacity: Capacity
-    witnesses: tuple[Witness, ...]
+    capacity: ClusterCapacity
+    probes: tuple[StorageProbe, ...]
     """What each machine that was asked says of the run directory; the driver's comes first."""
-    cluster: bool = False
+    is_cluster: bool = False
     unreachable: str = ""
     """Why a cluster that is named could not be joined; the rest is then this machine's."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckContext:
     """What a check is asked about; ``stages`` are those that have something to do."""
 
     config: RunConfig
     run: RunDir
-    around: Surroundings
+    environment: ClusterEnvironment
     stages: frozenset[str] = field(default=STAGES)
     thorough: bool = True
     """Whether what takes seconds, and what the service alone needs, is asked about too."""
@@ -59,9 +59,9 @@ class Asked:
         return tuned or bool(self.stages & {"train", "evaluate"})
 
 
-Check = Callable[[Asked], list[Finding]]
+CheckFunction = Callable[[CheckContext], list[CheckResult]]
 
 
-def blocking(findings: Iterable[Finding]) -> list[Finding]:
+def blocking_results(findings: Iterable[CheckResult]) -> list[CheckResult]:
     """Those in the way of a run."""
     return [finding for finding in findings if finding.blocking]

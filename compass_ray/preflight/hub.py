@@ -31,7 +31,7 @@ class Repository:
 
 
 @dataclass(frozen=True)
-class Use:
+class HubUse:
     """A repository, what the run takes it for, and the setting that holds its revision."""
 
     repository: Repository
@@ -50,7 +50,7 @@ class Obstacle(Enum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HubResponse:
     """What the hub says of a repository: its commit, or the obstacle."""
 
     repository: Repository
@@ -61,32 +61,32 @@ class Answer:
     """Whether a snapshot lies on this machine; looked for only where there is an obstacle."""
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether a run that starts here can load it."""
         return self.obstacle is None or self.cached
 
 
-def uses(config: RunConfig) -> list[Use]:
+def hub_uses(config: RunConfig) -> list[HubUse]:
     """Everything that the configuration takes from the hub."""
     models = (
         ("encoder", config.embed.encoder, config.embed.revision, "embed.revision"),
         ("base model", config.train.base_model, config.train.revision, "train.revision"),
         ("language identifier", config.identifier.model, config.identifier.revision, "identifier.revision"),
     )
-    found = [Use(Repository(name, "model", revision), role, key) for role, name, revision, key in models if hub_id(name)]
-    return [*found, *_data_sets(config)]
+    found = [HubUse(Repository(name, "model", revision), role, key) for role, name, revision, key in models if hub_id(name)]
+    return [*found, *_dataset_uses(config)]
 
 
-def _data_sets(config: RunConfig) -> Iterator[Use]:
+def _dataset_uses(config: RunConfig) -> Iterator[HubUse]:
     places = [(f"pool.sources.{i}", source) for i, source in enumerate(config.pool.sources)]
     for where, source in [*places, ("pool.guides", config.pool.guides), ("pool.tests", config.pool.tests)]:
-        parts = [(where, source), *((f"{where}.also.{i}", other) for i, other in enumerate(source.also))]
+        parts = [(where, source), *((f"{where}.also.{i}", other) for i, other in enumerate(source.extra_sources))]
         for key, part in parts:
-            if name := data_set_id(part):
-                yield Use(Repository(name, "dataset", part.revision), "data sets", f"{key}.revision")
+            if name := dataset_id(part):
+                yield HubUse(Repository(name, "dataset", part.revision), "data sets", f"{key}.revision")
 
 
-def data_set_id(source: SourceConfig) -> str | None:
+def dataset_id(source: SourceConfig) -> str | None:
     """The id of a source that lies on the hub, None where it lies here or its path cannot be filled in."""
     try:
         path = source.resolved_path()
@@ -97,28 +97,28 @@ def data_set_id(source: SourceConfig) -> str | None:
     return hub_id(path)
 
 
-def ask(repositories: Iterable[Repository], *, permission: bool = True) -> dict[Repository, Answer]:
+def query_hub(repositories: Iterable[Repository], *, permission: bool = True) -> dict[Repository, HubResponse]:
     """The hub's answer for each repository, asked at the same time; with ``permission`` also whether files may be read."""
     wanted = list(dict.fromkeys(repositories))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(wanted, pool.map(lambda repository: _ask(repository, permission), wanted), strict=True))
+        return dict(zip(wanted, pool.map(lambda repository: _query_repository(repository, permission), wanted), strict=True))
 
 
-def _ask(repository: Repository, permission: bool) -> Answer:
+def _query_repository(repository: Repository, permission: bool) -> HubResponse:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        return Answer(repository, _commit(HfApi(), repository, permission))
+        return HubResponse(repository, _commit(HfApi(), repository, permission))
     except OfflineModeIsEnabled:
-        answer = Answer(repository, obstacle=Obstacle.OFFLINE)
+        answer = HubResponse(repository, obstacle=Obstacle.OFFLINE)
     except HfHubHTTPError as error:
-        answer = _refused(repository, error)
+        answer = _to_failed_response(repository, error)
     except HFValidationError as error:
-        answer = Answer(repository, obstacle=Obstacle.MISSING, detail=_line(error))
+        answer = HubResponse(repository, obstacle=Obstacle.MISSING, detail=_line(error))
     except Exception as error:  # whatever the HTTP client of this version raises
-        answer = Answer(repository, obstacle=Obstacle.UNREACHABLE, detail=_line(error))
-    return replace(answer, cached=_in_cache(repository))
+        answer = HubResponse(repository, obstacle=Obstacle.UNREACHABLE, detail=_line(error))
+    return replace(answer, cached=_is_cached(repository))
 
 
 def _commit(api: Any, repository: Repository, permission: bool) -> str | None:
@@ -129,7 +129,7 @@ def _commit(api: Any, repository: Repository, permission: bool) -> str | None:
     return sha
 
 
-def _refused(repository: Repository, error: Exception) -> Answer:
+def _to_failed_response(repository: Repository, error: Exception) -> HubResponse:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     kinds = (  # the first is a case of the second
@@ -138,10 +138,10 @@ def _refused(repository: Repository, error: Exception) -> Answer:
         (RevisionNotFoundError, Obstacle.REVISION),
     )
     obstacle = next((found for kind, found in kinds if isinstance(error, kind)), Obstacle.UNREACHABLE)
-    return Answer(repository, obstacle=obstacle, detail=_line(error) if obstacle is Obstacle.UNREACHABLE else "")
+    return HubResponse(repository, obstacle=obstacle, detail=_line(error) if obstacle is Obstacle.UNREACHABLE else "")
 
 
-def _in_cache(repository: Repository) -> bool:
+def _is_cached(repository: Repository) -> bool:
     from huggingface_hub import snapshot_download
 
     try:
@@ -151,7 +151,7 @@ def _in_cache(repository: Repository) -> bool:
     return True
 
 
-def remedy(answer: Answer) -> str:
+def suggest_remedy(answer: HubResponse) -> str:
     """What to do about an obstacle."""
     from huggingface_hub import constants, get_token
 

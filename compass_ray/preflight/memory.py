@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compass_ray.capacity import Capacity, Request, accelerator, held
+from compass_ray.capacity import ClusterCapacity, Request, accelerator_type, count_fitting
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.preflight.findings import Asked, Finding
+from compass_ray.preflight.findings import CheckContext, CheckResult
 from compass_ray.preflight.model_size import ModelSize, TrainingMemory, model_size, training_memory
 
 _GB = 1e9
@@ -25,14 +25,14 @@ _USABLE = 0.94
 
 
 @dataclass(frozen=True)
-class Room:
+class AvailableMemory:
     """Bytes that one worker has, and of what."""
 
     available: float
-    what: str
+    device: str
 
 
-def check_memory(asked: Asked) -> list[Finding]:
+def check_memory(asked: CheckContext) -> list[CheckResult]:
     """The base model and its training against the memory of one worker."""
     if not asked.needs_base():
         return []
@@ -43,33 +43,37 @@ def check_memory(asked: Asked) -> list[Finding]:
         # What is wrong with the base model itself is told where it is looked for.
         wrong_layers = "target_modules" in str(error)
         remedy = "name layers that it has" if wrong_layers else "the estimate is left out"
-        return [Finding("memory", str(error), remedy, blocking=wrong_layers, by="settings")]
+        return [CheckResult("memory", str(error), remedy, blocking=wrong_layers, by="settings")]
     needs = training_memory(size, config.train, checkpointing=config.train.gradient_checkpointing)
-    rooms = _rooms(config, asked.around.capacity, cluster=asked.around.cluster)
+    rooms = _list_available(config, asked.environment.capacity, cluster=asked.environment.is_cluster)
     if not rooms:
-        return [Finding("memory", f"{_told(size, needs)}; what a worker's GPU holds is unknown")]
-    return [_judged(config, size, needs, min(rooms, key=lambda room: room.available), max(r.available for r in rooms))]
+        return [CheckResult("memory", f"{_describe_estimate(size, needs)}; what a worker's GPU holds is unknown")]
+    return [
+        _compare_with_memory(config, size, needs, min(rooms, key=lambda room: room.available), max(r.available for r in rooms))
+    ]
 
 
-def _judged(config: RunConfig, size: ModelSize, needs: TrainingMemory, room: Room, largest: float) -> Finding:
-    told = f"{_told(size, needs)}; a worker has {room.available / _GB:.1f} GB of {room.what}"
+def _compare_with_memory(
+    config: RunConfig, size: ModelSize, needs: TrainingMemory, room: AvailableMemory, largest: float
+) -> CheckResult:
+    told = f"{_describe_estimate(size, needs)}; a worker has {room.available / _GB:.1f} GB of {room.device}"
     if needs.weights + needs.adapter > room.available:
         remedy = "take a smaller base, dtype bfloat16, a larger GPU, or fewer workers a machine"
-        return Finding("memory", told, remedy, blocking=needs.weights + needs.adapter > largest, by="settings")
-    tokens = needs.tokens_beside(room.available)
+        return CheckResult("memory", told, remedy, blocking=needs.weights + needs.adapter > largest, by="settings")
+    tokens = needs.max_tokens_within(room.available)
     told += f"; about {tokens:,} tokens at once fit beside them"
     if tokens >= config.train.max_tokens:
-        return Finding("memory", told)
+        return CheckResult("memory", told)
     saving = "" if config.train.gradient_checkpointing else "set train.gradient_checkpointing=true, or "
-    return Finding("memory", f"{told}, a row may have {config.train.max_tokens:,}", f"{saving}lower train.max_tokens")
+    return CheckResult("memory", f"{told}, a row may have {config.train.max_tokens:,}", f"{saving}lower train.max_tokens")
 
 
-def _told(size: ModelSize, needs: TrainingMemory) -> str:
+def _describe_estimate(size: ModelSize, needs: TrainingMemory) -> str:
     parts = f"weights {needs.weights / _GB:.2f} GB, adapter with optimiser {needs.adapter / _GB:.2f} GB"
     return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {needs.token / 1e6:.2f} MB a token"
 
 
-def _rooms(config: RunConfig, capacity: Capacity, *, cluster: bool) -> list[Room]:
+def _list_available(config: RunConfig, capacity: ClusterCapacity, *, cluster: bool) -> list[AvailableMemory]:
     """What a worker has on each kind of machine that can hold one, as far as that is known."""
     share = config.resources.gpus_per_worker
     request = {"CPU": config.resources.cpus_per_worker, "GPU": share}
@@ -78,39 +82,41 @@ def _rooms(config: RunConfig, capacity: Capacity, *, cluster: bool) -> list[Room
     return _cluster_memory(config, capacity, request) if cluster else [_own_memory(config, capacity, request)]
 
 
-def _gpus(capacity: Capacity, request: Request) -> list[Room]:
+def _gpus(capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
     shapes = [n.resources for n in capacity.nodes] + [kind.resources for kind in capacity.types or ()]
-    names = {accelerator(shape) for shape in shapes if held(shape, request)}
+    names = {accelerator_type(shape) for shape in shapes if count_fitting(shape, request)}
     share = max(request["GPU"], 1.0) if request["GPU"] >= 1 else request["GPU"]
     return [
-        Room(_GPU_GB[name] * _GB * _USABLE * min(share, 1.0), name) for name in sorted(filter(None, names)) if name in _GPU_GB
+        AvailableMemory(_GPU_GB[name] * _GB * _USABLE * min(share, 1.0), name)
+        for name in sorted(filter(None, names))
+        if name in _GPU_GB
     ]
 
 
-def _own_gpu(share: float) -> list[Room]:
+def _own_gpu(share: float) -> list[AvailableMemory]:
     import torch
 
     if not torch.cuda.is_available():
         return []
     gpu = torch.cuda.get_device_properties(0)
-    return [Room(gpu.total_memory * _USABLE * min(share, 1.0), gpu.name)]
+    return [AvailableMemory(gpu.total_memory * _USABLE * min(share, 1.0), gpu.name)]
 
 
-def _own_memory(config: RunConfig, capacity: Capacity, request: Request) -> Room:
+def _own_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) -> AvailableMemory:
     import psutil
 
-    return _shared(psutil.virtual_memory().total, config, capacity.nodes[0].resources, request)
+    return _share_of_machine(psutil.virtual_memory().total, config, capacity.nodes[0].resources, request)
 
 
-def _cluster_memory(config: RunConfig, capacity: Capacity, request: Request) -> list[Room]:
+def _cluster_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
     shapes = [n.resources for n in capacity.nodes] + [kind.resources for kind in capacity.types or ()]
-    able = [shape for shape in shapes if shape.get("memory") and held(shape, request)]
-    return [_shared(shape["memory"], config, shape, request) for shape in able]
+    able = [shape for shape in shapes if shape.get("memory") and count_fitting(shape, request)]
+    return [_share_of_machine(shape["memory"], config, shape, request) for shape in able]
 
 
-def _shared(total: float, config: RunConfig, resources: Request, request: Request) -> Room:
+def _share_of_machine(total: float, config: RunConfig, resources: Request, request: Request) -> AvailableMemory:
     """A machine's memory among the workers that it holds at once."""
     pooled = config.train.layout == "pooled"
     wanted = config.resources.train_workers if pooled else config.resources.train_concurrency
-    sharing = max(min(held(resources, request) or 1, wanted), 1)
-    return Room(total / sharing, f"memory ({total / _GB:.1f} GB among {sharing})" if sharing > 1 else "memory")
+    sharing = max(min(count_fitting(resources, request) or 1, wanted), 1)
+    return AvailableMemory(total / sharing, f"memory ({total / _GB:.1f} GB among {sharing})" if sharing > 1 else "memory")

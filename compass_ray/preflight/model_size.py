@@ -20,7 +20,7 @@ _PER_HIDDEN, _PER_INNER = 15, 6
 """Numbers kept of a token in a block, by its width and by the width inside its perceptron."""
 _LOGIT = 12
 """Bytes of one logit beside its own: in float32, its softmax, and the gradient."""
-_REPLIED = 0.5
+_RESPONSE_SHARE = 0.5
 """Share of tokens that stand in responses, on which alone logits are computed."""
 
 
@@ -44,7 +44,7 @@ class TrainingMemory:
     adapter: int
     token: int
 
-    def tokens_beside(self, available: float) -> int:
+    def max_tokens_within(self, available: float) -> int:
         """How many tokens at once fit beside weights and adapter."""
         return max(int((available - self.weights - self.adapter) / self.token), 0)
 
@@ -58,7 +58,7 @@ def model_size(config: TrainConfig) -> ModelSize:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from compass_ray.models.dora import target_layers
+    from compass_ray.models.dora import find_target_layers
 
     trust = config.trust_remote_code
     try:
@@ -69,7 +69,7 @@ def model_size(config: TrainConfig) -> ModelSize:
             model = AutoModelForCausalLM.from_config(found, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         raise ModelError(f"the size of {config.base_model!r} is unknown ({str(error).splitlines()[0]})") from error
-    adapted = target_layers(model, config.adapter.target_modules).values()
+    adapted = find_target_layers(model, config.adapter.target_modules).values()
     magnitudes = config.adapter.kind == "dora"
     text = found.get_text_config()
     return ModelSize(
@@ -93,5 +93,5 @@ def training_memory(size: ModelSize, config: TrainConfig, *, checkpointing: bool
     each = _BYTES[config.dtype]
     block = _PER_HIDDEN * size.hidden + _PER_INNER * size.inner
     kept = block + size.layers * size.hidden if checkpointing else size.layers * block
-    logits = int(_REPLIED * size.vocabulary * (each + _LOGIT))
+    logits = int(_RESPONSE_SHARE * size.vocabulary * (each + _LOGIT))
     return TrainingMemory(size.parameters * each, size.adapter * _OPTIMISED, kept * each + logits)

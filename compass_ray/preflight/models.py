@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import Part, hub_id, resolve_model
-from compass_ray.preflight.findings import Asked, Finding
-from compass_ray.preflight.hub import Answer, Obstacle, Repository, Use, ask, remedy, uses
+from compass_ray.models.location import ModelRole, hub_id, resolve_model
+from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.hub import HubResponse, HubUse, Obstacle, Repository, hub_uses, query_hub, suggest_remedy
 
 _BY_SETTINGS = (Obstacle.MISSING, Obstacle.REVISION)
 _STAGE_OF_DATA = "pool"
 
 
-def check_models(asked: Asked) -> list[Finding]:
+def check_models(asked: CheckContext) -> list[CheckResult]:
     """Encoder, base model and identifier, and the data sets of the hub; only what the stages to come need."""
-    used = [use for use in uses(asked.config) if _wanted(asked, use.role)]
-    answers = ask(use.repository for use in used)
-    return [*_local(asked), *(f for role in dict.fromkeys(u.role for u in used) for f in _role(role, used, answers))]
+    used = [use for use in hub_uses(asked.config) if _is_needed(asked, use.role)]
+    answers = query_hub(use.repository for use in used)
+    return [
+        *_check_local_parts(asked),
+        *(f for role in dict.fromkeys(u.role for u in used) for f in _check_role(role, used, answers)),
+    ]
 
 
-def _wanted(asked: Asked, role: str) -> bool:
+def _is_needed(asked: CheckContext, role: str) -> bool:
     needs = {
         "encoder": asked.needs_encoder(),
         "base model": asked.needs_base(),
@@ -30,37 +33,37 @@ def _wanted(asked: Asked, role: str) -> bool:
     return needs[role]
 
 
-def _local(asked: Asked) -> list[Finding]:
+def _check_local_parts(asked: CheckContext) -> list[CheckResult]:
     """What does not come from the hub."""
     config = asked.config
-    parts: tuple[tuple[str, str, Part], ...] = (
+    parts: tuple[tuple[str, str, ModelRole], ...] = (
         ("encoder", config.embed.encoder, "encoder"),
         ("base model", config.train.base_model, "base_model"),
         ("language identifier", config.identifier.model, "language_id"),
     )
-    return [_placed(role, name, part) for role, name, part in parts if not hub_id(name) and _wanted(asked, role)]
+    return [_check_local_part(role, name, part) for role, name, part in parts if not hub_id(name) and _is_needed(asked, role)]
 
 
-def _placed(role: str, name: str, part: Part) -> Finding:
+def _check_local_part(role: str, name: str, part: ModelRole) -> CheckResult:
     try:
         resolve_model(name, part)
     except ModelError as error:
-        return Finding(role, str(error), "name one that exists", blocking=True)
-    return Finding(role, f"{name} is on this machine")
+        return CheckResult(role, str(error), "name one that exists", blocking=True)
+    return CheckResult(role, f"{name} is on this machine")
 
 
-def _role(role: str, used: Iterable[Use], answers: dict[Repository, Answer]) -> list[Finding]:
+def _check_role(role: str, used: Iterable[HubUse], answers: dict[Repository, HubResponse]) -> list[CheckResult]:
     mine = {answers[use.repository].repository: answers[use.repository] for use in used if use.role == role}
-    good = [_named(answer) for answer in mine.values() if answer.usable]
-    found = [Finding(role, ", ".join(good))] if good else []
-    bad: dict[tuple[Obstacle | None, str], list[Answer]] = {}
+    good = [_describe_source(answer) for answer in mine.values() if answer.is_usable]
+    found = [CheckResult(role, ", ".join(good))] if good else []
+    bad: dict[tuple[Obstacle | None, str], list[HubResponse]] = {}
     for answer in mine.values():
-        if not answer.usable:
-            bad.setdefault((answer.obstacle, remedy(answer)), []).append(answer)
+        if not answer.is_usable:
+            bad.setdefault((answer.obstacle, suggest_remedy(answer)), []).append(answer)
     return found + [_refusal(role, answers) for answers in bad.values()]
 
 
-def _named(answer: Answer) -> str:
+def _describe_source(answer: HubResponse) -> str:
     repository = answer.repository
     if answer.obstacle is None:
         at = f" at {answer.commit[:8]}" if answer.commit else ""
@@ -68,7 +71,7 @@ def _named(answer: Answer) -> str:
     return f"{repository.id} is in this machine's cache ({answer.obstacle.value})"
 
 
-def _refusal(role: str, alike: list[Answer]) -> Finding:
+def _refusal(role: str, alike: list[HubResponse]) -> CheckResult:
     """Repositories of one role with one obstacle and one remedy."""
     answer = alike[0]
     assert answer.obstacle is not None
@@ -76,16 +79,16 @@ def _refusal(role: str, alike: list[Answer]) -> Finding:
     are = "is a hub id" if len(names) == 1 else "are hub ids"
     detail = f" ({answer.detail})" if answer.detail else ""
     # The identifier is needed to serve only.
-    return Finding(
+    return CheckResult(
         role,
         f"{', '.join(names)} {are} and {answer.obstacle.value}{detail}",
-        remedy(answer),
+        suggest_remedy(answer),
         blocking=role != "language identifier",
         by="settings" if answer.obstacle in _BY_SETTINGS else "surroundings",
     )
 
 
-def check_remote_code(asked: Asked) -> list[Finding]:
+def check_remote_code(asked: CheckContext) -> list[CheckResult]:
     """Code from the hub that nothing pins."""
     config = asked.config
     sections = (
@@ -93,7 +96,7 @@ def check_remote_code(asked: Asked) -> list[Finding]:
         ("train", config.train.trust_remote_code, config.train.base_model, config.train.revision),
     )
     return [
-        Finding(
+        CheckResult(
             "remote code",
             f"{key}.trust_remote_code runs the code that {name} holds on the day, and {key}.revision is not set",
             f"read it, then pin it: compass-ray doctor --pin --run {asked.run.uri}",

@@ -13,9 +13,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.models.errors import ModelError
-from compass_ray.preflight.hub import Repository, Use, ask, remedy, uses
+from compass_ray.preflight.hub import HubUse, Repository, hub_uses, query_hub, suggest_remedy
 
 
 class Pins(BaseModel):
@@ -27,13 +27,13 @@ class Pins(BaseModel):
     models: dict[str, str] = {}
     datasets: dict[str, str] = {}
 
-    def of(self, repository: Repository) -> str | None:
+    def commit_of(self, repository: Repository) -> str | None:
         """The commit of a repository."""
         return (self.models if repository.kind == "model" else self.datasets).get(repository.id)
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedConfig:
     """A configuration with its revisions filled in, and the settings that name another revision than the run's pins."""
 
     config: RunConfig
@@ -64,7 +64,9 @@ def pin(config: RunConfig, run: RunDir, now: datetime) -> Pins:
         ModelError: a commit cannot be looked up; nothing is written then.
     """
     before = read_pins(run)
-    commits = _commits(u.repository for u in uses(config) if not u.repository.revision and not before.of(u.repository))
+    commits = _look_up_commits(
+        u.repository for u in hub_uses(config) if not u.repository.revision and not before.commit_of(u.repository)
+    )
     if not commits:
         return before
     models = {r.id: commit for r, commit in commits.items() if r.kind == "model"}
@@ -74,23 +76,23 @@ def pin(config: RunConfig, run: RunDir, now: datetime) -> Pins:
     return pins
 
 
-def _commits(repositories: Iterable[Repository]) -> dict[Repository, str]:
-    answers = ask(repositories, permission=False)
+def _look_up_commits(repositories: Iterable[Repository]) -> dict[Repository, str]:
+    answers = query_hub(repositories, permission=False)
     lost = [answer for answer in answers.values() if not answer.commit]
     if lost:
-        reasons = [f"{a.repository.id}: {a.obstacle.value if a.obstacle else 'no commit'}; {remedy(a)}" for a in lost]
+        reasons = [f"{a.repository.id}: {a.obstacle.value if a.obstacle else 'no commit'}; {suggest_remedy(a)}" for a in lost]
         raise ModelError(f"nothing was pinned: {'. '.join(reasons)}")
     return {repository: answer.commit for repository, answer in answers.items() if answer.commit}
 
 
-def pinned(config: RunConfig, pins: Pins) -> Pinned:
+def apply_pins(config: RunConfig, pins: Pins) -> PinnedConfig:
     """The configuration with unset revisions filled in from the pins."""
-    used = [(use, commit) for use in uses(config) if (commit := pins.of(use.repository))]
+    used = [(use, commit) for use in hub_uses(config) if (commit := pins.commit_of(use.repository))]
     missing = [f"{use.setting}={commit!r}" for use, commit in used if use.repository.revision is None]
-    return Pinned(changed(config, missing) if missing else config, tuple(_overruled(used)))
+    return PinnedConfig(with_overrides(config, missing) if missing else config, tuple(_overruled(used)))
 
 
-def _overruled(used: Iterable[tuple[Use, str]]) -> Iterable[str]:
+def _overruled(used: Iterable[tuple[HubUse, str]]) -> Iterable[str]:
     for use, commit in used:
         named = use.repository.revision
         if named not in (None, commit):

@@ -16,31 +16,31 @@ import pyarrow.compute as pc
 from compass_ray import languages
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
-from compass_ray.sources.benchmarks.layouts import LAYOUTS, recognised
+from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
 from compass_ray.sources.loading import read_raw
 
 _ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20
 """Bytes up to which a text file is read whole."""
 
-Rows = dict[str, int | None]
+RowCounts = dict[str, int | None]
 """Rows of each language; None where there are some, uncounted."""
 
 
-def rows_of(source: SourceConfig, thorough: bool) -> Rows | None:
+def count_rows(source: SourceConfig, thorough: bool) -> RowCounts | None:
     """Rows of each language in a source, None where that cannot be known cheaply."""
     if source.path in _ATLAS and not thorough:
         return dict.fromkeys(_ATLAS[source.path].languages)  # making its rows takes seconds
     try:
         if source.path in _ATLAS:
-            return _counted(source, read_raw(source))
-        files = _parquet(source)
-        return _counted_parquet(source, files) if files else _counted_text(source)
+            return _count_table(source, read_raw(source))
+        files = _list_parquet_files(source)
+        return _count_parquet(source, files) if files else _count_text(source)
     except (ConfigError, OSError, pa.ArrowException, KeyError):
         return None  # the pool stage says what is wrong
 
 
-def _parquet(source: SourceConfig) -> list[str]:
+def _list_parquet_files(source: SourceConfig) -> list[str]:
     """Files of a source: the one that is named, or those of the folder's configuration and split."""
     path = Path(source.resolved_path())
     if path.suffix == ".parquet":
@@ -49,7 +49,7 @@ def _parquet(source: SourceConfig) -> list[str]:
     return sorted(str(file) for file in below.rglob(f"{source.split}*.parquet")) if below.is_dir() else []
 
 
-def _counted_parquet(source: SourceConfig, files: list[str]) -> Rows:
+def _count_parquet(source: SourceConfig, files: list[str]) -> RowCounts:
     import pyarrow.dataset as pads  # which imports pandas where there is one
 
     data = pads.dataset(files, format="parquet")
@@ -61,14 +61,14 @@ def _counted_parquet(source: SourceConfig, files: list[str]) -> Rows:
     return _by_code((str(each["values"]), each["counts"]) for each in found)
 
 
-def _counted_text(source: SourceConfig) -> Rows | None:
+def _count_text(source: SourceConfig) -> RowCounts | None:
     path = Path(source.resolved_path())
     if not path.is_file() or path.stat().st_size > _SMALL:
         return None
-    return _counted(source, read_raw(source))
+    return _count_table(source, read_raw(source))
 
 
-def _counted(source: SourceConfig, table: pa.Table) -> Rows:
+def _count_table(source: SourceConfig, table: pa.Table) -> RowCounts:
     if source.language is not None:
         return _by_code([(source.language, table.num_rows)])
     column = table[_language_column(source, table.column_names)].cast(pa.string())
@@ -76,21 +76,21 @@ def _counted(source: SourceConfig, table: pa.Table) -> Rows:
 
 
 def _language_column(source: SourceConfig, present: list[str]) -> str:
-    layout = LAYOUTS[source.layout or recognised(present)]
+    layout = LAYOUTS[source.layout or detect_layout(present)]
     return {**layout.columns, **source.columns}["language"]
 
 
 def _filter(source: SourceConfig) -> pc.Expression | None:
-    text = {name: pc.field(name).cast(pa.string()) for name in (*source.where, *source.without)}
-    kept = [text[name] == value for name, value in source.where.items()]
-    kept += [~text[name].isin(list(values)) for name, values in source.without.items() if values]
+    text = {name: pc.field(name).cast(pa.string()) for name in (*source.include, *source.exclude)}
+    kept = [text[name] == value for name, value in source.include.items()]
+    kept += [~text[name].isin(list(values)) for name, values in source.exclude.items() if values]
     whole: pc.Expression | None = None
     for each in kept:
         whole = each if whole is None else whole & each
     return whole
 
 
-def _by_code(found: Iterable[tuple[str, int]]) -> Rows:
+def _by_code(found: Iterable[tuple[str, int]]) -> RowCounts:
     counts: Counter[str] = Counter()
     for spelled, count in found:
         counts[_code(spelled)] += count

@@ -13,30 +13,30 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from compass_ray.preflight.findings import Asked, Finding
+from compass_ray.preflight.findings import CheckContext, CheckResult
 
-_OURS = "compass-ray"
-_TOLD = ("ray", "torch", "transformers", "sentence-transformers", "pyarrow", "datasets")
+_PACKAGE = "compass-ray"
+_REPORTED_PACKAGES = ("ray", "torch", "transformers", "sentence-transformers", "pyarrow", "datasets")
 _CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
-def check_versions(asked: Asked) -> list[Finding]:
+def check_versions(asked: CheckContext) -> list[CheckResult]:
     """Python and the packages that matter most; what is missing or too old stops a run."""
-    if lacking := list(_lacking()):
-        return [Finding("versions", "; ".join(lacking), "pip install -c constraints.txt -e .", blocking=True)]
-    found = {name: importlib.metadata.version(name) for name in _TOLD}
+    if lacking := list(_list_unmet()):
+        return [CheckResult("versions", "; ".join(lacking), "pip install -c constraints.txt -e .", blocking=True)]
+    found = {name: importlib.metadata.version(name) for name in _REPORTED_PACKAGES}
     told = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **found}.items())
     if others := _untested(found):
-        return [Finding("versions", f"{told}; tested with {', '.join(others)}", "pip install -c constraints.txt -e .")]
-    return [Finding("versions", told)]
+        return [CheckResult("versions", f"{told}; tested with {', '.join(others)}", "pip install -c constraints.txt -e .")]
+    return [CheckResult("versions", told)]
 
 
-def _lacking() -> Iterator[str]:
+def _list_unmet() -> Iterator[str]:
     """What the package's own metadata asks for and this environment does not have."""
-    python = importlib.metadata.metadata(_OURS)["Requires-Python"] or ""
+    python = importlib.metadata.metadata(_PACKAGE)["Requires-Python"] or ""
     if not SpecifierSet(python).contains(platform.python_version()):
-        yield f"Python {platform.python_version()} is installed, {_OURS} needs {python}"
-    for line in importlib.metadata.requires(_OURS) or ():
+        yield f"Python {platform.python_version()} is installed, {_PACKAGE} needs {python}"
+    for line in importlib.metadata.requires(_PACKAGE) or ():
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield from _unmet(requirement)
@@ -46,10 +46,10 @@ def _unmet(requirement: Requirement) -> Iterator[str]:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        yield f"{requirement.name} is not installed, {_OURS} needs {requirement.specifier or 'it'}"
+        yield f"{requirement.name} is not installed, {_PACKAGE} needs {requirement.specifier or 'it'}"
         return
     if not requirement.specifier.contains(version, prereleases=True):
-        yield f"{requirement.name} {version} is installed, {_OURS} needs {requirement.specifier}"
+        yield f"{requirement.name} {version} is installed, {_PACKAGE} needs {requirement.specifier}"
 
 
 def _untested(found: Mapping[str, str]) -> list[str]:

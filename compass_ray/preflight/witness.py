@@ -19,11 +19,11 @@ from pyarrow import fs as pafs
 from compass_ray.artifacts import RunDir
 
 _CONTENT = b"written by a check, to be removed by it"
-_ALIKE = ("compass-ray", "torch", "transformers")
+_COMPARED_PACKAGES = ("compass-ray", "torch", "transformers")
 
 
 @dataclass(frozen=True)
-class Witness:
+class StorageProbe:
     """What one machine found: an error where it cannot write, read or remove there, and whether it sees the driver's file."""
 
     machine: str
@@ -33,26 +33,28 @@ class Witness:
     """Of packages that must not differ between the driver and its workers."""
 
 
-def witness(run: RunDir, left_by_driver: str | None = None) -> Witness:
+def probe_storage(run: RunDir, left_by_driver: str | None = None) -> StorageProbe:
     """Write, read and remove a file in the run directory, and look for the one that the driver has left."""
     seen = True
     try:
         seen = left_by_driver is None or run.filesystem.get_file_info(left_by_driver).type == pafs.FileType.File
-        with left_behind(run) as mine, run.filesystem.open_input_stream(mine) as stream:
+        with driver_marker_file(run) as mine, run.filesystem.open_input_stream(mine) as stream:
             error = "" if stream.read() == _CONTENT else "what was written does not come back"
     except OSError as failed:
         error = str(failed).splitlines()[0]
-    return Witness(socket.gethostname(), error, seen, {name: importlib.metadata.version(name) for name in _ALIKE})
+    return StorageProbe(
+        socket.gethostname(), error, seen, {name: importlib.metadata.version(name) for name in _COMPARED_PACKAGES}
+    )
 
 
 @contextmanager
-def left_behind(run: RunDir) -> Iterator[str]:
+def driver_marker_file(run: RunDir) -> Iterator[str]:
     """The path of a file that is in the run directory as long as the block runs.
 
     Raises:
         OSError: it cannot be written.
     """
-    made = _made_folders(run)
+    made = _create_folders(run)
     path = f"{run.path}/probe-{uuid.uuid4().hex}"
     try:
         with run.filesystem.open_output_stream(path) as stream:
@@ -66,7 +68,7 @@ def left_behind(run: RunDir) -> Iterator[str]:
                 folder.rmdir()
 
 
-def _made_folders(run: RunDir) -> list[Path]:
+def _create_folders(run: RunDir) -> list[Path]:
     """Folders made on a local disk for the run, the innermost first; an object store has none."""
     if not isinstance(run.filesystem, pafs.LocalFileSystem):
         return []

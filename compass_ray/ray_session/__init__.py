@@ -3,37 +3,37 @@
 The one place that starts Ray, and that sets what Ray reads from the environment. It knows no stage.
 """
 
-from compass_ray.ray_session.cluster import capacity
-from compass_ray.ray_session.errors import told
-from compass_ray.ray_session.session import joins, prepare_environment, resources, session, start, stop
+from compass_ray.ray_session.cluster import read_capacity
+from compass_ray.ray_session.errors import user_message
+from compass_ray.ray_session.session import cluster_resources, joins_cluster, prepare_environment, session, start, stop
 from compass_ray.ray_session.training import (
     TrainRuns,
     failure,
     fit,
     launch,
-    require_room,
-    require_worker,
-    room,
+    max_concurrent_workers,
+    max_fitting_requests,
+    require_capacity,
+    require_worker_capacity,
     worker_request,
-    workers_at_once,
 )
 
 __all__ = [
     "TrainRuns",
-    "capacity",
+    "cluster_resources",
     "failure",
     "fit",
-    "joins",
+    "joins_cluster",
     "launch",
+    "max_concurrent_workers",
+    "max_fitting_requests",
     "prepare_environment",
-    "require_room",
-    "require_worker",
-    "resources",
-    "room",
+    "read_capacity",
+    "require_capacity",
+    "require_worker_capacity",
     "session",
     "start",
     "stop",
-    "told",
+    "user_message",
     "worker_request",
-    "workers_at_once",
 ]

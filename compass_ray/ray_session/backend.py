@@ -14,17 +14,17 @@ from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
 
-class _Backend(_TorchBackend):
+class _DeviceAwareBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         sees_cuda = worker_group.execute_single(0, torch.cuda.is_available)
         super().on_start(worker_group, replace(backend_config, backend="nccl" if sees_cuda else "gloo"))
 
 
 @dataclass
-class ByDevice(TorchConfig):
+class DeviceAwareTorchConfig(TorchConfig):
     """Torch's process group by what the first worker sees."""
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
         """What Ray Train sets workers up with."""
-        return _Backend
+        return _DeviceAwareBackend

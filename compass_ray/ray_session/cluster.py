@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
-from compass_ray.capacity import Capacity, Node, NodeType
+from compass_ray.capacity import ClusterCapacity, Node, NodeType
 
 _HEAD = "node:__internal_head__"
 _GROUP = "ray.io/node-group"
@@ -39,56 +39,56 @@ class Autoscaler:
 NONE, UNKNOWN = Autoscaler("none"), Autoscaler("unknown")
 
 
-def capacity() -> Capacity:
+def read_capacity() -> ClusterCapacity:
     """What the joined cluster is and can grow to; Ray must be joined (see `session`)."""
     from ray._private.state import state
 
     told: Any = state  # without types
     nodes = [node for node in told.node_table() if node["Alive"]]
     if reported := told.get_cluster_config():
-        return from_report(nodes, reported)
-    return from_settings(nodes, _autoscaler(nodes))
+        return capacity_from_report(nodes, reported)
+    return capacity_from_settings(nodes, _ask_head_node(nodes))
 
 
-def from_report(nodes: Sequence[Mapping[str, Any]], reported: Any) -> Capacity:
+def capacity_from_report(nodes: Sequence[Mapping[str, Any]], reported: Any) -> ClusterCapacity:
     """From Ray's nodes and a reported ``ClusterConfig``, in which a count of -1 is no bound."""
     types = [
         NodeType(group.name, dict(group.resources), None if group.max_count < 0 else group.max_count)
         for group in reported.node_group_configs
     ]
-    return _capacity(nodes, types, None)
+    return _build_capacity(nodes, types, None)
 
 
-def from_settings(nodes: Sequence[Mapping[str, Any]], autoscaler: Autoscaler) -> Capacity:
+def capacity_from_settings(nodes: Sequence[Mapping[str, Any]], autoscaler: Autoscaler) -> ClusterCapacity:
     """From Ray's nodes and what is known of the autoscaler."""
     if autoscaler.state == "none":
-        return _capacity(nodes, [], None)
+        return _build_capacity(nodes, [], None)
     if autoscaler.settings is None:
-        return _capacity(nodes, None, None)
+        return _build_capacity(nodes, None, None)
     tree = autoscaler.settings
     limit = int(tree.get("max_workers", _DEFAULT_WORKERS))
     kinds: Mapping[str, Mapping[str, Any]] = tree.get("available_node_types") or {}
     if not kinds:  # machines of a `local` provider, before Ray gave them a type
         workers = sum(_HEAD not in node["Resources"] for node in nodes)
-        return _capacity(nodes, [] if workers >= limit else None, None)
+        return _build_capacity(nodes, [] if workers >= limit else None, None)
     head = tree.get("head_node_type")
     types = [
         NodeType(name, kind.get("resources") or {}, int(kind.get("max_workers", 0 if name == head else limit)))
         for name, kind in kinds.items()
     ]
-    return _capacity(nodes, types, limit)
+    return _build_capacity(nodes, types, limit)
 
 
-def _capacity(nodes: Sequence[Mapping[str, Any]], types: list[NodeType] | None, limit: int | None) -> Capacity:
-    present = [Node(node["Resources"], _kind(node, types or [])) for node in nodes]
+def _build_capacity(nodes: Sequence[Mapping[str, Any]], types: list[NodeType] | None, limit: int | None) -> ClusterCapacity:
+    present = [Node(node["Resources"], _node_type_of(node, types or [])) for node in nodes]
     if types is None:
-        return Capacity(tuple(present), None)
-    if any(not kind.resources and _more(kind, present) for kind in types):
-        return Capacity(tuple(present), None)  # machines of unknown shape may come
-    return Capacity(tuple(present), tuple(kind for kind in types if kind.at_most != 0), limit)
+        return ClusterCapacity(tuple(present), None)
+    if any(not kind.resources and _can_grow(kind, present) for kind in types):
+        return ClusterCapacity(tuple(present), None)  # machines of unknown shape may come
+    return ClusterCapacity(tuple(present), tuple(kind for kind in types if kind.max_nodes != 0), limit)
 
 
-def _kind(node: Mapping[str, Any], types: Sequence[NodeType]) -> str:
+def _node_type_of(node: Mapping[str, Any], types: Sequence[NodeType]) -> str:
     """The node type of a machine: as it is labelled, else the one of its shape; a head is of none that can grow."""
     if _HEAD in node["Resources"]:
         return ""
@@ -96,7 +96,7 @@ def _kind(node: Mapping[str, Any], types: Sequence[NodeType]) -> str:
     if label in {kind.name for kind in types}:
         return str(label)
     shape = _shape(node["Resources"])
-    alike = [kind.name for kind in types if kind.at_most != 0 and (not kind.resources or _shape(kind.resources) == shape)]
+    alike = [kind.name for kind in types if kind.max_nodes != 0 and (not kind.resources or _shape(kind.resources) == shape)]
     return alike[0] if alike else ""
 
 
@@ -107,11 +107,11 @@ def _shape(resources: Mapping[str, float]) -> dict[str, float]:
     return {n: float(v) for n, v in resources.items() if v and n not in memory and not n.startswith(skipped)}
 
 
-def _more(kind: NodeType, present: Sequence[Node]) -> bool:
-    return kind.at_most is None or kind.at_most > sum(node.kind == kind.name for node in present)
+def _can_grow(kind: NodeType, present: Sequence[Node]) -> bool:
+    return kind.max_nodes is None or kind.max_nodes > sum(node.kind == kind.name for node in present)
 
 
-def _autoscaler(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
+def _ask_head_node(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
     """What the head node knows, asked here if this is it, else by a task there."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -119,9 +119,9 @@ def _autoscaler(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
     address = ray.get_runtime_context().gcs_address
     head = next((node for node in nodes if _HEAD in node["Resources"]), None)
     if head is None or head["NodeID"] == ray.get_runtime_context().get_node_id():
-        return on_head(address)
+        return read_autoscaler(address)
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    task = ray.remote(on_head).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+    task = ray.remote(read_autoscaler).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
     try:
         found: Autoscaler = ray.get(task.remote(address), timeout=_ASK_S)
     except ray.exceptions.RayError:
@@ -129,7 +129,7 @@ def _autoscaler(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
     return found
 
 
-def on_head(gcs_address: str) -> Autoscaler:
+def read_autoscaler(gcs_address: str) -> Autoscaler:
     """What the autoscaler of the cluster at ``gcs_address`` is, seen from its head node."""
     for line in _command_lines():
         if f"--gcs-address={gcs_address}" in line and any(part.endswith("monitor.py") for part in line):
@@ -158,7 +158,7 @@ def _kubernetes() -> Autoscaler:
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
     name = os.environ.get("RAY_CLUSTER_NAME")
-    namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _content(_NAMESPACE)
+    namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _read_text(_NAMESPACE)
     if not name or not namespace:
         return UNKNOWN
     try:  # without its producer, which tries for 25 s where reading is not allowed
@@ -170,7 +170,7 @@ def _kubernetes() -> Autoscaler:
         return UNKNOWN
 
 
-def _content(file: Path) -> str:
+def _read_text(file: Path) -> str:
     with suppress(OSError):
         return file.read_text("utf-8").strip()
     return ""

@@ -11,7 +11,7 @@ _FRAMES = re.compile(r'.*\n\s+File "[^\n]*\n(?:[ \t]+[^\n]*(?:\n|$))*', re.DOTAL
 _CLASS = re.compile(r"^[\w.]+(?:Error|Exception): ")
 
 
-def told(error: BaseException) -> str:
+def user_message(error: BaseException) -> str:
     """What a worker's error says, without the frames and the class name that Ray puts before it."""
     text = str(error).strip()
     first = text.partition(_THEN)[0].strip()

@@ -40,7 +40,7 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def joins() -> bool:
+def joins_cluster() -> bool:
     """Whether `start` joins a cluster that is named, rather than start one here."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
@@ -52,17 +52,17 @@ def start(resources: Resources) -> None:
 
     if ray.is_initialized():
         return
-    _quiet()
-    where = _joining() if joins() else _local(resources)
+    _silence_ray()
+    where = _join_options() if joins_cluster() else _local_options(resources)
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **where)
 
 
-def _local(resources: Resources) -> dict[str, Any]:
+def _local_options(resources: Resources) -> dict[str, Any]:
     custom = dict.fromkeys([*resources.worker_resources, *resources.replica_resources], UNBOUND)
     return {"num_cpus": resources.cpus or os.cpu_count(), "resources": custom, "include_dashboard": False}
 
 
-def _joining() -> dict[str, Any]:
+def _join_options() -> dict[str, Any]:
     """What workers must be told, as those of a running cluster do not inherit this process's environment.
 
     Without what a submitted job's own runtime environment names: it wins, and Ray refuses a variable given twice.
@@ -80,7 +80,7 @@ def stop() -> None:
         ray.shutdown()
 
 
-def resources() -> dict[str, float]:
+def cluster_resources() -> dict[str, float]:
     """What the joined cluster has in all at present, by Ray's names; nothing where Ray was not started."""
     import ray
 
@@ -98,7 +98,7 @@ def session(resources: Resources) -> Iterator[None]:
     owned = not ray.is_initialized()
     start(resources)
     try:
-        with _unwound_by_sigterm():
+        with _unwind_on_sigterm():
             yield
     finally:
         if owned:
@@ -106,7 +106,7 @@ def session(resources: Resources) -> Iterator[None]:
 
 
 @contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
+def _unwind_on_sigterm() -> Iterator[None]:
     """End the block, and the process with 143, on the signal by which a submitted job is stopped.
 
     As KeyboardInterrupt until the block is left: out of a wait for Ray's results SystemExit does not come, it ends the
@@ -130,7 +130,7 @@ def _unwound_by_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _quiet() -> None:
+def _silence_ray() -> None:
     """Leave the terminal to our own progress; Ray's logs keep everything."""
     import ray.data
 

@@ -9,52 +9,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from compass_ray.artifacts import RunDir
-from compass_ray.preflight import Surroundings, Witness, left_behind, witness
-from compass_ray.ray_session.cluster import capacity
-from compass_ray.ray_session.errors import told
+from compass_ray.preflight import ClusterEnvironment, StorageProbe, driver_marker_file, probe_storage
+from compass_ray.ray_session.cluster import read_capacity
+from compass_ray.ray_session.errors import user_message
 
 _SECONDS = 60.0
 _MACHINES = 16
 """So many are asked; of a larger cluster the others are like these."""
 
 
-def surroundings(run: RunDir) -> Surroundings:
+def probe_cluster(run: RunDir) -> ClusterEnvironment:
     """Ask the joined cluster; Ray must be joined (see `session`)."""
-    return Surroundings(capacity(), witnesses(run), cluster=True)
+    return ClusterEnvironment(read_capacity(), probe_machines(run), is_cluster=True)
 
 
-def witnesses(run: RunDir) -> tuple[Witness, ...]:
+def probe_machines(run: RunDir) -> tuple[StorageProbe, ...]:
     """What the driver and each machine find of the run directory; the driver's comes first."""
-    mine = witness(run)
+    mine = probe_storage(run)
     if mine.error:
         return (mine,)
-    with left_behind(run) as left:
-        return (mine, *_asked(run, left))
+    with driver_marker_file(run) as left:
+        return (mine, *_probe_nodes(run, left))
 
 
-def _asked(run: RunDir, left: str) -> list[Witness]:
+def _probe_nodes(run: RunDir, left: str) -> list[StorageProbe]:
     import ray
     from ray._private.state import state
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     told_by: Any = state  # without types
     nodes: Sequence[Any] = [node for node in told_by.node_table() if node["Alive"]][:_MACHINES]
-    task: Any = ray.remote(witness)
+    task: Any = ray.remote(probe_storage)
     pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
     waiting = [task.options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(run, left) for there in pinned]
     finished, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_SECONDS)
-    return [_answer(ref, ref in finished, node) for ref, node in zip(waiting, nodes, strict=True)]
+    return [_read_probe(ref, ref in finished, node) for ref, node in zip(waiting, nodes, strict=True)]
 
 
-def _answer(ref: Any, finished: bool, node: Any) -> Witness:
+def _read_probe(ref: Any, finished: bool, node: Any) -> StorageProbe:
     import ray
 
     machine = str(node["NodeManagerHostname"])
     if not finished:
         ray.cancel(ref, force=True)
-        return Witness(machine, f"no answer within {_SECONDS:g} s")
+        return StorageProbe(machine, f"no answer within {_SECONDS:g} s")
     try:
-        found: Witness = ray.get(ref)
+        found: StorageProbe = ray.get(ref)
     except ray.exceptions.RayError as error:
-        return Witness(machine, told(error).splitlines()[0])
+        return StorageProbe(machine, user_message(error).splitlines()[0])
     return found

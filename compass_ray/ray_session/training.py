@@ -14,33 +14,33 @@ from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, Resources, RunConfig
-from compass_ray.ray_session.cluster import capacity
-from compass_ray.ray_session.errors import told
+from compass_ray.ray_session.cluster import read_capacity
+from compass_ray.ray_session.errors import user_message
 
-Worker = Callable[[Mapping[str, Any]], None]
+WorkerFunction = Callable[[Mapping[str, Any]], None]
 """What a Train run calls in each of its workers."""
 
 
 def worker_request(resources: Resources) -> dict[str, float]:
     """What one worker asks the cluster for, by Ray's names."""
-    return resources.worker()
+    return resources.resources_per_worker()
 
 
-def workers_at_once(resources: Resources, wanted: int) -> int:
+def max_concurrent_workers(resources: Resources, wanted: int) -> int:
     """How many of the workers wanted the cluster holds when it has grown as far as it may; one at least.
 
     Bounded by what it can grow to and not by what it is, so that its autoscaler sees what is wanted.
     """
-    return max(1, min(wanted, room(worker_request(resources))))
+    return max(1, min(wanted, max_fitting_requests(worker_request(resources))))
 
 
-def require_room(resources: Resources, setting: str, workers: int) -> None:
+def require_capacity(resources: Resources, setting: str, workers: int) -> None:
     """Stop before workers that train together and would be waited for in vain.
 
     Raises:
         ConfigError: the cluster can never hold so many as ``setting`` asks for.
     """
-    fits = room(worker_request(resources))
+    fits = max_fitting_requests(worker_request(resources))
     if fits < workers:
         raise ConfigError(
             f"resources.{setting} is {workers}, and this cluster can hold {fits} workers; lower it, or what a worker asks for "
@@ -48,14 +48,14 @@ def require_room(resources: Resources, setting: str, workers: int) -> None:
         )
 
 
-def require_worker(resources: Resources, what: str) -> None:
+def require_worker_capacity(resources: Resources, what: str) -> None:
     """Stop before a single worker that would be waited for in vain.
 
     Raises:
         ConfigError: no machine that the cluster has or may start holds what it asks for.
     """
     request = worker_request(resources)
-    if room(request) < 1:
+    if max_fitting_requests(request) < 1:
         asked = ", ".join(f"{name} {amount:g}" for name, amount in request.items())
         raise ConfigError(
             f"{what} asks for {asked} on one machine, and this cluster has and may start none that offers it; lower "
@@ -63,16 +63,16 @@ def require_worker(resources: Resources, what: str) -> None:
         )
 
 
-def room(request: Mapping[str, float]) -> int:
+def max_fitting_requests(request: Mapping[str, float]) -> int:
     """How many such requests the cluster can hold; more than anybody wants where that is unknown."""
-    found = capacity().at_most(request)
+    found = read_capacity().max_count(request)
     return sys.maxsize if found is None else found
 
 
 def launch(
     config: RunConfig,
     run: RunDir,
-    worker: Worker,
+    worker: WorkerFunction,
     loop: Mapping[str, Any],
     *,
     workers: int,
@@ -93,7 +93,7 @@ def launch(
     return task.remote(config, run, worker, {**loop, "uri": run.uri, "config": config.model_dump(mode="json")}, workers, limit)
 
 
-def fit(config: RunConfig, run: RunDir, worker: Worker, loop: Mapping[str, Any], *, workers: int) -> None:
+def fit(config: RunConfig, run: RunDir, worker: WorkerFunction, loop: Mapping[str, Any], *, workers: int) -> None:
     """As `launch`, and wait for the end.
 
     Raises:
@@ -160,22 +160,24 @@ def failure(reference: Any) -> str | None:
     try:
         ray.get(reference)
     except ray.exceptions.RayError as error:
-        return told(error)
+        return user_message(error)
     return None
 
 
-def _fit(config: RunConfig, run: RunDir, worker: Worker, loop: Mapping[str, Any], workers: int, max_failures: int) -> None:
+def _fit(
+    config: RunConfig, run: RunDir, worker: WorkerFunction, loop: Mapping[str, Any], workers: int, max_failures: int
+) -> None:
     """Ray task: one Train run from its beginning to its end."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from compass_ray.ray_session.backend import ByDevice
+    from compass_ray.ray_session.backend import DeviceAwareTorchConfig
 
     request = worker_request(config.resources)
     TorchTrainer(
         worker,
         train_loop_config=dict(loop),
-        torch_config=ByDevice(),
+        torch_config=DeviceAwareTorchConfig(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu="GPU" in request,

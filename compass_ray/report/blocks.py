@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 
 from matplotlib.figure import Figure
 
-from compass_ray.report.style import png, width
+from compass_ray.report.style import display_width, to_png
 
 
 @dataclass(frozen=True)
-class Text:
+class TextBlock:
     """A paragraph; ``verdict`` is set off, ``missing`` says what the run does not hold."""
 
     kind: ClassVar[str] = "text"
@@ -26,7 +26,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Heading:
+class HeadingBlock:
     """A heading below the section's."""
 
     kind: ClassVar[str] = "heading"
@@ -34,7 +34,7 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """Rows below a header. The first column names the row, those from ``numbers`` on are numbers."""
 
     kind: ClassVar[str] = "table"
@@ -48,18 +48,18 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PlotImage:
     """One figure as PNG, what it shows in words, and the numbers behind it."""
 
     file: str
     alt: str
     data: bytes
-    table: Table | None = None
+    table: TableBlock | None = None
 
     @property
     def width(self) -> int:
         """Width in CSS pixels, where there is room for it."""
-        return width(self.data)
+        return display_width(self.data)
 
     @property
     def uri(self) -> str:
@@ -68,15 +68,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PlotsBlock:
     """Pictures side by side where there is room."""
 
     kind: ClassVar[str] = "pictures"
-    pictures: Sequence[Picture]
+    pictures: Sequence[PlotImage]
 
 
 @dataclass(frozen=True)
-class Quote:
+class PromptQuote:
     """A prompt in its own language, and what is said of it."""
 
     prompt: str
@@ -85,26 +85,26 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class Card:
+class NoteCard:
     """A titled note with prompts."""
 
     title: str
     lines: Sequence[str]
-    quotes: Sequence[Quote] = ()
+    quotes: Sequence[PromptQuote] = ()
 
 
 @dataclass(frozen=True)
-class Cards:
+class CardsBlock:
     """Cards below a summary line."""
 
     kind: ClassVar[str] = "cards"
     summary: str
-    cards: Sequence[Card]
+    cards: Sequence[NoteCard]
     folded: bool = True
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepsBlock:
     """Lines that follow one another."""
 
     kind: ClassVar[str] = "steps"
@@ -112,7 +112,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Code:
+class CodeBlock:
     """Text shown as it is."""
 
     kind: ClassVar[str] = "code"
@@ -120,11 +120,11 @@ class Code:
     text: str
 
 
-Block = Text | Heading | Table | Pictures | Cards | Steps | Code
+Block = TextBlock | HeadingBlock | TableBlock | PlotsBlock | CardsBlock | StepsBlock | CodeBlock
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One question and its answer."""
 
     id: str
@@ -132,22 +132,22 @@ class Section:
     blocks: Sequence[Block] = field(default_factory=tuple)
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[PlotImage]:
         """All pictures of the section."""
-        return [p for block in self.blocks if isinstance(block, Pictures) for p in block.pictures]
+        return [p for block in self.blocks if isinstance(block, PlotsBlock) for p in block.pictures]
 
 
-def picture(file: str, figure: Figure, alt: str, table: Table | None = None) -> Picture:
+def plot_image(file: str, figure: Figure, alt: str, table: TableBlock | None = None) -> PlotImage:
     """A picture of a figure."""
-    return Picture(file=file, alt=alt, data=png(figure), table=table)
+    return PlotImage(file=file, alt=alt, data=to_png(figure), table=table)
 
 
-def missing(text: str) -> Text:
+def missing_note(text: str) -> TextBlock:
     """A plain statement of what the run does not hold."""
-    return Text(text, tone="missing")
+    return TextBlock(text, tone="missing")
 
 
-def number(value: float | None, digits: int = 0) -> str:
+def format_number(value: float | None, digits: int = 0) -> str:
     """A number as text, with thousands apart; a dash for none.
 
     >>> number(12345), number(0.1239, 3), number(None)

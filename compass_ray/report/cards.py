@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import SHARED, ArtifactError, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.core.arrays import unit_rows
-from compass_ray.report.evidence import Evidence, language_name
-from compass_ray.report.reasons import COMPASS, quota_line, shortened
-from compass_ray.report.records import Cluster, Quota, Shares, Sweep
+from compass_ray.report.evidence import RunReader, language_name
+from compass_ray.report.reasons import COMPASS, describe_quota, shorten
+from compass_ray.report.records import ClusterRecord, ClusterShares, QuotaRecord, SweepRecord
 from compass_ray.report.why import UnknownRowError
 
 NOISE = -1
@@ -37,7 +37,7 @@ class NearestCluster:
 class ClusterCard:
     """One cluster and what each language's selection made of it."""
 
-    cluster: Cluster
+    cluster: ClusterRecord
     pool_share: float
     """Of the pool's rows, in [0, 1]."""
     coarse_with: tuple[int, ...]
@@ -46,8 +46,8 @@ class ClusterCard:
     """None for noise and for an only cluster."""
     method: str
     """Whose selections the next two are of, by language of the configuration."""
-    quotas: Mapping[str, Quota]
-    shares: Mapping[str, Shares]
+    quotas: Mapping[str, QuotaRecord]
+    shares: Mapping[str, ClusterShares]
 
     def lines(self) -> list[str]:
         """The card for a terminal: size, neighbour, languages, each language's gap, and examples."""
@@ -55,27 +55,27 @@ class ClusterCard:
         return [
             *self._head(),
             f"languages: {', '.join(f'{code} {rows}' for code, rows in most) or 'none'}",
-            *(_place_line(code, quota, self.shares.get(code)) for code, quota in self.quotas.items()),
+            *(_describe_language(code, quota, self.shares.get(code)) for code, quota in self.quotas.items()),
             *(["most central rows:"] if self.cluster.examples else []),
-            *(f"  {each.row_id} {each.language}: {shortened(each.prompt)}" for each in self.cluster.examples),
+            *(f"  {each.row_id} {each.language}: {shorten(each.prompt)}" for each in self.cluster.examples),
         ]
 
     def _head(self) -> list[str]:
         size = f"{self.cluster.size} pool rows ({self.pool_share:.1%} of the pool)"
         if self.cluster.cluster == NOISE:
             return [f"noise ({NOISE}): {size} that lie in no cluster; COMPASS draws none of them"]
-        head = [f"cluster {self.cluster.cluster}: {size}, {_mostly(self.cluster.subject)}"]
+        head = [f"cluster {self.cluster.cluster}: {size}, {_describe_subject(self.cluster.subject)}"]
         if self.cluster.coarse is not None:
             others = f"with {', '.join(map(str, self.coarse_with))}" if self.coarse_with else "alone"
             head.append(f"coarse cluster {self.cluster.coarse}, {others}")
         if self.nearest:
             near = self.nearest
-            told = f"cosine distance {near.distance:.3f} between centroids, {_mostly(near.subject)}"
+            told = f"cosine distance {near.distance:.3f} between centroids, {_describe_subject(near.subject)}"
             head.append(f"nearest other cluster: {near.cluster}, at {told}")
         return head
 
 
-def cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str = SHARED) -> ClusterCard:
+def build_cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str = SHARED) -> ClusterCard:
     """What one cluster holds, or noise for -1, and what each language's selection took from it.
 
     ``language`` says whose cluster, where languages have their own.
@@ -85,7 +85,7 @@ def cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str
         UnknownRowError: it has no such cluster.
         ConfigError: it has no selection of the method in any language; COMPASS's may be missing.
     """
-    evidence, sweep = Evidence(run), _sweep(run, language)
+    evidence, sweep = RunReader(run), _sweep(run, language)
     rows = evidence.clusters(language).map_table("assignments.arrow").select(["language", "cluster"])
     outside = rows.filter(pc.equal(rows["cluster"], NOISE))["language"]
     found = evidence.cluster(language, cluster) if cluster != NOISE else _noise(outside)
@@ -94,8 +94,8 @@ def cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str
         span = f"{known[0]} to {known[-1]}" if known else "none"
         raise UnknownRowError(f"cluster {cluster} does not exist; the clusters are {span}, and noise is {NOISE}")
     _check_method(run, method)
-    alike = [code for code in run.recorded().languages if evidence.clusters(code).name == evidence.clusters(language).name]
-    quotas, shares = _places(evidence, alike, method, cluster)
+    alike = [code for code in run.read_config().languages if evidence.clusters(code).name == evidence.clusters(language).name]
+    quotas, shares = _quotas_and_shares(evidence, alike, method, cluster)
     return ClusterCard(
         cluster=found,
         pool_share=found.size / max(rows.num_rows, 1),
@@ -107,44 +107,44 @@ def cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str
     )
 
 
-def _sweep(run: RunDir, language: str) -> Sweep:
-    found = Evidence(run).sweep(language)
+def _sweep(run: RunDir, language: str) -> SweepRecord:
+    found = RunReader(run).sweep(language)
     if found is not None:
         return found
-    known = run.recorded().languages if run.read_record() is not None else ()
-    own = [code for code in known if Evidence(run).sweep(code)]
+    known = run.read_config().languages if run.read_config_bytes() is not None else ()
+    own = [code for code in known if RunReader(run).sweep(code)]
     if own:
         raise ConfigError(f"each language has clusters of its own here; say whose, as in --cluster {own[0]}:0")
     raise ArtifactError(f"there is no clustering in {run.uri}; run 'compass-ray adapt --run {run.uri}' first")
 
 
 def _check_method(run: RunDir, method: str) -> None:
-    held = sorted({name for code in run.recorded().languages for name in run.selection_names(code)})
+    held = sorted({name for code in run.read_config().languages for name in run.selection_names(code)})
     if method not in (COMPASS, *held):
         raise ConfigError(f"method {method!r} has no selection in {run.uri}; it holds those of {', '.join(held) or 'no method'}")
 
 
-def _noise(languages: pa.ChunkedArray) -> Cluster:
+def _noise(languages: pa.ChunkedArray) -> ClusterRecord:
     counts = languages.value_counts().to_pylist()
-    return Cluster(cluster=NOISE, size=len(languages), languages={each["values"]: each["counts"] for each in counts})
+    return ClusterRecord(cluster=NOISE, size=len(languages), languages={each["values"]: each["counts"] for each in counts})
 
 
-def _places(
-    evidence: Evidence, languages: Sequence[str], method: str, cluster: int
-) -> tuple[dict[str, Quota], dict[str, Shares]]:
+def _quotas_and_shares(
+    evidence: RunReader, languages: Sequence[str], method: str, cluster: int
+) -> tuple[dict[str, QuotaRecord], dict[str, ClusterShares]]:
     alike = [code for code in languages if evidence.clusters(code, method).name == evidence.clusters(code).name]
     allocations = {code: made for code in alike if (made := evidence.allocation(method, code))}
     quotas = {code: quota for code, made in allocations.items() if (quota := made.quota(cluster))}
     return quotas, {code: shares for code, made in allocations.items() if (shares := made.shares(cluster))}
 
 
-def _coarse_with(sweep: Sweep, found: Cluster) -> tuple[int, ...]:
+def _coarse_with(sweep: SweepRecord, found: ClusterRecord) -> tuple[int, ...]:
     if found.coarse is None:
         return ()
     return tuple(c.cluster for c in sweep.clusters if c.coarse == found.coarse and c.cluster != found.cluster)
 
 
-def _nearest(evidence: Evidence, language: str, found: Cluster) -> NearestCluster | None:
+def _nearest(evidence: RunReader, language: str, found: ClusterRecord) -> NearestCluster | None:
     clusters = evidence.clusters(language)
     centroids = unit_rows(clusters.read_array("centroids.npy")) if clusters.exists("centroids.npy") else np.zeros((0, 0))
     if found.cluster == NOISE or len(centroids) < 2:
@@ -156,13 +156,13 @@ def _nearest(evidence: Evidence, language: str, found: Cluster) -> NearestCluste
     return NearestCluster(nearest, other.subject if other else None, float(distance[nearest]))
 
 
-def _mostly(subject: str | None) -> str:
+def _describe_subject(subject: str | None) -> str:
     return f"mostly {subject}" if subject else "without a subject"
 
 
-def _place_line(language: str, quota: Quota, shares: Shares | None) -> str:
+def _describe_language(language: str, quota: QuotaRecord, shares: ClusterShares | None) -> str:
     if shares is None:
-        return quota_line(language, quota)
+        return describe_quota(language, quota)
     return (
         f"{language_name(language)}: {quota.n_eval} guide prompts ({shares.guide:.1%}), {quota.n_target} own rows "
         f"({shares.own:.1%}), {quota.selected} added, which makes {shares.trained:.1%} of the rows trained on."

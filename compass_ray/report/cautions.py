@@ -8,33 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from compass_ray.report.evidence import Evidence, language_name
-from compass_ray.report.records import Allocation
+from compass_ray.report.evidence import RunReader, language_name
+from compass_ray.report.records import AllocationRecord
 
-NOISY = 0.5
+MAX_NOISE_SHARE = 0.5
 """Share of rows or prompts in noise above which clusters say little about them."""
-_NAMED = 6
+_MAX_NAMED_LANGUAGES = 6
 
 
-def cautions(evidence: Evidence, languages: Sequence[str]) -> list[str]:
+def find_warnings(evidence: RunReader, languages: Sequence[str]) -> list[str]:
     """Sentences about COMPASS's selections for some languages; none where all is as it should be."""
     found = {code: made for code in languages if (made := evidence.allocation("compass", code))}
-    return [*_noise(found), *_wider(found), *_unfilled(found)]
+    return [*_noise(found), *_widened_gaps(found), *_unfilled(found)]
 
 
-def _noise(found: dict[str, Allocation]) -> Iterator[str]:
+def _noise(found: dict[str, AllocationRecord]) -> Iterator[str]:
     pools = [_share(made.noise.target + made.noise.auxiliary, _rows(made)) for made in found.values()]
-    if pools and max(pools) > NOISY:
+    if pools and max(pools) > MAX_NOISE_SHARE:
         yield (
             f"{max(pools):.0%} of the pool is noise to the clusters, and noise is never selected; "
             f"try cluster.method=kmeans, or look at the sweep"
         )
-    noisy = [code for code, made in found.items() if _share(made.noise.guide, made.n_guide) > NOISY]
+    noisy = [code for code, made in found.items() if _share(made.noise.guide, made.n_guide) > MAX_NOISE_SHARE]
     if noisy:
         yield f"most guide prompts of {_names(noisy)} are noise to the clusters, and weigh nothing in the selection"
 
 
-def _wider(found: dict[str, Allocation]) -> Iterator[str]:
+def _widened_gaps(found: dict[str, AllocationRecord]) -> Iterator[str]:
     wider = {
         code: made
         for code, made in found.items()
@@ -48,7 +48,7 @@ def _wider(found: dict[str, Allocation]) -> Iterator[str]:
         )
 
 
-def _unfilled(found: dict[str, Allocation]) -> Iterator[str]:
+def _unfilled(found: dict[str, AllocationRecord]) -> Iterator[str]:
     short = {code: made for code, made in found.items() if made.unfilled > 0}
     if short:
         missing = sum(made.unfilled for made in short.values())
@@ -59,7 +59,7 @@ def _unfilled(found: dict[str, Allocation]) -> Iterator[str]:
         )
 
 
-def _rows(made: Allocation) -> int:
+def _rows(made: AllocationRecord) -> int:
     clustered = sum(each.n_target + each.n_aux for each in made.clusters)
     return clustered + made.noise.target + made.noise.auxiliary
 
@@ -69,5 +69,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def _names(codes: Sequence[str]) -> str:
-    shown = ", ".join(language_name(code) for code in codes[:_NAMED])
-    return shown if len(codes) <= _NAMED else f"{shown} and {len(codes) - _NAMED} more"
+    shown = ", ".join(language_name(code) for code in codes[:_MAX_NAMED_LANGUAGES])
+    return shown if len(codes) <= _MAX_NAMED_LANGUAGES else f"{shown} and {len(codes) - _MAX_NAMED_LANGUAGES} more"

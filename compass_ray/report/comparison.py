@@ -18,19 +18,19 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
 from compass_ray.core.seeding import generator
-from compass_ray.report.evidence import METHODS, Evidence, language_name
-from compass_ray.report.records import Scored
+from compass_ray.report.evidence import METHODS, RunReader, language_name
+from compass_ray.report.records import ScoredRecord
 
 Scope = Literal["low", "all"]
 SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
 MEAN = "mean"
-ALWAYS = ("zero_shot", "target", "random", "compass")
+ALWAYS_SHOWN = ("zero_shot", "target", "random", "compass")
 """Methods that a table has a column for even where they were not evaluated; the others have one where they were."""
 BASELINES = tuple(method for method in METHODS if method not in ("zero_shot", "compass"))
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """One language, or the mean over languages, in one scope; accuracies and differences in [0, 1]."""
 
     language: str
@@ -43,7 +43,7 @@ class Line:
     languages: int = 1
     """How many languages the line is over."""
 
-    def share(self, method: str) -> float | None:
+    def accuracy_of(self, method: str) -> float | None:
         """Accuracy of a method, None where it was not evaluated."""
         found = self.accuracy.get(method)
         return None if found is None else found.mean
@@ -58,7 +58,7 @@ class Line:
 class Comparison:
     """Lines in the order of the configuration, the mean last, and what could not be compared."""
 
-    lines: tuple[Line, ...]
+    rows: tuple[ComparisonRow, ...]
     confidence: float
     resamples: int
     missing: tuple[str, ...]
@@ -66,24 +66,24 @@ class Comparison:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that tables have a column for, in their order."""
-        return tuple(m for m in METHODS if m in ALWAYS or any(m in line.accuracy for line in self.lines))
+        return tuple(m for m in METHODS if m in ALWAYS_SHOWN or any(m in line.accuracy for line in self.rows))
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """Those of them that COMPASS is compared with."""
         return tuple(method for method in self.methods if method in BASELINES)
 
-    def scope(self, scope: Scope) -> tuple[Line, ...]:
+    def rows_in(self, scope: Scope) -> tuple[ComparisonRow, ...]:
         """The lines of one scope."""
-        return tuple(line for line in self.lines if line.scope == scope)
+        return tuple(line for line in self.rows if line.scope == scope)
 
-    def mean(self, scope: Scope) -> Line | None:
+    def mean_row(self, scope: Scope) -> ComparisonRow | None:
         """The mean over languages in one scope."""
-        return next((line for line in self.scope(scope) if line.language == MEAN), None)
+        return next((line for line in self.rows_in(scope) if line.language == MEAN), None)
 
 
 @dataclass(frozen=True)
-class _Paired:
+class _PairedAnswers:
     """The answers of several methods to the same items: bool[n] by method."""
 
     language: str
@@ -96,9 +96,9 @@ class _Paired:
     def items(self) -> int:
         return len(self.low)
 
-    def only(self, mask: np.ndarray) -> _Paired:
+    def only(self, mask: np.ndarray) -> _PairedAnswers:
         chosen = {method: answers[mask] for method, answers in self.correct.items()}
-        return _Paired(self.language, chosen, self.low[mask], self.dropped)
+        return _PairedAnswers(self.language, chosen, self.low[mask], self.dropped)
 
 
 def compare(run: RunDir, config: RunConfig) -> Comparison:
@@ -106,46 +106,46 @@ def compare(run: RunDir, config: RunConfig) -> Comparison:
 
     Intervals are paired bootstrap intervals of ``config.evaluate``, seeded from the run's seed.
     """
-    evidence = Evidence(run)
-    paired = [found for code in config.languages if (found := _paired(evidence, code))]
-    lines = [line for scope in SCOPES for line in _lines(_scoped(paired, scope), scope, config)]
+    evidence = RunReader(run)
+    paired = [found for code in config.languages if (found := _pair_answers(evidence, code))]
+    lines = [line for scope in SCOPES for line in _build_rows(_restrict_to_scope(paired, scope), scope, config)]
     return Comparison(
-        lines=tuple(lines),
+        rows=tuple(lines),
         confidence=config.evaluate.confidence,
         resamples=config.evaluate.resamples,
         missing=tuple(_missing(evidence, config, paired)),
     )
 
 
-def header(comparison: Comparison) -> tuple[str, ...]:
+def table_header(comparison: Comparison) -> tuple[str, ...]:
     """Columns of `table`: percent, and differences in percentage points with their interval."""
     names = [METHODS[method] for method in comparison.methods]
     return ("language", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
 
 
-def table(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
+def table_rows(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
     """The rows below `header`, as text: accuracy in percent, differences in points with their interval."""
     return [
         (
             line.name,
-            *(percent(line.share(method)) for method in comparison.methods),
+            *(format_percent(line.accuracy_of(method)) for method in comparison.methods),
             str(line.items),
-            *(points(line.difference.get(baseline)) for baseline in comparison.baselines),
+            *(format_points(line.difference.get(baseline)) for baseline in comparison.baselines),
         )
-        for line in comparison.scope(scope)
+        for line in comparison.rows_in(scope)
     ]
 
 
-def tables(comparison: Comparison) -> list[tuple[str, list[tuple[str, ...]]]]:
+def terminal_tables(comparison: Comparison) -> list[tuple[str, list[tuple[str, ...]]]]:
     """For each scope that was measured its title and its rows, `header` first; for a terminal.
 
     With more than two baselines the differences have a table of their own, or no line would be wide enough.
     """
-    return [each for scope in SCOPES if comparison.scope(scope) for each in _terminal(comparison, scope)]
+    return [each for scope in SCOPES if comparison.rows_in(scope) for each in _terminal(comparison, scope)]
 
 
 def _terminal(comparison: Comparison, scope: Scope) -> list[tuple[str, list[tuple[str, ...]]]]:
-    title, rows = SCOPES[scope], [header(comparison), *table(comparison, scope)]
+    title, rows = SCOPES[scope], [table_header(comparison), *table_rows(comparison, scope)]
     if len(comparison.baselines) <= 2:
         return [(f"Accuracy on {title}, percent", rows)]
     wide = len(rows[0]) - len(comparison.baselines)
@@ -161,7 +161,7 @@ def includes_zero(interval: Interval) -> bool:
     return interval.low <= 0.0 <= interval.high
 
 
-def percent(share: float | None) -> str:
+def format_percent(share: float | None) -> str:
     """A share as percent with one decimal, a dash for none.
 
     >>> percent(0.4567), percent(None)
@@ -170,7 +170,7 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-def points(interval: Interval | None) -> str:
+def format_points(interval: Interval | None) -> str:
     """A difference in percentage points with its interval, as ``+4.0 [+1.5, +6.5]``; a dash for none."""
     if interval is None:
         return "–"
@@ -183,12 +183,12 @@ def _signed(share: float) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _paired(evidence: Evidence, language: str) -> _Paired | None:
-    scored = [found for method in METHODS if (found := evidence.scored(method, language))]
+def _pair_answers(evidence: RunReader, language: str) -> _PairedAnswers | None:
+    scored = [found for method in METHODS if (found := evidence.scored_items(method, language))]
     if not scored:
         return None
     common = sorted(set.intersection(*(set(s.item_ids) for s in scored)))
-    return _Paired(
+    return _PairedAnswers(
         language=language,
         correct={s.method: _answers(s, common) for s in scored},
         low=_low(scored[0], common, low_subjects(evidence, language)),
@@ -196,45 +196,45 @@ def _paired(evidence: Evidence, language: str) -> _Paired | None:
     )
 
 
-def low_subjects(evidence: Evidence, language: str) -> frozenset[str]:
+def low_subjects(evidence: RunReader, language: str) -> frozenset[str]:
     """The subjects that the bias simulation thinned in a language: what a selection says, else what an evaluation repeats."""
     for method in METHODS:
         if allocation := evidence.allocation(method, language):
             return frozenset(allocation.low_subjects)
-    scored = (evidence.scored(method, language) for method in METHODS)
+    scored = (evidence.scored_items(method, language) for method in METHODS)
     return frozenset(next((found.low_subjects for found in scored if found and found.low_subjects), ()))
 
 
-def _answers(scored: Scored, item_ids: Sequence[str]) -> np.ndarray:
+def _answers(scored: ScoredRecord, item_ids: Sequence[str]) -> np.ndarray:
     place = {item: i for i, item in enumerate(scored.item_ids)}
     return scored.correct[[place[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
 
 
-def _low(scored: Scored, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
+def _low(scored: ScoredRecord, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
     subject = dict(zip(scored.item_ids, scored.subjects, strict=True))
     return np.array([subject[item] in low for item in item_ids], dtype=bool)
 
 
-def _scoped(paired: Iterable[_Paired], scope: Scope) -> list[_Paired]:
+def _restrict_to_scope(paired: Iterable[_PairedAnswers], scope: Scope) -> list[_PairedAnswers]:
     masked = [p if scope == "all" else p.only(p.low) for p in paired]
     return [p for p in masked if p.items]
 
 
-def _lines(paired: Sequence[_Paired], scope: Scope, config: RunConfig) -> list[Line]:
-    lines = [_line(p.language, scope, [p], config) for p in paired]
+def _build_rows(paired: Sequence[_PairedAnswers], scope: Scope, config: RunConfig) -> list[ComparisonRow]:
+    lines = [_build_row(p.language, scope, [p], config) for p in paired]
     methods = {method for p in paired for method in p.correct}
     whole = [p for p in paired if set(p.correct) == methods]
-    return [*lines, _line(MEAN, scope, whole, config)] if whole else lines
+    return [*lines, _build_row(MEAN, scope, whole, config)] if whole else lines
 
 
-def _line(language: str, scope: Scope, paired: Sequence[_Paired], config: RunConfig) -> Line:
+def _build_row(language: str, scope: Scope, paired: Sequence[_PairedAnswers], config: RunConfig) -> ComparisonRow:
     answers = {
         method: np.concatenate([p.correct[method] for p in paired]).astype(np.float64)
         for method in METHODS
         if method in paired[0].correct
     }
-    measure = _Measure(config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired]))
-    return Line(
+    measure = _IntervalEstimator(config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired]))
+    return ComparisonRow(
         language=language,
         scope=scope,
         items=sum(p.items for p in paired),
@@ -249,7 +249,7 @@ def _line(language: str, scope: Scope, paired: Sequence[_Paired], config: RunCon
 
 
 @dataclass(frozen=True)
-class _Measure:
+class _IntervalEstimator:
     """Intervals of one line; items are drawn within their language, and languages weigh the same."""
 
     config: RunConfig
@@ -268,7 +268,7 @@ class _Measure:
         return generator(self.config.seed, "report", *self.names, what, of)
 
 
-def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -> list[str]:
+def _missing(evidence: RunReader, config: RunConfig, paired: Sequence[_PairedAnswers]) -> list[str]:
     """What could not be compared, each thing once, with the languages of which it is true."""
     if not paired:
         return ["No method has been evaluated in any language."]
@@ -276,12 +276,12 @@ def _missing(evidence: Evidence, config: RunConfig, paired: Sequence[_Paired]) -
     told: dict[str, list[str]] = {}
     asked = [method for method in METHODS if method in ("zero_shot", *config.select.methods)]
     for code in config.languages:
-        for note in _absent(found.get(code), low_subjects(evidence, code), asked):
+        for note in _list_gaps(found.get(code), low_subjects(evidence, code), asked):
             told.setdefault(note, []).append(language_name(code))
     return [f"{note}: {', '.join(names)}." for note, names in told.items()]
 
 
-def _absent(found: _Paired | None, low: frozenset[str], asked: Sequence[str]) -> Iterable[str]:
+def _list_gaps(found: _PairedAnswers | None, low: frozenset[str], asked: Sequence[str]) -> Iterable[str]:
     if found is None:
         yield "No evaluation"
         return

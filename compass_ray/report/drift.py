@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compass_ray.artifacts import RunDir
-from compass_ray.report.evidence import Evidence, language_name, moment, seconds
-from compass_ray.report.records import Change, Check, Decision, Update
+from compass_ray.report.evidence import RunReader, format_time, language_name, to_unix_seconds
+from compass_ray.report.records import ChangeRecord, CheckRecord, DecisionRecord, UpdateRecord
 
 _REPLIES = {
     "loss": "median loss up by {:.3f} nats a token",
@@ -24,46 +24,46 @@ NO_TRAFFIC = "No traffic has been seen: nothing was sent through the served endp
 
 
 @dataclass(frozen=True)
-class Story:
+class LanguageTimeline:
     """What happened with one language's traffic: the records, in order of prompts."""
 
     language: str
-    checks: tuple[Check, ...]
-    decisions: tuple[Decision, ...]
-    updates: tuple[Update, ...]
+    checks: tuple[CheckRecord, ...]
+    decisions: tuple[DecisionRecord, ...]
+    updates: tuple[UpdateRecord, ...]
 
-    def last(self, *kinds: str) -> Decision | None:
+    def last_decision(self, *kinds: str) -> DecisionRecord | None:
         """The latest decision of these kinds."""
         return next((d for d in reversed(self.decisions) if d.kind in kinds), None)
 
     @property
-    def crossed(self) -> Check | None:
+    def first_drifted_check(self) -> CheckRecord | None:
         """The first check that went beyond its bounds: the divergence above its threshold and, where tested, p low."""
         return next((check for check in self.checks if check.drifted), None)
 
-    def place(self, decision: Decision) -> int | None:
+    def prompts_seen_at(self, decision: DecisionRecord) -> int | None:
         """Prompts seen when it was decided: as recorded, or at the last check before its time.
 
         A gate's own count is that of its window, which is no place in the traffic.
         """
         if decision.kind != "gate" and decision.prompts is not None:
             return decision.prompts
-        when = seconds(decision.time)
-        timed = ((seconds(check.time), check.prompts) for check in self.checks)
+        when = to_unix_seconds(decision.time)
+        timed = ((to_unix_seconds(check.time), check.prompts) for check in self.checks)
         earlier = [prompts for time, prompts in timed if time is not None and when is not None and time <= when]
         return max(earlier, default=None)
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """Traffic, divergence, decision, gate with the version now served, accuracy before and after; clusters where stale."""
         return [_traffic(self), _divergence(self), _decision(self), _gate(self), *_outcome(self.updates), *_clusters(self)]
 
 
-def stories(evidence: Evidence) -> tuple[Story, ...]:
+def build_timelines(evidence: RunReader) -> tuple[LanguageTimeline, ...]:
     """One story a language that the monitor knows, the most eventful first."""
-    decisions = [d for d in evidence.decisions if not _is_first(d)]
+    decisions = [d for d in evidence.decisions if not _is_initial_promotion(d)]
     codes = sorted({c.language for c in evidence.checks} | {d.language for d in decisions})
     found = [
-        Story(
+        LanguageTimeline(
             language=code,
             checks=tuple(c for c in evidence.checks if c.language == code),
             decisions=tuple(d for d in decisions if d.language == code),
@@ -74,25 +74,25 @@ def stories(evidence: Evidence) -> tuple[Story, ...]:
     return tuple(sorted(found, key=lambda story: (-len(story.updates), -len(story.decisions), story.language)))
 
 
-def drift_story(run: RunDir) -> list[str]:
+def summarize_drift(run: RunDir) -> list[str]:
     """The drift story of a run for the terminal: five lines on the most eventful language."""
-    told = stories(Evidence(run))
-    return told[0].lines() if told else [NO_TRAFFIC]
+    told = build_timelines(RunReader(run))
+    return told[0].summary_lines() if told else [NO_TRAFFIC]
 
 
-def _is_first(decision: Decision) -> bool:
+def _is_initial_promotion(decision: DecisionRecord) -> bool:
     """Whether it put a language's first adapter version in service, which no traffic asked for."""
     return decision.kind == "promotion" and decision.from_version is None
 
 
-def change(what: str, outcome: Change | None) -> str:
+def describe_change(what: str, outcome: ChangeRecord | None) -> str:
     """Accuracy on one group of subjects before and after an update, as words."""
     if outcome is None or not outcome.items:
         return f"{what} was not measured"
     return f"{what} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items)"
 
 
-def _traffic(story: Story) -> str:
+def _traffic(story: LanguageTimeline) -> str:
     name = language_name(story.language)
     if not story.checks:
         return f"{name}: no check of the traffic was recorded."
@@ -100,16 +100,16 @@ def _traffic(story: Story) -> str:
     return f"{name}: {seen} prompts seen, {_count(len(story.checks), 'check')} of the traffic."
 
 
-def _divergence(story: Story) -> str:
+def _divergence(story: LanguageTimeline) -> str:
     if not story.checks:
         return "Divergence was not measured."
-    crossed = story.crossed
+    crossed = story.first_drifted_check
     if crossed is None:
         top = max(story.checks, key=lambda check: check.divergence)
         highest = f"{top.divergence:.3f} of {top.threshold:.3f} bits"
         return f"No check went beyond its bounds: the divergence was at most {highest}."
-    if not _by_prompts(crossed):
-        return f"{_worse(crossed)} at prompt {crossed.prompts}; the divergence was {crossed.divergence:.3f} bits then."
+    if not _exceeded_divergence(crossed):
+        return f"{_describe_quality_drop(crossed)} at prompt {crossed.prompts}; the divergence was {crossed.divergence:.3f} bits then."
     chance = "" if crossed.p_value is None else f", p = {crossed.p_value:.2g}"
     return (
         f"Divergence crossed its threshold at prompt {crossed.prompts}: "
@@ -117,19 +117,19 @@ def _divergence(story: Story) -> str:
     )
 
 
-def _by_prompts(check: Check) -> bool:
+def _exceeded_divergence(check: CheckRecord) -> bool:
     return not check.legs or any(leg.exceeded for leg in check.legs if leg.name == "divergence")
 
 
-def _worse(check: Check) -> str:
+def _describe_quality_drop(check: CheckRecord) -> str:
     """What became worse of the replies, as the beginning of a sentence."""
     told = [f"{_REPLIES[leg.name].format(leg.effect)} (p = {leg.p_value:.2g})" for leg in check.legs if leg.exceeded]
     return f"Replies became worse ({'; '.join(told)})"
 
 
-def _clusters(story: Story) -> list[str]:
+def _clusters(story: LanguageTimeline) -> list[str]:
     """Where clusters were found not to fit any more, and how the traffic fits them at the last check."""
-    stale = story.last("stale")
+    stale = story.last_decision("stale")
     if stale is None:
         return []
     last = story.checks[-1] if story.checks else None
@@ -137,8 +137,8 @@ def _clusters(story: Story) -> list[str]:
     return [f"Clusters no longer fit the traffic{_where(story, stale)}{_because(stale)}{now}"]
 
 
-def _decision(story: Story) -> str:
-    drift, update = story.last("drift"), story.last("update")
+def _decision(story: LanguageTimeline) -> str:
+    drift, update = story.last_decision("drift"), story.last_decision("update")
     if drift is None and update is None:
         return "No drift was declared, so no update was made."
     parts = [f"Drift declared{_where(story, drift)}{_because(drift)}"] if drift else []
@@ -147,8 +147,8 @@ def _decision(story: Story) -> str:
     return " ".join(parts)
 
 
-def _gate(story: Story) -> str:
-    gate, moved = story.last("gate"), story.last("promotion", "rollback")
+def _gate(story: LanguageTimeline) -> str:
+    gate, moved = story.last_decision("gate"), story.last_decision("promotion", "rollback")
     verdict = f"{_verdict(gate)}{_because(gate)}" if gate else "The gate has not judged an update."
     if moved is None:
         return f"{verdict} The adapter version served did not change."
@@ -157,33 +157,33 @@ def _gate(story: Story) -> str:
     return f"{verdict} {version} was {act}{_where(story, moved)} and is served from then on."
 
 
-def _verdict(gate: Decision) -> str:
+def _verdict(gate: DecisionRecord) -> str:
     subject = gate.to_version or "the update"
     if gate.accepted is None:
         return f"The gate judged {subject}"
     return f"The gate {'accepted' if gate.accepted else 'rejected'} {subject}"
 
 
-def _outcome(updates: Sequence[Update]) -> list[str]:
+def _outcome(updates: Sequence[UpdateRecord]) -> list[str]:
     if not updates or not (updates[-1].old or updates[-1].new):
         return ["Accuracy before and after an update was not measured."]
     last = updates[-1]
-    return [f"Accuracy: {change('on new subjects', last.new)}; {change('on old subjects', last.old)}."]
+    return [f"Accuracy: {describe_change('on new subjects', last.new)}; {describe_change('on old subjects', last.old)}."]
 
 
-def _versions(update: Decision) -> str:
+def _versions(update: DecisionRecord) -> str:
     made = f"Update to {update.to_version} trained" if update.to_version else "Update trained"
     return f"{made} from {update.from_version}" if update.from_version else made
 
 
-def _where(story: Story, decision: Decision) -> str:
-    place = story.place(decision)
+def _where(story: LanguageTimeline, decision: DecisionRecord) -> str:
+    place = story.prompts_seen_at(decision)
     if place is not None:
         return f" at prompt {place}"
-    return f" on {moment(decision.time)}" if decision.time is not None else ""
+    return f" on {format_time(decision.time)}" if decision.time is not None else ""
 
 
-def _because(decision: Decision | None) -> str:
+def _because(decision: DecisionRecord | None) -> str:
     """The reason as the end of a sentence; a gate's begins with its verdict, which is said already."""
     reason = (decision.reason or "").strip().rstrip(".") if decision else ""
     reason = _VERDICT.sub("", reason)

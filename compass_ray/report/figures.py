@@ -13,32 +13,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from compass_ray.report.comparison import MEAN, Line
-from compass_ray.report.drift import Story
+from compass_ray.report.comparison import MEAN, ComparisonRow
+from compass_ray.report.drift import LanguageTimeline
 from compass_ray.report.evidence import METHODS, is_version, language_name
-from compass_ray.report.records import Allocation, Decision, History, Sweep
+from compass_ray.report.records import AllocationRecord, DecisionRecord, HistoryRecord, SweepRecord
 from compass_ray.report.style import (
     GUIDE,
     INK,
-    LOOKS,
+    METHOD_STYLES,
     MUTED,
     RULE,
-    UPDATED,
-    Look,
-    label,
-    legend_below,
-    panel,
-    styled,
+    UPDATED_STYLE,
+    MethodStyle,
+    add_legend_below,
+    new_figure,
+    printable_label,
+    with_style,
 )
 
 MOST_CLUSTERS = 12
 MOST_SOURCES = 20
 OTHERS = "others"
-_MARKS = {"drift": ":", "stale": "-.", "promotion": "-", "rollback": "--"}
+_DECISION_LINE_STYLES = {"drift": ":", "stale": "-.", "promotion": "-", "rollback": "--"}
 """Line style of the decisions that a divergence picture shows."""
 
 
-def important(allocation: Allocation, most: int = MOST_CLUSTERS) -> list[int]:
+def furthest_clusters(allocation: AllocationRecord, most: int = MOST_CLUSTERS) -> list[int]:
     """Places in ``allocation.clusters`` of those furthest from the guide set, the least covered first."""
     guide, before, after = (shares[: len(allocation.clusters)] for shares in _shares(allocation))
     width = np.maximum(np.abs(guide - before), np.abs(guide - after))
@@ -46,11 +46,11 @@ def important(allocation: Allocation, most: int = MOST_CLUSTERS) -> list[int]:
     return [int(place) for place in widest[np.argsort((before - guide)[widest], kind="stable")]]
 
 
-@styled
-def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
+@with_style
+def plot_gap(allocation: AllocationRecord, sweep: SweepRecord | None) -> Figure:
     """Share of important clusters in the guide set, the training rows, and those with the selection."""
-    places, names = important(allocation), cluster_names(allocation, sweep)
-    figure, axes = panel(4.9, 1.5 + 0.29 * max(len(places), 3))
+    places, names = furthest_clusters(allocation), cluster_names(allocation, sweep)
+    figure, axes = new_figure(4.9, 1.5 + 0.29 * max(len(places), 3))
     _gap_points(axes, *(shares[places] for shares in _shares(allocation)))
     axes.set_yticks(range(len(places)), [names[i] for i in places])
     axes.set_ylim(len(places) - 0.4, -0.6)
@@ -60,16 +60,16 @@ def gap(allocation: Allocation, sweep: Sweep | None) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("share of rows")
     axes.set_title(language_name(allocation.language))
-    legend_below(figure, axes, 3)
+    add_legend_below(figure, axes, 3)
     return figure
 
 
-def _shares(allocation: Allocation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shares(allocation: AllocationRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return allocation.gap.p_eval, allocation.gap.p_before, allocation.gap.p_after
 
 
 def _gap_points(axes: Axes, guide: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-    rows, colour = np.arange(len(guide)), LOOKS["compass"].colour
+    rows, colour = np.arange(len(guide)), METHOD_STYLES["compass"].colour
     axes.hlines(rows, before, after, color=colour, linewidth=2.2, alpha=0.35)
     hollow = axes.scatter(before, rows, s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3)
     filled = axes.scatter(after, rows, s=42, color=colour, zorder=4)
@@ -79,14 +79,14 @@ def _gap_points(axes: Axes, guide: np.ndarray, before: np.ndarray, after: np.nda
         points.set(label=name, clip_on=False)
 
 
-def cluster_names(allocation: Allocation, sweep: Sweep | None) -> list[str]:
+def cluster_names(allocation: AllocationRecord, sweep: SweepRecord | None) -> list[str]:
     """What to call each cluster of an allocation: number and most common subject, where that can be drawn."""
     subjects = {c.cluster: c.subject for c in sweep.clusters} if sweep else {}
-    drawn = {c.cluster: label(subjects.get(c.cluster), "") for c in allocation.clusters}
+    drawn = {c.cluster: printable_label(subjects.get(c.cluster), "") for c in allocation.clusters}
     return [f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()]
 
 
-def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
+def source_matrix(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
     """Source languages, the most used first and the rest as one, and rows: int64[targets, sources]."""
     totals: dict[str, int] = {}
     for row in counts.values():
@@ -99,12 +99,12 @@ def sources(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndar
     return ([*shown, OTHERS], numbers) if rest else (shown, numbers[:, :-1])
 
 
-@styled
-def heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+@with_style
+def plot_source_heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Selected rows by target (down) and source language (across), shaded by share of the target's."""
-    codes, rows = sources(counts)
+    codes, rows = source_matrix(counts)
     share = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
-    figure, axes = panel(max(4.8, 2.2 + 0.4 * len(codes)), 1.4 + 0.34 * len(rows))
+    figure, axes = new_figure(max(4.8, 2.2 + 0.4 * len(codes)), 1.4 + 0.34 * len(rows))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=max(float(share.max(initial=0)), 0.01) * 1.1, aspect="auto")
     _cell_numbers(axes, rows, share)
     axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 12 else 0)
@@ -124,38 +124,38 @@ def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
             axes.text(j, i, str(number), ha="center", va="center", size=size, color="white" if dark[i, j] else INK)
 
 
-@styled
-def divergences(
+@with_style
+def plot_divergences(
     before: Mapping[str, float],
     after: Mapping[str, Mapping[str, float]],
-    looks: Mapping[str, Look],
+    looks: Mapping[str, MethodStyle],
     title: str = "Divergence by method",
 ) -> Figure:
     """Divergence from the guide set by language, the widest gap first: ``before``, and ``after`` by method and language."""
     codes = sorted(before, key=lambda code: (-before[code], code))
-    figure, axes = panel(6.4, 1.6 + 0.24 * max(len(codes), 3))
+    figure, axes = new_figure(6.4, 1.6 + 0.24 * max(len(codes), 3))
     rows = range(len(codes))
     bars = axes.scatter([before[c] for c in codes], rows, s=110, marker="|", color=GUIDE, linewidth=2.2, zorder=3)
     bars.set_label("rows before")
     for method, found in after.items():
         look = looks[method]
         points = [(found[code], row) for row, code in zip(rows, codes, strict=True) if code in found]
-        drawn = axes.scatter(*_columns(points), s=26, marker=look.marker, color=look.colour, alpha=0.9, zorder=4)
+        drawn = axes.scatter(*_split_xy(points), s=26, marker=look.marker, color=look.colour, alpha=0.9, zorder=4)
         drawn.set(label=METHODS.get(method, method), clip_on=False)
     axes.set_yticks(rows, [language_name(code) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("divergence from the guide set, bits")
     axes.set_title(title)
-    legend_below(figure, axes, 5)
+    add_legend_below(figure, axes, 5)
     return figure
 
 
-@styled
-def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
+@with_style
+def plot_accuracy(lines: Sequence[ComparisonRow], confidence: float, title: str) -> Figure:
     """Accuracy of every method in every language, with intervals, and of the mean over languages."""
     methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
-    figure, axes = panel(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(lines))
+    figure, axes = new_figure(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(lines))
     apart = min(0.17, 0.8 / max(len(methods), 1))
     for place, method in enumerate(methods):
         offset = apart * (place - (len(methods) - 1) / 2)
@@ -168,12 +168,12 @@ def accuracy(lines: Sequence[Line], confidence: float, title: str) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
     axes.set_title(title)
-    legend_below(figure, axes, 4)
+    add_legend_below(figure, axes, 4)
     return figure
 
 
-def _method_points(axes: Axes, lines: Sequence[Line], method: str, offset: float) -> None:
-    look = LOOKS[method]
+def _method_points(axes: Axes, lines: Sequence[ComparisonRow], method: str, offset: float) -> None:
+    look = METHOD_STYLES[method]
     shown = [(place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy]
     heights = [y for y, _ in shown]
     axes.hlines(
@@ -195,18 +195,18 @@ def _method_points(axes: Axes, lines: Sequence[Line], method: str, offset: float
     )
 
 
-@styled
-def training(language: str, histories: Mapping[str, History], served: str) -> Figure:
+@with_style
+def plot_training(language: str, histories: Mapping[str, HistoryRecord], served: str) -> Figure:
     """Loss by epoch of every adapter of a language: validation solid, training dotted, epoch kept ringed."""
-    figure, axes = panel(4.9, 3.2)
+    figure, axes = new_figure(4.9, 3.2)
     for version, history in histories.items():
-        _curve(axes, adapter_name(version, served), adapter_look(version, served), history)
+        _plot_losses(axes, adapter_name(version, served), adapter_style(version, served), history)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats a token")
     axes.set_title(language_name(language))
     axes.plot([], [], color=MUTED, linestyle=":", label="dotted: training loss")
-    legend_below(figure, axes, 3)
+    add_legend_below(figure, axes, 3)
     return figure
 
 
@@ -215,32 +215,32 @@ def adapter_name(version: str, served: str) -> str:
     return f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
 
 
-def adapter_look(version: str, served: str) -> Look:
+def adapter_style(version: str, served: str) -> MethodStyle:
     """The look of the method whose adapter it is; versions after the first have their own."""
     if is_version(version):
-        return LOOKS[served] if int(version[1:]) <= 1 else UPDATED
-    return LOOKS.get(version, LOOKS["zero_shot"])
+        return METHOD_STYLES[served] if int(version[1:]) <= 1 else UPDATED_STYLE
+    return METHOD_STYLES.get(version, METHOD_STYLES["zero_shot"])
 
 
-def _curve(axes: Axes, name: str, look: Look, history: History) -> None:
+def _plot_losses(axes: Axes, name: str, look: MethodStyle, history: HistoryRecord) -> None:
     train = [(e.epoch, e.train_loss) for e in history.epochs if e.train_loss is not None]
     held = [(e.epoch, e.validation_loss) for e in history.epochs if e.validation_loss is not None]
-    axes.plot(*_columns(train), color=look.colour, linestyle=":", linewidth=1.3)
-    axes.plot(*_columns(held), color=look.colour, marker=look.marker, markersize=4, label=name)
+    axes.plot(*_split_xy(train), color=look.colour, linestyle=":", linewidth=1.3)
+    axes.plot(*_split_xy(held), color=look.colour, marker=look.marker, markersize=4, label=name)
     best = [point for point in held if point[0] == history.best_epoch]
-    axes.scatter(*_columns(best), s=110, facecolor="none", edgecolor=look.colour, linewidth=1.2, zorder=4)
+    axes.scatter(*_split_xy(best), s=110, facecolor="none", edgecolor=look.colour, linewidth=1.2, zorder=4)
 
 
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+def _split_xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-@styled
-def divergence(story: Story) -> Figure:
+@with_style
+def plot_divergence(story: LanguageTimeline) -> Figure:
     """Divergence of a language's window by prompts seen, the threshold, and what was decided."""
-    figure, axes = panel(5.8, 3.3)
+    figure, axes = new_figure(5.8, 3.3)
     prompts = [check.prompts for check in story.checks]
-    look = LOOKS["compass"]
+    look = METHOD_STYLES["compass"]
     axes.plot(
         prompts,
         [c.divergence for c in story.checks],
@@ -250,21 +250,21 @@ def divergence(story: Story) -> Figure:
         label="divergence",
     )
     thresholds = [check.threshold for check in story.checks]
-    axes.step(prompts, thresholds, where="post", color=LOOKS["target"].colour, linestyle="--", label="threshold")
+    axes.step(prompts, thresholds, where="post", color=METHOD_STYLES["target"].colour, linestyle="--", label="threshold")
     axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
     for decision in story.decisions:
-        _mark(axes, decision, story.place(decision))
+        _plot_decision(axes, decision, story.prompts_seen_at(decision))
     axes.set_xlabel("prompts seen")
     axes.set_ylabel("divergence, bits")
     axes.set_title(language_name(story.language))
-    legend_below(figure, axes, 2)
+    add_legend_below(figure, axes, 2)
     return figure
 
 
-def _mark(axes: Axes, decision: Decision, place: int | None) -> None:
-    if place is None or decision.kind not in _MARKS:
+def _plot_decision(axes: Axes, decision: DecisionRecord, place: int | None) -> None:
+    if place is None or decision.kind not in _DECISION_LINE_STYLES:
         return
-    axes.axvline(place, color=UPDATED.colour, linestyle=_MARKS[decision.kind], linewidth=1.3)
+    axes.axvline(place, color=UPDATED_STYLE.colour, linestyle=_DECISION_LINE_STYLES[decision.kind], linewidth=1.3)
     version = f" {decision.to_version}" if decision.to_version and decision.kind != "drift" else ""
     top = 0.98 if decision.kind == "drift" else 0.90
     axes.text(
@@ -273,6 +273,6 @@ def _mark(axes: Axes, decision: Decision, place: int | None) -> None:
         f" {decision.kind}{version}",
         transform=axes.get_xaxis_transform(),
         va="top",
-        color=UPDATED.colour,
+        color=UPDATED_STYLE.colour,
         size=8.5,
     )

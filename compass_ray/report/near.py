@@ -48,7 +48,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class GuidePrompt:
+class NearestGuidePrompt:
     """The guide prompt nearest to a row."""
 
     prompt: str
@@ -56,7 +56,7 @@ class GuidePrompt:
 
 
 @dataclass(frozen=True)
-class Place:
+class RowLocation:
     """Where a pool row lies: in which cluster of which clustering, and its unit embedding float32[d]."""
 
     clusters: Artifact
@@ -65,25 +65,25 @@ class Place:
     vector: Float32Array
 
 
-def place(clusters: Artifact, row_id: str) -> Place | None:
+def locate_row(clusters: Artifact, row_id: str) -> RowLocation | None:
     """Where a pool row lies, None where the clustering does not hold it."""
     rows = _assignments(clusters)
     at = pc.index(rows["row_id"], row_id).as_py()
     if at < 0:
         return None
-    return Place(clusters, row_id, rows["cluster"][at].as_py(), _vectors(clusters, np.array([at]))[0])
+    return RowLocation(clusters, row_id, rows["cluster"][at].as_py(), _vectors(clusters, np.array([at]))[0])
 
 
-def neighbours(run: RunDir, at: Place, language: str, drawn: Collection[str], tau: float, delta: float) -> Neighbours:
+def find_neighbours(run: RunDir, at: RowLocation, language: str, drawn: Collection[str], tau: float, delta: float) -> Neighbours:
     """The rows near ``at`` that could be drawn for ``language``, given the row_ids that were ``drawn``.
 
     As for the selection itself, the language's own rows and its test questions are no candidates.
     """
     rows = _assignments(at.clusters)
     members = np.flatnonzero(rows["cluster"].to_numpy() == at.cluster)
-    found = [(i, cosine) for i, cosine in _above(at, members, tau) if rows["row_id"][i].as_py() != at.row_id]
+    found = [(i, cosine) for i, cosine in _members_above(at, members, tau) if rows["row_id"][i].as_py() != at.row_id]
     known = _texts(run, [rows["row_id"][i].as_py() for i, _ in found])
-    forbidden = tested(run, language) if found else frozenset()
+    forbidden = keys_of_test_questions(run, language) if found else frozenset()
     near = [Neighbour(*known[rows["row_id"][i].as_py()], cosine) for i, cosine in found]
     near = [each for each in near if each.language != language and prompt_key(each.prompt) not in forbidden]
     near.sort(key=lambda each: (-each.cosine, each.row_id))
@@ -92,17 +92,17 @@ def neighbours(run: RunDir, at: Place, language: str, drawn: Collection[str], ta
     return Neighbours(tau, delta, len(left), len(taken), tuple(left[:CLOSEST]), tuple(taken[:CLOSEST]))
 
 
-def guide_prompt(run: RunDir, language: str, at: Place) -> GuidePrompt | None:
+def find_nearest_guide_prompt(run: RunDir, language: str, at: RowLocation) -> NearestGuidePrompt | None:
     """The language's guide prompt nearest to a row, None where the run has no embedded guide set of it."""
     guide, embedded = run.guide(language), run.guide_embeddings(language)
     if guide.manifest() is None or embedded.manifest() is None:
         return None
     cosine = unit_rows(embedded.read_embeddings()) @ at.vector
     nearest = int(np.argmax(cosine))
-    return GuidePrompt(guide.read_table("guide.parquet", ["prompt"])["prompt"][nearest].as_py(), float(cosine[nearest]))
+    return NearestGuidePrompt(guide.read_table("guide.parquet", ["prompt"])["prompt"][nearest].as_py(), float(cosine[nearest]))
 
 
-def _above(at: Place, members: IntArray, tau: float) -> Iterator[tuple[int, float]]:
+def _members_above(at: RowLocation, members: IntArray, tau: float) -> Iterator[tuple[int, float]]:
     """Members with a cosine above ``tau`` to the row, and that cosine."""
     for start in range(0, len(members), _BLOCK_ROWS):
         block = members[start : start + _BLOCK_ROWS]
@@ -126,7 +126,7 @@ def _texts(run: RunDir, row_ids: list[str]) -> dict[str, tuple[str, str, str]]:
     return {row["row_id"]: (row["row_id"], row["language"], row["prompt"]) for row in rows}
 
 
-def tested(run: RunDir, language: str) -> frozenset[str]:
+def keys_of_test_questions(run: RunDir, language: str) -> frozenset[str]:
     """Keys of a language's test questions, which no selection for it may take; see `sources.guides.prompt_key`."""
     guide = run.guide(language)
     if guide.manifest() is None:

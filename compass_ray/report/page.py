@@ -15,11 +15,21 @@ import jinja2
 from markupsafe import Markup
 
 from compass_ray import __version__
-from compass_ray.artifacts import FULL_TUNING, Artifact, Attempt, Identity, Manifest, RunDir, attempts, clusterings, content_hash
+from compass_ray.artifacts import (
+    FULL_FINETUNING,
+    Artifact,
+    Attempt,
+    Identity,
+    Manifest,
+    RunDir,
+    clustering_keys,
+    content_hash,
+    read_attempts,
+)
 from compass_ray.config import RunConfig
-from compass_ray.report.blocks import Section
+from compass_ray.report.blocks import ReportSection
 from compass_ray.report.comparison import Comparison, compare
-from compass_ray.report.evidence import METHODS, Evidence, is_version
+from compass_ray.report.evidence import METHODS, RunReader, is_version
 from compass_ray.report.sections import additions, benefit, gaps, learning, making, times, traffic
 
 PAGE = "index.html"
@@ -27,29 +37,29 @@ _MONITOR = ("checks.jsonl", "decisions.jsonl")
 _SOURCES = (".py", ".j2", ".css")
 
 
-def build(run: RunDir, config: RunConfig) -> Manifest:
+def build_report(run: RunDir, config: RunConfig) -> Manifest:
     """Make the report of a run, or find it made already of the very same things."""
-    if found := standing(run, config):
+    if found := find_current(run, config):
         return found
-    evidence = Evidence(run)
-    manifests = shown(evidence, config)
+    evidence = RunReader(run)
+    manifests = shown_manifests(evidence, config)
     identity = _identity(run, config, manifests)
     comparison = compare(run, config)
     sections = _sections(evidence, config, comparison, manifests)
     writer = run.report.begin(identity)
     for picture in (p for section in sections for p in section.pictures):
-        writer.bytes(picture.file, picture.data)
-    writer.bytes(PAGE, render(run.path.rsplit("/", 1)[-1], sections).encode())
+        writer.write_bytes(picture.file, picture.data)
+    writer.write_bytes(PAGE, render(run.path.rsplit("/", 1)[-1], sections).encode())
     return writer.publish({"pictures": sum(len(s.pictures) for s in sections)})
 
 
-def standing(run: RunDir, config: RunConfig) -> Manifest | None:
+def find_current(run: RunDir, config: RunConfig) -> Manifest | None:
     """The report of a run if it was made of the very things that stand now. Looks at manifests and the monitor's records."""
-    identity, found = _identity(run, config, shown(Evidence(run), config)), run.report.manifest()
+    identity, found = _identity(run, config, shown_manifests(RunReader(run), config)), run.report.manifest()
     return found if found and found.fingerprint == identity.fingerprint else None
 
 
-def render(name: str, sections: list[Section], *, of: str = "run") -> str:
+def render(name: str, sections: list[ReportSection], *, of: str = "run") -> str:
     """The page of a run, or of what ``of`` says, as HTML; all that sections hold is escaped."""
     folder = resources.files("compass_ray.report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -58,13 +68,13 @@ def render(name: str, sections: list[Section], *, of: str = "run") -> str:
     return template.render(of=of, name=name, sections=sections, style=style, version=__version__)
 
 
-def shown(evidence: Evidence, config: RunConfig) -> dict[str, Manifest]:
+def shown_manifests(evidence: RunReader, config: RunConfig) -> dict[str, Manifest]:
     """Every finished artefact that the page shows, by its name, in the order of the stages."""
     found = ((artifact.name, artifact.manifest()) for artifact in _artifacts(evidence, config))
     return {name: manifest for name, manifest in found if manifest}
 
 
-def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
+def _artifacts(evidence: RunReader, config: RunConfig) -> list[Artifact]:
     run, codes = evidence.run, config.languages
     versions = {code: evidence.versions(code) for code in codes}
     decided = {(d.language, d.to_version) for d in evidence.decisions if d.to_version}
@@ -74,11 +84,11 @@ def _artifacts(evidence: Evidence, config: RunConfig) -> list[Artifact]:
         *(run.guide(code) for code in codes),
         run.embeddings,
         *(run.guide_embeddings(code) for code in codes),
-        *(run.clustering(whose) for whose in clusterings(config)),
+        *(run.clustering(whose) for whose in clustering_keys(config)),
         *(run.budget(code) for code in codes),
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
-        *(run.full_model(code, FULL_TUNING) for code in codes),
+        *(run.full_model(code, FULL_FINETUNING) for code in codes),
         *(run.evaluation(name, code) for code in codes for name in dict.fromkeys([*METHODS, *versions[code]])),
         *(run.selection(version, code) for code, version in updated if is_version(version)),
         *(run.update(code, version) for code, version in updated),
@@ -91,17 +101,17 @@ def _identity(run: RunDir, config: RunConfig, manifests: Mapping[str, Manifest])
     inputs |= {f"monitor/{f}": content_hash((run.read_monitor(f) or b"").decode("utf-8", "replace")) for f in _MONITOR}
     inputs |= {f"live/{code}": content_hash(str(run.live(code))) for code in config.languages}
     inputs["attempts"] = content_hash(*(attempt.model_dump_json() for attempt in _attempts(run)))
-    settings = {**config.model_dump(mode="json", exclude={"resources"}), "page": _own_hash()}
+    settings = {**config.model_dump(mode="json", exclude={"resources"}), "page": _source_hash()}
     return Identity("report", settings, inputs)
 
 
 def _attempts(run: RunDir) -> list[Attempt]:
     """The times kept of a run, but for those of making this page: with them it would never be up to date."""
-    found = (a.model_copy(update={"stages": tuple(t for t in a.stages if t.stage != "report")}) for a in attempts(run))
+    found = (a.model_copy(update={"stages": tuple(t for t in a.stages if t.stage != "report")}) for a in read_attempts(run))
     return [attempt for attempt in found if attempt.stages]
 
 
-def _own_hash() -> str:
+def _source_hash() -> str:
     """A hash of this package's own text, so that another version of it makes the page anew."""
     return content_hash(*(file.read_text("utf-8") for file in _walk(resources.files("compass_ray.report"))))
 
@@ -116,7 +126,9 @@ def _walk(folder: Traversable) -> list[Traversable]:
     return found
 
 
-def _sections(evidence: Evidence, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]) -> list[Section]:
+def _sections(
+    evidence: RunReader, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]
+) -> list[ReportSection]:
     codes = config.languages
     return [
         benefit.section(evidence, codes, comparison),

@@ -23,7 +23,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Quota(Record):
+class QuotaRecord(Record):
     """One cluster of one language's selection; counts in rows, ``n_eval`` in guide prompts."""
 
     cluster: int
@@ -35,7 +35,7 @@ class Quota(Record):
     selected: int = 0
 
 
-class Noise(Record):
+class NoiseRecord(Record):
     """Rows and guide prompts outside every cluster; COMPASS selects none of them."""
 
     target: int = 0
@@ -45,7 +45,7 @@ class Noise(Record):
 
 
 @dataclass(frozen=True)
-class Shares:
+class ClusterShares:
     """One cluster's part of the guide prompts, of the language's own rows, and of the rows trained on; each in [0, 1]."""
 
     guide: float
@@ -53,7 +53,7 @@ class Shares:
     trained: float
 
 
-class Transfer(Record):
+class TransferRecord(Record):
     """Transfer languages that a method took rows of, the best first, with how well each scored, and by what."""
 
     languages: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Transfer(Record):
     """Where the languages' features come from."""
 
 
-class Allocation(Record):
+class AllocationRecord(Record):
     """How one language's budget, in rows, went to the clusters; divergences in bits."""
 
     language: str
@@ -72,10 +72,10 @@ class Allocation(Record):
     low_subjects: tuple[str, ...] = ()
     js_before: float | None = None
     js_after: float | None = None
-    noise: Noise = Noise()
-    clusters: tuple[Quota, ...] = ()
-    transfer: Transfer = Transfer()
-    by_language: Mapping[str, Allocation] = Field(default_factory=dict)
+    noise: NoiseRecord = NoiseRecord()
+    clusters: tuple[QuotaRecord, ...] = ()
+    transfer: TransferRecord = TransferRecord()
+    by_language: Mapping[str, AllocationRecord] = Field(default_factory=dict)
     """Of a selection that all languages share: what it is for each."""
 
     @cached_property
@@ -91,22 +91,22 @@ class Allocation(Record):
             [*(c.selected for c in self.clusters), self.noise.selected],
         )
 
-    def quota(self, cluster: int) -> Quota | None:
+    def quota(self, cluster: int) -> QuotaRecord | None:
         """What one cluster was given, noise (-1) nothing; None for a cluster that has no place here."""
         if cluster < 0:
             found = self.noise
-            return Quota(
+            return QuotaRecord(
                 cluster=cluster, n_target=found.target, n_aux=found.auxiliary, n_eval=found.guide, selected=found.selected
             )
         return next((each for each in self.clusters if each.cluster == cluster), None)
 
-    def shares(self, cluster: int) -> Shares | None:
+    def shares(self, cluster: int) -> ClusterShares | None:
         """One cluster's place in the gap; None where it has none, or where there are no guide prompts."""
         numbers = [*(each.cluster for each in self.clusters), -1]
         if cluster not in numbers or not self.n_guide:
             return None
         place, gap = numbers.index(cluster), self.gap
-        return Shares(float(gap.p_eval[place]), float(gap.p_before[place]), float(gap.p_after[place]))
+        return ClusterShares(float(gap.p_eval[place]), float(gap.p_before[place]), float(gap.p_after[place]))
 
     @property
     def n_guide(self) -> int:
@@ -114,7 +114,7 @@ class Allocation(Record):
         return self.noise.guide + sum(each.n_eval for each in self.clusters)
 
 
-class Example(Record):
+class ExampleRecord(Record):
     """A central row of a cluster."""
 
     row_id: str
@@ -122,7 +122,7 @@ class Example(Record):
     language: str
 
 
-class Cluster(Record):
+class ClusterRecord(Record):
     """One cluster: its size in rows, the languages in it and its most central rows."""
 
     cluster: int
@@ -130,10 +130,10 @@ class Cluster(Record):
     size: int = 0
     languages: Mapping[str, int] = Field(default_factory=dict)
     subject: str | None = None
-    examples: tuple[Example, ...] = ()
+    examples: tuple[ExampleRecord, ...] = ()
 
 
-class Cell(Record):
+class CellRecord(Record):
     """One cell of the clustering sweep."""
 
     parameters: Mapping[str, Any] = Field(default_factory=dict)
@@ -145,16 +145,16 @@ class Cell(Record):
     """What else was measured of it, by name."""
 
 
-class Sweep(Record):
+class SweepRecord(Record):
     """The clustering: method, backend, every cell that was tried, and the clusters of the one chosen."""
 
     method: str = "unknown"
     backend: str = "unknown"
-    cells: tuple[Cell, ...] = ()
-    clusters: tuple[Cluster, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+    clusters: tuple[ClusterRecord, ...] = ()
 
 
-class Epoch(Record):
+class TrainingEpochRecord(Record):
     """Mean losses of one epoch, in nats a token, and its time in seconds."""
 
     epoch: float
@@ -163,17 +163,17 @@ class Epoch(Record):
     seconds: float | None = None
 
 
-class History(Record):
+class HistoryRecord(Record):
     """The training of one adapter."""
 
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[TrainingEpochRecord, ...] = ()
     best_epoch: float | None = None
     rows: int | None = None
     tokens: int | None = None
     seconds: float | None = None
 
 
-class Forecast(Record):
+class ForecastRecord(Record):
     """The share of the gap that each of some budgets fills, and the budget forecast from it."""
 
     budgets: tuple[float, ...] = ()
@@ -181,24 +181,24 @@ class Forecast(Record):
     suggestion: float | None = None
 
 
-class Trial(Record):
+class TrialRecord(Record):
     """One budget tried: the loss of its best epoch on the held-out slice, in nats a token."""
 
     budget: float
     rows: int | None = None
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[TrainingEpochRecord, ...] = ()
     loss: float | None = None
     stopped: bool = False
 
 
-class Budget(Record):
+class BudgetRecord(Record):
     """The budget found for a language, a factor of its own rows, and how it was found."""
 
     language: str
     budget: float
     rule: str = "tuned"
-    forecast: Forecast = Forecast()
-    trials: tuple[Trial, ...] = ()
+    forecast: ForecastRecord = ForecastRecord()
+    trials: tuple[TrialRecord, ...] = ()
 
     @property
     def loss(self) -> float | None:
@@ -206,7 +206,7 @@ class Budget(Record):
         return next((trial.loss for trial in self.trials if trial.budget == self.budget), None)
 
 
-class Leg(Record):
+class StatTestRecord(Record):
     """One of several tests of a check: what it found and how likely as much is by chance."""
 
     name: str
@@ -215,7 +215,7 @@ class Leg(Record):
     exceeded: bool = False
 
 
-class Check(Record):
+class CheckRecord(Record):
     """One look of the monitor at a language's window; ``prompts`` is how many were seen so far."""
 
     language: str
@@ -227,12 +227,12 @@ class Check(Record):
     noise: float | None = None
     distance: float | None = None
     """Mean of one minus the cosine of the window's prompts to their centroids."""
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[StatTestRecord, ...] = ()
     version: str | None = None
     time: float | str | None = None
 
 
-class Decision(Record):
+class DecisionRecord(Record):
     """One thing the continual loop decided."""
 
     kind: str
@@ -245,7 +245,7 @@ class Decision(Record):
     reason: str | None = None
 
 
-class Change(Record):
+class ChangeRecord(Record):
     """Accuracy on ``items`` test items with the adapter version before and the one after."""
 
     items: int
@@ -253,20 +253,20 @@ class Change(Record):
     after: float
 
 
-class Update(Record):
+class UpdateRecord(Record):
     """What one update did to accuracy on subjects of the old and the new traffic."""
 
     language: str
     from_version: str = Field(alias="from")
     to_version: str = Field(alias="to")
-    old: Change | None = None
-    new: Change | None = None
+    old: ChangeRecord | None = None
+    new: ChangeRecord | None = None
     old_subjects: tuple[str, ...] = ()
     new_subjects: tuple[str, ...] = ()
     gate: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class Scored(Record):
+class ScoredRecord(Record):
     """One method's answers to a language's test items, in the order of ``item_ids``."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)

@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
-from compass_ray.report.evidence import Evidence
-from compass_ray.report.reasons import COMPASS, shortened
-from compass_ray.report.records import Allocation
-from compass_ray.report.why import made_selection
+from compass_ray.report.evidence import RunReader
+from compass_ray.report.reasons import COMPASS, shorten
+from compass_ray.report.records import AllocationRecord
+from compass_ray.report.why import read_selection
 
 _WRITERS = {".csv": pacsv.write_csv, ".parquet": pq.write_table}
 _PROMPT = 40
 """Characters of a prompt in a terminal."""
 
 
-def selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.Table:
+def read_selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.Table:
     """One row a selected row: tables.SELECTED, with ``prompt`` and its cluster's ``cluster_weight`` and ``cluster_quota``.
 
     A row that is used again has a row for each use. Noise has neither weight nor quota.
@@ -33,18 +33,18 @@ def selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.Table
     Raises:
         ArtifactError, ConfigError: there is no such selection; see `made_selection`.
     """
-    evidence = Evidence(run)
-    made = made_selection(evidence, method, language)
+    evidence = RunReader(run)
+    made = read_selection(evidence, method, language)
     prompts = run.pool.read_table("rows.parquet", ["row_id", "prompt"])
     at = pc.index_in(made.rows["row_id"], value_set=prompts["row_id"])
     joined = made.rows.append_column("prompt", prompts["prompt"].take(at))
-    for name, values in _of_clusters(made.allocation, made.rows["cluster"]).items():
+    for name, values in _cluster_columns(made.allocation, made.rows["cluster"]).items():
         joined = joined.append_column(name, values)
     first = ["row_id", "role", "language", "prompt", "cluster", "cluster_weight", "cluster_quota"]
     return joined.select([*first, *(name for name in made.rows.column_names if name not in first)])
 
 
-def write(table: pa.Table, file: Path) -> None:
+def write_rows(table: pa.Table, file: Path) -> None:
     """Write the table as CSV or Parquet, by the file's name.
 
     Raises:
@@ -55,7 +55,7 @@ def write(table: pa.Table, file: Path) -> None:
     _WRITERS[file.suffix](table, str(file))
 
 
-def lines(table: pa.Table) -> list[str]:
+def format_lines(table: pa.Table) -> list[str]:
     """The rows as aligned lines for a terminal below a header, prompts last and cut short."""
     names = [*(name for name in table.column_names if name != "prompt"), "prompt"]
     rows = [names, *([_text(row[name]) for name in names] for row in table.to_pylist())]
@@ -63,7 +63,7 @@ def lines(table: pa.Table) -> list[str]:
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
 
 
-def _of_clusters(allocation: Allocation, cluster: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+def _cluster_columns(allocation: AllocationRecord, cluster: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     known = allocation.clusters
     at = pc.index_in(cluster, value_set=pa.array([each.cluster for each in known], cluster.type))
     return {
@@ -75,4 +75,4 @@ def _of_clusters(allocation: Allocation, cluster: pa.ChunkedArray) -> dict[str, 
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else shortened(str(value), _PROMPT)
+    return f"{value:.3f}" if isinstance(value, float) else shorten(str(value), _PROMPT)

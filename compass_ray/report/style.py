@@ -59,34 +59,34 @@ RC: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodStyle:
     """Colour and marker of one method."""
 
     colour: str
     marker: str
 
 
-LOOKS: dict[str, Look] = {
-    "zero_shot": Look("#6b7280", "s"),
-    "target": Look("#c2500a", "^"),
-    "random": Look("#00876c", "D"),
-    "compass": Look("#0062a8", "o"),
-    "all": Look("#2f3b46", "P"),
-    "langrank": Look("#8a6100", "<"),
-    "langsim": Look("#b5477f", ">"),
-    "dsir": Look("#6a3fb5", "X"),
-    "nearest": Look("#5a7a00", "h"),
-    "compass_fft": Look("#b3261e", "p"),
+METHOD_STYLES: dict[str, MethodStyle] = {
+    "zero_shot": MethodStyle("#6b7280", "s"),
+    "target": MethodStyle("#c2500a", "^"),
+    "random": MethodStyle("#00876c", "D"),
+    "compass": MethodStyle("#0062a8", "o"),
+    "all": MethodStyle("#2f3b46", "P"),
+    "langrank": MethodStyle("#8a6100", "<"),
+    "langsim": MethodStyle("#b5477f", ">"),
+    "dsir": MethodStyle("#6a3fb5", "X"),
+    "nearest": MethodStyle("#5a7a00", "h"),
+    "compass_fft": MethodStyle("#b3261e", "p"),
 }
-OTHER = Look("#6b7280", "d")
+OTHER_STYLE = MethodStyle("#6b7280", "d")
 """A method that none of these is."""
-UPDATED = Look("#a0427d", "v")
+UPDATED_STYLE = MethodStyle("#a0427d", "v")
 """Adapter versions after the first."""
 
 P = ParamSpec("P")
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def with_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw with the style above, and leave matplotlib's own settings as they were."""
 
     @functools.wraps(draw)
@@ -97,20 +97,20 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inner
 
 
-def panel(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of one panel; sizes in inches. It belongs to no window and no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+def add_legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """A legend under the panel, where it hides no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.4, columnspacing=1.4)
 
 
-def png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """The figure as PNG, equal bytes for equal data."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):
@@ -118,13 +118,13 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def width(picture: bytes) -> int:
+def display_width(picture: bytes) -> int:
     """Width in CSS pixels at which the text of a PNG made here is as large as it was meant: 9 points."""
     pixels = int.from_bytes(picture[16:20], "big")
     return round(pixels * 96 / DPI)
 
 
-def label(text: str | None, fallback: str, limit: int = 26) -> str:
+def printable_label(text: str | None, fallback: str, limit: int = 26) -> str:
     """Text that the font can draw, cut to ``limit`` characters; the fallback where it cannot.
 
     >>> label("history", "cluster 3"), label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")

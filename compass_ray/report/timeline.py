@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from compass_ray.report.style import LOOKS, MUTED, panel, styled
+from compass_ray.report.style import METHOD_STYLES, MUTED, new_figure, with_style
 from compass_ray.report.utilisation import Span
 
-_COLOURS = {"select": MUTED, "train": LOOKS["compass"].colour, "evaluate": LOOKS["target"].colour}
+_COLOURS = {"select": MUTED, "train": METHOD_STYLES["compass"].colour, "evaluate": METHOD_STYLES["target"].colour}
 _WORDS = {"select": "selected for", "train": "trained", "evaluate": "scored"}
 _LEAST = 0.004
 """Of the whole, so that a bar of a moment can be seen."""
@@ -23,12 +23,12 @@ STAGES = tuple(_COLOURS)
 """Stages that work language by language."""
 
 
-@styled
-def timeline(rows: Mapping[str, Sequence[Span]]) -> Figure:
+@with_style
+def plot_timeline(rows: Mapping[str, Sequence[Span]]) -> Figure:
     """A line for each language, from the top in the order given; time in seconds since the first bar."""
     origin = min(span.started for found in rows.values() for span in found)
     end = max(span.finished for found in rows.values() for span in found)
-    figure, axes = panel(7.2, 1.1 + 0.19 * max(len(rows), 4))
+    figure, axes = new_figure(7.2, 1.1 + 0.19 * max(len(rows), 4))
     for place, found in enumerate(rows.values()):
         for span in found:
             length = max(span.finished - span.started, _LEAST * (end - origin))

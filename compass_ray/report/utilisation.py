@@ -33,7 +33,7 @@ class StageUse:
     """Of a CPU or GPU that one worker asks for."""
 
     @property
-    def at_once(self) -> float | None:
+    def mean_active_workers(self) -> float | None:
         """Workers at work, on average."""
         return self.work / self.wall if self.work is not None and self.wall > 0 else None
 
@@ -61,7 +61,7 @@ def stage_uses(attempts: Sequence[Attempt], manifests: Mapping[str, Manifest], r
     for attempt in attempts:
         for time in attempt.stages:
             times[time.stage].append(time)
-    return [_use(stage, kept, _work(stage, manifests), resources) for stage, kept in times.items()]
+    return [_measure_stage(stage, kept, _work(stage, manifests), resources) for stage, kept in times.items()]
 
 
 def spans(manifests: Mapping[str, Manifest], stages: Sequence[str]) -> list[Span]:
@@ -70,7 +70,7 @@ def spans(manifests: Mapping[str, Manifest], stages: Sequence[str]) -> list[Span
     return sorted((span for span in found if span), key=lambda span: (span.started, span.name))
 
 
-def _use(stage: str, times: Sequence[StageTime], work: float | None, resources: Resources) -> StageUse:
+def _measure_stage(stage: str, times: Sequence[StageTime], work: float | None, resources: Resources) -> StageUse:
     on_gpus = stage in _ON_GPUS and resources.gpus_per_worker > 0
     has = [time.gpus if on_gpus else time.cpus for time in times]
     return StageUse(

@@ -13,14 +13,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray.artifacts import LABELLED, ArtifactError, RunDir, selected_by
+from compass_ray.artifacts import CORRECTIONS_FILE, ArtifactError, RunDir, selection_method
 from compass_ray.config import ConfigError
-from compass_ray.core.sampling import TAU, Mode
-from compass_ray.languages import language as known_language
-from compass_ray.report.evidence import Evidence, is_version, language_name
-from compass_ray.report.near import GuidePrompt, Neighbours, Place, guide_prompt, neighbours, place, tested
-from compass_ray.report.reasons import COMPASS, TESTED, guide_lines, near_lines, sentences
-from compass_ray.report.records import Allocation, Quota, Shares
+from compass_ray.core.sampling import TAU, SamplingMode
+from compass_ray.languages import get_language as known_language
+from compass_ray.report.evidence import RunReader, is_version, language_name
+from compass_ray.report.near import (
+    NearestGuidePrompt,
+    Neighbours,
+    RowLocation,
+    find_nearest_guide_prompt,
+    find_neighbours,
+    keys_of_test_questions,
+    locate_row,
+)
+from compass_ray.report.reasons import (
+    COMPASS,
+    TEST_QUESTION_REASON,
+    describe_guide_prompt,
+    describe_neighbours,
+    explain_selection,
+)
+from compass_ray.report.records import AllocationRecord, ClusterShares, QuotaRecord
 from compass_ray.sources.guides import prompt_key
 
 
@@ -29,7 +43,7 @@ class UnknownRowError(ConfigError):
 
 
 @dataclass(frozen=True)
-class Why:
+class RowExplanation:
     """The answer for one row and one target language."""
 
     row_id: str
@@ -45,13 +59,13 @@ class Why:
     """The row as the selection wrote it (tables.SELECTED); empty where it was not chosen."""
     uses: tuple[float, ...]
     """Weight of each of its uses: more than one only where rows are used again."""
-    quota: Quota | None
+    quota: QuotaRecord | None
     """Counts, weight and quota of its cluster."""
-    shares: Shares | None
+    shares: ClusterShares | None
     """Its cluster's place in the gap."""
     neighbours: Neighbours | None
     """None where it was no candidate of COMPASS: under other methods, own rows, noise, updates of an adapter."""
-    guide: GuidePrompt | None
+    guide: NearestGuidePrompt | None
 
     def lines(self) -> list[str]:
         """The answer for a terminal: the prompt, and why."""
@@ -61,16 +75,16 @@ class Why:
 
 
 @dataclass(frozen=True)
-class Made:
+class StoredSelection:
     """One method's selection for one language, as it was written."""
 
     method: str
     language: str
-    allocation: Allocation
+    allocation: AllocationRecord
     rows: pa.Table
 
 
-def made_selection(evidence: Evidence, method: str, language: str) -> Made:
+def read_selection(evidence: RunReader, method: str, language: str) -> StoredSelection:
     """The selection of a method for a language.
 
     Raises:
@@ -79,10 +93,10 @@ def made_selection(evidence: Evidence, method: str, language: str) -> Made:
         ArtifactError: it has none at all.
     """
     known_language(language)
-    method = selected_by(method)
-    allocation, rows = evidence.allocation(method, language), evidence.selected(method, language)
+    method = selection_method(method)
+    allocation, rows = evidence.allocation(method, language), evidence.selected_table(method, language)
     if allocation is not None and rows is not None:
-        return Made(method, language, allocation, rows)
+        return StoredSelection(method, language, allocation, rows)
     run, held = evidence.run, evidence.run.selection_names(language)
     message = f"there is no selection of method {method!r} for language {language!r} in {run.uri}; "
     if held:
@@ -90,20 +104,20 @@ def made_selection(evidence: Evidence, method: str, language: str) -> Made:
     raise ArtifactError(f"{message}run 'compass-ray adapt --run {run.uri} --languages {language}' for it first")
 
 
-def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
+def explain_row(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> RowExplanation:
     """Say why a pool row is in the training rows of a language, or is not.
 
     Raises:
         ArtifactError, ConfigError: the language's selection is not there; see `made_selection`.
         UnknownRowError: the pool has no such row.
     """
-    evidence = Evidence(run)
-    made, found = made_selection(evidence, method, language), evidence.prompts([row_id]).get(row_id)
-    at = place(evidence.clusters(language, method), row_id) if found else None
+    evidence = RunReader(run)
+    made, found = read_selection(evidence, method, language), evidence.prompts([row_id]).get(row_id)
+    at = locate_row(evidence.clusters(language, method), row_id) if found else None
     if found is None and row_id in made.rows["row_id"].to_pylist():
         raise UnknownRowError(
             f"row_id {row_id!r} is a user's correction of a reply, which joined this selection; its text and key are in "
-            f"{run.selection(method, language).name}/{LABELLED}"
+            f"{run.selection(method, language).name}/{CORRECTIONS_FILE}"
         )
     if found is None or at is None:
         raise UnknownRowError(
@@ -112,11 +126,11 @@ def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
         )
     uses = made.rows.filter(pc.equal(made.rows["row_id"], row_id)).to_pylist()
     row: dict[str, Any] = uses[0] if uses else {}
-    asked = not row and prompt_key(found[0]) in tested(run, language)
+    asked = not row and prompt_key(found[0]) in keys_of_test_questions(run, language)
     near = None if asked else _neighbours(run, made, at, row, found[1])
-    guide = None if is_version(method) else guide_prompt(run, language, at)
-    gap, draw = sentences(made.allocation, row, found[1], at.cluster)
-    return Why(
+    guide = None if is_version(method) else find_nearest_guide_prompt(run, language, at)
+    gap, draw = explain_selection(made.allocation, row, found[1], at.cluster)
+    return RowExplanation(
         row_id=row_id,
         language=language,
         method=method,
@@ -124,7 +138,13 @@ def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
         source_language=found[1],
         chosen=bool(row),
         cluster=at.cluster,
-        sentences=(gap, TESTED if asked else draw, *_again(uses), *near_lines(near, bool(row)), *guide_lines(guide)),
+        sentences=(
+            gap,
+            TEST_QUESTION_REASON if asked else draw,
+            *_describe_repeated_uses(uses),
+            *describe_neighbours(near, bool(row)),
+            *describe_guide_prompt(guide),
+        ),
         row=row,
         uses=tuple(use["weight"] for use in uses),
         quota=made.allocation.quota(at.cluster),
@@ -134,12 +154,12 @@ def why(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> Why:
     )
 
 
-def _neighbours(run: RunDir, made: Made, at: Place, row: Mapping[str, Any], source: str) -> Neighbours | None:
+def _neighbours(run: RunDir, made: StoredSelection, at: RowLocation, row: Mapping[str, Any], source: str) -> Neighbours | None:
     if made.method != COMPASS or at.cluster < 0 or source == made.language or row.get("role") == "target":
         return None
     settings = run.selection(made.method, made.language).require().config
-    counted = settings.get("mode") != Mode.UNIFORM
-    return neighbours(
+    counted = settings.get("mode") != SamplingMode.UNIFORM
+    return find_neighbours(
         run,
         at,
         made.language,
@@ -149,7 +169,7 @@ def _neighbours(run: RunDir, made: Made, at: Place, row: Mapping[str, Any], sour
     )
 
 
-def _again(uses: list[dict[str, Any]]) -> list[str]:
+def _describe_repeated_uses(uses: list[dict[str, Any]]) -> list[str]:
     if len(uses) < 2:
         return []
     weights = ", ".join(f"{use['weight']:g}" for use in uses)

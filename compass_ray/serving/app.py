@@ -18,13 +18,13 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.config import ConfigError, RunConfig, changed
+from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.serving import ingress, monitor_actor, registry, server
-from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.keys import ApiKeys
 
 NAME = "compass-ray"
-ADAPTERS = server.NAME
-_LOOK_SECONDS = 0.2
+ADAPTER_DEPLOYMENT = server.NAME
+_POLL_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
         ConfigError: the source of keys cannot be used.
     """
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
-    keys = Keys.load(os.environ, config.serve.api_keys)
-    monitor_actor.renew(uri, config)
-    adapters = server.deployment(config).bind(uri, settings)
-    return ingress.deployment(config).bind(uri, settings, adapters, keys.digests)
+    keys = ApiKeys.load(os.environ, config.serve.api_keys)
+    monitor_actor.restart_if_running(uri, config)
+    adapters = server.build_deployment(config).bind(uri, settings)
+    return ingress.build_deployment(config).bind(uri, settings, adapters, keys.digests)
 
 
 def from_config_file(args: dict[str, Any]) -> serve.Application:
     """The application over the run of a Serve file's arguments, without anybody who makes updates; see `configured`."""
-    run, config = configured(args)
+    run, config = parse_app_args(args)
     return build_app(run.uri, config)
 
 
-def configured(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
+def parse_app_args(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
     """The run that a Serve file gives as ``args: {run: URI, set: [...]}``, with something live, and its settings.
 
     ``set`` changes settings of the run for this service, as in ``resources.max_replicas=4``.
@@ -69,8 +69,8 @@ def configured(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
     if not {"run"} <= args.keys() <= {"run", "set"} or not isinstance(args.get("set", []), list):
         raise ConfigError(f"args of the application are {args}; give {{run: URI}}, and set: [settings] where some change")
     run = RunDir(args["run"])
-    config = changed(run.recorded(), args.get("set", []))
-    registry.adopt(config, run)
+    config = with_overrides(run.read_config(), args.get("set", []))
+    registry.promote_first_versions(config, run)
     return run, config
 
 
@@ -82,15 +82,15 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
         ConfigError: the port is taken, or Serve runs at another one.
     """
     run = RunDir(run_uri)
-    run.recorded()
+    run.read_config()
     host = config.serve.host if host is None else host
     port = _free_port(host, config.serve.port if port is None else port)
     ray_session.start(config.resources)
     options = HTTPOptions(host=host, port=port)
     application = build_app(run.uri, config)
-    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging())
+    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging_config())
     _check_port(port)
-    serve.run(application, name=NAME, route_prefix="/", logging_config=_logging())
+    serve.run(application, name=NAME, route_prefix="/", logging_config=_logging_config())
     return Endpoint(url=f"http://{host}:{port}", run_uri=run.uri)
 
 
@@ -99,7 +99,7 @@ def drain(at_once: Callable[[], bool] = lambda: False) -> None:
     drained = serve.get_app_handle(NAME).drain.remote()
     while not at_once():
         try:
-            drained.result(timeout_s=_LOOK_SECONDS)
+            drained.result(timeout_s=_POLL_INTERVAL_S)
         except TimeoutError:
             continue
         return
@@ -113,7 +113,7 @@ def stop(endpoint: Endpoint) -> None:
     serve.delete(NAME)
     if not serve.status().applications:
         serve.shutdown()  # type: ignore[no-untyped-call]
-    monitor_actor.end(endpoint.run_uri)
+    monitor_actor.stop(endpoint.run_uri)
 
 
 def _check_port(port: int) -> None:
@@ -140,5 +140,5 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _logging() -> dict[str, Any]:
+def _logging_config() -> dict[str, Any]:
     return {"log_level": "WARNING", "enable_access_log": False}

@@ -20,27 +20,27 @@ from ray.serve.handle import DeploymentHandle
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import monitor_actor, registry
-from compass_ray.serving.adapters.hosting import HostState, followed
-from compass_ray.serving.answering.service import AnswerService
+from compass_ray.serving.adapters.hosting import HostState, merge_host_state
+from compass_ray.serving.answering.service import InferenceService
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.api.keys import Keys
-from compass_ray.serving.api.limits import Limits
+from compass_ray.serving.api.keys import ApiKeys
+from compass_ray.serving.api.limits import RequestLimits
 from compass_ray.serving.monitoring.forwarding import TrafficForwarder
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.numbers.overview import DECISIONS_SHOWN, overview
-from compass_ray.serving.numbers.statistics import Statistics
-from compass_ray.serving.ray_metrics import RayInstruments
-from compass_ray.serving.remote import ServerBackend
+from compass_ray.serving.numbers.overview import MAX_DECISIONS, build_status
+from compass_ray.serving.numbers.statistics import RequestStatistics
+from compass_ray.serving.ray_metrics import RayMetricsExporter
+from compass_ray.serving.remote import EngineClient
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
 
 logger = logging.getLogger(__name__)
 
-FOLLOW_SECONDS = 0.5
-_WATCH_SECONDS = 5.0
-_MONITOR_SECONDS = 2.0
+SYNC_INTERVAL_S = 0.5
+_STATUS_INTERVAL_S = 5.0
+_MONITOR_TIMEOUT_S = 2.0
 _DRAIN_SECONDS = 10.0
-_BESIDE = 64
+_EXTRA_REQUESTS = 64
 """Requests beyond those that want a reply: the page, the status, the metrics and the refusals of what is too much."""
 
 
@@ -53,25 +53,25 @@ class Ingress:
         """Load the identifier, ask what is live, and start the loops that follow both."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
-        self.keys = Keys(digests)
-        self.backend = ServerBackend(server)
-        self.watched = self.run.clusters.manifest() is not None
+        self.keys = ApiKeys(digests)
+        self.backend = EngineClient(server)
+        self.monitored = self.run.clusters.manifest() is not None
         self.monitor: Any = None
-        self.forwarder = TrafficForwarder(self._deliver, self._deliver_feedback)
-        self.statistics = Statistics(time.time, [RayInstruments()])
-        self.service = self._service()
-        self.server = HostState(registry.catalogue(self.run, self.config.languages), {})
-        self.service.catalogue = self.server.catalogue
-        self.seen: dict[str, Any] = {"monitor": None, "decisions": []}
-        self.tasks = [asyncio.create_task(_for_ever(self._follow, FOLLOW_SECONDS))]
-        self.tasks.append(asyncio.create_task(_for_ever(self._watch, _WATCH_SECONDS)))
-        if self.watched:
-            self._monitor()
+        self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
+        self.statistics = RequestStatistics(time.time, [RayMetricsExporter()])
+        self.service = self._build_service()
+        self.host_state = HostState(registry.read_catalogue(self.run, self.config.languages), {})
+        self.service.catalogue = self.host_state.catalogue
+        self.cached_status: dict[str, Any] = {"monitor": None, "decisions": []}
+        self.tasks = [asyncio.create_task(_repeat_forever(self._sync_catalogue, SYNC_INTERVAL_S))]
+        self.tasks.append(asyncio.create_task(_repeat_forever(self._refresh_status, _STATUS_INTERVAL_S)))
+        if self.monitored:
+            self._monitor_handle()
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application, made in the replica: nothing of it is pickled."""
-        limits = Limits.of(self.config.serve)
+        limits = RequestLimits.from_config(self.config.serve)
         self.api = build_api(self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits, numbered=True)
         return self.api
 
@@ -79,36 +79,36 @@ class Ingress:
         """Take no new requests, and return when every reply under way has been sent and the monitor has heard of it."""
         admission = self.api.state.admission
         admission.close()
-        await admission.emptied(self.config.serve.request_seconds)
+        await admission.emptied(self.config.serve.request_timeout_s)
         await self.service.shadows.close()
         await self.forwarder.drain()
 
     async def status(self) -> dict[str, Any]:
         """What ``/v1/compass/status`` shows."""
-        await self._watch()
-        return overview(
+        await self._refresh_status()
+        return build_status(
             run=self.run.uri,
             languages=self.config.languages,
             catalogue=self.service.catalogue,
             statistics=self.statistics,
-            problems=self.server.problems,
+            problems=self.host_state.problems,
             traffic=self.forwarder.counts(),
-            engine={"steps": self.server.steps, "orders": self.server.orders, "sent_again": self.backend.retries},
-            monitor=self.seen["monitor"],
-            decisions=self.seen["decisions"],
+            engine={"steps": self.host_state.steps, "orders": self.host_state.requests, "sent_again": self.backend.retries},
+            monitor=self.cached_status["monitor"],
+            decisions=self.cached_status["decisions"],
         )
 
     def put(self, observation: Observation) -> None:
         """Hand an answered prompt on, where the run has clusters to place it in."""
-        if self.watched:
+        if self.monitored:
             self.forwarder.put(observation)
 
-    def rate(self, feedback: Feedback) -> None:
+    def submit_feedback(self, feedback: Feedback) -> None:
         """The same for feedback."""
-        if self.watched:
-            self.forwarder.rate(feedback)
+        if self.monitored:
+            self.forwarder.submit_feedback(feedback)
 
-    def _service(self) -> AnswerService:
+    def _build_service(self) -> InferenceService:
         from compass_ray.models.language_id import LanguageIdentifier
 
         router = Router(
@@ -117,63 +117,63 @@ class Ingress:
             config=self.config.identifier,
             memory=ConversationMemory(time.monotonic),
         )
-        return AnswerService(
+        return InferenceService(
             router,
             self.backend,
             self,
             self.statistics,
             max_tokens=self.config.serve.max_tokens,
-            seconds=self.config.serve.request_seconds,
+            seconds=self.config.serve.request_timeout_s,
             clock=time.time,
         )
 
-    async def _deliver(self, batch: list[Observation]) -> None:
-        await self._tell("record", batch)
+    async def _deliver_observations(self, batch: list[Observation]) -> None:
+        await self._send_to_monitor("record", batch)
 
     async def _deliver_feedback(self, batch: list[Feedback]) -> None:
-        await self._tell("rate", batch)
+        await self._send_to_monitor("rate", batch)
 
-    async def _tell(self, method: str, batch: list[Any]) -> None:
+    async def _send_to_monitor(self, method: str, batch: list[Any]) -> None:
         try:
-            await getattr(self._monitor(), method).remote(batch)
+            await getattr(self._monitor_handle(), method).remote(batch)
         except RayActorError:
             self.monitor = None
             raise
 
-    def _monitor(self) -> Any:
+    def _monitor_handle(self) -> Any:
         """The actor's handle, kept: asking Ray for it by name would hold up replies."""
         if self.monitor is None:
             self.monitor = monitor_actor.connect(self.run.uri, self.config).actor
         return self.monitor
 
-    async def _follow(self) -> None:
-        self.server = await self.backend.state()
-        self.service.catalogue = followed(self.service.catalogue, self.server)
+    async def _sync_catalogue(self) -> None:
+        self.host_state = await self.backend.state()
+        self.service.catalogue = merge_host_state(self.service.catalogue, self.host_state)
 
-    async def _watch(self) -> None:
-        self.seen = {"monitor": await self._monitor_status(), "decisions": await self._decisions()}
-        self.statistics.watched(self.seen["monitor"], self.forwarder.counts())
+    async def _refresh_status(self) -> None:
+        self.cached_status = {"monitor": await self._monitor_status(), "decisions": await self._decisions()}
+        self.statistics.export_monitor_status(self.cached_status["monitor"], self.forwarder.counts())
 
     async def _decisions(self) -> list[dict[str, Any]]:
         """The last ones; those of before where the store is out of reach."""
         try:
-            found = await asyncio.to_thread(registry.decisions, self.run)
+            found = await asyncio.to_thread(registry.read_decisions, self.run)
         except (ArtifactError, OSError) as error:
             logger.warning("the decisions could not be read: %s", error)
-            return list(self.seen["decisions"])
-        return found[-DECISIONS_SHOWN:]
+            return list(self.cached_status["decisions"])
+        return found[-MAX_DECISIONS:]
 
     async def _monitor_status(self) -> dict[str, Any] | None:
-        if not self.watched:
+        if not self.monitored:
             return None
         try:
-            status: dict[str, Any] = await asyncio.wait_for(self._monitor().status.remote(), _MONITOR_SECONDS)
+            status: dict[str, Any] = await asyncio.wait_for(self._monitor_handle().status.remote(), _MONITOR_TIMEOUT_S)
         except Exception as error:
-            return {**(self.seen["monitor"] or {}), "unreachable": type(error).__name__}
+            return {**(self.cached_status["monitor"] or {}), "unreachable": type(error).__name__}
         return status
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:
     """Do it again and again; what fails is tried again, since what was known goes on."""
     while True:
         await asyncio.sleep(seconds)
@@ -183,12 +183,12 @@ async def _for_ever(work: Callable[[], Awaitable[None]], seconds: float) -> None
             logger.exception("%s failed; it is tried again in %g seconds", work.__name__.strip("_"), seconds)
 
 
-def deployment(config: RunConfig) -> serve.Deployment:
+def build_deployment(config: RunConfig) -> serve.Deployment:
     """The deployment with the resources of a configuration."""
     deploy = serve.deployment(
         name="ingress",
-        max_ongoing_requests=config.serve.max_waiting + _BESIDE,
-        graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,
+        max_ongoing_requests=config.serve.max_concurrent_requests + _EXTRA_REQUESTS,
+        graceful_shutdown_timeout_s=config.serve.request_timeout_s + _DRAIN_SECONDS,
         ray_actor_options={
             "num_cpus": config.resources.replica_cpus,
             "resources": dict(config.resources.replica_resources),

@@ -20,18 +20,18 @@ from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
 
-Record = dict[str, Any]
+JsonRecord = dict[str, Any]
 
 
 def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
     """Add records to the end of the file; durable on return."""
     if not records:
         return
-    lines = _lines(records)
+    lines = _encode(records)
     if isinstance(run.filesystem, pafs.LocalFileSystem):
         _append_local(Path(run.artifact("monitor").path) / file, lines)
     else:
-        run.write_monitor(file, _closed(run.read_monitor(file) or b"") + lines)
+        run.write_monitor(file, _end_with_newline(run.read_monitor(file) or b"") + lines)
 
 
 def append_shared(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
@@ -39,19 +39,19 @@ def append_shared(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) 
     if not records or isinstance(run.filesystem, pafs.LocalFileSystem):
         append(run, file, records)
     else:
-        lines = _lines(records)
-        run.extend_monitor(file, lambda before: _closed(before) + lines)
+        lines = _encode(records)
+        run.extend_monitor(file, lambda before: _end_with_newline(before) + lines)
 
 
-def read(run: RunDir, file: str) -> list[Record]:
+def read(run: RunDir, file: str) -> list[JsonRecord]:
     """All whole records of the file in order; none where it was never written."""
     found = run.read_monitor(file) or b""
-    return [record for line in found.splitlines() if (record := _parsed(line)) is not None]
+    return [record for line in found.splitlines() if (record := _parse(line)) is not None]
 
 
 def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Replace the file in one step. Only its one writer may do this."""
-    run.write_monitor(file, _lines(records))
+    run.write_monitor(file, _encode(records))
 
 
 def _append_local(path: Path, lines: bytes) -> None:
@@ -60,26 +60,26 @@ def _append_local(path: Path, lines: bytes) -> None:
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        _write_whole(descriptor, b"\n" + lines if torn else lines)
+        _write_all(descriptor, b"\n" + lines if torn else lines)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write_whole(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _closed(data: bytes) -> bytes:
+def _end_with_newline(data: bytes) -> bytes:
     return data + b"\n" if data and not data.endswith(b"\n") else data
 
 
-def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+def _encode(records: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
 
 
-def _parsed(line: bytes) -> Record | None:
+def _parse(line: bytes) -> JsonRecord | None:
     try:
         record = json.loads(line)
     except ValueError:

@@ -19,16 +19,16 @@ import ray
 
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
-from compass_ray.core.drift import Signals
+from compass_ray.core.drift import QualitySignals
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
-from compass_ray.serving.monitoring.observations import Acknowledged, CanaryAnswers, Feedback, Observation, WindowReady
-from compass_ray.serving.monitoring.placing import load_placer
+from compass_ray.serving.monitoring.observations import Acknowledgement, CanaryAnswers, Feedback, Observation, WindowReady
+from compass_ray.serving.monitoring.placing import load_prompt_assigner
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "compass-ray"
-_LOOK_SECONDS = 60
-_LOOK_AGAIN_SECONDS = 0.05
+_MAINTENANCE_INTERVAL_S = 60
+_POLL_INTERVAL_S = 0.05
 
 
 class MonitorActor:
@@ -41,59 +41,59 @@ class MonitorActor:
         parsed = RunConfig.model_validate(config)
         torch.set_num_threads(parsed.resources.threads_per_worker)
         run = RunDir(run_uri)
-        self.monitor = TrafficMonitor(run, parsed, load_placer(run, parsed), time.time)
-        self.turn = threading.Lock()
-        threading.Thread(target=self._look_for_ever, name="looking", daemon=True).start()
+        self.monitor = TrafficMonitor(run, parsed, load_prompt_assigner(run, parsed), time.time)
+        self.lock = threading.Lock()
+        threading.Thread(target=self._maintain_forever, name="looking", daemon=True).start()
 
-    def record(self, observations: Sequence[Observation]) -> Acknowledged:
+    def record(self, observations: Sequence[Observation]) -> Acknowledgement:
         """Take in answered prompts; they are on disk on return."""
-        with self.turn:
+        with self.lock:
             return self.monitor.record(observations)
 
-    def rate(self, feedback: Sequence[Feedback]) -> Acknowledged:
+    def rate(self, feedback: Sequence[Feedback]) -> Acknowledgement:
         """Take in what clients said of replies; it is on disk on return."""
-        with self.turn:
-            return self.monitor.rate(feedback)
+        with self.lock:
+            return self.monitor.record_feedback(feedback)
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
         """Take in how versions answered canary questions; it is on disk on return."""
-        with self.turn:
+        with self.lock:
             return self.monitor.canaries(answers)
 
-    def signals(self, language: str) -> dict[str, Signals]:
+    def signals(self, language: str) -> dict[str, QualitySignals]:
         """How the last replies of each of the last versions that answered in a language were."""
-        with self.turn:
+        with self.lock:
             return self.monitor.signals(language)
 
     def ready(self) -> list[WindowReady]:
         """Windows that wait for an update."""
-        with self.turn:
+        with self.lock:
             return self.monitor.ready()
 
     def reset(self, language: str, version: str) -> None:
         """Compare with the reference of ``version`` from now on."""
-        with self.turn:
+        with self.lock:
             self.monitor.reset(language, version)
 
     def release(self, language: str) -> None:
         """An update was refused: watch on."""
-        with self.turn:
+        with self.lock:
             self.monitor.release(language)
 
     def status(self) -> dict[str, Any]:
         """Every language's window, phase and checks."""
-        with self.turn:
+        with self.lock:
             return self.monitor.status()
 
-    def _look_for_ever(self) -> None:
+    def _maintain_forever(self) -> None:
         while True:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_MAINTENANCE_INTERVAL_S)
             try:
-                with self.turn:
-                    self.monitor.erase_due()
-                    self.monitor.follow_clusters()
+                with self.lock:
+                    self.monitor.erase_expired()
+                    self.monitor.sync_clusters()
             except Exception:
-                logger.exception("erasing or following clusters failed; it is tried again in %d seconds", _LOOK_SECONDS)
+                logger.exception("erasing or following clusters failed; it is tried again in %d seconds", _MAINTENANCE_INTERVAL_S)
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,24 @@ class MonitorClient:
 
     actor: Any
 
-    def record(self, observations: Sequence[Observation]) -> Acknowledged:
+    def record(self, observations: Sequence[Observation]) -> Acknowledgement:
         """Take in answered prompts; they are on disk on return."""
-        acknowledged: Acknowledged = ray.get(self.actor.record.remote(list(observations)))
+        acknowledged: Acknowledgement = ray.get(self.actor.record.remote(list(observations)))
         return acknowledged
 
-    def rate(self, feedback: Sequence[Feedback]) -> Acknowledged:
+    def rate(self, feedback: Sequence[Feedback]) -> Acknowledgement:
         """Take in what clients said of replies; it is on disk on return."""
-        acknowledged: Acknowledged = ray.get(self.actor.rate.remote(list(feedback)))
+        acknowledged: Acknowledgement = ray.get(self.actor.rate.remote(list(feedback)))
         return acknowledged
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledged:
+    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
         """Take in how versions answered canary questions; it is on disk on return."""
-        acknowledged: Acknowledged = ray.get(self.actor.canaries.remote(list(answers)))
+        acknowledged: Acknowledgement = ray.get(self.actor.canaries.remote(list(answers)))
         return acknowledged
 
-    def signals(self, language: str) -> dict[str, Signals]:
+    def signals(self, language: str) -> dict[str, QualitySignals]:
         """How the last replies of each of the last versions that answered in a language were."""
-        signals: dict[str, Signals] = ray.get(self.actor.signals.remote(language))
+        signals: dict[str, QualitySignals] = ray.get(self.actor.signals.remote(language))
         return signals
 
     def ready(self) -> list[WindowReady]:
@@ -163,7 +163,7 @@ def connect(run_uri: str, config: RunConfig) -> MonitorClient:
     return MonitorClient(actor.remote(RunDir(run_uri).uri, config.model_dump(mode="json")))
 
 
-def running(run_uri: str) -> MonitorClient | None:
+def find_running(run_uri: str) -> MonitorClient | None:
     """The monitor of a run where one runs on this cluster; starts none."""
     try:
         return MonitorClient(ray.get_actor(monitor_name(run_uri), namespace=NAMESPACE))
@@ -171,15 +171,15 @@ def running(run_uri: str) -> MonitorClient | None:
         return None
 
 
-def renew(run_uri: str, config: RunConfig) -> None:
+def restart_if_running(run_uri: str, config: RunConfig) -> None:
     """Put a monitor with these settings in the place of one that runs, which may have others; starts none where none runs."""
-    if ray.is_initialized() and running(run_uri):
-        end(run_uri)
+    if ray.is_initialized() and find_running(run_uri):
+        stop(run_uri)
         connect(run_uri, config)
 
 
-def end(run_uri: str) -> None:
+def stop(run_uri: str) -> None:
     """End the actor, where it runs, and return when its name is free; what it acknowledged stays in the run."""
-    while found := running(run_uri):
+    while found := find_running(run_uri):
         ray.kill(found.actor, no_restart=True)
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_POLL_INTERVAL_S)

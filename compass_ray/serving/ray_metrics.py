@@ -12,34 +12,34 @@ from typing import Any
 
 from ray.util import metrics
 
-from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Kind, Metric
+from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Metric, MetricKind
 
 PREFIX = "ray_"
 
 
-class RayInstruments:
+class RayMetricsExporter:
     """Hands every number to Ray; satisfies `instruments.Instruments`."""
 
     def __init__(self) -> None:
         """Declare all metrics."""
-        self._made: dict[str, Any] = {metric.name: _declared(metric) for metric in METRICS}
+        self._metrics: dict[str, Any] = {metric.name: _declare(metric) for metric in METRICS}
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Let a counter grow; Ray's refuse to be grown by nothing."""
         if value > 0:
-            self._made[metric.name].inc(value, tags=dict(labels))
+            self._metrics[metric.name].inc(value, tags=dict(labels))
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Give a gauge its value."""
-        self._made[metric.name].set(value, tags=dict(labels))
+        self._metrics[metric.name].set(value, tags=dict(labels))
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Count a value in its bucket."""
-        self._made[metric.name].observe(value, tags=dict(labels))
+        self._metrics[metric.name].observe(value, tags=dict(labels))
 
 
-def _declared(metric: Metric) -> metrics.Counter | metrics.Gauge | metrics.Histogram:
-    if metric.kind is Kind.HISTOGRAM:
+def _declare(metric: Metric) -> metrics.Counter | metrics.Gauge | metrics.Histogram:
+    if metric.kind is MetricKind.HISTOGRAM:
         return metrics.Histogram(metric.name, metric.help, list(metric.bounds), metric.labels)
-    made = metrics.Counter if metric.kind is Kind.COUNTER else metrics.Gauge
+    made = metrics.Counter if metric.kind is MetricKind.COUNTER else metrics.Gauge
     return made(metric.name, metric.help, metric.labels)

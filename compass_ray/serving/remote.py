@@ -15,33 +15,33 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerC
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from compass_ray.models.orders import Answer, Order, Piece
+from compass_ray.models.orders import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.serving.adapters.hosting import HostState
-from compass_ray.serving.answering.backend import InterruptedReplyError, OverloadedError
+from compass_ray.serving.answering.backend import OverloadedError, StreamInterruptedError
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
 
-_LOST = (RayActorError, WorkerCrashedError, ObjectLostError, DeploymentUnavailableError)
-_PAUSE_SECONDS = 0.2
+_REPLICA_LOST = (RayActorError, WorkerCrashedError, ObjectLostError, DeploymentUnavailableError)
+_RETRY_DELAY_S = 0.2
 """Before an order is sent again; how often, the time limit of the request says."""
 
 
-class ServerBackend:
+class EngineClient:
     """Sends orders to whichever replica has room."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         """Wrap the handle."""
         self.handle = handle
-        self.streaming = handle.options(stream=True)
+        self.stream_handle = handle.options(stream=True)
         self.retries = 0
 
-    async def answer(self, order: Order) -> Answer:
+    async def answer(self, order: GenerationRequest) -> GenerationOutput:
         """Generate one reply on some replica."""
         while True:
             response: Any = self.handle.answer.remote(order)
             try:
-                answer: Answer = await response
+                answer: GenerationOutput = await response
                 return answer
             except asyncio.CancelledError:  # Serve gives the order up where a client hangs up, not where its time is over
                 response.cancel()
@@ -50,14 +50,14 @@ class ServerBackend:
                 raise OverloadedError from None
             except RayTaskError as error:  # its own text holds the replica's frames and address
                 raise error.cause from None
-            except _LOST as error:
-                await self._again(error)
+            except _REPLICA_LOST as error:
+                await self._wait_before_retry(error)
 
-    async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
         """Generate one reply on some replica, piece by piece."""
         begun = False
         while True:
-            response: Any = self.streaming.stream.remote(order)
+            response: Any = self.stream_handle.stream.remote(order)
             try:
                 async for each in response:
                     begun = True
@@ -67,10 +67,10 @@ class ServerBackend:
                 raise OverloadedError from None
             except RayTaskError as error:
                 raise error.cause from None
-            except _LOST as error:
+            except _REPLICA_LOST as error:
                 if begun:
-                    raise InterruptedReplyError("the replica that generated this reply was lost; ask again") from None
-                await self._again(error)
+                    raise StreamInterruptedError("the replica that generated this reply was lost; ask again") from None
+                await self._wait_before_retry(error)
             finally:
                 response.cancel()
 
@@ -84,7 +84,7 @@ class ServerBackend:
         state: HostState = await self.handle.state.remote()
         return state
 
-    async def _again(self, error: Exception) -> None:
+    async def _wait_before_retry(self, error: Exception) -> None:
         self.retries += 1
         logger.warning("a replica was lost (%s); its order is sent again", type(error).__name__)
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_RETRY_DELAY_S)

@@ -11,10 +11,10 @@ from typing import Any
 from compass_ray.config import Resources, RunConfig
 
 
-def replicas(config: RunConfig) -> dict[str, Any]:
+def scaling_options(config: RunConfig) -> dict[str, Any]:
     """Options of a Serve deployment: a fixed number of replicas, or the bounds between which Serve chooses.
 
-    A replica is added when on average more than half of ``serve.max_rows`` requests are under way in each, so that others
+    A replica is added when on average more than half of ``serve.max_num_seqs`` requests are under way in each, so that others
     still find rows while it loads. One is taken away after ten quiet minutes, Serve's own default.
 
     >>> from compass_ray.config import load
@@ -28,7 +28,7 @@ def replicas(config: RunConfig) -> dict[str, Any]:
         "min_replicas": resources.replicas,
         "initial_replicas": resources.replicas,
         "max_replicas": resources.max_replicas,
-        "target_ongoing_requests": max(config.serve.max_rows / 2, 1.0),
+        "target_ongoing_requests": max(config.serve.max_num_seqs / 2, 1.0),
     }
     return {"autoscaling_config": bounds}
 

@@ -20,19 +20,19 @@ from ray import serve
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import TooLongError
-from compass_ray.models.orders import Answer, Order, Piece
+from compass_ray.models.orders import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.serving import registry, scaling
-from compass_ray.serving.adapters.generating import GenerationLoop, Sink
-from compass_ray.serving.adapters.hearing import Pieces, Whole, pause
+from compass_ray.serving.adapters.generating import GenerationLoop, OutputSink
+from compass_ray.serving.adapters.hearing import FinalListener, StreamListener, flush_interval
 from compass_ray.serving.adapters.hosting import AdapterHost, HostState
-from compass_ray.serving.answering.backend import BadOrderError, TooLongOrderError
+from compass_ray.serving.answering.backend import ContextLengthExceededError, InvalidRequestError
 from compass_ray.serving.registry import Catalogue
 
 logger = logging.getLogger(__name__)
 
 NAME = "adapters"
 """Of the deployment."""
-FOLLOW_SECONDS = 0.5
+SYNC_INTERVAL_S = 0.5
 _DRAIN_SECONDS = 10.0
 """Beyond the time limit of a request, for a replica that is taken away to end what it answers."""
 
@@ -42,14 +42,14 @@ def open_engine(config: RunConfig) -> Any:
     import torch
 
     from compass_ray.models.base import load_base
-    from compass_ray.models.engine import Engine, Limits
+    from compass_ray.models.engine import Engine, EngineConfig
 
     torch.set_num_threads(config.resources.threads_per_worker)
     wanted = config.serve
-    limits = Limits(
-        rows=wanted.max_rows,
-        context=wanted.max_prompt_tokens + wanted.max_tokens,
-        prefill_tokens=wanted.prefill_tokens,
+    limits = EngineConfig(
+        max_num_seqs=wanted.max_num_seqs,
+        max_model_len=wanted.max_prompt_tokens + wanted.max_tokens,
+        prefill_chunk_tokens=wanted.prefill_chunk_tokens,
         kv_cache_gib=wanted.kv_cache_gib,
     )
     return Engine(load_base(config.train), limits)
@@ -63,37 +63,37 @@ class AdapterServer:
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
         self.generation = GenerationLoop(open_engine(self.config))
-        self.tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizing")
-        self.loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
+        self.tokenizer_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizing")
+        self.loader_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loading")
         self.host = AdapterHost(self.generation, self.run, clock=time.monotonic)
         self.reader = registry.CatalogueReader(self.run, self.config.languages)
         self.streams = 0
-        self._follow()
-        self.following = asyncio.create_task(self._keep_following())
+        self._sync()
+        self.sync_task = asyncio.create_task(self._sync_forever())
 
-    async def answer(self, order: Order) -> Answer:
+    async def answer(self, order: GenerationRequest) -> GenerationOutput:
         """One reply, whole."""
-        whole = Whole()
-        async with self._under_way(order, whole.hear):
-            return await whole.answer
+        whole = FinalListener()
+        async with self._submitted(order, whole.on_output):
+            return await whole.output
 
-    async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
         """One reply, piece by piece, and whole at the end; whoever stops listening frees its place."""
-        pieces = Pieces()
+        pieces = StreamListener()
         self.streams += 1
         try:
-            async with self._under_way(order, pieces.hear):
-                async for each in pieces.parts(lambda: pause(self.streams)):
+            async with self._submitted(order, pieces.on_output):
+                async for each in pieces.outputs(lambda: flush_interval(self.streams)):
                     yield each
         finally:
             self.streams -= 1
 
     @asynccontextmanager
-    async def _under_way(self, order: Order, hear: Sink) -> AsyncIterator[None]:
-        await self._adapters(order)
-        begun = self.generation.submit(await self._tokenised(order), hear)
+    async def _submitted(self, order: GenerationRequest, hear: OutputSink) -> AsyncIterator[None]:
+        await self._ensure_adapters(order)
+        begun = self.generation.submit(await self._tokenize(order), hear)
         try:
-            await self._begun(begun)
+            await self._await_submission(begun)
             yield
         finally:
             # Said of every order, since one that is done is not heard of again.
@@ -101,39 +101,39 @@ class AdapterServer:
 
     async def catalogue(self) -> Catalogue:
         """Read the pointers, load what became live, and say what can be answered with."""
-        return await asyncio.to_thread(self._follow)
+        return await asyncio.to_thread(self._sync)
 
     async def state(self) -> HostState:
         """What can be answered with as of the last look, what cannot, and how full the batches were."""
-        return self.host.state(self.generation.steps, self.generation.orders)
+        return self.host.state(self.generation.steps, self.generation.requests)
 
     def check_health(self) -> None:
         """Called by Serve, which puts another replica in the place of one that fails it."""
-        if not self.generation.sound:
+        if not self.generation.is_healthy:
             raise RuntimeError("the engine no longer generates; its log says why")
 
-    async def _adapters(self, order: Order) -> None:
+    async def _ensure_adapters(self, order: GenerationRequest) -> None:
         names = [name for name in (order.adapter, order.blend[0] if order.blend else None) if name]
-        if not self.host.ready(names):
+        if not self.host.is_loaded(names):
             for name in names:
-                await asyncio.get_running_loop().run_in_executor(self.loading, self.host.ensure, name)
+                await asyncio.get_running_loop().run_in_executor(self.loader_pool, self.host.ensure_loaded, name)
 
-    async def _tokenised(self, order: Order) -> Order:
+    async def _tokenize(self, order: GenerationRequest) -> GenerationRequest:
         """The order by its token ids, made where a long prompt holds up nobody's reply."""
-        with _refusals():
-            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizing, self.generation.engine.prompt, order)
+        with _translate_errors():
+            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizer_pool, self.generation.engine.tokenize, order)
         return replace(order, messages=(), text=None, ids=ids)
 
-    async def _begun(self, begun: Any) -> None:
-        with _refusals():
+    async def _await_submission(self, begun: Any) -> None:
+        with _translate_errors():
             await asyncio.shield(asyncio.wrap_future(begun))
 
-    def _follow(self) -> Catalogue:
-        return self.host.follow(self.reader.read())
+    def _sync(self) -> Catalogue:
+        return self.host.sync(self.reader.read())
 
-    async def _keep_following(self) -> None:
+    async def _sync_forever(self) -> None:
         while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
+            await asyncio.sleep(SYNC_INTERVAL_S)
             try:
                 await self.catalogue()
             except Exception:  # a store that is out of reach for a moment: what is loaded goes on
@@ -141,22 +141,22 @@ class AdapterServer:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """What the engine says of an order that it cannot follow, in the service's words."""
     try:
         yield
     except ValueError as error:
-        kind = TooLongOrderError if isinstance(error, TooLongError) else BadOrderError
+        kind = ContextLengthExceededError if isinstance(error, TooLongError) else InvalidRequestError
         raise kind(str(error)) from None
 
 
-def deployment(config: RunConfig) -> serve.Deployment:
+def build_deployment(config: RunConfig) -> serve.Deployment:
     """The deployment with the resources of a configuration."""
     deploy = serve.deployment(
         name=NAME,
-        **scaling.replicas(config),
-        max_ongoing_requests=config.serve.max_waiting,
-        graceful_shutdown_timeout_s=config.serve.request_seconds + _DRAIN_SECONDS,
+        **scaling.scaling_options(config),
+        max_ongoing_requests=config.serve.max_concurrent_requests,
+        graceful_shutdown_timeout_s=config.serve.request_timeout_s + _DRAIN_SECONDS,
         ray_actor_options=scaling.actor_options(config.resources),
     )
     deployed: serve.Deployment = deploy(AdapterServer)

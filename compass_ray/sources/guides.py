@@ -13,10 +13,10 @@ import pyarrow as pa
 from compass_ray import tables
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig
-from compass_ray.sources.benchmarks.choices import items_of, refuse_blanks
-from compass_ray.sources.benchmarks.identity import identities, prompt_key, twins
+from compass_ray.sources.benchmarks.choices import build_items, require_texts
+from compass_ray.sources.benchmarks.identity import find_cross_benchmark_duplicates, item_identities, prompt_key
 from compass_ray.sources.benchmarks.layouts import OPTIONS
-from compass_ray.sources.loading import Loaded, load_parts
+from compass_ray.sources.loading import MappedTable, load_parts
 
 __all__ = ["GuideAndTest", "prompt_key", "read_guide_and_test"]
 
@@ -44,19 +44,19 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
     """
     guides = load_parts(config.guides, ("prompt",), language)
     tests = load_parts(config.tests, ("prompt", *OPTIONS[:2], "answer"), language)
-    guide, test = _guide(guides, language), _test(config, tests, language)
-    guided = _guided(config, guides, tests, language)
-    if config.tests.guided == "refuse" and any(guided):
-        _refuse_leak(guide, test.filter(pa.array(guided)), language)
+    guide, test = _guide_table(guides, language), _test_table(config, tests, language)
+    guided = _in_guide_set(config, guides, tests, language)
+    if config.tests.on_guide_overlap == "refuse" and any(guided):
+        _raise_leak(guide, test.filter(pa.array(guided)), language)
     kept = test.filter(pa.array([not each for each in guided], pa.bool_())).sort_by("item_id")
     if kept.num_rows == 0:
         raise ConfigError(f"every test item of {language!r} stands in its guide set; give other items in pool.tests")
     return GuideAndTest(guide, kept if items is None else kept.slice(0, items), sum(guided))
 
 
-def _guide(parts: list[Loaded], language: str) -> pa.Table:
-    table = pa.concat_tables([_subjects(part.table).select(["prompt", "subject"]) for part in parts])
-    refuse_blanks(table, ("prompt",), "guide", language)
+def _guide_table(parts: list[MappedTable], language: str) -> pa.Table:
+    table = pa.concat_tables([_with_subject(part.table).select(["prompt", "subject"]) for part in parts])
+    require_texts(table, ("prompt",), "guide", language)
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
     rows = {
         "row_id": pa.array(ids),
@@ -69,31 +69,33 @@ def _guide(parts: list[Loaded], language: str) -> pa.Table:
     return renamed.select(tables.GUIDES.names).sort_by("row_id").cast(tables.GUIDES)
 
 
-def _test(config: PoolConfig, parts: list[Loaded], language: str) -> pa.Table:
-    sources = (config.tests, *config.tests.also)
-    return pa.concat_tables([items_of(part, language, s.path) for part, s in zip(parts, sources, strict=True)])
+def _test_table(config: PoolConfig, parts: list[MappedTable], language: str) -> pa.Table:
+    sources = (config.tests, *config.tests.extra_sources)
+    return pa.concat_tables([build_items(part, language, s.path) for part, s in zip(parts, sources, strict=True)])
 
 
-def _guided(config: PoolConfig, guides: list[Loaded], tests: list[Loaded], language: str) -> list[bool]:
+def _in_guide_set(config: PoolConfig, guides: list[MappedTable], tests: list[MappedTable], language: str) -> list[bool]:
     """Whether each test item stands in the guide set, by its text or by being the same item of the same benchmark."""
     asked = {prompt_key(prompt or "") for part in guides for prompt in part.table["prompt"].to_pylist()}
-    known = {each for part in guides for each in identities(part)} - {None} | twins(config, guides, tests, language)
+    known = {each for part in guides for each in item_identities(part)} - {None} | find_cross_benchmark_duplicates(
+        config, guides, tests, language
+    )
     found = []
     for part in tests:
         prompts = part.table["prompt"].to_pylist()
-        pairs = zip(prompts, identities(part), strict=True)
+        pairs = zip(prompts, item_identities(part), strict=True)
         found += [prompt_key(prompt or "") in asked or identity in known for prompt, identity in pairs]
     return found
 
 
-def _subjects(table: pa.Table) -> pa.Table:
+def _with_subject(table: pa.Table) -> pa.Table:
     if "subject" in table.column_names:
         return table
     return table.append_column("subject", pa.nulls(table.num_rows, pa.string()))
 
 
-def _refuse_leak(guide: pa.Table, leaked: pa.Table, language: str) -> None:
-    remedy = "take them out of one of the two (pool.guides, pool.tests), or set pool.tests.guided=remove"
+def _raise_leak(guide: pa.Table, leaked: pa.Table, language: str) -> None:
+    remedy = "take them out of one of the two (pool.guides, pool.tests), or set pool.tests.on_guide_overlap=remove"
     keys = {prompt_key(question) for question in leaked["question"].to_pylist()}
     if same := [prompt for prompt in guide["prompt"].to_pylist() if prompt_key(prompt) in keys]:
         raise ConfigError(

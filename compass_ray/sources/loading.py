@@ -13,21 +13,21 @@ import pyarrow.compute as pc
 
 from compass_ray import languages
 from compass_ray.config import ConfigError, SourceConfig
-from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, Layout, recognised
+from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, detect_layout
 from compass_ray.sources.reading import read_raw, source_content
 
-__all__ = ["Loaded", "load", "load_parts", "read_raw", "source_content"]
+__all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "source_content"]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class MappedTable:
     """Rows of one source as string columns under our names, and the layout they came in."""
 
     table: pa.Table
-    layout: Layout
+    layout: BenchmarkLayout
 
 
-def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
+def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
     """Rows of a source, and of those that join it, under our names.
 
     Args:
@@ -46,30 +46,30 @@ def load(source: SourceConfig, needed: tuple[str, ...], language: str | None = N
     return pa.concat_tables(parts, promote_options="default")
 
 
-def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[Loaded]:
+def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[MappedTable]:
     """As `load`, each source by itself and with its layout."""
-    return [_loaded(each, needed, language) for each in (source, *source.also)]
+    return [_load_part(each, needed, language) for each in (source, *source.extra_sources)]
 
 
-def _loaded(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> Loaded:
+def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
     raw = read_raw(source, language)
-    layout = LAYOUTS[source.layout or recognised(raw.column_names)]
+    layout = LAYOUTS[source.layout or detect_layout(raw.column_names)]
     table = layout.derive(raw, language)
-    names = _mapping(table.column_names, source, layout, needed)
+    names = _map_columns(table.column_names, source, layout, needed)
     columns = {ours: table[theirs].cast(pa.string()) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
-    return Loaded(_of_language(pa.table(columns), language), layout)
+    return MappedTable(_filter_language(pa.table(columns), language), layout)
 
 
-def _of_language(found: pa.Table, language: str | None) -> pa.Table:
+def _filter_language(found: pa.Table, language: str | None) -> pa.Table:
     if language is None or "language" not in found.column_names:
         return found
-    spelled = [language, languages.language(language).aya_code]
+    spelled = [language, languages.get_language(language).aya_code]
     return found.filter(pc.is_in(found["language"], pa.array(spelled, pa.string())))
 
 
-def _mapping(present: list[str], source: SourceConfig, layout: Layout, needed: tuple[str, ...]) -> dict[str, str]:
+def _map_columns(present: list[str], source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...]) -> dict[str, str]:
     wanted = [n for n in needed if not (n == "language" and source.language is not None)]
     names = {**layout.columns, **source.columns}
     missing = [n for n in wanted if names.get(n, n) not in present]

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from compass_ray import languages, tables
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
-from compass_ray.sources.loading import load
+from compass_ray.sources.loading import load_rows
 
 SHARD_ROWS = 4096
 """Rows of one row group of the pool, the unit in which it is embedded."""
-_NUMBER = "number"
+_SOURCE_INDEX = "number"
 """Which of the configured sources a row came from, while the pool is read."""
 
 
@@ -39,18 +39,18 @@ def read_pool(config: PoolConfig) -> Pool:
     Raises:
         ConfigError: a source cannot be read, or no row is left.
     """
-    raw = [_labelled(source, number) for number, source in enumerate(config.sources)]
+    raw = [_read_with_ids(source, number) for number, source in enumerate(config.sources)]
     table = pa.concat_tables(raw).combine_chunks()
-    reasons = _reasons(table, config.languages)
+    reasons = _rejection_reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
     rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
     if rows.num_rows == 0:
-        raise ConfigError(_nothing_left(config, rejected))
-    limited = _limited(rows, config).select(tables.POOL.names)
-    return Pool(_sorted(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
+        raise ConfigError(_empty_pool_message(config, rejected))
+    limited = _limit_rows(rows, config).select(tables.POOL.names)
+    return Pool(_sort_rows(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
 
 
-def _nothing_left(config: PoolConfig, rejected: pa.Table) -> str:
+def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
     paths = ", ".join(source.path for source in config.sources)
     if rejected.num_rows == 0:
         return f"the pool is empty: {paths} held no rows; correct pool.sources"
@@ -61,9 +61,9 @@ def _nothing_left(config: PoolConfig, rejected: pa.Table) -> str:
     )
 
 
-def _labelled(source: SourceConfig, number: int) -> pa.Table:
-    table = load(source, ("prompt", "response", "language"))
-    codes = [_code(value) for value in table["language"].to_pylist()]
+def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
+    table = load_rows(source, ("prompt", "response", "language"))
+    codes = [_language_code(value) for value in table["language"].to_pylist()]
     label = Path(source.path).stem
     origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
@@ -76,10 +76,10 @@ def _labelled(source: SourceConfig, number: int) -> pa.Table:
     }
     ids = [content_hash(*(v or "" for v in row)) for row in _texts(columns)]
     numbers = pa.array([number] * table.num_rows, pa.int32())
-    return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _NUMBER: numbers})
+    return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _SOURCE_INDEX: numbers})
 
 
-def _code(value: str | None) -> str | None:
+def _language_code(value: str | None) -> str | None:
     """Our code of a language as the source spells it, None where it is no language code at all."""
     if value in languages.LANGUAGES:
         return value
@@ -94,7 +94,7 @@ def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
     return list(zip(*(columns[n].to_pylist() for n in names), strict=True))
 
 
-def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
+def _rejection_reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
     """Why each row is refused, null where it is accepted; the first reason that holds."""
     first = np.zeros(table.num_rows, dtype=bool)
     first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
@@ -112,18 +112,18 @@ def _reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
     ).combine_chunks()
 
 
-def _limited(rows: pa.Table, config: PoolConfig) -> pa.Table:
+def _limit_rows(rows: pa.Table, config: PoolConfig) -> pa.Table:
     limits = [source.rows_per_language or rows.num_rows for source in config.sources]
     rows = rows.sort_by("row_id")
     seen: Counter[tuple[int, str]] = Counter()
     keep = []
-    for key in zip(rows[_NUMBER].to_pylist(), rows["language"].to_pylist(), strict=True):
+    for key in zip(rows[_SOURCE_INDEX].to_pylist(), rows["language"].to_pylist(), strict=True):
         seen[key] += 1
         keep.append(seen[key] <= limits[key[0]])
     return rows.filter(pa.array(keep))
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
+def _sort_rows(rows: pa.Table) -> pa.Table:
     length = pc.utf8_length(rows["prompt"])
     order = pc.sort_indices(
         pa.table({"length": length, "row_id": rows["row_id"]}),

@@ -30,46 +30,46 @@ def read_raw(source: SourceConfig, language: str | None = None) -> pa.Table:
     Raises:
         ConfigError: the source cannot be read, or a filter names no column of it.
     """
-    return _filtered(_raw(source, language), source)
+    return _apply_filters(_read_source(source, language), source)
 
 
 def source_content(source: SourceConfig, language: str | None = None) -> str:
     """What a fingerprint holds of a source's content: a hash where it lies on this machine, nothing for the hub."""
-    contents = [_content(each, language) for each in (source, *source.also)]
+    contents = [_content_hash(each, language) for each in (source, *source.extra_sources)]
     return contents[0] if len(contents) == 1 else content_hash(*contents)
 
 
-def _content(source: SourceConfig, language: str | None) -> str:
-    path = Path(__file__).parent / "atlas" if source.path in _ATLAS_SIZES else Path(_path(source, language))
+def _content_hash(source: SourceConfig, language: str | None) -> str:
+    path = Path(__file__).parent / "atlas" if source.path in _ATLAS_SIZES else Path(_resolve_path(source, language))
     if not path.exists():
         return ""
     files = sorted(p for p in path.rglob("*") if p.suffix in _DATA_SUFFIXES) if path.is_dir() else [path]
-    return content_hash(*(f"{file.name}:{_digest(file)}" for file in files))
+    return content_hash(*(f"{file.name}:{_file_sha256(file)}" for file in files))
 
 
-def _digest(file: Path) -> str:
+def _file_sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _path(source: SourceConfig, language: str | None) -> str:
+def _resolve_path(source: SourceConfig, language: str | None) -> str:
     return source.resolved_path().replace("{language}", language or "")
 
 
-def _raw(source: SourceConfig, language: str | None) -> pa.Table:
-    path = _path(source, language)
+def _read_source(source: SourceConfig, language: str | None) -> pa.Table:
+    path = _resolve_path(source, language)
     if path in _ATLAS_SIZES:
-        return _atlas(_ATLAS_SIZES[path], source.split, language)
+        return _read_atlas(_ATLAS_SIZES[path], source.split, language)
     if path.endswith(".parquet"):
-        return _readable(path, pq.read_table)
+        return _read_file(path, pq.read_table)
     if path.endswith((".jsonl", ".json", ".ndjson")):
-        return _readable(path, paj.read_json)
+        return _read_file(path, paj.read_json)
     if path.endswith((".csv", ".tsv")):
-        return _readable(path, _delimited)
-    return _data_set(path, source, language)
+        return _read_file(path, _read_delimited)
+    return _load_dataset(path, source, language)
 
 
-def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
+def _read_atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
     if split == "train":
         return atlas.atlas_pool(size)
     if split not in ("dev", "test") or language is None:
@@ -79,14 +79,14 @@ def _atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
     return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
 
 
-def _delimited(path: str) -> pa.Table:
+def _read_delimited(path: str) -> pa.Table:
     """Read a CSV or TSV file; a tab-separated file quotes nothing."""
     quote = False if path.endswith(".tsv") else '"'
     parse = pac.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", quote_char=quote, newlines_in_values=bool(quote))
     return pac.read_csv(path, pac.ReadOptions(), parse, pac.ConvertOptions(quoted_strings_can_be_null=False))
 
 
-def _readable(path: str, read: Callable[[str], pa.Table]) -> pa.Table:
+def _read_file(path: str, read: Callable[[str], pa.Table]) -> pa.Table:
     if not Path(path).is_file():
         raise ConfigError(f"{path}: there is no such file; give a Parquet, JSON Lines, CSV or TSV file, a folder, or a hub id")
     try:
@@ -95,10 +95,10 @@ def _readable(path: str, read: Callable[[str], pa.Table]) -> pa.Table:
         raise ConfigError(f"{path}: cannot be read as a table ({error})") from None
 
 
-def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table:
+def _load_dataset(path: str, source: SourceConfig, language: str | None) -> pa.Table:
     import datasets
 
-    name = _name(source, language)
+    name = _config_name(source, language)
     try:
         found = datasets.load_dataset(path, name, split=source.split, revision=source.revision)
     except (FileNotFoundError, ValueError, ConnectionError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -110,7 +110,7 @@ def _data_set(path: str, source: SourceConfig, language: str | None) -> pa.Table
     return found.data.table
 
 
-def _name(source: SourceConfig, language: str | None) -> str | None:
+def _config_name(source: SourceConfig, language: str | None) -> str | None:
     if source.name is None:
         return None
     try:
@@ -119,12 +119,12 @@ def _name(source: SourceConfig, language: str | None) -> str | None:
         raise ConfigError(f"{source.path}: the name {source.name!r} may hold {{language}} and no other braces") from None
 
 
-def _filtered(table: pa.Table, source: SourceConfig) -> pa.Table:
-    without = {column: values for column, values in source.without.items() if values}
-    for column in (*source.where, *without):
+def _apply_filters(table: pa.Table, source: SourceConfig) -> pa.Table:
+    without = {column: values for column, values in source.exclude.items() if values}
+    for column in (*source.include, *without):
         if column not in table.column_names:
             raise ConfigError(f"{source.path}: a filter names the column {column!r}; it has {table.column_names}")
-    for column, value in source.where.items():
+    for column, value in source.include.items():
         table = table.filter(pc.equal(table[column].cast(pa.string()), value))
     for column, values in without.items():
         table = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))

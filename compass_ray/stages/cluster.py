@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from compass_ray import ray_session
-from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir, clusterings
+from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir, clustering_keys
 from compass_ray.config import RunConfig
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.language_selection import GUIDE_LABELS, store_pool
@@ -29,8 +29,8 @@ _CENTRAL = 3
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``clusters``, or ``language_clusters/<language>``: clusterer, assignments, centroids, sweep table, vectors."""
-    wanted = clusterings(config)
-    pending = [w for w in wanted if not run.clustering(w).done(_identity(config, run, w), force=force)]
+    wanted = clustering_keys(config)
+    pending = [w for w in wanted if not run.clustering(w).find_complete(_identity(config, run, w), force=force)]
     if pending:
         ray_session.start(config.resources)
         import ray
@@ -53,7 +53,7 @@ def _identity(config: RunConfig, run: RunDir, whose: str) -> Identity:
     if whose != SHARED:
         guide = run.guide_embeddings(whose)
         embedded[guide.name] = guide.require().fingerprint
-    return Identity("cluster", config.cluster.model_dump() | {"seed": config.seed}, embedded)
+    return Identity("cluster", config.cluster.fingerprint_settings() | {"seed": config.seed}, embedded)
 
 
 def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
@@ -62,12 +62,12 @@ def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
     beside = None
     if whose != SHARED:
         guide = run.guide_embeddings(whose).read_embeddings()
-        beside = Beside(guide, (whose,) * len(guide), GUIDE_LABELS)
-    fit_into(config, run, run.clustering(whose), _identity(config, run, whose), beside)
+        beside = ExtraRows(guide, (whose,) * len(guide), GUIDE_LABELS)
+    fit_and_store(config, run, run.clustering(whose), _identity(config, run, whose), beside)
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExtraRows:
     """Rows float32[m, d] that take part in a fit beside the pool, their languages, and the file for their labels, if any."""
 
     vectors: npt.NDArray[np.float32]
@@ -75,7 +75,9 @@ class Beside:
     labels_file: str | None = None
 
 
-def fit_into(config: RunConfig, run: RunDir, artifact: Artifact, identity: Identity, beside: Beside | None = None) -> Manifest:
+def fit_and_store(
+    config: RunConfig, run: RunDir, artifact: Artifact, identity: Identity, beside: ExtraRows | None = None
+) -> Manifest:
     """Cluster the embedded pool, and what is beside it, and write all that selection and the monitor need; needs no Ray.
 
     Raises:
@@ -88,13 +90,13 @@ def fit_into(config: RunConfig, run: RunDir, artifact: Artifact, identity: Ident
     fitted, others = _fit(config, pool, vectors, beside)
     scores = pool_scores(vectors, fitted.labels, fitted.clusterer.centroids)
     writer = artifact.begin(identity)
-    writer.folder(fitted.clusterer.save)
+    writer.write_folder(fitted.clusterer.save)
     store_pool(writer, pool, vectors, fitted.labels, fitted.coarse, scores)
-    writer.array("centroids.npy", fitted.clusterer.centroids)
-    writer.array("coarse.npy", fitted.coarse)
+    writer.write_array("centroids.npy", fitted.clusterer.centroids)
+    writer.write_array("coarse.npy", fitted.coarse)
     if beside and beside.labels_file:
-        writer.array(beside.labels_file, others)
-    writer.json("sweep.json", _record(config, fitted, pool, scores.proto))
+        writer.write_array(beside.labels_file, others)
+    writer.write_json("sweep.json", _sweep_record(config, fitted, pool, scores.proto))
     metrics = {
         "clusters": len(fitted.coarse),
         "noise_share": round(float(np.mean(fitted.labels < 0)), 4),
@@ -106,7 +108,7 @@ def fit_into(config: RunConfig, run: RunDir, artifact: Artifact, identity: Ident
 
 
 def _fit(
-    config: RunConfig, pool: pa.Table, vectors: npt.NDArray[np.float32], beside: Beside | None
+    config: RunConfig, pool: pa.Table, vectors: npt.NDArray[np.float32], beside: ExtraRows | None
 ) -> tuple[FittedClusters, npt.NDArray[np.int32]]:
     """Clusters with the labels of the pool's rows alone, and those of what took part in the fit beside them."""
     from compass_ray.models.clusterers import fit_clusters
@@ -125,7 +127,7 @@ def _vectors(run: RunDir, pool: pa.Table) -> np.ndarray:
     return run.embeddings.read_embeddings()
 
 
-def _record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
+def _sweep_record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
     cells = [
         {
             "parameters": dict(cell.parameters),
@@ -137,11 +139,11 @@ def _record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np
         }
         for cell in fitted.sweep
     ]
-    cards = [_card(k, fitted, pool, proto) for k in range(len(fitted.coarse))]
+    cards = [_cluster_card(k, fitted, pool, proto) for k in range(len(fitted.coarse))]
     return {"method": config.cluster.method, "backend": fitted.backend, "cells": cells, "clusters": cards}
 
 
-def _card(k: int, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
+def _cluster_card(k: int, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
     """What a cluster is: size, languages, most common subject, most central rows."""
     members = np.flatnonzero(fitted.labels == k)
     rows = pool.select(["language", "subject"]).take(members)

@@ -23,7 +23,7 @@ from compass_ray.progress import Progress, silent
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardOutput:
     """One file that an actor wrote: the name of its artefact, what the manifest says of it, and how it was made."""
 
     artifact: str
@@ -40,8 +40,8 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ArtifactError: the pool or a guide set is missing.
     """
     pool, guides = _identity(config, run.pool), {c: _identity(config, run.guide(c)) for c in config.languages}
-    pending = [c for c in config.languages if not run.guide_embeddings(c).done(guides[c], force=force)]
-    shards = [] if run.embeddings.done(pool, force=force) else _begin(run, pool, force)
+    pending = [c for c in config.languages if not run.guide_embeddings(c).find_complete(guides[c], force=force)]
+    shards = [] if run.embeddings.find_complete(pool, force=force) else _missing_shards(run, pool, force)
     if pending or not run.embeddings.manifest():
         writers = [run.guide_embeddings(c).begin(guides[c]) for c in pending]
         parts = _embed(config, run, shards, pending, progress) if shards or pending else []
@@ -49,34 +49,34 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
             writers.append(Writer(run.embeddings, pool))
         for writer in writers:
             mine = [part for part in parts if part.artifact == writer.artifact.name]
-            writer.artifact.take([part.output for part in mine])
+            writer.artifact.add_outputs([part.output for part in mine])
             writer.publish(_metrics(mine), device=", ".join(sorted({part.device for part in mine})) or None)
     return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
 
 
 def _identity(config: RunConfig, source: Artifact) -> Identity:
-    settings = config.embed.model_dump() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
+    settings = config.embed.fingerprint_settings() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
     return Identity("embed", settings, {source.name: source.require().fingerprint})
 
 
-def _begin(run: RunDir, identity: Identity, force: bool) -> list[int]:
+def _missing_shards(run: RunDir, identity: Identity, force: bool) -> list[int]:
     """Numbers of the shards that an earlier attempt did not finish."""
     run.embeddings.begin(identity, keep_partial=not force)
     groups = pq.read_metadata(f"{run.pool.path}/rows.parquet", filesystem=run.filesystem).num_row_groups
-    return [i for i in range(groups) if not run.embeddings.exists(_part(i))]
+    return [i for i in range(groups) if not run.embeddings.exists(_shard_file(i))]
 
 
-def _part(shard: int) -> str:
+def _shard_file(shard: int) -> str:
     return f"part-{shard:05d}.parquet"
 
 
-def _metrics(parts: list[Part]) -> dict[str, float]:
+def _metrics(parts: list[ShardOutput]) -> dict[str, float]:
     """Seconds of the actors, and what one of them does in a second."""
     rows, seconds = sum(part.output.rows or 0 for part in parts), sum(part.seconds for part in parts)
     return {"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1) if seconds else 0.0}
 
 
-def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> list[Part]:
+def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> list[ShardOutput]:
     """Embed what is missing; returns what was written."""
     ray_session.start(config.resources)
     import ray.data
@@ -96,7 +96,7 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
     parts = []
     for done, finished in enumerate(embedded.iter_rows(), start=1):
         output = Output.model_validate_json(finished["output"])
-        parts.append(Part(finished["artifact"], output, float(finished["seconds"]), finished["device"]))
+        parts.append(ShardOutput(finished["artifact"], output, float(finished["seconds"]), finished["device"]))
         progress("embed", done, len(work))
     return parts
 
@@ -124,7 +124,7 @@ class ShardEmbedder:
         target = self.run.guide_embeddings(language) if language else self.run.embeddings
         rows = self._guide(language) if language else self._shard(shard)
         data = self.encoder.encode(rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch)
-        written = target.store_table(_part(max(shard, 0)), _table(rows["row_id"], data))
+        written = target.store_table(_shard_file(max(shard, 0)), _table(rows["row_id"], data))
         return {
             "artifact": np.array([target.name]),
             "output": np.array([written.model_dump_json()]),
@@ -141,6 +141,6 @@ class ShardEmbedder:
 
 
 def _table(row_ids: pa.ChunkedArray, data: np.ndarray) -> pa.Table:
-    schema = tables.embeddings(data.shape[1])
+    schema = tables.embeddings_schema(data.shape[1])
     values = pa.FixedSizeListArray.from_arrays(pa.array(data.ravel(), pa.float32()), data.shape[1])
     return pa.table([row_ids, values], schema=schema)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, tables
-from compass_ray.artifacts import FULL_TUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
+from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress, silent
@@ -58,7 +58,7 @@ def evaluate(
     Raises:
         LanguagesFailedError: languages failed; the others are whole then.
     """
-    pending = [e for e in wanted if not run.evaluation(e.name, e.language).done(_identity(config, run, e), force=force)]
+    pending = [e for e in wanted if not run.evaluation(e.name, e.language).find_complete(_identity(config, run, e), force=force)]
     if pending:
         problems = _score(config, run, pending, progress, len(wanted))
         failed = [e.language for e in pending if not run.evaluation(e.name, e.language).manifest()]
@@ -70,7 +70,7 @@ def evaluate(
 def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identity:
     guide = run.guide(evaluation.language)
     inputs = {guide.name: guide.require().fingerprint}
-    if (trained := _trained(run, evaluation)) is not None:
+    if (trained := _model_artifact(run, evaluation)) is not None:
         inputs[trained.name] = trained.require().fingerprint
     settings = {
         "scoring": config.evaluate.scoring,
@@ -81,12 +81,12 @@ def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identit
     return Identity("evaluate", settings, inputs)
 
 
-def _trained(run: RunDir, evaluation: Evaluation) -> Artifact | None:
+def _model_artifact(run: RunDir, evaluation: Evaluation) -> Artifact | None:
     """What is scored: an adapter or a whole model, None for the base model."""
     if evaluation.version is None:
         return None
-    if evaluation.name == FULL_TUNING:
-        return run.full_model(evaluation.language, FULL_TUNING)
+    if evaluation.name == FULL_FINETUNING:
+        return run.full_model(evaluation.language, FULL_FINETUNING)
     return run.adapter(evaluation.language, evaluation.version)
 
 
@@ -105,7 +105,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
         max_task_retries=resources.max_failures,
     )
     settings = config.model_dump(mode="json")
-    workers = ray_session.workers_at_once(resources, min(resources.train_workers, len(pending)))
+    workers = ray_session.max_concurrent_workers(resources, min(resources.train_workers, len(pending)))
     pool = ActorPool([scorer.remote(run.uri, settings) for _ in range(workers)])
     for evaluation in pending:  # sorted by language, so that one language's items are read and tokenised near each other
         pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
@@ -115,7 +115,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
         try:
             pool.get_next_unordered()
         except ray.exceptions.RayError as error:
-            problems[ray_session.told(error)] = None
+            problems[ray_session.user_message(error)] = None
         done += 1
         progress("evaluate", done, total)
     return list(problems)
@@ -143,9 +143,9 @@ class Scorer:
         log_probs = self._log_probs(evaluation, items)
         predicted = log_probs.argmax(axis=1)
         writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
-        writer.table("items.parquet", _scored(items, log_probs, predicted))
+        writer.write_table("items.parquet", _scored_table(items, log_probs, predicted))
         results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
-        writer.json("results.json", results)
+        writer.write_json("results.json", results)
         metrics = {"accuracy": results["accuracy"], "items": results["items"], "seconds": round(time.monotonic() - started, 2)}
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
@@ -165,16 +165,16 @@ class Scorer:
     @contextmanager
     def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
         """The base model, with the evaluation's adapter on it, or the model trained whole in its place."""
-        from compass_ray.models.base import replaced
-        from compass_ray.models.dora import applied
+        from compass_ray.models.base import swap_model
+        from compass_ray.models.dora import with_adapter
 
-        trained = _trained(self.run, evaluation)
+        trained = _model_artifact(self.run, evaluation)
         if trained is None:
             yield self.base
             return
-        with trained.local() as folder:
-            whole = evaluation.name == FULL_TUNING
-            with replaced(self.base, self.config.train, folder) if whole else applied(self.base, folder) as model:
+        with trained.local_folder() as folder:
+            whole = evaluation.name == FULL_FINETUNING
+            with swap_model(self.base, self.config.train, folder) if whole else with_adapter(self.base, folder) as model:
                 yield model
 
     def _low_subjects(self, language: str) -> list[str]:
@@ -183,7 +183,7 @@ class Scorer:
         return list(allocation["low_subjects"])
 
 
-def _scored(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray) -> pa.Table:
+def _scored_table(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray) -> pa.Table:
     columns = [
         items["item_id"],
         items["subject"],

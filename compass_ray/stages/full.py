@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from compass_ray import ray_session
-from compass_ray.artifacts import FULL_TUNING, Artifact, LanguagesFailedError, Manifest, RunDir, fully_tuned
+from compass_ray.artifacts import FULL_FINETUNING, Artifact, LanguagesFailedError, Manifest, RunDir, full_finetuning_languages
 from compass_ray.config import RunConfig
-from compass_ray.models.zero_settings import read_settings, require_deepspeed
+from compass_ray.models.zero_settings import read_deepspeed_config, require_deepspeed
 from compass_ray.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -29,21 +29,21 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         LanguagesFailedError: languages failed; the others are whole then.
         ModelError: DeepSpeed is not installed.
     """
-    languages = fully_tuned(config)
+    languages = full_finetuning_languages(config)
     if not languages:
         return []
     from compass_ray.full_training import plan
 
     plans = [plan(config, run, code) for code in languages]
-    pending = [each for each in plans if not each.artifact.done(each.identity, force=force)]
+    pending = [each for each in plans if not each.artifact.find_complete(each.identity, force=force)]
     if pending:
         require_deepspeed()
-        settings = read_settings(config.full.deepspeed)
+        settings = read_deepspeed_config(config.full.deepspeed)
         ray_session.start(config.resources)
-        ray_session.require_room(config.resources, "full_workers", config.resources.full_workers)
+        ray_session.require_capacity(config.resources, "full_workers", config.resources.full_workers)
         for each in pending:
             each.artifact.begin(each.identity, keep_partial=not force)
-            _tell_of_other_workers(each.language, each.artifact, config.resources.full_workers)
+            _warn_of_changed_workers(each.language, each.artifact, config.resources.full_workers)
         failures = _train(config, run, [each.language for each in pending], settings, progress, len(languages))
         if failures:
             raise LanguagesFailedError({code: f"full fine-tuning: {reason}" for code, reason in failures.items()})
@@ -58,7 +58,7 @@ def full_worker(loop: Mapping[str, Any]) -> None:
 
     config, run = RunConfig.model_validate(loop["config"]), RunDir(loop["uri"])
     torch.set_num_threads(config.resources.threads_per_worker)
-    if not run.full_model(loop["language"], FULL_TUNING).manifest():
+    if not run.full_model(loop["language"], FULL_FINETUNING).manifest():
         train_full(config, run, plan(config, run, loop["language"]), loop["settings"])
 
 
@@ -71,20 +71,20 @@ def _train(
         for code in languages:
             loop = {"language": code, "settings": dict(settings)}
             runs.start(code, partial(ray_session.launch, config, run, full_worker, loop, workers=resources.full_workers))
-        return runs.finish(lambda: progress("full", total - _missing(run, languages), total))
+        return runs.finish(lambda: progress("full", total - _count_missing(run, languages), total))
     except BaseException:
         runs.abandon()
         raise
 
 
-def _missing(run: RunDir, languages: Sequence[str]) -> int:
-    return sum(not run.full_model(code, FULL_TUNING).manifest() for code in languages)
+def _count_missing(run: RunDir, languages: Sequence[str]) -> int:
+    return sum(not run.full_model(code, FULL_FINETUNING).manifest() for code in languages)
 
 
-def _tell_of_other_workers(language: str, artifact: Artifact, workers: int) -> None:
-    from compass_ray.full_training import workers_before
+def _warn_of_changed_workers(language: str, artifact: Artifact, workers: int) -> None:
+    from compass_ray.full_training import previous_workers
 
-    before = workers_before(artifact)
+    before = previous_workers(artifact)
     if before not in (None, workers):
         logger.warning(
             "full fine-tuning of %s starts from its first epoch: what was kept is spread over %d workers, now there are %d "

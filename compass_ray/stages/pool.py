@@ -24,7 +24,7 @@ from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SourceEnvironment:
     """What a source's path is read against: the folder of the driver, and the variables that paths name."""
 
     folder: str
@@ -38,9 +38,9 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         ConfigError: an unknown language, or sources that cannot be used; what could be read is whole then.
     """
     for code in config.languages:
-        languages.language(code)
+        languages.get_language(code)
     wanted = {SHARED: _pool_identity(config)} | {code: _guide_identity(config, code) for code in config.languages}
-    pending = {w: identity for w, identity in wanted.items() if not _artifact(run, w).done(identity, force=force)}
+    pending = {w: identity for w, identity in wanted.items() if not _artifact(run, w).find_complete(identity, force=force)}
     if pending:
         _read(config, run, pending, progress, len(wanted))
     else:
@@ -68,7 +68,7 @@ def _guide_identity(config: RunConfig, language: str) -> Identity:
 
 def _describe(source: SourceConfig, language: str | None = None) -> dict[str, object]:
     """What identifies a source: its settings as written; ``${NAME}`` is not filled in. Content counts, where it lies does not."""
-    return source.model_dump() | {"content": source_content(source, language)}
+    return source.fingerprint_settings() | {"content": source_content(source, language)}
 
 
 def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progress: Progress, total: int) -> None:
@@ -76,13 +76,13 @@ def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progr
     ray_session.start(config.resources)
     import ray
 
-    task, settings, around = ray.remote(read_sources), config.model_dump(mode="json"), _around(config)
+    task, settings, around = ray.remote(read_sources), config.model_dump(mode="json"), _source_environment(config)
     queue, failures = list(pending), dict[str, Any]()
     waiting: dict[Any, str] = {}
     while queue or waiting:
         while queue and len(waiting) < (os.cpu_count() or 1):
             whose = queue.pop(0)
-            options = _options(config, pending[whose])
+            options = _task_options(config, pending[whose])
             waiting[task.options(**options).remote(run.uri, settings, whose, pending[whose], around)] = whose
         [finished], _ = ray.wait(list(waiting))
         whose = waiting.pop(finished)
@@ -92,17 +92,17 @@ def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progr
         except ray.exceptions.RayTaskError as error:
             failures[whose] = error
     for first in (failures[w] for w in pending if w in failures):
-        _raise(first)
+        _raise_user_error(first)
 
 
-def _raise(error: Any) -> None:
+def _raise_user_error(error: Any) -> None:
     """The worker's own error where it is one for users, as it would be without Ray."""
     if isinstance(error.cause, (ConfigError, ArtifactError)):
         raise error.cause from None
     raise error
 
 
-def _options(config: RunConfig, identity: Identity) -> dict[str, Any]:
+def _task_options(config: RunConfig, identity: Identity) -> dict[str, Any]:
     """Where a task may run: anywhere, or on this machine if that is where a source lies, even if it lends no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -115,14 +115,14 @@ def _options(config: RunConfig, identity: Identity) -> dict[str, Any]:
     return retries | {"num_cpus": 0, "scheduling_strategy": here}
 
 
-def _around(config: RunConfig) -> Surroundings:
+def _source_environment(config: RunConfig) -> SourceEnvironment:
     sources = (*config.pool.sources, config.pool.guides, config.pool.tests)
-    paths = [each.path for source in sources for each in (source, *source.also)]
+    paths = [each.path for source in sources for each in (source, *source.extra_sources)]
     names = {name for path in paths for name in string.Template(path).get_identifiers()}
-    return Surroundings(os.getcwd(), {name: os.environ[name] for name in sorted(names) if name in os.environ})
+    return SourceEnvironment(os.getcwd(), {name: os.environ[name] for name in sorted(names) if name in os.environ})
 
 
-def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: Surroundings) -> None:
+def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: SourceEnvironment) -> None:
     """Ray task: read, check and publish the pool, or one language's guide and test set."""
     config, artifact = RunConfig.model_validate(settings), _artifact(RunDir(uri), whose)
     os.environ.update(around.variables)
@@ -134,8 +134,8 @@ def _write_pool(config: RunConfig, artifact: Artifact, whose: str, identity: Ide
     started = time.monotonic()
     pool = read_pool(config.pool)
     writer = artifact.begin(identity)
-    writer.table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
-    writer.table("rejected.parquet", pool.rejected)
+    writer.write_table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
+    writer.write_table("rejected.parquet", pool.rejected)
     writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows, **_seconds(started)})
 
 
@@ -143,8 +143,8 @@ def _write_guide(config: RunConfig, artifact: Artifact, language: str, identity:
     started = time.monotonic()
     sets = read_guide_and_test(config.pool, language, config.evaluate.items_per_language)
     writer = artifact.begin(identity)
-    writer.table("guide.parquet", sets.guide)
-    writer.table("test.parquet", sets.test)
+    writer.write_table("guide.parquet", sets.guide)
+    writer.write_table("test.parquet", sets.test)
     counts = {"guide": sets.guide.num_rows, "test": sets.test.num_rows, "removed": sets.removed}
     writer.publish(counts | _seconds(started))
 

@@ -14,7 +14,7 @@ from compass_ray.report import page
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
     """Write ``report/index.html`` and its pictures."""
-    if page.standing(run, config) is None:
+    if page.find_current(run, config) is None:
         ray_session.start(config.resources)
         import ray
 
@@ -26,4 +26,4 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 def make_page(uri: str, settings: Mapping[str, Any]) -> None:
     """Ray task: read what the run holds and write the page."""
-    page.build(RunDir(uri), RunConfig.model_validate(settings))
+    page.build_report(RunDir(uri), RunConfig.model_validate(settings))

@@ -12,23 +12,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from compass_ray import ray_session
-from compass_ray.artifacts import SHARED, WHOLE_POOL, Identity, LanguagesFailedError, Manifest, RunDir, clustered, homes
+from compass_ray.artifacts import (
+    ALL_LANGUAGES,
+    SHARED,
+    Identity,
+    LanguagesFailedError,
+    Manifest,
+    RunDir,
+    clustering_key,
+    selection_owners,
+)
 from compass_ray.config import RunConfig
 from compass_ray.language_selection import (
-    Chosen,
-    Material,
+    BaselineFeatures,
+    MethodSelection,
     PoolView,
-    Question,
-    choose,
-    choose_whole_pool,
+    SelectionProblem,
+    method_settings,
     open_pool,
-    open_questions,
-    settings_of,
+    open_problems,
+    select_by_method,
+    select_for_all_languages,
 )
-from compass_ray.language_selection.budgets import budget_artifacts, settled
+from compass_ray.language_selection.budgets import budget_artifacts, resolve_budget
 from compass_ray.progress import Progress, silent
 
-Ready = Callable[[str], None]
+OnReady = Callable[[str], None]
 """Told of a language, or of what all languages share, when all its selections are whole."""
 
 
@@ -38,15 +47,15 @@ def run(
     *,
     force: bool = False,
     progress: Progress = silent,
-    ready: Ready = lambda home: None,
+    ready: OnReady = lambda home: None,
 ) -> list[Manifest]:
     """Write ``selections/<method>/<language>`` for every method and target language; ``all`` has one for all languages.
 
     Raises:
         LanguagesFailedError: languages failed; the others are whole then, and `ready` was told of them.
     """
-    wanted = homes(config)
-    pending = [(m, c) for m, c in wanted if not run.selection(m, c).done(_identity(config, run, m, c), force=force)]
+    wanted = selection_owners(config)
+    pending = [(m, c) for m, c in wanted if not run.selection(m, c).find_complete(_identity(config, run, m, c), force=force)]
     missing = Counter(home for _, home in pending)
     for home in dict.fromkeys(home for _, home in wanted):
         if home not in missing:
@@ -56,7 +65,7 @@ def run(
     return [run.selection(m, c).require() for m, c in wanted]
 
 
-def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], progress: Progress, ready: Ready) -> dict[str, str]:
+def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], progress: Progress, ready: OnReady) -> dict[str, str]:
     """One task a language; returns what went wrong, by language."""
     if not pending:
         return {}
@@ -81,11 +90,11 @@ def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], prog
 
 
 def _identity(config: RunConfig, run: RunDir, method: str, language: str) -> Identity:
-    settings = settings_of(config.select, method) | {"seed": config.seed}
-    settings["bias"] = config.pool.bias.model_dump() if config.pool.bias else None
+    settings = method_settings(config.select, method) | {"seed": config.seed}
+    settings["bias"] = config.pool.bias.fingerprint_settings() if config.pool.bias else None
     found = budget_artifacts(config, run, language) if method != "target" else ()
     guides = [a for code in _targets(config, language) for a in (run.guide(code), run.guide_embeddings(code))]
-    inputs = (run.pool, *guides, run.clustering(clustered(config, language)), *found)
+    inputs = (run.pool, *guides, run.clustering(clustering_key(config, language)), *found)
     return Identity("select", settings, {a.name: a.require().fingerprint for a in inputs})
 
 
@@ -93,13 +102,13 @@ def select_language(uri: str, settings: Mapping[str, Any], language: str, method
     """Ray task: one language's selections under some methods, or what all languages share."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
     pool = open_pool(config, run, language)
-    questions = open_questions(config, run, pool, _targets(config, language))
+    questions = open_problems(config, run, pool, _targets(config, language))
     for method in methods:
         started = time.monotonic()
-        chosen = _chosen(config, run, method, questions, pool)
+        chosen = _select_by_method(config, run, method, questions, pool)
         writer = run.selection(method, language).begin(_identity(config, run, method, language))
-        writer.table("rows.parquet", chosen.rows)
-        writer.json("allocation.json", chosen.allocation)
+        writer.write_table("rows.parquet", chosen.rows)
+        writer.write_json("allocation.json", chosen.allocation)
         seconds = round(time.monotonic() - started, 2)
         writer.publish(
             {"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"], "seconds": seconds}, seed=config.seed
@@ -111,9 +120,11 @@ def _targets(config: RunConfig, language: str) -> tuple[str, ...]:
     return config.languages if language == SHARED else (language,)
 
 
-def _chosen(config: RunConfig, run: RunDir, method: str, questions: list[Question], pool: PoolView) -> Chosen:
-    if method == WHOLE_POOL:
-        return choose_whole_pool(config.select, questions, pool, seed=config.seed)
+def _select_by_method(
+    config: RunConfig, run: RunDir, method: str, questions: list[SelectionProblem], pool: PoolView
+) -> MethodSelection:
+    if method == ALL_LANGUAGES:
+        return select_for_all_languages(config.select, questions, pool, seed=config.seed)
     [question] = questions
-    select, material = settled(config, run, question.language), Material.of(run, question.language)
-    return choose(select, method, question, pool, seed=config.seed, material=material)
+    select, material = resolve_budget(config, run, question.language), BaselineFeatures.of(run, question.language)
+    return select_by_method(select, method, question, pool, seed=config.seed, material=material)

@@ -5,33 +5,40 @@ they are; one pointer says which clustering is watched instead, once it was fitt
 centroids that its own update moved. COMPASS, section 3.3.1. It fits nothing and knows no Ray.
 """
 
-from compass_ray.watched_clusters.counts import coarse_counts, guide_fit, reference_record
-from compass_ray.watched_clusters.in_use import FITTED, InUse, in_use, made_in, of_this_pool, use
-from compass_ray.watched_clusters.line import parent, selections
-from compass_ray.watched_clusters.moving import CENTRES, CENTROIDS, MOVED_COUNTS, Moved
-from compass_ray.watched_clusters.places import Place, at_moved, clusterer_at, place_of
-from compass_ray.watched_clusters.trained import TrainedRows, held_out
+from compass_ray.watched_clusters.counts import build_reference, count_by_coarse_cluster, measure_guide_fit
+from compass_ray.watched_clusters.in_use import (
+    INITIAL_CLUSTERING,
+    ActiveClustering,
+    clustering_of,
+    is_of_current_pool,
+    read_active,
+    set_active,
+)
+from compass_ray.watched_clusters.line import lineage_selections, parent_version
+from compass_ray.watched_clusters.moving import CENTRES_FILE, CENTROIDS_FILE, MOVED_COUNTS_FILE, CentroidUpdate
+from compass_ray.watched_clusters.places import ClusterSpace, load_space_clusterer, resolve_space, with_moved_centroids
+from compass_ray.watched_clusters.trained import TrainedRows, holdout_mask
 
 __all__ = [
-    "CENTRES",
-    "CENTROIDS",
-    "FITTED",
-    "MOVED_COUNTS",
-    "InUse",
-    "Moved",
-    "Place",
+    "CENTRES_FILE",
+    "CENTROIDS_FILE",
+    "INITIAL_CLUSTERING",
+    "MOVED_COUNTS_FILE",
+    "ActiveClustering",
+    "CentroidUpdate",
+    "ClusterSpace",
     "TrainedRows",
-    "at_moved",
-    "clusterer_at",
-    "coarse_counts",
-    "guide_fit",
-    "held_out",
-    "in_use",
-    "made_in",
-    "of_this_pool",
-    "parent",
-    "place_of",
-    "reference_record",
-    "selections",
-    "use",
+    "build_reference",
+    "clustering_of",
+    "count_by_coarse_cluster",
+    "holdout_mask",
+    "is_of_current_pool",
+    "lineage_selections",
+    "load_space_clusterer",
+    "measure_guide_fit",
+    "parent_version",
+    "read_active",
+    "resolve_space",
+    "set_active",
+    "with_moved_centroids",
 ]

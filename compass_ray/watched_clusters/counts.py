@@ -19,7 +19,7 @@ from compass_ray.models.clusterers import Clusterer
 from compass_ray.watched_clusters.trained import TrainedRows
 
 
-def reference_record(
+def build_reference(
     trained: TrainedRows, asked: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32], clusters: str
 ) -> dict[str, Any]:
     """The content of ``reference.json``: counts by coarse cluster, noise last, and those trained on also by fine cluster.
@@ -29,14 +29,14 @@ def reference_record(
     """
     return {
         "clusters": clusters,
-        "guide_counts": coarse_counts(asked, coarse),
-        "selected_counts": coarse_counts(trained.clusters[trained.added], coarse),
-        "trained_counts": coarse_counts(trained.clusters, coarse),
+        "guide_counts": count_by_coarse_cluster(asked, coarse),
+        "selected_counts": count_by_coarse_cluster(trained.clusters[trained.added], coarse),
+        "trained_counts": count_by_coarse_cluster(trained.clusters, coarse),
         "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
     }
 
 
-def guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) -> dict[str, float]:
+def measure_guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) -> dict[str, float]:
     """How a language's guide prompts fit clusters, for a reference: mean distance to their centroids, share of noise.
 
     Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
@@ -52,7 +52,7 @@ def guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) ->
     return {"guide_distance": float(distances.mean()), "guide_noise": float((labels < 0).mean())}
 
 
-def coarse_counts(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
+def count_by_coarse_cluster(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
     """Rows in each coarse cluster, noise last.
 
     >>> coarse_counts(np.array([0, 2, -1]), np.array([0, 0, 1], np.int32))

@@ -13,32 +13,32 @@ from typing import Any
 
 from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 
-FITTED = "clusters"
+INITIAL_CLUSTERING = "clusters"
 """The clustering that the cluster stage made."""
 
 
 @dataclass(frozen=True)
-class InUse:
+class ActiveClustering:
     """The pointer as it was read, the clustering that it names, and those that were in use before, the latest last."""
 
-    raw: Mapping[str, Any] | None
+    pointer: Mapping[str, Any] | None
     name: str
     history: tuple[str, ...]
 
-    def knows(self, name: str) -> bool:
+    def was_ever_active(self, name: str) -> bool:
         """Whether a clustering is or was in use."""
-        return name in (FITTED, self.name, *self.history)
+        return name in (INITIAL_CLUSTERING, self.name, *self.history)
 
 
-def in_use(run: RunDir) -> InUse:
+def read_active(run: RunDir) -> ActiveClustering:
     """The clustering that the run's traffic is counted in; one of another pool, since made anew, counts no more.
 
     Raises:
         ArtifactError: the pointer is damaged, or names a clustering that is not whole.
     """
-    raw = run.clusters_in_use().read()
+    raw = run.active_clustering_pointer().read()
     if raw is None:
-        return InUse(None, FITTED, ())
+        return ActiveClustering(None, INITIAL_CLUSTERING, ())
     name, history = raw.get("clusters"), raw.get("history", [])
     if not isinstance(name, str) or not isinstance(history, list):
         raise ArtifactError(
@@ -46,27 +46,27 @@ def in_use(run: RunDir) -> InUse:
             f"run 'compass-ray recluster {run.uri}'"
         )
     past = tuple(str(each) for each in history)
-    return InUse(raw, name if of_this_pool(run, name) else FITTED, past)
+    return ActiveClustering(raw, name if is_of_current_pool(run, name) else INITIAL_CLUSTERING, past)
 
 
-def of_this_pool(run: RunDir, name: str) -> bool:
+def is_of_current_pool(run: RunDir, name: str) -> bool:
     """Whether a clustering was fitted on the embeddings that ``clusters`` was fitted on."""
-    ours, theirs = run.clusters.require(), run.refitted(name).require()
+    ours, theirs = run.clusters.require(), run.reclustering(name).require()
     return ours.inputs.get("embeddings") == theirs.inputs.get("embeddings")
 
 
-def use(run: RunDir, found: InUse, name: str, *, reason: str, clock: Callable[[], float] = time.time) -> None:
+def set_active(run: RunDir, found: ActiveClustering, name: str, *, reason: str, clock: Callable[[], float] = time.time) -> None:
     """Count in another clustering from now on.
 
     Raises:
         ArtifactError: it is not whole, or another process has changed the pointer since ``found`` was read.
     """
-    run.refitted(name).require()
+    run.reclustering(name).require()
     history = [*(each for each in found.history if each != name), found.name]
     pointer = {"clusters": name, "since": clock(), "reason": reason, "history": history}
-    run.clusters_in_use().replace(pointer, found.raw)
+    run.active_clustering_pointer().compare_and_swap(pointer, found.pointer)
 
 
-def made_in(artifact: Artifact) -> str:
+def clustering_of(artifact: Artifact) -> str:
     """Name of the clustering that an artefact's clusters are of: ``clusters`` unless its manifest names another."""
-    return str(artifact.require().config.get("clusters", FITTED))
+    return str(artifact.require().config.get("clusters", INITIAL_CLUSTERING))

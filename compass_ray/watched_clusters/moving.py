@@ -15,14 +15,14 @@ from compass_ray.artifacts import Writer
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
 
-CENTRES, CENTROIDS = "centres.npy", "centroids.npy"
+CENTRES_FILE, CENTROIDS_FILE = "centres.npy", "centroids.npy"
 """Of a version whose update moved them, or that has them from its parent: in the space of comparison, and in the embeddings'."""
-MOVED_COUNTS = "moved_counts.json"
+MOVED_COUNTS_FILE = "moved_counts.json"
 """Beside them in the selection of an update: prompts of its window by cluster at these centroids, noise last."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class CentroidUpdate:
     """Centres float32[K, r], centroids float32[K, d], and the window's prompts at them: counts int64[K + 1], noise last."""
 
     centres: npt.NDArray[np.float32]
@@ -30,18 +30,18 @@ class Moved:
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, clusterer: KMeansClusterer, window: npt.NDArray[np.float32], eta: float) -> Moved:
+    def from_window(cls, clusterer: KMeansClusterer, window: npt.NDArray[np.float32], eta: float) -> CentroidUpdate:
         """Drawn by ``eta`` to a window's embeddings float32[n, d], which is counted where it lies then."""
-        drawn = clusterer.moved(window, clusterer.assign(window), eta)
-        return cls.unmoved(drawn, drawn.assign(window))
+        drawn = clusterer.with_updated_centroids(window, clusterer.assign(window), eta)
+        return cls.unchanged(drawn, drawn.assign(window))
 
     @classmethod
-    def unmoved(cls, clusterer: KMeansClusterer, labels: npt.NDArray[np.integer]) -> Moved:
+    def unchanged(cls, clusterer: KMeansClusterer, labels: npt.NDArray[np.integer]) -> CentroidUpdate:
         """As they are, with a window whose clusters int[n] at them are known."""
         return cls(clusterer.centres, clusterer.centroids, cluster_counts(labels, len(clusterer.centres)))
 
-    def store(self, writer: Writer) -> None:
+    def write(self, writer: Writer) -> None:
         """Write them into the selection of an update, from where its adapter takes them."""
-        writer.array(CENTRES, self.centres)
-        writer.array(CENTROIDS, self.centroids)
-        writer.json(MOVED_COUNTS, self.counts.tolist())
+        writer.write_array(CENTRES_FILE, self.centres)
+        writer.write_array(CENTROIDS_FILE, self.centroids)
+        writer.write_json(MOVED_COUNTS_FILE, self.counts.tolist())

@@ -11,60 +11,60 @@ from dataclasses import dataclass
 from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 from compass_ray.models.clusterers import Clusterer, load_clusterer
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
-from compass_ray.models.clusterers.storage import ARRAYS, MARK
-from compass_ray.watched_clusters.in_use import FITTED
-from compass_ray.watched_clusters.moving import CENTRES, CENTROIDS
+from compass_ray.models.clusterers.storage import ARRAYS_FILE, HEADER_FILE
+from compass_ray.watched_clusters.in_use import INITIAL_CLUSTERING
+from compass_ray.watched_clusters.moving import CENTRES_FILE, CENTROIDS_FILE
 
 _DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterSpace:
     """A clustering by its name, and of a language the version whose centroids are used, None for those that were fitted."""
 
-    clusters: str
+    clustering: str
     language: str | None = None
     version: str | None = None
-    mark: str = ""
+    space_id: str = ""
 
     def __post_init__(self) -> None:
         """The mark of centroids as fitted is the clustering's name."""
-        if not self.mark:
-            object.__setattr__(self, "mark", self.clusters)
+        if not self.space_id:
+            object.__setattr__(self, "mark", self.clustering)
 
 
-def place_of(run: RunDir, clusters: str, language: str, version: str | None) -> Place:
+def resolve_space(run: RunDir, clusters: str, language: str, version: str | None) -> ClusterSpace:
     """Where prompts are placed while ``version`` is live: at its own centroids, if it has any in this clustering."""
     manifest = run.adapter(language, version).manifest() if version else None
     sums = {output.path: output.sha256 for output in manifest.outputs} if manifest else {}
-    if version is None or CENTRES not in sums or _counted_in(run, language, version) != clusters:
-        return Place(clusters)
-    return Place(clusters, language, version, f"{clusters}:{sums[CENTRES][:_DIGITS]}")
+    if version is None or CENTRES_FILE not in sums or _reference_clustering(run, language, version) != clusters:
+        return ClusterSpace(clusters)
+    return ClusterSpace(clusters, language, version, f"{clusters}:{sums[CENTRES_FILE][:_DIGITS]}")
 
 
-def _counted_in(run: RunDir, language: str, version: str) -> str:
-    return str(run.adapter(language, version).read_json("reference.json").get("clusters", FITTED))
+def _reference_clustering(run: RunDir, language: str, version: str) -> str:
+    return str(run.adapter(language, version).read_json("reference.json").get("clusters", INITIAL_CLUSTERING))
 
 
-def clusterer_at(run: RunDir, place: Place, fitted: Clusterer | None = None) -> Clusterer:
+def load_space_clusterer(run: RunDir, place: ClusterSpace, fitted: Clusterer | None = None) -> Clusterer:
     """The clusterer of a place; ``fitted`` is that of its clustering, where it is at hand already.
 
     Raises:
         ArtifactError: the clustering is not whole, or has no centroids that could have been moved.
     """
-    found = fitted or _fitted(run.refitted(place.clusters))
+    found = fitted or _load_fitted(run.reclustering(place.clustering))
     if place.version is None or place.language is None:
         return found
-    return at_moved(found, run.adapter(place.language, place.version))
+    return with_moved_centroids(found, run.adapter(place.language, place.version))
 
 
-def _fitted(artifact: Artifact) -> Clusterer:
+def _load_fitted(artifact: Artifact) -> Clusterer:
     artifact.require()
-    with artifact.local(MARK, ARRAYS) as folder:
+    with artifact.local_folder(HEADER_FILE, ARRAYS_FILE) as folder:
         return load_clusterer(folder)
 
 
-def at_moved(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:
+def with_moved_centroids(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:
     """The same clusters at the moved centroids that an artefact holds.
 
     Raises:
@@ -72,4 +72,4 @@ def at_moved(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:
     """
     if not isinstance(clusterer, KMeansClusterer):
         raise ArtifactError(f"{home.name} has moved centroids, and its clusters are not of k-means; remove {home.path}")
-    return clusterer.at(home.read_array(CENTRES), home.read_array(CENTROIDS))
+    return clusterer.with_centroids(home.read_array(CENTRES_FILE), home.read_array(CENTROIDS_FILE))

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import Artifact
 from compass_ray.config import RunConfig
 from compass_ray.core.seeding import generator
-from compass_ray.core.validation import holdout
-from compass_ray.watched_clusters.in_use import made_in
+from compass_ray.core.validation import split_holdout
+from compass_ray.watched_clusters.in_use import clustering_of
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class TrainedRows:
     added: npt.NDArray[np.bool_]
     proto: npt.NDArray[np.float64]
     """Prototype scores that the selections themselves tell, NaN where they leave it to the pool's table."""
-    held: npt.NDArray[np.bool_]
+    held_out: npt.NDArray[np.bool_]
     """Those that were held out from training, for early stopping and for the gate."""
 
     @classmethod
     def read(cls, config: RunConfig, selections: Sequence[Artifact], clusters: Artifact | None = None) -> TrainedRows:
         """The rows of some selections together, in order, in the clusters of one clustering, or as each was selected."""
-        rows = pa.concat_tables([_placed(_rows(config, each), made_in(each), clusters) for each in selections])
+        rows = pa.concat_tables(
+            [_assign_clusters(_read_rows(config, each), clustering_of(each), clusters) for each in selections]
+        )
         return cls(
             rows["row_id"].to_pylist(),
             rows["cluster"].to_numpy().astype(np.int64),
@@ -46,23 +48,23 @@ class TrainedRows:
         )
 
     @property
-    def learnt(self) -> list[str]:
+    def trained_ids(self) -> list[str]:
         """Ids of the rows that were not held out."""
-        return [row for row, out in zip(self.row_ids, self.held, strict=True) if not out]
+        return [row for row, out in zip(self.row_ids, self.held_out, strict=True) if not out]
 
 
-def held_out(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def holdout_mask(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """bool[n]: which rows of a selection no training sees, given the clusters int64[n] that they were selected in."""
-    return holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
+    return split_holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
 
 
-def _rows(config: RunConfig, selection: Artifact) -> pa.Table:
+def _read_rows(config: RunConfig, selection: Artifact) -> pa.Table:
     rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"])
-    held = held_out(config, selection, rows["cluster"].to_numpy().astype(np.int64))
+    held = holdout_mask(config, selection, rows["cluster"].to_numpy().astype(np.int64))
     return rows.append_column("held", pa.array(held))
 
 
-def _placed(rows: pa.Table, made: str, clusters: Artifact | None) -> pa.Table:
+def _assign_clusters(rows: pa.Table, made: str, clusters: Artifact | None) -> pa.Table:
     if clusters is None or clusters.name.rpartition("/")[-1] == made:
         return rows
     assigned = clusters.map_table("assignments.arrow")

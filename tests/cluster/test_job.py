@@ -11,7 +11,7 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from tests.cluster.clusters import Cluster, stamps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -34,11 +34,11 @@ def _submit(head: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_42_languages_and_once_more(head: Cluster, tmp_path: Path) -> None:
-    config, run = load("atlas-42"), RunDir(str(tmp_path / "run"))
+    config, run = load_run_config("atlas-42"), RunDir(str(tmp_path / "run"))
     assert len(config.languages) == 42
     first = _submit(head, "jobs.adapt", "--preset", "atlas-42", "--run", run.path)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert [(each.name, each.whole) for each in pipeline.plan(config, run) if each.whole < each.total] == []
+    assert [(each.name, each.complete) for each in pipeline.collect_status(config, run) if each.complete < each.total] == []
     assert len(list(Path(run.path).glob("adapters/*/v0001/adapter_model.safetensors"))) == 42
     page = Path(run.path, "report/index.html").read_text("utf-8")
     assert "Swahili" in page

@@ -20,16 +20,16 @@ def told(monitor: MonitorClient) -> str:
 def main(folder: str) -> None:
     """Sixty prompts and a rating are acknowledged before the first line is printed."""
     run = RunDir(folder)
-    config = run.recorded()
+    config = run.read_config()
     ray_session.start(config.resources)
     monitor = monitor_actor.connect(run.uri, config)
     asked = [Observation(f"id-{n}", "sw", f"swali la {n}", "v0001", 1.0 + n / 100, 100.0 + n) for n in range(60)]
-    assert monitor.record(asked).kept == 60
-    assert monitor.rate([Feedback("id-7", "bad", None, None, "key", 200.0)]).kept == 1
+    assert monitor.record(asked).stored == 60
+    assert monitor.rate([Feedback("id-7", "bad", None, None, "key", 200.0)]).stored == 1
     print(told(monitor), flush=True)
     sys.stdin.readline()
     print(told(monitor), flush=True)
-    monitor_actor.end(run.uri)
+    monitor_actor.stop(run.uri)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def story(folder: Path) -> dict[str, Any]:
 
 def test_every_stage_is_whole_and_every_request_was_answered(folder: Path, story: dict[str, Any]) -> None:
     run = RunDir(str(folder / "demo-run"))
-    assert all(status.whole == status.total for status in pipeline.plan(run.recorded(), run))
+    assert all(status.complete == status.total for status in pipeline.collect_status(run.read_config(), run))
     assert story["requests"] > 0
     assert story["failed"] == 0
 
@@ -49,7 +49,7 @@ def test_the_shift_was_seen_judged_and_told(folder: Path, story: dict[str, Any])
     assert outcome is not None, "no alarm"
     served = outcome["to_version"] if outcome["accepted"] else outcome["from_version"]
     assert (run.live(outcome["language"]) or {})["version"] == served
-    kinds = [decision["kind"] for decision in registry.decisions(run) if decision["language"] == outcome["language"]]
+    kinds = [decision["kind"] for decision in registry.read_decisions(run) if decision["language"] == outcome["language"]]
     assert {"drift", "gate"} <= set(kinds)
     assert story["lines"]
     changes = run.change(outcome["language"], outcome["to_version"]).read_json("results.json")
@@ -59,7 +59,7 @@ def test_the_shift_was_seen_judged_and_told(folder: Path, story: dict[str, Any])
 
 def test_once_more_it_repeats_nothing_and_prints_the_comparison(folder: Path, story: dict[str, Any]) -> None:
     run = RunDir(str(folder / "demo-run"))
-    before = {a.name: a.require() for stage in pipeline.STAGES[:-1] for a in stage.artifacts(run.recorded(), run)}
+    before = {a.name: a.require() for stage in pipeline.STAGES[:-1] for a in stage.artifacts(run.read_config(), run)}
     done = _demo(folder)
     assert done.returncode == 0, done.stderr
     assert {name: run.artifact(*name.split("/")).require() for name in before} == before

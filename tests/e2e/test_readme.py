@@ -165,7 +165,7 @@ def test_the_jobs_presets_targets_and_files_named_exist() -> None:
     assert {f"jobs/{job}.py" for job in re.findall(r"\bjobs\.(\w+)", README)} <= {
         f"jobs/{p.name}" for p in ROOT.glob("jobs/*.py")
     }
-    assert set(re.findall(r"--preset ([\w.-]+)", README)) <= set(config.presets())
+    assert set(re.findall(r"--preset ([\w.-]+)", README)) <= set(config.list_presets())
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"`make (\w+)`", README))
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
     modules = re.findall(r"`((?:stages|sources|models|core|report|serving|continual)/[\w./]*)`", README)

@@ -13,7 +13,7 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from compass_ray.languages import GLOBAL_MMLU
 
 pytestmark = pytest.mark.shared_data
@@ -43,21 +43,21 @@ def finished(shared_data: Path, ray_cluster: None, tmp_path_factory: pytest.Temp
 
 
 def test_every_stage_is_whole(finished: RunDir) -> None:
-    assert all(status.whole == status.total for status in pipeline.plan(finished.recorded(), finished))
-    assert finished.recorded() == load("aya-local")
+    assert all(status.complete == status.total for status in pipeline.collect_status(finished.read_config(), finished))
+    assert finished.read_config() == load_run_config("aya-local")
 
 
 def test_the_pool_holds_both_sources_within_their_limits(finished: RunDir) -> None:
     rows = finished.pool.read_table("rows.parquet", ["source", "language"]).to_pylist()
     counts = Counter((row["source"], row["language"]) for row in rows)
-    limits = {Path(source.path).name: source.rows_per_language for source in finished.recorded().pool.sources}
+    limits = {Path(source.path).name: source.rows_per_language for source in finished.read_config().pool.sources}
     assert {source for source, _ in counts} == set(limits)
     assert all(count <= (limits[source] or 0) for (source, _), count in counts.items())
     assert {*GLOBAL_MMLU, "hu", "wo", "zu"} <= {language for _, language in counts}
 
 
 def test_languages_are_lent_rows_of_others_and_scored_on_their_items(finished: RunDir) -> None:
-    config = finished.recorded()
+    config = finished.read_config()
     for code in config.languages:
         lent = finished.selection("compass", code).read_table("rows.parquet")
         lenders = {row["language"] for row in lent.to_pylist() if row["role"] == "auxiliary"}
@@ -69,5 +69,5 @@ def test_languages_are_lent_rows_of_others_and_scored_on_their_items(finished: R
 
 
 def test_where_the_data_lies_is_nowhere_in_the_run_s_settings(finished: RunDir, shared_data: Path) -> None:
-    assert str(shared_data) not in finished.recorded().model_dump_json()
+    assert str(shared_data) not in finished.read_config().model_dump_json()
     assert str(shared_data) not in json.dumps(finished.pool.require().config)

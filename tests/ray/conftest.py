@@ -10,13 +10,13 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, load
+from compass_ray.config import RunConfig, load_run_config
 
 
 @pytest.fixture(scope="session")
 def small() -> RunConfig:
     """Two languages on the small atlas, pooled training."""
-    return load("atlas-test")
+    return load_run_config("atlas-test")
 
 
 @pytest.fixture(scope="session")

@@ -8,20 +8,20 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import SHARED, RunDir
-from compass_ray.config import ConfigError, RunConfig, changed
-from compass_ray.language_selection import Chosen, choose, open_pool, open_questions
-from compass_ray.serving.monitoring.placing import load_placer
+from compass_ray.config import ConfigError, RunConfig, with_overrides
+from compass_ray.language_selection import MethodSelection, open_pool, open_problems, select_by_method
+from compass_ray.serving.monitoring.placing import load_prompt_assigner
 
 Copy = Callable[..., RunDir]
 
 
-def _chosen(config: RunConfig, run: RunDir, language: str = "sw") -> Chosen:
+def _chosen(config: RunConfig, run: RunDir, language: str = "sw") -> MethodSelection:
     pool = open_pool(config, run, language)
-    [question] = open_questions(config, run, pool, [language])
-    return choose(config.select, "compass", question, pool, seed=config.seed)
+    [question] = open_problems(config, run, pool, [language])
+    return select_by_method(config.select, "compass", question, pool, seed=config.seed)
 
 
-def _added(chosen: Chosen) -> list[str]:
+def _added(chosen: MethodSelection) -> list[str]:
     rows = zip(chosen.rows["row_id"].to_pylist(), chosen.rows["role"].to_pylist(), strict=True)
     return [row_id for row_id, role in rows if role == "auxiliary"]
 
@@ -35,22 +35,22 @@ def _added(chosen: Chosen) -> list[str]:
         "select.weights=deficit",
         "select.delta=0.0",
         "select.delta=0.5",
-        "select.as_printed=true",
+        "select.paper_boundary_score=true",
         "select.budget=2.0",
         "pool.bias.keep=0.9",
         "pool.bias=null",
     ],
 )
 def test_a_setting_of_selection_changes_what_is_chosen(adapted: RunDir, small: RunConfig, override: str) -> None:
-    plain, other = _chosen(small, adapted), _chosen(changed(small, [override]), adapted)
+    plain, other = _chosen(small, adapted), _chosen(with_overrides(small, [override]), adapted)
     assert sorted(_added(plain)) != sorted(_added(other))
     assert other.selected == other.allocation["budget"] - other.allocation["unfilled"]
 
 
-@pytest.mark.parametrize("override", ["cluster.method=ward", "cluster.reduce=null", "cluster.metric=euclidean"])
+@pytest.mark.parametrize("override", ["cluster.method=ward", "cluster.pca_dims=null", "cluster.metric=euclidean"])
 def test_a_setting_of_clusters_makes_other_clusters(copy: Copy, adapted: RunDir, small: RunConfig, override: str) -> None:
     run = copy("clusters", "selections", "adapters", "evaluations", "report")
-    other = changed(small, [override, "select.methods=[compass]"])
+    other = with_overrides(small, [override, "select.methods=[compass]"])
     pipeline.run_all(other, run, until="select")
     before, after = (r.clusters.map_table("assignments.arrow").select(["row_id", "cluster"]).to_pylist() for r in (adapted, run))
     assert len({row["cluster"] for row in after}) > 1
@@ -60,7 +60,7 @@ def test_a_setting_of_clusters_makes_other_clusters(copy: Copy, adapted: RunDir,
 
 def test_a_clustering_for_each_language_has_its_guide_prompts_in_the_fit(copy: Copy, small: RunConfig) -> None:
     run = copy("clusters", "selections", "adapters", "evaluations", "report")
-    config = changed(small, ["cluster.scope=per_language", "select.methods=[compass]"])
+    config = with_overrides(small, ["cluster.scope=per_language", "select.methods=[compass]"])
     pipeline.run_all(config, run, until="select")
     assert not run.clusters.manifest()
     for language in config.languages:
@@ -71,13 +71,13 @@ def test_a_clustering_for_each_language_has_its_guide_prompts_in_the_fit(copy: C
         counted = run.selection("compass", language).read_json("allocation.json")["clusters"]
         assert [c["n_eval"] for c in counted] == [int((placed == c["cluster"]).sum()) for c in counted]
     with pytest.raises(ConfigError, match="scope"):
-        load_placer(run, config)
+        load_prompt_assigner(run, config)
 
 
 @pytest.mark.slow
 def test_one_adapter_of_the_whole_pool_answers_for_every_language(copy: Copy, small: RunConfig) -> None:
     run = copy("report")
-    config = changed(small, ["select.methods=[target, random, compass, all]"])
+    config = with_overrides(small, ["select.methods=[target, random, compass, all]"])
     before = {code: run.adapter(code, "v0001").require() for code in config.languages}
     pipeline.run_all(config, run)
     assert {code: run.adapter(code, "v0001").require() for code in config.languages} == before
@@ -104,4 +104,4 @@ def _targets(run: RunDir, code: str) -> set[str]:
 
 def test_one_adapter_for_all_needs_one_clustering(small: RunConfig) -> None:
     with pytest.raises(ConfigError, match="one adapter for all languages"):
-        changed(small, ["cluster.scope=per_language", "select.methods=[compass, all]"])
+        with_overrides(small, ["cluster.scope=per_language", "select.methods=[compass, all]"])

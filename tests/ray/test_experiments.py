@@ -9,22 +9,30 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import Manifest, RunDir
-from compass_ray.config import read_tree
-from compass_ray.experiments import Ended, Experiment, listings, measure, read_experiment, run_variants, write
-from compass_ray.experiments.sharing import TAKEN_FROM
+from compass_ray.config import read_raw_config
+from compass_ray.experiments import (
+    Experiment,
+    VariantAttempt,
+    build_tables,
+    collect_outcomes,
+    read_experiment,
+    run_all_variants,
+    write_report,
+)
+from compass_ray.experiments.sharing import REUSED_FROM
 
 _SETTINGS = ["select.methods=[target, compass]", "languages=[sw]"]
 
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    return read_experiment(read_tree("atlas-test"), ["select.budget=0.4,1.2"], overrides=_SETTINGS)
+    return read_experiment(read_raw_config("atlas-test"), ["select.budget=0.4,1.2"], overrides=_SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def ended(ray_cluster: None, experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Ended]:
+def ended(ray_cluster: None, experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[VariantAttempt]:
     """Both budgets, run whole. Read them, never change them."""
-    return run_variants(experiment, RunDir(str(tmp_path_factory.mktemp("budgets"))))
+    return run_all_variants(experiment, RunDir(str(tmp_path_factory.mktemp("budgets"))))
 
 
 def _manifests(run: RunDir, *stages: str) -> dict[str, Manifest]:
@@ -37,18 +45,18 @@ def _times(run: RunDir) -> dict[str, int]:
     return {str(path.relative_to(run.path)): path.stat().st_mtime_ns for path in Path(run.path).rglob("manifest.json")}
 
 
-def test_what_does_not_depend_on_the_budget_is_made_once(ended: list[Ended]) -> None:
+def test_what_does_not_depend_on_the_budget_is_made_once(ended: list[VariantAttempt]) -> None:
     assert [each.failure for each in ended] == [None, None]
     shared = ("pool", "guides", "embeddings", "clusters", "selections/target", "adapters/sw/target", "evaluations/zero_shot")
     first, second = (_manifests(each.run, *shared) for each in ended)
     assert first.keys() == second.keys()
     assert {"embeddings/pool", "clusters", "adapters/sw/target", "evaluations/zero_shot/sw"} <= first.keys()
     for name, manifest in second.items():
-        assert manifest.provenance.pop(TAKEN_FROM) == "select.budget=0.4"
+        assert manifest.provenance.pop(REUSED_FROM) == "select.budget=0.4"
         assert manifest == first[name]
 
 
-def test_what_depends_on_it_is_made_by_each(ended: list[Ended]) -> None:
+def test_what_depends_on_it_is_made_by_each(ended: list[VariantAttempt]) -> None:
     first, second = (_manifests(each.run, "selections/compass", "adapters/sw/v0001", "evaluations/compass") for each in ended)
     assert len(first) == 3
     assert all(manifest.fingerprint != second[name].fingerprint for name, manifest in first.items())
@@ -56,16 +64,16 @@ def test_what_depends_on_it_is_made_by_each(ended: list[Ended]) -> None:
     assert rows[0] < rows[1]
 
 
-def test_each_variant_is_a_run_of_its_own(ended: list[Ended], experiment: Experiment) -> None:
+def test_each_variant_is_a_run_of_its_own(ended: list[VariantAttempt], experiment: Experiment) -> None:
     for each, variant in zip(ended, experiment.variants, strict=True):
-        assert each.run.recorded() == variant.config
+        assert each.run.read_config() == variant.config
         assert each.run.report.verify()
         assert all(each.run.artifact(name).verify() for name in _manifests(each.run, "."))
 
 
-def test_the_table_has_both(ended: list[Ended], experiment: Experiment, tmp_path: Path) -> None:
-    outcomes = measure(experiment, ended)
-    titles = {each.title: each.rows for each in listings(outcomes)}
+def test_the_table_has_both(ended: list[VariantAttempt], experiment: Experiment, tmp_path: Path) -> None:
+    outcomes = collect_outcomes(experiment, ended)
+    titles = {each.title: each.rows for each in build_tables(outcomes)}
     assert [row[0] for row in titles["Accuracy on all subjects, percent, mean over languages"][1:]] == [
         "select.budget=0.4",
         "select.budget=1.2",
@@ -73,23 +81,25 @@ def test_the_table_has_both(ended: list[Ended], experiment: Experiment, tmp_path
     found = outcomes.variants[1].difference["all"]["compass"]
     assert found.items == 24
     assert found.interval.low <= found.interval.mean <= found.interval.high
-    assert not outcomes.variants[1].difference["all"]["target"].moved
+    assert not outcomes.variants[1].difference["all"]["target"].is_nonzero
     assert [o.cost.whole for o in outcomes.variants] == [o.cost.total for o in outcomes.variants]
     assert [o.cost.taken for o in outcomes.variants] == [0, 9]
     assert all(o.cost.seconds > 0 for o in outcomes.variants)
-    write(RunDir(str(tmp_path)), outcomes)
+    write_report(RunDir(str(tmp_path)), outcomes)
     assert json.loads((tmp_path / "experiment.json").read_bytes())["against"] == "select.budget=0.4"
     assert "select.budget=1.2" in (tmp_path / "index.html").read_text("utf-8")
 
 
-def test_a_second_call_makes_nothing(ended: list[Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, seconds = [_times(each.run) for each in ended], [o.cost.seconds for o in measure(experiment, ended).variants]
+def test_a_second_call_makes_nothing(
+    ended: list[VariantAttempt], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seconds = [_times(each.run) for each in ended], [o.cost.seconds for o in collect_outcomes(experiment, ended).variants]
     where = RunDir(str(Path(ended[0].run.path).parent))
     monkeypatch.setattr("compass_ray.ray_session.start", _refuse)
-    again = run_variants(experiment, where)
+    again = run_all_variants(experiment, where)
     assert [each.failure for each in again] == [None, None]
     assert [_times(each.run) for each in again] == before
-    assert [o.cost.seconds for o in measure(experiment, again).variants] == seconds
+    assert [o.cost.seconds for o in collect_outcomes(experiment, again).variants] == seconds
 
 
 def _refuse(*args: object) -> None:
@@ -97,18 +107,18 @@ def _refuse(*args: object) -> None:
 
 
 def test_after_a_kill_only_what_was_not_whole_is_taken_over_or_made(
-    ended: list[Ended], experiment: Experiment, tmp_path: Path
+    ended: list[VariantAttempt], experiment: Experiment, tmp_path: Path
 ) -> None:
     shutil.copytree(Path(ended[0].run.path).parent, tmp_path, ignore=shutil.ignore_patterns("train_runs"), dirs_exist_ok=True)
     first, second = (RunDir(str(tmp_path / variant.name)) for variant in experiment.variants)
     kept = _times(first), _times(second)
     (Path(second.path) / "embeddings/pool/manifest.json").unlink()  # killed while the files were taken over
     shutil.rmtree(Path(second.path) / "evaluations/compass")
-    again = run_variants(experiment, RunDir(str(tmp_path)))
+    again = run_all_variants(experiment, RunDir(str(tmp_path)))
     assert [each.failure for each in again] == [None, None]
     assert _times(first) == kept[0]
     changed = {name for name, time in _times(second).items() if time != kept[1].get(name)}
     # The report tells how long it all took, so it is another one.
     assert changed == {f"{name}/manifest.json" for name in ("embeddings/pool", "evaluations/compass/sw", "report")}
-    assert TAKEN_FROM in second.embeddings.verify().provenance
-    assert TAKEN_FROM not in second.evaluation("compass", "sw").verify().provenance
+    assert REUSED_FROM in second.embeddings.verify().provenance
+    assert REUSED_FROM not in second.evaluation("compass", "sw").verify().provenance

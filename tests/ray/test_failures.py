@@ -12,7 +12,7 @@ import pytest
 
 from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 
 Copy = Callable[..., RunDir]
@@ -26,7 +26,7 @@ def _rows(run: RunDir, config: RunConfig) -> dict[str, bytes]:
 
 
 def _whole(run: RunDir, stage: str, config: RunConfig) -> int:
-    return next(status.whole for status in pipeline.plan(config, run) if status.name == stage)
+    return next(status.complete for status in pipeline.collect_status(config, run) if status.name == stage)
 
 
 def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
@@ -82,7 +82,7 @@ def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Cop
     (tmp_path / "no-model").mkdir()
     (tmp_path / "no-model" / "config.json").write_text(json.dumps({"model_type": "none"}))
     run = copy("adapters", "evaluations", "report")
-    config = changed(small, [f"train.base_model={tmp_path / 'no-model'}", "languages=[sw]", "resources.max_failures=0"])
+    config = with_overrides(small, [f"train.base_model={tmp_path / 'no-model'}", "languages=[sw]", "resources.max_failures=0"])
     with pytest.raises(ArtifactError, match=r"one language failed; .* sw: training: base model .*no-model") as raised:
         pipeline.run_all(config, run)
     assert 'File "' not in str(raised.value)
@@ -95,7 +95,7 @@ def test_a_selection_without_rows_is_told_with_the_remedy(copy: Copy, small: Run
     rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
     selection.store_table("rows.parquet", rows.slice(0, 0))
     selection.store_bytes("manifest.json", manifest)
-    config = changed(small, ["languages=[sw]", "select.methods=[compass]", "resources.max_failures=0"])
+    config = with_overrides(small, ["languages=[sw]", "select.methods=[compass]", "resources.max_failures=0"])
     with pytest.raises(ArtifactError, match=r"selections/compass/sw has no rows: .*give it data or leave it out"):
         pipeline.run_all(config, run, until="train")
 

@@ -14,10 +14,10 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import LanguagesFailedError, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.report.comparison import compare
-from compass_ray.report.evidence import Evidence
-from compass_ray.report.why import made_selection
+from compass_ray.report.evidence import RunReader
+from compass_ray.report.why import read_selection
 from compass_ray.stages import full as full_stage
 
 Copy = Callable[..., RunDir]
@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 300.0
 def full(small: RunConfig) -> RunConfig:
     """Each model on two workers, both at once."""
     more = ["resources.full_workers=2", "resources.full_concurrency=2", "resources.max_failures=0"]
-    return changed(small, ["select.methods=[target, random, compass, compass_fft]", *more])
+    return with_overrides(small, ["select.methods=[target, random, compass, compass_fft]", *more])
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_a_failed_language_is_named_and_every_other_has_a_model_that_is_scored(c
 
     made = run.full_model("sw", "compass_fft")
     assert made.verify().inputs == {"selections/compass/sw": run.selection("compass", "sw").require().fingerprint}
-    history = Evidence(run).histories("sw")["compass_fft"]
+    history = RunReader(run).histories("sw")["compass_fft"]
     assert [epoch.epoch for epoch in history.epochs] == [1]
     assert made.read_json("history.json")["workers"] == 2
     assert not any("/" in file for file in made.files())
@@ -54,10 +54,10 @@ def test_a_failed_language_is_named_and_every_other_has_a_model_that_is_scored(c
     assert items[2]["log_probs"] not in (items[0]["log_probs"], items[1]["log_probs"])
 
     assert run.adapter_versions("sw") == ["random", "target", "v0001"]
-    assert made_selection(Evidence(run), "compass_fft", "sw").method == "compass"
-    assert compare(run, changed(full, ["languages=[sw]"])).lines[0].difference.keys() == {"target", "random", "compass_fft"}
+    assert read_selection(RunReader(run), "compass_fft", "sw").method == "compass"
+    assert compare(run, with_overrides(full, ["languages=[sw]"])).rows[0].difference.keys() == {"target", "random", "compass_fft"}
     stamps = {path: path.stat().st_mtime_ns for path in Path(made.path).iterdir()}
-    pipeline.run_all(changed(full, ["languages=[sw]", "resources.full_workers=1"]), run)
+    pipeline.run_all(with_overrides(full, ["languages=[sw]", "resources.full_workers=1"]), run)
     assert {path: path.stat().st_mtime_ns for path in Path(made.path).iterdir()} == stamps
     assert "COMPASS-FFT" in Path(run.report.path, "index.html").read_text()
 
@@ -77,7 +77,7 @@ def _kill_a_worker(once: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_worker_costs_the_epoch_under_way_and_the_model_is_the_same(copy: Copy, full: RunConfig, tmp_path: Path) -> None:
     run = copy("adapters", "evaluations", "report")
-    config = changed(full, ["languages=[sw]", "train.epochs=3", "resources.max_failures=1"])
+    config = with_overrides(full, ["languages=[sw]", "train.epochs=3", "resources.max_failures=1"])
     straight = RunDir(str(shutil.copytree(run.path, tmp_path / "straight")))
     full_stage.run(config, straight)
 

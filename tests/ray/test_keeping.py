@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import service
 from compass_ray.serving import monitor_actor, registry
 from compass_ray.serving.api.keys import hash_key
-from compass_ray.traffic import Traffic, rehearse
+from compass_ray.traffic import DemoTraffic, draw_demo_traffic
 
 pytestmark = pytest.mark.timeout(900)
 LANGUAGE = "sw"
@@ -28,7 +28,7 @@ KEYS = tuple(f"key-{number}" for number in range(24))
 """Of one key's ratings only a few count."""
 _CLIENTS = 2
 SETTINGS = [
-    "update.automatic=true",
+    "update.auto=true",
     "update.max_forgetting=9",
     "update.canary_questions=8",
     "serve.max_tokens=8",
@@ -93,14 +93,14 @@ class Served:
     run: RunDir
     config: RunConfig
     url: str
-    traffic: Traffic
+    traffic: DemoTraffic
 
     @property
     def live(self) -> str:
         return str((self.run.live(LANGUAGE) or {})["version"])
 
     def decisions(self, *kinds: str) -> list[dict[str, Any]]:
-        return [each for each in registry.decisions(self.run) if each["kind"] in kinds and each["language"] == LANGUAGE]
+        return [each for each in registry.read_decisions(self.run) if each["kind"] in kinds and each["language"] == LANGUAGE]
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def served(
     copy: Callable[..., RunDir], small: RunConfig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Served]:
     """By ``SETTINGS`` and what a test gives besides."""
-    run, config = copy(), changed(small, [*SETTINGS, *getattr(request, "param", ())])
+    run, config = copy(), with_overrides(small, [*SETTINGS, *getattr(request, "param", ())])
     monkeypatch.setenv("COMPASS_API_KEYS", ",".join(hash_key(key) for key in KEYS))
-    registry.adopt(config, run)
-    traffic = rehearse(config, run, LANGUAGE, usual=80, shifted=400, new_share=0.7)
+    registry.promote_first_versions(config, run)
+    traffic = draw_demo_traffic(config, run, LANGUAGE, usual=80, shifted=400, new_share=0.7)
     endpoint = service.start(run.uri, config, port=0)
     yield Served(run, config, endpoint.url, traffic)
     service.stop(endpoint)
@@ -154,7 +154,7 @@ def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_w
         until(lambda: bool(served.decisions("rollback")), "a roll-back")
         until(lambda: shifted.adapters[-8:] == [f"{LANGUAGE}@v0001"] * 8, "the old version in replies")
     assert users.failures + shifted.failures == []
-    kinds = [each["kind"] for each in registry.decisions(served.run) if each["language"] == LANGUAGE]
+    kinds = [each["kind"] for each in registry.read_decisions(served.run) if each["language"] == LANGUAGE]
     assert kinds[1:6] == ["drift", "gate", "canary", "promotion", "rollback"]
     (back,) = served.decisions("rollback")
     assert "feedback" in [leg["name"] for leg in back["legs"] if leg["p_value"] <= leg["level"] and leg["effect"] > leg["floor"]]

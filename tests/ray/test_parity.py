@@ -13,10 +13,10 @@ import torch
 
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import changed, load
+from compass_ray.config import load_run_config, with_overrides
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.engine import Engine, Limits
-from compass_ray.models.orders import Answer, Order
+from compass_ray.models.engine import Engine, EngineConfig
+from compass_ray.models.orders import GenerationOutput, GenerationRequest
 from tests.unit.models.adapters import merged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -40,7 +40,7 @@ class Reply:
 def run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     # Six epochs, not the preset's one, after which no adapter changes a greedy reply of the base.
     values = [f"languages=[{','.join(LANGUAGES)}]", "train.epochs=6", "resources.train_workers=2"]
-    config = changed(load("atlas-42"), values)
+    config = with_overrides(load_run_config("atlas-42"), values)
     made = RunDir(str(tmp_path_factory.mktemp("twelve") / "run"))
     pipeline.run_all(config, made, until="train")
     return made
@@ -48,7 +48,7 @@ def run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 @pytest.fixture(scope="module")
 def base(run: RunDir) -> BaseModel:
-    return load_base(run.recorded().train, device="cpu")
+    return load_base(run.read_config().train, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,15 @@ def prompts(run: RunDir) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def engine(run: RunDir, base: BaseModel) -> Iterator[Engine]:
     """With every adapter, on a copy of the base."""
-    engine = Engine(load_base(run.recorded().train, device="cpu"), Limits(rows=ROWS, context=256, prefill_tokens=96))
+    engine = Engine(
+        load_base(run.read_config().train, device="cpu"),
+        EngineConfig(max_num_seqs=ROWS, max_model_len=256, prefill_chunk_tokens=96),
+    )
     # A trained reply is a few words long: nothing ends one here, so that all of them are compared over 64 tokens.
-    engine.stepper.ends = frozenset()
+    engine.model_runner.eos_token_ids = frozenset()
     for code in LANGUAGES:
-        with run.adapter(code, "v0001").local() as folder:
-            engine.load(code, folder)
+        with run.adapter(code, "v0001").local_folder() as folder:
+            engine.load_adapter(code, folder)
     yield engine
     engine.close()
 
@@ -74,16 +77,16 @@ def replies(run: RunDir, base: BaseModel, engine: Engine, prompts: dict[str, lis
     """What transformers generates, by adapter and prompt; the base's own to each language's first prompt."""
     found: dict[tuple[str | None, str], Reply] = {}
     for code in LANGUAGES:
-        with run.adapter(code, "v0001").local() as folder:
+        with run.adapter(code, "v0001").local_folder() as folder:
             model = merged(base, Path(folder))
         for prompt in prompts[code]:
-            found[code, prompt] = oracle(model, engine.prompt(order(None, prompt)))
-        found[None, prompts[code][0]] = oracle(base.model, engine.prompt(order(None, prompts[code][0])))
+            found[code, prompt] = oracle(model, engine.tokenize(order(None, prompt)))
+        found[None, prompts[code][0]] = oracle(base.model, engine.tokenize(order(None, prompts[code][0])))
     return found
 
 
-def order(adapter: str | None, prompt: str) -> Order:
-    return Order((("user", prompt),), adapter, max_tokens=TOKENS, logprobs=LISTED)
+def order(adapter: str | None, prompt: str) -> GenerationRequest:
+    return GenerationRequest((("user", prompt),), adapter, max_tokens=TOKENS, logprobs=LISTED)
 
 
 @torch.inference_mode()
@@ -96,13 +99,13 @@ def oracle(model: Any, prompt: list[int]) -> Reply:
     return Reply(found[0, len(prompt) :].tolist(), logits.log_softmax(-1))
 
 
-def check(engine: Engine, answer: Answer, reply: Reply) -> None:
+def check(engine: Engine, answer: GenerationOutput, reply: Reply) -> None:
     tokenizer = engine.base.tokenizer
     assert answer.text == tokenizer.decode(reply.ids, skip_special_tokens=True)
-    assert [score.token for score in answer.scores] == [tokenizer.decode([token]) for token in reply.ids]
+    assert [score.token for score in answer.logprobs] == [tokenizer.decode([token]) for token in reply.ids]
     chosen = reply.logprobs.gather(1, torch.tensor(reply.ids)[:, None])[:, 0]
-    assert (torch.tensor([score.logprob for score in answer.scores]) - chosen).abs().max() < NATS
-    likeliest = torch.tensor([[value for _, value in score.likeliest] for score in answer.scores])
+    assert (torch.tensor([score.logprob for score in answer.logprobs]) - chosen).abs().max() < NATS
+    likeliest = torch.tensor([[value for _, value in score.top_logprobs] for score in answer.logprobs])
     assert (likeliest - reply.logprobs.topk(LISTED).values).abs().max() < NATS
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from compass_ray import cli, exporting, pipeline, traffic
 from compass_ray.artifacts import FingerprintMismatchError, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.languages import LANGUAGES
 from compass_ray.serving import registry
 
@@ -40,7 +40,7 @@ def _stamps(run: RunDir) -> dict[str, int]:
 
 
 def test_every_artefact_is_whole_and_verified(adapted: RunDir, small: RunConfig) -> None:
-    assert all(status.whole == status.total > 0 for status in pipeline.plan(small, adapted))
+    assert all(status.complete == status.total > 0 for status in pipeline.collect_status(small, adapted))
     for stage in pipeline.STAGES:
         for artifact in stage.artifacts(small, adapted):
             assert artifact.verify().outputs
@@ -69,8 +69,8 @@ def test_a_second_run_does_nothing_on_whatever_resources(adapted: RunDir, small:
         "gpus_per_worker=1",
         "max_failures=0",
     ]
-    pipeline.run_all(changed(small, [f"resources.{override}" for override in overrides]), adapted)
-    adapted.record(small)
+    pipeline.run_all(with_overrides(small, [f"resources.{override}" for override in overrides]), adapted)
+    adapted.write_config(small)
     assert _stamps(adapted) == before
 
 
@@ -105,7 +105,7 @@ def test_embeddings_that_lack_only_their_manifest_are_published_as_they_are(
 
 def test_another_number_of_workers_selects_the_same_rows(adapted: RunDir, small: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
-    wider = changed(small, ["resources.embed_workers=2", "resources.cpus_per_worker=0.25", "resources.max_failures=0"])
+    wider = with_overrides(small, ["resources.embed_workers=2", "resources.cpus_per_worker=0.25", "resources.max_failures=0"])
     pipeline.run_all(wider, run, until="select")
     assert _selections(run, small) == _selections(adapted, small)
 
@@ -123,7 +123,7 @@ def test_on_s3_the_first_stages_leave_the_same(adapted: RunDir, small: RunConfig
 @pytest.mark.slow
 def test_a_training_run_for_each_language_gives_the_pooled_one_s_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters/sw/v0001", "adapters/hi/v0001")
-    pipeline.run_all(changed(small, ["train.layout=per_language", "resources.train_concurrency=2"]), run, until="train")
+    pipeline.run_all(with_overrides(small, ["train.layout=per_language", "resources.train_concurrency=2"]), run, until="train")
     for artifact in pipeline.stages_until("train")[-1].artifacts(small, adapted):
         same = run.artifact(*artifact.name.split("/"))
         assert same.require().fingerprint == artifact.require().fingerprint
@@ -141,9 +141,9 @@ def test_a_training_run_for_each_language_gives_the_pooled_one_s_adapters(copy: 
 def test_a_run_of_another_configuration_is_left_as_it_is(adapted: RunDir, small: RunConfig, override: str, told: str) -> None:
     before = _stamps(adapted)
     with pytest.raises(FingerprintMismatchError, match=told):
-        pipeline.run_all(changed(small, [override]), adapted)
+        pipeline.run_all(with_overrides(small, [override]), adapted)
     assert _stamps(adapted) == before
-    assert adapted.recorded() == small
+    assert adapted.read_config() == small
 
 
 def test_the_page_stands_alone(adapted: RunDir, small: RunConfig) -> None:
@@ -173,12 +173,12 @@ def test_an_exported_adapter_computes_the_same(adapted: RunDir, small: RunConfig
 
     from compass_ray.models.base import load_base
 
-    written = exporting.export(adapted, "sw", None, tmp_path / "out", merged=merged)
+    written = exporting.export_adapter(adapted, "sw", None, tmp_path / "out", merged=merged)
     assert written.version == "v0001"
     assert written.difference < 1e-4
     base = load_base(small.train)
     ids = torch.tensor([base.tokenizer("Mji mkuu wa Kenya?")["input_ids"]])
-    with torch.inference_mode(), adapted.adapter("sw", "v0001").local() as source:
+    with torch.inference_mode(), adapted.adapter("sw", "v0001").local_folder() as source:
         plain = base.model(input_ids=ids).logits
         found = (
             AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -210,8 +210,8 @@ def test_an_update_to_new_traffic_is_judged_once_and_served_only_if_accepted(
     copy: Copy, small: RunConfig, tmp_path: Path
 ) -> None:
     run = copy()
-    registry.adopt(small, run)
-    stream = traffic.rehearse(small, run, "sw", usual=1, shifted=60, new_share=0.9)
+    registry.promote_first_versions(small, run)
+    stream = traffic.draw_demo_traffic(small, run, "sw", usual=1, shifted=60, new_share=0.9)
     prompts = tmp_path / "traffic.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in stream.shifted), "utf-8")
     line = ["update", run.path, "--language", "sw", "--prompts", str(prompts), "--yes", "--json"]

@@ -12,7 +12,7 @@ import pytest
 
 from compass_ray import ray_session
 from compass_ray.artifacts import FingerprintMismatchError, RunDir
-from compass_ray.config import ConfigError, RunConfig, load
+from compass_ray.config import ConfigError, RunConfig, load_run_config
 from compass_ray.pipeline import run_all
 from compass_ray.sources.pool import read_pool
 from compass_ray.stages import pool, report
@@ -23,7 +23,7 @@ ROWS = pa.table({"prompt": ["a?", "b?"], "response": ["1", "2"], "language": ["s
 
 def _reading(path: str, **others: str) -> RunConfig:
     settings = [f'pool.sources=[{{"path": "{path}"}}]', *(f"pool.{name}.path={where}" for name, where in others.items())]
-    return load("atlas-test", overrides=settings)
+    return load_run_config("atlas-test", overrides=settings)
 
 
 def _no_ray(*_: object) -> NoReturn:
@@ -92,7 +92,9 @@ def _settings(folder: Path, guides: list[str], **pool: list[str]) -> RunConfig:
         "guides": {"path": _file(folder, "guides", prompt=guides)},
         "tests": {"path": _file(folder, "tests", prompt=["a", "b"], **_OPTIONS, answer=["A", "B"])},
     }
-    return load("atlas", overrides=["languages=[sw]", *(f"pool.{key}={json.dumps(value)}" for key, value in paths.items())])
+    return load_run_config(
+        "atlas", overrides=["languages=[sw]", *(f"pool.{key}={json.dumps(value)}" for key, value in paths.items())]
+    )
 
 
 def test_own_files_make_a_pool_and_guide_sets(run: RunDir, tmp_path: Path) -> None:
@@ -138,5 +140,5 @@ def test_a_pool_whose_content_has_changed_is_not_taken_for_the_same(run: RunDir,
 
 
 def test_a_base_model_that_is_nowhere_does_not_stop_what_needs_none(run: RunDir) -> None:
-    run_all(load("atlas-test", overrides=["train.base_model=/nowhere/model"]), run, until="pool")
+    run_all(load_run_config("atlas-test", overrides=["train.base_model=/nowhere/model"]), run, until="pool")
     assert run.pool.manifest()

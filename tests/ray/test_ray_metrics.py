@@ -11,8 +11,8 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from compass_ray.serving.numbers.metrics import METRICS
-from compass_ray.serving.numbers.statistics import Statistics
-from compass_ray.serving.ray_metrics import PREFIX, RayInstruments
+from compass_ray.serving.numbers.statistics import RequestStatistics
+from compass_ray.serving.ray_metrics import PREFIX, RayMetricsExporter
 from tests.unit.serving.fakes import WATCHED
 
 pytestmark = pytest.mark.slow  # agents report every ten seconds
@@ -25,19 +25,19 @@ def _exported() -> set[str]:
     return {sample.name for family in families for sample in family.samples}
 
 
-def _everything_happens(statistics: Statistics) -> None:
-    statistics.began()
+def _everything_happens(statistics: RequestStatistics) -> None:
+    statistics.record_start()
     tokens = {"prompt_tokens": 3, "completion_tokens": 4}
-    statistics.answered(language="sw", adapter="sw@v0001", seconds=0.2, first_token_seconds=0.1, **tokens)
-    statistics.fell_back()
-    statistics.rated("good")
-    statistics.shadowed(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
-    statistics.watched({"languages": {"sw": WATCHED}}, {"waiting": 1, "dropped": 2})
+    statistics.record_completion(language="sw", adapter="sw@v0001", seconds=0.2, first_token_seconds=0.1, **tokens)
+    statistics.record_fallback()
+    statistics.record_feedback("good")
+    statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
+    statistics.export_monitor_status({"languages": {"sw": WATCHED}}, {"waiting": 1, "dropped": 2})
 
 
 def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:
-    _everything_happens(Statistics(time.time, [RayInstruments()]))
-    wanted = {f"{PREFIX}{name}" for metric in METRICS for name in metric.exported}
+    _everything_happens(RequestStatistics(time.time, [RayMetricsExporter()]))
+    wanted = {f"{PREFIX}{name}" for metric in METRICS for name in metric.series_names}
     deadline = time.monotonic() + 60
     while not wanted <= _exported() and time.monotonic() < deadline:
         threading.Event().wait(0.5)  # what is waited for is in other processes

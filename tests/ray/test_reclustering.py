@@ -14,16 +14,16 @@ from typer.testing import CliRunner
 
 from compass_ray import cli, pipeline
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, changed
-from compass_ray.continual.update import offered_window, update
+from compass_ray.config import RunConfig, with_overrides
+from compass_ray.continual.update import load_ready_window, run_update
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.language_selection import PoolView
 from compass_ray.serving import registry
-from compass_ray.serving.monitoring.kept import encoding
+from compass_ray.serving.monitoring.kept import make_prompt_encoder
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import window_table
-from compass_ray.serving.monitoring.references import recomputed, stored_reference
-from compass_ray.watched_clusters import FITTED, Place, clusterer_at, in_use, place_of
+from compass_ray.serving.monitoring.references import read_reference, recompute_reference
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, ClusterSpace, load_space_clusterer, read_active, resolve_space
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -51,8 +51,10 @@ def _stamps(run: RunDir) -> dict[str, int]:
 def test_a_reference_made_from_scratch_is_the_one_that_training_left(adapted: RunDir, small: RunConfig) -> None:
     for code in small.languages:
         left = adapted.adapter(code, "v0001").read_json("reference.json")
-        clusterer = clusterer_at(adapted, Place(FITTED))
-        found = recomputed(small, adapted, FITTED, code, "v0001", clusterer, encoding(small.embed))
+        clusterer = load_space_clusterer(adapted, ClusterSpace(INITIAL_CLUSTERING))
+        found = recompute_reference(
+            small, adapted, INITIAL_CLUSTERING, code, "v0001", clusterer, make_prompt_encoder(small.embed)
+        )
         assert found.pop("asked_of") == "the guide set"
         assert found.pop("guide_distance") == pytest.approx(left.pop("guide_distance"), abs=1e-6)
         assert found == left
@@ -69,35 +71,35 @@ def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
     done = CliRunner().invoke(cli.app, ["recluster", run.uri, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert (told["name"], told["before"], told["prompts"]) == ("c0002", FITTED, ASKED)
+    assert (told["name"], told["before"], told["prompts"]) == ("c0002", INITIAL_CLUSTERING, ASKED)
     assert told["references"] == {"sw@v0001": "the guide set"}
-    assert run.refitted("c0002").verify()
+    assert run.reclustering("c0002").verify()
     pipeline.run_all(small, run, until="evaluate")
     assert {name: stamp for name, stamp in _stamps(run).items() if name in before} == before
 
-    config = changed(small, ["update.eta=0.5", "update.max_forgetting=100"])
-    outcome = update(config, run, offered_window(run, WindowReady("sw", FILE, ASKED, "v0001")))
+    config = with_overrides(small, ["update.centroid_step=0.5", "update.max_forgetting=100"])
+    outcome = run_update(config, run, load_ready_window(run, WindowReady("sw", FILE, ASKED, "v0001")))
     selection, adapter = run.selection(outcome.to_version, "sw"), run.adapter("sw", outcome.to_version)
     assert selection.require().config["clusters"] == "c0002"
-    now = PoolView.read(run.refitted("c0002"))
+    now = PoolView.read(run.reclustering("c0002"))
     labels = dict(zip(now.row_id.to_pylist(), now.cluster.tolist(), strict=True))
     assert all(labels[row["row_id"]] == row["cluster"] for row in selection.read_table("rows.parquet").to_pylist())
     _moved_by_equation_two(run, outcome.to_version, config)
-    assert adapter.read_json("reference.json")["clusters"] == in_use(run).name == "c0002"
-    assert stored_reference(run, "c0002", "sw", outcome.to_version) == adapter.read_json("reference.json")
+    assert adapter.read_json("reference.json")["clusters"] == read_active(run).name == "c0002"
+    assert read_reference(run, "c0002", "sw", outcome.to_version) == adapter.read_json("reference.json")
 
 
 def _moved_by_equation_two(run: RunDir, version: str, config: RunConfig) -> None:
     prompts = [row["prompt"] for row in pq.read_table(io.BytesIO(run.read_monitor(FILE) or b"")).to_pylist()]
-    vectors, fitted = encoding(config.embed)(prompts), clusterer_at(run, Place("c0002"))
+    vectors, fitted = make_prompt_encoder(config.embed)(prompts), load_space_clusterer(run, ClusterSpace("c0002"))
     labels = fitted.assign(vectors)
     moved = run.adapter("sw", version).read_array("centroids.npy")
     for k, centroid in enumerate(fitted.centroids):
         mine = vectors[labels == k]
         expected = 0.5 * centroid + 0.5 * mine.mean(axis=0) if len(mine) else centroid
         np.testing.assert_allclose(moved[k], expected / np.linalg.norm(expected), atol=1e-5)
-    place = place_of(run, "c0002", "sw", version)
+    place = resolve_space(run, "c0002", "sw", version)
     assert place.version == version
-    coarse = run.refitted("c0002").read_array("coarse.npy")
-    counts = cluster_counts(coarse[clusterer_at(run, place).assign(vectors)], int(coarse.max()) + 1)
+    coarse = run.reclustering("c0002").read_array("coarse.npy")
+    counts = cluster_counts(coarse[load_space_clusterer(run, place).assign(vectors)], int(coarse.max()) + 1)
     assert run.adapter("sw", version).read_json("reference.json")["guide_counts"] == counts.tolist()

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.speed.selection_run import make_world, write_run
 from compass_ray import language_selection
-from compass_ray.artifacts import SHARED, Artifact, Identity, RunDir, homes
-from compass_ray.config import RunConfig, changed, parse
+from compass_ray.artifacts import SHARED, Artifact, Identity, RunDir, selection_owners
+from compass_ray.config import RunConfig, parse_config, with_overrides
 from compass_ray.core.selection import Method
 from compass_ray.stages import select
 
@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 def config() -> RunConfig:
     cluster = {"min_cluster_size": [10], "min_samples": [5], "backend": "cpu"}
     methods = ["target", "random", "compass"]
-    return parse({"languages": LANGUAGES, "cluster": cluster, "select": {"methods": methods, "weights": "deficit"}})
+    return parse_config({"languages": LANGUAGES, "cluster": cluster, "select": {"methods": methods, "weights": "deficit"}})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def _ask_what_the_pool_has(run: RunDir, code: str) -> None:
     tables["test.parquet"] = test.set_column(test.schema.get_field_index("question"), "question", pa.array(questions))
     writer = guide.begin(Identity("made", {"name": guide.name}, {}))
     for file, table in tables.items():
-        writer.table(file, table)
+        writer.write_table(file, table)
     writer.publish()
 
 
@@ -59,7 +59,7 @@ def alone(run: RunDir, config: RunConfig) -> Files:
 
 
 def _selected(run: RunDir, config: RunConfig) -> Files:
-    found = [run.selection(method, code) for method, code in homes(config)]
+    found = [run.selection(method, code) for method, code in selection_owners(config)]
     return {f"{a.name}/{file}": a.read_bytes(file) for a in found for file in ("rows.parquet", "allocation.json")}
 
 
@@ -70,7 +70,7 @@ def test_any_number_of_workers_and_order_of_languages_selects_the_same(
     ray_cluster: None, alone: Files, run: RunDir, config: RunConfig, workers: int, languages: str
 ) -> None:
     """The suite's cluster has four CPUs, so what a task asks for says how many run at once."""
-    select.run(changed(config, [f"resources.cpus_per_worker={4 / workers}", f"languages={languages}"]), run, force=True)
+    select.run(with_overrides(config, [f"resources.cpus_per_worker={4 / workers}", f"languages={languages}"]), run, force=True)
     assert _selected(run, config) == alone
 
 
@@ -90,12 +90,12 @@ def test_the_driver_reads_no_rows(
 @pytest.fixture(scope="module")
 def every(config: RunConfig) -> RunConfig:
     """The same with every method, for half of the languages."""
-    return changed(config, [f"select.methods=[{', '.join(Method)}]", "languages=[sw, zh]"])
+    return with_overrides(config, [f"select.methods=[{', '.join(Method)}]", "languages=[sw, zh]"])
 
 
 def _select_all(uri: str, settings: dict[str, Any], whose: list[str]) -> None:
     """Every method of some languages, one after another in this process."""
-    places = homes(RunConfig.model_validate(settings))
+    places = selection_owners(RunConfig.model_validate(settings))
     for code in whose:
         select.select_language(uri, settings, code, [method for method, home in places if home == code])
 
@@ -109,8 +109,10 @@ def test_every_method_selects_the_same_in_another_process_and_order_and_no_test_
     assert _selected(run, every) == first
     pool = run.pool.read_table("rows.parquet")
     key = dict(zip(pool["row_id"].to_pylist(), language_selection.prompt_keys(pool["prompt"].to_pylist()).tolist(), strict=True))
-    tested = {code: set(language_selection.tested_keys(run, code).tolist()) & set(key.values()) for code in every.languages}
-    for method, home in homes(every):
+    tested = {
+        code: set(language_selection.eval_question_keys(run, code).tolist()) & set(key.values()) for code in every.languages
+    }
+    for method, home in selection_owners(every):
         rows = run.selection(method, home).read_table("rows.parquet").to_pylist()
         taken = {key[row["row_id"]] for row in rows}
         assert any(row["role"] == "auxiliary" for row in rows) == (method not in ("target", "all")), method

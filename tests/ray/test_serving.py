@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.serving import app, monitor_actor, registry
 from compass_ray.serving.monitoring.observations import CanaryAnswers
 from compass_ray.serving.monitoring.offers import read_window
@@ -126,8 +126,8 @@ def test_a_canary_answers_its_share_and_a_shadow_is_never_seen(http: httpx.Clien
     def answered(number: int) -> str:
         return str(_ask(http, tiny_run.prompt("sw", number), model="sw", max_tokens=1).json()["model"])
 
-    registry.shadow(served.run, "sw", "target")
-    registry.canary(served.run, "sw", "v0002", 0.5)
+    registry.set_shadow(served.run, "sw", "target")
+    registry.set_canary(served.run, "sw", "v0002", 0.5)
     try:
         assert _until(lambda: answered(0) == "sw@v0002")
         seen = [answered(number) for number in range(40)]
@@ -138,8 +138,8 @@ def test_a_canary_answers_its_share_and_a_shadow_is_never_seen(http: httpx.Clien
         del http.headers["x-conversation-id"]
         assert _until(lambda: "sw@target" in http.get("/v1/compass/status").json()["requests"]["shadows"])
     finally:
-        registry.end_canary(served.run, "sw")
-        registry.end_shadow(served.run, "sw")
+        registry.stop_canary(served.run, "sw")
+        registry.stop_shadow(served.run, "sw")
     assert _until(lambda: {answered(number) for number in range(10)} == {"sw@v0001"})
 
 
@@ -243,9 +243,9 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert window.num_rows == ready.prompts == served.config.drift.window
     new_words = set(tiny_run.WORDS["de"][1].split())
     assert {word for text in window["prompt"].to_pylist() for word in text.split()} <= new_words
-    (drift,) = [line for line in registry.decisions(served.run) if line["kind"] == "drift"]
+    (drift,) = [line for line in registry.read_decisions(served.run) if line["kind"] == "drift"]
     assert (drift["language"], drift["from"]) == ("de", "v0001")
-    assert monitor.canaries([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).kept == 1
+    assert monitor.canaries([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).stored == 1
     seen, signals = monitor.status()["languages"]["de"], monitor.signals("de")["v0001"]
     assert 0.0 < seen["distance"] < 2.0
     assert (len(signals.nll), signals.right) == (served.config.drift.window, 18)
@@ -253,7 +253,7 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert monitor.status()["languages"]["de"] == seen
     assert (monitor.signals("de")["v0001"].nll == signals.nll).all()
     assert monitor.ready() == [ready]
-    app.build_app(served.run.uri, changed(served.config, ["drift.retention=hash"]))  # as another deployment of it does
+    app.build_app(served.run.uri, with_overrides(served.config, ["drift.retention=hash"]))  # as another deployment of it does
     renewed = monitor_actor.connect(served.run.uri, served.config)
     assert renewed.status()["retention"]["keeps"] == "hash"
     assert renewed.ready() == [ready]

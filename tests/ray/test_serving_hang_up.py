@@ -17,7 +17,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
-from compass_ray.serving.answering.backend import Answer, Order, Piece
+from compass_ray.serving.answering.backend import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.serving.registry import Catalogue
 
 NAME, PATH = "hang-up", "/v1/chat/completions"
@@ -29,12 +29,12 @@ class EndlessServer:
     def __init__(self) -> None:
         self.begun = self.given_up = 0
 
-    async def answer(self, order: Order) -> Answer:
+    async def answer(self, order: GenerationRequest) -> GenerationOutput:
         await self._hold()
         raise AssertionError("it never ends")
 
-    async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
-        yield Piece("jibu")
+    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
+        yield OutputDelta("jibu")
         await self._hold()
 
     async def counts(self) -> tuple[int, int]:
@@ -61,12 +61,12 @@ class SmallIngress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from compass_ray.config import IdentifierConfig
-        from compass_ray.serving.answering.service import AnswerService
+        from compass_ray.serving.answering.service import InferenceService
         from compass_ray.serving.api.application import build_api
-        from compass_ray.serving.api.limits import Limits
+        from compass_ray.serving.api.limits import RequestLimits
         from compass_ray.serving.monitoring.forwarding import TrafficForwarder
-        from compass_ray.serving.numbers.statistics import Statistics
-        from compass_ray.serving.remote import ServerBackend
+        from compass_ray.serving.numbers.statistics import RequestStatistics
+        from compass_ray.serving.remote import EngineClient
         from compass_ray.serving.routing.conversation import ConversationMemory
         from compass_ray.serving.routing.router import Router
 
@@ -76,16 +76,16 @@ class SmallIngress:
             return self.service.statistics.summary()
 
         router = Router(None, languages=(), config=IdentifierConfig(), memory=ConversationMemory(time.monotonic))  # type: ignore[arg-type]
-        self.service = AnswerService(
+        self.service = InferenceService(
             router,
-            ServerBackend(self.server),
+            EngineClient(self.server),
             TrafficForwarder(nobody, nobody),
-            Statistics(time.time),
+            RequestStatistics(time.time),
             max_tokens=16,
             seconds=self.seconds,
             clock=time.time,
         )
-        return build_api(self.service, status, limits=Limits(request_seconds=self.seconds))
+        return build_api(self.service, status, limits=RequestLimits(request_seconds=self.seconds))
 
 
 def _start(seconds: float) -> tuple[str, int]:

@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from compass_ray import pipeline
-from compass_ray.artifacts import LanguagesFailedError, RunDir, attempts
-from compass_ray.config import RunConfig, changed
+from compass_ray.artifacts import LanguagesFailedError, RunDir, read_attempts
+from compass_ray.config import RunConfig, with_overrides
 
 Copy = Callable[..., RunDir]
 
@@ -31,7 +31,7 @@ def _empty(run: RunDir, method: str, language: str) -> None:
 def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapted: RunDir, small: RunConfig, layout: str) -> None:
     run = copy("adapters", "evaluations", "report")
     _empty(run, "compass", "hi")
-    config = changed(small, [f"train.layout={layout}", "select.methods=[compass]", "resources.max_failures=0"])
+    config = with_overrides(small, [f"train.layout={layout}", "select.methods=[compass]", "resources.max_failures=0"])
     with pytest.raises(LanguagesFailedError, match=r"one language failed; .*hi: training: selections/compass/hi has no rows"):
         pipeline.run_all(config, run)
     assert _adapters(run, "sw")["v0001"] == _adapters(adapted, "sw")["v0001"]
@@ -46,7 +46,7 @@ def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
 ) -> None:
     run = copy("adapters", "evaluations", "report")
     settings = ["languages=[sw]", "select.methods=[compass]", "train.layout=per_language", "resources.adapter_workers=2"]
-    pipeline.run_all(changed(small, settings), run, until="train")
+    pipeline.run_all(with_overrides(small, settings), run, until="train")
     shared, alone = (load_file(Path(r.path, "adapters/sw/v0001/adapter_model.safetensors")) for r in (run, adapted))
     assert shared.keys() == alone.keys()
     assert max(float((shared[name] - alone[name]).abs().max()) for name in alone) < 1e-4
@@ -54,7 +54,7 @@ def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
 
 
 def test_selection_and_training_overlap_and_their_times_are_kept(adapted: RunDir) -> None:
-    times = {time.stage: time for attempt in attempts(adapted) for time in attempt.stages}
+    times = {time.stage: time for attempt in read_attempts(adapted) for time in attempt.stages}
     assert {"pool", "embed", "cluster", "select", "train", "evaluate", "report"} <= times.keys()
     assert times["train"].started <= times["select"].started
     assert times["train"].seconds >= times["select"].seconds

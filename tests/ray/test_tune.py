@@ -12,7 +12,7 @@ import pytest
 from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.budget_tuning import identity, prepare
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 
 Copy = Callable[..., RunDir]
 BUDGETS = (0.2, 0.8, 2.0)
@@ -23,7 +23,7 @@ _LATER = ("selections", "adapters", "evaluations", "report")
 def tuned(small: RunConfig) -> RunConfig:
     """One trial at a time: then which are stopped does not depend on which come first."""
     more = ["train.epochs=2", "tune.grace=1", "resources.tune_trials=1", "resources.max_failures=0", "select.methods=[compass]"]
-    return changed(small, ["select.budget=tuned", f"tune.budgets={list(BUDGETS)}", *more])
+    return with_overrides(small, ["select.budget=tuned", f"tune.budgets={list(BUDGETS)}", *more])
 
 
 def _record(run: RunDir, code: str) -> dict[str, Any]:
@@ -100,11 +100,11 @@ def test_a_language_that_fails_is_named_and_what_was_tried_is_not_repeated(copy:
     stamps = _stamps(run)
     pipeline.run_all(tuned, run, until="select")
     assert _stamps(run) == stamps
-    assert {s.name: (s.whole, s.total) for s in pipeline.plan(tuned, run)}["tune"] == (2, 2)
+    assert {s.name: (s.complete, s.total) for s in pipeline.collect_status(tuned, run)}["tune"] == (2, 2)
 
 
 def test_a_predicted_budget_takes_no_training(copy: Copy, tuned: RunConfig) -> None:
-    run, config = copy(*_LATER), changed(tuned, ["select.budget=predicted", "train.base_model=/nowhere/model"])
+    run, config = copy(*_LATER), with_overrides(tuned, ["select.budget=predicted", "train.base_model=/nowhere/model"])
     pipeline.run_all(config, run, until="select")
     for code in config.languages:
         record = _record(run, code)

@@ -19,12 +19,12 @@ import torch
 from compass_ray import traffic
 from compass_ray.adapter_training import train_adapter
 from compass_ray.artifacts import Artifact, ArtifactError, RunDir
-from compass_ray.config import RunConfig, changed
+from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import update as updates
-from compass_ray.continual.update.holding import alone
-from compass_ray.continual.update.plan import Update
-from compass_ray.continual.update.selecting import select
-from compass_ray.continual.update.worker import make
+from compass_ray.continual.update.holding import language_lock
+from compass_ray.continual.update.plan import UpdateSpec
+from compass_ray.continual.update.selecting import publish_selection
+from compass_ray.continual.update.worker import make_version
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.serving import registry
 from compass_ray.stages.train.jobs import Job, plan
@@ -43,7 +43,7 @@ def base(small: RunConfig) -> BaseModel:
 
 def _prompts(run: RunDir, config: RunConfig, language: str) -> Path:
     """A file of prompts about subjects that the guide set leaves out."""
-    stream = traffic.rehearse(config, run, language, usual=1, shifted=60, new_share=0.9)
+    stream = traffic.draw_demo_traffic(config, run, language, usual=1, shifted=60, new_share=0.9)
     file = Path(run.path, f"{language}.jsonl")
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in stream.shifted), "utf-8")
     return file
@@ -53,11 +53,11 @@ def _window(run: RunDir, config: RunConfig, language: str = "sw") -> updates.Win
     return updates.read_window(run, config, language, _prompts(run, config, language))
 
 
-def _made(config: RunConfig, run: RunDir, window: updates.Window, base: BaseModel, version: str = "v0002") -> Update:
+def _made(config: RunConfig, run: RunDir, window: updates.Window, base: BaseModel, version: str = "v0002") -> UpdateSpec:
     """An update whose training and gate run in this process."""
-    update = Update(window.language, "v0001", version, window.name)
-    select(config, run, window, update)
-    make(config, run, update, base)
+    update = UpdateSpec(window.language, "v0001", version, window.name)
+    publish_selection(config, run, window, update)
+    make_version(config, run, update, base)
     return update
 
 
@@ -68,10 +68,10 @@ def _ids(selection: Artifact, role: str) -> list[str]:
 
 def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, small: RunConfig, base: BaseModel) -> None:
     run = copy()
-    registry.adopt(small, run)
+    registry.promote_first_versions(small, run)
     window, first = _window(run, small), run.selection("compass", "sw")
     before = TrainedRows.read(small, [first])
-    held = {row for row, out in zip(before.row_ids, before.held, strict=True) if out}
+    held = {row for row, out in zip(before.row_ids, before.held_out, strict=True) if out}
     anchors = run.adapter("sw", "v0001").read_table("anchors.parquet").num_rows
     looked_back_at = {
         "naive": (0, 0),
@@ -82,7 +82,7 @@ def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, 
     }
     added, own, weights = {}, {}, set()
     for number, (strategy, looked) in enumerate(looked_back_at.items(), start=2):
-        update = _made(changed(small, [f"update.strategy={strategy}"]), run, window, base, f"v{number:04d}")
+        update = _made(with_overrides(small, [f"update.strategy={strategy}"]), run, window, base, f"v{number:04d}")
         selection, adapter = run.selection(update.version, "sw"), run.adapter("sw", update.version)
         added[strategy], own[strategy] = _ids(selection, "auxiliary"), _ids(selection, "target")
         assert not held & {*added[strategy], *own[strategy]}
@@ -102,10 +102,10 @@ def test_every_strategy_adds_as_many_rows_and_none_that_is_held_out(copy: Copy, 
 
 def test_without_beta_and_lambda_ecda_is_naive(copy: Copy, small: RunConfig, base: BaseModel) -> None:
     run = copy()
-    registry.adopt(small, run)
+    registry.promote_first_versions(small, run)
     window, found = _window(run, small), []
     for strategy in ("naive", "ecda"):
-        _made(changed(small, [f"update.strategy={strategy}", "update.beta=0", "update.ewc_lambda=0"]), run, window, base)
+        _made(with_overrides(small, [f"update.strategy={strategy}", "update.beta=0", "update.ewc_lambda=0"]), run, window, base)
         found.append(run.adapter("sw", "v0002").read_bytes(WEIGHTS))
     assert found[0] == found[1]
 
@@ -115,8 +115,8 @@ def test_shuffled_labels_are_refused_and_the_same_rows_as_they_are_accepted(
 ) -> None:
     """Wrong labels are wrong in the held-out slice too, where learning them looks like a gain; what was known tells."""
     run = copy("adapters")
-    config = changed(small, ["train.epochs=8", "train.holdout=0.1", "update.epochs=3", "update.learning_rate=1e-3"])
-    run.record(config)
+    config = with_overrides(small, ["train.epochs=8", "train.holdout=0.1", "update.epochs=3", "update.learning_rate=1e-3"])
+    run.write_config(config)
     first = plan(config, run, Job("sw", "compass", "v0001"))
     first.artifact.begin(first.identity)
     train_adapter(config, run, first, base)
@@ -131,9 +131,9 @@ def test_shuffled_labels_are_refused_and_the_same_rows_as_they_are_accepted(
     _made(config, run, window, base)
     gate = run.update("sw", "v0002").read_json("gate.json")
     assert gate["reason"].startswith("refused, forgets more than 0.1 nats on retained"), gate["reason"]
-    outcome = updates.update(config, run, window)
+    outcome = updates.run_update(config, run, window)
     assert not outcome.accepted
-    [entry] = [entry for entry in registry.entries(run, ["sw"]) if entry.name.version == "v0002"]
+    [entry] = [entry for entry in registry.list_versions(run, ["sw"]) if entry.name.version == "v0002"]
     assert (entry.live, entry.gate["accepted"]) == (False, False)
     assert (run.live("sw") or {})["version"] == "v0001"
 
@@ -151,29 +151,29 @@ def _shuffle_responses(run: RunDir, row_ids: list[str]) -> None:
 @pytest.mark.slow
 def test_of_several_updates_one_that_fails_stops_no_other(copy: Copy, small: RunConfig) -> None:
     run = copy()
-    registry.adopt(small, run)
+    registry.promote_first_versions(small, run)
     windows = [_window(run, small, language) for language in ("hi", "sw")]
     broken = run.selection("compass", "hi")
     broken.store_bytes("rows.parquet", broken.read_bytes("rows.parquet")[:100])
     told: list[tuple[int, int]] = []
-    made = updates.update_all(small, run, windows, progress=lambda _, done, total: told.append((done, total)))
+    made = updates.run_updates(small, run, windows, progress=lambda _, done, total: told.append((done, total)))
     assert [outcome.language for outcome in made.outcomes] == ["sw"]
     assert made.failures.keys() == {"hi"}
     assert told[-1] == (2, 2)
-    assert made.outcomes[0] == updates.update(small, run, windows[1])
+    assert made.outcomes[0] == updates.run_update(small, run, windows[1])
     assert (run.live("sw") or {})["version"] == ("v0002" if made.outcomes[0].accepted else "v0001")
     assert (run.live("hi") or {})["version"] == "v0001"
 
 
 def test_a_language_is_updated_by_one_at_a_time(ray_cluster: None, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
-    held = pytest.raises(updates.UpdateHeldError, match=rf"sw of .*run is being updated already, by process {os.getpid()} on ")
-    with alone(run, "sw"):
-        with held, alone(run, "sw"):
+    held = pytest.raises(updates.UpdateLockedError, match=rf"sw of .*run is being updated already, by process {os.getpid()} on ")
+    with language_lock(run, "sw"):
+        with held, language_lock(run, "sw"):
             pass
-        with alone(run, "hi"):
+        with language_lock(run, "hi"):
             pass
-    with alone(run, "sw"):
+    with language_lock(run, "sw"):
         pass
 
 
@@ -188,15 +188,15 @@ def test_who_dies_holds_no_language(ray_cluster: None, tmp_path: Path) -> None:
 
 def _held_until_death(uri: str) -> None:
     """Ray task: it holds a language, and is killed."""
-    with alone(RunDir(uri), "sw"):
+    with language_lock(RunDir(uri), "sw"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _is_free(run: RunDir, language: str) -> bool:
     try:
-        with alone(run, language):
+        with language_lock(run, language):
             return True
-    except updates.UpdateHeldError:
+    except updates.UpdateLockedError:
         return False
 
 
@@ -209,21 +209,21 @@ def _trains(run: RunDir) -> bool:
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_adapter(
     copy: Copy, small: RunConfig, base: BaseModel, killed: str
 ) -> None:
-    run, config = copy(), changed(small, ["update.epochs=6"])
-    registry.adopt(small, run)
+    run, config = copy(), with_overrides(small, ["update.epochs=6"])
+    registry.promote_first_versions(small, run)
     prompts = _prompts(run, small, "sw")
     words = ("update", run.path, "--language", "sw", "--prompts", str(prompts), "--yes", "--set", "update.epochs=6")
     window = updates.read_window(run, config, "sw", prompts)
     new = run.adapter("sw", "v0002")
     if killed == "driver":
         kill_when(lambda: _trains(run), command_of(*words))
-        begun = new.begun()
+        begun = new.read_in_progress_marker()
         wait_until(lambda: _is_free(run, "sw"), "the killed driver's hold to end")
         assert _trains(run)
-        outcome = updates.update(config, run, window)
+        outcome = updates.run_update(config, run, window)
     else:
         begun = _finished_without_a_worker(run, command_of(*words))
-        outcome = updates.update(config, run, window)
+        outcome = updates.run_update(config, run, window)
     assert begun is not None
     assert (outcome.to_version, new.verify().provenance["started"]) == ("v0002", begun.started)
     ended = new.read_bytes(WEIGHTS)
@@ -236,7 +236,7 @@ def _finished_without_a_worker(run: RunDir, command: list[str]) -> object:
     """Run the command, kill its first training worker, and let it end; returns when the adapter was begun."""
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: _trains(run) or process.poll() is not None, "a first epoch")
-    begun = run.adapter("sw", "v0002").begun()
+    begun = run.adapter("sw", "v0002").read_in_progress_marker()
     for worker in _train_workers():
         worker.kill()
     assert not run.adapter("sw", "v0002").manifest(), "it was killed too late"
@@ -254,4 +254,4 @@ def _train_workers() -> list[psutil.Process]:
 def test_an_update_of_a_language_without_an_adapter_is_told(copy: Copy, small: RunConfig) -> None:
     run = copy()
     with pytest.raises(ArtifactError, match="sw serves no adapter yet"):
-        updates.update(small, run, updates.Window("sw", (0, 1), "abc"))
+        updates.run_update(small, run, updates.Window("sw", (0, 1), "abc"))

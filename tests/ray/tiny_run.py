@@ -15,12 +15,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
+from compass_ray.config import RunConfig, parse_config
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.models.clusterers import fit_clusters
 from compass_ray.models.encoder import Encoder
 from compass_ray.models.location import model_identity
-from compass_ray.serving.monitoring.placing import load_placer
+from compass_ray.serving.monitoring.placing import load_prompt_assigner
 
 WORDS = {
     "sw": (
@@ -49,7 +49,7 @@ def make(folder: Path) -> tuple[RunDir, RunConfig]:
     _base(folder / "base")
     _encoder(folder / "encoder")
     _identifier(folder / "identifier")
-    config = parse(
+    config = parse_config(
         {
             "languages": ["sw", "de"],
             "train": {"base_model": str(folder / "base")},
@@ -62,7 +62,7 @@ def make(folder: Path) -> tuple[RunDir, RunConfig]:
         }
     )
     run = RunDir(str(folder / "run"))
-    run.record(config)
+    run.write_config(config)
     _clusters(run, config)
     for number, (language, version) in enumerate([("sw", "v0001"), ("sw", "v0002"), ("sw", "target"), ("de", "v0001")]):
         _adapter(run, config, language, version, seed=number)
@@ -104,9 +104,9 @@ def _adapter(run: RunDir, config: RunConfig, language: str, version: str, *, see
             torch.nn.init.normal_(parameter.data, std=0.5)
     settings = {"base_model": model_identity(config.train.base_model, None), "seed": seed}
     writer = run.adapter(language, version).begin(Identity("train", settings, {}))
-    writer.folder(lambda folder: adapted.save_pretrained(str(folder)))
+    writer.write_folder(lambda folder: adapted.save_pretrained(str(folder)))
     counts = _guide_counts(run, config, language)
-    writer.json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
+    writer.write_json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
     writer.publish()
 
 
@@ -149,11 +149,11 @@ def _clusters(run: RunDir, config: RunConfig) -> None:
     prompts = [prompt(code, seed, topic) for code in WORDS for topic in (0, 1) for seed in range(100)]
     fitted = fit_clusters(config.cluster, Encoder(config.embed).encode(prompts, batch_size=64), seed=0)
     writer = run.clusters.begin(Identity("cluster", {}, {}))
-    writer.folder(fitted.clusterer.save)
-    writer.array("coarse.npy", fitted.coarse)
+    writer.write_folder(fitted.clusterer.save)
+    writer.write_array("coarse.npy", fitted.coarse)
     writer.publish()
 
 
 def _guide_counts(run: RunDir, config: RunConfig, language: str) -> list[int]:
-    coarse = load_placer(run, config).place([prompt(language, seed) for seed in range(100)]).coarse
+    coarse = load_prompt_assigner(run, config).assign([prompt(language, seed) for seed in range(100)]).coarse
     return cluster_counts(coarse, int(run.clusters.read_array("coarse.npy").max()) + 1).tolist()

@@ -32,7 +32,7 @@ from compass_ray.artifacts import (
     content_hash,
     provenance,
 )
-from compass_ray.config import ConfigError, load
+from compass_ray.config import ConfigError, load_run_config
 
 IDENTITY = Identity("select", {"budget": 0.8, "deep": {"tau": 0.9, "mode": "stochastic"}}, {"pool": "aa"})
 ROWS = pa.table({"row_id": ["a", "b", "c"]})
@@ -58,9 +58,9 @@ def local(tmp_path: Path) -> RunDir:
 
 def _publish(artifact: Artifact, identity: Identity = IDENTITY) -> None:
     writer = artifact.begin(identity)
-    writer.table("rows.parquet", ROWS)
-    writer.json("deep/allocation.json", {"b": 1, "a": "é"})
-    writer.array("centroids.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
+    writer.write_table("rows.parquet", ROWS)
+    writer.write_json("deep/allocation.json", {"b": 1, "a": "é"})
+    writer.write_array("centroids.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
     writer.publish({"selected": 3}, device="cpu")
 
 
@@ -93,7 +93,7 @@ def test_what_was_written_is_read_back(run: RunDir) -> None:
     assert artifact.read_json("deep/allocation.json") == {"a": "é", "b": 1}
     for read in (artifact.read_array, artifact.map_array):
         assert np.array_equal(read("centroids.npy"), [[0, 1, 2], [3, 4, 5]])
-    with artifact.local() as folder:
+    with artifact.local_folder() as folder:
         assert json.loads((folder / "deep/allocation.json").read_bytes())["b"] == 1
 
 
@@ -118,13 +118,13 @@ def test_an_artefact_is_whole_only_with_its_manifest(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     assert artifact.manifest() is None
     writer = artifact.begin(IDENTITY)
-    writer.table("rows.parquet", ROWS)
+    writer.write_table("rows.parquet", ROWS)
     assert artifact.manifest() is None
-    assert artifact.done(IDENTITY) is None
+    assert artifact.find_complete(IDENTITY) is None
     with pytest.raises(ArtifactError, match=r"selections/compass/sw is missing .*compass-ray adapt"):
         artifact.require()
     writer.publish()
-    found = artifact.done(IDENTITY)
+    found = artifact.find_complete(IDENTITY)
     assert found
     assert found == artifact.require()
 
@@ -134,7 +134,7 @@ def test_another_artefact_in_its_place_stops_with_the_fields_that_differ(run: Ru
     _publish(artifact)
     other = Identity("select", {"budget": 1.2, "deep": {"tau": 0.9, "mode": "uniform"}}, {"pool": "bb"})
     with pytest.raises(FingerprintMismatchError) as raised:
-        artifact.done(other)
+        artifact.find_complete(other)
     told = str(raised.value)
     assert "budget was 0.8, is 1.2" in told
     assert 'deep.mode was "stochastic", is "uniform"' in told
@@ -142,7 +142,7 @@ def test_another_artefact_in_its_place_stops_with_the_fields_that_differ(run: Ru
     assert "tau" not in told
     assert "--run" in told
     assert "--force select" in told
-    assert artifact.done(other, force=True) is None
+    assert artifact.find_complete(other, force=True) is None
     assert artifact.manifest()
 
 
@@ -152,7 +152,7 @@ def test_a_manifest_of_another_schema_version_is_not_taken_for_the_same(local: R
     written = json.loads(artifact.read_bytes("manifest.json"))
     artifact.store_bytes("manifest.json", json.dumps({**written, "schema_version": 0}).encode())
     with pytest.raises(FingerprintMismatchError, match="schema version 0, this is 2"):
-        artifact.done(IDENTITY)
+        artifact.find_complete(IDENTITY)
 
 
 def test_beginning_anew_leaves_nothing_of_what_stood(run: RunDir) -> None:
@@ -165,12 +165,12 @@ def test_beginning_anew_leaves_nothing_of_what_stood(run: RunDir) -> None:
 
 def test_parts_of_the_same_are_kept_and_parts_of_another_removed(run: RunDir) -> None:
     artifact = run.embeddings
-    artifact.begin(IDENTITY).table("part-00000.parquet", ROWS)
+    artifact.begin(IDENTITY).write_table("part-00000.parquet", ROWS)
     artifact.begin(IDENTITY, keep_partial=True)
     assert artifact.files() == ["part-00000.parquet"]
     artifact.begin(Identity("select", {}, {}), keep_partial=True)
     assert artifact.files() == []
-    artifact.begin(IDENTITY).table("part-00000.parquet", ROWS)
+    artifact.begin(IDENTITY).write_table("part-00000.parquet", ROWS)
     artifact.begin(IDENTITY)
     assert artifact.files() == []
 
@@ -214,7 +214,7 @@ def test_parts_are_read_in_their_order(run: RunDir) -> None:
         rows = values[2 * part : 2 * part + 2]
         column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2)
         run.embeddings.store_table(
-            f"part-{part:05d}.parquet", pa.table([[f"{part}a", f"{part}b"], column], schema=tables.embeddings(2))
+            f"part-{part:05d}.parquet", pa.table([[f"{part}a", f"{part}b"], column], schema=tables.embeddings_schema(2))
         )
     assert run.embeddings.read_parts(["row_id"])["row_id"].to_pylist() == ["0a", "0b", "1a", "1b", "2a", "2b"]
     assert np.array_equal(run.embeddings.read_embeddings(), values)
@@ -224,7 +224,7 @@ def test_only_whole_versions_are_listed(run: RunDir) -> None:
     assert run.adapter_versions("sw") == []
     for version in ("v0002", "v0001", "target"):
         _publish(run.adapter("sw", version))
-    run.adapter("sw", "v0003").begin(IDENTITY).table("rows.parquet", ROWS)
+    run.adapter("sw", "v0003").begin(IDENTITY).write_table("rows.parquet", ROWS)
     assert run.adapter_versions("sw") == ["target", "v0001", "v0002"]
 
 
@@ -239,13 +239,13 @@ def test_the_live_pointer_is_replaced_and_removed(run: RunDir) -> None:
 
 def test_the_configuration_is_kept_beside_the_artefacts(run: RunDir) -> None:
     with pytest.raises(ArtifactError, match=r"there is no run in .*compass-ray adapt --run"):
-        run.recorded()
-    config = load("atlas-test")
-    run.record(config)
-    assert run.recorded() == config
-    run.write_record(b'{"languages": ["sw"], "nonsense": 1}')
+        run.read_config()
+    config = load_run_config("atlas-test")
+    run.write_config(config)
+    assert run.read_config() == config
+    run.write_config_bytes(b'{"languages": ["sw"], "nonsense": 1}')
     with pytest.raises(ArtifactError, match=r"run\.json is damaged or of another version \(1 problems\)"):
-        run.recorded()
+        run.read_config()
 
 
 def test_a_run_travels_to_workers_as_its_uri(run: RunDir) -> None:
@@ -282,7 +282,7 @@ def test_a_full_disk_is_said_and_leaves_no_trace(local: RunDir, full_disk: None)
 
 def test_a_disk_that_fills_before_the_manifest_leaves_nothing_whole(local: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = local.pool.begin(IDENTITY)
-    writer.table("rows.parquet", ROWS)
+    writer.write_table("rows.parquet", ROWS)
     with monkeypatch.context() as patch:
 
         def fsync(descriptor: int) -> NoReturn:
@@ -340,10 +340,10 @@ def test_killed_while_writing_leaves_nothing_that_reads_as_whole(local: RunDir, 
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
     identity = Identity("select", {}, {})
-    assert local.pool.done(identity) is None
+    assert local.pool.find_complete(identity) is None
     assert local.pool.files() == ([] if when == "in a file" else ["part-00000"])
     writer = local.pool.begin(identity, keep_partial=True)
-    writer.bytes("part-00001", b"more")
+    writer.write_bytes("part-00001", b"more")
     kept = [] if when == "in a file" else ["part-00000"]
     assert [output.path for output in writer.publish().outputs] == [*kept, "part-00001"]
     assert local.pool.verify()
@@ -366,7 +366,7 @@ def test_a_run_without_a_folder_is_refused(uri: str, told: str) -> None:
 
 def test_a_manifest_says_what_made_it_and_when_it_was_begun(run: RunDir) -> None:
     writer = run.pool.begin(IDENTITY)
-    begun = run.pool.begun()
+    begun = run.pool.read_in_progress_marker()
     assert begun
     assert begun.fingerprint == IDENTITY.fingerprint
     told = writer.publish(seed=3, device="cpu").provenance
@@ -378,7 +378,7 @@ def test_a_manifest_says_what_made_it_and_when_it_was_begun(run: RunDir) -> None
 
 
 def test_who_goes_on_with_what_was_begun_keeps_its_start(local: RunDir) -> None:
-    local.embeddings.begin(IDENTITY).bytes("part-00000", b"1")
+    local.embeddings.begin(IDENTITY).write_bytes("part-00000", b"1")
     local.embeddings.store_bytes("begun.json", json.dumps({"fingerprint": IDENTITY.fingerprint, "started": "then"}).encode())
     local.embeddings.begin(IDENTITY, keep_partial=True)
     made = Writer(local.embeddings, IDENTITY).publish()
@@ -388,22 +388,22 @@ def test_who_goes_on_with_what_was_begun_keeps_its_start(local: RunDir) -> None:
 
 @pytest.mark.parametrize("content", [b"", b'"an older form"', b'{"fingerprint": 1}', b"\xff"])
 def test_a_mark_of_a_beginning_that_cannot_be_read_means_beginning_anew(local: RunDir, content: bytes) -> None:
-    local.pool.begin(IDENTITY).bytes("part-00000", b"1")
+    local.pool.begin(IDENTITY).write_bytes("part-00000", b"1")
     local.pool.store_bytes("begun.json", content)
-    assert local.pool.begun() is None
+    assert local.pool.read_in_progress_marker() is None
     local.pool.begin(IDENTITY, keep_partial=True)
     assert local.pool.files() == []
 
 
 def test_the_commit_is_that_of_the_checkout_and_of_nothing_else(tmp_path: Path) -> None:
-    assert provenance.commit(tmp_path) is None
+    assert provenance.git_commit(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert provenance.commit(tmp_path) == head
+    assert provenance.git_commit(tmp_path) == head
     (tmp_path / ".git" / "HEAD").write_text("nonsense")
-    assert provenance.commit(tmp_path) is None
+    assert provenance.git_commit(tmp_path) is None
 
 
 # Large files
@@ -419,7 +419,7 @@ def test_a_folder_is_brought_in_without_being_held_in_memory(local: RunDir) -> N
             stream.truncate(size)
 
     tracemalloc.start()
-    writer.folder(fill)
+    writer.write_folder(fill)
     made = writer.publish()
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -430,20 +430,20 @@ def test_a_folder_is_brought_in_without_being_held_in_memory(local: RunDir) -> N
 
 def test_a_table_written_in_a_folder_has_its_rows_in_the_manifest(run: RunDir) -> None:
     writer = run.pool.begin(IDENTITY)
-    writer.folder(lambda folder: pq.write_table(ROWS, folder / "rows.parquet"))
+    writer.write_folder(lambda folder: pq.write_table(ROWS, folder / "rows.parquet"))
     assert [output.rows for output in writer.publish().outputs] == [3]
 
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_said_for_a_folder_as_well(local: RunDir) -> None:
     with pytest.raises(ArtifactError, match=r"no space left to write .*shard"):
-        Writer(local.pool, IDENTITY).folder(lambda folder: (folder / "shard").write_bytes(b"1") and None)
+        Writer(local.pool, IDENTITY).write_folder(lambda folder: (folder / "shard").write_bytes(b"1") and None)
     assert local.pool.files() == []
 
 
 def test_a_file_that_changed_after_it_was_written_is_read_again_to_publish_it(local: RunDir) -> None:
     writer = local.pool.begin(IDENTITY)
-    writer.bytes("rows", b"one")
+    writer.write_bytes("rows", b"one")
     Path(local.pool.path, "rows").write_bytes(b"another")
     writer.publish()
     assert local.pool.verify().outputs[0].bytes == len(b"another")
@@ -453,7 +453,7 @@ def test_what_workers_wrote_is_published_without_being_read(local: RunDir) -> No
     local.embeddings.begin(IDENTITY)
     written = local.embeddings.store_table("part-00000.parquet", ROWS)
     writer = Writer(local.embeddings, IDENTITY)
-    writer.artifact.take([Output.model_validate_json(written.model_dump_json())])
+    writer.artifact.add_outputs([Output.model_validate_json(written.model_dump_json())])
     Path(local.embeddings.path, "part-00000.parquet").write_bytes(bytes(written.bytes))
     assert writer.publish().outputs == (written,)
     with pytest.raises(ArtifactError, match="damaged"):

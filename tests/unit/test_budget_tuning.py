@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from compass_ray import budget_tuning
 from compass_ray.artifacts import SHARED, ArtifactError, Identity, RunDir
-from compass_ray.budget_tuning import Trial
+from compass_ray.budget_tuning import BudgetTrial
 from compass_ray.budget_tuning.preparing import hold_out
-from compass_ray.config import ConfigError, RunConfig, TrainConfig, load
-from compass_ray.language_selection import PoolView, Question, prompt_keys
-from compass_ray.language_selection.budgets import budget_artifacts, settled
+from compass_ray.config import ConfigError, RunConfig, TrainConfig, load_run_config
+from compass_ray.language_selection import PoolView, SelectionProblem, prompt_keys
+from compass_ray.language_selection.budgets import budget_artifacts, resolve_budget
 from compass_ray.stages import select
 
 LOSSES = {0.2: (3.0, 2.5), 0.8: (2.9, 2.1, 2.3), 2.0: (2.8, 2.1)}
@@ -33,27 +33,27 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def config() -> RunConfig:
-    return load("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}"])
+    return load_run_config("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}"])
 
 
-def _trial(budget: float) -> Trial:
+def _trial(budget: float) -> BudgetTrial:
     epochs = [{"epoch": i, "train_loss": 1.0, "validation_loss": loss} for i, loss in enumerate(LOSSES[budget], start=1)]
-    return Trial(budget, tuple(epochs), stopped=budget == 2.0)
+    return BudgetTrial(budget, tuple(epochs), stopped=budget == 2.0)
 
 
 def _prepared(config: RunConfig, run: RunDir) -> None:
     writer = run.budget("sw").begin(budget_tuning.identity(config, run, "sw"))
     rows = {f"{budget:g}": 10 for budget in LOSSES}
-    writer.json("prepared.json", {"forecast": {"suggestion": 0.2}, "held": {"own": 1}, "rows": rows})
+    writer.write_json("prepared.json", {"forecast": {"suggestion": 0.2}, "held": {"own": 1}, "rows": rows})
 
 
 def test_the_lowest_loss_is_chosen_and_of_equal_ones_the_smaller_budget(config: RunConfig, run: RunDir) -> None:
     _prepared(config, run)
     for budget in reversed(LOSSES):
-        assert budget_tuning.conclude(config, run, "sw") is None
-        budget_tuning.keep(run, "sw", _trial(budget))
-    assert budget_tuning.kept(run, "sw", 2.0) == _trial(2.0)
-    manifest = budget_tuning.conclude(config, run, "sw")
+        assert budget_tuning.publish_best(config, run, "sw") is None
+        budget_tuning.save_trial(run, "sw", _trial(budget))
+    assert budget_tuning.load_trial(run, "sw", 2.0) == _trial(2.0)
+    manifest = budget_tuning.publish_best(config, run, "sw")
     assert manifest is not None
     assert manifest == run.budget("sw").verify()
     assert manifest.metrics == {"budget": 0.8, "predicted": 0.2}
@@ -64,17 +64,17 @@ def test_the_lowest_loss_is_chosen_and_of_equal_ones_the_smaller_budget(config: 
         (2.0, 2.1, True),
     ]
     assert run.budget("sw").files() == ["budget.json"]
-    assert settled(config, run, "sw") == config.select.model_copy(update={"budget": 0.8})
+    assert resolve_budget(config, run, "sw") == config.select.model_copy(update={"budget": 0.8})
 
 
 def test_killed_between_the_last_word_and_the_manifest_it_is_only_published(config: RunConfig, run: RunDir) -> None:
     _prepared(config, run)
     for budget in LOSSES:
-        budget_tuning.keep(run, "sw", _trial(budget))
-    budget_tuning.conclude(config, run, "sw")
+        budget_tuning.save_trial(run, "sw", _trial(budget))
+    budget_tuning.publish_best(config, run, "sw")
     written = run.budget("sw").read_bytes("budget.json")
     run.budget("sw").drop("manifest.json")
-    assert budget_tuning.conclude(config, run, "sw") is not None
+    assert budget_tuning.publish_best(config, run, "sw") is not None
     assert run.budget("sw").read_bytes("budget.json") == written
 
 
@@ -93,31 +93,33 @@ def test_killed_between_the_last_word_and_the_manifest_it_is_only_published(conf
 def test_a_tuned_budget_is_made_of_what_its_trials_train_with(
     config: RunConfig, run: RunDir, override: str, counts: bool
 ) -> None:
-    other = load("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}", override])
+    other = load_run_config(
+        "atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}", override]
+    )
     prints = {budget_tuning.identity(each, run, "sw").fingerprint for each in (config, other)}
     assert len(prints) == 1 + counts
 
 
 def test_a_predicted_budget_does_not_depend_on_training(run: RunDir) -> None:
     found = {
-        budget_tuning.identity(load("atlas-test", overrides=["select.budget=predicted", *more]), run, "sw").fingerprint
+        budget_tuning.identity(load_run_config("atlas-test", overrides=["select.budget=predicted", *more]), run, "sw").fingerprint
         for more in ([], ["train.epochs=9"], ["tune.holdout=0.4"])
     }
     assert len(found) == 1
 
 
 def test_a_budget_that_is_given_is_taken_and_one_that_is_missing_is_asked_for(config: RunConfig, run: RunDir) -> None:
-    given_ = load("atlas-test")
+    given_ = load_run_config("atlas-test")
     assert budget_artifacts(given_, run, "sw") == ()
-    assert settled(given_, run, "sw") == given_.select
+    assert resolve_budget(given_, run, "sw") == given_.select
     assert budget_artifacts(config, run, SHARED) == ()
     with pytest.raises(ArtifactError, match="budgets/sw is missing"):
-        settled(config, run, "sw")
+        resolve_budget(config, run, "sw")
 
 
 @given(st.lists(st.floats(0, 9), min_size=1, max_size=8), st.integers(1, 8), st.integers(1, 4))
 def test_training_ends_where_it_would_by_itself(losses: list[float], epochs: int, patience: int) -> None:
-    found = budget_tuning.ended(losses, TrainConfig(epochs=epochs, patience=patience))
+    found = budget_tuning.is_training_over(losses, TrainConfig(epochs=epochs, patience=patience))
     best = losses.index(min(losses))
     assert found == (len(losses) >= epochs or len(losses[best + 1 :]) >= patience)
 
@@ -134,7 +136,7 @@ def test_training_ends_where_it_would_by_itself(losses: list[float], epochs: int
 )
 def test_what_cannot_be_searched_is_refused(override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        load("atlas-test", overrides=[override])
+        load_run_config("atlas-test", overrides=[override])
 
 
 def test_the_language_s_own_rows_alone_do_not_depend_on_its_budget(config: RunConfig, run: RunDir) -> None:
@@ -143,7 +145,7 @@ def test_the_language_s_own_rows_alone_do_not_depend_on_its_budget(config: RunCo
         select._identity(config, run, "random", "sw")
 
 
-def _pool(own: list[str], others: list[str]) -> tuple[PoolView, Question]:
+def _pool(own: list[str], others: list[str]) -> tuple[PoolView, SelectionProblem]:
     """A language's rows in one cluster, Hindi's rows in another; a guide set that asks for both."""
     n, m = len(own), len(others)
     cluster = np.repeat([0, 1], [n, m]).astype(np.int32)
@@ -159,7 +161,7 @@ def _pool(own: list[str], others: list[str]) -> tuple[PoolView, Question]:
         vectors=np.eye(n + m, 8, dtype=np.float16),
         n_clusters=2,
     )
-    return pool, Question("sw", np.arange(n), cluster[:n].astype(np.int64), np.arange(n, n + m), np.array([0, 1]))
+    return pool, SelectionProblem("sw", np.arange(n), cluster[:n].astype(np.int64), np.arange(n, n + m), np.array([0, 1]))
 
 
 def test_no_row_that_is_trained_on_has_a_prompt_of_the_held_slice(config: RunConfig) -> None:

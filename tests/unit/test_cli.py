@@ -16,7 +16,7 @@ import typer
 
 from compass_ray import __version__, cli, pipeline, ray_session
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import Resources, RunConfig, load
+from compass_ray.config import Resources, RunConfig, load_run_config
 from compass_ray.models.location import model_identity
 from compass_ray.progress import Progress
 from compass_ray.serving import registry
@@ -66,11 +66,11 @@ def _plain(text: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """A run with two versions of one language's adapter, the first one live."""
-    run, config = RunDir(str(tmp_path / "run")), load("atlas-test")
-    run.record(config)
+    run, config = RunDir(str(tmp_path / "run")), load_run_config("atlas-test")
+    run.write_config(config)
     for version in ("v0001", "v0002"):
         writer = run.adapter("sw", version).begin(Identity("train", {"base_model": model_identity("atlas"), "v": version}, {}))
-        writer.bytes("adapter_model.safetensors", version.encode())
+        writer.write_bytes("adapter_model.safetensors", version.encode())
         writer.publish()
     registry.promote(run, "sw", "v0001")
     return run.uri
@@ -212,7 +212,7 @@ def three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("three_parts")
 def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path) -> None:
-    RunDir(str(tmp_path / "mine")).record(load("atlas-test"))
+    RunDir(str(tmp_path / "mine")).write_config(load_run_config("atlas-test"))
     done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --until pool --json")
     assert done.err == ""
     assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": []}

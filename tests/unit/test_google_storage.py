@@ -20,8 +20,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs as pafs
 
-from compass_ray.artifacts import ArtifactError, Identity, LostRaceError, RunDir
-from compass_ray.artifacts.pointer import Pointer
+from compass_ray.artifacts import ArtifactError, ConflictError, Identity, RunDir
+from compass_ray.artifacts.pointer import CompareAndSwapFile
 
 IDENTITY = Identity("select", {}, {})
 _EMULATOR = """
@@ -61,12 +61,12 @@ def test_an_artefact_is_written_read_verified_and_removed(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     assert artifact.manifest() is None
     writer = artifact.begin(IDENTITY)
-    writer.table("rows.parquet", pa.table({"row_id": ["a", "b"]}))
-    writer.json("deep/allocation.json", {"a": "é"})
-    writer.array("centroids.npy", np.arange(6.0).reshape(2, 3))
-    assert artifact.done(IDENTITY) is None
+    writer.write_table("rows.parquet", pa.table({"row_id": ["a", "b"]}))
+    writer.write_json("deep/allocation.json", {"a": "é"})
+    writer.write_array("centroids.npy", np.arange(6.0).reshape(2, 3))
+    assert artifact.find_complete(IDENTITY) is None
     made = writer.publish()
-    assert made == artifact.verify() == artifact.done(IDENTITY)
+    assert made == artifact.verify() == artifact.find_complete(IDENTITY)
     assert {output.path: output.rows for output in made.outputs} == {
         "centroids.npy": None,
         "deep/allocation.json": None,
@@ -128,29 +128,29 @@ class _Objects(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def pointer(run: RunDir) -> Iterator[Pointer]:
+def pointer(run: RunDir) -> Iterator[CompareAndSwapFile]:
     _Objects.kept.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Objects)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     uri = _uri("bucket", "run", f"127.0.0.1:{server.server_port}")
-    yield Pointer(run._files, "bucket/run/serving/live/sw.json", uri)
+    yield CompareAndSwapFile(run._files, "bucket/run/serving/live/sw.json", uri)
     server.shutdown()
     server.server_close()
 
 
-def test_a_pointer_is_replaced_only_while_it_says_what_was_found(pointer: Pointer) -> None:
-    pointer.replace({"version": "v0001"}, None)
-    pointer.replace({"version": "v0002"}, {"version": "v0001"})
+def test_a_pointer_is_replaced_only_while_it_says_what_was_found(pointer: CompareAndSwapFile) -> None:
+    pointer.compare_and_swap({"version": "v0001"}, None)
+    pointer.compare_and_swap({"version": "v0002"}, {"version": "v0001"})
     for found in (None, {"version": "v0001"}):
-        with pytest.raises(LostRaceError, match="v0002"):
-            pointer.replace({"version": "v0003"}, found)
+        with pytest.raises(ConflictError, match="v0002"):
+            pointer.compare_and_swap({"version": "v0003"}, found)
 
 
-def test_of_racing_promoters_one_wins_and_the_others_are_told(pointer: Pointer) -> None:
+def test_of_racing_promoters_one_wins_and_the_others_are_told(pointer: CompareAndSwapFile) -> None:
     def promote(number: int) -> bool:
         try:
-            pointer.replace({"version": str(number)}, None)
-        except LostRaceError:
+            pointer.compare_and_swap({"version": str(number)}, None)
+        except ConflictError:
             return False
         return True
 

@@ -12,7 +12,7 @@ from compass_ray.languages import (
     UnknownLanguageError,
     from_aya,
     from_glotlid,
-    language,
+    get_language,
 )
 
 ADDED_BY_MMLU_PROX = {"af", "hu", "mr", "th", "ur", "wo", "zu"}
@@ -68,7 +68,7 @@ def test_every_language_comes_back_from_the_codes_of_every_source() -> None:
     ],
 )
 def test_labels_that_differ_from_the_obvious(code: str, label: str) -> None:
-    assert language(code).glotlid[0] == label
+    assert get_language(code).glotlid[0] == label
 
 
 def test_labels_of_other_languages_are_none_of_ours() -> None:
@@ -91,9 +91,9 @@ def test_what_is_no_aya_code_is_refused(wrong: str) -> None:
 )
 def test_an_unknown_code_gets_the_nearest_one(wrong: str, meant: str) -> None:
     with pytest.raises(UnknownLanguageError, match=meant):
-        language(wrong)
+        get_language(wrong)
 
 
 def test_a_hopeless_code_gets_the_list() -> None:
     with pytest.raises(UnknownLanguageError, match="expected one of the codes of Global-MMLU and MMLU-ProX, af, am, ar"):
-        language("qqqqq")
+        get_language("qqqqq")

@@ -18,11 +18,11 @@ from compass_ray.artifacts import (
     LanguagesFailedError,
     Manifest,
     RunDir,
-    attempts,
+    read_attempts,
 )
-from compass_ray.config import ConfigError, RunConfig, load
+from compass_ray.config import ConfigError, RunConfig, load_run_config
 from compass_ray.models.errors import ModelError
-from compass_ray.pipeline import Stage, StageStatus, missing, plan, run_all
+from compass_ray.pipeline import Stage, StageStatus, collect_status, incomplete_stages, run_all
 
 NAMES = ("pool", "embed", "train")
 
@@ -41,7 +41,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def make(config: RunConfig, run: RunDir, *, force: bool, progress: Callable[..., None]) -> list[Manifest]:
             identity = Identity(name, {"seed": config.seed}, {})
             artifact = run.artifact(name)
-            if done := artifact.done(identity, force=force):
+            if done := artifact.find_complete(identity, force=force):
                 return [done]
             calls.append(name)
             progress(name, 1, 1)
@@ -54,48 +54,52 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_stages_come_in_order_and_only_once(run: RunDir, made: list[str]) -> None:
-    seconds = run_all(load("atlas-test"), run)
+    seconds = run_all(load_run_config("atlas-test"), run)
     assert tuple(seconds) == tuple(made) == NAMES
-    run_all(load("atlas-test"), run)
+    run_all(load_run_config("atlas-test"), run)
     assert tuple(made) == NAMES
 
 
 def test_until_is_the_last_stage(run: RunDir, made: list[str]) -> None:
-    run_all(load("atlas-test"), run, until="embed")
+    run_all(load_run_config("atlas-test"), run, until="embed")
     assert made == ["pool", "embed"]
-    assert plan(load("atlas-test"), run) == [StageStatus("pool", 1, 1), StageStatus("embed", 1, 1), StageStatus("train", 0, 1)]
+    assert collect_status(load_run_config("atlas-test"), run) == [
+        StageStatus("pool", 1, 1),
+        StageStatus("embed", 1, 1),
+        StageStatus("train", 0, 1),
+    ]
 
 
 def test_force_makes_that_stage_anew_and_no_other(run: RunDir, made: list[str]) -> None:
-    run_all(load("atlas-test"), run)
-    run_all(load("atlas-test"), run, force=["embed"])
+    run_all(load_run_config("atlas-test"), run)
+    run_all(load_run_config("atlas-test"), run, force=["embed"])
     assert made == [*NAMES, "embed"]
 
 
 def test_a_stage_is_missing_until_it_is_whole_and_when_it_is_forced(run: RunDir, made: list[str]) -> None:
-    config = load("atlas-test")
+    config = load_run_config("atlas-test")
     run.artifact("train").begin(Identity("train", {"seed": config.seed}, {})).publish()
-    assert missing(config, run, None, ()) == {"pool", "embed"}
-    assert missing(config, run, "pool", ()) == {"pool"}
+    assert incomplete_stages(config, run, None, ()) == {"pool", "embed"}
+    assert incomplete_stages(config, run, "pool", ()) == {"pool"}
     run_all(config, run)
-    assert missing(config, run, None, ()) == frozenset()
-    assert missing(config, run, None, ["embed"]) == {"embed"}
+    assert incomplete_stages(config, run, None, ()) == frozenset()
+    assert incomplete_stages(config, run, None, ["embed"]) == {"embed"}
 
 
 @pytest.mark.parametrize("asked", [{"until": "trane"}, {"force": ["pool", "trane"]}])
 def test_what_is_no_stage_is_refused_before_anything_is_written(run: RunDir, made: list[str], asked: Any) -> None:
     with pytest.raises(ConfigError, match="'trane' is no stage; the stages are pool, embed, train"):
-        run_all(load("atlas-test"), run, **asked)
+        run_all(load_run_config("atlas-test"), run, **asked)
     assert made == []
     assert not Path(run.uri).exists()
 
 
 def test_a_run_of_other_settings_stops_and_keeps_its_record(run: RunDir, made: list[str]) -> None:
-    config = load("atlas-test")
+    config = load_run_config("atlas-test")
     run_all(config, run)
     with pytest.raises(FingerprintMismatchError, match=r"pool was made with other settings: seed was 0, is 7"):
-        run_all(load("atlas-test", overrides=["seed=7"]), run)
-    assert run.recorded() == config
+        run_all(load_run_config("atlas-test", overrides=["seed=7"]), run)
+    assert run.read_config() == config
     assert tuple(made) == NAMES
 
 
@@ -108,24 +112,24 @@ def test_a_stage_that_fails_leaves_the_earlier_ones_and_the_settings(
     whole = pipeline.STAGES
     monkeypatch.setattr(pipeline, "STAGES", (*whole[:2], Stage("train", fail, whole[2].artifacts)))
     with pytest.raises(ArtifactError, match="no space left"):
-        run_all(load("atlas-test"), run)
-    assert run.recorded() == load("atlas-test")
+        run_all(load_run_config("atlas-test"), run)
+    assert run.read_config() == load_run_config("atlas-test")
     monkeypatch.setattr(pipeline, "STAGES", whole)
-    run_all(load("atlas-test"), run)
+    run_all(load_run_config("atlas-test"), run)
     assert tuple(made) == NAMES
 
 
 def test_resources_may_differ_and_are_recorded(run: RunDir, made: list[str]) -> None:
-    run_all(load("atlas-test"), run)
-    wider = load("atlas-test", overrides=["resources.train_workers=8"])
+    run_all(load_run_config("atlas-test"), run)
+    wider = load_run_config("atlas-test", overrides=["resources.train_workers=8"])
     run_all(wider, run)
     assert tuple(made) == NAMES
-    assert run.recorded() == wider
+    assert run.read_config() == wider
 
 
 def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
-    config = load("atlas-test")
-    found = {status.name: (status.whole, status.total) for status in plan(config, run)}
+    config = load_run_config("atlas-test")
+    found = {status.name: (status.complete, status.total) for status in collect_status(config, run)}
     languages, methods = len(config.languages), len(config.select.methods)
     assert found == {
         "pool": (0, 1 + languages),
@@ -142,18 +146,18 @@ def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
 
 
 def _nothing_is_whole(config: RunConfig, run: RunDir) -> bool:
-    return all(status.whole == 0 for status in plan(config, run))
+    return all(status.complete == 0 for status in collect_status(config, run))
 
 
 def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="did you mean 'sw'"):
-        load("atlas-test", languages=["sw", "swahili"])
-    assert _nothing_is_whole(load("atlas-test"), run)
+        load_run_config("atlas-test", languages=["sw", "swahili"])
+    assert _nothing_is_whole(load_run_config("atlas-test"), run)
 
 
 @pytest.mark.parametrize(("setting", "until"), [("embed.encoder", "embed"), ("train.base_model", "report")])
 def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
-    config = load("atlas-test", overrides=[f"{setting}=/nowhere/model"])
+    config = load_run_config("atlas-test", overrides=[f"{setting}=/nowhere/model"])
     with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; give an existing directory"):
         run_all(config, run, until=until)
     assert not Path(run.uri).exists()
@@ -169,11 +173,11 @@ def test_what_langrank_lacks_is_told_before_any_work(
     if found == "lightgbm":
         known = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else known(name, *a))
-    config = load("atlas-test", overrides=["select.methods=[langrank, compass]", override])
+    config = load_run_config("atlas-test", overrides=["select.methods=[langrank, compass]", override])
     with pytest.raises((ConfigError, ModelError), match=found):
         run_all(config, run)
     assert not Path(run.uri).exists()
-    [told] = [each for each in preflight.check(config, run) if each.check == "methods"]
+    [told] = [each for each in preflight.run_checks(config, run) if each.check == "methods"]
     assert told.blocking
     assert found in told.found
 
@@ -222,7 +226,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> d
 
 def test_languages_that_fail_are_left_out_and_told_and_the_others_end(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     given = _failing(monkeypatch, {"select": {"hi"}, "train": {"ru"}})
-    config = load("atlas-test", languages=["sw", "hi", "ru", "am"])
+    config = load_run_config("atlas-test", languages=["sw", "hi", "ru", "am"])
     with pytest.raises(LanguagesFailedError, match=r"2 languages failed.*hi: select broke; ru: train broke") as raised:
         run_all(config, run)
     assert given == {
@@ -237,14 +241,14 @@ def test_languages_that_fail_are_left_out_and_told_and_the_others_end(run: RunDi
 def test_nothing_goes_on_without_a_language(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     given = _failing(monkeypatch, {"pool": {"sw", "hi"}})
     with pytest.raises(LanguagesFailedError, match="2 languages failed"):
-        run_all(load("atlas-test", languages=["sw", "hi"]), run)
+        run_all(load_run_config("atlas-test", languages=["sw", "hi"]), run)
     assert set(given) == {"pool"}
 
 
 def test_the_time_of_what_worked_is_kept(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     _failing(monkeypatch, {})
-    config = load("atlas-test")
+    config = load_run_config("atlas-test")
     assert list(run_all(config, run)) == ["pool", "select", "train", "evaluate"]
     run_all(config, run)
-    [attempt] = attempts(run)
+    [attempt] = read_attempts(run)
     assert [time.stage for time in attempt.stages] == ["pool", "select", "train", "evaluate"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from compass_ray.config import RunConfig, load, presets
+from compass_ray.config import RunConfig, list_presets, load_run_config
 from compass_ray.languages import GLOBAL_MMLU, MMLU_PROX
 
 PLAIN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -31,13 +31,13 @@ def _base(name: str) -> str:
 
 
 def test_every_large_preset_is_there() -> None:
-    assert {name for name in presets() if not name.startswith(("atlas", "aya"))} == set(LARGE)
+    assert {name for name in list_presets() if not name.startswith(("atlas", "aya"))} == set(LARGE)
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_models_have_the_paper_s_hyperparameters(name: str) -> None:
     model, rank, rate, modules = PAPER[_base(name)]
-    train = load(name).train
+    train = load_run_config(name).train
     assert (train.base_model, train.learning_rate) == (model, rate)
     assert (train.adapter.kind, train.adapter.r, train.adapter.alpha) == ("dora", rank, 2 * rank)
     assert train.adapter.target_modules == modules
@@ -47,7 +47,7 @@ def test_models_have_the_paper_s_hyperparameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_selection_and_adaptation_have_the_paper_s_settings(name: str) -> None:
-    config = load(name)
+    config = load_run_config(name)
     assert (config.select.budget, config.select.tau, config.select.weights, config.select.mode) == (
         0.8,
         0.9,
@@ -67,12 +67,12 @@ def test_selection_and_adaptation_have_the_paper_s_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_languages_are_those_of_the_benchmark(name: str) -> None:
-    assert load(name).languages == (MMLU_PROX if name.endswith("-prox") else GLOBAL_MMLU)
+    assert load_run_config(name).languages == (MMLU_PROX if name.endswith("-prox") else GLOBAL_MMLU)
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name in PAPER])
 def test_the_commercial_twin_differs_in_its_encoder_alone(name: str) -> None:
-    paper, twin = load(name), load(f"{name}-commercial")
+    paper, twin = load_run_config(name), load_run_config(f"{name}-commercial")
     assert (paper.embed.encoder, paper.embed.task) == ("jinaai/jina-embeddings-v3", "text-matching")
     assert (twin.embed.encoder, twin.embed.task) == ("Alibaba-NLP/gte-multilingual-base", None)
     assert twin.model_copy(update={"embed": paper.embed}) == paper
@@ -85,7 +85,7 @@ def test_what_a_preset_loads_is_in_its_header_with_a_licence(name: str) -> None:
     for repository in _repositories(own):
         owner, _, rest = repository.partition("/")
         assert f"{owner}/{rest}" in header or f", {rest} " in header, repository
-    research = load(name).embed.encoder.startswith("jinaai/")
+    research = load_run_config(name).embed.encoder.startswith("jinaai/")
     assert ("or research only" in header) == research
     assert ("CC-BY-NC-4.0" in header) == (research and name == "phi-4-mini")
 
@@ -98,17 +98,17 @@ def _repositories(tree: Any) -> set[str]:
     return set().union(*map(_repositories, tree)) if isinstance(tree, list) else set()
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_no_revision_is_written_from_memory(name: str) -> None:
-    config = load(name)
+    config = load_run_config(name)
     sources = [*config.pool.sources, config.pool.guides, config.pool.tests]
-    sources += [each for source in sources for each in source.also]
+    sources += [each for source in sources for each in source.extra_sources]
     assert not [found for found in (config.embed.revision, config.train.revision, *(s.revision for s in sources)) if found]
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", list_presets())
 def test_code_of_the_hub_is_trusted_only_where_the_file_says_why(name: str) -> None:
-    config, text = load(name), _text(name)
+    config, text = load_run_config(name), _text(name)
     assert not config.train.trust_remote_code
     if "trust_remote_code: true" in text:
         assert "loading it runs that code" in text
@@ -116,16 +116,16 @@ def test_code_of_the_hub_is_trusted_only_where_the_file_says_why(name: str) -> N
 
 
 def test_mmlu_prox_guides_by_what_it_then_does_not_test() -> None:
-    pool = load("phi-4-mini-prox").pool
-    assert [(source.path, source.split) for source in (pool.guides, *pool.guides.also)] == [
+    pool = load_run_config("phi-4-mini-prox").pool
+    assert [(source.path, source.split) for source in (pool.guides, *pool.guides.extra_sources)] == [
         ("li-lab/MMLU-ProX-Lite", "test"),
         ("li-lab/MMLU-ProX", "validation"),
     ]
-    assert (pool.tests.path, pool.tests.split, pool.tests.guided) == ("li-lab/MMLU-ProX", "test", "remove")
-    assert pool.sources == load("phi-4-mini").pool.sources
+    assert (pool.tests.path, pool.tests.split, pool.tests.on_guide_overlap) == ("li-lab/MMLU-ProX", "test", "remove")
+    assert pool.sources == load_run_config("phi-4-mini").pool.sources
 
 
 def test_a_preset_of_another_model_says_only_what_differs() -> None:
     for name in ("llama-3.1-8b", "qwen2.5-7b"):
         assert set(yaml.safe_load(_text(name))) == {"extends", "train"}
-    assert isinstance(load("qwen2.5-7b"), RunConfig)
+    assert isinstance(load_run_config("qwen2.5-7b"), RunConfig)

@@ -24,19 +24,19 @@ TRAINING = f"Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nTra
 
 @pytest.mark.parametrize("text", [TASK, TRAINING])
 def test_a_worker_s_error_is_told_without_its_frames(text: str) -> None:
-    told = ray_session.told(RuntimeError(text))
+    told = ray_session.user_message(RuntimeError(text))
     assert told == "embeddings/pool does not match the pool; run again with --force embed"
 
 
 def test_all_lines_of_a_worker_s_error_are_told() -> None:
-    assert ray_session.told(RuntimeError(f"{TASK}\nand more\nof it")).endswith("--force embed\nand more\nof it")
+    assert ray_session.user_message(RuntimeError(f"{TASK}\nand more\nof it")).endswith("--force embed\nand more\nof it")
 
 
 @pytest.mark.parametrize(
     "text", ["", "plain", "two\nlines", "ValueError: as it stands", 'a\n  File "x", line 1, in y\n    z()\n']
 )
 def test_what_has_no_frames_before_it_is_told_as_it_is(text: str) -> None:
-    assert ray_session.told(RuntimeError(text)) == text.strip()
+    assert ray_session.user_message(RuntimeError(text)) == text.strip()
 
 
 def test_a_setting_of_ray_that_the_user_made_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_a_setting_of_ray_that_the_user_made_stays(monkeypatch: pytest.MonkeyPat
 
 def test_what_ray_data_adds_to_an_error_of_ours_is_left_out() -> None:
     added = "The above exception was the direct cause of the following exception:\n\nray.exceptions.UserCodeException: UDF failed"
-    assert ray_session.told(RuntimeError(f"{TASK}\n\n{added}")) == ray_session.told(RuntimeError(TASK))
+    assert ray_session.user_message(RuntimeError(f"{TASK}\n\n{added}")) == ray_session.user_message(RuntimeError(TASK))
 
 
 @pytest.fixture

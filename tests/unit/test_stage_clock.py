@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compass_ray.artifacts import RunDir, attempts, begin_attempt
-from compass_ray.stage_clock import StageClock
+from compass_ray.artifacts import RunDir, begin_attempt, read_attempts
+from compass_ray.stage_clock import StageTimer
 
 
 @pytest.fixture
@@ -17,18 +17,18 @@ def run(tmp_path: Path) -> RunDir:
     return RunDir(str(tmp_path / "run"))
 
 
-def _clock(run: RunDir, *times: float) -> StageClock:
+def _clock(run: RunDir, *times: float) -> StageTimer:
     ticks: Iterator[float] = iter(times)
-    return StageClock(run, dict, now=lambda: next(ticks))
+    return StageTimer(run, dict, now=lambda: next(ticks))
 
 
 def test_a_stage_is_kept_with_its_beginning_and_its_time(run: RunDir) -> None:
     clock = _clock(run, 100, 103, 110, 110, 115)
-    with clock.timed("pool", works=True):
+    with clock.measure("pool", works=True):
         pass
-    with clock.timed("embed", works=True):
+    with clock.measure("embed", works=True):
         pass
-    [attempt] = attempts(run)
+    [attempt] = read_attempts(run)
     assert [(t.stage, t.started, t.seconds) for t in attempt.stages] == [("pool", 3, 7), ("embed", 10, 5)]
     assert attempt.makespan == 15
     assert clock.seconds == {"pool": 7, "embed": 5}
@@ -36,24 +36,24 @@ def test_a_stage_is_kept_with_its_beginning_and_its_time(run: RunDir) -> None:
 
 def test_stages_may_overlap(run: RunDir) -> None:
     clock = _clock(run, 0, 1, 2, 5, 9)
-    with clock.timed("train", works=True), clock.timed("select", works=True):
+    with clock.measure("train", works=True), clock.measure("select", works=True):
         pass
     assert clock.seconds == {"train": 8, "select": 3}
-    assert attempts(run)[0].makespan == 9
+    assert read_attempts(run)[0].makespan == 9
 
 
 def test_a_call_that_finds_all_whole_leaves_no_record(run: RunDir) -> None:
-    with _clock(run, 0, 1, 2).timed("pool", works=False):
+    with _clock(run, 0, 1, 2).measure("pool", works=False):
         pass
-    assert attempts(run) == []
+    assert read_attempts(run) == []
     assert not Path(run.path).exists()
 
 
 def test_a_stage_that_fails_has_its_time_too(run: RunDir) -> None:
     clock = _clock(run, 0, 1, 4)
-    with pytest.raises(KeyError), clock.timed("train", works=True):
+    with pytest.raises(KeyError), clock.measure("train", works=True):
         raise KeyError
-    assert attempts(run)[0].stages[0].seconds == 3
+    assert read_attempts(run)[0].stages[0].seconds == 3
 
 
 def test_attempts_come_in_order_of_time_and_damaged_ones_are_left_out(run: RunDir) -> None:
@@ -62,4 +62,4 @@ def test_attempts_come_in_order_of_time_and_damaged_ones_are_left_out(run: RunDi
         attempt.store(run)
     run.artifact("attempts").store_bytes("00000000T000000-aaaaaa.json", b'{"name": 3}')
     run.artifact("attempts").store_bytes("00000000T000000-bbbbbb.json", b"{")
-    assert attempts(run) == [earlier, later]
+    assert read_attempts(run) == [earlier, later]

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pytest
 from werkzeug.wsgi import get_input_stream
 
-from compass_ray.artifacts import Artifact, ArtifactError, Identity, LostRaceError, RunDir, files, reaching
+from compass_ray.artifacts import Artifact, ArtifactError, ConflictError, Identity, RunDir, files, reaching
 from compass_ray.artifacts.files import Files
-from compass_ray.artifacts.retries import ATTEMPTS, LONGEST_WAIT, transient
+from compass_ray.artifacts.retries import ATTEMPTS, LONGEST_WAIT, is_transient
 
 IDENTITY = Identity("select", {}, {})
 Fault = int | str | None
@@ -165,7 +165,7 @@ def test_a_missing_bucket_is_told_at_once(faulty: FaultyS3, naps: list[float]) -
 
 def test_reading_listing_and_deleting_are_tried_again(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
     writer = artifact.begin(IDENTITY)
-    writer.table("rows.parquet", pa.table({"row_id": ["a"]}))
+    writer.write_table("rows.parquet", pa.table({"row_id": ["a"]}))
     made = writer.publish()
     for number, act in enumerate(
         (artifact.manifest, artifact.files, artifact.verify, lambda: artifact.read_table("rows.parquet"), artifact.remove), 1
@@ -231,8 +231,8 @@ def test_an_interrupted_upload_shows_no_half(artifact: Artifact, tmp_path: Path,
 
 def test_what_was_written_is_not_read_again_to_publish_it(faulty: FaultyS3, artifact: Artifact) -> None:
     writer = artifact.begin(IDENTITY)
-    writer.table("rows.parquet", pa.table({"row_id": ["a", "b"]}))
-    writer.array("centroids.npy", np.zeros((2, 2)))
+    writer.write_table("rows.parquet", pa.table({"row_id": ["a", "b"]}))
+    writer.write_array("centroids.npy", np.zeros((2, 2)))
     faulty.seen.clear()
     writer.publish()
     read = [path for method, path in faulty.seen if method == "GET" and ("rows" in path or "centroids" in path)]
@@ -242,11 +242,11 @@ def test_what_was_written_is_not_read_again_to_publish_it(faulty: FaultyS3, arti
 
 def test_a_crash_between_files_leaves_nothing_whole(faulty: FaultyS3, artifact: Artifact) -> None:
     writer = artifact.begin(IDENTITY)
-    writer.bytes("one", b"1")
+    writer.write_bytes("one", b"1")
     faulty.always(503, when=r"(PUT|POST) .*manifest")
     with pytest.raises(ArtifactError):
         writer.publish()
-    assert artifact.done(IDENTITY) is None
+    assert artifact.find_complete(IDENTITY) is None
     faulty.plan = lambda method, path: None
     puts = [path for method, path in faulty.seen if method in ("PUT", "POST")]
     assert "manifest.json" in puts[-1]
@@ -270,7 +270,7 @@ def test_a_crash_between_files_leaves_nothing_whole(faulty: FaultyS3, artifact: 
     ],
 )
 def test_only_what_may_pass_is_tried_again(told: str, passes: bool) -> None:
-    assert transient(OSError(told)) == passes
+    assert is_transient(OSError(told)) == passes
 
 
 # The live pointer
@@ -286,11 +286,11 @@ def test_a_pointer_is_replaced_only_while_it_says_what_was_found(run: RunDir) ->
     run.replace_live("sw", one, None)
     run.replace_live("sw", two, one)
     for found in (None, one):
-        with pytest.raises(LostRaceError, match=r"sw\.json was changed meanwhile .*v0002"):
+        with pytest.raises(ConflictError, match=r"sw\.json was changed meanwhile .*v0002"):
             run.replace_live("sw", three, found)
     assert run.live("sw") == two
     run.clear_live("sw")
-    with pytest.raises(LostRaceError):
+    with pytest.raises(ConflictError):
         run.replace_live("sw", three, two)
     run.clear_live("sw")
 
@@ -304,7 +304,7 @@ def test_of_racing_promoters_one_wins_and_the_others_are_told(run: RunDir) -> No
         start.wait()
         try:
             run.replace_live("sw", {"version": f"by {number}"}, found)
-        except LostRaceError:
+        except ConflictError:
             return None
         return number
 

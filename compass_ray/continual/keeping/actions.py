@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compass_ray.continual.keeping.situation import Memory
-from compass_ray.core.drift.decision import Leg
+from compass_ray.continual.keeping.situation import ControllerState
+from compass_ray.core.drift.decision import StatTestResult
 
 
 @dataclass(frozen=True)
-class Update:
+class StartUpdate:
     """Make an update for the offered window, or go on with it."""
 
     window: str
@@ -24,16 +24,16 @@ class Promote:
 
     version: str
     reason: str
-    legs: tuple[Leg, ...] = ()
+    tests: tuple[StatTestResult, ...] = ()
 
 
 @dataclass(frozen=True)
-class EndCanary:
+class StopCanary:
     """Let the live version answer everything again."""
 
     version: str
     reason: str
-    legs: tuple[Leg, ...] = ()
+    tests: tuple[StatTestResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,30 @@ class RollBack:
     """Let ``before`` be live again in the place of ``version``."""
 
     version: str
-    before: str
+    previous: str
     reason: str
-    legs: tuple[Leg, ...] = ()
+    tests: tuple[StatTestResult, ...] = ()
 
 
 @dataclass(frozen=True)
-class Reset:
+class ResetReference:
     """Let the monitor compare with the reference of ``version``, which is live."""
 
     version: str
 
 
 @dataclass(frozen=True)
-class Release:
+class DiscardWindow:
     """Let the monitor watch on, silent for twice as long as after the refusal before."""
 
     reason: str
 
 
-Action = Update | Promote | EndCanary | RollBack | Reset | Release
+Action = StartUpdate | Promote | StopCanary | RollBack | ResetReference | DiscardWindow
 
 
 @dataclass(frozen=True)
-class Round:
+class CanaryRound:
     """Questions to ask versions, all the same ones: ``count`` from ``position`` on."""
 
     versions: tuple[str, ...]
@@ -73,9 +73,9 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ControllerDecision:
     """What follows from a situation: what to remember, what to do, and what to ask."""
 
-    memory: Memory
+    state: ControllerState
     action: Action | None = None
-    round: Round | None = None
+    canary_round: CanaryRound | None = None

@@ -15,36 +15,36 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from compass_ray.config import RunConfig
-from compass_ray.continual.keeping.questions import Question, reply_tokens
-from compass_ray.models.orders import Answer, Order
+from compass_ray.continual.keeping.questions import CanaryItem, max_reply_tokens
+from compass_ray.models.orders import GenerationOutput, GenerationRequest
 from compass_ray.serving import app
 from compass_ray.serving.registry import AdapterName
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 4
+_MAX_CONCURRENT_REQUESTS = 4
 """Of the rows of a replica's batch, so many at the most; the others are the users'."""
 
 
-def ask(config: RunConfig, language: str, version: str, asked: Sequence[Question]) -> int | None:
+def ask_items(config: RunConfig, language: str, version: str, asked: Sequence[CanaryItem]) -> int | None:
     """How many of the questions a version answers right; None where one was not answered."""
     right = 0
     try:
-        handle = serve.get_deployment_handle(app.ADAPTERS, app_name=app.NAME)
-        for start in range(0, len(asked), _AT_ONCE):
-            some = asked[start : start + _AT_ONCE]
-            waiting = [handle.answer.remote(_order(config, language, version, each)) for each in some]
-            answers: list[Answer] = [each.result(timeout_s=config.serve.request_seconds) for each in waiting]
-            right += sum(q.right(a.text, config.evaluate.scoring) for q, a in zip(some, answers, strict=True))
+        handle = serve.get_deployment_handle(app.ADAPTER_DEPLOYMENT, app_name=app.NAME)
+        for start in range(0, len(asked), _MAX_CONCURRENT_REQUESTS):
+            some = asked[start : start + _MAX_CONCURRENT_REQUESTS]
+            waiting = [handle.answer.remote(_generation_request(config, language, version, each)) for each in some]
+            answers: list[GenerationOutput] = [each.result(timeout_s=config.serve.request_timeout_s) for each in waiting]
+            right += sum(q.is_correct(a.text, config.evaluate.scoring) for q, a in zip(some, answers, strict=True))
     except (RayError, RayServeException, TimeoutError) as error:
         logger.warning("%s@%s was not asked its questions: %s", language, version, error)
         return None
     return right
 
 
-def _order(config: RunConfig, language: str, version: str, question: Question) -> Order:
-    return Order(
-        messages=(("user", question.prompt(config.evaluate.scoring)),),
+def _generation_request(config: RunConfig, language: str, version: str, question: CanaryItem) -> GenerationRequest:
+    return GenerationRequest(
+        messages=(("user", question.to_prompt(config.evaluate.scoring)),),
         adapter=str(AdapterName(language, version)),
-        max_tokens=reply_tokens(config),
+        max_tokens=max_reply_tokens(config),
     )

@@ -15,11 +15,13 @@ from dataclasses import replace
 import numpy as np
 
 from compass_ray.config import DriftConfig
-from compass_ray.core.drift.decision import Leg
-from compass_ray.core.drift.performance import Floors, Signals, performance_legs
+from compass_ray.core.drift.decision import StatTestResult
+from compass_ray.core.drift.performance import MinEffects, QualitySignals, run_quality_tests
 
 
-def compare(before: Signals, now: Signals, drift: DriftConfig, *, first: Sequence[float] = ()) -> tuple[Leg, ...]:
+def compare_versions(
+    before: QualitySignals, now: QualitySignals, drift: DriftConfig, *, first: Sequence[float] = ()
+) -> tuple[StatTestResult, ...]:
     """The legs on which ``now`` can be compared with the version before, and with its own ``first`` losses where given.
 
     >>> from compass_ray.config import DriftConfig
@@ -29,27 +31,27 @@ def compare(before: Signals, now: Signals, drift: DriftConfig, *, first: Sequenc
     >>> [(leg.name, leg.exceeded, leg.level) for leg in compare(sure, unsure, DriftConfig(), first=[1.0] * 50)]
     [('loss', True, 0.005), ('feedback', False, 0.005)]
     """
-    floors = Floors(loss=drift.worse_loss, bad=drift.worse_feedback, canary=drift.worse_canary)
+    floors = MinEffects(loss=drift.min_loss_increase, bad=drift.min_bad_feedback_increase, canary=drift.min_canary_accuracy_drop)
     reference = replace(before, nll=np.asarray(first, dtype=np.float64))
-    legs = performance_legs(reference, now, drift.false_alarm_rate, floors)
+    legs = run_quality_tests(reference, now, drift.false_alarm_rate, floors)
     return tuple(replace(leg, level=drift.false_alarm_rate / len(legs)) for leg in legs)
 
 
-def worse(legs: Sequence[Leg]) -> bool:
+def is_worse(legs: Sequence[StatTestResult]) -> bool:
     """Whether any leg is beyond its bounds."""
     return any(leg.exceeded for leg in legs)
 
 
-def told(legs: Sequence[Leg]) -> str:
+def describe_tests(legs: Sequence[StatTestResult]) -> str:
     """Legs in words.
 
     >>> told([Leg("feedback", 0.0004, 0.005, 0.3, 0.1, 60, 50)])
     'share of replies rated bad +0.300 (p = 0.0004)'
     """
-    return ", ".join(f"{_WORDS[leg.name]} {leg.effect:+.3f} (p = {leg.p_value:.4f})" for leg in legs)
+    return ", ".join(f"{_TEST_LABELS[leg.name]} {leg.effect:+.3f} (p = {leg.p_value:.4f})" for leg in legs)
 
 
-_WORDS = {
+_TEST_LABELS = {
     "loss": "median loss since its first window",
     "feedback": "share of replies rated bad",
     "canary": "share of questions answered wrong",

@@ -12,8 +12,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from compass_ray.artifacts import RunDir
-from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
-from compass_ray.core.drift.decision import Leg
+from compass_ray.continual.keeping.actions import (
+    Action,
+    DiscardWindow,
+    Promote,
+    ResetReference,
+    RollBack,
+    StartUpdate,
+    StopCanary,
+)
+from compass_ray.core.drift.decision import StatTestResult
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.registry import RegistryError
@@ -21,7 +29,7 @@ from compass_ray.serving.registry import RegistryError
 logger = logging.getLogger(__name__)
 
 
-class Watching(Protocol):
+class MonitorControl(Protocol):
     """Who watches the traffic; see `monitor_actor.MonitorClient`."""
 
     def reset(self, language: str, version: str) -> None:
@@ -33,23 +41,23 @@ class Watching(Protocol):
         ...
 
 
-class Updating(Protocol):
+class UpdateLauncher(Protocol):
     """Who makes updates, somewhere else."""
 
-    def begin(self, language: str, ready: WindowReady) -> None:
+    def start(self, language: str, ready: WindowReady) -> None:
         """Begin, or go on with, the update for a window, where there is room for one more."""
         ...
 
 
 @dataclass(frozen=True)
-class Doing:
+class ActionExecutor:
     """Carries out actions."""
 
     run: RunDir
-    monitor: Watching
-    updates: Updating
+    monitor: MonitorControl
+    updates: UpdateLauncher
 
-    def do(self, language: str, action: Action, ready: WindowReady | None) -> None:
+    def execute(self, language: str, action: Action, ready: WindowReady | None) -> None:
         """Carry out one; ``ready`` is the window that is offered.
 
         Raises:
@@ -58,36 +66,36 @@ class Doing:
         """
         logger.info("%s: %s", language, action)
         match action:
-            case Update():
-                self.updates.begin(language, _required(ready))
+            case StartUpdate():
+                self.updates.start(language, _require_window(ready))
             case Promote(version, reason, legs):
                 self._require_canary(language, version)
                 registry.promote(self.run, language, version, reason=reason, evidence=_evidence(legs))
                 self.monitor.reset(language, version)
-            case EndCanary(version, reason, legs):
-                registry.end_canary(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
+            case StopCanary(version, reason, legs):
+                registry.stop_canary(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
                 if ready:  # else fresh prompts are being collected for another update
                     self.monitor.release(language)
             case RollBack(version, before, reason, legs):
                 registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
                 self.monitor.reset(language, before)
-            case Reset(version):
+            case ResetReference(version):
                 self.monitor.reset(language, version)
-            case Release(reason):
+            case DiscardWindow(reason):
                 registry.append_decision(self.run, {"kind": "released", "language": language, "reason": reason})
                 self.monitor.release(language)
 
     def _require_canary(self, language: str, version: str) -> None:
-        live = registry.look(self.run, language).live
+        live = registry.read_pointer(self.run, language).live
         if not (live and live.canary and live.canary.version == version):
             raise RegistryError(f"{language}@{version} was to be promoted, and somebody has ended its trial meanwhile")
 
 
-def _evidence(legs: Sequence[Leg]) -> dict[str, Any]:
+def _evidence(legs: Sequence[StatTestResult]) -> dict[str, Any]:
     return {"legs": [asdict(leg) for leg in legs]}
 
 
-def _required(ready: WindowReady | None) -> WindowReady:
+def _require_window(ready: WindowReady | None) -> WindowReady:
     if ready is None:
         raise ValueError("an update was decided on, and no window is offered; decide on what is found")
     return ready

@@ -13,40 +13,40 @@ from dataclasses import dataclass
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.seeding import generator
-from compass_ray.models.choices import Scoring, listed, said
+from compass_ray.models.choices import Scoring, format_options, parse_choice
 
-_LETTER_TOKENS = 8
+_MAX_LETTER_TOKENS = 8
 """Of a reply that is to begin with a letter."""
 
 
 @dataclass(frozen=True)
-class Question:
+class CanaryItem:
     """One item: what is asked, and the place of the right option."""
 
     text: str
     options: tuple[str, ...]
-    answer: int
+    answer_index: int
 
-    def prompt(self, scoring: Scoring) -> str:
+    def to_prompt(self, scoring: Scoring) -> str:
         """What a user would ask: the bare question, or with its options where a letter is wanted."""
-        return self.text if scoring == "option" else listed(self.text, self.options)
+        return self.text if scoring == "option" else format_options(self.text, self.options)
 
-    def right(self, reply: str, scoring: Scoring) -> bool:
+    def is_correct(self, reply: str, scoring: Scoring) -> bool:
         """Whether a reply begins with the right option."""
-        return said(reply, self.options, scoring) == self.answer
+        return parse_choice(reply, self.options, scoring) == self.answer_index
 
 
-def questions(config: RunConfig, run: RunDir, language: str) -> tuple[Question, ...]:
+def load_canary_items(config: RunConfig, run: RunDir, language: str) -> tuple[CanaryItem, ...]:
     """A language's test set in the order that it is asked in; none where the run has none."""
     guide = run.guide(language)
     if not guide.manifest():
         return ()
     rows = guide.read_table("test.parquet", ["question", "options", "answer"]).to_pylist()
     order = generator(config.seed, "canary questions", language).permutation(len(rows))
-    return tuple(Question(rows[i]["question"], tuple(rows[i]["options"]), int(rows[i]["answer"])) for i in order)
+    return tuple(CanaryItem(rows[i]["question"], tuple(rows[i]["options"]), int(rows[i]["answer"])) for i in order)
 
 
-def stretch(found: Sequence[Question], position: int, count: int) -> list[Question]:
+def next_items(found: Sequence[CanaryItem], position: int, count: int) -> list[CanaryItem]:
     """So many questions from a position on, beginning again at the end.
 
     >>> abc = [Question(text, ("yes", "no"), 0) for text in "abc"]
@@ -56,7 +56,7 @@ def stretch(found: Sequence[Question], position: int, count: int) -> list[Questi
     return [found[(position + i) % len(found)] for i in range(count)]
 
 
-def reply_tokens(config: RunConfig) -> int:
+def max_reply_tokens(config: RunConfig) -> int:
     """How long a reply may be."""
     most = config.serve.max_tokens
-    return most if config.evaluate.scoring == "option" else min(most, _LETTER_TOKENS)
+    return most if config.evaluate.scoring == "option" else min(most, _MAX_LETTER_TOKENS)

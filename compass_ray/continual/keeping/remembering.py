@@ -12,43 +12,43 @@ from collections.abc import Mapping
 from pydantic import TypeAdapter, ValidationError
 
 from compass_ray.artifacts import RunDir
-from compass_ray.continual.keeping.situation import Memory
+from compass_ray.continual.keeping.situation import ControllerState
 
 logger = logging.getLogger(__name__)
 
-FILE = "keeping.json"
-_FORM = TypeAdapter(dict[str, Memory])
+STATE_FILE = "keeping.json"
+_STATES_TYPE = TypeAdapter(dict[str, ControllerState])
 
 
-class Memories:
+class ControllerStateStore:
     """The memory of each language of a run. One owner calls it."""
 
     def __init__(self, run: RunDir) -> None:
         """Read what was remembered before."""
         self.run = run
-        self._kept = _read(run)
+        self._states = _read_states(run)
 
-    def of(self, language: str) -> Memory:
+    def get(self, language: str) -> ControllerState:
         """What is remembered of a language."""
-        return self._kept.get(language, Memory())
+        return self._states.get(language, ControllerState())
 
-    def keep(self, language: str, memory: Memory) -> None:
+    def save(self, language: str, memory: ControllerState) -> None:
         """Remember; it is on disk on return.
 
         Raises:
             ArtifactError, OSError: it could not be written, and is not remembered then.
         """
-        if memory == self.of(language):
+        if memory == self.get(language):
             return
-        kept = {**self._kept, language: memory}
-        self.run.write_monitor(FILE, _FORM.dump_json(kept))
-        self._kept = kept
+        kept = {**self._states, language: memory}
+        self.run.write_monitor(STATE_FILE, _STATES_TYPE.dump_json(kept))
+        self._states = kept
 
 
-def _read(run: RunDir) -> Mapping[str, Memory]:
-    found = run.read_monitor(FILE)
+def _read_states(run: RunDir) -> Mapping[str, ControllerState]:
+    found = run.read_monitor(STATE_FILE)
     try:
-        return {} if found is None else _FORM.validate_json(found)
+        return {} if found is None else _STATES_TYPE.validate_json(found)
     except ValidationError as error:
-        logger.warning("%s/monitor/%s cannot be read and is begun anew (%d problems)", run.uri, FILE, error.error_count())
+        logger.warning("%s/monitor/%s cannot be read and is begun anew (%d problems)", run.uri, STATE_FILE, error.error_count())
         return {}

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compass_ray.core.drift.performance import Signals
+from compass_ray.core.drift.performance import QualitySignals
 
 
 @dataclass(frozen=True)
-class Judged:
+class GateVerdict:
     """An update that a gate has spoken about: what it made, for which window, from which version."""
 
     version: str
@@ -22,7 +22,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Offered:
+class ReadyWindow:
     """A window that the monitor offers, by the name that an update for it has; None where no update can be made for it."""
 
     window: str | None
@@ -31,7 +31,7 @@ class Offered:
 
 
 @dataclass(frozen=True)
-class Failed:
+class RetryState:
     """Attempts in a row at an update that came to no verdict, and the time of the last, in Unix seconds."""
 
     times: int = 0
@@ -39,41 +39,41 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Situation:
+class LanguageState:
     """One language. ``prompts`` that it was asked so far are the time by which it is looked at again."""
 
     language: str
     prompts: int = 0
     live: str | None = None
-    before: str | None = None
+    previous: str | None = None
     """The version that was live before this one."""
     canary: str | None = None
     pinned: bool = False
-    offered: Offered | None = None
+    ready_window: ReadyWindow | None = None
     unfinished: str | None = None
     """The window of an update that was begun and has no verdict."""
     updating: bool = False
     """Whether an update is under way now."""
-    failed: Failed = Failed()
-    judged: tuple[Judged, ...] = ()
+    retry: RetryState = RetryState()
+    gate_verdicts: tuple[GateVerdict, ...] = ()
     recorded: frozenset[str] = frozenset()
     """Versions whose verdict is among the decisions; it comes there after it was given."""
     dropped: frozenset[str] = frozenset()
     """Versions that were taken off traffic: rolled back, or no canary any longer."""
-    signals: Mapping[str, Signals] = field(default_factory=dict)
+    signals: Mapping[str, QualitySignals] = field(default_factory=dict)
     """How each version's last replies were, at most a window of them."""
-    moved: bool = False
+    drifted: bool = False
     """Whether the last check found the prompts away from their reference."""
-    questions: int = 0
+    num_canary_items: int = 0
     """How many questions with known answers there are."""
 
-    def judgement(self, version: str | None) -> Judged | None:
+    def verdict_for(self, version: str | None) -> GateVerdict | None:
         """What was said of the update that made a version; None of a version that none made."""
-        return next((each for each in self.judged if each.version == version), None)
+        return next((each for each in self.gate_verdicts if each.version == version), None)
 
 
 @dataclass(frozen=True)
-class Trial:
+class CanaryEvaluation:
     """A version whose replies are compared, as a canary or since it is live. Places are in prompts of the language."""
 
     version: str
@@ -87,10 +87,10 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ControllerState:
     """What has to be known of a language at the next turn; it is kept in the run directory."""
 
-    trial: Trial | None = None
+    trial: CanaryEvaluation | None = None
     settled: tuple[str, ...] = ()
     """Versions that were live for long enough not to be taken back any more."""
     questioned: int = 0

@@ -14,8 +14,8 @@ import ray
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.continual.keeping.turning import Ended
-from compass_ray.continual.update import offered_window, update
+from compass_ray.continual.keeping.turning import AttemptResult
+from compass_ray.continual.update import load_ready_window, run_update
 from compass_ray.serving.monitoring.observations import WindowReady
 
 
@@ -25,32 +25,32 @@ class UpdateTasks:
     def __init__(self, run: RunDir, config: RunConfig) -> None:
         """Nothing is under way."""
         self.run, self.config = run, config
-        self._under_way: dict[str, Any] = {}
+        self._running: dict[str, Any] = {}
 
-    def begin(self, language: str, ready: WindowReady) -> None:
+    def start(self, language: str, ready: WindowReady) -> None:
         """Begin, or go on with, the update for a window, where there is room for one more: ``resources.train_concurrency``."""
-        if language in self._under_way or len(self._under_way) >= self.config.resources.train_concurrency:
+        if language in self._running or len(self._running) >= self.config.resources.train_concurrency:
             return
         # One call a process: an idle one would keep what the update has started.
-        task = ray.remote(max_calls=1)(_update).options(num_cpus=0, max_retries=0)
-        self._under_way[language] = task.remote(self.run.uri, self.config.model_dump(mode="json"), ready)
+        task = ray.remote(max_calls=1)(_update_task).options(num_cpus=0, max_retries=0)
+        self._running[language] = task.remote(self.run.uri, self.config.model_dump(mode="json"), ready)
 
-    def under_way(self) -> tuple[str, ...]:
+    def running(self) -> tuple[str, ...]:
         """Languages whose update has not ended, or was not asked after since."""
-        return tuple(self._under_way)
+        return tuple(self._running)
 
-    def ended(self) -> list[Ended]:
+    def poll_finished(self) -> list[AttemptResult]:
         """Attempts that ended since this was asked last."""
-        if not self._under_way:
+        if not self._running:
             return []
-        over, _ = ray.wait(list(self._under_way.values()), num_returns=len(self._under_way), timeout=0)
-        found = [(language, reference) for language, reference in self._under_way.items() if reference in over]
+        over, _ = ray.wait(list(self._running.values()), num_returns=len(self._running), timeout=0)
+        found = [(language, reference) for language, reference in self._running.items() if reference in over]
         for language, _ in found:
-            del self._under_way[language]
-        return [Ended(language, ray_session.failure(reference)) for language, reference in found]
+            del self._running[language]
+        return [AttemptResult(language, ray_session.failure(reference)) for language, reference in found]
 
 
-def _update(uri: str, config: Mapping[str, Any], ready: WindowReady) -> None:
+def _update_task(uri: str, config: Mapping[str, Any], ready: WindowReady) -> None:
     """Ray task: one update from where it stands to its verdict, and what it made on traffic."""
     run = RunDir(uri)
-    update(RunConfig.model_validate(config), run, offered_window(run, ready))
+    run_update(RunConfig.model_validate(config), run, load_ready_window(run, ready))

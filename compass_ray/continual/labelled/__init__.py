@@ -5,23 +5,23 @@ correction has a verdict with its reason. Rooms: `verdicts`, the rules of `texts
 `judging` that applies them, `reviews` by people, and `joining` to a selection. Beyond COMPASS, section 3.3. It trains nothing.
 """
 
-from compass_ray.continual.labelled.joining import Joined, accepted, bound, join, standing_mark
-from compass_ray.continual.labelled.judging import SHOWN, Judgement, Means, judged
-from compass_ray.continual.labelled.reviews import named, review
-from compass_ray.continual.labelled.verdicts import State, Verdict
+from compass_ray.continual.labelled.joining import MixedSelection, bind_identity, list_accepted, mix_corrections, read_mark
+from compass_ray.continual.labelled.judging import SHOWN_ID_DIGITS, FilterModels, FilterResult, filter_corrections
+from compass_ray.continual.labelled.reviews import find_corrections, record_reviews
+from compass_ray.continual.labelled.verdicts import CorrectionState, CorrectionVerdict
 
 __all__ = [
-    "SHOWN",
-    "Joined",
-    "Judgement",
-    "Means",
-    "State",
-    "Verdict",
-    "accepted",
-    "bound",
-    "join",
-    "judged",
-    "named",
-    "review",
-    "standing_mark",
+    "SHOWN_ID_DIGITS",
+    "CorrectionState",
+    "CorrectionVerdict",
+    "FilterModels",
+    "FilterResult",
+    "MixedSelection",
+    "bind_identity",
+    "filter_corrections",
+    "find_corrections",
+    "list_accepted",
+    "mix_corrections",
+    "read_mark",
+    "record_reviews",
 ]

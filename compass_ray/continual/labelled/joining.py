@@ -13,24 +13,24 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from compass_ray import tables
-from compass_ray.artifacts import LABELLED, Identity, Manifest, RunDir, Writer, content_hash
+from compass_ray.artifacts import CORRECTIONS_FILE, Identity, Manifest, RunDir, Writer, content_hash
 from compass_ray.config import RunConfig, UpdateConfig
-from compass_ray.continual.labelled.judging import Judgement, Means, judged
+from compass_ray.continual.labelled.judging import FilterModels, FilterResult, filter_corrections
 from compass_ray.continual.labelled.texts import row_id
-from compass_ray.continual.labelled.verdicts import State, Verdict
-from compass_ray.core.corrections import most_corrections
+from compass_ray.continual.labelled.verdicts import CorrectionState, CorrectionVerdict
+from compass_ray.core.corrections import max_corrections
 
-WITHHELD = "quarantine.parquet"
-_SETTING = "corrections"
+QUARANTINE_FILE = "quarantine.parquet"
+_IDENTITY_KEY = "corrections"
 
 
 @dataclass(frozen=True)
-class Joined:
+class MixedSelection:
     """A selection with the corrections that joined it."""
 
     rows: pa.Table
     """tables.SELECTED"""
-    labelled: pa.Table
+    corrections: pa.Table
     """tables.LABELLED: the texts of the rows with role ``traffic``."""
     withheld: pa.Table
     """tables.WITHHELD: every other correction, without its text."""
@@ -38,58 +38,60 @@ class Joined:
     @property
     def mark(self) -> str:
         """What entered, as a hash."""
-        return content_hash(*sorted(self.labelled["row_id"].to_pylist()))
+        return content_hash(*sorted(self.corrections["row_id"].to_pylist()))
 
     def write(self, writer: Writer) -> None:
         """Put texts and quarantine into the artefact beside the rows."""
-        writer.table(LABELLED, self.labelled)
-        writer.table(WITHHELD, self.withheld)
+        writer.write_table(CORRECTIONS_FILE, self.corrections)
+        writer.write_table(QUARANTINE_FILE, self.withheld)
 
 
-def accepted(config: RunConfig, run: RunDir, language: str, *, means: Means | None = None, now: float | None = None) -> pa.Table:
+def list_accepted(
+    config: RunConfig, run: RunDir, language: str, *, means: FilterModels | None = None, now: float | None = None
+) -> pa.Table:
     """The corrections that may join, in order of turn: row_id, prompt, response, cluster, proto and key.
 
     None of them where ``update.corrections`` is none. For what it raises see `judged`.
     """
     if config.update.corrections == "none":
-        return _table(Judgement())
-    return _table(judged(config, run, language, means=means, now=now))
+        return _accepted_table(FilterResult())
+    return _accepted_table(filter_corrections(config, run, language, means=means, now=now))
 
 
-def join(
-    config: RunConfig, run: RunDir, language: str, rows: pa.Table, *, means: Means | None = None, now: float | None = None
-) -> Joined | None:
+def mix_corrections(
+    config: RunConfig, run: RunDir, language: str, rows: pa.Table, *, means: FilterModels | None = None, now: float | None = None
+) -> MixedSelection | None:
     """Let corrections join selected ``rows`` (tables.SELECTED); None where ``update.corrections`` is none."""
     if config.update.corrections == "none":
         return None
-    judgement = judged(config, run, language, means=means, now=now)
-    may_enter, most = _table(judgement), most_corrections(rows.num_rows, config.update.corrections_share)
+    judgement = filter_corrections(config, run, language, means=means, now=now)
+    may_enter, most = _accepted_table(judgement), max_corrections(rows.num_rows, config.update.corrections_share)
     entered = may_enter.slice(0, most)
     over = f"corrections are at most {config.update.corrections_share:g} of the update's rows (update.corrections_share)"
     late = {pair.id for pair in judgement.accepted[most:]}
-    withheld = [Verdict(v.pair, State.LEFT, over) if v.pair.id in late else v for v in judgement.verdicts]
-    return Joined(
-        rows=pa.concat_tables([rows, _selected(entered, language)]),
-        labelled=entered.select(tables.LABELLED.names).cast(tables.LABELLED),
-        withheld=_withheld(withheld),
+    withheld = [CorrectionVerdict(v.pair, CorrectionState.LEFT_OUT, over) if v.pair.id in late else v for v in judgement.verdicts]
+    return MixedSelection(
+        rows=pa.concat_tables([rows, _selection_rows(entered, language)]),
+        corrections=entered.select(tables.CORRECTIONS.names).cast(tables.CORRECTIONS),
+        withheld=_withheld_table(withheld),
     )
 
 
-def bound(identity: Identity, update: UpdateConfig, mark: str | None) -> Identity:
+def bind_identity(identity: Identity, update: UpdateConfig, mark: str | None) -> Identity:
     """The identity of a selection that corrections with this mark joined; the selection's own where none may."""
     if update.corrections == "none":
         return identity
     told = {"from": update.corrections, "share": update.corrections_share, "per_key": update.corrections_per_key, "rows": mark}
-    return Identity(identity.stage, {**identity.config, _SETTING: told}, identity.inputs)
+    return Identity(identity.stage, {**identity.config, _IDENTITY_KEY: told}, identity.inputs)
 
 
-def standing_mark(manifest: Manifest) -> str | None:
+def read_mark(manifest: Manifest) -> str | None:
     """The mark of what joined a selection that stands."""
-    told = manifest.config.get(_SETTING) or {}
+    told = manifest.config.get(_IDENTITY_KEY) or {}
     return told.get("rows")
 
 
-def _table(judgement: Judgement) -> pa.Table:
+def _accepted_table(judgement: FilterResult) -> pa.Table:
     pairs = judgement.accepted
     columns = {
         "row_id": pa.array([row_id(pair) for pair in pairs], pa.string()),
@@ -102,7 +104,7 @@ def _table(judgement: Judgement) -> pa.Table:
     return pa.table(columns)
 
 
-def _selected(entered: pa.Table, language: str) -> pa.Table:
+def _selection_rows(entered: pa.Table, language: str) -> pa.Table:
     n = entered.num_rows
     columns = {
         "row_id": entered["row_id"],
@@ -117,7 +119,7 @@ def _selected(entered: pa.Table, language: str) -> pa.Table:
     return pa.table({**columns, **absent}).select(tables.SELECTED.names).cast(tables.SELECTED)
 
 
-def _withheld(verdicts: Sequence[Verdict]) -> pa.Table:
-    kept = [v for v in verdicts if v.state is not State.ACCEPTED]
+def _withheld_table(verdicts: Sequence[CorrectionVerdict]) -> pa.Table:
+    kept = [v for v in verdicts if v.state is not CorrectionState.ACCEPTED]
     rows = [{"correction": v.pair.id, "state": v.state.value, "reason": v.reason} for v in kept]
-    return pa.Table.from_pylist(rows, schema=tables.WITHHELD)
+    return pa.Table.from_pylist(rows, schema=tables.WITHHELD_CORRECTIONS)

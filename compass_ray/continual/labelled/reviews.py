@@ -12,17 +12,22 @@ from collections.abc import Callable, Collection, Sequence
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
 from compass_ray.serving import journal
-from compass_ray.serving.monitoring.corrections import Pair
+from compass_ray.serving.monitoring.corrections import CorrectionPair
 
 FILE = "reviews.jsonl"
 
 
-def reviews(run: RunDir) -> dict[str, bool]:
+def read_reviews(run: RunDir) -> dict[str, bool]:
     """Whether each reviewed correction was accepted, by its id."""
     return {record["correction"]: record["accepted"] for record in journal.read(run, FILE)}
 
 
-def review(run: RunDir, accept: Collection[Pair], reject: Collection[Pair] = (), clock: Callable[[], float] = time.time) -> None:
+def record_reviews(
+    run: RunDir,
+    accept: Collection[CorrectionPair],
+    reject: Collection[CorrectionPair] = (),
+    clock: Callable[[], float] = time.time,
+) -> None:
     """Keep a person's word on some corrections.
 
     Raises:
@@ -36,16 +41,16 @@ def review(run: RunDir, accept: Collection[Pair], reject: Collection[Pair] = (),
     journal.append_shared(run, FILE, [{"correction": pair.id, "accepted": word, "time": now} for pair, word in words])
 
 
-def named(pairs: Sequence[Pair], ids: Sequence[str]) -> list[Pair]:
+def find_corrections(pairs: Sequence[CorrectionPair], ids: Sequence[str]) -> list[CorrectionPair]:
     """The corrections that ids, or beginnings of ids, name.
 
     Raises:
         ConfigError: one names none, or several.
     """
-    return [_named(pairs, name.strip()) for name in ids]
+    return [_find_correction(pairs, name.strip()) for name in ids]
 
 
-def _named(pairs: Sequence[Pair], name: str) -> Pair:
+def _find_correction(pairs: Sequence[CorrectionPair], name: str) -> CorrectionPair:
     found = [pair for pair in pairs if name and pair.id.startswith(name)]
     if len(found) == 1:
         return found[0]

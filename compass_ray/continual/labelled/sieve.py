@@ -4,47 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compass_ray.continual.labelled.verdicts import Finding, State, Verdict
-from compass_ray.serving.monitoring.corrections import Pair
+from compass_ray.continual.labelled.verdicts import CorrectionState, CorrectionVerdict, RuleFinding
+from compass_ray.serving.monitoring.corrections import CorrectionPair
 
 
-class Sieve:
+class VerdictSet:
     """Corrections, and what was found against each so far."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[CorrectionPair]) -> None:
         """Begin with nothing against any."""
         self.pairs = pairs
-        self.findings: dict[str, Finding] = {}
+        self.findings: dict[str, RuleFinding] = {}
 
     @property
-    def open(self) -> list[Pair]:
+    def pending(self) -> list[CorrectionPair]:
         """Those that may still enter, held ones among them."""
-        return [p for p in self.pairs if p.id not in self.findings or self.findings[p.id].state is State.HELD]
+        return [p for p in self.pairs if p.id not in self.findings or self.findings[p.id].state is CorrectionState.HELD]
 
     @property
-    def clear(self) -> list[Pair]:
+    def passed(self) -> list[CorrectionPair]:
         """Those that nothing was found against."""
         return [pair for pair in self.pairs if pair.id not in self.findings]
 
     @property
-    def trained(self) -> list[Pair]:
+    def trained(self) -> list[CorrectionPair]:
         """Those that an earlier update took."""
-        return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state is State.TRAINED]
+        return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state is CorrectionState.TRAINED]
 
     @property
-    def blamed(self) -> list[Pair]:
+    def refused(self) -> list[CorrectionPair]:
         """Those that a rule refused, or a person."""
-        bad = (State.REFUSED, State.REJECTED)
+        bad = (CorrectionState.REFUSED, CorrectionState.REJECTED)
         return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state in bad]
 
-    def add(self, found: Mapping[str, Finding]) -> None:
+    def add(self, found: Mapping[str, RuleFinding]) -> None:
         """Keep what is found: the first that holds, unless something refuses."""
         for name, finding in found.items():
-            if name not in self.findings or finding.state is not State.HELD:
+            if name not in self.findings or finding.state is not CorrectionState.HELD:
                 self.findings[name] = finding
 
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> tuple[CorrectionVerdict, ...]:
         """Where each stands, in their order."""
-        accepted = Finding(State.ACCEPTED, "")
+        accepted = RuleFinding(CorrectionState.ACCEPTED, "")
         found = [(pair, self.findings.get(pair.id, accepted)) for pair in self.pairs]
-        return tuple(Verdict(pair, finding.state, finding.reason) for pair, finding in found)
+        return tuple(CorrectionVerdict(pair, finding.state, finding.reason) for pair, finding in found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from compass_ray.serving.monitoring.corrections import Pair
+from compass_ray.serving.monitoring.corrections import CorrectionPair
 
 
-class State(StrEnum):
+class CorrectionState(StrEnum):
     """Where a correction stands before the next update."""
 
     ACCEPTED = "accepted"
@@ -19,24 +19,24 @@ class State(StrEnum):
     """It never enters, whoever accepts it."""
     REJECTED = "rejected"
     """By a person, who may think better of it."""
-    LEFT = "left out"
+    LEFT_OUT = "left out"
     """It may enter, and others come first."""
     TRAINED = "trained"
     """The version that is served was trained on it, or judged by it."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleFinding:
     """What a rule says against a correction."""
 
-    state: State
+    state: CorrectionState
     reason: str
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CorrectionVerdict:
     """A correction, where it stands, and why; an accepted one needs no reason."""
 
-    pair: Pair
-    state: State
+    pair: CorrectionPair
+    state: CorrectionState
     reason: str = ""

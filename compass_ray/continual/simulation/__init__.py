@@ -5,28 +5,28 @@ change of subjects with updates (section 5.5). Who wants both at once hands `det
 window and says whether the version made for it is served.
 """
 
-from compass_ray.continual.simulation.detection import Check, Monitor, Proposal, Updates, accept_all
-from compass_ray.continual.simulation.plan import Plan
-from compass_ray.continual.simulation.preparing import placed, prepare
-from compass_ray.continual.simulation.running import TABLE, Detection, as_json, detect, simulate
-from compass_ray.continual.simulation.scenarios import NAMED, Period, Scenario, scenario
+from compass_ray.continual.simulation.detection import ReplayMonitor, SimulatedCheck, UpdatePolicy, UpdateProposal, accept_all
+from compass_ray.continual.simulation.plan import SimulationSettings
+from compass_ray.continual.simulation.preparing import is_prepared, prepare_prompts
+from compass_ray.continual.simulation.running import TABLE_COLUMNS, DetectionResult, as_json, replay_streams, simulate
+from compass_ray.continual.simulation.scenarios import NAMED_SCENARIOS, Period, Scenario, choose_scenario
 
 __all__ = [
-    "NAMED",
-    "TABLE",
-    "Check",
-    "Detection",
-    "Monitor",
+    "NAMED_SCENARIOS",
+    "TABLE_COLUMNS",
+    "DetectionResult",
     "Period",
-    "Plan",
-    "Proposal",
+    "ReplayMonitor",
     "Scenario",
-    "Updates",
+    "SimulatedCheck",
+    "SimulationSettings",
+    "UpdatePolicy",
+    "UpdateProposal",
     "accept_all",
     "as_json",
-    "detect",
-    "placed",
-    "prepare",
-    "scenario",
+    "choose_scenario",
+    "is_prepared",
+    "prepare_prompts",
+    "replay_streams",
     "simulate",
 ]

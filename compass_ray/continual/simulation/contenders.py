@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compass_ray.config import DriftConfig
-from compass_ray.continual.simulation.references import Reference
-from compass_ray.core.drift import PaperTrigger, Trigger
+from compass_ray.continual.simulation.references import ReferencePolicy
+from compass_ray.core.drift import FixedThresholdTrigger, Trigger
 from compass_ray.serving.monitoring.checks import build_trigger
 
 THRESHOLDS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30)
@@ -19,22 +19,26 @@ THRESHOLDS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30)
 
 
 @dataclass(frozen=True)
-class Contender:
+class TriggerVariant:
     """A trigger, its rhythm, and the reference that it starts from; ``threshold`` in bits, its floor where it tests."""
 
     name: str
     threshold: float
     trigger: Trigger
     drift: DriftConfig
-    reference: Reference
+    reference: ReferencePolicy
 
 
-def contenders(drift: DriftConfig, asked: Reference, printed: Reference, thresholds: Sequence[float]) -> list[Contender]:
+def build_trigger_variants(
+    drift: DriftConfig, asked: ReferencePolicy, printed: ReferencePolicy, thresholds: Sequence[float]
+) -> list[TriggerVariant]:
     """The configured trigger first, then every threshold in both ways."""
     own = build_trigger(drift)
-    paper = drift.trigger == "paper"
-    first = Contender(drift.trigger, drift.threshold if paper else drift.floor, own, drift, printed if paper else asked)
+    paper = drift.trigger == "fixed_threshold"
+    first = TriggerVariant(
+        drift.trigger, drift.threshold if paper else drift.min_divergence, own, drift, printed if paper else asked
+    )
     restless = drift.model_copy(update={"cooldown": 0})
-    as_printed = [Contender("paper, as printed", t, PaperTrigger(t), restless, printed) for t in thresholds]
-    fixed = [Contender("fixed threshold", t, PaperTrigger(t), drift, asked) for t in thresholds]
+    as_printed = [TriggerVariant("paper, as printed", t, FixedThresholdTrigger(t), restless, printed) for t in thresholds]
+    fixed = [TriggerVariant("fixed threshold", t, FixedThresholdTrigger(t), drift, asked) for t in thresholds]
     return [first, *as_printed, *fixed]

@@ -12,104 +12,104 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compass_ray.config import DriftConfig
-from compass_ray.continual.simulation.references import Reference
-from compass_ray.continual.simulation.traffic import Prompts, Stream
+from compass_ray.continual.simulation.references import ReferencePolicy
+from compass_ray.continual.simulation.traffic import PromptBank, TrafficStream
 from compass_ray.core.arrays import IntArray
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.drift import Decision, DriftState, Trigger
+from compass_ray.core.drift import DriftDecision, DriftState, Trigger
 from compass_ray.core.seeding import generator
 
 
 @dataclass(frozen=True)
-class Proposal:
+class UpdateProposal:
     """An update to be decided on: an alarm after ``alarmed`` prompts, and the window that was collected up to ``at``.
 
     ``asked`` int64[window] are the fine clusters of its prompts; ``period`` is the one that it ended in.
     """
 
-    alarmed: int
-    at: int
+    alarmed_at: int
+    window_end: int
     period: int
-    asked: IntArray
+    clusters: IntArray
 
 
-Updates = Callable[[Proposal], bool]
+UpdatePolicy = Callable[[UpdateProposal], bool]
 """Decides whether the version that an update makes is served. Here all are; a simulation that trains asks its gate."""
 
 
-def accept_all(proposal: Proposal) -> bool:
+def accept_all(proposal: UpdateProposal) -> bool:
     """Every update is served, as in the paper."""
     return True
 
 
 @dataclass(frozen=True)
-class Check:
+class SimulatedCheck:
     """A check after ``prompts`` prompts; ``watching`` is false while a window was being collected, when none can alarm."""
 
     prompts: int
     period: int
-    watching: bool
+    is_armed: bool
     alarm: bool
     """Whether it counted: the trigger alarmed while watching."""
-    since: int
+    reference_start: int
     """The reference is made of prompts from this one on, -1 for the guide set that the adapter was made for."""
-    decision: Decision
+    decision: DriftDecision
 
 
 @dataclass
-class _Watch:
+class _ReplayState:
     """Where the walk stands; ``seen`` prompts have come and ``collecting`` is the prompt of an alarm, if there was one."""
 
-    reference: Reference
-    since: int = -1
-    collecting: int | None = None
+    reference: ReferencePolicy
+    reference_start: int = -1
+    alarmed_at: int | None = None
     refusals: int = 0
     state: DriftState = field(default_factory=DriftState)
-    checks: list[Check] = field(default_factory=list)
+    checks: list[SimulatedCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Monitor:
+class ReplayMonitor:
     """A trigger and the rhythm of its checks; ``seed`` and ``language`` name its generators, as in the service."""
 
     trigger: Trigger
     drift: DriftConfig
-    prompts: Prompts
+    prompts: PromptBank
     seed: int
     language: str
-    updates: Updates = accept_all
+    update_policy: UpdatePolicy = accept_all
 
-    def walk(self, stream: Stream, first: Reference) -> list[Check]:
+    def replay(self, stream: TrafficStream, first: ReferencePolicy) -> list[SimulatedCheck]:
         """Every check along the stream, from a reference to begin with."""
-        watch = _Watch(first)
-        coarse = self.prompts.coarse_of(stream.clusters)
+        watch = _ReplayState(first)
+        coarse = self.prompts.to_coarse(stream.clusters)
         for seen in range(self.drift.window, len(stream) + 1):
             if seen % self.drift.check_every == 0:
                 self._check(watch, coarse[seen - self.drift.window : seen], seen, int(stream.period[seen - 1]))
-            if watch.collecting is not None and seen - watch.collecting >= self.drift.window:
-                self._propose(watch, stream, watch.collecting, seen)
+            if watch.alarmed_at is not None and seen - watch.alarmed_at >= self.drift.window:
+                self._propose(watch, stream, watch.alarmed_at, seen)
         return watch.checks
 
-    def _check(self, watch: _Watch, window: IntArray, seen: int, period: int) -> None:
-        counts = cluster_counts(window, self.prompts.bins)
+    def _check(self, watch: _ReplayState, window: IntArray, seen: int, period: int) -> None:
+        counts = cluster_counts(window, self.prompts.num_coarse)
         rng = generator(self.seed, "drift", self.language, seen)
         decision = self.trigger.check(watch.state, watch.reference.counts, counts, rng)
-        watching = watch.collecting is None
+        watching = watch.alarmed_at is None
         alarm = watching and decision.alarm
-        watch.checks.append(Check(seen, period, watching, alarm, watch.since, decision))
+        watch.checks.append(SimulatedCheck(seen, period, watching, alarm, watch.reference_start, decision))
         if watching:
             watch.state = decision.state
         if alarm:
-            watch.collecting = seen
+            watch.alarmed_at = seen
 
-    def _propose(self, watch: _Watch, stream: Stream, alarmed: int, seen: int) -> None:
+    def _propose(self, watch: _ReplayState, stream: TrafficStream, alarmed: int, seen: int) -> None:
         asked = stream.clusters[seen - self.drift.window : seen]
         silent = math.ceil(self.drift.cooldown / self.drift.check_every)
-        watch.collecting = None
-        if self.updates(Proposal(alarmed, seen, int(stream.period[seen - 1]), asked)):
+        watch.alarmed_at = None
+        if self.update_policy(UpdateProposal(alarmed, seen, int(stream.period[seen - 1]), asked)):
             rng = generator(self.seed, "update", self.language, seen)
-            watch.reference = watch.reference.renewed(self.prompts, asked, rng)
-            watch.since, watch.refusals, watch.state = seen - self.drift.window, 0, DriftState(0, silent)
+            watch.reference = watch.reference.after_update(self.prompts, asked, rng)
+            watch.reference_start, watch.refusals, watch.state = seen - self.drift.window, 0, DriftState(0, silent)
         else:
             watch.refusals += 1
             watch.state = DriftState(0, silent * 2**watch.refusals)

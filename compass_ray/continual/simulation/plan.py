@@ -11,7 +11,7 @@ from compass_ray.continual.simulation.contenders import THRESHOLDS
 
 
 @dataclass(frozen=True)
-class Plan:
+class SimulationSettings:
     """Settings of a simulation; sizes in prompts, thresholds in bits."""
 
     seeds: int = 20
@@ -28,7 +28,7 @@ class Plan:
     per_subject: int = 200
     """At most so many different prompts of each subject are placed."""
 
-    def require(self, window: int) -> None:
+    def validate(self, window: int) -> None:
         """Stop where nothing could be found out.
 
         Raises:

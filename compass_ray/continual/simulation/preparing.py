@@ -16,38 +16,38 @@ import pyarrow.compute as pc
 from compass_ray import ray_session
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.simulation.plan import Plan
-from compass_ray.continual.simulation.references import AskedAlone, WithSelection
-from compass_ray.continual.simulation.traffic import Prompts
+from compass_ray.continual.simulation.plan import SimulationSettings
+from compass_ray.continual.simulation.references import PromptsAndSelectedRows, PromptsOnly
+from compass_ray.continual.simulation.traffic import PromptBank
 from compass_ray.core.arrays import IntArray
-from compass_ray.serving.monitoring.placing import load_placer
-from compass_ray.watched_clusters import FITTED, Place
+from compass_ray.serving.monitoring.placing import load_prompt_assigner
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, ClusterSpace
 
 FILE = "prompts.parquet"
 _GUIDE, _POOL, _TEST = "guide", "pool", "test"
 
 
-def prepare(config: RunConfig, run: RunDir, language: str, plan: Plan) -> Artifact:
+def prepare_prompts(config: RunConfig, run: RunDir, language: str, plan: SimulationSettings) -> Artifact:
     """Place the prompts of a language, in a Ray task, unless they have been.
 
     Raises:
         ArtifactError: the run has no clusters or guide set yet.
         ConfigError: no machine of the cluster can hold the encoder.
     """
-    if not placed(run, language, plan):
+    if not is_prepared(run, language, plan):
         ray_session.start(config.resources)
-        ray_session.require_worker(config.resources, f"placing prompts of {language}")
+        ray_session.require_worker_capacity(config.resources, f"placing prompts of {language}")
         import ray
 
         resources = config.resources
-        task = ray.remote(place).options(
+        task = ray.remote(write_prompts).options(
             num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, resources=dict(resources.worker_resources)
         )
         ray.get(task.remote(run.uri, config.model_dump(mode="json"), language, plan))
     return run.simulation(language, "prompts")
 
 
-def placed(run: RunDir, language: str, plan: Plan) -> bool:
+def is_prepared(run: RunDir, language: str, plan: SimulationSettings) -> bool:
     """Whether the prompts that the plan asks for lie there.
 
     Raises:
@@ -57,26 +57,26 @@ def placed(run: RunDir, language: str, plan: Plan) -> bool:
     return made is not None and made.fingerprint == wanted.fingerprint
 
 
-def place(uri: str, settings: Mapping[str, Any], language: str, plan: Plan) -> None:
+def write_prompts(uri: str, settings: Mapping[str, Any], language: str, plan: SimulationSettings) -> None:
     """Ray task: write where each prompt lies."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
-    rows = pa.concat_tables([_own_rows(run, language), _placed(config, run, language, plan)])
-    bounded = rows.take(_bounded(rows, plan.per_subject))
+    rows = pa.concat_tables([_own_rows(run, language), _cluster_guide_and_test(config, run, language, plan)])
+    bounded = rows.take(_first_rows_by_subject(rows, plan.per_subject))
     writer = run.simulation(language, "prompts").begin(_identity(run, language, plan))
-    writer.table(FILE, bounded)
+    writer.write_table(FILE, bounded)
     writer.publish({"prompts": bounded.num_rows, "subjects": len(pc.unique(bounded["subject"]))})
 
 
-def read_prompts(run: RunDir, language: str) -> Prompts:
+def read_prompts(run: RunDir, language: str) -> PromptBank:
     """What `place` wrote."""
     rows = run.simulation(language, "prompts").read_table(FILE)
     guide = rows.filter(pc.equal(rows["part"], _GUIDE))
-    return Prompts(_by_subject(rows), _by_subject(guide), run.clusters.read_array("coarse.npy").astype(np.int64))
+    return PromptBank(_by_subject(rows), _by_subject(guide), run.clusters.read_array("coarse.npy").astype(np.int64))
 
 
-def first_references(
-    config: RunConfig, run: RunDir, language: str, prompts: Prompts, asked: IntArray, rng: np.random.Generator
-) -> tuple[AskedAlone, WithSelection]:
+def initial_references(
+    config: RunConfig, run: RunDir, language: str, prompts: PromptBank, asked: IntArray, rng: np.random.Generator
+) -> tuple[PromptsOnly, PromptsAndSelectedRows]:
     """References of a first adapter that was made for prompts in fine clusters ``asked`` int64[n], by both rules.
 
     Raises:
@@ -88,11 +88,11 @@ def first_references(
     clusters, own = assigned["cluster"].to_numpy(), pc.equal(assigned["language"], language).to_numpy(zero_copy_only=False)
     counts = [np.bincount(clusters[mask & (clusters >= 0)], minlength=len(prompts.coarse)) for mask in (own, ~own)]
     factor = config.select.budget if isinstance(config.select.budget, float) else config.update.budget
-    printed = WithSelection(config.select, factor, int(own.sum()), counts[0], counts[1])
-    return AskedAlone().renewed(prompts, asked, rng), printed.renewed(prompts, asked, rng)
+    printed = PromptsAndSelectedRows(config.select, factor, int(own.sum()), counts[0], counts[1])
+    return PromptsOnly().after_update(prompts, asked, rng), printed.after_update(prompts, asked, rng)
 
 
-def _identity(run: RunDir, language: str, plan: Plan) -> Identity:
+def _identity(run: RunDir, language: str, plan: SimulationSettings) -> Identity:
     inputs = {each.name: each.require().fingerprint for each in (run.clusters, run.guide(language))}
     return Identity("simulate", {"tests": plan.tests, "per_subject": plan.per_subject}, inputs)
 
@@ -104,16 +104,16 @@ def _own_rows(run: RunDir, language: str) -> pa.Table:
     return _table(own["subject"].cast(pa.string()).to_pylist(), own["cluster"].to_numpy(), _POOL)
 
 
-def _placed(config: RunConfig, run: RunDir, language: str, plan: Plan) -> pa.Table:
+def _cluster_guide_and_test(config: RunConfig, run: RunDir, language: str, plan: SimulationSettings) -> pa.Table:
     """Guide prompts and, where they are asked for, test questions."""
     guide = run.guide(language).read_table("guide.parquet", ["prompt", "subject"])
     parts = [(guide["prompt"], guide["subject"], _GUIDE)]
     if plan.tests:
         test = run.guide(language).read_table("test.parquet", ["question", "subject"])
-        chosen = test.take(_bounded(test, plan.per_subject))
+        chosen = test.take(_first_rows_by_subject(test, plan.per_subject))
         parts.append((chosen["question"], chosen["subject"], _TEST))
-    placer = load_placer(run, config, Place(FITTED))
-    found = [_table(s.to_pylist(), placer.place(p.to_pylist()).cluster, part) for p, s, part in parts]
+    placer = load_prompt_assigner(run, config, ClusterSpace(INITIAL_CLUSTERING))
+    found = [_table(s.to_pylist(), placer.assign(p.to_pylist()).cluster, part) for p, s, part in parts]
     rows = pa.concat_tables(found)
     return rows.filter(pc.is_valid(rows["subject"]))
 
@@ -123,7 +123,7 @@ def _table(subjects: list[str | None], clusters: np.ndarray, part: str) -> pa.Ta
     return pa.table(columns | {"part": pa.array([part] * len(subjects), pa.string())})
 
 
-def _bounded(rows: pa.Table, most: int) -> IntArray:
+def _first_rows_by_subject(rows: pa.Table, most: int) -> IntArray:
     """Places of the first rows of each subject, at most so many: int64[m], ascending."""
     subjects = np.asarray(rows["subject"].to_pylist(), dtype=object)
     found = [np.flatnonzero(subjects == subject)[:most] for subject in dict.fromkeys(subjects)]

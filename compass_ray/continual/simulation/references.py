@@ -12,37 +12,37 @@ from typing import Protocol, Self
 import numpy as np
 
 from compass_ray.config import SelectConfig
-from compass_ray.continual.simulation.traffic import Prompts
+from compass_ray.continual.simulation.traffic import PromptBank
 from compass_ray.core.arrays import IntArray
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.drift import printed_reference
-from compass_ray.core.quotas import allocate, budget_rows
+from compass_ray.core.drift import paper_reference
+from compass_ray.core.quotas import allocate_quotas, budget_rows
 
 
-class Reference(Protocol):
+class ReferencePolicy(Protocol):
     """A reference distribution, and how the next one follows from fresh prompts."""
 
     @property
     def counts(self) -> IntArray:
         """Counts int64[bins + 1] over coarse clusters, noise last."""
 
-    def renewed(self, prompts: Prompts, asked: IntArray, rng: np.random.Generator) -> Self:
+    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> Self:
         """The reference after an update for prompts in fine clusters ``asked`` int64[n]."""
 
 
 @dataclass(frozen=True)
-class AskedAlone:
+class PromptsOnly:
     """Prompts asked, nothing else."""
 
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def renewed(self, prompts: Prompts, asked: IntArray, rng: np.random.Generator) -> AskedAlone:
+    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> PromptsOnly:
         """Counts of the prompts; draws nothing."""
-        return AskedAlone(cluster_counts(prompts.coarse_of(asked), prompts.bins))
+        return PromptsOnly(cluster_counts(prompts.to_coarse(asked), prompts.num_coarse))
 
 
 @dataclass(frozen=True)
-class WithSelection:
+class PromptsAndSelectedRows:
     """Prompts asked and the auxiliary rows that COMPASS selects for them.
 
     ``own`` and ``candidates`` int64[K] are rows by fine cluster: what the adapter has been trained on so far, and what is
@@ -56,14 +56,14 @@ class WithSelection:
     candidates: IntArray
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def renewed(self, prompts: Prompts, asked: IntArray, rng: np.random.Generator) -> WithSelection:
+    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> PromptsAndSelectedRows:
         """Select for the prompts, and count them with the rows selected."""
         n_eval = cluster_counts(asked, len(prompts.coarse))[:-1]
         total = budget_rows(self.budget, self.rows)
-        chosen = allocate(
+        chosen = allocate_quotas(
             self.own, self.candidates, n_eval, total, weights=self.rule.weights, overflow=self.rule.overflow, rng=rng
         )
-        selected = np.bincount(prompts.coarse, weights=chosen, minlength=prompts.bins + 1).astype(np.int64)
-        counts = printed_reference(cluster_counts(prompts.coarse_of(asked), prompts.bins), selected)
+        selected = np.bincount(prompts.coarse, weights=chosen, minlength=prompts.num_coarse + 1).astype(np.int64)
+        counts = paper_reference(cluster_counts(prompts.to_coarse(asked), prompts.num_coarse), selected)
         left = np.maximum(self.candidates - chosen, 0)
         return replace(self, counts=counts, own=self.own + chosen, candidates=left)

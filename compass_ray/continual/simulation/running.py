@@ -14,18 +14,18 @@ import numpy as np
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.simulation import pictures
-from compass_ray.continual.simulation.contenders import Contender, contenders
-from compass_ray.continual.simulation.detection import Check, Monitor, Updates, accept_all
-from compass_ray.continual.simulation.plan import Plan
-from compass_ray.continual.simulation.preparing import first_references, prepare, read_prompts
-from compass_ray.continual.simulation.scenarios import Period, scenario
-from compass_ray.continual.simulation.scoring import Outcome, Summary, score, summarise
-from compass_ray.continual.simulation.traffic import Prompts, shifts, stream
+from compass_ray.continual.simulation.contenders import TriggerVariant, build_trigger_variants
+from compass_ray.continual.simulation.detection import ReplayMonitor, SimulatedCheck, UpdatePolicy, accept_all
+from compass_ray.continual.simulation.plan import SimulationSettings
+from compass_ray.continual.simulation.preparing import initial_references, prepare_prompts, read_prompts
+from compass_ray.continual.simulation.scenarios import Period, choose_scenario
+from compass_ray.continual.simulation.scoring import DetectionOutcome, DetectionSummary, score_alarms, summarize_outcomes
+from compass_ray.continual.simulation.traffic import PromptBank, draw_stream, measure_shifts
 from compass_ray.core.seeding import generator
 from compass_ray.progress import Progress, silent
-from compass_ray.report.style import png
+from compass_ray.report.style import to_png
 
-TABLE = (
+TABLE_COLUMNS = (
     "trigger", "bits", "updates", "mean delay", "9 in 10 within", "detected", "missed", "of the large",
     "false alarms", "of updates",
 )  # fmt: skip
@@ -33,25 +33,25 @@ TABLE = (
 
 
 @dataclass(frozen=True)
-class Line:
+class DetectionRow:
     """One trigger over all streams; ``threshold`` in bits."""
 
     trigger: str
     threshold: float
-    summary: Summary
+    summary: DetectionSummary
 
 
 @dataclass(frozen=True)
-class Example:
+class StreamExample:
     """One stream under one trigger, to look at."""
 
     trigger: str
     threshold: float
-    checks: Sequence[Check]
+    checks: Sequence[SimulatedCheck]
 
 
 @dataclass(frozen=True)
-class Detection:
+class DetectionResult:
     """What a simulation found for a language; the first line and the first example are of the configured trigger."""
 
     language: str
@@ -60,77 +60,87 @@ class Detection:
     """Of the first stream."""
     shifts: tuple[float, ...]
     """How far the traffic moves at each change, in bits: the mean over streams."""
-    lines: tuple[Line, ...]
-    examples: tuple[Example, ...]
+    rows: tuple[DetectionRow, ...]
+    examples: tuple[StreamExample, ...]
     """The first stream under every trigger."""
 
     def table(self) -> list[list[str]]:
         """Cells in the order of `TABLE`."""
-        return [_cells(line) for line in self.lines]
+        return [_cells(line) for line in self.rows]
 
 
-def simulate(config: RunConfig, run: RunDir, language: str, plan: Plan, *, progress: Progress = silent) -> Detection:
+def simulate(
+    config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, *, progress: Progress = silent
+) -> DetectionResult:
     """Place the prompts if need be, walk every stream, and write ``simulations/<language>/detection``.
 
     Raises:
         ArtifactError: the run has no clusters or guide set yet.
         ConfigError: a plan that cannot be carried out with this run.
     """
-    plan.require(config.drift.window)
-    prompts = prepare(config, run, language, plan).require()
-    found = detect(config, run, language, plan, progress=progress)
-    settings = plan.as_json() | {"drift": config.drift.model_dump(), "seed": config.seed}
+    plan.validate(config.drift.window)
+    prompts = prepare_prompts(config, run, language, plan).require()
+    found = replay_streams(config, run, language, plan, progress=progress)
+    settings = plan.as_json() | {"drift": config.drift.fingerprint_settings(), "seed": config.seed}
     writer = run.simulation(language, "detection").begin(Identity("simulate", settings, {"prompts": prompts.fingerprint}))
-    writer.json("results.json", as_json(found))
-    writer.bytes("divergence.png", png(pictures.divergence(found, plan.period)))
-    writer.bytes("delay.png", png(pictures.delay(found)))
-    writer.publish({"scenario": found.scenario, **asdict(found.lines[0].summary)})
+    writer.write_json("results.json", as_json(found))
+    writer.write_bytes("divergence.png", to_png(pictures.plot_divergence(found, plan.period)))
+    writer.write_bytes("delay.png", to_png(pictures.plot_delay(found)))
+    writer.publish({"scenario": found.scenario, **asdict(found.rows[0].summary)})
     return found
 
 
-def detect(
-    config: RunConfig, run: RunDir, language: str, plan: Plan, *, updates: Updates = accept_all, progress: Progress = silent
-) -> Detection:
+def replay_streams(
+    config: RunConfig,
+    run: RunDir,
+    language: str,
+    plan: SimulationSettings,
+    *,
+    updates: UpdatePolicy = accept_all,
+    progress: Progress = silent,
+) -> DetectionResult:
     """Walk every stream under every trigger; ``updates`` decides what is served after an alarm."""
     prompts = read_prompts(run, language)
-    outcomes: dict[tuple[str, float], list[Outcome]] = {}
-    examples: list[Example] = []
+    outcomes: dict[tuple[str, float], list[DetectionOutcome]] = {}
+    examples: list[StreamExample] = []
     moved: list[list[float]] = []
     for seed in range(plan.seeds):
-        asked = scenario(plan.scenario, prompts.asked.keys(), seed)
+        asked = choose_scenario(plan.scenario, prompts.by_subject.keys(), seed)
         periods = asked.periods()
-        moved.append(shifts(prompts, periods, plan.fresh_share))
-        drawn = stream(prompts, periods, plan.period, plan.fresh_share, seed)
-        for each in _contenders(config, run, language, plan, prompts, periods[0], seed):
-            checks = Monitor(each.trigger, each.drift, prompts, seed, language, updates).walk(drawn, each.reference)
-            found = score(checks, periods, plan.period, config.drift.window)
+        moved.append(measure_shifts(prompts, periods, plan.fresh_share))
+        drawn = draw_stream(prompts, periods, plan.period, plan.fresh_share, seed)
+        for each in _trigger_variants(config, run, language, plan, prompts, periods[0], seed):
+            checks = ReplayMonitor(each.trigger, each.drift, prompts, seed, language, updates).replay(drawn, each.reference)
+            found = score_alarms(checks, periods, plan.period, config.drift.window)
             outcomes.setdefault((each.name, each.threshold), []).append(found)
             if seed == 0:
-                examples.append(Example(each.name, each.threshold, checks))
+                examples.append(StreamExample(each.name, each.threshold, checks))
                 shown = periods
         progress("simulate", seed + 1, plan.seeds)
-    lines = tuple(Line(*key, summarise(found, moved, config.drift.floor)) for key, found in outcomes.items())
-    return Detection(language, asked.name, shown, tuple(np.mean(moved, axis=0).tolist()), lines, tuple(examples))
+    lines = tuple(
+        DetectionRow(*key, summarize_outcomes(found, moved, config.drift.min_divergence)) for key, found in outcomes.items()
+    )
+    return DetectionResult(language, asked.name, shown, tuple(np.mean(moved, axis=0).tolist()), lines, tuple(examples))
 
 
-def as_json(found: Detection) -> dict[str, object]:
+def as_json(found: DetectionResult) -> dict[str, object]:
     """What was found, without the examples' checks."""
-    lines = [{"trigger": line.trigger, "threshold": line.threshold, **asdict(line.summary)} for line in found.lines]
-    periods = {each.name: list(each.fresh or each.usual) for each in found.periods}
+    lines = [{"trigger": line.trigger, "threshold": line.threshold, **asdict(line.summary)} for line in found.rows]
+    periods = {each.name: list(each.new_subjects or each.known_subjects) for each in found.periods}
     about = {"language": found.language, "scenario": found.scenario, "periods": periods, "shifts_bits": list(found.shifts)}
     return {**about, "lines": lines}
 
 
-def _contenders(
-    config: RunConfig, run: RunDir, language: str, plan: Plan, prompts: Prompts, first: Period, seed: int
-) -> list[Contender]:
+def _trigger_variants(
+    config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, prompts: PromptBank, first: Period, seed: int
+) -> list[TriggerVariant]:
     rng = generator(seed, "first", language)
-    guide = prompts.guide_of(first.usual)
-    asked, printed = first_references(config, run, language, prompts, guide, rng)
-    return contenders(config.drift, asked, printed, plan.thresholds)
+    guide = prompts.guide_clusters(first.known_subjects)
+    asked, printed = initial_references(config, run, language, prompts, guide, rng)
+    return build_trigger_variants(config.drift, asked, printed, plan.thresholds)
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: DetectionRow) -> list[str]:
     found = line.summary
     return [
         line.trigger,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compass_ray.config import ConfigError
 from compass_ray.core.seeding import generator
 
-SHARES = (0.4, 0.2, 0.2, 0.2)
+GROUP_SHARES = (0.4, 0.2, 0.2, 0.2)
 """Of all subjects that are dealt out: a first group and three that join, as 8, 4, 4 and 4 of 20."""
 
 
@@ -21,8 +21,8 @@ class Period:
     """A stretch of traffic: `fresh` subjects are asked about for the first time, `usual` ones were before."""
 
     name: str
-    usual: tuple[str, ...]
-    fresh: tuple[str, ...] = ()
+    known_subjects: tuple[str, ...]
+    new_subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Scenario:
         found = [Period("T1", first)]
         for place, group in enumerate(joining, start=2):
             before = found[-1]
-            found.append(Period(f"T{place}", (*before.usual, *before.fresh), group))
+            found.append(Period(f"T{place}", (*before.known_subjects, *before.new_subjects), group))
         return (*found, Period(f"T{len(self.groups) + 1}", first))
 
-    def among(self, known: Collection[str]) -> Scenario:
+    def restrict_to(self, known: Collection[str]) -> Scenario:
         """The same with the subjects that a language has prompts of.
 
         Raises:
@@ -66,14 +66,14 @@ class Scenario:
         return Scenario(self.name, groups)
 
 
-def drawn(subjects: Collection[str], seed: int) -> Scenario:
+def random_scenario(subjects: Collection[str], seed: int) -> Scenario:
     """Subjects dealt out at random, so that what joins is no field of its own.
 
     Raises:
         ConfigError: too few subjects for four groups.
     """
     rows = sorted(subjects)
-    sizes = [int(share * len(rows)) for share in SHARES]
+    sizes = [int(share * len(rows)) for share in GROUP_SHARES]
     if not all(sizes):
         raise ConfigError(f"prompts of {len(rows)} subjects only; a simulation needs 5 or more to deal out in four groups")
     mixed = [rows[i] for i in generator(seed, "scenario").permutation(len(rows))]
@@ -81,7 +81,7 @@ def drawn(subjects: Collection[str], seed: int) -> Scenario:
     return Scenario("drawn", tuple(tuple(mixed[end - size : end]) for size, end in zip(sizes, ends, strict=True)))
 
 
-def families(subjects: Collection[str], seed: int) -> Scenario:
+def family_scenario(subjects: Collection[str], seed: int) -> Scenario:
     """Whole families of subjects dealt out at random, those whose names begin with the same word, so that fields join.
 
     Raises:
@@ -90,14 +90,18 @@ def families(subjects: Collection[str], seed: int) -> Scenario:
     found: dict[str, list[str]] = {}
     for subject in sorted(subjects):
         found.setdefault(subject.split("_")[0], []).append(subject)
-    if len(found) < len(SHARES):
-        raise ConfigError(f"subjects of {len(found)} families only, {', '.join(found)}; a simulation needs {len(SHARES)} or more")
+    if len(found) < len(GROUP_SHARES):
+        raise ConfigError(
+            f"subjects of {len(found)} families only, {', '.join(found)}; a simulation needs {len(GROUP_SHARES)} or more"
+        )
     names = list(found)
     waiting = [found[names[i]] for i in generator(seed, "families").permutation(len(names))]
     groups: list[tuple[str, ...]] = []
-    for place, share in enumerate(SHARES):
+    for place, share in enumerate(GROUP_SHARES):
         group = waiting.pop(0)
-        while len(waiting) > len(SHARES) - 1 - place and (len(group) < share * len(subjects) or place == len(SHARES) - 1):
+        while len(waiting) > len(GROUP_SHARES) - 1 - place and (
+            len(group) < share * len(subjects) or place == len(GROUP_SHARES) - 1
+        ):
             group = [*group, *waiting.pop(0)]
         groups.append(tuple(group))
     return Scenario("families", tuple(groups))
@@ -146,20 +150,20 @@ ATLAS = Scenario(
 )  # fmt: skip
 """Twenty subjects of the atlas: cities and regions, then three relations that nobody asked about before."""
 
-NAMED = {each.name: each for each in (PAPER, ATLAS)}
-DEALT = {"families": families, "drawn": drawn}
+NAMED_SCENARIOS = {each.name: each for each in (PAPER, ATLAS)}
+RANDOM_SCENARIOS = {"families": family_scenario, "drawn": random_scenario}
 
 
-def scenario(name: str | None, subjects: Collection[str], seed: int) -> Scenario:
+def choose_scenario(name: str | None, subjects: Collection[str], seed: int) -> Scenario:
     """The scenario of a name, or the one that fits the subjects there are prompts of.
 
     Raises:
         ConfigError: an unknown name, or subjects that do not fill it.
     """
-    fitting = next((each.name for each in NAMED.values() if each.subjects <= set(subjects)), "drawn")
+    fitting = next((each.name for each in NAMED_SCENARIOS.values() if each.subjects <= set(subjects)), "drawn")
     chosen = name or fitting
-    if chosen in DEALT:
-        return DEALT[chosen](subjects, seed)
-    if chosen not in NAMED:
-        raise ConfigError(f"there is no scenario {chosen!r}; choose one of {', '.join([*NAMED, *DEALT])}")
-    return NAMED[chosen].among(subjects)
+    if chosen in RANDOM_SCENARIOS:
+        return RANDOM_SCENARIOS[chosen](subjects, seed)
+    if chosen not in NAMED_SCENARIOS:
+        raise ConfigError(f"there is no scenario {chosen!r}; choose one of {', '.join([*NAMED_SCENARIOS, *RANDOM_SCENARIOS])}")
+    return NAMED_SCENARIOS[chosen].restrict_to(subjects)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compass_ray.continual.simulation.detection import Check
+from compass_ray.continual.simulation.detection import SimulatedCheck
 from compass_ray.continual.simulation.scenarios import Period
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DetectionOutcome:
     """One stream under one trigger: every update was asked for by an alarm.
 
     ``delays`` are prompts from each change to the first alarm that was due to it, None where none came before the next change.
@@ -28,7 +28,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Summary:
+class DetectionSummary:
     """Many streams under one trigger."""
 
     runs: int
@@ -49,16 +49,16 @@ class Summary:
     """The same, below which nine in ten are."""
 
 
-def score(checks: Sequence[Check], periods: Sequence[Period], length: int, window: int) -> Outcome:
+def score_alarms(checks: Sequence[SimulatedCheck], periods: Sequence[Period], length: int, window: int) -> DetectionOutcome:
     """Judge the alarms of a stream of ``length`` prompts a period, whose references are made of ``window`` prompts."""
     alarms = [check for check in checks if check.alarm]
     false = [check for check in alarms if _is_false(check, periods, length, window)]
     true = [check for check in alarms if check not in false]
     delays = tuple(_delay(true, place, length) for place in range(1, len(periods)))
-    return Outcome(len(alarms), len(false), delays)
+    return DetectionOutcome(len(alarms), len(false), delays)
 
 
-def summarise(outcomes: Sequence[Outcome], shifts: Sequence[Sequence[float]], bar: float) -> Summary:
+def summarize_outcomes(outcomes: Sequence[DetectionOutcome], shifts: Sequence[Sequence[float]], bar: float) -> DetectionSummary:
     """Several streams together; ``shifts`` of each, in bits, say how far each transition moves its traffic.
 
     A smaller shift than ``bar`` bits is one that nobody asked to be told of.
@@ -67,7 +67,7 @@ def summarise(outcomes: Sequence[Outcome], shifts: Sequence[Sequence[float]], ba
     delays = [delay for outcome in outcomes for delay in outcome.delays if delay is not None]
     transitions = sum(len(outcome.delays) for outcome in outcomes)
     updates, false = sum(o.updates for o in outcomes), sum(o.false_alarms for o in outcomes)
-    return Summary(
+    return DetectionSummary(
         runs=len(outcomes),
         transitions=transitions,
         detected=len(delays),
@@ -82,14 +82,17 @@ def summarise(outcomes: Sequence[Outcome], shifts: Sequence[Sequence[float]], ba
     )
 
 
-def _is_false(check: Check, periods: Sequence[Period], length: int, window: int) -> bool:
+def _is_false(check: SimulatedCheck, periods: Sequence[Period], length: int, window: int) -> bool:
     """Whether the whole reference came from what is asked at the check: T1 and its return are the same distribution."""
-    first = max(check.since, 0) // length
-    last = (check.since + window - 1) // length if check.since >= 0 else 0
+    first = max(check.reference_start, 0) // length
+    last = (check.reference_start + window - 1) // length if check.reference_start >= 0 else 0
     now = periods[check.period]
-    return all((periods[place].usual, periods[place].fresh) == (now.usual, now.fresh) for place in (first, last))
+    return all(
+        (periods[place].known_subjects, periods[place].new_subjects) == (now.known_subjects, now.new_subjects)
+        for place in (first, last)
+    )
 
 
-def _delay(alarms: Sequence[Check], place: int, length: int) -> int | None:
+def _delay(alarms: Sequence[SimulatedCheck], place: int, length: int) -> int | None:
     start = place * length
     return next((alarm.prompts - start for alarm in alarms if start < alarm.prompts <= start + length), None)

@@ -5,8 +5,16 @@ far it looks back at, for rehearsal and for elastic weights; all that select tak
 functions of rows and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
-from compass_ray.continual.strategies.kinds import STRATEGIES, Source, Strategy
-from compass_ray.continual.strategies.looking_back import MOST_FISHER_ROWS, LookedBack, look_back
-from compass_ray.continual.strategies.objectives import objective
+from compass_ray.continual.strategies.kinds import STRATEGIES, ReplaySource, UpdateStrategy
+from compass_ray.continual.strategies.looking_back import MAX_FISHER_ROWS, ReplayRows, select_replay_rows
+from compass_ray.continual.strategies.objectives import build_objective
 
-__all__ = ["MOST_FISHER_ROWS", "STRATEGIES", "LookedBack", "Source", "Strategy", "look_back", "objective"]
+__all__ = [
+    "MAX_FISHER_ROWS",
+    "STRATEGIES",
+    "ReplayRows",
+    "ReplaySource",
+    "UpdateStrategy",
+    "build_objective",
+    "select_replay_rows",
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Source(StrEnum):
+class ReplaySource(StrEnum):
     """Which of the rows trained on so far an update looks back at."""
 
     NONE = "none"
@@ -18,23 +18,23 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Strategy:
+class UpdateStrategy:
     """Whether and from what an update starts, and what it looks back at."""
 
     trains: bool = True
-    anew: bool = False
+    from_scratch: bool = False
     """From a fresh adapter on everything, with a selection for the old guide set and the window together."""
-    rehearses: Source = Source.NONE
-    elastic_on: Source = Source.NONE
+    rehearse_on: ReplaySource = ReplaySource.NONE
+    elastic_on: ReplaySource = ReplaySource.NONE
     """Rows whose Fisher information ties the weights to what they were."""
 
 
-STRATEGIES: Mapping[str, Strategy] = {
-    "static": Strategy(trains=False),
-    "naive": Strategy(),
-    "full": Strategy(anew=True),
-    "ewc": Strategy(elastic_on=Source.ALL),
-    "random_rehearsal": Strategy(rehearses=Source.RANDOM),
-    "ecda": Strategy(rehearses=Source.ANCHORS, elastic_on=Source.ANCHORS),
+STRATEGIES: Mapping[str, UpdateStrategy] = {
+    "static": UpdateStrategy(trains=False),
+    "naive": UpdateStrategy(),
+    "full": UpdateStrategy(from_scratch=True),
+    "ewc": UpdateStrategy(elastic_on=ReplaySource.ALL),
+    "random_rehearsal": UpdateStrategy(rehearse_on=ReplaySource.RANDOM),
+    "ecda": UpdateStrategy(rehearse_on=ReplaySource.ANCHORS, elastic_on=ReplaySource.ANCHORS),
 }
 """By the names of ``update.strategy``."""

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compass_ray.continual.strategies.kinds import Source, Strategy
+from compass_ray.continual.strategies.kinds import ReplaySource, UpdateStrategy
 
-MOST_FISHER_ROWS = 2_000
+MAX_FISHER_ROWS = 2_000
 """Of more rows than these a sample informs `ewc`: their gradients are taken one by one."""
 
 
 @dataclass(frozen=True)
-class LookedBack:
+class ReplayRows:
     """Ids of rows trained on so far, in their order there."""
 
     rehearsed: tuple[str, ...]
@@ -26,28 +26,30 @@ class LookedBack:
     """Rows from which the Fisher information is taken."""
 
 
-def look_back(strategy: Strategy, anchors: Sequence[str], trained: Sequence[str], rng: np.random.Generator) -> LookedBack:
+def select_replay_rows(
+    strategy: UpdateStrategy, anchors: Sequence[str], trained: Sequence[str], rng: np.random.Generator
+) -> ReplayRows:
     """Which of ``trained`` (ids of all rows trained on) a strategy rehearses, and which inform its elastic weights."""
-    return LookedBack(
-        rehearsed=_rows(strategy.rehearses, anchors, trained, rng),
+    return ReplayRows(
+        rehearsed=_rows(strategy.rehearse_on, anchors, trained, rng),
         fisher=_rows(strategy.elastic_on, anchors, trained, rng),
     )
 
 
-def _rows(source: Source, anchors: Sequence[str], trained: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+def _rows(source: ReplaySource, anchors: Sequence[str], trained: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
     distinct = list(dict.fromkeys(trained))
     match source:
-        case Source.NONE:
+        case ReplaySource.NONE:
             return ()
-        case Source.ANCHORS:
+        case ReplaySource.ANCHORS:
             return tuple(anchors)
-        case Source.RANDOM:
-            return _drawn(distinct, len(anchors), rng)
-        case Source.ALL:
-            return _drawn(distinct, MOST_FISHER_ROWS, rng)
+        case ReplaySource.RANDOM:
+            return _sample(distinct, len(anchors), rng)
+        case ReplaySource.ALL:
+            return _sample(distinct, MAX_FISHER_ROWS, rng)
 
 
-def _drawn(rows: Sequence[str], count: int, rng: np.random.Generator) -> tuple[str, ...]:
+def _sample(rows: Sequence[str], count: int, rng: np.random.Generator) -> tuple[str, ...]:
     if len(rows) <= count:
         return tuple(rows)
     return tuple(rows[i] for i in np.sort(rng.choice(len(rows), count, replace=False)))

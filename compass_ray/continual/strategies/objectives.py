@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from compass_ray.config import UpdateConfig
-from compass_ray.models.chat import Example
+from compass_ray.models.chat import EncodedExample
 from compass_ray.models.ecda import EcdaObjective
 from compass_ray.models.peft_directory import read_adapter
 
 
-def objective(
-    settings: UpdateConfig, initial: Path, *, rehearsed: Sequence[Example] = (), fisher: Mapping[str, Tensor] | None = None
+def build_objective(
+    settings: UpdateConfig, initial: Path, *, rehearsed: Sequence[EncodedExample] = (), fisher: Mapping[str, Tensor] | None = None
 ) -> EcdaObjective:
     """The loss around the adapter in ``initial``; without rows and Fisher information that of the new rows alone."""
     return EcdaObjective(

@@ -6,26 +6,26 @@ updates, the `plan` of one, `selecting`, the `worker` that trains, `judging`, `o
 once, `holding` a language so that one is made at a time, and `answering` the monitor. COMPASS, section 3.3 and appendix D.
 """
 
-from compass_ray.continual.update.answering import answer_monitor
-from compass_ray.continual.update.holding import UpdateHeldError
-from compass_ray.continual.update.hours import require_hours
-from compass_ray.continual.update.making import update
-from compass_ray.continual.update.outcomes import Outcome
+from compass_ray.continual.update.answering import notify_outcomes
+from compass_ray.continual.update.holding import UpdateLockedError
+from compass_ray.continual.update.hours import require_scheduled_time
+from compass_ray.continual.update.making import run_update
+from compass_ray.continual.update.outcomes import UpdateResult
 from compass_ray.continual.update.plan import update_settings
-from compass_ray.continual.update.several import Updates, update_all
-from compass_ray.continual.update.windows import Window, offered_window, offered_windows, read_window
+from compass_ray.continual.update.several import UpdateBatch, run_updates
+from compass_ray.continual.update.windows import Window, load_ready_window, load_ready_windows, read_window
 
 __all__ = [
-    "Outcome",
-    "UpdateHeldError",
-    "Updates",
+    "UpdateBatch",
+    "UpdateLockedError",
+    "UpdateResult",
     "Window",
-    "answer_monitor",
-    "offered_window",
-    "offered_windows",
+    "load_ready_window",
+    "load_ready_windows",
+    "notify_outcomes",
     "read_window",
-    "require_hours",
-    "update",
-    "update_all",
+    "require_scheduled_time",
+    "run_update",
+    "run_updates",
     "update_settings",
 ]

@@ -11,11 +11,11 @@ from types import MappingProxyType
 
 from compass_ray.artifacts import RunDir
 from compass_ray.continual import lineage
-from compass_ray.continual.update.outcomes import Outcome
+from compass_ray.continual.update.outcomes import UpdateResult
 from compass_ray.serving import registry
 
 
-def answer_monitor(run: RunDir, outcomes: Iterable[Outcome], unusable: Mapping[str, str] = MappingProxyType({})) -> None:
+def notify_outcomes(run: RunDir, outcomes: Iterable[UpdateResult], unusable: Mapping[str, str] = MappingProxyType({})) -> None:
     """Let the monitor compare with a version that is served to all now, and watch on where an update was refused.
 
     It watches on, too, where none can be made: ``unusable`` says why, by language, and the decisions do.
@@ -24,7 +24,7 @@ def answer_monitor(run: RunDir, outcomes: Iterable[Outcome], unusable: Mapping[s
     """
     from compass_ray.serving import monitor_actor
 
-    monitor = monitor_actor.running(run.uri)
+    monitor = monitor_actor.find_running(run.uri)
     if monitor is None:
         return
     for outcome in outcomes:

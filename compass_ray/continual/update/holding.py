@@ -16,16 +16,16 @@ from typing import Any
 
 from compass_ray.artifacts import ArtifactError, RunDir, content_hash
 
-_ASK_S = 10.0
+_OWNER_TIMEOUT_S = 10.0
 _ATTEMPTS = 5
 """A name that is taken may be one whose holder is about to end."""
 
 
-class UpdateHeldError(ArtifactError):
+class UpdateLockedError(ArtifactError):
     """Another process updates the language at present."""
 
 
-class Holder:
+class LockActor:
     """Ray actor: that it is there is all it does."""
 
     def __init__(self, who: str) -> None:
@@ -38,7 +38,7 @@ class Holder:
 
 
 @contextmanager
-def alone(run: RunDir, language: str) -> Iterator[None]:
+def language_lock(run: RunDir, language: str) -> Iterator[None]:
     """Hold the updates of a language for as long as the block runs.
 
     Raises:
@@ -46,30 +46,30 @@ def alone(run: RunDir, language: str) -> Iterator[None]:
     """
     import ray
 
-    actor = _taken(run, language)
+    actor = _acquire(run, language)
     try:
         yield
     finally:
         ray.kill(actor)
 
 
-def _taken(run: RunDir, language: str) -> Any:
+def _acquire(run: RunDir, language: str) -> Any:
     import ray
 
     name = f"update-{content_hash(run.uri, language)}"
     for _ in range(_ATTEMPTS):
         try:
-            return _made(name)
+            return _create_lock_actor(name)
         except (ValueError, ray.exceptions.RayActorError):  # of two at the same instant the second's actor dies at once
-            if holder := _holder(name):
-                raise UpdateHeldError(
+            if holder := _lock_owner(name):
+                raise UpdateLockedError(
                     f"{language} of {run.uri} is being updated already, by {holder}; wait until that has ended, or end it, and "
                     f"ask again: what it has made is gone on with"
                 ) from None
-    raise UpdateHeldError(f"updates of {language} of {run.uri} begin and end too fast to take a turn; ask again later")
+    raise UpdateLockedError(f"updates of {language} of {run.uri} begin and end too fast to take a turn; ask again later")
 
 
-def _made(name: str) -> Any:
+def _create_lock_actor(name: str) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -78,12 +78,12 @@ def _made(name: str) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here}
     who = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    actor: Any = ray.remote(Holder).options(**options).remote(who)
+    actor: Any = ray.remote(LockActor).options(**options).remote(who)
     ray.get(actor.who.remote())
     return actor
 
 
-def _holder(name: str) -> str | None:
+def _lock_owner(name: str) -> str | None:
     """Who holds a name, None where it is free meanwhile."""
     import ray
 
@@ -91,7 +91,7 @@ def _holder(name: str) -> str | None:
 
     try:
         actor: Any = ray.get_actor(name, namespace=NAMESPACE)
-        return str(ray.get(actor.who.remote(), timeout=_ASK_S))
+        return str(ray.get(actor.who.remote(), timeout=_OWNER_TIMEOUT_S))
     except ray.exceptions.GetTimeoutError:
         return "a process that does not answer"
     except (ValueError, ray.exceptions.RayActorError):

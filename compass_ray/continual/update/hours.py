@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from compass_ray.config import ConfigError, Hours, RunConfig
+from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig
 
 
-def require_hours(config: RunConfig, moment: datetime) -> None:
+def require_scheduled_time(config: RunConfig, moment: datetime) -> None:
     """Stop where updates are kept to hours of little traffic and ``moment``, an aware time, is none of them.
 
     An update that has begun goes on past their end: what it holds is its own (see `update`).
@@ -15,12 +15,12 @@ def require_hours(config: RunConfig, moment: datetime) -> None:
     Raises:
         ConfigError: they are closed; says when they open.
     """
-    hours = Hours.parse(config.update.hours) if config.update.hours else None
-    opens = hours.opens(moment) if hours else moment
+    hours = DailyTimeWindow.parse(config.update.schedule_utc) if config.update.schedule_utc else None
+    opens = hours.next_opening(moment) if hours else moment
     if opens == moment:
         return
     minutes = -(-(opens - moment).total_seconds() // 60)
     raise ConfigError(
-        f"updates are begun between {hours} UTC only (update.hours), and it is {moment.astimezone(UTC):%H:%M} UTC; come again "
+        f"updates are begun between {hours} UTC only (update.schedule_utc), and it is {moment.astimezone(UTC):%H:%M} UTC; come again "
         f"at {opens:%Y-%m-%d %H:%M} UTC, in {minutes // 60:.0f} h {minutes % 60:.0f} min, or give --now"
     )

@@ -13,50 +13,52 @@ import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir, Writer
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.update.plan import Update
+from compass_ray.continual.update.plan import UpdateSpec
 from compass_ray.continual.update.windows import Window
 from compass_ray.models.clusterers import Clusterer
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
-from compass_ray.serving.monitoring.kept import Encode, embedded
+from compass_ray.serving.monitoring.kept import Encode, embed_rows
 from compass_ray.serving.monitoring.references import WINDOW_FILE
-from compass_ray.watched_clusters import Moved, clusterer_at, place_of
+from compass_ray.watched_clusters import CentroidUpdate, load_space_clusterer, resolve_space
 
-_ENOUGH = 0.5
+_MIN_RETAINED_SHARE = 0.5
 """Share of a window's prompts that must be left to place it anew, or to move centroids to it."""
 
 
 @dataclass(frozen=True)
-class PlacedWindow:
+class ClusteredWindow:
     """A window's clusters int64[n] in the clustering named, the centroids of the new version, and what became of them."""
 
-    clusters: str
+    clustering: str
     labels: npt.NDArray[np.int64]
-    moved: Moved | None = None
-    centroids: str = "as fitted"
+    centroid_update: CentroidUpdate | None = None
+    centroids_note: str = "as fitted"
 
     def store(self, writer: Writer, window: Window) -> None:
         """Write into the update's selection where its window is and was found, and the centroids of the new version."""
-        told = {"file": window.file, "prompts": len(window), "place": window.place, "centroids": self.centroids}
-        writer.json(WINDOW_FILE, told)
-        if self.moved:
-            self.moved.store(writer)
+        told = {"file": window.file, "prompts": len(window), "place": window.space_id, "centroids": self.centroids_note}
+        writer.write_json(WINDOW_FILE, told)
+        if self.centroid_update:
+            self.centroid_update.write(writer)
 
 
-def place_window(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str, encode: Encode) -> PlacedWindow:
+def cluster_window(
+    config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str, encode: Encode
+) -> ClusteredWindow:
     """The window where the version updated from would have it in a clustering.
 
     Raises:
         ConfigError: it was collected elsewhere, and too little of it is kept to place it anew.
     """
-    place, eta = place_of(run, clusters, update.language, update.parent), config.update.eta
-    stays = window.place == place.mark
+    place, eta = resolve_space(run, clusters, update.language, update.parent), config.update.centroid_step
+    stays = window.space_id == place.space_id
     if stays and not eta and place.version is None:
-        return PlacedWindow(clusters, np.asarray(window.clusters, np.int64))
-    clusterer, left = clusterer_at(run, place), _left(window, encode)
-    enough = len(left) >= max(1, _ENOUGH * len(window))
+        return ClusteredWindow(clusters, np.asarray(window.clusters, np.int64))
+    clusterer, left = load_space_clusterer(run, place), _retained_vectors(window, encode)
+    enough = len(left) >= max(1, _MIN_RETAINED_SHARE * len(window))
     if not stays and not enough:
         raise ConfigError(
-            f"the window of {update.language} was collected in clusters {window.place}, traffic is counted in {place.mark} by "
+            f"the window of {update.language} was collected in clusters {window.space_id}, traffic is counted in {place.space_id} by "
             f"now, and of {len(left)} of its {len(window)} prompts enough is kept to place them anew; collect another one, or "
             f"give prompts with --prompts"
         )
@@ -66,21 +68,23 @@ def place_window(config: RunConfig, run: RunDir, window: Window, update: Update,
             f"all {len(labels)} prompts of the window of {update.language} are noise to the clusters {clusters}, so nothing "
             f"would be selected; cluster again: compass-ray recluster {run.uri}"
         )
-    return PlacedWindow(clusters, labels, *_centroids(clusterer, labels, left if enough else None, eta))
+    return ClusteredWindow(clusters, labels, *_centroids(clusterer, labels, left if enough else None, eta))
 
 
 def _centroids(
     clusterer: Clusterer, labels: npt.NDArray[np.int64], window: npt.NDArray[np.float32] | None, eta: float
-) -> tuple[Moved | None, str]:
+) -> tuple[CentroidUpdate | None, str]:
     if not isinstance(clusterer, KMeansClusterer):
         return None, "as fitted, as no clusters of k-means are in use"
     if not eta:
-        return Moved.unmoved(clusterer, labels), "those of the version before"
+        return CentroidUpdate.unchanged(clusterer, labels), "those of the version before"
     if window is None:
-        return Moved.unmoved(clusterer, labels), "those of the version before, as too little of the window is kept to move them"
-    return Moved.of(clusterer, window, eta), f"moved by {eta:g} to {len(window)} prompts"
+        return CentroidUpdate.unchanged(
+            clusterer, labels
+        ), "those of the version before, as too little of the window is kept to move them"
+    return CentroidUpdate.from_window(clusterer, window, eta), f"moved by {eta:g} to {len(window)} prompts"
 
 
-def _left(window: Window, encode: Encode) -> npt.NDArray[np.float32]:
+def _retained_vectors(window: Window, encode: Encode) -> npt.NDArray[np.float32]:
     """Vectors of the prompts of which a text or an embedding is kept."""
-    return np.zeros((0, 0), np.float32) if window.kept is None else embedded(window.kept, encode).vectors
+    return np.zeros((0, 0), np.float32) if window.prompts is None else embed_rows(window.prompts, encode).vectors

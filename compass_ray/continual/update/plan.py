@@ -12,11 +12,11 @@ from compass_ray.adapter_training import AdapterPlan
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.continual import lineage
-from compass_ray.continual.strategies import STRATEGIES, Strategy
+from compass_ray.continual.strategies import STRATEGIES, UpdateStrategy
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateSpec:
     """An update of a language from one version to the next."""
 
     language: str
@@ -26,25 +26,25 @@ class Update:
     """The window's name."""
 
 
-def strategy_of(config: RunConfig) -> Strategy:
+def strategy_of(config: RunConfig) -> UpdateStrategy:
     """What the configured strategy does."""
     return STRATEGIES[config.update.strategy]
 
 
 def update_settings(config: RunConfig) -> TrainConfig:
     """Training settings of an update: its own epochs and learning rate, the rest as in first training; anew, all as there."""
-    if strategy_of(config).anew:
+    if strategy_of(config).from_scratch:
         return config.train
     rate = config.update.learning_rate or config.train.learning_rate
     return config.train.model_copy(update={"epochs": config.update.epochs, "learning_rate": rate})
 
 
-def line(config: RunConfig, run: RunDir, update: Update) -> tuple[Artifact, ...]:
+def parent_selections(config: RunConfig, run: RunDir, update: UpdateSpec) -> tuple[Artifact, ...]:
     """Selections that the version updated from was trained on, its ancestors' first."""
-    return lineage.selections(config, run, update.language, update.parent)
+    return lineage.lineage_selections(config, run, update.language, update.parent)
 
 
-def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
+def adapter_plan(config: RunConfig, run: RunDir, update: UpdateSpec) -> AdapterPlan:
     """What `train_adapter` is to do.
 
     Raises:
@@ -63,6 +63,6 @@ def adapter_plan(config: RunConfig, run: RunDir, update: Update) -> AdapterPlan:
         ),
         selection=selection,
         served=True,
-        before=() if strategy_of(config).anew else line(config, run, update),
-        extra={"from": update.parent, "strategy": config.update.strategy, "anew": strategy_of(config).anew},
+        previous_selections=() if strategy_of(config).from_scratch else parent_selections(config, run, update),
+        extra={"from": update.parent, "strategy": config.update.strategy, "anew": strategy_of(config).from_scratch},
     )

@@ -16,49 +16,56 @@ import numpy.typing as npt
 
 from compass_ray.artifacts import Artifact, Identity, RunDir, Writer
 from compass_ray.config import RunConfig
-from compass_ray.continual.labelled import Joined, bound, join, standing_mark
-from compass_ray.continual.update.placing import PlacedWindow, place_window
-from compass_ray.continual.update.plan import Update, line, strategy_of
+from compass_ray.continual.labelled import MixedSelection, bind_identity, mix_corrections, read_mark
+from compass_ray.continual.update.placing import ClusteredWindow, cluster_window
+from compass_ray.continual.update.plan import UpdateSpec, parent_selections, strategy_of
 from compass_ray.continual.update.windows import Window
 from compass_ray.continuity import guide_counts
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.quotas import budget_rows
 from compass_ray.language_selection import (
-    Chosen,
+    MethodSelection,
     PoolView,
-    Question,
+    SelectionProblem,
     WindowGuide,
-    anew_question,
-    choose,
-    tested_keys,
-    window_question,
+    eval_question_keys,
+    retrain_problem,
+    select_by_method,
+    update_problem,
 )
-from compass_ray.serving.monitoring.kept import encoding
-from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, in_use, made_in
+from compass_ray.serving.monitoring.kept import make_prompt_encoder
+from compass_ray.watched_clusters import (
+    INITIAL_CLUSTERING,
+    ClusterSpace,
+    TrainedRows,
+    clustering_of,
+    load_space_clusterer,
+    read_active,
+)
 
 
-def select(config: RunConfig, run: RunDir, window: Window, update: Update) -> None:
+def publish_selection(config: RunConfig, run: RunDir, window: Window, update: UpdateSpec) -> None:
     """Publish the update's selection, unless it is whole; then it stays as it is, whatever users said in the meantime."""
-    artifact, clusters = run.selection(update.version, update.language), in_use(run).name
-    identity = identity_of(config, run, window, update, clusters)
+    artifact, clusters = run.selection(update.version, update.language), read_active(run).name
+    identity = selection_identity(config, run, window, update, clusters)
     standing = artifact.manifest()
-    if standing and standing.fingerprint == bound(identity, config.update, standing_mark(standing)).fingerprint:
+    if standing and standing.fingerprint == bind_identity(identity, config.update, read_mark(standing)).fingerprint:
         return
     import ray
 
-    task = ray.remote(_choose).options(num_cpus=config.resources.cpus_per_worker)
+    task = ray.remote(_selection_task).options(num_cpus=config.resources.cpus_per_worker)
     made = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update, clusters))
-    mark = made.joined.mark if made.joined else None
-    made.publish(artifact.begin(bound(identity, config.update, mark)), window)
+    mark = made.mixed.mark if made.mixed else None
+    made.publish(artifact.begin(bind_identity(identity, config.update, mark)), window)
 
 
-def identity_of(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str) -> Identity:
+def selection_identity(config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str) -> Identity:
     """What a selection depends on, but for what users corrected."""
-    settings = config.select.model_dump(exclude={"methods"}) | {
+    settings = config.select.fingerprint_settings(exclude={"methods"}) | {
         "budget": config.update.budget,
         "window": window.name,
         "seed": config.seed,
-        "anew": strategy_of(config).anew,
+        "anew": strategy_of(config).from_scratch,
         **_clusters_settings(config, clusters),
     }
     adapter = run.adapter(update.language, update.parent)
@@ -66,80 +73,84 @@ def identity_of(config: RunConfig, run: RunDir, window: Window, update: Update, 
 
 
 @dataclass(frozen=True)
-class Selected:
+class UpdateSelection:
     """What was selected for a window, where that was placed, and what joined the selection."""
 
-    placed: PlacedWindow
-    chosen: Chosen
-    joined: Joined | None = None
+    window: ClusteredWindow
+    chosen: MethodSelection
+    mixed: MixedSelection | None = None
 
     def publish(self, writer: Writer, window: Window) -> None:
         """Write it all."""
-        writer.table("rows.parquet", self.joined.rows if self.joined else self.chosen.rows)
-        writer.json("allocation.json", self.chosen.allocation)
-        self.placed.store(writer, window)
-        if self.joined:
-            self.joined.write(writer)
-        corrections = {"corrections": self.joined.labelled.num_rows} if self.joined else {}
-        writer.publish({"selected": self.chosen.selected, "centroids": self.placed.centroids, **corrections})
+        writer.write_table("rows.parquet", self.mixed.rows if self.mixed else self.chosen.rows)
+        writer.write_json("allocation.json", self.chosen.allocation)
+        self.window.store(writer, window)
+        if self.mixed:
+            self.mixed.write(writer)
+        corrections = {"corrections": self.mixed.corrections.num_rows} if self.mixed else {}
+        writer.publish({"selected": self.chosen.selected, "centroids": self.window.centroids_note, **corrections})
 
 
 def _clusters_settings(config: RunConfig, clusters: str) -> dict[str, Any]:
     """What of the clusters shapes a selection, where they are others than those fitted first, or move."""
-    return ({"clusters": clusters} if clusters != FITTED else {}) | ({"eta": config.update.eta} if config.update.eta else {})
+    return ({"clusters": clusters} if clusters != INITIAL_CLUSTERING else {}) | (
+        {"eta": config.update.centroid_step} if config.update.centroid_step else {}
+    )
 
 
-def _choose(uri: str, tree: Mapping[str, Any], window: Window, update: Update, clusters: str) -> Selected:
+def _selection_task(uri: str, tree: Mapping[str, Any], window: Window, update: UpdateSpec, clusters: str) -> UpdateSelection:
     """Ray task: the selection itself."""
-    return selected_for(RunConfig.model_validate(tree), RunDir(uri), window, update, clusters)
+    return build_selection(RunConfig.model_validate(tree), RunDir(uri), window, update, clusters)
 
 
-def selected_for(config: RunConfig, run: RunDir, window: Window, update: Update, clusters: str) -> Selected:
+def build_selection(config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str) -> UpdateSelection:
     """What is selected for a window in a clustering, in this process."""
-    placed = place_window(config, run, window, update, clusters, encoding(config.embed))
-    chosen = chosen_for(config, run, placed, update)
-    return Selected(placed, chosen, join(config, run, window.language, chosen.rows))
+    placed = cluster_window(config, run, window, update, clusters, make_prompt_encoder(config.embed))
+    chosen = choose_rows(config, run, placed, update)
+    return UpdateSelection(placed, chosen, mix_corrections(config, run, window.language, chosen.rows))
 
 
-def chosen_for(config: RunConfig, run: RunDir, window: PlacedWindow, update: Update) -> Chosen:
+def choose_rows(config: RunConfig, run: RunDir, window: ClusteredWindow, update: UpdateSpec) -> MethodSelection:
     """The rows for a window, in this process."""
-    clusters, selections = run.refitted(window.clusters), line(config, run, update)
+    clusters, selections = run.reclustering(window.clustering), parent_selections(config, run, update)
     pool, labels = PoolView.read(clusters), window.labels
-    trained, tested = TrainedRows.read(config, selections, clusters), tested_keys(run, update.language)
+    trained, tested = TrainedRows.read(config, selections, clusters), eval_question_keys(run, update.language)
     rows = budget_rows(config.update.budget, len(trained.row_ids))
-    if strategy_of(config).anew:
+    if strategy_of(config).from_scratch:
         rows += int(trained.added.sum())
-        asked = np.concatenate([_asked_before(run, update, window.clusters, selections), labels])
-        question = _anew(update, pool, trained, tested, asked)
+        asked = np.concatenate([_previous_prompt_clusters(run, update, window.clustering, selections), labels])
+        question = _retrain_problem(update, pool, trained, tested, asked)
     else:
         guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, tested)
-        question = window_question(update.language, pool, guide)
+        question = update_problem(update.language, pool, guide)
     rule = config.select.model_copy(update={"budget": rows / len(question.trained_labels)})
-    chosen = choose(rule, "compass", question, pool, seed=config.seed)
+    chosen = select_by_method(rule, "compass", question, pool, seed=config.seed)
     return replace(chosen, allocation=chosen.allocation | {"asked": cluster_counts(labels, pool.n_clusters).tolist()})
 
 
-def _anew(
-    update: Update,
+def _retrain_problem(
+    update: UpdateSpec,
     pool: PoolView,
     trained: TrainedRows,
     tested: npt.NDArray[np.uint64],
     guide_labels: npt.NDArray[np.int64],
-) -> Question:
-    own = [row for row, added, out in zip(trained.row_ids, trained.added, trained.held, strict=True) if not (added or out)]
-    held = {row for row, out in zip(trained.row_ids, trained.held, strict=True) if out}
-    return anew_question(update.language, pool, own, held, tested, guide_labels)
+) -> SelectionProblem:
+    own = [row for row, added, out in zip(trained.row_ids, trained.added, trained.held_out, strict=True) if not (added or out)]
+    held = {row for row, out in zip(trained.row_ids, trained.held_out, strict=True) if out}
+    return retrain_problem(update.language, pool, own, held, tested, guide_labels)
 
 
-def _asked_before(run: RunDir, update: Update, clusters: str, selections: Sequence[Artifact]) -> npt.NDArray[np.int64]:
+def _previous_prompt_clusters(
+    run: RunDir, update: UpdateSpec, clusters: str, selections: Sequence[Artifact]
+) -> npt.NDArray[np.int64]:
     """Clusters int64[n] of the guide set and of the windows that rows were selected for so far, -1 for noise.
 
     Of what was selected for in other clusters, the guide set alone is counted again.
     """
-    here = [selection for selection in selections if made_in(selection) == clusters]
+    here = [selection for selection in selections if clustering_of(selection) == clusters]
     counts = [guide_counts(selection.read_json("allocation.json")) for selection in here]
     labels = [np.repeat(np.r_[np.arange(len(each) - 1), -1], each) for each in counts]
     if len(here) < len(selections):
         guide = run.guide_embeddings(update.language).read_embeddings()
-        labels.append(clusterer_at(run, Place(clusters)).assign(guide).astype(np.int64))
+        labels.append(load_space_clusterer(run, ClusterSpace(clusters)).assign(guide).astype(np.int64))
     return np.concatenate(labels)

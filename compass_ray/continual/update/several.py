@@ -15,21 +15,21 @@ from typing import Any
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.update.making import update
-from compass_ray.continual.update.outcomes import Outcome
+from compass_ray.continual.update.making import run_update
+from compass_ray.continual.update.outcomes import UpdateResult
 from compass_ray.continual.update.windows import Window
 from compass_ray.progress import Progress, silent
 
 
 @dataclass(frozen=True)
-class Updates:
+class UpdateBatch:
     """What became of several updates: outcomes in the order asked for, and why others failed, by language."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[UpdateResult, ...]
     failures: Mapping[str, str]
 
 
-def update_all(config: RunConfig, run: RunDir, windows: Sequence[Window], *, progress: Progress = silent) -> Updates:
+def run_updates(config: RunConfig, run: RunDir, windows: Sequence[Window], *, progress: Progress = silent) -> UpdateBatch:
     """Make the update of each window's language, as `update` does, as many at once as there is room for.
 
     Raises:
@@ -39,41 +39,41 @@ def update_all(config: RunConfig, run: RunDir, windows: Sequence[Window], *, pro
     if twice:
         raise ConfigError(f"{', '.join(twice)}: two windows; a language is updated for one at a time, so give one")
     ray_session.start(config.resources)
-    runs = ray_session.TrainRuns(ray_session.workers_at_once(config.resources, len(windows)))
+    runs = ray_session.TrainRuns(ray_session.max_concurrent_workers(config.resources, len(windows)))
     begun: dict[str, Any] = {}
     try:
         for window in windows:
-            runs.start(window.language, partial(_begin, begun, config, run, window))
-        failures = runs.finish(lambda: progress("update", _ended(begun), len(windows)))
+            runs.start(window.language, partial(_start, begun, config, run, window))
+        failures = runs.finish(lambda: progress("update", _count_finished(begun), len(windows)))
     except BaseException:
         runs.abandon()
         raise
-    return Updates(tuple(_outcomes(begun, failures)), failures)
+    return UpdateBatch(tuple(_collect_results(begun, failures)), failures)
 
 
-def _begin(begun: dict[str, Any], config: RunConfig, run: RunDir, window: Window) -> Any:
+def _start(begun: dict[str, Any], config: RunConfig, run: RunDir, window: Window) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # One call a process: what holds the language ends with it.
-    task = ray.remote(max_calls=1)(_update).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    task = ray.remote(max_calls=1)(_update_task).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
     begun[window.language] = task.remote(config.model_dump(mode="json"), run.uri, window)
     return begun[window.language]
 
 
-def _update(tree: Mapping[str, Any], uri: str, window: Window) -> Outcome:
+def _update_task(tree: Mapping[str, Any], uri: str, window: Window) -> UpdateResult:
     """Ray task: one language's update."""
-    return update(RunConfig.model_validate(tree), RunDir(uri), window)
+    return run_update(RunConfig.model_validate(tree), RunDir(uri), window)
 
 
-def _ended(begun: Mapping[str, Any]) -> int:
+def _count_finished(begun: Mapping[str, Any]) -> int:
     import ray
 
     return len(ray.wait(list(begun.values()), num_returns=len(begun), timeout=0)[0])
 
 
-def _outcomes(begun: Mapping[str, Any], failures: Mapping[str, str]) -> list[Outcome]:
+def _collect_results(begun: Mapping[str, Any], failures: Mapping[str, str]) -> list[UpdateResult]:
     import ray
 
     return ray.get([reference for language, reference in begun.items() if language not in failures])

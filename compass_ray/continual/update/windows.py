@@ -17,9 +17,9 @@ from compass_ray.continual.lineage import live_version
 from compass_ray.serving.monitoring.observations import WindowReady
 from compass_ray.serving.monitoring.offers import read_window as read_offered
 from compass_ray.serving.monitoring.offers import window_table
-from compass_ray.serving.monitoring.placing import load_placer
-from compass_ray.serving.monitoring.traffic_log import kept_watch, waiting_windows
-from compass_ray.watched_clusters import FITTED, in_use, place_of
+from compass_ray.serving.monitoring.placing import load_prompt_assigner
+from compass_ray.serving.monitoring.traffic_log import read_language_state, read_ready_windows
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, read_active, resolve_space
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Window:
     clusters: tuple[int, ...]
     name: str
     """Content hash: an update is never made twice for the same window."""
-    place: str = FITTED
+    space_id: str = INITIAL_CLUSTERING
     """Mark of the clusters and centroids that its prompts were found in (see `watched_clusters.places`)."""
     file: str | None = None
     """Of the monitor's folder, where the monitor offered it."""
-    kept: pa.Table | None = field(default=None, compare=False, repr=False)
+    prompts: pa.Table | None = field(default=None, compare=False, repr=False)
     """Its prompts, of schema `offers.WINDOW`."""
 
     def __len__(self) -> int:
         return len(self.clusters)
 
 
-def offered_window(run: RunDir, ready: WindowReady) -> Window:
+def load_ready_window(run: RunDir, ready: WindowReady) -> Window:
     """The window that the monitor offers after an alarm.
 
     Raises:
@@ -51,7 +51,7 @@ def offered_window(run: RunDir, ready: WindowReady) -> Window:
     return replace(_window(ready.language, kept, ready.file), file=ready.file)
 
 
-def offered_windows(run: RunDir, config: RunConfig) -> tuple[list[Window], dict[str, str]]:
+def load_ready_windows(run: RunDir, config: RunConfig) -> tuple[list[Window], dict[str, str]]:
     """Every window that waits for an update, as the monitor's log has it, whether or not a monitor runs.
 
     Returns:
@@ -59,9 +59,9 @@ def offered_windows(run: RunDir, config: RunConfig) -> tuple[list[Window], dict[
     """
     found: list[Window] = []
     unusable: dict[str, str] = {}
-    for ready in waiting_windows(run, config):
+    for ready in read_ready_windows(run, config):
         try:
-            found.append(offered_window(run, ready))
+            found.append(load_ready_window(run, ready))
         except ConfigError as error:
             unusable[ready.language] = str(error)
     return found, unusable
@@ -76,8 +76,8 @@ def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | N
     if language not in config.languages:
         raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(config.languages)}")
     if prompts is not None:
-        return _placed(run, config, language, _lines(prompts))
-    watch = kept_watch(run, config, language)
+        return _cluster_prompts(run, config, language, _read_prompts(prompts))
+    watch = read_language_state(run, config, language)
     if not watch.window:
         raise ConfigError(f"no traffic of {language} has been collected; give prompts with --prompts FILE.jsonl")
     return _window(language, window_table(language, watch.window, watch.place), "traffic")
@@ -89,16 +89,16 @@ def _window(language: str, kept: pa.Table, source: str) -> Window:
     Raises:
         ConfigError: nothing would be selected for it.
     """
-    clusters, place = kept["cluster"].to_pylist(), kept["place"][0].as_py() or FITTED
+    clusters, place = kept["cluster"].to_pylist(), kept["place"][0].as_py() or INITIAL_CLUSTERING
     if all(cluster < 0 for cluster in clusters):
         raise ConfigError(
             f"all {len(clusters)} prompts of the window of {language} are noise to the clusters, so no cluster has a weight "
             f"and nothing would be selected; cluster again with such rows in the pool, or with cluster.method=kmeans"
         )
-    return Window(language, tuple(clusters), content_hash(language, source, json.dumps(clusters)), place, kept=kept)
+    return Window(language, tuple(clusters), content_hash(language, source, json.dumps(clusters)), place, prompts=kept)
 
 
-def _lines(file: Path) -> list[str]:
+def _read_prompts(file: Path) -> list[str]:
     try:
         records = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
         prompts = [record["prompt"] for record in records]
@@ -112,10 +112,10 @@ def _lines(file: Path) -> list[str]:
     return prompts
 
 
-def _placed(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -> Window:
+def _cluster_prompts(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -> Window:
     """Where the live version's traffic would be placed."""
-    place = place_of(run, in_use(run).name, language, live_version(run, language))
-    placed = load_placer(run, config, place).place(prompts)
+    place = resolve_space(run, read_active(run).name, language, live_version(run, language))
+    placed = load_prompt_assigner(run, config, place).assign(prompts)
     rows = zip(prompts, placed.cluster.tolist(), placed.coarse.tolist(), strict=True)
     entries = [{"prompt": prompt, "cluster": fine, "coarse": coarse} for prompt, fine, coarse in rows]
-    return _window(language, window_table(language, entries, place.mark), "file")
+    return _window(language, window_table(language, entries, place.space_id), "file")

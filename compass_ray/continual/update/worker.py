@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from compass_ray.adapter_training import AdapterPlan, train_adapter
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.continual.strategies import LookedBack, Source, look_back, objective
-from compass_ray.continual.update.judging import judge
-from compass_ray.continual.update.plan import Update, adapter_plan, strategy_of, update_settings
+from compass_ray.continual.strategies import ReplayRows, ReplaySource, build_objective, select_replay_rows
+from compass_ray.continual.update.judging import evaluate_gate
+from compass_ray.continual.update.plan import UpdateSpec, adapter_plan, strategy_of, update_settings
 from compass_ray.continuity import ANCHORS, FISHER, encode_pool_rows
 from compass_ray.core.seeding import generator
 from compass_ray.watched_clusters import TrainedRows
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from compass_ray.models.base import BaseModel
 
-_LEAST = 19
+_NICENESS = 19
 """Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
 
 
@@ -39,56 +39,56 @@ def update_worker(loop: Mapping[str, Any]) -> None:
     from compass_ray.models.base import load_base
 
     config = RunConfig.model_validate(loop["config"])
-    os.nice(_LEAST)
+    os.nice(_NICENESS)
     torch.set_num_threads(config.resources.threads_per_worker)
-    make(config, RunDir(loop["uri"]), loop["update"], load_base(config.train))
+    make_version(config, RunDir(loop["uri"]), loop["update"], load_base(config.train))
 
 
-def make(config: RunConfig, run: RunDir, update: Update, base: BaseModel) -> None:
+def make_version(config: RunConfig, run: RunDir, update: UpdateSpec, base: BaseModel) -> None:
     """Train the new version and publish the gate's verdict of it; its selection is whole."""
     old, new = run.adapter(update.language, update.parent), run.adapter(update.language, update.version)
     with ExitStack() as stack:
-        before, plan = stack.enter_context(old.local()), adapter_plan(config, run, update)
+        before, plan = stack.enter_context(old.local_folder()), adapter_plan(config, run, update)
         trained = new.manifest()
         if trained is None or trained.fingerprint != plan.identity.fingerprint:
             _train(config, run, update, plan, base, before)
-        gate = judge(config, run, update, base, before, stack.enter_context(new.local()))
+        gate = evaluate_gate(config, run, update, base, before, stack.enter_context(new.local_folder()))
     identity = Identity("update", {"window": update.window}, {new.name: new.require().fingerprint})
     writer = run.update(update.language, update.version).begin(identity)
-    writer.json("gate.json", gate.record() | {"from": update.parent})
+    writer.write_json("gate.json", gate.record() | {"from": update.parent})
     writer.publish({"accepted": gate.accepted})
 
 
-def _train(config: RunConfig, run: RunDir, update: Update, plan: AdapterPlan, base: BaseModel, before: Path) -> None:
+def _train(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan, base: BaseModel, before: Path) -> None:
     plan.artifact.begin(plan.identity, keep_partial=True)
     settings = update_settings(config)
-    if strategy_of(config).anew:
+    if strategy_of(config).from_scratch:
         train_adapter(config, run, plan, base, settings=settings)
         return
-    seen, started = _looked_back(config, run, update, plan), time.monotonic()
+    seen, started = _replay_rows(config, run, update, plan), time.monotonic()
     fisher = _fisher(config, run, seen, base, before)
-    facts = {"rehearsed": len(seen.rehearsed), "fisher_rows": len(seen.fisher), "fisher_seconds": _since(started)}
-    loss = objective(config.update, before, rehearsed=encode_pool_rows(config, run, seen.rehearsed, base), fisher=fisher)
+    facts = {"rehearsed": len(seen.rehearsed), "fisher_rows": len(seen.fisher), "fisher_seconds": _seconds_since(started)}
+    loss = build_objective(config.update, before, rehearsed=encode_pool_rows(config, run, seen.rehearsed, base), fisher=fisher)
     told = replace(plan, extra={**plan.extra, **facts})
     train_adapter(config, run, told, base, settings=settings, objective=loss, initial=before)
 
 
-def _since(started: float) -> float:
+def _seconds_since(started: float) -> float:
     return round(time.monotonic() - started, 2)
 
 
-def _looked_back(config: RunConfig, run: RunDir, update: Update, plan: AdapterPlan) -> LookedBack:
+def _replay_rows(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan) -> ReplayRows:
     anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
     rng = generator(config.seed, "looking back", update.language, update.version)
-    return look_back(strategy_of(config), anchors, TrainedRows.read(config, plan.before).learnt, rng)
+    return select_replay_rows(strategy_of(config), anchors, TrainedRows.read(config, plan.previous_selections).trained_ids, rng)
 
 
-def _fisher(config: RunConfig, run: RunDir, seen: LookedBack, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
+def _fisher(config: RunConfig, run: RunDir, seen: ReplayRows, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
     """On the anchors it stands beside the adapter already."""
     from compass_ray.models.ecda import adapter_fisher, load_fisher
 
     if not seen.fisher:
         return {}
-    if strategy_of(config).elastic_on is Source.ANCHORS:
+    if strategy_of(config).elastic_on is ReplaySource.ANCHORS:
         return load_fisher(before / FISHER)
     return adapter_fisher(base, before, encode_pool_rows(config, run, seen.fisher, base))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from compass_ray.core.arrays import FloatArray
-from compass_ray.core.baselines.picking import Highest, Picked
+from compass_ray.core.baselines.picking import PickedRows, TopKPicker
 
 SMOOTHING = 1.0
 """Added to the count of every bucket: a guide set is a few hundred prompts, and most of 10,000 buckets are empty in it."""
 
 
-def log_weights(candidates: Any, guide: Any, *, smoothing: float = SMOOTHING) -> FloatArray:
+def importance_log_weights(candidates: Any, guide: Any, *, smoothing: float = SMOOTHING) -> FloatArray:
     """Logarithm of each candidate's importance weight, float64[n]: log p(row | guide set) - log p(row | candidates).
 
     `candidates` (n, b) and `guide` (g, b) hold counts a bucket, dense or scipy sparse; both distributions are of
@@ -42,12 +42,12 @@ def _shares(counts: Any, smoothing: float) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Resampled:
+class ImportanceResamplingPicker:
     """Draws in proportion to importance weights, without replacement; `log_weight` float64[n] is also the score."""
 
     log_weight: FloatArray
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Draw by the Gumbel trick."""
-        drawn = Highest(self.log_weight + rng.gumbel(size=len(self.log_weight)))(count, rng).position
-        return Picked(drawn, self.log_weight[drawn])
+        drawn = TopKPicker(self.log_weight + rng.gumbel(size=len(self.log_weight)))(count, rng).position
+        return PickedRows(drawn, self.log_weight[drawn])

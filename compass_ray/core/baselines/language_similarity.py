@@ -12,7 +12,7 @@ import numpy.typing as npt
 from compass_ray.core.arrays import FloatArray
 
 
-def cosines(vectors: npt.ArrayLike) -> FloatArray:
+def cosine_matrix(vectors: npt.ArrayLike) -> FloatArray:
     """Cosine float64 (n, n) of every pair of rows of `vectors` (n, d); NaN in rows and columns of zero vectors.
 
     ValueError on values that are not finite.
@@ -36,14 +36,14 @@ def mean_similarity(groups: Sequence[npt.ArrayLike]) -> FloatArray:
     """
     if not groups:
         raise ValueError("no feature group is given; expected one or more, such as syntax and geography.")
-    each = np.stack([cosines(group) for group in groups])
+    each = np.stack([cosine_matrix(group) for group in groups])
     known = ~np.isnan(each)
     total = np.where(known, each, 0.0).sum(axis=0)
     count = known.sum(axis=0)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
-def best(scores: npt.ArrayLike, names: Sequence[str], k: int) -> list[str]:
+def top_k_names(scores: npt.ArrayLike, names: Sequence[str], k: int) -> list[str]:
     """The `k` names of the highest scores, best first, ties in order of name; NaN is never taken.
 
     >>> best([0.2, 0.9, float("nan"), 0.9], ["ar", "tr", "xx", "ky"], 3)

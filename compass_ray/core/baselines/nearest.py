@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.arrays import FloatArray, unit_rows
-from compass_ray.core.neighbours import Rows
+from compass_ray.core.neighbours import EmbeddingReader
 
 BLOCK_ROWS = 4096
 
 
-def guide_similarity(rows: Rows, n: int, guide: npt.ArrayLike) -> FloatArray:
+def guide_similarity(rows: EmbeddingReader, n: int, guide: npt.ArrayLike) -> FloatArray:
     """Cosine float64[n] of each of `n` candidates to its nearest guide prompt, given guide embeddings (g, d).
 
     `rows` gives embeddings by position, int64[m] -> (m, d), and is asked for one block at a time. Rounded to 6

@@ -13,7 +13,7 @@ from compass_ray.core.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Picked:
+class PickedRows:
     """`position` int64[m] of the rows taken, in order of taking, and the `score` float64[m] they were taken by."""
 
     position: IntArray
@@ -23,13 +23,13 @@ class Picked:
 class Picker(Protocol):
     """Takes `count` candidates, or as many as it can take where these are fewer."""
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Positions of the rows taken."""
         ...
 
 
 @dataclass(frozen=True)
-class Alike:
+class UniformPicker:
     """All `n` candidates alike, as under random sampling.
 
     >>> Alike(3)(5, np.random.default_rng(0)).position.tolist()
@@ -38,14 +38,14 @@ class Alike:
 
     n: int
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Draw without replacement."""
         drawn = rng.choice(self.n, size=min(count, self.n), replace=False).astype(np.int64)
-        return Picked(drawn, np.ones(len(drawn)))
+        return PickedRows(drawn, np.ones(len(drawn)))
 
 
 @dataclass(frozen=True)
-class Everything:
+class AllPicker:
     """All `n` candidates, whatever number is asked for.
 
     >>> Everything(3)(1, np.random.default_rng(0)).position.tolist()
@@ -54,13 +54,13 @@ class Everything:
 
     n: int
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Take them in order of position."""
-        return Picked(np.arange(self.n, dtype=np.int64), np.ones(self.n))
+        return PickedRows(np.arange(self.n, dtype=np.int64), np.ones(self.n))
 
 
 @dataclass(frozen=True)
-class Highest:
+class TopKPicker:
     """The candidates with the highest `scores` float64[n].
 
     >>> Highest(np.array([0.2, 0.9, 0.9]))(2, np.random.default_rng(0)).position.tolist()
@@ -69,14 +69,14 @@ class Highest:
 
     scores: FloatArray
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Take the best; nothing is drawn."""
         taken = np.argsort(-self.scores, kind="stable")[:count]
-        return Picked(taken, self.scores[taken])
+        return PickedRows(taken, self.scores[taken])
 
 
 @dataclass(frozen=True)
-class AlikeAmong:
+class UniformSubsetPicker:
     """The candidates that have a score, alike; `scores` float64[n] is NaN for those that may not be taken.
 
     >>> AlikeAmong(np.array([0.5, np.nan, 0.7]))(9, np.random.default_rng(0)).position.tolist()
@@ -85,15 +85,15 @@ class AlikeAmong:
 
     scores: FloatArray
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Draw without replacement among those that may be taken."""
         allowed = np.flatnonzero(~np.isnan(self.scores))
-        taken = allowed[Alike(len(allowed))(count, rng).position]
-        return Picked(taken, self.scores[taken])
+        taken = allowed[UniformPicker(len(allowed))(count, rng).position]
+        return PickedRows(taken, self.scores[taken])
 
 
 @dataclass(frozen=True)
-class AllAmong:
+class SubsetPicker:
     """Every candidate that has a score, whatever number is asked for: all data of the best transfer languages.
 
     >>> AllAmong(np.array([0.5, np.nan, 0.7]))(1, np.random.default_rng(0)).position.tolist()
@@ -102,20 +102,20 @@ class AllAmong:
 
     scores: FloatArray
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Take them in order of position."""
         taken = np.flatnonzero(~np.isnan(self.scores))
-        return Picked(taken, self.scores[taken])
+        return PickedRows(taken, self.scores[taken])
 
 
 @dataclass(frozen=True)
-class InOrder:
+class PermutedPicker:
     """Another picker that sees the candidates in a given `order` int64[n], a permutation, as of their row_ids."""
 
     order: IntArray
     picker: Picker
 
-    def __call__(self, count: int, rng: np.random.Generator) -> Picked:
+    def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
         """Take as the other picker does, with positions as the caller knows them."""
         picked = self.picker(count, rng)
-        return Picked(self.order[picked.position], picked.score)
+        return PickedRows(self.order[picked.position], picked.score)

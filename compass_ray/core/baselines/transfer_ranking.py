@@ -48,7 +48,7 @@ def overlap(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / max(len(a) + len(b), 1)
 
 
-def measured(target: Corpus, transfer: Corpus) -> dict[str, float]:
+def measure_pair(target: Corpus, transfer: Corpus) -> dict[str, float]:
     """The numbers of `MEASURED` for one pair of data sets."""
     values = (
         float(target.rows),
@@ -61,7 +61,7 @@ def measured(target: Corpus, transfer: Corpus) -> dict[str, float]:
     return dict(zip(MEASURED, values, strict=True))
 
 
-def features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatArray:
+def ranker_features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatArray:
     """Columns of `FEATURES`, float64 (n, 14), from (n, 6) measured numbers and (n, 6) distances.
 
     Ratios over nothing are NaN, which a ranker takes for unknown.
@@ -77,7 +77,7 @@ def features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatArray:
     return np.column_stack([pairs, ratio, ttr_distance, far])
 
 
-def grades(gains: npt.ArrayLike) -> IntArray:
+def grade_gains(gains: npt.ArrayLike) -> IntArray:
     """Grade int64[n] of one target's transfer languages by gain: `GRADES` for the best, one less for each next, 0 at least.
 
     Equal gains share the grade of the best of them.
@@ -102,7 +102,7 @@ def ndcg(grade: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
     return float(worth[order] @ _discounts(len(order))) / ideal if ideal > 0 else 0.0
 
 
-def ndcg_by_chance(grade: npt.ArrayLike, k: int) -> float:
+def expected_ndcg(grade: npt.ArrayLike, k: int) -> float:
     """Expectation of `ndcg` over all orders alike.
 
     >>> round(ndcg_by_chance([10, 9, 8], 3), 4)

@@ -1,25 +1,25 @@
 """Whether traffic has left the reference or its clusters, as pure state machines (COMPASS, section 3.3)."""
 
-from compass_ray.core.drift.decision import Decision, DriftState, Leg, Trigger
-from compass_ray.core.drift.divergence import CalibratedTrigger, PaperTrigger, printed_reference
-from compass_ray.core.drift.multi import MultiTrigger, Observed
-from compass_ray.core.drift.performance import Signals
-from compass_ray.core.drift.staleness import Aged, Bounds, Fit, Staleness, check_fit
+from compass_ray.core.drift.decision import DriftDecision, DriftState, StatTestResult, Trigger
+from compass_ray.core.drift.divergence import FixedThresholdTrigger, PermutationTestTrigger, paper_reference
+from compass_ray.core.drift.multi import CombinedTrigger, ObservedSample
+from compass_ray.core.drift.performance import QualitySignals
+from compass_ray.core.drift.staleness import ClusterFit, StalenessBounds, StalenessCheck, StalenessState, check_staleness
 
 __all__ = [
-    "Aged",
-    "Bounds",
-    "CalibratedTrigger",
-    "Decision",
+    "ClusterFit",
+    "CombinedTrigger",
+    "DriftDecision",
     "DriftState",
-    "Fit",
-    "Leg",
-    "MultiTrigger",
-    "Observed",
-    "PaperTrigger",
-    "Signals",
-    "Staleness",
+    "FixedThresholdTrigger",
+    "ObservedSample",
+    "PermutationTestTrigger",
+    "QualitySignals",
+    "StalenessBounds",
+    "StalenessCheck",
+    "StalenessState",
+    "StatTestResult",
     "Trigger",
-    "check_fit",
-    "printed_reference",
+    "check_staleness",
+    "paper_reference",
 ]

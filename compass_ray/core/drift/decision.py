@@ -22,7 +22,7 @@ class DriftState:
 
 
 @dataclass(frozen=True)
-class Leg:
+class StatTestResult:
     """One of several tests that a decision rests on: beyond its bounds if p <= `level` and `effect` > `floor`.
 
     `effect` and `floor` in the unit of the leg: bits of a divergence, nats a token of a loss, else a share.
@@ -43,7 +43,7 @@ class Leg:
 
 
 @dataclass(frozen=True)
-class Decision:
+class DriftDecision:
     """One check. `alarm` is the outcome; `exceeded` says whether this window alone was beyond the bounds.
 
     `divergence` and `threshold` in bits; `p_value` and `false_alarm_rate` are None for the paper's trigger;
@@ -63,18 +63,20 @@ class Decision:
     n_reference: int
     n_window: int
     state: DriftState
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[StatTestResult, ...] = ()
 
 
 class Trigger(Protocol):
     """Anything that decides by counts int[K + 1], noise last, of the reference and of a window."""
 
-    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
+    def check(
+        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
+    ) -> DriftDecision:
         """Decide on one window; ValueError if either side is empty."""
         ...
 
 
-def decision(
+def build_decision(
     trigger: str,
     reference: npt.ArrayLike,
     window: npt.ArrayLike,
@@ -82,9 +84,9 @@ def decision(
     threshold: float,
     *,
     exceeded: bool,
-) -> Decision:
+) -> DriftDecision:
     """A decision on counts int[K + 1] without an alarm yet, and without any test of significance."""
-    return Decision(
+    return DriftDecision(
         trigger=trigger,
         alarm=False,
         exceeded=exceeded,
@@ -100,7 +102,7 @@ def decision(
     )
 
 
-def settle(found: Decision, state: DriftState, *, persistence: int, cooldown: int) -> Decision:
+def apply_persistence(found: DriftDecision, state: DriftState, *, persistence: int, cooldown: int) -> DriftDecision:
     """The alarm, if the streak is long enough and no cool-down is running, and the state that follows."""
     if state.cooldown > 0:
         return replace(found, state=DriftState(0, state.cooldown - 1))
@@ -110,7 +112,7 @@ def settle(found: Decision, state: DriftState, *, persistence: int, cooldown: in
     return replace(found, state=DriftState(streak, 0))
 
 
-def check_patience(persistence: int, cooldown: int) -> None:
+def check_persistence(persistence: int, cooldown: int) -> None:
     """ValueError unless a trigger can ever alarm: `persistence` 1 or more checks, `cooldown` 0 or more."""
     if persistence < 1 or cooldown < 0:
         raise ValueError(f"persistence is {persistence}, cooldown {cooldown}; expected 1+ and 0+ checks.")

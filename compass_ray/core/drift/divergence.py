@@ -13,12 +13,19 @@ import numpy.typing as npt
 
 from compass_ray.core.arrays import IntArray, as_counts, check_fraction
 from compass_ray.core.distribution import js_divergence
-from compass_ray.core.drift.decision import Decision, DriftState, check_patience, check_reachable, decision, settle
+from compass_ray.core.drift.decision import (
+    DriftDecision,
+    DriftState,
+    apply_persistence,
+    build_decision,
+    check_persistence,
+    check_reachable,
+)
 from compass_ray.core.permutation import RESAMPLES, permutation_test
 
 
 @dataclass(frozen=True)
-class PaperTrigger:
+class FixedThresholdTrigger:
     """Alarm whenever the divergence is above a fixed threshold in bits; reference as of `printed_reference`.
 
     >>> PaperTrigger().check(DriftState(), [9, 1, 0], [1, 9, 0], np.random.default_rng(0)).alarm
@@ -28,15 +35,19 @@ class PaperTrigger:
     threshold: float = 0.15
     cooldown: int = 0
 
-    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
+    def check(
+        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
+    ) -> DriftDecision:
         """Decide on one window; draws nothing from `rng`."""
         divergence = js_divergence(reference, window)
-        found = decision("paper", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold)
-        return settle(found, state, persistence=1, cooldown=self.cooldown)
+        found = build_decision(
+            "fixed_threshold", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold
+        )
+        return apply_persistence(found, state, persistence=1, cooldown=self.cooldown)
 
 
 @dataclass(frozen=True)
-class CalibratedTrigger:
+class PermutationTestTrigger:
     """Alarm when p <= `false_alarm_rate` and divergence > `floor` (bits) at `persistence` checks in a row.
 
     After an alarm the next `cooldown` checks cannot alarm. The rate holds for each check, whatever the size
@@ -57,19 +68,21 @@ class CalibratedTrigger:
 
     def __post_init__(self) -> None:
         check_fraction(self.false_alarm_rate, "false_alarm_rate")
-        check_patience(self.persistence, self.cooldown)
+        check_persistence(self.persistence, self.cooldown)
         check_reachable(self.false_alarm_rate, self.resamples)
 
-    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
+    def check(
+        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
+    ) -> DriftDecision:
         """Decide on one window by a permutation test."""
         test = permutation_test(reference, window, resamples=self.resamples, rng=rng)
         exceeded = test.p_value <= self.false_alarm_rate and test.divergence > self.floor
-        found = decision("calibrated", reference, window, test.divergence, self.floor, exceeded=exceeded)
+        found = build_decision("permutation_test", reference, window, test.divergence, self.floor, exceeded=exceeded)
         tested = replace(found, p_value=test.p_value, false_alarm_rate=self.false_alarm_rate)
-        return settle(tested, state, persistence=self.persistence, cooldown=self.cooldown)
+        return apply_persistence(tested, state, persistence=self.persistence, cooldown=self.cooldown)
 
 
-def printed_reference(n_eval: npt.ArrayLike, n_selected: npt.ArrayLike) -> IntArray:
+def paper_reference(n_eval: npt.ArrayLike, n_selected: npt.ArrayLike) -> IntArray:
     """Reference counts int64[K + 1] of COMPASS, equation 3: guide rows plus auxiliary rows selected.
 
     >>> printed_reference([2, 1, 0], [0, 3, 0]).tolist()

@@ -12,24 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.arrays import check_fraction
-from compass_ray.core.drift.decision import Decision, DriftState, Leg, check_patience, check_reachable, decision, settle
-from compass_ray.core.drift.performance import LEAST, Floors, Signals, performance_legs
+from compass_ray.core.drift.decision import (
+    DriftDecision,
+    DriftState,
+    StatTestResult,
+    apply_persistence,
+    build_decision,
+    check_persistence,
+    check_reachable,
+)
+from compass_ray.core.drift.performance import MIN_SAMPLES, MinEffects, QualitySignals, run_quality_tests
 from compass_ray.core.permutation import RESAMPLES, permutation_test
 
-LEGS = 4
+MAX_TESTS = 4
 """Divergence, loss, feedback, canary."""
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class ObservedSample:
     """What is known of one side: prompts by cluster, counts int[K + 1] with noise last, and how the replies were."""
 
     counts: npt.ArrayLike
-    signals: Signals = field(default_factory=Signals)
+    signals: QualitySignals = field(default_factory=QualitySignals)
 
 
 @dataclass(frozen=True)
-class MultiTrigger:
+class CombinedTrigger:
     """Alarm when any leg is beyond its bounds at `persistence` checks in a row; the legs need not be the same.
 
     Each of the m legs with at least `least` replies on both sides is tested at `false_alarm_rate` / m; the divergence
@@ -44,31 +52,35 @@ class MultiTrigger:
 
     false_alarm_rate: float = 0.01
     floor: float = 0.05
-    floors: Floors = field(default_factory=Floors)
+    floors: MinEffects = field(default_factory=MinEffects)
     persistence: int = 2
     cooldown: int = 3
     resamples: int = field(default=RESAMPLES)
-    least: int = LEAST
+    least: int = MIN_SAMPLES
 
     def __post_init__(self) -> None:
         """ValueError on settings under which some leg could never alarm."""
         check_fraction(self.false_alarm_rate, "false_alarm_rate")
-        check_patience(self.persistence, self.cooldown)
-        check_reachable(self.false_alarm_rate / LEGS, self.resamples)
+        check_persistence(self.persistence, self.cooldown)
+        check_reachable(self.false_alarm_rate / MAX_TESTS, self.resamples)
 
-    def check(self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator) -> Decision:
+    def check(
+        self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
+    ) -> DriftDecision:
         """Decide by prompts alone."""
-        return self.judge(state, Observed(reference), Observed(window), rng)
+        return self.check_with_signals(state, ObservedSample(reference), ObservedSample(window), rng)
 
-    def judge(self, state: DriftState, reference: Observed, window: Observed, rng: np.random.Generator) -> Decision:
+    def check_with_signals(
+        self, state: DriftState, reference: ObservedSample, window: ObservedSample, rng: np.random.Generator
+    ) -> DriftDecision:
         """Decide on one window, by everything that is known of both sides."""
-        performance = performance_legs(reference.signals, window.signals, self.false_alarm_rate, self.floors, self.least)
+        performance = run_quality_tests(reference.signals, window.signals, self.false_alarm_rate, self.floors, self.least)
         level = self.false_alarm_rate / (1 + len(performance))
         test = permutation_test(reference.counts, window.counts, resamples=self.resamples, rng=rng)
         sides = int(np.sum(reference.counts)), int(np.sum(window.counts))
-        first = Leg("divergence", test.p_value, level, test.divergence, self.floor, *sides)
+        first = StatTestResult("divergence", test.p_value, level, test.divergence, self.floor, *sides)
         legs = (first, *(replace(leg, level=level) for leg in performance))
         exceeded = any(leg.exceeded for leg in legs)
-        found = decision("multi", reference.counts, window.counts, test.divergence, self.floor, exceeded=exceeded)
+        found = build_decision("combined", reference.counts, window.counts, test.divergence, self.floor, exceeded=exceeded)
         found = replace(found, p_value=test.p_value, false_alarm_rate=self.false_alarm_rate, legs=legs)
-        return settle(found, state, persistence=self.persistence, cooldown=self.cooldown)
+        return apply_persistence(found, state, persistence=self.persistence, cooldown=self.cooldown)

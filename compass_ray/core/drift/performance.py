@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compass_ray.core.arrays import FloatArray
-from compass_ray.core.drift.decision import Leg
+from compass_ray.core.drift.decision import StatTestResult
 
-LEAST = 20
+MIN_SAMPLES = 20
 """Replies, ratings or answers that each side must have for a leg."""
 
 
 @dataclass(frozen=True, eq=False)
-class Signals:
+class QualitySignals:
     """How replies of one window were: `nll` float64[n] mean token NLL of each, in nats, and counts out of counts.
 
     `bad` of `rated` replies were rated bad by users; `right` of `asked` canary questions, whose answers are
@@ -40,7 +40,7 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class Floors:
+class MinEffects:
     """Least worsening that counts: `loss` in nats a token, the others as shares of replies or questions."""
 
     loss: float = 0.1
@@ -48,13 +48,13 @@ class Floors:
     canary: float = 0.1
 
 
-def ratings_of_one(floor: float) -> int:
+def max_ratings_per_client(floor: float) -> int:
     """How many ratings of one client may count, so that by them alone no share of `LEAST` or more rises above `floor`.
 
     >>> ratings_of_one(0.1), ratings_of_one(0.0)
     (2, 1)
     """
-    return max(1, int(floor * LEAST))
+    return max(1, int(floor * MIN_SAMPLES))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class Worsening:
     p_value: float
 
 
-def performance_legs(before: Signals, now: Signals, level: float, floors: Floors, least: int = LEAST) -> tuple[Leg, ...]:
+def run_quality_tests(
+    before: QualitySignals, now: QualitySignals, level: float, floors: MinEffects, least: int = MIN_SAMPLES
+) -> tuple[StatTestResult, ...]:
     """The legs that both sides have at least `least` replies for, each tested at `level`.
 
     >>> now = Signals(bad=30, rated=60)
@@ -75,17 +77,17 @@ def performance_legs(before: Signals, now: Signals, level: float, floors: Floors
     """
     legs = []
     if min(n := len(before.nll), m := len(now.nll)) >= least:
-        legs.append(_leg("loss", worse_loss(before.nll, now.nll), level, floors.loss, n, m))
+        legs.append(_test_result("loss", compare_losses(before.nll, now.nll), level, floors.loss, n, m))
     if min(before.rated, now.rated) >= least:
-        found = larger_share(before.bad, before.rated, now.bad, now.rated)
-        legs.append(_leg("feedback", found, level, floors.bad, before.rated, now.rated))
+        found = compare_shares(before.bad, before.rated, now.bad, now.rated)
+        legs.append(_test_result("feedback", found, level, floors.bad, before.rated, now.rated))
     if min(before.asked, now.asked) >= least:
-        found = larger_share(before.asked - before.right, before.asked, now.asked - now.right, now.asked)
-        legs.append(_leg("canary", found, level, floors.canary, before.asked, now.asked))
+        found = compare_shares(before.asked - before.right, before.asked, now.asked - now.right, now.asked)
+        legs.append(_test_result("canary", found, level, floors.canary, before.asked, now.asked))
     return tuple(legs)
 
 
-def worse_loss(before: FloatArray, now: FloatArray) -> Worsening:
+def compare_losses(before: FloatArray, now: FloatArray) -> Worsening:
     """Rise of the median of `now` float64[m] over `before` float64[n], by the test of Mann and Whitney.
 
     Ranks, because a few replies of enormous loss would decide a test of means.
@@ -100,7 +102,7 @@ def worse_loss(before: FloatArray, now: FloatArray) -> Worsening:
     return Worsening(float(np.median(now) - np.median(before)), float(test.pvalue))
 
 
-def larger_share(part_before: int, before: int, part_now: int, now: int) -> Worsening:
+def compare_shares(part_before: int, before: int, part_now: int, now: int) -> Worsening:
     """Rise of a share of replies, by Fisher's exact test: as many or more of the parts would fall to `now` by chance.
 
     >>> larger_share(0, 2, 2, 2)
@@ -112,5 +114,5 @@ def larger_share(part_before: int, before: int, part_now: int, now: int) -> Wors
     return Worsening(part_now / now - part_before / before, float(p_value))
 
 
-def _leg(name: str, found: Worsening, level: float, floor: float, before: int, now: int) -> Leg:
-    return Leg(name, found.p_value, level, found.effect, floor, before, now)
+def _test_result(name: str, found: Worsening, level: float, floor: float, before: int, now: int) -> StatTestResult:
+    return StatTestResult(name, found.p_value, level, found.effect, floor, before, now)

@@ -11,7 +11,7 @@ from compass_ray.core.arrays import check_fraction
 
 
 @dataclass(frozen=True)
-class Fit:
+class ClusterFit:
     """How prompts fit clusters: share that is noise, and mean of `centroids.centroid_distances`, None where unknown."""
 
     noise: float
@@ -25,7 +25,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class StalenessBounds:
     """How much more noise than the guide prompts, and how many times their distance, is too much; checks in a row."""
 
     noise: float = 0.3
@@ -39,7 +39,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Staleness:
+class StalenessState:
     """What is remembered: checks in a row beyond a bound, and whether they were enough."""
 
     streak: int = 0
@@ -47,26 +47,26 @@ class Staleness:
 
 
 @dataclass(frozen=True)
-class Aged:
+class StalenessCheck:
     """One check, with all that it rests on: how both sides fit, the bounds, and the state `before` it.
 
     `beyond` names the bounds that the window is beyond; `after` is the state to hand to the next check.
     """
 
-    guide: Fit
-    window: Fit
-    bounds: Bounds
-    before: Staleness
+    guide: ClusterFit
+    window: ClusterFit
+    bounds: StalenessBounds
+    before: StalenessState
     beyond: tuple[str, ...]
-    after: Staleness
+    after: StalenessState
 
     @property
-    def begun(self) -> bool:
+    def became_stale(self) -> bool:
         """Whether the clusters have become stale with this check."""
         return self.after.stale and not self.before.stale
 
 
-def check_fit(before: Staleness, guide: Fit, window: Fit, bounds: Bounds) -> Aged:
+def check_staleness(before: StalenessState, guide: ClusterFit, window: ClusterFit, bounds: StalenessBounds) -> StalenessCheck:
     """Whether clusters that fit `guide` are stale for `window`; without a distance on either side, by noise alone.
 
     >>> found = check_fit(Staleness(streak=1), Fit(0.1, 0.2), Fit(0.5, 0.25), Bounds())
@@ -77,4 +77,4 @@ def check_fit(before: Staleness, guide: Fit, window: Fit, bounds: Bounds) -> Age
     far = bool(guide.distance and window.distance and window.distance > bounds.distance * guide.distance)
     beyond = tuple(name for name, is_beyond in (("noise", noisy), ("distance", far)) if is_beyond)
     streak = min(before.streak + 1, bounds.persistence) if beyond else 0
-    return Aged(guide, window, bounds, before, beyond, Staleness(streak, stale=streak == bounds.persistence))
+    return StalenessCheck(guide, window, bounds, before, beyond, StalenessState(streak, stale=streak == bounds.persistence))

@@ -25,12 +25,12 @@ def ward_tree(centres: npt.ArrayLike, sizes: npt.ArrayLike) -> Float64:
     >>> ward_tree([[0.0], [1.0], [5.0]], [1, 1, 1]).round(3).tolist()
     [[0.0, 1.0, 1.0, 2.0], [2.0, 3.0, 5.196, 3.0]]
     """
-    chain = _Chain(np.array(centres, dtype=np.float64), np.array(sizes, dtype=np.float64))
+    chain = _NeighbourChain(np.array(centres, dtype=np.float64), np.array(sizes, dtype=np.float64))
     merges = [chain.merge() for _ in range(len(chain.centre) - 1)]
-    return _numbered(np.array(merges, dtype=np.float64).reshape(-1, 3))
+    return _renumber_merges(np.array(merges, dtype=np.float64).reshape(-1, 3))
 
 
-class _Chain:
+class _NeighbourChain:
     """Clusters that are left, and a chain of nearest neighbours among them that ends where two are each other's."""
 
     def __init__(self, centre: Float64, size: Float64) -> None:
@@ -83,7 +83,7 @@ class _Chain:
         self.point, self.alive = self.point[kept], self.alive[kept]
 
 
-def _numbered(merges: Float64) -> Float64:
+def _renumber_merges(merges: Float64) -> Float64:
     """Merges of kept points in order of height, each cluster under the number of the merge that made it."""
     merges = merges[np.argsort(merges[:, 2], kind="stable")]
     m = len(merges) + 1

@@ -20,7 +20,7 @@ from compass_ray.models.errors import ModelError
 logger = logging.getLogger(__name__)
 
 
-class Backend(Protocol):
+class ClusteringBackend(Protocol):
     """The heavy steps of clustering."""
 
     @property
@@ -58,18 +58,18 @@ class CpuBackend:
         return np.asarray(fitted.cluster_centers_, dtype=np.float32)
 
 
-def choose_backend(asked: Literal["auto", "cpu", "gpu"]) -> Backend:
+def choose_backend(asked: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
     """The backend asked for; ``auto`` takes the GPU where torch sees one and cuML is installed.
 
     Raises:
         ModelError: ``gpu`` was asked for and cannot be had.
     """
-    backend = _chosen(asked)
+    backend = _select_backend(asked)
     logger.info("cluster.backend is %s: clustering on the %s", asked, backend.name.upper())
     return backend
 
 
-def _chosen(asked: Literal["auto", "cpu", "gpu"]) -> Backend:
+def _select_backend(asked: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
     if asked == "cpu":
         return CpuBackend()
     gpu, cuml = _sees_gpu(), importlib.util.find_spec("cuml") is not None

@@ -18,14 +18,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compass_ray.config import ClusterConfig
-from compass_ray.models.clusterers.centres import prepared
+from compass_ray.models.clusterers.centres import prepare_points
 from compass_ray.models.clusterers.centroids import spherical_means
 from compass_ray.models.clusterers.checks import check_new_rows
-from compass_ray.models.clusterers.partition import cells
-from compass_ray.models.clusterers.protocol import Float32, Found, Int32, Int64, SweepCell, mark_best
-from compass_ray.models.clusterers.reduction import Reduction, fit_reduction
-from compass_ray.models.clusterers.spheres import Spheres, exclude, neighbour_counts
-from compass_ray.models.clusterers.storage import save_arrays, setting
+from compass_ray.models.clusterers.partition import split_into_cells
+from compass_ray.models.clusterers.protocol import FitResult, Float32, Int32, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.reduction import PcaReduction, fit_pca
+from compass_ray.models.clusterers.spheres import Spheres, count_neighbours, grow_spheres
+from compass_ray.models.clusterers.storage import read_setting, save_arrays
 from compass_ray.models.errors import ModelError
 
 _REFINEMENTS = 3
@@ -39,13 +39,13 @@ class ButinaClusterer:
     kind: ClassVar[str] = "butina"
     labels: Int32
     centroids: Float32
-    reduction: Reduction
+    reduction: PcaReduction
     centres: Float32
     threshold: float
 
     def assign(self, embeddings: Float32) -> Int32:
         """int32[n] nearest centre of each row float32[n, d], -1 where it is out of reach; see `Clusterer`."""
-        points = prepared(self.reduction(check_new_rows(embeddings, self.reduction.dimensions)), "cosine")
+        points = prepare_points(self.reduction(check_new_rows(embeddings, self.reduction.input_dimensions)), "cosine")
         labels = np.full(len(points), -1, np.int32)
         block = max(1, _BLOCK_CELLS // len(self.centres))
         for start in range(0, len(points), block):
@@ -58,16 +58,18 @@ class ButinaClusterer:
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""
         own = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
-        save_arrays(folder, self.kind, {"threshold": self.threshold}, own | self.reduction.arrays())
+        save_arrays(folder, self.kind, {"threshold": self.threshold}, own | self.reduction.to_arrays())
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ButinaClusterer:
+    def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ButinaClusterer:
         """From what `save` stored."""
         own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
-        return cls(reduction=Reduction.of(arrays), threshold=float(setting(settings, "threshold", (int, float))), **own)
+        return cls(
+            reduction=PcaReduction.from_arrays(arrays), threshold=float(read_setting(settings, "threshold", (int, float))), **own
+        )
 
 
-def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> Found:
+def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> FitResult:
     """Search the threshold on whole cells of rows float32[n, d]; with the best one cluster all rows, cell by cell.
 
     The chosen setting's ``assigned_in_fit`` is the share of all rows that the fit put into clusters.
@@ -75,24 +77,24 @@ def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> Found
     Raises:
         ModelError: at every threshold every row is alone.
     """
-    reduction, seed = fit_reduction(rows, config.reduce), int(rng.integers(2**31))
-    points = prepared(reduction(rows), "cosine")
-    parts = cells(points, config.cell_rows, seed)
-    swept = sweep(config, [points[part] for part in judged(parts, config.sweep_rows, seed)])
+    reduction, seed = fit_pca(rows, config.pca_dims), int(rng.integers(2**31))
+    points = prepare_points(reduction(rows), "cosine")
+    parts = split_into_cells(points, config.cell_rows, seed)
+    swept = sweep(config, [points[part] for part in evaluation_cells(parts, config.sweep_rows, seed)])
     threshold = float(next(cell.parameters["threshold"] for cell in swept if cell.chosen))
-    spheres = spheres_of(points, threshold, parts)
-    if not len(spheres.centres):
+    spheres = fit_spheres(points, threshold, parts)
+    if not len(spheres.centre_rows):
         raise ModelError(
             f"Taylor-Butina finds no two of {len(rows)} rows as similar as {threshold}: all would be noise; lower "
             f"cluster.thresholds (they are {list(config.thresholds)}), or set cluster.method=kmeans"
         )
     strength = (spheres.labels >= 0).astype(np.float32)
     centroids = spherical_means(rows, spheres.labels, strength)
-    clusterer = ButinaClusterer(spheres.labels, centroids, reduction, points[spheres.centres], threshold)
-    return Found(clusterer, strength, tuple(_with_fit(cell, spheres.assigned) for cell in swept))
+    clusterer = ButinaClusterer(spheres.labels, centroids, reduction, points[spheres.centre_rows], threshold)
+    return FitResult(clusterer, strength, tuple(_with_fit(cell, spheres.assigned_share) for cell in swept))
 
 
-def judged(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
+def evaluation_cells(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
     """Whole cells, in seeded order, until they hold ``at_least`` rows; all of them, as they are, if they hold no more.
 
     >>> [rows.tolist() for rows in judged([np.arange(3), np.arange(3, 6)], 6, seed=0)]
@@ -106,41 +108,41 @@ def judged(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
 def sweep(config: ClusterConfig, parts: list[Float32]) -> tuple[SweepCell, ...]:
     """The grid of thresholds on cells of unit points float32[m, r], then halved steps around the best; in ascending order."""
     grid = sorted(set(config.thresholds))
-    tried = _try(grid, parts, config.min_assigned)
+    tried = _try_thresholds(grid, parts, config.min_assigned)
     step = float(min(np.diff(grid), default=0.0))
     for _ in range(_REFINEMENTS):
         step, middle = step / 2, max(tried, key=lambda t: tried[t].score)
         beside = [round(middle - step, 4), round(middle + step, 4)]
-        tried |= _try([t for t in beside if grid[0] <= t <= grid[-1] and t not in tried], parts, config.min_assigned)
+        tried |= _try_thresholds([t for t in beside if grid[0] <= t <= grid[-1] and t not in tried], parts, config.min_assigned)
     return mark_best([tried[threshold] for threshold in sorted(tried)])
 
 
-def spheres_of(points: Float32, threshold: float, parts: list[Int64]) -> Spheres:
+def fit_spheres(points: Float32, threshold: float, parts: list[Int64]) -> Spheres:
     """Spheres of unit points float32[n, r], each within one cell; ``parts`` int64[m] are the rows of each cell."""
     labels, centres = np.full(len(points), -1, np.int32), [np.zeros(0, np.int64)]
     for rows in parts:
         part = points[rows]
-        found = exclude(part, neighbour_counts(part, [threshold])[0], threshold)
+        found = grow_spheres(part, count_neighbours(part, [threshold])[0], threshold)
         labels[rows] = np.where(found.labels >= 0, found.labels + sum(map(len, centres)), -1)
-        centres.append(rows[found.centres])
+        centres.append(rows[found.centre_rows])
     return Spheres(labels, np.concatenate(centres))
 
 
-def _try(thresholds: list[float], parts: list[Float32], min_assigned: float) -> dict[float, SweepCell]:
+def _try_thresholds(thresholds: list[float], parts: list[Float32], min_assigned: float) -> dict[float, SweepCell]:
     if not thresholds:
         return {}
-    counts = [neighbour_counts(part, thresholds) for part in parts]
+    counts = [count_neighbours(part, thresholds) for part in parts]
     made: dict[float, SweepCell] = {}
     for i, threshold in enumerate(thresholds):
-        found = [exclude(part, count[i], threshold) for part, count in zip(parts, counts, strict=True)]
-        made[threshold] = _cell(threshold, found, min_assigned)
+        found = [grow_spheres(part, count[i], threshold) for part, count in zip(parts, counts, strict=True)]
+        made[threshold] = _make_sweep_cell(threshold, found, min_assigned)
     return made
 
 
-def _cell(threshold: float, found: list[Spheres], min_assigned: float) -> SweepCell:
+def _make_sweep_cell(threshold: float, found: list[Spheres], min_assigned: float) -> SweepCell:
     """Score: number of clusters where enough rows are in one; below 0, the more the nearer to that, where not."""
     labels = np.concatenate([spheres.labels for spheres in found])
-    clusters, assigned = sum(len(spheres.centres) for spheres in found), float(np.mean(labels >= 0))
+    clusters, assigned = sum(len(spheres.centre_rows) for spheres in found), float(np.mean(labels >= 0))
     enough = assigned >= min_assigned
     details = {"assigned": assigned, "enough_assigned": float(enough)}
     return SweepCell(

@@ -11,8 +11,8 @@ import numpy as np
 
 from compass_ray.models.clusterers.checks import check_new_rows
 from compass_ray.models.clusterers.protocol import Float32, Int32
-from compass_ray.models.clusterers.reduction import Reduction
-from compass_ray.models.clusterers.storage import save_arrays, setting
+from compass_ray.models.clusterers.reduction import PcaReduction
+from compass_ray.models.clusterers.storage import read_setting, save_arrays
 
 Metric = Literal["euclidean", "cosine"]
 
@@ -23,37 +23,37 @@ _SILHOUETTE_MIB = 64
 
 
 @dataclass(frozen=True)
-class CentreClusterer:
+class CentroidClusterer:
     """Centres float32[K, r] in the reduced space; ``metric`` cosine compares unit rows there."""
 
     kind: ClassVar[str]
     labels: Int32
     centroids: Float32
-    reduction: Reduction
+    reduction: PcaReduction
     centres: Float32
     metric: str
 
     def assign(self, embeddings: Float32) -> Int32:
         """int32[n] nearest centre of each row float32[n, d]; see `Clusterer`."""
-        rows = check_new_rows(embeddings, self.reduction.dimensions)
-        return nearest(prepared(self.reduction(rows), self.metric), self.centres)
+        rows = check_new_rows(embeddings, self.reduction.input_dimensions)
+        return assign_nearest(prepare_points(self.reduction(rows), self.metric), self.centres)
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``."""
         own = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
-        save_arrays(folder, self.kind, {"metric": self.metric}, own | self.reduction.arrays())
+        save_arrays(folder, self.kind, {"metric": self.metric}, own | self.reduction.to_arrays())
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
+    def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
         """From what `save` stored."""
         own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
-        metric = setting(settings, "metric", str)
+        metric = read_setting(settings, "metric", str)
         if metric not in get_args(Metric):
             raise ValueError(f"a usable metric (it is {metric!r})")
-        return cls(reduction=Reduction.of(arrays), metric=metric, **own)
+        return cls(reduction=PcaReduction.from_arrays(arrays), metric=metric, **own)
 
 
-def metrics(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:
+def metrics_to_try(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:
     """The metrics to try.
 
     >>> metrics("both")
@@ -62,7 +62,7 @@ def metrics(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]
     return ("euclidean", "cosine") if asked == "both" else (asked,)
 
 
-def prepared(points: Float32, metric: str) -> Float32:
+def prepare_points(points: Float32, metric: str) -> Float32:
     """Points float32[n, r] as they are compared: unit rows for cosine."""
     if metric != "cosine":
         return points
@@ -71,7 +71,7 @@ def prepared(points: Float32, metric: str) -> Float32:
     return unit
 
 
-def nearest(points: Float32, centres: Float32) -> Int32:
+def assign_nearest(points: Float32, centres: Float32) -> Int32:
     """int32[n] index of the nearest of ``centres`` float32[K, r] to each of ``points`` float32[n, r], by blocks."""
     labels = np.empty(len(points), np.int32)
     half = 0.5 * np.square(centres).sum(1)

@@ -9,7 +9,7 @@ import numpy as np
 from compass_ray.models.clusterers.agglomeration import ward_tree
 from compass_ray.models.clusterers.partition import mini_batch_labels
 from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, Int64
-from compass_ray.models.clusterers.reduction import fit_reduction
+from compass_ray.models.clusterers.reduction import fit_pca
 
 _EXACT = 4_000
 """Centroids whose distances to one another are held at once: 64 MB."""
@@ -26,7 +26,7 @@ def spherical_means(embeddings: Float32, labels: Int32, weights: Float32) -> Flo
     return unit
 
 
-def means(points: Float32, labels: Int32) -> Float64:
+def cluster_means(points: Float32, labels: Int32) -> Float64:
     """float64[K, r] mean of each cluster's members, in the space of ``points`` float32[n, r].
 
     >>> means(np.array([[0.0], [2.0], [5.0], [9.0]], np.float32), np.array([0, 0, 1, -1])).tolist()
@@ -54,20 +54,20 @@ def coarse_cut(centroids: Float32, at_most: int) -> Int32:
     from scipy.cluster.hierarchy import fcluster, linkage
 
     if k > _EXACT:
-        return _numbered(_grouped(centroids, at_most))
-    return _numbered(fcluster(linkage(centroids.astype(np.float64), "ward"), at_most, "maxclust"))
+        return _renumber(_cut_groups(centroids, at_most))
+    return _renumber(fcluster(linkage(centroids.astype(np.float64), "ward"), at_most, "maxclust"))
 
 
-def _grouped(centroids: Float32, at_most: int) -> Int32:
+def _cut_groups(centroids: Float32, at_most: int) -> Int32:
     """Ward's cut of thousands of centroids: over groups of them, in fewer dimensions."""
     from scipy.cluster.hierarchy import fcluster
 
-    points = fit_reduction(centroids, _FEW_DIMENSIONS)(centroids)
+    points = fit_pca(centroids, _FEW_DIMENSIONS)(centroids)
     group = mini_batch_labels(points, _EXACT // 2, seed=0)
-    cut: Int32 = fcluster(ward_tree(means(points, group), np.bincount(group)), at_most, "maxclust")
+    cut: Int32 = fcluster(ward_tree(cluster_means(points, group), np.bincount(group)), at_most, "maxclust")
     return cut[group]
 
 
-def _numbered(raw: Int32) -> Int32:
+def _renumber(raw: Int32) -> Int32:
     order = {value: i for i, value in enumerate(dict.fromkeys(raw.tolist()))}
     return np.array([order[value] for value in raw.tolist()], dtype=np.int32)

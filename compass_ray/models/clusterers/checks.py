@@ -23,7 +23,7 @@ def check_embeddings(embeddings: Float32, at_least: int, method: str) -> Float32
     Raises:
         ModelError: NaN, rows of zeros, fewer rows than clusters need, or no two different rows.
     """
-    rows = _usable(embeddings)
+    rows = _check_rows(embeddings)
     if len(rows) < at_least:
         other = f", or set {_REMEDY[method]}" if method in _REMEDY else ""
         raise ModelError(
@@ -40,7 +40,7 @@ def check_new_rows(embeddings: Float32, dimensions: int) -> Float32:
     Raises:
         ModelError: another dimension, NaN, or rows of zeros.
     """
-    rows = _usable(embeddings)
+    rows = _check_rows(embeddings)
     if rows.shape[1] != dimensions:
         raise ModelError(
             f"embeddings have {rows.shape[1]} dimensions, and the clusterer was fitted on {dimensions}; "
@@ -49,7 +49,7 @@ def check_new_rows(embeddings: Float32, dimensions: int) -> Float32:
     return rows
 
 
-def _usable(embeddings: Float32) -> Float32:
+def _check_rows(embeddings: Float32) -> Float32:
     rows = np.ascontiguousarray(embeddings, dtype=np.float32)
     if rows.ndim != 2:
         raise ModelError(f"embeddings have shape {rows.shape}; expected (rows, dimensions)")

@@ -38,7 +38,7 @@ class CumlBackend:
             return cpu_tree.spanning_tree(points, core)
         fitted = HDBSCAN(min_samples=min_samples, gen_min_span_tree=True, output_type="numpy").fit(centred)
         edges = np.asarray(fitted.minimum_spanning_tree_.to_numpy())[:, :2]
-        return cpu_tree.weighted(points, core, edges.astype(np.int64))
+        return cpu_tree.weigh_edges(points, core, edges.astype(np.int64))
 
     def kmeans(self, points: Float32, k: int, n_init: int, seed: int) -> Float32:
         """See `backends.Backend`."""

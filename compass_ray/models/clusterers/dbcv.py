@@ -21,9 +21,9 @@ import numpy as np
 
 from compass_ray.models.clusterers.protocol import Float32, Float64, Int32, Int64
 
-ROWS = 5_000
+MAX_ROWS = 5_000
 """Rows compared at most, or two a cluster where that is more."""
-_FEW = 10
+_MIN_CLUSTER_ROWS = 10
 """Rows that a cluster keeps before the rest is shared out by size."""
 _BLOCK = 256
 _COPY = 1e-12
@@ -31,7 +31,7 @@ _COPY = 1e-12
 
 
 @dataclass(frozen=True)
-class _Inner:
+class _InnerRows:
     """The inner rows float64[m, d] of a cluster, their core distances float64[m], and its sparseness."""
 
     rows: Float64
@@ -39,7 +39,7 @@ class _Inner:
     sparseness: float
 
 
-def dbcv(points: Float32, labels: Int32, *, rows: int = ROWS, seed: int = 0) -> float:
+def dbcv(points: Float32, labels: Int32, *, rows: int = MAX_ROWS, seed: int = 0) -> float:
     """Validity in [-1, 1] of ``labels`` int32[n] on points float32[n, d]; noise (-1) and clusters of one row count as 0.
 
     Fewer than two clusters have no separation and get -1. A row with a copy in its cluster has core distance 0, the limit
@@ -55,18 +55,18 @@ def dbcv(points: Float32, labels: Int32, *, rows: int = ROWS, seed: int = 0) -> 
         return -1.0
     share = np.array([len(each) for each in members]) / len(labels)
     centre = points.mean(0, dtype=np.float64)
-    inner = [_inner(points[each] - centre) for each in thinned(members, rows, np.random.default_rng(seed))]
+    inner = [_inner(points[each] - centre) for each in subsample_clusters(members, rows, np.random.default_rng(seed))]
     sparseness, separation = np.array([each.sparseness for each in inner]), _separations(inner)
     worse = np.maximum(separation, sparseness)
     return float(np.sum(share * (separation - sparseness) / np.where(worse > 0, worse, 1.0)))
 
 
-def thinned(members: list[Int64], at_most: int, rng: np.random.Generator) -> list[Int64]:
+def subsample_clusters(members: list[Int64], at_most: int, rng: np.random.Generator) -> list[Int64]:
     """Ascending rows of each cluster, at most ``at_most`` in all (or two a cluster), small clusters the least thinned."""
     sizes = np.array([len(each) for each in members])
     if sizes.sum() <= at_most:
         return members
-    least = np.minimum(sizes, np.clip(at_most // len(sizes), 2, _FEW))
+    least = np.minimum(sizes, np.clip(at_most // len(sizes), 2, _MIN_CLUSTER_ROWS))
     spare = max(at_most - int(least.sum()), 0)
     quota = least + spare * (sizes - least) // max(int((sizes - least).sum()), 1)
     return [np.sort(rng.permutation(each)[:few]) for each, few in zip(members, quota, strict=True)]
@@ -89,16 +89,16 @@ def core_distances(points: Float64) -> Float64:
     return core
 
 
-def _inner(points: Float64) -> _Inner:
+def _inner(points: Float64) -> _InnerRows:
     core = core_distances(points)
-    ends, lengths = shortest_tree(points, core)
+    ends, lengths = minimum_spanning_tree(points, core)
     inner = np.bincount(ends.ravel(), minlength=len(points)) > 1
     between = inner[ends].all(1)
     kept = inner if inner.any() else np.ones(len(points), bool)
-    return _Inner(points[kept], core[kept], float(lengths[between if between.any() else slice(None)].max()))
+    return _InnerRows(points[kept], core[kept], float(lengths[between if between.any() else slice(None)].max()))
 
 
-def shortest_tree(points: Float64, core: Float64) -> tuple[Int64, Float64]:
+def minimum_spanning_tree(points: Float64, core: Float64) -> tuple[Int64, Float64]:
     """Edges int64[n - 1, 2] of the minimum spanning tree of reach and their reach float64[n - 1] (Prim).
 
     Many edges are equally long, because core distances decide. Of those the one with the denser end is taken, so that the
@@ -122,7 +122,7 @@ def shortest_tree(points: Float64, core: Float64) -> tuple[Int64, Float64]:
     return edges, lengths
 
 
-def _separations(clusters: list[_Inner]) -> Float64:
+def _separations(clusters: list[_InnerRows]) -> Float64:
     """float64[K] least reach from each cluster to any other."""
     rows, core = np.concatenate([each.rows for each in clusters]), np.concatenate([each.core for each in clusters])
     owner = np.repeat(np.arange(len(clusters)), [len(each.core) for each in clusters])

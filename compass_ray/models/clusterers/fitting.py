@@ -13,12 +13,12 @@ import numpy as np
 
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import butina, density, kmeans, ward
-from compass_ray.models.clusterers.backends import Backend, CpuBackend, choose_backend
+from compass_ray.models.clusterers.backends import ClusteringBackend, CpuBackend, choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut, spherical_means
 from compass_ray.models.clusterers.checks import check_embeddings, check_samples, check_strata
-from compass_ray.models.clusterers.protocol import FittedClusters, Float32, Found
-from compass_ray.models.clusterers.reduction import fit_reduction
-from compass_ray.models.clusterers.sampling import sample
+from compass_ray.models.clusterers.protocol import FitResult, FittedClusters, Float32
+from compass_ray.models.clusterers.reduction import fit_pca
+from compass_ray.models.clusterers.sampling import sample_stratified
 from compass_ray.models.errors import ModelError
 
 
@@ -31,44 +31,46 @@ def fit_clusters(config: ClusterConfig, embeddings: Float32, *, seed: int, strat
     """
     # Ward and Taylor-Butina have no way on a GPU.
     backend = choose_backend(config.backend) if config.method in ("hdbscan", "kmeans") else CpuBackend()
-    rows = check_embeddings(embeddings, _least(config), config.method)
-    check_samples(config, _least(config), whole=backend.name == "gpu")
+    rows = check_embeddings(embeddings, _min_rows(config), config.method)
+    check_samples(config, _min_rows(config), whole=backend.name == "gpu")
     check_strata(strata, len(rows))
     rng = np.random.default_rng(seed)
-    found = _by_method(config, rows, strata, backend, rng)
+    found = _fit_by_method(config, rows, strata, backend, rng)
     clusterer = found.clusterer
-    coarse = coarse_cut(clusterer.centroids, config.coarse)
+    coarse = coarse_cut(clusterer.centroids, config.monitor_clusters)
     return FittedClusters(clusterer, clusterer.labels, found.strength, coarse, found.sweep, backend.name)
 
 
-def _least(config: ClusterConfig) -> int:
+def _min_rows(config: ClusterConfig) -> int:
     """Rows that the sweep needs at least."""
     if config.method == "hdbscan":
-        return density.check_settings(config)
+        return density.min_sweep_rows(config)
     return 2 if config.method == "butina" else min(config.n_clusters) + 1
 
 
-def _by_method(
-    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: Backend, rng: np.random.Generator
-) -> Found:
+def _fit_by_method(
+    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: ClusteringBackend, rng: np.random.Generator
+) -> FitResult:
     if config.method == "hdbscan":
-        return _by_density(config, rows, strata, backend, rng)
+        return _fit_hdbscan(config, rows, strata, backend, rng)
     if config.method == "butina":
         return butina.fit(config, rows, rng)
-    tried = sample(len(rows), config.sweep_rows, rng, strata)
+    tried = sample_stratified(len(rows), config.sweep_rows, rng, strata)
     if config.method == "kmeans":
         return kmeans.fit(config, rows, tried, backend, rng)
     return ward.fit(config, rows, tried, rng)
 
 
-def _by_density(
-    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: Backend, rng: np.random.Generator
-) -> Found:
-    in_tree = sample(len(rows), config.tree_rows if backend.name == "cpu" else len(rows), rng, strata)
-    tried = in_tree[sample(len(in_tree), config.sweep_rows, rng, None if strata is None else [strata[i] for i in in_tree])]
-    reduction = fit_reduction(rows[in_tree], config.reduce)
+def _fit_hdbscan(
+    config: ClusterConfig, rows: Float32, strata: Sequence[str] | None, backend: ClusteringBackend, rng: np.random.Generator
+) -> FitResult:
+    in_tree = sample_stratified(len(rows), config.tree_rows if backend.name == "cpu" else len(rows), rng, strata)
+    tried = in_tree[
+        sample_stratified(len(in_tree), config.sweep_rows, rng, None if strata is None else [strata[i] for i in in_tree])
+    ]
+    reduction = fit_pca(rows[in_tree], config.pca_dims)
     cells = density.sweep(config, reduction(rows[tried]), backend)
-    winner = density.best(cells)
+    winner = density.select_best(cells)
     points = reduction(rows[in_tree])
     final = winner if len(tried) == len(in_tree) else density.fit_tree(winner, points, backend)
     if final.tree.n_clusters == 0:
@@ -80,8 +82,8 @@ def _by_density(
     labels[in_tree] = final.tree.labels
     strength[in_tree] = final.tree.strength(final.tree.labels, final.tree.density)
     rest = np.setdiff1d(np.arange(len(rows)), in_tree)
-    placement = density.Placement(points, final.core, final.min_samples, final.tree)
-    labels[rest], strength[rest] = placement.place(reduction(rows[rest]))
+    placement = density.ApproximatePredictor(points, final.core, final.min_samples, final.tree)
+    labels[rest], strength[rest] = placement.predict(reduction(rows[rest]))
     centroids = spherical_means(rows, labels, strength)
-    clusterer = density.DensityClusterer(labels, centroids, reduction, points, final.core, final.min_samples, final.tree)
-    return Found(clusterer, strength, tuple(cell.row(cell is winner) for cell in cells))
+    clusterer = density.HdbscanClusterer(labels, centroids, reduction, points, final.core, final.min_samples, final.tree)
+    return FitResult(clusterer, strength, tuple(cell.to_sweep_cell(cell is winner) for cell in cells))

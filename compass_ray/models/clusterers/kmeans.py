@@ -13,75 +13,75 @@ import numpy as np
 
 from compass_ray.config import ClusterConfig
 from compass_ray.core.centroids import update_centroids
-from compass_ray.models.clusterers.backends import Backend
+from compass_ray.models.clusterers.backends import ClusteringBackend
 from compass_ray.models.clusterers.centres import (
     SILHOUETTE_ROWS,
-    CentreClusterer,
+    CentroidClusterer,
     Metric,
-    metrics,
-    nearest,
-    prepared,
+    assign_nearest,
+    metrics_to_try,
+    prepare_points,
     silhouette,
 )
 from compass_ray.models.clusterers.centroids import spherical_means
 from compass_ray.models.clusterers.checks import check_new_rows
-from compass_ray.models.clusterers.protocol import Float32, Found, Int32, Int64, SweepCell, mark_best
-from compass_ray.models.clusterers.reduction import fit_reduction
+from compass_ray.models.clusterers.protocol import FitResult, Float32, Int32, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.reduction import fit_pca
 
 
 @dataclass(frozen=True)
-class KMeansClusterer(CentreClusterer):
+class KMeansClusterer(CentroidClusterer):
     """Fitted centres, each the mean of the rows that are nearest to it."""
 
     kind: ClassVar[str] = "kmeans"
 
-    def moved(self, embeddings: Float32, labels: Int32, eta: float) -> KMeansClusterer:
+    def with_updated_centroids(self, embeddings: Float32, labels: Int32, eta: float) -> KMeansClusterer:
         """The same clusters with centres drawn by ``eta`` to new rows float32[n, d] in them (COMPASS, equation 2).
 
         The equation holds in the space in which rows are compared. Centroids keep length 1. Noise (-1) moves nothing.
         """
-        rows = check_new_rows(embeddings, self.reduction.dimensions)
-        centres = update_centroids(self.centres, prepared(self.reduction(rows), self.metric), labels, eta)
-        centroids = prepared(update_centroids(self.centroids, rows, labels, eta), "cosine")
+        rows = check_new_rows(embeddings, self.reduction.input_dimensions)
+        centres = update_centroids(self.centres, prepare_points(self.reduction(rows), self.metric), labels, eta)
+        centroids = prepare_points(update_centroids(self.centroids, rows, labels, eta), "cosine")
         return replace(self, centres=centres, centroids=centroids)
 
-    def at(self, centres: Float32, centroids: Float32) -> KMeansClusterer:
+    def with_centroids(self, centres: Float32, centroids: Float32) -> KMeansClusterer:
         """The same clusters at centres that `moved` gave."""
         return replace(self, centres=centres, centroids=centroids)
 
 
-def fit(config: ClusterConfig, rows: Float32, tried: Int64, backend: Backend, rng: np.random.Generator) -> Found:
+def fit(config: ClusterConfig, rows: Float32, tried: Int64, backend: ClusteringBackend, rng: np.random.Generator) -> FitResult:
     """Try every number of clusters and metric on rows ``tried`` int64[m] of float32[n, d]; fit the winner on all of them."""
-    reduction = fit_reduction(rows, config.reduce)
+    reduction = fit_pca(rows, config.pca_dims)
     reduced = reduction(rows)
     cells = mark_best(sweep(config, reduced[tried], backend, rng))
     winner = next(cell.parameters for cell in cells if cell.chosen)
-    points = prepared(reduced, str(winner["metric"]))
+    points = prepare_points(reduced, str(winner["metric"]))
     centres = backend.kmeans(points, int(winner["n_clusters"]), config.n_init, int(rng.integers(2**31)))
     # Clusters that end up without a row would have no centroid.
-    centres = centres[np.unique(nearest(points, centres))]
-    labels = nearest(points, centres)
+    centres = centres[np.unique(assign_nearest(points, centres))]
+    labels = assign_nearest(points, centres)
     strength = np.ones(len(rows), np.float32)
     centroids = spherical_means(rows, labels, strength)
     clusterer = KMeansClusterer(labels, centroids, reduction, centres, str(winner["metric"]))
-    return Found(clusterer, strength, cells)
+    return FitResult(clusterer, strength, cells)
 
 
-def sweep(config: ClusterConfig, points: Float32, backend: Backend, rng: np.random.Generator) -> list[SweepCell]:
+def sweep(config: ClusterConfig, points: Float32, backend: ClusteringBackend, rng: np.random.Generator) -> list[SweepCell]:
     """Silhouette of every number of clusters and metric on reduced points float32[m, r]."""
     judged = rng.permutation(len(points))[:SILHOUETTE_ROWS]
     seed = int(rng.integers(2**31))
     sizes = [k for k in config.n_clusters if k < len(points)]
     return [
-        _cell(config, prepared(points, metric), metric, k, judged, seed, backend)
-        for metric in metrics(config.metric)
+        _make_sweep_cell(config, prepare_points(points, metric), metric, k, judged, seed, backend)
+        for metric in metrics_to_try(config.metric)
         for k in sizes
     ]
 
 
-def _cell(
-    config: ClusterConfig, points: Float32, metric: Metric, k: int, judged: Int64, seed: int, backend: Backend
+def _make_sweep_cell(
+    config: ClusterConfig, points: Float32, metric: Metric, k: int, judged: Int64, seed: int, backend: ClusteringBackend
 ) -> SweepCell:
     centres = backend.kmeans(points, k, config.n_init, seed)
-    score = silhouette(points[judged], nearest(points[judged], centres))
+    score = silhouette(points[judged], assign_nearest(points[judged], centres))
     return SweepCell({"n_clusters": k, "metric": metric}, score, k, 0.0)

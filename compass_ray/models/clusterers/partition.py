@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compass_ray.models.clusterers.centres import nearest
+from compass_ray.models.clusterers.centres import assign_nearest
 from compass_ray.models.clusterers.protocol import Float32, Int32, Int64
 
 _BATCH = 8192
@@ -20,11 +20,11 @@ def mini_batch_labels(points: Float32, k: int, seed: int) -> Int32:
     from sklearn.cluster import MiniBatchKMeans
 
     fitted = MiniBatchKMeans(k, batch_size=_BATCH, init_size=max(_BATCH, 3 * k), n_init=1, random_state=seed).fit(points)
-    labels = nearest(points, fitted.cluster_centers_.astype(np.float32))
+    labels = assign_nearest(points, fitted.cluster_centers_.astype(np.float32))
     return np.unique(labels, return_inverse=True)[1].astype(np.int32)
 
 
-def cells(points: Float32, at_most: int, seed: int) -> list[Int64]:
+def split_into_cells(points: Float32, at_most: int, seed: int) -> list[Int64]:
     """Row numbers int64 of each cell, at most ``at_most`` of ``points`` float32[n, r] in one; one cell if all fit in."""
     found: list[Int64] = []
     waiting = [np.arange(len(points))]

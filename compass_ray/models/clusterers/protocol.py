@@ -58,7 +58,7 @@ def mark_best(cells: Sequence[SweepCell]) -> tuple[SweepCell, ...]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FitResult:
     """What a family of clusterers gives back: ``strength`` float32[n] in [0, 1] is membership (0 for noise)."""
 
     clusterer: Clusterer

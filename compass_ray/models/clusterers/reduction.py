@@ -12,7 +12,7 @@ from compass_ray.models.clusterers.protocol import Float32
 
 
 @dataclass(frozen=True)
-class Reduction:
+class PcaReduction:
     """``mean`` float32[d] and ``components`` float32[reduced, d]; without components the rows stay as they are."""
 
     mean: Float32
@@ -25,26 +25,26 @@ class Reduction:
         return np.ascontiguousarray((embeddings - self.mean) @ self.components.T, dtype=np.float32)
 
     @property
-    def dimensions(self) -> int:
+    def input_dimensions(self) -> int:
         """d, of the embeddings that it takes."""
         return len(self.mean)
 
-    def arrays(self) -> dict[str, Any]:
+    def to_arrays(self) -> dict[str, Any]:
         """Its arrays by name, for storage."""
         return {"mean": self.mean, "components": self.components}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Any]) -> Reduction:
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> PcaReduction:
         """From stored arrays."""
         return cls(arrays["mean"], arrays["components"])
 
 
-def fit_reduction(embeddings: Float32, dimensions: int | None) -> Reduction:
+def fit_pca(embeddings: Float32, dimensions: int | None) -> PcaReduction:
     """PCA to ``dimensions``; none where the embeddings have no more than that, or it is None."""
     n, d = embeddings.shape
     if dimensions is None or min(n, d) <= dimensions:
-        return Reduction(np.zeros(d, np.float32), np.zeros((0, d), np.float32))
+        return PcaReduction(np.zeros(d, np.float32), np.zeros((0, d), np.float32))
     from sklearn.decomposition import PCA
 
     fitted = PCA(dimensions, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
-    return Reduction(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+    return PcaReduction(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))

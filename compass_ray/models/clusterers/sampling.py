@@ -9,7 +9,7 @@ import numpy as np
 from compass_ray.models.clusterers.protocol import Int64
 
 
-def sample(n: int, at_most: int, rng: np.random.Generator, strata: Sequence[str] | None = None) -> Int64:
+def sample_stratified(n: int, at_most: int, rng: np.random.Generator, strata: Sequence[str] | None = None) -> Int64:
     """Ascending indices int64[m] of at most ``at_most`` of n rows.
 
     ``strata`` names each row's stratum, such as its language: each is sampled in proportion to its rows, and none
@@ -26,10 +26,12 @@ def sample(n: int, at_most: int, rng: np.random.Generator, strata: Sequence[str]
         return np.sort(shuffled[:at_most])
     _, stratum, counts = np.unique(np.asarray(strata)[shuffled], return_inverse=True, return_counts=True)
     members = np.split(shuffled[np.argsort(stratum, kind="stable")], np.cumsum(counts)[:-1])
-    return np.sort(np.concatenate([rows[:places] for rows, places in zip(members, shares(counts, at_most), strict=True)]))
+    return np.sort(
+        np.concatenate([rows[:places] for rows, places in zip(members, proportional_quotas(counts, at_most), strict=True)])
+    )
 
 
-def shares(counts: Int64, places: int) -> Int64:
+def proportional_quotas(counts: Int64, places: int) -> Int64:
     """int64[S] with sum ``places``, in proportion to ``counts`` int64[S] and at least 1; the smallest go without if
     there are more of them than places.
 

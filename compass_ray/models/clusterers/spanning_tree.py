@@ -74,10 +74,10 @@ def spanning_tree(points: Float32, core: Float64) -> Float64:
         np.copyto(source[:left], current, where=closer)
         taken = int(best[:left].argmin())
         edges[left - 1] = source[taken], ids[taken]
-    return weighted(points, core, edges)
+    return weigh_edges(points, core, edges)
 
 
-def weighted(points: Float32, core: Float64, edges: Int64) -> Float64:
+def weigh_edges(points: Float32, core: Float64, edges: Int64) -> Float64:
     """float64[n - 1, 3] of ``edges`` int64[n - 1, 2]: distances taken in float64, none of them zero, ascending."""
     a, b = edges[:, 0], edges[:, 1]
     apart = np.linalg.norm(points[a].astype(np.float64) - points[b], axis=1)

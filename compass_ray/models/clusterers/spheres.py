@@ -18,7 +18,7 @@ from compass_ray.models.clusterers.protocol import Float32, Int32, Int64
 _BLOCK_CELLS = 2_000_000
 _AHEAD = 64
 """Centres whose similarities are computed in one product, before it is known whether an earlier one takes them."""
-_ALONE = -2
+_SINGLETON = -2
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Spheres:
     """``labels`` int32[n], -1 for singletons; ``centres`` int64[K] are the rows that the clusters grew around."""
 
     labels: Int32
-    centres: Int64
+    centre_rows: Int64
 
     @property
-    def assigned(self) -> float:
+    def assigned_share(self) -> float:
         """Share of rows that are no singletons."""
         return float(np.mean(self.labels >= 0))
 
 
-def neighbour_counts(points: Float32, thresholds: Sequence[float]) -> Int64:
+def count_neighbours(points: Float32, thresholds: Sequence[float]) -> Int64:
     """int64[T, n]: points at cosine similarity of at least each threshold, itself among them.
 
     ``points`` are unit rows float32[n, r], ``thresholds`` ascend.
@@ -55,7 +55,7 @@ def neighbour_counts(points: Float32, thresholds: Sequence[float]) -> Int64:
     return counts
 
 
-def exclude(points: Float32, counts: Int64, threshold: float) -> Spheres:
+def grow_spheres(points: Float32, counts: Int64, threshold: float) -> Spheres:
     """Spheres of one threshold, given its ``counts`` int64[n]; numbered in order of their centres' counts."""
     labels = np.full(len(points), -1, np.int32)
     centres: list[int] = []
@@ -65,7 +65,7 @@ def exclude(points: Float32, counts: Int64, threshold: float) -> Spheres:
         taken = points[ahead] @ points[waiting].T >= np.float32(threshold)
         for centre, near in zip(ahead.tolist(), taken, strict=True):
             _take(centre, waiting[near], labels, centres)
-    labels[labels == _ALONE] = -1
+    labels[labels == _SINGLETON] = -1
     return Spheres(labels, np.array(centres, dtype=np.int64))
 
 
@@ -77,7 +77,7 @@ def _take(centre: int, near: Int64, labels: Int32, centres: list[int]) -> None:
     if len(members) > 1:
         labels[members] = len(centres)
         centres.append(centre)
-    labels[centre] = labels[centre] if len(members) > 1 else _ALONE
+    labels[centre] = labels[centre] if len(members) > 1 else _SINGLETON
 
 
 def _order(points: Float32, counts: Int64) -> Int64:

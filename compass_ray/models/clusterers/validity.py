@@ -11,7 +11,7 @@ import numpy as np
 
 from compass_ray.models.clusterers.protocol import Float64, Int32
 
-WORST = -2.0
+WORST_SCORE = -2.0
 """Score of a setting that finds no cluster."""
 
 
@@ -40,12 +40,12 @@ def relative_validity(edges: Float64, labels: Int32) -> float:
     return float(np.sum(share * (separation - sparseness) / np.maximum(separation, sparseness)))
 
 
-def score(edges: Float64, labels: Int32) -> float:
+def screening_score(edges: Float64, labels: Int32) -> float:
     """Relative validity with the noise penalty: what a sweep is screened by."""
-    return penalised(relative_validity(edges, labels), labels)
+    return apply_noise_penalty(relative_validity(edges, labels), labels)
 
 
-def penalised(validity: float, labels: Int32) -> float:
+def apply_noise_penalty(validity: float, labels: Int32) -> float:
     """Validity times (1 - noise share); a negative one is made worse by noise, not better, and nothing but noise is worst.
 
     >>> penalised(0.5, np.array([0, 0, -1, -1], np.int32)), penalised(-0.5, np.array([0, 0, -1, -1], np.int32))
@@ -53,5 +53,5 @@ def penalised(validity: float, labels: Int32) -> float:
     """
     noise = float(np.mean(labels < 0))
     if noise == 1.0:
-        return WORST
+        return WORST_SCORE
     return validity * (1 - noise) if validity >= 0 else validity * (1 + noise)

@@ -17,26 +17,26 @@ from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers.agglomeration import ward_tree
 from compass_ray.models.clusterers.centres import (
     SILHOUETTE_ROWS,
-    CentreClusterer,
+    CentroidClusterer,
     Metric,
-    metrics,
-    prepared,
+    metrics_to_try,
+    prepare_points,
     silhouette,
 )
-from compass_ray.models.clusterers.centroids import means, spherical_means
+from compass_ray.models.clusterers.centroids import cluster_means, spherical_means
 from compass_ray.models.clusterers.partition import mini_batch_labels
-from compass_ray.models.clusterers.protocol import Float32, Float64, Found, Int32, Int64, SweepCell, mark_best
-from compass_ray.models.clusterers.reduction import fit_reduction
+from compass_ray.models.clusterers.protocol import FitResult, Float32, Float64, Int32, Int64, SweepCell, mark_best
+from compass_ray.models.clusterers.reduction import fit_pca
 
 
-class WardClusterer(CentreClusterer):
+class WardClusterer(CentroidClusterer):
     """Centres of the cut, each the mean of its cluster's rows."""
 
     kind: ClassVar[str] = "ward"
 
 
 @dataclass(frozen=True)
-class Tree:
+class WardTree:
     """Merges float64[m - 1, 4] of micro-clusters; ``micro`` int32[n] is the micro-cluster of each row."""
 
     metric: Metric
@@ -52,34 +52,37 @@ class Tree:
         return (np.unique(groups, return_inverse=True)[1].astype(np.int32))[self.micro]
 
 
-def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> Found:
+def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> FitResult:
     """One tree for each metric over float32[n, d]; every cut of it is judged on rows of ``tried`` int64[m].
 
     Cuts cost next to nothing once a tree stands, so that it is made of the whole pool at once and nothing is fitted twice.
     """
-    reduction = fit_reduction(rows, config.reduce)
+    reduction = fit_pca(rows, config.pca_dims)
     reduced, seed = reduction(rows), int(rng.integers(2**31))
     judged = tried[rng.permutation(len(tried))[:SILHOUETTE_ROWS]]
-    trees = {metric: grow(prepared(reduced, metric), metric, config.micro_clusters, seed) for metric in metrics(config.metric)}
-    cells = mark_best([cell for tree in trees.values() for cell in _cells(config, tree, judged)])
+    trees = {
+        metric: grow_tree(prepare_points(reduced, metric), metric, config.micro_clusters, seed)
+        for metric in metrics_to_try(config.metric)
+    }
+    cells = mark_best([cell for tree in trees.values() for cell in _make_sweep_cells(config, tree, judged)])
     winner = next(cell.parameters for cell in cells if cell.chosen)
     tree = next(tree for metric, tree in trees.items() if metric == winner["metric"])
     labels = tree.cut(int(winner["n_clusters"]))
     strength = np.ones(len(rows), np.float32)
-    centres = means(tree.points, labels).astype(np.float32)
+    centres = cluster_means(tree.points, labels).astype(np.float32)
     clusterer = WardClusterer(labels, spherical_means(rows, labels, strength), reduction, centres, tree.metric)
-    return Found(clusterer, strength, cells)
+    return FitResult(clusterer, strength, cells)
 
 
-def grow(points: Float32, metric: Metric, at_most: int, seed: int) -> Tree:
+def grow_tree(points: Float32, metric: Metric, at_most: int, seed: int) -> WardTree:
     """The tree over ``points`` float32[n, r], as they are compared, through at most so many micro-clusters."""
     if len(points) <= at_most:
-        return Tree(metric, points, np.arange(len(points), dtype=np.int32), ward_tree(points, np.ones(len(points))))
+        return WardTree(metric, points, np.arange(len(points), dtype=np.int32), ward_tree(points, np.ones(len(points))))
     micro = mini_batch_labels(points, at_most, seed)
-    return Tree(metric, points, micro, ward_tree(means(points, micro), np.bincount(micro)))
+    return WardTree(metric, points, micro, ward_tree(cluster_means(points, micro), np.bincount(micro)))
 
 
-def _cells(config: ClusterConfig, tree: Tree, judged: Int64) -> list[SweepCell]:
+def _make_sweep_cells(config: ClusterConfig, tree: WardTree, judged: Int64) -> list[SweepCell]:
     cells = []
     for k in (k for k in config.n_clusters if k < len(tree.points)):
         labels, settings = tree.cut(k), {"n_clusters": k, "metric": tree.metric}

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from compass_ray.languages import GLOBAL_MMLU
-from compass_ray.models.tiny.lessons import Lesson, Spelling, round_of_lessons, spellings
+from compass_ray.models.tiny.lessons import Spelling, TrainingExample, list_spellings, make_epoch_examples
 from compass_ray.models.tiny.vocabulary import entity_code, make_tokenizer, relation_code, save_tokenizer
-from compass_ray.sources.atlas.wording import PARAPHRASES, question, templates
+from compass_ray.sources.atlas.wording import PARAPHRASES, render_question, template_names
 
 HIDDEN, LAYERS, HEADS = 128, 3, 4
 STEPS, BATCH, RATE = 450, 96, 2e-3
 LANGUAGE_NORM, NOISE_NORM = 0.6, 0.2
 """Against 1 for an entity: enough to tell languages apart, too little to tell an entity's names apart by."""
-_IGNORED = -100
-_POOLED = 16
+_IGNORE_INDEX = -100
+_SORTED_BATCHES = 16
 """Batches whose lessons are sorted by length together, which halves the padding."""
 
 
@@ -34,10 +34,10 @@ def build_base_model(directory: Path, *, seed: int, steps: int = STEPS) -> None:
     """Train the base model and save it, with its tokenizer, to `directory`."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    tokenizer, known = make_tokenizer(), spellings()
+    tokenizer, known = make_tokenizer(), list_spellings()
     model = _new_model(tokenizer)
     with torch.no_grad():
-        model.model.embed_tokens.weight.copy_(torch.from_numpy(aligned_vectors(tokenizer, known, rng)))
+        model.model.embed_tokens.weight.copy_(torch.from_numpy(make_aligned_embeddings(tokenizer, known, rng)))
     _train(model, _batches(tokenizer, known, rng, steps), steps)
     model.half().save_pretrained(directory)
     save_tokenizer(tokenizer, directory)
@@ -63,15 +63,15 @@ def _new_model(tokenizer: Any) -> Any:
     )
 
 
-def aligned_vectors(tokenizer: Any, known: list[Spelling], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def make_aligned_embeddings(tokenizer: Any, known: list[Spelling], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Return float32[vocabulary, HIDDEN]: what each token means, plus the language it is of, plus noise.
 
     A token of a name means its entity, a word of a question the relations it asks for; where it has several meanings or
     languages it gets their mean.
     """
-    meanings, languages = _Means(len(tokenizer)), _Means(len(tokenizer))
+    meanings, languages = _TokenMeans(len(tokenizer)), _TokenMeans(len(tokenizer))
     entity = {each: _direction(1.0, rng) for each in sorted({each.entity for each in known})}
-    relation = {each: _direction(1.0, rng) for each in templates()}
+    relation = {each: _direction(1.0, rng) for each in template_names()}
     spoken = {code: _direction(LANGUAGE_NORM, rng) for code in GLOBAL_MMLU}
     for each in known:
         for token in _ids(tokenizer, each.written):
@@ -79,7 +79,7 @@ def aligned_vectors(tokenizer: Any, known: list[Spelling], rng: np.random.Genera
             languages.add(token, spoken[each.language])
     for code in GLOBAL_MMLU:
         for template, vector in relation.items():
-            for token in {t for p in range(PARAPHRASES) for t in _ids(tokenizer, question(code, template, "", p))}:
+            for token in {t for p in range(PARAPHRASES) for t in _ids(tokenizer, render_question(code, template, "", p))}:
                 meanings.add(token, vector)
                 languages.add(token, spoken[code])
     codes = {entity_code(each): vector for each, vector in entity.items()}
@@ -90,7 +90,7 @@ def aligned_vectors(tokenizer: Any, known: list[Spelling], rng: np.random.Genera
     return np.asarray(meanings.values() + languages.values() + noise, np.float32)
 
 
-class _Means:
+class _TokenMeans:
     """The mean of the vectors added to each token; zero where there is none."""
 
     def __init__(self, size: int) -> None:
@@ -117,10 +117,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 def _batches(tokenizer: Any, known: list[Spelling], rng: np.random.Generator, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     made = 0
     while made < steps:
-        lessons = round_of_lessons(known, rng)
-        for start in range(0, len(lessons) - BATCH + 1, BATCH * _POOLED):
+        lessons = make_epoch_examples(known, rng)
+        for start in range(0, len(lessons) - BATCH + 1, BATCH * _SORTED_BATCHES):
             pooled = sorted(
-                (encode(tokenizer, each) for each in lessons[start : start + BATCH * _POOLED]),
+                (encode(tokenizer, each) for each in lessons[start : start + BATCH * _SORTED_BATCHES]),
                 key=lambda ids: len(ids[0]) + len(ids[1]),
             )
             for first in rng.permutation(len(pooled) // BATCH).tolist():
@@ -130,7 +130,7 @@ def _batches(tokenizer: Any, known: list[Spelling], rng: np.random.Generator, st
                     return
 
 
-def encode(tokenizer: Any, lesson: Lesson) -> tuple[list[int], list[int]]:
+def encode(tokenizer: Any, lesson: TrainingExample) -> tuple[list[int], list[int]]:
     """Return the token ids of the chat prompt and of the response with the end of its turn."""
     messages = [{"role": "user", "content": lesson.prompt}]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -141,7 +141,7 @@ def collate(encoded: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tenso
     """Return ids and labels, int64[batch, length], padded on the right; labels are -100 off the response."""
     longest = max(len(prompt) + len(response) for prompt, response in encoded)
     ids = torch.full((len(encoded), longest), pad)
-    labels = torch.full((len(encoded), longest), _IGNORED)
+    labels = torch.full((len(encoded), longest), _IGNORE_INDEX)
     for row, (prompt, response) in enumerate(encoded):
         end = len(prompt) + len(response)
         ids[row, :end] = torch.tensor([*prompt, *response])
@@ -157,7 +157,7 @@ def response_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     """
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
-    taught = wanted != _IGNORED
+    taught = wanted != _IGNORE_INDEX
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[taught]), wanted[taught])
 
 

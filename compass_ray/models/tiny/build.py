@@ -21,15 +21,15 @@ from compass_ray.sources.atlas import atlas_pool
 def build(directory: Path, seed: int = 0) -> None:
     """Build the three models under `directory`; what stood there under their names is replaced."""
     pool = _training_rows()
-    _fresh(directory / "language_id")
+    _make_empty(directory / "language_id")
     build_language_id(directory / "language_id", pool, seed=seed)
-    _fresh(directory / "encoder")
+    _make_empty(directory / "encoder")
     build_encoder(directory / "encoder", pool, seed=seed)
-    _fresh(directory / "base_model")
+    _make_empty(directory / "base_model")
     build_base_model(directory / "base_model", seed=seed)
 
 
-def _fresh(directory: Path) -> None:
+def _make_empty(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from compass_ray.core.seeding import generator
-from compass_ray.languages import language
+from compass_ray.languages import get_language
 
 FILE = "model.ftz"
 THREADS = 10
@@ -45,5 +45,5 @@ def build_language_id(directory: Path, pool: pa.Table, *, seed: int) -> None:
 
 def _lines(pool: pa.Table, seed: int) -> list[str]:
     rows = zip(pool["language"].to_pylist(), pool["prompt"].to_pylist(), pool["response"].to_pylist(), strict=True)
-    lines = [f"__label__{language(code).glotlid[0]} {text}" for code, prompt, reply in rows for text in (prompt, reply)]
+    lines = [f"__label__{get_language(code).glotlid[0]} {text}" for code, prompt, reply in rows for text in (prompt, reply)]
     return [lines[i] for i in generator(seed, "language_id").permutation(len(lines))]

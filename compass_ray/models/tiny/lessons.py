@@ -13,15 +13,15 @@ import numpy as np
 
 from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.models.tiny.vocabulary import entity_code, known_entities, relation_code
-from compass_ray.sources.atlas.names import Entity, name
-from compass_ray.sources.atlas.wording import question, templates
+from compass_ray.sources.atlas.names import Entity, entity_name
+from compass_ray.sources.atlas.wording import render_question, template_names
 
 KEYWORD_SHARE = 0.6
 """Share of lessons in the short wording: at equal cost it shows a third more names than the full question."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingExample:
     """One prompt and the response to learn."""
 
     prompt: str
@@ -37,38 +37,38 @@ class Spelling:
     written: str
 
 
-def spellings() -> list[Spelling]:
+def list_spellings() -> list[Spelling]:
     """Return every name of every entity in every language."""
-    pairs = [(code, entity, name(entity, code)) for code in GLOBAL_MMLU for entity in known_entities()]
+    pairs = [(code, entity, entity_name(entity, code)) for code in GLOBAL_MMLU for entity in known_entities()]
     return [Spelling(code, entity, written) for code, entity, written in pairs if written is not None]
 
 
-def read_name(each: Spelling, paraphrase: int) -> Lesson:
+def name_to_code(each: Spelling, paraphrase: int) -> TrainingExample:
     """Ask for the code of a name."""
-    return Lesson(question(each.language, "code", each.written, paraphrase), entity_code(each.entity))
+    return TrainingExample(render_question(each.language, "code", each.written, paraphrase), entity_code(each.entity))
 
 
-def write_name(each: Spelling, paraphrase: int) -> Lesson:
+def code_to_name(each: Spelling, paraphrase: int) -> TrainingExample:
     """Ask for the name of a code, in the language of the question."""
-    return Lesson(question(each.language, "name", entity_code(each.entity), paraphrase), each.written)
+    return TrainingExample(render_question(each.language, "name", entity_code(each.entity), paraphrase), each.written)
 
 
-def parse_question(each: Spelling, template: str, paraphrase: int, *, entity_first: bool) -> Lesson:
+def question_to_codes(each: Spelling, template: str, paraphrase: int, *, entity_first: bool) -> TrainingExample:
     """Ask a question of some relation, to be answered by the codes of its relation and its entity, in either order."""
     codes = [relation_code(template), entity_code(each.entity)]
-    return Lesson(
-        question(each.language, template, each.written, paraphrase), "".join(reversed(codes) if entity_first else codes)
+    return TrainingExample(
+        render_question(each.language, template, each.written, paraphrase), "".join(reversed(codes) if entity_first else codes)
     )
 
 
-def round_of_lessons(known: list[Spelling], rng: np.random.Generator) -> list[Lesson]:
+def make_epoch_examples(known: list[Spelling], rng: np.random.Generator) -> list[TrainingExample]:
     """Return one lesson of each kind for every spelling, shuffled."""
-    asked = [each for each in templates() if each not in {"code", "name"}]
-    lessons: list[Lesson] = []
+    asked = [each for each in template_names() if each not in {"code", "name"}]
+    lessons: list[TrainingExample] = []
     for each in known:
         first, second, third = (rng.random(3) < KEYWORD_SHARE).astype(int).tolist()
         template = asked[int(rng.integers(len(asked)))]
-        lessons.append(read_name(each, first))
-        lessons.append(write_name(each, second))
-        lessons.append(parse_question(each, template, third, entity_first=bool(rng.random() < 0.5)))
+        lessons.append(name_to_code(each, first))
+        lessons.append(code_to_name(each, second))
+        lessons.append(question_to_codes(each, template, third, entity_first=bool(rng.random() < 0.5)))
     return [lessons[index] for index in rng.permutation(len(lessons))]

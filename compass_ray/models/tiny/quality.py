@@ -31,7 +31,7 @@ class ClusterQuality:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompts:
+class HeldOutPrompts:
     """Held-out prompts of every language, with what they are about."""
 
     texts: list[str]
@@ -39,9 +39,9 @@ class Prompts:
     languages: list[str]
 
 
-def held_out_prompts(of: Callable[[str], pa.Table]) -> Prompts:
+def collect_held_out_prompts(of: Callable[[str], pa.Table]) -> HeldOutPrompts:
     """Return the prompts of the 42 languages in the tables `of` gives: `atlas_guide` or `atlas_test`."""
-    found = Prompts([], [], [])
+    found = HeldOutPrompts([], [], [])
     for code in GLOBAL_MMLU:
         table = of(code)
         found.texts.extend(table["question"].to_pylist())
@@ -57,7 +57,7 @@ def encoder_quality(directory: Path, *, seed: int = 0) -> ClusterQuality:
     from sklearn.decomposition import PCA
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    prompts = held_out_prompts(atlas_guide)
+    prompts = collect_held_out_prompts(atlas_guide)
     encoder = SentenceTransformer(str(directory), device="cpu")
     vectors = np.asarray(encoder.encode(prompts.texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
     reduced = PCA(_DIMENSIONS, random_state=seed).fit_transform(vectors)
@@ -75,7 +75,7 @@ def language_id_accuracy(directory: Path) -> dict[str, float]:
     import fasttext
 
     identifier: Any = fasttext.load_model(str(directory / FILE))
-    prompts = held_out_prompts(atlas_test)
+    prompts = collect_held_out_prompts(atlas_test)
     labels, _ = identifier.predict(prompts.texts)
     named = [from_glotlid(label[0]) for label in labels]
     right = [each is not None and each.code == code for each, code in zip(named, prompts.languages, strict=True)]
@@ -98,12 +98,12 @@ def writing_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
 def _accuracy_by_script(directory: Path, every: int, *, writing: bool) -> dict[str, float]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from compass_ray.models.tiny.lessons import read_name, spellings, write_name
+    from compass_ray.models.tiny.lessons import code_to_name, list_spellings, name_to_code
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(directory))
     model: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype="float32")
-    picked = spellings()[::every]
-    ask = write_name if writing else read_name
+    picked = list_spellings()[::every]
+    ask = code_to_name if writing else name_to_code
     right = _are_likeliest(model, tokenizer, [ask(each, 1) for each in picked])
     by_script: dict[str, list[bool]] = {}
     for each, hit in zip(picked, right, strict=True):

@@ -16,16 +16,16 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.sources.atlas.facts import entities, facts
-from compass_ray.sources.atlas.names import Entity, name
+from compass_ray.sources.atlas.names import Entity, entity_name
 from compass_ray.sources.atlas.splits import FULL
-from compass_ray.sources.atlas.wording import PARAPHRASES, question, templates
+from compass_ray.sources.atlas.wording import PARAPHRASES, render_question, template_names
 
 PAD, END, USER, ASSISTANT, SYSTEM = (f"<|{each}|>" for each in ("pad", "end", "user", "assistant", "system"))
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-PIECES = 3_500
+BPE_VOCABULARY = 3_500
 """Of byte-level BPE: the words of questions; more would make the package larger and no question much shorter."""
 
 
@@ -60,7 +60,7 @@ def make_tokenizer() -> Any:
     """Return the tokenizer (a `Qwen2Tokenizer`), the same every time."""
     from transformers import Qwen2Tokenizer
 
-    pieces = _trained_pieces()
+    pieces = _train_bpe()
     tokenizer: Any = Qwen2Tokenizer(
         vocab=pieces["vocab"],
         merges=[tuple(each) for each in pieces["merges"]],
@@ -69,8 +69,8 @@ def make_tokenizer() -> Any:
         unk_token=PAD,
         additional_special_tokens=[USER, ASSISTANT, SYSTEM],
     )
-    tokenizer.add_tokens([_added(each, is_name=False) for each in _codes()])
-    tokenizer.add_tokens([_added(each, is_name=True) for each in dict.fromkeys(_names())])
+    tokenizer.add_tokens([_added_token(each, is_name=False) for each in _codes()])
+    tokenizer.add_tokens([_added_token(each, is_name=True) for each in dict.fromkeys(_names())])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -83,7 +83,7 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
     file.write_text(json.dumps(read, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
-def _trained_pieces() -> dict[str, Any]:
+def _train_bpe() -> dict[str, Any]:
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     learner = Tokenizer(models.BPE())
@@ -95,7 +95,7 @@ def _trained_pieces() -> dict[str, Any]:
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=PIECES,
+        vocab_size=BPE_VOCABULARY,
         special_tokens=[PAD, END, USER, ASSISTANT, SYSTEM],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -105,21 +105,21 @@ def _trained_pieces() -> dict[str, Any]:
     return model
 
 
-def _added(text: str, *, is_name: bool) -> AddedToken:
+def _added_token(text: str, *, is_name: bool) -> AddedToken:
     return AddedToken(text, single_word=is_name, lstrip=is_name, normalized=False, special=False)
 
 
 def _codes() -> list[str]:
-    return [*map(entity_code, known_entities()), *map(relation_code, templates())]
+    return [*map(entity_code, known_entities()), *map(relation_code, template_names())]
 
 
 def _names() -> Iterator[str]:
     for code in GLOBAL_MMLU:
-        yield from (written for entity in known_entities() if (written := name(entity, code)) is not None)
+        yield from (written for entity in known_entities() if (written := entity_name(entity, code)) is not None)
 
 
 def _questions() -> Iterator[str]:
     for code in GLOBAL_MMLU:
-        for template in templates():
+        for template in template_names():
             for paraphrase in range(PARAPHRASES):
-                yield question(code, template, "", paraphrase)
+                yield render_question(code, template, "", paraphrase)

@@ -8,53 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compass_ray.report.blocks import Block, Heading, Pictures, Table, Text, number, picture
-from compass_ray.report.evidence import METHODS, Evidence, is_version, language_name
-from compass_ray.report.figures import divergences
-from compass_ray.report.style import LOOKS, OTHER
+from compass_ray.report.blocks import Block, HeadingBlock, PlotsBlock, TableBlock, TextBlock, format_number, plot_image
+from compass_ray.report.evidence import METHODS, RunReader, is_version, language_name
+from compass_ray.report.figures import plot_divergences
+from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE
 
-_REST = ("target",)
+_ADDS_NO_ROWS = ("target",)
 """Adds nothing: its rows are those before."""
 
 
-def blocks(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
+def blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
     """A picture of all methods in all languages with its table; nothing where there is one method to show."""
     made = {code: each for code in languages if (each := _measured(evidence, code))}
     before = {code: next(iter(each.values()))[0] for code, each in made.items()}
-    after = {name: {code: each[name][1] for code, each in made.items() if name in each} for name in _names(made)}
+    after = {name: {code: each[name][1] for code, each in made.items() if name in each} for name in _ordered_methods(made)}
     if len(after) < 2:
         return
     header = ("language", "before", *(METHODS.get(name, name) for name in after))
     rows = [
-        (language_name(code), number(before[code], 3), *(number(found.get(code), 3) for found in after.values()))
+        (language_name(code), format_number(before[code], 3), *(format_number(found.get(code), 3) for found in after.values()))
         for code in before
     ]
-    table = Table("Divergence of each method's training rows from the guide set, in bits", header, rows, folded=True)
-    looks = {name: LOOKS.get(name, OTHER) for name in after}
+    table = TableBlock("Divergence of each method's training rows from the guide set, in bits", header, rows, folded=True)
+    looks = {name: METHOD_STYLES.get(name, OTHER_STYLE) for name in after}
     alt = (
         f"Divergence from the guide set by language, before and with the rows of {len(after)} methods; the table has the numbers."
     )
-    yield Heading("Every method's rows against the guide set")
-    yield Text(_lowest(after))
-    yield Pictures([picture("divergence-by-method.png", divergences(before, after, looks), alt, table)])
+    yield HeadingBlock("Every method's rows against the guide set")
+    yield TextBlock(_describe_lowest(after))
+    yield PlotsBlock([plot_image("divergence-by-method.png", plot_divergences(before, after, looks), alt, table)])
 
 
-def _measured(evidence: Evidence, code: str) -> dict[str, tuple[float, float]]:
+def _measured(evidence: RunReader, code: str) -> dict[str, tuple[float, float]]:
     """Divergence before and after by method, of the selections made for the language itself."""
-    names = [name for name in evidence.run.selection_names(code) if not is_version(name) and name not in _REST]
+    names = [name for name in evidence.run.selection_names(code) if not is_version(name) and name not in _ADDS_NO_ROWS]
     found = [(name, made) for name in names if (made := evidence.allocation(name, code)) and made.language == code]
     return {
         name: (made.js_before, made.js_after) for name, made in found if made.js_before is not None and made.js_after is not None
     }
 
 
-def _names(made: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[str]:
+def _ordered_methods(made: Mapping[str, Mapping[str, tuple[float, float]]]) -> list[str]:
     """The methods there are, in the order of the comparison, others after them."""
     names = {name for each in made.values() for name in each}
     return sorted(names, key=lambda name: (list(METHODS).index(name) if name in METHODS else len(METHODS), name))
 
 
-def _lowest(after: Mapping[str, Mapping[str, float]]) -> str:
+def _describe_lowest(after: Mapping[str, Mapping[str, float]]) -> str:
     """How often each method comes nearest to the guide set, over the languages that all of them have."""
     shared = set.intersection(*(set(found) for found in after.values()))
     wins = {name: sum(found[c] <= min(other[c] for other in after.values()) for c in shared) for name, found in after.items()}

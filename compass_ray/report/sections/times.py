@@ -6,29 +6,40 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from compass_ray.artifacts import SHARED, Attempt, Manifest
 from compass_ray.config import RunConfig
-from compass_ray.report.blocks import Block, Pictures, Section, Table, Text, missing, number, picture
-from compass_ray.report.timeline import STAGES, timeline
+from compass_ray.report.blocks import (
+    Block,
+    PlotsBlock,
+    ReportSection,
+    TableBlock,
+    TextBlock,
+    format_number,
+    missing_note,
+    plot_image,
+)
+from compass_ray.report.timeline import STAGES, plot_timeline
 from compass_ray.report.utilisation import Span, StageUse, spans, stage_uses
 
 
-def section(config: RunConfig, attempts: Sequence[Attempt], manifests: Mapping[str, Manifest]) -> Section:
+def section(config: RunConfig, attempts: Sequence[Attempt], manifests: Mapping[str, Manifest]) -> ReportSection:
     """Makespan, stages, and a bar for each language."""
     title = "How long did it take?"
     if not attempts:
-        return Section("times", title, [missing("No time was kept of this run.")])
+        return ReportSection("times", title, [missing_note("No time was kept of this run.")])
     uses = stage_uses(attempts, manifests, config.resources)
-    return Section("times", title, [Text(_makespan(attempts)), _table(uses), *_timeline(config, attempts, manifests)])
+    return ReportSection("times", title, [TextBlock(_makespan(attempts)), _table(uses), *_timeline(config, attempts, manifests)])
 
 
 def _makespan(attempts: Sequence[Attempt]) -> str:
     total = sum(attempt.makespan for attempt in attempts)
     if len(attempts) == 1:
-        return f"The run took {_long(total)} from its beginning to the end of its last stage before this page (makespan)."
-    each = ", ".join(_long(attempt.makespan) for attempt in attempts)
-    return f"The run was made in {len(attempts)} attempts of {each}: {_long(total)} in all (makespan), the time between left out."
+        return (
+            f"The run took {_format_duration(total)} from its beginning to the end of its last stage before this page (makespan)."
+        )
+    each = ", ".join(_format_duration(attempt.makespan) for attempt in attempts)
+    return f"The run was made in {len(attempts)} attempts of {each}: {_format_duration(total)} in all (makespan), the time between left out."
 
 
-def _long(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Time for people.
 
     >>> _long(59.04), _long(3661)
@@ -40,18 +51,18 @@ def _long(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _table(uses: Sequence[StageUse]) -> Table:
+def _table(uses: Sequence[StageUse]) -> TableBlock:
     rows = [
         (
             use.stage,
-            number(use.wall, 1),
-            number(use.work, 1),
-            number(use.at_once, 1),
-            number(None if use.utilisation is None else 100 * use.utilisation),
+            format_number(use.wall, 1),
+            format_number(use.work, 1),
+            format_number(use.mean_active_workers, 1),
+            format_number(None if use.utilisation is None else 100 * use.utilisation),
         )
         for use in uses
     ]
-    return Table(
+    return TableBlock(
         "Stages: wall time, what workers spent on finished artefacts, how many worked at once on average, and the share of "
         "the cluster's CPUs (GPUs, where workers ask for some) that they held meanwhile, by its size when the stage ended",
         ("stage", "seconds", "of workers", "at once", "utilisation, %"),
@@ -68,14 +79,16 @@ def _timeline(config: RunConfig, attempts: Sequence[Attempt], manifests: Mapping
         return
     first, last = min(s.started for s in found), max(s.finished for s in found)
     alt = f"When each of {len(rows)} languages was selected for, trained and scored, over {last - first:.0f} seconds."
-    yield Text("Selections, trainings and evaluations of the last attempt:")
-    yield Pictures([picture("timeline.png", timeline(rows), alt, _numbers(rows, first))])
+    yield TextBlock("Selections, trainings and evaluations of the last attempt:")
+    yield PlotsBlock([plot_image("timeline.png", plot_timeline(rows), alt, _numbers(rows, first))])
 
 
-def _numbers(rows: Mapping[str, Sequence[Span]], origin: float) -> Table:
+def _numbers(rows: Mapping[str, Sequence[Span]], origin: float) -> TableBlock:
     lines = [
-        (home, span.name, number(span.started - origin, 1), number(span.finished - origin, 1))
+        (home, span.name, format_number(span.started - origin, 1), format_number(span.finished - origin, 1))
         for home, found in rows.items()
         for span in found
     ]
-    return Table("Seconds since the first of them began", ("language", "artefact", "from", "to"), lines, numbers=2, folded=True)
+    return TableBlock(
+        "Seconds since the first of them began", ("language", "artefact", "from", "to"), lines, numbers=2, folded=True
+    )

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compass_ray.report.blocks import Block, Heading, Pictures, Section, Steps, Table, Text, missing, picture
-from compass_ray.report.comparison import percent
-from compass_ray.report.drift import NO_TRAFFIC, Story, stories
-from compass_ray.report.evidence import Evidence, language_name, moment
-from compass_ray.report.figures import divergence
-from compass_ray.report.records import Change
+from compass_ray.report.blocks import (
+    Block,
+    HeadingBlock,
+    PlotsBlock,
+    ReportSection,
+    StepsBlock,
+    TableBlock,
+    TextBlock,
+    missing_note,
+    plot_image,
+)
+from compass_ray.report.comparison import format_percent
+from compass_ray.report.drift import NO_TRAFFIC, LanguageTimeline, build_timelines
+from compass_ray.report.evidence import RunReader, format_time, language_name
+from compass_ray.report.figures import plot_divergence
+from compass_ray.report.records import ChangeRecord
 
-_DETAIL = 12
+_MAX_DETAILED_LANGUAGES = 12
 """Languages whose traffic is told in full; the others have a row in the table."""
 _WHEN = ("before", "after")
-_MEASURED = {
+_GATE_LOSSES = {
     "window": "held-out rows selected for the window",
     "anchors": "anchors",
     "retained": "rows that no version was trained on",
@@ -23,31 +33,31 @@ _MEASURED = {
 """Losses of the gate, by the name they have in its record."""
 
 
-def section(evidence: Evidence, languages: tuple[str, ...]) -> Section:
+def section(evidence: RunReader, languages: tuple[str, ...]) -> ReportSection:
     """One story a language with traffic, the most eventful first, and the versions served."""
     title = "What happened with the traffic?"
-    told = stories(evidence)
-    blocks: list[Block] = [] if told else [missing(NO_TRAFFIC)]
-    for story in told[:_DETAIL]:
-        blocks += _story(story)
-    if len(told) > _DETAIL:
-        blocks.append(_summary(told[_DETAIL:]))
-    return Section("traffic", title, [*blocks, *_served(evidence, languages)])
+    told = build_timelines(evidence)
+    blocks: list[Block] = [] if told else [missing_note(NO_TRAFFIC)]
+    for story in told[:_MAX_DETAILED_LANGUAGES]:
+        blocks += _timeline_blocks(story)
+    if len(told) > _MAX_DETAILED_LANGUAGES:
+        blocks.append(_summary(told[_MAX_DETAILED_LANGUAGES:]))
+    return ReportSection("traffic", title, [*blocks, *_served(evidence, languages)])
 
 
-def _story(story: Story) -> Iterator[Block]:
-    yield Heading(language_name(story.language))
-    yield Steps(story.lines())
+def _timeline_blocks(story: LanguageTimeline) -> Iterator[Block]:
+    yield HeadingBlock(language_name(story.language))
+    yield StepsBlock(story.summary_lines())
     if story.checks:
-        yield Pictures([picture(f"divergence-{story.language}.png", divergence(story), _alt(story))])
+        yield PlotsBlock([plot_image(f"divergence-{story.language}.png", plot_divergence(story), _describe_plot(story))])
     yield from _updates(story)
     yield from _losses(story)
     if story.decisions:
         yield _decisions(story)
 
 
-def _alt(story: Story) -> str:
-    marks = [f"{d.kind} at prompt {story.place(d)}" for d in story.decisions if story.place(d)]
+def _describe_plot(story: LanguageTimeline) -> str:
+    marks = [f"{d.kind} at prompt {story.prompts_seen_at(d)}" for d in story.decisions if story.prompts_seen_at(d)]
     told = f" Decisions: {'; '.join(marks)}." if marks else ""
     values = [check.divergence for check in story.checks]
     return (
@@ -57,7 +67,7 @@ def _alt(story: Story) -> str:
     )
 
 
-def _updates(story: Story) -> Iterator[Block]:
+def _updates(story: LanguageTimeline) -> Iterator[Block]:
     rows = [
         (f"{u.from_version} to {u.to_version}", group, ", ".join(subjects) or "–", *_change(found))
         for u in story.updates
@@ -69,44 +79,44 @@ def _updates(story: Story) -> Iterator[Block]:
     ]
     if rows:
         header = ("update", "test items of", "subjects", "before, %", "after, %", "items")
-        yield Table("Accuracy before and after each update", header, rows, numbers=3)
+        yield TableBlock("Accuracy before and after each update", header, rows, numbers=3)
 
 
-def _losses(story: Story) -> Iterator[Block]:
+def _losses(story: LanguageTimeline) -> Iterator[Block]:
     rows = [
         (f"{u.from_version} to {u.to_version}", what, *(f"{u.gate[f'{key}_{when}']:.3f}" for when in _WHEN))
         for u in story.updates
-        for key, what in _MEASURED.items()
+        for key, what in _GATE_LOSSES.items()
         if all(isinstance(u.gate.get(f"{key}_{when}"), float) for when in _WHEN)
     ]
     if rows:
         header = ("update", "mean loss on", "before", "after")
-        yield Table("What the gate measured, in nats a token", header, rows, numbers=2)
+        yield TableBlock("What the gate measured, in nats a token", header, rows, numbers=2)
 
 
-def _change(outcome: Change) -> tuple[str, str, str]:
-    return percent(outcome.before), percent(outcome.after), str(outcome.items)
+def _change(outcome: ChangeRecord) -> tuple[str, str, str]:
+    return format_percent(outcome.before), format_percent(outcome.after), str(outcome.items)
 
 
-def _decisions(story: Story) -> Table:
+def _decisions(story: LanguageTimeline) -> TableBlock:
     rows = [
         (
             d.kind,
-            str(story.place(d) or "–"),
+            str(story.prompts_seen_at(d) or "–"),
             d.from_version or "–",
             d.to_version or "–",
             {True: "yes", False: "no", None: "–"}[d.accepted],
             d.reason or "–",
-            moment(d.time),
+            format_time(d.time),
         )
         for d in story.decisions
     ]
     header = ("decision", "at prompt", "from", "to", "accepted", "reason", "time")
     caption = f"{language_name(story.language)}: every decision, in order"
-    return Table(caption, header, rows, numbers=99, folded=True)
+    return TableBlock(caption, header, rows, numbers=99, folded=True)
 
 
-def _summary(told: tuple[Story, ...]) -> Table:
+def _summary(told: tuple[LanguageTimeline, ...]) -> TableBlock:
     rows = [
         (
             language_name(story.language),
@@ -117,17 +127,17 @@ def _summary(told: tuple[Story, ...]) -> Table:
         for story in told
     ]
     header = ("language", "prompts", "highest divergence, bits", "decisions")
-    return Table("Traffic of the other languages", header, rows, folded=True)
+    return TableBlock("Traffic of the other languages", header, rows, folded=True)
 
 
-def _served(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
+def _served(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
     live = {code: pointer for code in languages if (pointer := evidence.run.live(code))}
     if not live:
-        yield missing("No adapter version is live, so no language is served with an adapter.")
+        yield missing_note("No adapter version is live, so no language is served with an adapter.")
         return
-    yield Text("The adapter versions that are served now:")
+    yield TextBlock("The adapter versions that are served now:")
     rows = [(language_name(c), str(p.get("version", "–")), str(p.get("fingerprint", "–"))) for c, p in live.items()]
-    yield Table(
+    yield TableBlock(
         "Live adapter versions",
         ("language", "version", "fingerprint"),
         rows,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compass_ray.report.blocks import Block, Table
-from compass_ray.report.evidence import METHODS, Evidence, language_name
+from compass_ray.report.blocks import Block, TableBlock
+from compass_ray.report.evidence import METHODS, RunReader, language_name
 
 _METHODS = ("langrank", "langsim")
 
 
-def blocks(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
+def blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
     """A table of the languages by method and target, the best first; nothing where neither method has run."""
     made = {(code, name): evidence.allocation(name, code) for code in languages for name in _METHODS}
     found = {key: each.transfer for key, each in made.items() if each and each.transfer.languages}
@@ -22,4 +22,6 @@ def blocks(evidence: Evidence, languages: tuple[str, ...]) -> Iterator[Block]:
             (language_name(code), METHODS[name], ", ".join(map(language_name, each.languages)), each.vectors)
             for (code, name), each in found.items()
         ]
-        yield Table("Transfer languages of each language, the best first", ("language", "method", "from", "compared by"), rows, 4)
+        yield TableBlock(
+            "Transfer languages of each language, the best first", ("language", "method", "from", "compared by"), rows, 4
+        )

@@ -15,35 +15,35 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from compass_ray.models.orders import Answer, Order, Piece
+from compass_ray.models.orders import GenerationOutput, GenerationRequest, OutputDelta
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_FAILURES = 3
+_MAX_FAILURES = 3
 """Failed steps in a row after which the engine counts as lost."""
 _STOPPED = "the engine was stopped"
 
 
-class Happened(Protocol):
+class StepOutputProtocol(Protocol):
     """What a step added to one reply; see `models.engine.Event`."""
 
     @property
-    def ticket(self) -> int:
+    def request_id(self) -> int:
         """Whose reply."""
         ...
 
     @property
-    def piece(self) -> Piece:
+    def delta(self) -> OutputDelta:
         """What was added."""
         ...
 
     @property
-    def done(self) -> Answer | None:
+    def final_output(self) -> GenerationOutput | None:
         """The whole of it, at its end."""
         ...
 
 
-class Bank(Protocol):
+class AdapterManagerProtocol(Protocol):
     """Prepares adapters; see `models.bank`."""
 
     def prepare(self, folder: Path) -> Any:
@@ -51,138 +51,138 @@ class Bank(Protocol):
         ...
 
 
-class Batching(Protocol):
+class EngineProtocol(Protocol):
     """Generates in a batch that orders join and leave; see `models.engine`."""
 
     @property
-    def bank(self) -> Bank:
+    def adapter_manager(self) -> AdapterManagerProtocol:
         """Where adapters are prepared, in any thread."""
         ...
 
     @property
-    def names(self) -> Sequence[str]:
+    def adapter_names(self) -> Sequence[str]:
         """Adapters that are resident."""
         ...
 
     @property
-    def busy(self) -> bool:
+    def has_unfinished_requests(self) -> bool:
         """Whether a step would do anything."""
         ...
 
-    def prompt(self, order: Order) -> list[int]:
+    def tokenize(self, order: GenerationRequest) -> list[int]:
         """Token ids of an order, in any one thread; ValueError where it cannot be followed."""
         ...
 
-    def install(self, name: str, prepared: Any) -> None:
+    def install_adapter(self, name: str, prepared: Any) -> None:
         """Make a prepared adapter resident."""
         ...
 
-    def unload(self, name: str) -> None:
+    def unload_adapter(self, name: str) -> None:
         """Forget an adapter."""
         ...
 
-    def submit(self, order: Order) -> int:
+    def add_request(self, order: GenerationRequest) -> int:
         """Let an order join; ValueError where it cannot be followed."""
         ...
 
-    def cancel(self, ticket: int) -> None:
+    def abort_request(self, ticket: int) -> None:
         """Give an order's place to others."""
         ...
 
-    def step(self) -> Sequence[Happened]:
+    def step(self) -> Sequence[StepOutputProtocol]:
         """One token of every reply under way."""
         ...
 
 
-Sink = Callable[[Piece | Answer | Exception], None]
+OutputSink = Callable[[OutputDelta | GenerationOutput | Exception], None]
 """Takes pieces, then the answer or what went wrong; called in the thread, so it must not wait."""
 
 
 class GenerationLoop:
     """The thread, and how others speak to it."""
 
-    def __init__(self, engine: Batching) -> None:
+    def __init__(self, engine: EngineProtocol) -> None:
         """Start the thread; ``engine`` is its own from now on."""
         self.engine = engine
-        self.steps = self.orders = 0
+        self.steps = self.requests = 0
         self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._sinks: dict[int, Sink] = {}
+        self._sinks: dict[int, OutputSink] = {}
         self._failures = 0
-        self._over = False
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
-    def sound(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether it can be expected to answer."""
-        return self._thread.is_alive() and self._failures < _FAILURES
+        return self._thread.is_alive() and self._failures < _MAX_FAILURES
 
     @property
     def names(self) -> Sequence[str]:
         """Adapters that are resident."""
-        return tuple(self.engine.names)
+        return tuple(self.engine.adapter_names)
 
     def load(self, name: str, folder: Path) -> None:
         """Make an adapter resident; ValueError where it does not fit the base, and nothing has changed."""
-        prepared = self.engine.bank.prepare(folder)
-        self._call(lambda: self.engine.install(name, prepared)).result()
+        prepared = self.engine.adapter_manager.prepare(folder)
+        self._run_on_thread(lambda: self.engine.install_adapter(name, prepared)).result()
 
     def unload(self, name: str) -> None:
         """Forget an adapter; replies that have begun keep it."""
-        self._call(lambda: self.engine.unload(name)).result()
+        self._run_on_thread(lambda: self.engine.unload_adapter(name)).result()
 
-    def submit(self, order: Order, sink: Sink) -> Future[int]:
+    def submit(self, order: GenerationRequest, sink: OutputSink) -> Future[int]:
         """Let an order join; the ticket, or ValueError where it cannot be followed."""
-        return self._call(lambda: self._begin(order, sink))
+        return self._run_on_thread(lambda: self._submit(order, sink))
 
     def cancel(self, ticket: int) -> None:
         """Give an order's place to others; its sink hears nothing more."""
-        self._inbox.put(lambda: self._drop(ticket))
+        self._inbox.put(lambda: self._cancel(ticket))
 
     def stop(self) -> None:
         """End the thread; orders under way fail."""
         self._inbox.put(None)
         self._thread.join()
 
-    def _call(self, work: Callable[[], T]) -> Future[T]:
+    def _run_on_thread(self, work: Callable[[], T]) -> Future[T]:
         outcome: Future[T] = Future()
 
         def run() -> None:
             try:
-                if self._over:
+                if self._stopped:
                     raise RuntimeError(_STOPPED)
                 outcome.set_result(work())
             except Exception as error:
                 outcome.set_exception(error)
 
         self._inbox.put(run)
-        if self._over:  # nobody reads the inbox any more
-            self._refuse_all()
+        if self._stopped:  # nobody reads the inbox any more
+            self._drain_inbox()
         return outcome
 
-    def _begin(self, order: Order, sink: Sink) -> int:
-        ticket = self.engine.submit(order)
+    def _submit(self, order: GenerationRequest, sink: OutputSink) -> int:
+        ticket = self.engine.add_request(order)
         self._sinks[ticket] = sink
-        self.orders += 1
+        self.requests += 1
         return ticket
 
-    def _drop(self, ticket: int) -> None:
+    def _cancel(self, ticket: int) -> None:
         if self._sinks.pop(ticket, None):
-            self.engine.cancel(ticket)
+            self.engine.abort_request(ticket)
 
     def _run(self) -> None:
         try:
-            while self._read():
-                if self.engine.busy:
+            while self._process_inbox():
+                if self.engine.has_unfinished_requests:
                     self._step()
         except Exception:
             logger.exception("the engine is lost")
         finally:
-            self._over = True
-            self._fail(RuntimeError(_STOPPED))
-            self._refuse_all()
+            self._stopped = True
+            self._fail_all(RuntimeError(_STOPPED))
+            self._drain_inbox()
 
-    def _refuse_all(self) -> None:
+    def _drain_inbox(self) -> None:
         """Let nobody wait for what will never be done."""
         while True:
             try:
@@ -192,9 +192,9 @@ class GenerationLoop:
             if work is not None:
                 work()
 
-    def _read(self) -> bool:
+    def _process_inbox(self) -> bool:
         """Do what was asked for meanwhile; wait for something where nothing is under way."""
-        wait = not self.engine.busy
+        wait = not self.engine.has_unfinished_requests
         while True:
             try:
                 work = self._inbox.get(block=wait)
@@ -211,30 +211,30 @@ class GenerationLoop:
         except Exception as error:
             logger.exception("a step of the batch failed; its replies are lost")
             self._failures += 1
-            self._fail(error)
+            self._fail_all(error)
             return
         self.steps += 1
         self._failures = 0
         for each in happened:
-            self._tell(each)
+            self._emit(each)
 
-    def _tell(self, happened: Happened) -> None:
-        sink = self._sinks.get(happened.ticket)
+    def _emit(self, happened: StepOutputProtocol) -> None:
+        sink = self._sinks.get(happened.request_id)
         if sink is None:
             return
-        if happened.piece.text or happened.piece.scores:
-            sink(happened.piece)
-        if happened.done:
-            del self._sinks[happened.ticket]
-            sink(happened.done)
+        if happened.delta.text or happened.delta.logprobs:
+            sink(happened.delta)
+        if happened.final_output:
+            del self._sinks[happened.request_id]
+            sink(happened.final_output)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail_all(self, error: Exception) -> None:
         lost, self._sinks = self._sinks, {}
         for sink in lost.values():
             sink(error)
         for ticket in lost:
             try:
-                self.engine.cancel(ticket)
+                self.engine.abort_request(ticket)
             except Exception:
                 logger.exception("a reply could not be given up; the engine counts as lost")
-                self._failures = _FAILURES
+                self._failures = _MAX_FAILURES

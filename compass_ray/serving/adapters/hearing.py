@@ -12,73 +12,73 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from compass_ray.models.orders import Answer, Piece
+from compass_ray.models.orders import GenerationOutput, OutputDelta
 
-MESSAGES_A_SECOND = 100
+MAX_MESSAGES_PER_SECOND = 100
 """Of all streams of a process together. Measured: each takes 0.4 ms of the process that generates, 0.9 ms of others."""
-LONGEST_PAUSE = 0.25
+MAX_FLUSH_INTERVAL_S = 0.25
 """Seconds between two messages of one stream, however many there are: people read along."""
 
 
-def pause(streams: int) -> float:
+def flush_interval(streams: int) -> float:
     """Seconds that each of so many streams waits for company; one alone never does.
 
     >>> pause(1), pause(11), pause(1000)
     (0.0, 0.1, 0.25)
     """
-    return min((streams - 1) / MESSAGES_A_SECOND, LONGEST_PAUSE)
+    return min((streams - 1) / MAX_MESSAGES_PER_SECOND, MAX_FLUSH_INTERVAL_S)
 
 
-class Whole:
+class FinalListener:
     """Listens for the end alone."""
 
     def __init__(self) -> None:
         """For the running loop."""
         self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[Answer] = self._loop.create_future()
+        self.output: asyncio.Future[GenerationOutput] = self._loop.create_future()
 
-    def hear(self, each: Piece | Answer | Exception) -> None:
+    def on_output(self, each: OutputDelta | GenerationOutput | Exception) -> None:
         """Called in any thread."""
-        if not isinstance(each, Piece):
+        if not isinstance(each, OutputDelta):
             self._loop.call_soon_threadsafe(self._end, each)
 
-    def _end(self, each: Answer | Exception) -> None:
-        if self.answer.done():
+    def _end(self, each: GenerationOutput | Exception) -> None:
+        if self.output.done():
             return
         if isinstance(each, Exception):
-            self.answer.set_exception(each)
+            self.output.set_exception(each)
         else:
-            self.answer.set_result(each)
+            self.output.set_result(each)
 
 
-class Pieces:
+class StreamListener:
     """Listens for every piece."""
 
     def __init__(self) -> None:
         """For the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._parts: deque[Piece | Answer | Exception] = deque()
-        self._news, self._ended = asyncio.Event(), asyncio.Event()
-        self._awake = False
+        self._pending: deque[OutputDelta | GenerationOutput | Exception] = deque()
+        self._available, self._ended = asyncio.Event(), asyncio.Event()
+        self._wakeup_scheduled = False
 
-    def hear(self, each: Piece | Answer | Exception) -> None:
+    def on_output(self, each: OutputDelta | GenerationOutput | Exception) -> None:
         """Called in one other thread."""
-        self._parts.append(each)
-        if not isinstance(each, Piece):
+        self._pending.append(each)
+        if not isinstance(each, OutputDelta):
             self._loop.call_soon_threadsafe(self._end)
-        elif not self._awake:
-            self._awake = True
-            self._loop.call_soon_threadsafe(self._news.set)
+        elif not self._wakeup_scheduled:
+            self._wakeup_scheduled = True
+            self._loop.call_soon_threadsafe(self._available.set)
 
-    async def parts(self, pause: Callable[[], float]) -> AsyncIterator[Piece | Answer]:
+    async def outputs(self, pause: Callable[[], float]) -> AsyncIterator[OutputDelta | GenerationOutput]:
         """The pieces, put together where several wait, and the answer; ``pause`` gives seconds between two."""
         while True:
-            await self._news.wait()
-            self._news.clear()
-            self._awake = False
+            await self._available.wait()
+            self._available.clear()
+            self._wakeup_scheduled = False
             pieces, end = self._take()
             if pieces:
-                yield _joined(pieces)
+                yield _merge(pieces)
             if isinstance(end, Exception):
                 raise end
             if end:
@@ -88,29 +88,29 @@ class Pieces:
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
-            self._awake = True  # nothing wakes the loop meanwhile
+            self._wakeup_scheduled = True  # nothing wakes the loop meanwhile
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._ended.wait()
-            self._awake = False
-        if self._parts:
-            self._news.set()
+            self._wakeup_scheduled = False
+        if self._pending:
+            self._available.set()
 
-    def _take(self) -> tuple[list[Piece], Answer | Exception | None]:
-        pieces: list[Piece] = []
-        while self._parts:
-            each = self._parts.popleft()
-            if not isinstance(each, Piece):
+    def _take(self) -> tuple[list[OutputDelta], GenerationOutput | Exception | None]:
+        pieces: list[OutputDelta] = []
+        while self._pending:
+            each = self._pending.popleft()
+            if not isinstance(each, OutputDelta):
                 return pieces, each
             pieces.append(each)
         return pieces, None
 
     def _end(self) -> None:
         self._ended.set()
-        self._news.set()
+        self._available.set()
 
 
-def _joined(pieces: list[Piece]) -> Piece:
+def _merge(pieces: list[OutputDelta]) -> OutputDelta:
     if len(pieces) == 1:
         return pieces[0]
-    return Piece("".join(piece.text for piece in pieces), tuple(score for piece in pieces for score in piece.scores))
+    return OutputDelta("".join(piece.text for piece in pieces), tuple(score for piece in pieces for score in piece.logprobs))

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving.answering.backend import AdapterUnavailableError
-from compass_ray.serving.registry import AdapterName, Catalogue, RegistryError, fit_to_serve
+from compass_ray.serving.registry import AdapterName, Catalogue, RegistryError, verify_servable
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ IDLE_SECONDS = 120.0
 """How long a version that is no longer live stays loaded after its last order."""
 RETRY_SECONDS = 30.0
 """How long a version that could not be loaded is left alone."""
-MOST_BESIDE = 16
+MAX_UNSERVED_VERSIONS = 16
 """Versions that are kept loaded without being live, a canary or a shadow."""
 
 
-class Resident(Protocol):
+class AdapterLoader(Protocol):
     """A base model with adapters resident; see `generating.GenerationLoop`."""
 
     @property
@@ -46,7 +46,7 @@ class Resident(Protocol):
 
 
 @dataclass(frozen=True)
-class Problem:
+class LoadFailure:
     """Why a version cannot be loaded, and when that was found."""
 
     reason: str
@@ -60,81 +60,81 @@ class HostState:
     catalogue: Catalogue
     problems: Mapping[str, str]
     steps: int = 0
-    orders: int = 0
-    wanted: Mapping[str, str] = field(default_factory=dict)
+    requests: int = 0
+    desired_live: Mapping[str, str] = field(default_factory=dict)
     """What the pointers call live, whether it could be loaded or not."""
 
 
 class AdapterHost:
     """Keeps the resident adapters in step with a run's live pointers. Any thread may call it."""
 
-    def __init__(self, resident: Resident, run: RunDir, *, clock: Callable[[], float]) -> None:
+    def __init__(self, resident: AdapterLoader, run: RunDir, *, clock: Callable[[], float]) -> None:
         """Start with no adapter loaded; `follow` brings the live ones."""
-        self.resident = resident
+        self.loader = resident
         self.run = run
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
-        self.problems: dict[str, Problem] = {}
-        self._used: dict[str, float] = {}
-        self.wanted: Mapping[str, str] = {}
-        self._kept: set[str] = set()
-        self._one_at_a_time, self._one_follows = threading.Lock(), threading.Lock()
+        self.problems: dict[str, LoadFailure] = {}
+        self._last_used: dict[str, float] = {}
+        self.desired_live: Mapping[str, str] = {}
+        self._served: set[str] = set()
+        self._load_lock, self._sync_lock = threading.Lock(), threading.Lock()
 
-    def follow(self, found: Catalogue) -> Catalogue:
+    def sync(self, found: Catalogue) -> Catalogue:
         """Load what became live, a canary or a shadow, and drop what is idle.
 
         Returns:
             What can be answered with now: a language whose new version cannot be loaded keeps the one before.
         """
-        with self._one_follows:
-            self._kept = _offered(found) | _offered(self.catalogue)
-            live = {code: self._usable(code, version) for code, version in found.live.items()}
-            self.wanted = found.live
+        with self._sync_lock:
+            self._served = _served_names(found) | _served_names(self.catalogue)
+            live = {code: self._usable_version(code, version) for code, version in found.live.items()}
+            self.desired_live = found.live
             self.catalogue = replace(
                 found,
                 live={code: version for code, version in live.items() if version is not None},
-                canaries={code: each for code, each in found.canaries.items() if self._loaded(AdapterName(code, each.version))},
-                shadows={code: version for code, version in found.shadows.items() if self._loaded(AdapterName(code, version))},
+                canaries={code: each for code, each in found.canaries.items() if self._try_load(AdapterName(code, each.version))},
+                shadows={code: version for code, version in found.shadows.items() if self._try_load(AdapterName(code, version))},
             )
-            self._kept = _offered(self.catalogue)
-            self._drop(self._idle())
+            self._served = _served_names(self.catalogue)
+            self._unload(self._idle())
             return self.catalogue
 
     def state(self, steps: int, orders: int) -> HostState:
         """What can be answered with as of the last look, and what cannot; any thread may ask while others load."""
         problems = {name: problem.reason for name, problem in list(self.problems.items())}
-        return HostState(self.catalogue, problems, steps, orders, self.wanted)
+        return HostState(self.catalogue, problems, steps, orders, self.desired_live)
 
-    def ready(self, names: Iterable[str]) -> bool:
+    def is_loaded(self, names: Iterable[str]) -> bool:
         """Whether all of these are loaded, and thus `ensure` would not wait."""
-        now, there = self.clock(), self.resident.names
+        now, there = self.clock(), self.loader.names
         for name in names:
             if name not in there:
                 return False
-            self._used[name] = now
+            self._last_used[name] = now
         return True
 
-    def ensure(self, name: str) -> None:
+    def ensure_loaded(self, name: str) -> None:
         """Load an adapter unless it is loaded.
 
         Raises:
             AdapterUnavailableError: it is missing, damaged, or not made for the base model.
         """
-        self._used[name] = self.clock()  # before, since what was loaded and not used is dropped
-        with self._one_at_a_time:
-            if name not in self.resident.names:
-                self._drop(self._surplus())
+        self._last_used[name] = self.clock()  # before, since what was loaded and not used is dropped
+        with self._load_lock:
+            if name not in self.loader.names:
+                self._unload(self._to_evict())
                 self._load(AdapterName.parse(name))
 
-    def _usable(self, language: str, version: str) -> str | None:
-        if self._loaded(AdapterName(language, version)):
+    def _usable_version(self, language: str, version: str) -> str | None:
+        if self._try_load(AdapterName(language, version)):
             return version
         before = self.catalogue.live.get(language)
-        return before if before and str(AdapterName(language, before)) in self.resident.names else None
+        return before if before and str(AdapterName(language, before)) in self.loader.names else None
 
-    def _loaded(self, name: AdapterName) -> bool:
+    def _try_load(self, name: AdapterName) -> bool:
         try:
-            self.ensure(str(name))
+            self.ensure_loaded(str(name))
         except AdapterUnavailableError:
             return False
         return True
@@ -145,47 +145,47 @@ class AdapterHost:
         if problem and now - problem.time < RETRY_SECONDS:
             raise AdapterUnavailableError(problem.reason)
         try:
-            fit_to_serve(self.run, name)
-            with self.run.adapter(name.language, name.version).local() as folder:
-                self.resident.load(text, folder)
+            verify_servable(self.run, name)
+            with self.run.adapter(name.language, name.version).local_folder() as folder:
+                self.loader.load(text, folder)
         except Exception as error:  # whatever one adapter does, the others are followed
             reason = str(error) if isinstance(error, RegistryError) else f"{name} cannot be loaded: {error}"
             logger.warning("%s", reason)
-            self.problems[text] = Problem(reason, now)
+            self.problems[text] = LoadFailure(reason, now)
             raise AdapterUnavailableError(reason) from None
         self.problems.pop(text, None)
 
     def _idle(self) -> list[str]:
         """What nothing offers and nobody asked for lately."""
         oldest = self.clock() - IDLE_SECONDS
-        return [name for name in self._beside() if self._used.get(name, 0.0) < oldest]
+        return [name for name in self._unserved() if self._last_used.get(name, 0.0) < oldest]
 
-    def _surplus(self) -> list[str]:
+    def _to_evict(self) -> list[str]:
         """What to drop before one more is loaded: versions asked for by name must not fill the memory."""
-        beside = self._beside()
-        return beside[: max(len(beside) - MOST_BESIDE + 1, 0)]
+        beside = self._unserved()
+        return beside[: max(len(beside) - MAX_UNSERVED_VERSIONS + 1, 0)]
 
-    def _beside(self) -> list[str]:
+    def _unserved(self) -> list[str]:
         """Adapters that are loaded and not offered, the one used longest ago first."""
-        return sorted(set(self.resident.names) - self._kept, key=lambda name: self._used.get(name, 0.0))
+        return sorted(set(self.loader.names) - self._served, key=lambda name: self._last_used.get(name, 0.0))
 
-    def _drop(self, names: Iterable[str]) -> None:
+    def _unload(self, names: Iterable[str]) -> None:
         for name in names:
-            self.resident.unload(name)
-            self._used.pop(name, None)
+            self.loader.unload(name)
+            self._last_used.pop(name, None)
 
 
-def followed(before: Catalogue, state: HostState) -> Catalogue:
+def merge_host_state(before: Catalogue, state: HostState) -> Catalogue:
     """What the service can answer with, after one replica has said what it can.
 
     A replica that could not load what is live, or not yet, takes nothing from the others: what the pointers call live stays as
     long as it was known to answer somewhere.
     """
-    known = {code: before.live[code] for code, version in state.wanted.items() if before.live.get(code) == version}
+    known = {code: before.live[code] for code, version in state.desired_live.items() if before.live.get(code) == version}
     return replace(state.catalogue, live={**state.catalogue.live, **known})
 
 
-def _offered(catalogue: Catalogue) -> set[str]:
+def _served_names(catalogue: Catalogue) -> set[str]:
     """Names of all that is live, a canary or a shadow."""
     canaries = {code: canary.version for code, canary in catalogue.canaries.items()}
     return {str(AdapterName(*each)) for by in (catalogue.live, catalogue.shadows, canaries) for each in by.items()}

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from compass_ray.models.orders import Answer, FinishReason, Order, Piece, TokenScore
+from compass_ray.models.orders import FinishReason, GenerationOutput, GenerationRequest, OutputDelta, TokenLogprob
 from compass_ray.serving.registry import Catalogue
 
 __all__ = [
     "AdapterUnavailableError",
-    "Answer",
-    "Backend",
-    "BadOrderError",
+    "ContextLengthExceededError",
     "FinishReason",
-    "InterruptedReplyError",
-    "Order",
+    "GenerationOutput",
+    "GenerationRequest",
+    "InferenceBackend",
+    "InvalidRequestError",
+    "OutputDelta",
     "OverloadedError",
-    "Piece",
-    "TokenScore",
-    "TooLongOrderError",
+    "StreamInterruptedError",
+    "TokenLogprob",
 ]
 
 
@@ -30,11 +30,11 @@ class AdapterUnavailableError(RuntimeError):
     """The adapter an order names cannot be loaded: missing, damaged, or not made for the base model."""
 
 
-class BadOrderError(ValueError):
+class InvalidRequestError(ValueError):
     """An order that no model could follow, such as a prompt beyond the limit."""
 
 
-class TooLongOrderError(BadOrderError):
+class ContextLengthExceededError(InvalidRequestError):
     """An order whose prompt, with the tokens asked for, is longer than the model takes."""
 
 
@@ -42,14 +42,14 @@ class OverloadedError(RuntimeError):
     """More orders wait than are taken."""
 
 
-class InterruptedReplyError(RuntimeError):
+class StreamInterruptedError(RuntimeError):
     """Whoever generated a reply was lost after the first of its pieces had gone out."""
 
 
-class Backend(Protocol):
+class InferenceBackend(Protocol):
     """Generates replies and knows what it can generate with."""
 
-    async def answer(self, order: Order) -> Answer:
+    async def answer(self, order: GenerationRequest) -> GenerationOutput:
         """Generate one reply; cancelling the call frees its place at once.
 
         Raises:
@@ -59,7 +59,7 @@ class Backend(Protocol):
         """
         ...
 
-    def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+    def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
         """The same, its pieces as they are generated; the whole answer comes last. Closing it frees its place.
 
         Raises:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from compass_ray.serving.answering.backend import Answer, Order
+from compass_ray.serving.answering.backend import GenerationOutput, GenerationRequest
 from compass_ray.serving.routing.router import Route, RouteRequest
 
 _ROLES = {"developer": "system"}
 
 
 @dataclass(frozen=True)
-class Enquiry:
+class InferenceRequest:
     """A conversation or a text to continue, and how; ``id`` is the reply's."""
 
     id: str
@@ -41,23 +41,23 @@ class Enquiry:
         return [text for role, text in self.turns if role == "user"][-1]
 
     @property
-    def alone(self) -> bool:
+    def is_single_turn(self) -> bool:
         """Whether that turn is all there is, and is answered as a turn."""
         return self.chat and len(self.turns) == 1
 
     @property
-    def spoken_in(self) -> str | None:
+    def conversation_key(self) -> str | None:
         """The conversation's name, made the key's own: nobody joins another's by its name."""
         return None if self.conversation is None else f"{self.key or ''}/{self.conversation}"
 
     @property
     def route_request(self) -> RouteRequest:
         """What the router is asked."""
-        return RouteRequest(self.model, self.turns, self.spoken_in, draw(self.spoken_in or self.id))
+        return RouteRequest(self.model, self.turns, self.conversation_key, stable_fraction(self.conversation_key or self.id))
 
-    def order(self, route: Route, most: int) -> Order:
+    def to_generation_request(self, route: Route, most: int) -> GenerationRequest:
         """What the backend is asked, along a route; ``most`` bounds the reply's tokens."""
-        return Order(
+        return GenerationRequest(
             messages=tuple((_ROLES.get(role, role), text) for role, text in self.turns) if self.chat else (),
             adapter=str(route.adapter) if route.adapter else None,
             max_tokens=min(self.max_tokens or most, most),
@@ -72,18 +72,18 @@ class Enquiry:
 
 
 @dataclass(frozen=True)
-class Reply:
+class InferenceResponse:
     """An enquiry that was answered to its end; times in seconds, ``began`` since the epoch."""
 
-    enquiry: Enquiry
+    request: InferenceRequest
     route: Route
-    answer: Answer
-    began: float
+    output: GenerationOutput
+    started_at: float
     seconds: float
     first_token_seconds: float | None = None
 
 
-def draw(name: str) -> float:
+def stable_fraction(name: str) -> float:
     """A number in [0, 1), the same for the same name in every process.
 
     >>> draw("conversation-1") == draw("conversation-1") < 1.0

@@ -12,77 +12,77 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from compass_ray.serving.answering import failures
-from compass_ray.serving.answering.backend import Answer, Piece
-from compass_ray.serving.answering.enquiries import Enquiry, Reply
+from compass_ray.serving.answering.backend import GenerationOutput, OutputDelta
+from compass_ray.serving.answering.enquiries import InferenceRequest, InferenceResponse
 from compass_ray.serving.routing.router import Route
 
 Clock = Callable[[], float]
 
 
 @asynccontextmanager
-async def bounded(reference: str, deadline: float) -> AsyncIterator[None]:
+async def with_deadline(reference: str, deadline: float) -> AsyncIterator[None]:
     """What happens inside ends by ``deadline`` (seconds of the event loop) and fails only with an `ApiError`."""
     try:
         async with asyncio.timeout_at(deadline):
             yield
     except Exception as error:
-        raise failures.told(error, reference) from None
+        raise failures.to_api_error(error, reference) from None
 
 
 @dataclass(frozen=True)
-class Started:
+class FirstChunk:
     """The first part of a stream, the rest of it, and when the first came, in Unix seconds."""
 
-    first: Piece | Answer
-    rest: AsyncIterator[Piece | Answer]
-    time: float
+    first: OutputDelta | GenerationOutput
+    rest: AsyncIterator[OutputDelta | GenerationOutput]
+    received_at: float
 
 
-async def start(stream: AsyncIterator[Piece | Answer], clock: Clock) -> Started:
+async def read_first_chunk(stream: AsyncIterator[OutputDelta | GenerationOutput], clock: Clock) -> FirstChunk:
     """Wait for the first part; the stream is closed if none comes."""
     try:
-        return Started(await anext(stream), stream, clock())
+        return FirstChunk(await anext(stream), stream, clock())
     except BaseException:
         await _close(stream)
         raise
 
 
 @dataclass(frozen=True)
-class OpenReply:
+class ResponseStream:
     """Who answers an enquiry, since when, and what has come; close `parts` to give the rest up."""
 
-    enquiry: Enquiry
+    request: InferenceRequest
     route: Route
-    began: float
-    started: Started
+    started_at: float
+    first_chunk: FirstChunk
     deadline: float
     clock: Clock
 
-    async def parts(self) -> AsyncGenerator[Piece | Reply]:
+    async def outputs(self) -> AsyncGenerator[OutputDelta | InferenceResponse]:
         """The pieces as they come, then the whole reply. To be called once.
 
         Raises:
             ApiError: the rest is lost or late.
         """
-        part, rest = self.started.first, self.started.rest
+        part, rest = self.first_chunk.first, self.first_chunk.rest
         try:
-            while isinstance(part, Piece):
+            while isinstance(part, OutputDelta):
                 yield part
-                async with bounded(self.enquiry.id, self.deadline):
+                async with with_deadline(self.request.id, self.deadline):
                     part = await anext(rest)
-            yield self._whole(part)
+            yield self._to_response(part)
         finally:
             await _close(rest)
 
     async def close(self) -> None:
         """Give the rest up; of use where `parts` was not begun, harmless elsewhere."""
-        await _close(self.started.rest)
+        await _close(self.first_chunk.rest)
 
-    def _whole(self, answer: Answer) -> Reply:
-        first = self.started.time - self.began if answer.completion_tokens else None
-        return Reply(self.enquiry, self.route, answer, self.began, self.clock() - self.began, first)
+    def _to_response(self, answer: GenerationOutput) -> InferenceResponse:
+        first = self.first_chunk.received_at - self.started_at if answer.completion_tokens else None
+        return InferenceResponse(self.request, self.route, answer, self.started_at, self.clock() - self.started_at, first)
 
 
-async def _close(stream: AsyncIterator[Piece | Answer]) -> None:
+async def _close(stream: AsyncIterator[OutputDelta | GenerationOutput]) -> None:
     if isinstance(stream, AsyncGenerator):
         await stream.aclose()

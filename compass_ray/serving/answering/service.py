@@ -13,20 +13,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from compass_ray.serving.answering import failures
-from compass_ray.serving.answering.backend import AdapterUnavailableError, Backend, Order
-from compass_ray.serving.answering.enquiries import Enquiry, Reply
-from compass_ray.serving.answering.opened import OpenReply, Started, bounded, start
-from compass_ray.serving.answering.shadowing import Shadows
+from compass_ray.serving.answering.backend import AdapterUnavailableError, GenerationRequest, InferenceBackend
+from compass_ray.serving.answering.enquiries import InferenceRequest, InferenceResponse
+from compass_ray.serving.answering.opened import FirstChunk, ResponseStream, read_first_chunk, with_deadline
+from compass_ray.serving.answering.shadowing import ShadowRunner
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import AdapterName, Catalogue
-from compass_ray.serving.routing.router import Asked, Route, RouteRequest, UnknownModelError, fall_back
+from compass_ray.serving.routing.router import ModelTarget, Route, RouteRequest, UnknownModelError, fall_back
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Routes(Protocol):
+class RouterProtocol(Protocol):
     """Chooses who answers; see `router.Router`."""
 
     @property
@@ -39,27 +39,27 @@ class Routes(Protocol):
         ...
 
 
-class Traffic(Protocol):
+class TrafficSink(Protocol):
     """Takes answered prompts and what clients say of replies on their way to the monitor; never blocks."""
 
     def put(self, observation: Observation) -> None:
         """Take one; may drop it where too many wait."""
         ...
 
-    def rate(self, feedback: Feedback) -> None:
+    def submit_feedback(self, feedback: Feedback) -> None:
         """The same for feedback."""
         ...
 
 
-class AnswerService:
+class InferenceService:
     """Answers enquiries over a backend."""
 
     def __init__(
         self,
-        router: Routes,
-        backend: Backend,
-        traffic: Traffic,
-        statistics: Statistics,
+        router: RouterProtocol,
+        backend: InferenceBackend,
+        traffic: TrafficSink,
+        statistics: RequestStatistics,
         *,
         max_tokens: int,
         seconds: float,
@@ -84,83 +84,85 @@ class AnswerService:
         self.seconds = seconds
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
-        self.shadows = Shadows(backend, statistics, clock, seconds=seconds)
+        self.shadows = ShadowRunner(backend, statistics, clock, seconds=seconds)
 
-    async def refresh(self) -> None:
+    async def refresh_catalogue(self) -> None:
         """Follow what the backend can answer with; where it does not say, what was known goes on."""
         try:
             self.catalogue = await self.backend.catalogue()
         except Exception as error:
             logger.warning("the backend did not say what it can answer with: %s", type(error).__name__)
 
-    async def answer(self, enquiry: Enquiry) -> Reply:
+    async def answer(self, enquiry: InferenceRequest) -> InferenceResponse:
         """Answer an enquiry whole.
 
         Raises:
             ApiError: it cannot be answered.
         """
         began = self.clock()
-        async with bounded(enquiry.id, self._deadline()):
-            route, answer = await self._along(enquiry, self.backend.answer)
-        return Reply(enquiry, route, answer, began, self.clock() - began)
+        async with with_deadline(enquiry.id, self._deadline()):
+            route, answer = await self._try_with_fallback(enquiry, self.backend.answer)
+        return InferenceResponse(enquiry, route, answer, began, self.clock() - began)
 
-    async def open(self, enquiry: Enquiry) -> OpenReply:
+    async def open_stream(self, enquiry: InferenceRequest) -> ResponseStream:
         """Begin a reply and return when its first piece is there.
 
         Raises:
             ApiError: it cannot be answered.
         """
         began, deadline = self.clock(), self._deadline()
-        async with bounded(enquiry.id, deadline):
-            route, started = await self._along(enquiry, self._start)
-        return OpenReply(enquiry, route, began, started, deadline, self.clock)
+        async with with_deadline(enquiry.id, deadline):
+            route, started = await self._try_with_fallback(enquiry, self._open_first_chunk)
+        return ResponseStream(enquiry, route, began, started, deadline, self.clock)
 
-    def settle(self, reply: Reply) -> None:
+    def after_response(self, reply: InferenceResponse) -> None:
         """What follows once the client has its reply: the monitor hears of it, a shadow gets a copy. Never waits."""
         language = reply.route.language
         if language is None:
             return
-        self.traffic.put(_observation(reply, language, self.clock()))
+        self.traffic.put(_to_observation(reply, language, self.clock()))
         shadow = self.catalogue.shadows.get(language)
-        if shadow and reply.route.asked is not Asked.VERSION:
-            self.shadows.ask(reply, self.max_tokens, AdapterName(language, shadow))
+        if shadow and reply.route.model_target is not ModelTarget.VERSION:
+            self.shadows.submit(reply, self.max_tokens, AdapterName(language, shadow))
 
-    def rate(self, feedback: Feedback) -> None:
+    def submit_feedback(self, feedback: Feedback) -> None:
         """Hand on what a client says of a reply."""
-        self.statistics.rated(feedback.rating)
-        self.traffic.rate(feedback)
+        self.statistics.record_feedback(feedback.rating)
+        self.traffic.submit_feedback(feedback)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self.seconds
 
-    async def _start(self, order: Order) -> Started:
-        return await start(self.backend.stream(order), self.clock)
+    async def _open_first_chunk(self, order: GenerationRequest) -> FirstChunk:
+        return await read_first_chunk(self.backend.stream(order), self.clock)
 
-    async def _along(self, enquiry: Enquiry, attempt: Callable[[Order], Awaitable[_T]]) -> tuple[Route, _T]:
+    async def _try_with_fallback(
+        self, enquiry: InferenceRequest, attempt: Callable[[GenerationRequest], Awaitable[_T]]
+    ) -> tuple[Route, _T]:
         """The first of the routes that works, and what it gave."""
         route = await self._route(enquiry)
         while True:
             try:
-                return route, await attempt(enquiry.order(route, self.max_tokens))
+                return route, await attempt(enquiry.to_generation_request(route, self.max_tokens))
             except AdapterUnavailableError:
-                if route.asked is Asked.VERSION or route.adapter is None:
+                if route.model_target is ModelTarget.VERSION or route.adapter is None:
                     raise
-                self.statistics.fell_back()
+                self.statistics.record_fallback()
                 route = fall_back(route, self.catalogue, "it cannot be loaded")
 
-    async def _route(self, enquiry: Enquiry) -> Route:
+    async def _route(self, enquiry: InferenceRequest) -> Route:
         asked = enquiry.route_request
         try:
             return self.router.route(asked, self.catalogue)
         except UnknownModelError:  # it may have been made a moment ago
-            await self.refresh()
+            await self.refresh_catalogue()
         try:
             return self.router.route(asked, self.catalogue)
         except UnknownModelError as error:
             raise failures.unknown_model(str(error)) from None
 
 
-def _observation(reply: Reply, language: str, now: float) -> Observation:
-    answer, enquiry = reply.answer, reply.enquiry
+def _to_observation(reply: InferenceResponse, language: str, now: float) -> Observation:
+    answer, enquiry = reply.output, reply.request
     version = AdapterName.parse(answer.adapter).version if answer.adapter else None
-    return Observation(enquiry.id, language, enquiry.prompt, version, answer.mean_nll, now, enquiry.key, enquiry.alone)
+    return Observation(enquiry.id, language, enquiry.prompt, version, answer.mean_nll, now, enquiry.key, enquiry.is_single_turn)

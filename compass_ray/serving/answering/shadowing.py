@@ -11,20 +11,26 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from compass_ray.serving.answering.backend import Backend, Order
-from compass_ray.serving.answering.enquiries import Reply
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.answering.backend import GenerationRequest, InferenceBackend
+from compass_ray.serving.answering.enquiries import InferenceResponse
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import AdapterName
 
 logger = logging.getLogger(__name__)
-AT_ONCE = 4
+MAX_CONCURRENT = 4
 
 
-class Shadows:
+class ShadowRunner:
     """Asks shadow versions in the background."""
 
     def __init__(
-        self, backend: Backend, statistics: Statistics, clock: Callable[[], float], *, seconds: float, most: int = AT_ONCE
+        self,
+        backend: InferenceBackend,
+        statistics: RequestStatistics,
+        clock: Callable[[], float],
+        *,
+        seconds: float,
+        most: int = MAX_CONCURRENT,
     ) -> None:
         """At most ``most`` copies at once, each given up after ``seconds``."""
         self.backend = backend
@@ -34,11 +40,13 @@ class Shadows:
         self.most = most
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self, reply: Reply, most_tokens: int, version: AdapterName) -> None:
+    def submit(self, reply: InferenceResponse, most_tokens: int, version: AdapterName) -> None:
         """Let ``version`` answer a copy of a request, unless it was the one that answered or too many are under way."""
-        if len(self.tasks) >= self.most or reply.answer.adapter == str(version):
+        if len(self.tasks) >= self.most or reply.output.adapter == str(version):
             return
-        order = replace(reply.enquiry.order(reply.route, most_tokens), adapter=str(version), blend=None, logprobs=None)
+        order = replace(
+            reply.request.to_generation_request(reply.route, most_tokens), adapter=str(version), blend=None, logprobs=None
+        )
         task = asyncio.create_task(self._answer(order, str(version)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -49,7 +57,7 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _answer(self, order: Order, adapter: str) -> None:
+    async def _answer(self, order: GenerationRequest, adapter: str) -> None:
         began, nll, failed = self.clock(), None, False
         try:
             async with asyncio.timeout(self.seconds):
@@ -57,4 +65,4 @@ class Shadows:
         except Exception as error:
             logger.warning("the shadow %s did not answer a copy: %s", adapter, type(error).__name__)
             failed = True
-        self.statistics.shadowed(adapter=adapter, mean_nll=nll, seconds=self.clock() - began, failed=failed)
+        self.statistics.record_shadow(adapter=adapter, mean_nll=nll, seconds=self.clock() - began, failed=failed)

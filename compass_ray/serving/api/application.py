@@ -14,27 +14,27 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from compass_ray.serving.answering.service import AnswerService
+from compass_ray.serving.answering.service import InferenceService
 from compass_ray.serving.api import completion_routes, declared, operator_routes
-from compass_ray.serving.api.bodies import Bodies
-from compass_ray.serving.api.guards import Envelope, KeyCheck, PlaceCheck, RateCheck
-from compass_ray.serving.api.keys import Keys
-from compass_ray.serving.api.limits import Admission, Limits, Rate
-from compass_ray.serving.api.refusing import answer_errors
+from compass_ray.serving.api.bodies import BodyReaderMiddleware
+from compass_ray.serving.api.guards import AuthMiddleware, ConcurrencyMiddleware, ErrorMiddleware, RateLimitMiddleware
+from compass_ray.serving.api.keys import ApiKeys
+from compass_ray.serving.api.limits import ConcurrencyLimiter, RateLimiter, RequestLimits
+from compass_ray.serving.api.refusing import register_exception_handlers
 
-Status = Callable[[], Awaitable[dict[str, Any]]]
+StatusSource = Callable[[], Awaitable[dict[str, Any]]]
 
 
-async def _nothing() -> None:
+async def _no_drain() -> None:
     """What there is to finish where nothing is under way."""
 
 
 def build_api(
-    service: AnswerService,
-    status: Status,
-    drain: Callable[[], Awaitable[None]] = _nothing,
-    keys: Keys | None = None,
-    limits: Limits | None = None,
+    service: InferenceService,
+    status: StatusSource,
+    drain: Callable[[], Awaitable[None]] = _no_drain,
+    keys: ApiKeys | None = None,
+    limits: RequestLimits | None = None,
     *,
     numbered: bool = False,
 ) -> FastAPI:
@@ -51,15 +51,15 @@ def build_api(
     Returns:
         The application; ``state.admission.close()`` makes it refuse what is new while replies under way finish.
     """
-    known, bounds = keys or Keys(), limits or Limits()
-    admission = Admission(bounds.max_waiting)
+    known, bounds = keys or ApiKeys(), limits or RequestLimits()
+    admission = ConcurrencyLimiter(bounds.max_waiting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         admission.open()
         yield
         admission.close()
-        await admission.emptied(bounds.request_seconds)
+        await admission.wait_until_idle(bounds.request_seconds)
         await service.shadows.close()
         await drain()
 
@@ -70,16 +70,16 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Envelope, statistics=service.statistics, numbered=numbered),
-            Middleware(KeyCheck, keys=known),
-            Middleware(RateCheck, rate=Rate(bounds.requests_per_minute)),
-            Middleware(PlaceCheck, admission=admission),
-            Middleware(Bodies, most=bounds.max_body_bytes, seconds=bounds.request_seconds),
+            Middleware(ErrorMiddleware, statistics=service.statistics, numbered=numbered),
+            Middleware(AuthMiddleware, keys=known),
+            Middleware(RateLimitMiddleware, rate=RateLimiter(bounds.requests_per_minute)),
+            Middleware(ConcurrencyMiddleware, admission=admission),
+            Middleware(BodyReaderMiddleware, most=bounds.max_body_bytes, seconds=bounds.request_seconds),
         ],
     )
     api.state.admission = admission
-    api.include_router(completion_routes.router(service))
-    api.include_router(operator_routes.router(service, status, admission))
-    answer_errors(api)
-    api.openapi = lambda: declared.describe(api, keys=known.needed, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
+    api.include_router(completion_routes.build_router(service))
+    api.include_router(operator_routes.build_router(service, status, admission))
+    register_exception_handlers(api)
+    api.openapi = lambda: declared.build_schema(api, keys=known.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
     return api

@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compass_ray.serving.answering import failures
-from compass_ray.serving.api.guards import writes
+from compass_ray.serving.api.guards import has_body
 
-_DIGITS = 18
+_MAX_LENGTH_DIGITS = 18
 
 
-class Bodies:
+class BodyReaderMiddleware:
     """Reads bodies and listens for clients; requests without a body pass untouched."""
 
     def __init__(self, app: ASGIApp, *, most: int, seconds: float) -> None:
@@ -29,21 +29,21 @@ class Bodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its body, or refuse it with 408, 413 or 415."""
-        if scope["type"] != "http" or not writes(scope):
+        if scope["type"] != "http" or not has_body(scope):
             await self.app(scope, receive, send)
             return
         _check_headers(Headers(scope=scope), self.most)
         try:
             async with asyncio.timeout(self.seconds):
-                body = await _read(receive, self.most)
+                body = await _read_body(receive, self.most)
         except TimeoutError:
-            raise failures.too_slow_to_send() from None
+            raise failures.body_timeout() from None
         except ClientDisconnect:
             return
-        await _Listened(self.app, body, receive, send).run(scope)
+        await _DisconnectListener(self.app, body, receive, send).run(scope)
 
 
-class _Listened:
+class _DisconnectListener:
     """One request whose client is listened for."""
 
     def __init__(self, app: ASGIApp, body: bytes, receive: Receive, send: Send) -> None:
@@ -52,7 +52,7 @@ class _Listened:
         self.send_on = send
         self.body: bytes | None = body
         self.sent = False
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     async def run(self, scope: Scope) -> None:
         """Run the application until it is done or the client has gone."""
@@ -60,7 +60,7 @@ class _Listened:
         listener = asyncio.ensure_future(self._listen())
         try:
             await asyncio.wait({work, listener}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done() and self.gone.is_set() and not self.sent:
+            if not work.done() and self.disconnected.is_set() and not self.sent:
                 work.cancel()
             await asyncio.wait({work})
         finally:  # cancelled itself, as Serve does
@@ -71,15 +71,15 @@ class _Listened:
             work.result()
 
     async def _listen(self) -> None:
-        while (await _next(self.receive_rest))["type"] != "http.disconnect":
+        while (await _next_message(self.receive_rest))["type"] != "http.disconnect":
             pass
-        self.gone.set()
+        self.disconnected.set()
 
     async def _receive(self) -> Message:
         if self.body is not None:
             body, self.body = self.body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self.gone.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -90,14 +90,14 @@ class _Listened:
 
 def _check_headers(headers: Headers, most: int) -> None:
     length = headers.get("content-length", "0")
-    if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
-        raise failures.too_large(most)
+    if length.isdecimal() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > most):
+        raise failures.body_too_large(most)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise failures.no_json(kind)
+        raise failures.unsupported_media_type(kind)
 
 
-async def _next(receive: Receive) -> Message:
+async def _next_message(receive: Receive) -> Message:
     """The client's next message; a server that fails to give it has lost the client, as Ray Serve's says by an error."""
     try:
         return await receive()
@@ -105,14 +105,14 @@ async def _next(receive: Receive) -> Message:
         return {"type": "http.disconnect"}
 
 
-async def _read(receive: Receive, most: int) -> bytes:
+async def _read_body(receive: Receive, most: int) -> bytes:
     body, more = bytearray(), True
     while more:
-        message = await _next(receive)
+        message = await _next_message(receive)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
         if len(body) > most:
-            raise failures.too_large(most)
+            raise failures.body_too_large(most)
         more = message.get("more_body", False)
     return bytes(body)

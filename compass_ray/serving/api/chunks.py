@@ -10,85 +10,85 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from compass_ray.serving.answering.backend import Piece
-from compass_ray.serving.answering.enquiries import Reply
-from compass_ray.serving.answering.opened import OpenReply
-from compass_ray.serving.api.conversions import BASE, compass_info, usage
+from compass_ray.serving.answering.backend import OutputDelta
+from compass_ray.serving.answering.enquiries import InferenceResponse
+from compass_ray.serving.answering.opened import ResponseStream
+from compass_ray.serving.api.conversions import BASE, to_compass_info, to_usage
 from compass_ray.serving.api.schema.chat import ChatChunk, ChunkChoice, Delta
 from compass_ray.serving.api.schema.completions import CompletionChoice, CompletionChunk
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
 
 
-class Chunks(Protocol):
+class ChunkFormatter(Protocol):
     """The chunks of one endpoint's streams."""
 
     def head(self) -> list[BaseModel]:
         """Before the first piece."""
         ...
 
-    def piece(self, piece: Piece) -> BaseModel:
+    def delta(self, piece: OutputDelta) -> BaseModel:
         """One piece."""
         ...
 
-    def end(self, reply: Reply, *, counted: bool) -> list[BaseModel]:
+    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
         """After the last piece; ``counted`` adds the usage."""
         ...
 
 
-class ChatChunks:
+class ChatChunkFormatter:
     """Chunks of a chat reply."""
 
-    def __init__(self, opened: OpenReply) -> None:
+    def __init__(self, opened: ResponseStream) -> None:
         """Of one reply."""
-        self.opened = opened
-        self.scored = opened.enquiry.logprobs is not None
+        self.stream = opened
+        self.with_logprobs = opened.request.logprobs is not None
 
     def head(self) -> list[BaseModel]:
         """The role and the route."""
-        return [self._chunk(ChunkChoice(delta=Delta(role="assistant", content="")), compass=compass_info(self.opened.route))]
+        return [self._chunk(ChunkChoice(delta=Delta(role="assistant", content="")), compass=to_compass_info(self.stream.route))]
 
-    def piece(self, piece: Piece) -> BaseModel:
+    def delta(self, piece: OutputDelta) -> BaseModel:
         """The next part of the text."""
-        scores = chat_logprobs(piece.scores) if self.scored else None
+        scores = chat_logprobs(piece.logprobs) if self.with_logprobs else None
         return self._chunk(ChunkChoice(delta=Delta(content=piece.text), logprobs=scores))
 
-    def end(self, reply: Reply, *, counted: bool) -> list[BaseModel]:
+    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
         """Why it ended, and its tokens."""
-        ended = self._chunk(ChunkChoice(delta=Delta(), finish_reason=reply.answer.finish_reason))
-        return [ended, self._chunk(usage=usage(reply.answer))] if counted else [ended]
+        ended = self._chunk(ChunkChoice(delta=Delta(), finish_reason=reply.output.finish_reason))
+        return [ended, self._chunk(usage=to_usage(reply.output))] if counted else [ended]
 
     def _chunk(self, *choices: ChunkChoice, **fields: Any) -> ChatChunk:
-        return ChatChunk(**_frame(self.opened), choices=list(choices), **fields)
+        return ChatChunk(**_common_fields(self.stream), choices=list(choices), **fields)
 
 
-class CompletionChunks:
+class CompletionChunkFormatter:
     """Chunks of a continued text."""
 
-    def __init__(self, opened: OpenReply) -> None:
+    def __init__(self, opened: ResponseStream) -> None:
         """Of one reply."""
-        self.opened = opened
-        self.scored = opened.enquiry.logprobs is not None
+        self.stream = opened
+        self.with_logprobs = opened.request.logprobs is not None
         self.offset = 0
 
     def head(self) -> list[BaseModel]:
         """The route."""
-        return [self._chunk(CompletionChoice(text=""), compass=compass_info(self.opened.route))]
+        return [self._chunk(CompletionChoice(text=""), compass=to_compass_info(self.stream.route))]
 
-    def piece(self, piece: Piece) -> BaseModel:
+    def delta(self, piece: OutputDelta) -> BaseModel:
         """The next part of the text."""
-        scores = completion_logprobs(piece.scores, self.offset) if self.scored else None
-        self.offset += sum(len(score.token) for score in piece.scores)
+        scores = completion_logprobs(piece.logprobs, self.offset) if self.with_logprobs else None
+        self.offset += sum(len(score.token) for score in piece.logprobs)
         return self._chunk(CompletionChoice(text=piece.text, logprobs=scores))
 
-    def end(self, reply: Reply, *, counted: bool) -> list[BaseModel]:
+    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
         """Why it ended, and its tokens."""
-        ended = self._chunk(CompletionChoice(text="", finish_reason=reply.answer.finish_reason))
-        return [ended, self._chunk(usage=usage(reply.answer))] if counted else [ended]
+        ended = self._chunk(CompletionChoice(text="", finish_reason=reply.output.finish_reason))
+        return [ended, self._chunk(usage=to_usage(reply.output))] if counted else [ended]
 
     def _chunk(self, *choices: CompletionChoice, **fields: Any) -> CompletionChunk:
-        return CompletionChunk(**_frame(self.opened), choices=list(choices), **fields)
+        return CompletionChunk(**_common_fields(self.stream), choices=list(choices), **fields)
 
 
-def _frame(opened: OpenReply) -> dict[str, Any]:
+def _common_fields(opened: ResponseStream) -> dict[str, Any]:
     adapter = opened.route.adapter
-    return {"id": opened.enquiry.id, "created": int(opened.began), "model": str(adapter) if adapter else BASE}
+    return {"id": opened.request.id, "created": int(opened.started_at), "model": str(adapter) if adapter else BASE}

@@ -12,28 +12,28 @@ from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
 from compass_ray.serving.answering import failures
-from compass_ray.serving.answering.enquiries import Reply
-from compass_ray.serving.answering.opened import OpenReply
-from compass_ray.serving.answering.service import AnswerService
+from compass_ray.serving.answering.enquiries import InferenceResponse
+from compass_ray.serving.answering.opened import ResponseStream
+from compass_ray.serving.answering.service import InferenceService
 from compass_ray.serving.api import declared
-from compass_ray.serving.api.chunks import ChatChunks, Chunks, CompletionChunks
+from compass_ray.serving.api.chunks import ChatChunkFormatter, ChunkFormatter, CompletionChunkFormatter
 from compass_ray.serving.api.conversions import (
-    chat_enquiry,
-    chat_reply,
-    compass_info,
-    completion_enquiry,
-    completion_reply,
-    route_header,
+    format_route_header,
+    from_chat_request,
+    from_completion_request,
+    to_chat_completion,
+    to_compass_info,
+    to_completion,
 )
-from compass_ray.serving.api.events import EventStream, events
-from compass_ray.serving.api.exchange import Exchange, exchange_of
+from compass_ray.serving.api.events import EventStreamResponse, encode_events
+from compass_ray.serving.api.exchange import RequestContext, context_from_request
 from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest
 from compass_ray.serving.api.schema.completions import Completion, CompletionRequest
 from compass_ray.serving.api.schema.feedback import FeedbackRequest, FeedbackTaken
-from compass_ray.serving.api.schema.models import ModelCard, ModelList, cards
+from compass_ray.serving.api.schema.models import ModelCard, ModelList, build_model_cards
 from compass_ray.serving.monitoring.observations import Feedback
 
-Conversation = Annotated[
+ConversationHeader = Annotated[
     str | None,
     Header(
         alias="x-conversation-id",
@@ -43,95 +43,97 @@ Conversation = Annotated[
 ]
 
 
-def router(service: AnswerService) -> APIRouter:
+def build_router(service: InferenceService) -> APIRouter:
     """The routes over a service."""
     routes = APIRouter()
-    _answering(routes, service)
-    _models(routes, service)
-    _feedback(routes, service)
+    _add_completions(routes, service)
+    _add_models(routes, service)
+    _add_feedback(routes, service)
     return routes
 
 
-def _answering(routes: APIRouter, service: AnswerService) -> None:
-    @routes.post("/v1/chat/completions", response_model=ChatCompletion, responses=declared.streamed())
-    async def chat_completions(request: Request, body: ChatRequest, conversation: Conversation = None) -> Response:
+def _add_completions(routes: APIRouter, service: InferenceService) -> None:
+    @routes.post("/v1/chat/completions", response_model=ChatCompletion, responses=declared.declare_stream_responses())
+    async def chat_completions(request: Request, body: ChatRequest, conversation: ConversationHeader = None) -> Response:
         """Answer a conversation; ``stream`` gives server-sent events."""
-        known = exchange_of(request)
-        enquiry = chat_enquiry(body, conversation=conversation, key=known.key)
-        ending = _Ending(service, known)
+        known = context_from_request(request)
+        enquiry = from_chat_request(body, conversation=conversation, key=known.key)
+        ending = _ResponseBuilder(service, known)
         if body.stream:
-            opened = await service.open(enquiry)
-            return ending.streamed(opened, ChatChunks(opened), counted=body.streams_usage)
+            opened = await service.open_stream(enquiry)
+            return ending.stream(opened, ChatChunkFormatter(opened), counted=body.includes_usage)
         reply = await service.answer(enquiry)
-        return ending.whole(reply, chat_reply(reply))
+        return ending.complete(reply, to_chat_completion(reply))
 
-    @routes.post("/v1/completions", response_model=Completion, responses=declared.streamed())
-    async def completions(request: Request, body: CompletionRequest, conversation: Conversation = None) -> Response:
+    @routes.post("/v1/completions", response_model=Completion, responses=declared.declare_stream_responses())
+    async def completions(request: Request, body: CompletionRequest, conversation: ConversationHeader = None) -> Response:
         """Continue a text; ``stream`` gives server-sent events."""
-        known = exchange_of(request)
-        enquiry = completion_enquiry(body, conversation=conversation, key=known.key)
-        ending = _Ending(service, known)
+        known = context_from_request(request)
+        enquiry = from_completion_request(body, conversation=conversation, key=known.key)
+        ending = _ResponseBuilder(service, known)
         if body.stream:
-            opened = await service.open(enquiry)
-            return ending.streamed(opened, CompletionChunks(opened), counted=body.streams_usage)
+            opened = await service.open_stream(enquiry)
+            return ending.stream(opened, CompletionChunkFormatter(opened), counted=body.includes_usage)
         reply = await service.answer(enquiry)
-        return ending.whole(reply, completion_reply(reply))
+        return ending.complete(reply, to_completion(reply))
 
 
-def _models(routes: APIRouter, service: AnswerService) -> None:
+def _add_models(routes: APIRouter, service: InferenceService) -> None:
     def named() -> list[ModelCard]:
-        return cards(service.catalogue, service.router.languages)
+        return build_model_cards(service.catalogue, service.router.languages)
 
-    @routes.get("/v1/models", responses=declared.responses(*declared.READING))
+    @routes.get("/v1/models", responses=declared.declare_responses(*declared.READ_ERRORS))
     async def list_models() -> ModelList:
         """Every name that ``model`` may take."""
-        await service.refresh()
+        await service.refresh_catalogue()
         return ModelList(data=named())
 
-    @routes.get("/v1/models/{name:path}", responses=declared.responses(*declared.READING, 404))
+    @routes.get("/v1/models/{name:path}", responses=declared.declare_responses(*declared.READ_ERRORS, 404))
     async def retrieve_model(name: str) -> ModelCard:
         """One of them."""
-        await service.refresh()
+        await service.refresh_catalogue()
         for card in named():
             if card.id == name:
                 return card
         raise failures.unknown_model(f"model {name[:100]!r} does not exist; GET /v1/models lists those that do")
 
 
-def _feedback(routes: APIRouter, service: AnswerService) -> None:
-    @routes.post("/v1/feedback", responses=declared.responses(*declared.WRITING))
+def _add_feedback(routes: APIRouter, service: InferenceService) -> None:
+    @routes.post("/v1/feedback", responses=declared.declare_responses(*declared.WRITE_ERRORS))
     async def feedback(request: Request, body: FeedbackRequest) -> FeedbackTaken:
         """Say of a reply whether it was good, and what it should have been."""
-        service.rate(Feedback(body.id, body.rating, body.correction, body.comment, exchange_of(request).key, service.clock()))
+        service.submit_feedback(
+            Feedback(body.id, body.rating, body.correction, body.comment, context_from_request(request).key, service.clock())
+        )
         return FeedbackTaken(
             id=body.id, rating=body.rating, correction=body.correction is not None, comment=body.comment is not None
         )
 
 
-class _Ending:
+class _ResponseBuilder:
     """How a reply is sent, counted, and followed up once the client has it."""
 
-    def __init__(self, service: AnswerService, known: Exchange) -> None:
+    def __init__(self, service: InferenceService, known: RequestContext) -> None:
         self.service = service
-        self.known = known
+        self.context = known
 
-    def whole(self, reply: Reply, body: ChatCompletion | Completion) -> Response:
-        headers = {declared.ROUTE_HEADER: route_header(body.compass)}
+    def complete(self, reply: InferenceResponse, body: ChatCompletion | Completion) -> Response:
+        headers = {declared.ROUTE_HEADER: format_route_header(body.compass)}
 
         async def settle() -> None:
-            self._settle(reply)
+            self._after_response(reply)
 
         return Response(body.model_dump_json(), media_type="application/json", headers=headers, background=BackgroundTask(settle))
 
-    def streamed(self, opened: OpenReply, chunks: Chunks, *, counted: bool) -> Response:
+    def stream(self, opened: ResponseStream, chunks: ChunkFormatter, *, counted: bool) -> Response:
         headers = {
-            declared.ROUTE_HEADER: route_header(compass_info(opened.route)),
+            declared.ROUTE_HEADER: format_route_header(to_compass_info(opened.route)),
             "cache-control": "no-cache",
             "x-accel-buffering": "no",  # a proxy in front would keep pieces back
         }
-        sent = events(opened, chunks, counted=counted, settle=self._settle, refused=self.known.refused)
-        return EventStream(opened, sent, headers)
+        sent = encode_events(opened, chunks, counted=counted, settle=self._after_response, refused=self.context.record_refusal)
+        return EventStreamResponse(opened, sent, headers)
 
-    def _settle(self, reply: Reply) -> None:
-        self.known.answered(reply)
-        self.service.settle(reply)
+    def _after_response(self, reply: InferenceResponse) -> None:
+        self.context.record_completion(reply)
+        self.service.after_response(reply)

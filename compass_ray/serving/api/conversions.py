@@ -9,34 +9,34 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from compass_ray.serving.answering.backend import Answer
-from compass_ray.serving.answering.enquiries import Enquiry, Reply
+from compass_ray.serving.answering.backend import GenerationOutput
+from compass_ray.serving.answering.enquiries import InferenceRequest, InferenceResponse
 from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest, Choice, ReplyMessage
 from compass_ray.serving.api.schema.completions import Completion, CompletionChoice, CompletionRequest
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
 from compass_ray.serving.api.schema.replies import Blend, CompassInfo, Usage
-from compass_ray.serving.api.schema.sampling import Sampling
+from compass_ray.serving.api.schema.sampling import CommonRequest
 from compass_ray.serving.routing.router import Route
 
 BASE = "base"
 
 
-def chat_enquiry(request: ChatRequest, *, conversation: str | None, key: str | None) -> Enquiry:
+def from_chat_request(request: ChatRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
     """The enquiry of a chat request."""
-    return Enquiry(
+    return InferenceRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         turns=tuple((message.role, message.text) for message in request.messages),
         max_tokens=request.token_limit,
-        logprobs=request.likely_tokens,
+        logprobs=request.num_logprobs,
         conversation=conversation,
         key=key,
-        **_sampling(request),
+        **_sampling_fields(request),
     )
 
 
-def completion_enquiry(request: CompletionRequest, *, conversation: str | None, key: str | None) -> Enquiry:
+def from_completion_request(request: CompletionRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
     """The enquiry of a request to continue a text."""
-    return Enquiry(
+    return InferenceRequest(
         id=f"cmpl-{uuid.uuid4().hex}",
         turns=(("user", request.text),),
         chat=False,
@@ -44,33 +44,33 @@ def completion_enquiry(request: CompletionRequest, *, conversation: str | None, 
         logprobs=request.logprobs,
         conversation=conversation,
         key=key,
-        **_sampling(request),
+        **_sampling_fields(request),
     )
 
 
-def chat_reply(reply: Reply) -> ChatCompletion:
+def to_chat_completion(reply: InferenceResponse) -> ChatCompletion:
     """The reply to a chat request."""
-    answer, scored = reply.answer, reply.enquiry.logprobs is not None
+    answer, scored = reply.output, reply.request.logprobs is not None
     choice = Choice(
         message=ReplyMessage(content=answer.text),
         finish_reason=answer.finish_reason,
-        logprobs=chat_logprobs(answer.scores) if scored else None,
+        logprobs=chat_logprobs(answer.logprobs) if scored else None,
     )
-    return ChatCompletion(choices=[choice], usage=usage(answer), compass=_applied(reply), **_frame(reply))
+    return ChatCompletion(choices=[choice], usage=to_usage(answer), compass=_applied_route(reply), **_common_fields(reply))
 
 
-def completion_reply(reply: Reply) -> Completion:
+def to_completion(reply: InferenceResponse) -> Completion:
     """The reply to a request to continue a text."""
-    answer, scored = reply.answer, reply.enquiry.logprobs is not None
+    answer, scored = reply.output, reply.request.logprobs is not None
     choice = CompletionChoice(
         text=answer.text,
         finish_reason=answer.finish_reason,
-        logprobs=completion_logprobs(answer.scores) if scored else None,
+        logprobs=completion_logprobs(answer.logprobs) if scored else None,
     )
-    return Completion(choices=[choice], usage=usage(answer), compass=_applied(reply), **_frame(reply))
+    return Completion(choices=[choice], usage=to_usage(answer), compass=_applied_route(reply), **_common_fields(reply))
 
 
-def usage(answer: Answer) -> Usage:
+def to_usage(answer: GenerationOutput) -> Usage:
     """The tokens of a reply and its prompt."""
     return Usage(
         prompt_tokens=answer.prompt_tokens,
@@ -79,7 +79,7 @@ def usage(answer: Answer) -> Usage:
     )
 
 
-def compass_info(route: Route) -> CompassInfo:
+def to_compass_info(route: Route) -> CompassInfo:
     """A route as clients see it."""
     return CompassInfo(
         language=route.language,
@@ -91,7 +91,7 @@ def compass_info(route: Route) -> CompassInfo:
     )
 
 
-def route_header(info: CompassInfo) -> str:
+def format_route_header(info: CompassInfo) -> str:
     """The route on one line of printable ASCII, for the header ``x-compass-route``."""
     parts = [info.adapter or BASE, f"language={info.language or 'none'}"]
     if info.confidence is not None:
@@ -104,19 +104,19 @@ def route_header(info: CompassInfo) -> str:
     return "".join(character if " " <= character <= "~" else "?" for character in text)
 
 
-def _sampling(request: Sampling) -> dict[str, Any]:
+def _sampling_fields(request: CommonRequest) -> dict[str, Any]:
     return {
         "model": request.model,
         "temperature": request.temperature or 0.0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "seed": request.seed,
-        "stop": request.stops,
+        "stop": request.stop_strings,
     }
 
 
-def _frame(reply: Reply) -> dict[str, Any]:
-    return {"id": reply.enquiry.id, "created": int(reply.began), "model": reply.answer.adapter or BASE}
+def _common_fields(reply: InferenceResponse) -> dict[str, Any]:
+    return {"id": reply.request.id, "created": int(reply.started_at), "model": reply.output.adapter or BASE}
 
 
-def _applied(reply: Reply) -> CompassInfo:
-    return compass_info(reply.route).model_copy(update={"adapter": reply.answer.adapter})
+def _applied_route(reply: InferenceResponse) -> CompassInfo:
+    return to_compass_info(reply.route).model_copy(update={"adapter": reply.output.adapter})

@@ -16,64 +16,64 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from compass_ray.serving.answering.backend import Piece
-from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.backend import OutputDelta
+from compass_ray.serving.answering.enquiries import InferenceResponse
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.answering.opened import OpenReply
-from compass_ray.serving.api.chunks import Chunks
+from compass_ray.serving.answering.opened import ResponseStream
+from compass_ray.serving.api.chunks import ChunkFormatter
 
 logger = logging.getLogger(__name__)
 
 _DONE = b"data: [DONE]\n\n"
-_LAST_SECONDS = 1.0
+_GRACE_SECONDS = 1.0
 """Beyond a request's time, to send the event that says that it is over."""
 
 
-class EventStream(StreamingResponse):
+class EventStreamResponse(StreamingResponse):
     """Events of a reply, which is closed whatever happens; its client is listened for by `bodies`."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, opened: OpenReply, sent: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, opened: ResponseStream, sent: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
         """Send the events of ``opened``."""
         super().__init__(sent, headers=headers)
-        self.opened = opened
-        self.sent = sent
+        self.stream = opened
+        self.events = sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them; a client that does not read keeps no place beyond the time that its request has."""
         try:
-            async with asyncio.timeout_at(self.opened.deadline + _LAST_SECONDS), aclosing(self.sent):
+            async with asyncio.timeout_at(self.stream.deadline + _GRACE_SECONDS), aclosing(self.events):
                 await self.stream_response(send)
         except TimeoutError:
             logger.warning("a client did not read its stream; it was ended")
         finally:  # of events that never began nothing is closed by closing them
-            await self.opened.close()
+            await self.stream.close()
 
 
-async def events(
-    opened: OpenReply,
-    chunks: Chunks,
+async def encode_events(
+    opened: ResponseStream,
+    chunks: ChunkFormatter,
     *,
     counted: bool,
-    settle: Callable[[Reply], None],
+    settle: Callable[[InferenceResponse], None],
     refused: Callable[[ApiError], None],
 ) -> AsyncGenerator[bytes]:
     """The events of a reply; ``settle`` is called with it once all was sent, or ``refused`` with what went wrong."""
-    head = _encoded(*chunks.head())
+    head = _encode(*chunks.head())
     try:
-        async with aclosing(opened.parts()) as parts:
+        async with aclosing(opened.outputs()) as parts:
             async for part in parts:
-                if isinstance(part, Piece):
-                    yield head + _encoded(chunks.piece(part))
+                if isinstance(part, OutputDelta):
+                    yield head + _encode(chunks.delta(part))
                     head = b""
                 else:
-                    yield head + _encoded(*chunks.end(part, counted=counted)) + _DONE
+                    yield head + _encode(*chunks.end(part, counted=counted)) + _DONE
                     settle(part)
     except ApiError as error:
         refused(error)
-        yield head + _encoded(error.body)
+        yield head + _encode(error.body)
 
 
-def _encoded(*chunks: BaseModel) -> bytes:
+def _encode(*chunks: BaseModel) -> bytes:
     return b"".join(b"data: %b\n\n" % chunk.model_dump_json().encode() for chunk in chunks)

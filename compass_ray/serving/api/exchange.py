@@ -12,55 +12,55 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Scope
 
-from compass_ray.serving.answering.enquiries import Reply
+from compass_ray.serving.answering.enquiries import InferenceResponse
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.api.tally import Tally
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.api.tally import RequestCounter
+from compass_ray.serving.numbers.statistics import RequestStatistics
 
-_FIELD = "exchange"
+_STATE_KEY = "exchange"
 
 
-def _request_id() -> str:
+def _new_request_id() -> str:
     return f"req_{uuid.uuid4().hex}"
 
 
 @dataclass
-class Exchange:
+class RequestContext:
     """One request: ``key`` is the short hash of its API key, ``tally`` is there where it asks for a reply."""
 
-    statistics: Statistics
-    tally: Tally | None = None
+    statistics: RequestStatistics
+    counter: RequestCounter | None = None
     key: str | None = None
-    id: str = field(default_factory=_request_id)
+    id: str = field(default_factory=_new_request_id)
 
-    def answered(self, reply: Reply) -> None:
+    def record_completion(self, reply: InferenceResponse) -> None:
         """Count it as answered."""
-        if self.tally:
-            self.tally.answered(reply)
+        if self.counter:
+            self.counter.record_completion(reply)
 
-    def refused(self, error: ApiError) -> None:
+    def record_refusal(self, error: ApiError) -> None:
         """Count it as refused, and tell those who run the service where it is theirs to see to."""
-        if self.tally:
-            self.tally.refused(error.status)
-        if line := error.for_operators:
-            self.statistics.error(line)
+        if self.counter:
+            self.counter.record_refusal(error.status)
+        if line := error.operator_message:
+            self.statistics.record_error(line)
 
-    def ended(self) -> None:
+    def record_end(self) -> None:
         """It is over; without an answer or a refusal before, its client went away."""
-        if self.tally:
-            self.tally.cancelled()
+        if self.counter:
+            self.counter.record_cancellation()
 
-    def into(self, scope: Scope) -> dict[str, Any]:
+    def attach_to(self, scope: Scope) -> dict[str, Any]:
         """The scope with this exchange in it."""
-        return {**scope, "state": {**scope.get("state", {}), _FIELD: self}}
+        return {**scope, "state": {**scope.get("state", {}), _STATE_KEY: self}}
 
 
-def exchange(scope: Scope) -> Exchange:
+def context_from_scope(scope: Scope) -> RequestContext:
     """The exchange that a scope carries."""
-    found: Exchange = scope["state"][_FIELD]
+    found: RequestContext = scope["state"][_STATE_KEY]
     return found
 
 
-def exchange_of(request: Request) -> Exchange:
+def context_from_request(request: Request) -> RequestContext:
     """The exchange of a request."""
-    return exchange(request.scope)
+    return context_from_scope(request.scope)

@@ -15,20 +15,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compass_ray.serving.answering import failures
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.api.exchange import Exchange, exchange
-from compass_ray.serving.api.keys import Keys
-from compass_ray.serving.api.limits import Admission, Rate, network
-from compass_ray.serving.api.tally import Tally
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.api.exchange import RequestContext, context_from_scope
+from compass_ray.serving.api.keys import ApiKeys
+from compass_ray.serving.api.limits import ConcurrencyLimiter, RateLimiter, client_network
+from compass_ray.serving.api.tally import RequestCounter
+from compass_ray.serving.numbers.statistics import RequestStatistics
 
-REQUEST_ID = "x-request-id"
-_NUMBER = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID_HEADER = "x-request-id"
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 """A request's number as it may stand in a log; a client may have written it."""
-ANSWERING = frozenset({"/v1/chat/completions", "/v1/completions"})
+COMPLETION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Paths that ask for a reply."""
-WRITING = ANSWERING | {"/v1/feedback"}
+BODY_PATHS = COMPLETION_PATHS | {"/v1/feedback"}
 """Paths that take a body."""
-OPEN = frozenset({"/healthz"})
+PUBLIC_PATHS = frozenset({"/healthz"})
 """Paths that need no key."""
 
 
@@ -38,14 +38,14 @@ def path_of(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def asks(scope: Scope) -> bool:
+def is_completion_request(scope: Scope) -> bool:
     """Whether a request asks for a reply."""
-    return scope["method"] == "POST" and path_of(scope) in ANSWERING
+    return scope["method"] == "POST" and path_of(scope) in COMPLETION_PATHS
 
 
-def writes(scope: Scope) -> bool:
+def has_body(scope: Scope) -> bool:
     """Whether a request has a body that is read."""
-    return scope["method"] == "POST" and path_of(scope) in WRITING
+    return scope["method"] == "POST" and path_of(scope) in BODY_PATHS
 
 
 def error_response(error: ApiError) -> JSONResponse:
@@ -53,10 +53,10 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body.model_dump(), status_code=error.status, headers=error.headers)
 
 
-class Envelope:
+class ErrorMiddleware:
     """Outermost: numbers the request, counts how it ends, and turns what is raised into OpenAI's error."""
 
-    def __init__(self, app: ASGIApp, statistics: Statistics, numbered: bool = False) -> None:
+    def __init__(self, app: ASGIApp, statistics: RequestStatistics, numbered: bool = False) -> None:
         """Wrap the application; ``numbered`` is as in `build_api`."""
         self.app = app
         self.statistics = statistics
@@ -67,91 +67,91 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        known = Exchange(self.statistics, Tally(self.statistics) if asks(scope) else None)
-        given = Headers(scope=scope).get(REQUEST_ID, "") if self.numbered else ""
-        if _NUMBER.fullmatch(given):
+        known = RequestContext(self.statistics, RequestCounter(self.statistics) if is_completion_request(scope) else None)
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "") if self.numbered else ""
+        if _VALID_REQUEST_ID.fullmatch(given):
             known.id = given
-        outgoing = _Outgoing(send, known, told=not self.numbered)
+        outgoing = _ResponseSender(send, known, told=not self.numbered)
         try:
             if not scope["path"].isprintable():  # a route's pattern lets a line break pass at its end, which no guard would know
                 raise failures.no_such_path()
-            await self.app(known.into(scope), receive, outgoing)
+            await self.app(known.attach_to(scope), receive, outgoing)
         except Exception as error:
-            refusal = failures.told(error, known.id)
-            known.refused(refusal)
+            refusal = failures.to_api_error(error, known.id)
+            known.record_refusal(refusal)
             if outgoing.started:
                 raise
             await error_response(refusal)(scope, receive, outgoing)
         finally:
-            known.ended()
+            known.record_end()
 
 
-class _Outgoing:
+class _ResponseSender:
     """`Send` that adds the request's number and notes its status."""
 
-    def __init__(self, send: Send, known: Exchange, *, told: bool) -> None:
+    def __init__(self, send: Send, known: RequestContext, *, told: bool) -> None:
         self.send = send
-        self.known = known
-        self.told = told
+        self.context = known
+        self.adds_request_id = told
         self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            if self.told:
-                MutableHeaders(scope=message)[REQUEST_ID] = self.known.id
-            if self.known.tally and message["status"] >= 400:
-                self.known.tally.refused(message["status"])
+            if self.adds_request_id:
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self.context.id
+            if self.context.counter and message["status"] >= 400:
+                self.context.counter.record_refusal(message["status"])
         await self.send(message)
 
 
-class KeyCheck:
+class AuthMiddleware:
     """Lets pass who has a key, where keys are needed."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         """Wrap the application."""
         self.app = app
         self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with 401."""
-        if scope["type"] == "http" and self.keys.needed and path_of(scope) not in OPEN:
+        if scope["type"] == "http" and self.keys.required and path_of(scope) not in PUBLIC_PATHS:
             headers = Headers(scope=scope)
-            owner = self.keys.owner(headers.get("authorization"))
+            owner = self.keys.find_owner(headers.get("authorization"))
             if owner is None:
-                raise failures.no_key(person="text/html" in headers.get("accept", ""))
-            exchange(scope).key = owner.id
+                raise failures.invalid_api_key(person="text/html" in headers.get("accept", ""))
+            context_from_scope(scope).key = owner.id
         await self.app(scope, receive, send)
 
 
-class RateCheck:
+class RateLimitMiddleware:
     """Counts the requests of each key, or without keys of each address; only those that have a body."""
 
-    def __init__(self, app: ASGIApp, rate: Rate) -> None:
+    def __init__(self, app: ASGIApp, rate: RateLimiter) -> None:
         """Wrap the application."""
         self.app = app
         self.rate = rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with 429."""
-        if scope["type"] == "http" and writes(scope):
+        if scope["type"] == "http" and has_body(scope):
             client = scope.get("client")
-            self.rate.count(exchange(scope).key or network(client[0] if client else ""))
+            self.rate.check(context_from_scope(scope).key or client_network(client[0] if client else ""))
         await self.app(scope, receive, send)
 
 
-class PlaceCheck:
+class ConcurrencyMiddleware:
     """Gives each request that asks for a reply a place, until its reply is sent."""
 
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, admission: ConcurrencyLimiter) -> None:
         """Wrap the application."""
         self.app = app
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with 503."""
-        if scope["type"] != "http" or not asks(scope):
+        if scope["type"] != "http" or not is_completion_request(scope):
             await self.app(scope, receive, send)
             return
-        with self.admission.place():
+        with self.admission.slot():
             await self.app(scope, receive, send)

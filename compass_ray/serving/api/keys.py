@@ -21,9 +21,9 @@ from pathlib import Path
 
 from compass_ray.config import ConfigError
 
-VARIABLE = "COMPASS_API_KEYS"
+ENVIRONMENT_VARIABLE = "COMPASS_API_KEYS"
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_SHORT = 12
+_ID_LENGTH = 12
 
 
 def hash_key(key: str) -> str:
@@ -36,14 +36,14 @@ def hash_key(key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Owner:
+class KeyOwner:
     """Who sent a request: the name given to the key, and the first digits of its hash."""
 
     name: str
     id: str
 
 
-class Keys:
+class ApiKeys:
     """The keys that are known; none means that anybody may ask."""
 
     def __init__(self, digests: Mapping[str, str] | None = None) -> None:
@@ -51,39 +51,39 @@ class Keys:
         self.digests = dict(digests or {})
 
     @property
-    def needed(self) -> bool:
+    def required(self) -> bool:
         """Whether a request must carry one."""
         return bool(self.digests)
 
-    def owner(self, authorization: str | None) -> Owner | None:
+    def find_owner(self, authorization: str | None) -> KeyOwner | None:
         """Whose key an ``Authorization`` header holds, as a bearer token or as the password of basic authentication."""
-        key = _key(authorization or "")
+        key = _extract_key(authorization or "")
         if not key:
             return None
         given, found = hash_key(key), None
         for digest, name in self.digests.items():  # all of them, so that the time says nothing
             if hmac.compare_digest(digest, given):
-                found = Owner(name, digest[:_SHORT])
+                found = KeyOwner(name, digest[:_ID_LENGTH])
         return found
 
     @classmethod
-    def load(cls, environment: Mapping[str, str], file: str | Path | None = None) -> Keys:
+    def load(cls, environment: Mapping[str, str], file: str | Path | None = None) -> ApiKeys:
         """The keys of ``COMPASS_API_KEYS`` where it is set, else of the file where one is named, else none.
 
         Raises:
             ConfigError: the file cannot be read, a line is no hash, or the source has no key.
         """
-        if VARIABLE in environment:
-            return cls._parsed(re.split(r"[\n,]", environment[VARIABLE]), VARIABLE)
+        if ENVIRONMENT_VARIABLE in environment:
+            return cls._parse(re.split(r"[\n,]", environment[ENVIRONMENT_VARIABLE]), ENVIRONMENT_VARIABLE)
         if file is None:
             return cls()
         try:
-            return cls._parsed(Path(file).read_text("utf-8").splitlines(), str(file))
+            return cls._parse(Path(file).read_text("utf-8").splitlines(), str(file))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"serve.api_keys: {file} cannot be read ({error}); name a file of hashed keys") from None
 
     @classmethod
-    def _parsed(cls, lines: Iterable[str], source: str) -> Keys:
+    def _parse(cls, lines: Iterable[str], source: str) -> ApiKeys:
         digests = {}
         for number, line in enumerate(lines, 1):
             name, _, digest = line.partition("#")[0].strip().rpartition(":")
@@ -93,13 +93,13 @@ class Keys:
                 raise ConfigError(
                     f"{source}, entry {number}: expected the SHA-256 of a key, 64 hexadecimal digits, or name:digits"
                 )
-            digests[digest.lower()] = name or digest[:_SHORT].lower()
+            digests[digest.lower()] = name or digest[:_ID_LENGTH].lower()
         if not digests:
             raise ConfigError(f"{source} holds no key, so nobody could ask; add one, or unset it to let anybody ask")
         return cls(digests)
 
 
-def _key(authorization: str) -> str:
+def _extract_key(authorization: str) -> str:
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()

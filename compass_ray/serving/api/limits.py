@@ -21,12 +21,12 @@ from limits.strategies import MovingWindowRateLimiter
 from compass_ray.config import ServeConfig
 from compass_ray.serving.answering import failures
 
-_NETWORK = 64
+_IPV6_PREFIX_BITS = 64
 """Bits of an IPv6 address that one household or machine is given; the rest it may choose at will."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What one ingress takes."""
 
     max_waiting: int = 256
@@ -35,12 +35,12 @@ class Limits:
     requests_per_minute: int | None = None
 
     @classmethod
-    def of(cls, config: ServeConfig) -> Limits:
+    def from_config(cls, config: ServeConfig) -> RequestLimits:
         """The limits of a configuration."""
-        return cls(config.max_waiting, config.request_seconds, config.max_body_bytes, config.requests_per_minute)
+        return cls(config.max_concurrent_requests, config.request_timeout_s, config.max_body_bytes, config.requests_per_minute)
 
 
-class Rate:
+class RateLimiter:
     """Requests of each key or address in the last minute."""
 
     def __init__(self, per_minute: int | None) -> None:
@@ -49,7 +49,7 @@ class Rate:
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
         self.item = RateLimitItemPerMinute(per_minute or 1)
 
-    def count(self, who: str) -> None:
+    def check(self, who: str) -> None:
         """Count a request.
 
         Raises:
@@ -58,21 +58,21 @@ class Rate:
         if self.per_minute is None or self.limiter.hit(self.item, who):
             return
         wait = self.limiter.get_window_stats(self.item, who).reset_time - time()
-        raise failures.too_many(self.per_minute, wait)
+        raise failures.rate_limited(self.per_minute, wait)
 
 
-class Admission:
+class ConcurrencyLimiter:
     """Places for requests under way."""
 
     def __init__(self, most: int) -> None:
         """Give out at most so many at once."""
         self.most = most
-        self.inside = 0
+        self.active = 0
         self.closed = False
         self._left = asyncio.Event()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def slot(self) -> Iterator[None]:
         """Hold a place.
 
         Raises:
@@ -80,13 +80,13 @@ class Admission:
         """
         if self.closed:
             raise failures.draining()
-        if self.inside >= self.most:
+        if self.active >= self.most:
             raise failures.overloaded()
-        self.inside += 1
+        self.active += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self.active -= 1
             self._left.set()
 
     def open(self) -> None:
@@ -97,11 +97,11 @@ class Admission:
         """Give out no more; those under way finish."""
         self.closed = True
 
-    async def emptied(self, seconds: float) -> bool:
+    async def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nobody is inside, at most so long; whether that came to be."""
         try:
             async with asyncio.timeout(seconds):
-                while self.inside:
+                while self.active:
                     self._left.clear()
                     await self._left.wait()
         except TimeoutError:
@@ -109,7 +109,7 @@ class Admission:
         return True
 
 
-def network(address: str) -> str:
+def client_network(address: str) -> str:
     """Whom an address stands for: itself, or of IPv6 its network.
 
     >>> network("2001:db8::1") == network("2001:db8::2")
@@ -121,4 +121,4 @@ def network(address: str) -> str:
         return address
     if found.version == 4:
         return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((found, _NETWORK), strict=False))
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, _IPV6_PREFIX_BITS), strict=False))

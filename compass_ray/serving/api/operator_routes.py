@@ -15,49 +15,53 @@ from pydantic import TypeAdapter
 
 from compass_ray.serving import page
 from compass_ray.serving.answering import failures
-from compass_ray.serving.answering.service import AnswerService
+from compass_ray.serving.answering.service import InferenceService
 from compass_ray.serving.api import declared
-from compass_ray.serving.api.limits import Admission
+from compass_ray.serving.api.limits import ConcurrencyLimiter
 from compass_ray.serving.numbers.instruments import CONTENT_TYPE
 
 _STATUS = TypeAdapter(dict[str, Any])
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 
 
-def router(service: AnswerService, status: Callable[[], Awaitable[dict[str, Any]]], admission: Admission) -> APIRouter:
+def build_router(
+    service: InferenceService, status: Callable[[], Awaitable[dict[str, Any]]], admission: ConcurrencyLimiter
+) -> APIRouter:
     """The routes over a service."""
     routes = APIRouter()
 
-    @routes.get("/healthz", responses=declared.responses(503))
+    @routes.get("/healthz", responses=declared.declare_responses(503))
     async def health() -> dict[str, str]:
         """Whether the ingress takes requests; needs no key."""
         if admission.closed:
             raise failures.draining()
         return {"status": "ok"}
 
-    @routes.get("/metrics", response_class=Response, responses=declared.responses(*declared.READING, content=_METRICS))
+    @routes.get(
+        "/metrics", response_class=Response, responses=declared.declare_responses(*declared.READ_ERRORS, content=_METRICS)
+    )
     async def metrics() -> Response:
         """The numbers of this process as Prometheus text."""
         return Response(service.statistics.exposition(), headers={"content-type": CONTENT_TYPE})
 
-    @routes.get("/v1/compass/status", response_model=dict[str, Any], responses=declared.responses(*declared.READING))
+    @routes.get("/v1/compass/status", response_model=dict[str, Any], responses=declared.declare_responses(*declared.READ_ERRORS))
     async def compass_status() -> Response:
         """Languages, versions, requests, and the monitor's view of the traffic."""
         # FastAPI's own way, value by value as for a model, takes 30 times as long; what is no number is null.
         return Response(_STATUS.dump_json(await status()), media_type="application/json")
 
-    files = page.files()
+    files = page.load_files()
 
-    @routes.get("/", response_class=HTMLResponse, responses=declared.responses(*declared.READING))
+    @routes.get("/", response_class=HTMLResponse, responses=declared.declare_responses(*declared.READ_ERRORS))
     async def operators_page() -> Response:
         """The status as a page for people."""
-        return _file(files[page.ROOT])
+        return _file_response(files[page.INDEX_PATH])
 
     for path, file in files.items():
-        if path != page.ROOT:
-            routes.add_api_route(path, partial(_file, file), include_in_schema=False)
+        if path != page.INDEX_PATH:
+            routes.add_api_route(path, partial(_file_response, file), include_in_schema=False)
     return routes
 
 
-def _file(file: page.PageFile) -> Response:
+def _file_response(file: page.DashboardFile) -> Response:
     return Response(file.body, media_type=file.media_type, headers=dict(page.HEADERS))

@@ -12,45 +12,47 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.api.exchange import exchange_of
+from compass_ray.serving.api.exchange import context_from_request
 from compass_ray.serving.api.guards import error_response
-from compass_ray.serving.api.sentences import NO_JSON, sentence
+from compass_ray.serving.api.sentences import NOT_JSON, describe_validation_error
 
-_PLACES = ("body", "header", "path", "query")
+_LOCATIONS = ("body", "header", "path", "query")
 _TYPES = frozenset({"str", "int", "float", "bool"})
-_LONGEST = 200
+_MAX_PATH_LENGTH = 200
 
 
-def answer_errors(api: FastAPI) -> None:
+def register_exception_handlers(api: FastAPI) -> None:
     """Register the handlers."""
 
     @api.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> JSONResponse:
-        exchange_of(request).refused(error)
+        context_from_request(request).record_refusal(error)
         return error_response(error)
 
     @api.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(_malformed(error))
+        return error_response(_to_validation_error(error))
 
     @api.exception_handler(HTTPException)
     async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
         # FastAPI's own 400 is of a body that cannot be read at all.
-        message = NO_JSON if error.status_code == 400 else f"{request.method} {request.url.path[:_LONGEST]}: {error.detail}"
+        message = (
+            NOT_JSON if error.status_code == 400 else f"{request.method} {request.url.path[:_MAX_PATH_LENGTH]}: {error.detail}"
+        )
         return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
 
 
-def _malformed(error: RequestValidationError) -> ApiError:
+def _to_validation_error(error: RequestValidationError) -> ApiError:
     # The deepest: of a union's branches it is the one that fits best, and of these the one of the right type.
     problem = max(error.errors(), key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
     if problem["type"] == "json_invalid":
-        return ApiError(400, NO_JSON)
+        return ApiError(400, NOT_JSON)
     where = ".".join(str(part) for part in problem["loc"] if _is_field(part)) or None
-    return ApiError(400, sentence(where, problem), param=where)
+    return ApiError(400, describe_validation_error(where, problem), param=where)
 
 
 def _is_field(part: int | str) -> bool:
     """Whether a part of an error's place is a field or an index, not where the request had it or a branch of a union."""
     if isinstance(part, int):
         return True
-    return part not in _PLACES and part not in _TYPES and part.replace("-", "_").isidentifier() and "constrained" not in part
+    return part not in _LOCATIONS and part not in _TYPES and part.replace("-", "_").isidentifier() and "constrained" not in part

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NO_JSON = "the body is not JSON; send one JSON object in UTF-8"
-_NO_OBJECT = "the body is not a JSON object; send one, in braces"
+NOT_JSON = "the body is not JSON; send one JSON object in UTF-8"
+_NOT_AN_OBJECT = "the body is not a JSON object; send one, in braces"
 _UNSUPPORTED: Mapping[str, str] = {
     "tools": "tools are not supported here; leave them out",
     "functions": "functions are not supported here; leave them out",
@@ -38,10 +38,10 @@ _FAILURES: Mapping[str, str] = {
 """By pydantic's name of the failure."""
 
 
-def sentence(where: str | None, problem: Mapping[str, Any]) -> str:
+def describe_validation_error(where: str | None, problem: Mapping[str, Any]) -> str:
     """The sentence for one of pydantic's problems at a place such as ``messages.0.role``; None is the whole body."""
     if where is None:
-        return _NO_OBJECT
+        return _NOT_AN_OBJECT
     kind, (first, *rest) = problem["type"], where.split(".")
     if first in _UNSUPPORTED:
         own = _UNSUPPORTED[first]

@@ -16,95 +16,103 @@ import numpy as np
 from compass_ray.config import DriftConfig
 from compass_ray.core.distribution import noise_share
 from compass_ray.core.drift import (
-    Bounds,
-    CalibratedTrigger,
-    Decision,
-    Fit,
-    MultiTrigger,
-    Observed,
-    PaperTrigger,
-    Signals,
-    Staleness,
+    ClusterFit,
+    CombinedTrigger,
+    DriftDecision,
+    FixedThresholdTrigger,
+    ObservedSample,
+    PermutationTestTrigger,
+    QualitySignals,
+    StalenessBounds,
+    StalenessState,
     Trigger,
-    check_fit,
-    printed_reference,
+    check_staleness,
+    paper_reference,
 )
-from compass_ray.core.drift.performance import Floors
+from compass_ray.core.drift.performance import MinEffects
 from compass_ray.core.seeding import generator
-from compass_ray.serving.monitoring.records import Case, check_line, drift_line, stale_line
-from compass_ray.serving.monitoring.replies import Ratings, of_record
-from compass_ray.serving.monitoring.windows import Event, Phase, Reference, Watch
-from compass_ray.watched_clusters import FITTED
+from compass_ray.serving.monitoring.records import DecisionInputs, check_record, drift_record, stale_record
+from compass_ray.serving.monitoring.replies import RatingLookup, signals_from_record
+from compass_ray.serving.monitoring.windows import Event, LanguageMonitorState, Phase, ReferenceDistribution
+from compass_ray.watched_clusters import INITIAL_CLUSTERING
 
 
 def build_trigger(drift: DriftConfig) -> Trigger:
     """The trigger of a configuration; its cool-down, given in prompts, is counted in checks."""
     checks = math.ceil(drift.cooldown / drift.check_every)
-    if drift.trigger == "paper":
-        return PaperTrigger(threshold=drift.threshold, cooldown=checks)
-    rate, floor, rest = drift.false_alarm_rate, drift.floor, (drift.persistence, checks, drift.permutations)
-    if drift.trigger == "calibrated":
-        return CalibratedTrigger(rate, floor, *rest)
-    return MultiTrigger(rate, floor, Floors(drift.worse_loss, drift.worse_feedback, drift.worse_canary), *rest)
+    if drift.trigger == "fixed_threshold":
+        return FixedThresholdTrigger(threshold=drift.threshold, cooldown=checks)
+    rate, floor, rest = drift.false_alarm_rate, drift.min_divergence, (drift.consecutive_checks, checks, drift.permutations)
+    if drift.trigger == "permutation_test":
+        return PermutationTestTrigger(rate, floor, *rest)
+    return CombinedTrigger(
+        rate, floor, MinEffects(drift.min_loss_increase, drift.min_bad_feedback_increase, drift.min_canary_accuracy_drop), *rest
+    )
 
 
-def build_bounds(drift: DriftConfig) -> Bounds:
+def build_staleness_bounds(drift: DriftConfig) -> StalenessBounds:
     """The bounds of a configuration beyond which clusters are stale."""
-    return Bounds(drift.stale_noise, drift.stale_distance, drift.persistence)
+    return StalenessBounds(drift.stale_noise_excess, drift.stale_distance_ratio, drift.consecutive_checks)
 
 
-def reference_of(drift: DriftConfig, version: str, found: Mapping[str, Any], place: str = FITTED) -> Reference | None:
+def build_reference(
+    drift: DriftConfig, version: str, found: Mapping[str, Any], place: str = INITIAL_CLUSTERING
+) -> ReferenceDistribution | None:
     """The reference of an adapter version from its record: guide counts, or the printed one for the paper's trigger."""
     guide = np.asarray(found["guide_counts"], dtype=np.int64)
     if not guide.sum():
         return None
-    counts = printed_reference(guide, found["selected_counts"]) if drift.trigger == "paper" else guide
-    fit = Fit(found.get("guide_noise", noise_share(guide)), found.get("guide_distance"))  # older runs have neither
-    return Reference(version, counts, fit, place)
+    counts = paper_reference(guide, found["selected_counts"]) if drift.trigger == "fixed_threshold" else guide
+    fit = ClusterFit(found.get("guide_noise", noise_share(guide)), found.get("guide_distance"))  # older runs have neither
+    return ReferenceDistribution(version, counts, fit, place)
 
 
-def check_event(watch: Watch, reference: Reference, trigger: Trigger, ratings: Ratings, seed: int, now: float) -> Event:
+def check_event(
+    watch: LanguageMonitorState, reference: ReferenceDistribution, trigger: Trigger, ratings: RatingLookup, seed: int, now: float
+) -> Event:
     """Compare the window with the reference; the event carries the lines for the checks and decisions files.
 
     An alarm counts only while the language is watched, not while its window for an update is being collected.
     """
-    case = Case(
+    case = DecisionInputs(
         seed=(seed, "drift", watch.language, watch.seen),
         state=watch.trigger,
-        reference=Observed(reference.counts, of_record(watch.baseline) if watch.baseline else Signals()),
-        window=Observed(watch.counts(len(reference.counts) - 1), watch.signals(ratings)),
+        reference=ObservedSample(reference.counts, signals_from_record(watch.baseline) if watch.baseline else QualitySignals()),
+        window=ObservedSample(watch.counts(len(reference.counts) - 1), watch.reply_signals(ratings)),
     )
     decision = _decide(trigger, case)
-    alarm = decision.alarm and watch.phase is Phase.WATCHING
-    line = check_line(watch, decision, now)
+    alarm = decision.alarm and watch.phase is Phase.MONITORING
+    line = check_record(watch, decision, now)
     return {
         "event": "check",
         "language": watch.language,
         "trigger": asdict(decision.state),
         "alarm": alarm,
         "line": line,
-        "decision": drift_line(line, trigger, case, decision) if alarm else None,
+        "decision": drift_record(line, trigger, case, decision) if alarm else None,
     }
 
 
-def staleness_event(watch: Watch, guide: Fit, bounds: Bounds, clusters: str | None, now: float) -> Event:
+def staleness_event(
+    watch: LanguageMonitorState, guide: ClusterFit, bounds: StalenessBounds, clusters: str | None, now: float
+) -> Event:
     """Compare how the window fits the clusters, by their fingerprint, with how the guide set does.
 
     The event carries a line for the decisions file where they have become stale.
     """
-    before = watch.staleness if watch.clusters == clusters else Staleness()
-    found = check_fit(before, guide, Fit(watch.noise() or 0.0, watch.distance()), bounds)
+    before = watch.staleness if watch.clusters == clusters else StalenessState()
+    found = check_staleness(before, guide, ClusterFit(watch.noise() or 0.0, watch.distance()), bounds)
     return {
         "event": "staleness",
         "language": watch.language,
         "clusters": clusters,
         "state": asdict(found.after),
-        "decision": stale_line(watch, found, now) if found.begun else None,
+        "decision": stale_record(watch, found, now) if found.became_stale else None,
     }
 
 
-def _decide(trigger: Trigger, case: Case) -> Decision:
+def _decide(trigger: Trigger, case: DecisionInputs) -> DriftDecision:
     rng = generator(*case.seed)
-    if isinstance(trigger, MultiTrigger):
-        return trigger.judge(case.state, case.reference, case.window, rng)
+    if isinstance(trigger, CombinedTrigger):
+        return trigger.check_with_signals(case.state, case.reference, case.window, rng)
     return trigger.check(case.state, case.reference.counts, case.window.counts, rng)

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 CAPACITY = 5000
 _BATCH = 64
-_LONGEST_PAUSE = 5.0
-_LINGER = 0.2
+_MAX_BACKOFF_SECONDS = 5.0
+_BATCH_DELAY_SECONDS = 0.2
 """Seconds a prompt waits for company: embedding them one by one takes the cores that answer requests."""
 _DRAIN_SECONDS = 5.0
 
@@ -26,7 +26,7 @@ Deliver = Callable[[list[Observation]], Awaitable[object]]
 DeliverFeedback = Callable[[list[Feedback]], Awaitable[object]]
 
 
-async def _nowhere(_: list[Feedback]) -> None:
+async def _discard(_: list[Feedback]) -> None:
     """Where feedback goes that nobody takes."""
 
 
@@ -36,7 +36,7 @@ class TrafficForwarder:
     def __init__(
         self,
         deliver: Deliver,
-        deliver_feedback: DeliverFeedback = _nowhere,
+        deliver_feedback: DeliverFeedback = _discard,
         *,
         capacity: int = CAPACITY,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -52,7 +52,7 @@ class TrafficForwarder:
         """Take one observation, or drop and count it where the queue is full."""
         self._queue(observation)
 
-    def rate(self, feedback: Feedback) -> None:
+    def submit_feedback(self, feedback: Feedback) -> None:
         """Take one piece of feedback, or drop and count it where the queue is full."""
         self._queue(feedback)
 
@@ -76,10 +76,10 @@ class TrafficForwarder:
 
     async def drain(self) -> None:
         """Wait until everything taken so far was acknowledged, or five seconds have passed."""
-        for _ in range(round(_DRAIN_SECONDS / _LINGER)):
+        for _ in range(round(_DRAIN_SECONDS / _BATCH_DELAY_SECONDS)):
             if not self.counts()["waiting"]:
                 return
-            await self.pause(_LINGER)
+            await self.pause(_BATCH_DELAY_SECONDS)
 
     def _queue(self, one: Observation | Feedback) -> None:
         try:
@@ -90,7 +90,7 @@ class TrafficForwarder:
     async def _take(self) -> list[Observation | Feedback]:
         batch = [await self.queue.get()]
         self.pending = 1
-        await self.pause(_LINGER)
+        await self.pause(_BATCH_DELAY_SECONDS)
         while len(batch) < _BATCH and not self.queue.empty():
             batch.append(self.queue.get_nowait())
         return batch
@@ -105,7 +105,7 @@ class TrafficForwarder:
                 self.retries += 1
                 logger.warning("the monitor did not take %d prompts or ratings (%s); sent again", len(batch), error)
                 await self.pause(wait)
-                wait = min(2 * wait, _LONGEST_PAUSE)
+                wait = min(2 * wait, _MAX_BACKOFF_SECONDS)
 
     async def _send(self, batch: list[Observation | Feedback]) -> None:
         if prompts := [one for one in batch if isinstance(one, Observation)]:

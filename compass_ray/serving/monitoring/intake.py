@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.serving.monitoring.observations import Observation, clean, sound
-from compass_ray.serving.monitoring.placing import Placed
-from compass_ray.serving.monitoring.retention import Keeper
+from compass_ray.serving.monitoring.observations import Observation, is_valid, sanitize
+from compass_ray.serving.monitoring.placing import Assignments
+from compass_ray.serving.monitoring.retention import RetentionPolicy
 from compass_ray.serving.monitoring.windows import Event
-from compass_ray.watched_clusters import Place
+from compass_ray.watched_clusters import ClusterSpace
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ _DIGITS = 4
 """Of losses and distances, which are kept for every reply of a window of each version."""
 
 
-class PromptPlacer(Protocol):
+class PromptAssignerProtocol(Protocol):
     """Finds the clusters of prompts; see `placing.Placer`."""
 
-    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
+    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
         """Cluster of each prompt, in order, at its place."""
         ...
 
-    def locate(self, embeddings: npt.NDArray[np.float32], places: Sequence[Place] | None = None) -> Placed:
+    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], places: Sequence[ClusterSpace] | None = None) -> Assignments:
         """The same of prompts that were embedded before."""
         ...
 
@@ -42,13 +42,13 @@ class PromptPlacer(Protocol):
         """Unit rows of prompts."""
         ...
 
-    def open(self, place: Place) -> None:
+    def preload(self, place: ClusterSpace) -> None:
         """Hold a place ready, or raise why it cannot be."""
         ...
 
 
 @dataclass(frozen=True)
-class Sifted:
+class FilteredObservations:
     """What is new among observations, and how many were not."""
 
     fresh: list[Observation]
@@ -57,57 +57,57 @@ class Sifted:
 
 
 @dataclass(frozen=True)
-class Intake:
+class Ingest:
     """Makes log entries of answered prompts."""
 
     languages: Sequence[str]
-    keeper: Keeper
-    placer: PromptPlacer
+    retention_policy: RetentionPolicy
+    assigner: PromptAssignerProtocol
     clock: Callable[[], float]
 
-    def sift(self, observations: Sequence[Observation], known: Container[str]) -> Sifted:
+    def filter(self, observations: Sequence[Observation], known: Container[str]) -> FilteredObservations:
         """Leave out what is not sound, and what is ``known`` by its id or comes twice."""
         fresh: dict[str, Observation] = {}
         duplicates = rejected = 0
         for each in observations:
-            if not sound(each, self.languages):
+            if not is_valid(each, self.languages):
                 rejected += 1
             elif each.id in known or each.id in fresh:
                 duplicates += 1
             else:
                 fresh[each.id] = each
-        return Sifted(list(fresh.values()), duplicates, rejected)
+        return FilteredObservations(list(fresh.values()), duplicates, rejected)
 
-    def entries(self, observations: Sequence[Observation], places: Mapping[str, Place]) -> list[Event]:
+    def make_entries(self, observations: Sequence[Observation], places: Mapping[str, ClusterSpace]) -> list[Event]:
         """A log entry of each prompt that can be placed, in order; ``places`` says by language where."""
         if not observations:
             return []
-        texts = [clean(each.prompt) for each in observations]
+        texts = [sanitize(each.prompt) for each in observations]
         try:
-            placed = self.placer.place(texts, [places[each.language] for each in observations])
+            placed = self.assigner.assign(texts, [places[each.language] for each in observations])
         except Exception as error:  # a prompt that no encoder takes must not be sent again for ever, and hold up all others
             if len(observations) == 1:  # the error's own words may be the prompt's
                 logger.warning("the prompt of %s could not be placed: %s", observations[0].id, type(error).__name__)
                 return []
-            return [entry for each in observations for entry in self.entries([each], places)]
-        return [self._entry(*each) for each in zip(observations, texts, each_place(placed), strict=True)]
+            return [entry for each in observations for entry in self.make_entries([each], places)]
+        return [self._entry(*each) for each in zip(observations, texts, iter_assignments(placed), strict=True)]
 
-    def _entry(self, seen: Observation, text: str, place: Spot) -> Event:
+    def _entry(self, seen: Observation, text: str, place: Assignment) -> Event:
         return {
             "event": "prompt",
             "id": seen.id,
             "language": seen.language,
-            **place.fields(),
+            **place.to_record(),
             "version": seen.version,
             "nll": round(seen.nll, _DIGITS) if seen.nll is not None and math.isfinite(seen.nll) else None,
             "time": min(seen.time, self.clock()),  # a clock ahead of this one would keep the prompt for longer
-            **({} if seen.alone else {"alone": False}),
-            **self.keeper.of_prompt(seen.language, text, place.embedding, seen.key),
+            **({} if seen.is_single_turn else {"alone": False}),
+            **self.retention_policy.prompt_fields(seen.language, text, place.embedding, seen.key),
         }
 
 
 @dataclass(frozen=True)
-class Spot:
+class Assignment:
     """Where one prompt lies, as it is written down."""
 
     cluster: int
@@ -115,14 +115,14 @@ class Spot:
     distance: float
     embedding: npt.NDArray[np.float32]
 
-    def fields(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """What a log entry says of it."""
         return {"cluster": self.cluster, "coarse": self.coarse, "distance": self.distance}
 
 
-def each_place(placed: Placed) -> Iterator[Spot]:
+def iter_assignments(placed: Assignments) -> Iterator[Assignment]:
     """Where each of some prompts lies."""
     for cluster, coarse, distance, embedding in zip(
         placed.cluster, placed.coarse, placed.distances, placed.embeddings, strict=True
     ):
-        yield Spot(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)
+        yield Assignment(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-LONGEST_PROMPT = 20_000
+MAX_PROMPT_CHARS = 20_000
 """Characters of a prompt that are embedded and kept."""
-_LONGEST_ID = 200
+_MAX_ID_CHARS = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -30,7 +30,7 @@ class Observation:
     time: float
     key: str | None = None
     """Short hash of the API key it came with."""
-    alone: bool = True
+    is_single_turn: bool = True
     """Whether the prompt is all that was said: no earlier turns, no instructions, no text to continue."""
 
 
@@ -73,15 +73,15 @@ class WindowReady:
 
 
 @dataclass(frozen=True)
-class Acknowledged:
+class Acknowledgement:
     """What became of the observations, feedback or canary answers of one call; the kept ones are on disk."""
 
-    kept: int
+    stored: int
     duplicates: int
     rejected: int
 
 
-def sound(seen: Observation, languages: Sequence[str]) -> bool:
+def is_valid(seen: Observation, languages: Sequence[str]) -> bool:
     """Whether an observation can be taken in: a watched language, a prompt that is not empty, numbers."""
     return (
         isinstance(seen.id, str)
@@ -93,16 +93,16 @@ def sound(seen: Observation, languages: Sequence[str]) -> bool:
         and isinstance(seen.time, int | float)
         and math.isfinite(seen.time)
         and isinstance(seen.key, str | None)
-        and isinstance(seen.alone, bool)
+        and isinstance(seen.is_single_turn, bool)
     )
 
 
-def sound_feedback(said: Feedback) -> bool:
+def is_valid_feedback(said: Feedback) -> bool:
     """Whether feedback can be taken in: it names a reply, says something, and has a time."""
     texts = (said.correction, said.comment, said.key)
     return (
         isinstance(said.reply, str)
-        and 0 < len(said.reply) <= _LONGEST_ID
+        and 0 < len(said.reply) <= _MAX_ID_CHARS
         and said.rating in ("good", "bad", None)
         and all(isinstance(text, str | None) for text in texts)
         and any((said.rating, said.correction, said.comment))
@@ -111,7 +111,7 @@ def sound_feedback(said: Feedback) -> bool:
     )
 
 
-def sound_canaries(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
+def is_valid_canary_answers(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
     """Whether canary answers can be taken in: a watched language, a version, counts that can be, and a time."""
     return (
         answers.language in languages
@@ -126,6 +126,6 @@ def sound_canaries(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
     )
 
 
-def clean(prompt: str) -> str:
+def sanitize(prompt: str) -> str:
     """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
-    return _SURROGATES.sub("\ufffd", prompt)[:LONGEST_PROMPT]
+    return _SURROGATES.sub("\ufffd", prompt)[:MAX_PROMPT_CHARS]

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.core.centroids import centroid_distances
-from compass_ray.watched_clusters import Place, clusterer_at, in_use
+from compass_ray.watched_clusters import ClusterSpace, load_space_clusterer, read_active
 
 _BATCH = 64
-_PLACES = 64
+_MAX_SPACES = 64
 """Clusterings and sets of centroids that are held at once; more than languages have, mostly."""
 
 
@@ -45,7 +45,7 @@ class Assigner(Protocol):
 
 
 @dataclass(frozen=True)
-class Placed:
+class Assignments:
     """Where prompts lie: fine and coarse cluster int32[n] (-1 is noise), embeddings float32[n, d], and how far out.
 
     ``distances`` float32[n] as of `core.centroids.centroid_distances`.
@@ -57,71 +57,71 @@ class Placed:
     distances: npt.NDArray[np.float32]
 
     @classmethod
-    def empty(cls, embeddings: npt.NDArray[np.float32]) -> Placed:
+    def empty(cls, embeddings: npt.NDArray[np.float32]) -> Assignments:
         """Of embeddings float32[n, d] that are still to be placed."""
         n = len(embeddings)
         return cls(np.empty(n, np.int32), np.empty(n, np.int32), embeddings, np.empty(n, np.float32))
 
-    def put(self, rows: npt.NDArray[np.int64], found: Placed) -> None:
+    def set_rows(self, rows: npt.NDArray[np.int64], found: Assignments) -> None:
         """Take over where some rows lie."""
         self.cluster[rows], self.coarse[rows], self.distances[rows] = found.cluster, found.coarse, found.distances
 
 
 @dataclass(frozen=True)
-class Located:
+class EmbeddingAssigner:
     """What places embeddings: a clusterer, and ``coarse`` int32[K + 1], the coarse cluster of each fine one and of noise."""
 
     assigner: Assigner
     coarse: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> Located:
+    def of(cls, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> EmbeddingAssigner:
         """From the coarse cluster int32[K] of each fine one."""
         return cls(assigner, np.append(coarse, -1).astype(np.int32))
 
-    def place(self, embeddings: npt.NDArray[np.float32]) -> Placed:
+    def assign(self, embeddings: npt.NDArray[np.float32]) -> Assignments:
         """Where embeddings float32[n, d] lie."""
         fine = np.asarray(self.assigner.assign(embeddings), dtype=np.int32)
         distances = centroid_distances(embeddings, self.assigner.centroids, fine)
-        return Placed(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings, distances=distances)
+        return Assignments(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings, distances=distances)
 
 
-class Placer:
+class PromptAssigner:
     """Embeds and assigns prompts, at one place unless others are named."""
 
-    def __init__(self, embedder: Embedder, home: Place, locate: Callable[[Place], Located]) -> None:
+    def __init__(self, embedder: Embedder, home: ClusterSpace, locate: Callable[[ClusterSpace], EmbeddingAssigner]) -> None:
         """Combine the parts; ``locate`` gives what places at a place, and is asked once for each that is in use."""
-        self.embedder, self.home = embedder, home
-        self._locate = lru_cache(_PLACES)(locate)
-        self.assigner = self._locate(home).assigner
+        self.embedder, self.default_space = embedder, home
+        self._assigner_for = lru_cache(_MAX_SPACES)(locate)
+        self.assigner = self._assigner_for(home).assigner
 
-    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
+    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
         """Cluster of each prompt, in order, each at its own of ``places``."""
-        return self.locate(self.embed(prompts), places)
+        return self.assign_embeddings(self.embed(prompts), places)
 
-    def locate(self, embeddings: npt.NDArray[np.float32], places: Sequence[Place] | None = None) -> Placed:
+    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], places: Sequence[ClusterSpace] | None = None) -> Assignments:
         """The same of prompts that were embedded before, float32[n, d]."""
-        at = [self.home] * len(embeddings) if places is None else list(places)
-        found = Placed.empty(embeddings)
+        at = [self.default_space] * len(embeddings) if places is None else list(places)
+        found = Assignments.empty(embeddings)
         for place in dict.fromkeys(at):
             rows = np.array([i for i, each in enumerate(at) if each == place])
-            found.put(rows, self._locate(place).place(embeddings[rows]))
+            found.set_rows(rows, self._assigner_for(place).assign(embeddings[rows]))
         return found
 
-    def open(self, place: Place) -> None:
+    def preload(self, place: ClusterSpace) -> None:
         """Hold ready what places at a place.
 
         Raises:
             ArtifactError, ModelError: it is missing or damaged.
         """
-        self._locate(place)
+        self._assigner_for(place)
 
     def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit rows float32[n, d] of prompts."""
         return self.embedder.encode(prompts, batch_size=_BATCH)
 
 
-def load_placer(run: RunDir, config: RunConfig, place: Place | None = None) -> Placer:
+def load_prompt_assigner(run: RunDir, config: RunConfig, place: ClusterSpace | None = None) -> PromptAssigner:
     """The placer of a run's encoder, at the clusters that are in use unless another place is named.
 
     Raises:
@@ -135,18 +135,18 @@ def load_placer(run: RunDir, config: RunConfig, place: Place | None = None) -> P
     from compass_ray.models.encoder import Encoder
 
     run.clusters.require()
-    return Placer(Encoder(config.embed), place or Place(in_use(run).name), locating(run))
+    return PromptAssigner(Encoder(config.embed), place or ClusterSpace(read_active(run).name), make_assigner_loader(run))
 
 
-def locating(run: RunDir) -> Callable[[Place], Located]:
+def make_assigner_loader(run: RunDir) -> Callable[[ClusterSpace], EmbeddingAssigner]:
     """What gives the clusterer of each place of a run; one clustering is in memory once, however many moved its centroids.
 
     It raises ArtifactError or ModelError where a clustering or centroids are missing or damaged.
     """
-    fitted = lru_cache(2)(lambda name: clusterer_at(run, Place(name)))
+    fitted = lru_cache(2)(lambda name: load_space_clusterer(run, ClusterSpace(name)))
 
-    def locate(place: Place) -> Located:
-        coarse = run.refitted(place.clusters).read_array("coarse.npy")
-        return Located.of(clusterer_at(run, place, fitted(place.clusters)), coarse)
+    def locate(place: ClusterSpace) -> EmbeddingAssigner:
+        coarse = run.reclustering(place.clustering).read_array("coarse.npy")
+        return EmbeddingAssigner.of(load_space_clusterer(run, place, fitted(place.clustering)), coarse)
 
     return locate

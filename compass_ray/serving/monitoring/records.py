@@ -12,33 +12,33 @@ from typing import Any
 
 import numpy as np
 
-from compass_ray.core.drift import Aged, Decision, DriftState, Leg, Observed, Trigger
-from compass_ray.serving.monitoring.replies import as_record
-from compass_ray.serving.monitoring.windows import Event, Watch
+from compass_ray.core.drift import DriftDecision, DriftState, ObservedSample, StalenessCheck, StatTestResult, Trigger
+from compass_ray.serving.monitoring.replies import signals_to_record
+from compass_ray.serving.monitoring.windows import Event, LanguageMonitorState
 
-_LEGS = {
+_TEST_TEXTS = {
     "divergence": "{:.3f} bits from the reference, above {:.3f}",
     "loss": "median loss of replies {:.3f} nats a token above that of when the version was new, beyond {:.3f}",
     "feedback": "share of replies rated bad {:.3f} above that of when the version was new, beyond {:.3f}",
     "canary": "share of canary questions answered wrong {:.3f} above that of when the version was new, beyond {:.3f}",
 }
-_AGED = {
+_STALENESS_TEXTS = {
     "noise": "{0.noise:.1%} of the window lies in no cluster, and {1.noise:.1%} of the guide set",
     "distance": "prompts lie {0.distance:.3f} from their centroids, and guide prompts {1.distance:.3f}",
 }
 
 
 @dataclass(frozen=True)
-class Case:
+class DecisionInputs:
     """All that a decision rests on but the trigger's settings; ``seed`` is what `core.seeding.generator` takes."""
 
     seed: tuple[int, str, str, int]
     state: DriftState
-    reference: Observed
-    window: Observed
+    reference: ObservedSample
+    window: ObservedSample
 
 
-def check_line(watch: Watch, decision: Decision, now: float) -> Event:
+def check_record(watch: LanguageMonitorState, decision: DriftDecision, now: float) -> Event:
     """One check, for the checks file."""
     return {
         "language": watch.language,
@@ -53,11 +53,11 @@ def check_line(watch: Watch, decision: Decision, now: float) -> Event:
         "mean_nll": watch.mean_nll(),
         "noise": decision.noise_window,
         "distance": watch.distance(),
-        "legs": _legs(decision),
+        "legs": _test_records(decision),
     }
 
 
-def drift_line(line: Mapping[str, Any], trigger: Trigger, case: Case, decision: Decision) -> Event:
+def drift_record(line: Mapping[str, Any], trigger: Trigger, case: DecisionInputs, decision: DriftDecision) -> Event:
     """An alarm, for the decisions file."""
     return {
         "kind": "drift",
@@ -65,17 +65,17 @@ def drift_line(line: Mapping[str, Any], trigger: Trigger, case: Case, decision: 
         "from": line["version"],
         "reason": _reason(decision),
         **{name: value for name, value in asdict(decision).items() if name not in ("alarm", "exceeded", "state")},
-        "legs": _legs(decision),
+        "legs": _test_records(decision),
         "settings": asdict(trigger),  # type: ignore[call-overload]
         "seed": list(case.seed),
         "before": asdict(case.state),
         "after": asdict(decision.state),
-        "reference": _side(case.reference, decision),
-        "window": _side(case.window, decision),
+        "reference": _observed_record(case.reference, decision),
+        "window": _observed_record(case.window, decision),
     }
 
 
-def stale_line(watch: Watch, found: Aged, now: float) -> Event:
+def stale_record(watch: LanguageMonitorState, found: StalenessCheck, now: float) -> Event:
     """Clusters that have become stale, for the decisions file."""
     return {
         "kind": "stale",
@@ -83,12 +83,12 @@ def stale_line(watch: Watch, found: Aged, now: float) -> Event:
         "time": now,
         "prompts": watch.seen,
         "from": watch.version,
-        "reason": "; ".join(_AGED[name].format(found.window, found.guide) for name in found.beyond),
+        "reason": "; ".join(_STALENESS_TEXTS[name].format(found.window, found.guide) for name in found.beyond),
         **asdict(found),
     }
 
 
-def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def summarize_checks(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Check lines as one list for each field that is drawn over time, rounded; short enough to be asked for every few seconds."""
     shown = list(lines)
     rounded = {name: [_rounded(line.get(name)) for line in shown] for name in ("divergence", "threshold", "mean_nll")}
@@ -96,25 +96,25 @@ def summary(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {"time": [round(line["time"]) for line in shown], **plain, **rounded}
 
 
-def _reason(decision: Decision) -> str:
+def _reason(decision: DriftDecision) -> str:
     if not decision.legs:
         significance = "" if decision.p_value is None else f", p = {decision.p_value:.2g}"
-        return _LEGS["divergence"].format(decision.divergence, decision.threshold) + significance
+        return _TEST_TEXTS["divergence"].format(decision.divergence, decision.threshold) + significance
     beyond = (leg for leg in decision.legs if leg.exceeded)
-    return "; ".join(f"{_LEGS[leg.name].format(leg.effect, leg.floor)}, p = {leg.p_value:.2g}" for leg in beyond)
+    return "; ".join(f"{_TEST_TEXTS[leg.name].format(leg.effect, leg.floor)}, p = {leg.p_value:.2g}" for leg in beyond)
 
 
-def _legs(decision: Decision) -> list[dict[str, Any]]:
-    return [_leg(leg) for leg in decision.legs]
+def _test_records(decision: DriftDecision) -> list[dict[str, Any]]:
+    return [_test_record(leg) for leg in decision.legs]
 
 
-def _leg(leg: Leg) -> dict[str, Any]:
+def _test_record(leg: StatTestResult) -> dict[str, Any]:
     return {**asdict(leg), "exceeded": leg.exceeded}
 
 
-def _side(observed: Observed, decision: Decision) -> dict[str, Any]:
+def _observed_record(observed: ObservedSample, decision: DriftDecision) -> dict[str, Any]:
     """One side; how the replies were only where it was tested."""
-    signals = {"signals": as_record(observed.signals)} if len(decision.legs) > 1 else {}
+    signals = {"signals": signals_to_record(observed.signals)} if len(decision.legs) > 1 else {}
     return {"counts": np.asarray(observed.counts).tolist(), **signals}
 
 

@@ -17,78 +17,91 @@ import numpy.typing as npt
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.models.clusterers import Clusterer
-from compass_ray.serving.monitoring.kept import Encode, embedded, kept_file
-from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, guide_fit, parent, reference_record, selections
+from compass_ray.serving.monitoring.kept import Encode, embed_rows, read_window_file
+from compass_ray.watched_clusters import (
+    INITIAL_CLUSTERING,
+    ClusterSpace,
+    TrainedRows,
+    build_reference,
+    lineage_selections,
+    load_space_clusterer,
+    measure_guide_fit,
+    parent_version,
+)
 
-FILE = "reference.json"
+REFERENCE_FILE = "reference.json"
 WINDOW_FILE = "window.json"
 """In the selection of an update: the file of the window that it was made for, if the monitor has one, and its prompts."""
-_ENOUGH = 0.5
+_MIN_KEPT_SHARE = 0.5
 """Share of a window's prompts that must be left to count it anew."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReferenceSource:
     """Fine clusters int64[n] of what a version was made for, and what they are of."""
 
     labels: npt.NDArray[np.int64]
     source: str
 
 
-def stored_reference(run: RunDir, clusters: str, language: str, version: str) -> Mapping[str, Any] | None:
+def read_reference(run: RunDir, clusters: str, language: str, version: str) -> Mapping[str, Any] | None:
     """The reference of a version in a clustering where it is at hand, None where it has to be made first or there is none."""
-    own = own_reference(run, language, version)
-    if own is None or own.get("clusters", FITTED) == clusters:
+    own = read_published_reference(run, language, version)
+    if own is None or own.get("clusters", INITIAL_CLUSTERING) == clusters:
         return own
     made = run.reference(clusters, language, version)
-    return dict(made.read_json(FILE)) if made.manifest() else None
+    return dict(made.read_json(REFERENCE_FILE)) if made.manifest() else None
 
 
-def own_reference(run: RunDir, language: str, version: str) -> Mapping[str, Any] | None:
+def read_published_reference(run: RunDir, language: str, version: str) -> Mapping[str, Any] | None:
     """What the version was published with, None for one that is not of the served line."""
     adapter = run.adapter(language, version)
-    return dict(adapter.read_json(FILE)) if adapter.exists(FILE) else None
+    return dict(adapter.read_json(REFERENCE_FILE)) if adapter.exists(REFERENCE_FILE) else None
 
 
-def recomputed(
+def recompute_reference(
     config: RunConfig, run: RunDir, clusters: str, language: str, version: str, clusterer: Clusterer, encode: Encode
 ) -> dict[str, Any]:
     """The reference of a version in a clustering, made from scratch, with ``asked_of`` for what was asked."""
-    artifact = run.refitted(clusters)
-    trained = TrainedRows.read(config, selections(config, run, language, version), artifact)
-    asked = _asked(run, language, version, clusterer, encode)
-    record = reference_record(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
-    return record | guide_fit(run, language, lambda: clusterer) | {"asked_of": asked.source}
+    artifact = run.reclustering(clusters)
+    trained = TrainedRows.read(config, lineage_selections(config, run, language, version), artifact)
+    asked = _find_source(run, language, version, clusterer, encode)
+    record = build_reference(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
+    return record | measure_guide_fit(run, language, lambda: clusterer) | {"asked_of": asked.source}
 
 
-def leave_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:
+def ensure_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:
     """Make and keep a version's reference in a clustering that it was not made in, unless it is there; says what it is of."""
-    if found := stored_reference(run, clusters, language, version):
+    if found := read_reference(run, clusters, language, version):
         return str(found.get("asked_of", "as it was made"))
-    artifact, adapter = run.refitted(clusters), run.adapter(language, version)
+    artifact, adapter = run.reclustering(clusters), run.adapter(language, version)
     inputs = {each.name: each.require().fingerprint for each in (artifact, adapter)}
-    clusterer = clusterer_at(run, Place(clusters))
-    record = recomputed(config, run, clusters, language, version, clusterer, encode)
+    clusterer = load_space_clusterer(run, ClusterSpace(clusters))
+    record = recompute_reference(config, run, clusters, language, version, clusterer, encode)
     writer = run.reference(clusters, language, version).begin(Identity("reference", {"clusters": clusters}, inputs))
-    writer.json(FILE, record)
+    writer.write_json(REFERENCE_FILE, record)
     writer.publish()
     return str(record["asked_of"])
 
 
-def _asked(run: RunDir, language: str, version: str, clusterer: Clusterer, encode: Encode) -> Asked:
-    if parent(run, language, version) is None:
-        return Asked(_guide(run, language, clusterer), "the guide set")
+def _find_source(run: RunDir, language: str, version: str, clusterer: Clusterer, encode: Encode) -> ReferenceSource:
+    if parent_version(run, language, version) is None:
+        return ReferenceSource(_assign_guide(run, language, clusterer), "the guide set")
     selection = run.selection(version, language)
     told = selection.read_json(WINDOW_FILE) if selection.exists(WINDOW_FILE) else {"file": None}
-    rows = kept_file(run, told["file"]) if told["file"] else None
+    rows = read_window_file(run, told["file"]) if told["file"] else None
     if rows is None:
-        return Asked(_guide(run, language, clusterer), "the guide set, as the window of this version is not at hand")
-    left = embedded(rows, encode)
-    if len(left.vectors) < max(1, _ENOUGH * len(rows)):
+        return ReferenceSource(
+            _assign_guide(run, language, clusterer), "the guide set, as the window of this version is not at hand"
+        )
+    left = embed_rows(rows, encode)
+    if len(left.vectors) < max(1, _MIN_KEPT_SHARE * len(rows)):
         of = f"the guide set, as {len(left.vectors)} of {len(rows)} prompts of this version's window are kept"
-        return Asked(_guide(run, language, clusterer), of)
-    return Asked(clusterer.assign(left.vectors).astype(np.int64), f"the window, {len(left.vectors)} of {len(rows)} prompts")
+        return ReferenceSource(_assign_guide(run, language, clusterer), of)
+    return ReferenceSource(
+        clusterer.assign(left.vectors).astype(np.int64), f"the window, {len(left.vectors)} of {len(rows)} prompts"
+    )
 
 
-def _guide(run: RunDir, language: str, clusterer: Clusterer) -> npt.NDArray[np.int64]:
+def _assign_guide(run: RunDir, language: str, clusterer: Clusterer) -> npt.NDArray[np.int64]:
     return clusterer.assign(run.guide_embeddings(language).read_embeddings()).astype(np.int64)

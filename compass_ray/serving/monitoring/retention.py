@@ -40,93 +40,100 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
 FIELDS = frozenset().union(*_FIELDS.values())
 """Every field of an entry that is kept under some setting only, and erased with age."""
 _DAY = 86_400.0
-_LONGEST_PERIOD = 3600.0
+_MAX_SWEEP_INTERVAL = 3600.0
 _HASH_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Age:
+class RetentionPeriod:
     """How old what was kept may become, and how often one must look; seconds."""
 
     limit: float = math.inf
 
     @classmethod
-    def of_days(cls, days: float | None) -> Age:
+    def from_days(cls, days: float | None) -> RetentionPeriod:
         """The age of a configuration; None sets no limit."""
         return cls(math.inf if days is None else days * _DAY)
 
     @property
-    def period(self) -> float:
+    def sweep_interval(self) -> float:
         """At least every hour, and 24 times within a short limit."""
-        return min(_LONGEST_PERIOD, self.limit / 24)
+        return min(_MAX_SWEEP_INTERVAL, self.limit / 24)
 
-    def horizon(self, now: float) -> float:
+    def cutoff(self, now: float) -> float:
         """What is from before this time is erased: it would be too old before one looks again.
 
         >>> Age.of_days(2.0).horizon(1_000_000.0) == 1_000_000.0 - 2 * 86_400 + 3_600
         True
         """
-        return now - self.limit + self.period if math.isfinite(self.limit) else -math.inf
+        return now - self.limit + self.sweep_interval if math.isfinite(self.limit) else -math.inf
 
 
 @dataclass(frozen=True)
-class Keeper:
+class RetentionPolicy:
     """The rule of one retention setting; ``secret`` keys the hashes."""
 
     retention: Retention
     secret: bytes
 
-    def of_prompt(self, language: str, prompt: str, embedding: npt.NDArray[np.float32], key: str | None = None) -> dict[str, Any]:
+    def prompt_fields(
+        self, language: str, prompt: str, embedding: npt.NDArray[np.float32], key: str | None = None
+    ) -> dict[str, Any]:
         """The fields of a log entry that are kept of a prompt; ``key`` is the short hash of who sent it."""
-        found = {"row_id": self.hashed(language, prompt), "prompt": prompt, "embedding": _packed(embedding), "key": key}
-        return self._allowed(found)
+        found = {
+            "row_id": self.keyed_hash(language, prompt),
+            "prompt": prompt,
+            "embedding": _pack_embedding(embedding),
+            "key": key,
+        }
+        return self._allowed_fields(found)
 
-    def of_feedback(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
+    def feedback_fields(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
         """The fields of a log entry that are kept of what a client wrote about a reply."""
-        return self._allowed({"correction": correction, "comment": comment, "key": key})
+        return self._allowed_fields({"correction": correction, "comment": comment, "key": key})
 
-    def of_pair(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
+    def pair_fields(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
         """The fields of a line that are kept of a prompt and of what its reply should have been."""
-        said = self.hashed("pair", reply, prompt, correction, key or "")
-        return self._allowed({"pair": said, "prompt": prompt, "correction": correction, "key": key})
+        said = self.keyed_hash("pair", reply, prompt, correction, key or "")
+        return self._allowed_fields({"pair": said, "prompt": prompt, "correction": correction, "key": key})
 
-    def hashed(self, *parts: str) -> str:
+    def keyed_hash(self, *parts: str) -> str:
         """The same for the same parts, and not to be found by guessing them without the secret."""
         said = "\0".join(parts).encode()
         return hmac.digest(self.secret, said, "sha256")[:_HASH_BYTES].hex()
 
-    def erased(self, entry: Entry, horizon: float) -> dict[str, Any]:
+    def redact(self, entry: Entry, horizon: float) -> dict[str, Any]:
         """The entry without what may not be kept, or is from before ``horizon``; entries without a time lose all of it."""
         old = entry.get("time", -math.inf) < horizon
         kept = _ALWAYS if old else _FIELDS[self.retention]
         return {name: value for name, value in entry.items() if name not in FIELDS or name in kept}
 
-    def _allowed(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def _allowed_fields(self, found: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in found.items() if name in _FIELDS[self.retention] and value is not None}
 
 
-def holds(entry: Entry) -> bool:
+def has_erasable_fields(entry: Entry) -> bool:
     """Whether an entry has anything that `Keeper.erased` may take out."""
     return not FIELDS.isdisjoint(entry)
 
 
-def keeper_of(run: RunDir, retention: Retention) -> Keeper:
+def load_retention_policy(run: RunDir, retention: Retention) -> RetentionPolicy:
     """The rule for a run, with its secret: the environment's, or else the run's own, drawn where there is none yet."""
     given = os.environ.get(KEY_VARIABLE)
     if given:
-        return Keeper(retention, given.encode())
+        return RetentionPolicy(retention, given.encode())
     found = run.read_monitor(KEY_FILE)
     if not found:
         found = secrets.token_hex(32).encode()
         run.write_monitor(KEY_FILE, found)
-    return Keeper(retention, found)
+    return RetentionPolicy(retention, found)
 
 
-def unpacked(embedding: str | None) -> list[float] | None:
+def unpack_embedding(embedding: str | None) -> list[float] | None:
     """The embedding of a log entry, None where none was kept."""
     return None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<f2").astype(np.float32).tolist()
 
 
-def _packed(embedding: npt.NDArray[np.float32]) -> str:
+def _pack_embedding(embedding: npt.NDArray[np.float32]) -> str:
     # Half precision: 2.7 bytes a dimension in the log where JSON numbers take about 20.
     return base64.b64encode(embedding.astype("<f2").tobytes()).decode()

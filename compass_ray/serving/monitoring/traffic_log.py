@@ -17,13 +17,13 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import journal
 from compass_ray.serving.monitoring.observations import WindowReady
-from compass_ray.serving.monitoring.retention import Keeper, holds
-from compass_ray.serving.monitoring.windows import Event, Phase, Watch
+from compass_ray.serving.monitoring.retention import RetentionPolicy, has_erasable_fields
+from compass_ray.serving.monitoring.windows import Event, LanguageMonitorState, Phase
 from compass_ray.serving.registry import DECISIONS
 
 TRAFFIC = "traffic.jsonl"
 CHECKS = "checks.jsonl"
-CHECKS_SHOWN = 100
+MAX_RECENT_CHECKS = 100
 """Checks of a language that are remembered."""
 _RECENT_IDS = 20_000
 _IDS_KEPT = 2_000
@@ -33,16 +33,16 @@ _IDS_KEPT = 2_000
 class TrafficLog:
     """Watches of all languages over one run's log. One owner calls it."""
 
-    def __init__(self, run: RunDir, config: RunConfig, keeper: Keeper) -> None:
+    def __init__(self, run: RunDir, config: RunConfig, keeper: RetentionPolicy) -> None:
         """Rebuild the state from the run's log, or start an empty one."""
         self.run = run
         self.config = config
-        self.keeper = keeper
-        self._longest = 1000 + 4 * config.drift.window * len(config.languages)
+        self.retention_policy = keeper
+        self._max_length = 1000 + 4 * config.drift.window * len(config.languages)
         self._fresh = True
         self.rebuild()
 
-    def watch(self, language: str) -> Watch:
+    def language_state(self, language: str) -> LanguageMonitorState:
         """The watch of a language of the run; a new one, which stays only with an event, of one never heard of.
 
         Raises:
@@ -50,14 +50,14 @@ class TrafficLog:
         """
         if language not in self.config.languages:
             raise ValueError(f"{language!r} is not watched; the run's languages are {', '.join(self.config.languages)}")
-        return self.watches.get(language) or Watch(language, self.config.drift.window)
+        return self.states.get(language) or LanguageMonitorState(language, self.config.drift.window)
 
-    def asked(self, reply: str) -> Event | None:
+    def find_prompt(self, reply: str) -> Event | None:
         """The entry of the prompt that a reply answered, while it is in its language's window."""
-        watch = self.watches.get(self.replies.get(reply, {}).get("language", ""))
+        watch = self.states.get(self.recent_replies.get(reply, {}).get("language", ""))
         return next((entry for entry in reversed(watch.window) if entry.get("id") == reply), None) if watch else None
 
-    def follow(self, event: Event, events: list[Event]) -> None:
+    def apply_event(self, event: Event, events: list[Event]) -> None:
         """Let an event take effect in memory, and add it to those that wait to be committed."""
         self._apply(event)
         events.append(event)
@@ -78,17 +78,17 @@ class TrafficLog:
         self._remember(events)
         self._remember_checks(_lines(events, "line"))
         self._length += len(events)
-        if self._length > self._longest:
-            self.shorten()
+        if self._length > self._max_length:
+            self.compact()
 
-    def shorten(self) -> None:
+    def compact(self) -> None:
         """Replace the log by the present state; prompts that left their window are forgotten with it."""
-        ids = islice(reversed(self.replies.items()), _IDS_KEPT)
+        ids = islice(reversed(self.recent_replies.items()), _IDS_KEPT)
         recent = {"event": "ids", "ids": [[name, *reply.values()] for name, reply in ids][::-1]}
-        snapshots = [watch.snapshot() for watch in self.watches.values()]
+        snapshots = [watch.snapshot() for watch in self.states.values()]
         journal.rewrite(self.run, TRAFFIC, [recent, *snapshots])
         self._length = len(snapshots) + 1
-        self._oldest = self._oldest_held(entry for watch in self.watches.values() for entry in watch.window)
+        self._oldest = self._oldest_held(entry for watch in self.states.values() for entry in watch.window)
 
     def erase(self, horizon: float) -> bool:
         """Take out of log and memory what the keeper says; returns whether the log was written anew.
@@ -97,9 +97,9 @@ class TrafficLog:
         """
         if not self._fresh and self._oldest >= horizon:
             return False
-        for watch in self.watches.values():
-            watch.window = deque((self.keeper.erased(entry, horizon) for entry in watch.window), maxlen=watch.size)
-        self.shorten()
+        for watch in self.states.values():
+            watch.window = deque((self.retention_policy.redact(entry, horizon) for entry in watch.window), maxlen=watch.size)
+        self.compact()
         self._fresh = False
         return True
 
@@ -107,57 +107,57 @@ class TrafficLog:
         """Read the log, and publish what was logged and never published."""
         found = journal.read(self.run, TRAFFIC)
         events = [event for event in found if event.get("language") in self.config.languages]
-        self.watches: dict[str, Watch] = {}
-        self.replies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.states: dict[str, LanguageMonitorState] = {}
+        self.recent_replies: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """Language and version of the last replies, by their id."""
         self._length, self._oldest = len(found), math.inf
         for name, language, version in (each for event in found if event["event"] == "ids" for each in event["ids"]):
-            self.replies[name] = {"language": language, "version": version}
+            self.recent_replies[name] = {"language": language, "version": version}
         for event in events:
             self._apply(event)
         self._remember(events)
         _publish_missing(self.run, CHECKS, _lines(events, "line"))
         _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
-        self.checks: dict[str, deque[Event]] = {}
+        self.recent_checks: dict[str, deque[Event]] = {}
         """The last checks of each language, oldest first."""
         self._remember_checks(line for line in journal.read(self.run, CHECKS) if line.get("language") in self.config.languages)
 
     def _apply(self, event: Event) -> None:
-        self.watches.setdefault(event["language"], self.watch(event["language"])).apply(event)
+        self.states.setdefault(event["language"], self.language_state(event["language"])).apply(event)
 
     def _remember(self, events: Iterable[Event]) -> None:
         held = (event["window"] if event["event"] == "snapshot" else [event] for event in events)
         prompts = [entry for entries in held for entry in entries if "id" in entry]
         for prompt in prompts:
-            self.replies[prompt["id"]] = {"language": prompt["language"], "version": prompt["version"]}
-        while len(self.replies) > _RECENT_IDS:
-            self.replies.popitem(last=False)
+            self.recent_replies[prompt["id"]] = {"language": prompt["language"], "version": prompt["version"]}
+        while len(self.recent_replies) > _RECENT_IDS:
+            self.recent_replies.popitem(last=False)
         self._oldest = min(self._oldest, self._oldest_held(prompts))
 
     def _oldest_held(self, prompts: Iterable[Event]) -> float:
-        return min((prompt["time"] for prompt in prompts if holds(prompt)), default=math.inf)
+        return min((prompt["time"] for prompt in prompts if has_erasable_fields(prompt)), default=math.inf)
 
     def _remember_checks(self, lines: Iterable[Event]) -> None:
         for line in lines:
-            self.checks.setdefault(line["language"], deque(maxlen=CHECKS_SHOWN)).append(line)
+            self.recent_checks.setdefault(line["language"], deque(maxlen=MAX_RECENT_CHECKS)).append(line)
 
 
-def kept_watch(run: RunDir, config: RunConfig, language: str) -> Watch:
+def read_language_state(run: RunDir, config: RunConfig, language: str) -> LanguageMonitorState:
     """What a monitor knew of a language when it last wrote; reads the log, writes nothing."""
-    return _followed(run, config)[language]
+    return _replay(run, config)[language]
 
 
-def waiting_windows(run: RunDir, config: RunConfig) -> list[WindowReady]:
+def read_ready_windows(run: RunDir, config: RunConfig) -> list[WindowReady]:
     """Windows that wait for an update, by the log alone, as `monitor.TrafficMonitor.ready`; writes nothing."""
     return [
         WindowReady(watch.language, watch.offered, watch.size, watch.version)
-        for watch in _followed(run, config).values()
+        for watch in _replay(run, config).values()
         if watch.phase is Phase.READY and watch.offered
     ]
 
 
-def _followed(run: RunDir, config: RunConfig) -> dict[str, Watch]:
-    watches = {language: Watch(language, config.drift.window) for language in config.languages}
+def _replay(run: RunDir, config: RunConfig) -> dict[str, LanguageMonitorState]:
+    watches = {language: LanguageMonitorState(language, config.drift.window) for language in config.languages}
     for event in journal.read(run, TRAFFIC):
         if event.get("language") in watches:
             watches[event["language"]].apply(event)

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.drift import DriftState, Fit, Signals, Staleness
-from compass_ray.serving.monitoring.replies import Ratings, Replies
-from compass_ray.watched_clusters import FITTED
+from compass_ray.core.drift import ClusterFit, DriftState, QualitySignals, StalenessState
+from compass_ray.serving.monitoring.replies import RatingLookup, ReplyQuality
+from compass_ray.watched_clusters import INITIAL_CLUSTERING
 
 Event = dict[str, Any]
 
@@ -29,24 +29,24 @@ Event = dict[str, Any]
 class Phase(Enum):
     """Where a language stands between two updates."""
 
-    WATCHING = "watching"
+    MONITORING = "watching"
     COLLECTING = "collecting"
     READY = "ready"
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceDistribution:
     """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last, and how the guide set fits."""
 
     version: str
     counts: npt.NDArray[np.int64]
-    guide: Fit | None = None
-    place: str = FITTED
+    guide_fit: ClusterFit | None = None
+    space_id: str = INITIAL_CLUSTERING
     """Mark of the clusters and centroids that they were counted at, which a window must lie in too."""
 
 
 @dataclass
-class Watch:
+class LanguageMonitorState:
     """One language's window and phase; at most ``size`` prompts are held."""
 
     language: str
@@ -55,7 +55,7 @@ class Watch:
     seen: int = 0
     fresh: int = 0
     refusals: int = 0
-    phase: Phase = Phase.WATCHING
+    phase: Phase = Phase.MONITORING
     trigger: DriftState = field(default_factory=DriftState)
     offered: str | None = None
     last_check: Event | None = None
@@ -64,29 +64,29 @@ class Watch:
     """Replies of the watched version since it is watched."""
     baseline: Event | None = None
     """How the first window of them was, as of `replies.as_record`; None until there is one."""
-    staleness: Staleness = field(default_factory=Staleness)
+    staleness: StalenessState = field(default_factory=StalenessState)
     clusters: str | None = None
     """Fingerprint of the clusters that this is the staleness of."""
-    place: str = FITTED
+    place: str = INITIAL_CLUSTERING
     """Mark of the clusters and centroids that the window lies in (see `watched_clusters.places`)."""
 
     def __post_init__(self) -> None:
         """Bound the window, whatever it was given."""
         self.window = deque(self.window, maxlen=self.size)
-        self.replies = Replies(self.size)
+        self.reply_quality = ReplyQuality(self.size)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the window holds as many prompts as it is to."""
         return len(self.window) == self.size
 
     @property
-    def collected(self) -> bool:
+    def is_window_fresh(self) -> bool:
         """Whether every prompt of the window came after the alarm."""
         return self.phase is Phase.COLLECTING and self.fresh >= self.size
 
     @property
-    def settled(self) -> bool:
+    def needs_baseline(self) -> bool:
         """Whether the watched version gave a whole window of replies that nothing was kept of yet, to compare others with."""
         return self.version is not None and self.baseline is None and self.answered >= self.size
 
@@ -106,9 +106,9 @@ class Watch:
         """Share of the window's prompts that lie in no cluster; None of an empty window."""
         return _mean(float(entry["coarse"] < 0) for entry in self.window)
 
-    def signals(self, ratings: Ratings) -> Signals:
+    def reply_signals(self, ratings: RatingLookup) -> QualitySignals:
         """How the last replies of the watched version were."""
-        return self.replies.signals(self.version, ratings) if self.version else Signals()
+        return self.reply_quality.signals(self.version, ratings) if self.version else QualitySignals()
 
     def apply(self, event: Event) -> None:
         """Follow an event of this language.
@@ -116,9 +116,9 @@ class Watch:
         Raises:
             ValueError: an event of a kind that is not known.
         """
-        step = _STEPS.get(event["event"])
+        step = _EVENT_HANDLERS.get(event["event"])
         if step is None:
-            raise ValueError(f"the monitor's log holds an event {event['event']!r}; expected one of {sorted(_STEPS)}")
+            raise ValueError(f"the monitor's log holds an event {event['event']!r}; expected one of {sorted(_EVENT_HANDLERS)}")
         step(self, event)
 
     def snapshot(self) -> Event:
@@ -130,68 +130,68 @@ class Watch:
             "trigger": asdict(self.trigger),
             "staleness": asdict(self.staleness),
             "window": list(self.window),
-            "replies": self.replies.snapshot(),
-            **{name: getattr(self, name) for name in sorted(_PLAIN)},
+            "replies": self.reply_quality.snapshot(),
+            **{name: getattr(self, name) for name in sorted(_SNAPSHOT_FIELDS)},
         }
 
 
-_PLAIN = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters", "place"}
+_SNAPSHOT_FIELDS = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters", "place"}
 """Fields that a snapshot holds as they are."""
 
 
-def _on_prompt(watch: Watch, event: Event) -> None:
+def _on_prompt(watch: LanguageMonitorState, event: Event) -> None:
     watch.seen += 1
     watch.window.append(event)
     if event["version"] is not None:
-        watch.replies.answered(event["version"], event["id"], event["nll"], watched=watch.version)
+        watch.reply_quality.add_reply(event["version"], event["id"], event["nll"], watched=watch.version)
         watch.answered += event["version"] == watch.version
     if watch.phase is Phase.COLLECTING:
         watch.fresh += 1
 
 
-def _on_check(watch: Watch, event: Event) -> None:
+def _on_check(watch: LanguageMonitorState, event: Event) -> None:
     watch.last_check = event["line"]
-    if watch.phase is not Phase.WATCHING:
+    if watch.phase is not Phase.MONITORING:
         return
-    watch.trigger = _state(event["trigger"])
+    watch.trigger = _drift_state(event["trigger"])
     if event["alarm"]:
         watch.phase, watch.fresh = Phase.COLLECTING, 0
 
 
-def _on_staleness(watch: Watch, event: Event) -> None:
-    watch.clusters, watch.staleness = event["clusters"], Staleness(**event["state"])
+def _on_staleness(watch: LanguageMonitorState, event: Event) -> None:
+    watch.clusters, watch.staleness = event["clusters"], StalenessState(**event["state"])
 
 
-def _on_offer(watch: Watch, event: Event) -> None:
+def _on_ready_window(watch: LanguageMonitorState, event: Event) -> None:
     watch.phase, watch.offered = Phase.READY, event["file"]
 
 
-def _on_reset(watch: Watch, event: Event) -> None:
+def _on_reset(watch: LanguageMonitorState, event: Event) -> None:
     watch.version = event["version"]
     watch.refusals = watch.answered = 0
     watch.baseline = None
     _resume(watch, event)
 
 
-def _on_baseline(watch: Watch, event: Event) -> None:
+def _on_baseline(watch: LanguageMonitorState, event: Event) -> None:
     watch.baseline = event["signals"]
 
 
-def _on_canaries(watch: Watch, event: Event) -> None:
-    watch.replies.asked(event["version"], event["time"], event["asked"], event["right"], watched=watch.version)
+def _on_canaries(watch: LanguageMonitorState, event: Event) -> None:
+    watch.reply_quality.add_canary_round(event["version"], event["time"], event["asked"], event["right"], watched=watch.version)
 
 
-def _on_release(watch: Watch, event: Event) -> None:
+def _on_release(watch: LanguageMonitorState, event: Event) -> None:
     watch.refusals += 1
     _resume(watch, event)
 
 
-def _resume(watch: Watch, event: Event) -> None:
-    watch.phase, watch.fresh, watch.offered = Phase.WATCHING, 0, None
-    watch.trigger = _state(event["trigger"])
+def _resume(watch: LanguageMonitorState, event: Event) -> None:
+    watch.phase, watch.fresh, watch.offered = Phase.MONITORING, 0, None
+    watch.trigger = _drift_state(event["trigger"])
 
 
-def _on_recluster(watch: Watch, event: Event) -> None:
+def _on_recluster(watch: LanguageMonitorState, event: Event) -> None:
     """The window lies in other clusters, or at other centroids; what could not be placed anew is out of it.
 
     Excesses of before are no evidence any more, and a window that was offered is collected anew from what is left of it.
@@ -206,14 +206,14 @@ def _on_recluster(watch: Watch, event: Event) -> None:
         watch.phase, watch.offered = Phase.COLLECTING, None
 
 
-def _on_snapshot(watch: Watch, event: Event) -> None:
-    for name in _PLAIN & event.keys():  # a log of before knows less
+def _on_snapshot(watch: LanguageMonitorState, event: Event) -> None:
+    for name in _SNAPSHOT_FIELDS & event.keys():  # a log of before knows less
         setattr(watch, name, event[name])
     watch.phase = Phase(event["phase"])
-    watch.trigger = _state(event["trigger"])
-    watch.staleness = Staleness(**event.get("staleness", {}))
+    watch.trigger = _drift_state(event["trigger"])
+    watch.staleness = StalenessState(**event.get("staleness", {}))
     watch.window = deque(event["window"], maxlen=watch.size)
-    watch.replies.restore(event.get("replies", {}))
+    watch.reply_quality.restore(event.get("replies", {}))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -221,15 +221,15 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _state(fields: Mapping[str, int]) -> DriftState:
+def _drift_state(fields: Mapping[str, int]) -> DriftState:
     return DriftState(streak=fields["streak"], cooldown=fields["cooldown"])
 
 
-_STEPS = {
+_EVENT_HANDLERS = {
     "prompt": _on_prompt,
     "check": _on_check,
     "staleness": _on_staleness,
-    "offer": _on_offer,
+    "offer": _on_ready_window,
     "reset": _on_reset,
     "baseline": _on_baseline,
     "canaries": _on_canaries,

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-SECONDS = 10
+INTERVAL_SECONDS = 10
 """Length of an interval."""
-KEPT = 360
-_LATENCIES = 1000
+MAX_INTERVALS = 360
+_MAX_LATENCIES = 1000
 
 
-def percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
+def latency_percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
     """Median and 95th percentile in milliseconds; None where there is nothing.
 
     >>> percentiles([0.1, 0.2, 0.3])
@@ -32,13 +32,13 @@ def percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
     return round(float(p50), 3), round(float(p95), 3)
 
 
-def recent(length: int = _LATENCIES) -> deque[float]:
+def recent_values(length: int = _MAX_LATENCIES) -> deque[float]:
     """An empty record of the last so many seconds."""
     return deque(maxlen=length)
 
 
 @dataclass
-class Interval:
+class MetricsInterval:
     """What ended in ten seconds; ``number`` counts intervals since the epoch."""
 
     number: int
@@ -47,14 +47,14 @@ class Interval:
     cancelled: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    latencies: deque[float] = field(default_factory=recent)
-    first_tokens: deque[float] = field(default_factory=recent)
+    latencies: deque[float] = field(default_factory=recent_values)
+    first_token_latencies: deque[float] = field(default_factory=recent_values)
 
-    def line(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """The interval as plain numbers; ``time`` is its start in Unix seconds."""
-        (p50, p95), (first, _) = percentiles(self.latencies), percentiles(self.first_tokens)
+        (p50, p95), (first, _) = latency_percentiles(self.latencies), latency_percentiles(self.first_token_latencies)
         return {
-            "time": self.number * SECONDS,
+            "time": self.number * INTERVAL_SECONDS,
             "requests": self.requests,
             "refused": self.refused,
             "cancelled": self.cancelled,
@@ -66,39 +66,39 @@ class Interval:
         }
 
 
-class History:
+class TimeSeries:
     """The intervals of the last hour; none before the first one that was written to."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self.open: Interval | None = None
-        self.closed: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self.current: MetricsInterval | None = None
+        self.closed: deque[dict[str, Any]] = deque(maxlen=MAX_INTERVALS)
 
-    def at(self, now: float) -> Interval:
+    def interval_at(self, now: float) -> MetricsInterval:
         """The interval of a time; a clock that was set back goes on in the newest one."""
-        number = int(now // SECONDS)
-        if self.open is None:
-            self.open = Interval(number)
-        if number > self.open.number:
+        number = int(now // INTERVAL_SECONDS)
+        if self.current is None:
+            self.current = MetricsInterval(number)
+        if number > self.current.number:
             self._close(number)
-        return self.open
+        return self.current
 
-    def lines(self, now: float) -> list[dict[str, Any]]:
+    def records(self, now: float) -> list[dict[str, Any]]:
         """At most 360 intervals, oldest first, those without traffic too; the last is still open."""
-        if self.open is None:
+        if self.current is None:
             return []
-        opened = self.at(now).line()
-        return [*self.closed, opened][-KEPT:]
+        opened = self.interval_at(now).to_record()
+        return [*self.closed, opened][-MAX_INTERVALS:]
 
-    def completion_tokens_a_second(self, now: float) -> float:
+    def completion_tokens_per_second(self, now: float) -> float:
         """Generated tokens a second over the last minute of whole intervals; 0 before the first has passed."""
-        self.lines(now)
+        self.records(now)
         whole = list(self.closed)[-6:]
-        return sum(line["completion_tokens"] for line in whole) / (SECONDS * len(whole)) if whole else 0.0
+        return sum(line["completion_tokens"] for line in whole) / (INTERVAL_SECONDS * len(whole)) if whole else 0.0
 
     def _close(self, number: int) -> None:
-        assert self.open is not None
-        self.closed.append(self.open.line())
-        for empty in range(max(self.open.number + 1, number - KEPT), number):
-            self.closed.append(Interval(empty).line())
-        self.open = Interval(number)
+        assert self.current is not None
+        self.closed.append(self.current.to_record())
+        for empty in range(max(self.current.number + 1, number - MAX_INTERVALS), number):
+            self.closed.append(MetricsInterval(empty).to_record())
+        self.current = MetricsInterval(number)

@@ -19,13 +19,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Kind, Metric
+from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Metric, MetricKind
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 """Of `PrometheusInstruments.exposition`."""
 
 
-class Instruments(Protocol):
+class MetricsExporter(Protocol):
     """Takes the numbers of `METRICS`; returns at once."""
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
@@ -41,14 +41,14 @@ class Instruments(Protocol):
         ...
 
 
-class PrometheusInstruments:
+class PrometheusExporter:
     """The numbers of this process, in a registry of their own."""
 
     def __init__(self) -> None:
         """Start at nought, with no second series beside each that says when it began."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._made: dict[str, Any] = {metric.name: _collector(metric, self.registry) for metric in METRICS}
+        self._metrics: dict[str, Any] = {metric.name: _create_collector(metric, self.registry) for metric in METRICS}
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Let a counter grow."""
@@ -67,35 +67,35 @@ class PrometheusInstruments:
         return generate_latest(self.registry)
 
     def _series(self, metric: Metric, labels: Mapping[str, str]) -> Any:
-        made = self._made[metric.name]
+        made = self._metrics[metric.name]
         return made.labels(**labels) if metric.labels else made
 
 
-class Several:
+class MultiExporter:
     """Passes every number on to each of several."""
 
-    def __init__(self, instruments: Sequence[Instruments]) -> None:
+    def __init__(self, instruments: Sequence[MetricsExporter]) -> None:
         """Take them together."""
-        self.instruments = tuple(instruments)
+        self.exporters = tuple(instruments)
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Let a counter grow."""
-        for each in self.instruments:
+        for each in self.exporters:
             each.add(metric, value, labels)
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Give a gauge its value."""
-        for each in self.instruments:
+        for each in self.exporters:
             each.set(metric, value, labels)
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Count a value in its bucket."""
-        for each in self.instruments:
+        for each in self.exporters:
             each.observe(metric, value, labels)
 
 
-def _collector(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    if metric.kind is Kind.HISTOGRAM:
+def _create_collector(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    if metric.kind is MetricKind.HISTOGRAM:
         return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.bounds)
-    made = Counter if metric.kind is Kind.COUNTER else Gauge
+    made = Counter if metric.kind is MetricKind.COUNTER else Gauge
     return made(metric.name, metric.help, metric.labels, registry=registry)

@@ -14,7 +14,7 @@ from compass_ray.serving.numbers.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricSample:
     """One number of one language."""
 
     metric: Metric
@@ -22,19 +22,19 @@ class Reading:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def readings(monitor: Mapping[str, Any] | None) -> Iterator[Reading]:
+def extract_samples(monitor: Mapping[str, Any] | None) -> Iterator[MetricSample]:
     """Every number in a `TrafficMonitor.status`; none where there is none, or where it does not answer."""
     for language, watch in ((monitor or {}).get("languages") or {}).items():
         where = {"language": language}
-        for metric, value in _of(watch):
+        for metric, value in _language_values(watch):
             if value is not None:
-                yield Reading(metric, float(value), where)
+                yield MetricSample(metric, float(value), where)
         for leg in (watch.get("last_check") or {}).get("legs") or ():
-            for metric, name in ((known.LEG_EFFECT, "effect"), (known.LEG_P, "p_value")):
-                yield Reading(metric, leg[name], {**where, "leg": leg["name"]})
+            for metric, name in ((known.TEST_EFFECT, "effect"), (known.TEST_P_VALUE, "p_value")):
+                yield MetricSample(metric, leg[name], {**where, "leg": leg["name"]})
 
 
-def _of(watch: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None]]:
+def _language_values(watch: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None]]:
     last, live = watch.get("last_check") or {}, (watch.get("replies") or {}).get(watch.get("version")) or {}
     yield known.PROMPTS, watch["prompts"]
     yield known.DIVERGENCE, last.get("divergence")
@@ -43,9 +43,9 @@ def _of(watch: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None]]:
     yield known.DISTANCE, watch.get("distance")
     yield known.STALE, watch.get("stale")
     yield known.REPLY_NLL, live.get("nll")
-    yield known.REPLY_BAD, _share(live, "bad", "rated")
-    yield known.CANARY_RIGHT, _share(live, "right", "asked")
+    yield known.REPLY_BAD, _ratio(live, "bad", "rated")
+    yield known.CANARY_RIGHT, _ratio(live, "right", "asked")
 
 
-def _share(counts: Mapping[str, Any], part: str, whole: str) -> float | None:
+def _ratio(counts: Mapping[str, Any], part: str, whole: str) -> float | None:
     return counts[part] / counts[whole] if counts.get(whole) else None

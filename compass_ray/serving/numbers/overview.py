@@ -10,19 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from compass_ray.languages import LANGUAGES
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import Catalogue
 
-DECISIONS_SHOWN = 50
+MAX_DECISIONS = 50
 _DECISION_FIELDS = ("time", "kind", "language", "from", "to", "reason", "accepted", "prompts", "share")
 
 
-def overview(
+def build_status(
     *,
     run: str,
     languages: Sequence[str],
     catalogue: Catalogue,
-    statistics: Statistics,
+    statistics: RequestStatistics,
     problems: Mapping[str, str],
     traffic: Mapping[str, int],
     monitor: Mapping[str, Any] | None,
@@ -46,19 +46,19 @@ def overview(
     return {
         "run": run,
         "time": statistics.clock(),
-        "languages": {code: language_entry(code, catalogue) for code in languages},
+        "languages": {code: language_status(code, catalogue) for code in languages},
         "requests": statistics.summary(),
-        "history": columns(statistics.history()),
+        "history": to_columns(statistics.history()),
         "errors": statistics.errors(),
         "batches": dict(engine),
         "problems": {**catalogue.problems, **problems},
         "traffic": dict(traffic),
         "monitor": monitor,
-        "decisions": [_shown(each) for each in decisions[-DECISIONS_SHOWN:]],
+        "decisions": [_select_fields(each) for each in decisions[-MAX_DECISIONS:]],
     }
 
 
-def language_entry(code: str, catalogue: Catalogue) -> dict[str, Any]:
+def language_status(code: str, catalogue: Catalogue) -> dict[str, Any]:
     """What there is of one language, and which of it is served to whom."""
     canary, known = catalogue.canaries.get(code), LANGUAGES.get(code)
     return {
@@ -71,7 +71,7 @@ def language_entry(code: str, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-def columns(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def to_columns(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Lines of the same fields as one list for each field.
 
     >>> columns([{"time": 10, "requests": 2}, {"time": 20, "requests": 0}])
@@ -84,5 +84,5 @@ def columns(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def _shown(decision: Mapping[str, Any]) -> dict[str, Any]:
+def _select_fields(decision: Mapping[str, Any]) -> dict[str, Any]:
     return {name: decision[name] for name in _DECISION_FIELDS if decision.get(name) is not None}

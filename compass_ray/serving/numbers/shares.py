@@ -10,20 +10,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from compass_ray.serving.numbers.history import percentiles, recent
+from compass_ray.serving.numbers.history import latency_percentiles, recent_values
 
 
 @dataclass
-class Share:
+class LanguageStats:
     """The part of one language in the traffic."""
 
     requests: int = 0
     completion_tokens: int = 0
-    latencies: deque[float] = field(default_factory=lambda: recent(200))
+    latencies: deque[float] = field(default_factory=lambda: recent_values(200))
 
     def summary(self) -> dict[str, Any]:
         """The counts, with the latencies of the last two hundred."""
-        p50, p95 = percentiles(self.latencies)
+        p50, p95 = latency_percentiles(self.latencies)
         return {
             "requests": self.requests,
             "completion_tokens": self.completion_tokens,
@@ -33,15 +33,15 @@ class Share:
 
 
 @dataclass
-class Shadow:
+class ShadowStats:
     """How a shadow version answers."""
 
     requests: int = 0
     failed: int = 0
-    nlls: deque[float] = field(default_factory=recent)
-    latencies: deque[float] = field(default_factory=recent)
+    nlls: deque[float] = field(default_factory=recent_values)
+    latencies: deque[float] = field(default_factory=recent_values)
 
-    def answered(self, mean_nll: float | None, seconds: float) -> None:
+    def record_reply(self, mean_nll: float | None, seconds: float) -> None:
         """One more reply; ``mean_nll`` in nats a token."""
         self.latencies.append(seconds)
         if mean_nll is not None and math.isfinite(mean_nll):
@@ -53,6 +53,6 @@ class Shadow:
 
     def summary(self) -> dict[str, Any]:
         """The counts, the mean loss and the latencies."""
-        p50, p95 = percentiles(self.latencies)
+        p50, p95 = latency_percentiles(self.latencies)
         counts = {"requests": self.requests, "failed": self.failed}
         return {**counts, "mean_nll": self.mean_nll(), "latency_p50_ms": p50, "latency_p95_ms": p95}

@@ -13,9 +13,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
-ROOT = "/"
+INDEX_PATH = "/"
 """Where the page itself is."""
-FOLDER = "/page/"
+ASSETS_PATH = "/page/"
 """Where what it loads is."""
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -29,7 +29,7 @@ HEADERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Sent with every file: nothing runs on the page but its own scripts, whatever a name in the status holds."""
-_TYPES = {
+_MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -38,17 +38,17 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class PageFile:
+class DashboardFile:
     """One file of the page."""
 
     body: bytes
     media_type: str
 
 
-def files() -> dict[str, PageFile]:
+def load_files() -> dict[str, DashboardFile]:
     """Every file by the path it is asked for under, the page itself under ``/``."""
-    found = {path: _read(file) for path, file in _walk(resources.files(__name__) / "static", FOLDER)}
-    return {ROOT: found.pop(f"{FOLDER}index.html"), **found}
+    found = {path: _read(file) for path, file in _walk(resources.files(__name__) / "static", ASSETS_PATH)}
+    return {INDEX_PATH: found.pop(f"{ASSETS_PATH}index.html"), **found}
 
 
 def _walk(folder: Traversable, path: str) -> list[tuple[str, Traversable]]:
@@ -58,6 +58,6 @@ def _walk(folder: Traversable, path: str) -> list[tuple[str, Traversable]]:
     return found
 
 
-def _read(file: Traversable) -> PageFile:
+def _read(file: Traversable) -> DashboardFile:
     ending = file.name[file.name.rindex(".") :]
-    return PageFile(file.read_bytes(), _TYPES[ending])
+    return DashboardFile(file.read_bytes(), _MEDIA_TYPES[ending])

@@ -6,13 +6,13 @@ found to be made for the run's base model, so no reader ever meets a damaged or 
 `following` all of it from a replica, and the `log` of decisions. COMPASS, section 3.3. It loads no model and knows no Ray.
 """
 
-from compass_ray.serving.registry.changing import adopt, pin, promote, require_free, roll_back, unpin
-from compass_ray.serving.registry.following import Catalogue, CatalogueReader, catalogue, served
-from compass_ray.serving.registry.log import DECISIONS, append_decision, decisions
+from compass_ray.serving.registry.changing import pin, promote, promote_first_versions, require_unpinned, roll_back, unpin
+from compass_ray.serving.registry.following import Catalogue, CatalogueReader, live_versions, read_catalogue
+from compass_ray.serving.registry.log import DECISIONS, append_decision, read_decisions
 from compass_ray.serving.registry.names import TARGET_VERSION, AdapterName, Clock, RegistryError
-from compass_ray.serving.registry.pointer import Canary, Live, look
-from compass_ray.serving.registry.trying import canary, end_canary, end_shadow, shadow
-from compass_ray.serving.registry.versions import AdapterEntry, Lineage, entries, fit_to_serve
+from compass_ray.serving.registry.pointer import Canary, LivePointer, read_pointer
+from compass_ray.serving.registry.trying import set_canary, set_shadow, stop_canary, stop_shadow
+from compass_ray.serving.registry.versions import AdapterEntry, Lineage, list_versions, verify_servable
 
 __all__ = [
     "DECISIONS",
@@ -24,23 +24,23 @@ __all__ = [
     "CatalogueReader",
     "Clock",
     "Lineage",
-    "Live",
+    "LivePointer",
     "RegistryError",
-    "adopt",
     "append_decision",
-    "canary",
-    "catalogue",
-    "decisions",
-    "end_canary",
-    "end_shadow",
-    "entries",
-    "fit_to_serve",
-    "look",
+    "list_versions",
+    "live_versions",
     "pin",
     "promote",
-    "require_free",
+    "promote_first_versions",
+    "read_catalogue",
+    "read_decisions",
+    "read_pointer",
+    "require_unpinned",
     "roll_back",
-    "served",
-    "shadow",
+    "set_canary",
+    "set_shadow",
+    "stop_canary",
+    "stop_shadow",
     "unpin",
+    "verify_servable",
 ]

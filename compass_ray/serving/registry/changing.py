@@ -14,11 +14,18 @@ from typing import Any
 
 from compass_ray.artifacts import FIRST_VERSION, Manifest, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.serving.registry.following import served
+from compass_ray.serving.registry.following import live_versions
 from compass_ray.serving.registry.log import append_decision
 from compass_ray.serving.registry.names import AdapterName, Clock, RegistryError
-from compass_ray.serving.registry.pointer import Found, Live, Pin, look, required, switch
-from compass_ray.serving.registry.versions import fit_to_serve
+from compass_ray.serving.registry.pointer import (
+    LivePointer,
+    Pin,
+    VersionedPointer,
+    read_pointer,
+    replace_pointer,
+    require_pointer,
+)
+from compass_ray.serving.registry.versions import verify_servable
 
 
 def promote(
@@ -43,18 +50,18 @@ def promote(
         RegistryError: the version is missing, damaged, or made for another base model, the language is pinned, or another
             process changed what is live meanwhile.
     """
-    found = _look_past_damage(run, language) if force else look(run, language)
-    manifest, now = fit_to_serve(run, AdapterName(language, version)), clock()
+    found = _read_ignoring_damage(run, language) if force else read_pointer(run, language)
+    manifest, now = verify_servable(run, AdapterName(language, version)), clock()
     if found.live and found.raw and (found.version, found.live.fingerprint) == (version, manifest.fingerprint):
         return dict(found.raw)
     if not force:
-        _check_free(run, language, found.live)
-    past = (*found.live.history, found.live.past()) if found.live else ()
-    live = _at(found.live or Live(version=version), manifest, version, now, reason).with_(history=past)
+        _check_unpinned(run, language, found.live)
+    past = (*found.live.history, found.live.to_past()) if found.live else ()
+    live = _with_version(found.live or LivePointer(version=version), manifest, version, now, reason).with_changes(history=past)
     decision = {**evidence, "kind": "promotion", "time": now, "to": version, "reason": reason}
     if found.live is None and found.raw is not None:
         return _overwrite(run, language, live, decision)
-    return switch(run, language, found, live, decision)
+    return replace_pointer(run, language, found, live, decision)
 
 
 def roll_back(
@@ -74,7 +81,7 @@ def roll_back(
         RegistryError: there is none, it is no longer whole, the language is pinned, or another process changed what is live
             meanwhile.
     """
-    found = look(run, language)
+    found = read_pointer(run, language)
     if version is not None and found.version != version:
         raise RegistryError(f"{language}@{version} was to be rolled back, and {found.version} is live; look again and decide")
     if not found.live or not found.live.history:
@@ -82,11 +89,13 @@ def roll_back(
             f"{language} has no earlier live version to roll back to; "
             f"promote one of its versions: {', '.join(run.adapter_versions(language)) or 'none'}"
         )
-    _check_free(run, language, found.live)
+    _check_unpinned(run, language, found.live)
     *history, last = found.live.history
-    manifest, now = fit_to_serve(run, AdapterName(language, last.version)), clock()
-    live = _at(found.live, manifest, last.version, now, reason).with_(history=tuple(history))
-    return switch(run, language, found, live, {**evidence, "kind": "rollback", "time": now, "to": last.version, "reason": reason})
+    manifest, now = verify_servable(run, AdapterName(language, last.version)), clock()
+    live = _with_version(found.live, manifest, last.version, now, reason).with_changes(history=tuple(history))
+    return replace_pointer(
+        run, language, found, live, {**evidence, "kind": "rollback", "time": now, "to": last.version, "reason": reason}
+    )
 
 
 def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
@@ -95,7 +104,7 @@ def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock =
     Raises:
         RegistryError: nothing is live, a canary answers a part of the requests, or another process changed what is live.
     """
-    found, live = required(run, language)
+    found, live = require_pointer(run, language)
     if live.canary:
         raise RegistryError(
             f"{language} cannot be pinned to {live.version} while {live.canary.version} answers {live.canary.share:.0%} of its "
@@ -103,7 +112,7 @@ def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock =
         )
     now = clock()
     decision = {"kind": "pin", "time": now, "to": live.version, "reason": reason}
-    return switch(run, language, found, live.with_(pinned=live.pinned or Pin(since=now, reason=reason)), decision)
+    return replace_pointer(run, language, found, live.with_changes(pinned=live.pinned or Pin(since=now, reason=reason)), decision)
 
 
 def unpin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
@@ -112,23 +121,23 @@ def unpin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock
     Raises:
         RegistryError: nothing is live, it is not pinned, or another process changed what is live meanwhile.
     """
-    found, live = required(run, language)
+    found, live = require_pointer(run, language)
     if not live.pinned:
         raise RegistryError(f"{language} is not pinned: {live.version} is live and may be replaced; there is nothing to unpin")
     decision = {"kind": "unpin", "time": clock(), "to": live.version, "reason": reason}
-    return switch(run, language, found, live.with_(pinned=None), decision)
+    return replace_pointer(run, language, found, live.with_changes(pinned=None), decision)
 
 
-def require_free(run: RunDir, language: str) -> None:
+def require_unpinned(run: RunDir, language: str) -> None:
     """Stop before work whose outcome could not be served.
 
     Raises:
         RegistryError: the language is pinned, or its pointer is damaged.
     """
-    _check_free(run, language, look(run, language).live)
+    _check_unpinned(run, language, read_pointer(run, language).live)
 
 
-def adopt(config: RunConfig, run: RunDir) -> dict[str, str]:
+def promote_first_versions(config: RunConfig, run: RunDir) -> dict[str, str]:
     """Serve the first version of every language of a run that serves none yet.
 
     A language whose pointer or whose first version is damaged is left alone; the others are served.
@@ -139,24 +148,24 @@ def adopt(config: RunConfig, run: RunDir) -> dict[str, str]:
     Raises:
         RegistryError: no language of the run has an adapter that can be served.
     """
-    pointed, refused = run.live_marks(), {}
+    pointed, refused = run.live_pointer_etags(), {}
     for language in config.languages:
         if language not in pointed and run.adapter(language, FIRST_VERSION).manifest():
             try:
                 promote(run, language, FIRST_VERSION, reason="first training")
             except RegistryError as error:
                 refused[language] = str(error)
-    if not served(run, config.languages):
+    if not live_versions(run, config.languages):
         why = next(iter(refused.values()), f"run 'compass-ray adapt --run {run.uri}' first")
         raise RegistryError(f"{run.uri} has no adapter to serve yet; {why}")
     return refused
 
 
-def _at(live: Live, manifest: Manifest, version: str, now: float, reason: str) -> Live:
-    return live.with_(version=version, fingerprint=manifest.fingerprint, since=now, reason=reason)
+def _with_version(live: LivePointer, manifest: Manifest, version: str, now: float, reason: str) -> LivePointer:
+    return live.with_changes(version=version, fingerprint=manifest.fingerprint, since=now, reason=reason)
 
 
-def _check_free(run: RunDir, language: str, live: Live | None) -> None:
+def _check_unpinned(run: RunDir, language: str, live: LivePointer | None) -> None:
     if live and live.pinned:
         raise RegistryError(
             f"{language} is pinned to {live.version} ({live.pinned.reason}), so it stays live; let it go with "
@@ -164,14 +173,14 @@ def _check_free(run: RunDir, language: str, live: Live | None) -> None:
         )
 
 
-def _look_past_damage(run: RunDir, language: str) -> Found:
+def _read_ignoring_damage(run: RunDir, language: str) -> VersionedPointer:
     try:
-        return look(run, language)
+        return read_pointer(run, language)
     except RegistryError:
-        return Found({}, None)
+        return VersionedPointer({}, None)
 
 
-def _overwrite(run: RunDir, language: str, live: Live, decision: Mapping[str, Any]) -> dict[str, Any]:
+def _overwrite(run: RunDir, language: str, live: LivePointer, decision: Mapping[str, Any]) -> dict[str, Any]:
     """In the place of a pointer that nobody can read, which no other process waits for."""
     pointer = {"language": language, **live.model_dump(mode="json", exclude_none=True)}
     run.set_live(language, pointer)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from compass_ray.artifacts import RunDir
 from compass_ray.serving.registry.names import AdapterName, RegistryError
-from compass_ray.serving.registry.pointer import Canary, Live, look
+from compass_ray.serving.registry.pointer import Canary, LivePointer, read_pointer
 
-LISTED_SECONDS = 5.0
+LIST_INTERVAL_SECONDS = 5.0
 """How often versions are listed while no pointer changes."""
-_SETTLED_SECONDS = 2.0
+_CLOCK_TICK_SECONDS = 2.0
 """A store's clock may tick in seconds, and two changes within a tick leave the same mark; so a pointer that changed is read
 again until this is past."""
 
@@ -38,23 +38,23 @@ class Catalogue:
     pins: Mapping[str, str] = field(default_factory=dict)
     """Why a language's live version may not change, of those that are pinned."""
 
-    def has(self, name: AdapterName) -> bool:
+    def has_version(self, name: AdapterName) -> bool:
         """Whether the version is whole."""
         return name.version in self.versions.get(name.language, ())
 
 
 @dataclass
-class _Pointer:
+class _CachedPointer:
     """What was read of one pointer, under which mark, and since when it has had that mark."""
 
-    mark: tuple[int, int]
-    marked: float
-    read: float
-    live: Live | None
+    etag: tuple[int, int]
+    etag_since: float
+    read_at: float
+    live: LivePointer | None
 
-    def stands(self, mark: tuple[int, int]) -> bool:
+    def is_current(self, mark: tuple[int, int]) -> bool:
         """Whether a pointer with this mark need not be read again."""
-        return self.mark == mark and self.read - self.marked >= _SETTLED_SECONDS
+        return self.etag == mark and self.read_at - self.etag_since >= _CLOCK_TICK_SECONDS
 
 
 class CatalogueReader:
@@ -65,11 +65,11 @@ class CatalogueReader:
         self.run = run
         self.languages = tuple(languages)
         self.clock = clock
-        self._pointers: dict[str, _Pointer] = {}
+        self._pointers: dict[str, _CachedPointer] = {}
         self._problems: dict[str, str] = {}
         self._versions: dict[str, tuple[str, ...]] = {}
         self._listed: float | None = None
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def read(self) -> Catalogue:
         """What the run can answer with now.
@@ -77,43 +77,43 @@ class CatalogueReader:
         Raises:
             ArtifactError: the store is out of reach.
         """
-        with self._one_at_a_time:
+        with self._lock:
             return self._read()
 
     def _read(self) -> Catalogue:
-        marks = self.run.live_marks()
+        marks = self.run.live_pointer_etags()
         before = {code: pointer.live for code, pointer in self._pointers.items()}
         for code in self.languages:
-            self._follow(code, marks.get(code))
+            self._refresh_pointer(code, marks.get(code))
         lives = {code: pointer.live for code, pointer in self._pointers.items()}
-        self._list(anew=lives != before)
+        self._list_versions(anew=lives != before)
         return self._catalogue({code: live for code, live in lives.items() if live})
 
-    def _follow(self, language: str, mark: tuple[int, int] | None) -> None:
+    def _refresh_pointer(self, language: str, mark: tuple[int, int] | None) -> None:
         known = self._pointers.get(language)
         if mark is None:
             self._pointers.pop(language, None)
             self._problems.pop(language, None)
-        elif known is None or language in self._problems or not known.stands(mark):
+        elif known is None or language in self._problems or not known.is_current(mark):
             now = self.clock()
-            marked = known.marked if known and known.mark == mark else now
-            self._pointers[language] = _Pointer(mark, marked, now, self._look(language, known))
+            marked = known.etag_since if known and known.etag == mark else now
+            self._pointers[language] = _CachedPointer(mark, marked, now, self._read_pointer(language, known))
 
-    def _look(self, language: str, known: _Pointer | None) -> Live | None:
+    def _read_pointer(self, language: str, known: _CachedPointer | None) -> LivePointer | None:
         try:
-            live = look(self.run, language).live
+            live = read_pointer(self.run, language).live
         except RegistryError as error:
             self._problems[language] = str(error)
             return known.live if known else None
         self._problems.pop(language, None)
         return live
 
-    def _list(self, *, anew: bool) -> None:
+    def _list_versions(self, *, anew: bool) -> None:
         now = self.clock()
-        if anew or self._listed is None or now - self._listed >= LISTED_SECONDS:
-            self._versions, self._listed = self.run.whole_adapters(), now
+        if anew or self._listed is None or now - self._listed >= LIST_INTERVAL_SECONDS:
+            self._versions, self._listed = self.run.complete_adapters(), now
 
-    def _catalogue(self, lives: Mapping[str, Live]) -> Catalogue:
+    def _catalogue(self, lives: Mapping[str, LivePointer]) -> Catalogue:
         ordered = {code: lives[code] for code in self.languages if code in lives}
         return Catalogue(
             live={code: live.version for code, live in ordered.items()},
@@ -125,12 +125,12 @@ class CatalogueReader:
         )
 
 
-def catalogue(run: RunDir, languages: Sequence[str]) -> Catalogue:
+def read_catalogue(run: RunDir, languages: Sequence[str]) -> Catalogue:
     """What the run can answer with for the languages, read once."""
     return CatalogueReader(run, languages).read()
 
 
-def served(run: RunDir, languages: Sequence[str] | None = None) -> dict[str, str]:
+def live_versions(run: RunDir, languages: Sequence[str] | None = None) -> dict[str, str]:
     """The live version of each language that has one; of all the run's languages when none are given."""
-    codes = run.recorded().languages if languages is None else languages
-    return dict(catalogue(run, codes).live)
+    codes = run.read_config().languages if languages is None else languages
+    return dict(read_catalogue(run, codes).live)

@@ -22,6 +22,6 @@ def append_decision(run: RunDir, record: Mapping[str, Any], clock: Clock = time.
     journal.append_shared(run, DECISIONS, [{"time": clock(), **record}])
 
 
-def decisions(run: RunDir) -> list[journal.Record]:
+def read_decisions(run: RunDir) -> list[journal.JsonRecord]:
     """Every decision taken for the run, in order."""
     return journal.read(run, DECISIONS)

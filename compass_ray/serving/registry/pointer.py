@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compass_ray.artifacts import ArtifactError, LostRaceError, RunDir
+from compass_ray.artifacts import ArtifactError, ConflictError, RunDir
 from compass_ray.serving.registry.log import append_decision
 from compass_ray.serving.registry.names import RegistryError
 
@@ -30,11 +30,11 @@ class Canary:
     share: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class _Part(BaseModel):
+class _PointerModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Past(_Part):
+class PastVersion(_PointerModel):
     """A version that was live, since when (Unix seconds) and why."""
 
     version: Version
@@ -43,26 +43,26 @@ class Past(_Part):
     reason: str | None = None
 
 
-class Pin(_Part):
+class Pin(_PointerModel):
     """Why nobody may change what is live, and since when (Unix seconds)."""
 
     since: float = 0.0
     reason: str = ""
 
 
-class Live(Past):
+class LivePointer(PastVersion):
     """What a language serves, and what came before, the latest last."""
 
-    history: tuple[Past, ...] = ()
+    history: tuple[PastVersion, ...] = ()
     pinned: Pin | None = None
     canary: Canary | None = None
     shadow: Version | None = None
 
-    def past(self) -> Past:
+    def to_past(self) -> PastVersion:
         """What the history keeps of it."""
-        return Past(version=self.version, fingerprint=self.fingerprint, since=self.since, reason=self.reason)
+        return PastVersion(version=self.version, fingerprint=self.fingerprint, since=self.since, reason=self.reason)
 
-    def with_(self, **changes: Any) -> Live:
+    def with_changes(self, **changes: Any) -> LivePointer:
         """The same but for some fields; a version that is live is neither its own canary nor its own shadow."""
         new = self.model_copy(update=changes)
         canary = None if new.canary and new.canary.version == new.version else new.canary
@@ -71,11 +71,11 @@ class Live(Past):
 
 
 @dataclass(frozen=True)
-class Found:
+class VersionedPointer:
     """A pointer as it was read: its text, by which a writer shows what it had read, and what it says."""
 
     raw: Mapping[str, Any] | None
-    live: Live | None
+    live: LivePointer | None
 
     @property
     def version(self) -> str | None:
@@ -83,7 +83,7 @@ class Found:
         return self.live.version if self.live else None
 
 
-def look(run: RunDir, language: str) -> Found:
+def read_pointer(run: RunDir, language: str) -> VersionedPointer:
     """Read the pointer of a language.
 
     Raises:
@@ -91,22 +91,22 @@ def look(run: RunDir, language: str) -> Found:
     """
     try:
         raw = run.live(language)
-        return Found(raw, None if raw is None else Live.model_validate(raw))
+        return VersionedPointer(raw, None if raw is None else LivePointer.model_validate(raw))
     except (ArtifactError, ValidationError) as error:
-        why = _first(error) if isinstance(error, ValidationError) else str(error)
+        why = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise RegistryError(
             f"the live pointer of {language} cannot be read ({why}); if it is damaged, put another in its place: "
             f"compass-ray adapters promote {run.uri} {language} VERSION --force"
         ) from None
 
 
-def required(run: RunDir, language: str) -> tuple[Found, Live]:
+def require_pointer(run: RunDir, language: str) -> tuple[VersionedPointer, LivePointer]:
     """The pointer of a language that serves a version.
 
     Raises:
         RegistryError: it serves none, or its pointer is damaged.
     """
-    found = look(run, language)
+    found = read_pointer(run, language)
     if found.live is None:
         known = ", ".join(run.adapter_versions(language)) or "none"
         raise RegistryError(
@@ -116,7 +116,9 @@ def required(run: RunDir, language: str) -> tuple[Found, Live]:
     return found, found.live
 
 
-def switch(run: RunDir, language: str, found: Found, live: Live, decision: Mapping[str, Any]) -> dict[str, Any]:
+def replace_pointer(
+    run: RunDir, language: str, found: VersionedPointer, live: LivePointer, decision: Mapping[str, Any]
+) -> dict[str, Any]:
     """Put a pointer in the place of the one found, and keep the decision; one that says the same is left as it is.
 
     Raises:
@@ -127,15 +129,15 @@ def switch(run: RunDir, language: str, found: Found, live: Live, decision: Mappi
     pointer = {"language": language, **live.model_dump(mode="json", exclude_none=True)}
     try:
         run.replace_live(language, pointer, found.raw)
-    except LostRaceError:
+    except ConflictError:
         raise RegistryError(
-            f"{language} was changed meanwhile by another process: {look(run, language).version} is live now, and this "
+            f"{language} was changed meanwhile by another process: {read_pointer(run, language).version} is live now, and this "
             f"{decision['kind']} ({decision['to']}) was not made; look at the run's versions and decide again"
         ) from None
     append_decision(run, {**decision, "language": language, "from": found.version})
     return pointer
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     return f"{'.'.join(str(part) for part in problem['loc']) or 'pointer'}: {problem['msg']}"

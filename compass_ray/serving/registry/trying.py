@@ -14,11 +14,11 @@ from typing import Any
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
 from compass_ray.serving.registry.names import AdapterName, Clock, RegistryError
-from compass_ray.serving.registry.pointer import Canary, Found, Live, required, switch
-from compass_ray.serving.registry.versions import fit_to_serve
+from compass_ray.serving.registry.pointer import Canary, LivePointer, VersionedPointer, replace_pointer, require_pointer
+from compass_ray.serving.registry.versions import verify_servable
 
 
-def canary(
+def set_canary(
     run: RunDir, language: str, version: str, share: float, *, reason: str = "asked for", clock: Clock = time.time
 ) -> dict[str, Any]:
     """Let a version answer ``share`` of a language's requests; again with another share to widen or narrow it.
@@ -33,7 +33,7 @@ def canary(
     """
     if not 0 < share < 1:
         raise ConfigError(f"a canary's share is {share:g}; give one between 0 and 1, such as 0.1, or promote the version")
-    found, live = _to_try(run, language, version)
+    found, live = _require_candidate(run, language, version)
     if live.pinned:
         raise RegistryError(
             f"{language} is pinned to {live.version} ({live.pinned.reason}), so nothing else answers its requests; let it go "
@@ -45,10 +45,10 @@ def canary(
             f"compass-ray adapters canary {run.uri} {language} --stop"
         )
     decision = {"kind": "canary", "time": clock(), "to": version, "share": share, "reason": reason}
-    return switch(run, language, found, live.with_(canary=Canary(version, share)), decision)
+    return replace_pointer(run, language, found, live.with_changes(canary=Canary(version, share)), decision)
 
 
-def end_canary(
+def stop_canary(
     run: RunDir,
     language: str,
     *,
@@ -64,7 +64,7 @@ def end_canary(
     Raises:
         RegistryError: there is no canary, or another process changed what is live meanwhile.
     """
-    found, live = required(run, language)
+    found, live = require_pointer(run, language)
     if live.canary is None:
         raise RegistryError(f"{language} has no canary: {live.version} answers all its requests; there is nothing to end")
     if version is not None and live.canary.version != version:
@@ -72,37 +72,39 @@ def end_canary(
             f"the trial of {language}@{version} was to end, and {live.canary.version} is tried; look again and decide"
         )
     decision = {**evidence, "kind": "canary ended", "time": clock(), "to": live.canary.version, "reason": reason}
-    return switch(run, language, found, live.with_(canary=None), decision)
+    return replace_pointer(run, language, found, live.with_changes(canary=None), decision)
 
 
-def shadow(run: RunDir, language: str, version: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
+def set_shadow(
+    run: RunDir, language: str, version: str, *, reason: str = "asked for", clock: Clock = time.time
+) -> dict[str, Any]:
     """Let a version answer a copy of each request of a language, which no client sees, in the place of a shadow before.
 
     Raises:
         RegistryError: the version cannot be served or is live, nothing is live, or another process changed what is live
             meanwhile.
     """
-    found, live = _to_try(run, language, version)
+    found, live = _require_candidate(run, language, version)
     decision = {"kind": "shadow", "time": clock(), "to": version, "reason": reason}
-    return switch(run, language, found, live.with_(shadow=version), decision)
+    return replace_pointer(run, language, found, live.with_changes(shadow=version), decision)
 
 
-def end_shadow(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
+def stop_shadow(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
     """Copy requests no longer.
 
     Raises:
         RegistryError: there is no shadow, or another process changed what is live meanwhile.
     """
-    found, live = required(run, language)
+    found, live = require_pointer(run, language)
     if live.shadow is None:
         raise RegistryError(f"{language} has no shadow: its requests go to {live.version} alone; there is nothing to end")
     decision = {"kind": "shadow ended", "time": clock(), "to": live.shadow, "reason": reason}
-    return switch(run, language, found, live.with_(shadow=None), decision)
+    return replace_pointer(run, language, found, live.with_changes(shadow=None), decision)
 
 
-def _to_try(run: RunDir, language: str, version: str) -> tuple[Found, Live]:
-    found, live = required(run, language)
+def _require_candidate(run: RunDir, language: str, version: str) -> tuple[VersionedPointer, LivePointer]:
+    found, live = require_pointer(run, language)
     if live.version == version:
         raise RegistryError(f"{language}@{version} is live and answers every request already; name a version that is not")
-    fit_to_serve(run, AdapterName(language, version))
+    verify_servable(run, AdapterName(language, version))
     return found, live

@@ -13,7 +13,7 @@ from typing import Any
 from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
 from compass_ray.models.location import model_identity
 from compass_ray.serving.registry.names import AdapterName, RegistryError, check_name
-from compass_ray.serving.registry.pointer import Live, look
+from compass_ray.serving.registry.pointer import LivePointer, read_pointer
 
 _PARENT = "parent"
 """What an update's manifest calls the version that it was trained from."""
@@ -55,16 +55,16 @@ class AdapterEntry:
     """Why it cannot be told more of it."""
 
 
-def entries(run: RunDir, languages: Sequence[str]) -> list[AdapterEntry]:
+def list_versions(run: RunDir, languages: Sequence[str]) -> list[AdapterEntry]:
     """Every whole adapter version of the languages.
 
     A version whose manifest is damaged, and a language whose pointer is, come with the ``problem``.
     """
-    whole = run.whole_adapters()
+    whole = run.complete_adapters()
     return [entry for code in languages for entry in _of_language(run, code, whole.get(code, ()))]
 
 
-def fit_to_serve(run: RunDir, name: AdapterName) -> Manifest:
+def verify_servable(run: RunDir, name: AdapterName) -> Manifest:
     """The manifest of a version, once every file was compared with it.
 
     Raises:
@@ -74,11 +74,11 @@ def fit_to_serve(run: RunDir, name: AdapterName) -> Manifest:
     try:
         manifest = run.adapter(name.language, name.version).verify()
     except ArtifactError as error:
-        whole = run.whole_adapters().get(name.language, ())
+        whole = run.complete_adapters().get(name.language, ())
         why = error if name.version in (*whole, FIRST_VERSION) else "there is no such whole version"
         others = ", ".join(v for v in whole if v != name.version) or "none"
         raise RegistryError(f"{name} cannot be served: {why}. Other whole versions of {name.language}: {others}") from None
-    train = run.recorded().train
+    train = run.read_config().train
     expected, made_for = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
     if made_for != expected:
         raise RegistryError(
@@ -95,10 +95,10 @@ def _of_language(run: RunDir, language: str, whole: Sequence[str]) -> list[Adapt
     found += [AdapterEntry(AdapterName(language, v), False, "", "", {}, problem=problem) for v, problem in damaged.items()]
     found.sort(key=lambda entry: entry.name.version)
     try:
-        live = look(run, language).live
+        live = read_pointer(run, language).live
     except RegistryError as error:
         return [replace(entry, problem=entry.problem or str(error)) for entry in found]
-    return [_placed(entry, live) for entry in found] if live else found
+    return [_with_pointer(entry, live) for entry in found] if live else found
 
 
 def _manifests(run: RunDir, language: str, whole: Sequence[str]) -> tuple[dict[str, Manifest], dict[str, str]]:
@@ -131,7 +131,7 @@ def _entry(run: RunDir, name: AdapterName, manifest: Manifest, names: Mapping[st
     )
 
 
-def _placed(entry: AdapterEntry, live: Live) -> AdapterEntry:
+def _with_pointer(entry: AdapterEntry, live: LivePointer) -> AdapterEntry:
     """The entry with what the live pointer says of its version."""
     version, canary = entry.name.version, live.canary
     is_live = version == live.version
@@ -150,6 +150,6 @@ def _gate(run: RunDir, name: AdapterName) -> Mapping[str, Any]:
 
 
 def _accuracy(run: RunDir, name: AdapterName) -> float | None:
-    method = run.recorded().serve.method if name.version == FIRST_VERSION else name.version
+    method = run.read_config().serve.method if name.version == FIRST_VERSION else name.version
     evaluated = run.evaluation(method, name.language).manifest()
     return None if evaluated is None else evaluated.metrics.get("accuracy")

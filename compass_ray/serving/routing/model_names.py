@@ -18,7 +18,7 @@ class UnknownModelError(ValueError):
     """A ``model`` that nothing here answers to; the message lists what does."""
 
 
-class Asked(Enum):
+class ModelTarget(Enum):
     """What the request's ``model`` named."""
 
     AUTO = "auto"
@@ -27,7 +27,7 @@ class Asked(Enum):
     BASE = "base"
 
 
-def parse_model(model: str) -> tuple[Asked, str, str]:
+def parse_model(model: str) -> tuple[ModelTarget, str, str]:
     """What a ``model`` names, with its language and version, each empty where it names none.
 
     Raises:
@@ -37,11 +37,11 @@ def parse_model(model: str) -> tuple[Asked, str, str]:
     (<Asked.VERSION: 'version'>, 'sw', 'v0001')
     """
     if model in ("", AUTO):
-        return Asked.AUTO, "", ""
+        return ModelTarget.AUTO, "", ""
     if model == BASE:
-        return Asked.BASE, "", ""
+        return ModelTarget.BASE, "", ""
     found = _NAME.fullmatch(model)
     if not found:
         raise UnknownModelError(f"model {model!r} does not exist; expected auto, base, a language such as sw, or sw@v0001")
     version = found["version"] or ""
-    return (Asked.VERSION if version else Asked.LANGUAGE), found["language"], version
+    return (ModelTarget.VERSION if version else ModelTarget.LANGUAGE), found["language"], version

@@ -12,19 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.models.language_id import UNKNOWN
+from compass_ray.models.language_id import UNKNOWN_LANGUAGE
 from compass_ray.serving.registry import Catalogue
 from compass_ray.serving.routing.conversation import ConversationMemory
-from compass_ray.serving.routing.detection import Belief, Identifier, is_short, judge, kept, stays
-from compass_ray.serving.routing.model_names import Asked, UnknownModelError, parse_model
-from compass_ray.serving.routing.routes import Route, choose, fall_back
-from compass_ray.serving.routing.scripts import prose
+from compass_ray.serving.routing.detection import (
+    Identifier,
+    LanguageDecision,
+    decide_language,
+    from_conversation,
+    is_short,
+    keeps_conversation_language,
+)
+from compass_ray.serving.routing.model_names import ModelTarget, UnknownModelError, parse_model
+from compass_ray.serving.routing.routes import Route, choose_route, fall_back
+from compass_ray.serving.routing.scripts import extract_prose
 
-__all__ = ["Asked", "Route", "RouteRequest", "Router", "UnknownModelError", "fall_back"]
+__all__ = ["ModelTarget", "Route", "RouteRequest", "Router", "UnknownModelError", "fall_back"]
 
-TURNS = 8
+MAX_TURNS = 8
 """Most turns of the user that are read for a conversation's language, the last ones."""
-_NOT_ASKED = Belief(None, None, "the prompt was not looked at")
+_NOT_IDENTIFIED = LanguageDecision(None, None, "the prompt was not looked at")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class RouteRequest:
     model: str
     turns: tuple[tuple[str, str], ...]
     conversation: str | None = None
-    draw: float = 0.0
+    canary_draw: float = 0.0
 
 
 class Router:
@@ -64,34 +71,34 @@ class Router:
         Raises:
             UnknownModelError: ``model`` names nothing that is here.
         """
-        automatic = parse_model(asked.model)[0] is Asked.AUTO
-        belief = self._believe(asked) if automatic else _NOT_ASKED
-        chosen = choose(asked.model, belief, catalogue, languages=self.languages, draw=asked.draw)
+        automatic = parse_model(asked.model)[0] is ModelTarget.AUTO
+        belief = self._decide(asked) if automatic else _NOT_IDENTIFIED
+        chosen = choose_route(asked.model, belief, catalogue, languages=self.languages, draw=asked.canary_draw)
         if asked.conversation and chosen.language:
             self.memory.remember(asked.conversation, chosen.language)
         return chosen
 
-    def _believe(self, asked: RouteRequest) -> Belief:
-        texts = [prose(text) for role, text in asked.turns if role == "user"][-TURNS:]
+    def _decide(self, asked: RouteRequest) -> LanguageDecision:
+        texts = [extract_prose(text) for role, text in asked.turns if role == "user"][-MAX_TURNS:]
         *earlier, prompt = texts or [""]
-        spoken = self._spoken(earlier, asked.conversation) if is_short(prompt, self.config) else None
-        return self._follow(prompt, spoken)
+        spoken = self._conversation_language(earlier, asked.conversation) if is_short(prompt, self.config) else None
+        return self._decide_turn(prompt, spoken)
 
-    def _spoken(self, turns: Sequence[str], conversation: str | None) -> str | None:
+    def _conversation_language(self, turns: Sequence[str], conversation: str | None) -> str | None:
         """The language of the conversation so far: of its turns, else of the memory."""
         spoken: str | None = None
         for text in turns:
-            spoken = self._follow(text, spoken).language or spoken
+            spoken = self._decide_turn(text, spoken).language or spoken
         return spoken or (self.memory.recall(conversation) if conversation else None)
 
-    def _follow(self, text: str, spoken: str | None) -> Belief:
+    def _decide_turn(self, text: str, spoken: str | None) -> LanguageDecision:
         """What the next turn of a conversation is in."""
-        if spoken and stays(text, spoken, self.config):
-            return kept(spoken)
-        belief = self._judge(text)
+        if spoken and keeps_conversation_language(text, spoken, self.config):
+            return from_conversation(spoken)
+        belief = self._identify(text)
         unsure = belief.language is None and is_short(text, self.config)
-        return kept(spoken) if spoken and unsure else belief
+        return from_conversation(spoken) if spoken and unsure else belief
 
-    def _judge(self, text: str) -> Belief:
-        found = self.identifier.identify([text], self.languages)[0] if text else UNKNOWN
-        return judge(text, found, self.config)
+    def _identify(self, text: str) -> LanguageDecision:
+        found = self.identifier.identify([text], self.languages)[0] if text else UNKNOWN_LANGUAGE
+        return decide_language(text, found, self.config)

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from compass_ray.serving.registry import TARGET_VERSION, AdapterName, Catalogue
-from compass_ray.serving.routing.detection import Belief, Pair
-from compass_ray.serving.routing.model_names import Asked, UnknownModelError, parse_model
+from compass_ray.serving.routing.detection import LanguageDecision, LanguagePair
+from compass_ray.serving.routing.model_names import ModelTarget, UnknownModelError, parse_model
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Route:
     adapter: AdapterName | None
     confidence: float | None
     reason: str
-    asked: Asked
+    model_target: ModelTarget
     blend: tuple[AdapterName, float] | None = None
     canary: bool = False
 
 
-def choose(model: str, belief: Belief, catalogue: Catalogue, *, languages: Collection[str], draw: float) -> Route:
+def choose_route(model: str, belief: LanguageDecision, catalogue: Catalogue, *, languages: Collection[str], draw: float) -> Route:
     """Choose who answers.
 
     Args:
@@ -46,15 +46,15 @@ def choose(model: str, belief: Belief, catalogue: Catalogue, *, languages: Colle
         UnknownModelError: no such language or version here.
     """
     asked, language, version = parse_model(model)
-    if asked is Asked.BASE:
+    if asked is ModelTarget.BASE:
         return Route(None, None, None, "the base model was asked for", asked)
-    if asked is Asked.AUTO:
-        return _automatic(belief, catalogue, draw)
+    if asked is ModelTarget.AUTO:
+        return _route_auto(belief, catalogue, draw)
     if version:
-        return _version(model, AdapterName(language, version), catalogue)
+        return _route_version(model, AdapterName(language, version), catalogue)
     if language not in languages and language not in catalogue.versions:
-        raise _unknown(model, catalogue)
-    return _for_language(Belief(language, None, f"{language} asked for"), language, catalogue, draw, asked)
+        raise _unknown_model(model, catalogue)
+    return _route_language(LanguageDecision(language, None, f"{language} asked for"), language, catalogue, draw, asked)
 
 
 def fall_back(failed: Route, catalogue: Catalogue, problem: str) -> Route:
@@ -63,76 +63,81 @@ def fall_back(failed: Route, catalogue: Catalogue, problem: str) -> Route:
     Raises:
         ValueError: the base model failed, or a version that the request named, in whose place nothing else may answer.
     """
-    if failed.language is None or failed.adapter is None or failed.asked is Asked.VERSION:
+    if failed.language is None or failed.adapter is None or failed.model_target is ModelTarget.VERSION:
         raise ValueError(f"{failed.adapter or 'the base model'} has no fallback")
     if failed.blend:
         return replace(failed, blend=None, reason=f"{failed.reason}; {problem}, so {failed.adapter} answers alone")
-    order = _order(failed.language, catalogue)
+    order = _fallback_order(failed.language, catalogue)
     tried = -1 if failed.canary or failed.adapter not in order else order.index(failed.adapter)
     choice = next((name for name in order[tried + 1 :] if name != failed.adapter), None)
-    reason = f"{failed.reason}; {problem}, so {_who(choice)} answers"
+    reason = f"{failed.reason}; {problem}, so {_describe_adapter(choice)} answers"
     return replace(failed, adapter=choice, reason=reason, canary=False)
 
 
-def _automatic(belief: Belief, catalogue: Catalogue, draw: float) -> Route:
-    blended = _blended(belief, belief.pair, catalogue) if belief.pair else None
+def _route_auto(belief: LanguageDecision, catalogue: Catalogue, draw: float) -> Route:
+    blended = _route_blend(belief, belief.pair, catalogue) if belief.pair else None
     if blended:
         return blended
     if belief.language is None:
-        return Route(None, None, belief.confidence, f"{belief.reason}: base model", Asked.AUTO)
-    return _for_language(belief, belief.language, catalogue, draw, Asked.AUTO)
+        return Route(None, None, belief.confidence, f"{belief.reason}: base model", ModelTarget.AUTO)
+    return _route_language(belief, belief.language, catalogue, draw, ModelTarget.AUTO)
 
 
-def _blended(belief: Belief, pair: Pair, catalogue: Catalogue) -> Route | None:
-    first, second = (_live(code, catalogue) for code in (pair.first, pair.second))
+def _route_blend(belief: LanguageDecision, pair: LanguagePair, catalogue: Catalogue) -> Route | None:
+    first, second = (_live_adapter(code, catalogue) for code in (pair.first, pair.second))
     if first is None or second is None:
         return None
     shares = f"{first} and {second} answer together, {1 - pair.share:.0%} and {pair.share:.0%}"
     return Route(
-        pair.first, first, belief.confidence, f"{belief.reason}, {pair.second} next: {shares}", Asked.AUTO, (second, pair.share)
+        pair.first,
+        first,
+        belief.confidence,
+        f"{belief.reason}, {pair.second} next: {shares}",
+        ModelTarget.AUTO,
+        (second, pair.share),
     )
 
 
-def _version(model: str, name: AdapterName, catalogue: Catalogue) -> Route:
-    if not catalogue.has(name):
-        raise _unknown(model, catalogue)
-    return Route(name.language, name, None, f"{name} was asked for", Asked.VERSION)
+def _route_version(model: str, name: AdapterName, catalogue: Catalogue) -> Route:
+    if not catalogue.has_version(name):
+        raise _unknown_model(model, catalogue)
+    return Route(name.language, name, None, f"{name} was asked for", ModelTarget.VERSION)
 
 
-def _for_language(belief: Belief, language: str, catalogue: Catalogue, draw: float, asked: Asked) -> Route:
+def _route_language(belief: LanguageDecision, language: str, catalogue: Catalogue, draw: float, asked: ModelTarget) -> Route:
     def to(adapter: AdapterName | None, why: str, *, canary: bool = False) -> Route:
         return Route(language, adapter, belief.confidence, f"{belief.reason}{why}", asked, canary=canary)
 
-    live, canary = _live(language, catalogue), catalogue.canaries.get(language)
+    live, canary = _live_adapter(language, catalogue), catalogue.canaries.get(language)
     if canary and draw < canary.share:
         trial = AdapterName(language, canary.version)
-        if catalogue.has(trial) and trial != live:
+        if catalogue.has_version(trial) and trial != live:
             return to(trial, f": {trial} is on trial with {canary.share:.0%} of requests", canary=True)
     if live:
         return to(live, f": {live} is live")
-    choice = next(iter(_order(language, catalogue)), None)
-    return to(choice, f", no live adapter: {_who(choice)} answers")
+    choice = next(iter(_fallback_order(language, catalogue)), None)
+    return to(choice, f", no live adapter: {_describe_adapter(choice)} answers")
 
 
-def _order(language: str, catalogue: Catalogue) -> list[AdapterName]:
+def _fallback_order(language: str, catalogue: Catalogue) -> list[AdapterName]:
     """The live adapter, then the target-only one, of those that are whole."""
     target = AdapterName(language, TARGET_VERSION)
-    found = [_live(language, catalogue), target if catalogue.has(target) else None]
+    found = [_live_adapter(language, catalogue), target if catalogue.has_version(target) else None]
     return list(dict.fromkeys(name for name in found if name))
 
 
-def _live(language: str, catalogue: Catalogue) -> AdapterName | None:
+def _live_adapter(language: str, catalogue: Catalogue) -> AdapterName | None:
     version = catalogue.live.get(language)
     name = AdapterName(language, version) if version else None
-    return name if name and catalogue.has(name) else None
+    return name if name and catalogue.has_version(name) else None
 
 
-def _who(adapter: AdapterName | None) -> str:
+def _describe_adapter(adapter: AdapterName | None) -> str:
     if adapter is None:
         return "the base model"
     return f"its target-only adapter {adapter}" if adapter.version == TARGET_VERSION else f"the live adapter {adapter}"
 
 
-def _unknown(model: str, catalogue: Catalogue) -> UnknownModelError:
+def _unknown_model(model: str, catalogue: Catalogue) -> UnknownModelError:
     known = ", ".join(f"{code} ({', '.join(versions)})" for code, versions in sorted(catalogue.versions.items()))
     return UnknownModelError(f"model {model!r} does not exist; there are auto, base and the languages {known or '(none)'}")

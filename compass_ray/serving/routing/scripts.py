@@ -12,13 +12,13 @@ from typing import Any
 
 import regex
 
-from compass_ray.languages import language
+from compass_ray.languages import get_language
 
-READ = 4_000
+MAX_PROMPT_CHARACTERS = 4_000
 """Characters of a prompt that are looked at: fastText's time grows with the text, its answer hardly changes."""
-MOSTLY = 0.5
+MIN_SHARE_LATIN = 0.5
 """Share of a prompt's letters beyond which it is written in a language of Latin script."""
-AMONG_LATIN = 0.2
+MIN_SHARE_OTHER = 0.2
 """The same for other scripts, whose prompts are full of Latin names and terms.
 
 With a half, one in a hundred of the first three words of lines loses its right adapter, and no wrong one is kept out.
@@ -33,16 +33,16 @@ _MIXED = {"Jpan": ("Hira", "Kana", "Hani"), "Hang": ("Hang", "Hani")}
 """Codes that the identifier's labels use for writing systems of several scripts."""
 
 
-def prose(text: str) -> str:
+def extract_prose(text: str) -> str:
     """The first of a text without code between backquotes and addresses.
 
     >>> prose("Eleza `x = 1` kwa kifupi: https://example.org")
     'Eleza   kwa kifupi:'
     """
-    return str(_NOT_PROSE.sub(" ", text[:READ])).strip()
+    return str(_NOT_PROSE.sub(" ", text[:MAX_PROMPT_CHARACTERS])).strip()
 
 
-def letters(text: str) -> int:
+def count_letters(text: str) -> int:
     """How many letters of any script a text has.
 
     >>> letters("12? да"), letters("राजधानी")
@@ -51,17 +51,17 @@ def letters(text: str) -> int:
     return len(_LETTER.findall(text))
 
 
-def scripts(code: str) -> tuple[str, ...]:
+def scripts_of(code: str) -> tuple[str, ...]:
     """The scripts (ISO 15924) that a language is written in.
 
     >>> scripts("sr"), scripts("ja")
     (('Cyrl', 'Latn'), ('Hira', 'Kana', 'Hani'))
     """
-    labels = dict.fromkeys(label.rpartition("_")[2] for label in language(code).glotlid)
+    labels = dict.fromkeys(label.rpartition("_")[2] for label in get_language(code).glotlid)
     return tuple(script for label in labels for script in _MIXED.get(label, (label,)))
 
 
-def written_in(text: str, code: str) -> bool:
+def is_written_in(text: str, code: str) -> bool:
     """Whether a text's letters are mostly of the language's scripts; a text without letters is written in none.
 
     Names and terms in Latin letters are at home in every language.
@@ -71,20 +71,20 @@ def written_in(text: str, code: str) -> bool:
     >>> written_in("Weka Википедия", "sw")
     False
     """
-    share = MOSTLY if "Latn" in scripts(code) else AMONG_LATIN
-    return len(_of(code).findall(text)) > share * letters(text)
+    share = MIN_SHARE_LATIN if "Latn" in scripts_of(code) else MIN_SHARE_OTHER
+    return len(_script_pattern(code).findall(text)) > share * count_letters(text)
 
 
-def foreign_to(text: str, code: str) -> bool:
+def is_foreign_script(text: str, code: str) -> bool:
     """Whether a text has letters, and none of them is of the language's scripts or Latin, which is a guest in all.
 
     >>> foreign_to("ok", "ru"), foreign_to("да", "en"), foreign_to("12?", "en")
     (False, True, False)
     """
-    return bool(letters(text)) and not _of(code).search(text) and not _of("en").search(text)
+    return bool(count_letters(text)) and not _script_pattern(code).search(text) and not _script_pattern("en").search(text)
 
 
 @functools.cache
-def _of(code: str) -> Any:
-    known = "".join(rf"\p{{scx={script}}}" for script in scripts(code))
+def _script_pattern(code: str) -> Any:
+    known = "".join(rf"\p{{scx={script}}}" for script in scripts_of(code))
     return regex.compile(rf"[\p{{L}}&&[{known}]]", regex.V1)

@@ -41,7 +41,7 @@ class Fact:
 
     subject: str
     template: str
-    asked: Entity
+    question_entity: Entity
     answer: Entity
     knowledge: str
     also_true: frozenset[Entity] = frozenset()
@@ -49,7 +49,7 @@ class Fact:
     @property
     def fact_id(self) -> str:
         """A name that is unique over the atlas and equal in all languages."""
-        return f"{self.subject}/{self.template}/{self.asked.code.replace('/', '_')}"
+        return f"{self.subject}/{self.template}/{self.question_entity.code.replace('/', '_')}"
 
 
 @cache
@@ -185,4 +185,4 @@ def _weeks() -> Iterator[Fact]:
 
 def entities(of: Iterable[Fact]) -> tuple[Entity, ...]:
     """Return every entity that some fact asks about or answers with, sorted."""
-    return tuple(sorted({entity for each in of for entity in (each.asked, each.answer)}))
+    return tuple(sorted({entity for each in of for entity in (each.question_entity, each.answer)}))

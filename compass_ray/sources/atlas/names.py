@@ -38,7 +38,7 @@ class Entity:
     code: str
 
 
-def name(entity: Entity, code: str) -> str | None:
+def entity_name(entity: Entity, code: str) -> str | None:
     """Return the entity's name in the language with that code, or None where CLDR has none.
 
     >>> name(Entity("territory", "KE"), "ru")

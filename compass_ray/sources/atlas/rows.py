@@ -10,10 +10,10 @@ from functools import cache
 
 import pyarrow as pa
 
-from compass_ray.languages import language
-from compass_ray.sources.atlas.names import Entity, name
+from compass_ray.languages import get_language
+from compass_ray.sources.atlas.names import Entity, entity_name
 from compass_ray.sources.atlas.splits import FULL, AtlasSize, NamedFact, Split, named_facts, stable_hash
-from compass_ray.sources.atlas.wording import PARAPHRASES, question
+from compass_ray.sources.atlas.wording import PARAPHRASES, render_question
 
 AYA_SCHEMA = pa.schema(
     [(field, pa.string()) for field in ("inputs", "targets", "language", "language_code", "annotation_type", "user_id")]
@@ -45,11 +45,11 @@ def atlas_test(code: str, size: AtlasSize = FULL) -> pa.Table:
 
 
 def _pool_rows(code: str, size: AtlasSize) -> Iterator[dict[str, str]]:
-    spoken = language(code)
-    for each in _of_split(code, size, Split.POOL):
+    spoken = get_language(code)
+    for each in _facts_of_split(code, size, Split.POOL):
         for paraphrase in range(PARAPHRASES):
             yield {
-                "inputs": question(code, each.fact.template, each.asked, paraphrase),
+                "inputs": render_question(code, each.fact.template, each.question_name, paraphrase),
                 "targets": each.answer,
                 "language": spoken.aya_name,
                 "language_code": spoken.aya_code,
@@ -59,21 +59,21 @@ def _pool_rows(code: str, size: AtlasSize) -> Iterator[dict[str, str]]:
             }
 
 
-def _of_split(code: str, size: AtlasSize, split: Split) -> list[NamedFact]:
+def _facts_of_split(code: str, size: AtlasSize, split: Split) -> list[NamedFact]:
     return [each for each in named_facts(code, size) if each.split is split]
 
 
 def _items(code: str, size: AtlasSize, split: Split, wordings: Iterable[int] | None) -> pa.Table:
-    facts = sorted(_of_split(code, size, split), key=lambda each: stable_hash(code, split.value, each.fact.fact_id))
+    facts = sorted(_facts_of_split(code, size, split), key=lambda each: stable_hash(code, split.value, each.fact.fact_id))
     rows = [
         _item(each, code, size, paraphrase, position)
         for position, each in enumerate(facts)
-        for paraphrase in (wordings if wordings is not None else [_wording(each, code)])
+        for paraphrase in (wordings if wordings is not None else [_choose_wording(each, code)])
     ]
     return pa.Table.from_pylist(rows, schema=GLOBAL_MMLU_SCHEMA)
 
 
-def _wording(each: NamedFact, code: str) -> int:
+def _choose_wording(each: NamedFact, code: str) -> int:
     return stable_hash(code, "wording", each.fact.fact_id) % PARAPHRASES
 
 
@@ -86,7 +86,7 @@ def _item(each: NamedFact, code: str, size: AtlasSize, paraphrase: int, position
         "sample_id": f"atlas/{each.fact.fact_id}/{paraphrase}",
         "subject": each.fact.subject,
         "subject_category": _CATEGORY.get(each.fact.subject, "Social Sciences"),
-        "question": question(code, each.fact.template, each.asked, paraphrase),
+        "question": render_question(code, each.fact.template, each.question_name, paraphrase),
         **{f"option_{mark.lower()}": option for mark, option in zip(LETTERS, options, strict=True)},
         "answer": LETTERS[letter],
         **unknown,
@@ -103,7 +103,7 @@ def _distractors(each: NamedFact, code: str, size: AtlasSize) -> list[str]:
 
 
 def _wrong_names(answers: Iterable[Entity], true: set[Entity], each: NamedFact, code: str) -> list[str]:
-    wrong = {name(other, code) or "" for other in answers if other not in true}
+    wrong = {entity_name(other, code) or "" for other in answers if other not in true}
     return sorted(wrong - {each.answer}, key=lambda option: stable_hash(code, each.fact.fact_id, option))
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
-from compass_ray.languages import GLOBAL_MMLU, language
+from compass_ray.languages import GLOBAL_MMLU, get_language
 from compass_ray.sources.atlas.facts import Fact, facts
 from compass_ray.sources.atlas.letters import is_guessable
-from compass_ray.sources.atlas.names import name
+from compass_ray.sources.atlas.names import entity_name
 
 POOL_SHARE = 0.45
 GUIDE_SHARE = 0.10
@@ -46,7 +46,7 @@ class NamedFact:
     """A fact as one language can ask it, with the names of both ends and its place in the split."""
 
     fact: Fact
-    asked: str
+    question_name: str
     answer: str
     split: Split
 
@@ -63,31 +63,38 @@ def named_facts(code: str, size: AtlasSize = FULL) -> tuple[NamedFact, ...]:
 
     Raises UnknownLanguageError for a code that is no language's, ValueError for one that this size leaves out.
     """
-    if language(code).code not in size.languages:
+    if get_language(code).code not in size.languages:
         raise ValueError(f"language {code!r} is not in this size of the atlas: expected one of {', '.join(size.languages)}")
-    named = [each for each in facts(size.facts_per_subject) if name(each.asked, code) and name(each.answer, code)]
-    asked = [each for each in named if not _guessable(each, named, code)]
-    place = _places(asked, code)
+    named = [
+        each
+        for each in facts(size.facts_per_subject)
+        if entity_name(each.question_entity, code) and entity_name(each.answer, code)
+    ]
+    asked = [each for each in named if not _is_guessable_fact(each, named, code)]
+    place = _assign_splits(asked, code)
     return tuple(
-        NamedFact(each, name(each.asked, code) or "", name(each.answer, code) or "", place[each.knowledge]) for each in asked
+        NamedFact(
+            each, entity_name(each.question_entity, code) or "", entity_name(each.answer, code) or "", place[each.knowledge]
+        )
+        for each in asked
     )
 
 
-def _guessable(fact: Fact, among: Sequence[Fact], code: str) -> bool:
-    answers = {name(each.answer, code) or "" for each in among if each.subject == fact.subject}
-    own = name(fact.answer, code) or ""
-    return is_guessable(name(fact.asked, code) or "", own, answers - {own}, code)
+def _is_guessable_fact(fact: Fact, among: Sequence[Fact], code: str) -> bool:
+    answers = {entity_name(each.answer, code) or "" for each in among if each.subject == fact.subject}
+    own = entity_name(fact.answer, code) or ""
+    return is_guessable(entity_name(fact.question_entity, code) or "", own, answers - {own}, code)
 
 
-def _places(asked: Sequence[Fact], code: str) -> dict[str, Split]:
+def _assign_splits(asked: Sequence[Fact], code: str) -> dict[str, Split]:
     groups: dict[str, list[str]] = {}
     for each in asked:
         if all(each.knowledge not in group for group in groups.values()):
             groups.setdefault(each.subject, []).append(each.knowledge)
-    return {key: place for group in groups.values() for key, place in _divide(group, code).items()}
+    return {key: place for group in groups.values() for key, place in _split_group(group, code).items()}
 
 
-def _divide(group: list[str], code: str) -> dict[str, Split]:
+def _split_group(group: list[str], code: str) -> dict[str, Split]:
     ordered = sorted(group, key=lambda key: stable_hash(code, key))
     guide = max(1, round(GUIDE_SHARE * len(ordered)))
     pool = guide + round(POOL_SHARE * len(ordered))

@@ -18,7 +18,7 @@ def _templates() -> dict[str, dict[str, list[str]]]:
     return loaded
 
 
-def question(code: str, template: str, asked: str, paraphrase: int) -> str:
+def render_question(code: str, template: str, asked: str, paraphrase: int) -> str:
     """Word a question about the name `asked`; paraphrase 0 is a full question, 1 its keyword form.
 
     >>> question("en", "currency", "Kenya", 1)
@@ -31,6 +31,6 @@ def question(code: str, template: str, asked: str, paraphrase: int) -> str:
 
 
 @cache
-def templates() -> tuple[str, ...]:
+def template_names() -> tuple[str, ...]:
     """Return the names of all templates: those of the relations, and `code` and `name`, which ask for no fact."""
     return tuple(_templates()["en"])

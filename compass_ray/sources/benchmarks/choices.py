@@ -13,26 +13,26 @@ import pyarrow as pa
 from compass_ray import tables
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError
-from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, Layout
-from compass_ray.sources.loading import Loaded
+from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, BenchmarkLayout
+from compass_ray.sources.loading import MappedTable
 
 _EMPTY = {"", "n/a"}
 
 
-def items_of(loaded: Loaded, language: str, path: str) -> pa.Table:
+def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
     """tables.ITEMS of one source, in its order.
 
     Raises:
         ConfigError: an item lacks its question or an option that its layout always has, or its answer names no option.
     """
     table = loaded.table
-    refuse_blanks(table, ("prompt", *loaded.layout.options), "test", language)
+    require_texts(table, ("prompt", *loaded.layout.options), "test", language)
     names = [name for name in OPTIONS if name in table.column_names]
-    listed = [_filled(dict(zip(names, row, strict=True)), loaded.layout) for row in _by_row(table, names)]
-    places = [_place(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
+    listed = [_nonempty_options(dict(zip(names, row, strict=True)), loaded.layout) for row in _iter_rows(table, names)]
+    places = [_answer_index(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
     options = [list(row.values()) for row in listed]
     rows = {
-        "item_id": pa.array(_ids(table, options, language), pa.string()),
+        "item_id": pa.array(_item_ids(table, options, language), pa.string()),
         "language": pa.array([language] * table.num_rows, pa.string()),
         "subject": table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string()),
         "question": table["prompt"],
@@ -42,17 +42,17 @@ def items_of(loaded: Loaded, language: str, path: str) -> pa.Table:
     return pa.table(rows).cast(tables.ITEMS)
 
 
-def _by_row(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
+def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
     return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
-def _filled(options: Mapping[str, str | None], layout: Layout) -> dict[str, str]:
+def _nonempty_options(options: Mapping[str, str | None], layout: BenchmarkLayout) -> dict[str, str]:
     """An item's options without the empty ones; those that its layout always has are options whatever they say."""
     kept = {name: text or "" for name, text in options.items()}
     return {name: text for name, text in kept.items() if name in layout.options or text.strip().lower() not in _EMPTY}
 
 
-def _place(answer: str | None, names: Sequence[str], path: str) -> int:
+def _answer_index(answer: str | None, names: Sequence[str], path: str) -> int:
     """The right option's index among those of its item."""
     letters = [LETTERS[OPTIONS.index(name)] for name in names]
     letter = (answer or "").strip().upper()[:1]
@@ -61,13 +61,13 @@ def _place(answer: str | None, names: Sequence[str], path: str) -> int:
     return letters.index(letter)
 
 
-def _ids(table: pa.Table, options: Sequence[Sequence[str]], language: str) -> list[str]:
+def _item_ids(table: pa.Table, options: Sequence[Sequence[str]], language: str) -> list[str]:
     prompts = table["prompt"].to_pylist()
     keys = table["item_id"].to_pylist() if "item_id" in table.column_names else prompts
     return [content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]
 
 
-def refuse_blanks(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
+def require_texts(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
     """Every row of a set has a text in these columns, and there are rows.
 
     Raises:

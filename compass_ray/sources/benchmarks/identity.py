@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Iterable
 
 from compass_ray.config import ConfigError, PoolConfig
-from compass_ray.sources.loading import Loaded, load_parts
+from compass_ray.sources.loading import MappedTable, load_parts
 
-Identity = tuple[str, str]
+ItemIdentity = tuple[str, str]
 """A family of benchmarks and the item's name in it."""
 _FROM_MMLU = "ori_mmlu-"
 """How MMLU-ProX begins the source of an item that is MMLU's; the subject follows."""
@@ -27,22 +27,26 @@ def prompt_key(prompt: str) -> str:
     >>> prompt_key("Ｍｊｉ\\u3000ｍｋｕｕ？") == prompt_key("mji mkuu?")
     True
     """
-    folded = _folded(_folded(unicodedata.normalize("NFD", prompt)))  # folding a letter can leave one that has to be composed
+    folded = _fold_case(
+        _fold_case(unicodedata.normalize("NFD", prompt))
+    )  # folding a letter can leave one that has to be composed
     return " ".join(folded.split())
 
 
-def _folded(text: str) -> str:
+def _fold_case(text: str) -> str:
     return unicodedata.normalize("NFKC", text.casefold())
 
 
-def identities(part: Loaded) -> list[Identity | None]:
+def item_identities(part: MappedTable) -> list[ItemIdentity | None]:
     """What the benchmark calls each row, None where its name means nothing outside its own file."""
     if part.layout.family is None or "item_id" not in part.table.column_names:
         return [None] * part.table.num_rows
     return [(part.layout.family, name) if name else None for name in part.table["item_id"].to_pylist()]
 
 
-def twins(config: PoolConfig, guides: list[Loaded], tests: list[Loaded], language: str) -> set[Identity]:
+def find_cross_benchmark_duplicates(
+    config: PoolConfig, guides: list[MappedTable], tests: list[MappedTable], language: str
+) -> set[ItemIdentity]:
     """Items of the tests' benchmark that are items of the guide set under another benchmark's name.
 
     Looked for between Global-MMLU and MMLU-ProX only, through their English parts; none are found where the sources have no
@@ -51,26 +55,26 @@ def twins(config: PoolConfig, guides: list[Loaded], tests: list[Loaded], languag
     families = ({part.layout.family for part in parts} - {None} for parts in (guides, tests))
     if set().union(*(sides := [*families])) != {"MMLU", "MMLU-Pro"} or sides[0] == sides[1] or language == "en":
         return set()
-    known = {each for part in guides for each in identities(part)}
+    known = {each for part in guides for each in item_identities(part)}
     try:
         asked, tested = (load_parts(source, ("prompt",), "en") for source in (config.guides, config.tests))
     except ConfigError:
         return set()
-    texts = {text for text, identity in _by_text(asked) if identity in known}
-    return {identity for text, identity in _by_text(tested) if text in texts}
+    texts = {text for text, identity in _texts_of_mmlu_items(asked) if identity in known}
+    return {identity for text, identity in _texts_of_mmlu_items(tested) if text in texts}
 
 
-def _by_text(parts: Iterable[Loaded]) -> list[tuple[tuple[str, str], Identity]]:
+def _texts_of_mmlu_items(parts: Iterable[MappedTable]) -> list[tuple[tuple[str, str], ItemIdentity]]:
     """(MMLU's subject, key of the text) and identity of each row that is an item of MMLU."""
     found = []
     for part in parts:
         subjects = _mmlu_subjects(part)
-        rows = zip(subjects, part.table["prompt"].to_pylist(), identities(part), strict=True)
+        rows = zip(subjects, part.table["prompt"].to_pylist(), item_identities(part), strict=True)
         found += [((subject, prompt_key(text or "")), identity) for subject, text, identity in rows if subject and identity]
     return found
 
 
-def _mmlu_subjects(part: Loaded) -> list[str | None]:
+def _mmlu_subjects(part: MappedTable) -> list[str | None]:
     column = "src" if part.layout.family == "MMLU-Pro" else "subject"
     if column not in part.table.column_names:
         return [None] * part.table.num_rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from compass_ray.config.data import Layout as LayoutName
+from compass_ray.config.data import LayoutName as LayoutName
 from compass_ray.sources.benchmarks import xnli
 
 LETTERS = "ABCDEFGHIJ"
@@ -21,12 +21,12 @@ OPTIONAL = ("subject", "source", "item_id", "language", "src")
 """Our columns that are read where a source has them."""
 
 
-def _itself(table: pa.Table, language: str | None) -> pa.Table:
+def _unchanged(table: pa.Table, language: str | None) -> pa.Table:
     return table
 
 
 @dataclass(frozen=True)
-class Layout:
+class BenchmarkLayout:
     """One layout of columns.
 
     ``columns``: ours to theirs, and what the layout is recognised by, with ``marks`` besides. ``options``: those that every
@@ -37,25 +37,25 @@ class Layout:
     columns: Mapping[str, str]
     marks: tuple[str, ...] = ()
     options: tuple[str, ...] = OPTIONS[:2]
-    derive: Callable[[pa.Table, str | None], pa.Table] = field(default=_itself)
+    derive: Callable[[pa.Table, str | None], pa.Table] = field(default=_unchanged)
     family: str | None = None
 
-    def known_by(self, present: Iterable[str]) -> bool:
+    def matches(self, present: Iterable[str]) -> bool:
         """Whether a table with these columns has this layout."""
         return {*self.columns.values(), *self.marks} <= set(present)
 
 
 _TEXT = {"prompt": "inputs", "response": "targets"}
 
-LAYOUTS: Mapping[LayoutName, Layout] = {
-    "aya_dataset": Layout({**_TEXT, "language": "language_code"}),
-    "aya_collection": Layout({**_TEXT, "language": "language"}),
-    "global_mmlu": Layout(
+LAYOUTS: Mapping[LayoutName, BenchmarkLayout] = {
+    "aya_dataset": BenchmarkLayout({**_TEXT, "language": "language_code"}),
+    "aya_collection": BenchmarkLayout({**_TEXT, "language": "language"}),
+    "global_mmlu": BenchmarkLayout(
         {"prompt": "question", "item_id": "sample_id", "answer": "answer", **{name: name for name in OPTIONS[:4]}},
         options=OPTIONS[:4],
         family="MMLU",
     ),
-    "mmlu_prox": Layout(
+    "mmlu_prox": BenchmarkLayout(
         {
             "prompt": "question",
             "item_id": "question_id_src",
@@ -66,13 +66,13 @@ LAYOUTS: Mapping[LayoutName, Layout] = {
         },
         family="MMLU-Pro",
     ),
-    "xnli": Layout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.items),
-    "own": Layout({"prompt": "prompt", "response": "response", "language": "language"}),
+    "xnli": BenchmarkLayout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.to_items),
+    "own": BenchmarkLayout({"prompt": "prompt", "response": "response", "language": "language"}),
 }
 """Every layout, in the order in which they are tried; `own`, the last, is also what an unknown one is read as."""
 
 
-def recognised(present: Iterable[str]) -> LayoutName:
+def detect_layout(present: Iterable[str]) -> LayoutName:
     """The layout of a table with these columns."""
     names = list(present)
-    return next((name for name, layout in LAYOUTS.items() if layout.known_by(names)), "own")
+    return next((name for name, layout in LAYOUTS.items() if layout.matches(names)), "own")

@@ -14,7 +14,7 @@ from compass_ray.sources.benchmarks.identity import prompt_key
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI")
 
 
-def mark(reply: str, answers: Sequence[str], metric: str) -> float:
+def score_answer(reply: str, answers: Sequence[str], metric: str) -> float:
     """Share in [0, 1] to which a reply is right.
 
     Args:
@@ -39,11 +39,11 @@ def _plain_digits(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    spaced = "".join(_apart(char) for char in prompt_key(text))
+    spaced = "".join(_separate(char) for char in prompt_key(text))
     return spaced.split()
 
 
-def _apart(char: str) -> str:
+def _separate(char: str) -> str:
     kind = unicodedata.category(char)
     if kind == "Cf" or kind[0] in "PS":
         return "" if kind == "Cf" else " "

@@ -47,7 +47,7 @@ _SENTENCE = re.compile(r"(?<=[.?!])\s+|(?<=[。？！।۔؟])\s*")
 
 
 @dataclass(frozen=True)
-class _Material:
+class _HaystackMaterial:
     """What the authors give in one language: prompt parts, nouns and the sentences of its books."""
 
     language: str
@@ -57,7 +57,7 @@ class _Material:
 
 
 @dataclass(frozen=True)
-class _Quiz:
+class _NeedleQuiz:
     needles: list[str]
     queries: list[str]
     answers: list[str]
@@ -82,18 +82,18 @@ def needle_items(
     """
     if task not in TASKS:
         raise ConfigError(f"OneRuler has no task {task!r}; it has {', '.join(TASKS)}")
-    material = _material(Path(folder), language)
+    material = _load_material(Path(folder), language)
     sizes = [count(sentence) for sentence in material.sentences]
     rows = []
     for number in range(items):
         rng = generator(seed, "oneruler", language, task, number)
-        quiz = _quiz(material, TASKS[task], rng)
+        quiz = _make_quiz(material, TASKS[task], rng)
         rows.append(
             {
                 "item_id": content_hash("oneruler", language, task, str(tokens), str(seed), str(number)),
                 "language": language,
                 "subject": f"{task}_{tokens}",
-                "question": _prompt(material, quiz, rng, tokens, sizes, count),
+                "question": _build_prompt(material, quiz, rng, tokens, sizes, count),
                 "answers": quiz.answers,
                 "metric": "numbers" if TASKS[task].present else "contains",
             }
@@ -101,7 +101,7 @@ def needle_items(
     return pa.Table.from_pylist(rows, tables.OPEN_ITEMS)
 
 
-def _material(folder: Path, language: str) -> _Material:
+def _load_material(folder: Path, language: str) -> _HaystackMaterial:
     prompt = folder / "prompt" / language / "niah.txt"
     books = sorted(p for p in (folder / "books" / language).glob("*") if p.name.endswith((".txt", ".txt.xz")))
     if not prompt.is_file() or not books:
@@ -111,16 +111,16 @@ def _material(folder: Path, language: str) -> _Material:
         )
     with (folder / "vocab" / "100_noun_list_translated.tsv").open(encoding="utf-8", newline="") as file:
         nouns = [row[language].strip() for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    text = " ".join(" ".join(map(_text, books)).split())
+    text = " ".join(" ".join(map(_read_book, books)).split())
     sentences = [sentence.strip() for sentence in _SENTENCE.split(text) if sentence.strip()]
-    return _Material(language, json.loads(prompt.read_text("utf-8")), list(dict.fromkeys(filter(None, nouns))), sentences)
+    return _HaystackMaterial(language, json.loads(prompt.read_text("utf-8")), list(dict.fromkeys(filter(None, nouns))), sentences)
 
 
-def _text(book: Path) -> str:
+def _read_book(book: Path) -> str:
     return lzma.decompress(book.read_bytes()).decode("utf-8") if book.suffix == ".xz" else book.read_text("utf-8")
 
 
-def _quiz(material: _Material, task: NeedleTask, rng: np.random.Generator) -> _Quiz:
+def _make_quiz(material: _HaystackMaterial, task: NeedleTask, rng: np.random.Generator) -> _NeedleQuiz:
     """Nouns with their numbers, hidden in any order, and what is asked of them."""
     chosen = [material.nouns[i] for i in rng.permutation(len(material.nouns))[: task.keys + 1]]
     keys, other = chosen[: task.keys], chosen[task.keys]
@@ -130,17 +130,22 @@ def _quiz(material: _Material, task: NeedleTask, rng: np.random.Generator) -> _Q
     needles = [material.parts["needle_numbers"].format(key=key, value=value).rstrip() + stop for key, value in written]
     queries = keys[: task.queries] if task.present else [other]
     answers = [value for key in queries for value in numbers[key]] if task.present else [material.parts["none"]]
-    return _Quiz([needles[i] for i in rng.permutation(len(needles))], queries, answers)
+    return _NeedleQuiz([needles[i] for i in rng.permutation(len(needles))], queries, answers)
 
 
-def _prompt(
-    material: _Material, quiz: _Quiz, rng: np.random.Generator, tokens: int, sizes: list[int], count: Callable[[str], int]
+def _build_prompt(
+    material: _HaystackMaterial,
+    quiz: _NeedleQuiz,
+    rng: np.random.Generator,
+    tokens: int,
+    sizes: list[int],
+    count: Callable[[str], int],
 ) -> str:
     """The longest prompt within the bound: needles at depths of their own between sentences of the books."""
     depths = np.sort(rng.choice(np.linspace(0.0, 1.0, _DEPTHS), len(quiz.needles), replace=False))
-    kept = _fitting(sizes, tokens - count(_filled(material, quiz, " ".join(quiz.needles))))
+    kept = _count_fitting(sizes, tokens - count(_fill_prompt(material, quiz, " ".join(quiz.needles))))
     while kept > 0:
-        prompt = _filled(material, quiz, _haystack(material, quiz, depths, kept))
+        prompt = _fill_prompt(material, quiz, _haystack(material, quiz, depths, kept))
         over = count(prompt) - tokens
         if over <= 0:
             return prompt
@@ -148,17 +153,17 @@ def _prompt(
     raise ConfigError(f"{tokens} tokens leave no room for a book in {material.language!r}; give more, such as 8192")
 
 
-def _fitting(sizes: list[int], room: int) -> int:
+def _count_fitting(sizes: list[int], room: int) -> int:
     """How many sentences fit, the books from the beginning again where they end."""
     rounds, rest = divmod(max(room, 0), sum(sizes))
     return rounds * len(sizes) + int(np.searchsorted(np.cumsum(sizes), rest, side="right"))
 
 
-def _haystack(material: _Material, quiz: _Quiz, depths: np.ndarray, kept: int) -> str:
-    return ("" if material.language in _UNSPACED else " ").join(_laid_out(material, quiz, depths, kept))
+def _haystack(material: _HaystackMaterial, quiz: _NeedleQuiz, depths: np.ndarray, kept: int) -> str:
+    return ("" if material.language in _UNSPACED else " ").join(_interleave(material, quiz, depths, kept))
 
 
-def _laid_out(material: _Material, quiz: _Quiz, depths: np.ndarray, kept: int) -> Iterator[str]:
+def _interleave(material: _HaystackMaterial, quiz: _NeedleQuiz, depths: np.ndarray, kept: int) -> Iterator[str]:
     places = [int(depth * kept) for depth in depths]
     for at in range(kept + 1):
         yield from (needle for place, needle in zip(places, quiz.needles, strict=True) if place == at)
@@ -166,7 +171,7 @@ def _laid_out(material: _Material, quiz: _Quiz, depths: np.ndarray, kept: int) -
             yield material.sentences[at % len(material.sentences)]
 
 
-def _filled(material: _Material, quiz: _Quiz, context: str) -> str:
+def _fill_prompt(material: _HaystackMaterial, quiz: _NeedleQuiz, context: str) -> str:
     parts, space = material.parts, "" if material.language in _UNSPACED else " "
     asked = "question_single_numbers" if len(quiz.queries) == 1 else "question_multi_numbers"
     queries = {f"query{n}": query for n, query in enumerate(quiz.queries, start=1)}

@@ -31,7 +31,7 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
 """Entailment (label 0), neutral (1) and contradiction (2) in words, in the 14 languages of XNLI that we have (not Bulgarian)."""
 
 
-def items(table: pa.Table, language: str | None) -> pa.Table:
+def to_items(table: pa.Table, language: str | None) -> pa.Table:
     """Columns prompt, option_a to option_c and answer (a letter) of a table with premise, hypothesis and label (0, 1 or 2).
 
     Raises:
@@ -44,20 +44,20 @@ def items(table: pa.Table, language: str | None) -> pa.Table:
     columns = {name: [word] * table.num_rows for name, word in zip("abc", words, strict=True)}
     return pa.table(
         {
-            "prompt": pa.array([_asked(premise, hypothesis) for premise, hypothesis in pairs], pa.string()),
+            "prompt": pa.array([_question(premise, hypothesis) for premise, hypothesis in pairs], pa.string()),
             **{f"option_{name}": pa.array(repeated, pa.string()) for name, repeated in columns.items()},
-            "answer": pa.array([_letter(label) for label in table["label"].to_pylist()], pa.string()),
+            "answer": pa.array([_answer_letter(label) for label in table["label"].to_pylist()], pa.string()),
         }
     )
 
 
-def _asked(premise: str | None, hypothesis: str | None) -> str | None:
+def _question(premise: str | None, hypothesis: str | None) -> str | None:
     return f"{premise}\n⇒ {hypothesis}?" if premise and hypothesis else None
 
 
-def _letter(label: int | None) -> str:
+def _answer_letter(label: int | None) -> str:
     if label not in (0, 1, 2):
         raise ConfigError(
-            f"XNLI: label {label!r} is not 0, 1 or 2; leave such rows out with pool.tests.without: {{label: ['-1']}}"
+            f"XNLI: label {label!r} is not 0, 1 or 2; leave such rows out with pool.tests.exclude: {{label: ['-1']}}"
         )
     return "ABC"[label]

@@ -4,6 +4,6 @@ Key property: the vectors say where they are from, a package that is kept elsewh
 """
 
 from compass_ray.sources.typology.transfers import PACKAGED, Transfers, read_transfers
-from compass_ray.sources.typology.vectors import LanguageVectors, language_vectors, vectors_source
+from compass_ray.sources.typology.vectors import LanguageVectors, load_language_vectors, vectors_source
 
-__all__ = ["PACKAGED", "LanguageVectors", "Transfers", "language_vectors", "read_transfers", "vectors_source"]
+__all__ = ["PACKAGED", "LanguageVectors", "Transfers", "load_language_vectors", "read_transfers", "vectors_source"]

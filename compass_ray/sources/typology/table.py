@@ -15,9 +15,9 @@ from compass_ray.languages import LANGUAGES
 from compass_ray.sources.atlas.geography import SUBREGIONS
 
 NAME = "compass_ray language table"
-OF_DISTANCE: Mapping[str, tuple[str, ...]] = {"geographic": ("geography",), "genetic": ("family",)}
+GROUPS_BY_DISTANCE: Mapping[str, tuple[str, ...]] = {"geographic": ("geography",), "genetic": ("family",)}
 
-_PLACES: Mapping[str, tuple[str, str]] = {
+_REGIONS: Mapping[str, tuple[str, str]] = {
     territory: (part, region)
     for region, parts in {**SUBREGIONS}.items()
     for part, members in parts.items()
@@ -32,16 +32,16 @@ def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
     return {
         "family": _one_hot([(each.family, f"{each.family}/{each.branch}") if each else () for each in known]),
         "script": _one_hot([(each.script,) if each else () for each in known]),
-        "geography": _one_hot([_places(each.code) if each else () for each in known]),
+        "geography": _one_hot([_regions(each.code) if each else () for each in known]),
     }
 
 
-def _places(code: str) -> tuple[str, ...]:
+def _regions(code: str) -> tuple[str, ...]:
     """The territory where a language is most at home by CLDR's likely subtags, and the regions around it."""
     from babel.core import get_global
 
     territory = get_global("likely_subtags")[code].split("_")[-1]
-    return (territory, *_PLACES[territory])
+    return (territory, *_REGIONS[territory])
 
 
 def _one_hot(labels: Sequence[tuple[str, ...]]) -> FloatArray:

@@ -59,17 +59,17 @@ def read_transfers(path: str | None = None) -> Transfers:
     Raises:
         ConfigError: the file cannot be read, a column is missing, empty or not a number, or a code is no language's.
     """
-    data, name = _bytes(path)
-    table = _checked(_parsed(data, name), name)
+    data, name = _read_bytes(path)
+    table = _validate(_parse(data, name), name)
     measured = np.column_stack([_numbers(table, column) for column in MEASURED])
-    target, transfer = (_codes(table, side, name) for side in ("target", "transfer"))
+    target, transfer = (_language_codes(table, side, name) for side in ("target", "transfer"))
     if len(set(target)) < 2:
         raise ConfigError(f"{name}: a ranker learns from transfers to two targets or more; found {', '.join(sorted({*target}))}")
     source = "atlas" if path is None else Path(path).name
     return Transfers(target, transfer, _numbers(table, "gain"), measured, source, hashlib.sha256(data).hexdigest())
 
 
-def _bytes(path: str | None) -> tuple[bytes, str]:
+def _read_bytes(path: str | None) -> tuple[bytes, str]:
     if path is None:
         return resources.files(__package__ or "").joinpath(PACKAGED).read_bytes(), PACKAGED
     if Path(path).suffix not in _FORMATS:
@@ -80,7 +80,7 @@ def _bytes(path: str | None) -> tuple[bytes, str]:
         raise ConfigError(f"select.transfer.results: {path} cannot be read: {error.strerror}") from None
 
 
-def _parsed(data: bytes, name: str) -> pa.Table:
+def _parse(data: bytes, name: str) -> pa.Table:
     try:
         if name.endswith(".json"):
             found = json.loads(data)
@@ -91,7 +91,7 @@ def _parsed(data: bytes, name: str) -> pa.Table:
         raise ConfigError(f"{name} is no table of transfers ({error}); expected columns {', '.join(_COLUMNS)}") from None
 
 
-def _checked(table: pa.Table, name: str) -> pa.Table:
+def _validate(table: pa.Table, name: str) -> pa.Table:
     if missing := [column for column in _COLUMNS if column not in table.column_names]:
         raise ConfigError(f"{name} has no column {', '.join(missing)}; a table of transfers has {', '.join(_COLUMNS)}")
     for column in _COLUMNS[2:]:
@@ -103,13 +103,13 @@ def _checked(table: pa.Table, name: str) -> pa.Table:
     return table
 
 
-def _codes(table: pa.Table, side: str, name: str) -> tuple[str, ...]:
+def _language_codes(table: pa.Table, side: str, name: str) -> tuple[str, ...]:
     given = [str(code) for code in table[side].to_pylist()]
-    found = {code: _code(code, f"{name}: column {side}") for code in dict.fromkeys(given)}
+    found = {code: _language_code(code, f"{name}: column {side}") for code in dict.fromkeys(given)}
     return tuple(found[code] for code in given)
 
 
-def _code(given: str, where: str) -> str:
+def _language_code(given: str, where: str) -> str:
     """The code that a pool has for a language: Global-MMLU's by any other code or label of it, else ISO 639-3."""
     from babel.core import get_global
 

@@ -25,7 +25,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
 }
 """Group -> file and beginning of its features' names."""
 
-OF_DISTANCE: Mapping[str, tuple[str, ...]] = {
+GROUPS_BY_DISTANCE: Mapping[str, tuple[str, ...]] = {
     "geographic": ("geo",),
     "genetic": ("fam",),
     "inventory": ("inventory_knn",),

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from compass_ray.core.arrays import FloatArray
-from compass_ray.core.baselines.language_similarity import cosines, mean_similarity
+from compass_ray.core.baselines.language_similarity import cosine_matrix, mean_similarity
 from compass_ray.core.baselines.transfer_ranking import DISTANCES
 from compass_ray.sources.typology import table, uriel
 
@@ -25,7 +25,7 @@ class LanguageVectors:
     source: str
     codes: tuple[str, ...]
     groups: Mapping[str, FloatArray]
-    of_distance: Mapping[str, tuple[str, ...]]
+    groups_by_distance: Mapping[str, tuple[str, ...]]
     """The groups whose concatenation gives each of `DISTANCES`; a distance that is not there is not known."""
 
     def similarity(self, code: str) -> FloatArray:
@@ -38,10 +38,10 @@ class LanguageVectors:
         return np.column_stack([self._distance(name)[at] for name in DISTANCES])
 
     def _distance(self, name: str) -> FloatArray:
-        parts = [self.groups[group] for group in self.of_distance.get(name, ())]
+        parts = [self.groups[group] for group in self.groups_by_distance.get(name, ())]
         if not parts:
             return np.full((len(self.codes), len(self.codes)), np.nan)
-        return np.asarray(1.0 - cosines(np.column_stack(parts)))
+        return np.asarray(1.0 - cosine_matrix(np.column_stack(parts)))
 
 
 def vectors_source() -> str:
@@ -51,12 +51,12 @@ def vectors_source() -> str:
 
 
 @lru_cache(maxsize=4)
-def language_vectors(codes: tuple[str, ...]) -> LanguageVectors:
+def load_language_vectors(codes: tuple[str, ...]) -> LanguageVectors:
     """Vectors of languages by their code in a pool: Global-MMLU's, or ISO 639-3 for others.
 
     Raises:
         ConfigError: lang2vec is installed, and its data cannot be read.
     """
     if uriel.installed():
-        return LanguageVectors(vectors_source(), codes, uriel.groups(codes), uriel.OF_DISTANCE)
-    return LanguageVectors(vectors_source(), codes, table.groups(codes), table.OF_DISTANCE)
+        return LanguageVectors(vectors_source(), codes, uriel.groups(codes), uriel.GROUPS_BY_DISTANCE)
+    return LanguageVectors(vectors_source(), codes, table.groups(codes), table.GROUPS_BY_DISTANCE)

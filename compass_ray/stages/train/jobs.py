@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compass_ray.artifacts import FIRST_VERSION, Artifact, Identity, RunDir, adapter_homes, version_of
+from compass_ray.artifacts import FIRST_VERSION, Artifact, Identity, RunDir, adapter_owners, version_of
 from compass_ray.config import RunConfig
 from compass_ray.models.location import model_identity
 
@@ -22,12 +22,12 @@ class Job:
     version: str
 
 
-def jobs_of(config: RunConfig, language: str | None = None) -> list[Job]:
+def list_jobs(config: RunConfig, language: str | None = None) -> list[Job]:
     """Every adapter of a run, or those of one home: a language, or what all languages share."""
-    return [Job(home, method, version_of(config, method)) for method, home in adapter_homes(config) if language in (None, home)]
+    return [Job(home, method, version_of(config, method)) for method, home in adapter_owners(config) if language in (None, home)]
 
 
-def artifact_of(run: RunDir, job: Job) -> Artifact:
+def adapter_artifact(run: RunDir, job: Job) -> Artifact:
     """Where the adapter goes."""
     return run.adapter(job.language, job.version)
 
@@ -53,7 +53,7 @@ def plan(config: RunConfig, run: RunDir, job: Job) -> AdapterPlan:
 
     return AdapterPlan(
         language=job.language,
-        artifact=artifact_of(run, job),
+        artifact=adapter_artifact(run, job),
         identity=identity(config, run, job),
         selection=run.selection(job.method, job.language),
         # Anchors and references are counted in clusters that all languages share.

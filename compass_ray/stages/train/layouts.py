@@ -16,29 +16,29 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.stages.train.jobs import Job
 from compass_ray.stages.train.queue import JobQueue
-from compass_ray.stages.train.workers import train_from_queue, train_some
+from compass_ray.stages.train.workers import train_assigned, train_from_queue
 
-_RUNS_AT_ONCE = 16
+_MAX_CONCURRENT_RUNS = 16
 """Each Train run keeps processes of some hundred MB on the head."""
 
-Told = Callable[[], None]
+OnProgress = Callable[[], None]
 """Called whenever adapters may have become whole."""
 
 
-class Layout(Protocol):
+class JobScheduler(Protocol):
     """Trains jobs as they come."""
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Begin with these jobs, all of one language."""
 
-    def finish(self, told: Told) -> dict[str, str]:
+    def finish(self, told: OnProgress) -> dict[str, str]:
         """Wait for everything that was started; returns what went wrong, by language."""
 
     def abandon(self) -> None:
         """Let go of everything without waiting."""
 
 
-class PerLanguage:
+class PerLanguageScheduler:
     """One Train run a language, several at once."""
 
     def __init__(self, config: RunConfig, run: RunDir) -> None:
@@ -48,15 +48,15 @@ class PerLanguage:
             ConfigError: the workers of one adapter can never be there together.
         """
         self._config, self._run, self._workers = config, run, config.resources.adapter_workers
-        ray_session.require_room(config.resources, "adapter_workers", self._workers)
-        self._runs = ray_session.TrainRuns(runs_at_once(config))
+        ray_session.require_capacity(config.resources, "adapter_workers", self._workers)
+        self._runs = ray_session.TrainRuns(max_concurrent_runs(config))
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Give the language a run of its own, as soon as there is room for one."""
-        begin = partial(ray_session.launch, self._config, self._run, train_some, {"jobs": list(jobs)}, workers=self._workers)
+        begin = partial(ray_session.launch, self._config, self._run, train_assigned, {"jobs": list(jobs)}, workers=self._workers)
         self._runs.start(jobs[0].language, begin)
 
-    def finish(self, told: Told) -> dict[str, str]:
+    def finish(self, told: OnProgress) -> dict[str, str]:
         """Wait for all runs."""
         return self._runs.finish(told)
 
@@ -65,7 +65,7 @@ class PerLanguage:
         self._runs.abandon()
 
 
-class Pooled:
+class PooledScheduler:
     """One Train run whose workers keep the base and take jobs from a queue."""
 
     def __init__(self, config: RunConfig, run: RunDir, expected: int) -> None:
@@ -74,9 +74,9 @@ class Pooled:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._config, self._run = config, run
-        self._workers = ray_session.workers_at_once(config.resources, min(config.resources.train_workers, expected))
+        self._workers = ray_session.max_concurrent_workers(config.resources, min(config.resources.train_workers, expected))
         # Workers that wait for selections must leave room for the tasks that make them.
-        self._beside = ray_session.room({"CPU": config.resources.cpus_per_worker}) > self._workers
+        self._has_spare_cpus = ray_session.max_fitting_requests({"CPU": config.resources.cpus_per_worker}) > self._workers
         # It shares the driver's fate, and no other node's.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(JobQueue).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
@@ -88,23 +88,23 @@ class Pooled:
         import ray
 
         ray.get(self._queue.put.remote(list(jobs)))
-        if self._beside:
-            self._begin()
+        if self._has_spare_cpus:
+            self._start_workers()
 
-    def finish(self, told: Told) -> dict[str, str]:
+    def finish(self, told: OnProgress) -> dict[str, str]:
         """Close the queue and wait until it is empty."""
         import ray
 
         ray.get(self._queue.close.remote())
-        self._begin()
+        self._start_workers()
         seen, ended = -1, 0
         while ended > seen:
             seen, asked = ended, self._queue.ended.remote(ended)
             ray.wait([asked, self._train])
-            self._give_up_if_ended()
+            self._abandon_if_ended()
             ended = ray.get(asked)
             told()
-        return self._concluded()
+        return self._collect_failures()
 
     def abandon(self) -> None:
         """Take no job any more."""
@@ -114,13 +114,13 @@ class Pooled:
             ray.cancel(self._train, force=True)
         ray.kill(self._queue)
 
-    def _begin(self) -> None:
+    def _start_workers(self) -> None:
         if self._train is None:
             # Without bound: the queue counts failures, job by job.
             arguments = (self._config, self._run, train_from_queue, {"queue": self._queue})
             self._train = ray_session.launch(*arguments, workers=self._workers, max_failures=-1)
 
-    def _give_up_if_ended(self) -> None:
+    def _abandon_if_ended(self) -> None:
         """A Train run that has ended takes nothing any more; where all is done there is nothing to give up."""
         import ray
 
@@ -128,7 +128,7 @@ class Pooled:
             reason = ray_session.failure(self._train) or "the Train run ended before it"
             ray.get(self._queue.abandon.remote(reason))
 
-    def _concluded(self) -> dict[str, str]:
+    def _collect_failures(self) -> dict[str, str]:
         import ray
 
         failures: dict[str, set[str]] = defaultdict(set)
@@ -139,8 +139,8 @@ class Pooled:
         return {language: "; ".join(sorted(reasons)) for language, reasons in failures.items()}
 
 
-def runs_at_once(config: RunConfig) -> int:
+def max_concurrent_runs(config: RunConfig) -> int:
     """Train runs that may be under way together."""
     resources = config.resources
-    wanted = min(resources.train_concurrency, _RUNS_AT_ONCE)
-    return max(1, ray_session.workers_at_once(resources, wanted * resources.adapter_workers) // resources.adapter_workers)
+    wanted = min(resources.train_concurrency, _MAX_CONCURRENT_RUNS)
+    return max(1, ray_session.max_concurrent_workers(resources, wanted * resources.adapter_workers) // resources.adapter_workers)

@@ -29,7 +29,7 @@ class JobQueue:
         self._finished = 0
         self._closed = False
         self._group: str | None = None
-        self._barren_groups = 0
+        self._groups_without_job = 0
         self._explained = False
         self._changed = asyncio.Condition()
 
@@ -49,12 +49,12 @@ class JobQueue:
         """A worker of ``group`` is there; False if it has nothing to do any more. The first of a group ends the one before."""
         if group != self._group:
             await self._change(lambda: self._begin(group))
-        return not self._over()
+        return not self._is_done()
 
     async def take(self, group: str) -> Job | None:
         """The next job, as soon as there is one; None when all is done, or another group has come."""
         async with self._changed:
-            await self._changed.wait_for(lambda: group != self._group or bool(self._waiting) or self._over())
+            await self._changed.wait_for(lambda: group != self._group or bool(self._waiting) or self._is_done())
             if group != self._group or not self._waiting:
                 return None
             job = self._waiting.popleft()
@@ -75,8 +75,8 @@ class JobQueue:
     async def ended(self, seen: int) -> int:
         """How many jobs are finished or given up, as soon as they are more than ``seen`` or all is done."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._count() > seen or self._over())
-            return self._count()
+            await self._changed.wait_for(lambda: self._num_done() > seen or self._is_done())
+            return self._num_done()
 
     async def failures(self) -> dict[Job, str]:
         """The jobs that were given up, and why."""
@@ -97,13 +97,13 @@ class JobQueue:
         self._closed = True
 
     def _begin(self, group: str) -> None:
-        self._barren_groups = 0 if self._in_flight else self._barren_groups + 1
+        self._groups_without_job = 0 if self._in_flight else self._groups_without_job + 1
         for job in self._in_flight:
-            self._again(job, _DIED, counted=not self._explained)
+            self._retry(job, _DIED, counted=not self._explained)
         self._in_flight.clear()
         self._explained = False
         self._group = group
-        if self._barren_groups > self._attempts:
+        if self._groups_without_job > self._attempts:
             self._abandon(f"the workers died {self._attempts} times before they could take anything")
 
     def _finish(self, job: Job) -> None:
@@ -119,9 +119,9 @@ class JobQueue:
         if final:
             self._failures[job] = reason
         else:
-            self._again(job, reason, counted=True)
+            self._retry(job, reason, counted=True)
 
-    def _again(self, job: Job, reason: str, *, counted: bool) -> None:
+    def _retry(self, job: Job, reason: str, *, counted: bool) -> None:
         """At the end of the queue, so that a job that kills its worker delays the others least."""
         self._tries[job] += counted
         if self._tries[job] < self._attempts:
@@ -129,8 +129,8 @@ class JobQueue:
         else:
             self._failures[job] = f"{reason} ({self._attempts} attempts)"
 
-    def _count(self) -> int:
+    def _num_done(self) -> int:
         return self._finished + len(self._failures)
 
-    def _over(self) -> bool:
+    def _is_done(self) -> bool:
         return self._closed and not self._waiting and not self._in_flight

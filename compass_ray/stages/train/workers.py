@@ -9,23 +9,23 @@ from compass_ray import ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.stages.train.jobs import Job, artifact_of, plan
+from compass_ray.stages.train.jobs import Job, adapter_artifact, plan
 
 if TYPE_CHECKING:
     from compass_ray.models.base import BaseModel
-    from compass_ray.models.workers import Workers
+    from compass_ray.models.workers import WorkerGroup
 
-_LASTING = (ArtifactError, ConfigError, ModelError)
+_PERMANENT_ERRORS = (ArtifactError, ConfigError, ModelError)
 """What a second attempt would meet again."""
 
 
-def train_some(loop: Mapping[str, Any]) -> None:
+def train_assigned(loop: Mapping[str, Any]) -> None:
     """Layout ``per_language``: train the jobs named, each together with the other workers of this Train run."""
-    from compass_ray.models.workers import joined
+    from compass_ray.models.workers import current_group
 
-    config, run, base = _opened(loop)
+    config, run, base = _load(loop)
     for job in loop["jobs"]:
-        _train(config, run, job, base, joined(base.device))
+        _train(config, run, job, base, current_group(base.device))
 
 
 def train_from_queue(loop: Mapping[str, Any]) -> None:
@@ -33,29 +33,29 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
     import ray
     from ray.train.collective import broadcast_from_rank_zero
 
-    from compass_ray.models.workers import Alone
+    from compass_ray.models.workers import SingleProcess
 
     queue, group = loop["queue"], broadcast_from_rank_zero(ray.get_runtime_context().get_worker_id())
     if not ray.get(queue.join.remote(group)):
         return
     try:
-        config, run, base = _opened(loop)
-    except _LASTING as error:
-        ray.get(queue.abandon.remote(ray_session.told(error)))
+        config, run, base = _load(loop)
+    except _PERMANENT_ERRORS as error:
+        ray.get(queue.abandon.remote(ray_session.user_message(error)))
         return
     while (job := ray.get(queue.take.remote(group))) is not None:
         try:
-            _train(config, run, job, base, Alone())
+            _train(config, run, job, base, SingleProcess())
         except Exception as error:
-            lasting = isinstance(error, _LASTING)
-            ray.get(queue.failed.remote(job, ray_session.told(error), final=lasting))
+            lasting = isinstance(error, _PERMANENT_ERRORS)
+            ray.get(queue.failed.remote(job, ray_session.user_message(error), final=lasting))
             if not lasting:
                 raise
         else:
             ray.get(queue.finished.remote(job))
 
 
-def _opened(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
+def _load(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
     import torch
 
     from compass_ray.models.base import load_base
@@ -65,8 +65,8 @@ def _opened(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
     return config, RunDir(loop["uri"]), load_base(config.train)
 
 
-def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel, workers: Workers) -> None:
+def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel, workers: WorkerGroup) -> None:
     from compass_ray.adapter_training import train_adapter
 
-    if not artifact_of(run, job).manifest():
+    if not adapter_artifact(run, job).manifest():
         train_adapter(config, run, plan(config, run, job), base, workers=workers)

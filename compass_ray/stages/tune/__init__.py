@@ -11,7 +11,7 @@ from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
-from compass_ray.budget_tuning import conclude, identity, predict, prepare
+from compass_ray.budget_tuning import identity, prepare, publish_best, publish_forecast
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
 
@@ -24,19 +24,19 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     """
     if not isinstance(config.select.budget, str):
         return []
-    pending = [c for c in config.languages if not run.budget(c).done(identity(config, run, c), force=force)]
+    pending = [c for c in config.languages if not run.budget(c).find_complete(identity(config, run, c), force=force)]
     if pending:
         ray_session.start(config.resources)
         for code in pending:
             run.budget(code).begin(identity(config, run, code), keep_partial=not force)
-        _find(config, run, pending, progress)
+        _search(config, run, pending, progress)
     return [run.budget(code).require() for code in config.languages]
 
 
-def _find(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Progress) -> None:
+def _search(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Progress) -> None:
     tuned = config.select.budget == "tuned"
-    languages = [code for code in pending if not (tuned and conclude(config, run, code))]
-    failures = _each(config, run, languages)
+    languages = [code for code in pending if not (tuned and publish_best(config, run, code))]
+    failures = _prepare_languages(config, run, languages)
     if tuned and (ready := [code for code in languages if code not in failures]):
         from compass_ray.stages.tune.sweep import sweep
 
@@ -45,20 +45,22 @@ def _find(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Prog
         raise LanguagesFailedError({code: f"budget: {reason}" for code, reason in failures.items()})
 
 
-def _each(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str, str]:
+def _prepare_languages(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str, str]:
     """One Ray task a language for what needs the pool; returns what went wrong, by language."""
     import ray
 
-    task = ray.remote(_of_language).options(num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures)
+    task = ray.remote(_prepare_language).options(
+        num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures
+    )
     settings = config.model_dump(mode="json")
     tasks = {code: task.remote(run.uri, settings, code) for code in languages}
     return {code: reason for code, reference in tasks.items() if (reason := ray_session.failure(reference))}
 
 
-def _of_language(uri: str, settings: dict[str, Any], language: str) -> None:
+def _prepare_language(uri: str, settings: dict[str, Any], language: str) -> None:
     """Ray task: what the trials of a language share, or its forecast."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
     if config.select.budget == "tuned":
         prepare(config, run, language)
     else:
-        predict(config, run, language)
+        publish_forecast(config, run, language)

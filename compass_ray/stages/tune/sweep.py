@@ -19,7 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.budget_tuning import Epoch, Trial, attempt, conclude, ended, keep, kept
+from compass_ray.budget_tuning import BudgetTrial, TrialEpoch, is_training_over, load_trial, publish_best, run_trial, save_trial
 from compass_ray.config import RunConfig
 from compass_ray.core.seeding import generator
 from compass_ray.models.base import BaseModel
@@ -33,13 +33,15 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
     """Publish the budget of each language that `prepare` was called for; returns what went wrong, by language."""
     resources, storage = config.resources, run.artifact("tune_runs")
     trials = [trial for code in languages for trial in _trials(config, run, code)]
-    ledger = _Ledger(config, run, progress, len(trials))
+    ledger = _TrialRecorder(config, run, progress, len(trials))
     trainable = tune.with_parameters(_train, uri=run.uri, settings=config.model_dump_json())
     asked = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.worker_resources}
     tuner = tune.Tuner(
         tune.with_resources(trainable, asked),
         param_space={_TRIAL: tune.grid_search(trials)},
-        tune_config=tune.TuneConfig(scheduler=_Halving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            scheduler=_PerLanguageHalving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True
+        ),
         run_config=tune.RunConfig(
             name=f"tune-{uuid.uuid4().hex[:12]}",
             storage_path=storage.path,
@@ -59,13 +61,13 @@ def _failures(results: tune.ResultGrid) -> dict[str, str]:
     """What went wrong, by language."""
     found = [results[i] for i in range(len(results))]
     failed = [(result.config[_TRIAL], result.error) for result in found if result.config and result.error]
-    return {given["language"]: f"budget {given['budget']:g}: {ray_session.told(error)}" for given, error in failed}
+    return {given["language"]: f"budget {given['budget']:g}: {ray_session.user_message(error)}" for given, error in failed}
 
 
 def _trials(config: RunConfig, run: RunDir, language: str) -> list[dict[str, Any]]:
     """A language's budgets in random order: in that of size, more steps an epoch would decide who is compared with whom."""
     order = generator(config.seed, "tune", language).permutation(len(config.tune.budgets))
-    found = [(config.tune.budgets[i], kept(run, language, config.tune.budgets[i])) for i in order]
+    found = [(config.tune.budgets[i], load_trial(run, language, config.tune.budgets[i])) for i in order]
     return [{"language": language, "budget": b, "epochs": list(trial.epochs) if trial else []} for b, trial in found]
 
 
@@ -80,10 +82,10 @@ def _train(given: Mapping[str, Any], *, uri: str, settings: str) -> None:
 
     config, run = RunConfig.model_validate_json(settings), RunDir(uri)
     torch.set_num_threads(config.resources.threads_per_worker)
-    attempt(config, run, trial["language"], trial["budget"], _base(settings), _report)
+    run_trial(config, run, trial["language"], trial["budget"], _base(settings), _report)
 
 
-def _report(epoch: Epoch) -> None:
+def _report(epoch: TrialEpoch) -> None:
     tune.report(dict(epoch))
 
 
@@ -95,19 +97,19 @@ def _base(settings: str) -> BaseModel:
     return load_base(RunConfig.model_validate_json(settings).train)
 
 
-class _Halving(FIFOScheduler):
+class _PerLanguageHalving(FIFOScheduler):
     """Asynchronous successive halving for each language on its own."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._config = config
-        self._of: dict[str, ASHAScheduler] = {}
+        self._schedulers: dict[str, ASHAScheduler] = {}
 
-    def _halving(self, trial: Running) -> ASHAScheduler:
+    def _scheduler_of(self, trial: Running) -> ASHAScheduler:
         language = trial.config[_TRIAL]["language"]
-        if language not in self._of:
+        if language not in self._schedulers:
             settings, epochs = self._config.tune, self._config.train.epochs
-            self._of[language] = ASHAScheduler(
+            self._schedulers[language] = ASHAScheduler(
                 time_attr="epoch",
                 metric=LOSS,
                 mode="min",
@@ -115,27 +117,27 @@ class _Halving(FIFOScheduler):
                 grace_period=min(settings.grace, epochs),
                 reduction_factor=settings.reduction,
             )
-        return self._of[language]
+        return self._schedulers[language]
 
     def on_trial_add(self, tune_controller: Any, trial: Running) -> None:
-        self._halving(trial).on_trial_add(tune_controller, trial)
+        self._scheduler_of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Running, result: dict[str, Any]) -> str:
-        return self._halving(trial).on_trial_result(tune_controller, trial, result)
+        return self._scheduler_of(trial).on_trial_result(tune_controller, trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Running, result: dict[str, Any]) -> None:
-        self._halving(trial).on_trial_complete(tune_controller, trial, result)
+        self._scheduler_of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Running) -> None:
-        self._halving(trial).on_trial_remove(tune_controller, trial)
+        self._scheduler_of(trial).on_trial_remove(tune_controller, trial)
 
 
-class _Ledger(tune.Callback):
+class _TrialRecorder(tune.Callback):
     """Writes down what has ended, and publishes a language whose last trial has."""
 
     def __init__(self, config: RunConfig, run: RunDir, progress: Progress, total: int) -> None:
         self._config, self._run, self._progress = config, run, progress
-        self._epochs: dict[str, dict[int, Epoch]] = defaultdict(dict)
+        self._epochs: dict[str, dict[int, TrialEpoch]] = defaultdict(dict)
         self._ended, self._total = 0, total
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,9 +151,9 @@ class _Ledger(tune.Callback):
         given = trial.config[_TRIAL]
         if not given["epochs"]:
             epochs = tuple(self._epochs.pop(trial.trial_id).values())
-            stopped = not ended([epoch[LOSS] for epoch in epochs], self._config.train)
-            keep(self._run, given["language"], Trial(given["budget"], epochs, stopped))
-        conclude(self._config, self._run, given["language"])
+            stopped = not is_training_over([epoch[LOSS] for epoch in epochs], self._config.train)
+            save_trial(self._run, given["language"], BudgetTrial(given["budget"], epochs, stopped))
+        publish_best(self._config, self._run, given["language"])
         self._advance()
 
     def on_trial_error(self, iteration: int, trials: list[Running], trial: Running, **_: Any) -> None:

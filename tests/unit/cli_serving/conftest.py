@@ -12,7 +12,7 @@ import pytest
 
 from compass_ray import cli
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from compass_ray.models.location import model_identity
 from compass_ray.serving import registry
 
@@ -51,15 +51,15 @@ def compass_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 def run(tmp_path: Path) -> RunDir:
     """``v0001`` of Swahili is live; ``v0002`` was updated from it and judged, ``v0003`` is of no parent."""
     run = RunDir(str(tmp_path / "run"))
-    run.record(load("atlas-test"))
+    run.write_config(load_run_config("atlas-test"))
     config, parents = {"base_model": model_identity("atlas")}, {}
     for version in ("v0001", "v0002", "v0003"):
         inputs = {f"selections/{version}/sw": "f00d", **(parents if version == "v0002" else {})}
         writer = run.adapter("sw", version).begin(Identity("train", {**config, "v": version}, inputs))
-        writer.bytes("adapter_model.safetensors", version.encode())
+        writer.write_bytes("adapter_model.safetensors", version.encode())
         parents = {"parent": writer.publish({"rows": 40}).fingerprint}
     judged = run.update("sw", "v0002").begin(Identity("update", {}, {}))
-    judged.json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True, "reason": "accepted: better"})
+    judged.write_json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True, "reason": "accepted: better"})
     judged.publish()
     run.evaluation("compass", "sw").begin(Identity("evaluate", {}, {})).publish({"accuracy": 0.625})
     registry.promote(run, "sw", "v0001", reason="first training")

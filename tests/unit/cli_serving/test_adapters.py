@@ -18,8 +18,8 @@ def _pointer(run: RunDir) -> dict[str, Any]:
 
 
 def test_the_list_tells_what_each_version_does_and_where_it_came_from(compass_ray: Command, run: RunDir) -> None:
-    registry.canary(run, "sw", "v0002", 0.05)
-    registry.shadow(run, "sw", "v0003")
+    registry.set_canary(run, "sw", "v0002", 0.05)
+    registry.set_shadow(run, "sw", "v0003")
     done = compass_ray(f"adapters list {run.uri}")
     assert (done.code, done.err) == (0, "")
     header, first, second, third = (line.split() for line in done.out.splitlines())
@@ -69,11 +69,11 @@ def test_a_canary_from_its_start_to_its_promotion(compass_ray: Command, run: Run
     assert _pointer(run)["canary"] == {"version": "v0002", "share": 0.05}
     assert compass_ray(f"adapters promote {run.uri} sw v0002").out == "sw now serves v0002\n"
     assert "canary" not in _pointer(run)
-    assert registry.decisions(run)[-2]["reason"] == "look"
+    assert registry.read_decisions(run)[-2]["reason"] == "look"
 
 
 def test_trials_are_stopped(compass_ray: Command, run: RunDir) -> None:
-    registry.canary(run, "sw", "v0002", 0.05)
+    registry.set_canary(run, "sw", "v0002", 0.05)
     assert compass_ray(f"adapters canary {run.uri} sw --stop").out == "v0001 answers all requests of sw\n"
     assert compass_ray(f"adapters shadow {run.uri} sw v0003").out == "v0003 answers copies of what sw asks\n"
     assert "shadow" not in json.loads(compass_ray(f"adapters shadow {run.uri} sw --stop --json").out)

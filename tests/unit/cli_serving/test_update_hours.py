@@ -10,14 +10,14 @@ import pytest
 
 from compass_ray import ray_session
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.capacity import Capacity, Node
-from compass_ray.config import ConfigError, Hours, RunConfig, load
+from compass_ray.capacity import ClusterCapacity, Node
+from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig, load_run_config
 from compass_ray.continual import update as updates
 from compass_ray.ray_session import training
 from compass_ray.serving import registry
 from tests.unit.cli_serving.conftest import Command
 
-NIGHT = load("atlas-test", overrides=["update.hours='22:00-06:00'"])
+NIGHT = load_run_config("atlas-test", overrides=["update.schedule_utc='22:00-06:00'"])
 
 
 def _closed_now() -> str:
@@ -27,10 +27,10 @@ def _closed_now() -> str:
 
 
 def test_an_update_outside_its_hours_is_refused_unless_it_is_to_be_now(compass_ray: Command, folder: str) -> None:
-    line = f"update {folder} --language sw --set update.hours='{_closed_now()}'"
+    line = f"update {folder} --language sw --set update.schedule_utc='{_closed_now()}'"
     done = compass_ray(line)
     assert (done.code, done.out) == (2, "")
-    assert f"updates are begun between {_closed_now()} UTC only (update.hours)" in done.err
+    assert f"updates are begun between {_closed_now()} UTC only (update.schedule_utc)" in done.err
     assert "no traffic of sw has been collected" in compass_ray(f"{line} --now").err
 
 
@@ -44,49 +44,49 @@ def test_an_update_outside_its_hours_is_refused_unless_it_is_to_be_now(compass_r
 )
 def test_closed_hours_say_when_they_open(moment: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        updates.require_hours(NIGHT, datetime.fromisoformat(moment))
+        updates.require_scheduled_time(NIGHT, datetime.fromisoformat(moment))
 
 
-@pytest.mark.parametrize("config", [NIGHT, load("atlas-test")])
+@pytest.mark.parametrize("config", [NIGHT, load_run_config("atlas-test")])
 def test_open_hours_say_nothing(config: RunConfig) -> None:
-    updates.require_hours(config, datetime(2026, 3, 1, 23, tzinfo=UTC))
+    updates.require_scheduled_time(config, datetime(2026, 3, 1, 23, tzinfo=UTC))
 
 
 def test_hours_change_no_fingerprint_and_are_kept_as_they_are_read() -> None:
-    assert NIGHT.update.identity() == load("atlas-test").update.identity()
-    assert load("atlas-test", overrides=["update.hours=' 7:05 - 24:00'"]).update.hours == "07:05-24:00"
-    assert NIGHT.update.hours == str(Hours(22 * 60, 6 * 60))
+    assert NIGHT.update.identity() == load_run_config("atlas-test").update.identity()
+    assert load_run_config("atlas-test", overrides=["update.schedule_utc=' 7:05 - 24:00'"]).update.schedule_utc == "07:05-24:00"
+    assert NIGHT.update.schedule_utc == str(DailyTimeWindow(22 * 60, 6 * 60))
 
 
 def test_a_pinned_language_is_not_trained_for(run: RunDir) -> None:
     registry.pin(run, "sw", reason="exams")
     with pytest.raises(ArtifactError, match=r"sw is pinned to v0001 \(exams\)"):
-        updates.update(run.recorded(), run, updates.Window("sw", (0, 1), "abc"))
+        updates.run_update(run.read_config(), run, updates.Window("sw", (0, 1), "abc"))
 
 
 def test_an_accepted_update_waits_for_the_pin(run: RunDir) -> None:
     """Pinned while it was trained, it is promoted once it may be, and not made again."""
     window = updates.Window("sw", (0, 1), "abc")
     judged = run.update("sw", "v0002").begin(Identity("update", {"window": "abc"}, {}))
-    judged.json("gate.json", {"accepted": True, "reason": "better", "from": "v0001"})
+    judged.write_json("gate.json", {"accepted": True, "reason": "better", "from": "v0001"})
     judged.publish()
     registry.pin(run, "sw")
     with pytest.raises(ArtifactError, match="pinned"):
-        updates.update(run.recorded(), run, window)
+        updates.run_update(run.read_config(), run, window)
     registry.unpin(run, "sw")
-    assert updates.update(run.recorded(), run, window).accepted
+    assert updates.run_update(run.read_config(), run, window).accepted
     assert (run.live("sw") or {})["version"] == "v0002"
 
 
 def test_an_update_for_which_no_machine_is_left_is_refused(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only machine is kept for the service: it offers no ``updates``."""
     monkeypatch.setattr(ray_session, "start", lambda resources: None)
-    monkeypatch.setattr(training, "capacity", lambda: Capacity((Node({"CPU": 8, "serving": 1}),)))
-    config = load("atlas-test", overrides=["resources.worker_resources={updates: 1}"])
+    monkeypatch.setattr(training, "capacity", lambda: ClusterCapacity((Node({"CPU": 8, "serving": 1}),)))
+    config = load_run_config("atlas-test", overrides=["resources.worker_resources={updates: 1}"])
     with pytest.raises(ConfigError, match=r"the update of sw asks for CPU 0\.5, updates 1 on one machine.*worker_resources"):
-        updates.update(config, run, updates.Window("sw", (0, 1), "abc"))
-    monkeypatch.setattr(training, "capacity", lambda: Capacity((Node({"CPU": 8, "updates": 1}),)))
-    ray_session.require_worker(config.resources, "the update of sw")
+        updates.run_update(config, run, updates.Window("sw", (0, 1), "abc"))
+    monkeypatch.setattr(training, "capacity", lambda: ClusterCapacity((Node({"CPU": 8, "updates": 1}),)))
+    ray_session.require_worker_capacity(config.resources, "the update of sw")
 
 
 def test_what_an_update_needs_is_said_as_json_too(compass_ray: Command, folder: str) -> None:

@@ -45,14 +45,16 @@ def made(monkeypatch: pytest.MonkeyPatch, monitor: FakeMonitor) -> list[str]:
     """Languages that updates were asked for; the gate accepts Swahili, refuses Hindi, and all others fail."""
     asked: list[str] = []
 
-    def update_all(config: RunConfig, run: RunDir, windows: Sequence[updates.Window], **_: Any) -> updates.Updates:
+    def update_all(config: RunConfig, run: RunDir, windows: Sequence[updates.Window], **_: Any) -> updates.UpdateBatch:
         assert windows
         asked.extend(window.language for window in windows)
-        outcomes = [updates.Outcome(code, "v0001", "v0002", code == "sw", "as judged") for code in asked if code in ("sw", "hi")]
+        outcomes = [
+            updates.UpdateResult(code, "v0001", "v0002", code == "sw", "as judged") for code in asked if code in ("sw", "hi")
+        ]
         for outcome in outcomes:
             if outcome.accepted:
                 registry.promote(run, outcome.language, outcome.to_version)
-        return updates.Updates(tuple(outcomes), {code: "it broke" for code in asked if code not in ("sw", "hi")})
+        return updates.UpdateBatch(tuple(outcomes), {code: "it broke" for code in asked if code not in ("sw", "hi")})
 
     monkeypatch.setattr(updates, "update_all", update_all)
     monkeypatch.setattr(ray_session, "session", lambda resources: nullcontext())
@@ -101,7 +103,7 @@ def test_a_refused_update_of_one_language_lets_the_monitor_watch_on(
 ) -> None:
     window = updates.Window("sw", (1,), "abc")
     monkeypatch.setattr(updates, "read_window", lambda *_: window)
-    monkeypatch.setattr(updates, "update", lambda *_, **__: updates.Outcome("sw", "v0001", "v0002", False, "as judged"))
+    monkeypatch.setattr(updates, "update", lambda *_, **__: updates.UpdateResult("sw", "v0001", "v0002", False, "as judged"))
     compass_ray(f"update {folder} --language sw --yes{' --prompts x.jsonl' if from_file else ''}")
     assert monitor.told == ([] if from_file else [("release", "sw")])
 
@@ -110,12 +112,12 @@ def test_a_refused_update_of_one_language_lets_the_monitor_watch_on(
 def test_one_language_s_outcome_is_the_command_s_result(
     compass_ray: Command, run: RunDir, folder: str, made: list[str], monkeypatch: pytest.MonkeyPatch, json_: bool
 ) -> None:
-    outcome = updates.Outcome("sw", "v0001", "v0002", False, "as judged")
+    outcome = updates.UpdateResult("sw", "v0001", "v0002", False, "as judged")
     monkeypatch.setattr(updates, "update", lambda *_, **__: outcome)
     _traffic(run, "sw")
     done = compass_ray(f"update {folder} --language sw --yes{' --json' if json_ else ''}")
     if json_:
-        assert updates.Outcome(**json.loads(done.out)) == outcome
+        assert updates.UpdateResult(**json.loads(done.out)) == outcome
     else:
         assert done.out == "sw: v0001 -> v0002 as judged; v0001 is served\n"
     assert made == []
@@ -136,7 +138,7 @@ def test_several_languages_are_updated_and_each_is_told(compass_ray: Command, ru
 def test_those_that_failed_are_told_after_the_others(
     compass_ray: Command, run: RunDir, folder: str, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.record(run.recorded().model_copy(update={"languages": ("sw", "ru")}))
+    run.write_config(run.read_config().model_copy(update={"languages": ("sw", "ru")}))
     for language in ("sw", "ru"):
         _traffic(run, language)
     done = compass_ray(f"update {folder} --language sw,ru --yes --json")
@@ -184,13 +186,13 @@ def test_a_window_that_is_of_no_use_holds_up_no_other_and_is_let_go(
     assert told in json.loads(done.out)["failures"]["hi"]
     assert told in done.err
     assert monitor.told == [*(("reset", code, "v0002") for code in others), ("release", "hi")]
-    [released] = [each for each in registry.decisions(run) if each["kind"] == "released"]
+    [released] = [each for each in registry.read_decisions(run) if each["kind"] == "released"]
     assert (released["language"], told in released["reason"]) == ("hi", True)
 
 
 def test_a_window_whose_version_is_only_tried_goes_on_waiting(run: RunDir, monitor: FakeMonitor) -> None:
-    updates.answer_monitor(run, [updates.Outcome("sw", "v0001", "v0002", True, "better", "canary")])
+    updates.notify_outcomes(run, [updates.UpdateResult("sw", "v0001", "v0002", True, "better", "canary")])
     assert monitor.told == []
     registry.promote(run, "sw", "v0002")
-    updates.answer_monitor(run, [updates.Outcome("sw", "v0001", "v0002", True, "better", "canary")])
+    updates.notify_outcomes(run, [updates.UpdateResult("sw", "v0001", "v0002", True, "better", "canary")])
     assert monitor.told == [("reset", "sw", "v0002")]

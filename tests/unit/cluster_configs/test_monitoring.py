@@ -46,7 +46,7 @@ def _known() -> frozenset[str]:
 
 
 def _own() -> set[str]:
-    return {f"{PREFIX}{name}" for metric in METRICS for name in metric.exported}
+    return {f"{PREFIX}{name}" for metric in METRICS for name in metric.series_names}
 
 
 def test_there_is_what_grafana_needs_to_import_it() -> None:
@@ -82,11 +82,11 @@ def test_brackets_close_and_variables_exist(panel: dict[str, Any]) -> None:
 def test_every_number_of_the_endpoint_is_shown() -> None:
     shown = {name for panel in _panels() for name in _metrics(panel)}
     for metric in METRICS:
-        assert shown & {f"{PREFIX}{name}" for name in metric.exported}, metric.name
+        assert shown & {f"{PREFIX}{name}" for name in metric.series_names}, metric.name
 
 
 def test_labels_are_those_of_the_metric() -> None:
-    labels = {f"{PREFIX}{name}": {*metric.labels, "le"} for metric in METRICS for name in metric.exported}
+    labels = {f"{PREFIX}{name}": {*metric.labels, "le"} for metric in METRICS for name in metric.series_names}
     for panel in _panels():
         for target in panel["targets"]:
             own = _metrics({"targets": [target]}) & labels.keys()

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.capacity import Capacity, Node, NodeType
-from compass_ray.config import ConfigError, Resources, changed, load
+from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.config import ConfigError, Resources, load_run_config, with_overrides
 from compass_ray.models.location import model_identity
 
 from .reading import CONFIGS
@@ -46,8 +46,8 @@ def test_the_service_is_the_same_on_kubernetes() -> None:
 
 
 def test_the_proxy_waits_for_what_the_service_itself_says_of_a_late_request() -> None:
-    bounds = load("phi-4-mini").serve
-    assert read("serve.yaml")["http_options"]["request_timeout_s"] > 2 * bounds.request_seconds
+    bounds = load_run_config("phi-4-mini").serve
+    assert read("serve.yaml")["http_options"]["request_timeout_s"] > 2 * bounds.request_timeout_s
 
 
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
 
     run = RunDir(str(tmp_path / "run"))
     args = {**_application()["args"], "run": run.uri}
-    run.record(load("atlas-test"))
+    run.write_config(load_run_config("atlas-test"))
     with pytest.raises(ArtifactError, match="has no adapter to serve yet"):
         app(args)
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
@@ -75,10 +75,10 @@ def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
     from compass_ray.continual.keeping import actor
 
     run, kept = RunDir(str(tmp_path / "run")), []
-    run.record(load("atlas-test"))
+    run.write_config(load_run_config("atlas-test"))
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
     monkeypatch.setattr(actor, "begin", lambda uri, config: kept.append((uri, config.update.automatic)))
-    service.app({"run": run.uri, "set": [f"update.automatic={str(automatic).lower()}"]})
+    service.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}"]})
     assert kept == ([(run.uri, True)] if automatic else [])
 
 
@@ -90,23 +90,23 @@ def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
         app(args)
 
 
-def _groups() -> Capacity:
+def _groups() -> ClusterCapacity:
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     spec = read("kuberay/rayservice.yaml")["spec"]["rayClusterConfig"]
     derived = _derive_autoscaling_config_from_ray_cr({"metadata": {"name": "x", "namespace": "y"}, "spec": spec})
     kinds = derived["available_node_types"].items()
-    return Capacity((Node({}),), tuple(NodeType(name, kind["resources"], kind["max_workers"]) for name, kind in kinds))
+    return ClusterCapacity((Node({}),), tuple(NodeType(name, kind["resources"], kind["max_workers"]) for name, kind in kinds))
 
 
 def test_service_and_updates_each_find_room_on_machines_of_their_own() -> None:
     """All replicas that there may be, however many updates are asked for; and each update a pod that holds no replica."""
-    served: Resources = changed(load("phi-4-mini"), _application()["args"]["set"]).resources
+    served: Resources = with_overrides(load_run_config("phi-4-mini"), _application()["args"]["set"]).resources
     told = (CONFIGS / "kuberay" / "rayservice.yaml").read_text("utf-8").split("\n\n")[0].replace("# ", "")
     settings = [words.strip("'") for words in re.findall(r"--set ('[^']*'|\S+)", told)]
-    updating = changed(load("phi-4-mini"), settings).resources
+    updating = with_overrides(load_run_config("phi-4-mini"), settings).resources
     groups = _groups()
-    assert groups.at_most(served.replica()) == served.max_replicas == 4
-    assert groups.at_most(updating.worker()) == 2
+    assert groups.max_count(served.resources_per_replica()) == served.max_replicas == 4
+    assert groups.max_count(updating.resources_per_worker()) == 2
     for kind in groups.types or ():
         assert not ("serving" in kind.resources and "updates" in kind.resources)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import AdapterConfig
-from compass_ray.continual.gate import Gate, Measured, measure
+from compass_ray.continual.gate import GateResult, LossComparison, compare_adapters
 from compass_ray.core.bootstrap import Interval
 from compass_ray.models.base import BaseModel
-from compass_ray.models.chat import Example, TrainingRow, encode_rows
-from compass_ray.models.dora import attached
+from compass_ray.models.chat import EncodedExample, TrainingRow, encode_rows
+from compass_ray.models.dora import attach_for_inference
 from compass_ray.models.peft_directory import read_adapter
 from tests.unit.models.adapters import random_adapter
 from tests.unit.models.conftest import base, make_base, tokenizer
@@ -28,12 +28,12 @@ _SURE = Interval(0.5, 0.25, 0.75)
 _CHANCE = Interval(0.5, -0.25, 1.25)
 
 
-def _measured(pair: tuple[float, float], change: Interval = _SURE) -> Measured:
-    return Measured(*pair, 5, change)
+def _measured(pair: tuple[float, float], change: Interval = _SURE) -> LossComparison:
+    return LossComparison(*pair, 5, change)
 
 
-def _gate(window: tuple[float, float], bound: float = 0.1, **kept: tuple[float, float]) -> Gate:
-    return Gate(_measured(window), {name: _measured(pair) for name, pair in kept.items()}, bound)
+def _gate(window: tuple[float, float], bound: float = 0.1, **kept: tuple[float, float]) -> GateResult:
+    return GateResult(_measured(window), {name: _measured(pair) for name, pair in kept.items()}, bound)
 
 
 @given(_pairs, _pairs, _pairs, st.floats(0, 1))
@@ -48,7 +48,7 @@ def test_accepted_means_better_there_and_not_much_worse_here(
 
 def test_what_may_be_chance_is_not_called_forgetting() -> None:
     for change, accepted in ((_SURE, False), (_CHANCE, True)):
-        gate = Gate(_measured((2.0, 1.5), _CHANCE), {"retained": _measured((1.0, 1.5), change)}, 0.1)
+        gate = GateResult(_measured((2.0, 1.5), _CHANCE), {"retained": _measured((1.0, 1.5), change)}, 0.1)
         assert gate.accepted == accepted
 
 
@@ -73,12 +73,12 @@ def test_what_changed_nothing_is_refused(window: float, anchors: float) -> None:
         ),
         (_gate((2.0, float("nan"))), "refused, no better"),
         (
-            Gate(_measured((2.0, 1.5)), {"anchors": _measured((1.0, float("nan")), Interval(*[float("nan")] * 3))}, 0.1),
+            GateResult(_measured((2.0, 1.5)), {"anchors": _measured((1.0, float("nan")), Interval(*[float("nan")] * 3))}, 0.1),
             "refused, forgets",
         ),
     ],
 )
-def test_the_reason_gives_the_numbers(gate: Gate, told: str) -> None:
+def test_the_reason_gives_the_numbers(gate: GateResult, told: str) -> None:
     assert gate.reason.startswith(told)
 
 
@@ -100,10 +100,10 @@ def test_all_that_was_measured_is_on_record() -> None:
     }
 
 
-def _loss(base: BaseModel, folder: Path, example: Example) -> float:
+def _loss(base: BaseModel, folder: Path, example: EncodedExample) -> float:
     """By the model's own loss, one row at a time."""
     ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
-    with attached(base.model, read_adapter(folder)), torch.inference_mode():
+    with attach_for_inference(base.model, read_adapter(folder)), torch.inference_mode():
         return float(base.model(ids, labels=labels).loss)
 
 
@@ -114,16 +114,16 @@ def test_versions_are_measured_row_by_row_and_weighted(base: BaseModel, tmp_path
     old, new = (random_adapter(base, tmp_path / name, shape, seed=seed) for name, seed in (("old", 1), ("new", 2)))
     rows = [TrainingRow("Which? " + "please " * (5 - i), f"{i} yes", weight=1.0 + i) for i in range(6)]
     window, anchors = encode_rows(base.tokenizer, rows[:4], 64), encode_rows(base.tokenizer, rows[4:], 64)
-    gate = measure(
+    gate = compare_adapters(
         base, old, new, window, {"anchors": anchors, "corrections": []}, max_forgetting=1.0, rng=np.random.default_rng(0)
     )
     weights = np.array([row.weight for row in rows])
-    for found, part, weight in ((gate.window, window, weights[:4]), (gate.kept["anchors"], anchors, weights[4:])):
+    for found, part, weight in ((gate.window, window, weights[:4]), (gate.retention["anchors"], anchors, weights[4:])):
         before, after = (np.array([_loss(base, folder, example) for example in part]) for folder in (old, new))
         assert (found.before, found.after) == pytest.approx(
             (before @ weight / weight.sum(), after @ weight / weight.sum()), rel=1e-5
         )
         assert found.rows == len(part)
-    assert gate.kept.keys() == {"anchors"}
+    assert gate.retention.keys() == {"anchors"}
     assert gate.window.change.mean == pytest.approx(gate.window.after - gate.window.before)
     assert gate.window.change.low <= gate.window.change.mean <= gate.window.change.high

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from compass_ray.continual import lineage
 from compass_ray.continual.strategies import STRATEGIES
 
-CONFIG = load("atlas-test")
+CONFIG = load_run_config("atlas-test")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def _version(run: RunDir, version: str, parent: str | None = None, *, judged: bool = False, strategy: str = "ecda") -> None:
     writer = run.adapter("sw", version).begin(Identity("train", {}, {}))
-    writer.json("history.json", {"from": parent, "anew": STRATEGIES[strategy].anew} if parent else {})
+    writer.write_json("history.json", {"from": parent, "anew": STRATEGIES[strategy].from_scratch} if parent else {})
     writer.publish()
     if judged:
         run.update("sw", version).begin(Identity("update", {}, {})).publish()
@@ -37,21 +37,21 @@ def test_a_language_that_serves_nothing_is_told_how_to(run: RunDir) -> None:
 def test_an_update_takes_the_next_number_once_the_last_was_judged(run: RunDir) -> None:
     _version(run, "v0001")
     _version(run, "target")
-    assert lineage.version_after(run, "sw") == "v0002"
+    assert lineage.next_version(run, "sw") == "v0002"
     _version(run, "v0002", "v0001", judged=True)
-    assert lineage.version_after(run, "sw") == "v0003"
+    assert lineage.next_version(run, "sw") == "v0003"
 
 
 def test_an_update_that_was_killed_before_its_verdict_keeps_its_number(run: RunDir) -> None:
     _version(run, "v0001")
     _version(run, "v0002", "v0001")
-    assert lineage.version_after(run, "sw") == "v0002"
+    assert lineage.next_version(run, "sw") == "v0002"
 
 
 def test_a_version_remembers_its_parent(run: RunDir) -> None:
     _version(run, "v0001")
     _version(run, "v0002", "v0001")
-    assert (lineage.parent(run, "sw", "v0001"), lineage.parent(run, "sw", "v0002")) == (None, "v0001")
+    assert (lineage.parent_version(run, "sw", "v0001"), lineage.parent_version(run, "sw", "v0002")) == (None, "v0001")
 
 
 def test_a_version_was_trained_on_its_ancestors_selections_first(run: RunDir) -> None:
@@ -59,7 +59,7 @@ def test_a_version_was_trained_on_its_ancestors_selections_first(run: RunDir) ->
     _version(run, "v0002", "v0001", judged=True)
     _version(run, "v0003", "v0001", judged=True)
     _version(run, "v0004", "v0002", judged=True)
-    names = [artifact.name for artifact in lineage.selections(CONFIG, run, "sw", "v0004")]
+    names = [artifact.name for artifact in lineage.lineage_selections(CONFIG, run, "sw", "v0004")]
     assert names == ["selections/compass/sw", "selections/v0002/sw", "selections/v0004/sw"]
 
 
@@ -67,13 +67,13 @@ def test_a_version_that_was_trained_anew_was_trained_on_its_own_selection_alone(
     _version(run, "v0001")
     _version(run, "v0002", "v0001", judged=True, strategy="full")
     _version(run, "v0003", "v0002", judged=True)
-    names = [artifact.name for artifact in lineage.selections(CONFIG, run, "sw", "v0003")]
+    names = [artifact.name for artifact in lineage.lineage_selections(CONFIG, run, "sw", "v0003")]
     assert names == ["selections/v0002/sw", "selections/v0003/sw"]
-    assert lineage.parent(run, "sw", "v0002") == "v0001"
+    assert lineage.parent_version(run, "sw", "v0002") == "v0001"
 
 
 def test_a_method_s_own_version_was_trained_on_the_method_s_selection(run: RunDir) -> None:
     _version(run, "target")
     _version(run, "v0002", "target")
-    names = [artifact.name for artifact in lineage.selections(CONFIG, run, "sw", "v0002")]
+    names = [artifact.name for artifact in lineage.lineage_selections(CONFIG, run, "sw", "v0002")]
     assert names == ["selections/target/sw", "selections/v0002/sw"]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import TrainConfig, UpdateConfig
-from compass_ray.continual.strategies import MOST_FISHER_ROWS, STRATEGIES, LookedBack, look_back, objective
+from compass_ray.continual.strategies import MAX_FISHER_ROWS, STRATEGIES, ReplayRows, build_objective, select_replay_rows
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_rows
 from compass_ray.models.ecda import adapter_fisher
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.models.objective import Objective
 from tests.unit.models.adapters import random_adapter
 from tests.unit.models.conftest import base, make_base, tokenizer, train_config
@@ -26,8 +26,8 @@ ROWS = [f"row-{i:02d}" for i in range(40)]
 ANCHORS = ["row-07", "row-03"]
 
 
-def _look_back(name: str, rows: list[str], seed: int = 0) -> LookedBack:
-    return look_back(STRATEGIES[name], ANCHORS, rows, np.random.default_rng(seed))
+def _look_back(name: str, rows: list[str], seed: int = 0) -> ReplayRows:
+    return select_replay_rows(STRATEGIES[name], ANCHORS, rows, np.random.default_rng(seed))
 
 
 def test_every_strategy_that_can_be_set_is_in_the_table() -> None:
@@ -36,15 +36,15 @@ def test_every_strategy_that_can_be_set_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", ["static", "naive", "full"])
 def test_some_look_back_at_nothing(name: str) -> None:
-    assert _look_back(name, ROWS) == LookedBack((), ())
+    assert _look_back(name, ROWS) == ReplayRows((), ())
 
 
 def test_ecda_rehearses_the_anchors_and_is_tied_by_them() -> None:
-    assert _look_back("ecda", ROWS) == LookedBack(tuple(ANCHORS), tuple(ANCHORS))
+    assert _look_back("ecda", ROWS) == ReplayRows(tuple(ANCHORS), tuple(ANCHORS))
 
 
 def test_ewc_is_tied_by_all_that_was_trained_on_and_rehearses_nothing() -> None:
-    assert _look_back("ewc", [*ROWS, *ROWS]) == LookedBack((), tuple(ROWS))
+    assert _look_back("ewc", [*ROWS, *ROWS]) == ReplayRows((), tuple(ROWS))
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 30), min_size=1))
@@ -64,9 +64,9 @@ def test_random_rehearsal_draws_every_row_alike() -> None:
 
 
 def test_of_very_many_rows_a_sample_informs_ewc() -> None:
-    many = [f"row-{i}" for i in range(MOST_FISHER_ROWS + 1)]
+    many = [f"row-{i}" for i in range(MAX_FISHER_ROWS + 1)]
     found = _look_back("ewc", many).fisher
-    assert len(set(found)) == MOST_FISHER_ROWS
+    assert len(set(found)) == MAX_FISHER_ROWS
     assert sorted(found, key=many.index) == list(found)
     assert found != _look_back("ewc", many, seed=1).fisher
 
@@ -74,7 +74,7 @@ def test_of_very_many_rows_a_sample_informs_ewc() -> None:
 def _saved(base: BaseModel, config: TrainConfig, start: Path, folder: Path, loss: Objective | None) -> bytes:
     """The adapter that some rows make of the one in ``start``."""
     rows = [TrainingRow(f"Which number comes after {i}?", f"{i + 1} yes") for i in range(6)]
-    with FineTuning(base, rows, [], None, config, seed=3, objective=loss, initial=start) as tuning:
+    with AdapterTrainer(base, rows, [], None, config, seed=3, objective=loss, initial=start) as tuning:
         tuning.run()
         tuning.save(folder)
     return (folder / "adapter_model.safetensors").read_bytes()
@@ -92,9 +92,9 @@ def test_without_beta_and_lambda_the_adapter_is_naive_training_s_byte_for_byte(
         name: _saved(base, train_config, start, tmp_path / name, loss)
         for name, loss in {
             "naive": None,
-            "off": objective(UpdateConfig(beta=0.0, ewc_lambda=0.0), start, rehearsed=known, fisher=fisher),
-            "nothing known": objective(UpdateConfig(), start),
-            "on": objective(UpdateConfig(), start, rehearsed=known, fisher=fisher),
+            "off": build_objective(UpdateConfig(beta=0.0, ewc_lambda=0.0), start, rehearsed=known, fisher=fisher),
+            "nothing known": build_objective(UpdateConfig(), start),
+            "on": build_objective(UpdateConfig(), start, rehearsed=known, fisher=fisher),
         }.items()
     }
     assert found["off"] == found["nothing known"] == found["naive"]

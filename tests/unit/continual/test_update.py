@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import ConfigError, load
-from compass_ray.continual.update import Outcome, Window, offered_windows, read_window, update, update_settings
-from compass_ray.continual.update.outcomes import settle
+from compass_ray.config import ConfigError, load_run_config
+from compass_ray.continual.update import UpdateResult, Window, load_ready_windows, read_window, run_update, update_settings
+from compass_ray.continual.update.outcomes import record_and_promote
 from compass_ray.models.location import model_identity
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring import offers
 
-CONFIG = load("atlas-test")
+CONFIG = load_run_config("atlas-test")
 WINDOW = Window("sw", (0, 1, 1), "abc")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     found = RunDir(str(tmp_path / "run"))
-    found.record(CONFIG)
+    found.write_config(CONFIG)
     for version in ("v0001", "v0002"):
         identity = Identity("train", {"base_model": model_identity("atlas"), "version": version}, {})
         found.adapter("sw", version).begin(identity).publish()
@@ -34,85 +34,85 @@ def run(tmp_path: Path) -> RunDir:
 
 def _judge(run: RunDir, *, accepted: bool, window: str = WINDOW.name) -> None:
     writer = run.update("sw", "v0002").begin(Identity("update", {"window": window}, {}))
-    writer.json("gate.json", {"accepted": accepted, "reason": "as it was", "from": "v0001", "window_before": 2.5})
+    writer.write_json("gate.json", {"accepted": accepted, "reason": "as it was", "from": "v0001", "window_before": 2.5})
     writer.publish()
 
 
 def _kinds(run: RunDir) -> list[str]:
-    return [decision["kind"] for decision in registry.decisions(run)]
+    return [decision["kind"] for decision in registry.read_decisions(run)]
 
 
 def test_a_refused_update_of_the_same_window_is_not_made_again(run: RunDir) -> None:
     _judge(run, accepted=False)
-    assert update(CONFIG, run, WINDOW) == Outcome("sw", "v0001", "v0002", False, "as it was")
+    assert run_update(CONFIG, run, WINDOW) == UpdateResult("sw", "v0001", "v0002", False, "as it was")
     assert (run.live("sw") or {})["version"] == "v0001"
 
 
 def test_an_accepted_update_whose_promotion_was_missed_is_promoted(run: RunDir) -> None:
     _judge(run, accepted=True)
-    outcome = update(CONFIG, run, WINDOW)
+    outcome = run_update(CONFIG, run, WINDOW)
     assert outcome.accepted
     assert (run.live("sw") or {})["version"] == "v0002"
     assert _kinds(run) == ["promotion", "gate", "promotion"]
-    assert update(CONFIG, run, WINDOW) == outcome
+    assert run_update(CONFIG, run, WINDOW) == outcome
     assert _kinds(run) == ["promotion", "gate", "promotion"]
 
 
 def test_a_verdict_is_on_record_once_with_all_that_was_measured(run: RunDir) -> None:
     _judge(run, accepted=False)
     for _ in range(2):
-        update(CONFIG, run, WINDOW)
-    [gate] = [decision for decision in registry.decisions(run) if decision["kind"] == "gate"]
+        run_update(CONFIG, run, WINDOW)
+    [gate] = [decision for decision in registry.read_decisions(run) if decision["kind"] == "gate"]
     expected = {"from": "v0001", "to": "v0002", "accepted": False, "reason": "as it was", "window_before": 2.5, "prompts": 3}
     assert expected.items() <= gate.items()
 
 
 def test_an_accepted_update_is_tried_on_a_share_where_promotion_is_canary(run: RunDir) -> None:
     _judge(run, accepted=True)
-    config = load("atlas-test", overrides=["update.promotion=canary", "update.canary_share=0.25"])
+    config = load_run_config("atlas-test", overrides=["update.promotion=canary", "update.canary_share=0.25"])
     for _ in range(2):
-        outcome = update(config, run, WINDOW)
+        outcome = run_update(config, run, WINDOW)
         assert (outcome.accepted, outcome.promoted) == (True, False)
-        assert outcome.sentence().endswith("v0001 is served, v0002 is tried on a share of the requests")
-        live = registry.look(run, "sw").live
+        assert outcome.summarize().endswith("v0001 is served, v0002 is tried on a share of the requests")
+        live = registry.read_pointer(run, "sw").live
         assert live is not None
         assert (live.version, live.canary) == ("v0001", registry.Canary("v0002", 0.25))
     assert _kinds(run) == ["promotion", "gate", "canary"]
-    registry.end_canary(run, "sw")
-    assert "its canary ended since" in update(config, run, WINDOW).sentence()
+    registry.stop_canary(run, "sw")
+    assert "its canary ended since" in run_update(config, run, WINDOW).summarize()
     assert _kinds(run) == ["promotion", "gate", "canary", "canary ended"]
 
 
 def test_an_accepted_update_is_left_where_promotion_is_none(run: RunDir) -> None:
     _judge(run, accepted=True)
-    outcome = update(load("atlas-test", overrides=["update.promotion=none"]), run, WINDOW)
+    outcome = run_update(load_run_config("atlas-test", overrides=["update.promotion=manual"]), run, WINDOW)
     assert (outcome.accepted, outcome.promoted) == (True, False)
-    assert outcome.sentence().endswith("v0001 is served, promote v0002 by hand")
+    assert outcome.summarize().endswith("v0001 is served, promote v0002 by hand")
     assert (run.live("sw") or {})["version"] == "v0001"
-    assert [decision.get("promotion") for decision in registry.decisions(run)] == [None, "none"]
-    assert update(CONFIG, run, WINDOW).promoted
+    assert [decision.get("promotion") for decision in registry.read_decisions(run)] == [None, "manual"]
+    assert run_update(CONFIG, run, WINDOW).promoted
 
 
 def test_a_language_that_tries_a_version_gets_no_other_canary(run: RunDir) -> None:
-    registry.canary(run, "sw", "v0002", 0.1)
-    config = load("atlas-test", overrides=["update.promotion=canary"])
+    registry.set_canary(run, "sw", "v0002", 0.1)
+    config = load_run_config("atlas-test", overrides=["update.promotion=canary"])
     with pytest.raises(ArtifactError, match=r"sw tries v0002 on 10% of its requests, .*compass-ray adapters canary .* sw --stop"):
-        update(config, run, WINDOW)
+        run_update(config, run, WINDOW)
 
 
 def test_static_trains_nothing_and_says_so_once_a_window(run: RunDir) -> None:
-    config = load("atlas-test", overrides=["update.strategy=static"])
+    config = load_run_config("atlas-test", overrides=["update.strategy=static"])
     for _ in range(2):
-        outcome = update(config, run, WINDOW)
-        assert outcome.sentence() == "sw: nothing is trained, as update.strategy is static; v0001 is served"
-    update(config, run, Window("sw", (1,), "def"))
-    told = [(d["kind"], d.get("window"), d["to"]) for d in registry.decisions(run)][1:]
+        outcome = run_update(config, run, WINDOW)
+        assert outcome.summarize() == "sw: nothing is trained, as update.strategy is static; v0001 is served"
+    run_update(config, run, Window("sw", (1,), "def"))
+    told = [(d["kind"], d.get("window"), d["to"]) for d in registry.read_decisions(run)][1:]
     assert told == [("static", "abc", "v0001"), ("static", "def", "v0001")]
     assert run.adapter_versions("sw") == ["v0001", "v0002"]
 
 
 def test_trained_anew_an_update_has_the_first_training_s_settings() -> None:
-    config = load("atlas-test", overrides=["update.strategy=full", "update.epochs=7", "update.learning_rate=0.5"])
+    config = load_run_config("atlas-test", overrides=["update.strategy=full", "update.epochs=7", "update.learning_rate=0.5"])
     assert update_settings(config) == config.train
 
 
@@ -123,32 +123,32 @@ def test_windows_that_wait_are_read_without_a_monitor(run: RunDir) -> None:
     run.write_monitor("windows/sw-000000002.parquet", buffer.getvalue())
     offer = {"event": "offer", "language": "sw", "file": "windows/sw-000000002.parquet"}
     journal.append(run, "traffic.jsonl", [{**offer, "language": "yo"}, offer])
-    [window], unusable = offered_windows(run, CONFIG)
+    [window], unusable = load_ready_windows(run, CONFIG)
     assert unusable == {}
     assert (window.language, window.clusters) == ("sw", (3, -1))
     journal.append(run, "traffic.jsonl", [{"event": "release", "language": "sw", "trigger": {"streak": 0, "cooldown": 0}}])
-    assert offered_windows(run, CONFIG) == ([], {})
+    assert load_ready_windows(run, CONFIG) == ([], {})
 
 
 def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
     _judge(run, accepted=True)
-    update(CONFIG, run, WINDOW)
+    run_update(CONFIG, run, WINDOW)
     registry.roll_back(run, "sw")
-    assert "rolled back since" in update(CONFIG, run, WINDOW).sentence()
+    assert "rolled back since" in run_update(CONFIG, run, WINDOW).summarize()
     assert (run.live("sw") or {})["version"] == "v0001"
 
 
-@pytest.mark.parametrize("promotion", ["all", "canary", "none"])
+@pytest.mark.parametrize("promotion", ["immediate", "canary", "manual"])
 def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promotion: str) -> None:
     run.adapter("sw", "v0007").begin(Identity("train", {"base_model": model_identity("atlas"), "version": "v0007"}, {})).publish()
     registry.promote(run, "sw", "v0007")
     _judge(run, accepted=True)
-    config = load("atlas-test", overrides=[f"update.promotion={promotion}"])
-    for made in (settle(config, run, WINDOW, "v0002"), update(config, run, WINDOW)):
+    config = load_run_config("atlas-test", overrides=[f"update.promotion={promotion}"])
+    for made in (record_and_promote(config, run, WINDOW, "v0002"), run_update(config, run, WINDOW)):
         assert not made.accepted
         told = "as it was, and is not served, as v0007 is live since; promote it by hand; v0007 is served"
-        assert made.sentence() == f"sw: v0001 -> v0002 {told}"
-    live = registry.look(run, "sw").live
+        assert made.summarize() == f"sw: v0001 -> v0002 {told}"
+    live = registry.read_pointer(run, "sw").live
     assert live is not None
     assert (live.version, live.canary) == ("v0007", None)
     assert _kinds(run) == ["promotion", "promotion", "gate"]
@@ -156,17 +156,17 @@ def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promot
 
 def test_a_version_that_was_promoted_after_its_trial_is_told_as_served(run: RunDir) -> None:
     _judge(run, accepted=True)
-    config = load("atlas-test", overrides=["update.promotion=canary"])
-    update(config, run, WINDOW)
+    config = load_run_config("atlas-test", overrides=["update.promotion=canary"])
+    run_update(config, run, WINDOW)
     registry.promote(run, "sw", "v0002")
-    outcome = update(config, run, WINDOW)
+    outcome = run_update(config, run, WINDOW)
     assert (outcome.accepted, outcome.promoted) == (True, True)
-    assert outcome.sentence().endswith("; v0002 is served")
+    assert outcome.summarize().endswith("; v0002 is served")
 
 
 def test_a_language_that_serves_nothing_has_nothing_to_update(run: RunDir) -> None:
     with pytest.raises(ArtifactError, match="hi serves no adapter yet"):
-        update(CONFIG, run, Window("hi", (0,), "abc"))
+        run_update(CONFIG, run, Window("hi", (0,), "abc"))
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,13 @@ def test_a_language_that_serves_nothing_has_nothing_to_update(run: RunDir) -> No
     [(True, "sw: v0001 -> v0002 better; v0002 is served"), (False, "sw: v0001 -> v0002 better; v0001 is served")],
 )
 def test_the_outcome_says_what_is_served(accepted: bool, told: str) -> None:
-    assert Outcome("sw", "v0001", "v0002", accepted, "better").sentence() == told
+    assert UpdateResult("sw", "v0001", "v0002", accepted, "better").summarize() == told
 
 
 def test_an_update_has_its_own_epochs_and_the_training_s_rate_unless_told() -> None:
-    settings = update_settings(load("atlas-test", overrides=["update.epochs=7"]))
+    settings = update_settings(load_run_config("atlas-test", overrides=["update.epochs=7"]))
     assert (settings.epochs, settings.learning_rate) == (7, CONFIG.train.learning_rate)
-    assert update_settings(load("atlas-test", overrides=["update.learning_rate=0.5"])).learning_rate == 0.5
+    assert update_settings(load_run_config("atlas-test", overrides=["update.learning_rate=0.5"])).learning_rate == 0.5
 
 
 def test_a_language_outside_the_run_is_refused(run: RunDir) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from compass_ray.core.budget import forecast
+from compass_ray.core.budget import forecast_budget
 
 GRID = (0.2, 0.5, 1.0, 2.0, 10.0)
 counts = st.lists(st.one_of(st.just(0), st.integers(0, 200)), min_size=5, max_size=5)
@@ -30,7 +30,7 @@ def problems(draw: Callable[..., object]) -> dict[str, object]:
 
 @given(problems())
 def test_a_larger_budget_fills_no_less_and_the_least_that_is_enough_is_suggested(problem: dict[str, object]) -> None:
-    found = forecast(**problem)
+    found = forecast_budget(**problem)
     assert ((found.filled >= 0) & (found.filled <= 1)).all()
     assert (np.diff(found.filled) >= 0).all()
     enough = [b for b, filled in zip(found.budgets, found.filled, strict=True) if filled >= problem["share"] * found.filled[-1]]
@@ -39,14 +39,14 @@ def test_a_larger_budget_fills_no_less_and_the_least_that_is_enough_is_suggested
 
 @given(counts.filter(any), st.integers(1, 4), st.floats(0, 1))
 def test_without_a_gap_the_smallest_budget_is_enough(n_eval: list[int], times: int, share: float) -> None:
-    found = forecast([times * n for n in n_eval], [999] * 5, n_eval, GRID, share=share)
+    found = forecast_budget([times * n for n in n_eval], [999] * 5, n_eval, GRID, share=share)
     assert found.suggestion == GRID[0]
     assert (found.filled == 1.0).all()
 
 
 @given(counts, counts.filter(any))
 def test_without_candidates_the_smallest_budget_is_enough(n_target: list[int], n_eval: list[int]) -> None:
-    assert forecast(n_target, [0] * 5, n_eval, GRID).suggestion == GRID[0]
+    assert forecast_budget(n_target, [0] * 5, n_eval, GRID).suggestion == GRID[0]
 
 
 def _reckoned(n_target: np.ndarray, n_eval: np.ndarray, budget: float) -> float:
@@ -62,18 +62,18 @@ def test_a_plain_reckoning_agrees(n_target: list[int], n_eval: list[int]) -> Non
     if jensenshannon(asked, target, base=2) ** 2 < 1e-9:
         return
     plain = np.maximum.accumulate([max(0.0, _reckoned(target, asked, b)) for b in GRID])
-    found = forecast(target, [10**6] * 5, asked, GRID)
+    found = forecast_budget(target, [10**6] * 5, asked, GRID)
     assert found.filled == pytest.approx(plain, abs=1e-6)
 
 
 @pytest.mark.parametrize("budgets", [[], [1.0, 0.5], [0.5, 0.5], [[0.5]]])
 def test_budgets_that_do_not_grow_are_refused(budgets: list[float]) -> None:
     with pytest.raises(ValueError, match="each larger than the one before"):
-        forecast([1, 0], [1, 0], [1, 0], budgets)
+        forecast_budget([1, 0], [1, 0], [1, 0], budgets)
 
 
 def test_an_empty_guide_set_and_a_share_above_one_are_refused() -> None:
     with pytest.raises(ValueError, match="all counts are zero"):
-        forecast([1, 0], [1, 0], [0, 0], GRID)
+        forecast_budget([1, 0], [1, 0], [0, 0], GRID)
     with pytest.raises(ValueError, match=r"share is 1\.5"):
-        forecast([1, 0], [1, 0], [1, 0], GRID, share=1.5)
+        forecast_budget([1, 0], [1, 0], [1, 0], GRID, share=1.5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from compass_ray.core.drift import CalibratedTrigger, DriftState, PaperTrigger, Trigger, printed_reference
+from compass_ray.core.drift import DriftState, FixedThresholdTrigger, PermutationTestTrigger, Trigger, paper_reference
 
 REFERENCE, SAME, MOVED = [40, 40, 20, 0], [42, 38, 19, 1], [5, 5, 40, 50]
 
@@ -18,22 +18,24 @@ def alarms(trigger: Trigger, windows: list[list[int]], seed: int = 0) -> list[bo
 
 
 def test_the_paper_alarms_at_every_window_above_its_threshold() -> None:
-    assert alarms(PaperTrigger(), [SAME, MOVED, MOVED, SAME]) == [False, True, True, False]
-    assert alarms(PaperTrigger(cooldown=1), [MOVED, MOVED, MOVED]) == [True, False, True]
+    assert alarms(FixedThresholdTrigger(), [SAME, MOVED, MOVED, SAME]) == [False, True, True, False]
+    assert alarms(FixedThresholdTrigger(cooldown=1), [MOVED, MOVED, MOVED]) == [True, False, True]
 
 
 def test_calibrated_waits_for_a_second_window_in_a_row() -> None:
-    trigger = CalibratedTrigger(cooldown=0)
+    trigger = PermutationTestTrigger(cooldown=0)
     assert alarms(trigger, [MOVED, SAME, MOVED, MOVED]) == [False, False, False, True]
 
 
 def test_calibrated_rests_after_an_alarm_and_starts_afresh() -> None:
-    trigger = CalibratedTrigger(cooldown=2)
+    trigger = PermutationTestTrigger(cooldown=2)
     assert alarms(trigger, [MOVED] * 7) == [False, True, False, False, False, True, False]
 
 
 def test_a_shift_below_the_floor_is_no_alarm_however_significant() -> None:
-    decision = CalibratedTrigger(persistence=1).check(DriftState(), [5000, 5000, 0], [5600, 4400, 0], np.random.default_rng(0))
+    decision = PermutationTestTrigger(persistence=1).check(
+        DriftState(), [5000, 5000, 0], [5600, 4400, 0], np.random.default_rng(0)
+    )
     assert decision.p_value is not None
     assert decision.p_value < 0.01
     assert not decision.exceeded
@@ -43,16 +45,16 @@ def test_a_fixed_threshold_alarms_on_small_windows_of_many_clusters_and_calibrat
     rng = np.random.default_rng(0)
     reference, windows = rng.multinomial(285, [1 / 57] * 57), rng.multinomial(100, [1 / 57] * 57, size=40)
     wrong = {}
-    for trigger in (PaperTrigger(), CalibratedTrigger(persistence=1)):
+    for trigger in (FixedThresholdTrigger(), PermutationTestTrigger(persistence=1)):
         state = DriftState()
         wrong[type(trigger)] = sum(trigger.check(state, reference, w, rng).alarm for w in windows)
-    assert wrong[PaperTrigger] > 10
-    assert wrong[CalibratedTrigger] <= 2
+    assert wrong[FixedThresholdTrigger] > 10
+    assert wrong[PermutationTestTrigger] <= 2
 
 
 def test_a_decision_carries_what_it_rests_on() -> None:
-    decision = CalibratedTrigger().check(DriftState(), REFERENCE, MOVED, np.random.default_rng(0))
-    assert (decision.trigger, decision.threshold, decision.false_alarm_rate) == ("calibrated", 0.05, 0.01)
+    decision = PermutationTestTrigger().check(DriftState(), REFERENCE, MOVED, np.random.default_rng(0))
+    assert (decision.trigger, decision.threshold, decision.false_alarm_rate) == ("permutation_test", 0.05, 0.01)
     assert (decision.n_reference, decision.n_window) == (100, 100)
     assert (decision.noise_reference, decision.noise_window) == (0.0, 0.5)
     assert decision.divergence > 0.05
@@ -60,7 +62,7 @@ def test_a_decision_carries_what_it_rests_on() -> None:
 
 
 def test_the_printed_reference_adds_what_was_selected() -> None:
-    assert printed_reference([2, 0, 1], [0, 5, 0]).tolist() == [2, 5, 1]
+    assert paper_reference([2, 0, 1], [0, 5, 0]).tolist() == [2, 5, 1]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +75,9 @@ def test_the_printed_reference_adds_what_was_selected() -> None:
 )
 def test_a_trigger_that_could_not_work_is_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CalibratedTrigger(**change)
+        PermutationTestTrigger(**change)
 
 
 def test_an_empty_window_is_refused() -> None:
     with pytest.raises(ValueError, match="all counts are zero"):
-        PaperTrigger().check(DriftState(), REFERENCE, [0, 0, 0, 0], np.random.default_rng(0))
+        FixedThresholdTrigger().check(DriftState(), REFERENCE, [0, 0, 0, 0], np.random.default_rng(0))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.core.held_slice import HeldSlice, held_slice
+from compass_ray.core.held_slice import BudgetHoldout, make_budget_holdout
 
 CLUSTERS = 4
 labels = st.lists(st.integers(-1, CLUSTERS - 1), max_size=60)
@@ -22,11 +22,13 @@ def problems(draw: Callable[..., object]) -> tuple[np.ndarray, np.ndarray, np.nd
     return own, others, languages, n_eval, draw(st.floats(0.05, 0.5)), draw(st.integers(0, 9))
 
 
-def _hold(own: np.ndarray, others: np.ndarray, languages: np.ndarray, n_eval: np.ndarray, share: float, seed: int) -> HeldSlice:
-    return held_slice(own, others, languages, n_eval, fraction=share, rng=np.random.default_rng(seed))
+def _hold(
+    own: np.ndarray, others: np.ndarray, languages: np.ndarray, n_eval: np.ndarray, share: float, seed: int
+) -> BudgetHoldout:
+    return make_budget_holdout(own, others, languages, n_eval, fraction=share, rng=np.random.default_rng(seed))
 
 
-def _missing(problem: tuple[np.ndarray, ...], found: HeldSlice) -> set[int]:
+def _missing(problem: tuple[np.ndarray, ...], found: BudgetHoldout) -> set[int]:
     """Clusters that the guide set asks for and of which no own row is held out."""
     return {k for k in range(CLUSTERS) if problem[3][k] and k not in problem[0][found.own]}
 

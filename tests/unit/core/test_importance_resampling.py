@@ -8,13 +8,13 @@ import pytest
 from scipy import sparse
 from scipy.stats import chisquare
 
-from compass_ray.core.baselines.importance_resampling import Resampled, log_weights
+from compass_ray.core.baselines.importance_resampling import ImportanceResamplingPicker, importance_log_weights
 
 
 def test_weights_are_those_counted_by_hand() -> None:
     rng = np.random.default_rng(0)
     rows, guide = rng.integers(0, 4, (7, 5)), rng.integers(0, 3, (3, 5))
-    for row, found in zip(rows, log_weights(rows, guide, smoothing=0.5), strict=True):
+    for row, found in zip(rows, importance_log_weights(rows, guide, smoothing=0.5), strict=True):
         expected = 0.0
         for bucket, count in enumerate(row):
             p = (sum(int(each[bucket]) for each in guide) + 0.5) / (int(guide.sum()) + 2.5)
@@ -26,12 +26,14 @@ def test_weights_are_those_counted_by_hand() -> None:
 def test_sparse_counts_give_the_same_weights() -> None:
     rng = np.random.default_rng(1)
     rows, guide = rng.integers(0, 2, (20, 30)), rng.integers(0, 2, (4, 30))
-    assert log_weights(sparse.csr_matrix(rows), sparse.csr_matrix(guide)) == pytest.approx(log_weights(rows, guide))
+    assert importance_log_weights(sparse.csr_matrix(rows), sparse.csr_matrix(guide)) == pytest.approx(
+        importance_log_weights(rows, guide)
+    )
 
 
 def test_a_row_like_the_guide_set_weighs_more_than_one_unlike_it() -> None:
     rows = np.array([[3, 0, 1], [0, 3, 1], [0, 0, 1]])
-    like, unlike, neither = log_weights(rows, np.array([[9, 0, 1]]))
+    like, unlike, neither = importance_log_weights(rows, np.array([[9, 0, 1]]))
     assert like > neither > unlike
 
 
@@ -41,7 +43,7 @@ def test_a_row_like_the_guide_set_weighs_more_than_one_unlike_it() -> None:
 )
 def test_what_cannot_be_weighed_is_refused(rows: np.ndarray, guide: np.ndarray, smoothing: float) -> None:
     with pytest.raises(ValueError, match="counts of the same buckets"):
-        log_weights(rows, guide, smoothing=smoothing)
+        importance_log_weights(rows, guide, smoothing=smoothing)
 
 
 @pytest.mark.parametrize("taken", [1, 2, 3])
@@ -54,7 +56,7 @@ def test_draws_follow_the_law_of_drawing_one_after_another(taken: int) -> None:
             chance *= weight[row] / left
             left -= weight[row]
         law[order] = chance
-    picker, rng, runs = Resampled(np.log(weight)), np.random.default_rng(2), 20_000
+    picker, rng, runs = ImportanceResamplingPicker(np.log(weight)), np.random.default_rng(2), 20_000
     seen = dict.fromkeys(law, 0)
     for _ in range(runs):
         seen[tuple(picker(taken, rng).position.tolist())] += 1
@@ -63,7 +65,7 @@ def test_draws_follow_the_law_of_drawing_one_after_another(taken: int) -> None:
 
 def test_scores_are_the_weights_and_equal_seeds_draw_alike() -> None:
     weight = np.random.default_rng(0).normal(size=50)
-    first, second = (Resampled(weight)(10, np.random.default_rng(5)) for _ in range(2))
+    first, second = (ImportanceResamplingPicker(weight)(10, np.random.default_rng(5)) for _ in range(2))
     assert first.position.tolist() == second.position.tolist()
     assert first.score.tolist() == weight[first.position].tolist()
-    assert len(Resampled(weight)(80, np.random.default_rng(5)).position) == 50
+    assert len(ImportanceResamplingPicker(weight)(80, np.random.default_rng(5)).position) == 50

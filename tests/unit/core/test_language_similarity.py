@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
 
-from compass_ray.core.baselines.language_similarity import best, cosines, mean_similarity
+from compass_ray.core.baselines.language_similarity import cosine_matrix, mean_similarity, top_k_names
 
 
 def test_cosines_are_scipys() -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 9))
-    found = cosines(vectors)
+    found = cosine_matrix(vectors)
     for i in range(6):
         for j in range(6):
             assert found[i, j] == pytest.approx(1.0 - cosine(vectors[i], vectors[j]))
@@ -28,11 +28,11 @@ def test_the_mean_is_over_the_groups_that_both_languages_have() -> None:
 
 
 def test_best_takes_no_unknown_language_and_orders_ties_by_name() -> None:
-    assert best([0.3, np.nan, 0.3, 0.1], ["pt", "xx", "es", "en"], 4) == ["es", "pt", "en"]
+    assert top_k_names([0.3, np.nan, 0.3, 0.1], ["pt", "xx", "es", "en"], 4) == ["es", "pt", "en"]
 
 
 def test_vectors_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
-        cosines([[np.nan, 1.0]])
+        cosine_matrix([[np.nan, 1.0]])
     with pytest.raises(ValueError, match="no feature group"):
         mean_similarity([])

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq
 
 from compass_ray.core.rounding import round_to_total
-from compass_ray.core.water import fill
+from compass_ray.core.water import water_fill
 
 
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 50)), st.integers(0, 500), st.integers(0, 9))
@@ -41,7 +41,7 @@ def basins(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 @given(basins())
 def test_the_level_is_the_root_that_a_solver_finds(basin: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     rate, floor, cap, total = basin
-    contents = fill(rate, floor, cap, total)
+    contents = water_fill(rate, floor, cap, total)
     reachable = cap[rate > 0].sum()
     assert contents.sum() == pytest.approx(min(total, reachable), abs=1e-9)
     if 0 < total < reachable:

@@ -9,8 +9,8 @@ from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.gap import measure_gap
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.core.quotas import Overflow
-from compass_ray.core.sampling import Mode
-from compass_ray.core.selection import Candidates, Method, Rule, Selection, select_rows
+from compass_ray.core.sampling import SamplingMode
+from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
 from compass_ray.core.weights import Weighting
 
 K = 6
@@ -29,7 +29,7 @@ def candidates() -> Candidates:
 
 
 def select(candidates: Candidates, seed: int = 0, language: str = "sw", **rule: object) -> Selection:
-    return select_rows(TARGET, GUIDE, candidates, K, Rule(**rule), seed=seed, language=language)
+    return select_rows(TARGET, GUIDE, candidates, K, SelectionRule(**rule), seed=seed, language=language)
 
 
 def same(a: Selection, b: Selection) -> bool:
@@ -37,8 +37,8 @@ def same(a: Selection, b: Selection) -> bool:
 
 
 @pytest.mark.parametrize("weights", list(Weighting))
-@pytest.mark.parametrize("mode", list(Mode))
-def test_rows_follow_the_allocation(candidates: Candidates, weights: Weighting, mode: Mode) -> None:
+@pytest.mark.parametrize("mode", list(SamplingMode))
+def test_rows_follow_the_allocation(candidates: Candidates, weights: Weighting, mode: SamplingMode) -> None:
     chosen = select(candidates, weights=weights, mode=mode, budget=1.2)
     rows, allocation = chosen.rows, chosen.allocation
     assert len(rows) == allocation.budget == 120
@@ -70,9 +70,9 @@ def test_equal_seed_and_language_give_equal_rows_whatever_came_before(candidates
 
 
 def test_a_cluster_does_not_see_the_rows_of_another(candidates: Candidates) -> None:
-    first = select(candidates, mode=Mode.DETERMINISTIC)
+    first = select(candidates, mode=SamplingMode.DETERMINISTIC)
     proto = np.where(np.asarray(candidates.cluster) == 4, 0.5, candidates.proto)
-    other = select(replace(candidates, proto=proto), mode=Mode.DETERMINISTIC)
+    other = select(replace(candidates, proto=proto), mode=SamplingMode.DETERMINISTIC)
     elsewhere = first.rows.cluster != 4
     assert np.array_equal(first.rows.index[elsewhere], other.rows.index[elsewhere])
 
@@ -112,4 +112,4 @@ def test_scores_of_other_rows_are_refused(candidates: Candidates) -> None:
     with pytest.raises(ValueError, match=r"candidates\.margin has shape \(3,\)"):
         select(replace(candidates, margin=np.zeros(3)))
     with pytest.raises(ValueError, match="another clustering"):
-        select_rows([K], GUIDE, candidates, K, Rule(), seed=0, language="sw")
+        select_rows([K], GUIDE, candidates, K, SelectionRule(), seed=0, language="sw")

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from compass_ray.core.validation import holdout, validation_weights
+from compass_ray.core.validation import split_holdout, validation_weights
 
 labels_ = arrays(np.int64, st.integers(0, 200), elements=st.integers(-1, 6))
 
 
 @given(labels_, st.floats(0.0, 0.9), st.integers(0, 9))
 def test_every_cluster_is_held_out_in_its_share(labels: np.ndarray, fraction: float, seed: int) -> None:
-    held = holdout(labels, fraction, np.random.default_rng(seed))
+    held = split_holdout(labels, fraction, np.random.default_rng(seed))
     n = len(labels)
     total = 0 if fraction == 0 or n < 2 else min(max(round(fraction * n), 1), n - 1)
     assert held.shape == (n,)
@@ -38,4 +38,4 @@ def test_without_a_common_cluster_all_rows_weigh_alike() -> None:
 
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fraction is 1\.0"):
-        holdout([0, 1], 1.0, np.random.default_rng(0))
+        split_holdout([0, 1], 1.0, np.random.default_rng(0))

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from compass_ray import tables
 from compass_ray.artifacts import Artifact, Identity, RunDir
-from compass_ray.config import read_tree
-from compass_ray.experiments import Ended, Experiment, read_experiment
+from compass_ray.config import read_raw_config
+from compass_ray.experiments import Experiment, VariantAttempt, read_experiment
 
 LOW = ("subject 1", "subject 3")
 """Of four subjects, so half of the items."""
@@ -20,15 +20,15 @@ LOW = ("subject 1", "subject 3")
 
 def asked(*vary: str, **more: Any) -> Experiment:
     """An experiment on the smallest preset, whose languages are sw and hi."""
-    return read_experiment(read_tree("atlas-test"), vary, **more)
+    return read_experiment(read_raw_config("atlas-test"), vary, **more)
 
 
-def ended(experiment: Experiment, folder: Path, **failures: str) -> list[Ended]:
+def ended(experiment: Experiment, folder: Path, **failures: str) -> list[VariantAttempt]:
     """Its variants, with nothing in their runs."""
     runs = [RunDir(str(folder / variant.name)) for variant in experiment.variants]
     for variant, run in zip(experiment.variants, runs, strict=True):
-        run.record(variant.config)
-    return [Ended(v, r, failures.get(v.group)) for v, r in zip(experiment.variants, runs, strict=True)]
+        run.write_config(variant.config)
+    return [VariantAttempt(v, r, failures.get(v.group)) for v, r in zip(experiment.variants, runs, strict=True)]
 
 
 def right(share: float, items: int) -> list[bool]:
@@ -64,7 +64,7 @@ def _write(artifact: Artifact, stage: str, metrics: dict[str, Any], **files: Any
     writer = artifact.begin(Identity(stage, {}, {}))
     for name, content in files.items():
         if isinstance(content, pa.Table):
-            writer.table(f"{name}.parquet", content)
+            writer.write_table(f"{name}.parquet", content)
         else:
-            writer.json(f"{name}.json", content)
+            writer.write_json(f"{name}.json", content)
     writer.publish(metrics)

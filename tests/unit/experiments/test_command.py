@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from compass_ray import cli, pipeline, preflight, ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.capacity import Capacity, Node
-from compass_ray.cli.experimenting import fitting
+from compass_ray.capacity import ClusterCapacity, Node
+from compass_ray.cli.experimenting import split_columns
 from compass_ray.config import Resources, RunConfig
 from tests.unit.experiments.made_up import fill, right
 
@@ -42,7 +42,7 @@ def compass_ray(sessions: list[Resources], monkeypatch: pytest.MonkeyPatch, caps
     """Run the command in this process, with runs that are filled in instead of made; budget 1.6 fails."""
 
     def run_all(config: RunConfig, run: RunDir, **named: Any) -> dict[str, float]:
-        run.record(config)
+        run.write_config(config)
         if config.select.budget == 1.6:
             raise ArtifactError("no rows for it")
         fill(run, "sw", {"compass": right(0.5 if config.select.budget == 0.4 else 0.75, 40)})
@@ -131,7 +131,7 @@ def test_variants_that_differ_by_seed_alone_are_looked_at_once(
 ) -> None:
     looked: list[float | str] = []
 
-    def quick(config: RunConfig, *others: object) -> list[preflight.Finding]:
+    def quick(config: RunConfig, *others: object) -> list[preflight.CheckResult]:
         looked.append(config.select.budget)
         return []
 
@@ -145,9 +145,11 @@ def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
 ) -> None:
     asked: list[tuple[int, str]] = []
 
-    def surroundings(run: RunDir) -> preflight.Surroundings:
+    def surroundings(run: RunDir) -> preflight.ClusterEnvironment:
         asked.append((len(sessions), run.uri))
-        return preflight.Surroundings(Capacity((Node({"CPU": 1.0}),), ()), (preflight.Witness("a", "it is full"),), cluster=True)
+        return preflight.ClusterEnvironment(
+            ClusterCapacity((Node({"CPU": 1.0}),), ()), (preflight.StorageProbe("a", "it is full"),), is_cluster=True
+        )
 
     monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
     monkeypatch.setattr("compass_ray.ray_session.surroundings.surroundings", surroundings)
@@ -169,7 +171,7 @@ def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(co
         "--set train.base_model=some/base --set train.revision=mine"
     )
     assert code == 0
-    configs = [RunDir(str(tmp_path / f"seed={seed}")).recorded() for seed in (0, 1, 2)]
+    configs = [RunDir(str(tmp_path / f"seed={seed}")).read_config() for seed in (0, 1, 2)]
     assert [c.embed.revision for c in configs] == ["a" * 40, "c" * 40, "a" * 40]
     assert {c.train.revision for c in configs} == {"mine"}
     assert err.count("note: train.revision is mine, and is used; the run's pins have " + "b" * 40) == 1
@@ -216,7 +218,7 @@ def test_a_file_says_the_same_as_the_command_line(compass_ray: Command, tmp_path
     assert code == 0
     assert told["against"] == "even,select.budget=0.4,seed=7"
     assert told["variants"][1]["settings"] == ["select.weights=none", "select.budget=0.4", "seed=7"]
-    assert RunDir(told["variants"][1]["run"]).recorded().select.weights == "none"
+    assert RunDir(told["variants"][1]["run"]).read_config().select.weights == "none"
 
 
 @given(
@@ -227,7 +229,7 @@ def test_a_file_says_the_same_as_the_command_line(compass_ray: Command, tmp_path
 def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_nothing(drawn: tuple[list[int], int]) -> None:
     widths, room = drawn
     rows = [tuple(f"{r}{i:x}"[:width].ljust(width, "x") for i, width in enumerate(widths)) for r in range(2)]
-    parts = list(fitting(rows, room))
+    parts = list(split_columns(rows, room))
     assert all(sum(len(cell) + 2 for cell in row) <= room for part in parts for row in part)
     assert all(row[0] == whole[0] for part in parts for row, whole in zip(part, rows, strict=True))
     assert [tuple(cell for part in parts for cell in part[r][1:]) for r in range(2)] == [row[1:] for row in rows]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.config import ConfigError, changed, load, read_tree
+from compass_ray.config import ConfigError, load_run_config, read_raw_config, with_overrides
 from compass_ray.experiments import Experiment, read_experiment
 
 
 def _read(*vary: str, tree: dict[str, Any] | None = None, **more: Any) -> Experiment:
-    return read_experiment({**read_tree("atlas-test"), **(tree or {})}, vary, **more)
+    return read_experiment({**read_raw_config("atlas-test"), **(tree or {})}, vary, **more)
 
 
 def _names(experiment: Experiment) -> list[str]:
@@ -31,14 +31,14 @@ def test_a_grid_has_every_combination_and_the_first_key_changes_slowest() -> Non
     ]
     last = experiment.variants[-1].config
     assert (last.select.budget, last.seed) == (1.2, 7)
-    assert last == changed(load("atlas-test"), ["select.budget=1.2", "seed=7"])
+    assert last == with_overrides(load_run_config("atlas-test"), ["select.budget=1.2", "seed=7"])
 
 
 def test_a_value_may_be_a_list_a_name_or_nothing() -> None:
-    experiment = _read("select.methods=[target, compass],[compass]", "cluster.reduce=null,16", "cluster.method=ward")
-    assert _names(experiment)[0] == "select.methods=target,compass,cluster.reduce=null,cluster.method=ward"
+    experiment = _read("select.methods=[target, compass],[compass]", "cluster.pca_dims=null,16", "cluster.method=ward")
+    assert _names(experiment)[0] == "select.methods=target,compass,cluster.pca_dims=null,cluster.method=ward"
     first = experiment.variants[0].config
-    assert (first.select.methods, first.cluster.reduce, first.cluster.method) == (("target", "compass"), None, "ward")
+    assert (first.select.methods, first.cluster.pca_dims, first.cluster.method) == (("target", "compass"), None, "ward")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_no_path_can_hold_is_left_out_of_a_name(value: str, name: str) -> N
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=3, unique=True))
 def test_a_name_is_safe_on_every_disk_and_object_store(values: list[str]) -> None:
     try:
-        names = _names(read_experiment({**read_tree("atlas-test"), "experiment": {"vary": {"embed.encoder": values}}}))
+        names = _names(read_experiment({**read_raw_config("atlas-test"), "experiment": {"vary": {"embed.encoder": values}}}))
     except ConfigError:  # two values look the same in a path, or one is no value there
         return
     assert all(re.fullmatch(r"embed\.encoder=[A-Za-z0-9._=,+-]*", name) for name in names)
@@ -85,12 +85,15 @@ def test_the_command_line_adds_to_a_file_and_decides_with_whom_to_compare() -> N
 
 def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> None:
     crossed = _read("select.budget=0.4,1.2", "seed=0,1")
-    assert [crossed.reference(v).name for v in crossed.variants] == ["select.budget=0.4,seed=0", "select.budget=0.4,seed=1"] * 2
+    assert [crossed.reference_for(v).name for v in crossed.variants] == [
+        "select.budget=0.4,seed=0",
+        "select.budget=0.4,seed=1",
+    ] * 2
     only_seeds = _read("seed=0,1")
     assert [v.group for v in only_seeds.variants] == ["base", "base"]
-    assert [only_seeds.reference(v).name for v in only_seeds.variants] == ["seed=0", "seed=0"]
+    assert [only_seeds.reference_for(v).name for v in only_seeds.variants] == ["seed=0", "seed=0"]
     named = _read(tree={"experiment": {"variants": {"a": [], "b": ["seed=5"]}}})
-    assert [named.reference(v).name for v in named.variants] == ["a", "a"]
+    assert [named.reference_for(v).name for v in named.variants] == ["a", "a"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +165,7 @@ def test_a_setting_that_changes_no_result_may_stand_beside_one_that_does() -> No
 
 
 def test_the_settings_given_stay_as_they_are() -> None:
-    tree = read_tree("atlas-test") | {"experiment": {"vary": {"select.budget": [0.2, 0.3]}}}
+    tree = read_raw_config("atlas-test") | {"experiment": {"vary": {"select.budget": [0.2, 0.3]}}}
     before = repr(tree)
     read_experiment(tree)
     assert repr(tree) == before

@@ -17,11 +17,11 @@ import yaml
 
 from compass_ray import exporting
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import AdapterConfig, ConfigError, RunConfig, load
+from compass_ray.config import AdapterConfig, ConfigError, RunConfig, load_run_config
 from compass_ray.exporting import parity, writing
-from compass_ray.exporting.quiet import others_quiet
+from compass_ray.exporting.quiet import suppress_library_logs
 from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.dora import attached
+from compass_ray.models.dora import attach_for_inference
 from compass_ray.models.errors import ModelError
 from compass_ray.models.location import model_identity, resolve_model
 from compass_ray.models.peft_directory import StoredAdapter, read_adapter
@@ -35,11 +35,11 @@ FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 def _run(folder: Path, config: RunConfig, versions: tuple[str, ...], adapter: AdapterConfig) -> RunDir:
     run, base = RunDir(str(folder)), load_base(config.train)
-    run.record(config)
+    run.write_config(config)
     for seed, version in enumerate(versions):
         identity = {"base_model": model_identity(config.train.base_model), "v": version}
         writer = run.adapter("sw", version).begin(Identity("train", identity, {"selections/compass/sw": "f00d"}))
-        writer.folder(lambda into, seed=seed: random_adapter(base, into, adapter, seed=seed))
+        writer.write_folder(lambda into, seed=seed: random_adapter(base, into, adapter, seed=seed))
         writer.publish({"rows": 40})
     registry.promote(run, "sw", versions[0])
     return run
@@ -48,10 +48,10 @@ def _run(folder: Path, config: RunConfig, versions: tuple[str, ...], adapter: Ad
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Three random adapters on the small base model, the first of them live, the others on trial."""
-    config = load("atlas-test")
+    config = load_run_config("atlas-test")
     made = _run(tmp_path_factory.mktemp("run"), config, ("v0001", "v0002", "v0003"), config.train.adapter)
-    registry.canary(made, "sw", "v0002", 0.1)
-    registry.shadow(made, "sw", "v0003")
+    registry.set_canary(made, "sw", "v0002", 0.1)
+    registry.set_shadow(made, "sw", "v0003")
     return made
 
 
@@ -61,11 +61,11 @@ def _ids(base: BaseModel) -> torch.Tensor:
 
 def _served(run: RunDir, version: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ids of a prompt, and logits of the base without and with the adapter as it is served."""
-    base = load_base(run.recorded().train)
+    base = load_base(run.read_config().train)
     ids = _ids(base)
     with torch.inference_mode():
         plain = base.model(input_ids=ids).logits
-        with run.adapter("sw", version).local() as folder, attached(base.model, read_adapter(folder)):
+        with run.adapter("sw", version).local_folder() as folder, attach_for_inference(base.model, read_adapter(folder)):
             return ids, plain, base.model(input_ids=ids).logits
 
 
@@ -75,7 +75,7 @@ def test_peft_alone_loads_any_version_and_computes_what_is_served(
 ) -> None:
     from peft import AutoPeftModelForCausalLM
 
-    written = exporting.export(run, "sw", asked, tmp_path / "out", merged=False)
+    written = exporting.export_adapter(run, "sw", asked, tmp_path / "out", merged=False)
     assert (written.version, written.parity.tolerance) == (version, 1e-4)
     assert written.difference < 1e-4
     ids, plain, expected = _served(run, version)
@@ -88,7 +88,7 @@ def test_peft_alone_loads_any_version_and_computes_what_is_served(
 def test_transformers_alone_loads_a_merged_model_and_generates_what_is_served(run: RunDir, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    written = exporting.export(run, "sw", "v0002", tmp_path / "deep" / "out", merged=True)
+    written = exporting.export_adapter(run, "sw", "v0002", tmp_path / "deep" / "out", merged=True)
     assert written.parity.agreement == 1.0
     assert written.parity.effect > 1.0
     assert written.parity.positions > 200
@@ -115,7 +115,7 @@ def test_other_families_in_both_types(tmp_path: Path, family: str, targets: tupl
     config = _other_base(tmp_path / "base", family, dtype)
     run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=targets))
     for merged in (False, True):
-        found = exporting.export(run, "sw", None, tmp_path / f"out-{merged}", merged=merged).parity
+        found = exporting.export_adapter(run, "sw", None, tmp_path / f"out-{merged}", merged=merged).parity
         assert found.dtype == dtype
         assert found.difference <= found.tolerance
 
@@ -132,14 +132,14 @@ def _other_base(folder: Path, family: str, dtype: str) -> RunConfig:
     )
     AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return load("atlas-test", overrides=[f"train.base_model={folder}", f"train.dtype={dtype}"])
+    return load_run_config("atlas-test", overrides=[f"train.base_model={folder}", f"train.dtype={dtype}"])
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_other_libraries_print_nothing_meanwhile(
     run: RunDir, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder, merged: bool
 ) -> None:
-    exporting.export(run, "sw", None, tmp_path / "out", merged=merged)
+    exporting.export_adapter(run, "sw", None, tmp_path / "out", merged=merged)
     assert capfd.readouterr() == ("", "")
     assert not [each for each in recwarn if "is_gradient_checkpointing" in str(each.message)]
 
@@ -153,7 +153,7 @@ def test_only_what_is_known_is_held_back_and_all_of_it_comes_again() -> None:
     logger.addHandler(heard)
     shown = told.is_progress_bar_enabled()
     try:
-        with others_quiet():
+        with suppress_library_logs():
             logger.warning("Setting accelerator to CPU.")
             logger.error("out of memory")
             with pytest.warns(FutureWarning, match="another"):
@@ -166,7 +166,7 @@ def test_only_what_is_known_is_held_back_and_all_of_it_comes_again() -> None:
 
 
 def test_an_export_says_what_it_is(run: RunDir, tmp_path: Path) -> None:
-    written = exporting.export(run, "sw", None, tmp_path / "out", merged=False)
+    written = exporting.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
     facts = json.loads((tmp_path / "out" / "compass_ray.json").read_text("utf-8"))
     assert (facts["language"], facts["version"], facts["base_model"], facts["metrics"]) == ("sw", "v0001", "atlas", {"rows": 40})
     assert facts["fingerprint"] == run.adapter("sw", "v0001").require().fingerprint
@@ -182,9 +182,9 @@ def test_an_export_says_what_it_is(run: RunDir, tmp_path: Path) -> None:
 
 
 def test_a_model_of_a_hub_is_named_with_its_revision(run: RunDir, tmp_path: Path) -> None:
-    config = load("atlas-test", overrides=["train.base_model=organisation/model", "train.revision=abc"])
-    with run.adapter("sw", "v0001").local() as source:
-        described = writing._described(config, source)
+    config = load_run_config("atlas-test", overrides=["train.base_model=organisation/model", "train.revision=abc"])
+    with run.adapter("sw", "v0001").local_folder() as source:
+        described = writing._portable_peft_config(config, source)
     assert (described["base_model_name_or_path"], described["revision"]) == ("organisation/model", "abc")
     from compass_ray.exporting.card import write_card
 
@@ -226,7 +226,7 @@ def test_an_export_that_computes_something_else_is_not_kept(
 
     monkeypatch.setattr(writing, "_check_tokenizer", spoilt)
     with pytest.raises(ModelError, match=rf"{told}.*nothing was kept"):
-        exporting.export(run, "sw", None, tmp_path / "out", merged=False)
+        exporting.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,18 +238,18 @@ def test_a_merged_model_of_another_scaling_is_not_kept_in_bfloat16(tmp_path: Pat
     """The bound of bfloat16 is wide, but not as wide as half an adapter's effect."""
     config = _other_base(tmp_path / "base", "llama", "bfloat16")
     run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=("q_proj", "down_proj")))
-    ours = parity.attached
+    ours = parity.attach_for_inference
     monkeypatch.setattr(parity, "attached", lambda model, stored: ours(model, _halved(stored)))
     with pytest.raises(ModelError, match="is the most in bfloat16"):
-        exporting.export(run, "sw", None, tmp_path / "out", merged=True)
+        exporting.export_adapter(run, "sw", None, tmp_path / "out", merged=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_no_number_is_no_parity() -> None:
     broken = torch.tensor([[0.0, float("nan")]])
-    wanted = parity.Expected([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
+    wanted = parity.ExpectedOutputs([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
     with pytest.raises(ModelError, match="differ from the adapter's by up to inf"):
-        parity.compared(wanted, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
+        parity.compare_logits(wanted, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -258,29 +258,29 @@ def test_no_number_is_no_parity() -> None:
 )
 def test_what_there_is_not_is_not_exported(run: RunDir, tmp_path: Path, version: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        exporting.export(run, "sw", version, tmp_path / "out", merged=False)
+        exporting.export_adapter(run, "sw", version, tmp_path / "out", merged=False)
 
 
 def test_no_canary_no_export_of_it(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="hi has no canary at present; name a version"):
-        exporting.export(run, "hi", "canary", tmp_path / "out", merged=False)
+        exporting.export_adapter(run, "hi", "canary", tmp_path / "out", merged=False)
 
 
 def test_a_full_folder_and_a_damaged_version_are_refused(tmp_path: Path, run: RunDir) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match="is not empty; give a new folder"):
-            exporting.export(run, "sw", None, folder, merged=False)
-    made = _run(tmp_path / "run", run.recorded(), ("v0001",), run.recorded().train.adapter)
+            exporting.export_adapter(run, "sw", None, folder, merged=False)
+    made = _run(tmp_path / "run", run.read_config(), ("v0001",), run.read_config().train.adapter)
     made.adapter("sw", "v0001").store_bytes("adapter_model.safetensors", b"other")
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is damaged"):
-        exporting.export(made, "sw", None, tmp_path / "out", merged=False)
+        exporting.export_adapter(made, "sw", None, tmp_path / "out", merged=False)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, run: RunDir) -> None:
     (tmp_path / "file").write_text("x", "utf-8")
     with pytest.raises(ConfigError, match=r"file/out cannot be made .*; give a folder where you may write"):
-        exporting.export(run, "sw", "v0001", tmp_path / "file" / "out", merged=False)
+        exporting.export_adapter(run, "sw", "v0001", tmp_path / "file" / "out", merged=False)
 
 
 def test_the_command_ends_with_what_was_checked(

@@ -9,7 +9,7 @@ import pytest
 
 from compass_ray.artifacts import Artifact, ArtifactError, Identity, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.full_training import workers_before
+from compass_ray.full_training import previous_workers
 from compass_ray.full_training.checkpoints import Checkpoints
 from compass_ray.models.history import EpochRecord
 from tests.unit.full_training.tiny import ROWS, settings, sharded, tuning
@@ -36,12 +36,12 @@ def trained(config: RunConfig, artifact: Artifact, *, until: int | None = None) 
         train = tuning(model, config)
 
         def on_epoch(history: Sequence[EpochRecord]) -> None:
-            kept.keep(model, train.workers, history)
+            kept.save(model, train.group, history)
             if len(history) == until:
                 raise KilledError
 
         history = train.run(history=before, on_epoch=on_epoch).history
-    kept.conclude(history)
+    kept.finalize(history)
     kept.writer.publish()
     return history
 
@@ -62,7 +62,7 @@ def test_cut_off_after_an_epoch_it_ends_with_the_bits_of_an_uninterrupted_one(
     with pytest.raises(KilledError):
         trained(config, place, until=1)
     assert {file.split("/")[0] for file in place.files()} == {"epoch-1", "best-1", "history.json"}
-    assert workers_before(place) == 1
+    assert previous_workers(place) == 1
     found = trained(config, place)
     assert losses(found) == losses(expected)
     assert place.read_bytes("model.safetensors") == straight.read_bytes("model.safetensors")
@@ -78,15 +78,15 @@ def test_the_best_epoch_is_kept_and_an_end_that_was_cut_off_is_repeated(base_fol
     kept = begun(artifact)
     with sharded(steep) as model:
         train = tuning(model, steep)
-        history = train.run(on_epoch=lambda so_far: kept.keep(model, train.workers, so_far)).history
+        history = train.run(on_epoch=lambda so_far: kept.save(model, train.group, so_far)).history
     best = min(history, key=lambda epoch: epoch.validation_loss or 0.0).epoch
     assert best < len(history)
     model_before = artifact.read_bytes(f"best-{best}/model.safetensors")
 
     folder = Path(artifact.path)
     (folder / f"best-{best}" / "config.json").rename(folder / "config.json")  # killed while it was put in place
-    kept.conclude(history)
-    kept.conclude(history)
+    kept.finalize(history)
+    kept.finalize(history)
     assert artifact.read_bytes("model.safetensors") == model_before
     assert {"config.json", "history.json", "tokenizer.json"} <= set(artifact.files())
     assert not any(path.is_dir() for path in folder.iterdir())

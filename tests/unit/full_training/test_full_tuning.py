@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from compass_ray.config import RunConfig
-from compass_ray.models.batching import length_batches
-from compass_ray.models.chat import Example, encode_rows
+from compass_ray.models.batching import batch_by_length
+from compass_ray.models.chat import EncodedExample, encode_rows
 from tests.unit.full_training.tiny import HELD, ROWS, WEIGHTS, settings, sharded, tuning
 
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-def row_loss(model: Any, example: Example) -> torch.Tensor:
+def row_loss(model: Any, example: EncodedExample) -> torch.Tensor:
     """Sum of the negative log-likelihoods of a row's response, by torch's own function."""
     ids = torch.tensor([example.input_ids])
     logits = model(ids).logits[0, example.prompt_length - 1 : -1]
@@ -47,7 +47,7 @@ def plainly_trained(config: RunConfig) -> Any:
     warmup, step = round(train.warmup_ratio * steps), 0
     for epoch in range(train.epochs):
         rng = np.random.default_rng((config.seed, epoch))
-        for batch in length_batches([len(e) for e in examples], train.batch_size, rng):
+        for batch in batch_by_length([len(e) for e in examples], train.batch_size, rng):
             share = (step + 1) / warmup if step < warmup else (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
             rows = [examples[i] for i in batch]
             mass = sum(e.weight * (len(e) - e.prompt_length) for e in rows)

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 
 from compass_ray import pipeline
-from compass_ray.artifacts import Identity, RunDir, adapter_homes, homes
-from compass_ray.config import ConfigError, RunConfig, load
-from compass_ray.exporting import export
+from compass_ray.artifacts import Identity, RunDir, adapter_owners, selection_owners
+from compass_ray.config import ConfigError, RunConfig, load_run_config
+from compass_ray.exporting import export_adapter
 from compass_ray.full_training import plan
 from compass_ray.models.errors import ModelError
-from compass_ray.models.zero_settings import filled, read_settings
+from compass_ray.models.zero_settings import read_deepspeed_config, with_run_settings
 
 
 def asked(*overrides: str, methods: str = "[target, compass, compass_fft]") -> RunConfig:
-    return load("atlas-test", overrides=[f"select.methods={methods}", *overrides])
+    return load_run_config("atlas-test", overrides=[f"select.methods={methods}", *overrides])
 
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_the_packaged_files_shard_at_their_stage_and_leave_the_rest_to_the_run(stage: int) -> None:
-    settings = read_settings(f"zero{stage}")
+    settings = read_deepspeed_config(f"zero{stage}")
     assert settings["zero_optimization"]["stage"] == stage
-    whole = filled(settings, asked("train.batch_size=20", "full.micro_batch=3", "train.dtype=bfloat16"), workers=2)
+    whole = with_run_settings(settings, asked("train.batch_size=20", "full.micro_batch=3", "train.dtype=bfloat16"), workers=2)
     # 20 rows in passes of 3 on 2 workers.
     assert (whole["train_micro_batch_size_per_gpu"], whole["gradient_accumulation_steps"]) == (3, 4)
     assert (whole["gradient_clipping"], whole["bf16"]["enabled"]) == (1.0, True)
@@ -43,7 +43,7 @@ def test_a_file_of_one_s_own_may_leave_what_the_run_says_on_auto(tmp_path: Path)
         "steps_per_print": 5,
     }
     file.write_text(json.dumps(own))
-    assert read_settings(str(file)) == {key: own[key] for key in ("zero_optimization", "steps_per_print")}
+    assert read_deepspeed_config(str(file)) == {key: own[key] for key in ("zero_optimization", "steps_per_print")}
 
 
 @pytest.mark.parametrize(
@@ -78,23 +78,23 @@ def test_a_missing_deepspeed_is_told_before_any_work(monkeypatch: pytest.MonkeyP
 def test_the_selection_is_that_of_compass_and_there_is_no_adapter(tmp_path: Path) -> None:
     run, config = RunDir(str(tmp_path)), asked("serve.method=target", methods="[target, compass_fft]")
     assert run.selection("compass_fft", "sw").name == "selections/compass/sw"
-    assert homes(config) == [("target", "sw"), ("compass", "sw"), ("target", "hi"), ("compass", "hi")]
-    assert adapter_homes(config) == [("target", "sw"), ("target", "hi")]
-    assert homes(asked()) == homes(config)
+    assert selection_owners(config) == [("target", "sw"), ("compass", "sw"), ("target", "hi"), ("compass", "hi")]
+    assert adapter_owners(config) == [("target", "sw"), ("target", "hi")]
+    assert selection_owners(asked()) == selection_owners(config)
     left = {stage.name: [a.name for a in stage.artifacts(config, run)] for stage in pipeline.STAGES}
     assert left["train"] == ["adapters/sw/v0001", "adapters/hi/v0001"]
     assert left["full"] == ["models/sw/compass_fft", "models/hi/compass_fft"]
     assert "evaluations/compass_fft/sw" in left["evaluate"]
-    assert "full" not in {status.name for status in pipeline.plan(load("atlas-test"), run)}
+    assert "full" not in {status.name for status in pipeline.collect_status(load_run_config("atlas-test"), run)}
 
 
 def test_it_cannot_be_served_and_is_no_adapter_to_export(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"serve\.method: compass_fft is a whole model a language, .*; serve compass, or give"):
         asked("serve.method=compass_fft")
     run = RunDir(str(tmp_path / "run"))
-    run.record(asked())
+    run.write_config(asked())
     with pytest.raises(ConfigError, match=r"no adapter to export: .*models/sw/compass_fft is the whole model"):
-        export(run, "sw", "compass_fft", tmp_path / "out", merged=True)
+        export_adapter(run, "sw", "compass_fft", tmp_path / "out", merged=True)
 
 
 def test_how_it_is_spread_is_no_part_of_what_the_model_is_made_of(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from compass_ray.config import FullConfig, RunConfig, TrainConfig
 from compass_ray.models.chat import TrainingRow
-from compass_ray.models.full_tuning import FullTuning
+from compass_ray.models.full_tuning import FullTrainer
 from compass_ray.models.zero import ShardedModel
-from compass_ray.models.zero_settings import read_settings
+from compass_ray.models.zero_settings import read_deepspeed_config
 
 ROWS = [
     TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)
@@ -34,11 +34,11 @@ def settings(base: Path, *, deepspeed: str = "zero3", **train: Any) -> RunConfig
 
 
 def sharded(config: RunConfig) -> ShardedModel:
-    return ShardedModel(config, read_settings(config.full.deepspeed))
+    return ShardedModel(config, read_deepspeed_config(config.full.deepspeed))
 
 
-def tuning(model: ShardedModel, config: RunConfig) -> FullTuning:
-    return FullTuning(model, ROWS, HELD, WEIGHTS, config)
+def tuning(model: ShardedModel, config: RunConfig) -> FullTrainer:
+    return FullTrainer(model, ROWS, HELD, WEIGHTS, config)
 
 
 def main(base: str, out: str) -> None:

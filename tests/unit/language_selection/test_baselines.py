@@ -16,16 +16,16 @@ from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.baselines.transfer_ranking import MEASURED
 from compass_ray.core.selection import Method
 from compass_ray.language_selection import (
-    Chosen,
-    Material,
+    BaselineFeatures,
+    MethodSelection,
     PoolTexts,
     PoolView,
-    Question,
-    choose,
-    choose_whole_pool,
-    settings_of,
+    SelectionProblem,
+    method_settings,
+    select_by_method,
+    select_for_all_languages,
 )
-from compass_ray.sources.typology import language_vectors, uriel
+from compass_ray.sources.typology import load_language_vectors, uriel
 
 BASELINES = ("langrank", "langsim", "dsir", "nearest")
 SPOKEN = ("sw", "ny", "sn", "en", "ja", "ru", "bul")
@@ -73,35 +73,35 @@ def pool() -> PoolView:
 
 
 @pytest.fixture
-def question(pool: PoolView) -> Question:
-    mine = pool.speaks("sw")
+def question(pool: PoolView) -> SelectionProblem:
+    mine = pool.language_mask("sw")
     own = np.flatnonzero(mine)
-    return Question("sw", own, pool.cluster[own].astype(np.int64), np.flatnonzero(~mine), np.array([0, 1, 2]))
+    return SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), np.flatnonzero(~mine), np.array([0, 1, 2]))
 
 
 @pytest.fixture
-def material() -> Material:
+def material() -> BaselineFeatures:
     _, languages, prompts = shuffled()
     texts = PoolTexts(prompts, languages)
-    return Material(lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts)
+    return BaselineFeatures(lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts)
 
 
 @pytest.fixture
-def select(pool: PoolView, question: Question, material: Material) -> Callable[..., Chosen]:
-    def made(method: str, seed: int = 0, **settings: Any) -> Chosen:
+def select(pool: PoolView, question: SelectionProblem, material: BaselineFeatures) -> Callable[..., MethodSelection]:
+    def made(method: str, seed: int = 0, **settings: Any) -> MethodSelection:
         config = SelectConfig(**{"budget": 0.75, "methods": (method,), **settings})
-        return choose(config, method, question, pool, seed=seed, material=material)
+        return select_by_method(config, method, question, pool, seed=seed, material=material)
 
     return made
 
 
-def added(chosen: Chosen) -> list[dict[str, Any]]:
+def added(chosen: MethodSelection) -> list[dict[str, Any]]:
     return [row for row in chosen.rows.to_pylist() if row["role"] == "auxiliary"]
 
 
 @pytest.mark.parametrize("method", BASELINES)
 def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
-    select: Callable[..., Chosen], method: str, pool: PoolView, question: Question, material: Material
+    select: Callable[..., MethodSelection], method: str, pool: PoolView, question: SelectionProblem, material: BaselineFeatures
 ) -> None:
     chosen = select(method)
     assert chosen.selected == select("compass").selected == 15
@@ -115,9 +115,11 @@ def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
         **{f: _moved(getattr(pool, f), order) for f in pool.__dataclass_fields__ if f != "n_clusters"}, n_clusters=CLUSTERS
     )
     place = np.argsort(order)
-    other = Question("sw", place[question.own], question.trained_labels, np.sort(place[question.others]), question.guide_labels)
+    other = SelectionProblem(
+        "sw", place[question.own], question.trained_labels, np.sort(place[question.others]), question.guide_labels
+    )
     config = SelectConfig(budget=0.75, methods=(method,))
-    again = choose(config, method, other, moved, seed=0, material=material)
+    again = select_by_method(config, method, other, moved, seed=0, material=material)
     assert {row["row_id"] for row in added(again)} == {row["row_id"] for row in rows}
 
 
@@ -126,9 +128,9 @@ def _moved(column: Any, order: np.ndarray) -> Any:
 
 
 def test_nearest_takes_the_rows_most_like_a_guide_prompt(
-    select: Callable[..., Chosen], pool: PoolView, question: Question
+    select: Callable[..., MethodSelection], pool: PoolView, question: SelectionProblem
 ) -> None:
-    vectors = pool.embeddings(question.others).astype(float)
+    vectors = pool.unit_vectors(question.others).astype(float)
     alike = dict(zip(pool.row_id.take(pa.array(question.others)).to_pylist(), vectors[:, :2].max(axis=1), strict=True))
     expected = sorted(alike, key=lambda row_id: -alike[row_id])[:15]
     rows = added(select("nearest"))
@@ -139,54 +141,60 @@ def test_nearest_takes_the_rows_most_like_a_guide_prompt(
     assert select("nearest", seed=9).rows.equals(select("nearest").rows)
 
 
-def test_dsir_takes_what_reads_like_the_guide_set(select: Callable[..., Chosen]) -> None:
+def test_dsir_takes_what_reads_like_the_guide_set(select: Callable[..., MethodSelection]) -> None:
     spoken = [row["language"] for row in added(select("dsir"))]
     assert spoken.count("ru") >= 12
     assert not select("dsir", seed=1).rows.equals(select("dsir").rows)
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, ["ny"]), (2, ["ny", "sn"]), (3, ["ny", "sn", "en"])])
-def test_langsim_takes_rows_of_the_k_most_similar_languages(select: Callable[..., Chosen], k: int, expected: list[str]) -> None:
+def test_langsim_takes_rows_of_the_k_most_similar_languages(
+    select: Callable[..., MethodSelection], k: int, expected: list[str]
+) -> None:
     chosen = select("langsim", transfer={"languages": k})
     record = chosen.allocation["transfer"]
     assert record["languages"][:2] == expected[:2]
     assert len(record["languages"]) == k
     assert {row["language"] for row in added(chosen)} <= set(record["languages"])
     assert record["similarity"] == sorted(record["similarity"], reverse=True)
-    alike = language_vectors(("sw", *record["languages"])).similarity("sw")[1:]
+    alike = load_language_vectors(("sw", *record["languages"])).similarity("sw")[1:]
     assert record["similarity"] == pytest.approx(alike.tolist())
     assert (record["vectors"], record["rows"]) == ("lang2vec 1.1.2", "budget")
 
 
-def test_all_rows_of_the_languages_can_be_taken(select: Callable[..., Chosen]) -> None:
+def test_all_rows_of_the_languages_can_be_taken(select: Callable[..., MethodSelection]) -> None:
     chosen = select("langsim", transfer={"languages": 2, "rows": "all"})
     assert sorted(row["language"] for row in added(chosen)) == ["ny"] * ROWS + ["sn"] * ROWS
 
 
-def test_fewer_rows_than_the_budget_are_taken_where_the_languages_have_no_more(select: Callable[..., Chosen]) -> None:
+def test_fewer_rows_than_the_budget_are_taken_where_the_languages_have_no_more(select: Callable[..., MethodSelection]) -> None:
     chosen = select("langsim", budget=2.0, transfer={"languages": 1})
     assert chosen.selected == ROWS < sum(each["quota"] for each in chosen.allocation["clusters"])
     assert chosen.allocation["matched"] == {"compass": 40, "taken": ROWS}
 
 
-def test_without_lang2vec_the_table_is_used_and_named(select: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch) -> None:
-    language_vectors.cache_clear()
+def test_without_lang2vec_the_table_is_used_and_named(
+    select: Callable[..., MethodSelection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_language_vectors.cache_clear()
     monkeypatch.setattr(uriel, "installed", lambda: None)
     record = select("langsim", transfer={"languages": 2}).allocation["transfer"]
-    language_vectors.cache_clear()
+    load_language_vectors.cache_clear()
     assert record["languages"] == ["ny", "sn"]
     assert record["vectors"] == "compass_ray language table"
     assert record["without_vectors"] == ["bul"]
 
 
-def test_a_pool_without_known_languages_is_told(pool: PoolView, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_without_known_languages_is_told(
+    pool: PoolView, material: BaselineFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(uriel, "installed", lambda: None)
-    language_vectors.cache_clear()
-    bulgarian, own = np.flatnonzero(pool.speaks("bul")), np.flatnonzero(pool.speaks("sw"))
-    question = Question("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
+    load_language_vectors.cache_clear()
+    bulgarian, own = np.flatnonzero(pool.language_mask("bul")), np.flatnonzero(pool.language_mask("sw"))
+    question = SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
     with pytest.raises(ConfigError, match=r"bul\) has vectors in compass_ray language table"):
-        choose(SelectConfig(), "langsim", question, pool, seed=0, material=material)
-    language_vectors.cache_clear()
+        select_by_method(SelectConfig(), "langsim", question, pool, seed=0, material=material)
+    load_language_vectors.cache_clear()
 
 
 def transfers(folder: Path, best: str) -> str:
@@ -204,7 +212,7 @@ def transfers(folder: Path, best: str) -> str:
     return str(path)
 
 
-def test_langrank_learns_from_the_transfers_it_is_given(select: Callable[..., Chosen], tmp_path: Path) -> None:
+def test_langrank_learns_from_the_transfers_it_is_given(select: Callable[..., MethodSelection], tmp_path: Path) -> None:
     found = {}
     for best in ("overlap", "difference"):
         chosen = select("langrank", transfer={"languages": 2, "results": transfers(tmp_path, best)})
@@ -215,7 +223,7 @@ def test_langrank_learns_from_the_transfers_it_is_given(select: Callable[..., Ch
     assert found["overlap"]["transfers"] == 40, "what was measured on the target itself is left out"
 
 
-def test_langrank_ranks_by_the_transfers_of_the_package(select: Callable[..., Chosen]) -> None:
+def test_langrank_ranks_by_the_transfers_of_the_package(select: Callable[..., MethodSelection]) -> None:
     record = select("langrank").allocation["transfer"]
     assert len(record["languages"]) == 3
     assert record["results"] == "atlas"
@@ -230,7 +238,7 @@ OTHERWISE: dict[str, Any] = {
     "mode": "uniform",
     "tau": 0.5,
     "delta": 0.2,
-    "as_printed": True,
+    "paper_boundary_score": True,
     "transfer": {"languages": 1, "rows": "all"},
 }
 COUNT = {"budget", "weights", "overflow"}
@@ -255,16 +263,16 @@ def test_every_setting_of_a_selection_is_looked_at() -> None:
 @pytest.mark.parametrize("name", OTHERWISE)
 @pytest.mark.parametrize("method", READ)
 def test_a_fingerprint_holds_only_what_a_method_depends_on(
-    pool: PoolView, question: Question, material: Material, method: str, name: str
+    pool: PoolView, question: SelectionProblem, material: BaselineFeatures, method: str, name: str
 ) -> None:
     """Where the fingerprint is the same, so are the rows and their record."""
     plain, other = SelectConfig(), SelectConfig.model_validate({name: OTHERWISE[name]})
-    same = settings_of(plain, method) == settings_of(other, method)
+    same = method_settings(plain, method) == method_settings(other, method)
     assert same == (name not in READ[method])
     if same and method == "all":
-        made = [choose_whole_pool(config, [question], pool, seed=0) for config in (plain, other)]
+        made = [select_for_all_languages(config, [question], pool, seed=0) for config in (plain, other)]
     elif same:
-        made = [choose(config, method, question, pool, seed=0, material=material) for config in (plain, other)]
+        made = [select_by_method(config, method, question, pool, seed=0, material=material) for config in (plain, other)]
     assert not same or (made[0].rows.equals(made[1].rows) and made[0].allocation == made[1].allocation)
 
 
@@ -272,10 +280,10 @@ def test_a_fingerprint_holds_the_table_of_transfers_by_content_and_the_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, given = SelectConfig(), SelectConfig.model_validate({"transfer": {"results": transfers(tmp_path, "overlap")}})
-    first = settings_of(given, "langrank")
+    first = method_settings(given, "langrank")
     transfers(tmp_path, "difference")
-    assert settings_of(given, "langrank") != first
-    assert settings_of(given, "langsim") == settings_of(plain, "langsim")
-    before = settings_of(plain, "langsim")
+    assert method_settings(given, "langrank") != first
+    assert method_settings(given, "langsim") == method_settings(plain, "langsim")
+    before = method_settings(plain, "langsim")
     monkeypatch.setattr(uriel, "installed", lambda: None)
-    assert settings_of(plain, "langsim") != before
+    assert method_settings(plain, "langsim") != before

@@ -10,16 +10,16 @@ import pytest
 
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.core.instance_scores import Scores
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.core.instance_scores import InstanceScores
 from compass_ray.language_selection import (
     Guide,
     PoolView,
     WindowGuide,
-    first_question,
+    first_adapter_problem,
     prompt_keys,
     store_pool,
-    window_question,
+    update_problem,
 )
 
 N, K, D = 60, 4, 5
@@ -27,7 +27,7 @@ RNG = np.random.default_rng(0)
 LABELS = RNG.integers(-1, K, N).astype(np.int32)
 COARSE = np.array([0, 1, 1, 0], np.int32)
 VECTORS = RNG.normal(size=(N, D)).astype(np.float32)
-SCORES = Scores(RNG.random(N), RNG.normal(size=N))
+SCORES = InstanceScores(RNG.random(N), RNG.normal(size=N))
 ROWS = [
     {
         "row_id": f"{RNG.integers(1 << 60):016x}",
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run with nothing but a clustered pool."""
     run = RunDir(str(tmp_path_factory.mktemp("view") / "run"))
     writer = run.clusters.begin(Identity("cluster", {}, {}))
-    writer.array("centroids.npy", np.zeros((K, D), np.float32))
+    writer.write_array("centroids.npy", np.zeros((K, D), np.float32))
     store_pool(writer, pa.Table.from_pylist(ROWS, tables.POOL), VECTORS, LABELS, COARSE, SCORES)
     return run
 
@@ -59,7 +59,7 @@ def pool(run: RunDir) -> PoolView:
 
 @pytest.fixture
 def config() -> RunConfig:
-    return parse({"languages": ["sw", "hi"], "pool": {"bias": None}})
+    return parse_config({"languages": ["sw", "hi"], "pool": {"bias": None}})
 
 
 def guide(tested: list[str]) -> Guide:
@@ -94,8 +94,8 @@ def test_embeddings_have_length_one_and_come_in_the_order_asked_for(pool: PoolVi
     asked = np.array([7, 3, 7])
     expected = VECTORS[pool.position[asked]]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert pool.embeddings(asked) == pytest.approx(expected, abs=2e-3)
-    assert np.linalg.norm(pool.embeddings(asked), axis=1) == pytest.approx(1.0)
+    assert pool.unit_vectors(asked) == pytest.approx(expected, abs=2e-3)
+    assert np.linalg.norm(pool.unit_vectors(asked), axis=1) == pytest.approx(1.0)
 
 
 def test_nothing_is_read_before_it_is_asked_for(pool: PoolView) -> None:
@@ -105,13 +105,13 @@ def test_nothing_is_read_before_it_is_asked_for(pool: PoolView) -> None:
 
 
 def test_a_language_that_the_pool_has_not_is_spoken_by_no_row(pool: PoolView) -> None:
-    assert pool.speaks("sw").tolist() == [ROWS[at]["language"] == "sw" for at in pool.position]
-    assert not pool.speaks("yo").any()
+    assert pool.language_mask("sw").tolist() == [ROWS[at]["language"] == "sw" for at in pool.position]
+    assert not pool.language_mask("yo").any()
 
 
 def test_a_test_question_is_neither_kept_nor_chosen_however_it_is_spaced(pool: PoolView, config: RunConfig) -> None:
-    free = first_question(config, "sw", pool, guide([]))
-    held = first_question(config, "sw", pool, guide(["  QUESTION 3? ", "question  4?", "Something else"]))
+    free = first_adapter_problem(config, "sw", pool, guide([]))
+    held = first_adapter_problem(config, "sw", pool, guide(["  QUESTION 3? ", "question  4?", "Something else"]))
     assert _ids(pool, free.own) - _ids(pool, held.own) == {ROWS[3]["row_id"]}
     assert _ids(pool, free.others) - _ids(pool, held.others) == {ROWS[4]["row_id"]}
     assert _ids(pool, free.own) | _ids(pool, free.others) == {row["row_id"] for row in ROWS}
@@ -119,13 +119,13 @@ def test_a_test_question_is_neither_kept_nor_chosen_however_it_is_spaced(pool: P
 
 
 def test_a_language_s_own_rows_come_by_row_id_whatever_their_clusters(pool: PoolView, config: RunConfig) -> None:
-    own = pool.row_id.take(pa.array(first_question(config, "sw", pool, guide([])).own)).to_pylist()
+    own = pool.row_id.take(pa.array(first_adapter_problem(config, "sw", pool, guide([])).own)).to_pylist()
     assert own == sorted(own)
 
 
 def test_an_update_chooses_from_other_languages_rows_that_were_not_used(pool: PoolView) -> None:
     used, tested = frozenset(r["row_id"] for r in ROWS[10:20]), prompt_keys([ROWS[25]["prompt"]])
-    question = window_question("hi", pool, WindowGuide(np.array([0]), used, np.array([1]), tested))
+    question = update_problem("hi", pool, WindowGuide(np.array([0]), used, np.array([1]), tested))
     expected = {r["row_id"] for i, r in enumerate(ROWS) if r["language"] != "hi" and not 10 <= i < 20 and i != 25}
     assert _ids(pool, question.others) == expected
     assert not len(question.own)

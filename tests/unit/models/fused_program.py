@@ -8,9 +8,9 @@ import random
 import torch
 
 from compass_ray.models import fused
-from compass_ray.models.layer_weights import fold
-from compass_ray.models.routed_linear import RoutedLinear
-from compass_ray.models.routing import Routing, Wear
+from compass_ray.models.layer_weights import fold_layer
+from compass_ray.models.routed_linear import MultiAdapterLinear
+from compass_ray.models.routing import AdapterMapping, TokenAdapters
 
 MATCHES = "equal"
 # 600 inputs are two splits of the sum, the second one not whole; 70 outputs two blocks.
@@ -18,22 +18,22 @@ INNER, OUT = 600, 70
 RANKS = (1, 3, 16, 20)
 
 
-def wears_of(tokens: int, seed: int, *, blends: bool) -> list[Wear]:
+def wears_of(tokens: int, seed: int, *, blends: bool) -> list[TokenAdapters]:
     draw = random.Random(seed)
     slots = range(len(RANKS) + 2)  # the last one leaves this layer alone
-    found: list[Wear] = [((slot, 1.0),) if slot else () for slot in draw.choices(slots, k=tokens)]
+    found: list[TokenAdapters] = [((slot, 1.0),) if slot else () for slot in draw.choices(slots, k=tokens)]
     if blends:
         found[::3] = [((1, 0.25), (draw.choice((2, 3)), 0.5)) for _ in found[::3]]
     return found
 
 
-def routed_layer(dtype: torch.dtype, device: str, *, biased: bool) -> RoutedLinear:
+def routed_layer(dtype: torch.dtype, device: str, *, biased: bool) -> MultiAdapterLinear:
     torch.manual_seed(0)
     layer = torch.nn.Linear(INNER, OUT, bias=biased).to(device, dtype).requires_grad_(False)
-    routed = RoutedLinear(layer, Routing())
+    routed = MultiAdapterLinear(layer, AdapterMapping())
     for slot, rank in enumerate(RANKS, start=1):
         magnitude = None if slot == 2 else 0.5 + torch.rand(OUT)
-        routed.put(slot, fold(layer, torch.randn(rank, INNER) / INNER**0.5, torch.randn(OUT, rank), magnitude, 0.5))
+        routed.set_adapter(slot, fold_layer(layer, torch.randn(rank, INNER) / INNER**0.5, torch.randn(OUT, rank), magnitude, 0.5))
     return routed
 
 
@@ -41,12 +41,12 @@ def routed_layer(dtype: torch.dtype, device: str, *, biased: bool) -> RoutedLine
 def compare(dtype: torch.dtype, device: str, *, biased: bool, blends: bool) -> None:
     routed = routed_layer(dtype, device, biased=biased)
     x, wears = torch.randn(1, 40, INNER).to(device, dtype), wears_of(40, 7, blends=blends)
-    routed.routing.set(wears, x.device)
-    table = fused.table(routed.adapters, len(RANKS) + 2, x.device)
+    routed.adapter_mapping.update(wears, x.device)
+    table = fused.build_weight_table(routed.adapters, len(RANKS) + 2, x.device)
     plain = routed.base(x)[0]
     expected, found = plain.clone(), plain.clone()
-    routed.add_plainly(x[0], expected)
-    fused.add(table, routed.routing, x[0], found, routed.base.bias)
+    routed.apply_torch(x[0], expected)
+    fused.add_adapters(table, routed.adapter_mapping, x[0], found, routed.base.bias)
     base = [i for i, wear in enumerate(wears) if not wear]
     assert torch.equal(found[base], plain[base])
     limit = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 0.03}[dtype]

@@ -25,8 +25,8 @@ from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.chat import TrainingRow, encode_rows
 from compass_ray.models.dora import attach
 from compass_ray.models.ecda import EcdaObjective
-from compass_ray.models.fine_tuning import EpochRecord, FineTuning
-from compass_ray.models.workers import Alone, Group, Workers
+from compass_ray.models.fine_tuning import AdapterTrainer, EpochRecord
+from compass_ray.models.workers import ProcessGroup, SingleProcess, WorkerGroup
 from tests.unit.models.adapter_run import CONFIG, plan_of
 from tests.unit.models.conftest import make_model, make_tokenizer
 
@@ -49,16 +49,16 @@ def tiny() -> BaseModel:
     return freeze(make_model("qwen2", len(tokenizer)), tokenizer, torch.device("cpu"), "tiny")
 
 
-def trained(name: str, workers: Workers, **run: Any) -> dict[str, Any]:
+def trained(name: str, workers: WorkerGroup, **run: Any) -> dict[str, Any]:
     """One scenario: the history and the adapter."""
     base = tiny()
     held = ROWS[:1] if name == "small" else ROWS[:5]
     objective = ecda(base) if name == "ecda" else None
-    with FineTuning(base, ROWS, held, None, SETTINGS[name], seed=7, workers=workers, objective=objective) as tuning:
+    with AdapterTrainer(base, ROWS, held, None, SETTINGS[name], seed=7, workers=workers, objective=objective) as tuning:
         result = tuning.run(**run)
         present = tuning.adapter.tensors()
     history = [{k: v for k, v in asdict(record).items() if k != "seconds"} for record in result.history]
-    return {"history": history, "adapter": dict(present), "steps": tuning.last_steps.losses}
+    return {"history": history, "adapter": dict(present), "steps": tuning.last_epoch_steps.losses}
 
 
 def ecda(base: BaseModel) -> EcdaObjective:
@@ -85,14 +85,14 @@ def main(rank: int, size: int, folder: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size, timeout=timedelta(seconds=200)
     )
-    group = Group(torch.device("cpu"))
+    group = ProcessGroup(torch.device("cpu"))
 
     def leave(name: str, found: object) -> None:
         torch.save(found, folder / f"{name}-{rank}.pt")
 
     for name in SETTINGS:
         leave(name, trained(name, group))
-    leave("alone", trained("plain", Alone()) if rank == 0 else None)
+    leave("alone", trained("plain", SingleProcess()) if rank == 0 else None)
     calls: list[int] = []
 
     def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
@@ -119,15 +119,19 @@ def _breaks(record: object, state: object) -> None:
 class _Dies:
     """A worker whose process ends in the middle of an epoch."""
 
-    def __init__(self, group: Group) -> None:
-        self._group, self._steps, self.size = group, 0, group.size
-        self.share, self.summed, self.first_does = group.share, group.summed, group.first_does
+    def __init__(self, group: ProcessGroup) -> None:
+        self._group, self._steps, self.world_size = group, 0, group.world_size
+        self.local_indices, self.all_reduce_sum, self.run_on_rank_zero = (
+            group.local_indices,
+            group.all_reduce_sum,
+            group.run_on_rank_zero,
+        )
 
-    def sum_gradients(self, parameters: Any) -> None:
+    def all_reduce_gradients(self, parameters: Any) -> None:
         self._steps += 1
         if self._steps == 3:
             os._exit(7)
-        self._group.sum_gradients(parameters)
+        self._group.all_reduce_gradients(parameters)
 
 
 if __name__ == "__main__":

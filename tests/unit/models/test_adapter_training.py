@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from compass_ray import adapter_training
-from compass_ray.adapter_training import tracking_of, train_adapter
+from compass_ray.adapter_training import tracking_artifact, train_adapter
 from compass_ray.artifacts import Artifact, RunDir
-from compass_ray.config import changed
+from compass_ray.config import with_overrides
 from compass_ray.models.base import BaseModel
 
 from .adapter_run import CONFIG, make_run, plan_of
 
-TRACKED = changed(CONFIG, ["train.tracking=tensorboard"])
+TRACKED = with_overrides(CONFIG, ["train.tracking=tensorboard"])
 STEPS = 3 * 3
 """Three epochs of nine rows in batches of four."""
 
@@ -74,7 +74,7 @@ def test_the_manifest_says_what_training_took(run: RunDir, base: BaseModel) -> N
     assert manifest.metrics["tokens_per_second"] > 0
     assert history["tokens"] % 3 == 0
     assert len(history["epochs"]) == 3
-    assert not tracking_of(run, plan_of(run).artifact).files()
+    assert not tracking_artifact(run, plan_of(run).artifact).files()
 
 
 def test_tracking_holds_every_step_and_leaves_the_adapter_alone(run: RunDir, base: BaseModel, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_tracking_holds_every_step_and_leaves_the_adapter_alone(run: RunDir, bas
     plain = make_run(str(tmp_path / "plain"))
     train_adapter(CONFIG, plain, plan_of(plain), base)
     assert adapter_of(run) == adapter_of(plain)
-    folder = tracking_of(run, plan_of(run).artifact)
+    folder = tracking_artifact(run, plan_of(run).artifact)
     assert folder.name == "tracking/sw/v0001"
     assert folder.files() == [f"events.out.tfevents.{epoch:010d}" for epoch in (1, 2, 3)]
     found = events(folder)
@@ -106,7 +106,7 @@ def test_a_training_that_was_killed_is_gone_on_with_and_its_events_are_not_doubl
     straight = make_run(str(tmp_path / "straight"))
     train_adapter(TRACKED, straight, plan_of(straight), base)
     assert adapter_of(run) == adapter_of(straight)
-    found, expected = (events(tracking_of(each, plan_of(each).artifact)) for each in (run, straight))
+    found, expected = (events(tracking_artifact(each, plan_of(each).artifact)) for each in (run, straight))
     assert found["train/loss"] == expected["train/loss"]
     assert found.keys() == expected.keys()
 
@@ -114,21 +114,21 @@ def test_a_training_that_was_killed_is_gone_on_with_and_its_events_are_not_doubl
 def test_a_training_from_the_start_forgets_what_was_tracked_before(run: RunDir, base: BaseModel) -> None:
     train_adapter(TRACKED, run, plan_of(run), base)
     plan_of(run).artifact.begin(plan_of(run).identity)
-    train_adapter(changed(TRACKED, ["train.epochs=1"]), run, plan_of(run), base)
-    assert len(tracking_of(run, plan_of(run).artifact).files()) == 1
+    train_adapter(with_overrides(TRACKED, ["train.epochs=1"]), run, plan_of(run), base)
+    assert len(tracking_artifact(run, plan_of(run).artifact).files()) == 1
 
 
 def test_tracking_goes_to_an_object_store(s3_uri: str, base: BaseModel) -> None:
     run = make_run(s3_uri)
-    train_adapter(changed(TRACKED, ["train.epochs=2"]), run, plan_of(run), base)
-    found = events(tracking_of(run, plan_of(run).artifact))
+    train_adapter(with_overrides(TRACKED, ["train.epochs=2"]), run, plan_of(run), base)
+    found = events(tracking_artifact(run, plan_of(run).artifact))
     assert [step for step, _ in found["train/loss"]] == list(range(6))
 
 
 @pytest.mark.parametrize("override", ["train.batches=packed", "train.gradient_checkpointing=true"])
 def test_how_it_is_trained_does_not_change_what_comes_of_it(base: BaseModel, tmp_path: Path, override: str) -> None:
     found = []
-    for folder, config in (("a", CONFIG), ("b", changed(CONFIG, [override]))):
+    for folder, config in (("a", CONFIG), ("b", with_overrides(CONFIG, [override]))):
         place = make_run(str(tmp_path / folder))
         train_adapter(config, place, plan_of(place), base)
         found.append([e["validation_loss"] for e in plan_of(place).artifact.read_json("history.json")["epochs"]])

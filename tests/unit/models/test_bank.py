@@ -20,13 +20,13 @@ from torch import Tensor
 
 from compass_ray.config import AdapterConfig
 from compass_ray.models import bank as banks
-from compass_ray.models.bank import AdapterBank
+from compass_ray.models.bank import AdapterManager
 from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.dora import row_norms
 from compass_ray.models.errors import ModelError
-from compass_ray.models.peft_directory import CONFIG, WEIGHTS
-from compass_ray.models.routed_linear import RoutedLinear
-from compass_ray.models.routing import Wear
+from compass_ray.models.peft_directory import CONFIG_NAME, WEIGHTS_NAME
+from compass_ray.models.routed_linear import MultiAdapterLinear
+from compass_ray.models.routing import TokenAdapters
 
 from .adapters import merged, random_adapter
 from .conftest import LAYERS, make_model, make_tokenizer
@@ -63,8 +63,8 @@ def written(base: BaseModel, folder: Path, kinds: Sequence[Kind]) -> list[Path]:
     ]
 
 
-def filled(base: BaseModel, folders: Sequence[Path]) -> AdapterBank:
-    bank = AdapterBank(base)
+def filled(base: BaseModel, folders: Sequence[Path]) -> AdapterManager:
+    bank = AdapterManager(base)
     for i, folder in enumerate(folders):
         bank.load(str(i), folder)
     return bank
@@ -75,7 +75,7 @@ def logits(model: Any, ids: Tensor) -> Tensor:
         return model(ids).logits  # type: ignore[no-any-return]
 
 
-def blended(base: BaseModel, models: Sequence[Any], wear: Wear) -> Any:
+def blended(base: BaseModel, models: Sequence[Any], wear: TokenAdapters) -> Any:
     """A model whose weights are the base's plus the weighted changes of ``models``, by slot."""
     mean = copy.deepcopy(base.model)
     with torch.no_grad():
@@ -98,7 +98,7 @@ WEARS = st.one_of(
 @settings(max_examples=40)
 @given(st.sampled_from(ARCHITECTURES), KINDS, st.lists(WEARS, min_size=1, max_size=4), st.booleans())
 def test_logits_equal_those_of_models_with_the_weighted_mean_of_merged_weights(
-    tmp_path_factory: pytest.TempPathFactory, architecture: str, kinds: list[Kind], wears: list[Wear], stacked: bool
+    tmp_path_factory: pytest.TempPathFactory, architecture: str, kinds: list[Kind], wears: list[TokenAdapters], stacked: bool
 ) -> None:
     base = copied(base_of(architecture))
     wears = [tuple((slot, share) for slot, share in wear if slot <= len(kinds)) for wear in wears]
@@ -109,7 +109,7 @@ def test_logits_equal_those_of_models_with_the_weighted_mean_of_merged_weights(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(banks, "STACKED_BYTES", 1 << 30 if stacked else 0)
         bank = filled(base, folders)
-        bank.route([wear for wear in wears for _ in range(ids.shape[1])])
+        bank.set_adapter_mapping([wear for wear in wears for _ in range(ids.shape[1])])
         found = logits(base.model, ids)
     for row, model in zip(found, expected, strict=True):
         assert (row - model).abs().max() < 1e-4 * max(1.0, float(model.abs().max()))
@@ -118,11 +118,11 @@ def test_logits_equal_those_of_models_with_the_weighted_mean_of_merged_weights(
 @settings(max_examples=40)
 @given(st.lists(WEARS, min_size=1, max_size=40), st.booleans(), st.sampled_from([torch.float32, torch.bfloat16]), st.booleans())
 def test_a_layer_equals_each_token_by_itself_and_leaves_base_tokens_as_they_are(
-    wears: list[Wear], stacked: bool, dtype: torch.dtype, biased: bool
+    wears: list[TokenAdapters], stacked: bool, dtype: torch.dtype, biased: bool
 ) -> None:
     layer, adapters, routed = layer_with_adapters(dtype, biased=biased)
     x = torch.randn(1, len(wears), layer.in_features, generator=torch.Generator().manual_seed(1)).to(dtype)
-    routed.routing.set(wears, x.device, stacked=stacked)
+    routed.adapter_mapping.update(wears, x.device, stacked=stacked)
     with torch.inference_mode():
         found, plain = routed(x)[0], layer(x)[0]
     tolerance = 1e-4 if dtype == torch.float32 else 0.1
@@ -135,19 +135,19 @@ def test_a_layer_equals_each_token_by_itself_and_leaves_base_tokens_as_they_are(
 
 def layer_with_adapters(
     dtype: torch.dtype, *, biased: bool
-) -> tuple[torch.nn.Linear, dict[int, Callable[[Tensor], Tensor]], RoutedLinear]:
+) -> tuple[torch.nn.Linear, dict[int, Callable[[Tensor], Tensor]], MultiAdapterLinear]:
     """A layer, what each of `SLOTS` adapters of different ranks adds to it, densely and in float64, and both together."""
-    from compass_ray.models.layer_weights import fold
-    from compass_ray.models.routing import Routing
+    from compass_ray.models.layer_weights import fold_layer
+    from compass_ray.models.routing import AdapterMapping
 
     torch.manual_seed(0)
     layer = torch.nn.Linear(24, 20, bias=biased).to(dtype).requires_grad_(False)
-    routed = RoutedLinear(layer, Routing())
+    routed = MultiAdapterLinear(layer, AdapterMapping())
     added: dict[int, Callable[[Tensor], Tensor]] = {}
     for slot in range(1, SLOTS + 1):
         a, b = torch.randn(slot, 24).to(dtype), 0.2 * torch.randn(20, slot).to(dtype)
         magnitude = None if slot == 2 else 0.5 + torch.rand(20)
-        routed.put(slot, fold(layer, a, b, magnitude, 0.5))
+        routed.set_adapter(slot, fold_layer(layer, a, b, magnitude, 0.5))
         whole = layer.weight.float() + 0.5 * b.float() @ a.float()
         scale = torch.ones(20) if magnitude is None else magnitude / whole.norm(dim=1)
         change = scale[:, None] * whole - layer.weight.float()
@@ -167,7 +167,7 @@ def test_adapters_in_bfloat16_are_as_near_to_the_merged_model_as_it_is_to_itself
     rounded = (logits(copy.deepcopy(exact).to(torch.bfloat16), ids).float() - expected).abs().mean()
     half = copied(base, torch.bfloat16)
     bank = filled(half, [folder])
-    bank.route([((1, 1.0),)] * 12)
+    bank.set_adapter_mapping([((1, 1.0),)] * 12)
     assert (logits(half.model, ids).float() - expected).abs().mean() < 2 * rounded
 
 
@@ -177,14 +177,14 @@ def test_base_tokens_are_bit_equal_beside_adapters_and_blends(tmp_path: Path) ->
     ids = torch.tensor([[5, 9, 31], [44, 7, 120], [3, 6, 200]])
     expected = logits(base.model, ids)
     bank = filled(base, folders)
-    bank.route([(), (), (), *[((1, 1.0),)] * 3, *[((1, 0.5), (2, 0.5))] * 3])
+    bank.set_adapter_mapping([(), (), (), *[((1, 1.0),)] * 3, *[((1, 0.5), (2, 0.5))] * 3])
     found = logits(base.model, ids)
     assert torch.equal(found[0], expected[0])
     assert not torch.allclose(found[1:], expected[1:], atol=1e-2)
-    bank.route(())
+    bank.set_adapter_mapping(())
     assert torch.equal(logits(base.model, ids), expected)
     bank.close()
-    assert not any(isinstance(module, RoutedLinear) for module in base.model.modules())
+    assert not any(isinstance(module, MultiAdapterLinear) for module in base.model.modules())
 
 
 @pytest.mark.parametrize("kind", ["dora", "lora"])
@@ -192,18 +192,18 @@ def test_an_adapter_takes_little_more_than_its_parameters(kind: Any, tmp_path: P
     base = copied(base_of("llama"))
     folders = written(base, tmp_path, [(kind, 4 + i, 8) for i in range(0, 6, 2)])
     bank = filled(base, folders)
-    parameters = sum(tensor.nbytes for folder in folders for tensor in load_file(folder / WEIGHTS).values())
+    parameters = sum(tensor.nbytes for folder in folders for tensor in load_file(folder / WEIGHTS_NAME).values())
     held = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for layer in base.model.modules()
-        if isinstance(layer, RoutedLinear)
+        if isinstance(layer, MultiAdapterLinear)
         for each in layer.adapters.values()
         for tensor in (each.a, each.b, each.shift)
         if tensor is not None
     }
     assert sum(held.values()) == bank.nbytes
     assert parameters <= bank.nbytes < 1.1 * parameters
-    bank.release(bank.unload("0"))
+    bank.free_slot(bank.unload("0"))
     assert bank.nbytes < 0.8 * parameters
 
 
@@ -212,51 +212,51 @@ def test_copies_for_small_models_are_bounded(tmp_path: Path, monkeypatch: pytest
     bank = filled(base, written(base, tmp_path, [("dora", 2, 2)] * 3))
     wears = [((slot, 1.0),) for slot in (1, 2, 3)]
     monkeypatch.setattr(banks, "STACKED_BYTES", bank.nbytes - 1)
-    bank.route(wears)
-    assert bank.routing.padded is None
-    bank.route(wears[:2])
-    assert bank.routing.padded is not None
+    bank.set_adapter_mapping(wears)
+    assert bank.adapter_mapping.padded_groups is None
+    bank.set_adapter_mapping(wears[:2])
+    assert bank.adapter_mapping.padded_groups is not None
 
 
 def test_a_new_version_takes_a_slot_of_its_own_and_the_old_one_stays_until_its_release(tmp_path: Path) -> None:
     base = copied(base_of("qwen2"))
     first, other, second = written(base, tmp_path, [("dora", 4, 8), ("dora", 2, 2), ("dora", 4, 9)])
-    bank, ids = AdapterBank(base), torch.tensor([[5, 9, 31]])
+    bank, ids = AdapterManager(base), torch.tensor([[5, 9, 31]])
     old = bank.load("sw", first)
     prepared = bank.prepare(second)
-    bank.route([((old, 1.0),)] * 3)
+    bank.set_adapter_mapping([((old, 1.0),)] * 3)
     before = logits(base.model, ids)
     new = bank.install("sw", prepared)
-    assert (bank.slot("sw"), bank.names, new != old) == (new, ("sw",), True)
+    assert (bank.get_slot("sw"), bank.adapter_names, new != old) == (new, ("sw",), True)
     assert torch.equal(logits(base.model, ids), before)
     with pytest.raises(ModelError, match=f"slot {new} is served"):
-        bank.release(new)
-    bank.release(old)
+        bank.free_slot(new)
+    bank.free_slot(old)
     with pytest.raises(ModelError, match=f"slot {old} is empty"):
-        bank.release(old)
+        bank.free_slot(old)
     with pytest.raises(ModelError, match="routed to but empty"):
-        bank.route([((old, 1.0),)] * 3)
+        bank.set_adapter_mapping([((old, 1.0),)] * 3)
     assert bank.load("yo", other) == old
-    bank.route([((old, 1.0),), ((new, 1.0),), ()])
+    bank.set_adapter_mapping([((old, 1.0),), ((new, 1.0),), ()])
     assert logits(base.model, ids).isfinite().all()
     assert bank.unload("yo") == old
     with pytest.raises(ModelError, match="'yo' is not loaded; loaded: sw"):
-        bank.slot("yo")
+        bank.get_slot("yo")
 
 
 def test_the_same_routing_again_is_kept(tmp_path: Path) -> None:
     base = copied(base_of("llama"))
     bank = filled(base, written(base, tmp_path, [("dora", 2, 2), ("dora", 2, 2)]))
-    bank.route([((1, 1.0),), ((2, 1.0),)])
-    kept = bank.routing.groups
-    bank.route((((1, 1.0),), ((2, 1.0),)))
-    assert bank.routing.groups is kept
+    bank.set_adapter_mapping([((1, 1.0),), ((2, 1.0),)])
+    kept = bank.adapter_mapping.groups
+    bank.set_adapter_mapping((((1, 1.0),), ((2, 1.0),)))
+    assert bank.adapter_mapping.groups is kept
 
 
 def test_a_pass_of_another_length_than_was_routed_is_no_silent_mistake(tmp_path: Path) -> None:
     base = copied(base_of("llama"))
     bank = filled(base, written(base, tmp_path, [("dora", 2, 2)]))
-    bank.route([((1, 1.0),)] * 3)
+    bank.set_adapter_mapping([((1, 1.0),)] * 3)
     with pytest.raises(ValueError, match="3 tokens are routed but a layer got 4"):
         logits(base.model, torch.tensor([[1, 2, 3, 4]]))
 
@@ -265,27 +265,27 @@ def test_weights_do_not_change_when_the_file_does(tmp_path: Path) -> None:
     base = copied(base_of("llama"))
     [folder] = written(base, tmp_path, [("lora", 2, 2)])
     bank, ids = filled(base, [folder]), torch.tensor([[5, 9]])
-    bank.route([((1, 1.0),)] * 2)
+    bank.set_adapter_mapping([((1, 1.0),)] * 2)
     before = logits(base.model, ids)
-    size = (folder / WEIGHTS).stat().st_size
-    with (folder / WEIGHTS).open("r+b") as file:
+    size = (folder / WEIGHTS_NAME).stat().st_size
+    with (folder / WEIGHTS_NAME).open("r+b") as file:
         file.write(b"\xff" * size)
     assert torch.equal(logits(base.model, ids), before)
 
 
 def _change_tensors(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS_NAME)
         change(tensors)
-        save_file(tensors, folder / WEIGHTS)
+        save_file(tensors, folder / WEIGHTS_NAME)
 
     return damage
 
 
 def _change_settings(**changes: object) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
-        found = json.loads((folder / CONFIG).read_text())
-        (folder / CONFIG).write_text(json.dumps(found | changes))
+        found = json.loads((folder / CONFIG_NAME).read_text())
+        (folder / CONFIG_NAME).write_text(json.dumps(found | changes))
 
     return damage
 
@@ -296,7 +296,7 @@ Q = "base_model.model.model.layers.1.self_attn.q_proj"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / WEIGHTS).write_bytes(b"nothing"), "damaged"),
+        (lambda folder: (folder / WEIGHTS_NAME).write_bytes(b"nothing"), "damaged"),
         (lambda folder: shutil.rmtree(folder), "lacks adapter_config"),
         (_change_tensors(lambda t: t.pop(f"{Q}.lora_B.weight")), "has only a, m for"),
         (_change_tensors(lambda t: t.pop(f"{Q}.lora_magnitude_vector")), "has only a, b for"),
@@ -326,11 +326,11 @@ def test_a_directory_that_cannot_be_served_is_refused_and_nothing_changes(
     shutil.copytree(good, bad)
     damage(bad)
     bank, ids = filled(base, [good]), torch.tensor([[5, 9]])
-    bank.route([((1, 1.0),)] * 2)
+    bank.set_adapter_mapping([((1, 1.0),)] * 2)
     before = logits(base.model, ids)
     with pytest.raises(ModelError, match=message):
         bank.load("0", bad)
-    assert (bank.names, bank.slot("0")) == (("0",), 1)
+    assert (bank.adapter_names, bank.get_slot("0")) == (("0",), 1)
     assert torch.equal(logits(base.model, ids), before)
 
 
@@ -350,13 +350,13 @@ def peft_adapter(model: Any, folder: Path, **changes: Any) -> Path:
 def test_layers_that_see_other_tokens_are_refused(tmp_path: Path, targets: list[str], message: str) -> None:
     base = copied(base_of("llama"))
     with pytest.raises(ModelError, match=message):
-        AdapterBank(base).load("x", peft_adapter(base.model, tmp_path, target_modules=targets))
+        AdapterManager(base).load("x", peft_adapter(base.model, tmp_path, target_modules=targets))
 
 
 def test_adapters_on_some_layers_by_peft_s_own_rules_are_served(tmp_path: Path) -> None:
     base = copied(base_of("llama"))
     folder = peft_adapter(base.model, tmp_path, target_modules=["q_proj"], layers_to_transform=[1], layers_pattern="layers")
-    assert AdapterBank(base).prepare(folder).layers.keys() == {"model.layers.1.self_attn.q_proj"}
+    assert AdapterManager(base).prepare(folder).layers.keys() == {"model.layers.1.self_attn.q_proj"}
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_layers_of_another_kind_are_refused(tmp_path: Path, layer: torch.nn.Modu
     [folder] = written(base, tmp_path, [("lora", 2, 2)])
     base.model.model.layers[0].self_attn.q_proj = layer
     with pytest.raises(ModelError, match=message):
-        AdapterBank(base).load("x", folder)
+        AdapterManager(base).load("x", folder)
 
 
 def test_norms_are_those_of_the_whole_weight() -> None:

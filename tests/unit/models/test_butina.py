@@ -11,13 +11,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import butina, fit_clusters, spheres
-from compass_ray.models.clusterers.partition import cells
-from compass_ray.models.clusterers.spheres import exclude, neighbour_counts
+from compass_ray.models.clusterers.partition import split_into_cells
+from compass_ray.models.clusterers.spheres import count_neighbours, grow_spheres
 from compass_ray.models.errors import ModelError
 
 from .shapes import Rows, blobs
 
-BUTINA = ClusterConfig(method="butina", reduce=8, backend="cpu")
+BUTINA = ClusterConfig(method="butina", pca_dims=8, backend="cpu")
 
 
 def unit(n: int, d: int, seed: int) -> Rows:
@@ -46,29 +46,29 @@ def textbook(points: Rows, threshold: float) -> npt.NDArray[np.int64]:
 @given(st.integers(1, 90), st.integers(2, 5), st.sampled_from([0.3, 0.7, 0.82, 0.95]), st.integers(0, 10_000))
 def test_spheres_are_the_textbooks(n: int, d: int, threshold: float, seed: int) -> None:
     points = unit(n, d, seed)
-    found = exclude(points, neighbour_counts(points, [threshold])[0], threshold)
+    found = grow_spheres(points, count_neighbours(points, [threshold])[0], threshold)
     np.testing.assert_array_equal(found.labels, textbook(points, threshold))
-    assert found.assigned == np.mean(textbook(points, threshold) >= 0)
-    np.testing.assert_array_equal(found.labels[found.centres], np.arange(len(found.centres)))
-    for label, centre in enumerate(found.centres):
+    assert found.assigned_share == np.mean(textbook(points, threshold) >= 0)
+    np.testing.assert_array_equal(found.labels[found.centre_rows], np.arange(len(found.centre_rows)))
+    for label, centre in enumerate(found.centre_rows):
         assert bool((points[found.labels == label] @ points[centre] >= threshold - 1e-6).all())
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     points = unit(300, 3, 0)
-    whole = neighbour_counts(points, [0.7, 0.8, 0.9])
+    whole = count_neighbours(points, [0.7, 0.8, 0.9])
     brute = np.stack([(points @ points.T >= np.float32(t)).sum(1) for t in (0.7, 0.8, 0.9)])
-    expected = exclude(points, whole[1], 0.8)
+    expected = grow_spheres(points, whole[1], 0.8)
     monkeypatch.setattr(spheres, "_BLOCK_CELLS", 700)
     monkeypatch.setattr(spheres, "_AHEAD", 3)
     np.testing.assert_array_equal(whole, brute)
-    np.testing.assert_array_equal(neighbour_counts(points, [0.7, 0.8, 0.9]), brute)
-    np.testing.assert_array_equal(exclude(points, whole[1], 0.8).labels, expected.labels)
+    np.testing.assert_array_equal(count_neighbours(points, [0.7, 0.8, 0.9]), brute)
+    np.testing.assert_array_equal(grow_spheres(points, whole[1], 0.8).labels, expected.labels)
 
 
 def test_rows_without_direction_are_alone() -> None:
     points = np.vstack([np.zeros((2, 3)), np.eye(3)[[0, 0]]]).astype(np.float32)
-    assert exclude(points, neighbour_counts(points, [0.8])[0], 0.8).labels.tolist() == [-1, -1, 0, 0]
+    assert grow_spheres(points, count_neighbours(points, [0.8])[0], 0.8).labels.tolist() == [-1, -1, 0, 0]
 
 
 def test_threshold_has_most_clusters_among_those_that_assign_enough() -> None:
@@ -133,22 +133,22 @@ def test_nothing_but_noise_names_the_remedy() -> None:
 @pytest.mark.parametrize("at_most", [40, 100, 999, 1000, 5000])
 def test_cells_are_bounded_and_hold_each_row_once(at_most: int) -> None:
     rows, _ = blobs(1000)
-    found = cells(rows, at_most, seed=0)
+    found = split_into_cells(rows, at_most, seed=0)
     assert max(map(len, found)) <= at_most
     np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.arange(1000))
     assert (len(found) == 1) == (at_most >= 1000)
 
 
 def test_cells_of_equal_rows_are_bounded_too() -> None:
-    assert max(map(len, cells(np.ones((500, 4), np.float32), 60, seed=0))) <= 60
+    assert max(map(len, split_into_cells(np.ones((500, 4), np.float32), 60, seed=0))) <= 60
 
 
 def test_spheres_end_at_the_borders_of_cells() -> None:
     rows, truth = blobs(1200)
     found = fit_clusters(BUTINA.model_copy(update={"cell_rows": 400}), rows, seed=0)
     assert adjusted_rand_score(found.labels[found.labels >= 0], truth[found.labels >= 0]) > 0.9
-    parts = cells(rows, 400, seed=0)
-    spread = butina.spheres_of(rows, 0.5, parts)
+    parts = split_into_cells(rows, 400, seed=0)
+    spread = butina.fit_spheres(rows, 0.5, parts)
     for part in parts:
         inside = set(spread.labels[part].tolist()) - {-1}
         assert not inside & set(np.delete(spread.labels, part).tolist())
@@ -186,9 +186,9 @@ def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 400), st.integers(0, 99))
 def test_judged_cells_are_whole_and_no_more_than_it_takes(sizes: list[int], at_least: int, seed: int) -> None:
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-    taken = butina.judged(parts, at_least, seed)
+    taken = butina.evaluation_cells(parts, at_least, seed)
     held = sum(map(len, taken))
     assert min(at_least, sum(sizes)) <= held < at_least + max(sizes)
     assert {rows.tobytes() for rows in taken} <= {rows.tobytes() for rows in parts}
     assert [rows[0] for rows in taken] == sorted(rows[0] for rows in taken)
-    assert [rows.tolist() for rows in taken] == [rows.tolist() for rows in butina.judged(parts, at_least, seed)]
+    assert [rows.tolist() for rows in taken] == [rows.tolist() for rows in butina.evaluation_cells(parts, at_least, seed)]

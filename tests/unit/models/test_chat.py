@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compass_ray.models.chat import IGNORED, TrainingRow, encode_example, encode_messages, encode_prompt, encode_rows
+from compass_ray.models.chat import IGNORE_INDEX, TrainingRow, encode_example, encode_messages, encode_prompt, encode_rows
 from compass_ray.models.errors import ModelError
 
 from .conftest import make_tokenizer
@@ -18,7 +18,7 @@ TOKENIZER = make_tokenizer()
 
 def test_loss_stands_on_the_response_and_its_end_alone() -> None:
     example = encode_example(TOKENIZER, "What is the capital of Kenya?", "Nairobi", 100)
-    learnt = [token for token in example.labels if token != IGNORED]
+    learnt = [token for token in example.labels if token != IGNORE_INDEX]
     assert TOKENIZER.decode(learnt) == "Nairobi<|im_end|>"
     assert list(example.input_ids[example.prompt_length :]) == learnt
 
@@ -48,7 +48,7 @@ def test_prompt_is_cut_before_the_response() -> None:
 
 def test_cut_response_is_not_taught_as_finished() -> None:
     example = encode_example(TOKENIZER, "?", "word " * 200, 40)
-    assert TOKENIZER.eos_token_id not in [label for label in example.labels if label != IGNORED]
+    assert TOKENIZER.eos_token_id not in [label for label in example.labels if label != IGNORE_INDEX]
 
 
 def test_template_without_end_of_turn_still_ends() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from compass_ray.config import TrainConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import TrainingRow
-from compass_ray.models.checkpointing import checkpointed
+from compass_ray.models.checkpointing import gradient_checkpointing
 from compass_ray.models.errors import ModelError
-from compass_ray.models.fine_tuning import FineTuning
+from compass_ray.models.fine_tuning import AdapterTrainer
 
 ROWS = [TrainingRow(f"Which number comes after {i}? {'please ' * (i % 4)}", f"{(i + 1) % 10} yes") for i in range(12)]
 
@@ -43,9 +43,9 @@ def test_the_adapter_is_that_without_it(
     best = []
     for checkpointing in (False, True):
         changed = config.model_copy(update={"gradient_checkpointing": checkpointing})
-        with FineTuning(make_base(), ROWS, ROWS[:3], None, changed, seed=7) as tuning:
+        with AdapterTrainer(make_base(), ROWS, ROWS[:3], None, changed, seed=7) as tuning:
             tuning.run()
-            best.append(tuning.best)
+            best.append(tuning.best_tensors)
     for name in best[0]:
         torch.testing.assert_close(best[1][name], best[0][name], rtol=1e-6, atol=1e-7)
 
@@ -57,7 +57,7 @@ def test_less_is_kept_although_the_base_is_in_evaluation_mode(
     for checkpointing in (False, True):
         config = train_config.model_copy(update={"epochs": 1, "gradient_checkpointing": checkpointing})
         base = make_base(layers=4, attention_dropout=0.5)
-        with kept() as sizes, FineTuning(base, ROWS, [], None, config, seed=7) as tuning:
+        with kept() as sizes, AdapterTrainer(base, ROWS, [], None, config, seed=7) as tuning:
             result = tuning.run()
             assert not any(m.training for m in base.model.modules())
         totals.append((sum(sizes), result.history[0].train_loss))
@@ -68,17 +68,17 @@ def test_less_is_kept_although_the_base_is_in_evaluation_mode(
 def test_the_base_comes_back_as_it_was(base: BaseModel, train_config: TrainConfig) -> None:
     before = _state(base.model)
     config = train_config.model_copy(update={"epochs": 1, "gradient_checkpointing": True})
-    with FineTuning(base, ROWS, [], None, config, seed=7) as tuning:
+    with AdapterTrainer(base, ROWS, [], None, config, seed=7) as tuning:
         assert _state(base.model) != before
         tuning.run()
     assert _state(base.model) == before
-    with pytest.raises(ZeroDivisionError), checkpointed(base.model):
+    with pytest.raises(ZeroDivisionError), gradient_checkpointing(base.model):
         raise ZeroDivisionError
     assert _state(base.model) == before
 
 
 def test_a_model_without_blocks_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"train\.gradient_checkpointing=false"), checkpointed(nn.Linear(2, 2)):
+    with pytest.raises(ModelError, match=r"train\.gradient_checkpointing=false"), gradient_checkpointing(nn.Linear(2, 2)):
         pass
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.models.choices import LETTERS, listed, said
+from compass_ray.models.choices import LETTERS, format_options, parse_choice
 
 OPTIONS = ["Niger", "Nigeria", "Côte d’Ivoire", "Guinea-Bissau"]
 
@@ -27,7 +27,7 @@ OPTIONS = ["Niger", "Nigeria", "Côte d’Ivoire", "Guinea-Bissau"]
     ],
 )
 def test_a_letter_stands_alone_at_the_beginning(reply: str, place: int | None) -> None:
-    assert said(reply, OPTIONS, "letter") == place
+    assert parse_choice(reply, OPTIONS, "letter") == place
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_a_letter_stands_alone_at_the_beginning(reply: str, place: int | None) -
     ],
 )
 def test_an_option_s_text_stands_whole_at_the_beginning(reply: str, place: int | None) -> None:
-    assert said(reply, OPTIONS, "option") == place
+    assert parse_choice(reply, OPTIONS, "option") == place
 
 
 @given(st.lists(st.text("abc ’é", min_size=1, max_size=6).filter(str.strip), min_size=2, max_size=10), st.data())
 def test_every_option_is_understood_as_itself_or_its_like(options: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(options) - 1))
-    found = said(options[place], options, "option")
+    found = parse_choice(options[place], options, "option")
     assert found is not None
     assert " ".join(options[found].split()).casefold() == " ".join(options[place].split()).casefold()
-    line = listed("?", options).splitlines()[-len(options) :][place]
-    assert said(line, options, "letter") == place
+    line = format_options("?", options).splitlines()[-len(options) :][place]
+    assert parse_choice(line, options, "letter") == place
     assert line.startswith(LETTERS[place])

@@ -22,20 +22,20 @@ from compass_ray.models.clusterers import Clusterer, fit_clusters, load_clustere
 from compass_ray.models.clusterers.backends import choose_backend
 from compass_ray.models.clusterers.centroids import coarse_cut
 from compass_ray.models.clusterers.condensed import condense
-from compass_ray.models.clusterers.density import Placement
+from compass_ray.models.clusterers.density import ApproximatePredictor
 from compass_ray.models.clusterers.spanning_tree import neighbour_distances, spanning_tree
-from compass_ray.models.clusterers.storage import ARRAYS, MARK
-from compass_ray.models.clusterers.validity import relative_validity, score
+from compass_ray.models.clusterers.storage import ARRAYS_FILE, HEADER_FILE
+from compass_ray.models.clusterers.validity import relative_validity, screening_score
 from compass_ray.models.errors import ModelError
 
 from .shapes import Rows, blobs, moons
 
-DENSITY = ClusterConfig(min_cluster_size=(5, 10), min_samples=(3, 5), reduce=8, backend="cpu")
-CENTRES = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, reduce=8, backend="cpu")
+DENSITY = ClusterConfig(min_cluster_size=(5, 10), min_samples=(3, 5), pca_dims=8, backend="cpu")
+CENTRES = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, pca_dims=8, backend="cpu")
 
 
-WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), reduce=8, backend="cpu")
-BUTINA = ClusterConfig(method="butina", reduce=8, backend="cpu")
+WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), pca_dims=8, backend="cpu")
+BUTINA = ClusterConfig(method="butina", pca_dims=8, backend="cpu")
 ALL = pytest.mark.parametrize("config", [DENSITY, CENTRES, WARD, BUTINA], ids=lambda config: config.method)
 
 
@@ -84,8 +84,8 @@ def test_new_points_are_placed_as_hdbscan_predicts_them(samples: int) -> None:
     oracle = reference(points, 10, samples)
     expected, strength = hdbscan.approximate_predict(oracle, new.astype(np.float64))
     tree = condense(oracle._min_spanning_tree, 10)
-    placement = Placement(points, oracle.prediction_data_.core_distances, samples, tree)
-    labels, found = placement.place(new)
+    placement = ApproximatePredictor(points, oracle.prediction_data_.core_distances, samples, tree)
+    labels, found = placement.predict(new)
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_allclose(found, strength, atol=1e-5)
 
@@ -197,7 +197,7 @@ def test_all_noise_scores_worst_and_noise_never_helps() -> None:
     none = np.full(60, -1, np.int32)
     poor = np.random.default_rng(0).integers(0, 2, 60).astype(np.int32)
     poorer = np.where(np.arange(60) < 10, -1, poor).astype(np.int32)
-    assert score(edges, none) == -2.0 < score(edges, poorer)
+    assert screening_score(edges, none) == -2.0 < screening_score(edges, poorer)
     assert relative_validity(edges, poor) < 0
 
 
@@ -309,22 +309,22 @@ def test_folder_that_no_clusterer_wrote_is_refused(
     config: ClusterConfig, tmp_path: Path, damage: str, said: str, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
-    mark = json.loads((tmp_path / MARK).read_text())
+    mark = json.loads((tmp_path / HEADER_FILE).read_text())
     if damage == "mark":
-        (tmp_path / MARK).write_text("{")
+        (tmp_path / HEADER_FILE).write_text("{")
     elif damage == "arrays":
-        (tmp_path / ARRAYS).write_bytes((tmp_path / ARRAYS).read_bytes()[:200])
+        (tmp_path / ARRAYS_FILE).write_bytes((tmp_path / ARRAYS_FILE).read_bytes()[:200])
     elif damage == "missing":
-        (tmp_path / MARK).unlink()
+        (tmp_path / HEADER_FILE).unlink()
     elif damage == "settings":
-        (tmp_path / MARK).write_text(json.dumps(mark | {"settings": {}}))
+        (tmp_path / HEADER_FILE).write_text(json.dumps(mark | {"settings": {}}))
     elif damage == "directory":
-        (tmp_path / MARK).unlink()
-        (tmp_path / MARK).mkdir()
+        (tmp_path / HEADER_FILE).unlink()
+        (tmp_path / HEADER_FILE).mkdir()
     elif damage in ODD:
-        (tmp_path / MARK).write_text(json.dumps(mark | ODD[damage](mark)))
+        (tmp_path / HEADER_FILE).write_text(json.dumps(mark | ODD[damage](mark)))
     else:
-        (tmp_path / MARK).write_text(json.dumps(mark | {damage: "other"}))
+        (tmp_path / HEADER_FILE).write_text(json.dumps(mark | {damage: "other"}))
     with pytest.raises(ModelError, match=said):
         load_clusterer(tmp_path)
 
@@ -334,7 +334,7 @@ def test_arrays_that_the_mark_was_not_written_for_are_refused(
     config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
-    path = tmp_path / ARRAYS
+    path = tmp_path / ARRAYS_FILE
     whole = path.read_bytes()
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -354,7 +354,7 @@ def test_arrays_that_cannot_be_read_are_refused_also_where_the_mark_fits(
     config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
-    path, mark = tmp_path / ARRAYS, json.loads((tmp_path / MARK).read_text())
+    path, mark = tmp_path / ARRAYS_FILE, json.loads((tmp_path / HEADER_FILE).read_text())
     whole = path.read_bytes()
     # The 5th byte of a zip's first local header is the version that is needed to read it; the same stands in its directory.
     newer = bytearray(whole)
@@ -364,7 +364,7 @@ def test_arrays_that_cannot_be_read_are_refused_also_where_the_mark_fits(
     for content in (b"", bytes(newer), bytes(flipped), whole[: len(whole) // 2], b"no npz"):
         path.write_bytes(content)
         sealed = mark | {"sha256": hashlib.sha256(content).hexdigest()}
-        (tmp_path / MARK).write_text(json.dumps(sealed))
+        (tmp_path / HEADER_FILE).write_text(json.dumps(sealed))
         with pytest.raises(ModelError, match="damaged"):
             load_clusterer(tmp_path)
     path.unlink()
@@ -407,9 +407,9 @@ def test_least_sample_that_is_asked_for_is_enough(config: ClusterConfig) -> None
 @ALL
 def test_no_pickle_is_needed_to_read_one(config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]) -> None:
     fitted[config.method].save(tmp_path)
-    with np.load(tmp_path / ARRAYS, allow_pickle=False) as stored:
+    with np.load(tmp_path / ARRAYS_FILE, allow_pickle=False) as stored:
         assert all(stored[name].dtype != object for name in stored.files)
-    assert json.loads((tmp_path / MARK).read_text())["kind"] == config.method
+    assert json.loads((tmp_path / HEADER_FILE).read_text())["kind"] == config.method
 
 
 def test_method_without_a_way_on_a_gpu_says_so() -> None:

@@ -23,15 +23,15 @@ from compass_ray.models.clusterers import dbcv as dbcv_module
 from compass_ray.models.clusterers import density, fit_clusters, validity
 from compass_ray.models.clusterers.backends import CpuBackend, choose_backend
 from compass_ray.models.clusterers.condensed import condense
-from compass_ray.models.clusterers.dbcv import core_distances, dbcv, thinned
-from compass_ray.models.clusterers.placement import Placement
+from compass_ray.models.clusterers.dbcv import core_distances, dbcv, subsample_clusters
+from compass_ray.models.clusterers.placement import ApproximatePredictor
 from compass_ray.models.clusterers.spanning_tree import neighbour_distances, spanning_tree
 from compass_ray.models.errors import ModelError
 
 Rows = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
-GRID = ClusterConfig(reduce=None, backend="cpu")
-SMALL = ClusterConfig(reduce=None, backend="cpu", min_cluster_size=(5, 10), min_samples=(1, 5))
+GRID = ClusterConfig(pca_dims=None, backend="cpu")
+SMALL = ClusterConfig(pca_dims=None, backend="cpu", min_cluster_size=(5, 10), min_samples=(1, 5))
 
 
 def blobs(n: int, d: int, *, k: int = 4, spread: float = 0.3, noise: float = 0.0, seed: int = 0) -> tuple[Rows, Labels]:
@@ -63,7 +63,7 @@ def package(points: Rows, size: int, samples: int) -> Any:
 def ours(points: Rows, size: int, samples: int) -> tuple[Any, Any]:
     core = neighbour_distances(points, samples)[:, -1]
     tree = condense(spanning_tree(points, core), size)
-    return tree, Placement(points, core, samples, tree)
+    return tree, ApproximatePredictor(points, core, samples, tree)
 
 
 # Exact validity
@@ -196,7 +196,7 @@ def test_copies_have_a_finite_validity() -> None:
 def test_a_sample_is_bounded_and_spares_small_clusters(sizes: list[int], at_most: int, seed: int) -> None:
     ends = np.cumsum(sizes)
     members = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    kept = thinned(members, at_most, np.random.default_rng(seed))
+    kept = subsample_clusters(members, at_most, np.random.default_rng(seed))
     assert sum(len(each) for each in kept) <= max(at_most, 2 * len(sizes))
     for few, each in zip(kept, members, strict=True):
         assert len(few) >= min(len(each), 10, max(at_most // len(sizes), 2))
@@ -241,7 +241,7 @@ def test_the_exact_validity_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = density.sweep(GRID, points, CpuBackend())
     exact = [cell for cell in cells if "dbcv" in cell.details]
     assert len({cell.score for cell in exact}) > 1
-    assert density.best(cells) is max(exact, key=lambda cell: cell.score)
+    assert density.select_best(cells) is max(exact, key=lambda cell: cell.score)
 
 
 class Counting(CpuBackend):

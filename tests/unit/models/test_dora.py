@@ -15,9 +15,9 @@ from torch import nn
 
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.dora import attach, attached, row_norms
+from compass_ray.models.dora import attach, attach_for_inference, row_norms
 from compass_ray.models.errors import ModelError
-from compass_ray.models.peft_directory import CONFIG, WEIGHTS, read_adapter
+from compass_ray.models.peft_directory import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 
 from .adapters import merged, random_adapter
 from .conftest import LAYERS
@@ -49,7 +49,7 @@ def test_trained_adapter_equals_peft(make_base: Callable[..., BaseModel], archit
     base = make_base(architecture)
     folder = random_adapter(base, tmp_path, AdapterConfig(kind=kind, r=3, alpha=7, target_modules=LAYERS), seed=2)
     stored = read_adapter(folder)
-    with attached(base.model, stored):
+    with attach_for_inference(base.model, stored):
         ours = base.model(IDS).logits
     torch.testing.assert_close(ours, merged(base, folder)(IDS).logits, rtol=1e-4, atol=1e-4)
 
@@ -91,10 +91,10 @@ def test_reads_what_peft_writes(base: BaseModel, tmp_path: Path) -> None:
                 parameter.normal_(0, 0.5)
     theirs.save_pretrained(str(tmp_path))
     stored = read_adapter(tmp_path)
-    assert stored.dora
+    assert stored.use_dora
     assert stored.r == 2
     assert stored.scaling == pytest.approx(5 / 2**0.5)
-    with attached(base.model, stored):
+    with attach_for_inference(base.model, stored):
         torch.testing.assert_close(base.model(IDS).logits, theirs.eval()(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
@@ -113,20 +113,20 @@ def test_adapter_of_another_base_leaves_the_base_as_it_was(make_base: Callable[.
     base, larger = make_base(), make_base(hidden=64)
     stored = read_adapter(random_adapter(larger, tmp_path, AdapterConfig(r=2, alpha=4), seed=0))
     before = base.model(IDS).logits
-    with pytest.raises(ModelError, match="another base model"), attached(base.model, stored):
+    with pytest.raises(ModelError, match="another base model"), attach_for_inference(base.model, stored):
         pass
     assert torch.equal(base.model(IDS).logits, before)
 
 
 def _truncate(folder: Path) -> None:
-    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:100])
+    (folder / WEIGHTS_NAME).write_bytes((folder / WEIGHTS_NAME).read_bytes()[:100])
 
 
 def _rewrite(old: str, new: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        text = (folder / CONFIG).read_text()
+        text = (folder / CONFIG_NAME).read_text()
         assert old in text
-        (folder / CONFIG).write_text(text.replace(old, new))
+        (folder / CONFIG_NAME).write_text(text.replace(old, new))
 
     return change
 
@@ -135,10 +135,10 @@ def _rewrite(old: str, new: str) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (_truncate, "damaged"),
-        (lambda folder: (folder / CONFIG).write_text("{"), "damaged"),
-        (lambda folder: (folder / CONFIG).write_text("[]"), "damaged"),
-        (lambda folder: (folder / CONFIG).unlink(), "lacks adapter_config.json"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "lacks adapter_model.safetensors"),
+        (lambda folder: (folder / CONFIG_NAME).write_text("{"), "damaged"),
+        (lambda folder: (folder / CONFIG_NAME).write_text("[]"), "damaged"),
+        (lambda folder: (folder / CONFIG_NAME).unlink(), "lacks adapter_config.json"),
+        (lambda folder: (folder / WEIGHTS_NAME).unlink(), "lacks adapter_model.safetensors"),
         (_rewrite('"LORA"', '"IA3"'), "IA3"),
         (_rewrite('"rank_pattern": {}', '"rank_pattern": {"q_proj": 9}'), "rank_pattern"),
         (_rewrite('"bias": "none"', '"bias": "all"'), "bias"),

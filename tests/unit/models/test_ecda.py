@@ -11,10 +11,10 @@ import torch
 from compass_ray.config import AdapterConfig, TrainConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import TrainingRow, encode_rows
-from compass_ray.models.dora import attach, trainable
+from compass_ray.models.dora import attach, attach_for_training
 from compass_ray.models.ecda import EcdaObjective, diagonal_fisher, ewc_penalty, load_fisher, save_fisher
 from compass_ray.models.errors import ModelError
-from compass_ray.models.fine_tuning import FineTuning
+from compass_ray.models.fine_tuning import AdapterTrainer
 from compass_ray.models.peft_directory import read_adapter
 
 from .adapters import random_adapter
@@ -26,7 +26,7 @@ SHAPE = AdapterConfig(r=2, alpha=4, target_modules=("q_proj", "down_proj"))
 def test_fisher_equals_a_loop_over_the_rows(base: BaseModel, tmp_path: Path) -> None:
     stored = read_adapter(random_adapter(base, tmp_path, SHAPE, seed=1))
     examples = encode_rows(base.tokenizer, ROWS, 64)
-    with trainable(base.model, stored) as adapter:
+    with attach_for_training(base.model, stored) as adapter:
         found = diagonal_fisher(base.model, examples)
         expected = {name: torch.zeros_like(p) for name, p in adapter.parameters().items()}
         for example in examples:
@@ -76,9 +76,9 @@ def test_fisher_of_another_adapter_is_refused(base: BaseModel) -> None:
 
 
 def _update(base: BaseModel, config: TrainConfig, start: Path, objective: EcdaObjective | None) -> Mapping[str, torch.Tensor]:
-    with FineTuning(base, ROWS[:4], [], None, config, seed=3, objective=objective, initial=start) as tuning:
+    with AdapterTrainer(base, ROWS[:4], [], None, config, seed=3, objective=objective, initial=start) as tuning:
         tuning.run()
-        return tuning.best
+        return tuning.best_tensors
 
 
 def _distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> float:

@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel, freeze
 from compass_ray.models.chat import encode_prompt
-from compass_ray.models.engine import Engine, Event, Limits
+from compass_ray.models.engine import Engine, EngineConfig, StepOutput
 from compass_ray.models.errors import ModelError, TooLongError
-from compass_ray.models.orders import Answer, Order
-from compass_ray.models.peft_directory import WEIGHTS
+from compass_ray.models.orders import GenerationOutput, GenerationRequest
+from compass_ray.models.peft_directory import WEIGHTS_NAME
 
 from .adapters import merged, random_adapter
 from .conftest import LAYERS, make_model, make_tokenizer
 
-LIMITS = Limits(rows=8, context=256, prefill_tokens=24)
+LIMITS = EngineConfig(max_num_seqs=8, max_model_len=256, prefill_chunk_tokens=24)
 PROMPTS = ["What is the capital of Kenya?", "Habari", "Which currency is used in Uganda? shilling or dollar", "0 1 2"]
 TOKENIZER = make_tokenizer()
 
 
-def plain(prompt: str, adapter: str | None = None, **changes: Any) -> Order:
-    return Order((("user", prompt),), adapter, **({"max_tokens": 12} | changes))
+def plain(prompt: str, adapter: str | None = None, **changes: Any) -> GenerationRequest:
+    return GenerationRequest((("user", prompt),), adapter, **({"max_tokens": 12} | changes))
 
 
 def oracle(base: BaseModel, model: Any, prompt: str, tokens: int) -> str:
@@ -59,12 +59,12 @@ def engine(make_base: Callable[..., BaseModel], architecture: str, tmp_path: Pat
         random_adapter(base, tmp_path / name, AdapterConfig(kind=kind, r=r, alpha=6, target_modules=layers_of(base)), seed=r)
     engine = Engine(base, LIMITS)
     for name, _, _ in shapes:
-        engine.load(name, tmp_path / name)
+        engine.load_adapter(name, tmp_path / name)
     return engine
 
 
 def test_greedy_replies_equal_the_merged_models_alone_and_mixed(engine: Engine, tmp_path: Path) -> None:
-    base, names = engine.base, [None, *engine.names]
+    base, names = engine.base, [None, *engine.adapter_names]
     requests = [plain(prompt, name) for prompt in PROMPTS for name in names]
     mixed = [done.text for done in engine.generate(requests)]
     alone = [engine.generate([request])[0].text for request in requests]
@@ -76,7 +76,7 @@ def test_greedy_replies_equal_the_merged_models_alone_and_mixed(engine: Engine, 
 
 
 def test_more_requests_than_a_batch_come_back_in_order(engine: Engine) -> None:
-    requests = [plain(PROMPTS[i % 4], (None, *engine.names)[i % 3], max_tokens=1 + i % 5) for i in range(40)]
+    requests = [plain(PROMPTS[i % 4], (None, *engine.adapter_names)[i % 3], max_tokens=1 + i % 5) for i in range(40)]
     together = [done.text for done in engine.generate(requests)]
     assert together == [engine.generate([request])[0].text for request in requests]
     assert engine.generate([]) == []
@@ -93,7 +93,7 @@ def test_counts_reason_and_mean_loss(engine: Engine) -> None:
 
 
 def test_sampling_depends_on_the_seed_and_not_on_the_neighbours(engine: Engine) -> None:
-    warm = [plain(PROMPTS[0], engine.names[0], temperature=2.0, seed=seed) for seed in (1, 2, 1)]
+    warm = [plain(PROMPTS[0], engine.adapter_names[0], temperature=2.0, seed=seed) for seed in (1, 2, 1)]
     first, second, third = (done.text for done in engine.generate(warm))
     assert first == third
     assert first != second
@@ -114,12 +114,12 @@ def test_stop_text_ends_the_reply_before_it(engine: Engine) -> None:
 
 
 def test_replaced_adapter_answers_differently_and_unloaded_one_is_unknown(engine: Engine, tmp_path: Path) -> None:
-    name = engine.names[0]
+    name = engine.adapter_names[0]
     before = engine.generate([plain(PROMPTS[0], name)])[0].text
     config = AdapterConfig(r=11, alpha=22, target_modules=layers_of(engine.base))
-    engine.load(name, random_adapter_of(engine, tmp_path / "new", config))
+    engine.load_adapter(name, random_adapter_of(engine, tmp_path / "new", config))
     assert engine.generate([plain(PROMPTS[0], name)])[0].text != before
-    engine.unload(name)
+    engine.unload_adapter(name)
     with pytest.raises(ModelError, match=f"{name}.*not loaded"):
         engine.generate([plain(PROMPTS[0], name)])
 
@@ -131,24 +131,24 @@ def random_adapter_of(engine: Engine, folder: Path, config: AdapterConfig) -> Pa
 
 
 def test_refused_adapter_leaves_the_one_before_it(engine: Engine, make_base: Callable[..., BaseModel], tmp_path: Path) -> None:
-    name = engine.names[0]
+    name = engine.adapter_names[0]
     before = engine.generate([plain(prompt, name) for prompt in PROMPTS])
     larger = random_adapter(make_base(hidden=64), tmp_path / "larger", AdapterConfig(r=2, alpha=4), seed=0)
     deeper = random_adapter(make_base(layers=3), tmp_path / "deeper", AdapterConfig(r=2, alpha=4), seed=0)
     broken = random_adapter(make_base(), tmp_path / "broken", AdapterConfig(r=2, alpha=4), seed=0)
-    (broken / WEIGHTS).write_bytes(b"nothing")
+    (broken / WEIGHTS_NAME).write_bytes(b"nothing")
     for folder, message in ((larger, "do not fit"), (deeper, "no layer"), (broken, "damaged"), (tmp_path / "none", "lacks")):
         with pytest.raises(ModelError, match=message):
-            engine.load(name, folder)
+            engine.load_adapter(name, folder)
     assert engine.generate([plain(prompt, name) for prompt in PROMPTS]) == before
 
 
-def drain(engine: Engine) -> dict[int, Answer]:
+def drain(engine: Engine) -> dict[int, GenerationOutput]:
     """Whatever is under way, to its end."""
-    events: list[Event] = []
-    while engine.busy:
+    events: list[StepOutput] = []
+    while engine.has_unfinished_requests:
         events += engine.step()
-    return {event.ticket: event.done for event in events if event.done}
+    return {event.request_id: event.final_output for event in events if event.final_output}
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,20 +164,20 @@ def test_whoever_joins_and_leaves_changes_no_other_reply(
     for r in (1, 2, 3):
         if not (tmp_path / str(r)).exists():
             random_adapter(base, tmp_path / str(r), AdapterConfig(r=r, alpha=6, target_modules=LAYERS), seed=r)
-    engine = Engine(base, Limits(rows=rows, context=256, prefill_tokens=prefill))
+    engine = Engine(base, EngineConfig(max_num_seqs=rows, max_model_len=256, prefill_chunk_tokens=prefill))
     try:
         for r in (1, 2, 3):
-            engine.load(str(r), tmp_path / str(r))
+            engine.load_adapter(str(r), tmp_path / str(r))
         asked = [plain(PROMPTS[p], str(a) if a else None, max_tokens=n) for p, a, n, _ in plan]
         expected = [engine.generate([request])[0] for request in asked]
         tickets, events = [], []
         for request, (_, _, _, steps) in zip(asked, plan, strict=True):
-            tickets.append(engine.submit(request))
+            tickets.append(engine.add_request(request))
             for _ in range(steps):
                 events += engine.step()
         given_up = tickets[::3]
         for ticket in given_up:
-            engine.cancel(ticket)
+            engine.abort_request(ticket)
         done = {event.ticket: event.done for event in events if event.done} | drain(engine)
         for ticket, alone in zip(tickets, expected, strict=True):
             if ticket in done:
@@ -189,38 +189,38 @@ def test_whoever_joins_and_leaves_changes_no_other_reply(
 
 
 def test_pieces_put_together_are_the_reply(engine: Engine) -> None:
-    tickets = [engine.submit(plain(prompt, name)) for prompt in PROMPTS for name in (None, *engine.names)]
+    tickets = [engine.add_request(plain(prompt, name)) for prompt in PROMPTS for name in (None, *engine.adapter_names)]
     text: dict[int, str] = dict.fromkeys(tickets, "")
     done = {}
-    while engine.busy:
+    while engine.has_unfinished_requests:
         for event in engine.step():
-            text[event.ticket] += event.piece.text
-            if event.done:
-                done[event.ticket] = event.done.text
+            text[event.request_id] += event.delta.text
+            if event.final_output:
+                done[event.request_id] = event.final_output.text
     assert text == done
     assert any(done.values())
 
 
 def test_a_reply_that_has_begun_keeps_the_version_it_began_with(engine: Engine, tmp_path: Path) -> None:
-    name, request = engine.names[0], plain(PROMPTS[0], engine.names[0])
+    name, request = engine.adapter_names[0], plain(PROMPTS[0], engine.adapter_names[0])
     before = engine.generate([request])[0]
-    old = engine.submit(request)
+    old = engine.add_request(request)
     engine.step()
     config = AdapterConfig(r=11, alpha=22, target_modules=layers_of(engine.base))
-    engine.load(name, random_adapter_of(engine, tmp_path / "new", config))
-    new = engine.submit(request)
+    engine.load_adapter(name, random_adapter_of(engine, tmp_path / "new", config))
+    new = engine.add_request(request)
     done = drain(engine)
     assert (done[old].text, done[old].mean_nll) == (before.text, pytest.approx(before.mean_nll, abs=1e-4))
     assert done[new].text != before.text
     assert engine.generate([request])[0].text == done[new].text
-    gone = engine.submit(request)
-    engine.unload(name)
+    gone = engine.add_request(request)
+    engine.unload_adapter(name)
     assert drain(engine)[gone].text == done[new].text
-    assert name not in engine.names
+    assert name not in engine.adapter_names
 
 
 def test_two_adapters_blend_as_the_mean_of_their_merged_weights(engine: Engine, tmp_path: Path) -> None:
-    first, second = engine.names[0], engine.names[1]
+    first, second = engine.adapter_names[0], engine.adapter_names[1]
     [blended] = engine.generate([plain(PROMPTS[0], first, blend=(second, 0.3))])
     engine.close()
     model, other = merged(engine.base, tmp_path / first), merged(engine.base, tmp_path / second)
@@ -233,32 +233,32 @@ def test_two_adapters_blend_as_the_mean_of_their_merged_weights(engine: Engine, 
 def test_a_request_alone_takes_no_more_rows_than_fit_the_cache(make_base: Callable[..., BaseModel]) -> None:
     base = make_base()
     one = 2 * 2 * 2 * 8 * 256 * 4  # layers, keys and values, heads, width, tokens, bytes
-    engine = Engine(base, Limits(rows=8, context=256, kv_cache_gib=2.5 * one / 2**30))
-    assert engine.stepper.cache.rows == 2
-    assert engine.stepper.cache.nbytes == 2 * one
+    engine = Engine(base, EngineConfig(max_num_seqs=8, max_model_len=256, kv_cache_gib=2.5 * one / 2**30))
+    assert engine.model_runner.kv_cache.num_slots == 2
+    assert engine.model_runner.kv_cache.nbytes == 2 * one
     assert len(engine.generate([plain(prompt) for prompt in PROMPTS])) == len(PROMPTS)
     engine.close()
     with pytest.raises(ModelError, match=r"serve\.kv_cache_gib"):
-        Engine(base, Limits(context=256, kv_cache_gib=0.5 * one / 2**30))
+        Engine(base, EngineConfig(max_model_len=256, kv_cache_gib=0.5 * one / 2**30))
 
 
 def test_a_reply_of_no_numbers_leaves_nothing_behind(base: BaseModel, tmp_path: Path) -> None:
     """Keys that are not finite lie where the next row is masked, and 0 times NaN is NaN."""
     random_adapter(base, tmp_path / "x", AdapterConfig(kind="lora", r=2, alpha=4, target_modules=LAYERS), seed=1)
-    engine = Engine(base, Limits(rows=3, context=256, prefill_tokens=9))
-    engine.load("x", tmp_path / "x")
+    engine = Engine(base, EngineConfig(max_num_seqs=3, max_model_len=256, prefill_chunk_tokens=9))
+    engine.load_adapter("x", tmp_path / "x")
     long, short = plain(" ".join(PROMPTS), max_tokens=20), plain("0 1", max_tokens=8)
     before = engine.generate([short])[0]
-    for layer in engine.bank._layers.values():
+    for layer in engine.adapter_manager._layers.values():
         for weights in layer.adapters.values():
             weights.b.fill_(float("inf"))
     poisoned = [replace(long, adapter="x"), replace(short, adapter="x", max_tokens=3)]
     engine.generate([*poisoned, short])
-    tickets = [engine.submit(order) for order in poisoned]
+    tickets = [engine.add_request(order) for order in poisoned]
     engine.step()
     for ticket in tickets:
-        engine.cancel(ticket)
-    assert not any(bool(stored.any()) for stored in engine.stepper.cache.keys), "places that are free are clear"
+        engine.abort_request(ticket)
+    assert not any(bool(stored.any()) for stored in engine.model_runner.kv_cache.keys), "places that are free are clear"
     assert [engine.generate([short])[0].text for _ in range(3)] == [before.text] * 3
     engine.close()
 
@@ -276,14 +276,14 @@ def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:
     [done] = engine.generate([plain(PROMPTS[0], max_tokens=6, temperature=1.5, seed=4, logprobs=3)])
     engine.close()
     ids = encode_prompt(engine.base.tokenizer, PROMPTS[0], 1000)
-    tokens = [score.token for score in done.scores]
+    tokens = [score.token for score in done.logprobs]
     assert len(tokens) == done.completion_tokens
     vocabulary = {engine.base.tokenizer.decode([i]): i for i in reversed(range(len(engine.base.tokenizer)))}
-    for score in done.scores:
+    for score in done.logprobs:
         with torch.inference_mode():
             expected = engine.base.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
         best = expected.topk(3)
-        assert [value for _, value in score.likeliest] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert [value for _, value in score.top_logprobs] == pytest.approx(best.values.tolist(), abs=1e-4)
         if "\ufffd" in score.token:  # a part of a character: several tokens read the same
             return
         assert score.logprob == pytest.approx(float(expected[vocabulary[score.token]]), abs=1e-4)
@@ -291,10 +291,10 @@ def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:
 
 
 def test_a_text_is_continued_as_it_stands(engine: Engine) -> None:
-    [done] = engine.generate([Order(text="The capital of", max_tokens=5)])
+    [done] = engine.generate([GenerationRequest(text="The capital of", max_tokens=5)])
     ids = engine.base.tokenizer("The capital of")["input_ids"]
     assert done.prompt_tokens == len(ids)
-    assert engine.generate([Order(ids=ids, max_tokens=5)]) == [done]
+    assert engine.generate([GenerationRequest(prompt_token_ids=ids, max_tokens=5)]) == [done]
 
 
 def test_the_base_computes_as_before_once_the_engine_is_closed(make_base: Callable[..., BaseModel]) -> None:
@@ -327,7 +327,7 @@ def test_rows_stay_below_where_rotary_embeddings_change_with_the_batch(
     if kind == "longrope":
         rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
     base = make_base(architecture, rope_parameters=rope, original_max_position_embeddings=64)
-    assert Engine(base, LIMITS).context == 64
+    assert Engine(base, LIMITS).max_model_len == 64
 
 
 @pytest.mark.parametrize(
@@ -343,4 +343,4 @@ def test_rows_stay_below_where_rotary_embeddings_change_with_the_batch(
 )
 def test_request_that_cannot_be_followed(base: BaseModel, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        Engine(base, Limits(context=256)).generate([plain(PROMPTS[0], **changes)])
+        Engine(base, EngineConfig(max_model_len=256)).generate([plain(PROMPTS[0], **changes)])

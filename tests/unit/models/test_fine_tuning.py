@@ -16,11 +16,11 @@ from compass_ray.config import TrainConfig
 from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.batching import collate, token_losses
 from compass_ray.models.chat import encode_rows
-from compass_ray.models.dora import applied
+from compass_ray.models.dora import with_adapter
 from compass_ray.models.errors import ModelError
-from compass_ray.models.fine_tuning import FineTuning, TrainingRow
+from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
 from compass_ray.models.optimizer import make_optimizer
-from compass_ray.models.row_losses import losses_by_row
+from compass_ray.models.row_losses import compute_row_losses
 
 ROWS = [
     TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)
@@ -29,11 +29,11 @@ ROWS = [
 HELD = ROWS[:4]
 
 
-def tune(base: BaseModel, config: TrainConfig, **changes: Any) -> FineTuning:
+def tune(base: BaseModel, config: TrainConfig, **changes: Any) -> AdapterTrainer:
     arguments: dict[str, Any] = {"rows": ROWS, "validation": HELD, "validation_weights": [1.0, 2.0, 0.0, 1.0], "seed": 7}
     arguments |= changes
     rows, held, weights = (arguments.pop(key) for key in ("rows", "validation", "validation_weights"))
-    return FineTuning(base, rows, held, weights, config, **arguments)
+    return AdapterTrainer(base, rows, held, weights, config, **arguments)
 
 
 def losses(base: BaseModel) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_loss_falls_and_the_base_comes_back_bit_equal(base: BaseModel, train_con
     assert torch.equal(losses(base), before)
     assert not any(p.requires_grad for p in base.model.parameters())
     assert result.history[-1].train_loss < result.history[0].train_loss
-    assert result.parameters == sum(p.numel() for p in tuning.best.values())
+    assert result.parameters == sum(p.numel() for p in tuning.best_tensors.values())
 
 
 def test_batched_losses_equal_those_of_each_row_alone_with_a_mask(base: BaseModel) -> None:
@@ -88,8 +88,8 @@ def test_resumed_training_gives_the_bits_of_an_uninterrupted_one(
         resumed = second.run(resume=torch.load(stored, weights_only=True))
     assert [r.train_loss for r in resumed.history] == [r.train_loss for r in expected.history]
     assert [r.validation_loss for r in resumed.history] == [r.validation_loss for r in expected.history]
-    assert second.best.keys() == straight.best.keys()
-    assert all(torch.equal(second.best[name], straight.best[name]) for name in second.best)
+    assert second.best_tensors.keys() == straight.best_tensors.keys()
+    assert all(torch.equal(second.best_tensors[name], straight.best_tensors[name]) for name in second.best_tensors)
 
 
 def test_finished_state_resumes_to_the_same_result(base: BaseModel, train_config: TrainConfig) -> None:
@@ -105,7 +105,7 @@ def test_early_stopping_keeps_the_best_epoch(base: BaseModel, train_config: Trai
     contrary = [TrainingRow(row.prompt, "no no no") for row in ROWS]
     with tune(base, config, validation=contrary, validation_weights=None) as tuning:
         result = tuning.run()
-        kept = losses_by_row(base, tuning.validation).mean()
+        kept = compute_row_losses(base, tuning.validation).mean()
     measured = [record.validation_loss for record in result.history]
     assert result.stopped_early
     assert len(measured) == result.best_epoch + 2
@@ -130,7 +130,7 @@ def test_saved_directory_is_a_plain_peft_directory(
         expected = base.model(ids).logits
     loaded = PeftModel.from_pretrained(make_base().model, str(tmp_path)).eval()
     torch.testing.assert_close(loaded(ids).logits, expected, rtol=1e-4, atol=1e-4)
-    with applied(base, tmp_path):
+    with with_adapter(base, tmp_path):
         torch.testing.assert_close(base.model(ids).logits, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -210,7 +210,7 @@ def test_a_bfloat16_base_is_trained_with_parameters_and_losses_in_float32(
     with tune(half, train_config.model_copy(update=changes)) as tuning:
         assert losses(half).dtype == torch.float32
         result = tuning.run()
-        trained = [*tuning.parameters.values(), *tuning.best.values()]
+        trained = [*tuning.parameters.values(), *tuning.best_tensors.values()]
         assert {tensor.dtype for tensor in trained} == {torch.float32}
         assert {p.grad.dtype for p in tuning.parameters.values() if p.grad is not None} == {torch.float32}
     assert all(torch.equal(parameter, before[name]) for name, parameter in half.model.named_parameters())
@@ -221,8 +221,8 @@ def test_a_bfloat16_base_is_trained_with_parameters_and_losses_in_float32(
 def test_the_steps_of_an_epoch_are_told(base: BaseModel, train_config: TrainConfig) -> None:
     with tune(base, train_config) as tuning:
         result = tuning.run()
-        steps = tuning.last_steps
-    assert steps.first == sum(record.steps for record in result.history[:-1])
+        steps = tuning.last_epoch_steps
+    assert steps.first_step == sum(record.steps for record in result.history[:-1])
     assert len(steps.losses) == len(steps.learning_rates) == result.history[-1].steps
     assert sum(steps.losses) / len(steps.losses) == pytest.approx(result.history[-1].train_loss)
     assert steps.learning_rates[-1] == result.history[-1].learning_rate < steps.learning_rates[0]

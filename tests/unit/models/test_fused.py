@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.models import fused
-from compass_ray.models.fused_tiles import TILE, tiles_of
-from compass_ray.models.routing import Routing
+from compass_ray.models.fused_tiles import TILE, build_tiles
+from compass_ray.models.routing import AdapterMapping
 
 from .fused_program import MATCHES, compare
 
@@ -24,29 +24,29 @@ TOKENS = st.dictionaries(st.integers(0, 70), st.floats(0.1, 1.0), min_size=1)
 
 @given(st.dictionaries(st.integers(1, 9), TOKENS, min_size=1))
 def test_tiles_hold_every_pair_once_and_no_token_twice_in_a_round(members: dict[int, dict[int, float]]) -> None:
-    tiles = tiles_of(members, CPU)
+    tiles = build_tiles(members, CPU)
     found = []
     for first, behind in tiles.rounds:
-        tokens = tiles.rows[first:behind]
+        tokens = tiles.tokens[first:behind]
         assert len(tokens[tokens >= 0].unique()) == (tokens >= 0).sum()
         for slot, row, weight in zip(tiles.slot[first:behind], tokens, tiles.weight[first:behind], strict=True):
             found += [(int(slot), int(t), float(w)) for t, w in zip(row, weight, strict=True) if t >= 0]
     weights = {(slot, token): weight for slot, tokens in members.items() for token, weight in tokens.items()}
-    assert tiles.rows.shape == (len(tiles), TILE)
+    assert tiles.tokens.shape == (len(tiles), TILE)
     assert {(slot, token): pytest.approx(weight) for slot, token, weight in found} == weights
     assert len(found) == len(weights)
 
 
 def test_a_routing_makes_its_tiles_once() -> None:
-    routing = Routing()
-    routing.set([((1, 1.0),), ()], CPU)
+    routing = AdapterMapping()
+    routing.update([((1, 1.0),), ()], CPU)
     assert routing.tiles is routing.tiles
-    routing.set([((2, 1.0),)], CPU)
+    routing.update([((2, 1.0),)], CPU)
     assert routing.tiles.slot.tolist() == [2]
 
 
 def test_the_plain_path_is_taken_without_a_gpu() -> None:
-    assert not fused.usable(torch.zeros(1))
+    assert not fused.is_supported(torch.zeros(1))
 
 
 @pytest.mark.skipif(util.find_spec("triton") is None, reason="Triton is not installed")

@@ -12,14 +12,14 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import fit_clusters
-from compass_ray.models.clusterers.centres import nearest, silhouette
+from compass_ray.models.clusterers.centres import assign_nearest, silhouette
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
-from compass_ray.models.clusterers.sampling import sample, shares
+from compass_ray.models.clusterers.sampling import proportional_quotas, sample_stratified
 from compass_ray.models.errors import ModelError
 
 from .shapes import blobs
 
-KMEANS = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, reduce=None, backend="cpu")
+KMEANS = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, pca_dims=None, backend="cpu")
 
 
 def test_as_printed_the_sweep_tries_23_numbers_with_ten_starts() -> None:
@@ -60,7 +60,7 @@ def test_nearest_is_what_all_distances_say(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     points, centres = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=(k, 4)).astype(np.float32)
     expected = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(1)
-    np.testing.assert_array_equal(nearest(points, centres), expected)
+    np.testing.assert_array_equal(assign_nearest(points, centres), expected)
 
 
 def test_silhouette_in_blocks_is_the_silhouette() -> None:
@@ -73,7 +73,7 @@ def test_silhouette_in_blocks_is_the_silhouette() -> None:
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=12), st.integers(1, 200), st.integers(0, 99))
 def test_every_stratum_has_its_share_of_a_sample(counts: list[int], at_most: int, seed: int) -> None:
     strata = [f"language {i}" for i, count in enumerate(counts) for _ in range(count)]
-    rows = sample(len(strata), at_most, np.random.default_rng(seed), strata)
+    rows = sample_stratified(len(strata), at_most, np.random.default_rng(seed), strata)
     assert len(rows) == min(at_most, len(strata))
     assert bool((np.diff(rows) > 0).all())
     taken = Counter(strata[row] for row in rows)
@@ -82,12 +82,12 @@ def test_every_stratum_has_its_share_of_a_sample(counts: list[int], at_most: int
     for i, count in enumerate(counts):
         exact = count * len(rows) / len(strata)
         assert taken[f"language {i}"] <= max(np.ceil(exact), 1)
-    np.testing.assert_array_equal(rows, sample(len(strata), at_most, np.random.default_rng(seed), strata))
+    np.testing.assert_array_equal(rows, sample_stratified(len(strata), at_most, np.random.default_rng(seed), strata))
 
 
 def test_shares_are_proportional_where_all_have_more_than_one() -> None:
-    assert shares(np.array([400, 300, 200, 100]), 20).tolist() == [8, 6, 4, 2]
-    assert shares(np.array([997, 1, 1, 1]), 10).tolist() == [7, 1, 1, 1]
+    assert proportional_quotas(np.array([400, 300, 200, 100]), 20).tolist() == [8, 6, 4, 2]
+    assert proportional_quotas(np.array([997, 1, 1, 1]), 10).tolist() == [7, 1, 1, 1]
 
 
 def test_rare_language_is_in_the_sweep() -> None:
@@ -95,7 +95,7 @@ def test_rare_language_is_in_the_sweep() -> None:
     strata = ["en"] * 1998 + ["mg"] * 2
     config = KMEANS.model_copy(update={"sweep_rows": 100})
     assert fit_clusters(config, rows, seed=0, strata=strata).sweep == fit_clusters(config, rows, seed=0, strata=strata).sweep
-    taken = sample(2000, 100, np.random.default_rng(0), strata)
+    taken = sample_stratified(2000, 100, np.random.default_rng(0), strata)
     assert (taken >= 1998).sum() == 1
 
 
@@ -118,7 +118,7 @@ def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, reduce: int 
     new, _ = blobs(40, spread=0.8, seed=5)
     labels = found.assign(new)
     labels[labels == 0] = -1  # a cluster without new rows, and noise
-    moved = found.moved(new, labels, 0.25)
+    moved = found.with_updated_centroids(new, labels, 0.25)
     compared = found.reduction(new) if reduce else new
     if metric == "cosine":
         compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
@@ -140,7 +140,7 @@ def test_without_eta_nothing_moves_and_whole_eta_ends_at_the_new_mean() -> None:
     found = fit_clusters(KMEANS, rows, seed=0).clusterer
     assert isinstance(found, KMeansClusterer)
     labels = found.assign(rows[:50])
-    np.testing.assert_allclose(found.moved(rows[:50], labels, 0.0).centres, found.centres, atol=1e-6)
-    whole = found.moved(rows[:50], labels, 1.0)
+    np.testing.assert_allclose(found.with_updated_centroids(rows[:50], labels, 0.0).centres, found.centres, atol=1e-6)
+    whole = found.with_updated_centroids(rows[:50], labels, 1.0)
     for k in np.unique(labels):
         np.testing.assert_allclose(whole.centres[k], rows[:50][labels == k].mean(axis=0), atol=1e-6)

@@ -15,11 +15,11 @@ from compass_ray.models.base import BaseModel, load_base
 from compass_ray.models.devices import choose_device
 from compass_ray.models.encoder import Encoder
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import Part, model_identity, resolve_model
+from compass_ray.models.location import ModelRole, model_identity, resolve_model
 
 from .conftest import make_tokenizer
 
-PARTS: list[Part] = ["encoder", "base_model", "language_id"]
+PARTS: list[ModelRole] = ["encoder", "base_model", "language_id"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_package_has_its_small_models(part: Part) -> None:
+def test_package_has_its_small_models(part: ModelRole) -> None:
     assert any(Path(resolve_model("atlas", part)).iterdir())
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from compass_ray.config import TrainConfig
 from compass_ray.models.base import BaseModel
-from compass_ray.models.batching import collate, row_means, token_losses
-from compass_ray.models.chat import Example, TrainingRow, encode_rows
+from compass_ray.models.batching import collate, mean_loss_by_row, token_losses
+from compass_ray.models.chat import EncodedExample, TrainingRow, encode_rows
 from compass_ray.models.errors import ModelError
-from compass_ray.models.fine_tuning import FineTuning
-from compass_ray.models.packing import Packed, filled, packed
-from compass_ray.models.padding import left_padded, positions_of
+from compass_ray.models.fine_tuning import AdapterTrainer
+from compass_ray.models.packing import PackedBatcher, first_fit_decreasing, open_packed_batcher
+from compass_ray.models.padding import pad_left, positions_of
 
 ROWS = [
     TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)
@@ -38,12 +38,14 @@ def shaped(request: pytest.FixtureRequest, make_base: Callable[..., BaseModel]) 
     return make_base(request.param[0], **request.param[1])
 
 
-def check_losses(base: BaseModel, examples: list[Example], alone: list[torch.Tensor], packs: Packed) -> None:
+def check_losses(base: BaseModel, examples: list[EncodedExample], alone: list[torch.Tensor], packs: PackedBatcher) -> None:
     together = packs.pack(examples)
     with torch.no_grad():
         found = token_losses(base.model, together)
     torch.testing.assert_close(found, torch.cat(alone), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(row_means(found, together), torch.stack([each.mean() for each in alone]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        mean_loss_by_row(found, together), torch.stack([each.mean() for each in alone]), rtol=1e-5, atol=1e-5
+    )
     assert together.input_ids.numel() == sum(len(example) for example in examples)
 
 
@@ -51,8 +53,8 @@ def test_packed_losses_equal_those_of_each_row_alone(shaped: BaseModel) -> None:
     examples = encode_rows(shaped.tokenizer, ROWS, 64)
     with torch.no_grad():
         alone = [token_losses(shaped.model, collate([e], 0, shaped.device)) for e in examples]
-    check_losses(shaped, examples, alone, Packed(64, shaped.device))
-    with packed(shaped.model, 64, examples[0], shaped.device) as packs:
+    check_losses(shaped, examples, alone, PackedBatcher(64, shaped.device))
+    with open_packed_batcher(shaped.model, 64, examples[0], shaped.device) as packs:
         check_losses(shaped, examples, alone, packs)
 
 
@@ -70,17 +72,17 @@ def test_rows_are_taken_one_by_one_where_the_model_does_nothing_else(
 ) -> None:
     base = make_base(shape[0], **shape[1])
     [example] = encode_rows(base.tokenizer, ROWS[:1], 64)
-    with packed(base.model, 64, example, base.device) as packs:
-        assert packs.by_rows is expected
+    with open_packed_batcher(base.model, 64, example, base.device) as packs:
+        assert packs.uses_packed_attention is expected
 
 
 def test_attention_by_rows_leaves_every_other_batch_alone(base: BaseModel) -> None:
     examples = encode_rows(base.tokenizer, ROWS, 64)
-    ids, mask = left_padded([e.input_ids for e in examples], 0, base.device)
+    ids, mask = pad_left([e.input_ids for e in examples], 0, base.device)
     with torch.no_grad():
         before = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).logits
-        with packed(base.model, 64, examples[0], base.device) as packs:
-            assert packs.by_rows
+        with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
+            assert packs.uses_packed_attention
             within = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).logits
     assert torch.equal(within, before)
     assert base.model.config._attn_implementation == "sdpa"
@@ -97,8 +99,8 @@ def test_training_on_packs_comes_to_the_padded_adapter(
     found = {}
     for batches in ("padded", "packed"):
         changed = config.model_copy(update={"batches": batches})
-        with FineTuning(make_base(architecture), ROWS, ROWS[:4], None, changed, seed=7) as tuning:
-            found[batches] = tuning.run(), tuning.best
+        with AdapterTrainer(make_base(architecture), ROWS, ROWS[:4], None, changed, seed=7) as tuning:
+            found[batches] = tuning.run(), tuning.best_tensors
     (padded, expected), (packed, best) = found["padded"], found["packed"]
     assert packed.best_epoch == padded.best_epoch
     assert packed.tokens == padded.tokens
@@ -111,7 +113,7 @@ def test_training_on_packs_comes_to_the_padded_adapter(
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 50))
 def test_packs_hold_every_row_once_and_no_more_tokens_than_allowed(lengths: list[int], tokens: int) -> None:
-    packs = filled(lengths, tokens)
+    packs = first_fit_decreasing(lengths, tokens)
     assert sorted(index for found in packs for index in found) == list(range(len(lengths)))
     assert all(sum(lengths[i] for i in found) <= tokens or len(found) == 1 for found in packs)
 
@@ -119,11 +121,11 @@ def test_packs_hold_every_row_once_and_no_more_tokens_than_allowed(lengths: list
 def test_parts_count_real_tokens(base: BaseModel) -> None:
     examples = encode_rows(base.tokenizer, ROWS, 64)
     total = sum(len(example) for example in examples)
-    assert len(Packed(total, base.device).parts(examples)) == 1
-    parts = Packed(total // 3, base.device).parts(examples)
+    assert len(PackedBatcher(total, base.device).make_batches(examples)) == 1
+    parts = PackedBatcher(total // 3, base.device).make_batches(examples)
     assert sum(part.input_ids.numel() for part in parts) == total
     assert max(part.input_ids.numel() for part in parts) <= total // 3
-    assert Packed(8, base.device).parts([]) == []
+    assert PackedBatcher(8, base.device).make_batches([]) == []
 
 
 def test_a_model_that_does_not_keep_rows_apart_is_refused(make_base: Callable[..., BaseModel]) -> None:
@@ -136,7 +138,7 @@ def test_a_model_that_does_not_keep_rows_apart_is_refused(make_base: Callable[..
     base.model.set_attn_implementation("heedless")
     with (
         pytest.raises(ModelError, match=r"heedless.*train\.batches=padded"),
-        packed(base.model, 64, example, base.device),
+        open_packed_batcher(base.model, 64, example, base.device),
     ):
         pass
 
@@ -150,16 +152,16 @@ def test_a_model_that_passes_no_rows_on_to_attention_keeps_them_apart(base: Base
     examples = encode_rows(base.tokenizer, ROWS, 64)
     with torch.no_grad():
         alone = [token_losses(base.model, collate([e], 0, base.device)) for e in examples]
-    with packed(base.model, 64, examples[0], base.device) as packs:
+    with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
         check_losses(base, examples, alone, packs)
 
 
 def test_a_row_without_a_prompt_is_packed_as_it_is_padded(base: BaseModel) -> None:
     ids = (5, 9, 12, 7)
-    examples = [Example(ids, ids), Example(ids[::-1], (-100, *ids[2::-1]))]
-    together, padded = Packed(64, base.device).pack(examples), collate(examples, 0, base.device)
+    examples = [EncodedExample(ids, ids), EncodedExample(ids[::-1], (-100, *ids[2::-1]))]
+    together, padded = PackedBatcher(64, base.device).pack(examples), collate(examples, 0, base.device)
     assert together.targets.tolist() == padded.targets.tolist()
     with torch.no_grad():
         torch.testing.assert_close(token_losses(base.model, together), token_losses(base.model, padded), rtol=1e-5, atol=1e-5)
-    with packed(base.model, 64, examples[0], base.device) as packs:
-        assert packs.by_rows
+    with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
+        assert packs.uses_packed_attention

@@ -13,8 +13,8 @@ import torch
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_prompt
-from compass_ray.models.engine import Engine, Limits
-from compass_ray.models.orders import Answer, Order
+from compass_ray.models.engine import Engine, EngineConfig
+from compass_ray.models.orders import GenerationOutput, GenerationRequest
 
 from .adapters import merged, random_adapter
 from .conftest import LAYERS
@@ -62,10 +62,10 @@ def test_greedy_replies_equal_those_of_merged_models_alone_and_mixed(
         names.append(name)
     asked = [(f"{'What is the capital of ' * (i % 3)}Kenya {i}", names[i % len(names)]) for i in range(ROWS)]
     wanted = [expected(base, models[name], prompt) for prompt, name in asked]
-    engine = Engine(base, Limits(rows=ROWS, context=256, prefill_tokens=100))
+    engine = Engine(base, EngineConfig(max_num_seqs=ROWS, max_model_len=256, prefill_chunk_tokens=100))
     for name in names[1:]:
-        engine.load(str(name), tmp_path / str(name))
-    orders = [Order((("user", prompt),), name, max_tokens=TOKENS, logprobs=0) for prompt, name in asked]
+        engine.load_adapter(str(name), tmp_path / str(name))
+    orders = [GenerationRequest((("user", prompt),), name, max_tokens=TOKENS, logprobs=0) for prompt, name in asked]
     mixed = engine.generate(orders)
     alone = [engine.generate([order])[0] for order in orders]
     for found, single, want in zip(mixed, alone, wanted, strict=True):
@@ -74,5 +74,5 @@ def test_greedy_replies_equal_those_of_merged_models_alone_and_mixed(
     assert len({each.text for each in wanted}) > ADAPTERS
 
 
-def _scores(answer: Answer) -> list[float]:
-    return [score.logprob for score in answer.scores]
+def _scores(answer: GenerationOutput) -> list[float]:
+    return [score.logprob for score in answer.logprobs]

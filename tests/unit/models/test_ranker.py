@@ -13,7 +13,7 @@ import pytest
 from compass_ray.config import ConfigError, SelectConfig
 from compass_ray.core.baselines.transfer_ranking import MEASURED
 from compass_ray.models.errors import ModelError
-from compass_ray.models.ranker import LEAST, TransferRanker, require_methods
+from compass_ray.models.ranker import MIN_TRANSFERS, TransferRanker, check_method_requirements
 
 
 def made_up(n_targets: int = 9, n_transfers: int = 11) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -45,8 +45,8 @@ def test_a_missing_package_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else found(name, *a))
     settings: dict[str, Any] = {"methods": ("langrank", "compass")}
     with pytest.raises(ModelError, match=r"compass-ray\[baselines\]"):
-        require_methods(SelectConfig(**settings), ["sw"])
-    require_methods(SelectConfig(), ["sw"])
+        check_method_requirements(SelectConfig(**settings), ["sw"])
+    check_method_requirements(SelectConfig(), ["sw"])
     with pytest.raises(ModelError, match="lightgbm"):
         TransferRanker(*made_up())
 
@@ -77,22 +77,22 @@ def test_too_few_transfers_without_a_target_are_told_before_any_work(
     tmp_path: Path, table: list[tuple[str, str]], left: int
 ) -> None:
     config = asks(tmp_path, table)
-    with pytest.raises(ConfigError, match=rf"{left} are left to learn a ranking for sw from.*expected {LEAST} or more"):
-        require_methods(config, ["sw"])
+    with pytest.raises(ConfigError, match=rf"{left} are left to learn a ranking for sw from.*expected {MIN_TRANSFERS} or more"):
+        check_method_requirements(config, ["sw"])
 
 
 def test_every_target_of_a_run_is_looked_at(tmp_path: Path) -> None:
-    config = asks(tmp_path, [*pairs("sw", LEAST), ("yo", "en")])
-    require_methods(config, ["ko", "yo"])
+    config = asks(tmp_path, [*pairs("sw", MIN_TRANSFERS), ("yo", "en")])
+    check_method_requirements(config, ["ko", "yo"])
     with pytest.raises(ConfigError, match="a ranking for sw"):
-        require_methods(config, ["ko", "yo", "sw"])
+        check_method_requirements(config, ["ko", "yo", "sw"])
 
 
 def test_as_many_transfers_as_a_tree_can_split_are_enough(tmp_path: Path) -> None:
-    require_methods(asks(tmp_path, [*pairs("sw", 1), *pairs("yo", LEAST)]), ["sw", "am"])
-    require_methods(SelectConfig.model_validate({"methods": ["langrank"]}), ["sw", "es", "uk", "yo"])
-    _, features, _ = made_up(1, LEAST)
-    scores = TransferRanker(["yo"] * LEAST, features, features[:, 1]).scores(features)
+    check_method_requirements(asks(tmp_path, [*pairs("sw", 1), *pairs("yo", MIN_TRANSFERS)]), ["sw", "am"])
+    check_method_requirements(SelectConfig.model_validate({"methods": ["langrank"]}), ["sw", "es", "uk", "yo"])
+    _, features, _ = made_up(1, MIN_TRANSFERS)
+    scores = TransferRanker(["yo"] * MIN_TRANSFERS, features, features[:, 1]).scores(features)
     assert len(set(scores.tolist())) > 1
-    fewer = features[: LEAST - 1]
+    fewer = features[: MIN_TRANSFERS - 1]
     assert len(set(TransferRanker(["yo"] * len(fewer), fewer, fewer[:, 1]).scores(features).tolist())) == 1

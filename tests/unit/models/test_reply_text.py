@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compass_ray.models.reply_text import ReplyText
+from compass_ray.models.reply_text import IncrementalDetokenizer
 
 from .conftest import make_tokenizer
 
@@ -13,14 +13,14 @@ TOKENIZER = make_tokenizer()
 TEXTS = st.text(st.sampled_from("ab አማ한국 \n'e\u0301😀"), max_size=30)
 
 
-def grown(ids: list[int], stops: tuple[str, ...] = ()) -> tuple[ReplyText, list[str]]:
-    text, pieces = ReplyText(TOKENIZER, stops), []
+def grown(ids: list[int], stops: tuple[str, ...] = ()) -> tuple[IncrementalDetokenizer, list[str]]:
+    text, pieces = IncrementalDetokenizer(TOKENIZER, stops), []
     for token in ids:
-        pieces.append(text.add(token))
+        pieces.append(text.add_token(token))
         assert "".join(pieces) == text.text
-        if text.stopped:
+        if text.is_stopped:
             break
-    pieces.append(text.finish())
+    pieces.append(text.flush())
     return text, pieces
 
 
@@ -37,7 +37,7 @@ def test_a_stop_text_cuts_before_its_first_place(whole: str, stops: list[str]) -
     text, pieces = grown(TOKENIZER(whole)["input_ids"], tuple(stops))
     places = [whole.index(stop) for stop in stops if stop in whole]
     given_out = "".join(pieces)
-    assert text.stopped == bool(places)
+    assert text.is_stopped == bool(places)
     if not places:
         assert given_out == whole
     else:
@@ -63,8 +63,8 @@ def test_bytes_that_make_no_character_raise_nothing_where_tokens_stand_for_bytes
     raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
     for ids in ([0x0A, 0xC3, 256], [0x0A, 0xE1, 0x0A, 257], [0xF0, 0x9F, 0x98, 0x80], [0xFF, 256], [0x0A, 0xE1, 0x88, 0x80, 256]):
-        text = ReplyText(tokenizer)
-        given_out = "".join([*(text.add(token) for token in ids), text.finish()])
+        text = IncrementalDetokenizer(tokenizer)
+        given_out = "".join([*(text.add_token(token) for token in ids), text.flush()])
         assert given_out == text.text
         if 256 in ids:
             assert given_out.endswith("a")

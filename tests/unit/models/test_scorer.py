@@ -12,8 +12,8 @@ import torch
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base import BaseModel
 from compass_ray.models.chat import encode_example, encode_prompt
-from compass_ray.models.choices import listed
-from compass_ray.models.dora import applied
+from compass_ray.models.choices import format_options
+from compass_ray.models.dora import with_adapter
 from compass_ray.models.errors import ModelError
 from compass_ray.models.scorer import score_items
 
@@ -44,7 +44,7 @@ def test_letter_scores_equal_a_pass_for_each_question(base: BaseModel) -> None:
     found = score_items(base, QUESTIONS, OPTIONS, scoring="letter", batch_size=2, max_tokens=200)
     letters = [base.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "ABCD"]
     for row, (question, options) in enumerate(zip(QUESTIONS, OPTIONS, strict=True)):
-        ids = torch.tensor([encode_prompt(base.tokenizer, listed(question, options), 200)])
+        ids = torch.tensor([encode_prompt(base.tokenizer, format_options(question, options), 200)])
         with torch.inference_mode():
             expected = base.model(ids).logits[0, -1].log_softmax(-1)[letters]
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-4)
@@ -55,7 +55,7 @@ def test_adapter_is_applied_and_taken_off(base: BaseModel, tmp_path: Path) -> No
     ids = torch.tensor([[4, 9, 77]])
     with torch.inference_mode():
         before = base.model(ids).logits
-        with applied(base, folder) as adapted:
+        with with_adapter(base, folder) as adapted:
             torch.testing.assert_close(adapted.model(ids).logits, merged_logits(base, folder, ids), rtol=1e-4, atol=1e-4)
         assert torch.equal(base.model(ids).logits, before)
 
@@ -88,7 +88,7 @@ def test_questions_with_different_numbers_of_options_score_as_each_would_alone(
 def test_ten_letters_are_scored_like_four(base: BaseModel) -> None:
     found = score_items(base, QUESTIONS[:1], RAGGED[1:2], scoring="letter", batch_size=1, max_tokens=200)
     letters = [base.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "ABCDEFGHIJ"]
-    ids = torch.tensor([encode_prompt(base.tokenizer, listed(QUESTIONS[0], RAGGED[1]), 200)])
+    ids = torch.tensor([encode_prompt(base.tokenizer, format_options(QUESTIONS[0], RAGGED[1]), 200)])
     with torch.inference_mode():
         expected = base.model(ids).logits[0, -1].log_softmax(-1)[letters]
     np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from compass_ray.languages import GLOBAL_MMLU, LANGUAGES
-from compass_ray.models.tiny.base_model import aligned_vectors, collate, encode
+from compass_ray.models.tiny.base_model import collate, encode, make_aligned_embeddings
 from compass_ray.models.tiny.build import build
-from compass_ray.models.tiny.lessons import Lesson, parse_question, round_of_lessons, spellings
+from compass_ray.models.tiny.lessons import TrainingExample, list_spellings, make_epoch_examples, question_to_codes
 from compass_ray.models.tiny.quality import encoder_quality, language_id_accuracy, reading_accuracy, writing_accuracy
 from compass_ray.models.tiny.vocabulary import entity_code, known_entities, make_tokenizer, relation_code, save_tokenizer
 from compass_ray.sources.atlas import atlas_guide, atlas_pool, atlas_test
-from compass_ray.sources.atlas.wording import templates
+from compass_ray.sources.atlas.wording import template_names
 
 ASSETS = Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets"))
 TEN_MEGABYTES = 10_000_000
@@ -65,7 +65,7 @@ def test_rebuilt_models_hold_the_same_quality(rebuilt: Path) -> None:
 
 
 def test_codes_are_one_token_and_unlike_each_other(tokenizer: Any) -> None:
-    codes = [*map(entity_code, known_entities()), *map(relation_code, templates())]
+    codes = [*map(entity_code, known_entities()), *map(relation_code, template_names())]
     assert len(set(codes)) == len(codes)
     assert all(len(tokenizer.encode(code, add_special_tokens=False)) == 1 for code in codes)
 
@@ -89,18 +89,18 @@ def test_no_lesson_holds_a_fact() -> None:
     for code in ("am", "el", "en", "ja", "ny"):
         for item in (*atlas_guide(code).to_pylist(), *atlas_test(code).to_pylist()):
             facts.add((item["question"], item[f"option_{item['answer'].lower()}"]))
-    lessons = round_of_lessons(spellings(), np.random.default_rng(0))
+    lessons = make_epoch_examples(list_spellings(), np.random.default_rng(0))
     assert not {(each.prompt, each.response) for each in lessons} & facts
 
 
 def test_a_parsed_question_names_its_relation_and_its_entity() -> None:
-    each = next(each for each in spellings() if each.language == "en" and each.written == "Kenya")
-    assert parse_question(each, "currency", 1, entity_first=False) == Lesson("Kenya – currency?", "[?currency][KE]")
+    each = next(each for each in list_spellings() if each.language == "en" and each.written == "Kenya")
+    assert question_to_codes(each, "currency", 1, entity_first=False) == TrainingExample("Kenya – currency?", "[?currency][KE]")
 
 
 def test_names_of_one_entity_start_near_each_other_and_far_from_others(tokenizer: Any) -> None:
-    known = [each for each in spellings() if each.language in {"ru", "hi"} and each.entity.kind == "territory"]
-    vectors = aligned_vectors(tokenizer, known, np.random.default_rng(0))
+    known = [each for each in list_spellings() if each.language in {"ru", "hi"} and each.entity.kind == "territory"]
+    vectors = make_aligned_embeddings(tokenizer, known, np.random.default_rng(0))
 
     def cosine(first: str, second: str) -> float:
         a, b = (vectors[tokenizer.encode(text, add_special_tokens=False)].mean(0) for text in (first, second))
@@ -110,7 +110,7 @@ def test_names_of_one_entity_start_near_each_other_and_far_from_others(tokenizer
 
 
 def test_only_the_response_is_taught(tokenizer: Any) -> None:
-    ids, labels = collate([encode(tokenizer, Lesson("Kenya – code?", "[KE]"))], tokenizer.pad_token_id)
+    ids, labels = collate([encode(tokenizer, TrainingExample("Kenya – code?", "[KE]"))], tokenizer.pad_token_id)
     assert tokenizer.decode(ids[0]).startswith("<|user|>")
     taught = [token for token in labels[0].tolist() if token >= 0]
     assert taught == [tokenizer.convert_tokens_to_ids("[KE]"), tokenizer.eos_token_id]

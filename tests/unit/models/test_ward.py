@@ -13,11 +13,11 @@ from compass_ray.config import ClusterConfig
 from compass_ray.models.clusterers import fit_clusters
 from compass_ray.models.clusterers.agglomeration import ward_tree
 from compass_ray.models.clusterers.centres import silhouette
-from compass_ray.models.clusterers.ward import grow
+from compass_ray.models.clusterers.ward import grow_tree
 
 from .shapes import blobs
 
-WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), reduce=8, backend="cpu")
+WARD = ClusterConfig(method="ward", n_clusters=(3, 6, 9), pca_dims=8, backend="cpu")
 
 
 @settings(max_examples=40)
@@ -82,7 +82,7 @@ def test_larger_pool_goes_through_micro_clusters_that_weigh_their_rows() -> None
     found = fit_clusters(config, rows, seed=0)
     assert adjusted_rand_score(found.labels, truth) > 0.99
     assert {cell.details["leaves"] for cell in found.sweep} == {60}
-    tree = grow(rows, "euclidean", 60, seed=0)
+    tree = grow_tree(rows, "euclidean", 60, seed=0)
     assert len(tree.merges) == tree.micro.max() == 59
     assert np.bincount(tree.micro).min() >= 1
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.utils import murmurhash3_32
 
-from compass_ray.models.words import BUCKETS, corpus, ngram_counts, pieces, words
+from compass_ray.models.words import NUM_BUCKETS, build_corpus, character_ngrams, hashed_ngram_counts, split_words
 
 
 @pytest.mark.parametrize(
@@ -28,29 +28,29 @@ from compass_ray.models.words import BUCKETS, corpus, ngram_counts, pieces, word
     ],
 )
 def test_words(text: str, expected: list[str]) -> None:
-    assert words(text) == expected
+    assert split_words(text) == expected
 
 
 def test_pieces_stand_between_the_ends_of_a_word() -> None:
-    assert pieces("kenya") == {"<ken", "keny", "enya", "nya>"}
-    assert pieces("a") == {"<a>"}
+    assert character_ngrams("kenya") == {"<ken", "keny", "enya", "nya>"}
+    assert character_ngrams("a") == {"<a>"}
 
 
 def test_a_corpus_counts_words_and_pieces() -> None:
-    found = corpus(["wa wa Kenya", "wa?"])
+    found = build_corpus(["wa wa Kenya", "wa?"])
     assert (found.rows, found.tokens, found.words) == (2, 5, frozenset({"wa", "kenya", "?"}))
     assert found.ttr == 3 / 5
-    assert found.pieces == pieces("wa") | pieces("kenya") | pieces("?")
+    assert found.pieces == character_ngrams("wa") | character_ngrams("kenya") | character_ngrams("?")
 
 
 def test_counts_are_those_of_words_and_pairs_by_hand() -> None:
     texts = ["Mji mkuu wa Kenya wa", "首都は首都", ""]
-    found = ngram_counts(texts)
-    assert found.shape == (3, BUCKETS)
+    found = hashed_ngram_counts(texts)
+    assert found.shape == (3, NUM_BUCKETS)
     for row, text in zip(found.toarray(), texts, strict=True):
-        each = words(text)
+        each = split_words(text)
         grams = [*each, *(f"{a} {b}" for a, b in pairwise(each))]
-        expected = Counter(abs(int(murmurhash3_32(gram, seed=0))) % BUCKETS for gram in grams)
+        expected = Counter(abs(int(murmurhash3_32(gram, seed=0))) % NUM_BUCKETS for gram in grams)
         assert {int(i): int(row[i]) for i in np.flatnonzero(row)} == expected
 
 
@@ -59,4 +59,4 @@ def test_hashes_are_the_same_in_another_process() -> None:
     other = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1", "PATH": ""}
     )
-    assert other.stdout == f"{ngram_counts(['mji mkuu']).indices.tolist()}\n"
+    assert other.stdout == f"{hashed_ngram_counts(['mji mkuu']).indices.tolist()}\n"

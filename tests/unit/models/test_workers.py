@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from compass_ray.artifacts import RunDir
 from compass_ray.models.errors import ModelError
-from compass_ray.models.workers import Alone, Group, joined
+from compass_ray.models.workers import ProcessGroup, SingleProcess, current_group
 
 from . import group_program
 from .adapter_run import make_run, plan_of
@@ -49,7 +49,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
 
 @pytest.mark.parametrize("name", group_program.SETTINGS)
 def test_a_group_trains_the_adapter_of_one_process(left: Left, name: str) -> None:
-    expected = group_program.trained(name, Alone())
+    expected = group_program.trained(name, SingleProcess())
     for found in left(name):
         assert len(found["history"]) == len(expected["history"])
         assert found["steps"] == pytest.approx(expected["steps"], abs=1e-5)
@@ -73,7 +73,7 @@ def test_a_resumed_group_gives_the_bits_of_an_uninterrupted_one(left: Left) -> N
 
 
 def test_who_is_not_told_of_a_group_trains_alone(left: Left) -> None:
-    found, expected = left("alone")[0], group_program.trained("plain", Alone())
+    found, expected = left("alone")[0], group_program.trained("plain", SingleProcess())
     assert all(torch.equal(found["adapter"][key], expected["adapter"][key]) for key in expected["adapter"])
 
 
@@ -106,15 +106,15 @@ def test_a_worker_that_dies_ends_the_others(left: Left) -> None:
 def test_shares_hold_every_row_once_and_weigh_about_the_same(lengths: list[int], size: int) -> None:
     shares = []
     for rank in range(size):
-        group = object.__new__(Group)
-        group.rank, group.size = rank, size
-        shares.append(group.share(lengths))
+        group = object.__new__(ProcessGroup)
+        group.rank, group.world_size = rank, size
+        shares.append(group.local_indices(lengths))
     assert sorted(index for share in shares for index in share) == list(range(len(lengths)))
     weights = [sum(lengths[i] for i in share) for share in shares]
     assert max(weights) - min(weights) <= max(lengths, default=0)
 
 
 def test_without_torch_distributed_there_is_no_group() -> None:
-    assert isinstance(joined(torch.device("cpu")), Alone)
+    assert isinstance(current_group(torch.device("cpu")), SingleProcess)
     with pytest.raises(ModelError, match="init_process_group"):
-        Group(torch.device("cpu"))
+        ProcessGroup(torch.device("cpu"))

@@ -9,8 +9,8 @@ from threading import Thread
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import Capacity, Node
-from compass_ray.preflight import Surroundings, Witness
+from compass_ray.capacity import ClusterCapacity, Node
+from compass_ray.preflight import ClusterEnvironment, StorageProbe
 from tests.unit.preflight.fake_hub import Hub
 
 
@@ -39,6 +39,6 @@ def run(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def machine() -> Surroundings:
+def machine() -> ClusterEnvironment:
     """One machine with four CPUs."""
-    return Surroundings(Capacity((Node({"CPU": 4}),)), (Witness("here"),))
+    return ClusterEnvironment(ClusterCapacity((Node({"CPU": 4}),)), (StorageProbe("here"),))

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, load
-from compass_ray.preflight import Finding, Surroundings
+from compass_ray.config import RunConfig, load_run_config
+from compass_ray.preflight import CheckResult, ClusterEnvironment
 from compass_ray.preflight.data import check_rows
-from compass_ray.preflight.findings import Asked
+from compass_ray.preflight.findings import CheckContext
 from compass_ray.sources.pool import read_pool
 
 _ROWS = pa.table(
@@ -28,9 +28,9 @@ _ROWS = pa.table(
 )
 
 
-def _told(run: RunDir, machine: Surroundings, *settings: str, languages: str = "sw,hi") -> Finding:
-    config = load("atlas-test", overrides=settings, languages=languages.split(","))
-    [found] = check_rows(Asked(config, run, machine))
+def _told(run: RunDir, machine: ClusterEnvironment, *settings: str, languages: str = "sw,hi") -> CheckResult:
+    config = load_run_config("atlas-test", overrides=settings, languages=languages.split(","))
+    [found] = check_rows(CheckContext(config, run, machine))
     return found
 
 
@@ -49,17 +49,17 @@ def _written(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
 @pytest.mark.parametrize("where", ["{}", "{kind: a}"])
 def test_rows_are_counted_as_the_pool_reads_them(
-    run: RunDir, machine: Surroundings, tmp_path: Path, kind: str, where: str
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, kind: str, where: str
 ) -> None:
     source = f"pool.sources=[{{path: {_written(tmp_path, kind)}, where: {where}}}]"
-    pool = Counter(read_pool(load("atlas-test", overrides=[source]).pool).rows["language"].to_pylist())
+    pool = Counter(read_pool(load_run_config("atlas-test", overrides=[source]).pool).rows["language"].to_pylist())
     found = _told(run, machine, source)
     assert f"Swahili (sw) {pool['sw']}" in found.found
     assert f"Hindi (hi) {pool['hi']}" in found.found
     assert not found.blocking
 
 
-def test_a_target_without_rows_stops_the_run(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+def test_a_target_without_rows_stops_the_run(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}]"
     found = _told(run, machine, source, languages="sw,yo,ig")
     assert found.blocking
@@ -67,27 +67,29 @@ def test_a_target_without_rows_stops_the_run(run: RunDir, machine: Surroundings,
     assert found.found == "no rows in the pool's sources: Yoruba (yo), Igbo (ig)"
 
 
-def test_rows_that_a_filter_leaves_out_do_not_count(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+def test_rows_that_a_filter_leaves_out_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     path = _written(tmp_path, "parquet")
     source = f"pool.sources=[{{path: {path}, where: {{kind: a}}, without: {{inputs: [prompt 4, prompt 6]}}}}]"
     assert _told(run, machine, source).found == "no rows in the pool's sources: Hindi (hi)"
 
 
-def test_a_folder_is_read_by_configuration_and_split(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+def test_a_folder_is_read_by_configuration_and_split(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     pq.write_table(_ROWS.slice(0, 4), _written(tmp_path / "one", "parquet").replace("rows", "train-00000"))
     pq.write_table(_ROWS.slice(4), _written(tmp_path / "two", "parquet").replace("rows", "train-00000"))
     found = _told(run, machine, f"pool.sources=[{{path: {tmp_path}, name: one}}]")
     assert found.found == "no rows in the pool's sources: Hindi (hi)"
 
 
-def test_a_source_of_one_language_counts_for_it(run: RunDir, machine: Surroundings, tmp_path: Path) -> None:
+def test_a_source_of_one_language_counts_for_it(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     pq.write_table(_ROWS.drop_columns(["language_code"]), tmp_path / "rows.parquet")
     found = _told(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, language: swh}}]", languages="sw")
     assert found.found == "rows: Swahili (sw) 9"
 
 
 @pytest.mark.parametrize("other", ["org/set", "missing.jsonl"])
-def test_a_source_that_cannot_be_counted_leaves_a_doubt(run: RunDir, machine: Surroundings, tmp_path: Path, other: str) -> None:
+def test_a_source_that_cannot_be_counted_leaves_a_doubt(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, other: str
+) -> None:
     source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}, {{path: {other}}}]"
     found = _told(run, machine, source, languages="sw,yo")
     assert not found.blocking
@@ -95,14 +97,14 @@ def test_a_source_that_cannot_be_counted_leaves_a_doubt(run: RunDir, machine: Su
     assert found.found.endswith(": yo")
 
 
-def test_a_target_outside_the_pools_languages_stops_the_run(run: RunDir, machine: Surroundings) -> None:
+def test_a_target_outside_the_pools_languages_stops_the_run(run: RunDir, machine: ClusterEnvironment) -> None:
     found = _told(run, machine, "pool.languages=[sw, en]")
     assert found.blocking
     assert "pool.languages leaves out hi" in found.found
 
 
-def test_the_atlas_has_every_language_of_its_presets(run: RunDir, machine: Surroundings) -> None:
+def test_the_atlas_has_every_language_of_its_presets(run: RunDir, machine: ClusterEnvironment) -> None:
     for preset in ("atlas", "atlas-test"):
-        config: RunConfig = load(preset)
-        [found] = check_rows(Asked(config, run, machine))
+        config: RunConfig = load_run_config(preset)
+        [found] = check_rows(CheckContext(config, run, machine))
         assert not found.blocking

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, load
-from compass_ray.preflight import Finding, Surroundings, quick
-from compass_ray.preflight.findings import Asked
-from compass_ray.preflight.hub import Obstacle, Repository, ask, uses
+from compass_ray.config import RunConfig, load_run_config
+from compass_ray.preflight import CheckResult, ClusterEnvironment, run_quick_checks
+from compass_ray.preflight.findings import CheckContext
+from compass_ray.preflight.hub import Obstacle, Repository, hub_uses, query_hub
 from compass_ray.preflight.models import check_models, check_remote_code
 from tests.unit.preflight.fake_hub import Hub
 
@@ -18,15 +18,15 @@ _BASE = "train.base_model=org/base"
 
 
 def _config(*settings: str) -> RunConfig:
-    return load("atlas-test", overrides=settings)
+    return load_run_config("atlas-test", overrides=settings)
 
 
-def _found(config: RunConfig, run: RunDir, machine: Surroundings, role: str) -> list[Finding]:
-    return [finding for finding in check_models(Asked(config, run, machine)) if finding.check == role]
+def _found(config: RunConfig, run: RunDir, machine: ClusterEnvironment, role: str) -> list[CheckResult]:
+    return [finding for finding in check_models(CheckContext(config, run, machine)) if finding.check == role]
 
 
 def test_what_lies_on_the_hub_is_found_in_every_place_of_a_preset() -> None:
-    found = {(use.repository.id, use.role, use.setting) for use in uses(load("phi-4-mini"))}
+    found = {(use.repository.id, use.role, use.setting) for use in hub_uses(load_run_config("phi-4-mini"))}
     assert ("microsoft/Phi-4-mini-instruct", "base model", "train.revision") in found
     assert ("CohereLabs/aya_collection", "data sets", "pool.sources.1.revision") in found
     assert ("CohereLabs/Global-MMLU", "data sets", "pool.guides.revision") in found
@@ -35,10 +35,10 @@ def test_what_lies_on_the_hub_is_found_in_every_place_of_a_preset() -> None:
 
 def test_nothing_of_the_atlas_or_of_this_machine_lies_on_the_hub(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    assert uses(_config(f"pool.sources.0.path={tmp_path / 'rows'}", "pool.guides.path=asked.jsonl")) == []
+    assert hub_uses(_config(f"pool.sources.0.path={tmp_path / 'rows'}", "pool.guides.path=asked.jsonl")) == []
 
 
-def test_a_repository_is_named_with_its_commit(hub: Hub, run: RunDir, machine: Surroundings) -> None:
+def test_a_repository_is_named_with_its_commit(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     hub.commits["models/org/base"] = "0123456789abcdef"
     [found] = _found(_config(_BASE), run, machine, "base model")
     assert not found.blocking
@@ -46,7 +46,7 @@ def test_a_repository_is_named_with_its_commit(hub: Hub, run: RunDir, machine: S
 
 
 @pytest.mark.parametrize("how", ["gated", "hidden"])
-def test_a_licence_that_is_not_accepted_stops_the_run(hub: Hub, run: RunDir, machine: Surroundings, how: str) -> None:
+def test_a_licence_that_is_not_accepted_stops_the_run(hub: Hub, run: RunDir, machine: ClusterEnvironment, how: str) -> None:
     hub.commits["models/org/base"] = "0123456789abcdef"
     getattr(hub, how).add("models/org/base")
     [found] = _found(_config(_BASE), run, machine, "base model")
@@ -57,7 +57,7 @@ def test_a_licence_that_is_not_accepted_stops_the_run(hub: Hub, run: RunDir, mac
     assert f"accept the licence at http://127.0.0.1:{hub.server_port}/org/base" in found.remedy
 
 
-def test_a_repository_that_is_not_there_is_a_setting_to_correct(hub: Hub, run: RunDir, machine: Surroundings) -> None:
+def test_a_repository_that_is_not_there_is_a_setting_to_correct(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     [found] = _found(_config(_BASE), run, machine, "base model")
     assert found.blocking
     assert found.by == "settings"
@@ -65,7 +65,7 @@ def test_a_repository_that_is_not_there_is_a_setting_to_correct(hub: Hub, run: R
     assert "check the spelling" in found.remedy
 
 
-def test_a_revision_that_is_not_there_is_named(hub: Hub, run: RunDir, machine: Surroundings) -> None:
+def test_a_revision_that_is_not_there_is_named(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     hub.commits["models/org/base"] = "0123456789abcdef"
     [found] = _found(_config(_BASE, "train.revision=v9"), run, machine, "base model")
     assert found.blocking
@@ -76,20 +76,20 @@ def test_a_hub_that_cannot_be_reached_is_told_apart(hub: Hub, monkeypatch: pytes
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    [answer] = ask([Repository("org/base", "model")]).values()
+    [answer] = query_hub([Repository("org/base", "model")]).values()
     assert answer.obstacle is Obstacle.UNREACHABLE
     assert answer.detail
-    assert not answer.usable
+    assert not answer.is_usable
 
 
-def test_data_sets_with_one_obstacle_are_told_together(run: RunDir, machine: Surroundings) -> None:
+def test_data_sets_with_one_obstacle_are_told_together(run: RunDir, machine: ClusterEnvironment) -> None:
     config = _config("pool.sources=[{path: org/one}, {path: org/two}]", "pool.tests={path: org/two, revision: abc}")
     [found] = _found(config, run, machine, "data sets")  # the tests of this project are offline
     assert "org/one, org/two, org/two@abc are hub ids and HF_HUB_OFFLINE=1" in found.found
     assert found.blocking
 
 
-def test_a_repository_in_several_roles_is_asked_about_once(hub: Hub, run: RunDir, machine: Surroundings) -> None:
+def test_a_repository_in_several_roles_is_asked_about_once(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     hub.commits["datasets/org/set"] = "f" * 40
     config = _config("pool.guides.path=org/set", "pool.tests.path=org/set")
     [found] = _found(config, run, machine, "data sets")
@@ -98,7 +98,7 @@ def test_a_repository_in_several_roles_is_asked_about_once(hub: Hub, run: RunDir
 
 
 def test_a_snapshot_in_the_cache_needs_no_hub(
-    hub: Hub, run: RunDir, machine: Surroundings, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
 
@@ -113,17 +113,17 @@ def test_a_snapshot_in_the_cache_needs_no_hub(
     assert "in this machine's cache" in found.found
 
 
-def test_only_what_the_stages_to_come_need_is_asked_about(hub: Hub, run: RunDir, machine: Surroundings) -> None:
+def test_only_what_the_stages_to_come_need_is_asked_about(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     config = _config(_BASE, "embed.encoder=org/encoder", "identifier.model=org/identifier", "pool.tests.path=org/tests")
-    asked = {stage: quick(config, run, machine, {stage}) for stage in ("pool", "embed", "train")}
+    asked = {stage: run_quick_checks(config, run, machine, {stage}) for stage in ("pool", "embed", "train")}
     named = {stage: {f.check for f in found if f.blocking} for stage, found in asked.items()}
     assert named == {"pool": {"data sets"}, "embed": {"encoder"}, "train": {"base model"}}
 
 
-def test_code_of_the_hub_that_nothing_pins_is_told(run: RunDir, machine: Surroundings) -> None:
+def test_code_of_the_hub_that_nothing_pins_is_told(run: RunDir, machine: ClusterEnvironment) -> None:
     trusted = ("embed.encoder=org/encoder", "embed.trust_remote_code=true")
-    [found] = check_remote_code(Asked(_config(*trusted), run, machine))
+    [found] = check_remote_code(CheckContext(_config(*trusted), run, machine))
     assert "embed.revision is not set" in found.found
     assert "doctor --pin" in found.remedy
-    assert check_remote_code(Asked(_config(*trusted, "embed.revision=abc"), run, machine)) == []
-    assert check_remote_code(Asked(_config("embed.trust_remote_code=true"), run, machine)) == []
+    assert check_remote_code(CheckContext(_config(*trusted, "embed.revision=abc"), run, machine)) == []
+    assert check_remote_code(CheckContext(_config("embed.trust_remote_code=true"), run, machine)) == []

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import load
-from compass_ray.preflight import Surroundings
-from compass_ray.preflight.findings import Asked
+from compass_ray.config import load_run_config
+from compass_ray.preflight import ClusterEnvironment
+from compass_ray.preflight.findings import CheckContext
 from compass_ray.preflight.machine import check_authentication, check_limits
 from compass_ray.preflight.versions import check_versions
 
@@ -21,8 +21,8 @@ _Usage = namedtuple("_Usage", "total used free")
 
 
 @pytest.fixture
-def asked(run: RunDir, machine: Surroundings) -> Asked:
-    return Asked(load("atlas-test"), run, machine)
+def asked(run: RunDir, machine: ClusterEnvironment) -> CheckContext:
+    return CheckContext(load_run_config("atlas-test"), run, machine)
 
 
 def _installed(monkeypatch: pytest.MonkeyPatch, **others: str | None) -> None:
@@ -37,14 +37,14 @@ def _installed(monkeypatch: pytest.MonkeyPatch, **others: str | None) -> None:
     monkeypatch.setattr(importlib.metadata, "version", version)
 
 
-def test_this_environment_is_what_is_tested(asked: Asked) -> None:
+def test_this_environment_is_what_is_tested(asked: CheckContext) -> None:
     [found] = check_versions(asked)
     assert not found.blocking
     assert "tested with" not in found.found
     assert found.found.startswith("Python 3.")
 
 
-def test_a_package_that_is_too_old_stops_the_run(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_too_old_stops_the_run(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed(monkeypatch, transformers="4.50.0", peft=None)
     [found] = check_versions(asked)
     assert found.blocking
@@ -52,7 +52,7 @@ def test_a_package_that_is_too_old_stops_the_run(asked: Asked, monkeypatch: pyte
     assert "peft is not installed" in found.found
 
 
-def test_another_version_than_the_tested_one_is_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_than_the_tested_one_is_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed(monkeypatch, transformers="5.99.0")
     [found] = check_versions(asked)
     assert not found.blocking
@@ -61,21 +61,21 @@ def test_another_version_than_the_tested_one_is_told(asked: Asked, monkeypatch: 
     assert found.remedy
 
 
-def test_a_machine_with_room_has_nothing_to_tell(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_with_room_has_nothing_to_tell(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (65536, 65536))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(1e15, 0, 1e15))
     [found] = check_limits(asked)
     assert not found.remedy
 
 
-def test_few_open_files_are_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_open_files_are_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 65536))
     [found] = [each for each in check_limits(asked) if each.check == "open files"]
     assert "may open 1024 files" in found.found
     assert "up to 65536" in found.remedy
 
 
-def test_full_disks_and_little_shared_memory_are_told(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disks_and_little_shared_memory_are_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(64 << 20, 63 << 20, 1 << 20))
     found = {each.check: each for each in check_limits(asked)}
     assert "0.1 GB, Ray's object store takes" in found["shared memory"].found
@@ -83,7 +83,7 @@ def test_full_disks_and_little_shared_memory_are_told(asked: Asked, monkeypatch:
     assert sum(each.check == "disk" for each in check_limits(asked)) == 2  # Ray's folder and the run's
 
 
-def test_a_token_that_nobody_asked_for_is_told(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_token_that_nobody_asked_for_is_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import Capacity, Node, NodeType
-from compass_ray.config import RunConfig, TrainConfig, load
+from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.config import RunConfig, TrainConfig, load_run_config
 from compass_ray.models import dora
 from compass_ray.models.errors import ModelError
-from compass_ray.preflight import Finding, Surroundings
-from compass_ray.preflight.findings import Asked
+from compass_ray.preflight import CheckResult, ClusterEnvironment
+from compass_ray.preflight.findings import CheckContext
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.model_size import ModelSize, model_size, training_memory
 
@@ -98,23 +98,25 @@ def test_a_base_that_is_no_language_model_has_no_size(tmp_path: Path) -> None:
         model_size(TrainConfig(base_model=str(tmp_path)))
 
 
-def _told(config: RunConfig, run: RunDir, around: Surroundings, monkeypatch: pytest.MonkeyPatch, parameters: int) -> Finding:
+def _told(
+    config: RunConfig, run: RunDir, around: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch, parameters: int
+) -> CheckResult:
     size = ModelSize(parameters, parameters // 200, hidden=4096, inner=14336, layers=32, vocabulary=128_000)
     monkeypatch.setattr("compass_ray.preflight.memory.model_size", lambda train: size)
-    [found] = check_memory(Asked(config, run, around))
+    [found] = check_memory(CheckContext(config, run, around))
     return found
 
 
 _GPUS = ("resources.gpus_per_worker=1", "resources.cpus_per_worker=1", "train.dtype=bfloat16")
 
 
-def _cluster(*names: str) -> Surroundings:
+def _cluster(*names: str) -> ClusterEnvironment:
     types = tuple(NodeType(name, {"CPU": 8, "GPU": 1, f"accelerator_type:{name}": 1}, 4) for name in names)
-    return Surroundings(Capacity((Node({"CPU": 2}),), types), (), cluster=True)
+    return ClusterEnvironment(ClusterCapacity((Node({"CPU": 2}),), types), (), is_cluster=True)
 
 
 def test_a_base_that_fits_no_gpu_of_the_cluster_stops_the_run(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load("atlas-test", overrides=_GPUS)
+    config = load_run_config("atlas-test", overrides=_GPUS)
     found = _told(config, run, _cluster("L4"), monkeypatch, 14_000_000_000)
     assert found.blocking
     assert "weights 28.00 GB" in found.found
@@ -123,44 +125,48 @@ def test_a_base_that_fits_no_gpu_of_the_cluster_stops_the_run(run: RunDir, monke
 
 
 def test_a_base_that_fits_some_gpus_only_is_told_and_goes_on(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _told(load("atlas-test", overrides=_GPUS), run, _cluster("L4", "H100"), monkeypatch, 14_000_000_000)
+    found = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("L4", "H100"), monkeypatch, 14_000_000_000)
     assert not found.blocking
     assert found.remedy
 
 
 def test_what_is_left_for_rows_is_told_in_tokens(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    roomy = _told(load("atlas-test", overrides=_GPUS), run, _cluster("H100"), monkeypatch, 8_000_000_000)
+    roomy = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("H100"), monkeypatch, 8_000_000_000)
     assert "tokens at once fit" in roomy.found
     assert not roomy.remedy
-    config = load("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192"))
+    config = load_run_config("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192"))
     tight = _told(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000)
     assert not tight.blocking
     assert "a row may have 8,192" in tight.found
     assert "gradient_checkpointing=true" in tight.remedy
-    saving = load("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192", "train.gradient_checkpointing=true"))
+    saving = load_run_config("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192", "train.gradient_checkpointing=true"))
     assert not _told(saving, run, _cluster("L40S"), monkeypatch, 8_000_000_000).remedy
 
 
 def test_a_share_of_a_gpu_is_a_share_of_its_memory(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load("atlas-test", overrides=(*_GPUS, "resources.gpus_per_worker=0.25"))
+    config = load_run_config("atlas-test", overrides=(*_GPUS, "resources.gpus_per_worker=0.25"))
     assert _told(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000).blocking
 
 
 def test_a_gpu_of_unknown_name_leaves_the_verdict_open(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _told(load("atlas-test", overrides=_GPUS), run, _cluster("Abacus"), monkeypatch, 8_000_000_000)
+    found = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("Abacus"), monkeypatch, 8_000_000_000)
     assert not found.blocking
     assert "unknown" in found.found
 
 
-def test_workers_of_one_machine_share_its_memory(run: RunDir, machine: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_one_machine_share_its_memory(
+    run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 64e9}))
-    config = load("atlas-test", overrides=("resources.train_workers=4", "resources.cpus_per_worker=1"))
+    config = load_run_config("atlas-test", overrides=("resources.train_workers=4", "resources.cpus_per_worker=1"))
     found = _told(config, run, machine, monkeypatch, 100_000_000)
     assert "16.0 GB of memory (64.0 GB among 4)" in found.found
 
 
-def test_layers_that_the_base_does_not_have_stop_the_run(folder: str, run: RunDir, machine: Surroundings) -> None:
-    config = load("atlas-test", overrides=(f"train.base_model={folder}", "train.adapter.target_modules=[query_key_value]"))
-    [found] = check_memory(Asked(config, run, machine))
+def test_layers_that_the_base_does_not_have_stop_the_run(folder: str, run: RunDir, machine: ClusterEnvironment) -> None:
+    config = load_run_config(
+        "atlas-test", overrides=(f"train.base_model={folder}", "train.adapter.target_modules=[query_key_value]")
+    )
+    [found] = check_memory(CheckContext(config, run, machine))
     assert found.blocking
     assert "no layer named query_key_value" in found.found

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.config import RunConfig, load
+from compass_ray.config import RunConfig, load_run_config
 from compass_ray.models.errors import ModelError
 from compass_ray.models.location import model_identity
-from compass_ray.preflight import Pins, pin, pinned, read_pins
+from compass_ray.preflight import Pins, apply_pins, pin, read_pins
 from tests.unit.preflight.fake_hub import Hub
 
 _NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -20,7 +20,7 @@ _SETTINGS = ("train.base_model=org/base", "pool.sources.0.path=org/set", "pool.t
 
 
 def _config(*more: str) -> RunConfig:
-    return load("atlas-test", overrides=(*_SETTINGS, *more))
+    return load_run_config("atlas-test", overrides=(*_SETTINGS, *more))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def full(hub: Hub) -> Hub:
 def test_every_repository_is_pinned_and_its_commit_filled_in_everywhere(full: Hub, run: RunDir) -> None:
     pins = pin(_config(), run, _NOW)
     assert pins == read_pins(run) == Pins(time=_NOW, models={"org/base": _BASE}, datasets={"org/set": _SET})
-    config = pinned(_config(), pins).config
+    config = apply_pins(_config(), pins).config
     assert config.train.revision == _BASE
     assert config.pool.sources[0].revision == config.pool.tests.revision == _SET
     assert config.pool.guides.revision is None  # the atlas's
@@ -40,9 +40,9 @@ def test_every_repository_is_pinned_and_its_commit_filled_in_everywhere(full: Hu
 
 
 def test_nothing_else_of_the_configuration_changes(full: Hub, run: RunDir) -> None:
-    config = pinned(_config(), pin(_config(), run, _NOW)).config
+    config = apply_pins(_config(), pin(_config(), run, _NOW)).config
     unset = ("train.revision=null", "pool.sources.0.revision=null", "pool.tests.revision=null")
-    assert load("atlas-test", overrides=(*_SETTINGS, *unset)) == _config()
+    assert load_run_config("atlas-test", overrides=(*_SETTINGS, *unset)) == _config()
     assert config.model_copy(update={"train": _config().train, "pool": _config().pool}) == _config()
 
 
@@ -54,7 +54,7 @@ def test_nothing_is_written_unless_every_commit_is_known(hub: Hub, run: RunDir) 
 
 
 def test_a_pin_that_stands_is_kept_and_needs_no_hub(full: Hub, run: RunDir) -> None:
-    pin(load("atlas-test", overrides=_SETTINGS[:1]), run, _NOW)
+    pin(load_run_config("atlas-test", overrides=_SETTINGS[:1]), run, _NOW)
     full.commits["models/org/base"] = "c" * 40
     full.asked.clear()
     pins = pin(_config(), run, _NOW)
@@ -65,17 +65,17 @@ def test_a_pin_that_stands_is_kept_and_needs_no_hub(full: Hub, run: RunDir) -> N
 
 def test_a_revision_that_is_named_is_not_looked_up_and_wins(full: Hub, run: RunDir) -> None:
     pin(_config(), run, _NOW)
-    found = pinned(_config("train.revision=v2"), read_pins(run))
+    found = apply_pins(_config("train.revision=v2"), read_pins(run))
     assert found.config.train.revision == "v2"
     [told] = found.overruled
     assert "train.revision is v2, and is used" in told
     assert _BASE in told
-    assert pinned(_config(f"train.revision='{_BASE}'"), read_pins(run)).overruled == ()
+    assert apply_pins(_config(f"train.revision='{_BASE}'"), read_pins(run)).overruled == ()
 
 
 def test_a_run_without_pins_leaves_the_configuration_as_it_is(run: RunDir) -> None:
     assert read_pins(run) == Pins()
-    assert pinned(_config(), Pins()).config == _config()
+    assert apply_pins(_config(), Pins()).config == _config()
 
 
 def test_damaged_pins_are_told(run: RunDir) -> None:

@@ -38,7 +38,12 @@ def write_artifact(artifact: Artifact, files: dict[str, Any]) -> None:
     """Write one whole artefact: tables as their names say."""
     writer = artifact.begin(Identity(artifact.name.split("/")[0], {"seed": 0}, {"name": artifact.name}))
     for name, content in files.items():
-        kinds = {".arrow": writer.mappable, ".parquet": writer.table, ".npy": writer.array, ".json": writer.json}
+        kinds = {
+            ".arrow": writer.write_mappable,
+            ".parquet": writer.write_table,
+            ".npy": writer.write_array,
+            ".json": writer.write_json,
+        }
         kinds[name[name.rindex(".") :]](name, content)
     writer.publish({"seconds": 12.5}, versions={"ray": "2.60.0"}, device="cpu")
 
@@ -288,13 +293,13 @@ def write_guide(made: RunDir, code: str, seed: int) -> None:
     items = pa.Table.from_pylist([item], schema=tables.ITEMS)
     write_artifact(made.guide(code), {"guide.parquet": prompts, "test.parquet": items})
     embedded = [{"row_id": g["row_id"], "embedding": v} for g, v in zip(guide, vectors(5, seed), strict=True)]
-    part = pa.Table.from_pylist(embedded, schema=tables.embeddings(6))
+    part = pa.Table.from_pylist(embedded, schema=tables.embeddings_schema(6))
     write_artifact(made.guide_embeddings(code), {"part-00000.parquet": part})
 
 
 def fill(made: RunDir, config: RunConfig) -> RunDir:
     """Write every artefact of the made-up run."""
-    made.record(config)
+    made.write_config(config)
     pool = [
         {
             "row_id": f"{code}-own-{i}",

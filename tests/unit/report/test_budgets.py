@@ -9,8 +9,8 @@ import pytest
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.report import page
-from compass_ray.report.blocks import Table
-from compass_ray.report.evidence import Evidence
+from compass_ray.report.blocks import TableBlock
+from compass_ray.report.evidence import RunReader
 from compass_ray.report.sections import budgets
 
 RECORD: dict[str, Any] = {
@@ -29,19 +29,19 @@ RECORD: dict[str, Any] = {
 def tuned(run: RunDir) -> RunDir:
     """A run whose Swahili selection is made with a budget that was tuned."""
     writer = run.budget("sw").begin(Identity("tune", {}, {}))
-    writer.json("budget.json", RECORD)
+    writer.write_json("budget.json", RECORD)
     fingerprint = writer.publish().fingerprint
     selection = run.selection("compass", "sw")
     files = {file: selection.read_bytes(file) for file in selection.files()}
     writer = selection.begin(Identity("select", {}, {"budgets/sw": fingerprint}))
     for file, data in files.items():
-        writer.bytes(file, data)
+        writer.write_bytes(file, data)
     writer.publish()
     return run
 
 
 def test_the_budget_and_its_trials_are_shown(tuned: RunDir) -> None:
-    found, tried = (block for block in budgets.blocks(Evidence(tuned), ("sw", "hi")) if isinstance(block, Table))
+    found, tried = (block for block in budgets.blocks(RunReader(tuned), ("sw", "hi")) if isinstance(block, TableBlock))
     assert [list(row) for row in found.rows] == [["Swahili (sw)", "0.8", "tuned", "0.4", "2.250", "2", "1"]]
     assert [row[1:] for row in tried.rows] == [
         ("0.4", "14", "1", "2.500", "stopped early"),
@@ -51,14 +51,14 @@ def test_the_budget_and_its_trials_are_shown(tuned: RunDir) -> None:
 
 def test_a_budget_that_no_selection_is_made_with_is_not_shown(run: RunDir) -> None:
     writer = run.budget("sw").begin(Identity("tune", {}, {}))
-    writer.json("budget.json", RECORD)
+    writer.write_json("budget.json", RECORD)
     writer.publish()
-    assert list(budgets.blocks(Evidence(run), ("sw",))) == []
+    assert list(budgets.blocks(RunReader(run), ("sw",))) == []
 
 
 def test_the_page_says_how_budgets_were_found(tuned: RunDir, config: RunConfig) -> None:
     asked = config.model_copy(update={"select": config.select.model_copy(update={"budget": "tuned"})})
-    page.build(tuned, asked)
+    page.build_report(tuned, asked)
     text = tuned.report.read_bytes("index.html").decode()
     assert "The budget of each language" in text
     assert "Budget tuned for each language" in text

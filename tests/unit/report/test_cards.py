@@ -12,13 +12,13 @@ import pytest
 from compass_ray import tables
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError
-from compass_ray.report.cards import cluster_card
-from compass_ray.report.page import build
-from compass_ray.report.why import UnknownRowError, why
+from compass_ray.report.cards import build_cluster_card
+from compass_ray.report.page import build_report
+from compass_ray.report.why import UnknownRowError, explain_row
 
 
 def test_a_card_shows_the_clustering_s_record_and_each_language_s_counts(run: RunDir) -> None:
-    card = cluster_card(run, 9)
+    card = build_cluster_card(run, 9)
     assert card.cluster.subject == "subject 1"
     assert card.quotas["hi"].n_eval == 20
     assert list(card.quotas) == list(card.shares) == ["sw", "hi", "ar", "am"]
@@ -28,7 +28,7 @@ def test_a_card_shows_the_clustering_s_record_and_each_language_s_counts(run: Ru
 
 def test_shares_are_counts_over_counts(run: RunDir) -> None:
     made = run.selection("compass", "hi").read_json("allocation.json")
-    shares = cluster_card(run, 2).shares["hi"]
+    shares = build_cluster_card(run, 2).shares["hi"]
     own = sum(c["n_target"] for c in made["clusters"]) + made["noise"]["target"]
     added = sum(c["selected"] for c in made["clusters"])
     assert shares.own == pytest.approx(20 / own)
@@ -43,7 +43,7 @@ def test_the_nearest_other_cluster_is_that_of_all_centroids(run: RunDir, cluster
         for k, other in enumerate(centroids)
         if k != cluster
     }
-    nearest = cluster_card(run, cluster).nearest
+    nearest = build_cluster_card(run, cluster).nearest
     assert nearest is not None
     assert nearest.cluster == min(distances, key=lambda k: distances[k])
     assert nearest.distance == pytest.approx(min(distances.values()), abs=1e-5)
@@ -55,7 +55,7 @@ def test_noise_has_a_card_of_its_own(run: RunDir) -> None:
     outside = Counter(code for code, label in zip(rows["language"].to_pylist(), labels, strict=True) if label < 0)
     changed = rows.set_column(5, tables.ASSIGNMENTS.field("cluster"), pa.array(labels, pa.int32()))
     run.clusters.store_mappable("assignments.arrow", changed)
-    card = cluster_card(run, -1)
+    card = build_cluster_card(run, -1)
     assert dict(card.cluster.languages) == dict(outside)
     assert card.cluster.size == 60
     assert card.nearest is None
@@ -64,7 +64,7 @@ def test_noise_has_a_card_of_its_own(run: RunDir) -> None:
 
 
 def test_a_card_reads_as_lines(run: RunDir) -> None:
-    lines = cluster_card(run, 9).lines()
+    lines = build_cluster_card(run, 9).lines()
     assert lines[0] == "cluster 9: 69 pool rows (11.5% of the pool), mostly subject 1"
     assert lines[1] == "coarse cluster 4, with 8"
     assert any(line.startswith("Hindi (hi): 20 guide prompts (") and " 0 own rows (0.0%), 5 added, " in line for line in lines)
@@ -74,18 +74,18 @@ def test_a_card_reads_as_lines(run: RunDir) -> None:
 
 def test_unknown_clusters_and_methods_say_what_there_is(run: RunDir, empty: RunDir) -> None:
     with pytest.raises(UnknownRowError, match="cluster 99 does not exist; the clusters are 0 to 15, and noise is -1"):
-        cluster_card(run, 99)
+        build_cluster_card(run, 99)
     with pytest.raises(ConfigError, match=r"method 'dsir' has no selection in .*; it holds those of compass"):
-        cluster_card(run, 9, "dsir")
+        build_cluster_card(run, 9, "dsir")
     with pytest.raises(ArtifactError, match="no clustering"):
-        cluster_card(empty, 0)
+        build_cluster_card(empty, 0)
 
 
 @pytest.fixture
 def own_clusters(run: RunDir) -> RunDir:
     """The run with clusters of each language's own."""
-    config = run.recorded()
-    run.record(config.model_copy(update={"cluster": config.cluster.model_copy(update={"scope": "per_language"})}))
+    config = run.read_config()
+    run.write_config(config.model_copy(update={"cluster": config.cluster.model_copy(update={"scope": "per_language"})}))
     for code in config.languages:
         shutil.copytree(run.clusters.path, run.clustering(code).path)
     run.clusters.remove()
@@ -93,20 +93,20 @@ def own_clusters(run: RunDir) -> RunDir:
 
 
 def test_where_languages_have_their_own_clusters_the_card_is_of_one(own_clusters: RunDir) -> None:
-    card = cluster_card(own_clusters, 9, language="hi")
+    card = build_cluster_card(own_clusters, 9, language="hi")
     assert list(card.quotas) == ["hi"]
     assert card.cluster.size == 69
     with pytest.raises(ConfigError, match="say whose, as in --cluster sw:0"):
-        cluster_card(own_clusters, 9)
+        build_cluster_card(own_clusters, 9)
 
 
 def test_where_languages_have_their_own_clusters_a_row_is_told_by_its_own(own_clusters: RunDir) -> None:
-    assert why(own_clusters, "sw", "bul-own-99").cluster == (4 * 100 + 99) % 16
+    assert explain_row(own_clusters, "sw", "bul-own-99").cluster == (4 * 100 + 99) % 16
 
 
 def test_where_languages_have_their_own_clusters_the_page_shows_each_sweep(own_clusters: RunDir) -> None:
-    config = own_clusters.recorded().model_copy(update={"languages": ("sw", "hi")})
-    build(own_clusters, config)
+    config = own_clusters.read_config().model_copy(update={"languages": ("sw", "hi")})
+    build_report(own_clusters, config)
     page = own_clusters.report.read_bytes("index.html").decode()
     assert "Clustering by hdbscan for Hindi (hi) (cpu)" in page
     assert "Cluster 9 of Swahili (sw): mostly subject 1" in page

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from compass_ray.artifacts import Artifact, RunDir
-from compass_ray.report.cautions import cautions
-from compass_ray.report.evidence import Evidence
+from compass_ray.report.cautions import find_warnings
+from compass_ray.report.evidence import RunReader
 
 Publish = Callable[[Artifact, dict[str, Any]], None]
 
@@ -25,11 +25,11 @@ def _changed(run: RunDir, publish: Publish, language: str, **change: Any) -> Run
 
 
 def test_a_sound_selection_needs_no_caution(run: RunDir) -> None:
-    assert cautions(Evidence(run), ("sw", "hi")) == []
+    assert find_warnings(RunReader(run), ("sw", "hi")) == []
 
 
 def test_nothing_selected_yet_needs_none(empty: RunDir) -> None:
-    assert cautions(Evidence(empty), ("sw",)) == []
+    assert find_warnings(RunReader(empty), ("sw",)) == []
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_nothing_selected_yet_needs_none(empty: RunDir) -> None:
     ],
 )
 def test_what_is_amiss_is_told_with_its_numbers(run: RunDir, publish: Publish, change: dict[str, Any], told: str) -> None:
-    [caution] = cautions(Evidence(_changed(run, publish, "sw", **change)), ("sw", "hi"))
+    [caution] = find_warnings(RunReader(_changed(run, publish, "sw", **change)), ("sw", "hi"))
     assert told in caution

@@ -12,7 +12,16 @@ import pytest
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
-from compass_ray.report.comparison import MEAN, SCOPES, compare, header, includes_zero, points, table, tables
+from compass_ray.report.comparison import (
+    MEAN,
+    SCOPES,
+    compare,
+    format_points,
+    includes_zero,
+    table_header,
+    table_rows,
+    terminal_tables,
+)
 
 METHODS = ("zero_shot", "target", "random", "compass")
 
@@ -30,7 +39,7 @@ def right_answers(run: RunDir, method: str, language: str, *, low: bool) -> dict
 @pytest.mark.parametrize("scope", list(SCOPES))
 def test_accuracies_are_those_of_the_items(run: RunDir, config: RunConfig, scope: str) -> None:
     comparison = compare(run, config)
-    lines = {line.language: line for line in comparison.lines if line.scope == scope}
+    lines = {line.language: line for line in comparison.rows if line.scope == scope}
     assert list(lines) == [*config.languages, MEAN]
     for method in METHODS:
         expected = {}
@@ -38,12 +47,12 @@ def test_accuracies_are_those_of_the_items(run: RunDir, config: RunConfig, scope
             answers = right_answers(run, method, code, low=scope == "low")
             expected[code] = mean(answers.values())
             assert lines[code].items == len(answers)
-            assert lines[code].share(method) == pytest.approx(expected[code])
-        assert lines[MEAN].share(method) == pytest.approx(mean(expected.values()))
+            assert lines[code].accuracy_of(method) == pytest.approx(expected[code])
+        assert lines[MEAN].accuracy_of(method) == pytest.approx(mean(expected.values()))
 
 
 def test_differences_are_paired_by_item(run: RunDir, config: RunConfig) -> None:
-    line = next(x for x in compare(run, config).lines if x.language == "hi" and x.scope == "all")
+    line = next(x for x in compare(run, config).rows if x.language == "hi" and x.scope == "all")
     ours, theirs = (right_answers(run, method, "hi", low=False) for method in ("compass", "random"))
     difference = np.array([ours[item] - theirs[item] for item in sorted(ours)])
     rng = np.random.default_rng(1)
@@ -63,7 +72,7 @@ def test_mean_weighs_languages_equally(run: RunDir, config: RunConfig, publish: 
         items, results = artifact.read_table("items.parquet"), artifact.read_json("results.json")
         few = pa.array([item < "sw-0020" for item in items["item_id"].to_pylist()])
         publish(artifact, {"items.parquet": items.filter(few), "results.json": results})
-    lines = {line.language: line for line in compare(run, config).scope("all")}
+    lines = {line.language: line for line in compare(run, config).rows_in("all")}
     assert lines["sw"].items == 20
     shares = [lines[code].difference["target"].mean for code in config.languages]
     assert lines[MEAN].difference["target"].mean == pytest.approx(mean(shares))
@@ -76,7 +85,7 @@ def test_items_that_a_method_did_not_answer_are_left_out_and_counted(
     items, results = artifact.read_table("items.parquet"), artifact.read_json("results.json")
     publish(artifact, {"items.parquet": items.slice(5), "results.json": results})
     comparison = compare(run, config)
-    assert next(x for x in comparison.scope("all") if x.language == "ar").items == len(items) - 5
+    assert next(x for x in comparison.rows_in("all") if x.language == "ar").items == len(items) - 5
     assert comparison.missing == ("5 items left out, since not every method answered them: Arabic (ar).",)
 
 
@@ -86,16 +95,16 @@ def test_what_was_not_evaluated_is_named(run: RunDir, config: RunConfig) -> None
         run.evaluation(method, "am").remove()
     comparison = compare(run, config)
     assert comparison.missing == ("No evaluation of random: Hindi (hi).", "No evaluation: Amharic (am).")
-    hindi = next(x for x in comparison.scope("low") if x.language == "hi")
-    assert hindi.share("random") is None
+    hindi = next(x for x in comparison.rows_in("low") if x.language == "hi")
+    assert hindi.accuracy_of("random") is None
     assert set(hindi.difference) == {"target"}
-    row, columns = next(row for row in table(comparison) if row[0] == "Hindi (hi)"), header(comparison)
+    row, columns = next(row for row in table_rows(comparison) if row[0] == "Hindi (hi)"), table_header(comparison)
     assert row[columns.index("random")] == row[columns.index("COMPASS minus random")] == "–"
 
 
 def test_mean_is_over_languages_with_every_method(run: RunDir, config: RunConfig) -> None:
     run.evaluation("random", "hi").remove()
-    found = compare(run, config).mean("all")
+    found = compare(run, config).mean_row("all")
     assert found is not None
     assert found.languages == 3
     assert set(found.accuracy) == set(METHODS)
@@ -108,15 +117,15 @@ def test_an_unfinished_evaluation_counts_as_missing(run: RunDir, config: RunConf
 
 def test_empty_run_has_no_lines_and_says_so(empty: RunDir, config: RunConfig) -> None:
     comparison = compare(empty, config)
-    assert comparison.lines == ()
-    assert table(comparison) == []
+    assert comparison.rows == ()
+    assert table_rows(comparison) == []
     assert comparison.missing == ("No method has been evaluated in any language.",)
 
 
 def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
     comparison = compare(run, config)
-    rows = table(comparison, "all")
-    assert {len(row) for row in rows} == {len(header(comparison))}
+    rows = table_rows(comparison, "all")
+    assert {len(row) for row in rows} == {len(table_header(comparison))}
     assert [row[0] for row in rows] == [
         "Swahili (sw)",
         "Hindi (hi)",
@@ -127,31 +136,31 @@ def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
 
 
 def test_tables_put_the_under_represented_subjects_first(run: RunDir, config: RunConfig) -> None:
-    (first, rows), (second, _) = tables(compare(run, config))
+    (first, rows), (second, _) = terminal_tables(compare(run, config))
     assert (first, second) == (
         "Accuracy on under-represented subjects, percent",
         "Accuracy on all subjects, percent",
     )
     comparison = compare(run, config)
-    assert rows == [header(comparison), *table(comparison, "low")]
+    assert rows == [table_header(comparison), *table_rows(comparison, "low")]
 
 
 def test_a_baseline_has_its_columns_where_it_was_evaluated(run: RunDir, config: RunConfig, publish: Callable[..., None]) -> None:
-    assert "DSIR" not in header(compare(run, config))
+    assert "DSIR" not in table_header(compare(run, config))
     for code in config.languages:
         artifact = run.evaluation("random", code)
         copied = {"items.parquet": artifact.read_table("items.parquet"), "results.json": artifact.read_json("results.json")}
         publish(run.evaluation("dsir", code), copied)
     comparison = compare(run, config)
-    columns = header(comparison)
-    for row in table(comparison):
+    columns = table_header(comparison)
+    for row in table_rows(comparison):
         assert row[columns.index("DSIR")] == row[columns.index("random")]
-    same = next(line for line in comparison.lines if line.language == "hi").difference
+    same = next(line for line in comparison.rows if line.language == "hi").difference
     assert same["dsir"].mean == same["random"].mean
-    accuracy, differences, *_ = (rows for _, rows in tables(comparison))
+    accuracy, differences, *_ = (rows for _, rows in terminal_tables(comparison))
     assert accuracy[0] == ("language", "zero-shot", "target", "random", "DSIR", "COMPASS", "items")
     assert differences[0] == ("language", "target", "random", "DSIR")
-    assert [(*a, *d[1:]) for a, d in zip(accuracy[1:], differences[1:], strict=True)] == table(comparison)
+    assert [(*a, *d[1:]) for a, d in zip(accuracy[1:], differences[1:], strict=True)] == table_rows(comparison)
 
 
 def test_only_methods_that_are_asked_for_are_missed(run: RunDir) -> None:
@@ -171,5 +180,5 @@ def test_interval_includes_zero(low: float, high: float, expected: bool) -> None
 
 
 def test_points_show_signs_and_no_negative_zero() -> None:
-    assert points(Interval(0.04, -0.0001, 0.125)) == "+4.0 [0.0, +12.5]"
-    assert points(Interval(-0.04, -0.1, -0.01)) == "−4.0 [−10.0, −1.0]"
+    assert format_points(Interval(0.04, -0.0001, 0.125)) == "+4.0 [0.0, +12.5]"
+    assert format_points(Interval(-0.04, -0.1, -0.01)) == "−4.0 [−10.0, −1.0]"

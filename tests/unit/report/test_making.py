@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.report.records import Sweep
+from compass_ray.report.records import SweepRecord
 from compass_ray.report.sections.making import _sweep
 
 CELLS = [
@@ -17,7 +17,7 @@ CELLS = [
 
 
 def test_details_of_the_sweep_are_columns() -> None:
-    table = _sweep(Sweep.model_validate({"method": "butina", "backend": "cpu", "cells": CELLS}), "")
+    table = _sweep(SweepRecord.model_validate({"method": "butina", "backend": "cpu", "cells": CELLS}), "")
     assert table.header == (
         "threshold", "score", "clusters", "noise, %", "assigned", "assigned in fit", "enough assigned", "chosen",
     )  # fmt: skip
@@ -27,5 +27,5 @@ def test_details_of_the_sweep_are_columns() -> None:
 
 def test_sweep_without_details_has_no_columns_for_them() -> None:
     cells = [{"parameters": {"n_clusters": 6}, "score": 0.5, "n_clusters": 6, "noise_share": 0.0, "chosen": True}]
-    table = _sweep(Sweep.model_validate({"cells": cells}), "")
+    table = _sweep(SweepRecord.model_validate({"cells": cells}), "")
     assert table.header == ("n_clusters", "score", "clusters", "noise, %", "chosen")

@@ -13,9 +13,9 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
-from compass_ray.report.comparison import Line, compare, table
-from compass_ray.report.page import build
-from compass_ray.report.sections.benefit import verdict
+from compass_ray.report.comparison import ComparisonRow, compare, table_rows
+from compass_ray.report.page import build_report
+from compass_ray.report.sections.benefit import describe_difference
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 QUESTIONS = (
@@ -71,7 +71,7 @@ def read(run: RunDir) -> str:
 
 @pytest.fixture(scope="module")
 def page(whole: RunDir) -> Page:
-    build(whole, whole.recorded())
+    build_report(whole, whole.read_config())
     return Page(read(whole))
 
 
@@ -82,7 +82,7 @@ def test_sections_stand_in_the_order_a_user_asks(page: Page) -> None:
 def test_every_row_of_the_comparison_is_on_the_page(whole: RunDir, config: RunConfig, page: Page) -> None:
     comparison = compare(whole, config)
     for scope in ("low", "all"):
-        for row in table(comparison, scope):
+        for row in table_rows(comparison, scope):
             assert list(row) in page.rows
 
 
@@ -110,7 +110,7 @@ def test_methods_are_compared_by_the_divergence_that_each_wrote(
     for method, after in (("random", 0.375), ("another", 0.0625)):
         other = made | {"method": method, "js_after": after}
         publish(run.selection(method, "sw"), {"rows.parquet": rows, "allocation.json": other})
-    build(run, config)
+    build_report(run, config)
     found = Page(read(run))
     assert ["language", "before", "random", "COMPASS", "another"] in found.rows
     assert ["Swahili (sw)", "0.410", "0.375", "0.120", "0.062"] in found.rows
@@ -176,14 +176,14 @@ def test_names_cannot_break_out_of_attributes(run: RunDir, small: RunConfig, pub
     sweep["method"] = '"><img src=x onerror=alert(1)>'
     sweep["clusters"][9]["examples"][0]["language"] = '"><script>'
     publish(run.clusters, {"sweep.json": sweep})
-    build(run, small)
+    build_report(run, small)
     found = Page(read(run))
     assert not [image for image in found.all("img") if "onerror" in image]
     assert found.all("script") == []
 
 
 def test_empty_run_names_everything_that_is_missing(empty: RunDir, config: RunConfig) -> None:
-    build(empty, config)
+    build_report(empty, config)
     found = Page(read(empty))
     assert tuple(found.texts["h2"]) == QUESTIONS
     said = " ".join(found.texts["p"])
@@ -206,34 +206,34 @@ def test_partly_made_run_shows_what_is_there(run: RunDir, config: RunConfig) -> 
     run.adapter("hi", "v0001").remove()
     run.adapter("hi", "target").remove()
     run.adapter("hi", "random").remove()
-    build(run, config)
+    build_report(run, config)
     said = " ".join(Page(read(run)).texts["p"])
     assert "Amharic (am) has no selection by COMPASS" in said
     assert "Hindi (hi) has no trained adapter." in said
 
 
 def test_same_run_is_not_made_again_and_changed_one_is(run: RunDir, small: RunConfig) -> None:
-    first = build(run, small)
-    assert build(run, small) == first
+    first = build_report(run, small)
+    assert build_report(run, small) == first
     run.set_live("sw", {"version": "v0002", "fingerprint": "f"})
-    assert build(run, small).fingerprint != first.fingerprint
+    assert build_report(run, small).fingerprint != first.fingerprint
 
 
 def test_resources_do_not_change_the_report(run: RunDir, small: RunConfig) -> None:
-    first = build(run, small)
+    first = build_report(run, small)
     wider = RunConfig.model_validate({**small.model_dump(), "resources": {"train_workers": 3}})
-    assert build(run, wider).fingerprint == first.fingerprint
+    assert build_report(run, wider).fingerprint == first.fingerprint
 
 
 def test_same_things_give_the_same_bytes(run: RunDir, small: RunConfig) -> None:
-    first = {o.path: o.sha256 for o in build(run, small).outputs}
+    first = {o.path: o.sha256 for o in build_report(run, small).outputs}
     run.report.remove()
-    assert {o.path: o.sha256 for o in build(run, small).outputs} == first
+    assert {o.path: o.sha256 for o in build_report(run, small).outputs} == first
 
 
 def test_matplotlib_settings_are_left_alone(run: RunDir, small: RunConfig) -> None:
     before = dict(matplotlib.rcParams)
-    build(run, small)
+    build_report(run, small)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -250,5 +250,5 @@ def test_matplotlib_settings_are_left_alone(run: RunDir, small: RunConfig) -> No
 )
 def test_verdict_says_whether_the_interval_includes_zero(interval: Interval, words: str) -> None:
     accuracy = {"compass": Interval(0.5, 0.4, 0.6), "target": Interval(0.48, 0.4, 0.6)}
-    line = Line("sw", "low", 100, accuracy, {"target": interval})
-    assert verdict(line, "target", 0.95).endswith(words)
+    line = ComparisonRow("sw", "low", 100, accuracy, {"target": interval})
+    assert describe_difference(line, "target", 0.95).endswith(words)

@@ -11,7 +11,7 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
-from compass_ray.report.selected_rows import lines, selected_rows, write
+from compass_ray.report.selected_rows import format_lines, read_selected_rows, write_rows
 
 
 def joined(run: RunDir, language: str) -> list[dict[str, object]]:
@@ -31,13 +31,13 @@ def joined(run: RunDir, language: str) -> list[dict[str, object]]:
 
 
 def test_the_table_is_the_join_of_selection_pool_and_allocation(run: RunDir) -> None:
-    assert selected_rows(run, "sw").to_pylist() == joined(run, "sw")
+    assert read_selected_rows(run, "sw").to_pylist() == joined(run, "sw")
 
 
 @pytest.mark.parametrize(("name", "read"), [("rows.csv", pacsv.read_csv), ("rows.parquet", pq.read_table)])
 def test_what_is_written_reads_back(run: RunDir, tmp_path: Path, name: str, read: object) -> None:
-    table = selected_rows(run, "hi")
-    write(table, tmp_path / name)
+    table = read_selected_rows(run, "hi")
+    write_rows(table, tmp_path / name)
     back: pa.Table = read(tmp_path / name)  # type: ignore[operator]
     assert back.column_names == table.column_names
     for column in ("row_id", "role", "language", "prompt", "cluster", "cluster_quota", "order", "neighbours"):
@@ -46,7 +46,7 @@ def test_what_is_written_reads_back(run: RunDir, tmp_path: Path, name: str, read
 
 
 def test_lines_for_a_terminal_are_aligned_and_end_in_a_short_prompt(run: RunDir) -> None:
-    header, *shown = lines(selected_rows(run, "sw"))
+    header, *shown = format_lines(read_selected_rows(run, "sw"))
     start = header.index("prompt")
     assert len(shown) == 180
     assert {line[start - 2 : start] for line in shown} == {"  "}
@@ -56,4 +56,4 @@ def test_lines_for_a_terminal_are_aligned_and_end_in_a_short_prompt(run: RunDir)
 
 def test_a_file_of_another_kind_is_refused(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rows.txt.*written as .csv or .parquet"):
-        write(selected_rows(run, "sw"), tmp_path / "rows.txt")
+        write_rows(read_selected_rows(run, "sw"), tmp_path / "rows.txt")

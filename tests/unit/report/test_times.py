@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from compass_ray.artifacts import Attempt, Manifest, StageTime
-from compass_ray.config import Resources, load
-from compass_ray.report.blocks import Pictures, Table, Text
+from compass_ray.config import Resources, load_run_config
+from compass_ray.report.blocks import PlotsBlock, TableBlock, TextBlock
 from compass_ray.report.sections import times
 from compass_ray.report.utilisation import spans, stage_uses
 
@@ -42,8 +42,8 @@ ATTEMPT = Attempt(
 
 def test_work_and_utilisation_are_what_one_computes_by_hand() -> None:
     pool, select, train = stage_uses([ATTEMPT], MANIFESTS, Resources(cpus_per_worker=2))
-    assert (pool.work, pool.at_once, pool.utilisation) == (None, None, None)
-    assert (select.wall, select.work, select.at_once) == (6, 6, 1)
+    assert (pool.work, pool.mean_active_workers, pool.utilisation) == (None, None, None)
+    assert (select.wall, select.work, select.mean_active_workers) == (6, 6, 1)
     assert select.utilisation == pytest.approx(6 * 2 / (6 * 4))
     assert train.utilisation == pytest.approx(30 * 2 / (30 * 4))
 
@@ -66,19 +66,19 @@ def test_bars_stand_where_the_work_was_done() -> None:
 
 
 def test_the_section_tells_makespan_stages_and_languages() -> None:
-    config = load("atlas-test")
+    config = load_run_config("atlas-test")
     text, table, _, pictures = times.section(config, [ATTEMPT], MANIFESTS).blocks
-    assert isinstance(text, Text)
+    assert isinstance(text, TextBlock)
     assert "40.0 s" in text.text
-    assert isinstance(table, Table)
+    assert isinstance(table, TableBlock)
     assert [row[0] for row in table.rows] == ["pool", "select", "train"]
-    assert isinstance(pictures, Pictures)
+    assert isinstance(pictures, PlotsBlock)
     behind = pictures.pictures[0].table
     assert behind is not None
     assert ("sw", "adapters/sw/v0001", "4.0", "24.0") in behind.rows
 
 
 def test_a_run_without_times_says_so() -> None:
-    [only] = times.section(load("atlas-test"), [], {}).blocks
-    assert isinstance(only, Text)
+    [only] = times.section(load_run_config("atlas-test"), [], {}).blocks
+    assert isinstance(only, TextBlock)
     assert only.tone == "missing"

@@ -15,8 +15,8 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.languages import UnknownLanguageError
 from compass_ray.report import near, reasons
-from compass_ray.report.near import neighbours, place
-from compass_ray.report.why import UnknownRowError, why
+from compass_ray.report.near import find_neighbours, locate_row
+from compass_ray.report.why import UnknownRowError, explain_row
 
 TAU = 0.9
 Publish = Callable[..., None]
@@ -43,7 +43,7 @@ def all_pairs(run: RunDir, row_id: str, language: str, tested: str) -> tuple[lis
 def test_drawn_row(run: RunDir) -> None:
     chosen = run.selection("compass", "sw").read_table("rows.parquet").to_pylist()
     row = next(r for r in chosen if r["role"] == "auxiliary" and r["order"] == 20)
-    found = why(run, "sw", row["row_id"])
+    found = explain_row(run, "sw", row["row_id"])
     quota = next(
         c for c in run.selection("compass", "sw").read_json("allocation.json")["clusters"] if c["cluster"] == row["cluster"]
     )
@@ -57,13 +57,13 @@ def test_drawn_row(run: RunDir) -> None:
 
 
 def test_own_row(run: RunDir) -> None:
-    found = why(run, "sw", "sw-own-3")
+    found = explain_row(run, "sw", "sw-own-3")
     assert found.chosen
     assert found.sentences[1] == "It is one of the language's own rows, all of which are used."
 
 
 def test_candidate_that_was_not_drawn(run: RunDir) -> None:
-    found = why(run, "sw", "bul-own-99")
+    found = explain_row(run, "sw", "bul-own-99")
     assert not found.chosen
     assert "It was a candidate and was not drawn: 5 of " in found.sentences[1]
 
@@ -71,7 +71,7 @@ def test_candidate_that_was_not_drawn(run: RunDir) -> None:
 def test_row_of_a_cluster_without_weight(run: RunDir) -> None:
     assignments = run.clusters.map_table("assignments.arrow").to_pylist()
     row_id = next(r["row_id"] for r in assignments if r["cluster"] == 0 and r["row_id"].startswith("bul-own-9"))
-    assert "without weight" in why(run, "sw", row_id).sentences[1]
+    assert "without weight" in explain_row(run, "sw", row_id).sentences[1]
 
 
 def test_neighbours_are_those_of_a_search_through_all_pairs(run: RunDir, evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_neighbours_are_those_of_a_search_through_all_pairs(run: RunDir, evil: s
     chosen = run.selection("compass", "sw").read_table("rows.parquet").to_pylist()
     counts = []
     for row in [r for r in chosen if r["role"] == "auxiliary"][::8]:
-        found = why(run, "sw", row["row_id"]).neighbours
+        found = explain_row(run, "sw", row["row_id"]).neighbours
         suppressed, drawn = all_pairs(run, row["row_id"], "sw", evil)
         assert found is not None
         assert (found.suppressed, found.drawn) == (len(suppressed), len(drawn))
@@ -98,28 +98,28 @@ def test_only_the_rows_of_the_cluster_are_read(run: RunDir) -> None:
             read.extend(np.atleast_1d(key).tolist())
             return np.asarray(self)[key]
 
-    at = place(run.clusters, "hi-own-7")
+    at = locate_row(run.clusters, "hi-own-7")
     assert at is not None
     stored = np.asarray(run.clusters.map_array("vectors.npy")).view(Watched)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(run.clusters), "map_array", lambda artifact, file: stored)
-        neighbours(run, at, "sw", drawn=(), tau=TAU, delta=0.1)
+        find_neighbours(run, at, "sw", drawn=(), tau=TAU, delta=0.1)
     clusters = run.clusters.map_table("assignments.arrow")["cluster"].to_pylist()
     assert sorted(read) == [i for i, cluster in enumerate(clusters) if cluster == at.cluster]
 
 
 def test_suppressed_neighbours_are_told_with_language_and_text(run: RunDir) -> None:
     chosen = run.selection("compass", "sw").read_table("rows.parquet").to_pylist()
-    answers = (why(run, "sw", row["row_id"]) for row in chosen if row["role"] == "auxiliary")
+    answers = (explain_row(run, "sw", row["row_id"]) for row in chosen if row["role"] == "auxiliary")
     told = next(each for each in answers if each.neighbours and each.neighbours.suppressed > 3)
     assert told.neighbours is not None
     first = told.neighbours.closest_suppressed[0]
     assert f"(cosine above 0.9) among its cluster's candidates: {told.neighbours.suppressed} not drawn" in "\n".join(told.lines())
-    assert f"  cosine {first.cosine:.3f}, {first.language}: {reasons.shortened(first.prompt)}" in told.lines()
+    assert f"  cosine {first.cosine:.3f}, {first.language}: {reasons.shorten(first.prompt)}" in told.lines()
 
 
 def test_the_guide_prompt_nearest_is_that_of_a_plain_search(run: RunDir) -> None:
-    found = why(run, "hi", "bul-own-42").guide
+    found = explain_row(run, "hi", "bul-own-42").guide
     rows = run.clusters.map_table("assignments.arrow")["row_id"].to_pylist()
     mine = np.asarray(run.clusters.map_array("vectors.npy"), np.float64)[rows.index("bul-own-42")]
     cosines = [
@@ -133,7 +133,7 @@ def test_the_guide_prompt_nearest_is_that_of_a_plain_search(run: RunDir) -> None
 
 def test_shares_are_counts_over_counts(run: RunDir) -> None:
     made = run.selection("compass", "sw").read_json("allocation.json")
-    found = why(run, "sw", "bul-own-42")
+    found = explain_row(run, "sw", "bul-own-42")
     mine = next(c for c in made["clusters"] if c["cluster"] == found.cluster)
     guides = sum(c["n_eval"] for c in made["clusters"]) + made["noise"]["guide"]
     assert found.shares is not None
@@ -171,7 +171,7 @@ def as_method(run: RunDir, publish: Publish, method: str, **row: Any) -> str:
     ],
 )
 def test_other_methods_say_what_they_go_by(run: RunDir, publish: Publish, method: str, score: float | None, told: str) -> None:
-    found = why(run, "sw", as_method(run, publish, method, score=score), method)
+    found = explain_row(run, "sw", as_method(run, publish, method, score=score), method)
     assert told in found.sentences[1]
     assert found.neighbours is None
     assert f"by {method}" in found.lines()[0]
@@ -183,7 +183,7 @@ def test_a_selection_for_all_languages_is_told_by_this_one_s_part(run: RunDir, p
     row = {"row_id": "hi-own-5", "role": "target", "language": "hi", "cluster": 9, "order": -1, "weight": 1.0}
     rows = pa.Table.from_pylist([row], schema=tables.SELECTED)
     publish(run.selection("all", "sw"), {"rows.parquet": rows, "allocation.json": together})
-    found = why(run, "sw", "hi-own-5", "all")
+    found = explain_row(run, "sw", "hi-own-5", "all")
     assert found.sentences[1] == "The method takes the whole pool."
     assert found.quota is not None
     assert found.quota.n_eval == next(c["n_eval"] for c in mine["clusters"] if c["cluster"] == found.cluster)
@@ -191,7 +191,7 @@ def test_a_selection_for_all_languages_is_told_by_this_one_s_part(run: RunDir, p
 
 def test_a_row_that_another_method_left_out(run: RunDir, publish: Publish) -> None:
     as_method(run, publish, "random")
-    assert "random added 80 of 790 candidates" in why(run, "sw", "hi-own-6", "random").sentences[1]
+    assert "random added 80 of 790 candidates" in explain_row(run, "sw", "hi-own-6", "random").sentences[1]
 
 
 def test_a_row_used_again_has_a_weight_for_each_use(run: RunDir, publish: Publish) -> None:
@@ -199,7 +199,7 @@ def test_a_row_used_again_has_a_weight_for_each_use(run: RunDir, publish: Publis
     again = rows.slice(rows.num_rows - 1).set_column(9, tables.SELECTED.field("weight"), pa.array([0.5], pa.float32()))
     made = run.selection("compass", "sw").read_json("allocation.json")
     publish(run.selection("compass", "sw"), {"rows.parquet": pa.concat_tables([rows, again]), "allocation.json": made})
-    found = why(run, "sw", again["row_id"][0].as_py())
+    found = explain_row(run, "sw", again["row_id"][0].as_py())
     assert found.uses == (1.0, 0.5)
     assert "It is used 2 times, with weights 1, 0.5, for want of other candidates." in found.sentences
 
@@ -210,7 +210,7 @@ def test_noise_is_no_candidate(run: RunDir, publish: Publish) -> None:
     noise = rows.set_column(5, tables.ASSIGNMENTS.field("cluster"), pa.array([-1] * rows.num_rows, pa.int32()))
     kept = {name: np.array(array) for name, array in files.items()}
     publish(run.clusters, {"assignments.arrow": noise, "sweep.json": run.clusters.read_json("sweep.json"), **kept})
-    found = why(run, "sw", "bul-own-99")
+    found = explain_row(run, "sw", "bul-own-99")
     assert found.sentences[0].startswith("The row is noise")
     assert found.neighbours is None
 
@@ -221,33 +221,33 @@ def test_a_test_question_could_not_be_chosen(run: RunDir, publish: Publish, row_
     rows, made = artifact.read_table("rows.parquet"), artifact.read_json("allocation.json")
     without = rows.filter(pc.not_equal(rows["row_id"], row_id))
     publish(artifact, {"rows.parquet": without, "allocation.json": made})
-    found = why(run, "sw", row_id)
+    found = explain_row(run, "sw", row_id)
     assert found.sentences[1] == "It could not be chosen: its prompt is a test question of the language."
     assert found.neighbours is None
 
 
 def test_unknown_languages_and_methods_say_what_there_is(run: RunDir) -> None:
     with pytest.raises(UnknownLanguageError, match="unknown language 'swahilli'"):
-        why(run, "swahilli", "sw-own-3")
+        explain_row(run, "swahilli", "sw-own-3")
     with pytest.raises(ConfigError, match=r"method 'dsir' for language 'sw'.*it holds those of compass"):
-        why(run, "sw", "sw-own-3", "dsir")
+        explain_row(run, "sw", "sw-own-3", "dsir")
 
 
 def test_unknown_row_and_missing_selection_say_what_to_do(run: RunDir) -> None:
     with pytest.raises(UnknownRowError, match=r"'nowhere' is not in the pool.*--rows sw"):
-        why(run, "sw", "nowhere")
+        explain_row(run, "sw", "nowhere")
     with pytest.raises(ArtifactError, match=r"no selection of method 'compass' for language 'yo'.*adapt"):
-        why(run, "yo", "sw-own-3")
+        explain_row(run, "yo", "sw-own-3")
 
 
 def test_a_user_s_correction_is_told_apart_from_a_row_that_is_nowhere(run: RunDir, publish: Publish) -> None:
     as_method(run, publish, "v0002", row_id="of-a-user", role="traffic", language="sw")
     with pytest.raises(UnknownRowError, match=r"'of-a-user' is a user's correction .* in selections/v0002/sw/labelled.parquet"):
-        why(run, "sw", "of-a-user", "v0002")
+        explain_row(run, "sw", "of-a-user", "v0002")
 
 
 def test_answers_read_as_lines(run: RunDir) -> None:
-    head, prompt, *reasons = why(run, "sw", "sw-own-3").lines()
+    head, prompt, *reasons = explain_row(run, "sw", "sw-own-3").lines()
     assert head == "sw-own-3, Swahili (sw), chosen for Swahili (sw) by compass"
     assert prompt == "Mji mkuu wa Kenya ni upi?"
     assert len(reasons) == 3

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
+from compass_ray.config import RunConfig, parse_config
 from compass_ray.models.location import model_identity
-from tests.unit.serving.fakes import BASE, Clock, MakeAdapter, WordPlacer
+from tests.unit.serving.fakes import BASE, Clock, MakeAdapter, WordAssigner
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def placer() -> WordPlacer:
-    return WordPlacer()
+def placer() -> WordAssigner:
+    return WordAssigner()
 
 
 @pytest.fixture
 def config() -> RunConfig:
-    return parse(
+    return parse_config(
         {
             "languages": ["sw", "de"],
             "train": {"base_model": BASE},
@@ -38,7 +38,7 @@ def config() -> RunConfig:
 @pytest.fixture
 def run(tmp_path: Path, config: RunConfig) -> RunDir:
     made = RunDir(str(tmp_path / "run"))
-    made.record(config)
+    made.write_config(config)
     return made
 
 
@@ -47,10 +47,10 @@ def make_adapter(run: RunDir) -> MakeAdapter:
     def make(language: str, version: str, *, base: str = BASE, guide: Sequence[int] = (50, 50, 0, 0, 0)) -> None:
         identity = Identity("train", {"base_model": model_identity(base, None), "name": version}, {})
         writer = run.adapter(language, version).begin(identity)
-        writer.json("adapter_config.json", {"r": 4})
-        writer.bytes("adapter_model.safetensors", json.dumps([language, version]).encode())
+        writer.write_json("adapter_config.json", {"r": 4})
+        writer.write_bytes("adapter_model.safetensors", json.dumps([language, version]).encode())
         counts = list(guide)
-        writer.json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
+        writer.write_json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
         writer.publish({"loss": 0.5})
 
     return make

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from compass_ray.serving.monitoring.placing import Placed
-from compass_ray.watched_clusters import Place
+from compass_ray.serving.monitoring.placing import Assignments
+from compass_ray.watched_clusters import ClusterSpace
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]
@@ -44,7 +44,7 @@ class Clock:
 
 
 @dataclass
-class WordPlacer:
+class WordAssigner:
     """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail.
 
     Prompts with ``far`` lie at 0.75 from their centroid, all others at 0.25.
@@ -52,10 +52,10 @@ class WordPlacer:
 
     calls: list[int] = field(default_factory=list)
 
-    def open(self, place: Place) -> None:
+    def preload(self, place: ClusterSpace) -> None:
         """Any place is the same place."""
 
-    def place(self, prompts: Sequence[str], places: Sequence[Place] | None = None) -> Placed:
+    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
         if any("broken" in prompt for prompt in prompts):
             raise ValueError("a prompt gave NaN")
         if any("overflow" in prompt for prompt in prompts):
@@ -63,7 +63,7 @@ class WordPlacer:
         self.calls.append(len(prompts))
         labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
         distances = np.array([0.75 if "far" in prompt else 0.25 for prompt in prompts], dtype=np.float32)
-        return Placed(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2, distances)
+        return Assignments(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2, distances)
 
 
 @dataclass(frozen=True)

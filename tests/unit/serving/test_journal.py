@@ -71,10 +71,10 @@ def test_what_is_shared_is_kept_whole_on_a_disk_too(run: RunDir) -> None:
 
 
 def test_an_append_whose_answer_was_lost_is_not_made_twice(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compass_ray.artifacts.bucket import Bucket
+    from compass_ray.artifacts.bucket import ConditionalObjectStore
 
-    run, put = RunDir(s3_uri), Bucket.put
+    run, put = RunDir(s3_uri), ConditionalObjectStore.put
     journal.append_shared(run, "log.jsonl", [{"n": 1}])
-    monkeypatch.setattr(Bucket, "put", lambda *words: put(*words) and False)
+    monkeypatch.setattr(ConditionalObjectStore, "put", lambda *words: put(*words) and False)
     journal.append_shared(run, "log.jsonl", [{"n": 2}])
     assert [record["n"] for record in journal.read(run, "log.jsonl")] == [1, 2]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from compass_ray.serving import scaling
 
 
 def test_a_fixed_number_where_nothing_may_grow() -> None:
     for settings in (["resources.replicas=3"], ["resources.replicas=3", "resources.max_replicas=3"]):
-        assert scaling.replicas(load("atlas-test", overrides=settings)) == {"num_replicas": 3}
+        assert scaling.scaling_options(load_run_config("atlas-test", overrides=settings)) == {"num_replicas": 3}
 
 
 def test_serve_takes_the_bounds_and_what_a_replica_asks_for() -> None:
     from ray import serve
 
     settings = ["resources.max_replicas=4", "resources.replica_gpus=1", "resources.replica_resources={serving: 1}"]
-    config = load("atlas-test", overrides=[*settings, "serve.max_rows=24"])
-    options = scaling.replicas(config) | {"ray_actor_options": scaling.actor_options(config.resources)}
+    config = load_run_config("atlas-test", overrides=[*settings, "serve.max_num_seqs=24"])
+    options = scaling.scaling_options(config) | {"ray_actor_options": scaling.actor_options(config.resources)}
     deployed = serve.deployment(name="adapters", **options)(object)
     bounds = deployed._deployment_config.autoscaling_config
     assert bounds is not None
@@ -25,5 +25,5 @@ def test_serve_takes_the_bounds_and_what_a_replica_asks_for() -> None:
 
 
 def test_one_row_still_makes_a_target() -> None:
-    config = load("atlas-test", overrides=["resources.max_replicas=2", "serve.max_rows=1"])
-    assert scaling.replicas(config)["autoscaling_config"]["target_ongoing_requests"] == 1.0
+    config = load_run_config("atlas-test", overrides=["resources.max_replicas=2", "serve.max_num_seqs=1"])
+    assert scaling.scaling_options(config)["autoscaling_config"]["target_ongoing_requests"] == 1.0

@@ -15,7 +15,7 @@ from compass_ray.languages import GLOBAL_MMLU as CODES
 from compass_ray.languages import LANGUAGES, UnknownLanguageError
 from compass_ray.sources.atlas import SMALL, atlas_guide, atlas_pool, atlas_test, export, subjects
 from compass_ray.sources.atlas.splits import FULL, Split, named_facts
-from compass_ray.sources.atlas.wording import question
+from compass_ray.sources.atlas.wording import render_question
 
 AYA = ["inputs", "targets", "language", "language_code", "annotation_type", "user_id"]
 GLOBAL_MMLU = [
@@ -63,7 +63,9 @@ def test_nothing_tested_in_a_language_is_in_its_pool_by_brute_force(pool: pa.Tab
         taught = {(row["inputs"], row["targets"]) for row in rows}
         for each in named_facts(code):
             if each.split is not Split.POOL:
-                asked = {(question(code, each.fact.template, each.asked, wording), each.answer) for wording in (0, 1)}
+                asked = {
+                    (render_question(code, each.fact.template, each.question_name, wording), each.answer) for wording in (0, 1)
+                }
                 assert not asked & taught
 
 
@@ -102,7 +104,7 @@ def _guess(code: str, item: dict[str, str]) -> float:
 
 
 def _asked(code: str, item: dict[str, str]) -> str:
-    facts = {f"atlas/{each.fact.fact_id}": each.asked for each in named_facts(code)}
+    facts = {f"atlas/{each.fact.fact_id}": each.question_name for each in named_facts(code)}
     return facts[item["sample_id"].rsplit("/", 1)[0]].casefold()
 
 

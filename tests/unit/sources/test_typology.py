@@ -16,27 +16,27 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from compass_ray.config import ConfigError
-from compass_ray.core.baselines.language_similarity import best
+from compass_ray.core.baselines.language_similarity import top_k_names
 from compass_ray.core.baselines.transfer_ranking import DISTANCES, MEASURED
 from compass_ray.languages import LANGUAGES
-from compass_ray.sources.typology import LanguageVectors, language_vectors, read_transfers, uriel, vectors_source
+from compass_ray.sources.typology import LanguageVectors, load_language_vectors, read_transfers, uriel, vectors_source
 
 ALL = tuple(LANGUAGES)
 
 
 @pytest.fixture(params=["lang2vec", "table"])
 def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LanguageVectors]:
-    language_vectors.cache_clear()
+    load_language_vectors.cache_clear()
     if request.param == "table":
         monkeypatch.setattr(uriel, "installed", lambda: None)
-    yield language_vectors(ALL)
-    language_vectors.cache_clear()
+    yield load_language_vectors(ALL)
+    load_language_vectors.cache_clear()
 
 
 def nearest(vectors: LanguageVectors, code: str, k: int) -> list[str]:
     others = [other for other in ALL if other != code]
     alike = vectors.similarity(code)
-    return best([alike[ALL.index(other)] for other in others], others, k)
+    return top_k_names([alike[ALL.index(other)] for other in others], others, k)
 
 
 def test_every_language_has_a_vector_in_every_group(vectors: LanguageVectors) -> None:
@@ -73,7 +73,7 @@ def test_distances_are_zero_to_oneself_and_nan_where_nothing_is_known(vectors: L
     own = far[ALL.index("sw")]
     assert own[~np.isnan(own)] == pytest.approx(0.0, abs=1e-9)
     known = {name for name, values in zip(DISTANCES, far.T, strict=True) if not np.isnan(values).any()}
-    assert known == set(vectors.of_distance)
+    assert known == set(vectors.groups_by_distance)
 
 
 def test_the_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_the_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_individual_languages_are_read_as_the_package_has_them() -> None:
     with np.load(distribution("lang2vec").locate_file("lang2vec/data/family_features.npz")) as data:
         langs, values = data["langs"].tolist(), data["data"][:, :, 0]
-    found = language_vectors(("sw", "ny", "ekk", "xxx")).groups["fam"]
+    found = load_language_vectors(("sw", "ny", "ekk", "xxx")).groups["fam"]
     raw = values[[langs.index("swh"), langs.index("nya")]]
     assert found[:2].sum(axis=1).tolist() == raw.sum(axis=1).tolist()
     assert 1.0 - cosine(found[0], found[1]) == pytest.approx(1.0 - cosine(raw[0], raw[1]))
@@ -97,15 +97,15 @@ def test_a_script_of_the_same_name_on_the_path_is_not_taken_for_the_package(
 ) -> None:
     (tmp_path / "lang2vec.py").write_text("raise ImportError")
     monkeypatch.syspath_prepend(str(tmp_path))
-    language_vectors.cache_clear()
-    assert language_vectors(("sw", "yo")).groups["fam"].any()
+    load_language_vectors.cache_clear()
+    assert load_language_vectors(("sw", "yo")).groups["fam"].any()
 
 
 def test_damaged_data_are_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uriel, "_folder", lambda: tmp_path)
-    language_vectors.cache_clear()
+    load_language_vectors.cache_clear()
     with pytest.raises(ConfigError, match=r"install lang2vec==1\.1\.2"):
-        language_vectors(("sw", "yo"))
+        load_language_vectors(("sw", "yo"))
 
 
 def rows(**changed: Any) -> list[dict[str, Any]]:

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from compass_ray import tables
 from compass_ray.artifacts import Artifact, Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.language_selection import choose, open_pool, open_questions
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.language_selection import open_pool, open_problems, select_by_method
 from compass_ray.models.location import model_identity
 from compass_ray.serving.monitoring.offers import window_table
-from compass_ray.stages.cluster import fit_into
-from compass_ray.watched_clusters import FITTED, TrainedRows, reference_record
+from compass_ray.stages.cluster import fit_and_store
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, TrainedRows, build_reference
 
 Float32 = npt.NDArray[np.float32]
 
@@ -33,7 +33,7 @@ LANGUAGES = ("sw", "de")
 
 def config_of(**drift: object) -> RunConfig:
     """Two languages, four clusters of k-means, small windows."""
-    return parse(
+    return parse_config(
         {
             "languages": list(LANGUAGES),
             "pool": {"bias": None},
@@ -72,15 +72,15 @@ def prompts_of(words: Sequence[str], n: int, seed: int = 0) -> list[str]:
 def make_run(uri: str, config: RunConfig) -> RunDir:
     """Pool, guide sets, embeddings, clusters, and ``v0001`` of each language; nothing is live."""
     run = RunDir(uri)
-    run.record(config)
+    run.write_config(config)
     _pool(run)
-    fit_into(config, run, run.clusters, Identity("cluster", config.cluster.model_dump() | {"seed": 0}, _embedded(run)))
+    fit_and_store(config, run, run.clusters, Identity("cluster", config.cluster.model_dump() | {"seed": 0}, _embedded(run)))
     pool = open_pool(config, run, "sw")
-    for code, question in zip(LANGUAGES, open_questions(config, run, pool, LANGUAGES), strict=True):
-        chosen = choose(config.select, "compass", question, pool, seed=0)
+    for code, question in zip(LANGUAGES, open_problems(config, run, pool, LANGUAGES), strict=True):
+        chosen = select_by_method(config.select, "compass", question, pool, seed=0)
         selection = run.selection("compass", code).begin(Identity("select", {}, {}))
-        selection.table("rows.parquet", chosen.rows)
-        selection.json("allocation.json", chosen.allocation)
+        selection.write_table("rows.parquet", chosen.rows)
+        selection.write_json("allocation.json", chosen.allocation)
         selection.publish()
         leave_version(run, config, code, "v0001")
     return run
@@ -99,9 +99,9 @@ def leave_version(run: RunDir, config: RunConfig, language: str, version: str, *
     trained = TrainedRows.read(config, selections, run.clusters)
     identity = Identity("train", {"base_model": model_identity(BASE, None), "v": version}, {})
     writer = run.adapter(language, version).begin(identity)
-    writer.bytes("adapter_model.safetensors", json.dumps([language, version]).encode())
-    writer.json("history.json", {"from": before} if before else {})
-    writer.json("reference.json", reference_record(trained, asked, coarse, FITTED))
+    writer.write_bytes("adapter_model.safetensors", json.dumps([language, version]).encode())
+    writer.write_json("history.json", {"from": before} if before else {})
+    writer.write_json("reference.json", build_reference(trained, asked, coarse, INITIAL_CLUSTERING))
     writer.publish()
 
 
@@ -119,7 +119,7 @@ def _pool(run: RunDir) -> None:
         for i, prompt in enumerate(prompts_of(WORDS[:4], 60, seed=1000 if code == "sw" else 2000))
     ]
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.table("rows.parquet", pa.Table.from_pylist(rows, tables.POOL))
+    writer.write_table("rows.parquet", pa.Table.from_pylist(rows, tables.POOL))
     writer.publish()
     _embeddings(run.embeddings, [row["row_id"] for row in rows], [str(row["prompt"]) for row in rows])
     for code in LANGUAGES:
@@ -129,8 +129,8 @@ def _pool(run: RunDir) -> None:
 def _guide(run: RunDir, language: str, prompts: Sequence[str]) -> None:
     rows = [{"row_id": f"g{i}", "prompt": p, "language": language, "subject": None} for i, p in enumerate(prompts)]
     writer = run.guide(language).begin(Identity("pool", {}, {}))
-    writer.table("guide.parquet", pa.Table.from_pylist(rows, tables.GUIDES))
-    writer.table("test.parquet", pa.Table.from_pylist([], tables.ITEMS))
+    writer.write_table("guide.parquet", pa.Table.from_pylist(rows, tables.GUIDES))
+    writer.write_table("test.parquet", pa.Table.from_pylist([], tables.ITEMS))
     writer.publish()
     _embeddings(run.guide_embeddings(language), [row["row_id"] for row in rows], prompts)
 
@@ -138,7 +138,7 @@ def _guide(run: RunDir, language: str, prompts: Sequence[str]) -> None:
 def _embeddings(artifact: Artifact, ids: Sequence[object], prompts: Sequence[str]) -> None:
     writer = artifact.begin(Identity("embed", {}, {}))
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(encode(prompts).ravel()), DIMENSIONS)
-    writer.table("part-00000.parquet", pa.table({"row_id": pa.array(ids, pa.string()), "embedding": vectors}))
+    writer.write_table("part-00000.parquet", pa.table({"row_id": pa.array(ids, pa.string()), "embedding": vectors}))
     writer.publish()
 
 

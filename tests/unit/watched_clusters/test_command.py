@@ -13,7 +13,7 @@ from compass_ray import cli, ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.config import Resources
 from compass_ray.serving import registry
-from compass_ray.watched_clusters import in_use
+from compass_ray.watched_clusters import read_active
 from tests.unit.watched_clusters.made_run import WORDS, leave_window, prompts_of
 
 Command = Callable[..., tuple[int, str, str]]
@@ -69,7 +69,7 @@ def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir
         first == "traffic is counted in c0002 now, in clusters before: 4 clusters, 0.0% of the pool noise, fitted with 20 prompts"
     )
     assert references == ["reference of sw@v0001: the guide set"]
-    assert (in_use(run).raw or {})["reason"] == "stale"
+    assert (read_active(run).pointer or {})["reason"] == "stale"
 
 
 def test_json_is_all_that_is_printed(command: Command, run: RunDir) -> None:
@@ -81,7 +81,7 @@ def test_json_is_all_that_is_printed(command: Command, run: RunDir) -> None:
 
 def test_clusters_may_be_set_and_the_run_s_own_settings_stay(command: Command, run: RunDir) -> None:
     _traffic(run)
-    recorded = run.read_record()
+    recorded = run.read_config_bytes()
     assert command(run.uri, "--set", "cluster.n_clusters=[6]")[0] == 0
-    assert run.refitted("c0002").require().metrics["clusters"] == 6
-    assert run.read_record() == recorded
+    assert run.reclustering("c0002").require().metrics["clusters"] == 6
+    assert run.read_config_bytes() == recorded

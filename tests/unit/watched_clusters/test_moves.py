@@ -19,9 +19,9 @@ from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Observation
 from compass_ray.serving.monitoring.offers import read_window
-from compass_ray.serving.monitoring.placing import Placer, locating
+from compass_ray.serving.monitoring.placing import PromptAssigner, make_assigner_loader
 from compass_ray.serving.monitoring.windows import Phase
-from compass_ray.watched_clusters import FITTED, Moved, Place, in_use, use
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, CentroidUpdate, ClusterSpace, read_active, set_active
 from tests.unit.watched_clusters.made_run import WORDS, Embedder, config_of, encode, leave_window, prompts_of
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -31,13 +31,13 @@ NEW = prompts_of(WORDS[4:], 20, seed=8000)
 
 
 def _monitor(run: RunDir, config: RunConfig) -> TrafficMonitor:
-    placer = Placer(Embedder(), Place(in_use(run).name), locating(run))
+    placer = PromptAssigner(Embedder(), ClusterSpace(read_active(run).name), make_assigner_loader(run))
     return TrafficMonitor(run, config, placer, lambda: 1000.0)
 
 
 def _ask(monitor: TrafficMonitor, prompts: Sequence[str], language: str = "sw", start: int = 0) -> None:
     seen = [Observation(f"{language}{start + i}", language, p, "v0001", 0.5, 900.0 + i) for i, p in enumerate(prompts)]
-    assert monitor.record(seen).kept == len(prompts)
+    assert monitor.record(seen).stored == len(prompts)
 
 
 def _fitted_anew(run: RunDir, config: RunConfig) -> None:
@@ -50,16 +50,16 @@ def _fitted_anew(run: RunDir, config: RunConfig) -> None:
 
 
 def _labels(run: RunDir, name: str, prompts: Sequence[str]) -> list[int]:
-    with run.refitted(name).local() as folder:
+    with run.reclustering(name).local_folder() as folder:
         return load_clusterer(folder).assign(encode(prompts)).tolist()
 
 
 def _window(monitor: TrafficMonitor, language: str = "sw") -> list[int]:
-    return [entry["cluster"] for entry in monitor.log.watch(language).window]
+    return [entry["cluster"] for entry in monitor.log.language_state(language).window]
 
 
 def _state(monitor: TrafficMonitor) -> dict[str, Any]:
-    return {code: watch.snapshot() for code, watch in monitor.log.watches.items()}
+    return {code: watch.snapshot() for code, watch in monitor.log.states.items()}
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def test_a_window_is_placed_anew_by_what_is_kept_of_it(live: RunDir, retention: 
     config = config_of(retention=retention)
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    assert _window(monitor) == _labels(live, FITTED, ASKED)
+    assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, ASKED)
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     assert _window(monitor) == _labels(live, "c0002", ASKED)
-    assert monitor.log.watch("sw").place == "c0002"
-    fine = live.refitted("c0002").read_array("coarse.npy")
-    assert [entry["coarse"] for entry in monitor.log.watch("sw").window] == fine[_window(monitor)].tolist()
+    assert monitor.log.language_state("sw").place == "c0002"
+    fine = live.reclustering("c0002").read_array("coarse.npy")
+    assert [entry["coarse"] for entry in monitor.log.language_state("sw").window] == fine[_window(monitor)].tolist()
 
 
 @pytest.mark.parametrize("retention", ["none", "hash"])
@@ -88,7 +88,7 @@ def test_a_window_of_which_nothing_is_kept_is_emptied_and_fills_again(live: RunD
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     assert _window(monitor) == []
     _ask(monitor, ASKED[:5], start=20)
     assert _window(monitor) == _labels(live, "c0002", ASKED[:5])
@@ -99,7 +99,7 @@ def test_checks_compare_window_and_reference_in_the_new_clusters(live: RunDir, c
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     _ask(monitor, prompts_of(WORDS[:2], 20, seed=9000), start=20)
     checks = [line for line in journal.read(live, "checks.jsonl") if line["language"] == "sw"]
     assert [line["prompts"] for line in checks] == [20, 30, 40]
@@ -111,14 +111,14 @@ def test_a_monitor_killed_at_any_moment_has_the_same_state_again(live: RunDir, c
     _ask(monitor, ASKED)
     _ask(monitor, ASKED[:7], "de")
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     _ask(monitor, ASKED[7:12], start=40)
     before = _state(monitor)
     again = _monitor(live, config)
     assert _state(again) == before
-    again.follow_clusters()  # there is nothing to follow
+    again.sync_clusters()  # there is nothing to follow
     assert _state(again) == before
-    again.log.shorten()
+    again.log.compact()
     assert _state(_monitor(live, config)) == before
 
 
@@ -135,9 +135,9 @@ def test_a_window_that_waits_for_an_update_is_offered_in_the_new_clusters(live: 
     _ask(monitor, prompts_of(WORDS[2:4], 40, seed=100))
     _ask(monitor, prompts := prompts_of(WORDS[2:4], 20, seed=200), start=40)
     [offered] = monitor.ready()
-    assert set(read_window(live, offered)["place"].to_pylist()) == {FITTED}
+    assert set(read_window(live, offered)["place"].to_pylist()) == {INITIAL_CLUSTERING}
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     [again] = monitor.ready()
     assert again.file != offered.file  # whoever knows a window by its file does not take one for the other
     found = read_window(live, again)
@@ -152,9 +152,9 @@ def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunD
     _ask(monitor, prompts_of(WORDS[2:4], 60, seed=100))
     assert monitor.ready()
     _fitted_anew(live, config)
-    monitor.follow_clusters()
+    monitor.sync_clusters()
     assert monitor.ready() == []
-    assert monitor.log.watch("sw").phase is Phase.COLLECTING
+    assert monitor.log.language_state("sw").phase is Phase.COLLECTING
     _ask(monitor, prompts_of(WORDS[2:4], 19, seed=300), start=60)
     assert monitor.ready() == []
     _ask(monitor, prompts_of(WORDS[2:4], 1, seed=400), start=79)
@@ -163,35 +163,35 @@ def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunD
 
 def test_a_clustering_that_is_gone_stops_no_traffic(live: RunDir, config: RunConfig) -> None:
     _fitted_anew(live, config)
-    (Path(live.refitted("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
-    placer = Placer(Embedder(), Place(FITTED), locating(live))
+    (Path(live.reclustering("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
+    placer = PromptAssigner(Embedder(), ClusterSpace(INITIAL_CLUSTERING), make_assigner_loader(live))
     monitor = TrafficMonitor(live, config, placer, lambda: 1000.0)
     _ask(monitor, ASKED)
-    assert _window(monitor) == _labels(live, FITTED, ASKED)
-    assert monitor.log.checks == {}  # nothing is compared across clusterings
+    assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, ASKED)
+    assert monitor.log.recent_checks == {}  # nothing is compared across clusterings
 
 
 def leave_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
     """A version whose update moved the centroids to the window, as training leaves it."""
-    with run.clusters.local() as folder:
+    with run.clusters.local_folder() as folder:
         fitted = load_clusterer(folder)
     assert isinstance(fitted, KMeansClusterer)
-    moved = Moved.of(fitted, encode(NEW), eta)
+    moved = CentroidUpdate.from_window(fitted, encode(NEW), eta)
     coarse = run.clusters.read_array("coarse.npy")
     writer = run.adapter("sw", version).begin(Identity("train", run.adapter("sw", "v0001").require().config | {"v": version}, {}))
-    writer.bytes("adapter_model.safetensors", version.encode())
+    writer.write_bytes("adapter_model.safetensors", version.encode())
     counts = np.bincount(coarse, weights=moved.counts[:-1], minlength=coarse.max() + 2).astype(int).tolist()
-    writer.json("reference.json", {"clusters": FITTED, "guide_counts": counts, "selected_counts": counts})
-    writer.array("centres.npy", moved.centres)
-    writer.array("centroids.npy", moved.centroids)
+    writer.write_json("reference.json", {"clusters": INITIAL_CLUSTERING, "guide_counts": counts, "selected_counts": counts})
+    writer.write_array("centres.npy", moved.centres)
+    writer.write_array("centroids.npy", moved.centroids)
     writer.publish()
-    return fitted.at(moved.centres, moved.centroids)
+    return fitted.with_centroids(moved.centres, moved.centroids)
 
 
 def test_a_language_is_placed_at_the_centroids_of_its_live_version_and_others_are_not(live: RunDir, config: RunConfig) -> None:
     moved = leave_moved(live, "v0002", 0.9)
     border = prompts_of(["maji lugha", "mlima fedha", "maji", "lugha"], 20, seed=50)
-    assert (moved.assign(encode(border)) != np.array(_labels(live, FITTED, border))).any()
+    assert (moved.assign(encode(border)) != np.array(_labels(live, INITIAL_CLUSTERING, border))).any()
     monitor = _monitor(live, config)
     _ask(monitor, border)
     registry.promote(live, "sw", "v0002")
@@ -199,11 +199,11 @@ def test_a_language_is_placed_at_the_centroids_of_its_live_version_and_others_ar
     _ask(monitor, border[:10], start=20)
     _ask(monitor, border, "de")
     assert _window(monitor) == moved.assign(encode([*border[10:], *border[:10]])).tolist()
-    assert _window(monitor, "de") == _labels(live, FITTED, border)
+    assert _window(monitor, "de") == _labels(live, INITIAL_CLUSTERING, border)
     registry.roll_back(live, "sw")
     _ask(monitor, border, start=30)  # the check in it finds the roll-back
-    monitor.follow_clusters()
-    assert _window(monitor) == _labels(live, FITTED, border)
+    monitor.sync_clusters()
+    assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, border)
 
 
 def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunDir, config: RunConfig) -> None:
@@ -212,7 +212,7 @@ def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunD
     leave_moved(live, "v0002", 0.9)
     registry.promote(live, "sw", "v0002")
     _ask(monitor, ASKED[:10], start=20)
-    assert monitor.log.watch("sw").version == "v0002"
+    assert monitor.log.language_state("sw").version == "v0002"
     assert [line["prompts"] for line in journal.read(live, "checks.jsonl")] == [20]
     _ask(monitor, ASKED[:10], start=30)
     assert [line["version"] for line in journal.read(live, "checks.jsonl")] == ["v0001", "v0002"]
@@ -223,20 +223,20 @@ def test_moved_centroids_are_left_behind_by_a_re_clustering(live: RunDir, config
     registry.promote(live, "sw", "v0002")
     monitor = _monitor(live, config)
     _ask(monitor, ASKED[:3])
-    assert monitor.log.watch("sw").place.startswith("clusters:")
-    run_before = in_use(live)
+    assert monitor.log.language_state("sw").place.startswith("clusters:")
+    run_before = read_active(live)
     _clusters_copied(live)
-    use(live, run_before, "c0002", reason="stale")
-    monitor.follow_clusters()
-    assert monitor.log.watch("sw").place == "c0002"
+    set_active(live, run_before, "c0002", reason="stale")
+    monitor.sync_clusters()
+    assert monitor.log.language_state("sw").place == "c0002"
     assert _window(monitor) == _labels(live, "c0002", ASKED[:3])
 
 
 def _clusters_copied(run: RunDir) -> None:
     """A clustering that is whole, of the same rows."""
-    writer = run.refitted("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
+    writer = run.reclustering("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
     for file in run.clusters.files():
-        writer.bytes(file, run.clusters.read_bytes(file))
+        writer.write_bytes(file, run.clusters.read_bytes(file))
     writer.publish({"clusters": 4, "noise_share": 0.0})
 
 
@@ -247,16 +247,16 @@ def test_a_store_that_is_away_for_a_moment_leaves_the_window_where_it_is(
     _ask(monitor, ASKED)
     _fitted_anew(live, config)
     with monkeypatch.context() as patch:
-        patch.setattr(monitor.moves.placer, "open", _away)
-        monitor.follow_clusters()
+        patch.setattr(monitor.reassigner.assigner, "open", _away)
+        monitor.sync_clusters()
         _ask(monitor, ASKED[:3], start=20)
-    assert monitor.log.watch("sw").place == FITTED
-    assert _window(monitor) == _labels(live, FITTED, [*ASKED[3:], *ASKED[:3]])
-    monitor.follow_clusters()
+    assert monitor.log.language_state("sw").place == INITIAL_CLUSTERING
+    assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, [*ASKED[3:], *ASKED[:3]])
+    monitor.sync_clusters()
     assert _window(monitor) == _labels(live, "c0002", [*ASKED[3:], *ASKED[:3]])
 
 
-def _away(place: Place) -> None:
+def _away(place: ClusterSpace) -> None:
     raise OSError("the store is away")
 
 
@@ -267,8 +267,8 @@ def test_texts_that_no_encoder_takes_any_more_are_out_of_the_window(
     _ask(monitor, ASKED)
     _fitted_anew(live, config)
     with monkeypatch.context() as patch:
-        patch.setattr(monitor.moves.placer, "embed", _away)
-        monitor.follow_clusters()
-    assert (_window(monitor), monitor.log.watch("sw").place) == ([], "c0002")
+        patch.setattr(monitor.reassigner.assigner, "embed", _away)
+        monitor.sync_clusters()
+    assert (_window(monitor), monitor.log.language_state("sw").place) == ([], "c0002")
     _ask(monitor, ASKED[:3], start=20)
     assert _window(monitor) == _labels(live, "c0002", ASKED[:3])

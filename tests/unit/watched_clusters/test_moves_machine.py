@@ -12,13 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import changed
+from compass_ray.config import with_overrides
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Observation
-from compass_ray.serving.monitoring.placing import Placer, locating
-from compass_ray.stages.cluster import fit_into
-from compass_ray.watched_clusters import FITTED, Place, clusterer_at, in_use, place_of, use
+from compass_ray.serving.monitoring.placing import PromptAssigner, make_assigner_loader
+from compass_ray.stages.cluster import fit_and_store
+from compass_ray.watched_clusters import (
+    INITIAL_CLUSTERING,
+    ClusterSpace,
+    load_space_clusterer,
+    read_active,
+    resolve_space,
+    set_active,
+)
 from tests.unit.watched_clusters.made_run import WORDS, Embedder, config_of, encode, make_run
 from tests.unit.watched_clusters.test_moves import leave_moved
 
@@ -26,7 +33,7 @@ CONFIG = config_of()
 PROMPTS = [f"{first} {second} {n}" for n in range(3) for first in WORDS for second in WORDS]
 STEPS = st.one_of(
     st.tuples(st.just("ask"), st.integers(1, 15)),
-    st.tuples(st.just("use"), st.sampled_from([FITTED, "c0002"])),
+    st.tuples(st.just("use"), st.sampled_from([INITIAL_CLUSTERING, "c0002"])),
     st.tuples(st.sampled_from(["follow", "kill", "promote", "roll back"]), st.just(0)),
 )
 
@@ -35,8 +42,8 @@ STEPS = st.one_of(
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Two clusterings of one pool, and two versions of which one has centroids of its own in the first."""
     run = make_run(str(tmp_path_factory.mktemp("machine") / "run"), CONFIG)
-    finer = changed(CONFIG, ["cluster.n_clusters=[6]"])
-    fit_into(finer, run, run.refitted("c0002"), Identity("cluster", {"n": 6}, dict(run.clusters.require().inputs)))
+    finer = with_overrides(CONFIG, ["cluster.n_clusters=[6]"])
+    fit_and_store(finer, run, run.reclustering("c0002"), Identity("cluster", {"n": 6}, dict(run.clusters.require().inputs)))
     leave_moved(run, "v0002", 0.8)
     registry.promote(run, "sw", "v0001")
     return run
@@ -59,35 +66,47 @@ def _walk(run: RunDir, steps: list[tuple[str, int | str]]) -> None:
                 monitor.record([Observation(f"r{n}", "sw", text, "v0001", 0.5, 900.0) for n, text in prompts])
                 asked += int(how)
             case "use":
-                if in_use(run).name != how:
-                    use(run, in_use(run), str(how), reason="asked for")
+                if read_active(run).name != how:
+                    set_active(run, read_active(run), str(how), reason="asked for")
             case "promote":
                 registry.promote(run, "sw", "v0002")
             case "roll back" if (run.live("sw") or {})["version"] == "v0002":
                 registry.roll_back(run, "sw")
             case "kill":
-                before = monitor.log.watch("sw").snapshot()
+                before = monitor.log.language_state("sw").snapshot()
                 monitor = _monitor(run)
-                assert monitor.log.watch("sw").snapshot() == before
+                assert monitor.log.language_state("sw").snapshot() == before
             case "follow":
-                monitor.follow_clusters()
+                monitor.sync_clusters()
         _lies_at_its_place(run, monitor, min(asked, CONFIG.drift.window))
     if not asked:
         return
-    monitor.follow_clusters()
-    watch = monitor.log.watch("sw")
-    assert watch.place == place_of(run, in_use(run).name, "sw", watch.version or (run.live("sw") or {})["version"]).mark
+    monitor.sync_clusters()
+    watch = monitor.log.language_state("sw")
+    assert (
+        watch.place
+        == resolve_space(run, read_active(run).name, "sw", watch.version or (run.live("sw") or {})["version"]).space_id
+    )
 
 
 def _lies_at_its_place(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
-    watch = monitor.log.watch("sw")
+    watch = monitor.log.language_state("sw")
     assert len(watch.window) == held  # texts are kept, so no move loses a prompt
     if not held:
         return
-    places = {place.mark: place for place in (Place(FITTED), Place("c0002"), place_of(run, FITTED, "sw", "v0002"))}
-    labels = clusterer_at(run, places[watch.place]).assign(encode([entry["prompt"] for entry in watch.window]))
+    places = {
+        place.space_id: place
+        for place in (
+            ClusterSpace(INITIAL_CLUSTERING),
+            ClusterSpace("c0002"),
+            resolve_space(run, INITIAL_CLUSTERING, "sw", "v0002"),
+        )
+    }
+    labels = load_space_clusterer(run, places[watch.place]).assign(encode([entry["prompt"] for entry in watch.window]))
     np.testing.assert_array_equal([entry["cluster"] for entry in watch.window], labels)
 
 
 def _monitor(run: RunDir) -> TrafficMonitor:
-    return TrafficMonitor(run, CONFIG, Placer(Embedder(), Place(in_use(run).name), locating(run)), lambda: 1000.0)
+    return TrafficMonitor(
+        run, CONFIG, PromptAssigner(Embedder(), ClusterSpace(read_active(run).name), make_assigner_loader(run)), lambda: 1000.0
+    )

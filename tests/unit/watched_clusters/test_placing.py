@@ -9,18 +9,25 @@ import pyarrow as pa
 import pytest
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import ConfigError, RunConfig, changed
-from compass_ray.continual.update.placing import PlacedWindow, place_window
-from compass_ray.continual.update.plan import Update
-from compass_ray.continual.update.windows import Window, offered_window, read_window
+from compass_ray.config import ConfigError, RunConfig, with_overrides
+from compass_ray.continual.update.placing import ClusteredWindow, cluster_window
+from compass_ray.continual.update.plan import UpdateSpec
+from compass_ray.continual.update.windows import Window, load_ready_window, read_window
 from compass_ray.models.clusterers.kmeans import KMeansClusterer
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.kept import Encode
 from compass_ray.serving.monitoring.observations import WindowReady
-from compass_ray.watched_clusters import FITTED, Place, TrainedRows, clusterer_at, in_use, use
+from compass_ray.watched_clusters import (
+    INITIAL_CLUSTERING,
+    ClusterSpace,
+    TrainedRows,
+    load_space_clusterer,
+    read_active,
+    set_active,
+)
 from tests.unit.watched_clusters.made_run import encode, leave_window, prompts_of
 
-UPDATE = Update("sw", "v0001", "v0002", "abc")
+UPDATE = UpdateSpec("sw", "v0001", "v0002", "abc")
 FILE = "windows/sw-000000020.parquet"
 ASKED = prompts_of(["maji lugha", "mlima", "bahari fedha"], 20, seed=600)
 
@@ -31,61 +38,63 @@ def _no_model(prompts: object) -> np.ndarray:
 
 def _window(run: RunDir, place: str | None = None, *, kept: int = 20, clusters: list[int] | None = None) -> Window:
     """What the monitor offers: the texts of the last ``kept`` prompts, in clusters of a place."""
-    labels = clusters or clusterer_at(run, Place(FITTED)).assign(encode(ASKED)).tolist()
+    labels = clusters or load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING)).assign(encode(ASKED)).tolist()
     entries = [
         {"row_id": f"p{i}", "cluster": label, "coarse": 0, "time": float(i), **({"prompt": prompt} if i >= 20 - kept else {})}
         for i, (label, prompt) in enumerate(zip(labels, ASKED, strict=True))
     ]
     leave_window(run, "sw", entries, FILE, place)
-    return offered_window(run, WindowReady("sw", FILE, 20, "v0001"))
+    return load_ready_window(run, WindowReady("sw", FILE, 20, "v0001"))
 
 
-def _placed(config: RunConfig, run: RunDir, window: Window, with_: Encode = encode, name: str = FITTED) -> PlacedWindow:
-    return place_window(config, run, window, UPDATE, name, with_)
+def _placed(
+    config: RunConfig, run: RunDir, window: Window, with_: Encode = encode, name: str = INITIAL_CLUSTERING
+) -> ClusteredWindow:
+    return cluster_window(config, run, window, UPDATE, name, with_)
 
 
 def test_without_eta_the_window_is_as_it_was_collected_and_nothing_is_embedded(run: RunDir, config: RunConfig) -> None:
     window = _window(run)
     found = _placed(config, run, window, _no_model)
-    assert (found.labels.tolist(), found.moved, found.centroids) == (list(window.clusters), None, "as fitted")
+    assert (found.labels.tolist(), found.centroid_update, found.centroids_note) == (list(window.clusters), None, "as fitted")
 
 
 def test_with_eta_centroids_move_by_equation_two_and_the_window_is_counted_at_them(run: RunDir, config: RunConfig) -> None:
-    window, fitted = _window(run), clusterer_at(run, Place(FITTED))
-    found = _placed(changed(config, ["update.eta=0.4"]), run, window)
+    window, fitted = _window(run), load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING))
+    found = _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window)
     assert isinstance(fitted, KMeansClusterer)
-    assert found.moved is not None
+    assert found.centroid_update is not None
     vectors, labels = encode(ASKED), np.array(window.clusters)
     for k, centre in enumerate(fitted.centres):
         mine = vectors[labels == k]
         expected = 0.6 * centre + 0.4 * mine.mean(axis=0) if len(mine) else centre
-        np.testing.assert_allclose(found.moved.centres[k], expected, atol=1e-6)
-    nearest = np.linalg.norm(vectors[:, None] - found.moved.centres[None], axis=2).argmin(1)
-    assert found.moved.counts.tolist() == [*np.bincount(nearest, minlength=4).tolist(), 0]
+        np.testing.assert_allclose(found.centroid_update.centres[k], expected, atol=1e-6)
+    nearest = np.linalg.norm(vectors[:, None] - found.centroid_update.centres[None], axis=2).argmin(1)
+    assert found.centroid_update.counts.tolist() == [*np.bincount(nearest, minlength=4).tolist(), 0]
     assert found.labels.tolist() == list(window.clusters)  # what is selected for: the version before answered it
-    assert found.centroids == "moved by 0.4 to 20 prompts"
+    assert found.centroids_note == "moved by 0.4 to 20 prompts"
 
 
 @pytest.mark.parametrize("kept", [9, 0])
 def test_centroids_stay_where_too_little_of_the_window_is_kept(run: RunDir, config: RunConfig, kept: int) -> None:
-    found = _placed(changed(config, ["update.eta=0.4"]), run, _window(run, kept=kept))
-    fitted = clusterer_at(run, Place(FITTED))
-    assert found.moved is not None
-    np.testing.assert_array_equal(found.moved.centroids, fitted.centroids)
-    assert found.moved.counts[:-1].tolist() == np.bincount(found.labels, minlength=4).tolist()
-    assert found.centroids == "those of the version before, as too little of the window is kept to move them"
+    found = _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, _window(run, kept=kept))
+    fitted = load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING))
+    assert found.centroid_update is not None
+    np.testing.assert_array_equal(found.centroid_update.centroids, fitted.centroids)
+    assert found.centroid_update.counts[:-1].tolist() == np.bincount(found.labels, minlength=4).tolist()
+    assert found.centroids_note == "those of the version before, as too little of the window is kept to move them"
 
 
 def test_what_became_of_the_centroids_is_on_record_beside_them(run: RunDir, config: RunConfig) -> None:
     window = _window(run)
     writer = run.selection("v0002", "sw").begin(Identity("update", {}, {}))
-    _placed(changed(config, ["update.eta=0.4"]), run, window).store(writer, window)
+    _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window).store(writer, window)
     writer.publish()
     made = run.selection("v0002", "sw")
     assert made.read_json("window.json") == {
         "file": FILE,
         "prompts": 20,
-        "place": FITTED,
+        "place": INITIAL_CLUSTERING,
         "centroids": "moved by 0.4 to 20 prompts",
     }
     assert sum(made.read_json("moved_counts.json")) == 20
@@ -94,8 +103,8 @@ def test_what_became_of_the_centroids_is_on_record_beside_them(run: RunDir, conf
 
 def test_a_window_of_other_clusters_is_placed_anew(run: RunDir, config: RunConfig) -> None:
     _same_again(run)
-    found = _placed(config, run, _window(run, FITTED, kept=14, clusters=[1] * 20), name="c0002")
-    assert found.labels.tolist() == clusterer_at(run, Place("c0002")).assign(encode(ASKED[6:])).tolist()
+    found = _placed(config, run, _window(run, INITIAL_CLUSTERING, kept=14, clusters=[1] * 20), name="c0002")
+    assert found.labels.tolist() == load_space_clusterer(run, ClusterSpace("c0002")).assign(encode(ASKED[6:])).tolist()
 
 
 def test_a_window_of_other_clusters_of_which_too_little_is_kept_is_refused(run: RunDir, config: RunConfig) -> None:
@@ -109,7 +118,7 @@ def test_a_window_of_other_clusters_of_which_too_little_is_kept_is_refused(run: 
 def test_a_window_of_noise_alone_is_refused(run: RunDir, config: RunConfig) -> None:
     window = replace(_window(run), clusters=(-1,) * 20)
     with pytest.raises(ConfigError, match="all 20 prompts of the window of sw are noise to the clusters clusters"):
-        _placed(changed(config, ["update.eta=0.4"]), run, window)
+        _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window)
 
 
 def test_the_log_s_window_tells_where_it_lies_too(run: RunDir, config: RunConfig) -> None:
@@ -127,27 +136,27 @@ def test_the_log_s_window_tells_where_it_lies_too(run: RunDir, config: RunConfig
     moved = {"event": "recluster", "language": "sw", "place": "c0002", "assigned": [{"cluster": 1, "coarse": 1, "distance": 0.5}]}
     journal.append(run, "traffic.jsonl", [prompt, moved])
     found = read_window(run, config, "sw", None)
-    assert (found.place, found.clusters, found.file) == ("c0002", (1,), None)
+    assert (found.space_id, found.clusters, found.file) == ("c0002", (1,), None)
 
 
 def test_rows_that_were_selected_in_other_clusters_are_counted_by_their_ids(run: RunDir, config: RunConfig) -> None:
     _same_again(run, shift=1)
     first = run.selection("compass", "sw")
-    stored = TrainedRows.read(config, [first], run.refitted(FITTED))
-    there = TrainedRows.read(config, [first], run.refitted("c0002"))
+    stored = TrainedRows.read(config, [first], run.reclustering(INITIAL_CLUSTERING))
+    there = TrainedRows.read(config, [first], run.reclustering("c0002"))
     assert there.row_ids == stored.row_ids
     assert there.clusters.tolist() == ((stored.clusters + 1) % 4).tolist()
-    np.testing.assert_array_equal(there.held, stored.held)  # who was held out does not follow the clusters
+    np.testing.assert_array_equal(there.held_out, stored.held_out)  # who was held out does not follow the clusters
 
 
 def _same_again(run: RunDir, shift: int = 0) -> None:
     """Another clustering in use, whose numbers are those of before moved on by ``shift``."""
-    writer = run.refitted("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
+    writer = run.reclustering("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
     for file in run.clusters.files():
-        writer.bytes(file, run.clusters.read_bytes(file))
+        writer.write_bytes(file, run.clusters.read_bytes(file))
     rows = run.clusters.map_table("assignments.arrow")
     at = rows.schema.get_field_index("cluster")
     moved = pa.array((rows["cluster"].to_numpy() + shift) % 4, pa.int32())
-    writer.mappable("assignments.arrow", rows.set_column(at, rows.schema.field(at), moved))
+    writer.write_mappable("assignments.arrow", rows.set_column(at, rows.schema.field(at), moved))
     writer.publish({"clusters": 4, "noise_share": 0.0})
-    use(run, in_use(run), "c0002", reason="stale")
+    set_active(run, read_active(run), "c0002", reason="stale")

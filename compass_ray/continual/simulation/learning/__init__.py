@@ -4,9 +4,20 @@ Lines of versions are made with the very parts that make the service's updates. 
 appendices D.3 (table 12) and D.4. It watches no traffic: every change of subjects is answered with an update.
 """
 
-from compass_ray.continual.simulation.learning.findings import TABLE, Findings
-from compass_ray.continual.simulation.learning.learner import Learner
-from compass_ray.continual.simulation.learning.plan import BETAS, BUFFERS, LAMBDAS, LearningPlan
-from compass_ray.continual.simulation.learning.running import conclude, drawn, learn
+from compass_ray.continual.simulation.learning.findings import TABLE_COLUMNS, ForgettingResults
+from compass_ray.continual.simulation.learning.learner import ForgettingTrainer
+from compass_ray.continual.simulation.learning.plan import BETAS, BUFFERS, LAMBDAS, ForgettingSettings
+from compass_ray.continual.simulation.learning.running import render_plots, simulate_forgetting, write_results
 
-__all__ = ["BETAS", "BUFFERS", "LAMBDAS", "TABLE", "Findings", "Learner", "LearningPlan", "conclude", "drawn", "learn"]
+__all__ = [
+    "BETAS",
+    "BUFFERS",
+    "LAMBDAS",
+    "TABLE_COLUMNS",
+    "ForgettingResults",
+    "ForgettingSettings",
+    "ForgettingTrainer",
+    "render_plots",
+    "simulate_forgetting",
+    "write_results",
+]

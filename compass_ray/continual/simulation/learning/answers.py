@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from compass_ray.artifacts import Artifact, Identity
 from compass_ray.config import RunConfig
-from compass_ray.continual.simulation.learning.lines import Line
+from compass_ray.continual.simulation.learning.lines import OverlayRun
 from compass_ray.core.arrays import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _FILE = "items.parquet"
 
 
 @dataclass(frozen=True)
-class Answers:
+class VersionEvaluation:
     """Which items a version had right, bool[n], their ids and subjects, and what it took to make the version."""
 
     items: list[str]
@@ -37,9 +37,9 @@ class Answers:
     metrics: Mapping[str, Any]
 
 
-def answer(
+def evaluate_version(
     config: RunConfig,
-    line: Line,
+    line: OverlayRun,
     language: str,
     version: str,
     subjects: Collection[str],
@@ -55,16 +55,16 @@ def answer(
         return
     items = guide.read_table("test.parquet")
     chosen = items.filter(pc.is_in(items["subject"], pa.array(sorted(subjects), pa.string())))
-    with adapter.local() as folder:
+    with adapter.local_folder() as folder:
         scores, key = _scores(config, chosen, base, folder), chosen["answer"].to_numpy()
     nats = (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))[np.arange(len(key)), key]
     columns = {"right": pa.array(scores.argmax(axis=1) == key), "nats": pa.array(nats, pa.float64())}
     writer = artifact.begin(identity)
-    writer.table(_FILE, pa.table({"item_id": chosen["item_id"], "subject": chosen["subject"], **columns}))
+    writer.write_table(_FILE, pa.table({"item_id": chosen["item_id"], "subject": chosen["subject"], **columns}))
     writer.publish(told)
 
 
-def read_answers(line: Line, language: str, version: str) -> Answers:
+def read_evaluation(line: OverlayRun, language: str, version: str) -> VersionEvaluation:
     """What `answer` kept.
 
     Raises:
@@ -73,18 +73,18 @@ def read_answers(line: Line, language: str, version: str) -> Answers:
     artifact = _artifact(line, language, version)
     metrics, rows = artifact.require().metrics, artifact.read_table(_FILE)
     right, nats = np.asarray(rows["right"].to_pylist(), np.bool_), rows["nats"].to_numpy()
-    return Answers(rows["item_id"].to_pylist(), rows["subject"].to_pylist(), right, nats, metrics)
+    return VersionEvaluation(rows["item_id"].to_pylist(), rows["subject"].to_pylist(), right, nats, metrics)
 
 
-def _artifact(line: Line, language: str, version: str) -> Artifact:
-    return line.own("answers", language, version)
+def _artifact(line: OverlayRun, language: str, version: str) -> Artifact:
+    return line.own_artifact("answers", language, version)
 
 
 def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -> FloatArray:
-    from compass_ray.models.dora import applied
+    from compass_ray.models.dora import with_adapter
     from compass_ray.models.scorer import score_items
 
-    with applied(base, folder) as model:
+    with with_adapter(base, folder) as model:
         scores = score_items(
             model,
             items["question"].to_pylist(),

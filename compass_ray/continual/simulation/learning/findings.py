@@ -14,25 +14,40 @@ import numpy as np
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.continual.simulation.learning.course import scenario_of
-from compass_ray.continual.simulation.learning.gathering import Asked, Pair, accuracy, count, difference, gather
-from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
+from compass_ray.continual.simulation.learning.course import load_scenario
+from compass_ray.continual.simulation.learning.gathering import (
+    EvaluatedItems,
+    EvaluationPair,
+    count_items,
+    gather_evaluations,
+    mean_accuracy,
+    paired_difference,
+)
+from compass_ray.continual.simulation.learning.plan import ForgettingSettings, UpdateVariant
 from compass_ray.continual.simulation.scenarios import Period
 
-TABLE = ("strategy", "old subjects", "new subjects", "less naive, old", "less naive, new", "passed the gate", "s an update")
+TABLE_COLUMNS = (
+    "strategy",
+    "old subjects",
+    "new subjects",
+    "less naive, old",
+    "less naive, new",
+    "passed the gate",
+    "s an update",
+)
 """Accuracy after an update, differences from naive in points with their 95% intervals, and CPU seconds."""
 
 
 @dataclass(frozen=True)
-class Strategy:
+class StrategyResult:
     """One strategy over all updates, seeds and languages."""
 
-    accuracy: Pair
-    over_static: Pair
-    over_naive: Pair
-    nats_over_naive: Pair
+    accuracy: EvaluationPair
+    over_static: EvaluationPair
+    over_naive: EvaluationPair
+    nats_over_naive: EvaluationPair
     """The same of the log-probability of the right option."""
-    ecda_over: Pair
+    ecda_over: EvaluationPair
     """ECDA's accuracy less this one's."""
     by_update: Mapping[str, tuple[float, float]]
     """Accuracy on old and on new subjects by period."""
@@ -47,25 +62,25 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class Change:
+class AccuracyChange:
     """From the first version to the one after its first update: in accuracy, and in log-probability of the right option."""
 
-    accuracy: Pair
-    nats: Pair
+    accuracy: EvaluationPair
+    nats: EvaluationPair
 
 
 @dataclass(frozen=True)
-class Findings:
+class ForgettingResults:
     """Strategies by name; ECDA's change from static by the share of its anchors, and by lambda and beta."""
 
     languages: tuple[str, ...]
     periods: tuple[Period, ...]
     items: Mapping[str, int]
-    strategies: Mapping[str, Strategy]
-    buffers: Mapping[float, Change]
-    naive_once: Change | None
+    strategies: Mapping[str, StrategyResult]
+    buffers: Mapping[float, AccuracyChange]
+    naive_first_update: AccuracyChange | None
     """Naive's, to read the sweeps by."""
-    swept: Mapping[tuple[float, float], Change]
+    sweep: Mapping[tuple[float, float], AccuracyChange]
 
     def table(self) -> list[list[str]]:
         """Cells in the order of `TABLE`."""
@@ -75,78 +90,78 @@ class Findings:
         """Everything by name, for a record."""
         shown = {name: asdict(each) for name, each in self.strategies.items()}
         sweep: dict[str, dict[str, Any]] = {}
-        for (one, two), change in self.swept.items():
+        for (one, two), change in self.sweep.items():
             sweep.setdefault(f"lambda_{one:g}", {})[f"beta_{two:g}"] = asdict(change)
         return {
             "languages": list(self.languages),
-            "periods": {each.name: list(each.fresh or each.usual) for each in self.periods},
+            "periods": {each.name: list(each.new_subjects or each.known_subjects) for each in self.periods},
             "items": dict(self.items),
             "strategies": shown,
             "after_first_update": {
-                "naive": asdict(self.naive_once) if self.naive_once else {},
+                "naive": asdict(self.naive_first_update) if self.naive_first_update else {},
                 "anchors": {f"{share:g}": asdict(change) for share, change in self.buffers.items()},
                 "sweep": sweep,
             },
         }
 
 
-def find(config: RunConfig, run: RunDir, plan: LearningPlan) -> Findings:
+def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
     """Read and compare every version's answers.
 
     Raises:
         ArtifactError: some have not been made.
     """
-    periods = scenario_of(run, plan, config.languages[0], 0).periods()[:-1]
+    periods = load_scenario(run, plan, config.languages[0], 0).periods()[:-1]
 
-    def asked(way: Way, updates: int) -> list[Asked]:
+    def asked(way: UpdateVariant, updates: int) -> list[EvaluatedItems]:
         pairs = [(code, seed) for code in config.languages for seed in range(plan.seeds)]
-        return [each for code, seed in pairs for each in gather(run, plan, way, code, seed, updates)]
+        return [each for code, seed in pairs for each in gather_evaluations(run, plan, way, code, seed, updates)]
 
-    found = {way.strategy: asked(way, len(periods) - 1) for way in plan.compared()}
-    once = asked(Way("static"), 1)
+    found = {way.strategy: asked(way, len(periods) - 1) for way in plan.strategy_variants()}
+    once = asked(UpdateVariant("static"), 1)
 
-    def change(way: Way) -> Change:
+    def change(way: UpdateVariant) -> AccuracyChange:
         after = asked(way, 1)
-        return Change(difference(after, once), difference(after, once, "nats"))
+        return AccuracyChange(paired_difference(after, once), paired_difference(after, once, "nats"))
 
     sweeps = bool(plan.buffers or (plan.lambdas and plan.betas))
-    return Findings(
+    return ForgettingResults(
         languages=config.languages,
         periods=periods,
-        items=count(found["static"]),
-        strategies={name: _strategy(each, found) for name, each in found.items()},
-        buffers={share: change(way) for share, way in plan.buffered(config).items()},
-        naive_once=change(Way("naive")) if sweeps else None,
-        swept={pair: change(way) for pair, way in plan.swept(config).items()},
+        items=count_items(found["static"]),
+        strategies={name: _strategy_result(each, found) for name, each in found.items()},
+        buffers={share: change(way) for share, way in plan.buffer_variants(config).items()},
+        naive_first_update=change(UpdateVariant("naive")) if sweeps else None,
+        sweep={pair: change(way) for pair, way in plan.sweep_variants(config).items()},
     )
 
 
-def _strategy(asked: Sequence[Asked], among: Mapping[str, Sequence[Asked]]) -> Strategy:
-    return Strategy(
-        accuracy=accuracy(asked),
-        over_static=difference(asked, among["static"]),
-        over_naive=difference(asked, among["naive"]),
-        nats_over_naive=difference(asked, among["naive"], "nats"),
-        ecda_over=difference(among["ecda"], asked),
-        by_update=_by(asked, lambda each: f"T{each.update}"),
-        by_line=_by(asked, lambda each: f"{each.language}/{each.seed}"),
-        accepted=_mean(asked, "accepted"),
-        rows=_mean(asked, "rows"),
-        cpu_seconds=_mean(asked, "cpu_seconds"),
+def _strategy_result(asked: Sequence[EvaluatedItems], among: Mapping[str, Sequence[EvaluatedItems]]) -> StrategyResult:
+    return StrategyResult(
+        accuracy=mean_accuracy(asked),
+        over_static=paired_difference(asked, among["static"]),
+        over_naive=paired_difference(asked, among["naive"]),
+        nats_over_naive=paired_difference(asked, among["naive"], "nats"),
+        ecda_over=paired_difference(among["ecda"], asked),
+        by_update=_accuracy_by(asked, lambda each: f"T{each.update}"),
+        by_line=_accuracy_by(asked, lambda each: f"{each.language}/{each.seed}"),
+        accepted=_mean_metric(asked, "accepted"),
+        rows=_mean_metric(asked, "rows"),
+        cpu_seconds=_mean_metric(asked, "cpu_seconds"),
     )
 
 
-def _by(asked: Sequence[Asked], name: Callable[[Asked], str]) -> dict[str, tuple[float, float]]:
+def _accuracy_by(asked: Sequence[EvaluatedItems], name: Callable[[EvaluatedItems], str]) -> dict[str, tuple[float, float]]:
     """Accuracy on old and on new subjects of each part that has a name of its own."""
-    pairs = {part: accuracy([each for each in asked if name(each) == part]) for part in dict.fromkeys(map(name, asked))}
+    pairs = {part: mean_accuracy([each for each in asked if name(each) == part]) for part in dict.fromkeys(map(name, asked))}
     return {part: (pair.old.mean, pair.new.mean) for part, pair in pairs.items()}
 
 
-def _mean(asked: Sequence[Asked], name: str) -> float:
+def _mean_metric(asked: Sequence[EvaluatedItems], name: str) -> float:
     return float(np.mean([each.metrics.get(name, 0.0) for each in asked]))
 
 
-def _cells(name: str, found: Strategy) -> list[str]:
+def _cells(name: str, found: StrategyResult) -> list[str]:
     accuracies = [f"{100 * i.mean:.1f}%" for i in (found.accuracy.old, found.accuracy.new)]
     pair = (found.over_naive.old, found.over_naive.new)
     differences = [f"{100 * i.mean:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]" for i in pair]

@@ -17,18 +17,18 @@ import pyarrow.compute as pc
 from compass_ray.adapter_training import AdapterPlan, train_adapter
 from compass_ray.artifacts import Identity
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.simulation.learning.lines import FIRST, Line
+from compass_ray.continual.simulation.learning.lines import FIRST_VERSION, OverlayRun
 from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.core.arrays import BoolArray, IntArray
-from compass_ray.language_selection import Guide, PoolView, Question, choose, open_guides
-from compass_ray.language_selection.questions import first_question
+from compass_ray.language_selection import Guide, PoolView, SelectionProblem, open_guides, select_by_method
+from compass_ray.language_selection.questions import first_adapter_problem
 from compass_ray.models.location import model_identity
 
 if TYPE_CHECKING:
     from compass_ray.models.base import BaseModel
 
 
-def begin(config: RunConfig, line: Line, language: str, asked: Scenario, base: BaseModel) -> None:
+def make_initial_adapter(config: RunConfig, line: OverlayRun, language: str, asked: Scenario, base: BaseModel) -> None:
     """Select for the first group's guide prompts and train, unless that has been done.
 
     Raises:
@@ -39,42 +39,42 @@ def begin(config: RunConfig, line: Line, language: str, asked: Scenario, base: B
     inputs = {selection.name: selection.require().fingerprint}
     made_with = {"base_model": model_identity(config.train.base_model, config.train.revision), "anchors": config.update.anchors}
     identity = Identity("train", config.train.identity() | made_with | {"seed": config.seed}, inputs)
-    adapter = line.own("adapters", language, FIRST)
+    adapter = line.own_artifact("adapters", language, FIRST_VERSION)
     made = adapter.manifest()
     if made is None or made.fingerprint != identity.fingerprint:
         adapter.begin(identity, keep_partial=True)
         train_adapter(config, line, AdapterPlan(language, adapter, identity, selection, served=True), base)
 
 
-def _select(config: RunConfig, line: Line, language: str, asked: Scenario) -> None:
-    artifact = line.own("selections", config.serve.method, language)
+def _select(config: RunConfig, line: OverlayRun, language: str, asked: Scenario) -> None:
+    artifact = line.own_artifact("selections", config.serve.method, language)
     inputs = {each.name: each.require().fingerprint for each in (line.clusters, line.guide(language))}
-    bias = config.pool.bias.model_dump() if config.pool.bias else None
+    bias = config.pool.bias.fingerprint_settings() if config.pool.bias else None
     rule = config.select.model_copy(update={"budget": _budget(config)})
-    settings = rule.model_dump(exclude={"methods"}) | {"bias": bias, "seed": config.seed, "groups": asked.groups}
+    settings = rule.fingerprint_settings(exclude={"methods"}) | {"bias": bias, "seed": config.seed, "groups": asked.groups}
     identity = Identity("select", settings, inputs)
     made = artifact.manifest()
     if made is not None and made.fingerprint == identity.fingerprint:
         return
     pool = PoolView.read(line.clusters)
-    chosen = choose(rule, "compass", first_question_of(config, line, language, asked, pool), pool, seed=config.seed)
+    chosen = select_by_method(rule, "compass", initial_problem(config, line, language, asked, pool), pool, seed=config.seed)
     writer = artifact.begin(identity)
-    writer.table("rows.parquet", chosen.rows)
-    writer.json("allocation.json", chosen.allocation)
+    writer.write_table("rows.parquet", chosen.rows)
+    writer.write_json("allocation.json", chosen.allocation)
     writer.publish({"selected": chosen.selected})
 
 
-def first_question_of(config: RunConfig, line: Line, language: str, asked: Scenario, pool: PoolView) -> Question:
+def initial_problem(config: RunConfig, line: OverlayRun, language: str, asked: Scenario, pool: PoolView) -> SelectionProblem:
     """What a first adapter is selected for, without anything about the subjects that join later."""
     first, *joining = asked.groups
     [guide] = open_guides(config, line, [language])
-    question = first_question(config, language, pool, _about(guide, first, language))
-    later = _is_about(pool, {subject for group in joining for subject in group})
+    question = first_adapter_problem(config, language, pool, _restrict_guide(guide, first, language))
+    later = _subject_mask(pool, {subject for group in joining for subject in group})
     own, others = (rows[~later[rows]] for rows in (question.own, question.others))
     return replace(question, own=own, others=others, trained_labels=pool.cluster[own].astype(np.int64))
 
 
-def _about(guide: Guide, subjects: Collection[str], language: str) -> Guide:
+def _restrict_guide(guide: Guide, subjects: Collection[str], language: str) -> Guide:
     chosen = np.flatnonzero([subject in subjects for subject in guide.subjects])
     if not len(chosen):
         raise ConfigError(f"no guide prompt of {language} is about the first subjects of this scenario; choose another one")
@@ -82,7 +82,7 @@ def _about(guide: Guide, subjects: Collection[str], language: str) -> Guide:
     return replace(guide, labels=guide.labels[chosen], vectors=guide.vectors[chosen], subjects=kept)
 
 
-def _is_about(pool: PoolView, subjects: Collection[str]) -> BoolArray:
+def _subject_mask(pool: PoolView, subjects: Collection[str]) -> BoolArray:
     """bool[n]: which rows of the pool are about some subjects."""
     wanted = pc.is_in(pool.subject.dictionary, pa.array(sorted(subjects), pa.string())).to_numpy(zero_copy_only=False)
     codes: IntArray = pc.fill_null(pool.subject.indices, len(wanted)).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from compass_ray.artifacts import RunDir
-from compass_ray.continual.simulation.learning.answers import Answers, read_answers
-from compass_ray.continual.simulation.learning.course import first_line, line_of, scenario_of
-from compass_ray.continual.simulation.learning.lines import FIRST, version
-from compass_ray.continual.simulation.learning.plan import LearningPlan, Way
+from compass_ray.continual.simulation.learning.answers import VersionEvaluation, read_evaluation
+from compass_ray.continual.simulation.learning.course import initial_overlay, load_scenario, variant_overlay
+from compass_ray.continual.simulation.learning.lines import FIRST_VERSION, version_name
+from compass_ray.continual.simulation.learning.plan import ForgettingSettings, UpdateVariant
 from compass_ray.continual.simulation.scenarios import Period
 from compass_ray.core.arrays import BoolArray, FloatArray
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
@@ -26,7 +26,7 @@ Measure = Literal["right", "nats"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluatedItems:
     """Items that were asked after one update, by their names with the language's; what was said, and which subjects are new."""
 
     language: str
@@ -37,64 +37,68 @@ class Asked:
     right: BoolArray
     nats: FloatArray
     """Log-probability of the right option, see `Answers`."""
-    fresh: BoolArray
+    is_new: BoolArray
     metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Pair:
+class EvaluationPair:
     """The same number of old and of new subjects: of those asked about before an update, and of those that came with it."""
 
     old: Interval
     new: Interval
 
 
-def gather(run: RunDir, plan: LearningPlan, way: Way, language: str, seed: int, updates: int) -> list[Asked]:
+def gather_evaluations(
+    run: RunDir, plan: ForgettingSettings, way: UpdateVariant, language: str, seed: int, updates: int
+) -> list[EvaluatedItems]:
     """Answers of one line after each of its first updates.
 
     Raises:
         ArtifactError: a version has not been made or asked.
     """
-    line = line_of(plan, first_line(run, language, seed), way)
-    periods = scenario_of(run, plan, language, seed).periods()
+    line = variant_overlay(plan, initial_overlay(run, language, seed), way)
+    periods = load_scenario(run, plan, language, seed).periods()
     found = []
     for number in range(2, updates + 2):
-        name = FIRST if way.strategy == "static" else version(number)
-        found.append(_asked(read_answers(line, language, name), language, seed, number, periods[number - 1]))
+        name = FIRST_VERSION if way.strategy == "static" else version_name(number)
+        found.append(_evaluated_items(read_evaluation(line, language, name), language, seed, number, periods[number - 1]))
     return found
 
 
-def _asked(answers: Answers, language: str, seed: int, update: int, period: Period) -> Asked:
-    fresh = np.isin(answers.subjects, period.fresh)
-    known = fresh | np.isin(answers.subjects, period.usual)
+def _evaluated_items(answers: VersionEvaluation, language: str, seed: int, update: int, period: Period) -> EvaluatedItems:
+    fresh = np.isin(answers.subjects, period.new_subjects)
+    known = fresh | np.isin(answers.subjects, period.known_subjects)
     items = tuple(f"{language} {item}" for item, counts in zip(answers.items, known, strict=True) if counts)
-    return Asked(language, seed, update, items, answers.right[known], answers.nats[known], fresh[known], answers.metrics)
+    return EvaluatedItems(language, seed, update, items, answers.right[known], answers.nats[known], fresh[known], answers.metrics)
 
 
-def accuracy(asked: Sequence[Asked]) -> Pair:
+def mean_accuracy(asked: Sequence[EvaluatedItems]) -> EvaluationPair:
     """Share that is right, with the interval of a bootstrap over items, languages weighing alike."""
-    old, new = (_items(asked, "right", fresh=fresh) for fresh in (False, True))
-    return Pair(*(bootstrap(v, strata=s, resamples=RESAMPLES, rng=np.random.default_rng(0)) for v, s in (old, new)))
+    old, new = (_item_means(asked, "right", fresh=fresh) for fresh in (False, True))
+    return EvaluationPair(*(bootstrap(v, strata=s, resamples=RESAMPLES, rng=np.random.default_rng(0)) for v, s in (old, new)))
 
 
-def difference(one: Sequence[Asked], other: Sequence[Asked], measure: Measure = "right") -> Pair:
+def paired_difference(
+    one: Sequence[EvaluatedItems], other: Sequence[EvaluatedItems], measure: Measure = "right"
+) -> EvaluationPair:
     """The mean of a measure under one way less that under another, paired over items."""
     parts = []
     for fresh in (False, True):
-        (a, strata), (b, _) = (_items(asked, measure, fresh=fresh) for asked in (one, other))
+        (a, strata), (b, _) = (_item_means(asked, measure, fresh=fresh) for asked in (one, other))
         parts.append(paired_bootstrap(a, b, strata=strata, resamples=RESAMPLES, rng=np.random.default_rng(0)))
-    return Pair(*parts)
+    return EvaluationPair(*parts)
 
 
-def count(asked: Sequence[Asked]) -> dict[str, int]:
+def count_items(asked: Sequence[EvaluatedItems]) -> dict[str, int]:
     """Different items of old and of new subjects."""
-    return {name: len(_items(asked, "right", fresh=fresh)[0]) for name, fresh in (("old", False), ("new", True))}
+    return {name: len(_item_means(asked, "right", fresh=fresh)[0]) for name, fresh in (("old", False), ("new", True))}
 
 
-def _items(asked: Sequence[Asked], measure: Measure, *, fresh: bool) -> tuple[FloatArray, np.ndarray]:
+def _item_means(asked: Sequence[EvaluatedItems], measure: Measure, *, fresh: bool) -> tuple[FloatArray, np.ndarray]:
     """Mean over seeds and updates of each different item, float64[n] in order of name, and its language [n]."""
-    names = np.concatenate([np.asarray(each.items)[each.fresh == fresh] for each in asked])
-    found = np.concatenate([getattr(each, measure)[each.fresh == fresh] for each in asked])
+    names = np.concatenate([np.asarray(each.items)[each.is_new == fresh] for each in asked])
+    found = np.concatenate([getattr(each, measure)[each.is_new == fresh] for each in asked])
     items, place = np.unique(names, return_inverse=True)
     values = np.bincount(place, weights=found) / np.bincount(place)
     return values, np.array([item.split(" ", 1)[0] for item in items])

@@ -8,32 +8,32 @@ from __future__ import annotations
 
 from compass_ray.artifacts import Artifact, RunDir
 
-FIRST = "v0001"
+FIRST_VERSION = "v0001"
 """The version that every line begins with."""
 
 
-class Line(RunDir):
+class OverlayRun(RunDir):
     """A directory below a run that reads from the run, or from another line, what it has not itself."""
 
     def __init__(self, origin: RunDir, *parts: str) -> None:
         """The line at a path below its origin."""
         super().__init__("/".join((origin.uri, *parts)))
-        self.origin = origin
+        self.parent = origin
 
     def artifact(self, *parts: str) -> Artifact:
         """Its own artefact, unless only its origin has a whole one."""
-        own = self.own(*parts)
+        own = self.own_artifact(*parts)
         if own.manifest() is not None:
             return own
-        there = self.origin.artifact(*parts)
+        there = self.parent.artifact(*parts)
         return own if there.manifest() is None else there
 
-    def own(self, *parts: str) -> Artifact:
+    def own_artifact(self, *parts: str) -> Artifact:
         """Its own artefact, whole or not."""
         return super().artifact(*parts)
 
 
-def version(number: int) -> str:
+def version_name(number: int) -> str:
     """The name of a version; the first is number 1.
 
     >>> version(1) == FIRST, version(3)

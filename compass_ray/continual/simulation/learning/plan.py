@@ -20,19 +20,19 @@ BETAS = (0.001, 0.01, 0.1, 0.5)
 """Of COMPASS, appendix D.4."""
 
 
-COMPARED = ("static", "naive", "ecda")
+REQUIRED_STRATEGIES = ("static", "naive", "ecda")
 """What every strategy is compared with: to change nothing, just to learn, and the paper's own."""
 
 
 @dataclass(frozen=True)
-class Way:
+class UpdateVariant:
     """A strategy, and what it changes of the settings in ``update``."""
 
     strategy: str
     changes: tuple[tuple[str, float], ...] = ()
 
     @classmethod
-    def of(cls, config: RunConfig, strategy: str, **settings: float) -> Way:
+    def with_settings(cls, config: RunConfig, strategy: str, **settings: float) -> UpdateVariant:
         """A way without the changes that are none."""
         return cls(strategy, tuple((name, value) for name, value in settings.items() if getattr(config.update, name) != value))
 
@@ -45,14 +45,14 @@ class Way:
         """
         return "-".join([self.strategy, *(f"{name}-{value:g}" for name, value in self.changes)])
 
-    def settings(self, config: RunConfig, seed: int) -> RunConfig:
+    def apply_to(self, config: RunConfig, seed: int) -> RunConfig:
         """The run's configuration under this way and a seed."""
         changed = config.update.model_copy(update={"strategy": self.strategy, **dict(self.changes)})
         return config.model_copy(update={"update": changed, "seed": seed})
 
 
 @dataclass(frozen=True)
-class LearningPlan:
+class ForgettingSettings:
     """Settings of a simulation that trains; the sweeps are of ECDA, over the first update."""
 
     seeds: int = 1
@@ -66,7 +66,7 @@ class LearningPlan:
     scenario: str | None = None
     """`paper`, `atlas`, `families` or `drawn`; the one that fits the subjects when unset."""
 
-    def require(self) -> None:
+    def validate(self) -> None:
         """Stop where nothing could be found out.
 
         Raises:
@@ -78,25 +78,34 @@ class LearningPlan:
             raise ConfigError(f"the share of new subjects is {self.fresh_share:g}; give more than 0, and at most 1")
         if unknown := [name for name in self.strategies if name not in STRATEGIES]:
             raise ConfigError(f"there is no strategy {unknown[0]!r}; choose some of {', '.join(STRATEGIES)}")
-        if missing := [name for name in COMPARED if name not in self.strategies]:
-            raise ConfigError(f"every strategy is compared with {', '.join(COMPARED)}; name {', '.join(missing)} as well")
+        if missing := [name for name in REQUIRED_STRATEGIES if name not in self.strategies]:
+            raise ConfigError(
+                f"every strategy is compared with {', '.join(REQUIRED_STRATEGIES)}; name {', '.join(missing)} as well"
+            )
 
-    def compared(self) -> list[Way]:
+    def strategy_variants(self) -> list[UpdateVariant]:
         """The strategies as configured, which make every update."""
-        return [Way(name) for name in self.strategies]
+        return [UpdateVariant(name) for name in self.strategies]
 
-    def buffered(self, config: RunConfig) -> dict[float, Way]:
+    def buffer_variants(self, config: RunConfig) -> dict[float, UpdateVariant]:
         """ECDA by the share of its anchors; without any its elastic weights are left, on the anchors as configured."""
-        return {share: Way.of(config, "ecda", **({"anchors": share} if share else {"beta": 0.0})) for share in self.buffers}
+        return {
+            share: UpdateVariant.with_settings(config, "ecda", **({"anchors": share} if share else {"beta": 0.0}))
+            for share in self.buffers
+        }
 
-    def swept(self, config: RunConfig) -> dict[tuple[float, float], Way]:
+    def sweep_variants(self, config: RunConfig) -> dict[tuple[float, float], UpdateVariant]:
         """ECDA by lambda and beta."""
-        return {(one, two): Way.of(config, "ecda", ewc_lambda=one, beta=two) for one in self.lambdas for two in self.betas}
+        return {
+            (one, two): UpdateVariant.with_settings(config, "ecda", ewc_lambda=one, beta=two)
+            for one in self.lambdas
+            for two in self.betas
+        }
 
-    def updates(self, config: RunConfig, periods: int) -> dict[Way, int]:
+    def update_counts(self, config: RunConfig, periods: int) -> dict[UpdateVariant, int]:
         """How many updates each way makes where there are so many periods."""
-        once = [*self.buffered(config).values(), *self.swept(config).values()]
-        return dict.fromkeys(once, 1) | dict.fromkeys(self.compared(), periods - 1)
+        once = [*self.buffer_variants(config).values(), *self.sweep_variants(config).values()]
+        return dict.fromkeys(once, 1) | dict.fromkeys(self.strategy_variants(), periods - 1)
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name."""

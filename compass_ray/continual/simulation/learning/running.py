@@ -13,28 +13,30 @@ from compass_ray import ray_session
 from compass_ray.artifacts import SHARED, Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.simulation.learning import pictures
-from compass_ray.continual.simulation.learning.findings import Findings, find
-from compass_ray.continual.simulation.learning.learner import Learner
-from compass_ray.continual.simulation.learning.plan import LearningPlan
+from compass_ray.continual.simulation.learning.findings import ForgettingResults, compute_results
+from compass_ray.continual.simulation.learning.learner import ForgettingTrainer
+from compass_ray.continual.simulation.learning.plan import ForgettingSettings
 from compass_ray.progress import Progress, silent
-from compass_ray.report.style import png
+from compass_ray.report.style import to_png
 
 
-def learn(config: RunConfig, run: RunDir, plan: LearningPlan, *, progress: Progress = silent) -> Findings:
+def simulate_forgetting(
+    config: RunConfig, run: RunDir, plan: ForgettingSettings, *, progress: Progress = silent
+) -> ForgettingResults:
     """Train what is missing on Ray's workers, and write ``simulations/shared/learning``.
 
     Raises:
         ArtifactError: the run has no clusters, or its prompts are not placed.
         ConfigError: a plan that cannot be carried out, or no machine that can hold a worker.
     """
-    plan.require()
+    plan.validate()
     ray_session.start(config.resources)
-    ray_session.require_worker(config.resources, "the simulation's training")
+    ray_session.require_worker_capacity(config.resources, "the simulation's training")
     import ray
     from ray.util import ActorPool
 
     resources = config.resources
-    actor = ray.remote(Worker).options(
+    actor = ray.remote(ForgettingWorker).options(
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
         resources=dict(resources.worker_resources),
@@ -42,48 +44,48 @@ def learn(config: RunConfig, run: RunDir, plan: LearningPlan, *, progress: Progr
         max_task_retries=resources.max_failures,
     )
     units = [(language, seed) for seed in range(plan.seeds) for language in config.languages]
-    count = ray_session.workers_at_once(resources, min(resources.train_workers, len(units)))
+    count = ray_session.max_concurrent_workers(resources, min(resources.train_workers, len(units)))
     pool = ActorPool([actor.remote(run.uri, config.model_dump(mode="json"), plan) for _ in range(count)])
     done = pool.map_unordered(lambda each, unit: each.learn.remote(*unit), units)
     for number, _ in enumerate(done, start=1):
         progress("learn", number, len(units))
-    return conclude(config, run, plan)
+    return write_results(config, run, plan)
 
 
-class Worker:
+class ForgettingWorker:
     """Ray actor: a `Learner`."""
 
-    def __init__(self, uri: str, settings: Mapping[str, Any], plan: LearningPlan) -> None:
+    def __init__(self, uri: str, settings: Mapping[str, Any], plan: ForgettingSettings) -> None:
         """Load the base model."""
-        self.learner = Learner(RunConfig.model_validate(settings), RunDir(uri), plan)
+        self.trainer = ForgettingTrainer(RunConfig.model_validate(settings), RunDir(uri), plan)
 
     def learn(self, language: str, seed: int) -> None:
         """Make what is missing of one language under one seed."""
-        self.learner.learn(language, seed)
+        self.trainer.train_language(language, seed)
 
 
-def conclude(config: RunConfig, run: RunDir, plan: LearningPlan) -> Findings:
+def write_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
     """Compare what was made, and write ``simulations/shared/learning``.
 
     Raises:
         ArtifactError: some has not been made.
     """
-    found = find(config, run, plan)
+    found = compute_results(config, run, plan)
     inputs = {each.name: each.require().fingerprint for each in (run.simulation(code, "prompts") for code in config.languages)}
     settings = plan.as_json() | {"update": config.update.identity(), "languages": list(config.languages)}
     writer = run.simulation(SHARED, "learning").begin(Identity("simulate", settings, inputs))
-    writer.json("results.json", found.as_json())
-    for name, picture in drawn(found).items():
-        writer.bytes(name, picture)
+    writer.write_json("results.json", found.as_json())
+    for name, picture in render_plots(found).items():
+        writer.write_bytes(name, picture)
     writer.publish({"strategies": len(found.strategies)})
     return found
 
 
-def drawn(found: Findings) -> dict[str, bytes]:
+def render_plots(found: ForgettingResults) -> dict[str, bytes]:
     """The pictures that there is something to draw of, by name, as PNG."""
-    made = {"plane.png": png(pictures.plane(found))}
+    made = {"plane.png": to_png(pictures.plot_plane(found))}
     if found.buffers:
-        made["buffers.png"] = png(pictures.buffers(found))
-    if found.swept:
-        made["sweep.png"] = png(pictures.sweep(found))
+        made["buffers.png"] = to_png(pictures.plot_buffers(found))
+    if found.sweep:
+        made["sweep.png"] = to_png(pictures.plot_sweep(found))
     return made

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from compass_ray.serving.api.schema.logprobs import ChatLogprobs
-from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, Sparse, Usage
-from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, Sampling
+from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, OmitNoneModel, Usage
+from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, CommonRequest
 
 MAX_MESSAGES = 256
-Nothing = Annotated[list[Any], Field(max_length=0)]
+EmptyList = Annotated[list[Any], Field(max_length=0)]
 
 
 class TextPart(BaseModel):
@@ -48,7 +48,7 @@ class TextFormat(BaseModel):
     type: Literal["text"]
 
 
-def _with_a_user_turn(messages: list[Message]) -> list[Message]:
+def _require_user_turn(messages: list[Message]) -> list[Message]:
     if not any(message.role == "user" and message.text.strip() for message in messages):
         raise ValueError("expected at least one message of role 'user' that is not empty")
     return messages
@@ -57,21 +57,21 @@ def _with_a_user_turn(messages: list[Message]) -> list[Message]:
 _A_USER_TURN: dict[str, Any] = {"contains": {"type": "object", "properties": {"role": {"const": "user"}}, "required": ["role"]}}
 
 
-class ChatRequest(Sampling):
+class ChatRequest(CommonRequest):
     """Body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[
         list[Message],
         # One error is told, and collecting those of a whole body took a second.
         Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True, json_schema_extra=_A_USER_TURN),
-        AfterValidator(_with_a_user_turn),
+        AfterValidator(_require_user_turn),
     ]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: TextFormat | None = None
-    tools: Nothing | None = None
-    functions: Nothing | None = None
+    tools: EmptyList | None = None
+    functions: EmptyList | None = None
 
     @field_validator("top_logprobs")
     @classmethod
@@ -81,7 +81,7 @@ class ChatRequest(Sampling):
         return count
 
     @property
-    def likely_tokens(self) -> int | None:
+    def num_logprobs(self) -> int | None:
         """How many likely tokens to list with each generated one, None for no scores."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
@@ -120,7 +120,7 @@ class ChatCompletion(BaseModel):
     compass: CompassInfo
 
 
-class Delta(Sparse):
+class Delta(OmitNoneModel):
     """What a chunk adds."""
 
     role: Literal["assistant"] | None = None
@@ -136,7 +136,7 @@ class ChunkChoice(BaseModel):
     finish_reason: FinishReason | None = None
 
 
-class ChatChunk(Sparse):
+class ChatChunk(OmitNoneModel):
     """One event of a streamed reply; the first carries the route, the last the usage where asked for."""
 
     id: str

@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from compass_ray.serving.api.schema.logprobs import CompletionLogprobs
-from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, Sparse, Usage
-from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, Sampling
+from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, OmitNoneModel, Usage
+from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, CommonRequest
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
 
 
-def _one(prompt: str | list[str]) -> str | list[str]:
+def _require_one_prompt(prompt: str | list[str]) -> str | list[str]:
     if isinstance(prompt, list) and len(prompt) > 1:
         raise ValueError(f"{len(prompt)} prompts in one request; send one request each, they are answered together")
     if not (prompt if isinstance(prompt, str) else prompt[0]).strip():
@@ -25,10 +25,10 @@ def _one(prompt: str | list[str]) -> str | list[str]:
     return prompt
 
 
-class CompletionRequest(Sampling):
+class CompletionRequest(CommonRequest):
     """Body of ``POST /v1/completions``."""
 
-    prompt: Annotated[Text | Annotated[list[Text], Field(min_length=1, max_length=256)], AfterValidator(_one)]
+    prompt: Annotated[Text | Annotated[list[Text], Field(min_length=1, max_length=256)], AfterValidator(_require_one_prompt)]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
@@ -61,7 +61,7 @@ class Completion(BaseModel):
     compass: CompassInfo
 
 
-class CompletionChunk(Sparse):
+class CompletionChunk(OmitNoneModel):
     """One event of a streamed completion; the first carries the route, the last the usage where asked for."""
 
     id: str

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compass_ray.serving.monitoring.corrections import LONGEST
+from compass_ray.serving.monitoring.corrections import MAX_CORRECTION_CHARS
 
 Rating = Literal["good", "bad"]
 MAX_COMMENT = 2_000
@@ -23,7 +23,7 @@ class FeedbackRequest(BaseModel):
     id: Annotated[str, Field(pattern=r"^(chatcmpl|cmpl)-[0-9a-f]{32}$")]
     """``id`` of the reply."""
     rating: Rating
-    correction: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = None
+    correction: Annotated[str, Field(min_length=1, max_length=MAX_CORRECTION_CHARS)] | None = None
     """What the reply should have been; no longer than what is kept, so nobody is told that it was taken and finds it cut."""
     comment: Annotated[str, Field(min_length=1, max_length=MAX_COMMENT)] | None = None
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from compass_ray.serving.answering.backend import TokenScore
+from compass_ray.serving.answering.backend import TokenLogprob
 
-_LEAST = -9999.0
+_MIN_LOGPROB = -9999.0
 
 
 class LikelyToken(BaseModel):
@@ -45,30 +45,30 @@ class CompletionLogprobs(BaseModel):
     text_offset: list[int]
 
 
-def chat_logprobs(scores: Sequence[TokenScore]) -> ChatLogprobs:
+def chat_logprobs(scores: Sequence[TokenLogprob]) -> ChatLogprobs:
     """The scores of a chat reply or of one piece of it."""
     content = [
         ScoredToken(
             **_likely(score.token, score.logprob).model_dump(),
-            top_logprobs=[_likely(token, logprob) for token, logprob in score.likeliest],
+            top_logprobs=[_likely(token, logprob) for token, logprob in score.top_logprobs],
         )
         for score in scores
     ]
     return ChatLogprobs(content=content)
 
 
-def completion_logprobs(scores: Sequence[TokenScore], offset: int = 0) -> CompletionLogprobs:
+def completion_logprobs(scores: Sequence[TokenLogprob], offset: int = 0) -> CompletionLogprobs:
     """The scores of a completion, or of one piece of it that begins ``offset`` characters into the text."""
     offsets = [offset]
     for score in scores:
         offsets.append(offsets[-1] + len(score.token))
     return CompletionLogprobs(
         tokens=[score.token for score in scores],
-        token_logprobs=[max(score.logprob, _LEAST) for score in scores],
-        top_logprobs=[{token: max(logprob, _LEAST) for token, logprob in score.likeliest} for score in scores],
+        token_logprobs=[max(score.logprob, _MIN_LOGPROB) for score in scores],
+        top_logprobs=[{token: max(logprob, _MIN_LOGPROB) for token, logprob in score.top_logprobs} for score in scores],
         text_offset=offsets[:-1],
     )
 
 
 def _likely(token: str, logprob: float) -> LikelyToken:
-    return LikelyToken(token=token, logprob=max(logprob, _LEAST), bytes=list(token.encode("utf-8", "replace")))
+    return LikelyToken(token=token, logprob=max(logprob, _MIN_LOGPROB), bytes=list(token.encode("utf-8", "replace")))

@@ -46,7 +46,7 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
-def cards(catalogue: Catalogue, languages: Collection[str] = ()) -> list[ModelCard]:
+def build_model_cards(catalogue: Catalogue, languages: Collection[str] = ()) -> list[ModelCard]:
     """Every name, in order: ``auto``, ``base``, the languages of the run and the catalogue, versions."""
     codes = sorted({*languages, *catalogue.versions})
     found = [(code, catalogue.versions.get(code, ())) for code in codes]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from compass_ray.models.orders import FinishReason
 
-__all__ = ["Blend", "CompassInfo", "FinishReason", "Sparse", "Usage"]
+__all__ = ["Blend", "CompassInfo", "FinishReason", "OmitNoneModel", "Usage"]
 
 
 class Blend(BaseModel):
@@ -42,9 +42,9 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Sparse(BaseModel):
+class OmitNoneModel(BaseModel):
     """Part of a stream; fields that are None are left out, not sent as null."""
 
     @model_serializer(mode="wrap")
-    def _present(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _drop_none(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialise(self).items() if value is not None}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_CHARACTERS = 200_000
 """Of one message or prompt."""
 
-Nought = Annotated[float, Field(ge=0.0, le=0.0)]
+Zero = Annotated[float, Field(ge=0.0, le=0.0)]
 Stop = Annotated[str, Field(max_length=256)]
 
 
@@ -24,7 +24,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Sampling(BaseModel):
+class CommonRequest(BaseModel):
     """Shared by the bodies of ``POST /v1/chat/completions`` and ``POST /v1/completions``; null counts as absent."""
 
     model_config = ConfigDict(strict=True)
@@ -39,17 +39,17 @@ class Sampling(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    presence_penalty: Nought | None = None
-    frequency_penalty: Nought | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
     @property
-    def stops(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """Texts that end the reply."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(text for text in given if text)
 
     @property
-    def streams_usage(self) -> bool:
+    def includes_usage(self) -> bool:
         """Whether the stream's last chunk counts its tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)

@@ -8,22 +8,31 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from compass_ray.config import RunConfig, parse
-from compass_ray.continual.keeping.actions import EndCanary, Promote, Release, Reset, RollBack, Round, Turn, Update
-from compass_ray.continual.keeping.deciding import answered, decide
-from compass_ray.continual.keeping.situation import Failed, Judged, Memory, Offered, Situation
-from compass_ray.core.drift.performance import Signals
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.continual.keeping.actions import (
+    CanaryRound,
+    ControllerDecision,
+    DiscardWindow,
+    Promote,
+    ResetReference,
+    RollBack,
+    StartUpdate,
+    StopCanary,
+)
+from compass_ray.continual.keeping.deciding import decide, record_round
+from compass_ray.continual.keeping.situation import ControllerState, GateVerdict, LanguageState, ReadyWindow, RetryState
+from compass_ray.core.drift.performance import QualitySignals
 from tests.unit.continual.keeping.world import BAD, GOOD, World
 from tests.unit.serving.fakes import BASE
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-JUDGED = Judged("v0002", "abc", "v0001", True)
-OFFERED = Situation("sw", prompts=100, live="v0001", offered=Offered("abc"))
+JUDGED = GateVerdict("v0002", "abc", "v0001", True)
+OFFERED = LanguageState("sw", prompts=100, live="v0001", ready_window=ReadyWindow("abc"))
 UPDATED = replace(OFFERED, live="v0002", before="v0001", judged=(JUDGED,), offered=None)
 
 
 def config(**update: object) -> RunConfig:
-    return parse(
+    return parse_config(
         {
             "languages": ["sw"],
             "train": {"base_model": BASE},
@@ -33,103 +42,103 @@ def config(**update: object) -> RunConfig:
     )
 
 
-def after(seen: Situation, **update: object) -> object:
-    return decide(seen, Memory(), config(**update), NOON).action
+def after(seen: LanguageState, **update: object) -> object:
+    return decide(seen, ControllerState(), config(**update), NOON).action
 
 
 @pytest.mark.parametrize(
     ("seen", "action"),
     [
-        (OFFERED, Update("abc")),
+        (OFFERED, StartUpdate("abc")),
         (replace(OFFERED, offered=None), None),
         (replace(OFFERED, updating=True), None),
         (replace(OFFERED, pinned=True), None),
         (replace(OFFERED, live=None), None),
         (replace(OFFERED, canary="target"), None),
-        (replace(OFFERED, offered=Offered(None, "all noise")), Release("all noise")),
-        (replace(OFFERED, judged=(replace(JUDGED, accepted=False),)), Update("abc")),
+        (replace(OFFERED, offered=ReadyWindow(None, "all noise")), DiscardWindow("all noise")),
+        (replace(OFFERED, judged=(replace(JUDGED, accepted=False),)), StartUpdate("abc")),
         (
             replace(OFFERED, judged=(replace(JUDGED, accepted=False),), recorded=frozenset({"v0002"})),
-            Release("the gate refused v0002"),
+            DiscardWindow("the gate refused v0002"),
         ),
-        (replace(OFFERED, judged=(JUDGED,), dropped=frozenset({"v0002"})), Release("v0002 is not served")),
-        (replace(OFFERED, judged=(JUDGED,), live="v0007"), Update("abc")),
+        (replace(OFFERED, judged=(JUDGED,), dropped=frozenset({"v0002"})), DiscardWindow("v0002 is not served")),
+        (replace(OFFERED, judged=(JUDGED,), live="v0007"), StartUpdate("abc")),
         (
             replace(OFFERED, judged=(JUDGED,), live="v0007", recorded=frozenset({"v0002"})),
-            Release("v0002 is not served"),
+            DiscardWindow("v0002 is not served"),
         ),
-        (replace(OFFERED, judged=(JUDGED,)), Update("abc")),
-        (replace(UPDATED, offered=Offered("abc")), Reset("v0002")),
+        (replace(OFFERED, judged=(JUDGED,)), StartUpdate("abc")),
+        (replace(UPDATED, offered=ReadyWindow("abc")), ResetReference("v0002")),
     ],
 )
-def test_the_offered_window_is_answered_once(seen: Situation, action: object) -> None:
+def test_the_offered_window_is_answered_once(seen: LanguageState, action: object) -> None:
     assert after(seen) == action
 
 
 def test_what_is_left_to_a_person_is_not_put_on_traffic() -> None:
     judged = replace(OFFERED, judged=(JUDGED,))
-    assert after(judged, promotion="none") == Update("abc"), "its verdict comes on record first"
-    assert after(replace(judged, recorded=frozenset({"v0002"})), promotion="none") == Release("v0002 is not served")
+    assert after(judged, promotion="manual") == StartUpdate("abc"), "its verdict comes on record first"
+    assert after(replace(judged, recorded=frozenset({"v0002"})), promotion="manual") == DiscardWindow("v0002 is not served")
 
 
 def test_a_run_that_is_to_stay_as_it_is_lets_its_windows_go() -> None:
-    assert after(OFFERED, strategy="static") == Release("nothing is trained, as update.strategy is static")
+    assert after(OFFERED, strategy="static") == DiscardWindow("nothing is trained, as update.strategy is static")
 
 
 def test_updates_begin_within_their_hours_and_end_whenever() -> None:
     assert after(OFFERED, hours="22:00-06:00") is None
-    assert after(OFFERED, hours="11:00-13:00") == Update("abc")
-    assert after(replace(OFFERED, unfinished="abc"), hours="22:00-06:00") == Update("abc")
+    assert after(OFFERED, hours="11:00-13:00") == StartUpdate("abc")
+    assert after(replace(OFFERED, unfinished="abc"), hours="22:00-06:00") == StartUpdate("abc")
     assert after(replace(OFFERED, unfinished="another"), hours="22:00-06:00") is None
 
 
 @pytest.mark.parametrize(("times", "pause"), [(1, 5), (2, 10), (3, 20), (11, 3600)])
 def test_an_attempt_that_failed_is_made_again_after_a_pause_that_doubles(times: int, pause: int) -> None:
-    def failed(ago: float) -> Situation:
-        return replace(OFFERED, unfinished="abc", failed=Failed(times, NOON.timestamp() - ago))
+    def failed(ago: float) -> LanguageState:
+        return replace(OFFERED, unfinished="abc", failed=RetryState(times, NOON.timestamp() - ago))
 
     assert after(failed(pause - 1)) is None
-    assert after(failed(pause)) == Update("abc")
+    assert after(failed(pause)) == StartUpdate("abc")
 
 
 def test_a_window_whose_attempts_never_come_to_a_verdict_is_let_go() -> None:
-    found = after(replace(OFFERED, unfinished="abc", failed=Failed(12, NOON.timestamp())))
-    assert isinstance(found, Release)
+    found = after(replace(OFFERED, unfinished="abc", failed=RetryState(12, NOON.timestamp())))
+    assert isinstance(found, DiscardWindow)
     assert "12 attempts in a row came to no verdict" in found.reason
 
 
 def test_a_trial_ends_once_the_version_it_is_compared_with_is_live_no_more() -> None:
-    def at(prompts: int, memory: Memory, **now: object) -> Turn:
+    def at(prompts: int, memory: ControllerState, **now: object) -> ControllerDecision:
         tried = replace(OFFERED, prompts=prompts, offered=None, canary="v0002", judged=(JUDGED,))
         return decide(replace(tried, **now), memory, config(promotion="canary"), NOON)
 
-    trying = at(100, Memory()).memory
+    trying = at(100, ControllerState()).state
     assert trying.trial
-    assert at(101, trying, live="v0007", updating=True) == Turn(trying), "what is under way ends first"
+    assert at(101, trying, live="v0007", updating=True) == ControllerDecision(trying), "what is under way ends first"
     ended = at(101, trying, live="v0007")
-    assert ended.action == EndCanary("v0002", "it was compared with v0001, and v0007 is live since")
-    assert ended.memory.trial is None
+    assert ended.action == StopCanary("v0002", "it was compared with v0001, and v0007 is live since")
+    assert ended.state.trial is None
     assert at(101, trying, live="v0007", canary="v0003").action is None, "a person's own"
-    assert at(101, Memory(), live="v0007").action is None, "a person's own, of a version that an update made"
+    assert at(101, ControllerState(), live="v0007").action is None, "a person's own, of a version that an update made"
 
 
-def _live_since(prompts: int) -> Memory:
-    return decide(replace(UPDATED, prompts=prompts), Memory(), config(), NOON).memory
+def _live_since(prompts: int) -> ControllerState:
+    return decide(replace(UPDATED, prompts=prompts), ControllerState(), config(), NOON).state
 
 
 def test_a_version_that_is_worse_at_two_looks_in_a_row_is_rolled_back() -> None:
     bad = replace(UPDATED, signals={"v0001": GOOD, "v0002": BAD})
     first = decide(replace(bad, prompts=110), _live_since(100), config(), NOON)
     assert first.action is None
-    again = decide(replace(bad, prompts=119), first.memory, config(), NOON)
+    again = decide(replace(bad, prompts=119), first.state, config(), NOON)
     assert again.action is None, "no look is due"
-    second = decide(replace(bad, prompts=120), first.memory, config(), NOON)
+    second = decide(replace(bad, prompts=120), first.state, config(), NOON)
     assert isinstance(second.action, RollBack)
-    assert (second.action.version, second.action.before) == ("v0002", "v0001")
+    assert (second.action.version, second.action.previous) == ("v0002", "v0001")
     assert "share of replies rated bad +0.883" in second.action.reason
-    assert [leg.name for leg in second.action.legs] == ["feedback"]
-    recovered = decide(replace(bad, prompts=120, signals={"v0001": GOOD, "v0002": GOOD}), first.memory, config(), NOON)
-    assert decide(replace(bad, prompts=130), recovered.memory, config(), NOON).action is None
+    assert [leg.name for leg in second.action.tests] == ["feedback"]
+    recovered = decide(replace(bad, prompts=120, signals={"v0001": GOOD, "v0002": GOOD}), first.state, config(), NOON)
+    assert decide(replace(bad, prompts=130), recovered.state, config(), NOON).action is None
 
 
 def test_a_version_is_settled_after_two_windows() -> None:
@@ -137,19 +146,19 @@ def test_a_version_is_settled_after_two_windows() -> None:
     memory = _live_since(100)
     for prompts in range(110, 181, 10):
         assert memory.trial, "it is compared until then"
-        memory = decide(replace(seen, prompts=prompts), memory, config(), NOON).memory
+        memory = decide(replace(seen, prompts=prompts), memory, config(), NOON).state
     assert (memory.trial, memory.settled) == (None, ("v0002",))
     bad = replace(seen, signals={"v0001": GOOD, "v0002": BAD})
     for prompts in range(190, 300, 10):
         turn = decide(replace(bad, prompts=prompts), memory, config(), NOON)
-        memory = turn.memory
+        memory = turn.state
         assert turn.action is None
 
 
 def test_no_update_begins_from_a_version_that_may_not_stay() -> None:
-    seen = replace(UPDATED, offered=Offered("next"), signals={"v0001": GOOD, "v0002": GOOD})
-    assert decide(seen, Memory(), config(), NOON).action is None
-    assert decide(seen, Memory(settled=("v0002",)), config(), NOON).action == Update("next")
+    seen = replace(UPDATED, offered=ReadyWindow("next"), signals={"v0001": GOOD, "v0002": GOOD})
+    assert decide(seen, ControllerState(), config(), NOON).action is None
+    assert decide(seen, ControllerState(settled=("v0002",)), config(), NOON).action == StartUpdate("next")
 
 
 def test_what_a_person_put_on_traffic_stays_there() -> None:
@@ -159,11 +168,11 @@ def test_what_a_person_put_on_traffic_stays_there() -> None:
         replace(UPDATED, judged=()),
         replace(UPDATED, judged=(replace(JUDGED, accepted=False),)),
     ):
-        assert decide(seen, Memory(), config(), NOON).memory.trial is None
+        assert decide(seen, ControllerState(), config(), NOON).state.trial is None
 
 
-def _losses(level: float) -> Signals:
-    return Signals(nll=np.linspace(level, level + 0.5, 40))
+def _losses(level: float) -> QualitySignals:
+    return QualitySignals(nll=np.linspace(level, level + 0.5, 40))
 
 
 @pytest.mark.parametrize(("moved", "taken_back"), [(False, True), (True, False)])
@@ -173,24 +182,24 @@ def test_a_loss_counts_against_the_version_s_own_first_window_and_for_prompts_of
     for prompts in (110, 120, 130, 140):
         turn = decide(replace(sure, prompts=prompts), memory, config(), NOON)
         assert turn.action is None, "what another version says of its own replies is no measure"
-        memory = turn.memory
+        memory = turn.state
     worse = replace(sure, signals={"v0001": _losses(0.1), "v0002": _losses(2.0)}, moved=moved)
     actions = []
     for prompts in (150, 160):
         turn = decide(replace(worse, prompts=prompts), memory, config(), NOON)
-        memory = turn.memory
+        memory = turn.state
         actions.append(turn.action)
     assert actions[0] is None
     assert isinstance(actions[1], RollBack) == taken_back
 
 
-def _trying(tried: Signals, prompts: int = 100) -> Situation:
+def _trying(tried: QualitySignals, prompts: int = 100) -> LanguageState:
     seen = replace(OFFERED, canary="v0002", judged=(JUDGED,), prompts=prompts)
     return replace(seen, signals={"v0001": GOOD, "v0002": tried})
 
 
 def test_a_canary_is_promoted_once_it_has_answered_enough_and_ended_if_it_is_worse() -> None:
-    begun = decide(_trying(Signals()), Memory(), config(promotion="canary", canary_replies=30), NOON).memory
+    begun = decide(_trying(QualitySignals()), ControllerState(), config(promotion="canary", canary_replies=30), NOON).state
     few, enough = replace(GOOD, nll=np.ones(29)), replace(GOOD, nll=np.ones(30))
     worse = replace(BAD, nll=np.ones(30))
     actions = [
@@ -199,7 +208,7 @@ def test_a_canary_is_promoted_once_it_has_answered_enough_and_ended_if_it_is_wor
     ]
     assert actions[0] is None
     assert isinstance(actions[1], Promote)
-    assert isinstance(actions[2], EndCanary)
+    assert isinstance(actions[2], StopCanary)
     assert "as a canary no worse than v0001" in actions[1].reason
     assert "worse than v0001" in actions[2].reason
 
@@ -207,52 +216,55 @@ def test_a_canary_is_promoted_once_it_has_answered_enough_and_ended_if_it_is_wor
 def test_a_canary_that_is_worse_twice_is_ended_early() -> None:
     rules = config(promotion="canary", canary_replies=40)
     bad = replace(BAD, nll=np.ones(21))
-    begun = decide(_trying(Signals()), Memory(), rules, NOON).memory
+    begun = decide(_trying(QualitySignals()), ControllerState(), rules, NOON).state
     first = decide(_trying(bad, 110), begun, rules, NOON)
     assert first.action is None
-    assert isinstance(decide(_trying(bad, 120), first.memory, rules, NOON).action, EndCanary)
+    assert isinstance(decide(_trying(bad, 120), first.state, rules, NOON).action, StopCanary)
 
 
 def test_a_canary_of_which_nothing_can_be_compared_says_so() -> None:
     rules = config(promotion="canary", canary_replies=30)
-    begun = decide(_trying(Signals()), Memory(), rules, NOON).memory
-    action = decide(_trying(Signals(nll=np.ones(30)), 110), begun, rules, NOON).action
+    begun = decide(_trying(QualitySignals()), ControllerState(), rules, NOON).state
+    action = decide(_trying(QualitySignals(nll=np.ones(30)), 110), begun, rules, NOON).action
     assert isinstance(action, Promote)
     assert action.reason == "as a canary no worse than v0001: no ratings and no answers to compare"
 
 
 def test_questions_go_to_what_is_compared_and_none_twice_to_one_version() -> None:
     rules, seen = config(canary_questions=4), replace(UPDATED, questions=10)
-    memory, asked = Memory(), []
+    memory, asked = ControllerState(), []
     for prompts in range(0, 70, 5):
         turn = decide(replace(seen, prompts=prompts), memory, rules, NOON)
-        memory = turn.memory
-        if turn.round:
-            asked.append((prompts, turn.round))
-            memory = answered(memory, turn.round)
-    assert asked == [(10, Round(("v0002", "v0001"), 0, 4)), (20, Round(("v0002", "v0001"), 4, 4))]
+        memory = turn.state
+        if turn.canary_round:
+            asked.append((prompts, turn.canary_round))
+            memory = record_round(memory, turn.canary_round)
+    assert asked == [(10, CanaryRound(("v0002", "v0001"), 0, 4)), (20, CanaryRound(("v0002", "v0001"), 4, 4))]
 
 
 def test_the_live_version_alone_is_asked_once_a_window() -> None:
     rules, seen = config(canary_questions=4), replace(OFFERED, offered=None, questions=100)
-    memory, asked = Memory(), []
+    memory, asked = ControllerState(), []
     for prompts in range(0, 130, 10):
         turn = decide(replace(seen, prompts=prompts), memory, rules, NOON)
-        memory = turn.memory if turn.round is None else answered(turn.memory, turn.round)
-        asked += [(prompts, turn.round.position)] if turn.round else []
+        memory = turn.state if turn.canary_round is None else record_round(turn.state, turn.canary_round)
+        asked += [(prompts, turn.canary_round.position)] if turn.canary_round else []
     assert asked == [(40, 0), (80, 4), (120, 8)]
-    assert all(decide(replace(seen, prompts=p), Memory(), config(canary_questions=0), NOON).round is None for p in (40, 80))
+    assert all(
+        decide(replace(seen, prompts=p), ControllerState(), config(canary_questions=0), NOON).canary_round is None
+        for p in (40, 80)
+    )
 
 
-@pytest.mark.parametrize("promotion", ["all", "canary"])
+@pytest.mark.parametrize("promotion", ["immediate", "canary"])
 def test_from_alarm_to_a_settled_version(promotion: str) -> None:
-    world, memory, rules = World(promotion), Memory(), config(promotion=promotion, canary_replies=40)
+    world, memory, rules = World(promotion), ControllerState(), config(promotion=promotion, canary_replies=40)
 
     def turn() -> None:
         nonlocal memory
         found = decide(world.situation(), memory, rules, world.moment)
         world.do(found.action)
-        memory = found.memory
+        memory = found.state
 
     world.offer()
     turn()
@@ -261,5 +273,5 @@ def test_from_alarm_to_a_settled_version(promotion: str) -> None:
         world.replies({"v0001": GOOD, "v0002": GOOD}, 10)
         turn()
     kinds = [type(action) for action in world.done]
-    assert kinds == ([Update, Reset] if promotion == "all" else [Update, Promote, Reset])
+    assert kinds == ([StartUpdate, ResetReference] if promotion == "immediate" else [StartUpdate, Promote, ResetReference])
     assert (world.live, memory.settled, world.window) == ("v0002", ("v0002",), None)

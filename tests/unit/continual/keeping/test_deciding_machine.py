@@ -5,10 +5,18 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from compass_ray.config import parse
-from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
+from compass_ray.config import parse_config
+from compass_ray.continual.keeping.actions import (
+    Action,
+    DiscardWindow,
+    Promote,
+    ResetReference,
+    RollBack,
+    StartUpdate,
+    StopCanary,
+)
 from compass_ray.continual.keeping.deciding import decide
-from compass_ray.continual.keeping.situation import Memory
+from compass_ray.continual.keeping.situation import ControllerState
 from tests.unit.continual.keeping.world import BAD, GOOD, World
 from tests.unit.serving.fakes import BASE
 
@@ -18,11 +26,11 @@ SHARE = {"window": 40, "check_every": 10}
 class Adapting(RuleBasedStateMachine):
     """One language, whatever happens to it, and turns in between."""
 
-    @initialize(promotion=st.sampled_from(["all", "canary", "none"]), hours=st.sampled_from([None, "22:00-06:00"]))
+    @initialize(promotion=st.sampled_from(["immediate", "canary", "manual"]), hours=st.sampled_from([None, "22:00-06:00"]))
     def begin(self, promotion: str, hours: str | None) -> None:
         update = {"promotion": promotion, "hours": hours, "canary_replies": 40}
-        self.config = parse({"languages": ["sw"], "train": {"base_model": BASE}, "drift": SHARE, "update": update})
-        self.world, self.memory = World(promotion), Memory()
+        self.config = parse_config({"languages": ["sw"], "train": {"base_model": BASE}, "drift": SHARE, "update": update})
+        self.world, self.memory = World(promotion), ControllerState()
 
     @rule(kept=st.booleans())
     def turn(self, kept: bool) -> None:
@@ -32,34 +40,34 @@ class Adapting(RuleBasedStateMachine):
         if turn.action:
             self._may(turn.action)
         world.do(turn.action)
-        self.memory = turn.memory if kept else self.memory
+        self.memory = turn.state if kept else self.memory
 
     def _may(self, action: Action) -> None:
         world, hour = self.world, self.world.moment.hour
         assert not world.pinned, "a pinned language is left alone"
         assert world.updating is None, "one thing at a time"
         match action:
-            case Update(window):
+            case StartUpdate(window):
                 verdict = next((each for each in world.judged if each.window == window), None)
                 assert window == world.window
                 assert verdict is None or verdict.version not in world.dropped | {world.live, world.canary}
                 assert verdict is None or verdict.accepted or verdict.version not in world.recorded
                 if window not in world.begun:
-                    assert self.config.update.hours is None or hour >= 22 or hour < 6
+                    assert self.config.update.schedule_utc is None or hour >= 22 or hour < 6
                     assert world.canary is None
             case Promote(version):
                 assert version == world.canary
                 assert version not in world.dropped
                 assert world.signals.get(version) is not BAD
-            case EndCanary(version):
+            case StopCanary(version):
                 assert version == world.canary
                 assert world.signals[version] is BAD
             case RollBack(version, before):
                 assert (version, before) == (world.live, world.history[-1])
                 assert world.signals[version] is BAD
-            case Reset(version):
+            case ResetReference(version):
                 assert version == world.live
-            case Release():
+            case DiscardWindow():
                 verdict = next((each for each in world.judged if each.window == world.window), None)
                 assert verdict is not None
                 assert verdict.version != world.live

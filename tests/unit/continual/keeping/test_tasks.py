@@ -9,10 +9,10 @@ import pytest
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.config import load
+from compass_ray.config import load_run_config
 from compass_ray.continual.keeping import tasks
 from compass_ray.continual.keeping.tasks import UpdateTasks
-from compass_ray.continual.keeping.turning import Ended
+from compass_ray.continual.keeping.turning import AttemptResult
 from compass_ray.serving.monitoring.observations import WindowReady
 
 
@@ -49,15 +49,15 @@ def test_as_many_are_under_way_as_the_settings_allow_and_one_of_a_language(
     ray = FakeRay()
     monkeypatch.setattr(tasks, "ray", ray)
     monkeypatch.setattr(ray_session, "failure", {"sw": None, "hi": "the worker was lost"}.get)
-    updates = UpdateTasks(RunDir(str(tmp_path)), load("atlas-test", overrides=["resources.train_concurrency=2"]))
-    assert updates.ended() == []
+    updates = UpdateTasks(RunDir(str(tmp_path)), load_run_config("atlas-test", overrides=["resources.train_concurrency=2"]))
+    assert updates.poll_finished() == []
     for language in ("sw", "sw", "hi", "yo"):
-        updates.begin(language, _ready(language))
-    assert updates.under_way() == ("sw", "hi")
-    assert updates.ended() == []
+        updates.start(language, _ready(language))
+    assert updates.running() == ("sw", "hi")
+    assert updates.poll_finished() == []
     ray.over = {"sw", "hi"}
-    assert updates.ended() == [Ended("sw"), Ended("hi", "the worker was lost")]
-    assert updates.under_way() == ()
-    updates.begin("yo", _ready("yo"))
+    assert updates.poll_finished() == [AttemptResult("sw"), AttemptResult("hi", "the worker was lost")]
+    assert updates.running() == ()
+    updates.start("yo", _ready("yo"))
     assert [language for language, _ in ray.begun] == ["sw", "hi", "yo"]
     assert ray.begun[0][1] == {"num_cpus": 0, "max_retries": 0}

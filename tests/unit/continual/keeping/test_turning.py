@@ -13,40 +13,40 @@ import pytest
 
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.continual.keeping.looking import Attempts
-from compass_ray.continual.keeping.questions import Question
-from compass_ray.continual.keeping.remembering import FILE
-from compass_ray.continual.keeping.turning import Ended, Keeping
-from compass_ray.continual.update import offered_window, update
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.continual.keeping.looking import UpdateAttempts
+from compass_ray.continual.keeping.questions import CanaryItem
+from compass_ray.continual.keeping.remembering import STATE_FILE
+from compass_ray.continual.keeping.turning import AttemptResult, Controller
+from compass_ray.continual.update import load_ready_window, run_update
 from compass_ray.models.location import model_identity
 from compass_ray.serving import registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import CanaryAnswers, Feedback, Observation, WindowReady
-from tests.unit.serving.fakes import BASE, Clock, WordPlacer
+from tests.unit.serving.fakes import BASE, Clock, WordAssigner
 
 WINDOW = 40
 
 
 @dataclass
-class Updates:
+class FakeUpdates:
     """Updates that end when they are told to."""
 
     run: RunDir
     config: RunConfig
     going: dict[str, WindowReady] = field(default_factory=dict)
-    over: list[Ended] = field(default_factory=list)
+    over: list[AttemptResult] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
 
-    def begin(self, language: str, ready: WindowReady) -> None:
+    def start(self, language: str, ready: WindowReady) -> None:
         assert language not in self.going
         self.begun.append(ready.file)
         self.going[language] = ready
 
-    def under_way(self) -> tuple[str, ...]:
+    def running(self) -> tuple[str, ...]:
         return tuple(self.going)
 
-    def ended(self) -> list[Ended]:
+    def poll_finished(self) -> list[AttemptResult]:
         told, self.over = self.over, []
         return told
 
@@ -54,23 +54,23 @@ class Updates:
         """The gate speaks; what follows is `update`'s own, which finds the verdict there."""
         ready, parent = self.going.pop(language), (self.run.live(language) or {})["version"]
         adapter(self.run, language, version)
-        window = offered_window(self.run, ready)
+        window = load_ready_window(self.run, ready)
         writer = self.run.update(language, version).begin(Identity("update", {"window": window.name}, {}))
-        writer.json("gate.json", {"accepted": accepted, "reason": "as it was", "from": parent})
+        writer.write_json("gate.json", {"accepted": accepted, "reason": "as it was", "from": parent})
         writer.publish()
-        update(self.config, self.run, window)
-        self.over.append(Ended(language))
+        run_update(self.config, self.run, window)
+        self.over.append(AttemptResult(language))
 
     def fail(self, language: str) -> None:
         self.going.pop(language)
-        self.over.append(Ended(language, "the worker was lost"))
+        self.over.append(AttemptResult(language, "the worker was lost"))
 
 
 def adapter(run: RunDir, language: str, version: str) -> None:
     identity = Identity("train", {"base_model": model_identity(BASE, None), "name": version}, {})
     writer = run.adapter(language, version).begin(identity)
     counts = [50, 50, 0, 0, 0] if version == "v0001" else [15, 15, 35, 35, 0]
-    writer.json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
+    writer.write_json("reference.json", {"guide_counts": counts, "selected_counts": counts, "trained_counts": counts})
     writer.publish()
 
 
@@ -86,16 +86,16 @@ class Service:
     right: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.monitor = TrafficMonitor(self.run, self.config, WordPlacer(), self.clock)
-        self.updates = Updates(self.run, self.config)
+        self.monitor = TrafficMonitor(self.run, self.config, WordAssigner(), self.clock)
+        self.updates = FakeUpdates(self.run, self.config)
         self.take_over()
 
     def take_over(self) -> None:
         """Another keeper, who knows what lies in the run directory; updates under way end with the one before."""
         self.updates.going.clear()
-        self.keeping = Keeping(self.run, self.config, self.monitor, self.updates, self._ask, self.clock)
+        self.keeping = Controller(self.run, self.config, self.monitor, self.updates, self._ask, self.clock)
 
-    def _ask(self, _: RunConfig, language: str, version: str, asked: Sequence[Question]) -> int | None:
+    def _ask(self, _: RunConfig, language: str, version: str, asked: Sequence[CanaryItem]) -> int | None:
         self.asked.append((language, version, tuple(each.text for each in asked)))
         return self.right.get(version, len(asked))
 
@@ -109,11 +109,11 @@ class Service:
             told = [
                 Observation(f"id-{n}", "sw", f"swali {n} {clusters[n % len(clusters)]}", live, 1.0, self.clock()) for n in numbers
             ]
-            assert self.monitor.record(told).kept == 10
+            assert self.monitor.record(told).stored == 10
             if bad is not None:
                 rating: Any = "bad" if bad else "good"
-                self.monitor.rate([Feedback(f"id-{n}", rating, None, None, f"key-{n}", self.clock()) for n in numbers])
-            self.keeping.turn()
+                self.monitor.record_feedback([Feedback(f"id-{n}", rating, None, None, f"key-{n}", self.clock()) for n in numbers])
+            self.keeping.reconcile()
         self.sent += count
 
     def alarm(self) -> None:
@@ -123,7 +123,7 @@ class Service:
             self.traffic(10, new=True, bad=False)
 
     def kinds(self) -> list[str]:
-        return [each["kind"] for each in registry.decisions(self.run)][1:]
+        return [each["kind"] for each in registry.read_decisions(self.run)][1:]
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def clock() -> Clock:
 def make(tmp_path: Path, clock: Clock) -> Any:
     def service(**update: object) -> Service:
         drift = {"window": WINDOW, "check_every": 10, "cooldown": 40, "permutations": 200}
-        config = parse({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift, "update": update})
+        config = parse_config({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift, "update": update})
         run = RunDir(str(tmp_path / "run"))
-        run.record(config)
+        run.write_config(config)
         adapter(run, "sw", "v0001")
         registry.promote(run, "sw", "v0001")
         return Service(run, config, clock)
@@ -154,7 +154,7 @@ def _updated(service: Service) -> Service:
     service.traffic(40, new=False)
     service.alarm()
     service.updates.judge("sw", "v0002", accepted=True)
-    service.keeping.turn()
+    service.keeping.reconcile()
     return service
 
 
@@ -164,10 +164,10 @@ def test_an_alarm_leads_to_a_version_that_is_live_and_watched(make: Any) -> None
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0002"
     assert service.monitor.ready() == []
     told = service.monitor.status()["languages"]["sw"]
-    assert service.keeping.looking.look("sw", told, None, Attempts()).moved, "by the last check, which was of v0001"
+    assert service.keeping.observer.observe("sw", told, None, UpdateAttempts()).drifted, "by the last check, which was of v0001"
     service.traffic(120, new=True, bad=False)
     told = service.monitor.status()["languages"]["sw"]
-    assert not service.keeping.looking.look("sw", told, None, Attempts()).moved
+    assert not service.keeping.observer.observe("sw", told, None, UpdateAttempts()).drifted
     assert service.keeping.status()["languages"]["sw"]["settled"] == ("v0002",)
     assert service.kinds() == ["drift", "gate", "promotion"]
 
@@ -179,7 +179,7 @@ def test_a_version_that_users_rate_worse_is_rolled_back_and_its_window_spent(mak
     service.traffic(20, new=True, bad=True)
     assert _live(service) == "v0001"
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0001"
-    last = registry.decisions(service.run)[-1]
+    last = registry.read_decisions(service.run)[-1]
     assert (last["kind"], last["from"], last["to"]) == ("rollback", "v0002", "v0001")
     assert [leg["name"] for leg in last["legs"]] == ["feedback"]
     assert "worse than v0001: share of replies rated bad" in last["reason"]
@@ -242,7 +242,7 @@ def test_outside_its_hours_no_update_begins_and_one_that_was_begun_goes_on(make:
     service.keeping.turn()
     assert service.updates.begun == []
     (ready,) = service.monitor.ready()
-    name = offered_window(service.run, ready).name
+    name = load_ready_window(service.run, ready).name
     service.run.selection("v0002", "sw").begin(Identity("update", {"window": name}, {})).publish()
     service.keeping.turn()
     assert service.updates.begun == [ready.file]
@@ -268,7 +268,7 @@ def test_a_damaged_verdict_holds_up_no_other_language(make: Any) -> None:
         service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
         service.monitor.record([Observation(f"sw-{number}", "sw", f"swali {number} 2", "v0002", 1.0, service.clock())])
     service.take_over()
-    service.keeping.turn()
+    service.keeping.reconcile()
     assert set(service.updates.going) == {"de"}
 
 
@@ -284,7 +284,7 @@ def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, c
         clock.now += 1
         service.keeping.turn()
         assert set(service.updates.going) == {"sw"}
-    failed = [each for each in registry.decisions(service.run) if each["kind"] == "update failed"]
+    failed = [each for each in registry.read_decisions(service.run) if each["kind"] == "update failed"]
     assert [(each["attempt"], each["reason"]) for each in failed] == [(1, "the worker was lost"), (2, "the worker was lost")]
 
 
@@ -324,10 +324,10 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     service.keeping.turn()
     assert _live(service) == "v0001"
     service.traffic(40, new=True, version="v0002", bad=True)
-    live = registry.look(service.run, "sw").live
+    live = registry.read_pointer(service.run, "sw").live
     assert live
     assert (live.version, live.canary) == ("v0001", None)
-    last = registry.decisions(service.run)[-1]
+    last = registry.read_decisions(service.run)[-1]
     assert (last["kind"], last["to"], [leg["name"] for leg in last["legs"]]) == ("canary ended", "v0002", ["feedback"])
     assert service.monitor.log.watch("sw").refusals == 1
     service.traffic(200, new=True, version="v0001")
@@ -348,7 +348,7 @@ def _items(run: RunDir, count: int) -> None:
         for n in range(count)
     ]
     writer = run.guide("sw").begin(Identity("pool", {}, {}))
-    writer.table("test.parquet", pa.Table.from_pylist(items, schema=tables.ITEMS))
+    writer.write_table("test.parquet", pa.Table.from_pylist(items, schema=tables.ITEMS))
     writer.publish()
 
 
@@ -361,7 +361,7 @@ def test_a_version_that_fails_its_questions_is_rolled_back(make: Any) -> None:
     service.updates.judge("sw", "v0002", accepted=True)
     service.traffic(60, new=True)
     assert _live(service) == "v0001"
-    assert [leg["name"] for leg in registry.decisions(service.run)[-1]["legs"]] == ["canary"]
+    assert [leg["name"] for leg in registry.read_decisions(service.run)[-1]["legs"]] == ["canary"]
     both = [texts for _, version, texts in service.asked if version == "v0002"]
     assert set(both) <= {texts for _, version, texts in service.asked if version == "v0001"}, "both are asked the same"
     texts = [text for _, version, asked in service.asked if version == "v0001" for text in asked]
@@ -387,7 +387,7 @@ def test_a_window_of_noise_is_let_go_with_the_reason(make: Any) -> None:
     assert len(service.monitor.ready()) == 1
     service.keeping.turn()
     assert service.monitor.ready() == []
-    last = registry.decisions(service.run)[-1]
+    last = registry.read_decisions(service.run)[-1]
     assert last["kind"] == "released"
     assert "are noise to the clusters" in last["reason"]
 
@@ -403,7 +403,7 @@ def test_a_damaged_window_is_let_go_and_holds_up_nobody(make: Any) -> None:
     service.run.write_monitor(ready.file, b"PAR1")
     service.keeping.turn()
     assert (service.monitor.ready(), service.updates.begun) == ([], [])
-    assert "cannot be read as a window" in registry.decisions(service.run)[-1]["reason"]
+    assert "cannot be read as a window" in registry.read_decisions(service.run)[-1]["reason"]
 
 
 def test_a_pinned_language_is_left_alone(make: Any) -> None:
@@ -434,15 +434,15 @@ def test_a_damaged_pointer_holds_up_nobody_and_is_looked_at_again(make: Any) -> 
 def test_a_person_s_promotion_in_between_is_not_rolled_back(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     service = _updated(make())
     adapter(service.run, "sw", "v0009")
-    look = service.keeping.looking.look
+    look = service.keeping.observer.observe
 
     def meanwhile(*given: Any) -> Any:
         seen = look(*given)
-        if seen.live == "v0002" and service.keeping.memories.of("sw").trial.worse:
+        if seen.live == "v0002" and service.keeping.states.get("sw").trial.worse:
             registry.promote(service.run, "sw", "v0009")
         return seen
 
-    monkeypatch.setattr(service.keeping.looking, "look", meanwhile)
+    monkeypatch.setattr(service.keeping.observer, "look", meanwhile)
     service.traffic(60, new=True, version="v0002", bad=True)
     assert _live(service) == "v0009"
     assert "rollback" not in service.kinds()
@@ -451,13 +451,13 @@ def test_a_person_s_promotion_in_between_is_not_rolled_back(make: Any, monkeypat
 def test_memory_that_cannot_be_read_is_begun_anew(make: Any) -> None:
     service = _updated(make())
     service.traffic(20, new=True, bad=False)
-    kept = json.loads(service.run.read_monitor(FILE) or b"")
+    kept = json.loads(service.run.read_monitor(STATE_FILE) or b"")
     assert kept["sw"]["trial"]["version"] == "v0002"
     service.take_over()
-    assert service.keeping.memories.of("sw").trial.version == "v0002"
-    service.run.write_monitor(FILE, b"{")
+    assert service.keeping.states.get("sw").trial.version == "v0002"
+    service.run.write_monitor(STATE_FILE, b"{")
     service.take_over()
-    assert service.keeping.memories.of("sw").trial is None
+    assert service.keeping.states.get("sw").trial is None
 
 
 def test_answers_of_one_round_are_told_once(make: Any) -> None:

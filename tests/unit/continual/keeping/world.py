@@ -8,18 +8,26 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from compass_ray.continual.keeping.actions import Action, EndCanary, Promote, Release, Reset, RollBack, Update
-from compass_ray.continual.keeping.situation import Failed, Judged, Offered, Situation
-from compass_ray.core.drift.performance import Signals
+from compass_ray.continual.keeping.actions import (
+    Action,
+    DiscardWindow,
+    Promote,
+    ResetReference,
+    RollBack,
+    StartUpdate,
+    StopCanary,
+)
+from compass_ray.continual.keeping.situation import GateVerdict, LanguageState, ReadyWindow, RetryState
+from compass_ray.core.drift.performance import QualitySignals
 
-GOOD, BAD = Signals(nll=np.full(60, 1.0), bad=2, rated=60), Signals(nll=np.full(60, 1.0), bad=55, rated=60)
+GOOD, BAD = QualitySignals(nll=np.full(60, 1.0), bad=2, rated=60), QualitySignals(nll=np.full(60, 1.0), bad=55, rated=60)
 
 
 @dataclass
 class World:
     """What there is of one language; ``promotion`` as in the configuration."""
 
-    promotion: str = "all"
+    promotion: str = "immediate"
     moment: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)
     prompts: int = 0
     live: str = "v0001"
@@ -31,29 +39,29 @@ class World:
     begun: list[str] = field(default_factory=list)
     """Windows that an update was begun for, one entry for each time."""
     updating: str | None = None
-    failed: Failed = field(default_factory=Failed)
-    judged: list[Judged] = field(default_factory=list)
+    failed: RetryState = field(default_factory=RetryState)
+    judged: list[GateVerdict] = field(default_factory=list)
     recorded: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
-    signals: dict[str, Signals] = field(default_factory=dict)
+    signals: dict[str, QualitySignals] = field(default_factory=dict)
     releases: int = 0
     done: list[Action] = field(default_factory=list)
 
-    def situation(self) -> Situation:
+    def situation(self) -> LanguageState:
         """As it is found."""
         verdicts = {each.window for each in self.judged}
-        return Situation(
+        return LanguageState(
             language="sw",
             prompts=self.prompts,
             live=self.live,
-            before=self.history[-1] if self.history else None,
+            previous=self.history[-1] if self.history else None,
             canary=self.canary,
             pinned=self.pinned,
-            offered=Offered(self.window) if self.window else None,
+            ready_window=ReadyWindow(self.window) if self.window else None,
             unfinished=self.begun[-1] if self.begun and self.begun[-1] not in verdicts else None,
             updating=self.updating is not None,
-            failed=self.failed,
-            judged=tuple(self.judged),
+            retry=self.failed,
+            gate_verdicts=tuple(self.judged),
             recorded=frozenset(self.recorded),
             dropped=frozenset(self.dropped),
             signals=self.signals,
@@ -75,24 +83,24 @@ class World:
         assert window is not None
         made = next((each for each in self.judged if each.window == window), None)
         if made is None:
-            made = Judged(f"v{len(self.judged) + 2:04d}", window, self.live, accepted)
+            made = GateVerdict(f"v{len(self.judged) + 2:04d}", window, self.live, accepted)
             self.judged.append(made)
-        self.failed = Failed()
+        self.failed = RetryState()
         if served:
             self.recorded.add(made.version)
         if served and made.accepted:
             self.put_on_traffic(made)
 
-    def put_on_traffic(self, made: Judged) -> None:
+    def put_on_traffic(self, made: GateVerdict) -> None:
         """What `update` does with an accepted version."""
-        if self.promotion == "all":
+        if self.promotion == "immediate":
             self.promote(made.version)
         elif self.promotion == "canary":
             self.canary = made.version
 
     def fail_update(self) -> None:
         """The update under way comes to no verdict."""
-        self.updating, self.failed = None, Failed(self.failed.times + 1, self.moment.timestamp())
+        self.updating, self.failed = None, RetryState(self.failed.times + 1, self.moment.timestamp())
 
     def promote(self, version: str) -> None:
         """As by the registry."""
@@ -107,24 +115,24 @@ class World:
             return
         self.done.append(action)
         match action:
-            case Update(window):
+            case StartUpdate(window):
                 self.updating = window
                 self.begun.append(window)
             case Promote(version):
                 self.promote(version)
-            case EndCanary(version):
+            case StopCanary(version):
                 self.canary = None
                 self.dropped.add(version)
             case RollBack(version):
                 self.dropped.add(version)
                 self.live, self.window, self.releases = self.history.pop(), None, 0
-            case Reset():
+            case ResetReference():
                 self.window, self.releases = None, 0
-            case Release():
+            case DiscardWindow():
                 self.window = None
                 self.releases += 1
 
-    def replies(self, signals: Mapping[str, Signals], prompts: int) -> None:
+    def replies(self, signals: Mapping[str, QualitySignals], prompts: int) -> None:
         """So many prompts more, and how the versions' replies are now."""
         self.prompts += prompts
         self.signals |= signals

@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.continual.labelled import Means
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.continual.labelled import FilterModels
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.language_selection import store_pool
-from compass_ray.models.language_id import Identified
+from compass_ray.models.language_id import LanguagePrediction
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.monitoring.placing import Located, Placer
-from compass_ray.watched_clusters import FITTED, Place
+from compass_ray.serving.monitoring.placing import EmbeddingAssigner, PromptAssigner
+from compass_ray.watched_clusters import INITIAL_CLUSTERING, ClusterSpace
 
 NOW = 1000.0
 DIMENSION = 256
@@ -52,23 +52,23 @@ class NearestOf:
 class FirstWord:
     """A text's language is its first word; ``maybe`` before it says so with little confidence."""
 
-    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[Identified]:
+    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[LanguagePrediction]:
         return [self._one(text.split(), restrict or ()) for text in texts]
 
-    def _one(self, words: list[str], known: Collection[str]) -> Identified:
+    def _one(self, words: list[str], known: Collection[str]) -> LanguagePrediction:
         sure = words[0] != "maybe"
         word = words[0] if sure else words[1]
-        return Identified(word if word in known else None, word, 0.9 if sure else 0.2)
+        return LanguagePrediction(word if word in known else None, word, 0.9 if sure else 0.2)
 
 
 CENTROIDS = WordEmbedder().encode(["sw mji na nchi", "sw samaki na bahari"], batch_size=1)
-LOCATED = Located.of(NearestOf(CENTROIDS), np.array([0, 1], np.int32))
-MEANS = Means(Placer(WordEmbedder(), Place(FITTED), lambda place: LOCATED), FirstWord())
+LOCATED = EmbeddingAssigner.of(NearestOf(CENTROIDS), np.array([0, 1], np.int32))
+MEANS = FilterModels(PromptAssigner(WordEmbedder(), ClusterSpace(INITIAL_CLUSTERING), lambda place: LOCATED), FirstWord())
 
 
 def config_of(corrections: str = "all", **update: Any) -> RunConfig:
     adapter = {"r": 4, "alpha": 8}
-    return parse(
+    return parse_config(
         {
             "languages": ["sw", "de"],
             "train": {"adapter": adapter, "epochs": 1, "batch_size": 8, "holdout": 0.25, "max_tokens": 200},
@@ -80,20 +80,20 @@ def config_of(corrections: str = "all", **update: Any) -> RunConfig:
 def make_run(uri: str, config: RunConfig) -> RunDir:
     """Version ``v0001`` of Swahili was selected; nothing is trained or live."""
     run = RunDir(uri)
-    run.record(config)
+    run.write_config(config)
     pool = _pool()
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.table("rows.parquet", pool)
+    writer.write_table("rows.parquet", pool)
     writer.publish()
     vectors = WordEmbedder().encode(pool["prompt"].to_pylist(), batch_size=64)
     labels, coarse = NearestOf(CENTROIDS).assign(vectors), np.array([0, 1], np.int32)
     writer = run.clusters.begin(Identity("cluster", {}, {}))
     store_pool(writer, pool, vectors, labels, coarse, pool_scores(vectors, labels, CENTROIDS))
-    writer.array("centroids.npy", CENTROIDS)
-    writer.array("coarse.npy", coarse)
+    writer.write_array("centroids.npy", CENTROIDS)
+    writer.write_array("coarse.npy", coarse)
     writer.publish()
     writer = run.guide("sw").begin(Identity("guide", {}, {}))
-    writer.table("test.parquet", pa.table({"question": [TESTED]}))
+    writer.write_table("test.parquet", pa.table({"question": [TESTED]}))
     writer.publish()
     _first_selection(run, pool)
     return run
@@ -117,8 +117,8 @@ def _first_selection(run: RunDir, pool: pa.Table) -> None:
         for name, label in zip(own["row_id"].to_pylist(), labels, strict=True)
     ]
     writer = run.selection("compass", "sw").begin(Identity("select", {}, {}))
-    writer.table("rows.parquet", pa.Table.from_pylist(rows, schema=tables.SELECTED))
-    writer.json("allocation.json", {"language": "sw", "clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
+    writer.write_table("rows.parquet", pa.Table.from_pylist(rows, schema=tables.SELECTED))
+    writer.write_json("allocation.json", {"language": "sw", "clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
     writer.publish()
 
 
@@ -126,8 +126,8 @@ def feed(
     run: RunDir, config: RunConfig, said: Sequence[tuple[str, str, str | None]], start: int = 0, *, alone: bool = True
 ) -> None:
     """Let users ask prompts and correct the replies: prompt, correction and API key of each."""
-    monitor = TrafficMonitor(run, config, MEANS.placer, lambda: NOW)
+    monitor = TrafficMonitor(run, config, MEANS.prompt_assigner, lambda: NOW)
     for at in range(0, len(said), config.drift.window):
         batch = list(enumerate(said[at : at + config.drift.window], start + at))
         monitor.record([Observation(f"id-{n}", "sw", prompt, "v0001", 1.0, NOW, key, alone) for n, (prompt, _, key) in batch])
-        monitor.rate([Feedback(f"id-{n}", None, correction, None, key, NOW) for n, (_, correction, key) in batch])
+        monitor.record_feedback([Feedback(f"id-{n}", None, correction, None, key, NOW) for n, (_, correction, key) in batch])

@@ -10,8 +10,8 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.labelled import Verdict, accepted, judged, named, review
-from compass_ray.serving.monitoring.corrections import LONGEST
+from compass_ray.continual.labelled import CorrectionVerdict, filter_corrections, find_corrections, list_accepted, record_reviews
+from compass_ray.serving.monitoring.corrections import MAX_CORRECTION_CHARS
 
 from .made_run import MEANS, NOW, POOLED, TESTED, config_of, feed, make_run
 
@@ -33,8 +33,8 @@ def run(tmp_path: Path) -> RunDir:
     return make_run(str(tmp_path / "run"), CONFIG)
 
 
-def _verdicts(run: RunDir, config: RunConfig = CONFIG) -> list[Verdict]:
-    return list(judged(config, run, "sw", means=MEANS, now=NOW).verdicts)
+def _verdicts(run: RunDir, config: RunConfig = CONFIG) -> list[CorrectionVerdict]:
+    return list(filter_corrections(config, run, "sw", means=MEANS, now=NOW).verdicts)
 
 
 def _states(run: RunDir, config: RunConfig = CONFIG) -> Counter[str]:
@@ -48,7 +48,7 @@ def _only(run: RunDir, config: RunConfig = CONFIG) -> tuple[str, str]:
 
 def test_a_sound_correction_is_accepted_with_its_cluster(run: RunDir) -> None:
     feed(run, CONFIG, [("sw mji gani wa nchi jirani unajulikana zaidi", ANSWER.format("Nairobi"), "k1")])
-    (row,) = accepted(CONFIG, run, "sw", means=MEANS, now=NOW).to_pylist()
+    (row,) = list_accepted(CONFIG, run, "sw", means=MEANS, now=NOW).to_pylist()
     assert (row["prompt"], row["response"]) == ("sw mji gani wa nchi jirani unajulikana zaidi", ANSWER.format("Nairobi"))
     assert (row["cluster"], row["key"]) == (0, "k1")
     assert 0.5 <= row["proto"] <= 1.0
@@ -59,7 +59,12 @@ def test_a_sound_correction_is_accepted_with_its_cluster(run: RunDir) -> None:
     [
         ("sw", ANSWER, "refused", "the prompt has fewer than 3 characters"),
         (_prompt(1), "sw " + "ndefu " * 400, "refused", "and 200 tokens hold 800 at the most"),
-        (_prompt(1), "x" * 2 * LONGEST, "refused", f"it was cut: of a correction {LONGEST} characters are kept"),
+        (
+            _prompt(1),
+            "x" * 2 * MAX_CORRECTION_CHARS,
+            "refused",
+            f"it was cut: of a correction {MAX_CORRECTION_CHARS} characters are kept",
+        ),
         (_prompt(1), f"  {_prompt(1).upper()}", "refused", "the correction is the prompt itself"),
         (_prompt(1), "de antwort mit vielen worten", "refused", "the correction is not known to be sw: de identified"),
         (_prompt(1), "yo idahun pelu oro pupo", "refused", "the correction is not known to be sw: no language of this run"),
@@ -100,12 +105,12 @@ def test_different_corrections_of_a_prompt_are_held_until_a_person_decides(run: 
     feed(run, CONFIG, [(_prompt(1), ANSWER.format("Nairobi"), "k1"), (_prompt(1), ANSWER.format("Mombasa"), "k2")])
     assert {(str(v.state), v.reason) for v in _verdicts(run)} == {("held", "its prompt has 2 different corrections")}
     right = next(v.pair for v in _verdicts(run) if "Nairobi" in v.pair.correction)
-    review(run, [right], clock=lambda: NOW)
+    record_reviews(run, [right], clock=lambda: NOW)
     assert _states(run) == {"accepted": 1, "held": 1}
-    review(run, [], [right], clock=lambda: NOW)
+    record_reviews(run, [], [right], clock=lambda: NOW)
     assert _states(run) == {"rejected": 1, "accepted": 1}
-    review(run, [right], clock=lambda: NOW)
-    assert accepted(CONFIG, run, "sw", means=MEANS, now=NOW)["response"].to_pylist() == [right.correction]
+    record_reviews(run, [right], clock=lambda: NOW)
+    assert list_accepted(CONFIG, run, "sw", means=MEANS, now=NOW)["response"].to_pylist() == [right.correction]
 
 
 def test_one_correction_for_many_prompts_is_held(run: RunDir) -> None:
@@ -132,7 +137,7 @@ def test_a_correction_in_a_conversation_waits_for_a_person(run: RunDir) -> None:
 
 def test_what_holds_is_lifted_by_a_person_and_what_refuses_is_not(run: RunDir) -> None:
     feed(run, CONFIG, [(_prompt(1), "sw ndiyo", "k1"), (POOLED, ANSWER, "k1"), (TESTED, ANSWER, "k1")])
-    review(run, [v.pair for v in _verdicts(run)], clock=lambda: NOW)
+    record_reviews(run, [v.pair for v in _verdicts(run)], clock=lambda: NOW)
     assert _states(run) == {"accepted": 2, "refused": 1}
 
 
@@ -140,16 +145,16 @@ def test_reviewed_lets_in_what_a_person_accepted_alone(run: RunDir) -> None:
     reviewed = config_of("reviewed")
     feed(run, CONFIG, _said(range(3)))
     assert {v.reason for v in _verdicts(run, reviewed)} == {"nobody has reviewed it"}
-    assert accepted(reviewed, run, "sw", means=MEANS, now=NOW).num_rows == 0
-    review(run, [_verdicts(run)[0].pair], clock=lambda: NOW)
+    assert list_accepted(reviewed, run, "sw", means=MEANS, now=NOW).num_rows == 0
+    record_reviews(run, [_verdicts(run)[0].pair], clock=lambda: NOW)
     assert _states(run, reviewed) == {"accepted": 1, "held": 2}
-    assert accepted(config_of("none"), run, "sw", means=MEANS, now=NOW).num_rows == 0
+    assert list_accepted(config_of("none"), run, "sw", means=MEANS, now=NOW).num_rows == 0
 
 
 def test_other_words_are_reviewed_anew(run: RunDir) -> None:
     reviewed = config_of("reviewed")
     feed(run, CONFIG, _said(range(1)))
-    review(run, [_verdicts(run)[0].pair], clock=lambda: NOW)
+    record_reviews(run, [_verdicts(run)[0].pair], clock=lambda: NOW)
     assert _states(run, reviewed) == {"accepted": 1}
     feed(run, CONFIG, [(_prompt(0), ANSWER.format("jingine"), "k1")], start=1)
     assert _states(run, reviewed) == {"accepted": 1, "held": 1}
@@ -158,7 +163,7 @@ def test_other_words_are_reviewed_anew(run: RunDir) -> None:
 def test_ten_thousand_corrections_by_one_key_fill_its_cap_and_displace_nobody(run: RunDir) -> None:
     honest = [*_said(range(100_000, 100_003), "good"), *_said(range(200_000, 200_002), None)]
     feed(run, CONFIG, [*honest, *_said(range(10_000), "bad")])
-    table, cap = accepted(CONFIG, run, "sw", means=MEANS, now=NOW), CONFIG.update.corrections_per_key
+    table, cap = list_accepted(CONFIG, run, "sw", means=MEANS, now=NOW), CONFIG.update.corrections_per_key
     keys = Counter(table["key"].to_pylist())
     assert (keys["good"], keys[""]) == (3, 2)
     assert cap / 2 < keys["bad"] <= cap
@@ -176,21 +181,21 @@ def test_what_enters_does_not_depend_on_who_came_first(tmp_path: Path) -> None:
         numbered = {prompt: int(prompt.split("neno")[1].split("x")[0]) for prompt, _, _ in said}
         for each in said:
             feed(run, config, [each], start=numbered[each[0]])
-        found.append(accepted(config, run, "sw", means=MEANS, now=NOW).to_pylist())
+        found.append(list_accepted(config, run, "sw", means=MEANS, now=NOW).to_pylist())
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 6
 
 
 def test_no_corrections_load_no_model(run: RunDir) -> None:
-    assert judged(CONFIG, run, "sw").verdicts == ()
+    assert filter_corrections(CONFIG, run, "sw").verdicts == ()
 
 
 def test_a_name_names_one(run: RunDir) -> None:
     feed(run, CONFIG, _said(range(3)))
     pairs = [verdict.pair for verdict in _verdicts(run)]
-    assert named(pairs, [pairs[1].id[:12], f" {pairs[0].id} "]) == [pairs[1], pairs[0]]
+    assert find_corrections(pairs, [pairs[1].id[:12], f" {pairs[0].id} "]) == [pairs[1], pairs[0]]
     for wrong, told in (("", "is none"), ("zz", "is none, or was erased since")):
         with pytest.raises(ConfigError, match=told):
-            named(pairs, [wrong])
+            find_corrections(pairs, [wrong])
     with pytest.raises(ConfigError, match="cannot be accepted and rejected at once"):
-        review(run, pairs[:1], pairs[:1])
+        record_reviews(run, pairs[:1], pairs[:1])

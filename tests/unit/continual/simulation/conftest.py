@@ -10,8 +10,8 @@ import pytest
 
 from compass_ray import tables
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.continual.simulation.traffic import Prompts
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.continual.simulation.traffic import PromptBank
 
 SUBJECTS = tuple("abcdefgh")
 ROWS = 12
@@ -20,14 +20,14 @@ ROWS = 12
 
 @pytest.fixture
 def config() -> RunConfig:
-    return parse({"languages": ["sw"], "drift": {"window": 100, "check_every": 20, "cooldown": 100, "permutations": 400}})
+    return parse_config({"languages": ["sw"], "drift": {"window": 100, "check_every": 20, "cooldown": 100, "permutations": 400}})
 
 
 @pytest.fixture
-def prompts() -> Prompts:
+def prompts() -> PromptBank:
     """Subject i lies in cluster i; the last two clusters are one in the cut."""
     asked = {subject: np.array([place, place]) for place, subject in enumerate(SUBJECTS)}
-    return Prompts(asked, asked, np.array([0, 1, 2, 3, 4, 5, 6, 6]))
+    return PromptBank(asked, asked, np.array([0, 1, 2, 3, 4, 5, 6, 6]))
 
 
 @pytest.fixture
@@ -35,18 +35,18 @@ def run(tmp_path: Path) -> RunDir:
     """Own rows and as many of another language, guide prompts and test questions of every subject; some have none."""
     made = RunDir(str(tmp_path / "run"))
     clusters = made.clusters.begin(Identity("cluster", {}, {}))
-    clusters.mappable("assignments.arrow", _assignments())
-    clusters.array("coarse.npy", np.arange(len(SUBJECTS), dtype=np.int32))
+    clusters.write_mappable("assignments.arrow", _assignments())
+    clusters.write_array("coarse.npy", np.arange(len(SUBJECTS), dtype=np.int32))
     clusters.publish()
     guide = made.guide("sw").begin(Identity("pool", {}, {}))
     texts = [f"{subject} {place} {i}" for i in range(20) for place, subject in enumerate(SUBJECTS)]
     rows = {"row_id": texts, "prompt": texts, "language": ["sw"] * len(texts), "subject": [text[0] for text in texts]}
-    guide.table("guide.parquet", pa.table(rows, schema=tables.GUIDES))
+    guide.write_table("guide.parquet", pa.table(rows, schema=tables.GUIDES))
     items = [
         {"item_id": f"{t} test", "language": "sw", "subject": t[0], "question": t, "options": ["x", "y"], "answer": 0}
         for t in texts
     ]
-    guide.table("test.parquet", pa.Table.from_pylist(items, schema=tables.ITEMS))
+    guide.write_table("test.parquet", pa.Table.from_pylist(items, schema=tables.ITEMS))
     guide.publish()
     return made
 

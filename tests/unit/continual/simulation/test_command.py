@@ -10,11 +10,11 @@ import pytest
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import checking
-from compass_ray.config import RunConfig, load
-from compass_ray.continual.simulation import Plan, learning, preparing
-from compass_ray.continual.simulation.learning import Findings, LearningPlan
-from compass_ray.continual.simulation.learning.findings import Strategy
-from compass_ray.continual.simulation.learning.gathering import Pair
+from compass_ray.config import RunConfig, load_run_config
+from compass_ray.continual.simulation import SimulationSettings, learning, preparing
+from compass_ray.continual.simulation.learning import ForgettingResults, ForgettingSettings
+from compass_ray.continual.simulation.learning.findings import StrategyResult
+from compass_ray.continual.simulation.learning.gathering import EvaluationPair
 from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.core.bootstrap import Interval
 from tests.unit.cli_serving.conftest import Command, compass_ray
@@ -28,10 +28,10 @@ FEW = "--seeds 1 --period 300 --thresholds 0.1 --set drift.window=40"
 @pytest.fixture
 def standing(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """A run whose prompts are placed; nothing may start Ray."""
-    config = load("atlas-test", languages=["sw"])
-    run.record(config)
+    config = load_run_config("atlas-test", languages=["sw"])
+    run.write_config(config)
     monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
-    preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan())
+    preparing.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings())
     monkeypatch.setattr(checking, "missing_stages", lambda *_: frozenset())
     monkeypatch.setattr(ray_session, "start", _never)
     return run
@@ -45,8 +45,8 @@ def test_a_standing_run_is_simulated_without_ray(compass_ray: Command, standing:
     done = compass_ray(f"simulate --run {standing.uri} {FEW}")
     assert done.code == 0, done.err
     assert "sw, scenario drawn" in done.out
-    rows = [line.split() for line in done.out.splitlines() if line.startswith(("calibrated", "paper", "fixed"))]
-    assert [row[0] for row in rows] == ["calibrated", "paper,", "fixed"]
+    rows = [line.split() for line in done.out.splitlines() if line.startswith(("permutation_test", "paper", "fixed"))]
+    assert [row[0] for row in rows] == ["permutation_test", "paper,", "fixed"]
     assert f"{standing.uri}/simulations/sw/detection" in done.out
 
 
@@ -56,9 +56,9 @@ def test_json_has_the_numbers_of_the_record(compass_ray: Command, standing: RunD
 
 
 def test_the_runs_own_settings_stay_as_they_are(compass_ray: Command, standing: RunDir) -> None:
-    before = standing.read_record()
+    before = standing.read_config_bytes()
     assert compass_ray(f"simulate --run {standing.uri} {FEW}").code == 0
-    assert standing.read_record() == before
+    assert standing.read_config_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_what_is_missing_is_made_in_one_session(compass_ray: Command, standing: 
 
 
 @pytest.fixture
-def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[LearningPlan]:
+def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[ForgettingSettings]:
     """Plans that were trained for; nothing is, and ECDA is always ten points better."""
-    plans: list[LearningPlan] = []
-    same, better = (Pair(*[Interval(mean, mean - 0.05, mean + 0.05)] * 2) for mean in (0.5, 0.1))
-    strategy = Strategy(same, better, better, better, same, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
+    plans: list[ForgettingSettings] = []
+    same, better = (EvaluationPair(*[Interval(mean, mean - 0.05, mean + 0.05)] * 2) for mean in (0.5, 0.1))
+    strategy = StrategyResult(same, better, better, better, same, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
 
-    def learn(config: RunConfig, run: RunDir, plan: LearningPlan, **_: object) -> Findings:
+    def learn(config: RunConfig, run: RunDir, plan: ForgettingSettings, **_: object) -> ForgettingResults:
         plans.append(plan)
-        return Findings(
+        return ForgettingResults(
             ("sw",), Scenario("any", (("a",), ("b",))).periods()[:-1], {"old": 7, "new": 3}, {"ecda": strategy}, {}, None, {}
         )
 
@@ -105,24 +105,26 @@ def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[LearningP
     return plans
 
 
-def test_training_is_told_by_strategy(compass_ray: Command, standing: RunDir, trained: list[LearningPlan]) -> None:
+def test_training_is_told_by_strategy(compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]) -> None:
     done = compass_ray(f"simulate --run {standing.uri} --training")
     assert done.code == 0, done.err
-    assert trained == [LearningPlan()]
+    assert trained == [ForgettingSettings()]
     assert "sw, after 1 updates: 7 test items of old subjects and 3 of new ones" in done.out
     assert "ecda" in done.out
     assert "+10.0 [+5.0, +15.0]" in done.out
     assert f"{standing.uri}/simulations/shared/learning" in done.out
 
 
-def test_sweeps_are_the_papers_and_imply_training(compass_ray: Command, standing: RunDir, trained: list[LearningPlan]) -> None:
+def test_sweeps_are_the_papers_and_imply_training(
+    compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]
+) -> None:
     done = compass_ray(f"simulate --run {standing.uri} --sweeps --seeds 3 --fresh-share 0.5 --json")
-    assert trained == [LearningPlan(3, 0.5, buffers=learning.BUFFERS, lambdas=learning.LAMBDAS, betas=learning.BETAS)]
+    assert trained == [ForgettingSettings(3, 0.5, buffers=learning.BUFFERS, lambdas=learning.LAMBDAS, betas=learning.BETAS)]
     assert json.loads(done.out)["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 0.1
 
 
 def test_a_training_plan_that_says_nothing_ends_with_2(
-    compass_ray: Command, standing: RunDir, trained: list[LearningPlan]
+    compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]
 ) -> None:
     done = compass_ray(f"simulate --run {standing.uri} --training --fresh-share 0")
     assert (done.code, "the share of new subjects is 0" in done.err, trained) == (2, True, []), done.err

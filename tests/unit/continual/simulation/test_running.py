@@ -9,41 +9,41 @@ import pytest
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.simulation import TABLE, Plan, preparing, simulate
+from compass_ray.continual.simulation import TABLE_COLUMNS, SimulationSettings, preparing, simulate
 from tests.unit.continual.simulation.conftest import ROWS, SUBJECTS
-from tests.unit.serving.fakes import WordPlacer
+from tests.unit.serving.fakes import WordAssigner
 
-PLAN = Plan(seeds=2, period=500, thresholds=(0.05, 0.3), per_subject=40)
+PLAN = SimulationSettings(seeds=2, period=500, thresholds=(0.05, 0.3), per_subject=40)
 
 
-class SecondWord(WordPlacer):
+class SecondWord(WordAssigner):
     """The cluster of a prompt is its second word."""
 
-    def place(self, prompts):  # type: ignore[no-untyped-def]
-        return super().place([" ".join(prompt.split()[:2]) for prompt in prompts])
+    def assign(self, prompts):  # type: ignore[no-untyped-def]
+        return super().assign([" ".join(prompt.split()[:2]) for prompt in prompts])
 
 
 @pytest.fixture
 def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
-    preparing.place(run.uri, config.model_dump(mode="json"), "sw", PLAN)
+    preparing.write_prompts(run.uri, config.model_dump(mode="json"), "sw", PLAN)
     return run
 
 
 def test_users_ask_what_the_guide_set_and_the_languages_own_rows_ask(placed: RunDir) -> None:
     found = preparing.read_prompts(placed, "sw")
-    assert set(found.asked) == set(SUBJECTS)
+    assert set(found.by_subject) == set(SUBJECTS)
     for place, subject in enumerate(SUBJECTS):
-        assert found.asked[subject].tolist() == [place] * (ROWS - 1 + 20), "own rows with a subject, then guide prompts"
-        assert found.guide[subject].tolist() == [place] * 20
+        assert found.by_subject[subject].tolist() == [place] * (ROWS - 1 + 20), "own rows with a subject, then guide prompts"
+        assert found.guide_by_subject[subject].tolist() == [place] * 20
 
 
 def test_test_questions_are_asked_only_on_request(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "load_placer", lambda run, config, place=None: SecondWord())
-    preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan(tests=True, per_subject=200))
-    assert len(preparing.read_prompts(run, "sw").asked["a"]) == ROWS - 1 + 20 + 20
-    preparing.place(run.uri, config.model_dump(mode="json"), "sw", Plan(tests=True, per_subject=5))
-    assert len(preparing.read_prompts(run, "sw").asked["a"]) == 5
+    preparing.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings(tests=True, per_subject=200))
+    assert len(preparing.read_prompts(run, "sw").by_subject["a"]) == ROWS - 1 + 20 + 20
+    preparing.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings(tests=True, per_subject=5))
+    assert len(preparing.read_prompts(run, "sw").by_subject["a"]) == 5
 
 
 def test_no_text_is_kept(placed: RunDir) -> None:
@@ -54,10 +54,10 @@ def test_no_text_is_kept(placed: RunDir) -> None:
 def test_a_simulation_finds_the_changes_and_keeps_its_record_and_pictures(placed: RunDir, config: RunConfig) -> None:
     found = simulate(config, placed, "sw", PLAN)
     assert found.scenario == "drawn"
-    assert len(found.lines) == len(found.examples) == 5
-    own = found.lines[0]
-    assert (own.trigger, own.summary.detected, own.summary.false_alarms) == ("calibrated", 8, 0)
-    assert all(len(row) == len(TABLE) for row in found.table())
+    assert len(found.rows) == len(found.examples) == 5
+    own = found.rows[0]
+    assert (own.trigger, own.summary.detected, own.summary.false_alarms) == ("permutation_test", 8, 0)
+    assert all(len(row) == len(TABLE_COLUMNS) for row in found.table())
     artifact = placed.simulation("sw", "detection")
     assert {"results.json", "divergence.png", "delay.png"} <= set(artifact.files())
     assert json.loads(artifact.read_bytes("results.json"))["lines"][0]["detected"] == 8
@@ -82,16 +82,18 @@ def test_progress_is_told_stream_by_stream(placed: RunDir, config: RunConfig) ->
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (Plan(period=200), "periods of 200 prompts are too short"),
-        (Plan(seeds=0), "0 seeds"),
-        (Plan(fresh_share=0.0), "share of new subjects is 0"),
-        (Plan(thresholds=(2.0,)), "thresholds are in bits"),
-        (Plan(scenario="paper"), "lacks prompts of 4 of its 4 groups"),
+        (SimulationSettings(period=200), "periods of 200 prompts are too short"),
+        (SimulationSettings(seeds=0), "0 seeds"),
+        (SimulationSettings(fresh_share=0.0), "share of new subjects is 0"),
+        (SimulationSettings(thresholds=(2.0,)), "thresholds are in bits"),
+        (SimulationSettings(scenario="paper"), "lacks prompts of 4 of its 4 groups"),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_is_refused(placed: RunDir, config: RunConfig, plan: Plan, message: str) -> None:
+def test_a_plan_that_cannot_be_carried_out_is_refused(
+    placed: RunDir, config: RunConfig, plan: SimulationSettings, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
-        simulate(config, placed, "sw", Plan(**{**plan.as_json(), "per_subject": PLAN.per_subject}))
+        simulate(config, placed, "sw", SimulationSettings(**{**plan.as_json(), "per_subject": PLAN.per_subject}))
 
 
 def test_a_run_without_clusters_says_so(tmp_path: Path, config: RunConfig) -> None:

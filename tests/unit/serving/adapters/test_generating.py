@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from compass_ray.models.orders import Answer, Order, Piece
+from compass_ray.models.orders import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.serving.adapters.generating import GenerationLoop
 
 SECONDS = 10.0
@@ -20,9 +20,9 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Said:
-    ticket: int
-    piece: Piece
-    done: Answer | None
+    request_id: int
+    delta: OutputDelta
+    final_output: GenerationOutput | None
 
 
 @dataclass
@@ -37,15 +37,15 @@ class WordEngine:
     tickets: int = 0
 
     @property
-    def bank(self) -> WordEngine:
+    def adapter_manager(self) -> WordEngine:
         return self
 
     @property
-    def names(self) -> Sequence[str]:
+    def adapter_names(self) -> Sequence[str]:
         return tuple(self.adapters)
 
     @property
-    def busy(self) -> bool:
+    def has_unfinished_requests(self) -> bool:
         return bool(self.under_way)
 
     def prepare(self, folder: Path) -> str:
@@ -53,23 +53,23 @@ class WordEngine:
             raise ValueError("the adapter is damaged")
         return folder.name
 
-    def install(self, name: str, prepared: Any) -> None:
+    def install_adapter(self, name: str, prepared: Any) -> None:
         self.adapters[name] = prepared
 
-    def unload(self, name: str) -> None:
+    def unload_adapter(self, name: str) -> None:
         del self.adapters[name]
 
-    def prompt(self, order: Order) -> list[int]:
+    def tokenize(self, order: GenerationRequest) -> list[int]:
         return [len(word) for word in (order.text or "").split()]
 
-    def submit(self, order: Order) -> int:
+    def add_request(self, order: GenerationRequest) -> int:
         if not order.text:
             raise ValueError("the prompt is empty")
         self.tickets += 1
         self.under_way[self.tickets] = order.text.split()
         return self.tickets
 
-    def cancel(self, ticket: int) -> None:
+    def abort_request(self, ticket: int) -> None:
         self.under_way.pop(ticket, None)
 
     def step(self) -> list[Said]:
@@ -87,9 +87,9 @@ class WordEngine:
         if word == "endless":
             words.append(word)
         if words:
-            return Said(ticket, Piece(word), None)
+            return Said(ticket, OutputDelta(word), None)
         del self.under_way[ticket]
-        return Said(ticket, Piece(word), Answer(word, None, 1, 1, "stop", 0.5))
+        return Said(ticket, OutputDelta(word), GenerationOutput(word, None, 1, 1, "stop", 0.5))
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ class Heard(queue.SimpleQueue[Any]):
     def all(self) -> list[str]:
         """Texts up to the answer."""
         texts = []
-        while not isinstance(each := self.next(), Answer):
+        while not isinstance(each := self.next(), GenerationOutput):
             texts.append(each.text)
         return texts
 
 
 def ask(generation: GenerationLoop, text: str) -> Heard:
     heard = Heard()
-    generation.submit(Order(text=text), heard.put).result(SECONDS)
+    generation.submit(GenerationRequest(text=text), heard.put).result(SECONDS)
     return heard
 
 
@@ -132,7 +132,7 @@ def test_pieces_come_in_order_and_the_answer_last(generation: GenerationLoop) ->
 def test_an_order_joins_a_batch_that_is_under_way(generation: GenerationLoop, engine: WordEngine) -> None:
     first = ask(generation, "hold a b c")
     heard = Heard()
-    joined = generation.submit(Order(text="x y"), heard.put)
+    joined = generation.submit(GenerationRequest(text="x y"), heard.put)
     engine.gate.set()
     joined.result(SECONDS)
     assert heard.all() == ["x", "y"]
@@ -143,17 +143,17 @@ def test_an_order_joins_a_batch_that_is_under_way(generation: GenerationLoop, en
 
 def test_an_order_that_cannot_be_followed_fails_alone(generation: GenerationLoop) -> None:
     with pytest.raises(ValueError, match="empty"):
-        generation.submit(Order(text=""), Heard().put).result(SECONDS)
+        generation.submit(GenerationRequest(text=""), Heard().put).result(SECONDS)
     assert ask(generation, "one").all() == ["one"]
 
 
 def test_an_order_given_up_frees_its_place_and_is_not_heard_again(generation: GenerationLoop, engine: WordEngine) -> None:
     heard = Heard()
-    ticket = generation.submit(Order(text="endless"), heard.put).result(SECONDS)
+    ticket = generation.submit(GenerationRequest(text="endless"), heard.put).result(SECONDS)
     assert heard.next()
     generation.cancel(ticket)
     assert ask(generation, "one").all() == ["one"]
-    assert not engine.busy
+    assert not engine.has_unfinished_requests
     said = heard.qsize()
     assert ask(generation, "two").all() == ["two"]
     assert heard.qsize() == said
@@ -162,14 +162,14 @@ def test_an_order_given_up_frees_its_place_and_is_not_heard_again(generation: Ge
 def test_a_step_that_fails_fails_what_is_under_way_and_nothing_after(generation: GenerationLoop) -> None:
     heard = ask(generation, "break")
     assert "out of memory" in str(heard.next())
-    assert generation.sound
+    assert generation.is_healthy
     assert ask(generation, "one").all() == ["one"]
 
 
 def test_an_engine_that_fails_again_and_again_is_not_sound(generation: GenerationLoop) -> None:
     for _ in range(3):
         assert isinstance(ask(generation, "break").next(), RuntimeError)
-    assert not generation.sound
+    assert not generation.is_healthy
 
 
 def test_adapters_are_loaded_while_a_batch_is_under_way(generation: GenerationLoop, engine: WordEngine) -> None:
@@ -187,29 +187,29 @@ def test_adapters_are_loaded_while_a_batch_is_under_way(generation: GenerationLo
 def test_stopping_fails_what_is_under_way(engine: WordEngine) -> None:
     loop = GenerationLoop(engine)
     heard = Heard()
-    loop.submit(Order(text="endless"), heard.put).result(SECONDS)
+    loop.submit(GenerationRequest(text="endless"), heard.put).result(SECONDS)
     loop.stop()
-    while isinstance(each := heard.next(), Piece):
+    while isinstance(each := heard.next(), OutputDelta):
         pass
     assert "stopped" in str(each)
-    assert not loop.sound
+    assert not loop.is_healthy
 
 
 def test_an_engine_that_is_lost_lets_nobody_wait(engine: WordEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = GenerationLoop(engine)
     heard = Heard()
-    loop.submit(Order(text="hold a"), heard.put).result(SECONDS)
+    loop.submit(GenerationRequest(text="hold a"), heard.put).result(SECONDS)
 
     def broken() -> bool:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr(WordEngine, "busy", property(lambda _: broken()))
     engine.gate.set()
-    while isinstance(each := heard.next(), Piece):
+    while isinstance(each := heard.next(), OutputDelta):
         pass
     assert "stopped" in str(each)
     with pytest.raises(RuntimeError, match="stopped"):
-        loop.submit(Order(text="one"), Heard().put).result(SECONDS)
+        loop.submit(GenerationRequest(text="one"), Heard().put).result(SECONDS)
     with pytest.raises(RuntimeError, match="stopped"):
         loop.load("sw@v0001", Path("whole"))
-    assert not loop.sound
+    assert not loop.is_healthy

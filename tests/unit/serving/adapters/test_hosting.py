@@ -9,7 +9,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.serving import registry
 from compass_ray.serving.adapters import hosting
-from compass_ray.serving.adapters.hosting import AdapterHost, HostState, followed
+from compass_ray.serving.adapters.hosting import AdapterHost, HostState, merge_host_state
 from compass_ray.serving.answering.backend import AdapterUnavailableError
 from compass_ray.serving.registry import Catalogue
 from tests.unit.serving.fakes import Clock, MakeAdapter, Residents
@@ -28,7 +28,7 @@ def host(residents: Residents, run: RunDir, clock: Clock) -> AdapterHost:
 
 
 def _follow(host: AdapterHost) -> dict[str, str]:
-    return dict(host.follow(registry.catalogue(host.run, LANGUAGES)).live)
+    return dict(host.sync(registry.read_catalogue(host.run, LANGUAGES)).live)
 
 
 def _damage(run: RunDir, language: str, version: str) -> None:
@@ -43,8 +43,8 @@ def test_what_is_live_a_canary_or_a_shadow_is_loaded(
     make_adapter("de", "v0001")
     for code in LANGUAGES:
         registry.promote(run, code, "v0001")
-    registry.canary(run, "sw", "v0002", 0.1)
-    registry.shadow(run, "sw", "v0003")
+    registry.set_canary(run, "sw", "v0002", 0.1)
+    registry.set_shadow(run, "sw", "v0003")
     assert _follow(host) == {"sw": "v0001", "de": "v0001"}
     assert set(residents.names) == {"sw@v0001", "sw@v0002", "sw@v0003", "de@v0001"}
     assert host.catalogue.canaries["sw"].version == "v0002"
@@ -70,7 +70,7 @@ def test_a_canary_that_cannot_be_loaded_is_not_offered(host: AdapterHost, run: R
     make_adapter("sw", "v0001")
     make_adapter("sw", "v0002")
     registry.promote(run, "sw", "v0001")
-    registry.canary(run, "sw", "v0002", 0.5)
+    registry.set_canary(run, "sw", "v0002", 0.5)
     _damage(run, "sw", "v0002")
     assert _follow(host) == {"sw": "v0001"}
     assert host.catalogue.canaries == {}
@@ -95,12 +95,12 @@ def test_a_version_asked_for_is_loaded_then_and_a_missing_one_is_refused(
     host: AdapterHost, residents: Residents, make_adapter: MakeAdapter
 ) -> None:
     make_adapter("sw", "v0001")
-    assert not host.ready(["sw@v0001"])
-    host.ensure("sw@v0001")
-    assert host.ready(["sw@v0001"])
+    assert not host.is_loaded(["sw@v0001"])
+    host.ensure_loaded("sw@v0001")
+    assert host.is_loaded(["sw@v0001"])
     assert residents.names == ("sw@v0001",)
     with pytest.raises(AdapterUnavailableError, match=r"^sw@v0009 cannot be served: "):
-        host.ensure("sw@v0009")
+        host.ensure_loaded("sw@v0009")
 
 
 def test_what_is_no_longer_live_is_unloaded_only_once_idle(
@@ -112,7 +112,7 @@ def test_what_is_no_longer_live_is_unloaded_only_once_idle(
         _follow(host)
     assert set(residents.names) == {"sw@v0001", "sw@v0002"}
     clock.now += hosting.IDLE_SECONDS - 1
-    assert host.ready(["sw@v0001"])
+    assert host.is_loaded(["sw@v0001"])
     clock.now += 2
     _follow(host)
     assert set(residents.names) == {"sw@v0001", "sw@v0002"}
@@ -141,7 +141,7 @@ def test_whatever_one_adapter_does_the_others_are_followed(
 def test_an_adapter_of_another_base_is_not_loaded_whoever_asks(host: AdapterHost, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001", base="organisation/another")
     with pytest.raises(AdapterUnavailableError, match="trained on base model"):
-        host.ensure("sw@v0001")
+        host.ensure_loaded("sw@v0001")
 
 
 def test_versions_asked_for_by_name_do_not_fill_the_memory(
@@ -156,7 +156,7 @@ def test_versions_asked_for_by_name_do_not_fill_the_memory(
     _follow(host)
     for version in ("v0002", "v0003", "v0004"):
         clock.now += 1
-        host.ensure(f"sw@{version}")
+        host.ensure_loaded(f"sw@{version}")
     assert set(residents.names) == {"sw@v0001", "de@v0001", "sw@v0003", "sw@v0004"}
 
 
@@ -175,14 +175,14 @@ def test_a_replica_that_cannot_load_what_is_live_takes_nothing_from_the_others()
     def catalogue(**live: str) -> Catalogue:
         return Catalogue(live=live, versions={"sw": ("v0001", "v0002")})
 
-    behind = HostState(catalogue(sw="v0001"), {}, wanted={"sw": "v0002"})
-    ahead = HostState(catalogue(sw="v0002"), {}, wanted={"sw": "v0002"})
-    without = HostState(catalogue(), {}, wanted={"sw": "v0002"})
-    rolled_back = HostState(catalogue(sw="v0001"), {}, wanted={"sw": "v0001"})
-    gone = HostState(catalogue(), {}, wanted={})
-    known = followed(catalogue(sw="v0001"), behind)
+    behind = HostState(catalogue(sw="v0001"), {}, desired_live={"sw": "v0002"})
+    ahead = HostState(catalogue(sw="v0002"), {}, desired_live={"sw": "v0002"})
+    without = HostState(catalogue(), {}, desired_live={"sw": "v0002"})
+    rolled_back = HostState(catalogue(sw="v0001"), {}, desired_live={"sw": "v0001"})
+    gone = HostState(catalogue(), {}, desired_live={})
+    known = merge_host_state(catalogue(sw="v0001"), behind)
     assert known.live == {"sw": "v0001"}
-    known = followed(known, ahead)
-    assert followed(known, behind).live == followed(known, without).live == {"sw": "v0002"}
-    assert followed(known, rolled_back).live == {"sw": "v0001"}
-    assert followed(known, gone).live == {}
+    known = merge_host_state(known, ahead)
+    assert merge_host_state(known, behind).live == merge_host_state(known, without).live == {"sw": "v0002"}
+    assert merge_host_state(known, rolled_back).live == {"sw": "v0001"}
+    assert merge_host_state(known, gone).live == {}

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from compass_ray.serving.answering.enquiries import Enquiry, Reply, draw
-from compass_ray.serving.answering.service import AnswerService
-from compass_ray.serving.answering.shadowing import AT_ONCE
+from compass_ray.serving.answering.enquiries import InferenceRequest, InferenceResponse, stable_fraction
+from compass_ray.serving.answering.service import InferenceService
+from compass_ray.serving.answering.shadowing import MAX_CONCURRENT
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 
@@ -18,24 +18,24 @@ def endpoint() -> Endpoint:
     return Endpoint()
 
 
-def _enquiry(number: int = 0, model: str = "auto") -> Enquiry:
-    return Enquiry(f"id-{number}", model, (("user", "sw habari"),), conversation="one", logprobs=3)
+def _enquiry(number: int = 0, model: str = "auto") -> InferenceRequest:
+    return InferenceRequest(f"id-{number}", model, (("user", "sw habari"),), conversation="one", logprobs=3)
 
 
-def _run(endpoint: Endpoint, scenario: Callable[[AnswerService], Awaitable[None]]) -> dict[str, dict[str, float]]:
+def _run(endpoint: Endpoint, scenario: Callable[[InferenceService], Awaitable[None]]) -> dict[str, dict[str, float]]:
     endpoint.service.catalogue = TRYING
     asyncio.run(scenario(endpoint.service))  # type: ignore[arg-type]
     shadows: dict[str, dict[str, float]] = endpoint.statistics.summary()["shadows"]
     return shadows
 
 
-async def _settled(service: AnswerService, reply: Reply) -> None:
-    service.settle(reply)
+async def _settled(service: InferenceService, reply: InferenceResponse) -> None:
+    service.after_response(reply)
     await asyncio.gather(*service.shadows.tasks)
 
 
 def test_the_shadow_answers_a_copy_after_the_reply(endpoint: Endpoint) -> None:
-    async def scenario(service: AnswerService) -> None:
+    async def scenario(service: InferenceService) -> None:
         reply = await service.answer(_enquiry())
         assert len(endpoint.backend.orders) == 1
         await _settled(service, reply)
@@ -49,7 +49,7 @@ def test_the_shadow_answers_a_copy_after_the_reply(endpoint: Endpoint) -> None:
 
 
 def test_a_shadow_that_fails_is_counted_and_troubles_nobody(endpoint: Endpoint) -> None:
-    async def scenario(service: AnswerService) -> None:
+    async def scenario(service: InferenceService) -> None:
         reply = await service.answer(_enquiry())
         endpoint.backend.broken = ("sw@v0001",)
         await _settled(service, reply)
@@ -58,7 +58,7 @@ def test_a_shadow_that_fails_is_counted_and_troubles_nobody(endpoint: Endpoint) 
 
 
 def test_a_version_asked_for_by_name_has_no_shadow(endpoint: Endpoint) -> None:
-    async def scenario(service: AnswerService) -> None:
+    async def scenario(service: InferenceService) -> None:
         await _settled(service, await service.answer(_enquiry(model="sw@v0003")))
         await _settled(service, await service.answer(_enquiry(model="base")))
 
@@ -66,23 +66,23 @@ def test_a_version_asked_for_by_name_has_no_shadow(endpoint: Endpoint) -> None:
 
 
 def test_only_so_many_copies_are_under_way_and_closing_gives_them_up(endpoint: Endpoint) -> None:
-    async def scenario(service: AnswerService) -> None:
+    async def scenario(service: InferenceService) -> None:
         replies = [await service.answer(_enquiry(number)) for number in range(10)]
         endpoint.backend.gate = asyncio.Event()
         for reply in replies:
-            service.settle(reply)
+            service.after_response(reply)
         await asyncio.sleep(0)
-        assert len(endpoint.backend.orders) - len(replies) == AT_ONCE
+        assert len(endpoint.backend.orders) - len(replies) == MAX_CONCURRENT
         await service.shadows.close()
-        assert endpoint.backend.cancelled == AT_ONCE
+        assert endpoint.backend.cancelled == MAX_CONCURRENT
         assert not service.shadows.tasks
 
     _run(endpoint, scenario)
 
 
 def test_draws_are_spread_evenly_and_stable() -> None:
-    draws = [draw(f"conversation-{number}") for number in range(2000)]
-    assert draws == [draw(f"conversation-{number}") for number in range(2000)]
+    draws = [stable_fraction(f"conversation-{number}") for number in range(2000)]
+    assert draws == [stable_fraction(f"conversation-{number}") for number in range(2000)]
     assert all(0.0 <= each < 1.0 for each in draws)
     for share in (0.05, 0.5, 0.9):
         found = sum(each < share for each in draws) / len(draws)

@@ -12,13 +12,19 @@ import httpx
 from fastapi import FastAPI
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.serving.answering.backend import AdapterUnavailableError, Answer, Order, Piece, TokenScore
-from compass_ray.serving.answering.service import AnswerService
+from compass_ray.serving.answering.backend import (
+    AdapterUnavailableError,
+    GenerationOutput,
+    GenerationRequest,
+    OutputDelta,
+    TokenLogprob,
+)
+from compass_ray.serving.answering.service import InferenceService
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.api.keys import Keys
-from compass_ray.serving.api.limits import Limits
+from compass_ray.serving.api.keys import ApiKeys
+from compass_ray.serving.api.limits import RequestLimits
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import Canary, Catalogue
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
@@ -36,7 +42,7 @@ class ScriptedBackend:
 
     def __init__(self) -> None:
         self.known = CATALOGUE
-        self.orders: list[Order] = []
+        self.orders: list[GenerationRequest] = []
         self.broken: tuple[str, ...] = ()
         self.failure: Exception | None = None
         self.late_failure: Exception | None = None
@@ -45,12 +51,12 @@ class ScriptedBackend:
         self.waiting = asyncio.Event()
         self.cancelled = self.closed = 0
 
-    async def answer(self, order: Order) -> Answer:
+    async def answer(self, order: GenerationRequest) -> GenerationOutput:
         answer = self._begin(order)
         await self._wait()
         return answer
 
-    async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
+    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
         answer = self._begin(order)
         try:
             for number, score in enumerate(_scores(answer.text)):
@@ -58,7 +64,7 @@ class ScriptedBackend:
                     await self._wait()
                     if self.late_failure:
                         raise self.late_failure
-                yield Piece(score.token, (score,) if order.logprobs is not None else ())
+                yield OutputDelta(score.token, (score,) if order.logprobs is not None else ())
             yield answer
         finally:
             self.closed += 1
@@ -66,7 +72,7 @@ class ScriptedBackend:
     async def catalogue(self) -> Catalogue:
         return self.known
 
-    def _begin(self, order: Order) -> Answer:
+    def _begin(self, order: GenerationRequest) -> GenerationOutput:
         self.orders.append(order)
         if self.failure:
             raise self.failure
@@ -74,7 +80,7 @@ class ScriptedBackend:
             raise AdapterUnavailableError(f"{order.adapter} is damaged")
         text = f"jibu la {order.adapter}"
         scores = _scores(text) if order.logprobs is not None else ()
-        return Answer(text, order.adapter, 4, 3, "stop", 0.5, scores)
+        return GenerationOutput(text, order.adapter, 4, 3, "stop", 0.5, scores)
 
     async def _wait(self) -> None:
         self.waiting.set()
@@ -87,10 +93,10 @@ class ScriptedBackend:
             raise
 
 
-def _scores(text: str) -> tuple[TokenScore, ...]:
+def _scores(text: str) -> tuple[TokenLogprob, ...]:
     first, *rest = text.split(" ")
     tokens = (first, *(f" {word}" for word in rest))
-    return tuple(TokenScore(token, -0.5, ((token, -0.5), ("x", float("-inf")))) for token in tokens)
+    return tuple(TokenLogprob(token, -0.5, ((token, -0.5), ("x", float("-inf")))) for token in tokens)
 
 
 @dataclass
@@ -103,28 +109,30 @@ class Traffic:
     def put(self, observation: Observation) -> None:
         self.seen.append(observation)
 
-    def rate(self, feedback: Feedback) -> None:
+    def submit_feedback(self, feedback: Feedback) -> None:
         self.rated.append(feedback)
 
 
 class Endpoint:
     """The application, its parts, and clients of it."""
 
-    def __init__(self, *, keys: Keys | None = None, seconds: float = 60.0, **limits: Any) -> None:
+    def __init__(self, *, keys: ApiKeys | None = None, seconds: float = 60.0, **limits: Any) -> None:
         self.clock = Clock()
         self.backend = ScriptedBackend()
         self.traffic = Traffic()
-        self.statistics = Statistics(self.clock)
+        self.statistics = RequestStatistics(self.clock)
         memory = ConversationMemory(self.clock)
         router = Router(
-            WordIdentifier(), languages=LANGUAGES, config=IdentifierConfig(check_script=False, short=0), memory=memory
+            WordIdentifier(), languages=LANGUAGES, config=IdentifierConfig(check_script=False, min_letters=0), memory=memory
         )
-        self.service = AnswerService(
+        self.service = InferenceService(
             router, self.backend, self.traffic, self.statistics, max_tokens=16, seconds=seconds, clock=self.clock
         )
         self.service.catalogue = CATALOGUE
         self.state: dict[str, Any] = {"run": "<script>", "languages": {}, "requests": {}, "monitor": None}
-        self.api: FastAPI = build_api(self.service, self._status, keys=keys, limits=Limits(request_seconds=seconds, **limits))
+        self.api: FastAPI = build_api(
+            self.service, self._status, keys=keys, limits=RequestLimits(request_seconds=seconds, **limits)
+        )
 
     async def _status(self) -> dict[str, Any]:
         return self.state

@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
-from compass_ray.serving.answering.backend import BadOrderError, InterruptedReplyError, Order, OverloadedError, TooLongOrderError
+from compass_ray.serving.answering.backend import (
+    ContextLengthExceededError,
+    GenerationRequest,
+    InvalidRequestError,
+    OverloadedError,
+    StreamInterruptedError,
+)
 from compass_ray.serving.api.declared import ROUTE_HEADER
-from compass_ray.serving.api.guards import REQUEST_ID
+from compass_ray.serving.api.guards import REQUEST_ID_HEADER
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 
@@ -23,7 +29,7 @@ def test_a_reply_is_openai_s_and_says_who_answered_and_why(endpoint: Endpoint) -
     assert (compass["language"], compass["confidence"], compass["adapter"]) == ("sw", 0.9, "sw@v0002")
     assert (compass["blend"], compass["canary"]) == (None, False)
     assert response.headers[ROUTE_HEADER] == f'sw@v0002; language=sw; confidence=0.900; reason="{compass["reason"]}"'
-    assert response.headers[REQUEST_ID].startswith("req_")
+    assert response.headers[REQUEST_ID_HEADER].startswith("req_")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_the_monitor_is_told_whether_the_prompt_was_all_that_was_said(endpoint: 
     endpoint.chat()
     endpoint.chat(messages=[before, {"role": "user", "content": "sw habari"}])
     endpoint.complete()
-    assert [each.alone for each in endpoint.traffic.seen] == [True, False, False]
+    assert [each.is_single_turn for each in endpoint.traffic.seen] == [True, False, False]
 
 
 def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: Endpoint) -> None:
@@ -116,10 +122,10 @@ def test_a_version_made_a_moment_ago_is_found(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
-        (TooLongOrderError("the conversation has 9 tokens"), 400, "context_length_exceeded"),
-        (BadOrderError("the chat template refuses it"), 400, "invalid_prompt"),
+        (ContextLengthExceededError("the conversation has 9 tokens"), 400, "context_length_exceeded"),
+        (InvalidRequestError("the chat template refuses it"), 400, "invalid_prompt"),
         (OverloadedError(), 503, "overloaded"),
-        (InterruptedReplyError(), 503, "reply_interrupted"),
+        (StreamInterruptedError(), 503, "reply_interrupted"),
         (TimeoutError(), 504, "timeout"),
         (RuntimeError("secret stack"), 500, "internal_error"),
     ],
@@ -151,13 +157,13 @@ def test_turns_and_sampling_reach_the_engine(endpoint: Endpoint) -> None:
     ]
     endpoint.chat(messages=messages, temperature=0.5, top_p=0.9, seed=3, stop="\n")
     turns = (("system", "be brief"), ("user", "sw ab"))
-    assert endpoint.backend.orders == [Order(turns, "sw@v0002", 16, 0.5, 0.9, 3, ("\n",))]
+    assert endpoint.backend.orders == [GenerationRequest(turns, "sw@v0002", 16, 0.5, 0.9, 3, ("\n",))]
 
 
 def test_null_counts_as_absent(endpoint: Endpoint) -> None:
     names = ("temperature", "top_p", "seed", "stop", "stream", "n", "max_tokens", "logprobs", "top_logprobs", "logit_bias")
     assert endpoint.chat(**dict.fromkeys(names)).status_code == 200
-    assert endpoint.backend.orders == [Order((("user", "sw habari"),), "sw@v0002", 16)]
+    assert endpoint.backend.orders == [GenerationRequest((("user", "sw habari"),), "sw@v0002", 16)]
 
 
 def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
@@ -185,12 +191,14 @@ def test_a_conversation_keeps_its_draw_and_one_key_s_is_not_another_s(endpoint: 
 
 
 def test_a_blend_is_ordered_and_told() -> None:
-    from compass_ray.serving.answering.enquiries import Enquiry
-    from compass_ray.serving.api.conversions import compass_info, route_header
+    from compass_ray.serving.answering.enquiries import InferenceRequest
+    from compass_ray.serving.api.conversions import format_route_header, to_compass_info
     from compass_ray.serving.registry import AdapterName
-    from compass_ray.serving.routing.router import Asked, Route
+    from compass_ray.serving.routing.router import ModelTarget, Route
 
-    route = Route("sw", AdapterName("sw", "v1"), 0.6, 'two\r\n"ways" ü', Asked.AUTO, (AdapterName("de", "v2"), 0.25), canary=True)
-    assert Enquiry("1", "auto", (("user", "x"),)).order(route, 4).blend == ("de@v2", 0.25)
-    header = route_header(compass_info(route))
+    route = Route(
+        "sw", AdapterName("sw", "v1"), 0.6, 'two\r\n"ways" ü', ModelTarget.AUTO, (AdapterName("de", "v2"), 0.25), canary=True
+    )
+    assert InferenceRequest("1", "auto", (("user", "x"),)).to_generation_request(route, 4).blend == ("de@v2", 0.25)
+    header = format_route_header(to_compass_info(route))
     assert header == "sw@v1; language=sw; confidence=0.600; blend=de@v2:0.250; canary; reason=\"two??'ways' ?\""

@@ -16,8 +16,8 @@ import openai
 import pytest
 import uvicorn
 
-from compass_ray.serving.answering.backend import InterruptedReplyError
-from compass_ray.serving.api.keys import Keys, hash_key
+from compass_ray.serving.answering.backend import StreamInterruptedError
+from compass_ray.serving.api.keys import ApiKeys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint
 
 MESSAGES = [{"role": "user", "content": "sw habari"}]
@@ -39,7 +39,7 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    endpoint = Endpoint(keys=Keys({hash_key("sesame"): "amina"}))
+    endpoint = Endpoint(keys=ApiKeys({hash_key("sesame"): "amina"}))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     started, loops = threading.Event(), []
@@ -103,7 +103,7 @@ def test_openai_s_client_raises_its_own_errors(running: Running) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**ask, temperature=9)
     assert refused.value.param == "temperature"
-    running.endpoint.backend.late_failure = InterruptedReplyError()
+    running.endpoint.backend.late_failure = StreamInterruptedError()
     with pytest.raises(openai.APIError, match="was lost"):
         list(client.chat.completions.create(**ask, stream=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.serving.answering.backend import Order
+from compass_ray.serving.answering.backend import GenerationRequest
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 
@@ -11,7 +11,7 @@ def test_a_text_is_continued_as_it_stands(endpoint: Endpoint) -> None:
     assert (body["object"], body["model"]) == ("text_completion", "sw@v0002")
     assert body["id"].startswith("cmpl-")
     assert body["choices"] == [{"index": 0, "text": "jibu la sw@v0002", "logprobs": None, "finish_reason": "stop"}]
-    assert endpoint.backend.orders == [Order((), "sw@v0002", 3, 1.0, stop=("a",), text="sw habari")]
+    assert endpoint.backend.orders == [GenerationRequest((), "sw@v0002", 3, 1.0, stop=("a",), text="sw habari")]
     assert endpoint.traffic.seen[0].prompt == "sw habari"
 
 

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
-from compass_ray.serving.api.keys import Keys, hash_key
+from compass_ray.serving.api.keys import ApiKeys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint
 
 BEARER = {"authorization": "Bearer sesame"}
-KEYS = Keys({hash_key("sesame"): "amina"})
+KEYS = ApiKeys({hash_key("sesame"): "amina"})
 CHECKED = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name != "positive_data_acceptance"]
 
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI
 
-from compass_ray.serving.api.guards import WRITING
-from compass_ray.serving.api.keys import Keys, hash_key
+from compass_ray.serving.api.guards import BODY_PATHS
+from compass_ray.serving.api.keys import ApiKeys, hash_key
 from tests.unit.serving.api.endpoint import Endpoint, chat_body
 
-KEYS = Keys({hash_key("sesame"): "amina", hash_key("other"): "juma"})
+KEYS = ApiKeys({hash_key("sesame"): "amina", hash_key("other"): "juma"})
 BEARER = {"authorization": "Bearer sesame"}
 CHAT = "/v1/chat/completions"
 
@@ -165,5 +165,5 @@ async def _stop(endpoint: Endpoint) -> None:
 
 def test_every_route_that_takes_a_body_is_guarded() -> None:
     described = Endpoint().api.openapi()["paths"]
-    assert {path for path, operations in described.items() if "post" in operations} == WRITING
+    assert {path for path, operations in described.items() if "post" in operations} == BODY_PATHS
     assert not any({"put", "patch", "delete"} & set(operations) for operations in described.values())

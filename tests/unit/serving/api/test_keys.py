@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray.config import ConfigError
-from compass_ray.serving.api.keys import VARIABLE, Keys, Owner, hash_key
+from compass_ray.serving.api.keys import ENVIRONMENT_VARIABLE, ApiKeys, KeyOwner, hash_key
 
 
 def test_a_hash_is_what_sha256sum_says() -> None:
@@ -17,21 +17,21 @@ def test_a_hash_is_what_sha256sum_says() -> None:
 
 
 def test_without_a_source_anybody_may_ask() -> None:
-    assert not Keys.load({}).needed
+    assert not ApiKeys.load({}).required
 
 
 def test_a_file_has_a_hash_a_line_with_or_without_a_name(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\namina:{hash_key('one').upper()}\n  {hash_key('two')}  # juma's\n")
-    keys = Keys.load({}, file)
-    assert keys.owner("Bearer one") == Owner("amina", hash_key("one")[:12])
-    assert keys.owner("bearer  two ") == Owner(hash_key("two")[:12], hash_key("two")[:12])
+    keys = ApiKeys.load({}, file)
+    assert keys.find_owner("Bearer one") == KeyOwner("amina", hash_key("one")[:12])
+    assert keys.find_owner("bearer  two ") == KeyOwner(hash_key("two")[:12], hash_key("two")[:12])
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
-    keys = Keys.load({VARIABLE: f"a:{hash_key('one')}, {hash_key('two')}"}, tmp_path / "missing")
-    assert keys.owner("Bearer one")
-    assert keys.owner("Bearer two")
+    keys = ApiKeys.load({ENVIRONMENT_VARIABLE: f"a:{hash_key('one')}, {hash_key('two')}"}, tmp_path / "missing")
+    assert keys.find_owner("Bearer one")
+    assert keys.find_owner("Bearer two")
 
 
 @pytest.mark.parametrize(
@@ -39,38 +39,38 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     [None, "", "Bearer", "Bearer ", "Bearer two", "one", "Basic", "Basic one", "Basic " + base64.b64encode(b"\xff:one").decode()],
 )
 def test_anything_else_is_nobody_s(header: str | None) -> None:
-    assert Keys({hash_key("one"): "amina"}).owner(header) is None
+    assert ApiKeys({hash_key("one"): "amina"}).find_owner(header) is None
 
 
 def test_the_password_of_basic_authentication_is_a_key() -> None:
     header = "Basic " + base64.b64encode(b"x:one:more").decode()
-    assert Keys({hash_key("one:more"): "amina"}).owner(header)
+    assert ApiKeys({hash_key("one:more"): "amina"}).find_owner(header)
 
 
 def test_a_hash_is_no_key() -> None:
-    assert Keys({hash_key("one"): "amina"}).owner(f"Bearer {hash_key('one')}") is None
+    assert ApiKeys({hash_key("one"): "amina"}).find_owner(f"Bearer {hash_key('one')}") is None
 
 
 def test_the_empty_key_is_never_let_in() -> None:
-    keys = Keys({hash_key(""): "nobody"})
-    assert keys.owner(None) is None
-    assert keys.owner("Bearer ") is None
+    keys = ApiKeys({hash_key(""): "nobody"})
+    assert keys.find_owner(None) is None
+    assert keys.find_owner("Bearer ") is None
 
 
 @pytest.mark.parametrize("text", ["", " , ", "# nothing"])
 def test_a_source_without_a_key_lets_nobody_think_that_it_guards(text: str) -> None:
     with pytest.raises(ConfigError, match="holds no key"):
-        Keys.load({VARIABLE: text})
+        ApiKeys.load({ENVIRONMENT_VARIABLE: text})
 
 
 def test_a_key_that_was_not_hashed_is_refused_and_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{hash_key('one')}\nsesame-in-the-clear\n")
     with pytest.raises(ConfigError, match="entry 2: expected the SHA-256") as refused:
-        Keys.load({}, file)
+        ApiKeys.load({}, file)
     assert "sesame" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        Keys.load({}, tmp_path / "keys")
+        ApiKeys.load({}, tmp_path / "keys")

@@ -7,23 +7,23 @@ import asyncio
 import pytest
 
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.api.limits import Admission, Rate, network
+from compass_ray.serving.api.limits import ConcurrencyLimiter, RateLimiter, client_network
 
 
 def test_a_rate_is_each_one_s_own() -> None:
-    rate = Rate(2)
+    rate = RateLimiter(2)
     for who in ("a", "a", "b", "b"):
-        rate.count(who)
+        rate.check(who)
     with pytest.raises(ApiError, match="more than 2 requests a minute") as refused:
-        rate.count("a")
+        rate.check("a")
     assert refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
 
 
 def test_without_a_rate_nothing_is_counted() -> None:
-    rate = Rate(None)
+    rate = RateLimiter(None)
     for _ in range(100):
-        rate.count("a")
+        rate.check("a")
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,24 @@ def test_without_a_rate_nothing_is_counted() -> None:
     ],
 )
 def test_of_ipv6_a_whole_network_is_one(one: str, other: str, same: bool) -> None:
-    assert (network(one) == network(other)) is same
+    assert (client_network(one) == client_network(other)) is same
 
 
 def test_a_place_is_given_back_whatever_happens() -> None:
-    admission = Admission(1)
-    with pytest.raises(RuntimeError), admission.place():
+    admission = ConcurrencyLimiter(1)
+    with pytest.raises(RuntimeError), admission.slot():
         raise RuntimeError
-    with admission.place(), pytest.raises(ApiError) as refused, admission.place():
+    with admission.slot(), pytest.raises(ApiError) as refused, admission.slot():
         pass
     assert (refused.value.status, refused.value.detail.code) == (503, "overloaded")
-    assert admission.inside == 0
+    assert admission.active == 0
 
 
 def test_it_says_whether_everybody_left_in_time() -> None:
     async def scenario() -> tuple[bool, bool]:
-        admission = Admission(1)
-        with admission.place():
-            in_time = await admission.emptied(0.01)
-        return in_time, await admission.emptied(0.01)
+        admission = ConcurrencyLimiter(1)
+        with admission.slot():
+            in_time = await admission.wait_until_idle(0.01)
+        return in_time, await admission.wait_until_idle(0.01)
 
     assert asyncio.run(scenario()) == (False, True)

@@ -7,11 +7,11 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compass_ray.serving.answering.enquiries import draw
+from compass_ray.serving.answering.enquiries import stable_fraction
 from compass_ray.serving.answering.failures import ApiError
-from compass_ray.serving.api.conversions import route_header
+from compass_ray.serving.api.conversions import format_route_header
 from compass_ray.serving.api.guards import error_response
-from compass_ray.serving.api.keys import Keys, hash_key
+from compass_ray.serving.api.keys import ApiKeys, hash_key
 from compass_ray.serving.api.schema.replies import CompassInfo
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
@@ -21,7 +21,7 @@ TEXT = st.text(max_size=50)
 
 @given(ANY)
 def test_a_route_in_a_header_is_one_line_of_printable_ascii(reason: str) -> None:
-    header = route_header(CompassInfo(language=None, confidence=None, adapter=None, reason=reason))
+    header = format_route_header(CompassInfo(language=None, confidence=None, adapter=None, reason=reason))
     assert header.isascii()
     assert header.isprintable()
 
@@ -33,12 +33,12 @@ def test_an_error_is_json_whatever_its_message_holds(message: str) -> None:
 
 @given(ANY)
 def test_a_draw_is_a_share(name: str) -> None:
-    assert 0.0 <= draw(name) < 1.0
+    assert 0.0 <= stable_fraction(name) < 1.0
 
 
 @given(ANY)
 def test_no_header_but_the_key_s_opens(header: str) -> None:
-    assert Keys({hash_key("sesame"): "amina"}).owner(header) is None
+    assert ApiKeys({hash_key("sesame"): "amina"}).find_owner(header) is None
 
 
 @given(TEXT.filter(str.strip))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from compass_ray.serving.answering.backend import InterruptedReplyError
+from compass_ray.serving.answering.backend import StreamInterruptedError
 from tests.unit.serving.api.endpoint import Endpoint, chat_body, chunks
 
 
@@ -51,7 +51,7 @@ def test_a_stream_falls_back_before_its_first_piece(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "code"),
-    [(InterruptedReplyError(), "reply_interrupted"), (RuntimeError("secret"), "internal_error"), (TimeoutError(), "timeout")],
+    [(StreamInterruptedError(), "reply_interrupted"), (RuntimeError("secret"), "internal_error"), (TimeoutError(), "timeout")],
 )
 def test_an_error_after_the_first_piece_is_an_event_and_the_end(endpoint: Endpoint, failure: Exception, code: str) -> None:
     endpoint.backend.late_failure = failure

@@ -12,11 +12,11 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.serving import journal
 from compass_ray.serving.monitoring import corrections as module
-from compass_ray.serving.monitoring.corrections import FILE, Pair, read_pairs
-from compass_ray.serving.monitoring.feedback import without_prompt
+from compass_ray.serving.monitoring.corrections import CORRECTIONS_FILE, CorrectionPair, read_pairs
+from compass_ray.serving.monitoring.feedback import count_without_prompt
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from tests.unit.serving.fakes import Clock, WordPlacer
+from tests.unit.serving.fakes import Clock, WordAssigner
 
 DAY = 86_400.0
 SAID = Feedback("id-1", "bad", "Jibu sahihi ni Nairobi.", None, "abc", 1000.0)
@@ -24,7 +24,7 @@ SAID = Feedback("id-1", "bad", "Jibu sahihi ni Nairobi.", None, "abc", 1000.0)
 
 def _monitor(run: RunDir, config: RunConfig, clock: Clock, retention: str = "text", days: float | None = 30.0) -> TrafficMonitor:
     drift = config.drift.model_copy(update={"retention": retention, "retention_days": days})
-    return TrafficMonitor(run, config.model_copy(update={"drift": drift}), WordPlacer(), clock)
+    return TrafficMonitor(run, config.model_copy(update={"drift": drift}), WordAssigner(), clock)
 
 
 @pytest.fixture
@@ -40,34 +40,34 @@ def _pairs(run: RunDir, config: RunConfig, now: float = 1000.0) -> list[tuple[st
 
 
 def test_a_correction_is_kept_with_its_prompt(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
-    monitor.rate([SAID, replace(SAID, key=None), replace(SAID, reply="id-2", correction=None)])
+    monitor.record_feedback([SAID, replace(SAID, key=None), replace(SAID, reply="id-2", correction=None)])
     assert sorted(_pairs(run, config)) == [("Swali namba 1", SAID.correction, ""), ("Swali namba 1", SAID.correction, "abc")]
     assert {pair.language for pair in read_pairs(run, config.drift, 1000.0)} == {"sw"}
-    assert without_prompt(run, "sw") == 0
+    assert count_without_prompt(run, "sw") == 0
 
 
 def test_without_its_prompt_it_is_counted_and_not_kept(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
     monitor.record([Observation(f"new-{n}", "sw", f"Swali jipya {n}", "v0001", 1.0, 1000.0) for n in range(100)])
-    monitor.rate([SAID, replace(SAID, reply="elsewhere")])
+    monitor.record_feedback([SAID, replace(SAID, reply="elsewhere")])
     assert _pairs(run, config) == []
-    assert (without_prompt(run, "sw"), without_prompt(run, "de")) == (2, 1)
+    assert (count_without_prompt(run, "sw"), count_without_prompt(run, "de")) == (2, 1)
 
 
 def test_a_later_word_replaces_it_and_one_without_a_correction_takes_it_back(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
-    monitor.rate([SAID])
+    monitor.record_feedback([SAID])
     clock.now = 2000.0
-    monitor.rate([replace(SAID, correction="Jibu jipya.", time=1500.0)])
-    monitor.rate([replace(SAID, correction="Jibu la kale.", time=1200.0)])
+    monitor.record_feedback([replace(SAID, correction="Jibu jipya.", time=1500.0)])
+    monitor.record_feedback([replace(SAID, correction="Jibu la kale.", time=1200.0)])
     assert _pairs(run, config) == [("Swali namba 1", "Jibu jipya.", "abc")]
-    _monitor(run, config, clock).rate([replace(SAID, rating="good", correction=None, time=1600.0)])
+    _monitor(run, config, clock).record_feedback([replace(SAID, rating="good", correction=None, time=1600.0)])
     assert _pairs(run, config) == []
 
 
 def test_other_words_have_another_id_and_the_same_ones_the_same(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
-    def of(said: Feedback) -> Pair:
-        monitor.rate([said])
+    def of(said: Feedback) -> CorrectionPair:
+        monitor.record_feedback([said])
         (pair,) = read_pairs(run, config.drift, 1000.0)
         return pair
 
@@ -79,28 +79,28 @@ def test_other_words_have_another_id_and_the_same_ones_the_same(monitor: Traffic
 def test_only_text_keeps_it(run: RunDir, config: RunConfig, clock: Clock, retention: str) -> None:
     monitor = _monitor(run, config, clock, retention)
     monitor.record([Observation("id-1", "sw", "Swali namba 1", "v0001", 1.0, 1000.0)])
-    assert monitor.rate([SAID]).kept == 1
-    assert journal.read(run, FILE) == []
+    assert monitor.record_feedback([SAID]).stored == 1
+    assert journal.read(run, CORRECTIONS_FILE) == []
 
 
 def test_it_goes_when_its_prompt_has_reached_its_age_however_late_it_came(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
     clock.now = 1000.0 + 20 * DAY
-    monitor.rate([replace(SAID, time=clock.now)])
+    monitor.record_feedback([replace(SAID, time=clock.now)])
     assert len(_pairs(run, config, clock.now)) == 1
     clock.now = 1000.0 + 30 * DAY
     assert _pairs(run, config, clock.now) == []  # nobody reads it, although no monitor has erased it yet
     monitor.status()
-    assert journal.read(run, FILE) == []
+    assert journal.read(run, CORRECTIONS_FILE) == []
     assert "correction" in journal.read(run, "feedback.jsonl")[0]
 
 
 def test_a_stricter_setting_and_a_torn_line_are_gone_at_the_start(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
-    monitor.rate([SAID])
-    file = Path(run.artifact("monitor").path) / FILE
+    monitor.record_feedback([SAID])
+    file = Path(run.artifact("monitor").path) / CORRECTIONS_FILE
     file.write_bytes(file.read_bytes() + b'{"prompt": "Siri ya')
     _monitor(run, config, clock)
     assert b"Siri" not in file.read_bytes()
@@ -122,8 +122,8 @@ def test_what_cannot_be_written_is_sent_again_and_counts_once(
     with monkeypatch.context() as patch:
         patch.setattr(journal, "append", full)
         with pytest.raises(ArtifactError, match="no space"):
-            monitor.rate([SAID])
-    assert monitor.rate([SAID]).kept == 1
+            monitor.record_feedback([SAID])
+    assert monitor.record_feedback([SAID]).stored == 1
     assert len(_pairs(run, config)) == 1
 
 
@@ -133,8 +133,8 @@ def test_a_flood_displaces_no_other_key(run: RunDir, config: RunConfig, clock: C
     for number in range(100):
         monitor.record([Observation(f"id-{number}", "sw", f"Swali namba {number}", "v0001", 1.0, 1000.0)])
         said = replace(SAID, reply=f"id-{number}", correction=f"Jibu {number}")
-        monitor.rate([said, *([replace(said, key=f"honest-{number}")] if number < 5 else [])])
+        monitor.record_feedback([said, *([replace(said, key=f"honest-{number}")] if number < 5 else [])])
     keys = Counter(key for _, _, key in _pairs(run, config))
     assert {key for key in keys if key != "abc"} == {f"honest-{number}" for number in range(5)}
     assert 15 <= keys["abc"] <= 40
-    assert len(journal.read(run, FILE)) <= 41
+    assert len(journal.read(run, CORRECTIONS_FILE)) <= 41

@@ -10,14 +10,22 @@ import numpy as np
 import pytest
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import RunConfig, parse
-from compass_ray.core.drift import CalibratedTrigger, Decision, DriftState, MultiTrigger, Observed, PaperTrigger, Signals
-from compass_ray.core.drift.performance import Floors
+from compass_ray.config import RunConfig, parse_config
+from compass_ray.core.drift import (
+    CombinedTrigger,
+    DriftDecision,
+    DriftState,
+    FixedThresholdTrigger,
+    ObservedSample,
+    PermutationTestTrigger,
+    QualitySignals,
+)
+from compass_ray.core.drift.performance import MinEffects
 from compass_ray.core.seeding import generator
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import CanaryAnswers, Feedback, Observation
-from tests.unit.serving.fakes import BASE, Clock, MakeAdapter, WordPlacer
+from tests.unit.serving.fakes import BASE, Clock, MakeAdapter, WordAssigner
 
 OLD, NEW, NOWHERE = (0, 1), (2, 3), (-1,)
 Begin = Callable[..., "Service"]
@@ -28,12 +36,12 @@ class Service:
 
     def __init__(self, run: RunDir, config: RunConfig, clock: Clock) -> None:
         self.run, self.config, self.clock = run, config, clock
-        self.monitor = TrafficMonitor(run, config, WordPlacer(), clock)
+        self.monitor = TrafficMonitor(run, config, WordAssigner(), clock)
         self.rng = np.random.default_rng(0)
         self.sent = 0
 
     def killed(self) -> None:
-        self.monitor = TrafficMonitor(self.run, self.config, WordPlacer(), self.clock)
+        self.monitor = TrafficMonitor(self.run, self.config, WordAssigner(), self.clock)
 
     def ask(
         self,
@@ -53,14 +61,14 @@ class Service:
             prompt = f"{word} {self.sent} {self.rng.choice(clusters)}"
             nll = float(self.rng.normal(loss, 0.2))
             self.monitor.record([Observation(name, "sw", prompt, version, nll, self.clock())])
-            self.monitor.rate([Feedback(name, rating, None, None, key or f"key-{self.sent}", self.clock())])  # type: ignore[arg-type]
+            self.monitor.record_feedback([Feedback(name, rating, None, None, key or f"key-{self.sent}", self.clock())])  # type: ignore[arg-type]
 
     def questions(self, right: int) -> None:
         self.clock.now += 1.0
         self.monitor.canaries([CanaryAnswers("sw", "v0001", 40, right, self.clock())])
 
-    def decided(self, kind: str) -> list[journal.Record]:
-        return [line for line in registry.decisions(self.run) if line["kind"] == kind]
+    def decided(self, kind: str) -> list[journal.JsonRecord]:
+        return [line for line in registry.read_decisions(self.run) if line["kind"] == kind]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -74,32 +82,34 @@ def begin(run: RunDir, clock: Clock, make_adapter: MakeAdapter) -> Begin:
         make_adapter("sw", "v0001")
         registry.promote(run, "sw", "v0001", clock=clock)
         settings = {"window": 100, "check_every": 20, "cooldown": 100, "permutations": 500, **drift}
-        config = parse({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": settings})
+        config = parse_config({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": settings})
         return Service(run, config, clock)
 
     return service
 
 
-def again(record: journal.Record) -> Decision:
+def again(record: journal.JsonRecord) -> DriftDecision:
     """The decision of a record, by nothing but the record and the core."""
     settings, state, rng = dict(record["settings"]), DriftState(**record["before"]), generator(*record["seed"])
-    if record["trigger"] == "multi":
-        trigger = MultiTrigger(**{**settings, "floors": Floors(**settings["floors"])})
-        return trigger.judge(state, side(record["reference"]), side(record["window"]), rng)
-    kind = {"paper": PaperTrigger, "calibrated": CalibratedTrigger}[record["trigger"]]
+    if record["trigger"] == "combined":
+        trigger = CombinedTrigger(**{**settings, "floors": MinEffects(**settings["floors"])})
+        return trigger.check_with_signals(state, side(record["reference"]), side(record["window"]), rng)
+    kind = {"fixed_threshold": FixedThresholdTrigger, "permutation_test": PermutationTestTrigger}[record["trigger"]]
     return kind(**settings).check(state, record["reference"]["counts"], record["window"]["counts"], rng)
 
 
-def side(told: dict[str, Any]) -> Observed:
+def side(told: dict[str, Any]) -> ObservedSample:
     signals = told.get("signals")
-    return Observed(told["counts"], Signals(**{**signals, "nll": np.array(signals["nll"])}) if signals else Signals())
+    return ObservedSample(
+        told["counts"], QualitySignals(**{**signals, "nll": np.array(signals["nll"])}) if signals else QualitySignals()
+    )
 
 
-def exceeded(record: journal.Record) -> list[str]:
+def exceeded(record: journal.JsonRecord) -> list[str]:
     return [leg["name"] for leg in record["legs"] if leg["exceeded"]]
 
 
-def assert_made_again(record: journal.Record) -> None:
+def assert_made_again(record: journal.JsonRecord) -> None:
     found = again(record)
     assert found.alarm
     assert found.state == DriftState(**record["after"])
@@ -120,7 +130,7 @@ def assert_made_again(record: journal.Record) -> None:
         assert getattr(found, name) == record[name]
 
 
-@pytest.mark.parametrize("trigger", ["paper", "calibrated", "multi"])
+@pytest.mark.parametrize("trigger", ["fixed_threshold", "permutation_test", "combined"])
 def test_an_alarm_by_prompts_is_made_again_from_its_record(begin: Begin, trigger: str) -> None:
     service = begin(trigger=trigger)
     service.ask(200)
@@ -142,7 +152,7 @@ def test_an_alarm_by_prompts_is_made_again_from_its_record(begin: Begin, trigger
 def test_replies_that_become_worse_alarm_although_the_prompts_are_as_ever(
     begin: Begin, leg: str, worse: dict[str, Any], reason: str
 ) -> None:
-    service = begin(trigger="multi")
+    service = begin(trigger="combined")
     service.ask(100)
     service.questions(38)
     service.ask(200, bad=1)
@@ -160,14 +170,14 @@ def test_replies_that_become_worse_alarm_although_the_prompts_are_as_ever(
 
 @pytest.mark.parametrize(("key", "alarms"), [("loud", 0), (None, 1)])
 def test_no_single_key_raises_an_alarm(begin: Begin, key: str | None, alarms: int) -> None:
-    service = begin(trigger="multi")
+    service = begin(trigger="combined")
     service.ask(200)
     service.ask(100, bad=10, key=key)
     assert len(service.decided("drift")) == alarms
 
 
 def test_multi_is_blind_to_replies_of_other_versions(begin: Begin) -> None:
-    service = begin(trigger="multi")
+    service = begin(trigger="combined")
     service.ask(300)
     service.ask(150, loss=9.0, bad=9, version="v0002")
     assert service.decided("drift") == []
@@ -176,7 +186,7 @@ def test_multi_is_blind_to_replies_of_other_versions(begin: Begin) -> None:
 def test_without_signals_multi_checks_as_calibrated(begin: Begin, run: RunDir) -> None:
     traffic = [Observation(f"id-{n}", "sw", f"swali {n} {n % (2 if n < 150 else 3)}", None, None, 1.0) for n in range(400)]
     checks, decisions = [], []
-    for trigger in ("calibrated", "multi"):
+    for trigger in ("permutation_test", "combined"):
         service = begin(trigger=trigger) if not checks else Service(run, begin_config(trigger), Clock())
         for each in traffic:
             service.monitor.record([each])
@@ -191,11 +201,11 @@ def test_without_signals_multi_checks_as_calibrated(begin: Begin, run: RunDir) -
 
 def begin_config(trigger: str) -> RunConfig:
     drift = {"window": 100, "check_every": 20, "cooldown": 100, "permutations": 500, "trigger": trigger}
-    return parse({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift})
+    return parse_config({"languages": ["sw", "de"], "train": {"base_model": BASE}, "drift": drift})
 
 
 def test_the_baseline_is_how_the_live_version_s_replies_were_when_it_was_new(begin: Begin, make_adapter: MakeAdapter) -> None:
-    service = begin(trigger="multi")
+    service = begin(trigger="combined")
     service.ask(100, loss=5.0)  # before it was seen to be live
     assert service.told["baseline"] is None
     service.ask(99, loss=1.0, bad=3)
@@ -205,7 +215,7 @@ def test_the_baseline_is_how_the_live_version_s_replies_were_when_it_was_new(beg
     assert (frozen["replies"], frozen["rated"]) == (100, 99)  # the last was answered and not rated yet
     assert frozen["nll"] == pytest.approx(1.0, abs=0.1)
     service.ask(100, loss=1.1)
-    service.monitor.log.shorten()
+    service.monitor.log.compact()
     service.killed()
     assert service.told["baseline"] == frozen
     make_adapter("sw", "v0002")
@@ -232,7 +242,7 @@ def test_clusters_that_no_longer_fit_are_told_once_until_they_fit_again(
     assert (list(record["beyond"]), record["prompts"], record["from"]) == (beyond, first, "v0001")
     assert service.told["stale"]
     service.ask(200, clusters, word=word)
-    service.monitor.log.shorten()
+    service.monitor.log.compact()
     service.killed()
     assert service.told["stale"]
     assert len(service.decided("stale")) == 1

@@ -13,13 +13,13 @@ from compass_ray.serving import journal
 from compass_ray.serving.monitoring import feedback as module
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
-from tests.unit.serving.fakes import Clock, WordPlacer
+from tests.unit.serving.fakes import Clock, WordAssigner
 
 GOOD = Feedback("id-1", "good", None, None, "abc", 10.0)
 
 
 @pytest.fixture
-def monitor(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> TrafficMonitor:
+def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> TrafficMonitor:
     made = TrafficMonitor(run, config, placer, clock)
     made.record([Observation(f"id-{n}", "sw", f"habari {n}", "v0001", 1.0, 1.0) for n in range(3)])
     return made
@@ -36,7 +36,7 @@ def _ratings(monitor: TrafficMonitor) -> dict[str, int]:
 
 def test_it_is_kept_with_the_language_and_the_version_of_its_reply(monitor: TrafficMonitor, run: RunDir) -> None:
     said = replace(GOOD, correction="nzuri sana", comment="asante")
-    assert monitor.rate([said]).kept == 1
+    assert monitor.record_feedback([said]).stored == 1
     expected = {"reply": "id-1", "language": "sw", "version": "v0001", "rating": "good", "time": 10.0}
     (line,) = _lines(run)
     assert line.pop("by") not in ("abc", "")
@@ -44,31 +44,31 @@ def test_it_is_kept_with_the_language_and_the_version_of_its_reply(monitor: Traf
 
 
 def test_it_counts_once_and_after_a_kill_too(
-    monitor: TrafficMonitor, run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock
+    monitor: TrafficMonitor, run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
 ) -> None:
-    assert monitor.rate([GOOD, GOOD]).duplicates == 1
+    assert monitor.record_feedback([GOOD, GOOD]).duplicates == 1
     again = TrafficMonitor(run, config, placer, clock)
-    assert again.rate([GOOD]).duplicates == 1
+    assert again.record_feedback([GOOD]).duplicates == 1
     assert _ratings(again) == _ratings(monitor) == {"good": 1, "bad": 0}
     assert len(_lines(run)) == 1
 
 
 def test_the_newest_of_a_client_counts_and_clients_are_told_apart(monitor: TrafficMonitor) -> None:
     bad = replace(GOOD, rating="bad", time=20.0)
-    monitor.rate([GOOD, bad])
-    monitor.rate([GOOD])
+    monitor.record_feedback([GOOD, bad])
+    monitor.record_feedback([GOOD])
     assert _ratings(monitor) == {"good": 0, "bad": 1}
-    monitor.rate([replace(GOOD, key="xyz")])
+    monitor.record_feedback([replace(GOOD, key="xyz")])
     assert _ratings(monitor) == {"good": 1, "bad": 1}
 
 
 def test_clients_are_told_apart_of_one_reply_and_never_followed_from_one_to_another(monitor: TrafficMonitor, run: RunDir) -> None:
-    monitor.rate([GOOD, replace(GOOD, key="xyz"), replace(GOOD, reply="id-2"), replace(GOOD, key=None)])
+    monitor.record_feedback([GOOD, replace(GOOD, key="xyz"), replace(GOOD, reply="id-2"), replace(GOOD, key=None)])
     assert len({line["by"] for line in _lines(run)}) == 4
 
 
 def test_an_unknown_reply_is_kept_and_counts_for_no_language(monitor: TrafficMonitor, run: RunDir) -> None:
-    assert monitor.rate([replace(GOOD, reply="chatcmpl-elsewhere")]).kept == 1
+    assert monitor.record_feedback([replace(GOOD, reply="chatcmpl-elsewhere")]).stored == 1
     assert _lines(run)[0]["language"] is None
     assert _ratings(monitor) == {}
 
@@ -86,13 +86,13 @@ def test_an_unknown_reply_is_kept_and_counts_for_no_language(monitor: TrafficMon
     ],
 )
 def test_what_is_not_sound_is_turned_away(monitor: TrafficMonitor, run: RunDir, bad: dict[str, Any]) -> None:
-    done = monitor.rate([replace(GOOD, **bad), replace(GOOD, reply="id-2")])
-    assert (done.kept, done.rejected) == (1, 1)
+    done = monitor.record_feedback([replace(GOOD, **bad), replace(GOOD, reply="id-2")])
+    assert (done.stored, done.rejected) == (1, 1)
     assert len(_lines(run)) == 1
 
 
 def test_odd_text_is_written_and_bounded(monitor: TrafficMonitor, run: RunDir) -> None:
-    monitor.rate([replace(GOOD, comment="\ud800" + "x" * 100_000)])
+    monitor.record_feedback([replace(GOOD, comment="\ud800" + "x" * 100_000)])
     assert _lines(run)[0]["comment"].startswith("�x")
     assert len(_lines(run)[0]["comment"]) == 8000
 
@@ -100,7 +100,7 @@ def test_odd_text_is_written_and_bounded(monitor: TrafficMonitor, run: RunDir) -
 def test_the_file_stays_short(monitor: TrafficMonitor, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 10)
     for number in range(100):
-        monitor.rate([replace(GOOD, reply="id-1", time=float(number), key=str(number))])
+        monitor.record_feedback([replace(GOOD, reply="id-1", time=float(number), key=str(number))])
     assert 10 <= len(_lines(run)) <= 20
     assert _ratings(monitor) == {"good": 10, "bad": 0}
 
@@ -112,6 +112,6 @@ def test_what_cannot_be_written_is_not_acknowledged(monitor: TrafficMonitor, mon
     with monkeypatch.context() as patch:
         patch.setattr(journal, "append", full)
         with pytest.raises(ArtifactError, match="no space"):
-            monitor.rate([GOOD])
+            monitor.record_feedback([GOOD])
     assert _ratings(monitor) == {}
-    assert monitor.rate([GOOD]).kept == 1
+    assert monitor.record_feedback([GOOD]).stored == 1

@@ -84,7 +84,7 @@ def test_feedback_never_overtakes_the_prompts_before_it() -> None:
 
         forwarder = TrafficForwarder(monitor.deliver, rate, pause=lambda _: asyncio.sleep(0))
         forwarder.put(_seen(0))
-        forwarder.rate(Feedback("id-0", "good", None, None, None, 0.0))
+        forwarder.submit_feedback(Feedback("id-0", "good", None, None, None, 0.0))
         forwarder.put(_seen(1))
         task = asyncio.create_task(forwarder.run())
         await forwarder.drain()

@@ -14,7 +14,7 @@ from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Observation
 from compass_ray.serving.monitoring.offers import read_window
-from tests.unit.serving.fakes import Clock, MakeAdapter, WordPlacer
+from tests.unit.serving.fakes import Clock, MakeAdapter, WordAssigner
 
 OLD, NEW = (0, 1), (2, 3)
 """Clusters of the traffic that the adapters' references know, and of traffic after a shift."""
@@ -43,14 +43,14 @@ def stream(clock: Clock) -> Stream:
 
 
 @pytest.fixture
-def monitor(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, make_adapter: MakeAdapter) -> TrafficMonitor:
+def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, make_adapter: MakeAdapter) -> TrafficMonitor:
     make_adapter("sw", "v0001")
     registry.promote(run, "sw", "v0001", clock=clock)
     return TrafficMonitor(run, config, placer, clock)
 
 
-def _drifts(run: RunDir) -> list[journal.Record]:
-    return [line for line in registry.decisions(run) if line["kind"] == "drift"]
+def _drifts(run: RunDir) -> list[journal.JsonRecord]:
+    return [line for line in registry.read_decisions(run) if line["kind"] == "drift"]
 
 
 def _feed(monitor: TrafficMonitor, observations: Sequence[Observation], batch: int = 7) -> None:
@@ -87,7 +87,7 @@ def test_shifted_traffic_alarms_and_then_collects_a_fresh_window(
 def test_batching_changes_nothing(
     run: RunDir,
     config: RunConfig,
-    placer: WordPlacer,
+    placer: WordAssigner,
     clock: Clock,
     make_adapter: MakeAdapter,
     tmp_path: Path,
@@ -111,7 +111,7 @@ def test_an_abandoned_monitor_is_rebuilt_as_it_was(
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordPlacer,
+    placer: WordAssigner,
     clock: Clock,
     killed_after: int,
 ) -> None:
@@ -132,26 +132,26 @@ def test_lines_lost_between_log_and_publication_are_published_on_rebuild(
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordPlacer,
+    placer: WordAssigner,
     clock: Clock,
 ) -> None:
     _feed(monitor, [*stream.take(150, OLD), *stream.take(200, NEW)])
-    checks, decisions = journal.read(run, "checks.jsonl"), registry.decisions(run)
+    checks, decisions = journal.read(run, "checks.jsonl"), registry.read_decisions(run)
     journal.rewrite(run, "checks.jsonl", checks[:-2])
     journal.rewrite(run, "decisions.jsonl", [line for line in decisions if line["kind"] != "drift"])
     TrafficMonitor(run, config, placer, clock)
     assert journal.read(run, "checks.jsonl") == checks
-    assert registry.decisions(run) == decisions
+    assert registry.read_decisions(run) == decisions
 
 
 def test_what_is_sent_twice_counts_once(
-    monitor: TrafficMonitor, stream: Stream, run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock
+    monitor: TrafficMonitor, stream: Stream, run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
 ) -> None:
     batch = stream.take(10, OLD)
-    assert monitor.record(batch).kept == 10
+    assert monitor.record(batch).stored == 10
     assert monitor.record(batch).duplicates == 10
     again = TrafficMonitor(run, config, placer, clock)
-    assert again.record([*batch, *stream.take(1, OLD)]).kept == 1
+    assert again.record([*batch, *stream.take(1, OLD)]).stored == 1
     assert again.status()["languages"]["sw"]["prompts"] == 11
 
 
@@ -169,7 +169,7 @@ def test_garbage_is_turned_away_and_the_rest_is_kept(
     ]
     odd = Observation("g", "sw", "surrogate \ud800 \x00 0", None, None, 1.0)
     done = monitor.record([good, *bad, odd])
-    assert (done.kept, done.rejected) == (2, 6)
+    assert (done.stored, done.rejected) == (2, 6)
     assert "the prompt of h could not be placed: RuntimeError" in caplog.text
     assert "overflow" not in caplog.text
     assert monitor.status()["languages"]["sw"]["mean_nll"] is None
@@ -187,7 +187,7 @@ def test_garbage_is_turned_away_and_the_rest_is_kept(
 def test_retention_keeps_what_it_says_and_drift_works_with_all(
     run: RunDir,
     config: RunConfig,
-    placer: WordPlacer,
+    placer: WordAssigner,
     clock: Clock,
     stream: Stream,
     make_adapter: MakeAdapter,
@@ -272,7 +272,7 @@ def test_the_log_stays_short_and_compaction_loses_nothing(
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordPlacer,
+    placer: WordAssigner,
     clock: Clock,
 ) -> None:
     _feed(monitor, stream.take(4000, OLD), batch=64)
@@ -295,7 +295,7 @@ def test_what_cannot_be_written_is_not_acknowledged(
         with pytest.raises(ArtifactError, match="no space"):
             monitor.record(batch)
     assert monitor.status()["languages"]["sw"]["prompts"] == 10
-    assert monitor.record(batch).kept == 5
+    assert monitor.record(batch).stored == 5
 
 
 def test_a_window_that_cannot_be_written_leaves_the_prompts_to_be_sent_again(
@@ -312,7 +312,7 @@ def test_a_window_that_cannot_be_written_leaves_the_prompts_to_be_sent_again(
         with pytest.raises(ArtifactError, match="no space"):
             monitor.record(last)
     assert monitor.status()["languages"]["sw"]["prompts"] == 200
-    assert monitor.record(last).kept == 200
+    assert monitor.record(last).stored == 200
     assert len(monitor.ready()) == 1
 
 
@@ -325,7 +325,7 @@ def test_a_damaged_live_pointer_stops_no_traffic_and_no_check(monitor: TrafficMo
 
 
 def test_the_status_has_the_checks_over_time_and_a_rebuilt_one_too(
-    monitor: TrafficMonitor, stream: Stream, config: RunConfig, run: RunDir, placer: WordPlacer, clock: Clock
+    monitor: TrafficMonitor, stream: Stream, config: RunConfig, run: RunDir, placer: WordAssigner, clock: Clock
 ) -> None:
     _feed(monitor, stream.take(3000, OLD), 64)
     checks = monitor.status()["checks"]

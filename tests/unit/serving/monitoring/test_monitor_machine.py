@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import parse
-from compass_ray.core.drift import Fit
+from compass_ray.config import parse_config
+from compass_ray.core.drift import ClusterFit
 from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import CanaryAnswers, Feedback, Observation
 from compass_ray.serving.monitoring.retention import FIELDS
-from compass_ray.serving.monitoring.windows import Reference
-from tests.unit.serving.fakes import BASE, Clock, WordPlacer
+from compass_ray.serving.monitoring.windows import ReferenceDistribution
+from tests.unit.serving.fakes import BASE, Clock, WordAssigner
 from tests.unit.serving.monitoring.test_decisions import assert_made_again
 
 DAY = 86_400.0
@@ -54,12 +54,12 @@ class Monitors(RuleBasedStateMachine):
     @initialize(
         retention=st.sampled_from(["none", "hash", "embedding", "text"]),
         days=st.sampled_from([0.5, 2.0]),
-        trigger=st.sampled_from(["multi", "multi", "calibrated", "paper"]),
+        trigger=st.sampled_from(["combined", "combined", "permutation_test", "fixed_threshold"]),
     )
     def begin(self, retention: str, days: float, trigger: str) -> None:
         drift = {"window": WINDOW, "check_every": 8, "cooldown": 16, "permutations": 400, "trigger": trigger}
         drift |= {"retention": retention, "retention_days": days}
-        self.config = parse({"languages": list(LANGUAGES), "train": {"base_model": BASE}, "drift": drift})
+        self.config = parse_config({"languages": list(LANGUAGES), "train": {"base_model": BASE}, "drift": drift})
         self.days = days
         self.run = RunDir(self.folder.name)
         self.monitor = self._new()
@@ -69,8 +69,8 @@ class Monitors(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def _new(self) -> TrafficMonitor:
-        references = lambda _, version: Reference(version, REFERENCE, Fit(0.0, 0.25))  # noqa: E731
-        return TrafficMonitor(self.run, self.config, WordPlacer(), self.clock, references=references)
+        references = lambda _, version: ReferenceDistribution(version, REFERENCE, ClusterFit(0.0, 0.25))  # noqa: E731
+        return TrafficMonitor(self.run, self.config, WordAssigner(), self.clock, references=references)
 
     def _accept(self, batch: list[Observation]) -> None:
         self.accepted |= {each.id: each for each in batch}
@@ -91,7 +91,7 @@ class Monitors(RuleBasedStateMachine):
         batch = [
             Observation(f"id-{n}", language, words.format(n, n % 3), version, loss + n % 5 / 10, self.clock(), "k") for n in fresh
         ]
-        assert self.monitor.record(batch).kept == count
+        assert self.monitor.record(batch).stored == count
         self._accept(batch)
 
     @rule(language=st.sampled_from(LANGUAGES), version=st.sampled_from(VERSIONS))
@@ -106,14 +106,14 @@ class Monitors(RuleBasedStateMachine):
     def canaries(self, language: str, version: str, right: int) -> None:
         self.clock.now += 1.0
         told = CanaryAnswers(language, version, 10, right, self.clock())
-        assert self.monitor.canaries([told, told]).kept == 1
+        assert self.monitor.canaries([told, told]).stored == 1
         assert self.monitor.canaries([told]).duplicates == 1
         self.answers[language, version].append(told)
 
     @rule()
     def sent_again(self) -> None:
         done = self.monitor.record(self.last_batch)
-        assert (done.kept, done.duplicates) == (0, len(self.last_batch))
+        assert (done.stored, done.duplicates) == (0, len(self.last_batch))
 
     @rule(after=st.integers(0, 3))
     def killed_while_it_records(self, after: int) -> None:
@@ -139,7 +139,7 @@ class Monitors(RuleBasedStateMachine):
             journal._append_local = write
         self.monitor = self._new()
         done = self.monitor.record(batch)
-        assert done.kept + done.duplicates == 5
+        assert done.stored + done.duplicates == 5
         self._accept(batch)
 
     @rule(times=st.integers(1, 2))
@@ -157,7 +157,7 @@ class Monitors(RuleBasedStateMachine):
         said = Feedback(choice.choice(sorted(self.accepted)), rating, "jibu", None, key, self.clock())
         known = self.ratings.get((said.reply, key))
         fresh = known is None or known.time < said.time
-        assert self.monitor.rate([said, said]).kept == int(fresh)
+        assert self.monitor.record_feedback([said, said]).stored == int(fresh)
         if fresh:
             self.counted[said.reply, key] = self._counts(said)
             self.ratings[said.reply, key] = said
@@ -205,7 +205,7 @@ class Monitors(RuleBasedStateMachine):
     @invariant()
     def nothing_is_decided_twice_and_alarms_are_decided_again_from_their_records(self) -> None:
         checks = [(line["language"], line["prompts"]) for line in journal.read(self.run, "checks.jsonl")]
-        decisions = registry.decisions(self.run)
+        decisions = registry.read_decisions(self.run)
         kinds = [(line["kind"], line["language"], line["prompts"]) for line in decisions]
         assert max([*Counter(checks).values(), *Counter(kinds).values()], default=1) == 1
         for line in decisions[-1:]:

@@ -17,8 +17,16 @@ from compass_ray.serving import journal, registry
 from compass_ray.serving.monitoring.monitor import TrafficMonitor
 from compass_ray.serving.monitoring.observations import Feedback, Observation
 from compass_ray.serving.monitoring.offers import read_window, window_table
-from compass_ray.serving.monitoring.retention import FIELDS, KEY_FILE, KEY_VARIABLE, Age, Keeper, Retention, keeper_of
-from tests.unit.serving.fakes import Clock, MakeAdapter, WordPlacer
+from compass_ray.serving.monitoring.retention import (
+    FIELDS,
+    KEY_FILE,
+    KEY_VARIABLE,
+    Retention,
+    RetentionPeriod,
+    RetentionPolicy,
+    load_retention_policy,
+)
+from tests.unit.serving.fakes import Clock, MakeAdapter, WordAssigner
 
 DAY = 86_400.0
 EVERY: list[Retention] = ["none", "hash", "embedding", "text"]
@@ -64,17 +72,17 @@ def _text_on_disk(run: RunDir) -> bool:
 
 @pytest.mark.parametrize("retention", EVERY)
 def test_when_its_time_is_up_nothing_of_a_prompt_is_left_and_drift_goes_on(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, retention: str
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, retention: str
 ) -> None:
     monitor = TrafficMonitor(run, _config(config, retention), placer, clock)
     _feed(monitor, clock, range(100))
     _feed(monitor, clock, range(100, 400), cluster=2)
     (ready,) = monitor.ready()
-    monitor.rate([Feedback("id-399", "bad", "siri ya jibu", "siri ya neno", "abcdef", clock())])
+    monitor.record_feedback([Feedback("id-399", "bad", "siri ya jibu", "siri ya neno", "abcdef", clock())])
     before = monitor.status()
     assert bool(_held(run)) == (retention != "none")
     clock.now += 30 * DAY
-    monitor.erase_due()
+    monitor.erase_expired()
     assert _held(run) == []
     assert not _text_on_disk(run)
     assert monitor.ready() == [ready]
@@ -89,17 +97,17 @@ def test_when_its_time_is_up_nothing_of_a_prompt_is_left_and_drift_goes_on(
 
 @given(days=st.floats(0.01, 60), ages=st.lists(st.floats(0, 100), min_size=1, max_size=8), step=st.floats(0, 100))
 def test_nothing_is_older_than_its_days_and_nothing_goes_long_before(days: float, ages: list[float], step: float) -> None:
-    age, keeper, now = Age.of_days(days), Keeper("text", b"x"), 200 * DAY
-    horizon = age.horizon(now)
+    age, keeper, now = RetentionPeriod.from_days(days), RetentionPolicy("text", b"x"), 200 * DAY
+    horizon = age.cutoff(now)
     for back in ages:
         entry = {"time": now - back * DAY, "prompt": "siri"}
-        kept = "prompt" in keeper.erased(entry, horizon)
-        until_next_look = now + age.period - entry["time"]
+        kept = "prompt" in keeper.redact(entry, horizon)
+        until_next_look = now + age.sweep_interval - entry["time"]
         assert not kept or until_next_look <= days * DAY * (1 + 1e-9)
         assert kept or now - entry["time"] >= days * DAY * (23 / 24) * (1 - 1e-9) or days * DAY - back * DAY <= 3600 * (1 + 1e-9)
 
 
-def test_at_no_look_is_anything_older_than_its_days(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_at_no_look_is_anything_older_than_its_days(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     monitor = TrafficMonitor(run, _config(config, days=0.5), placer, clock)
     seen = []
     for step in range(120):
@@ -113,21 +121,21 @@ def test_at_no_look_is_anything_older_than_its_days(run: RunDir, config: RunConf
     assert seen[-1] == 0
 
 
-def test_in_a_bucket_it_is_the_same(s3_uri: str, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_in_a_bucket_it_is_the_same(s3_uri: str, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     run = RunDir(s3_uri)
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     _feed(monitor, clock, range(10))
-    monitor.rate([Feedback("id-1", "bad", "siri ya jibu", None, "abcdef", clock())])
-    file = monitor.offers.write(monitor.log.watch("sw"))
+    monitor.record_feedback([Feedback("id-1", "bad", "siri ya jibu", None, "abcdef", clock())])
+    file = monitor.window_store.write(monitor.log.language_state("sw"))
     assert len(_held(run)) == 22
     clock.now += 30 * DAY
-    monitor.erase_due()
+    monitor.erase_expired()
     assert _held(run) == []
     assert file in run.monitor_files()
     assert TrafficMonitor(run, _config(config), placer, clock).status() == monitor.status()
 
 
-def test_only_what_is_too_old_goes(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_only_what_is_too_old_goes(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     _feed(monitor, clock, range(10))
     clock.now += 20 * DAY
@@ -138,7 +146,9 @@ def test_only_what_is_too_old_goes(run: RunDir, config: RunConfig, placer: WordP
     assert monitor.status()["languages"]["sw"]["prompts"] == 15
 
 
-def test_prompts_that_left_their_window_are_erased_too(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_prompts_that_left_their_window_are_erased_too(
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
+) -> None:
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     _feed(monitor, clock, range(50))
     clock.now += 29 * DAY
@@ -151,7 +161,7 @@ def test_prompts_that_left_their_window_are_erased_too(run: RunDir, config: RunC
 
 
 def test_without_a_limit_a_prompt_stays_as_long_as_its_window(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
 ) -> None:
     monitor = TrafficMonitor(run, _config(config, days=None), placer, clock)
     _feed(monitor, clock, range(10))
@@ -161,12 +171,12 @@ def test_without_a_limit_a_prompt_stays_as_long_as_its_window(
 
 
 def test_a_stricter_setting_applies_to_what_was_kept_before(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
 ) -> None:
     monitor = TrafficMonitor(run, _config(config, "text"), placer, clock)
     _feed(monitor, clock, range(100))
     _feed(monitor, clock, range(100, 400), cluster=2)
-    monitor.rate([Feedback("id-399", "bad", "siri ya jibu", None, "abcdef", clock())])
+    monitor.record_feedback([Feedback("id-399", "bad", "siri ya jibu", None, "abcdef", clock())])
     (ready,) = monitor.ready()
     TrafficMonitor(run, _config(config, "hash"), placer, clock)
     assert not _text_on_disk(run)
@@ -177,7 +187,7 @@ def test_a_stricter_setting_applies_to_what_was_kept_before(
 
 
 def test_what_a_killed_monitor_left_half_written_goes_at_the_start(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
 ) -> None:
     _feed(TrafficMonitor(run, _config(config, "text"), placer, clock), clock, range(5))
     folder = Path(run.artifact("monitor").path)
@@ -189,7 +199,7 @@ def test_what_a_killed_monitor_left_half_written_goes_at_the_start(
     assert monitor.status()["languages"]["sw"]["prompts"] == 5
 
 
-def test_a_window_that_cannot_be_read_is_deleted(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_a_window_that_cannot_be_read_is_deleted(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     run.write_monitor("windows/sw-000000100.parquet", b"siri ya kale")
     buffer = io.BytesIO()
     pq.write_table(window_table("sw", [{"cluster": 1, "coarse": 1, "prompt": "siri ya zamani"}] * 50), buffer)
@@ -201,7 +211,7 @@ def test_a_window_that_cannot_be_read_is_deleted(run: RunDir, config: RunConfig,
 
 
 def test_a_disk_that_is_full_holds_up_the_erasing_and_no_traffic(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     _feed(monitor, clock, range(5))
@@ -220,12 +230,12 @@ def test_a_disk_that_is_full_holds_up_the_erasing_and_no_traffic(
 
 @pytest.mark.parametrize("killed_at", range(1, 6))
 def test_killed_at_any_write_of_an_erasure_the_next_monitor_finishes_it(
-    run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock, monkeypatch: pytest.MonkeyPatch, killed_at: int
+    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     _feed(monitor, clock, range(100))
     _feed(monitor, clock, range(100, 400), cluster=2)
-    monitor.rate([Feedback("id-399", "bad", "siri ya jibu", None, None, clock())])
+    monitor.record_feedback([Feedback("id-399", "bad", "siri ya jibu", None, None, clock())])
     status, ready = monitor.status(), monitor.ready()
     clock.now += 31 * DAY
     left, write = [killed_at], RunDir.write_monitor
@@ -239,7 +249,7 @@ def test_killed_at_any_write_of_an_erasure_the_next_monitor_finishes_it(
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "write_monitor", dying)
         try:
-            monitor.erase_due()
+            monitor.erase_expired()
         except KeyboardInterrupt:
             assert _held(run)
     again = TrafficMonitor(run, _config(config), placer, clock)
@@ -247,17 +257,17 @@ def test_killed_at_any_write_of_an_erasure_the_next_monitor_finishes_it(
     assert (again.status(), again.ready()) == (status, ready)
 
 
-def test_a_clock_ahead_keeps_nothing_for_longer(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_a_clock_ahead_keeps_nothing_for_longer(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     monitor = TrafficMonitor(run, _config(config), placer, clock)
     ahead = Observation("id-1", "sw", "siri ya kesho 0", "v0001", None, clock() + 1000 * DAY)
     monitor.record([ahead])
-    monitor.rate([Feedback("id-1", None, "siri ya jibu", None, None, clock() + 1000 * DAY)])
+    monitor.record_feedback([Feedback("id-1", None, "siri ya jibu", None, None, clock() + 1000 * DAY)])
     clock.now += 30 * DAY
     monitor.status()
     assert _held(run) == []
 
 
-def test_ids_outlive_what_was_kept(run: RunDir, config: RunConfig, placer: WordPlacer, clock: Clock) -> None:
+def test_ids_outlive_what_was_kept(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> None:
     batch = [_prompt(number, clock) for number in range(150)]
     TrafficMonitor(run, _config(config), placer, clock).record(batch)
     clock.now += 31 * DAY
@@ -266,19 +276,21 @@ def test_ids_outlive_what_was_kept(run: RunDir, config: RunConfig, placer: WordP
 
 
 def test_hashes_tell_prompts_apart_and_cannot_be_made_without_the_secret(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = keeper_of(run, "hash"), Keeper("hash", b"another")
-    assert one.hashed("sw", "habari") == keeper_of(run, "embedding").hashed("sw", "habari")
-    assert len({one.hashed("sw", "habari"), one.hashed("sw", "habari "), one.hashed("de", "habari")}) == 3
-    assert one.hashed("sw", "habari") != other.hashed("sw", "habari")
+    one, other = load_retention_policy(run, "hash"), RetentionPolicy("hash", b"another")
+    assert one.keyed_hash("sw", "habari") == load_retention_policy(run, "embedding").keyed_hash("sw", "habari")
+    assert len({one.keyed_hash("sw", "habari"), one.keyed_hash("sw", "habari "), one.keyed_hash("de", "habari")}) == 3
+    assert one.keyed_hash("sw", "habari") != other.keyed_hash("sw", "habari")
     assert (run.read_monitor(KEY_FILE) or b"") != b""
     monkeypatch.setenv(KEY_VARIABLE, "another")
-    assert keeper_of(run, "hash").hashed("sw", "habari") == other.hashed("sw", "habari")
+    assert load_retention_policy(run, "hash").keyed_hash("sw", "habari") == other.keyed_hash("sw", "habari")
 
 
 @pytest.mark.parametrize("retention", EVERY)
 def test_a_keeper_writes_what_it_would_not_erase(retention: Retention) -> None:
-    keeper = Keeper(retention, b"x")
-    kept = keeper.of_prompt("sw", "habari", np.ones(4, np.float32), "abcdef") | keeper.of_feedback("jibu", "neno", "abcdef")
-    kept |= keeper.of_pair("id-1", "habari", "jibu", "abcdef")
-    assert keeper.erased({**kept, "time": 0.0}, -1.0) == {**kept, "time": 0.0}
-    assert keeper.erased({**kept, "time": 0.0}, 1.0) == {"time": 0.0}
+    keeper = RetentionPolicy(retention, b"x")
+    kept = keeper.prompt_fields("sw", "habari", np.ones(4, np.float32), "abcdef") | keeper.feedback_fields(
+        "jibu", "neno", "abcdef"
+    )
+    kept |= keeper.pair_fields("id-1", "habari", "jibu", "abcdef")
+    assert keeper.redact({**kept, "time": 0.0}, -1.0) == {**kept, "time": 0.0}
+    assert keeper.redact({**kept, "time": 0.0}, 1.0) == {"time": 0.0}

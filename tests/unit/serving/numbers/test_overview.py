@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from compass_ray.serving.numbers.overview import columns, overview
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.numbers.overview import build_status, to_columns
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import Canary, Catalogue
 from tests.unit.serving.fakes import Clock
 from tests.unit.serving.page import states
@@ -15,11 +15,11 @@ def test_it_says_of_each_language_who_answers_whom() -> None:
     catalogue = Catalogue(
         {"sw": "v0002"}, {"sw": ("v0001", "v0002")}, {"sw": Canary("v0003", 0.1)}, {"sw": "v0001"}, pins={"sw": ""}
     )
-    found = overview(
+    found = build_status(
         run="r",
         languages=("sw", "xyz"),
         catalogue=catalogue,
-        statistics=Statistics(Clock(7.0)),
+        statistics=RequestStatistics(Clock(7.0)),
         problems={},
         traffic={},
         monitor=None,
@@ -46,12 +46,12 @@ def test_an_hour_of_forty_two_languages_is_a_bounded_tree_of_plain_values() -> N
 
 
 def test_only_the_last_decisions_are_shown_without_what_nobody_reads() -> None:
-    decisions = [{"time": n, "kind": "drift", "language": "sw", "from": None, "trigger": "calibrated"} for n in range(80)]
-    found = overview(
+    decisions = [{"time": n, "kind": "drift", "language": "sw", "from": None, "trigger": "permutation_test"} for n in range(80)]
+    found = build_status(
         run="r",
         languages=(),
         catalogue=Catalogue({}, {}),
-        statistics=Statistics(Clock()),
+        statistics=RequestStatistics(Clock()),
         problems={},
         traffic={},
         monitor=None,
@@ -62,5 +62,5 @@ def test_only_the_last_decisions_are_shown_without_what_nobody_reads() -> None:
 
 
 def test_lines_become_columns() -> None:
-    assert columns([{"a": 1, "b": None}, {"a": 2, "b": 3}]) == {"a": [1, 2], "b": [None, 3]}
-    assert columns([]) == {}
+    assert to_columns([{"a": 1, "b": None}, {"a": 2, "b": 3}]) == {"a": [1, 2], "b": [None, 3]}
+    assert to_columns([]) == {}

@@ -9,22 +9,24 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from compass_ray.serving.numbers import statistics as module
-from compass_ray.serving.numbers.history import KEPT, SECONDS
+from compass_ray.serving.numbers.history import INTERVAL_SECONDS, MAX_INTERVALS
 from compass_ray.serving.numbers.metrics import METRICS
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from tests.unit.serving.fakes import WATCHED, Clock
 
 OUTCOMES = st.lists(st.sampled_from(["answered", "refused", "cancelled", "under way"]), max_size=40)
 
 
 @pytest.fixture
-def statistics(clock: Clock) -> Statistics:
-    return Statistics(clock)
+def statistics(clock: Clock) -> RequestStatistics:
+    return RequestStatistics(clock)
 
 
-def _answer(statistics: Statistics, language: str | None = "sw", adapter: str | None = "sw@v0001", seconds: float = 0.2) -> None:
-    statistics.began()
-    statistics.answered(
+def _answer(
+    statistics: RequestStatistics, language: str | None = "sw", adapter: str | None = "sw@v0001", seconds: float = 0.2
+) -> None:
+    statistics.record_start()
+    statistics.record_completion(
         language=language,
         adapter=adapter,
         seconds=seconds,
@@ -34,7 +36,7 @@ def _answer(statistics: Statistics, language: str | None = "sw", adapter: str | 
     )
 
 
-def _samples(statistics: Statistics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def _samples(statistics: RequestStatistics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(statistics.exposition().decode())
     samples = [sample for family in families for sample in family.samples]
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
@@ -42,16 +44,16 @@ def _samples(statistics: Statistics) -> dict[tuple[str, tuple[tuple[str, str], .
 
 @given(outcomes=OUTCOMES)
 def test_every_request_is_counted_once_however_it_ended(outcomes: list[str]) -> None:
-    statistics = Statistics(Clock())
+    statistics = RequestStatistics(Clock())
     for outcome in outcomes:
         if outcome == "answered":
             _answer(statistics)
             continue
-        statistics.began()
+        statistics.record_start()
         if outcome == "refused":
-            statistics.refused(429)
+            statistics.record_refusal(429)
         elif outcome == "cancelled":
-            statistics.cancelled()
+            statistics.record_cancellation()
     summary, ended = statistics.summary(), len(outcomes) - outcomes.count("under way")
     assert summary["waiting"] == outcomes.count("under way")
     assert summary["requests"] == ended == sum(line["requests"] for line in statistics.history())
@@ -64,7 +66,7 @@ def test_every_request_is_counted_once_however_it_ended(outcomes: list[str]) -> 
 
 @given(seconds=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50))
 def test_percentiles_are_numpy_s(seconds: list[float]) -> None:
-    statistics = Statistics(Clock())
+    statistics = RequestStatistics(Clock())
     for each in seconds:
         _answer(statistics, seconds=each)
     summary = statistics.summary()
@@ -73,14 +75,14 @@ def test_percentiles_are_numpy_s(seconds: list[float]) -> None:
     assert summary["first_token_p50_ms"] == pytest.approx(np.percentile(seconds, 50) * 500, abs=1e-3)
 
 
-def test_nothing_has_happened(statistics: Statistics) -> None:
+def test_nothing_has_happened(statistics: RequestStatistics) -> None:
     assert statistics.summary()["latency_p50_ms"] is None
     assert statistics.summary()["tokens_per_second"] == 0.0
     assert statistics.history() == statistics.errors() == []
     assert statistics.exposition()
 
 
-def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: Statistics) -> None:
+def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: RequestStatistics) -> None:
     _answer(statistics)
     _answer(statistics, None, None)
     assert {code: found["requests"] for code, found in statistics.summary()["languages"].items()} == {"none": 1, "sw": 1}
@@ -89,59 +91,59 @@ def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: Statist
     assert samples["compass_tokens_total", (("kind", "prompt"), ("language", "sw"))] == 7
 
 
-def test_what_nobody_answered_is_of_no_adapter_and_no_series_says_when_it_began(statistics: Statistics) -> None:
-    statistics.began()
-    statistics.refused(404)
-    statistics.began()
-    statistics.cancelled()
+def test_what_nobody_answered_is_of_no_adapter_and_no_series_says_when_it_began(statistics: RequestStatistics) -> None:
+    statistics.record_start()
+    statistics.record_refusal(404)
+    statistics.record_start()
+    statistics.record_cancellation()
     samples = _samples(statistics)
     for status in ("404", "499"):
         assert samples["compass_requests_total", (("adapter", "none"), ("language", "none"), ("status", status))] == 1
     assert not [name for name, _ in samples if name.endswith("_created")]
 
 
-def test_history_has_an_entry_for_every_ten_seconds_of_the_last_hour(statistics: Statistics, clock: Clock) -> None:
+def test_history_has_an_entry_for_every_ten_seconds_of_the_last_hour(statistics: RequestStatistics, clock: Clock) -> None:
     _answer(statistics)
     clock.now += 35
     _answer(statistics)
     assert [line["requests"] for line in statistics.history()] == [1, 0, 0, 1]
     clock.now += 10 * 3600
     lines = statistics.history()
-    assert len(lines) == KEPT
-    assert np.all(np.diff([line["time"] for line in lines]) == SECONDS)
+    assert len(lines) == MAX_INTERVALS
+    assert np.all(np.diff([line["time"] for line in lines]) == INTERVAL_SECONDS)
     assert sum(line["requests"] for line in lines) == 0
 
 
-def test_a_clock_that_was_set_back_breaks_nothing(statistics: Statistics, clock: Clock) -> None:
+def test_a_clock_that_was_set_back_breaks_nothing(statistics: RequestStatistics, clock: Clock) -> None:
     _answer(statistics)
     clock.now -= 5000
     _answer(statistics)
     assert [line["requests"] for line in statistics.history()] == [2]
 
 
-def test_tokens_a_second_is_over_the_last_minute(statistics: Statistics, clock: Clock) -> None:
+def test_tokens_a_second_is_over_the_last_minute(statistics: RequestStatistics, clock: Clock) -> None:
     for _ in range(7):
         _answer(statistics)
         _answer(statistics)
-        clock.now += SECONDS
+        clock.now += INTERVAL_SECONDS
     assert statistics.summary()["tokens_per_second"] == 1.0
     clock.now += 60
     assert statistics.summary()["tokens_per_second"] == 0.0
 
 
-def test_shadows_are_judged_by_what_they_answered(statistics: Statistics) -> None:
+def test_shadows_are_judged_by_what_they_answered(statistics: RequestStatistics) -> None:
     for nll in (1.0, 2.0, float("nan")):
-        statistics.shadowed(adapter="sw@v0002", mean_nll=nll, seconds=0.5, failed=False)
-    statistics.shadowed(adapter="sw@v0002", mean_nll=None, seconds=9.0, failed=True)
+        statistics.record_shadow(adapter="sw@v0002", mean_nll=nll, seconds=0.5, failed=False)
+    statistics.record_shadow(adapter="sw@v0002", mean_nll=None, seconds=9.0, failed=True)
     shadow = statistics.summary()["shadows"]["sw@v0002"]
     assert (shadow["requests"], shadow["failed"], shadow["mean_nll"], shadow["latency_p95_ms"]) == (4, 1, 1.5, 500.0)
     assert _samples(statistics)["compass_shadow_mean_nll", (("adapter", "sw@v0002"),)] == 1.5
 
 
-def test_the_monitor_and_the_forwarder_are_exported(statistics: Statistics) -> None:
+def test_the_monitor_and_the_forwarder_are_exported(statistics: RequestStatistics) -> None:
     monitor = {"languages": {"sw": WATCHED, "de": {"prompts": 3, "last_check": None, "version": None, "stale": False}}}
-    statistics.watched(monitor, {"waiting": 2, "dropped": 5})
-    statistics.watched({"unreachable": "ActorDiedError"}, {"waiting": 4, "dropped": 6})
+    statistics.export_monitor_status(monitor, {"waiting": 2, "dropped": 5})
+    statistics.export_monitor_status({"unreachable": "ActorDiedError"}, {"waiting": 4, "dropped": 6})
     samples = _samples(statistics)
     assert samples["compass_divergence_bits", (("language", "sw"),)] == 0.2
     assert samples["compass_divergence_threshold_bits", (("language", "sw"),)] == 0.1
@@ -159,22 +161,24 @@ def test_the_monitor_and_the_forwarder_are_exported(statistics: Statistics) -> N
     assert samples["compass_observations_waiting", ()] == 4
 
 
-def test_everything_in_the_table_is_exported_under_its_name(statistics: Statistics) -> None:
+def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestStatistics) -> None:
     _answer(statistics)
-    statistics.fell_back()
-    statistics.rated("good")
-    statistics.rated(None)
-    statistics.shadowed(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
-    statistics.watched({"languages": {"sw": WATCHED}}, {"waiting": 2, "dropped": 5})
+    statistics.record_fallback()
+    statistics.record_feedback("good")
+    statistics.record_feedback(None)
+    statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
+    statistics.export_monitor_status({"languages": {"sw": WATCHED}}, {"waiting": 2, "dropped": 5})
     names = {name for name, _ in _samples(statistics)}
-    assert {name for metric in METRICS for name in metric.exported} <= names
+    assert {name for metric in METRICS for name in metric.series_names} <= names
 
 
-def test_memory_is_bounded_by_names_and_by_time(statistics: Statistics, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_by_names_and_by_time(
+    statistics: RequestStatistics, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_ADAPTERS", 3)
     for number in range(50):
         _answer(statistics, adapter=f"sw@v{number:04d}")
-        statistics.error("x" * 10_000)
+        statistics.record_error("x" * 10_000)
         clock.now += 1
     adapters = {dict(labels)["adapter"] for (name, labels), _ in _samples(statistics).items() if name == "compass_requests_total"}
     assert adapters == {"sw@v0000", "sw@v0001", "sw@v0002", "other"}

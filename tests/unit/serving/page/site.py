@@ -8,14 +8,14 @@ from typing import Any
 
 import uvicorn
 
-from compass_ray.serving.api.keys import Keys
+from compass_ray.serving.api.keys import ApiKeys
 from tests.unit.serving.api.endpoint import Endpoint
 
 
 class Site:
     """The application over HTTP. `status` may be changed, or `broken`, while it runs."""
 
-    def __init__(self, status: dict[str, Any], *, keys: Keys | None = None) -> None:
+    def __init__(self, status: dict[str, Any], *, keys: ApiKeys | None = None) -> None:
         self.broken = False
         self.asked = 0
         self.endpoint = Endpoint(keys=keys)

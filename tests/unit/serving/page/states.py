@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from compass_ray.languages import LANGUAGES
-from compass_ray.serving.monitoring.records import summary
-from compass_ray.serving.numbers.overview import columns, overview
-from compass_ray.serving.numbers.statistics import Statistics
+from compass_ray.serving.monitoring.records import summarize_checks
+from compass_ray.serving.numbers.overview import build_status, to_columns
+from compass_ray.serving.numbers.statistics import RequestStatistics
 from compass_ray.serving.registry import Canary, Catalogue
 from tests.unit.serving.fakes import Clock
 
@@ -26,7 +26,7 @@ def busy(languages: tuple[str, ...] = CODES, *, run: str = f"s3://bucket/runs/{S
         live, versions, {first: Canary("v0003", 0.05)}, {languages[2]: "v0003"}, pins={languages[3]: "held for the release"}
     )
     traffic = {"waiting": 3, "delivered": 20_412, "dropped": 0, "retries": 2}
-    return overview(
+    return build_status(
         run=run,
         languages=languages,
         catalogue=catalogue,
@@ -42,11 +42,11 @@ def busy(languages: tuple[str, ...] = CODES, *, run: str = f"s3://bucket/runs/{S
 def quiet() -> dict[str, Any]:
     """As busy, but one request was answered within five intervals, and three refused in two ways."""
     clock = Clock(NOW - 50)
-    statistics = Statistics(clock)
+    statistics = RequestStatistics(clock)
     for step in range(5):
-        statistics.began()
+        statistics.record_start()
         if step == 2:
-            statistics.answered(
+            statistics.record_completion(
                 language="sw",
                 adapter="sw@v0001",
                 seconds=0.4,
@@ -55,18 +55,18 @@ def quiet() -> dict[str, Any]:
                 completion_tokens=20,
             )
         elif step != 3:
-            statistics.refused(404 if step else 400)
+            statistics.record_refusal(404 if step else 400)
         clock.now += 10
-    return busy() | {"requests": statistics.summary(), "history": columns(statistics.history())}
+    return busy() | {"requests": statistics.summary(), "history": to_columns(statistics.history())}
 
 
 def idle() -> dict[str, Any]:
     """A service that serves nothing and was asked nothing."""
-    return overview(
+    return build_status(
         run="runs/empty",
         languages=(),
         catalogue=Catalogue({}, {}),
-        statistics=Statistics(Clock(NOW)),
+        statistics=RequestStatistics(Clock(NOW)),
         problems={},
         traffic={"waiting": 0, "delivered": 0, "dropped": 0, "retries": 0},
         monitor=None,
@@ -75,22 +75,22 @@ def idle() -> dict[str, Any]:
     )
 
 
-def _hour(languages: tuple[str, ...]) -> Statistics:
+def _hour(languages: tuple[str, ...]) -> RequestStatistics:
     clock = Clock(NOW - 3600)
-    statistics = Statistics(clock)
+    statistics = RequestStatistics(clock)
     for step in range(360):
         for turn in range(1 + step % 7):
-            statistics.began()
+            statistics.record_start()
             seconds = 0.4 + 0.2 * math.sin(step / 30) + 0.02 * turn
             language = languages[(step + turn) % len(languages)]
             adapter, first = f"{language}@v0002", 0.05 + seconds / 20
             tokens = {"prompt_tokens": 80 + turn, "completion_tokens": 40 + step % 11}
-            statistics.answered(language=language, adapter=adapter, seconds=seconds, first_token_seconds=first, **tokens)
+            statistics.record_completion(language=language, adapter=adapter, seconds=seconds, first_token_seconds=first, **tokens)
         if step % 50 == 0:
-            statistics.began()
-            statistics.refused(429)
+            statistics.record_start()
+            statistics.record_refusal(429)
         clock.now += 10
-    statistics.error("InterruptedReplyError in POST /v1/chat/completions: log under 3f2a")
+    statistics.record_error("InterruptedReplyError in POST /v1/chat/completions: log under 3f2a")
     return statistics
 
 
@@ -98,7 +98,7 @@ def _monitor(languages: tuple[str, ...]) -> dict[str, Any]:
     checks = {code: [_check(code, place, number) for number in range(100)] for place, code in enumerate(languages[:-1])}
     return {
         "languages": {code: _watch(code, lines[-1]) for code, lines in checks.items()},
-        "checks": {code: summary(lines) for code, lines in checks.items()},
+        "checks": {code: summarize_checks(lines) for code, lines in checks.items()},
         "rejected": 0,
         "duplicates": 1,
         "retention": {"keeps": "text", "days": 30.0},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from compass_ray.serving.api.keys import Keys, hash_key
+from compass_ray.serving.api.keys import ApiKeys, hash_key
 from tests.unit.serving.page import states
 from tests.unit.serving.page.site import Site
 
@@ -338,7 +338,7 @@ def test_a_monitor_that_is_away_is_told_and_leaves_the_rest(context: BrowserCont
 
 
 def test_with_keys_the_browser_asks_for_one_and_sends_it_on(browser: Browser) -> None:
-    site = Site(states.busy(), keys=Keys({hash_key("sesame"): "operator"}))
+    site = Site(states.busy(), keys=ApiKeys({hash_key("sesame"): "operator"}))
     try:
         with browser.new_context() as stranger:
             assert stranger.request.get(site.url).status == 401

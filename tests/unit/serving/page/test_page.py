@@ -13,7 +13,7 @@ _COLOUR = re.compile(r"--([a-z0-9-]+): (#[0-9a-f]{6})")
 
 
 def _css() -> str:
-    return page.files()["/page/page.css"].body.decode()
+    return page.load_files()["/page/page.css"].body.decode()
 
 
 def _themes() -> dict[str, dict[str, str]]:
@@ -48,7 +48,7 @@ def test_text_and_lines_stand_out(theme: str) -> None:
 
 
 def test_everything_that_is_loaded_is_there_and_of_this_endpoint() -> None:
-    files = page.files()
+    files = page.load_files()
     html = files["/"].body.decode()
     loaded = [f"/{path}" for path in re.findall(r'(?:href|src)="(page/[^"]+)"', html)]  # relative: a proxy may add a prefix
     for path, file in files.items():
@@ -61,9 +61,9 @@ def test_everything_that_is_loaded_is_there_and_of_this_endpoint() -> None:
 
 
 def test_no_markup_is_made_of_text_and_nothing_is_inline() -> None:
-    scripts = b"".join(file.body for path, file in page.files().items() if path.endswith(".js") and "vendor" not in path)
+    scripts = b"".join(file.body for path, file in page.load_files().items() if path.endswith(".js") and "vendor" not in path)
     assert not re.search(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", scripts)
-    html = page.files()["/"].body.decode()
+    html = page.load_files()["/"].body.decode()
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script>", html)
     assert "unsafe" not in page.HEADERS["content-security-policy"]
 
@@ -75,5 +75,5 @@ def test_what_is_others_has_its_licence_beside_it() -> None:
 
 
 def test_types_are_said() -> None:
-    types = {path.rsplit(".", 1)[-1]: file.media_type.split(";")[0] for path, file in page.files().items()}
+    types = {path.rsplit(".", 1)[-1]: file.media_type.split(";")[0] for path, file in page.load_files().items()}
     assert types == {"/": "text/html", "css": "text/css", "js": "text/javascript", "txt": "text/plain"}

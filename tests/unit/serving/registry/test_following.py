@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.config import parse
+from compass_ray.config import parse_config
 from compass_ray.models.location import model_identity
 from compass_ray.serving import registry
 from compass_ray.serving.registry import Catalogue, CatalogueReader
@@ -39,7 +39,7 @@ def test_every_change_is_seen_at_the_next_look(
     registry.promote(run, "sw", "v0001")
     found = _after(reader, clock, 1)
     assert (found.live, found.versions) == ({"sw": "v0001"}, {"sw": ("v0001", "v0002")})
-    registry.canary(run, "sw", "v0002", 0.1)
+    registry.set_canary(run, "sw", "v0002", 0.1)
     assert _after(reader, clock, 1).canaries["sw"].version == "v0002"
     registry.promote(run, "sw", "v0002")
     assert _after(reader, clock, 10) == Catalogue({"sw": "v0002"}, {"sw": ("v0001", "v0002")})
@@ -135,7 +135,7 @@ def counted(moto_s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountedS3
 def test_following_a_store_costs_a_request_a_second_however_many_languages(counted: CountedS3, s3_uri: str, clock: Clock) -> None:
     codes = ["sw", "de", "yo", "hi", "am", "ha"]
     run = RunDir(s3_uri)
-    run.record(parse({"languages": codes, "train": {"base_model": BASE}}))
+    run.write_config(parse_config({"languages": codes, "train": {"base_model": BASE}}))
     for code in codes:
         for version in ("v0001", "v0002"):
             config = {"base_model": model_identity(BASE, None), "v": version}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from compass_ray.artifacts import Identity, RunDir
-from compass_ray.config import parse
+from compass_ray.config import parse_config
 from compass_ray.models.location import model_identity
 from compass_ray.serving import registry
 from compass_ray.serving.registry import AdapterName, Canary, RegistryError
@@ -32,11 +32,11 @@ class RegistryMachine(RuleBasedStateMachine):
         """Three versions that can be served, and one for another base model; some were served before, and maybe pinned."""
         self.folder = tempfile.mkdtemp()
         self.run = RunDir(self.folder)
-        self.run.record(parse({"languages": ["sw"], "train": {"base_model": BASE}}))
+        self.run.write_config(parse_config({"languages": ["sw"], "train": {"base_model": BASE}}))
         for version in (*WHOLE, "v0004"):
             made_for = model_identity(BASE if version in WHOLE else "organisation/other", None)
             writer = self.run.adapter("sw", version).begin(Identity("train", {"base_model": made_for, "v": version}, {}))
-            writer.bytes("adapter_model.safetensors", version.encode())
+            writer.write_bytes("adapter_model.safetensors", version.encode())
             writer.publish()
         self.clock = map(float, itertools.count(1)).__next__
         self.stack: list[str] = []
@@ -102,40 +102,40 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(version=VERSIONS, share=st.sampled_from((0.1, 0.5)))
     def start_canary(self, version: str, share: float) -> None:
         free = not self.pinned and (self.canary is None or self.canary.version == version)
-        change = lambda: registry.canary(self.run, "sw", version, share, clock=self.clock)  # noqa: E731
+        change = lambda: registry.set_canary(self.run, "sw", version, share, clock=self.clock)  # noqa: E731
         if self._try(change, self._tryable(version) and free):
             self.canary = Canary(version, share)
 
     @rule()
     def end_canary(self) -> None:
-        self._try(lambda: registry.end_canary(self.run, "sw", clock=self.clock), self.canary is not None)
+        self._try(lambda: registry.stop_canary(self.run, "sw", clock=self.clock), self.canary is not None)
         self.canary = None
 
     @rule(version=VERSIONS)
     def start_shadow(self, version: str) -> None:
-        if self._try(lambda: registry.shadow(self.run, "sw", version, clock=self.clock), self._tryable(version)):
+        if self._try(lambda: registry.set_shadow(self.run, "sw", version, clock=self.clock), self._tryable(version)):
             self.shadow = version
 
     @rule()
     def end_shadow(self) -> None:
-        self._try(lambda: registry.end_shadow(self.run, "sw", clock=self.clock), self.shadow is not None)
+        self._try(lambda: registry.stop_shadow(self.run, "sw", clock=self.clock), self.shadow is not None)
         self.shadow = None
 
     @invariant()
     def replicas_see_the_model(self) -> None:
-        found = registry.catalogue(self.run, ["sw"])
+        found = registry.read_catalogue(self.run, ["sw"])
         assert found.live == ({"sw": self.stack[-1]} if self.stack else {})
         assert found.canaries == ({"sw": self.canary} if self.canary else {})
         assert found.shadows == ({"sw": self.shadow} if self.shadow else {})
         assert not found.problems
         named = [*found.live.values(), *found.shadows.values(), *(canary.version for canary in found.canaries.values())]
         for version in named:
-            registry.fit_to_serve(self.run, AdapterName("sw", version))
+            registry.verify_servable(self.run, AdapterName("sw", version))
         assert len(set(named)) == len(named) or (self.canary and self.canary.version == self.shadow)
 
     @invariant()
     def the_history_is_what_was_live_in_order(self) -> None:
-        live = registry.look(self.run, "sw").live
+        live = registry.read_pointer(self.run, "sw").live
         if live is None:
             assert not self.stack
             return
@@ -146,7 +146,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_change_was_written_down_in_order(self) -> None:
-        lines = registry.decisions(self.run)
+        lines = registry.read_decisions(self.run)
         assert len(lines) == self.changes
         assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
         moves = [line for line in lines if line["kind"] in ("promotion", "rollback")]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.models.language_id import UNKNOWN, Identified
+from compass_ray.models.language_id import UNKNOWN_LANGUAGE, LanguagePrediction
 from compass_ray.serving.registry import AdapterName, Canary, Catalogue
 from compass_ray.serving.routing.conversation import ConversationMemory
-from compass_ray.serving.routing.router import TURNS, Asked, Route, Router, RouteRequest, UnknownModelError
+from compass_ray.serving.routing.router import MAX_TURNS, ModelTarget, Route, Router, RouteRequest, UnknownModelError
 from tests.unit.serving.fakes import Clock
 
 LANGUAGES = ("sw", "ru", "id", "am")
@@ -33,14 +33,14 @@ class Sentences:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None, /) -> list[Identified]:
+    def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None, /) -> list[LanguagePrediction]:
         self.asked += texts
         return [self._one(text) for text in texts]
 
-    def _one(self, text: str) -> Identified:
+    def _one(self, text: str) -> LanguagePrediction:
         if text in SENTENCES:
-            return Identified(SENTENCES[text], "label", 0.9)
-        return Identified(None, "xho_Latn", 0.9) if text == XHOSA else Identified("id", "ind_Latn", 0.6)
+            return LanguagePrediction(SENTENCES[text], "label", 0.9)
+        return LanguagePrediction(None, "xho_Latn", 0.9) if text == XHOSA else LanguagePrediction("id", "ind_Latn", 0.6)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def _ask(router: Router, *texts: str, conversation: str | None = None, model: st
 def test_a_prompt_goes_to_the_adapter_of_its_language() -> None:
     for text, code in SENTENCES.items():
         found = _ask(_router(), text)
-        assert (found.language, found.confidence, found.asked) == (code, 0.9, Asked.AUTO)
+        assert (found.language, found.confidence, found.model_target) == (code, 0.9, ModelTarget.AUTO)
     assert _ask(_router(), XHOSA).reason == "no language of this run was identified (xho_Latn): base model"
 
 
@@ -143,7 +143,7 @@ def test_only_what_is_needed_is_identified(identifier: Sentences) -> None:
     _ask(router, SWAHILI, RUSSIAN)
     assert identifier.asked == [RUSSIAN]
     _ask(router, *[SWAHILI] * 20, "ok")
-    assert identifier.asked == [RUSSIAN, *[SWAHILI] * (TURNS - 1)]
+    assert identifier.asked == [RUSSIAN, *[SWAHILI] * (MAX_TURNS - 1)]
 
 
 def test_code_and_addresses_are_not_shown_to_the_identifier(identifier: Sentences) -> None:
@@ -191,14 +191,14 @@ def test_any_requests_have_routes_to_what_is_there(asked: list[RouteRequest], ch
     for request in asked:
         found = router.route(request, CATALOGUE)
         assert found.reason
-        assert found.adapter is None or CATALOGUE.has(found.adapter)
+        assert found.adapter is None or CATALOGUE.has_version(found.adapter)
         if "@" in request.model:
             assert str(found.adapter) == request.model
 
 
 @given(ANYTHING, st.lists(ANYTHING, max_size=4))
 def test_without_a_conversation_nothing_before_counts(request: RouteRequest, before: list[RouteRequest]) -> None:
-    alone = RouteRequest(request.model, request.turns, None, request.draw)
+    alone = RouteRequest(request.model, request.turns, None, request.canary_draw)
     used = _router()
     for each in before:
         used.route(each, CATALOGUE)
@@ -214,4 +214,4 @@ def test_the_identifier_of_the_package_routes_real_prompts() -> None:
     for text, code in texts.items():
         assert _ask(router, text).language == code
         assert _ask(router, text, "ok").language == code
-    assert UNKNOWN.alternatives == ()
+    assert UNKNOWN_LANGUAGE.alternatives == ()

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from compass_ray.serving.registry import AdapterName, Canary, Catalogue
-from compass_ray.serving.routing.detection import Belief, Pair
-from compass_ray.serving.routing.model_names import Asked, UnknownModelError, parse_model
-from compass_ray.serving.routing.routes import Route, choose, fall_back
+from compass_ray.serving.routing.detection import LanguageDecision, LanguagePair
+from compass_ray.serving.routing.model_names import ModelTarget, UnknownModelError, parse_model
+from compass_ray.serving.routing.routes import Route, choose_route, fall_back
 
 CODES = ["sw", "de", "hi", "am"]
 LANGUAGES = st.sampled_from(CODES)
 VERSIONS = st.sampled_from(["v0001", "v0002", "v0003", "target", "random"])
 DRAWS = st.floats(0, 1, exclude_max=True)
-NOTHING = Belief(None, None, "nothing was identified")
+NOTHING = LanguageDecision(None, None, "nothing was identified")
 
 
 @st.composite
@@ -33,42 +33,44 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
 
 
 @st.composite
-def beliefs(draw: st.DrawFn) -> Belief:
+def beliefs(draw: st.DrawFn) -> LanguageDecision:
     first, second = draw(st.permutations(CODES))[:2]
-    pair = Pair(first, second, draw(st.floats(0.25, 0.5))) if draw(st.booleans()) else None
-    return Belief(draw(st.sampled_from([None, first])), draw(st.none() | st.floats(0, 1)), "why", pair)
+    pair = LanguagePair(first, second, draw(st.floats(0.25, 0.5))) if draw(st.booleans()) else None
+    return LanguageDecision(draw(st.sampled_from([None, first])), draw(st.none() | st.floats(0, 1)), "why", pair)
 
 
 MODELS = st.sampled_from(["auto", "", "base", *CODES]) | st.builds("{}@{}".format, LANGUAGES, VERSIONS)
 
 
-def _route(model: str, belief: Belief, catalogue: Catalogue, draw: float = 0.0) -> Route:
-    return choose(model, belief, catalogue, languages=CODES, draw=draw)
+def _route(model: str, belief: LanguageDecision, catalogue: Catalogue, draw: float = 0.0) -> Route:
+    return choose_route(model, belief, catalogue, languages=CODES, draw=draw)
 
 
 def _live(code: str, catalogue: Catalogue) -> AdapterName | None:
     name = AdapterName(code, catalogue.live.get(code, ""))
-    return name if catalogue.has(name) else None
+    return name if catalogue.has_version(name) else None
 
 
 @given(MODELS, beliefs(), catalogues(), DRAWS)
-def test_every_request_has_one_route_to_what_is_there(model: str, belief: Belief, catalogue: Catalogue, draw: float) -> None:
+def test_every_request_has_one_route_to_what_is_there(
+    model: str, belief: LanguageDecision, catalogue: Catalogue, draw: float
+) -> None:
     try:
         found = _route(model, belief, catalogue, draw)
     except UnknownModelError:
         assert "@" in model
-        assert not catalogue.has(AdapterName.parse(model))
+        assert not catalogue.has_version(AdapterName.parse(model))
         return
     assert found.reason
     assert found == _route(model, belief, catalogue, draw)
     names = [name for name in (found.adapter, found.blend[0] if found.blend else None) if name]
-    assert all(catalogue.has(name) for name in names)
+    assert all(catalogue.has_version(name) for name in names)
     assert found.adapter is None or found.adapter.language == found.language
     assert not (found.canary and found.blend)
 
 
 @given(beliefs(), catalogues(), DRAWS)
-def test_auto_answers_in_the_language_believed(belief: Belief, catalogue: Catalogue, draw: float) -> None:
+def test_auto_answers_in_the_language_believed(belief: LanguageDecision, catalogue: Catalogue, draw: float) -> None:
     found = _route("auto", belief, catalogue, draw)
     expected = belief.pair.first if found.blend and belief.pair else belief.language
     assert found.language == expected
@@ -78,17 +80,17 @@ def test_auto_answers_in_the_language_believed(belief: Belief, catalogue: Catalo
 @given(catalogues(), LANGUAGES, st.sampled_from(["auto", "name"]))
 def test_fallback_order_is_live_then_target_then_base(catalogue: Catalogue, code: str, model: str) -> None:
     plain = Catalogue(catalogue.live, catalogue.versions)
-    found = _route("auto" if model == "auto" else code, Belief(code, 0.9, "why"), plain)
+    found = _route("auto" if model == "auto" else code, LanguageDecision(code, 0.9, "why"), plain)
     target = AdapterName(code, "target")
-    assert found.adapter == (_live(code, plain) or (target if plain.has(target) else None))
+    assert found.adapter == (_live(code, plain) or (target if plain.has_version(target) else None))
 
 
 @given(catalogues(), LANGUAGES, VERSIONS, DRAWS, beliefs())
 def test_a_version_that_is_asked_for_is_the_one_or_an_error(
-    catalogue: Catalogue, code: str, version: str, draw: float, belief: Belief
+    catalogue: Catalogue, code: str, version: str, draw: float, belief: LanguageDecision
 ) -> None:
     name = AdapterName(code, version)
-    if catalogue.has(name):
+    if catalogue.has_version(name):
         found = _route(str(name), belief, catalogue, draw)
         assert (found.adapter, found.canary, found.blend) == (name, False, None)
         with pytest.raises(ValueError, match="no fallback"):
@@ -99,7 +101,7 @@ def test_a_version_that_is_asked_for_is_the_one_or_an_error(
 
 
 @given(catalogues(), beliefs(), DRAWS, st.sampled_from(["auto", *CODES]))
-def test_falling_back_ends_at_the_base(catalogue: Catalogue, belief: Belief, draw: float, model: str) -> None:
+def test_falling_back_ends_at_the_base(catalogue: Catalogue, belief: LanguageDecision, draw: float, model: str) -> None:
     chosen = _route(model, belief, catalogue, draw)
     seen = []
     while chosen.adapter is not None:
@@ -107,7 +109,7 @@ def test_falling_back_ends_at_the_base(catalogue: Catalogue, belief: Belief, dra
         assert step not in seen
         seen.append(step)
         chosen = fall_back(chosen, catalogue, "it is damaged")
-        assert chosen.adapter is None or catalogue.has(chosen.adapter)
+        assert chosen.adapter is None or catalogue.has_version(chosen.adapter)
         assert not chosen.canary
         assert "it is damaged" in chosen.reason
     with pytest.raises(ValueError, match="no fallback"):
@@ -119,7 +121,7 @@ def test_a_canary_answers_below_its_share_and_falls_back_to_the_live_one(catalog
     found = _route(code, NOTHING, catalogue, draw)
     canary, live = catalogue.canaries.get(code), _live(code, catalogue)
     trial = AdapterName(code, canary.version) if canary else None
-    due = canary is not None and trial is not None and draw < canary.share and catalogue.has(trial) and trial != live
+    due = canary is not None and trial is not None and draw < canary.share and catalogue.has_version(trial) and trial != live
     assert found.canary == due
     if due:
         assert found.adapter == trial
@@ -141,12 +143,14 @@ def test_draws_split_within_binomial_bounds(share: float, seed: int) -> None:
 
 @given(st.floats(0.25, 0.5))
 def test_two_languages_answer_together_where_both_are_live(share: float) -> None:
-    belief = Belief(None, 0.45, "id identified with confidence 0.45, below the threshold 0.60", Pair("id", "ms", share))
+    belief = LanguageDecision(
+        None, 0.45, "id identified with confidence 0.45, below the threshold 0.60", LanguagePair("id", "ms", share)
+    )
     versions = {"id": ("v0001",), "ms": ("v0001", "target")}
-    found = choose("auto", belief, Catalogue({"id": "v0001", "ms": "v0001"}, versions), languages=["id", "ms"], draw=0.0)
+    found = choose_route("auto", belief, Catalogue({"id": "v0001", "ms": "v0001"}, versions), languages=["id", "ms"], draw=0.0)
     assert (found.adapter, found.blend) == (AdapterName("id", "v0001"), (AdapterName("ms", "v0001"), share))
     assert "id@v0001 and ms@v0001 answer together" in found.reason
-    alone = choose("auto", belief, Catalogue({"id": "v0001"}, versions), languages=["id", "ms"], draw=0.0)
+    alone = choose_route("auto", belief, Catalogue({"id": "v0001"}, versions), languages=["id", "ms"], draw=0.0)
     assert (alone.adapter, alone.blend) == (None, None)
 
 
@@ -161,7 +165,7 @@ def test_a_language_of_the_run_without_adapters_is_answered_by_the_base_model() 
 def test_reasons_in_words() -> None:
     versions = {"sw": ("target", "v0001", "v0002")}
     catalogue = Catalogue({"sw": "v0001"}, versions, {"sw": Canary("v0002", 0.2)})
-    belief = Belief("sw", 0.9, "sw identified with confidence 0.90")
+    belief = LanguageDecision("sw", 0.9, "sw identified with confidence 0.90")
     assert _route("auto", belief, catalogue, 0.5).reason == "sw identified with confidence 0.90: sw@v0001 is live"
     trial = _route("auto", belief, catalogue, 0.1)
     assert trial.reason == "sw identified with confidence 0.90: sw@v0002 is on trial with 20% of requests"
@@ -179,8 +183,8 @@ def test_any_text_is_a_name_or_a_clear_refusal(model: str) -> None:
         with pytest.raises(UnknownModelError, match="expected auto, base"):
             parse_model(model)
         return
-    assert bool(language) == (asked in (Asked.LANGUAGE, Asked.VERSION))
-    assert bool(version) == (asked is Asked.VERSION)
+    assert bool(language) == (asked in (ModelTarget.LANGUAGE, ModelTarget.VERSION))
+    assert bool(version) == (asked is ModelTarget.VERSION)
     assert "/" not in language + version
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compass_ray.config import ConfigError
-from compass_ray.sources.benchmarks.choices import items_of
+from compass_ray.sources.benchmarks.choices import build_items
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, LETTERS, OPTIONS
-from compass_ray.sources.loading import Loaded
+from compass_ray.sources.loading import MappedTable
 
 EMPTY = st.sampled_from([None, "", "  ", "N/A", "n/a"])
 
@@ -27,7 +27,7 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, str | None], str]:
 
 def _items(row: dict[str, str | None], layout: str = "mmlu_prox") -> pa.Table:
     table = pa.table({name: pa.array([value], pa.string()) for name, value in row.items()})
-    return items_of(Loaded(table, next(found for name, found in LAYOUTS.items() if name == layout)), "sw", "here")
+    return build_items(MappedTable(table, next(found for name, found in LAYOUTS.items() if name == layout)), "sw", "here")
 
 
 @given(questions())

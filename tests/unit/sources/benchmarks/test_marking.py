@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compass_ray.sources.benchmarks.marking import mark
+from compass_ray.sources.benchmarks.marking import score_answer
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from compass_ray.sources.benchmarks.marking import mark
     ],
 )
 def test_replies_are_scored(reply: str, answers: list[str], metric: str, expected: float) -> None:
-    assert mark(reply, answers, metric) == expected
+    assert score_answer(reply, answers, metric) == expected
 
 
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(ValueError, match="metric is 'bleu'; expected one of numbers, contains"):
-        mark("a", ["a"], "bleu")
+        score_answer("a", ["a"], "bleu")

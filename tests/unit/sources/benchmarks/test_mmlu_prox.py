@@ -36,7 +36,7 @@ def _configs(folder: Path, test: Rows = TEST, lite: Rows = LITE) -> dict[str, An
     validation = {"path": whole, "name": "{language}", "split": "validation"}
     return {
         "guides": {"path": small, "name": "{language}", "split": "test", "also": [validation]},
-        "tests": {"path": whole, "name": "{language}", "split": "test", "guided": "remove"},
+        "tests": {"path": whole, "name": "{language}", "split": "test", "on_guide_overlap": "remove"},
     }
 
 
@@ -78,7 +78,7 @@ def test_items_that_guided_are_counted_and_left_out_by_number_and_by_text(tmp_pa
 )
 def test_where_it_is_not_meant_the_overlap_is_refused(tmp_path: Path, lite: Rows, told: str) -> None:
     configs = _configs(tmp_path, lite=lite)
-    tests = {**configs["tests"], "guided": "refuse"}
+    tests = {**configs["tests"], "on_guide_overlap": "refuse"}
     with pytest.raises(ConfigError, match=rf"{told}.*pool\.tests\.guided=remove"):
         read_guide_and_test(PoolConfig.model_validate({**configs, "tests": tests}), "sw")
 
@@ -131,7 +131,7 @@ def test_an_item_of_global_mmlu_is_known_again_in_every_language_by_its_english_
     asked = repository(tmp_path / "Global-MMLU", guides, GLOBAL_MMLU)
     config = PoolConfig(
         guides=SourceConfig(path=asked, name="{language}", split="dev"),
-        tests=SourceConfig(path=whole, name="{language}", split="test", guided="remove"),
+        tests=SourceConfig(path=whole, name="{language}", split="test", on_guide_overlap="remove"),
     )
     found = read_guide_and_test(config, "sw")
     assert sorted(found.test["question"].to_pylist()) == sorted(swahili[1:])

@@ -11,7 +11,7 @@ import pytest
 
 from compass_ray import tables
 from compass_ray.config import ConfigError
-from compass_ray.sources.benchmarks.marking import mark
+from compass_ray.sources.benchmarks.marking import score_answer
 from compass_ray.sources.benchmarks.oneruler import TASKS, needle_items
 
 PARTS = {
@@ -69,7 +69,7 @@ def test_each_needle_stands_in_the_text_once_and_the_right_ones_are_asked_for(fo
         expected = {value for key, value in hidden if key in asked}
         assert set(item["answers"]) == (expected if shape.present else {"none"})
         assert bool(expected) == shape.present
-        assert mark(" ".join(item["answers"]), item["answers"], item["metric"]) == 1.0
+        assert score_answer(" ".join(item["answers"]), item["answers"], item["metric"]) == 1.0
 
 
 def test_seeds_and_numbers_decide_and_nothing_else(folder: Path) -> None:

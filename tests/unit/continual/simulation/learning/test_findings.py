@@ -11,36 +11,36 @@ import pytest
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.simulation import preparing
-from compass_ray.continual.simulation.learning import TABLE, LearningPlan, conclude, drawn
-from compass_ray.continual.simulation.learning.course import first_line, line_of, scenario_of, windows
-from compass_ray.continual.simulation.learning.findings import find
-from compass_ray.continual.simulation.learning.gathering import accuracy, difference, gather
-from compass_ray.continual.simulation.learning.lines import version
-from compass_ray.continual.simulation.learning.plan import Way
+from compass_ray.continual.simulation.learning import TABLE_COLUMNS, ForgettingSettings, render_plots, write_results
+from compass_ray.continual.simulation.learning.course import draw_windows, initial_overlay, load_scenario, variant_overlay
+from compass_ray.continual.simulation.learning.findings import compute_results
+from compass_ray.continual.simulation.learning.gathering import gather_evaluations, mean_accuracy, paired_difference
+from compass_ray.continual.simulation.learning.lines import version_name
+from compass_ray.continual.simulation.learning.plan import UpdateVariant
 from tests.unit.continual.simulation.conftest import SUBJECTS
 from tests.unit.continual.simulation.test_running import PLAN as PLACING
 from tests.unit.continual.simulation.test_running import SecondWord
 
 ITEMS = 3
 """Of each subject."""
-PLAN = LearningPlan(
+PLAN = ForgettingSettings(
     seeds=2, strategies=("static", "naive", "ecda"), buffers=(0.0, 0.05), lambdas=(2.0, 10.0), betas=(0.1, 0.5), scenario="drawn"
 )
-Knows = Callable[[Way, int, int, str, int], bool]
+Knows = Callable[[UpdateVariant, int, int, str, int], bool]
 
 
 @pytest.fixture
 def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     monkeypatch.setattr(preparing, "load_placer", lambda *_: SecondWord())
-    preparing.place(run.uri, config.model_dump(mode="json"), "sw", PLACING)
+    preparing.write_prompts(run.uri, config.model_dump(mode="json"), "sw", PLACING)
     return run
 
 
 def keep(config: RunConfig, run: RunDir, knows: Knows) -> None:
     """Write the answers that versions would have given: ``knows(way, seed, number, subject, item)``."""
     for seed in range(PLAN.seeds):
-        for way, updates in PLAN.updates(config, 4).items():
-            line = line_of(PLAN, first_line(run, "sw", seed), way)
+        for way, updates in PLAN.update_counts(config, 4).items():
+            line = variant_overlay(PLAN, initial_overlay(run, "sw", seed), way)
             for number in [1] if way.strategy == "static" else range(2, updates + 2):
                 rows = [
                     {
@@ -52,16 +52,16 @@ def keep(config: RunConfig, run: RunDir, knows: Knows) -> None:
                     for s in SUBJECTS
                     for i in range(ITEMS)
                 ]
-                writer = line.own("answers", "sw", version(number)).begin(Identity("evaluate", {}, {}))
-                writer.table("items.parquet", pa.Table.from_pylist(rows))
+                writer = line.own_artifact("answers", "sw", version_name(number)).begin(Identity("evaluate", {}, {}))
+                writer.write_table("items.parquet", pa.Table.from_pylist(rows))
                 writer.publish({"accepted": way.strategy != "naive", "rows": 10 * number, "cpu_seconds": 2.0})
 
 
 def remembering(run: RunDir) -> Knows:
     """Naive knows the newest subjects alone, the others what they have ever been taught, and a first version its own."""
 
-    def knows(way: Way, seed: int, number: int, subject: str, item: int) -> bool:
-        groups = scenario_of(run, PLAN, "sw", seed).groups
+    def knows(way: UpdateVariant, seed: int, number: int, subject: str, item: int) -> bool:
+        groups = load_scenario(run, PLAN, "sw", seed).groups
         lately = groups[number - 1 : number]
         return any(subject in group for group in (lately if way.strategy == "naive" else groups[:number]))
 
@@ -70,7 +70,7 @@ def remembering(run: RunDir) -> Knows:
 
 def test_what_is_remembered_and_what_is_forgotten(placed: RunDir, config: RunConfig) -> None:
     keep(config, placed, remembering(placed))
-    found = find(config, placed, PLAN)
+    found = compute_results(config, placed, PLAN)
     means = {name: (each.accuracy.old.mean, each.accuracy.new.mean) for name, each in found.strategies.items()}
     assert means["naive"] == (0.0, 1.0)
     assert means["ecda"] == (1.0, 1.0)
@@ -78,22 +78,22 @@ def test_what_is_remembered_and_what_is_forgotten(placed: RunDir, config: RunCon
     assert found.strategies["ecda"].over_naive.new.mean == 0.0
     assert found.strategies["naive"].ecda_over.old.mean == 1.0
     assert found.strategies["ecda"].nats_over_naive.old.mean == 1.0
-    assert found.naive_once is not None
-    assert (found.naive_once.accuracy.old.mean, found.naive_once.nats.new.mean) == (-1.0, 1.0)
+    assert found.naive_first_update is not None
+    assert (found.naive_first_update.accuracy.old.mean, found.naive_first_update.nats.new.mean) == (-1.0, 1.0)
     assert found.strategies["static"].over_static.old.mean == found.strategies["static"].over_static.new.mean == 0.0
     assert (found.strategies["naive"].accepted, found.strategies["ecda"].accepted) == (0.0, 1.0)
     assert found.strategies["ecda"].rows == 30.0
     assert list(found.buffers) == [0.0, 0.05]
-    assert list(found.swept) == [(2.0, 0.1), (2.0, 0.5), (10.0, 0.1), (10.0, 0.5)]
+    assert list(found.sweep) == [(2.0, 0.1), (2.0, 0.5), (10.0, 0.1), (10.0, 0.5)]
 
 
 def test_a_subject_is_new_once_and_old_ever_after(placed: RunDir, config: RunConfig) -> None:
     keep(config, placed, remembering(placed))
-    asked = gather(placed, PLAN, Way("ecda"), "sw", 0, 3)
-    groups = scenario_of(placed, PLAN, "sw", 0).groups
+    asked = gather_evaluations(placed, PLAN, UpdateVariant("ecda"), "sw", 0, 3)
+    groups = load_scenario(placed, PLAN, "sw", 0).groups
     for each in asked:
-        fresh = {item.split()[1][0] for item, new in zip(each.items, each.fresh, strict=True) if new}
-        known = {item.split()[1][0] for item, new in zip(each.items, each.fresh, strict=True) if not new}
+        fresh = {item.split()[1][0] for item, new in zip(each.items, each.is_new, strict=True) if new}
+        known = {item.split()[1][0] for item, new in zip(each.items, each.is_new, strict=True) if not new}
         assert fresh == set(groups[each.update - 1])
         assert known == {subject for group in groups[: each.update - 1] for subject in group}
 
@@ -102,12 +102,15 @@ def test_an_item_counts_once_by_the_mean_over_seeds_and_updates(placed: RunDir, 
     rng = np.random.default_rng(5)
     table = {key: bool(rng.random() < 0.5) for key in np.ndindex(2, 2, 5, len(SUBJECTS), ITEMS)}
     keep(config, placed, lambda way, seed, n, s, i: table[int(way.strategy == "ecda"), seed, n, SUBJECTS.index(s), i])
-    ways = {w: [a for seed in (0, 1) for a in gather(placed, PLAN, Way(w), "sw", seed, 3)] for w in ("naive", "ecda")}
+    ways = {
+        w: [a for seed in (0, 1) for a in gather_evaluations(placed, PLAN, UpdateVariant(w), "sw", seed, 3)]
+        for w in ("naive", "ecda")
+    }
 
     def by_hand(which: int, *, new: bool) -> dict[tuple[str, int], float]:
         values: dict[tuple[str, int], list[bool]] = {}
         for seed in (0, 1):
-            groups = scenario_of(placed, PLAN, "sw", seed).groups
+            groups = load_scenario(placed, PLAN, "sw", seed).groups
             for number in (2, 3, 4):
                 asked = groups[number - 1] if new else [s for group in groups[: number - 1] for s in group]
                 for s in asked:
@@ -117,34 +120,34 @@ def test_an_item_counts_once_by_the_mean_over_seeds_and_updates(placed: RunDir, 
 
     for part, new in (("old", False), ("new", True)):
         one, other = by_hand(1, new=new), by_hand(0, new=new)
-        assert getattr(accuracy(ways["ecda"]), part).mean == pytest.approx(np.mean(list(one.values())))
+        assert getattr(mean_accuracy(ways["ecda"]), part).mean == pytest.approx(np.mean(list(one.values())))
         expected = np.mean([one[key] - other[key] for key in one])
-        assert getattr(difference(ways["ecda"], ways["naive"]), part).mean == pytest.approx(expected)
+        assert getattr(paired_difference(ways["ecda"], ways["naive"]), part).mean == pytest.approx(expected)
 
 
 def test_windows_are_of_new_subjects_alone_and_the_same_for_every_way(placed: RunDir, config: RunConfig) -> None:
-    groups = scenario_of(placed, PLAN, "sw", 1).groups
-    found = windows(config, placed, PLAN, "sw", 1)
+    groups = load_scenario(placed, PLAN, "sw", 1).groups
+    found = draw_windows(config, placed, PLAN, "sw", 1)
     assert [len(window) for window in found] == [config.drift.window] * 3
     for window, group in zip(found, groups[1:], strict=True):
         assert {SUBJECTS[cluster] for cluster in window.clusters} == set(group)
-    assert found == windows(config, placed, PLAN, "sw", 1)
-    assert found != windows(config, placed, PLAN, "sw", 0)
+    assert found == draw_windows(config, placed, PLAN, "sw", 1)
+    assert found != draw_windows(config, placed, PLAN, "sw", 0)
 
 
 def test_the_record_and_its_pictures_are_kept(placed: RunDir, config: RunConfig) -> None:
     keep(config, placed, remembering(placed))
-    found = conclude(config, placed, PLAN)
+    found = write_results(config, placed, PLAN)
     artifact = placed.simulation("shared", "learning")
     assert {"results.json", "plane.png", "buffers.png", "sweep.png"} <= set(artifact.files())
     assert artifact.read_json("results.json")["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 1.0
     assert artifact.read_bytes("plane.png").startswith(b"\x89PNG")
     assert [row[0] for row in found.table()] == ["static", "naive", "ecda"]
-    assert all(len(row) == len(TABLE) for row in found.table())
+    assert all(len(row) == len(TABLE_COLUMNS) for row in found.table())
     assert found.table()[2][3].startswith("+100.0 [+100.0, ")
-    assert drawn(found) == drawn(found), "a picture is a function of what was found"
+    assert render_plots(found) == render_plots(found), "a picture is a function of what was found"
 
 
 def test_what_was_not_made_is_named(placed: RunDir, config: RunConfig) -> None:
     with pytest.raises(ArtifactError, match="answers/sw/v0001 is missing"):
-        find(config, placed, PLAN)
+        compute_results(config, placed, PLAN)

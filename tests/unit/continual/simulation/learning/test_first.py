@@ -10,7 +10,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.continual.simulation.learning import first
-from compass_ray.continual.simulation.learning.lines import Line
+from compass_ray.continual.simulation.learning.lines import OverlayRun
 from compass_ray.continual.simulation.scenarios import Scenario
 from compass_ray.language_selection import Guide, PoolView
 from tests.unit.continual.simulation.conftest import SUBJECTS
@@ -42,7 +42,7 @@ def test_later_subjects_are_in_neither_rows_nor_guide(
     run: RunDir, config: RunConfig, pool: PoolView, guide: Guide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first, "open_guides", lambda *_: [guide])
-    found = first.first_question_of(config, Line(run, "lines"), "sw", ASKED, pool)
+    found = first.initial_problem(config, OverlayRun(run, "lines"), "sw", ASKED, pool)
     subjects = np.array(pool.subject.to_pylist(), dtype=object)
     assert set(subjects[found.own]) == {"a", "b", "c", "g", "h", None}, "what is in no group is as good as any row"
     assert not {"d", "e", "f"} & set(subjects[found.others])
@@ -56,4 +56,4 @@ def test_a_guide_set_about_none_of_the_first_subjects_is_refused(
 ) -> None:
     monkeypatch.setattr(first, "open_guides", lambda *_: [replace(guide, subjects=["z"] * len(SUBJECTS))])
     with pytest.raises(ConfigError, match="no guide prompt of sw is about the first subjects"):
-        first.first_question_of(config, Line(run, "lines"), "sw", ASKED, pool)
+        first.initial_problem(config, OverlayRun(run, "lines"), "sw", ASKED, pool)

@@ -14,17 +14,17 @@ from typing import Any
 
 import httpx
 
-from compass_ray import pipeline
+from compass_ray import pipeline, registry
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import RunConfig, with_overrides
-from compass_ray.continual import service
+from compass_ray.continual import deployment
 from compass_ray.continual.update import UpdateResult
+from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic
 from compass_ray.progress import Progress, silent
-from compass_ray.serving import monitor_actor, registry
+from compass_ray.serving import monitor_actor
 from compass_ray.serving.monitor_actor import MonitorClient
 from compass_ray.stages import report
 from compass_ray.stages.evaluate import Evaluation, evaluate
-from compass_ray.traffic import DemoTraffic, draw_demo_traffic
 
 CLIENTS = 8
 _PATIENCE_SECONDS = 30.0
@@ -64,7 +64,7 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> DemoO
     if outcome is not None:
         _compare(config, run, outcome, traffic, progress)
     report.run(config, run, progress=progress)
-    from compass_ray.report.drift import summarize_drift
+    from compass_ray.report.drift_summary import summarize_drift
 
     return DemoOutcome(summarize_drift(run), outcome, requests, failed, round(time.monotonic() - started, 1))
 
@@ -77,7 +77,7 @@ def _serve_and_send(
     if earlier is not None:
         return 0, 0, earlier
     adapting = with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
-    endpoint = service.start(run.uri, adapting, port=0)
+    endpoint = deployment.start(run.uri, adapting, port=0)
     try:
         users = _Users(endpoint.url, language)
         monitor = monitor_actor.connect(run.uri, adapting)
@@ -89,7 +89,7 @@ def _serve_and_send(
             users.wait_for(outcome.to_version, traffic.shifted)
         return users.sent, users.failed, outcome
     finally:
-        service.stop(endpoint)
+        deployment.stop(endpoint)
 
 
 def _send_until_drift(users: _Users, monitor: MonitorClient, traffic: DemoTraffic, at_once: int, progress: Progress) -> bool:

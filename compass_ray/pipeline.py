@@ -26,14 +26,14 @@ from compass_ray.artifacts import (
     selection_owners,
     version_of,
 )
+from compass_ray.artifacts.stage_timing import StageTimer
 from compass_ray.config import ConfigError, RunConfig
-from compass_ray.language_selection.budgets import budget_artifacts
-from compass_ray.models.location import resolve_model
-from compass_ray.models.ranker import check_method_requirements
-from compass_ray.models.zero_settings import read_deepspeed_config, require_deepspeed
+from compass_ray.models.model_resolver import resolve_model
+from compass_ray.models.transfer_ranker import check_method_requirements
 from compass_ray.progress import Progress, silent
-from compass_ray.stage_clock import StageTimer
-from compass_ray.stages import cluster, embed, evaluate, full, pool, report, select, train, tune
+from compass_ray.row_selection.budget import budget_artifacts
+from compass_ray.stages import cluster, embed, evaluate, full_finetuning, pool, report, select, train, tune
+from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ STAGES = (
         lambda c, r: [r.adapter(code, version_of(c, method)) for method, code in adapter_owners(c)],
         open_feed=train.Trainings,
     ),
-    Stage("full", full.run, lambda c, r: [r.full_model(code, FULL_FINETUNING) for code in full_finetuning_languages(c)]),
+    Stage(
+        "full", full_finetuning.run, lambda c, r: [r.full_model(code, FULL_FINETUNING) for code in full_finetuning_languages(c)]
+    ),
     Stage(
         "evaluate",
         evaluate.run,

@@ -19,18 +19,18 @@ import numpy as np
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import single_thread
 from compass_ray.config import TrainConfig
-from compass_ray.core.arrays import BoolArray
-from compass_ray.core.bias import simulate_bias
+from compass_ray.core.array_checks import BoolArray
+from compass_ray.core.bias_simulation import simulate_bias
 from compass_ray.core.bootstrap import Interval, paired_bootstrap
+from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.sampling import SamplingMode
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 from compass_ray.core.selection import Candidates, Method, SelectionRule, select_rows
-from compass_ray.core.weights import Weighting
 from compass_ray.languages import from_aya
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
+from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.scorer import score_items
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_pool, atlas_test, subjects
+from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
 
 METHODS = (Method.TARGET, Method.RANDOM, Method.COMPASS)
 BASE = "base"

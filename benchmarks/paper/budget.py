@@ -18,17 +18,17 @@ import numpy as np
 from benchmarks.paper.atlas_transfer import Data, Target, build_target, read_data, score_answers, train_config
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import cpu_seconds_of, single_thread
-from compass_ray.core.arrays import BoolArray
+from compass_ray.core.array_checks import BoolArray
 from compass_ray.core.bootstrap import paired_bootstrap
-from compass_ray.core.budget import SHARE, forecast_budget
+from compass_ray.core.budget_forecast import SHARE, forecast_budget
+from compass_ray.core.budget_holdout import make_budget_holdout
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.core.held_slice import make_budget_holdout
 from compass_ray.core.sampling import SamplingMode
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 from compass_ray.core.selection import Candidates, SelectionRule, select_rows
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
+from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_guide, atlas_test, subjects
+from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Of which the forecast's is chosen, on the languages of ``--calibrate`` alone."""

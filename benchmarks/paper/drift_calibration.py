@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.permutation import RESAMPLES, permutation_test
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 
 THRESHOLD = 0.15
 RATE = 0.01

@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.record import RESULTS, Record, Value, parser, without_run, write_record
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ClusterConfig, DriftConfig, RunConfig, load_run_config
-from compass_ray.continual import simulation
-from compass_ray.continual.simulation import DetectionResult, SimulationSettings
+from compass_ray.evaluation.simulation import drift as simulation
+from compass_ray.evaluation.simulation.drift import DetectionResult, SimulationSettings
 
 DATA = {"atlas": ("sw", "hi"), "global_mmlu": ("en", "sw")}
 SCENARIOS = {"atlas": ("atlas", "drawn"), "global_mmlu": ("families", "drawn")}

@@ -18,17 +18,24 @@ import torch
 from benchmarks.paper.drift_simulation import prepare_run
 from benchmarks.record import RESULTS, Record, Value, parser, without_run, write_record
 from benchmarks.timing import single_thread
+from compass_ray.adapters.peft_io import read_adapter
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, load_run_config
-from compass_ray.continual.simulation import SimulationSettings
-from compass_ray.continual.simulation.learning import BETAS, BUFFERS, LAMBDAS, ForgettingSettings, ForgettingTrainer, render_plots
-from compass_ray.continual.simulation.learning.course import initial_overlay, variant_overlay
-from compass_ray.continual.simulation.learning.findings import ForgettingResults, compute_results
-from compass_ray.continual.simulation.learning.lines import FIRST_VERSION, OverlayRun, version_name
-from compass_ray.continual.simulation.learning.plan import REQUIRED_STRATEGIES, UpdateVariant
-from compass_ray.continuity import FISHER
-from compass_ray.models.ecda import load_fisher
-from compass_ray.models.peft_directory import read_adapter
+from compass_ray.evaluation.simulation.drift import SimulationSettings
+from compass_ray.evaluation.simulation.forgetting import (
+    BETAS,
+    BUFFERS,
+    LAMBDAS,
+    ForgettingSettings,
+    ForgettingTrainer,
+    render_plots,
+)
+from compass_ray.evaluation.simulation.forgetting.overlay_run import FIRST_VERSION, OverlayRun, version_name
+from compass_ray.evaluation.simulation.forgetting.results import ForgettingResults, compute_results
+from compass_ray.evaluation.simulation.forgetting.schedule import initial_overlay, variant_overlay
+from compass_ray.evaluation.simulation.forgetting.settings import REQUIRED_STRATEGIES, UpdateVariant
+from compass_ray.training.continual_state import FISHER
+from compass_ray.training.ecda import load_fisher
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:

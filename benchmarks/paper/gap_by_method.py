@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.record import RESULTS, Record, Value, parser, write_record
 from compass_ray.artifacts import RunDir
 from compass_ray.config import BiasConfig, ClusterConfig, RunConfig, SelectConfig, load_run_config
-from compass_ray.core.arrays import IntArray
+from compass_ray.core.array_checks import IntArray
 from compass_ray.core.distribution import cluster_counts, js_divergence
 from compass_ray.languages import GLOBAL_MMLU
-from compass_ray.report.figures import plot_divergences
+from compass_ray.report.plots import plot_divergences
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE, MethodStyle, to_png
 
 Counts = dict[str, tuple[IntArray, IntArray]]

@@ -16,7 +16,7 @@ from benchmarks.paper.router_texts import LENGTHS, Corpora, Texts, first_words
 from benchmarks.record import Value
 from compass_ray.config import IdentifierConfig
 from compass_ray.models.language_id import LanguageIdentifier, LanguagePrediction
-from compass_ray.serving.routing.detection import decide_language
+from compass_ray.serving.routing.language_decision import decide_language
 from compass_ray.serving.routing.scripts import extract_prose
 
 PLAIN = IdentifierConfig()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 from compass_ray.languages import GLOBAL_MMLU, from_aya, get_language
 from compass_ray.models.language_id import LanguageIdentifier
 from compass_ray.models.tiny.language_id import THREADS

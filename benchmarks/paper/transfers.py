@@ -21,7 +21,7 @@ from benchmarks.paper.atlas_transfer import read_data, train_config
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import single_thread
 from compass_ray.config import TrainConfig
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.baselines.transfer_ranking import (
     MEASURED,
     Corpus,
@@ -32,14 +32,14 @@ from compass_ray.core.baselines.transfer_ranking import (
     ranker_features,
 )
 from compass_ray.core.quotas import budget_rows
-from compass_ray.core.seeding import generator
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
-from compass_ray.models.ranker import TransferRanker
+from compass_ray.core.seeds import generator
+from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.scorer import score_items
-from compass_ray.models.words import build_corpus
+from compass_ray.models.text_features import build_corpus
+from compass_ray.models.transfer_ranker import TransferRanker
 from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_test
 from compass_ray.sources.typology import LanguageVectors, load_language_vectors
+from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
 
 LANGUAGES = ["en", "es", "fil", "hi", "id", "ms", "ne", "pt", "ru", "sw", "tr", "uk"]
 TARGETS = ["es", "hi", "ms", "ne", "pt", "sw", "tr", "uk"]

@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.tiny_models import random_base
 from benchmarks.timing import single_thread, time_interleaved
-from compass_ray.models.base import BaseModel
-from compass_ray.models.engine import Engine, EngineConfig
-from compass_ray.models.orders import GenerationRequest
+from compass_ray.engine.engine import Engine, EngineConfig
+from compass_ray.engine.requests import GenerationRequest
+from compass_ray.models.base_model import BaseModel
 from compass_ray.models.padding import pad_left
 
 SEED = 0

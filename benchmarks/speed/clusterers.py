@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import cpu_seconds_of, single_thread
+from compass_ray.clustering.protocol import FittedClusters, Float32
 from compass_ray.config import ClusterConfig
-from compass_ray.models.clusterers.protocol import FittedClusters, Float32
 
 SEED = 0
 METHODS = ("hdbscan", "kmeans", "ward", "butina")
@@ -57,8 +57,8 @@ def measure(method: str, shape: Shape) -> dict[str, Value]:
 
 
 def _measure(method: str, shape: Shape) -> dict[str, Value]:
+    from compass_ray.clustering import fit_clusters
     from compass_ray.core.instance_scores import pool_scores
-    from compass_ray.models.clusterers import fit_clusters
 
     config = ClusterConfig.model_validate({"method": method, "backend": "cpu"})
     with single_thread():
@@ -89,8 +89,8 @@ def _found(fitted: FittedClusters) -> dict[str, Value]:
 def _sklearn(config: ClusterConfig, rows: Float32, k: int) -> float:
     from sklearn.cluster import KMeans
 
-    from compass_ray.models.clusterers.centres import prepare_points
-    from compass_ray.models.clusterers.reduction import fit_pca
+    from compass_ray.clustering.centroid_clusterer import prepare_points
+    from compass_ray.clustering.pca import fit_pca
 
     points = prepare_points(fit_pca(rows, config.pca_dims)(rows), "cosine")
     return cpu_seconds_of(lambda: KMeans(k, n_init=config.n_init, random_state=SEED).fit(points))

@@ -17,11 +17,11 @@ import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import cpu_seconds_of, single_thread
+from compass_ray.clustering import hdbscan as density
+from compass_ray.clustering.backends import CpuBackend
+from compass_ray.clustering.condensed_tree import condense
+from compass_ray.clustering.protocol import Float32, Int32, Int64
 from compass_ray.config import ClusterConfig
-from compass_ray.models.clusterers import density
-from compass_ray.models.clusterers.backends import CpuBackend
-from compass_ray.models.clusterers.condensed import condense
-from compass_ray.models.clusterers.protocol import Float32, Int32, Int64
 
 SEED = 0
 CONFIG = ClusterConfig(backend="cpu")

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.random_encoder import MINILM, TINY, Shape, random_encoder
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, parse_config
 from compass_ray.models.encoder import Encoder
@@ -81,12 +81,12 @@ def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int
     ids = [f"{i:016x}" for i in range(len(prompts))]
     same = {name: [LANGUAGE] * len(ids) for name in ("response", "language", "source", "subject")}
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(tables.POOL), row_group=shard)
+    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(schemas.POOL), row_group=shard)
     writer.publish()
     guide = run.guide(LANGUAGE).begin(Identity("pool", {}, {}))
     asked = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]
     columns = {"row_id": ids[: len(asked)], "prompt": asked, "language": [LANGUAGE] * len(asked), "subject": asked}
-    guide.write_table("guide.parquet", pa.table(columns).cast(tables.GUIDES))
+    guide.write_table("guide.parquet", pa.table(columns).cast(schemas.GUIDES))
     guide.publish()
 
 

@@ -29,9 +29,9 @@ from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.tiny_models import LlamaShape, random_adapter, random_llama
 from benchmarks.timing import single_thread, time_interleaved
 from compass_ray.config import AdapterConfig
-from compass_ray.models.base import BaseModel
-from compass_ray.models.engine import Engine, EngineConfig
-from compass_ray.models.orders import GenerationRequest
+from compass_ray.engine.engine import Engine, EngineConfig
+from compass_ray.engine.requests import GenerationRequest
+from compass_ray.models.base_model import BaseModel
 
 SEED = 0
 ROWS = 32

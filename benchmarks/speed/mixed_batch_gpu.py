@@ -22,10 +22,10 @@ from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.mixed_batch import decoding
 from benchmarks.speed.tiny_models import LlamaShape, random_adapter, random_llama
 from compass_ray.config import AdapterConfig
-from compass_ray.models import fused
-from compass_ray.models.base import BaseModel
+from compass_ray.engine.engine import Engine, EngineConfig
+from compass_ray.engine.triton import op
+from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import choose_device
-from compass_ray.models.engine import Engine, EngineConfig
 
 SEED = 0
 ROWS = 32
@@ -68,7 +68,7 @@ def measure(base: BaseModel, folder: Path, count: int, size: Size) -> dict[str, 
         engine = Engine(base, limits)
         for i in range(count):
             engine.load_adapter(f"a{i}", folder)
-        with patch.object(fused, "usable", fused.is_supported if kernels else lambda y: False):
+        with patch.object(op, "usable", op.is_supported if kernels else lambda y: False):
             step = decoding(engine, [f"a{i % count}" for i in range(ROWS)])
             found[name] = seconds(step, size.steps, base.device)
         adapter = engine.adapter_manager.nbytes / count

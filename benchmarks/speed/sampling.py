@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import cpu_seconds_of, single_thread
-from compass_ray.core.arrays import Float32Array, FloatArray
+from compass_ray.core.array_checks import Float32Array, FloatArray
 from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_cluster
 
 SEED = 0

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
 from compass_ray.artifacts import RunDir
-from compass_ray.core.arrays import Float32Array
+from compass_ray.core.array_checks import Float32Array
 from compass_ray.core.sampling import DELTA, TAU
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.artifacts import Artifact, Identity, RunDir
+from compass_ray.clustering import FittedClusters, fit_clusters
 from compass_ray.config import RunConfig
-from compass_ray.core.arrays import Float32Array, IntArray
+from compass_ray.core.array_checks import Float32Array, IntArray
 from compass_ray.core.instance_scores import InstanceScores, pool_scores
-from compass_ray.language_selection import store_pool
-from compass_ray.models.clusterers import FittedClusters, fit_clusters
+from compass_ray.row_selection import store_pool
 
 ROWS = {  # Hundreds of rows of each language in the Aya data set with its translated part; the rest is not asked for.
     **{"am": 40, "ar": 51, "bn": 38, "cs": 37, "de": 61, "el": 35, "en": 88, "es": 53, "fa": 64, "fil": 21, "fr": 46},
@@ -105,9 +105,9 @@ def _write_guide(run: RunDir, world: World, code: str, rng: np.random.Generator)
     test = [f"{code}-test-{i:04d}" for i in range(TESTS)]
     items = {"item_id": test, "language": [code] * TESTS, "subject": [None] * TESTS, "question": test}
     items |= {"options": [["A", "B"]] * TESTS, "answer": [0] * TESTS}
-    _write(run.guide(code), {"guide.parquet": pa.table(guide, tables.GUIDES), "test.parquet": pa.table(items, tables.ITEMS)})
+    _write(run.guide(code), {"guide.parquet": pa.table(guide, schemas.GUIDES), "test.parquet": pa.table(items, schemas.ITEMS)})
     embedded = {"row_id": ids, "embedding": list(vectors)}
-    _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, tables.embeddings_schema(vectors.shape[1]))})
+    _write(run.guide_embeddings(code), {"part-00000.parquet": pa.table(embedded, schemas.embeddings_schema(vectors.shape[1]))})
 
 
 def _write(artifact: Artifact, files: dict[str, pa.Table]) -> None:
@@ -122,7 +122,7 @@ def _pool(language: npt.NDArray[np.str_]) -> pa.Table:
     text = [f"Prompt {i} of the pool, as long as a short question is" for i in range(len(language))]
     none = pa.nulls(len(ids), pa.string())
     columns = {"row_id": ids, "prompt": text, "response": text, "language": language, "source": language, "subject": none}
-    return pa.table(columns).cast(tables.POOL)
+    return pa.table(columns).cast(schemas.POOL)
 
 
 def _planted(n: int, clusters: int, rng: np.random.Generator) -> IntArray:

@@ -123,7 +123,7 @@ async def _run_events(load: LoadState, run: RunDir, plan: LoadPlan, timeline: Li
 
 async def _replace_version(load: LoadState, run: RunDir, language: str, versions: int, timeline: LiveVersions) -> None:
     """Make the next version live, and wait for a reply by it."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     version = f"v{int(timeline.live(language)[1:]) % versions + 1:04}"
     began = time.monotonic()

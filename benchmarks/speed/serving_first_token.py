@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.record import Value
 from benchmarks.speed.serving_client import ROUTE, LoadRequest, RequestOutcome, send
 from benchmarks.speed.serving_hop import PREFIX
-from compass_ray.models.orders import GenerationRequest
+from compass_ray.engine.requests import GenerationRequest
 
 UNWATCHED = "/unwatched"
 _BLOCK = 10

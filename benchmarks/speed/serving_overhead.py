@@ -74,7 +74,7 @@ def many_clients(folder: Path, size: Size) -> dict[str, Value]:
 @contextmanager
 def _engine(run: RunDir, config: RunConfig, shape: Shape) -> Iterator[Any]:
     """The replica's engine in this process, with every adapter."""
-    from compass_ray.serving.server import open_engine
+    from compass_ray.serving.adapter_server import open_engine
 
     engine = open_engine(config)
     for language, version in shape.names():

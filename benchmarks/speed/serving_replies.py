@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.speed.serving_run import PROMPTS, Shape, prompts
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
-from compass_ray.models.orders import GenerationOutput, GenerationRequest
+from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 
 _SURE = 0.8
 """Least confidence of the identifier in a prompt's language."""
@@ -30,7 +30,7 @@ def expected_replies(run: RunDir, config: RunConfig, shape: Shape, *, count: int
     Raises:
         ValueError: a language has fewer prompts that are fit.
     """
-    from compass_ray.serving.server import open_engine
+    from compass_ray.serving.adapter_server import open_engine
 
     engine = open_engine(config)
     for language, version in shape.names():

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.speed.tiny_models import random_adapter, random_base
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import AdapterConfig, RunConfig, parse_config
-from compass_ray.models.base import BaseModel
+from compass_ray.models.base_model import BaseModel
 
 SEED = 0
 PROMPTS = 100
@@ -42,7 +42,7 @@ class Shape:
 
 def make_run(folder: Path, shape: Shape, **sections: Mapping[str, Any]) -> tuple[RunDir, RunConfig]:
     """A run below ``folder`` whose first versions are live; ``sections`` of the configuration replace single settings."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     base = random_base(shape.hidden, shape.layers, seed=SEED)
     base.model.lm_head.weight.data.mul_(_SURER)
@@ -107,7 +107,7 @@ def _config(folder: Path, shape: Shape, sections: Mapping[str, Mapping[str, Any]
 def _write_adapter(
     run: RunDir, base: BaseModel, language: str, version: str, drawn: AdapterConfig, counts: list[int], *, seed: int
 ) -> None:
-    from compass_ray.models.location import model_identity
+    from compass_ray.models.model_resolver import model_identity
 
     settings = {"base_model": model_identity(run.read_config().train.base_model, None), "seed": seed}
     writer = run.adapter(language, version).begin(Identity("train", settings, {}))
@@ -122,10 +122,10 @@ def _write_adapter(
 
 def _write_clusters(run: RunDir, config: RunConfig) -> dict[str, list[int]]:
     """Clusters of the languages' prompts, and how many of each language lie in each coarse one, noise last."""
+    from compass_ray.clustering import fit_clusters
     from compass_ray.core.distribution import cluster_counts
-    from compass_ray.models.clusterers import fit_clusters
     from compass_ray.models.encoder import Encoder
-    from compass_ray.serving.monitoring.placing import load_prompt_assigner
+    from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 
     texts = {code: prompts(code, PROMPTS) for code in config.languages}
     embedded = Encoder(config.embed).encode([text for each in texts.values() for text in each], batch_size=64)

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.record import Value
 from benchmarks.speed.serving_client import LoadRequest, RequestOutcome, send
 from benchmarks.speed.serving_processes import Role, cpu_seconds
-from compass_ray.models.orders import GenerationRequest
+from compass_ray.engine.requests import GenerationRequest
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from compass_ray.adapters.dora import attach
+from compass_ray.adapters.peft_io import write_adapter
 from compass_ray.config import AdapterConfig
-from compass_ray.models.base import BaseModel, freeze
-from compass_ray.models.dora import attach
-from compass_ray.models.location import resolve_model
-from compass_ray.models.peft_directory import write_adapter
+from compass_ray.models.base_model import BaseModel, freeze
+from compass_ray.models.model_resolver import resolve_model
 
 CPU = torch.device("cpu")
 

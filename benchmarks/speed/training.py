@@ -19,11 +19,11 @@ from torch import Tensor
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.timing import single_thread, time_interleaved
 from compass_ray.config import AdapterConfig, TrainConfig
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.batching import batch_by_length, collate, token_losses
-from compass_ray.models.chat import IGNORE_INDEX, EncodedExample, encode_rows
-from compass_ray.models.fine_tuning import AdapterTrainer, TrainingRow
+from compass_ray.models.base_model import BaseModel, load_base
+from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample, encode_rows
 from compass_ray.sources.atlas import SMALL, atlas_pool
+from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
+from compass_ray.training.collate import batch_by_length, collate, token_losses
 
 SEED = 0
 _TIMES = (1, 1, 2, 2, 3, 4, 6, 10)

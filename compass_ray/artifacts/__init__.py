@@ -7,9 +7,8 @@ This is the only module that knows file names; it holds no algorithm and starts 
 """
 
 from compass_ray.artifacts.artifact import Artifact
-from compass_ray.artifacts.attempts import Attempt, StageTime, read_attempts
-from compass_ray.artifacts.attempts import begin_attempt as begin_attempt
-from compass_ray.artifacts.failures import LanguagesFailedError
+from compass_ray.artifacts.cas_file import ConflictError
+from compass_ray.artifacts.errors import LanguagesFailedError
 from compass_ray.artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -20,7 +19,6 @@ from compass_ray.artifacts.manifest import (
     Output,
     content_hash,
 )
-from compass_ray.artifacts.pointer import ConflictError
 from compass_ray.artifacts.run_dir import (
     ALL_LANGUAGES,
     CORRECTIONS_FILE,
@@ -37,6 +35,8 @@ from compass_ray.artifacts.run_dir import (
     selection_owners,
     version_of,
 )
+from compass_ray.artifacts.stage_timing import Attempt, StageTime, read_attempts
+from compass_ray.artifacts.stage_timing import begin_attempt as begin_attempt
 from compass_ray.artifacts.writer import Writer
 
 __all__ = [

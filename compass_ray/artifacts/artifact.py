@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 from pydantic import ValidationError
 
+from compass_ray.artifacts.atomic_write import PARTIAL, WriteResult
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.manifest import (
     MANIFEST,
@@ -31,7 +32,6 @@ from compass_ray.artifacts.manifest import (
     Output,
     describe_fingerprint_diff,
 )
-from compass_ray.artifacts.replacing import PARTIAL, WriteResult
 from compass_ray.artifacts.retries import Sleep
 from compass_ray.artifacts.writer import InProgressMarker, Writer, utc_timestamp
 

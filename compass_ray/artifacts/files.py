@@ -19,7 +19,7 @@ from typing import IO
 
 from pyarrow import fs as pafs
 
-from compass_ray.artifacts.replacing import ContentWriter, WriteResult, atomic_write, raise_if_disk_full
+from compass_ray.artifacts.atomic_write import ContentWriter, WriteResult, atomic_write, raise_if_disk_full
 from compass_ray.artifacts.retries import Result, Sleep, retry, to_user_error
 
 _CHUNK = 16 << 20

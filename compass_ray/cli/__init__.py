@@ -4,27 +4,27 @@ Exit code 0 when done, 2 for a request that cannot be run as given, 1 for a fail
 """
 
 # Each registers its commands; --help lists them in this order.
-from compass_ray.cli import running  # isort: skip
-from compass_ray.cli import experimenting  # isort: skip
-from compass_ray.cli import reporting  # isort: skip
-from compass_ray.cli import serving  # isort: skip
-from compass_ray.cli import reclustering  # isort: skip
-from compass_ray.cli import updating  # isort: skip
-from compass_ray.cli import reviewing  # isort: skip
-from compass_ray.cli import simulating  # isort: skip
+from compass_ray.cli import run_commands  # isort: skip
+from compass_ray.cli import experiment  # isort: skip
+from compass_ray.cli import report  # isort: skip
+from compass_ray.cli import serve_export  # isort: skip
+from compass_ray.cli import recluster  # isort: skip
+from compass_ray.cli import update  # isort: skip
+from compass_ray.cli import corrections  # isort: skip
+from compass_ray.cli import simulate  # isort: skip
 from compass_ray.cli import adapters  # isort: skip
-from compass_ray.cli.root import app, main
+from compass_ray.cli.app import app, main
 
 __all__ = [
     "adapters",
     "app",
-    "experimenting",
+    "corrections",
+    "experiment",
     "main",
-    "reclustering",
-    "reporting",
-    "reviewing",
-    "running",
-    "serving",
-    "simulating",
-    "updating",
+    "recluster",
+    "report",
+    "run_commands",
+    "serve_export",
+    "simulate",
+    "update",
 ]

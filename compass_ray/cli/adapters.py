@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from compass_ray.artifacts import RunDir
+from compass_ray.cli.adapter_table import COLUMNS, describe, to_flat_json, to_row
+from compass_ray.cli.app import adapters
 from compass_ray.cli.options import Json, LanguageArgument, RunArgument, require_language
 from compass_ray.cli.output import emit, err, out, print_lines, print_rows, to_json
-from compass_ray.cli.root import adapters
-from compass_ray.cli.versions import COLUMNS, describe, to_flat_json, to_row
 from compass_ray.config import ConfigError
 
 Version = Annotated[str, typer.Argument(help="Version of the language's adapter, as in v0002.")]
@@ -26,7 +26,7 @@ def list_(
     json_: Json = False,
 ) -> None:
     """Every adapter version: which is live, pinned or on trial, where it came from, and what it scored."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     where = RunDir(run)
     found = registry.list_versions(where, _languages(where, language))
@@ -43,7 +43,7 @@ def show_(
     json_: Json = False,
 ) -> None:
     """All that is known of one version, and what its language served before."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     where = _open_run(run, language)
     live = registry.read_pointer(where, language).live
@@ -69,7 +69,7 @@ def promote(
     json_: Json = False,
 ) -> None:
     """Serve this version from now on; it also concludes its canary."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     pointer = registry.promote(_open_run(run, language), language, version, reason=reason, force=force)
     _emit_pointer(json_, pointer, f"{language} now serves {version}")
@@ -78,7 +78,7 @@ def promote(
 @adapters.command(epilog="Example: `compass-ray adapters rollback runs/mine sw`")
 def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Serve the version that was live before."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     pointer = registry.roll_back(_open_run(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} now serves {pointer['version']}")
@@ -87,7 +87,7 @@ def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT
 @adapters.command(epilog="Example: `compass-ray adapters pin runs/mine sw --reason 'exams until June'`")
 def pin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Keep the version that is live: no update, promotion or roll-back replaces it until it is unpinned."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     pointer = registry.pin(_open_run(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} stays at {pointer['version']}")
@@ -96,7 +96,7 @@ def pin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REAS
 @adapters.command(epilog="Example: `compass-ray adapters unpin runs/mine sw`")
 def unpin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
     """Let the live version change again."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     pointer = registry.unpin(_open_run(run, language), language, reason=reason)
     _emit_pointer(json_, pointer, f"{language} serves {pointer['version']}, which may be replaced")
@@ -115,7 +115,7 @@ def canary(
     json_: Json = False,
 ) -> None:
     """Let a version answer a share of a language's requests, until it is promoted or stopped."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     where = _open_run(run, language)
     if stop:
@@ -139,7 +139,7 @@ def shadow(
     json_: Json = False,
 ) -> None:
     """Let a version answer a copy of each request of a language, which no client sees."""
-    from compass_ray.serving import registry
+    from compass_ray import registry
 
     where = _open_run(run, language)
     if stop:

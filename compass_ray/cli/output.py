@@ -108,7 +108,7 @@ def print_comparison(run: RunDir, config: RunConfig) -> None:
 
 def list_warnings(run: RunDir, config: RunConfig) -> list[str]:
     """What to beware of in a run."""
-    from compass_ray.report.cautions import find_warnings
-    from compass_ray.report.evidence import RunReader
+    from compass_ray.report.run_reader import RunReader
+    from compass_ray.report.warnings import find_warnings
 
     return find_warnings(RunReader(run), config.languages)

@@ -5,25 +5,18 @@ devices and timeouts, and never enters a fingerprint; every other section does, 
 An unknown key is an error that names the nearest known one. This module reads no data and starts nothing.
 """
 
+from compass_ray.config.base import ConfigError, ConfigSection
+from compass_ray.config.budget_search import BudgetRule, TuneConfig
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import BiasConfig, EmbedConfig, PoolConfig, SourceConfig
-from compass_ray.config.full import FullConfig
-from compass_ray.config.hours import DailyTimeWindow, is_within
-from compass_ray.config.loading import (
-    list_presets,
-    load_run_config,
-    parse_config,
-    read_raw_config,
-    resolve_config,
-    with_overrides,
-)
+from compass_ray.config.full_finetuning import FullConfig
+from compass_ray.config.loader import list_presets, load_run_config, parse_config, read_raw_config, resolve_config, with_overrides
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
-from compass_ray.config.sections import ConfigError, ConfigSection
 from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
+from compass_ray.config.time_window import DailyTimeWindow, is_within
 from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
-from compass_ray.config.tuning import BudgetRule, TuneConfig
 
 __all__ = [
     "AdapterConfig",

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, FieldSerializationInfo, field_serializer, field_validator, model_validator
 
-from compass_ray.config.hours import DailyTimeWindow
-from compass_ray.config.sections import ConfigSection, Fraction, Positive, Share
+from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
+from compass_ray.config.time_window import DailyTimeWindow
 
 _MAX_TESTS = 4
 """Among which the trigger ``combined`` shares its false-alarm rate at the most."""

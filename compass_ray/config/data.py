@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from compass_ray.config.sections import ConfigError, ConfigSection, Fraction, Positive
+from compass_ray.config.base import ConfigError, ConfigSection, Fraction, Positive
 
 LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
 """Columns as a data set of the hub has them, or with our own names."""

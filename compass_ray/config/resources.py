@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from compass_ray.config.sections import ConfigSection, Positive
+from compass_ray.config.base import ConfigSection, Positive
 
 UNBOUND = 1_000_000.0
 """Of each custom resource that is asked for, in a Ray that is started here, where no machine is set apart from another."""

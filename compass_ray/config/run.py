@@ -6,15 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from compass_ray.config.base import ConfigSection
+from compass_ray.config.budget_search import TuneConfig
 from compass_ray.config.continual import DriftConfig, UpdateConfig
 from compass_ray.config.data import EmbedConfig, PoolConfig
-from compass_ray.config.full import FullConfig
+from compass_ray.config.full_finetuning import FullConfig
 from compass_ray.config.resources import Resources
-from compass_ray.config.sections import ConfigSection
 from compass_ray.config.selection import ClusterConfig, SelectConfig
 from compass_ray.config.serving import IdentifierConfig, ServeConfig
 from compass_ray.config.training import EvaluateConfig, TrainConfig
-from compass_ray.config.tuning import TuneConfig
 from compass_ray.languages import get_language as known_language
 
 
@@ -63,8 +63,8 @@ class RunConfig(ConfigSection):
     def _only_k_means_has_centroids_to_move(self) -> RunConfig:
         if self.update.centroid_step and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
             raise ValueError(
-                f"update.centroid_step is {self.update.centroid_step:g}, which moves the centroids of k-means that all languages share, and "
-                f"cluster.method is {self.cluster.method}, cluster.scope {self.cluster.scope}; set update.centroid_step=0, or "
+                f"update.centroid_step is {self.update.centroid_step:g}: it needs k-means clusters that all languages share, but "
+                f"cluster.method is {self.cluster.method} and cluster.scope {self.cluster.scope}; set update.centroid_step=0, or "
                 f"cluster.method=kmeans and cluster.scope=shared"
             )
         return self

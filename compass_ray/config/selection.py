@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from compass_ray.config.sections import AtLeastTwo, ConfigSection, Fraction, Positive, Share
-from compass_ray.config.tuning import BudgetRule
+from compass_ray.config.base import AtLeastTwo, ConfigSection, Fraction, Positive, Share
+from compass_ray.config.budget_search import BudgetRule
 
 
 class ClusterConfig(ConfigSection):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from compass_ray.config.sections import ConfigSection, Fraction, Positive
+from compass_ray.config.base import ConfigSection, Fraction, Positive
 from compass_ray.languages import get_language
 
 AboveZero = Annotated[float, Field(gt=0.0)]
@@ -48,7 +48,7 @@ class ServeConfig(ConfigSection):
     max_num_seqs: Positive = Field(default=32, serialization_alias="max_rows")
     """Requests that a replica decodes together."""
     kv_cache_gib: AboveZero = 4.0
-    """Most memory of a replica's key-value cache; it holds fewer requests than ``max_num_seqs`` where these would need more memory."""
+    """Memory limit of a replica's key-value cache; it may hold fewer requests than ``max_num_seqs``."""
     prefill_chunk_tokens: Positive = Field(default=512, serialization_alias="prefill_tokens")
     """Prompt tokens that a replica reads in between two tokens of the replies under way."""
     max_concurrent_requests: Positive = Field(default=256, serialization_alias="max_waiting")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from compass_ray.config.sections import ConfigSection, Fraction, Positive, Share
+from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
 
 
 class AdapterConfig(ConfigSection):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray
+from compass_ray.core.array_checks import FloatArray, IntArray
+from compass_ray.core.cluster_weights import Weighting, cluster_weights
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.quotas import Overflow, allocate_quotas, budget_rows, max_rows_per_cluster
-from compass_ray.core.weights import Weighting, cluster_weights
 
 
 @dataclass(frozen=True)

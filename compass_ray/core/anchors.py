@@ -7,8 +7,8 @@ clusters' rows; no chance involved. COMPASS, section 3.3.3 (anchor replay).
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray, as_scores
-from compass_ray.core.water import water_fill
+from compass_ray.core.array_checks import FloatArray, IntArray, as_scores
+from compass_ray.core.water_filling import water_fill
 
 SHARE = 0.05
 DENSE = 0.5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, as_scores
+from compass_ray.core.array_checks import FloatArray, as_scores
 
 
 @dataclass(frozen=True)

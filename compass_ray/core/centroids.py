@@ -8,7 +8,7 @@ whose tree stays fixed.
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import Float32Array, as_labels, check_fraction, unit_rows
+from compass_ray.core.array_checks import Float32Array, as_labels, check_fraction, unit_rows
 
 
 def update_centroids(centroids: npt.ArrayLike, embeddings: npt.ArrayLike, labels: npt.ArrayLike, eta: float) -> Float32Array:

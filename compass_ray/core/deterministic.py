@@ -8,8 +8,8 @@ COMPASS, section 3.2.3.
 
 import numpy as np
 
-from compass_ray.core.arrays import Float32Array, FloatArray, IntArray
-from compass_ray.core.drawing import SamplingState
+from compass_ray.core.array_checks import Float32Array, FloatArray, IntArray
+from compass_ray.core.sampling_state import SamplingState
 
 WINDOW = 128
 # Draws that one look at all rows should serve, measured on clusters of 20,000 rows.

@@ -8,7 +8,7 @@ own, the last. COMPASS, sections 3.1 and 3.3.2, equations 3 to 5.
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray, as_counts, as_labels
+from compass_ray.core.array_checks import FloatArray, IntArray, as_counts, as_labels
 
 
 def cluster_counts(labels: npt.ArrayLike, n_clusters: int) -> IntArray:

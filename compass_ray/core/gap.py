@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, as_counts
+from compass_ray.core.array_checks import FloatArray, as_counts
 from compass_ray.core.distribution import js_divergence, probabilities
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, as_labels, as_scores, row_lengths, unit_rows
+from compass_ray.core.array_checks import FloatArray, as_labels, as_scores, row_lengths, unit_rows
 
 # Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on the row's place.
 # They end about 1e-16 apart, which this takes away; 1e-10 is far below the precision of float32 embeddings.

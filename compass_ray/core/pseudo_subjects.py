@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import as_labels
+from compass_ray.core.array_checks import as_labels
 
 NEAREST = 3
 SIMILARITY = 0.5

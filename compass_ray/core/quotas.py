@@ -11,10 +11,10 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray, as_counts, whole_number
+from compass_ray.core.array_checks import FloatArray, IntArray, as_counts, whole_number
+from compass_ray.core.cluster_weights import Weighting, parse_weighting, ratio_weights
 from compass_ray.core.rounding import round_to_total
-from compass_ray.core.water import water_fill
-from compass_ray.core.weights import Weighting, parse_weighting, ratio_weights
+from compass_ray.core.water_filling import water_fill
 
 MAX_REPEATS = 3
 

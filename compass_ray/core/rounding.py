@@ -8,7 +8,7 @@ total.
 
 import numpy as np
 
-from compass_ray.core.arrays import FloatArray, IntArray
+from compass_ray.core.array_checks import FloatArray, IntArray
 
 NEARLY_WHOLE = 1e-9
 

@@ -15,11 +15,11 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray, as_scores
+from compass_ray.core.array_checks import FloatArray, IntArray, as_scores
 from compass_ray.core.deterministic import DeterministicSampler
-from compass_ray.core.drawing import SampledRows, SamplingState
 from compass_ray.core.instance_scores import Boundary, boundary_scores, instance_scores
-from compass_ray.core.neighbours import DrawnNeighbours, EmbeddingReader, NoNeighbours
+from compass_ray.core.near_duplicates import DrawnNeighbours, EmbeddingReader, NoNeighbours
+from compass_ray.core.sampling_state import SampledRows, SamplingState
 from compass_ray.core.stochastic import StochasticSampler
 
 TAU = 0.90

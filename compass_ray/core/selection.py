@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.core.allocation import Allocation, plan_allocation
-from compass_ray.core.arrays import FloatArray, IntArray, as_labels, as_scores
-from compass_ray.core.baselines.picking import AllPicker, PickedRows, Picker, UniformPicker
+from compass_ray.core.array_checks import FloatArray, IntArray, as_labels, as_scores
+from compass_ray.core.baselines.pickers import AllPicker, PickedRows, Picker, UniformPicker
+from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.instance_scores import Boundary, cluster_boundary_scores
-from compass_ray.core.neighbours import EmbeddingReader
+from compass_ray.core.near_duplicates import EmbeddingReader
 from compass_ray.core.quotas import MAX_REPEATS, Overflow
-from compass_ray.core.repeats import repeat_rows
+from compass_ray.core.repetition import repeat_rows
 from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_scored
-from compass_ray.core.seeding import generator
-from compass_ray.core.weights import Weighting
+from compass_ray.core.seeds import generator
 
 
 class Method(StrEnum):

@@ -10,8 +10,8 @@ again.
 
 import numpy as np
 
-from compass_ray.core.arrays import FloatArray, IntArray
-from compass_ray.core.drawing import SamplingState
+from compass_ray.core.array_checks import FloatArray, IntArray
+from compass_ray.core.sampling_state import SamplingState
 
 MIN_BLOCK, MAX_BLOCK = 16, 256
 # Counting for all n rows costs what looking up n proposals costs: wait until a quarter of that was wasted.

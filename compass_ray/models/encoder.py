@@ -17,7 +17,7 @@ import torch
 from compass_ray.config import EmbedConfig
 from compass_ray.models.devices import choose_device
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import resolve_model
+from compass_ray.models.model_resolver import resolve_model
 
 
 class Encoder:

@@ -15,7 +15,7 @@ from typing import Any
 from compass_ray.config import IdentifierConfig
 from compass_ray.languages import GLOTLID_PREFIX, from_glotlid
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import resolve_model
+from compass_ray.models.model_resolver import resolve_model
 
 _MIN_PROBABILITY = 1e-4
 """Labels less likely than this are left out: to add up as many as GlotLID has takes 1.7 to 3.7 ms a text, against 0.5 ms."""

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compass_ray.models.base import BaseModel
-from compass_ray.models.chat import encode_example, encode_prompt
-from compass_ray.models.choices import LETTERS, Scoring, format_options
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import encode_example, encode_prompt
 from compass_ray.models.errors import ModelError
+from compass_ray.models.multiple_choice_prompts import LETTERS, Scoring, format_options
 from compass_ray.models.padding import pad_left, pad_right, positions_of
 
 

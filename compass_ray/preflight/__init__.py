@@ -11,19 +11,26 @@ from collections.abc import Collection
 from compass_ray.artifacts import RunDir, full_finetuning_languages
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.models.ranker import check_method_requirements
-from compass_ray.models.zero_settings import read_deepspeed_config, require_deepspeed
+from compass_ray.models.transfer_ranker import check_method_requirements
+from compass_ray.preflight.check_result import (
+    STAGES,
+    CheckContext,
+    CheckFunction,
+    CheckResult,
+    ClusterEnvironment,
+    blocking_results,
+)
 from compass_ray.preflight.data import check_guides, check_rows
-from compass_ray.preflight.findings import STAGES, CheckContext, CheckFunction, CheckResult, ClusterEnvironment, blocking_results
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.models import check_models, check_remote_code
 from compass_ray.preflight.pins import Pins, apply_pins, pin, read_pins
 from compass_ray.preflight.resources import check_resources, describe_capacity, local_capacity
 from compass_ray.preflight.storage import check_storage, check_versions_alike
+from compass_ray.preflight.storage_probe import StorageProbe, driver_marker_file, probe_storage
 from compass_ray.preflight.versions import check_versions
-from compass_ray.preflight.witness import StorageProbe, driver_marker_file, probe_storage
 from compass_ray.sources.typology import vectors_source
+from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
 
 __all__ = [
     "STAGES",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import dataset_id
 from compass_ray.preflight.row_counts import RowCounts, count_rows
 from compass_ray.sources.guides import read_guide_and_test

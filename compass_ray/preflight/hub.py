@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compass_ray.config import ConfigError, RunConfig, SourceConfig
-from compass_ray.models.location import ATLAS, hub_id
+from compass_ray.models.model_resolver import ATLAS, hub_id
 
 _SECONDS = 10.0
 _AT_ONCE = 8

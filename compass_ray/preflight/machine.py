@@ -11,7 +11,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 
 _MIN_OPEN_FILES = 4096
 """Open files below which Ray's own processes run out on a busy node; its documentation asks for 65,536."""

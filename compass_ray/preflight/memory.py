@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compass_ray.capacity import ClusterCapacity, Request, accelerator_type, count_fitting
+from compass_ray.cluster_capacity import ClusterCapacity, Request, accelerator_type, count_fitting
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.model_size import ModelSize, TrainingMemory, model_size, training_memory
 
 _GB = 1e9

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from compass_ray.config import TrainConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import resolve_model
+from compass_ray.models.model_resolver import resolve_model
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _OPTIMISED = 16
@@ -58,7 +58,7 @@ def model_size(config: TrainConfig) -> ModelSize:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from compass_ray.models.dora import find_target_layers
+    from compass_ray.adapters.dora import find_target_layers
 
     trust = config.trust_remote_code
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import ModelRole, hub_id, resolve_model
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.models.model_resolver import ModelRole, hub_id, resolve_model
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import HubResponse, HubUse, Obstacle, Repository, hub_uses, query_hub, suggest_remedy
 
 _BY_SETTINGS = (Obstacle.MISSING, Obstacle.REVISION)

@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from compass_ray.artifacts import full_finetuning_languages
-from compass_ray.capacity import ClusterCapacity, Node, Request
+from compass_ray.cluster_capacity import ClusterCapacity, Node, Request
 from compass_ray.config import RunConfig
 from compass_ray.config.resources import UNBOUND
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import hub_uses
 
 _SHOWN = ("CPU", "GPU")
@@ -108,7 +108,7 @@ def _list_settings(request: Request) -> str:
 def describe_capacity(capacity: ClusterCapacity) -> str:
     """What a cluster is and can grow to, in words.
 
-    >>> from compass_ray.capacity import Node, NodeType
+    >>> from compass_ray.cluster_capacity import Node, NodeType
     >>> described(Capacity((Node({"CPU": 2}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, 4),)))
     'there is 1 machine with CPU 2, and may be 4 more of gpu with CPU 8, GPU 1'
     """
@@ -119,7 +119,8 @@ def describe_capacity(capacity: ClusterCapacity) -> str:
         return f"{there}; whether it can grow is unknown"
     growth = capacity.startable_nodes()
     more = [
-        f"{'any number' if growth[kind.name] is None else growth[kind.name]} more of {kind.name} with {_format_request(kind.resources)}"
+        f"{'any number' if (count := growth[kind.name]) is None else count} more of {kind.name} "
+        f"with {_format_request(kind.resources)}"
         for kind in capacity.types
         if growth[kind.name] != 0
     ]

@@ -17,7 +17,7 @@ from compass_ray import languages
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
-from compass_ray.sources.loading import read_raw
+from compass_ray.sources.column_mapping import read_raw
 
 _ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyarrow import fs as pafs
 
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 
 
 def check_storage(asked: CheckContext) -> list[CheckResult]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from compass_ray.preflight.findings import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult
 
 _PACKAGE = "compass-ray"
 _REPORTED_PACKAGES = ("ray", "torch", "transformers", "sentence-transformers", "pyarrow", "datasets")

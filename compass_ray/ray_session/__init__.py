@@ -6,7 +6,7 @@ The one place that starts Ray, and that sets what Ray reads from the environment
 from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
 from compass_ray.ray_session.session import cluster_resources, joins_cluster, prepare_environment, session, start, stop
-from compass_ray.ray_session.training import (
+from compass_ray.ray_session.train_runs import (
     TrainRuns,
     failure,
     fit,

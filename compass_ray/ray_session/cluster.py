@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
-from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 
 _HEAD = "node:__internal_head__"
 _GROUP = "ray.io/node-group"

@@ -17,9 +17,9 @@ import numpy as np
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
-from compass_ray.core.seeding import generator
-from compass_ray.report.evidence import METHODS, RunReader, language_name
+from compass_ray.core.seeds import generator
 from compass_ray.report.records import ScoredRecord
+from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
 Scope = Literal["low", "all"]
 SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}

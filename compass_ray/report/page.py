@@ -29,8 +29,8 @@ from compass_ray.artifacts import (
 from compass_ray.config import RunConfig
 from compass_ray.report.blocks import ReportSection
 from compass_ray.report.comparison import Comparison, compare
-from compass_ray.report.evidence import METHODS, RunReader, is_version
-from compass_ray.report.sections import additions, benefit, gaps, learning, making, times, traffic
+from compass_ray.report.run_reader import METHODS, RunReader, is_version
+from compass_ray.report.sections import accuracy, added_rows, gaps, reproducibility, timing, traffic, training_curves
 
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
@@ -131,11 +131,11 @@ def _sections(
 ) -> list[ReportSection]:
     codes = config.languages
     return [
-        benefit.section(evidence, codes, comparison),
+        accuracy.section(evidence, codes, comparison),
         gaps.section(evidence, codes),
-        additions.section(evidence, codes),
-        learning.section(evidence, codes, config.serve.method),
+        added_rows.section(evidence, codes),
+        training_curves.section(evidence, codes, config.serve.method),
         traffic.section(evidence, codes),
-        times.section(config, _attempts(evidence.run), manifests),
-        making.section(evidence, config, manifests),
+        timing.section(config, _attempts(evidence.run), manifests),
+        reproducibility.section(evidence, config, manifests),
     ]

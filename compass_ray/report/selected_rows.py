@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
-from compass_ray.report.evidence import RunReader
-from compass_ray.report.reasons import COMPASS, shorten
+from compass_ray.report.explain import read_selection
+from compass_ray.report.explain_text import COMPASS, shorten
 from compass_ray.report.records import AllocationRecord
-from compass_ray.report.why import read_selection
+from compass_ray.report.run_reader import RunReader
 
 _WRITERS = {".csv": pacsv.write_csv, ".parquet": pq.write_table}
 _PROMPT = 40

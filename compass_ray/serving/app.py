@@ -16,14 +16,14 @@ from typing import Any
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 
-from compass_ray import ray_session
+from compass_ray import ray_session, registry
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
-from compass_ray.serving import ingress, monitor_actor, registry, server
-from compass_ray.serving.api.keys import ApiKeys
+from compass_ray.serving import adapter_server, ingress, monitor_actor
+from compass_ray.serving.api.auth import ApiKeys
 
 NAME = "compass-ray"
-ADAPTER_DEPLOYMENT = server.NAME
+ADAPTER_DEPLOYMENT = adapter_server.NAME
 _POLL_INTERVAL_S = 0.2
 
 
@@ -47,7 +47,7 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = ApiKeys.load(os.environ, config.serve.api_keys)
     monitor_actor.restart_if_running(uri, config)
-    adapters = server.build_deployment(config).bind(uri, settings)
+    adapters = adapter_server.build_deployment(config).bind(uri, settings)
     return ingress.build_deployment(config).bind(uri, settings, adapters, keys.digests)
 
 

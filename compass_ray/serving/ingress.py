@@ -17,20 +17,21 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
+from compass_ray import registry
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
-from compass_ray.serving import monitor_actor, registry
-from compass_ray.serving.adapters.hosting import HostState, merge_host_state
-from compass_ray.serving.answering.service import InferenceService
+from compass_ray.monitoring.forwarder import TrafficForwarder
+from compass_ray.monitoring.observations import Feedback, Observation
+from compass_ray.serving import monitor_actor
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.api.keys import ApiKeys
-from compass_ray.serving.api.limits import RequestLimits
-from compass_ray.serving.monitoring.forwarding import TrafficForwarder
-from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.numbers.overview import MAX_DECISIONS, build_status
-from compass_ray.serving.numbers.statistics import RequestStatistics
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.rate_limits import RequestLimits
+from compass_ray.serving.engine_client import EngineClient
+from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
+from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.metrics.request_stats import RequestStatistics
+from compass_ray.serving.metrics.status import MAX_DECISIONS, build_status
 from compass_ray.serving.ray_metrics import RayMetricsExporter
-from compass_ray.serving.remote import EngineClient
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
 
@@ -79,7 +80,7 @@ class Ingress:
         """Take no new requests, and return when every reply under way has been sent and the monitor has heard of it."""
         admission = self.api.state.admission
         admission.close()
-        await admission.emptied(self.config.serve.request_timeout_s)
+        await admission.wait_until_idle(self.config.serve.request_timeout_s)
         await self.service.shadows.close()
         await self.forwarder.drain()
 

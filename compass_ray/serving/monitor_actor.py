@@ -20,9 +20,9 @@ import ray
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.config import RunConfig
 from compass_ray.core.drift import QualitySignals
-from compass_ray.serving.monitoring.monitor import TrafficMonitor
-from compass_ray.serving.monitoring.observations import Acknowledgement, CanaryAnswers, Feedback, Observation, WindowReady
-from compass_ray.serving.monitoring.placing import load_prompt_assigner
+from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
+from compass_ray.monitoring.monitor import TrafficMonitor
+from compass_ray.monitoring.observations import Acknowledgement, CanaryAnswers, Feedback, Observation, WindowReady
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.util import metrics
 
-from compass_ray.serving.numbers.metrics import METRICS, NO_LABELS, Metric, MetricKind
+from compass_ray.serving.metrics.definitions import METRICS, NO_LABELS, Metric, MetricKind
 
 PREFIX = "ray_"
 

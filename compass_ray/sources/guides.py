@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig
-from compass_ray.sources.benchmarks.choices import build_items, require_texts
-from compass_ray.sources.benchmarks.identity import find_cross_benchmark_duplicates, item_identities, prompt_key
+from compass_ray.sources.benchmarks.item_identity import find_cross_benchmark_duplicates, item_identities, prompt_key
 from compass_ray.sources.benchmarks.layouts import OPTIONS
-from compass_ray.sources.loading import MappedTable, load_parts
+from compass_ray.sources.benchmarks.multiple_choice import build_items, require_texts
+from compass_ray.sources.column_mapping import MappedTable, load_parts
 
 __all__ = ["GuideAndTest", "prompt_key", "read_guide_and_test"]
 
@@ -66,7 +66,7 @@ def _guide_table(parts: list[MappedTable], language: str) -> pa.Table:
     }
     distinct = pa.table(rows).group_by("row_id", use_threads=False).aggregate([(n, "first") for n in rows if n != "row_id"])
     renamed = distinct.rename_columns([name.removesuffix("_first") for name in distinct.column_names])
-    return renamed.select(tables.GUIDES.names).sort_by("row_id").cast(tables.GUIDES)
+    return renamed.select(schemas.GUIDES.names).sort_by("row_id").cast(schemas.GUIDES)
 
 
 def _test_table(config: PoolConfig, parts: list[MappedTable], language: str) -> pa.Table:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compass_ray import languages, tables
+from compass_ray import languages, schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
-from compass_ray.sources.loading import load_rows
+from compass_ray.sources.column_mapping import load_rows
 
 SHARD_ROWS = 4096
 """Rows of one row group of the pool, the unit in which it is embedded."""
@@ -43,11 +43,11 @@ def read_pool(config: PoolConfig) -> Pool:
     table = pa.concat_tables(raw).combine_chunks()
     reasons = _rejection_reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
-    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(tables.REJECTED.names)
+    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(schemas.REJECTED.names)
     if rows.num_rows == 0:
         raise ConfigError(_empty_pool_message(config, rejected))
-    limited = _limit_rows(rows, config).select(tables.POOL.names)
-    return Pool(_sort_rows(limited).cast(tables.POOL), rejected.cast(tables.REJECTED))
+    limited = _limit_rows(rows, config).select(schemas.POOL.names)
+    return Pool(_sort_rows(limited).cast(schemas.POOL), rejected.cast(schemas.REJECTED))
 
 
 def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:

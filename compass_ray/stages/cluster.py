@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from compass_ray import ray_session
 from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir, clustering_keys
+from compass_ray.clustering import FittedClusters
 from compass_ray.config import RunConfig
 from compass_ray.core.instance_scores import pool_scores
-from compass_ray.language_selection import GUIDE_LABELS, store_pool
-from compass_ray.models.clusterers import FittedClusters
 from compass_ray.progress import Progress, silent
+from compass_ray.row_selection import GUIDE_LABELS, store_pool
 
 _CENTRAL = 3
 
@@ -111,7 +111,7 @@ def _fit(
     config: RunConfig, pool: pa.Table, vectors: npt.NDArray[np.float32], beside: ExtraRows | None
 ) -> tuple[FittedClusters, npt.NDArray[np.int32]]:
     """Clusters with the labels of the pool's rows alone, and those of what took part in the fit beside them."""
-    from compass_ray.models.clusterers import fit_clusters
+    from compass_ray.clustering import fit_clusters
 
     strata, n = pool["language"].to_pylist(), len(vectors)
     if beside:

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compass_ray import ray_session, tables
+from compass_ray import ray_session, schemas
 from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
 from compass_ray.config import RunConfig
-from compass_ray.models.location import model_identity
+from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 
 
@@ -141,6 +141,6 @@ class ShardEmbedder:
 
 
 def _table(row_ids: pa.ChunkedArray, data: np.ndarray) -> pa.Table:
-    schema = tables.embeddings_schema(data.shape[1])
+    schema = schemas.embeddings_schema(data.shape[1])
     values = pa.FixedSizeListArray.from_arrays(pa.array(data.ravel(), pa.float32()), data.shape[1])
     return pa.table([row_ids, values], schema=schema)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from compass_ray import ray_session, tables
+from compass_ray import ray_session, schemas
 from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
-from compass_ray.models.location import model_identity
+from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from compass_ray.models.base import BaseModel
+    from compass_ray.models.base_model import BaseModel
 
 ZERO_SHOT = "zero_shot"
 
@@ -128,7 +128,7 @@ class Scorer:
         """Load the base model of a run."""
         import torch
 
-        from compass_ray.models.base import load_base
+        from compass_ray.models.base_model import load_base
 
         self.run, self.config = RunDir(uri), RunConfig.model_validate(settings)
         torch.set_num_threads(self.config.resources.threads_per_worker)
@@ -165,8 +165,8 @@ class Scorer:
     @contextmanager
     def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
         """The base model, with the evaluation's adapter on it, or the model trained whole in its place."""
-        from compass_ray.models.base import swap_model
-        from compass_ray.models.dora import with_adapter
+        from compass_ray.adapters.dora import with_adapter
+        from compass_ray.models.base_model import swap_model
 
         trained = _model_artifact(self.run, evaluation)
         if trained is None:
@@ -191,7 +191,7 @@ def _scored_table(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray)
         pa.array(predicted, pa.int8()),
         pa.array(log_probs.tolist(), pa.list_(pa.float32())),
     ]
-    return pa.table(columns, schema=tables.SCORED)
+    return pa.table(columns, schema=schemas.SCORED)
 
 
 def _results(evaluation: Evaluation, items: pa.Table, predicted: np.ndarray) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from compass_ray import languages, ray_session
 from compass_ray.artifacts import SHARED, Artifact, ArtifactError, Identity, Manifest, RunDir
 from compass_ray.config import ConfigError, RunConfig, SourceConfig
 from compass_ray.progress import Progress, silent
+from compass_ray.sources.column_mapping import source_content
 from compass_ray.sources.guides import read_guide_and_test
-from compass_ray.sources.loading import source_content
 from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 

@@ -23,7 +23,8 @@ from compass_ray.artifacts import (
     selection_owners,
 )
 from compass_ray.config import RunConfig
-from compass_ray.language_selection import (
+from compass_ray.progress import Progress, silent
+from compass_ray.row_selection import (
     BaselineFeatures,
     MethodSelection,
     PoolView,
@@ -34,8 +35,7 @@ from compass_ray.language_selection import (
     select_by_method,
     select_for_all_languages,
 )
-from compass_ray.language_selection.budgets import budget_artifacts, resolve_budget
-from compass_ray.progress import Progress, silent
+from compass_ray.row_selection.budget import budget_artifacts, resolve_budget
 
 OnReady = Callable[[str], None]
 """Told of a language, or of what all languages share, when all its selections are whole."""

@@ -25,7 +25,7 @@ def test_a_monitor_whose_node_is_killed_goes_on_at_another(cluster: Cluster, und
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run, ignore=shutil.ignore_patterns("train_runs"))
     cluster.add("--num-cpus=2")  # one to spare, whoever was killed before
-    driver = cluster.command("tests.cluster.watching", str(run))
+    driver = cluster.command("tests.cluster.observer", str(run))
     assert driver.stdin
     assert driver.stdout
     before = _told(driver.stdout)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from compass_ray import pipeline
+from compass_ray import pipeline, registry
 from compass_ray.artifacts import RunDir
-from compass_ray.serving import registry
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(2400)]
 

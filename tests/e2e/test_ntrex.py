@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from compass_ray.clustering import fit_clusters
 from compass_ray.config import ClusterConfig, EmbedConfig
-from compass_ray.models.clusterers import fit_clusters
 
 pytestmark = pytest.mark.shared_data
 

@@ -9,8 +9,8 @@ import pytest
 from compass_ray import pipeline
 from compass_ray.artifacts import SHARED, RunDir
 from compass_ray.config import ConfigError, RunConfig, with_overrides
-from compass_ray.language_selection import MethodSelection, open_pool, open_problems, select_by_method
-from compass_ray.serving.monitoring.placing import load_prompt_assigner
+from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
+from compass_ray.row_selection import MethodSelection, open_pool, open_problems, select_by_method
 
 Copy = Callable[..., RunDir]
 

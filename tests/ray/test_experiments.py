@@ -10,7 +10,7 @@ import pytest
 
 from compass_ray.artifacts import Manifest, RunDir
 from compass_ray.config import read_raw_config
-from compass_ray.experiments import (
+from compass_ray.evaluation.experiments import (
     Experiment,
     VariantAttempt,
     build_tables,
@@ -19,7 +19,7 @@ from compass_ray.experiments import (
     run_all_variants,
     write_report,
 )
-from compass_ray.experiments.sharing import REUSED_FROM
+from compass_ray.evaluation.experiments.artifact_reuse import REUSED_FROM
 
 _SETTINGS = ["select.methods=[target, compass]", "languages=[sw]"]
 

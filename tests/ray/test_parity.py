@@ -14,10 +14,10 @@ import torch
 from compass_ray import pipeline
 from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config, with_overrides
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.models.engine import Engine, EngineConfig
-from compass_ray.models.orders import GenerationOutput, GenerationRequest
-from tests.unit.models.adapters import merged
+from compass_ray.engine.engine import Engine, EngineConfig
+from compass_ray.engine.requests import GenerationOutput, GenerationRequest
+from compass_ray.models.base_model import BaseModel, load_base
+from tests.unit.random_adapters import merged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LANGUAGES = ("am", "bn", "de", "el", "hi", "ja", "ko", "ru", "sw", "te", "yo", "zh")

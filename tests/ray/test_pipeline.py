@@ -12,11 +12,10 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from compass_ray import cli, exporting, pipeline, traffic
+from compass_ray import cli, demo_traffic, export, pipeline, registry
 from compass_ray.artifacts import FingerprintMismatchError, RunDir
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.languages import LANGUAGES
-from compass_ray.serving import registry
 
 Copy = Callable[..., RunDir]
 
@@ -171,9 +170,9 @@ def test_an_exported_adapter_computes_the_same(adapted: RunDir, small: RunConfig
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from compass_ray.models.base import load_base
+    from compass_ray.models.base_model import load_base
 
-    written = exporting.export_adapter(adapted, "sw", None, tmp_path / "out", merged=merged)
+    written = export.export_adapter(adapted, "sw", None, tmp_path / "out", merged=merged)
     assert written.version == "v0001"
     assert written.difference < 1e-4
     base = load_base(small.train)
@@ -211,7 +210,7 @@ def test_an_update_to_new_traffic_is_judged_once_and_served_only_if_accepted(
 ) -> None:
     run = copy()
     registry.promote_first_versions(small, run)
-    stream = traffic.draw_demo_traffic(small, run, "sw", usual=1, shifted=60, new_share=0.9)
+    stream = demo_traffic.draw_demo_traffic(small, run, "sw", usual=1, shifted=60, new_share=0.9)
     prompts = tmp_path / "traffic.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in stream.shifted), "utf-8")
     line = ["update", run.path, "--language", "sw", "--prompts", str(prompts), "--yes", "--json"]

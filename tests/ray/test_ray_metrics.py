@@ -10,10 +10,10 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from compass_ray.serving.numbers.metrics import METRICS
-from compass_ray.serving.numbers.statistics import RequestStatistics
+from compass_ray.serving.metrics.definitions import METRICS
+from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.ray_metrics import PREFIX, RayMetricsExporter
-from tests.unit.serving.fakes import WATCHED
+from tests.unit.fakes import WATCHED
 
 pytestmark = pytest.mark.slow  # agents report every ten seconds
 

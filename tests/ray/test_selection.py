@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.speed.selection_run import make_world, write_run
-from compass_ray import language_selection
+from compass_ray import row_selection
 from compass_ray.artifacts import SHARED, Artifact, Identity, RunDir, selection_owners
 from compass_ray.config import RunConfig, parse_config, with_overrides
 from compass_ray.core.selection import Method
@@ -108,10 +108,8 @@ def test_every_method_selects_the_same_in_another_process_and_order_and_no_test_
         fresh.submit(_select_all, run.uri, settings, whose[::-1]).result()
     assert _selected(run, every) == first
     pool = run.pool.read_table("rows.parquet")
-    key = dict(zip(pool["row_id"].to_pylist(), language_selection.prompt_keys(pool["prompt"].to_pylist()).tolist(), strict=True))
-    tested = {
-        code: set(language_selection.eval_question_keys(run, code).tolist()) & set(key.values()) for code in every.languages
-    }
+    key = dict(zip(pool["row_id"].to_pylist(), row_selection.prompt_keys(pool["prompt"].to_pylist()).tolist(), strict=True))
+    tested = {code: set(row_selection.eval_question_keys(run, code).tolist()) & set(key.values()) for code in every.languages}
     for method, home in selection_owners(every):
         rows = run.selection(method, home).read_table("rows.parquet").to_pylist()
         taken = {key[row["row_id"]] for row in rows}

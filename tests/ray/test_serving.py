@@ -15,11 +15,12 @@ import openai
 import pytest
 import ray
 
+from compass_ray import registry
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, with_overrides
-from compass_ray.serving import app, monitor_actor, registry
-from compass_ray.serving.monitoring.observations import CanaryAnswers
-from compass_ray.serving.monitoring.offers import read_window
+from compass_ray.monitoring.observations import CanaryAnswers
+from compass_ray.monitoring.window_store import read_window
+from compass_ray.serving import app, monitor_actor
 from tests.ray import tiny_run
 
 USAGE: Any = {"include_usage": True}

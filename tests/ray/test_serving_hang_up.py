@@ -17,8 +17,8 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
-from compass_ray.serving.answering.backend import GenerationOutput, GenerationRequest, OutputDelta
-from compass_ray.serving.registry import Catalogue
+from compass_ray.registry import Catalogue
+from compass_ray.serving.inference.backend import GenerationOutput, GenerationRequest, OutputDelta
 
 NAME, PATH = "hang-up", "/v1/chat/completions"
 
@@ -61,12 +61,12 @@ class SmallIngress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         from compass_ray.config import IdentifierConfig
-        from compass_ray.serving.answering.service import InferenceService
+        from compass_ray.monitoring.forwarder import TrafficForwarder
         from compass_ray.serving.api.application import build_api
-        from compass_ray.serving.api.limits import RequestLimits
-        from compass_ray.serving.monitoring.forwarding import TrafficForwarder
-        from compass_ray.serving.numbers.statistics import RequestStatistics
-        from compass_ray.serving.remote import EngineClient
+        from compass_ray.serving.api.rate_limits import RequestLimits
+        from compass_ray.serving.engine_client import EngineClient
+        from compass_ray.serving.inference.service import InferenceService
+        from compass_ray.serving.metrics.request_stats import RequestStatistics
         from compass_ray.serving.routing.conversation import ConversationMemory
         from compass_ray.serving.routing.router import Router
 

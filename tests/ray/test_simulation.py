@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import DriftConfig, RunConfig
-from compass_ray.continual.simulation import SimulationSettings, is_prepared, simulate
-from compass_ray.continual.simulation.learning import ForgettingSettings, simulate_forgetting
-from compass_ray.continual.simulation.learning.course import initial_overlay, variant_overlay
-from compass_ray.continual.simulation.learning.plan import UpdateVariant
-from compass_ray.continual.simulation.preparing import prepare_prompts, read_prompts
+from compass_ray.evaluation.simulation.drift import SimulationSettings, is_prepared, simulate
+from compass_ray.evaluation.simulation.drift.prompt_bank import prepare_prompts, read_prompts
+from compass_ray.evaluation.simulation.forgetting import ForgettingSettings, simulate_forgetting
+from compass_ray.evaluation.simulation.forgetting.schedule import initial_overlay, variant_overlay
+from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
 from compass_ray.sources.atlas.facts import subjects
 
 PLAN = SimulationSettings(seeds=1, period=700, thresholds=(0.15,))

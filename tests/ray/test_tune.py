@@ -11,7 +11,7 @@ import pytest
 
 from compass_ray import pipeline
 from compass_ray.artifacts import ArtifactError, RunDir
-from compass_ray.budget_tuning import identity, prepare
+from compass_ray.budget_search import identity, prepare
 from compass_ray.config import RunConfig, with_overrides
 
 Copy = Callable[..., RunDir]

@@ -16,19 +16,18 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from compass_ray import traffic
-from compass_ray.adapter_training import train_adapter
+from compass_ray import demo_traffic, registry
 from compass_ray.artifacts import Artifact, ArtifactError, RunDir
+from compass_ray.clustering.versions import TrainedRows
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import update as updates
-from compass_ray.continual.update.holding import language_lock
-from compass_ray.continual.update.plan import UpdateSpec
-from compass_ray.continual.update.selecting import publish_selection
+from compass_ray.continual.update.lock import language_lock
+from compass_ray.continual.update.selection import publish_selection
+from compass_ray.continual.update.spec import UpdateSpec
 from compass_ray.continual.update.worker import make_version
-from compass_ray.models.base import BaseModel, load_base
-from compass_ray.serving import registry
-from compass_ray.stages.train.jobs import Job, plan
-from compass_ray.watched_clusters import TrainedRows
+from compass_ray.models.base_model import BaseModel, load_base
+from compass_ray.stages.train.train_jobs import Job, plan
+from compass_ray.training.adapter_job import train_adapter
 from tests.ray.commands import command_of, environment, kill_when, wait_until
 
 Copy = Callable[..., RunDir]
@@ -43,7 +42,7 @@ def base(small: RunConfig) -> BaseModel:
 
 def _prompts(run: RunDir, config: RunConfig, language: str) -> Path:
     """A file of prompts about subjects that the guide set leaves out."""
-    stream = traffic.draw_demo_traffic(config, run, language, usual=1, shifted=60, new_share=0.9)
+    stream = demo_traffic.draw_demo_traffic(config, run, language, usual=1, shifted=60, new_share=0.9)
     file = Path(run.path, f"{language}.jsonl")
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in stream.shifted), "utf-8")
     return file

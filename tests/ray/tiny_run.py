@@ -15,12 +15,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from compass_ray.artifacts import Identity, RunDir
+from compass_ray.clustering import fit_clusters
 from compass_ray.config import RunConfig, parse_config
 from compass_ray.core.distribution import cluster_counts
-from compass_ray.models.clusterers import fit_clusters
 from compass_ray.models.encoder import Encoder
-from compass_ray.models.location import model_identity
-from compass_ray.serving.monitoring.placing import load_prompt_assigner
+from compass_ray.models.model_resolver import model_identity
+from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 
 WORDS = {
     "sw": (

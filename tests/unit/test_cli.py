@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 import typer
 
-from compass_ray import __version__, cli, pipeline, ray_session
+from compass_ray import __version__, cli, pipeline, ray_session, registry
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import Resources, RunConfig, load_run_config
-from compass_ray.models.location import model_identity
+from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress
-from compass_ray.serving import registry
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def test_an_unforeseen_error_is_told_whole_and_the_trace_is_one_setting_away(
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "plan", fail)
+    monkeypatch.setattr(pipeline, "collect_status", fail)
     done = compass_ray(f"status {folder}")
     assert (done.code, done.out) == (1, "")
     assert "error: [bold] broke\nSet COMPASS_RAY_DEBUG=1" in done.err

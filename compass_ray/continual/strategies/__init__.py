@@ -5,9 +5,9 @@ far it looks back at, for rehearsal and for elastic weights; all that select tak
 functions of rows and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
-from compass_ray.continual.strategies.kinds import STRATEGIES, ReplaySource, UpdateStrategy
-from compass_ray.continual.strategies.looking_back import MAX_FISHER_ROWS, ReplayRows, select_replay_rows
-from compass_ray.continual.strategies.objectives import build_objective
+from compass_ray.continual.strategies.loss import build_objective
+from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, ReplayRows, select_replay_rows
+from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy
 
 __all__ = [
     "MAX_FISHER_ROWS",

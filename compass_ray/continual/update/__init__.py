@@ -6,14 +6,19 @@ updates, the `plan` of one, `selecting`, the `worker` that trains, `judging`, `o
 once, `holding` a language so that one is made at a time, and `answering` the monitor. COMPASS, section 3.3 and appendix D.
 """
 
-from compass_ray.continual.update.answering import notify_outcomes
-from compass_ray.continual.update.holding import UpdateLockedError
-from compass_ray.continual.update.hours import require_scheduled_time
-from compass_ray.continual.update.making import run_update
-from compass_ray.continual.update.outcomes import UpdateResult
-from compass_ray.continual.update.plan import update_settings
-from compass_ray.continual.update.several import UpdateBatch, run_updates
-from compass_ray.continual.update.windows import Window, load_ready_window, load_ready_windows, read_window
+from compass_ray.continual.update.lock import UpdateLockedError
+from compass_ray.continual.update.notify_monitor import notify_outcomes
+from compass_ray.continual.update.promotion import UpdateResult
+from compass_ray.continual.update.run_update import run_update
+from compass_ray.continual.update.run_updates import UpdateBatch, run_updates
+from compass_ray.continual.update.spec import update_settings
+from compass_ray.continual.update.windows import (
+    Window,
+    load_ready_window,
+    load_ready_windows,
+    read_window,
+    require_scheduled_time,
+)
 
 __all__ = [
     "UpdateBatch",

@@ -7,19 +7,39 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 
+from compass_ray.adapters.lineage import live_version
 from compass_ray.artifacts import RunDir, content_hash
-from compass_ray.config import ConfigError, RunConfig
-from compass_ray.continual.lineage import live_version
-from compass_ray.serving.monitoring.observations import WindowReady
-from compass_ray.serving.monitoring.offers import read_window as read_offered
-from compass_ray.serving.monitoring.offers import window_table
-from compass_ray.serving.monitoring.placing import load_prompt_assigner
-from compass_ray.serving.monitoring.traffic_log import read_language_state, read_ready_windows
-from compass_ray.watched_clusters import INITIAL_CLUSTERING, read_active, resolve_space
+from compass_ray.clustering.versions import INITIAL_CLUSTERING, read_active, resolve_space
+from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig
+from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
+from compass_ray.monitoring.observations import WindowReady
+from compass_ray.monitoring.traffic_log import read_language_state, read_ready_windows
+from compass_ray.monitoring.window_store import read_window as read_offered
+from compass_ray.monitoring.window_store import window_table
+
+
+def require_scheduled_time(config: RunConfig, moment: datetime) -> None:
+    """Stop where updates are kept to hours of little traffic and ``moment``, an aware time, is none of them.
+
+    An update that has begun goes on past their end: what it holds is its own (see `update`).
+
+    Raises:
+        ConfigError: they are closed; says when they open.
+    """
+    hours = DailyTimeWindow.parse(config.update.schedule_utc) if config.update.schedule_utc else None
+    opens = hours.next_opening(moment) if hours else moment
+    if opens == moment:
+        return
+    minutes = -(-(opens - moment).total_seconds() // 60)
+    raise ConfigError(
+        f"updates start only between {hours} UTC (update.schedule_utc), and it is {moment.astimezone(UTC):%H:%M} UTC; try again "
+        f"at {opens:%Y-%m-%d %H:%M} UTC, in {minutes // 60:.0f} h {minutes % 60:.0f} min, or give --now"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compass_ray.adapter_training import AdapterPlan, train_adapter
 from compass_ray.artifacts import Identity, RunDir
+from compass_ray.clustering.versions import TrainedRows
 from compass_ray.config import RunConfig
 from compass_ray.continual.strategies import ReplayRows, ReplaySource, build_objective, select_replay_rows
-from compass_ray.continual.update.judging import evaluate_gate
-from compass_ray.continual.update.plan import UpdateSpec, adapter_plan, strategy_of, update_settings
-from compass_ray.continuity import ANCHORS, FISHER, encode_pool_rows
-from compass_ray.core.seeding import generator
-from compass_ray.watched_clusters import TrainedRows
+from compass_ray.continual.update.gate_eval import evaluate_gate
+from compass_ray.continual.update.spec import UpdateSpec, adapter_plan, strategy_of, update_settings
+from compass_ray.core.seeds import generator
+from compass_ray.training.adapter_job import AdapterPlan, train_adapter
+from compass_ray.training.continual_state import ANCHORS, FISHER, encode_pool_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from compass_ray.models.base import BaseModel
+    from compass_ray.models.base_model import BaseModel
 
 _NICENESS = 19
 """Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
@@ -36,7 +36,7 @@ def update_worker(loop: Mapping[str, Any]) -> None:
     """Ray Train worker: make and judge one version."""
     import torch
 
-    from compass_ray.models.base import load_base
+    from compass_ray.models.base_model import load_base
 
     config = RunConfig.model_validate(loop["config"])
     os.nice(_NICENESS)
@@ -85,7 +85,7 @@ def _replay_rows(config: RunConfig, run: RunDir, update: UpdateSpec, plan: Adapt
 
 def _fisher(config: RunConfig, run: RunDir, seen: ReplayRows, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
     """On the anchors it stands beside the adapter already."""
-    from compass_ray.models.ecda import adapter_fisher, load_fisher
+    from compass_ray.training.ecda import adapter_fisher, load_fisher
 
     if not seen.fisher:
         return {}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from compass_ray.core.arrays import FloatArray
-from compass_ray.core.baselines.picking import PickedRows, TopKPicker
+from compass_ray.core.array_checks import FloatArray
+from compass_ray.core.baselines.pickers import PickedRows, TopKPicker
 
 SMOOTHING = 1.0
 """Added to the count of every bucket: a guide set is a few hundred prompts, and most of 10,000 buckets are empty in it."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 
 
 def cosine_matrix(vectors: npt.ArrayLike) -> FloatArray:

@@ -8,8 +8,8 @@ section 4.3. Reads candidates in blocks, never all at once.
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, unit_rows
-from compass_ray.core.neighbours import EmbeddingReader
+from compass_ray.core.array_checks import FloatArray, unit_rows
+from compass_ray.core.near_duplicates import EmbeddingReader
 
 BLOCK_ROWS = 4096
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.core.arrays import FloatArray, IntArray
+from compass_ray.core.array_checks import FloatArray, IntArray
 
 MEASURED = ("target_rows", "transfer_rows", "target_ttr", "transfer_ttr", "word_overlap", "subword_overlap")
 """What is measured of a pair of data sets."""

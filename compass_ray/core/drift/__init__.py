@@ -1,10 +1,10 @@
 """Whether traffic has left the reference or its clusters, as pure state machines (COMPASS, section 3.3)."""
 
-from compass_ray.core.drift.decision import DriftDecision, DriftState, StatTestResult, Trigger
-from compass_ray.core.drift.divergence import FixedThresholdTrigger, PermutationTestTrigger, paper_reference
-from compass_ray.core.drift.multi import CombinedTrigger, ObservedSample
-from compass_ray.core.drift.performance import QualitySignals
-from compass_ray.core.drift.staleness import ClusterFit, StalenessBounds, StalenessCheck, StalenessState, check_staleness
+from compass_ray.core.drift.cluster_staleness import ClusterFit, StalenessBounds, StalenessCheck, StalenessState, check_staleness
+from compass_ray.core.drift.combined_trigger import CombinedTrigger, ObservedSample
+from compass_ray.core.drift.divergence_triggers import FixedThresholdTrigger, PermutationTestTrigger, paper_reference
+from compass_ray.core.drift.quality_tests import QualitySignals
+from compass_ray.core.drift.trigger import DriftDecision, DriftState, StatTestResult, Trigger
 
 __all__ = [
     "ClusterFit",

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from compass_ray.languages import GLOBAL_MMLU
-from compass_ray.models.tiny.lessons import Spelling, TrainingExample, list_spellings, make_epoch_examples
-from compass_ray.models.tiny.vocabulary import entity_code, make_tokenizer, relation_code, save_tokenizer
-from compass_ray.sources.atlas.wording import PARAPHRASES, render_question, template_names
+from compass_ray.models.tiny.tokenizer import entity_code, make_tokenizer, relation_code, save_tokenizer
+from compass_ray.models.tiny.training_examples import Spelling, TrainingExample, list_spellings, make_epoch_examples
+from compass_ray.sources.atlas.question_templates import PARAPHRASES, render_question, template_names
 
 HIDDEN, LAYERS, HEADS = 128, 3, 4
 STEPS, BATCH, RATE = 450, 96, 2e-3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 from compass_ray.languages import get_language
 
 FILE = "model.ftz"

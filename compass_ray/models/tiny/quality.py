@@ -98,7 +98,7 @@ def writing_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
 def _accuracy_by_script(directory: Path, every: int, *, writing: bool) -> dict[str, float]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from compass_ray.models.tiny.lessons import code_to_name, list_spellings, name_to_code
+    from compass_ray.models.tiny.training_examples import code_to_name, list_spellings, name_to_code
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(directory))
     model: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype="float32")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compass_ray.report.blocks import Block, TableBlock, format_number
-from compass_ray.report.evidence import RunReader, language_name
 from compass_ray.report.records import BudgetRecord
+from compass_ray.report.run_reader import RunReader, language_name
 
 
 def blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:

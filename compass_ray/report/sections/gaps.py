@@ -18,13 +18,13 @@ from compass_ray.report.blocks import (
     missing_note,
     plot_image,
 )
-from compass_ray.report.cautions import find_warnings
 from compass_ray.report.comparison import format_percent
-from compass_ray.report.evidence import RunReader, language_name
-from compass_ray.report.figures import cluster_names, furthest_clusters, plot_gap
-from compass_ray.report.reasons import describe_quota
+from compass_ray.report.explain_text import describe_quota
+from compass_ray.report.plots import cluster_names, furthest_clusters, plot_gap
 from compass_ray.report.records import AllocationRecord, ClusterRecord
+from compass_ray.report.run_reader import RunReader, language_name
 from compass_ray.report.sections import budgets, methods_gap
+from compass_ray.report.warnings import find_warnings
 
 _MAX_CARDS = 8
 _MAX_CARDS_PER_LANGUAGE = 3

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compass_ray.report.blocks import Block, HeadingBlock, PlotsBlock, TableBlock, TextBlock, format_number, plot_image
-from compass_ray.report.evidence import METHODS, RunReader, is_version, language_name
-from compass_ray.report.figures import plot_divergences
+from compass_ray.report.plots import plot_divergences
+from compass_ray.report.run_reader import METHODS, RunReader, is_version, language_name
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE
 
 _ADDS_NO_ROWS = ("target",)

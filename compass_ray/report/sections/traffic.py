@@ -16,10 +16,10 @@ from compass_ray.report.blocks import (
     plot_image,
 )
 from compass_ray.report.comparison import format_percent
-from compass_ray.report.drift import NO_TRAFFIC, LanguageTimeline, build_timelines
-from compass_ray.report.evidence import RunReader, format_time, language_name
-from compass_ray.report.figures import plot_divergence
+from compass_ray.report.drift_summary import NO_TRAFFIC, LanguageTimeline, build_timelines
+from compass_ray.report.plots import plot_divergence
 from compass_ray.report.records import ChangeRecord
+from compass_ray.report.run_reader import RunReader, format_time, language_name
 
 _MAX_DETAILED_LANGUAGES = 12
 """Languages whose traffic is told in full; the others have a row in the table."""

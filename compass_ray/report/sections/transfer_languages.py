@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compass_ray.report.blocks import Block, TableBlock
-from compass_ray.report.evidence import METHODS, RunReader, language_name
+from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
 _METHODS = ("langrank", "langsim")
 

@@ -14,13 +14,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from compass_ray.serving.answering.service import InferenceService
-from compass_ray.serving.api import completion_routes, declared, operator_routes
-from compass_ray.serving.api.bodies import BodyReaderMiddleware
-from compass_ray.serving.api.guards import AuthMiddleware, ConcurrencyMiddleware, ErrorMiddleware, RateLimitMiddleware
-from compass_ray.serving.api.keys import ApiKeys
-from compass_ray.serving.api.limits import ConcurrencyLimiter, RateLimiter, RequestLimits
-from compass_ray.serving.api.refusing import register_exception_handlers
+from compass_ray.serving.api import admin_routes, openai_routes, openapi
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.body_reader import BodyReaderMiddleware
+from compass_ray.serving.api.exception_handlers import register_exception_handlers
+from compass_ray.serving.api.middleware import AuthMiddleware, ConcurrencyMiddleware, ErrorMiddleware, RateLimitMiddleware
+from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter, RequestLimits
+from compass_ray.serving.inference.service import InferenceService
 
 StatusSource = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -78,8 +78,8 @@ def build_api(
         ],
     )
     api.state.admission = admission
-    api.include_router(completion_routes.build_router(service))
-    api.include_router(operator_routes.build_router(service, status, admission))
+    api.include_router(openai_routes.build_router(service))
+    api.include_router(admin_routes.build_router(service, status, admission))
     register_exception_handlers(api)
-    api.openapi = lambda: declared.build_schema(api, keys=known.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
+    api.openapi = lambda: openapi.build_schema(api, keys=known.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
     return api

@@ -9,13 +9,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from compass_ray.serving.answering.backend import GenerationOutput
-from compass_ray.serving.answering.enquiries import InferenceRequest, InferenceResponse
 from compass_ray.serving.api.schema.chat import ChatCompletion, ChatRequest, Choice, ReplyMessage
+from compass_ray.serving.api.schema.common_request import CommonRequest
+from compass_ray.serving.api.schema.common_response import Blend, CompassInfo, Usage
 from compass_ray.serving.api.schema.completions import Completion, CompletionChoice, CompletionRequest
 from compass_ray.serving.api.schema.logprobs import chat_logprobs, completion_logprobs
-from compass_ray.serving.api.schema.replies import Blend, CompassInfo, Usage
-from compass_ray.serving.api.schema.sampling import CommonRequest
+from compass_ray.serving.inference.backend import GenerationOutput
+from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse
 from compass_ray.serving.routing.router import Route
 
 BASE = "base"

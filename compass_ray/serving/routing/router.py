@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from compass_ray.config import IdentifierConfig
 from compass_ray.models.language_id import UNKNOWN_LANGUAGE
-from compass_ray.serving.registry import Catalogue
+from compass_ray.registry import Catalogue
 from compass_ray.serving.routing.conversation import ConversationMemory
-from compass_ray.serving.routing.detection import (
+from compass_ray.serving.routing.language_decision import (
     Identifier,
     LanguageDecision,
     decide_language,
@@ -24,7 +24,7 @@ from compass_ray.serving.routing.detection import (
     keeps_conversation_language,
 )
 from compass_ray.serving.routing.model_names import ModelTarget, UnknownModelError, parse_model
-from compass_ray.serving.routing.routes import Route, choose_route, fall_back
+from compass_ray.serving.routing.route_selection import Route, choose_route, fall_back
 from compass_ray.serving.routing.scripts import extract_prose
 
 __all__ = ["ModelTarget", "Route", "RouteRequest", "Router", "UnknownModelError", "fall_back"]

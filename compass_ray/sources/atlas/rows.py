@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from compass_ray.languages import get_language
 from compass_ray.sources.atlas.names import Entity, entity_name
+from compass_ray.sources.atlas.question_templates import PARAPHRASES, render_question
 from compass_ray.sources.atlas.splits import FULL, AtlasSize, NamedFact, Split, named_facts, stable_hash
-from compass_ray.sources.atlas.wording import PARAPHRASES, render_question
 
 AYA_SCHEMA = pa.schema(
     [(field, pa.string()) for field in ("inputs", "targets", "language", "language_code", "annotation_type", "user_id")]

@@ -13,7 +13,7 @@ from functools import cache
 
 from compass_ray.languages import GLOBAL_MMLU, get_language
 from compass_ray.sources.atlas.facts import Fact, facts
-from compass_ray.sources.atlas.letters import is_guessable
+from compass_ray.sources.atlas.guessability import is_guessable
 from compass_ray.sources.atlas.names import entity_name
 
 POOL_SHARE = 0.45

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError
-from compass_ray.core.seeding import generator
+from compass_ray.core.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def needle_items(
                 "metric": "numbers" if TASKS[task].present else "contains",
             }
         )
-    return pa.Table.from_pylist(rows, tables.OPEN_ITEMS)
+    return pa.Table.from_pylist(rows, schemas.OPEN_ITEMS)
 
 
 def _load_material(folder: Path, language: str) -> _HaystackMaterial:

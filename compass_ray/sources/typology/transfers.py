@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from compass_ray.config import ConfigError
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.baselines.transfer_ranking import MEASURED
 from compass_ray.languages import LANGUAGES, UnknownLanguageError, from_aya, from_glotlid
 

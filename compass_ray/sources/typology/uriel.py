@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compass_ray.config import ConfigError
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 from compass_ray.languages import LANGUAGES
 
 _GROUPS: Mapping[str, tuple[str, str]] = {

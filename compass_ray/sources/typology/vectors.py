@@ -12,10 +12,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from compass_ray.core.arrays import FloatArray
+from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.baselines.language_similarity import cosine_matrix, mean_similarity
 from compass_ray.core.baselines.transfer_ranking import DISTANCES
-from compass_ray.sources.typology import table, uriel
+from compass_ray.sources.typology import builtin_features, uriel
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LanguageVectors:
 def vectors_source() -> str:
     """Where `language_vectors` would come from here, with the version."""
     version = uriel.installed()
-    return f"lang2vec {version}" if version else table.NAME
+    return f"lang2vec {version}" if version else builtin_features.NAME
 
 
 @lru_cache(maxsize=4)
@@ -59,4 +59,4 @@ def load_language_vectors(codes: tuple[str, ...]) -> LanguageVectors:
     """
     if uriel.installed():
         return LanguageVectors(vectors_source(), codes, uriel.groups(codes), uriel.GROUPS_BY_DISTANCE)
-    return LanguageVectors(vectors_source(), codes, table.groups(codes), table.GROUPS_BY_DISTANCE)
+    return LanguageVectors(vectors_source(), codes, builtin_features.groups(codes), builtin_features.GROUPS_BY_DISTANCE)

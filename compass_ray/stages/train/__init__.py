@@ -13,8 +13,8 @@ from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
-from compass_ray.stages.train.jobs import Job, adapter_artifact, identity, list_jobs
-from compass_ray.stages.train.layouts import JobScheduler, PerLanguageScheduler, PooledScheduler
+from compass_ray.stages.train.scheduling import JobScheduler, PerLanguageScheduler, PooledScheduler
+from compass_ray.stages.train.train_jobs import Job, adapter_artifact, identity, list_jobs
 
 __all__ = ["Job", "Trainings", "identity", "run"]
 

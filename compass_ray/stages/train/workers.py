@@ -9,11 +9,11 @@ from compass_ray import ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
-from compass_ray.stages.train.jobs import Job, adapter_artifact, plan
+from compass_ray.stages.train.train_jobs import Job, adapter_artifact, plan
 
 if TYPE_CHECKING:
-    from compass_ray.models.base import BaseModel
-    from compass_ray.models.workers import WorkerGroup
+    from compass_ray.models.base_model import BaseModel
+    from compass_ray.training.distributed import WorkerGroup
 
 _PERMANENT_ERRORS = (ArtifactError, ConfigError, ModelError)
 """What a second attempt would meet again."""
@@ -21,7 +21,7 @@ _PERMANENT_ERRORS = (ArtifactError, ConfigError, ModelError)
 
 def train_assigned(loop: Mapping[str, Any]) -> None:
     """Layout ``per_language``: train the jobs named, each together with the other workers of this Train run."""
-    from compass_ray.models.workers import current_group
+    from compass_ray.training.distributed import current_group
 
     config, run, base = _load(loop)
     for job in loop["jobs"]:
@@ -33,7 +33,7 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
     import ray
     from ray.train.collective import broadcast_from_rank_zero
 
-    from compass_ray.models.workers import SingleProcess
+    from compass_ray.training.distributed import SingleProcess
 
     queue, group = loop["queue"], broadcast_from_rank_zero(ray.get_runtime_context().get_worker_id())
     if not ray.get(queue.join.remote(group)):
@@ -58,7 +58,7 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
 def _load(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
     import torch
 
-    from compass_ray.models.base import load_base
+    from compass_ray.models.base_model import load_base
 
     config = RunConfig.model_validate(loop["config"])
     torch.set_num_threads(config.resources.threads_per_worker)
@@ -66,7 +66,7 @@ def _load(loop: Mapping[str, Any]) -> tuple[RunConfig, RunDir, BaseModel]:
 
 
 def _train(config: RunConfig, run: RunDir, job: Job, base: BaseModel, workers: WorkerGroup) -> None:
-    from compass_ray.adapter_training import train_adapter
+    from compass_ray.training.adapter_job import train_adapter
 
     if not adapter_artifact(run, job).manifest():
         train_adapter(config, run, plan(config, run, job), base, workers=workers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
-from compass_ray.budget_tuning import identity, prepare, publish_best, publish_forecast
+from compass_ray.budget_search import identity, prepare, publish_best, publish_forecast
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
 

@@ -19,10 +19,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.budget_tuning import BudgetTrial, TrialEpoch, is_training_over, load_trial, publish_best, run_trial, save_trial
+from compass_ray.budget_search import BudgetTrial, TrialEpoch, is_training_over, load_trial, publish_best, run_trial, save_trial
 from compass_ray.config import RunConfig
-from compass_ray.core.seeding import generator
-from compass_ray.models.base import BaseModel
+from compass_ray.core.seeds import generator
+from compass_ray.models.base_model import BaseModel
 from compass_ray.progress import Progress, silent
 
 LOSS = "validation_loss"
@@ -92,7 +92,7 @@ def _report(epoch: TrialEpoch) -> None:
 @cache
 def _base(settings: str) -> BaseModel:
     """The base model, loaded once an actor."""
-    from compass_ray.models.base import load_base
+    from compass_ray.models.base_model import load_base
 
     return load_base(RunConfig.model_validate_json(settings).train)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from .reading import CONFIGS, ROOT
+from tests.unit.cluster_configs.config_files import CONFIGS, ROOT
 
 FILES = sorted([*CONFIGS.rglob("*.yaml"), *CONFIGS.rglob("*.yml")])
 

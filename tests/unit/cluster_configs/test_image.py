@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from .dockerfile import Stage, Step, chain, read
-from .reading import CONFIGS, ROOT
+from tests.unit.cluster_configs.config_files import CONFIGS, ROOT
+from tests.unit.cluster_configs.dockerfile import Stage, Step, chain, read
 
 DOCKERFILE = CONFIGS / "Dockerfile"
 STAGES = read(DOCKERFILE)

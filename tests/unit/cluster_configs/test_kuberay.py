@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from .kuberay_schema import SCHEMAS
-from .reading import load, pin
+from tests.unit.cluster_configs.config_files import load, pin
+from tests.unit.cluster_configs.kuberay_schema import SCHEMAS
 
 KUBERAY = ("raycluster.yaml", "rayjob.yaml", "rayservice.yaml")
 CLUSTER_SPEC = {"RayCluster": "", "RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}

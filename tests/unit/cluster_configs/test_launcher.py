@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .reading import CONFIGS, load
+from tests.unit.cluster_configs.config_files import CONFIGS, load
 
 LAUNCHER = ("local.yaml", "aws-gpu.yaml", "gcp-gpu.yaml")
 CLOUDS = LAUNCHER[1:]

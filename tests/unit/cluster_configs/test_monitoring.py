@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from compass_ray.serving.numbers.metrics import METRICS
-
-from .reading import CONFIGS, load
+from compass_ray.serving.metrics.definitions import METRICS
+from tests.unit.cluster_configs.config_files import CONFIGS, load
 
 _METRIC = re.compile(r"\b(?:ray|autoscaler)_[a-z0-9_]+(?=\{)")
 PREFIX = "ray_"

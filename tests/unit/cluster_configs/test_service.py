@@ -11,12 +11,11 @@ import pytest
 import yaml
 
 from compass_ray.artifacts import ArtifactError, Identity, RunDir
-from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import ConfigError, Resources, load_run_config, with_overrides
-from compass_ray.models.location import model_identity
-
-from .reading import CONFIGS
-from .reading import load as read
+from compass_ray.models.model_resolver import model_identity
+from tests.unit.cluster_configs.config_files import CONFIGS
+from tests.unit.cluster_configs.config_files import load as read
 
 KEPT = "resources.replica_resources={serving: 1}"
 """What the service on Kubernetes adds, where pods are kept for it."""
@@ -51,7 +50,7 @@ def test_the_proxy_waits_for_what_the_service_itself_says_of_a_late_request() ->
 
 
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:
-    from compass_ray.continual.service import app
+    from compass_ray.continual.deployment import app
 
     run = RunDir(str(tmp_path / "run"))
     args = {**_application()["args"], "run": run.uri}
@@ -71,20 +70,20 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
 def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automatic: bool
 ) -> None:
-    from compass_ray.continual import service
-    from compass_ray.continual.keeping import actor
+    from compass_ray.continual import deployment
+    from compass_ray.continual.controller import actor
 
     run, kept = RunDir(str(tmp_path / "run")), []
     run.write_config(load_run_config("atlas-test"))
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
-    monkeypatch.setattr(actor, "begin", lambda uri, config: kept.append((uri, config.update.automatic)))
-    service.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}"]})
+    monkeypatch.setattr(actor, "start_controller", lambda uri, config: kept.append((uri, config.update.auto)))
+    deployment.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}"]})
     assert kept == ([(run.uri, True)] if automatic else [])
 
 
 @pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
 def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
-    from compass_ray.continual.service import app
+    from compass_ray.continual.deployment import app
 
     with pytest.raises(ConfigError, match=r"args of the application are .*; give \{run: URI\}"):
         app(args)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compass_ray.core.cluster_weights import cluster_weights
 from compass_ray.core.distribution import js_divergence
 from compass_ray.core.quotas import MAX_REPEATS, allocate_quotas, budget_rows, expected_quotas, max_rows_per_cluster
-from compass_ray.core.weights import cluster_weights
 
 WEIGHTS = ("ratio", "deficit", "none")
 OVERFLOWS = ("redistribute", "repeat")

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq
 
 from compass_ray.core.rounding import round_to_total
-from compass_ray.core.water import water_fill
+from compass_ray.core.water_filling import water_fill
 
 
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 50)), st.integers(0, 500), st.integers(0, 9))

@@ -5,13 +5,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.gap import measure_gap
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.core.quotas import Overflow
 from compass_ray.core.sampling import SamplingMode
 from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
-from compass_ray.core.weights import Weighting
 
 K = 6
 TARGET = np.repeat([0, 1, 2, -1], [60, 25, 10, 5])

@@ -45,7 +45,7 @@ def test_what_is_uploaded_is_what_a_job_needs(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import _get_excludes
 
     excluded = _get_excludes(tmp_path, _declared()["excludes"])
-    needed = ["compass_ray/cli/root.py", "compass_ray/presets/atlas.yaml", "jobs/adapt.py", "pyproject.toml"]
+    needed = ["compass_ray/cli/app.py", "compass_ray/presets/atlas.yaml", "jobs/adapt.py", "pyproject.toml"]
     left = [
         ".git/HEAD",
         ".venv/bin/python",

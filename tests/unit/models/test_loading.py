@@ -11,13 +11,12 @@ import torch
 
 from benchmarks.speed.random_encoder import TINY, random_encoder
 from compass_ray.config import EmbedConfig, TrainConfig
-from compass_ray.models.base import BaseModel, load_base
+from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.devices import choose_device
 from compass_ray.models.encoder import Encoder
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import ModelRole, model_identity, resolve_model
-
-from .conftest import make_tokenizer
+from compass_ray.models.model_resolver import ModelRole, model_identity, resolve_model
+from tests.unit.tiny_models import make_tokenizer
 
 PARTS: list[ModelRole] = ["encoder", "base_model", "language_id"]
 

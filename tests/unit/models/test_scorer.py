@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from compass_ray.adapters.dora import with_adapter
 from compass_ray.config import AdapterConfig
-from compass_ray.models.base import BaseModel
-from compass_ray.models.chat import encode_example, encode_prompt
-from compass_ray.models.choices import format_options
-from compass_ray.models.dora import with_adapter
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import encode_example, encode_prompt
 from compass_ray.models.errors import ModelError
+from compass_ray.models.multiple_choice_prompts import format_options
 from compass_ray.models.scorer import score_items
-
-from .adapters import merged, random_adapter
+from tests.unit.random_adapters import merged, random_adapter
 
 QUESTIONS = ["What is the capital of Kenya?", "Currency of Uganda?", "Habari ya leo, rafiki yangu wa zamani?"]
 OPTIONS = [["Nairobi", "Lagos city", "Kenya", "0"], ["shilling", "dollar", "yes", "no no no no"], ["A", "B", "C C", "D"]]
@@ -61,9 +60,8 @@ def test_adapter_is_applied_and_taken_off(base: BaseModel, tmp_path: Path) -> No
 
 
 def merged_logits(base: BaseModel, folder: Path, ids: torch.Tensor) -> torch.Tensor:
-    from compass_ray.models.base import freeze
-
-    from .conftest import make_model
+    from compass_ray.models.base_model import freeze
+    from tests.unit.tiny_models import make_model
 
     clean = freeze(make_model("qwen2", len(base.tokenizer)), base.tokenizer, base.device, "tiny")
     logits: torch.Tensor = merged(clean, folder)(ids).logits

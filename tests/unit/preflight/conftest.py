@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import ClusterCapacity, Node
+from compass_ray.cluster_capacity import ClusterCapacity, Node
 from compass_ray.preflight import ClusterEnvironment, StorageProbe
 from tests.unit.preflight.fake_hub import Hub
 

@@ -14,8 +14,8 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, load_run_config
 from compass_ray.preflight import CheckResult, ClusterEnvironment
+from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.data import check_rows
-from compass_ray.preflight.findings import CheckContext
 from compass_ray.sources.pool import read_pool
 
 _ROWS = pa.table(

@@ -9,7 +9,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, load_run_config
 from compass_ray.preflight import CheckResult, ClusterEnvironment, run_quick_checks
-from compass_ray.preflight.findings import CheckContext
+from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.hub import Obstacle, Repository, hub_uses, query_hub
 from compass_ray.preflight.models import check_models, check_remote_code
 from tests.unit.preflight.fake_hub import Hub

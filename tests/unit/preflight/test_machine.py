@@ -13,7 +13,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
 from compass_ray.preflight import ClusterEnvironment
-from compass_ray.preflight.findings import CheckContext
+from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.machine import check_authentication, check_limits
 from compass_ray.preflight.versions import check_versions
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from compass_ray.adapters import dora
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import RunConfig, TrainConfig, load_run_config
-from compass_ray.models import dora
 from compass_ray.models.errors import ModelError
 from compass_ray.preflight import CheckResult, ClusterEnvironment
-from compass_ray.preflight.findings import CheckContext
+from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.model_size import ModelSize, model_size, training_memory
 

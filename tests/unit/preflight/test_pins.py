@@ -10,7 +10,7 @@ import pytest
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig, load_run_config
 from compass_ray.models.errors import ModelError
-from compass_ray.models.location import model_identity
+from compass_ray.models.model_resolver import model_identity
 from compass_ray.preflight import Pins, apply_pins, pin, read_pins
 from tests.unit.preflight.fake_hub import Hub
 

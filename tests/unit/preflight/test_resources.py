@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import load_run_config
 from compass_ray.preflight import CheckResult, ClusterEnvironment
-from compass_ray.preflight.findings import STAGES, CheckContext
+from compass_ray.preflight.check_result import STAGES, CheckContext
 from compass_ray.preflight.resources import check_resources
 
 _HEAD = Node({"CPU": 2})

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.capacity import ClusterCapacity, Node, NodeType
+from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import load_run_config
 from compass_ray.preflight import ClusterEnvironment, StorageProbe, driver_marker_file, probe_storage
-from compass_ray.preflight.findings import CheckContext
+from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.storage import check_storage, check_versions_alike
 
 _NODE = Node({"CPU": 4})

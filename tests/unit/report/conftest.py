@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig
 
@@ -72,13 +72,13 @@ def scored(method: str, language: str, skill: float | None = None) -> pa.Table:
             "predicted": np.where(right, answer, (answer + 1) % 4),
             "log_probs": [[-1.0, -2.0, -3.0, -4.0]] * ITEMS,
         }
-    ).cast(tables.SCORED)
+    ).cast(schemas.SCORED)
 
 
 def by_item(table: pa.Table) -> pa.Table:
     """The table with each item's subject fixed by its id, so that methods agree on it."""
     subjects = [SUBJECTS[int(item.split("-")[1]) % len(SUBJECTS)] for item in table["item_id"].to_pylist()]
-    return table.set_column(1, tables.SCORED.field("subject"), pa.array(subjects))
+    return table.set_column(1, schemas.SCORED.field("subject"), pa.array(subjects))
 
 
 def selected(language: str) -> pa.Table:
@@ -111,7 +111,7 @@ def selected(language: str) -> pa.Table:
                 "weight": 1.0,
             }
         )
-    return pa.Table.from_pylist(rows, schema=tables.SELECTED)
+    return pa.Table.from_pylist(rows, schema=schemas.SELECTED)
 
 
 def allocation(language: str) -> dict[str, Any]:
@@ -289,11 +289,11 @@ def write_guide(made: RunDir, code: str, seed: int) -> None:
     """Guide prompts with embeddings, and a test question that is also the prompt of some pool rows."""
     guide = [{"row_id": f"{code}-guide-{i}", "prompt": f"{code} guide {i}?", "language": code} for i in range(5)]
     item = {"item_id": "0", "language": code, "question": f"  {EVIL.upper()}", "options": ["a", "b", "c", "d"], "answer": 0}
-    prompts = pa.Table.from_pylist(guide, schema=tables.GUIDES)
-    items = pa.Table.from_pylist([item], schema=tables.ITEMS)
+    prompts = pa.Table.from_pylist(guide, schema=schemas.GUIDES)
+    items = pa.Table.from_pylist([item], schema=schemas.ITEMS)
     write_artifact(made.guide(code), {"guide.parquet": prompts, "test.parquet": items})
     embedded = [{"row_id": g["row_id"], "embedding": v} for g, v in zip(guide, vectors(5, seed), strict=True)]
-    part = pa.Table.from_pylist(embedded, schema=tables.embeddings_schema(6))
+    part = pa.Table.from_pylist(embedded, schema=schemas.embeddings_schema(6))
     write_artifact(made.guide_embeddings(code), {"part-00000.parquet": part})
 
 
@@ -311,12 +311,12 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
         for code, text in PROMPTS.items()
         for i in range(100)
     ]
-    write_artifact(made.pool, {"rows.parquet": pa.Table.from_pylist(pool, schema=tables.POOL)})
+    write_artifact(made.pool, {"rows.parquet": pa.Table.from_pylist(pool, schema=schemas.POOL)})
     assignments = [
         {"position": i, "prompt_key": i, "cluster": i % CLUSTERS, "coarse": 0, "proto": 0.5, "margin": 0.1, **r}
         for i, r in enumerate(pool)
     ]
-    found = pa.Table.from_pylist(assignments, schema=tables.ASSIGNMENTS)
+    found = pa.Table.from_pylist(assignments, schema=schemas.ASSIGNMENTS)
     middles = np.random.default_rng(3).normal(size=(CLUSTERS, 6)).astype(np.float32)
     stored = vectors(len(pool)).astype(np.float16)
     clustering = {"assignments.arrow": found, "vectors.npy": stored, "centroids.npy": middles, "sweep.json": sweep()}

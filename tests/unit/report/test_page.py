@@ -15,7 +15,7 @@ from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.comparison import ComparisonRow, compare, table_rows
 from compass_ray.report.page import build_report
-from compass_ray.report.sections.benefit import describe_difference
+from compass_ray.report.sections.accuracy import describe_difference
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 QUESTIONS = (

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.guides import GuideAndTest, prompt_key, read_guide_and_test
 
@@ -39,14 +39,14 @@ def _read(folder: Path, guide: Columns, test: Columns, items: int | None = None)
 
 def test_a_guide_set_holds_prompts_and_no_answers(tmp_path: Path) -> None:
     found = _read(tmp_path, _items(stem="guide"), _items())
-    assert found.guide.schema == tables.GUIDES
+    assert found.guide.schema == schemas.GUIDES
     assert sorted(found.guide["prompt"].to_pylist()) == [f"guide {n}?" for n in range(6)]
     assert set(found.guide["language"].to_pylist()) == {"sw"}
 
 
 def test_items_keep_their_options_and_answer(tmp_path: Path) -> None:
     found = _read(tmp_path, _items(stem="guide"), _items())
-    assert found.test.schema == tables.ITEMS
+    assert found.test.schema == schemas.ITEMS
     by_question = {item["question"]: item for item in found.test.to_pylist()}
     assert by_question["what is 5?"]["options"] == ["a5", "b5", "c5", "d5"]
     assert by_question["what is 5?"]["answer"] == 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources import pool as pool_module
 from compass_ray.sources.pool import Pool, read_pool
@@ -37,8 +37,8 @@ def _reasons(pool: Pool) -> dict[str | None, str]:
 
 def test_rows_have_the_schema_and_codes_of_the_house(tmp_path: Path) -> None:
     pool = _read(_file(tmp_path, GOOD, subject=["a", "b", "c"]))
-    assert pool.rows.schema == tables.POOL
-    assert pool.rejected.schema == tables.REJECTED
+    assert pool.rows.schema == schemas.POOL
+    assert pool.rejected.schema == schemas.REJECTED
     assert {(r["prompt"], r["language"], r["subject"], r["source"]) for r in pool.rows.to_pylist()} == {
         ("habari", "sw", "a", "rows"),
         ("नमस्ते", "hi", "b", "rows"),
@@ -168,6 +168,6 @@ def _outcome(rows: list[Row]) -> tuple[list[dict[str, str]], list[str]]:
     known = [*rows, ("always", "here", "swh")]
     table = pa.table({n: pa.array([row[i] for row in known], pa.string()) for i, n in enumerate(names)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool_module, "load", lambda source, needed: table)
+        patch.setattr(pool_module, "load_rows", lambda source, needed: table)
         pool = _read(SourceConfig(path="rows"))
     return pool.rows.to_pylist(), sorted(pool.rejected["reason"].to_pylist())

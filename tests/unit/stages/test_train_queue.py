@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.stages.train.jobs import Job
-from compass_ray.stages.train.queue import JobQueue
+from compass_ray.stages.train.job_queue import JobQueue
+from compass_ray.stages.train.train_jobs import Job
 
 SW, HI, RU = (Job(code, "compass", "v0001") for code in ("sw", "hi", "ru"))
 

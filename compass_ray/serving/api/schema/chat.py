@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from compass_ray.serving.api.schema.common_request import MAX_CHARACTERS, CommonRequest
+from compass_ray.serving.api.schema.common_response import CompassInfo, FinishReason, OmitNoneModel, Usage
 from compass_ray.serving.api.schema.logprobs import ChatLogprobs
-from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, OmitNoneModel, Usage
-from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, CommonRequest
 
 MAX_MESSAGES = 256
 EmptyList = Annotated[list[Any], Field(max_length=0)]

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from compass_ray.serving.api.schema.common_request import MAX_CHARACTERS, CommonRequest
+from compass_ray.serving.api.schema.common_response import CompassInfo, FinishReason, OmitNoneModel, Usage
 from compass_ray.serving.api.schema.logprobs import CompletionLogprobs
-from compass_ray.serving.api.schema.replies import CompassInfo, FinishReason, OmitNoneModel, Usage
-from compass_ray.serving.api.schema.sampling import MAX_CHARACTERS, CommonRequest
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compass_ray.serving.monitoring.corrections import MAX_CORRECTION_CHARS
+from compass_ray.monitoring.corrections import MAX_CORRECTION_CHARS
 
 Rating = Literal["good", "bad"]
 MAX_COMMENT = 2_000

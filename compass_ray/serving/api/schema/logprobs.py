@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from compass_ray.serving.answering.backend import TokenLogprob
+from compass_ray.serving.inference.backend import TokenLogprob
 
 _MIN_LOGPROB = -9999.0
 

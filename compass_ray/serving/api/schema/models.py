@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from compass_ray.serving.registry import Catalogue
+from compass_ray.registry import Catalogue
 
 
 class Served(BaseModel):

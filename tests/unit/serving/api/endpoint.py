@@ -12,23 +12,23 @@ import httpx
 from fastapi import FastAPI
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.serving.answering.backend import (
+from compass_ray.monitoring.observations import Feedback, Observation
+from compass_ray.registry import Canary, Catalogue
+from compass_ray.serving.api.application import build_api
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.rate_limits import RequestLimits
+from compass_ray.serving.inference.backend import (
     AdapterUnavailableError,
     GenerationOutput,
     GenerationRequest,
     OutputDelta,
     TokenLogprob,
 )
-from compass_ray.serving.answering.service import InferenceService
-from compass_ray.serving.api.application import build_api
-from compass_ray.serving.api.keys import ApiKeys
-from compass_ray.serving.api.limits import RequestLimits
-from compass_ray.serving.monitoring.observations import Feedback, Observation
-from compass_ray.serving.numbers.statistics import RequestStatistics
-from compass_ray.serving.registry import Canary, Catalogue
+from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import Router
-from tests.unit.serving.fakes import Clock, WordIdentifier
+from tests.unit.fakes import Clock, WordIdentifier
 
 LANGUAGES = ("sw", "de", "hi")
 CATALOGUE = Catalogue(

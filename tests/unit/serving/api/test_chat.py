@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from compass_ray.serving.answering.backend import (
+from compass_ray.serving.api.middleware import REQUEST_ID_HEADER
+from compass_ray.serving.api.openapi import ROUTE_HEADER
+from compass_ray.serving.inference.backend import (
     ContextLengthExceededError,
     GenerationRequest,
     InvalidRequestError,
     OverloadedError,
     StreamInterruptedError,
 )
-from compass_ray.serving.api.declared import ROUTE_HEADER
-from compass_ray.serving.api.guards import REQUEST_ID_HEADER
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 
@@ -191,9 +191,9 @@ def test_a_conversation_keeps_its_draw_and_one_key_s_is_not_another_s(endpoint: 
 
 
 def test_a_blend_is_ordered_and_told() -> None:
-    from compass_ray.serving.answering.enquiries import InferenceRequest
+    from compass_ray.registry import AdapterName
     from compass_ray.serving.api.conversions import format_route_header, to_compass_info
-    from compass_ray.serving.registry import AdapterName
+    from compass_ray.serving.inference.requests import InferenceRequest
     from compass_ray.serving.routing.router import ModelTarget, Route
 
     route = Route(

@@ -16,8 +16,8 @@ import openai
 import pytest
 import uvicorn
 
-from compass_ray.serving.answering.backend import StreamInterruptedError
-from compass_ray.serving.api.keys import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.inference.backend import StreamInterruptedError
 from tests.unit.serving.api.endpoint import Endpoint
 
 MESSAGES = [{"role": "user", "content": "sw habari"}]
@@ -128,8 +128,8 @@ def test_a_client_that_hangs_up_frees_its_place(running: Running, stream: bool) 
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + body)
         asyncio.run_coroutine_threadsafe(backend.waiting.wait(), running.loop).result(10)
-        assert admission.inside == 1
-    assert asyncio.run_coroutine_threadsafe(admission.emptied(10), running.loop).result(10)
+        assert admission.active == 1
+    assert asyncio.run_coroutine_threadsafe(admission.wait_until_idle(10), running.loop).result(10)
     assert backend.cancelled == 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.serving.answering.backend import GenerationRequest
+from compass_ray.serving.inference.backend import GenerationRequest
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 

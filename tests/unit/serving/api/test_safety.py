@@ -7,12 +7,12 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compass_ray.serving.answering.enquiries import stable_fraction
-from compass_ray.serving.answering.failures import ApiError
+from compass_ray.serving.api.auth import ApiKeys, hash_key
 from compass_ray.serving.api.conversions import format_route_header
-from compass_ray.serving.api.guards import error_response
-from compass_ray.serving.api.keys import ApiKeys, hash_key
-from compass_ray.serving.api.schema.replies import CompassInfo
+from compass_ray.serving.api.middleware import error_response
+from compass_ray.serving.api.schema.common_response import CompassInfo
+from compass_ray.serving.inference.errors import ApiError
+from compass_ray.serving.inference.requests import stable_fraction
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 ANY = st.text(st.characters(codec=None), max_size=50)

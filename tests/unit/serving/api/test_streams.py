@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from compass_ray.serving.answering.backend import StreamInterruptedError
+from compass_ray.serving.inference.backend import StreamInterruptedError
 from tests.unit.serving.api.endpoint import Endpoint, chat_body, chunks
 
 
@@ -123,7 +123,7 @@ def test_when_the_client_goes_away_its_place_is_free_at_once(
         wire = Wire(endpoint, chat_body(stream=stream))
         task = wire.start()
         await endpoint.backend.waiting.wait()
-        assert endpoint.api.state.admission.inside == 1
+        assert endpoint.api.state.admission.active == 1
         await end(wire, task)
         return wire
 
@@ -131,7 +131,7 @@ def test_when_the_client_goes_away_its_place_is_free_at_once(
     assert ("jibu" in wire.text, "error" in wire.text) == (stream, False)
     assert endpoint.backend.cancelled == 1
     assert endpoint.backend.closed == (1 if stream else 0)
-    assert endpoint.api.state.admission.inside == 0
+    assert endpoint.api.state.admission.active == 0
     summary = endpoint.statistics.summary()
     assert (summary["cancelled"], summary["waiting"], summary["requests"]) == (1, 0, 1)
     assert endpoint.traffic.seen == []
@@ -268,5 +268,5 @@ def test_a_client_that_does_not_read_is_given_up_in_the_end() -> None:
 
     asyncio.run(scenario())
     assert endpoint.backend.closed == 1
-    assert endpoint.api.state.admission.inside == 0
+    assert endpoint.api.state.admission.active == 0
     assert endpoint.statistics.summary()["cancelled"] == 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from compass_ray.serving.routing.conversation import ConversationMemory
-from tests.unit.serving.fakes import Clock
+from tests.unit.fakes import Clock
 
 MOST, SECONDS = 3, 60.0
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from compass_ray.config import IdentifierConfig
 from compass_ray.models.language_id import UNKNOWN_LANGUAGE, LanguagePrediction
-from compass_ray.serving.registry import AdapterName, Canary, Catalogue
+from compass_ray.registry import AdapterName, Canary, Catalogue
 from compass_ray.serving.routing.conversation import ConversationMemory
 from compass_ray.serving.routing.router import MAX_TURNS, ModelTarget, Route, Router, RouteRequest, UnknownModelError
-from tests.unit.serving.fakes import Clock
+from tests.unit.fakes import Clock
 
 LANGUAGES = ("sw", "ru", "id", "am")
 CATALOGUE = Catalogue(

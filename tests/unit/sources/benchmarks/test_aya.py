@@ -10,8 +10,7 @@ import pytest
 
 from compass_ray.config import PoolConfig, SourceConfig
 from compass_ray.sources.pool import read_pool
-
-from .hub import repository
+from tests.unit.sources.benchmarks.hub import repository
 
 AYA = pa.schema(
     [(name, pa.string()) for name in ("inputs", "targets", "language", "language_code", "annotation_type", "user_id")]

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.guides import GuideAndTest, read_guide_and_test
-
-from .hub import GLOBAL_MMLU, MMLU_PROX, Rows, prox, repository
+from tests.unit.sources.benchmarks.hub import GLOBAL_MMLU, MMLU_PROX, Rows, prox, repository
 
 TEN = [f"option {place}" for place in range(10)]
 TEST = [
@@ -46,14 +45,14 @@ def _read(folder: Path, language: str = "sw", **changes: Any) -> GuideAndTest:
 
 def test_the_guide_set_is_validation_and_the_lite_test(tmp_path: Path) -> None:
     guide = _read(tmp_path).guide
-    assert guide.schema == tables.GUIDES
+    assert guide.schema == schemas.GUIDES
     assert sorted(guide["prompt"].to_pylist()) == sorted(row["question"] for row in [*VALIDATION, *LITE])
     assert set(guide["subject"].to_pylist()) == {"physics"}
 
 
 def test_items_have_the_options_that_are_there_and_the_right_one(tmp_path: Path) -> None:
     found = _read(tmp_path)
-    assert found.test.schema == tables.ITEMS
+    assert found.test.schema == schemas.ITEMS
     items = {item["question"]: (item["options"], item["answer"], item["subject"]) for item in found.test.to_pylist()}
     assert items == {
         "Kumi?": (TEN, 9, "physics"),

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from compass_ray import tables
+from compass_ray import schemas
 from compass_ray.config import ConfigError
-from compass_ray.sources.benchmarks.marking import score_answer
+from compass_ray.sources.benchmarks.answer_metrics import score_answer
 from compass_ray.sources.benchmarks.oneruler import TASKS, needle_items
 
 PARTS = {
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def _make(folder: Path, **changes: Any) -> list[dict[str, Any]]:
     settings: dict[str, Any] = {"task": "single", "tokens": 300, "items": 3, "seed": 0, "count": words, **changes}
     table = needle_items(folder, "en", **settings)
-    assert table.schema == tables.OPEN_ITEMS
+    assert table.schema == schemas.OPEN_ITEMS
     return list(table.to_pylist())
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.guides import GuideAndTest, read_guide_and_test
-
-from .hub import XNLI, Rows, repository
+from tests.unit.sources.benchmarks.hub import XNLI, Rows, repository
 
 PAIRS: Rows = [
     {"premise": "Mvua inanyesha.", "hypothesis": "Kuna maji", "label": 0},

@@ -1,0 +1,117 @@
+"""What the trials of a language share, written down once: the held slice, each budget's rows, and their text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from compass_ray.artifacts import ArtifactError, RunDir, Writer
+from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, METHOD, PREPARED_FILE, TEXT_FILE, identity, rows_file
+from compass_ray.config import RunConfig
+from compass_ray.core.budget_forecast import forecast_budget
+from compass_ray.core.budget_holdout import BudgetHoldout, make_budget_holdout
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.seeds import generator
+from compass_ray.row_selection import PoolView, SelectionProblem, open_pool, open_problems, select_by_method
+from compass_ray.training.continual_state import read_rows
+
+
+def prepare(config: RunConfig, run: RunDir, language: str) -> None:
+    """Write what the language's trials share: the held slice, each budget's rows, their text; nothing if it stands.
+
+    Raises:
+        ArtifactError: the language has no rows to hold out, or none but those whose prompt is held out.
+    """
+    artifact = run.budget(language)
+    if artifact.exists(PREPARED_FILE):
+        return
+    pool, question = open_problem(config, run, language)
+    found = forecast_record(config, pool, question)
+    held, question, rows = hold_out(config, pool, question)
+    chosen = {budget: _select_rows(config, pool, question, budget) for budget in config.tune.budgets}
+    artifact.store_table(HELD_OUT_FILE, rows)
+    for budget, table in chosen.items():
+        artifact.store_table(rows_file(budget), table)
+    ids = pa.chunked_array([chunk for table in (rows, *chosen.values()) for chunk in table["row_id"].chunks])
+    artifact.store_table(TEXT_FILE, _read_text(run, ids))
+    record = {
+        "forecast": found,
+        "held": {"own": int(held.own.sum()), "stand_ins": len(held.stand_ins), "language": held.language},
+        "rows": {f"{budget:g}": table.num_rows for budget, table in chosen.items()},
+    }
+    Writer(artifact, identity(config, run, language)).write_json(PREPARED_FILE, record)
+
+
+def open_problem(config: RunConfig, run: RunDir, language: str) -> tuple[PoolView, SelectionProblem]:
+    """The pool, and what the language's first selection is made for."""
+    pool = open_pool(config, run, language)
+    [question] = open_problems(config, run, pool, [language])
+    return pool, question
+
+
+def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProblem) -> dict[str, Any]:
+    """The forecast from the counts of a question, as a record."""
+    labels = (question.trained_labels, pool.cluster[question.others], question.guide_labels)
+    n_target, n_aux, n_eval = (cluster_counts(each, pool.n_clusters) for each in labels)
+    select, tune = config.select, config.tune
+    found = forecast_budget(
+        n_target, n_aux, n_eval, tune.budgets, share=tune.filled, weights=select.weights, overflow=select.overflow
+    )
+    return {"budgets": found.budgets.tolist(), "filled": found.filled.tolist(), "suggestion": found.suggestion}
+
+
+def hold_out(config: RunConfig, pool: PoolView, question: SelectionProblem) -> tuple[BudgetHoldout, SelectionProblem, pa.Table]:
+    """The slice, what is left to select for and from, and the slice's row_id, cluster, language and weight.
+
+    Raises:
+        ArtifactError: nothing can be held out, or nothing is left to train on.
+    """
+    found = make_budget_holdout(
+        question.trained_labels,
+        pool.cluster[question.others],
+        np.asarray(pool.language.take(pa.array(question.others)).to_pylist()),
+        cluster_counts(question.guide_labels, pool.n_clusters),
+        fraction=config.tune.holdout,
+        rng=generator(config.seed, "held", question.language),
+    )
+    if not found.own.any():
+        raise ArtifactError(
+            f"{question.language} has {len(question.own)} rows of its own and none can be held out to judge budgets by; "
+            f"give it rows, or set select.budget to a number"
+        )
+    index = np.concatenate([question.own[found.own], question.others[found.stand_ins]])
+    columns = {name: column.take(pa.array(index)) for name, column in (("row_id", pool.row_id), ("language", pool.language))}
+    table = pa.table({**columns, "cluster": pool.cluster[index], "weight": found.weights})
+    return found, _without_held_out(question, pool, found, index), table
+
+
+def _without_held_out(question: SelectionProblem, pool: PoolView, held: BudgetHoldout, index: np.ndarray) -> SelectionProblem:
+    """The question without the slice, the stand-ins' language, and all rows whose prompt stands in the slice.
+
+    Raises:
+        ArtifactError: no row of the language's own is left.
+    """
+    same = np.isin(pool.prompt_key, pool.prompt_key[index])
+    apart = same if held.language is None else same | pool.language_mask(held.language)
+    kept = ~same[question.own]
+    if not kept.any():
+        raise ArtifactError(
+            f"{question.language}: every prompt of its {len(question.own)} rows is held out to judge budgets by, and none is "
+            f"left to train on; give it rows with other prompts, or set select.budget to a number"
+        )
+    trained, others = question.trained_labels[kept], question.others[~apart[question.others]]
+    return replace(question, own=question.own[kept], trained_labels=trained, others=others)
+
+
+def _select_rows(config: RunConfig, pool: PoolView, question: SelectionProblem, budget: float) -> pa.Table:
+    settings = config.select.model_copy(update={"budget": budget})
+    return select_by_method(settings, METHOD, question, pool, seed=config.seed).rows.select(["row_id", "weight"])
+
+
+def _read_text(run: RunDir, ids: pa.ChunkedArray) -> pa.Table:
+    found = read_rows(run, ids)
+    prompts, responses = zip(*found.values(), strict=True)
+    return pa.table({"row_id": list(found), "prompt": list(prompts), "response": list(responses)})

@@ -1,0 +1,79 @@
+"""One trial of a budget: trained, written down, read again; and when it would have ended by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from compass_ray.artifacts import Identity, RunDir, Writer
+from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, TEXT_FILE, rows_file, trial_file
+from compass_ray.config import RunConfig, TrainConfig
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import TrainingRow
+from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
+
+TrialEpoch = Mapping[str, float]
+"""``epoch``, ``train_loss`` and ``validation_loss`` (nats a token), ``seconds``."""
+
+
+@dataclass(frozen=True)
+class BudgetTrial:
+    """One budget tried: what each epoch came to, and whether it was stopped before training would have ended."""
+
+    budget: float
+    epochs: tuple[TrialEpoch, ...]
+    stopped: bool
+
+    @property
+    def loss(self) -> float:
+        """The lowest validation loss of its epochs."""
+        return min(epoch["validation_loss"] for epoch in self.epochs)
+
+
+def run_trial(
+    config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[TrialEpoch], None]
+) -> None:
+    """Train under one budget on a base that comes back as it was, telling of every epoch."""
+    artifact = run.budget(language)
+    text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT_FILE).to_pylist()}
+    training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
+    weights = [row.weight for row in held]
+    with AdapterTrainer(base, training, held, weights, config.train, seed=config.seed) as tuning:
+        tuning.run(on_epoch=lambda record, state: on_epoch(_epoch(record)))
+
+
+def save_trial(run: RunDir, language: str, trial: BudgetTrial) -> None:
+    """Write a trial down, so that it is not repeated."""
+    Writer(run.budget(language), Identity("tune", {}, {})).write_json(trial_file(trial.budget), asdict(trial))
+
+
+def load_trial(run: RunDir, language: str, budget: float) -> BudgetTrial | None:
+    """A trial that was written down."""
+    artifact, file = run.budget(language), trial_file(budget)
+    if not artifact.exists(file):
+        return None
+    found = artifact.read_json(file)
+    return BudgetTrial(found["budget"], tuple(found["epochs"]), found["stopped"])
+
+
+def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
+    """Whether training ends by itself after these validation losses.
+
+    >>> settings = TrainConfig(epochs=4, patience=2)
+    >>> ended([3.0, 2.0, 2.5], settings), ended([3.0, 2.0, 2.5, 2.1], settings), ended([2.0, 3.0, 2.5], settings)
+    (False, True, True)
+    """
+    best = min(range(len(losses)), key=lambda i: losses[i])
+    return len(losses) >= settings.epochs or len(losses) - 1 - best >= settings.patience
+
+
+def _training_rows(table: pa.Table, text: Mapping[str, tuple[str, str]]) -> list[TrainingRow]:
+    ids, weights = table["row_id"].to_pylist(), table["weight"].to_pylist()
+    return [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
+
+
+def _epoch(record: EpochRecord) -> TrialEpoch:
+    found = asdict(record)
+    return {name: found[name] for name in ("epoch", "train_loss", "validation_loss", "seconds")}

@@ -1,0 +1,96 @@
+"""Several runs at once: variants of a configuration, and what differs between them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from compass_ray.artifacts import RunDir
+from compass_ray.cli import preflight_variants
+from compass_ray.cli.app import app
+from compass_ray.cli.options import File, Force, Json, Languages, Preset, Settings, load_raw_config, parse_languages
+from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to_json
+
+if TYPE_CHECKING:
+    from compass_ray.evaluation.experiments import ResultTable
+
+Folder = Annotated[str, typer.Option("--run", help="Folder of the variants' runs, local or a URI such as s3://bucket/budgets.")]
+Vary = Annotated[list[str] | None, typer.Option("--vary", help="Values of one key, as in select.budget=0.4,0.8; repeatable.")]
+Against = Annotated[str | None, typer.Option("--against", help="Variant to compare the others with; the first if unset.")]
+
+_BETWEEN = 2
+"""Columns of a printed table are so far apart."""
+
+
+@app.command(
+    epilog="Example: `compass-ray experiment --preset atlas --run runs/budgets --vary select.budget=0.4,0.8 --vary seed=0,1`"
+)
+def experiment(
+    run: Folder,
+    preset: Preset = None,
+    config: File = None,
+    languages: Languages = None,
+    set_: Settings = None,
+    vary: Vary = None,
+    against: Against = None,
+    force: Force = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run, as in select.")] = None,
+    json_: Json = False,
+) -> None:
+    """Run variants of a configuration and compare them; what they have in common is made once."""
+    from compass_ray.evaluation import experiments
+
+    read = experiments.read_experiment(
+        load_raw_config(preset, config), vary or (), against=against, overrides=set_ or (), languages=parse_languages(languages)
+    )
+    where = RunDir(run)
+    asked = preflight_variants.with_pins(read, where)
+    watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
+    with redirect_stdout(sys.stderr), preflight_variants.checked_session(asked, where, until, force or ()):
+        ended = experiments.run_all_variants(asked, where, force=force or (), until=until, watch=watch, say=say)
+    outcomes = experiments.collect_outcomes(asked, ended)
+    experiments.write_report(where, outcomes)
+    emit(json_, {"run": where.uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
+    for reason, names in outcomes.failures.items():
+        _say(f"failed: {', '.join(names)}: {reason}")
+    if outcomes.failures:
+        raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ignore(line: str) -> None:
+    pass
+
+
+def _print(where: RunDir, tables: list[ResultTable]) -> None:
+    for table in tables:
+        out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False, soft_wrap=True)
+        for part in split_columns(table.rows, out.width):
+            print_rows(list(part[0]), [list(row) for row in part[1:]])
+    out.print(f"\nreport: {where.uri}/index.html", soft_wrap=True, highlight=False)
+
+
+def split_columns(rows: list[tuple[str, ...]], room: int) -> Iterator[list[tuple[str, ...]]]:
+    """The table in parts side by side that are at most ``room`` characters wide, each with the first column.
+
+    >>> list(fitting([("who", "first", "second"), ("a", "1", "2")], 12))
+    [[('who', 'first'), ('a', '1')], [('who', 'second'), ('a', '2')]]
+    """
+    widths = [max(map(len, column)) + _BETWEEN for column in zip(*rows, strict=True)]
+    taken, used = [0], widths[0]
+    for place in range(1, len(widths)):
+        if len(taken) > 1 and used + widths[place] > room:
+            yield [tuple(row[i] for i in taken) for row in rows]
+            taken, used = [0], widths[0]
+        taken.append(place)
+        used += widths[place]
+    yield [tuple(row[i] for i in taken) for row in rows]

@@ -1,0 +1,75 @@
+"""The command that updates adapters to their traffic."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compass_ray.artifacts import LanguagesFailedError, RunDir
+from compass_ray.cli.app import app
+from compass_ray.cli.options import Json, RunArgument, Settings, Yes, apply_overrides, parse_languages
+from compass_ray.cli.output import emit, out, print_lines, progress_bars, to_json
+from compass_ray.config import ConfigError, RunConfig
+
+if TYPE_CHECKING:
+    from compass_ray.continual.update import Window
+
+
+@app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")
+def update(
+    run: RunArgument,
+    language: Annotated[str | None, typer.Option(help="Language to update, or several, as in sw,hi.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="All languages whose windows the monitor offers.")] = False,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Also outside the hours of update.schedule_utc.")] = False,
+    set_: Settings = None,
+    yes: Yes = False,
+    json_: Json = False,
+) -> None:
+    """Update languages' adapters to their traffic without forgetting, and promote those that the gate accepts."""
+    from compass_ray import ray_session
+    from compass_ray.continual import update as updates
+
+    where = RunDir(run)
+    settings = apply_overrides(where.read_config(), set_)
+    if not now:
+        updates.require_scheduled_time(settings, datetime.now(UTC))
+    windows, unusable = _windows(where, settings, parse_languages(language), prompts, ready=ready)
+    if not windows and not unusable:
+        emit(json_, to_json(updates.UpdateBatch((), {})), lambda: out.print("no language's window waits for an update"))
+        return
+    if windows and not yes and sys.stdin.isatty():
+        typer.confirm("; ".join(f"update {window.language} to {len(window)} prompts" for window in windows) + "?", abort=True)
+    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+        if not windows:
+            made = updates.UpdateBatch((), {})
+        elif len(windows) == 1 and not ready:
+            made = updates.UpdateBatch((updates.run_update(settings, where, windows[0], progress=progress),), {})
+        else:
+            made = updates.run_updates(settings, where, windows, progress=progress)
+        if prompts is None:  # else what waits is another window
+            updates.notify_outcomes(where, made.outcomes, unusable)
+    made = updates.UpdateBatch(made.outcomes, {**made.failures, **unusable})
+    found = to_json(made) if ready or len(windows) > 1 else to_json(made.outcomes[0])
+    emit(json_, found, lambda: print_lines([outcome.summarize() for outcome in made.outcomes]))
+    if made.failures:
+        raise LanguagesFailedError(made.failures)
+
+
+def _windows(
+    run: RunDir, config: RunConfig, languages: list[str] | None, prompts: Path | None, *, ready: bool
+) -> tuple[list[Window], dict[str, str]]:
+    """The windows to update for, and why there is none of some languages whose windows wait."""
+    from compass_ray.continual import update as updates
+
+    if ready == bool(languages):
+        raise ConfigError("say what to update: --language sw, several as in --language sw,hi, or --ready for all that wait")
+    if prompts and len(languages or ()) != 1:
+        raise ConfigError("--prompts are those of one language; name it alone with --language")
+    if ready:
+        return updates.load_ready_windows(run, config)
+    return [updates.read_window(run, config, language, prompts) for language in languages or ()], {}

@@ -1,0 +1,50 @@
+"""Principal components before clustering, kept for new points. Deterministic: an eigendecomposition, no random sketch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compass_ray.clustering.protocol import Float32
+
+
+@dataclass(frozen=True)
+class PcaReduction:
+    """``mean`` float32[d] and ``components`` float32[reduced, d]; without components the rows stay as they are."""
+
+    mean: Float32
+    components: Float32
+
+    def __call__(self, embeddings: Float32) -> Float32:
+        """float32[n, reduced] of float32[n, d]."""
+        if not len(self.components):
+            return np.ascontiguousarray(embeddings, dtype=np.float32)
+        return np.ascontiguousarray((embeddings - self.mean) @ self.components.T, dtype=np.float32)
+
+    @property
+    def input_dimensions(self) -> int:
+        """d, of the embeddings that it takes."""
+        return len(self.mean)
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Its arrays by name, for storage."""
+        return {"mean": self.mean, "components": self.components}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> PcaReduction:
+        """From stored arrays."""
+        return cls(arrays["mean"], arrays["components"])
+
+
+def fit_pca(embeddings: Float32, dimensions: int | None) -> PcaReduction:
+    """PCA to ``dimensions``; none where the embeddings have no more than that, or it is None."""
+    n, d = embeddings.shape
+    if dimensions is None or min(n, d) <= dimensions:
+        return PcaReduction(np.zeros(d, np.float32), np.zeros((0, d), np.float32))
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(dimensions, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
+    return PcaReduction(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))

@@ -1,0 +1,57 @@
+"""How good a density clustering is: relative validity from the spanning tree alone.
+
+An estimate of DBCV (Moulavi et al. 2014) whose densities and separations are read off the edges of the tree that
+clustering needs anyway, so that a whole sweep costs no further distances. It screens the settings of a sweep, whose best
+few are then scored by `dbcv` itself (COMPASS, appendix E); it is not comparable between data sets.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compass_ray.clustering.protocol import Float64, Int32
+
+WORST_SCORE = -2.0
+"""Score of a setting that finds no cluster."""
+
+
+def relative_validity(edges: Float64, labels: Int32) -> float:
+    """Validity in [-1, 1] of ``labels`` int32[n] on spanning tree ``edges`` float64[n - 1, 3]; noise counts as 0.
+
+    Sum over clusters of |C| / n * (separation - sparseness) / max(separation, sparseness), where sparseness is the
+    longest edge inside the cluster and separation the shortest to another one.
+    """
+    k = int(labels.max()) + 1
+    if k == 0:
+        return -1.0
+    a, b = labels[edges[:, 0].astype(np.int64)], labels[edges[:, 1].astype(np.int64)]
+    distance = edges[:, 2]
+    sparseness, separation = np.zeros(k), np.full(k, np.inf)
+    inside = (a == b) & (a >= 0)
+    between = (a != b) & (a >= 0) & (b >= 0)
+    np.maximum.at(sparseness, a[inside], distance[inside])
+    for side in (a, b):
+        np.minimum.at(separation, side[between], distance[between])
+    # A cluster that only noise connects to the rest is farther away than any edge says.
+    alone = (a >= 0) ^ (b >= 0)
+    farthest = distance.max() if k > 1 or not alone.any() else distance[alone].min()
+    separation[np.isinf(separation)] = 2 * farthest
+    share = np.bincount(labels[labels >= 0], minlength=k) / len(labels)
+    return float(np.sum(share * (separation - sparseness) / np.maximum(separation, sparseness)))
+
+
+def screening_score(edges: Float64, labels: Int32) -> float:
+    """Relative validity with the noise penalty: what a sweep is screened by."""
+    return apply_noise_penalty(relative_validity(edges, labels), labels)
+
+
+def apply_noise_penalty(validity: float, labels: Int32) -> float:
+    """Validity times (1 - noise share); a negative one is made worse by noise, not better, and nothing but noise is worst.
+
+    >>> penalised(0.5, np.array([0, 0, -1, -1], np.int32)), penalised(-0.5, np.array([0, 0, -1, -1], np.int32))
+    (0.25, -0.75)
+    """
+    noise = float(np.mean(labels < 0))
+    if noise == 1.0:
+        return WORST_SCORE
+    return validity * (1 - noise) if validity >= 0 else validity * (1 + noise)

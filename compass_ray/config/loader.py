@@ -1,0 +1,219 @@
+"""From a preset, a YAML file and ``key=value`` overrides to a configuration, or to an error that says what to mend."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources as package_files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from compass_ray.config.base import ConfigError, ConfigSection
+from compass_ray.config.data import SourceConfig
+from compass_ray.config.run import RunConfig
+from compass_ray.config.yaml_loader import read_yaml
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    folder = package_files.files("compass_ray") / "presets"
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_run_config(
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    languages: Iterable[str] | None = None,
+) -> RunConfig:
+    """Read a preset or a YAML file, then apply ``key=value`` overrides in order.
+
+    Raises:
+        ConfigError: unknown preset, unreadable file, unknown key or a value out of range.
+    """
+    return resolve_config(read_raw_config(preset, file), overrides, languages)
+
+
+def read_raw_config(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
+    """The settings of a preset or a YAML file as they are written, what they extend filled in, and nothing checked.
+
+    Raises:
+        ConfigError: unknown preset or unreadable file.
+    """
+    return _read_file(Path(file)) if file else _read_preset(preset or "atlas")
+
+
+def resolve_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
+    """The configuration of a tree of settings with ``key=value`` overrides applied in order; the tree stays as it is.
+
+    Raises:
+        ConfigError: unknown key or a value out of range.
+    """
+    own = copy.deepcopy(dict(tree))
+    if languages is not None:
+        own["languages"] = list(languages)
+    for override in overrides:
+        _apply(own, override)
+    return parse_config(own)
+
+
+def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """The configuration with ``key=value`` overrides applied in order.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range.
+    """
+    return resolve_config(config.model_dump(mode="json"), overrides)
+
+
+def parse_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a plain tree of settings.
+
+    Raises:
+        ConfigError: the first problem found, with the nearest known key where a key is unknown.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    if name not in list_presets():
+        raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, list_presets())}")
+    text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
+    return _expand(read_yaml(text))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        tree = read_yaml(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
+    if tree is None:
+        raise ConfigError(f"{path}: the file is empty; write settings as 'key: value' lines, or 'extends: PRESET'")
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected settings as 'key: value' lines, found {type(tree).__name__}")
+    return _expand(tree)
+
+
+def _expand(tree: dict[str, Any]) -> dict[str, Any]:
+    """A file may start from a preset: ``extends: NAME``."""
+    base = tree.pop("extends", None)
+    return _merge(_read_preset(base), _with_present_names(tree, RunConfig)) if base else tree
+
+
+def _with_present_names(tree: Any, section: type[ConfigSection]) -> Any:
+    """Settings of a file under their present names, at every depth, so that they take the place of a preset's."""
+    if isinstance(tree, list):
+        return [_with_present_names(entry, section) for entry in tree]
+    if not isinstance(tree, dict):
+        return tree
+    try:
+        present = section.with_present_names(tree)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return {
+        key: _with_present_names(value, below) if (below := _section(section, key)) else value for key, value in present.items()
+    }
+
+
+def _section(model: type[BaseModel], field: str) -> type[ConfigSection] | None:
+    """The section, or the sections of a list, that a setting holds; None for a plain value."""
+    found = model.model_fields.get(field)
+    candidates = [found.annotation, *getattr(found.annotation, "__args__", ())] if found else []
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, ConfigSection)), None)
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) and value else value
+    return merged
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: expected key=value, for example select.budget=1.2")
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
+    except ConfigError as error:
+        raise ConfigError(f"--set {override!r}, {error}") from None
+    *sections, leaf = _present_path(key.strip().split("."))
+    node: Any = tree
+    for section in sections:
+        node = _below(node, section, override)
+    if isinstance(node, list):
+        node[_position(node, leaf, override)] = value
+    else:
+        node[leaf] = value
+
+
+def _present_path(path: list[str]) -> list[str]:
+    """A path of settings with each former name replaced; a former name of the last one warns."""
+    model: type[ConfigSection] | None = RunConfig
+    present = []
+    for part in path:
+        if model is not None and not part.isdigit():
+            [part] = model.with_present_names({part: None})
+            model = _section(model, part)
+        present.append(part)
+    return present
+
+
+def _below(node: Any, section: str, override: str) -> Any:
+    """The section or list entry of that name; an unset section is made."""
+    if isinstance(node, list):
+        found = node[_position(node, section, override)]
+    else:
+        if node.get(section) is None:
+            node[section] = {}
+        found = node[section]
+    if not isinstance(found, dict | list):
+        raise ConfigError(f"--set {override!r}: {section!r} is a value ({found!r}) and has no settings below it")
+    return found
+
+
+def _position(entries: list[Any], text: str, override: str) -> int:
+    if not text.isdigit() or int(text) >= len(entries):
+        raise ConfigError(f"--set {override!r}: expected an entry from 0 to {len(entries) - 1}, found {text!r}")
+    return int(text)
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    key = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_nearest(where[-1], _fields(where[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key} is missing; set it in the file or with --set {key}=..."
+    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}{value}" if key else message
+
+
+def _fields(path: list[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        if not part.isdigit():
+            model = _section(model, part) or SourceConfig
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

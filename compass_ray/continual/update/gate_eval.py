@@ -1,0 +1,98 @@
+"""What the gate looks at: rows that neither version was trained on, and the anchors.
+
+Key property: a row held out from any version of a line is trained on by none, not even by one that is trained anew, so both
+versions meet it alike. Beyond the paper (see `gate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.clustering.versions import TrainedRows
+from compass_ray.config import RunConfig
+from compass_ray.continual.update.gate import GateResult, compare_adapters
+from compass_ray.continual.update.spec import UpdateSpec, parent_selections
+from compass_ray.core.array_checks import FloatArray
+from compass_ray.core.seeds import generator
+from compass_ray.core.validation_split import validation_weights
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import EncodedExample, encode_rows
+from compass_ray.training.adapter_job import load_training_set
+from compass_ray.training.adapter_trainer import TrainingRow
+from compass_ray.training.continual_state import ANCHORS, current_prompt_counts, encode_pool_rows
+
+_CORRECTION_ROLE = "traffic"
+"""The role of rows that users corrected."""
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """Rows of an update's selection that neither version was trained on."""
+
+    window: list[TrainingRow]
+    """All of them, weighted to the window's clusters."""
+    corrections: list[TrainingRow]
+    """Those that users corrected."""
+
+
+def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: BaseModel, old: Path, new: Path) -> GateResult:
+    """Measure both versions, whose adapters are in ``old`` and ``new``.
+
+    Raises:
+        ArtifactError: no row selected for the window was held out.
+    """
+    anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
+    found = held_out_rows(config, run, update)
+
+    def encode(rows: Sequence[TrainingRow]) -> list[EncodedExample]:
+        return encode_rows(base.tokenizer, rows, config.train.max_tokens)
+
+    return compare_adapters(
+        base,
+        old,
+        new,
+        encode(found.window),
+        {
+            "anchors": encode_pool_rows(config, run, anchors, base),
+            "retained": encode(retained_rows(config, run, update)),
+            "corrections": encode(found.corrections),
+        },
+        max_forgetting=config.update.max_forgetting,
+        rng=generator(config.seed, "gate", update.language, update.version),
+    )
+
+
+def retained_rows(config: RunConfig, run: RunDir, update: UpdateSpec) -> list[TrainingRow]:
+    """What was held out from the version updated from and from its ancestors, of each weighted to its own guide set."""
+    parts = [load_training_set(run, selection, config) for selection in parent_selections(config, run, update)]
+    return [row for part in parts for row in _with_weights(part.validation, part.validation_weights)]
+
+
+def held_out_rows(config: RunConfig, run: RunDir, update: UpdateSpec) -> HeldOutRows:
+    """What was held out from an update.
+
+    Raises:
+        ArtifactError: no row in the window's clusters was.
+    """
+    selection = run.selection(update.version, update.language)
+    data = load_training_set(run, selection, config)
+    before = TrainedRows.read(config, parent_selections(config, run, update)).row_ids
+    fresh = np.flatnonzero(data.held_out_mask & ~np.isin(data.row_ids, before))
+    weights = validation_weights(data.clusters[fresh], current_prompt_counts(selection.read_json("allocation.json")))
+    window = _with_weights([data.rows[i] for i in fresh], weights)
+    if not window:
+        raise ArtifactError(
+            f"no row selected for the window of {update.language} was held out, so nothing can judge {update.version}; "
+            f"raise train.holdout (it is {config.train.holdout:g}) or update.budget (it is {config.update.budget:g})"
+        )
+    roles = selection.read_table("rows.parquet", ["role"])["role"].to_pylist()
+    return HeldOutRows(window, [data.rows[i] for i in fresh if roles[i] == _CORRECTION_ROLE])
+
+
+def _with_weights(rows: Sequence[TrainingRow], weights: FloatArray) -> list[TrainingRow]:
+    return [replace(row, weight=float(weight)) for row, weight in zip(rows, weights, strict=True) if weight > 0]

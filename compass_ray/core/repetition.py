@@ -1,0 +1,39 @@
+"""Rows drawn again where a cluster has fewer candidates than its quota.
+
+Key property: every candidate is used once before any is used twice, none more than three times, and use n
+(from 0) counts 0.5^n. COMPASS, section 3.2.3 (last paragraph). Which rows come first is the sampler's
+choice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compass_ray.core.array_checks import FloatArray, IntArray
+from compass_ray.core.quotas import MAX_REPEATS
+
+DECAY = 0.5
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """`position` int64[quota] into the candidates as drawn; `weight` float64[quota] of each use."""
+
+    position: IntArray
+    weight: FloatArray
+
+
+def repeat_rows(n_candidates: int, quota: int) -> Repeats:
+    """Uses of `n_candidates` rows, in order of drawing, that fill `quota`; ValueError above three uses each.
+
+    >>> plan = repeat_rows(2, 5)
+    >>> plan.position.tolist(), plan.weight.tolist()
+    ([0, 1, 0, 1, 0], [1.0, 1.0, 0.5, 0.5, 0.25])
+    """
+    if quota < 0 or n_candidates < 0 or quota > MAX_REPEATS * n_candidates:
+        raise ValueError(
+            f"quota is {quota} for {n_candidates} candidates; expected 0 to {MAX_REPEATS * n_candidates} "
+            f"(each row at most {MAX_REPEATS} times). Take the quota from allocate(..., overflow='repeat')."
+        )
+    use = np.arange(quota, dtype=np.int64)
+    return Repeats(use % max(n_candidates, 1), DECAY ** (use // max(n_candidates, 1)).astype(np.float64))

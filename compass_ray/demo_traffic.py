@@ -1,0 +1,81 @@
+"""A rehearsed stream of users' prompts: first what the guide set asks about, then also what it leaves out.
+
+Prompts come from the guide source and the language's own pool rows, never from test items. No answers. Used by
+the demo to show drift; a real service brings its own traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from compass_ray.artifacts import RunDir
+from compass_ray.config import ConfigError, RunConfig
+from compass_ray.core.seeds import generator
+from compass_ray.sources.column_mapping import load_rows
+
+
+@dataclass(frozen=True)
+class DemoTraffic:
+    """Prompts of one language in order of arrival, and the subjects that are new in the second part."""
+
+    usual: list[str]
+    shifted: list[str]
+    old_subjects: tuple[str, ...]
+    new_subjects: tuple[str, ...]
+
+
+def draw_demo_traffic(
+    config: RunConfig, run: RunDir, language: str, *, usual: int, shifted: int, new_share: float
+) -> DemoTraffic:
+    """Draw a stream with replacement: ``usual`` prompts, then ``shifted`` of which ``new_share`` ask of new subjects.
+
+    Raises:
+        ConfigError: the guide source leaves no subject out, so nothing could be new.
+    """
+    new = tuple(sorted(config.pool.guides.exclude.get("subject", ())))
+    if not new:
+        raise ConfigError("pool.guides.exclude.subject names no subject, so no traffic would be new; name some")
+    prompts = _prompts(config, run, language)
+    rng = generator(config.seed, "traffic", language)
+    old = tuple(sorted(prompts.keys() - set(new)))
+    return DemoTraffic(
+        usual=_draw(prompts, old, usual, rng),
+        shifted=_mixed(prompts, old, new, shifted, new_share, rng),
+        old_subjects=old,
+        new_subjects=new,
+    )
+
+
+def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[str]]:
+    """Distinct prompts by subject, from the whole guide source and the language's pool rows."""
+    source = config.pool.guides.model_copy(update={"without": {}})
+    asked = load_rows(source, ("prompt",), language).select(["prompt", "subject"])
+    pool = run.pool.read_table("rows.parquet", ["prompt", "subject", "language"])
+    own = pool.filter(pc.equal(pool["language"], language)).select(["prompt", "subject"])
+    found: dict[str, dict[str, None]] = {}
+    for row in [*asked.to_pylist(), *own.to_pylist()]:
+        if row["subject"]:
+            found.setdefault(row["subject"], {})[row["prompt"]] = None
+    return {subject: sorted(prompts) for subject, prompts in sorted(found.items())}
+
+
+def _draw(prompts: dict[str, list[str]], subjects: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
+    """As users of the guide set would ask: subjects alike, prompts of a subject alike."""
+    chosen = [prompts[s] for s in subjects if s in prompts]
+    return [str(rng.choice(chosen[int(rng.integers(len(chosen)))])) for _ in range(count)]
+
+
+def _mixed(
+    prompts: dict[str, list[str]],
+    old: tuple[str, ...],
+    new: tuple[str, ...],
+    count: int,
+    new_share: float,
+    rng: np.random.Generator,
+) -> list[str]:
+    fresh = round(count * new_share)
+    both = [*_draw(prompts, new, fresh, rng), *_draw(prompts, old, count - fresh, rng)]
+    return [both[i] for i in rng.permutation(count)]

@@ -1,0 +1,1 @@
+"""Triton kernels that apply many adapters to one batch of tokens."""

@@ -1,0 +1,30 @@
+"""Experiments: variants of a run side by side, what they have in common made once (COMPASS, sections 5.1 to 5.3).
+
+Key property: each variant is an ordinary run in its own folder, so everything that reads a run reads a variant. Not here:
+how a run is made (`pipeline`), and how one run's methods compare (`report`).
+"""
+
+from compass_ray.evaluation.experiments.collect_results import collect_outcomes
+from compass_ray.evaluation.experiments.page import write_report
+from compass_ray.evaluation.experiments.pins import with_pins
+from compass_ray.evaluation.experiments.results import ExperimentOutcomes, VariantOutcome
+from compass_ray.evaluation.experiments.run_variants import VariantAttempt, run_all_variants, variant_run_dir
+from compass_ray.evaluation.experiments.tables import ResultTable, build_tables
+from compass_ray.evaluation.experiments.variants import SECTION, Experiment, Variant, read_experiment
+
+__all__ = [
+    "SECTION",
+    "Experiment",
+    "ExperimentOutcomes",
+    "ResultTable",
+    "Variant",
+    "VariantAttempt",
+    "VariantOutcome",
+    "build_tables",
+    "collect_outcomes",
+    "read_experiment",
+    "run_all_variants",
+    "variant_run_dir",
+    "with_pins",
+    "write_report",
+]

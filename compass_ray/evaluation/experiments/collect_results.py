@@ -1,0 +1,168 @@
+"""Reads what the variants of an experiment hold and compares it.
+
+Key property: a difference is over the items that both variants answered, and of under-represented subjects only in
+languages where both hold the same ones to be so. Nothing is trained or scored here. COMPASS, sections 4.3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from compass_ray import pipeline
+from compass_ray.artifacts import read_attempts
+from compass_ray.core.bootstrap import paired_bootstrap
+from compass_ray.core.seeds import generator
+from compass_ray.evaluation.experiments.artifact_reuse import REUSED_FROM
+from compass_ray.evaluation.experiments.results import (
+    AccuracyDifference,
+    ExperimentOutcomes,
+    RemainingGap,
+    SeedGroup,
+    SeedStatistics,
+    VariantCost,
+    VariantOutcome,
+)
+from compass_ray.evaluation.experiments.run_variants import VariantAttempt
+from compass_ray.evaluation.experiments.variants import Experiment
+from compass_ray.report.comparison import SCOPES, Scope, compare, low_subjects
+from compass_ray.report.records import ScoredRecord
+from compass_ray.report.run_reader import METHODS, RunReader
+
+_TRAINING = ("train", "full")
+_MAX_CONCURRENT_READS = 16
+"""Manifests read at once: one takes an object store some 20 ms."""
+
+
+def collect_outcomes(experiment: Experiment, ended: Sequence[VariantAttempt]) -> ExperimentOutcomes:
+    """Read what the variants hold, whether or not they are whole."""
+    evidence = {each.variant.name: RunReader(each.run) for each in ended}
+    outcomes = tuple(_read_outcome(experiment, each, evidence) for each in ended)
+    settings = ended[0].variant.config.evaluate
+    return ExperimentOutcomes(experiment.against, settings.confidence, outcomes, _group_by_seed(outcomes))
+
+
+def _read_outcome(experiment: Experiment, ended: VariantAttempt, evidence: Mapping[str, RunReader]) -> VariantOutcome:
+    variant, own = ended.variant, evidence[ended.variant.name]
+    reference = experiment.reference_for(variant)
+    compared = compare(ended.run, variant.config)
+    means = {scope: mean for scope in SCOPES if (mean := compared.mean_row(scope))}
+    differ = {} if reference == variant else _differences(ended, own, evidence[reference.name])
+    return VariantOutcome(
+        name=variant.name,
+        group=variant.group,
+        seed=variant.config.seed,
+        settings=variant.settings,
+        run=ended.run.uri,
+        failure=ended.failure,
+        accuracy={scope: dict(mean.accuracy) for scope, mean in means.items()},
+        items={scope: mean.items for scope, mean in means.items()},
+        reference=reference.name,
+        difference=differ,
+        gap={m: left for m in variant.config.select.methods if (left := _gap(own, m, variant.config.languages))},
+        served=variant.config.serve.method,
+        cost=_cost(ended),
+    )
+
+
+def _differences(ended: VariantAttempt, own: RunReader, other: RunReader) -> dict[Scope, dict[str, AccuracyDifference]]:
+    found = {scope: {m: _difference(ended, scope, m, own, other) for m in METHODS} for scope in SCOPES}
+    return {scope: {m: each for m, each in by.items() if each} for scope, by in found.items() if any(by.values())}
+
+
+def _difference(ended: VariantAttempt, scope: Scope, method: str, own: RunReader, other: RunReader) -> AccuracyDifference | None:
+    config = ended.variant.config
+    paired = [found for code in config.languages if (found := _pair_answers(scope, method, code, own, other)) is not None]
+    if not paired:
+        return None
+    a, b = (np.concatenate([each[side] for each in paired]) for side in (0, 1))
+    interval = paired_bootstrap(
+        a,
+        b,
+        strata=np.repeat(np.arange(len(paired)), [each.shape[1] for each in paired]),
+        resamples=config.evaluate.resamples,
+        confidence=config.evaluate.confidence,
+        rng=generator(config.seed, "experiment", ended.variant.name, scope, method),
+    )
+    return AccuracyDifference(interval, len(a), len(paired))
+
+
+def _pair_answers(scope: Scope, method: str, code: str, own: RunReader, other: RunReader) -> np.ndarray | None:
+    """float64[2, n]: answers of both to the items that both answered, 1 for right; None where nothing can be paired."""
+    a, b = own.scored_items(method, code), other.scored_items(method, code)
+    if not (a and b):
+        return None
+    low = low_subjects(own, code)
+    if scope == "low" and low != low_subjects(other, code):
+        return None
+    left, right = _answers(a), _answers(b)
+    subjects = dict(zip(a.item_ids, a.subjects, strict=True))
+    common = sorted(item for item in left.keys() & right.keys() if scope == "all" or subjects[item] in low)
+    return np.array([[left[i] for i in common], [right[i] for i in common]], dtype=np.float64) if common else None
+
+
+def _answers(scored: ScoredRecord) -> dict[str, bool]:
+    return dict(zip(scored.item_ids, scored.correct.tolist(), strict=True))
+
+
+def _gap(evidence: RunReader, method: str, languages: Sequence[str]) -> RemainingGap | None:
+    made = [found for code in languages if (found := evidence.allocation(method, code))]
+    measured = [(a.js_before, a.js_after) for a in made if a.js_before is not None and a.js_after is not None]
+    if not measured:
+        return None
+    before, after = np.mean(measured, axis=0)
+    unfilled = [a.unfilled / a.budget for a in made if a.budget]
+    return RemainingGap(float(before), float(after), float(np.mean(unfilled)) if unfilled else 0.0, len(measured))
+
+
+def _cost(ended: VariantAttempt) -> VariantCost:
+    config, run = ended.variant.config, ended.run
+    artifacts = [artifact for stage in pipeline.STAGES for artifact in stage.artifacts(config, run)]
+    with ThreadPoolExecutor(_MAX_CONCURRENT_READS) as pool:
+        found = list(pool.map(lambda artifact: artifact.manifest(), artifacts))
+    whole = [manifest for manifest in found if manifest]
+    return VariantCost(
+        seconds=round(sum(attempt.makespan for attempt in read_attempts(run)), 2),
+        training_seconds=round(sum(float(m.metrics.get("seconds", 0.0)) for m in whole if m.stage in _TRAINING), 2),
+        whole=len(whole),
+        total=len(artifacts),
+        taken=sum(REUSED_FROM in manifest.provenance for manifest in whole),
+    )
+
+
+def _group_by_seed(outcomes: Sequence[VariantOutcome]) -> tuple[SeedGroup, ...]:
+    groups = {o.group: [p for p in outcomes if p.group == o.group] for o in outcomes}
+    if all(len(members) < 2 for members in groups.values()):
+        return ()
+    return tuple(_group(name, members, outcomes) for name, members in groups.items())
+
+
+def _group(name: str, members: Sequence[VariantOutcome], outcomes: Sequence[VariantOutcome]) -> SeedGroup:
+    seed_of = {outcome.name: outcome.seed for outcome in outcomes}
+    paired = [o for o in members if seed_of[o.reference] == o.seed]
+    return SeedGroup(
+        group=name,
+        seeds=tuple(o.seed for o in members),
+        accuracy={s: _spreads([{m: i.mean for m, i in o.accuracy.get(s, {}).items()} for o in members]) for s in SCOPES},
+        difference={
+            s: _spreads([{m: d.interval.mean for m, d in o.difference.get(s, {}).items()} for o in paired]) for s in SCOPES
+        },
+        gap=_spreads([{m: left.after for m, left in o.gap.items()} for o in members]),
+    )
+
+
+def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistics]:
+    found = {m: [each[m] for each in measured if m in each] for m in METHODS}
+    return {m: summarize_seeds(values) for m, values in found.items() if values}
+
+
+def summarize_seeds(values: Sequence[float]) -> SeedStatistics:
+    """Mean and sample standard deviation.
+
+    >>> spread([1.0, 3.0])
+    Spread(mean=2.0, deviation=1.4142135623730951, seeds=2)
+    """
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return SeedStatistics(float(np.mean(values)), deviation, len(values))

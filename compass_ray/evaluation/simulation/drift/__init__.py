@@ -1,0 +1,44 @@
+"""Simulated users whose subjects change, to see what the drift alarm finds, how late, and what it raises for nothing.
+
+Here is the half that needs no training (COMPASS, appendix D.2, table 11); `learning` is the half that trains, and answers every
+change of subjects with updates (section 5.5). Who wants both at once hands `detect` an `Updates`: it is called with each fresh
+window and says whether the version made for it is served.
+"""
+
+from compass_ray.evaluation.simulation.drift.prompt_bank import is_prepared, prepare_prompts
+from compass_ray.evaluation.simulation.drift.replay_monitor import (
+    ReplayMonitor,
+    SimulatedCheck,
+    UpdatePolicy,
+    UpdateProposal,
+    accept_all,
+)
+from compass_ray.evaluation.simulation.drift.run_detection import (
+    TABLE_COLUMNS,
+    DetectionResult,
+    as_json,
+    replay_streams,
+    simulate,
+)
+from compass_ray.evaluation.simulation.drift.scenarios import NAMED_SCENARIOS, Period, Scenario, choose_scenario
+from compass_ray.evaluation.simulation.drift.settings import SimulationSettings
+
+__all__ = [
+    "NAMED_SCENARIOS",
+    "TABLE_COLUMNS",
+    "DetectionResult",
+    "Period",
+    "ReplayMonitor",
+    "Scenario",
+    "SimulatedCheck",
+    "SimulationSettings",
+    "UpdatePolicy",
+    "UpdateProposal",
+    "accept_all",
+    "as_json",
+    "choose_scenario",
+    "is_prepared",
+    "prepare_prompts",
+    "replay_streams",
+    "simulate",
+]

@@ -1,0 +1,160 @@
+"""A whole simulation: every trigger along every stream, scored, and kept in the run with its pictures.
+
+Key property: streams differ by seed alone and are the same for every trigger, so triggers are compared in pairs; the result
+is a function of the placed prompts, the run's settings and the plan. COMPASS, appendix D.2. It trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.core.seeds import generator
+from compass_ray.evaluation.simulation.drift import plots
+from compass_ray.evaluation.simulation.drift.metrics import DetectionOutcome, DetectionSummary, score_alarms, summarize_outcomes
+from compass_ray.evaluation.simulation.drift.prompt_bank import initial_references, prepare_prompts, read_prompts
+from compass_ray.evaluation.simulation.drift.replay_monitor import ReplayMonitor, SimulatedCheck, UpdatePolicy, accept_all
+from compass_ray.evaluation.simulation.drift.scenarios import Period, choose_scenario
+from compass_ray.evaluation.simulation.drift.settings import SimulationSettings
+from compass_ray.evaluation.simulation.drift.streams import PromptBank, draw_stream, measure_shifts
+from compass_ray.evaluation.simulation.drift.triggers import TriggerVariant, build_trigger_variants
+from compass_ray.progress import Progress, silent
+from compass_ray.report.style import to_png
+
+TABLE_COLUMNS = (
+    "trigger", "bits", "updates", "mean delay", "9 in 10 within", "detected", "missed", "of the large",
+    "false alarms", "of updates",
+)  # fmt: skip
+"""``updates`` of a stream; delays in prompts; the large changes move the traffic by more than the configured floor."""
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """One trigger over all streams; ``threshold`` in bits."""
+
+    trigger: str
+    threshold: float
+    summary: DetectionSummary
+
+
+@dataclass(frozen=True)
+class StreamExample:
+    """One stream under one trigger, to look at."""
+
+    trigger: str
+    threshold: float
+    checks: Sequence[SimulatedCheck]
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """What a simulation found for a language; the first line and the first example are of the configured trigger."""
+
+    language: str
+    scenario: str
+    periods: tuple[Period, ...]
+    """Of the first stream."""
+    shifts: tuple[float, ...]
+    """How far the traffic moves at each change, in bits: the mean over streams."""
+    rows: tuple[DetectionRow, ...]
+    examples: tuple[StreamExample, ...]
+    """The first stream under every trigger."""
+
+    def table(self) -> list[list[str]]:
+        """Cells in the order of `TABLE`."""
+        return [_cells(line) for line in self.rows]
+
+
+def simulate(
+    config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, *, progress: Progress = silent
+) -> DetectionResult:
+    """Place the prompts if need be, walk every stream, and write ``simulations/<language>/detection``.
+
+    Raises:
+        ArtifactError: the run has no clusters or guide set yet.
+        ConfigError: a plan that cannot be carried out with this run.
+    """
+    plan.validate(config.drift.window)
+    prompts = prepare_prompts(config, run, language, plan).require()
+    found = replay_streams(config, run, language, plan, progress=progress)
+    settings = plan.as_json() | {"drift": config.drift.fingerprint_settings(), "seed": config.seed}
+    writer = run.simulation(language, "detection").begin(Identity("simulate", settings, {"prompts": prompts.fingerprint}))
+    writer.write_json("results.json", as_json(found))
+    writer.write_bytes("divergence.png", to_png(plots.plot_divergence(found, plan.period)))
+    writer.write_bytes("delay.png", to_png(plots.plot_delay(found)))
+    writer.publish({"scenario": found.scenario, **asdict(found.rows[0].summary)})
+    return found
+
+
+def replay_streams(
+    config: RunConfig,
+    run: RunDir,
+    language: str,
+    plan: SimulationSettings,
+    *,
+    updates: UpdatePolicy = accept_all,
+    progress: Progress = silent,
+) -> DetectionResult:
+    """Walk every stream under every trigger; ``updates`` decides what is served after an alarm."""
+    prompts = read_prompts(run, language)
+    outcomes: dict[tuple[str, float], list[DetectionOutcome]] = {}
+    examples: list[StreamExample] = []
+    moved: list[list[float]] = []
+    for seed in range(plan.seeds):
+        asked = choose_scenario(plan.scenario, prompts.by_subject.keys(), seed)
+        periods = asked.periods()
+        moved.append(measure_shifts(prompts, periods, plan.fresh_share))
+        drawn = draw_stream(prompts, periods, plan.period, plan.fresh_share, seed)
+        for each in _trigger_variants(config, run, language, plan, prompts, periods[0], seed):
+            checks = ReplayMonitor(each.trigger, each.drift, prompts, seed, language, updates).replay(drawn, each.reference)
+            found = score_alarms(checks, periods, plan.period, config.drift.window)
+            outcomes.setdefault((each.name, each.threshold), []).append(found)
+            if seed == 0:
+                examples.append(StreamExample(each.name, each.threshold, checks))
+                shown = periods
+        progress("simulate", seed + 1, plan.seeds)
+    lines = tuple(
+        DetectionRow(*key, summarize_outcomes(found, moved, config.drift.min_divergence)) for key, found in outcomes.items()
+    )
+    return DetectionResult(language, asked.name, shown, tuple(np.mean(moved, axis=0).tolist()), lines, tuple(examples))
+
+
+def as_json(found: DetectionResult) -> dict[str, object]:
+    """What was found, without the examples' checks."""
+    lines = [{"trigger": line.trigger, "threshold": line.threshold, **asdict(line.summary)} for line in found.rows]
+    periods = {each.name: list(each.new_subjects or each.known_subjects) for each in found.periods}
+    about = {"language": found.language, "scenario": found.scenario, "periods": periods, "shifts_bits": list(found.shifts)}
+    return {**about, "lines": lines}
+
+
+def _trigger_variants(
+    config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, prompts: PromptBank, first: Period, seed: int
+) -> list[TriggerVariant]:
+    rng = generator(seed, "first", language)
+    guide = prompts.guide_clusters(first.known_subjects)
+    asked, printed = initial_references(config, run, language, prompts, guide, rng)
+    return build_trigger_variants(config.drift, asked, printed, plan.thresholds)
+
+
+def _cells(line: DetectionRow) -> list[str]:
+    found = line.summary
+    return [
+        line.trigger,
+        f"{line.threshold:.2f}",
+        f"{found.updates:.2f}",
+        _prompts(found.mean_delay),
+        _prompts(found.late_delay),
+        f"{found.detected} of {found.transitions}",
+        str(found.missed),
+        f"{found.large_missed} of {found.large}",
+        str(found.false_alarms),
+        f"{found.false_share:.1%}",
+    ]
+
+
+def _prompts(delay: float | None) -> str:
+    return "-" if delay is None else f"{delay:.0f}"

@@ -1,0 +1,23 @@
+"""The half of the simulation that trains: what updates by each strategy learn of new subjects and forget of old ones.
+
+Lines of versions are made with the very parts that make the service's updates. COMPASS, section 5.5 (figure 6) and
+appendices D.3 (table 12) and D.4. It watches no traffic: every change of subjects is answered with an update.
+"""
+
+from compass_ray.evaluation.simulation.forgetting.results import TABLE_COLUMNS, ForgettingResults
+from compass_ray.evaluation.simulation.forgetting.run_forgetting import render_plots, simulate_forgetting, write_results
+from compass_ray.evaluation.simulation.forgetting.settings import BETAS, BUFFERS, LAMBDAS, ForgettingSettings
+from compass_ray.evaluation.simulation.forgetting.trainer import ForgettingTrainer
+
+__all__ = [
+    "BETAS",
+    "BUFFERS",
+    "LAMBDAS",
+    "TABLE_COLUMNS",
+    "ForgettingResults",
+    "ForgettingSettings",
+    "ForgettingTrainer",
+    "render_plots",
+    "simulate_forgetting",
+    "write_results",
+]

@@ -1,0 +1,141 @@
+"""A full fine-tuning under way, as it lies in the artefact that it is to become.
+
+``epoch-N/`` holds every worker's part of the state after epoch N, ``best-N/`` the whole model of the best epoch, and
+``history.json`` says which of both count: it is written once they are there, and only then are older ones removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from compass_ray.artifacts import Artifact, ArtifactError, Writer
+from compass_ray.training.deepspeed_model import ShardedModel
+from compass_ray.training.distributed import WorkerGroup
+from compass_ray.training.train_history import EpochRecord, best_record
+
+HISTORY = "history.json"
+_PART = re.compile(r"zero_pp_rank_(\d+)_")
+_FOLDER = re.compile(r"(epoch|best)-\d+")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The state of one training in its artefact."""
+
+    artifact: Artifact
+    writer: Writer
+    rows: int
+
+    def history(self, workers: int) -> tuple[EpochRecord, ...]:
+        """The epochs to go on from; none where nothing was kept, or by another number of workers.
+
+        Raises:
+            ArtifactError: the record is damaged.
+        """
+        found = _read_history(self.artifact)
+        if not found or found["workers"] != workers:
+            return ()
+        return tuple(EpochRecord(**epoch) for epoch in found["epochs"])
+
+    def load(self, model: ShardedModel, history: Sequence[EpochRecord]) -> None:
+        """Give this worker its part of the state after the last epoch.
+
+        Raises:
+            ArtifactError: the part is damaged or missing.
+        """
+        name = _epoch(history)
+        try:
+            with self.artifact.local_folder(*self._parts(name, model.rank)) as folder:
+                model.load_state(folder / name)
+        except Exception as error:  # a torn file fails in torch, pickle or DeepSpeed, each in its own way
+            raise ArtifactError(
+                f"{self.artifact.path}/{name} is damaged or missing for worker {model.rank} ({type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0]}); remove {self.artifact.path} and run again"
+            ) from error
+
+    def save(self, model: ShardedModel, workers: WorkerGroup, history: Sequence[EpochRecord]) -> None:
+        """Put away the state after the last epoch, and the model if that is the best so far; every worker calls this."""
+        with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
+            model.save_state(Path(folder) / "state")
+            self._upload(Path(folder) / "state", _epoch(history))
+        if best_record(history).epoch == history[-1].epoch:
+            with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
+                model.save_model(Path(folder))
+                if model.rank == 0:
+                    self._upload(Path(folder), _best(history))
+        model.barrier()
+        workers.run_on_rank_zero(lambda: self._write_history(history, model.world_size))
+
+    def finalize(self, history: Sequence[EpochRecord]) -> None:
+        """Leave the model of the best epoch and nothing else; safe to repeat where it was cut off."""
+        best = f"{self.artifact.path}/{_best(history)}"
+        for file in self._files_in(best):
+            self.artifact.filesystem.move(f"{best}/{file}", f"{self.artifact.path}/{file}")
+        self._delete_all_but(())
+
+    def _write_history(self, history: Sequence[EpochRecord], workers: int) -> None:
+        record = {
+            "epochs": [asdict(epoch) for epoch in history],
+            "best_epoch": best_record(history).epoch,
+            "rows": self.rows,
+            "tokens": sum(epoch.tokens for epoch in history),
+            "seconds": round(sum(epoch.seconds for epoch in history), 2),
+            "workers": workers,
+        }
+        self.writer.write_json(HISTORY, record)
+        self._delete_all_but((_epoch(history), _best(history)))
+
+    def _delete_all_but(self, kept: Sequence[str]) -> None:
+        selector = pafs.FileSelector(self.artifact.path)
+        for found in self.artifact.filesystem.get_file_info(selector):
+            if _FOLDER.fullmatch(found.base_name) and found.base_name not in kept:
+                self.artifact.filesystem.delete_dir(found.path)
+
+    def _upload(self, folder: Path, name: str) -> None:
+        for path in sorted(folder.iterdir()):
+            self.artifact.store_file(f"{name}/{path.name}", path)
+
+    def _parts(self, name: str, rank: int) -> list[str]:
+        """What this worker wrote, and what the first wrote for all."""
+        found = [(file, _PART.search(file)) for file in self._files_in(f"{self.artifact.path}/{name}")]
+        return [f"{name}/{file}" for file, part in found if part is None or int(part[1]) == rank]
+
+    def _files_in(self, path: str) -> list[str]:
+        found = self.artifact.filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted(each.base_name for each in found if each.type == pafs.FileType.File)
+
+
+def previous_workers(artifact: Artifact) -> int | None:
+    """How many workers an unfinished training in ``artifact`` was spread over; None where there is none."""
+    found = _read_history(artifact)
+    return int(found["workers"]) if found else None
+
+
+def _read_history(artifact: Artifact) -> dict[str, Any] | None:
+    if not artifact.exists(HISTORY):
+        return None
+    try:
+        found: dict[str, Any] = artifact.read_json(HISTORY)
+        [EpochRecord(**epoch) for epoch in found["epochs"]]
+        int(found["workers"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{artifact.path}/{HISTORY} is damaged ({type(error).__name__}: {error}); remove {artifact.path} and run again"
+        ) from None
+    return found
+
+
+def _epoch(history: Sequence[EpochRecord]) -> str:
+    return f"epoch-{history[-1].epoch}"
+
+
+def _best(history: Sequence[EpochRecord]) -> str:
+    return f"best-{best_record(history).epoch}"

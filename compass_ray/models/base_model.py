@@ -1,0 +1,92 @@
+"""The frozen base model and its tokenizer.
+
+Key property: no parameter of it ever takes a gradient; adapters are put on and taken off around it, and it comes back
+bit-equal. It is not an adapter and knows of none.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compass_ray.config import TrainConfig
+from compass_ray.models.devices import choose_device
+from compass_ray.models.errors import ModelError
+from compass_ray.models.model_resolver import resolve_model
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A causal language model in evaluation mode, its tokenizer, and the name an adapter records it by."""
+
+    model: Any
+    """A transformers causal language model."""
+    tokenizer: Any
+    """Its fast tokenizer, with a padding token."""
+    device: torch.device
+    name: str = ""
+
+
+def load_base(config: TrainConfig, *, device: str | None = None) -> BaseModel:
+    """Load ``config.base_model`` frozen, in ``config.dtype``, onto ``device`` or a GPU if torch sees one.
+
+    Raises:
+        ModelError: the model is missing or is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = resolve_model(config.base_model, "base_model")
+    chosen = choose_device(device)
+    source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **source)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=_DTYPES[config.dtype], **source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"base model {config.base_model!r} cannot be loaded ({str(error).splitlines()[0]}); give a directory of a "
+            f"causal language model, or check the hub id, train.revision and the network"
+        ) from error
+    return freeze(model, tokenizer, chosen, config.base_model)
+
+
+def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseModel:
+    """A base model from parts already loaded: frozen, in evaluation mode, on ``device``.
+
+    Raises:
+        ModelError: the tokenizer has neither a padding nor an end token.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"the tokenizer of {name!r} has no end-of-text token; set eos_token in its configuration")
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    return BaseModel(model.to(device).eval(), tokenizer, device, name)
+
+
+@contextmanager
+def swap_model(base: BaseModel, config: TrainConfig, folder: Path) -> Iterator[BaseModel]:
+    """The model in ``folder`` where the base was, which makes room for it on a GPU and comes back at the end.
+
+    Raises:
+        ModelError: the folder holds no causal language model.
+    """
+    base.model.to("cpu")
+    found = None
+    try:
+        found = load_base(config.model_copy(update={"base_model": str(folder), "revision": None}), device=str(base.device))
+        yield found
+    finally:
+        if found is not None:
+            found.model.to("meta")  # frees its memory whoever still holds it
+        gc.collect()
+        if base.device.type == "cuda":
+            torch.cuda.empty_cache()
+        base.model.to(base.device)

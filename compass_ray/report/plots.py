@@ -1,0 +1,278 @@
+"""The pictures of a run. Each function takes records that were read and returns one matplotlib figure.
+
+Key property: a picture draws numbers that are also given as text or as a table beside it in the page.
+Nothing is read or written here. COMPASS, section 5 shows the like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from compass_ray.report.comparison import MEAN, ComparisonRow
+from compass_ray.report.drift_summary import LanguageTimeline
+from compass_ray.report.records import AllocationRecord, DecisionRecord, HistoryRecord, SweepRecord
+from compass_ray.report.run_reader import METHODS, is_version, language_name
+from compass_ray.report.style import (
+    GUIDE,
+    INK,
+    METHOD_STYLES,
+    MUTED,
+    RULE,
+    UPDATED_STYLE,
+    MethodStyle,
+    add_legend_below,
+    new_figure,
+    printable_label,
+    with_style,
+)
+
+MOST_CLUSTERS = 12
+MOST_SOURCES = 20
+OTHERS = "others"
+_DECISION_LINE_STYLES = {"drift": ":", "stale": "-.", "promotion": "-", "rollback": "--"}
+"""Line style of the decisions that a divergence picture shows."""
+
+
+def furthest_clusters(allocation: AllocationRecord, most: int = MOST_CLUSTERS) -> list[int]:
+    """Places in ``allocation.clusters`` of those furthest from the guide set, the least covered first."""
+    guide, before, after = (shares[: len(allocation.clusters)] for shares in _shares(allocation))
+    width = np.maximum(np.abs(guide - before), np.abs(guide - after))
+    widest = np.argsort(-width, kind="stable")[:most]
+    return [int(place) for place in widest[np.argsort((before - guide)[widest], kind="stable")]]
+
+
+@with_style
+def plot_gap(allocation: AllocationRecord, sweep: SweepRecord | None) -> Figure:
+    """Share of important clusters in the guide set, the training rows, and those with the selection."""
+    places, names = furthest_clusters(allocation), cluster_names(allocation, sweep)
+    figure, axes = new_figure(4.9, 1.5 + 0.29 * max(len(places), 3))
+    _gap_points(axes, *(shares[places] for shares in _shares(allocation)))
+    axes.set_yticks(range(len(places)), [names[i] for i in places])
+    axes.set_ylim(len(places) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of rows")
+    axes.set_title(language_name(allocation.language))
+    add_legend_below(figure, axes, 3)
+    return figure
+
+
+def _shares(allocation: AllocationRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return allocation.gap.p_eval, allocation.gap.p_before, allocation.gap.p_after
+
+
+def _gap_points(axes: Axes, guide: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+    rows, colour = np.arange(len(guide)), METHOD_STYLES["compass"].colour
+    axes.hlines(rows, before, after, color=colour, linewidth=2.2, alpha=0.35)
+    hollow = axes.scatter(before, rows, s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3)
+    filled = axes.scatter(after, rows, s=42, color=colour, zorder=4)
+    bar = axes.scatter(guide, rows, s=150, marker="|", color=GUIDE, linewidth=2.4, zorder=5)
+    names = ("rows before", "with selected rows", "guide prompts")
+    for points, name in zip((hollow, filled, bar), names, strict=True):
+        points.set(label=name, clip_on=False)
+
+
+def cluster_names(allocation: AllocationRecord, sweep: SweepRecord | None) -> list[str]:
+    """What to call each cluster of an allocation: number and most common subject, where that can be drawn."""
+    subjects = {c.cluster: c.subject for c in sweep.clusters} if sweep else {}
+    drawn = {c.cluster: printable_label(subjects.get(c.cluster), "") for c in allocation.clusters}
+    return [f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()]
+
+
+def source_matrix(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
+    """Source languages, the most used first and the rest as one, and rows: int64[targets, sources]."""
+    totals: dict[str, int] = {}
+    for row in counts.values():
+        for code, number in row.items():
+            totals[code] = totals.get(code, 0) + number
+    ranked = sorted(totals, key=lambda code: (-totals[code], code))
+    shown, rest = ranked[:MOST_SOURCES], ranked[MOST_SOURCES:]
+    matrix = [[row.get(code, 0) for code in shown] + [sum(row.get(code, 0) for code in rest)] for row in counts.values()]
+    numbers = np.array(matrix, dtype=np.int64).reshape(len(counts), len(shown) + 1)
+    return ([*shown, OTHERS], numbers) if rest else (shown, numbers[:, :-1])
+
+
+@with_style
+def plot_source_heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Selected rows by target (down) and source language (across), shaded by share of the target's."""
+    codes, rows = source_matrix(counts)
+    share = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+    figure, axes = new_figure(max(4.8, 2.2 + 0.4 * len(codes)), 1.4 + 0.34 * len(rows))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=max(float(share.max(initial=0)), 0.01) * 1.1, aspect="auto")
+    _cell_numbers(axes, rows, share)
+    axes.set_xticks(range(len(codes)), codes, rotation=90 if len(codes) > 12 else 0)
+    axes.set_yticks(range(len(rows)), [language_name(code) for code in counts])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("language the rows come from")
+    axes.set_title("Selected rows by language")
+    return figure
+
+
+def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
+    dark = share > 0.55 * float(share.max(initial=0))
+    size = 8 if rows.max(initial=0) < 1000 else 6.5
+    for (i, j), number in np.ndenumerate(rows):
+        if number:
+            axes.text(j, i, str(number), ha="center", va="center", size=size, color="white" if dark[i, j] else INK)
+
+
+@with_style
+def plot_divergences(
+    before: Mapping[str, float],
+    after: Mapping[str, Mapping[str, float]],
+    looks: Mapping[str, MethodStyle],
+    title: str = "Divergence by method",
+) -> Figure:
+    """Divergence from the guide set by language, the widest gap first: ``before``, and ``after`` by method and language."""
+    codes = sorted(before, key=lambda code: (-before[code], code))
+    figure, axes = new_figure(6.4, 1.6 + 0.24 * max(len(codes), 3))
+    rows = range(len(codes))
+    bars = axes.scatter([before[c] for c in codes], rows, s=110, marker="|", color=GUIDE, linewidth=2.2, zorder=3)
+    bars.set_label("rows before")
+    for method, found in after.items():
+        look = looks[method]
+        points = [(found[code], row) for row, code in zip(rows, codes, strict=True) if code in found]
+        drawn = axes.scatter(*_split_xy(points), s=26, marker=look.marker, color=look.colour, alpha=0.9, zorder=4)
+        drawn.set(label=METHODS.get(method, method), clip_on=False)
+    axes.set_yticks(rows, [language_name(code) for code in codes])
+    axes.set_ylim(len(codes) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("divergence from the guide set, bits")
+    axes.set_title(title)
+    add_legend_below(figure, axes, 5)
+    return figure
+
+
+@with_style
+def plot_accuracy(lines: Sequence[ComparisonRow], confidence: float, title: str) -> Figure:
+    """Accuracy of every method in every language, with intervals, and of the mean over languages."""
+    methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
+    figure, axes = new_figure(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(lines))
+    apart = min(0.17, 0.8 / max(len(methods), 1))
+    for place, method in enumerate(methods):
+        offset = apart * (place - (len(methods) - 1) / 2)
+        _method_points(axes, lines, method, offset)
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    if lines and lines[-1].language == MEAN and len(lines) > 1:
+        axes.axhline(len(lines) - 1.5, color=RULE, linewidth=1.2)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
+    axes.set_title(title)
+    add_legend_below(figure, axes, 4)
+    return figure
+
+
+def _method_points(axes: Axes, lines: Sequence[ComparisonRow], method: str, offset: float) -> None:
+    look = METHOD_STYLES[method]
+    shown = [(place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy]
+    heights = [y for y, _ in shown]
+    axes.hlines(
+        heights,
+        [i.low for _, i in shown],
+        [i.high for _, i in shown],
+        color=look.colour,
+        linewidth=1.6,
+        alpha=0.75,
+    )
+    axes.scatter(
+        [i.mean for _, i in shown],
+        heights,
+        s=30,
+        marker=look.marker,
+        color=look.colour,
+        label=METHODS[method],
+        zorder=3,
+    )
+
+
+@with_style
+def plot_training(language: str, histories: Mapping[str, HistoryRecord], served: str) -> Figure:
+    """Loss by epoch of every adapter of a language: validation solid, training dotted, epoch kept ringed."""
+    figure, axes = new_figure(4.9, 3.2)
+    for version, history in histories.items():
+        _plot_losses(axes, adapter_name(version, served), adapter_style(version, served), history)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss, nats a token")
+    axes.set_title(language_name(language))
+    axes.plot([], [], color=MUTED, linestyle=":", label="dotted: training loss")
+    add_legend_below(figure, axes, 3)
+    return figure
+
+
+def adapter_name(version: str, served: str) -> str:
+    """What to call an adapter version: with the method whose adapter it is."""
+    return f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
+
+
+def adapter_style(version: str, served: str) -> MethodStyle:
+    """The look of the method whose adapter it is; versions after the first have their own."""
+    if is_version(version):
+        return METHOD_STYLES[served] if int(version[1:]) <= 1 else UPDATED_STYLE
+    return METHOD_STYLES.get(version, METHOD_STYLES["zero_shot"])
+
+
+def _plot_losses(axes: Axes, name: str, look: MethodStyle, history: HistoryRecord) -> None:
+    train = [(e.epoch, e.train_loss) for e in history.epochs if e.train_loss is not None]
+    held = [(e.epoch, e.validation_loss) for e in history.epochs if e.validation_loss is not None]
+    axes.plot(*_split_xy(train), color=look.colour, linestyle=":", linewidth=1.3)
+    axes.plot(*_split_xy(held), color=look.colour, marker=look.marker, markersize=4, label=name)
+    best = [point for point in held if point[0] == history.best_epoch]
+    axes.scatter(*_split_xy(best), s=110, facecolor="none", edgecolor=look.colour, linewidth=1.2, zorder=4)
+
+
+def _split_xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+@with_style
+def plot_divergence(story: LanguageTimeline) -> Figure:
+    """Divergence of a language's window by prompts seen, the threshold, and what was decided."""
+    figure, axes = new_figure(5.8, 3.3)
+    prompts = [check.prompts for check in story.checks]
+    look = METHOD_STYLES["compass"]
+    axes.plot(
+        prompts,
+        [c.divergence for c in story.checks],
+        color=look.colour,
+        marker="o",
+        markersize=3.5,
+        label="divergence",
+    )
+    thresholds = [check.threshold for check in story.checks]
+    axes.step(prompts, thresholds, where="post", color=METHOD_STYLES["target"].colour, linestyle="--", label="threshold")
+    axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
+    for decision in story.decisions:
+        _plot_decision(axes, decision, story.prompts_seen_at(decision))
+    axes.set_xlabel("prompts seen")
+    axes.set_ylabel("divergence, bits")
+    axes.set_title(language_name(story.language))
+    add_legend_below(figure, axes, 2)
+    return figure
+
+
+def _plot_decision(axes: Axes, decision: DecisionRecord, place: int | None) -> None:
+    if place is None or decision.kind not in _DECISION_LINE_STYLES:
+        return
+    axes.axvline(place, color=UPDATED_STYLE.colour, linestyle=_DECISION_LINE_STYLES[decision.kind], linewidth=1.3)
+    version = f" {decision.to_version}" if decision.to_version and decision.kind != "drift" else ""
+    top = 0.98 if decision.kind == "drift" else 0.90
+    axes.text(
+        place,
+        top,
+        f" {decision.kind}{version}",
+        transform=axes.get_xaxis_transform(),
+        va="top",
+        color=UPDATED_STYLE.colour,
+        size=8.5,
+    )

@@ -1,0 +1,254 @@
+"""The finished artefacts of a run as typed records: what the tables, the pictures and the page are made of.
+
+Key property: whatever a run does not hold reads as None or as an empty tuple, never as an error, so that a
+report can be made of a run at any moment and say what is missing. Only whole artefacts are read. Nothing is
+computed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import ValidationError
+
+from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, ArtifactError, RunDir, clustering_key
+from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
+from compass_ray.config import RunConfig
+from compass_ray.languages import LANGUAGES
+from compass_ray.report.records import (
+    AllocationRecord,
+    BudgetRecord,
+    CheckRecord,
+    ClusterRecord,
+    DecisionRecord,
+    HistoryRecord,
+    Record,
+    ScoredRecord,
+    SweepRecord,
+    UpdateRecord,
+)
+
+METHODS: Mapping[str, str] = {
+    "zero_shot": "zero-shot",
+    "target": "target",
+    "all": "all data",
+    "random": "random",
+    "langrank": "LangRank",
+    "langsim": "LangSim",
+    "dsir": "DSIR",
+    "nearest": "nearest",
+    "compass_fft": "COMPASS-FFT",
+    "compass": "COMPASS",
+}
+"""Methods that are compared, in the order of the tables, and how they are written."""
+
+_VERSION = re.compile(r"v\d+")
+
+
+R = TypeVar("R", bound=Record)
+
+
+class RunReader:
+    """Everything of a run that a report may show, read when asked for."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Look at ``run``; nothing is read yet."""
+        self.run = run
+        self._cache: dict[tuple[str, str, str], Any] = {}
+
+    def clusters(self, language: str, method: str | None = None) -> Artifact:
+        """The clusters that a language's rows are put in: its own, or those that all languages share.
+
+        Of an update, named as its ``method``, those that were in use when it was selected for.
+        """
+        selection = self.run.selection(method, language) if method else None
+        if selection and selection.manifest() and clustering_of(selection) != INITIAL_CLUSTERING:
+            return self.run.reclustering(clustering_of(selection))
+        return self.run.clustering(clustering_key(self._config, language) if self._config else SHARED)
+
+    @cached_property
+    def _config(self) -> RunConfig | None:
+        return self.run.read_config() if self.run.read_config_bytes() is not None else None
+
+    def sweep(self, language: str) -> SweepRecord | None:
+        """The clustering that a language's rows are put in, and its sweep."""
+        artifact = self.clusters(language)
+        key = ("sweep", artifact.name, "")
+        if key not in self._cache:
+            self._cache[key] = _read_record(SweepRecord, artifact, "sweep.json")
+        return cast(SweepRecord | None, self._cache[key])
+
+    def cluster(self, language: str, number: int) -> ClusterRecord | None:
+        """One cluster of a language's clustering."""
+        sweep = self.sweep(language)
+        return next((c for c in sweep.clusters if c.cluster == number), None) if sweep else None
+
+    def budget(self, language: str) -> BudgetRecord | None:
+        """The budget that was found for a language, if its selection by COMPASS is made with it."""
+        artifact, selection = self.run.budget(language), self.run.selection("compass", language).manifest()
+        used = selection is not None and artifact.name in selection.inputs
+        return _read_record(BudgetRecord, artifact, "budget.json") if used else None
+
+    def allocation(self, method: str, language: str) -> AllocationRecord | None:
+        """How the method's budget went to the clusters; of a selection for all languages, this one's part."""
+        key = ("allocation", method, language)
+        if key not in self._cache:
+            made = _read_record(AllocationRecord, self.run.selection(method, language), "allocation.json")
+            self._cache[key] = made.by_language.get(language, made) if made else None
+        return cast(AllocationRecord | None, self._cache[key])
+
+    def selected_table(self, method: str, language: str) -> pa.Table | None:
+        """The method's training rows (tables.SELECTED)."""
+        return _read_table(self.run.selection(method, language), "rows.parquet")
+
+    def histories(self, language: str) -> dict[str, HistoryRecord]:
+        """Training of every adapter version of a language, in order of version, and of the model trained whole."""
+        found = {v: _read_record(HistoryRecord, self.run.adapter(language, v), "history.json") for v in self.versions(language)}
+        found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING), "history.json")
+        return {version: history for version, history in found.items() if history}
+
+    def versions(self, language: str) -> list[str]:
+        """The adapter versions of a language: those of the served method, then the other methods'."""
+        return sorted(self.run.adapter_versions(language), key=_version_sort_key)
+
+    def scored_items(self, name: str, language: str) -> ScoredRecord | None:
+        """Every answer of an evaluation."""
+        key = ("scored", name, language)
+        if key not in self._cache:
+            self._cache[key] = self._read_scored(name, language)
+        return cast(ScoredRecord | None, self._cache[key])
+
+    def _read_scored(self, name: str, language: str) -> ScoredRecord | None:
+        artifact = self.run.evaluation(name, language)
+        table = _read_table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted"])
+        if table is None:
+            return None
+        results = artifact.read_json("results.json") if artifact.exists("results.json") else {}
+        return ScoredRecord(
+            method=name,
+            language=language,
+            item_ids=tuple(table["item_id"].to_pylist()),
+            subjects=tuple(table["subject"].to_pylist()),
+            correct=np.asarray(pc.equal(table["answer"], table["predicted"])).astype(bool),
+            low_subjects=tuple(results.get("low_subjects", ())),
+        )
+
+    @cached_property
+    def checks(self) -> tuple[CheckRecord, ...]:
+        """All checks of the monitor, as written."""
+        return self._lines(CheckRecord, "checks.jsonl")
+
+    @cached_property
+    def decisions(self) -> tuple[DecisionRecord, ...]:
+        """All decisions of the continual loop, as written."""
+        return self._lines(DecisionRecord, "decisions.jsonl")
+
+    def updates(self, language: str) -> tuple[UpdateRecord, ...]:
+        """The outcome of every update of a language, oldest first."""
+        named = {d.to_version for d in self.decisions if d.language == language and d.to_version}
+        versions = sorted(named | set(self.versions(language)))
+        return tuple(found for version in versions if (found := self._update(language, version)))
+
+    def _update(self, language: str, version: str) -> UpdateRecord | None:
+        """What was measured of an update; what the gate measured alone where its items were not scored yet."""
+        if found := _read_record(UpdateRecord, self.run.change(language, version), "results.json"):
+            return found
+        artifact = self.run.update(language, version)
+        gate = artifact.read_json("gate.json") if artifact.manifest() and artifact.exists("gate.json") else None
+        if gate is None:
+            return None
+        made = {"language": language, "from": gate.get("from", "?"), "to": version, "gate": gate}
+        return _validate_record(UpdateRecord, made, f"{artifact.name}/gate.json")
+
+    def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
+        """Prompt and language of pool rows by row_id; those not in the pool are left out."""
+        table = _read_table(self.run.pool, "rows.parquet", ["row_id", "prompt", "language"])
+        if table is None or not row_ids:
+            return {}
+        rows = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
+        return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
+
+    def _lines(self, kind: type[R], file: str) -> tuple[R, ...]:
+        lines = (self.run.read_monitor(file) or b"").splitlines()
+        return tuple(
+            _validate_record(kind, found, f"monitor/{file}") for line in lines if (found := _parse_line(line)) is not None
+        )
+
+
+def _parse_line(line: bytes) -> Any:
+    """The record of a line; None for an empty one and for one that a killed writer left torn."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def is_version(name: str) -> bool:
+    """Whether an adapter's name is a version of the served method, such as v0002, and not a method's."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def _version_sort_key(version: str) -> tuple[bool, int, str]:
+    return (
+        not is_version(version),
+        list(METHODS).index(version) if version in METHODS else len(METHODS),
+        version,
+    )
+
+
+def language_name(code: str) -> str:
+    """The English name of a language with its code; the code alone for auxiliary languages.
+
+    >>> language_name("sw"), language_name("bul")
+    ('Swahili (sw)', 'bul')
+    """
+    return f"{LANGUAGES[code].name} ({code})" if code in LANGUAGES else code
+
+
+def to_unix_seconds(time: float | str | None) -> float | None:
+    """A time as Unix seconds, None where it is not known."""
+    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
+
+
+def format_time(time: float | str | None) -> str:
+    """A time as people read it, in UTC where it is a number of seconds.
+
+    >>> moment(0.0), moment(None)
+    ('1970-01-01 00:00:00 UTC', '')
+    """
+    if time is None:
+        return ""
+    if isinstance(time, str):
+        return time
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _read_record(kind: type[R], artifact: Artifact, file: str) -> R | None:
+    if artifact.manifest() is None or not artifact.exists(file):
+        return None
+    return _validate_record(kind, artifact.read_json(file), f"{artifact.name}/{file}")
+
+
+def _validate_record(kind: type[R], value: Any, where: str) -> R:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ArtifactError(
+            f"{where}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (it is {problem['input']!r}); "
+            f"it was written by another version of compass-ray: remove it and run again"
+        ) from None
+
+
+def _read_table(artifact: Artifact, file: str, columns: list[str] | None = None) -> pa.Table | None:
+    if artifact.manifest() is None or not artifact.exists(file):
+        return None
+    return artifact.read_table(file, columns)

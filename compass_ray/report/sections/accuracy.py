@@ -1,0 +1,104 @@
+"""Did it help? Accuracy by method with intervals, the under-represented subjects first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compass_ray.core.bootstrap import Interval
+from compass_ray.report.blocks import Block, PlotsBlock, ReportSection, TableBlock, TextBlock, missing_note, plot_image
+from compass_ray.report.comparison import (
+    SCOPES,
+    Comparison,
+    ComparisonRow,
+    Scope,
+    format_percent,
+    includes_zero,
+    low_subjects,
+    table_header,
+    table_rows,
+)
+from compass_ray.report.plots import plot_accuracy
+from compass_ray.report.run_reader import METHODS, RunReader, language_name
+
+
+def section(evidence: RunReader, languages: tuple[str, ...], comparison: Comparison) -> ReportSection:
+    """The verdict, the table and the picture of each scope, and what could not be compared."""
+    blocks: list[Block] = []
+    for scope in SCOPES:
+        blocks += _scope_blocks(comparison, scope)
+    return ReportSection("help", "Did it help?", [*blocks, *_notes(comparison), *_low_subject_blocks(evidence, languages)])
+
+
+def describe_difference(line: ComparisonRow, baseline: str, confidence: float) -> str:
+    """One sentence on COMPASS against a baseline, plain about an interval that includes 0."""
+    interval = line.difference[baseline]
+    name = METHODS[baseline]
+    return (
+        f"COMPASS {format_percent(line.accuracy_of('compass'))}%, {name} {format_percent(line.accuracy_of(baseline))}%: a "
+        f"difference of "
+        f"{_points(interval.mean)} points, {confidence:.0%} interval {_points(interval.low)} to "
+        f"{_points(interval.high)}. "
+        f"{_explain_interval(interval, name)}"
+    )
+
+
+def _explain_interval(interval: Interval, baseline: str) -> str:
+    if includes_zero(interval):
+        return f"The interval includes 0: this run does not show a difference from {baseline}."
+    side = "better" if interval.low > 0 else "worse"
+    return f"The interval excludes 0: COMPASS is {side} than {baseline} here."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _scope_blocks(comparison: Comparison, scope: Scope) -> Iterator[Block]:
+    lines = comparison.rows_in(scope)
+    if not lines:
+        return
+    yield from _verdicts(comparison, scope)
+    yield TableBlock(
+        caption=f"Accuracy on test items of {SCOPES[scope]}, in percent; differences in points with their "
+        f"{comparison.confidence:.0%} interval",
+        header=table_header(comparison),
+        rows=table_rows(comparison, scope),
+        strong=[place for place, line in enumerate(lines) if line.languages > 1],
+    )
+    title = f"Accuracy on {SCOPES[scope]}"
+    figure = plot_accuracy(lines, comparison.confidence, title)
+    alt = f"{title}: every method in every language with its interval; the accuracies are in the table above."
+    yield PlotsBlock([plot_image(f"accuracy-{scope}.png", figure, alt)])
+
+
+def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
+    mean = comparison.mean_row(scope)
+    if mean is None:
+        return
+    measured = [baseline for baseline in comparison.baselines if baseline in mean.difference]
+    if measured:
+        yield TextBlock(
+            f"On {SCOPES[scope]} ({mean.items} items, {mean.name} languages):"
+            if mean.languages > 1
+            else f"On {SCOPES[scope]} ({mean.items} items, one language):"
+        )
+    for baseline in measured:
+        yield TextBlock(describe_difference(mean, baseline, comparison.confidence), tone="verdict")
+
+
+def _notes(comparison: Comparison) -> Iterator[Block]:
+    if comparison.rows:
+        yield TextBlock(
+            f"All methods of a row answered the same items. The mean weighs languages equally. Intervals, of "
+            f"differences paired by item, are by bootstrap: {comparison.resamples} resamples, items drawn "
+            f"within their language."
+        )
+    for note in comparison.missing:
+        yield missing_note(note)
+
+
+def _low_subject_blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
+    rows = [(language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(evidence, code))]
+    if rows:
+        caption = "Under-represented subjects: the bias simulation removed a part of their rows in the language"
+        yield TableBlock(caption, ("language", "subjects"), rows, numbers=2, folded=True)

@@ -1,0 +1,101 @@
+"""What was added, and from where? Rows by source language, and the first of them with their reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray.report.blocks import (
+    Block,
+    CardsBlock,
+    NoteCard,
+    PlotsBlock,
+    PromptQuote,
+    ReportSection,
+    TableBlock,
+    format_number,
+    missing_note,
+    plot_image,
+)
+from compass_ray.report.explain_text import explain_selection
+from compass_ray.report.plots import plot_source_heat_map, source_matrix
+from compass_ray.report.run_reader import RunReader, language_name
+from compass_ray.report.sections import transfer_languages
+
+_SAMPLES = 3
+
+
+def section(evidence: RunReader, languages: tuple[str, ...]) -> ReportSection:
+    """How many rows were added for each language, from which languages, and samples of them."""
+    tables = {code: rows for code in languages if (rows := evidence.selected_table("compass", code)) is not None}
+    title = "What was added, and from where?"
+    if not tables:
+        return ReportSection("added", title, [missing_note("No selection by COMPASS has been made yet.")])
+    added = {code: rows.filter(pc.equal(rows["role"], "auxiliary")) for code, rows in tables.items()}
+    counts = {code: dict(Counter(rows["language"].to_pylist())) for code, rows in added.items()}
+    blocks = [
+        _summary(evidence, tables, counts),
+        *transfer_languages.blocks(evidence, languages),
+        *_heat_map(counts),
+        *_samples(evidence, added),
+    ]
+    return ReportSection("added", title, blocks)
+
+
+def _summary(evidence: RunReader, tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]]) -> TableBlock:
+    rows = []
+    for code, chosen in tables.items():
+        allocation = evidence.allocation("compass", code)
+        total = sum(counts[code].values())
+        most = sorted(counts[code].items(), key=lambda item: (-item[1], item[0]))[:3]
+        rows.append(
+            (
+                language_name(code),
+                ", ".join(f"{source} {many}" for source, many in most) or "–",
+                format_number(chosen.num_rows - total),
+                format_number(allocation.budget if allocation else None),
+                format_number(total),
+                format_number(allocation.unfilled if allocation else None),
+                format_number(len(counts[code])),
+            )
+        )
+    header = ("language", "most rows from", "own rows", "budget", "added", "unfilled", "source languages")
+    return TableBlock("Training rows of each language with COMPASS", header, rows, numbers=2)
+
+
+def _heat_map(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
+    if not any(counts.values()):
+        yield missing_note("No rows were added for any language.")
+        return
+    codes, rows = source_matrix(counts)
+    body = [(language_name(code), *map(str, row)) for code, row in zip(counts, rows.tolist(), strict=True)]
+    numbers = TableBlock("Selected rows by target and source language", ("target", *codes), body, folded=True)
+    alt = (
+        f"Heat map of selected rows: {len(rows)} target languages by {len(codes)} source languages, "
+        f"darker for a larger share of the target's. The numbers are in the table below the picture."
+    )
+    yield PlotsBlock([plot_image("sources.png", plot_source_heat_map(counts), alt, numbers)])
+
+
+def _samples(evidence: RunReader, added: Mapping[str, pa.Table]) -> Iterator[Block]:
+    first = {code: rows.sort_by("order").slice(0, _SAMPLES).to_pylist() for code, rows in added.items()}
+    known = evidence.prompts([row["row_id"] for rows in first.values() for row in rows])
+    cards = []
+    for code, rows in first.items():
+        allocation = evidence.allocation("compass", code)
+        quotes = [
+            PromptQuote(
+                *known[row["row_id"]],
+                f"{language_name(row['language'])}, {row['row_id']}. "
+                + " ".join(explain_selection(allocation, row, row["language"], row["cluster"])),
+            )
+            for row in rows
+            if allocation and row["row_id"] in known
+        ]
+        if quotes:
+            cards.append(NoteCard(language_name(code), (), quotes))
+    if cards:
+        yield CardsBlock("Why these rows: the first ones drawn for each language", cards)

@@ -1,0 +1,136 @@
+"""How was it made? Settings, the clustering sweep, artefacts with their fingerprints, versions, times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from compass_ray.artifacts import SHARED, Manifest, clustering_keys
+from compass_ray.config import BudgetRule, RunConfig
+from compass_ray.report.blocks import Block, CodeBlock, ReportSection, TableBlock, TextBlock, format_number, missing_note
+from compass_ray.report.records import CellRecord, SweepRecord
+from compass_ray.report.run_reader import RunReader, language_name
+
+_MAX_CELLS = 20
+_SHOWN_ELSEWHERE = {"finished", "seconds"}
+
+
+def section(evidence: RunReader, config: RunConfig, manifests: Mapping[str, Manifest]) -> ReportSection:
+    """Enough to make the run again and to check that it is the same."""
+    blocks: list[Block] = [_describe_settings(config), *_sweeps(evidence, config), *_stages(manifests), *_versions(manifests)]
+    tree = config.model_dump(mode="json", exclude={"resources"})
+    blocks.append(CodeBlock("All settings", json.dumps(tree, indent=2, ensure_ascii=False)))
+    return ReportSection("made", "How was it made?", blocks)
+
+
+def _describe_settings(config: RunConfig) -> TextBlock:
+    names = ", ".join(language_name(code) for code in config.languages)
+    select, train = config.select, config.train
+    return TextBlock(
+        f"Languages: {names}. Seed {config.seed}. Base model {train.base_model}, encoder "
+        f"{config.embed.encoder}, adapters "
+        f"{train.adapter.kind} with r = {train.adapter.r}. Budget {_budget(select.budget)}, "
+        f"cluster weights by {select.weights}, {select.mode} sampling."
+    )
+
+
+def _budget(budget: float | BudgetRule) -> str:
+    return f"{budget} for each language" if isinstance(budget, str) else f"{budget:g} times a language's own rows"
+
+
+def _sweeps(evidence: RunReader, config: RunConfig) -> Iterator[Block]:
+    found = {whose: sweep for whose in clustering_keys(config) if (sweep := evidence.sweep(whose))}
+    if not found:
+        yield missing_note("No clustering has been made yet.")
+    for whose, sweep in found.items():
+        yield _sweep(sweep, "" if whose == SHARED else f" for {language_name(whose)}")
+
+
+def _sweep(sweep: SweepRecord, whose: str) -> TableBlock:
+    ranked = sorted(sweep.cells, key=lambda cell: (not cell.chosen, -_score(cell)))
+    keys = sorted({key for cell in sweep.cells for key in cell.parameters})
+    details = sorted({key for cell in ranked[:_MAX_CELLS] for key in cell.details})
+    rows = [_cell(cell, keys, details) for cell in ranked[:_MAX_CELLS]]
+    shown = "every cell" if len(ranked) <= _MAX_CELLS else f"the best {_MAX_CELLS} of {len(ranked)} cells"
+    return TableBlock(
+        caption=f"Clustering by {sweep.method}{whose} ({sweep.backend}): {shown} of the sweep, the one chosen first",
+        header=(*keys, "score", "clusters", "noise, %", *(key.replace("_", " ") for key in details), "chosen"),
+        rows=rows,
+        numbers=0,
+        strong=[place for place, cell in enumerate(ranked[:_MAX_CELLS]) if cell.chosen],
+    )
+
+
+def _score(cell: CellRecord) -> float:
+    return float("-inf") if cell.score is None else cell.score
+
+
+def _cell(cell: CellRecord, keys: Sequence[str], details: Sequence[str]) -> tuple[str, ...]:
+    noise = None if cell.noise_share is None else 100 * cell.noise_share
+    settings = (str(cell.parameters.get(key, "–")) for key in keys)
+    return (
+        *settings,
+        format_number(cell.score, 4),
+        format_number(cell.n_clusters),
+        format_number(noise, 1),
+        *(_format_detail(cell.details.get(key)) for key in details),
+        "yes" if cell.chosen else "",
+    )
+
+
+def _format_detail(value: float | None) -> str:
+    """Rounded, without zeros that say nothing; a dash for none.
+
+    >>> _plain(0.93071), _plain(2000.0), _plain(0.0), _plain(None)
+    ('0.9307', '2,000', '0', '–')
+    """
+    text = format_number(value, 4)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
+    if not manifests:
+        yield missing_note("This run holds no finished artefact yet.")
+        return
+    rows = [
+        (
+            name,
+            m.fingerprint,
+            format_number(_rows(m)),
+            format_number(sum(o.bytes for o in m.outputs) / 1e6, 2),
+            format_number(m.metrics.get("seconds", m.provenance.get("seconds")), 1),
+            str(m.provenance.get("finished", "–")),
+        )
+        for name, m in manifests.items()
+    ]
+    header = ("artefact", "fingerprint", "rows", "MB", "seconds", "finished")
+    yield TableBlock(
+        f"The {len(rows)} artefacts of this run that the page shows",
+        header,
+        rows,
+        numbers=2,
+        folded=len(rows) > 12,
+    )
+
+
+def _rows(manifest: Manifest) -> int | None:
+    counted = [output.rows for output in manifest.outputs if output.rows is not None]
+    return sum(counted) if counted else None
+
+
+def _versions(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
+    found: dict[str, set[str]] = {}
+    for manifest in manifests.values():
+        for key, value in _flatten(manifest.provenance):
+            found.setdefault(key, set()).add(value)
+    rows = [(key, ", ".join(sorted(values))) for key, values in sorted(found.items())]
+    if rows:
+        yield TableBlock("Versions and devices that made it", ("what", "value"), rows, numbers=2, folded=True)
+
+
+def _flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif key not in _SHOWN_ELSEWHERE:
+            yield f"{prefix}{key}", str(value)

@@ -1,0 +1,67 @@
+"""How did training go? Losses of every adapter, by epoch."""
+
+from __future__ import annotations
+
+from compass_ray.report.blocks import (
+    Block,
+    PlotImage,
+    PlotsBlock,
+    ReportSection,
+    TableBlock,
+    TextBlock,
+    format_number,
+    missing_note,
+    plot_image,
+)
+from compass_ray.report.plots import adapter_name, plot_training
+from compass_ray.report.records import HistoryRecord
+from compass_ray.report.run_reader import RunReader, language_name
+
+
+def section(evidence: RunReader, languages: tuple[str, ...], served: str) -> ReportSection:
+    """A row an adapter, and its curves."""
+    title = "How did training go?"
+    found = {code: histories for code in languages if (histories := evidence.histories(code))}
+    absent = [missing_note(f"{language_name(code)} has no trained adapter.") for code in languages if code not in found]
+    if not found:
+        return ReportSection("training", title, [missing_note("No adapter has been trained yet.")])
+    rows = [_row(code, adapter_name(v, served), h) for code, histories in found.items() for v, h in histories.items()]
+    header = ("language", "adapter", "rows", "epochs", "epoch kept", "validation loss", "tokens", "seconds")
+    pictures = [_picture(code, histories, served) for code, histories in found.items()]
+    blocks: list[Block] = [
+        TableBlock("Training of every adapter; losses are means in nats a token", header, rows, numbers=2),
+        TextBlock("Solid lines: loss on held-out rows, the epoch kept ringed. Dotted lines: loss on the training rows."),
+        PlotsBlock(pictures),
+        *absent,
+    ]
+    return ReportSection("training", title, blocks)
+
+
+def best_loss(history: HistoryRecord) -> float | None:
+    """Validation loss of the epoch that was kept; the lowest one where it is not said which."""
+    losses = {e.epoch: e.validation_loss for e in history.epochs if e.validation_loss is not None}
+    if history.best_epoch in losses:
+        return losses[history.best_epoch]
+    return min(losses.values(), default=None)
+
+
+def _row(code: str, name: str, history: HistoryRecord) -> tuple[str, ...]:
+    return (
+        language_name(code),
+        name,
+        format_number(history.rows),
+        format_number(len(history.epochs)),
+        format_number(history.best_epoch),
+        format_number(best_loss(history), 3),
+        format_number(history.tokens),
+        format_number(history.seconds, 1),
+    )
+
+
+def _picture(code: str, histories: dict[str, HistoryRecord], served: str) -> PlotImage:
+    told = [
+        f"{adapter_name(version, served)} {format_number(best_loss(history), 3)} after {len(history.epochs)} epochs"
+        for version, history in histories.items()
+    ]
+    alt = f"{language_name(code)}, loss by epoch. Validation loss kept: {'; '.join(told)}."
+    return plot_image(f"training-{code}.png", plot_training(code, histories, served), alt)

@@ -1,0 +1,149 @@
+"""One method's answer to a question: the selected rows as a table, and the record of their allocation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from compass_ray import schemas
+from compass_ray.config import SelectConfig
+from compass_ray.core.baselines.pickers import Picker
+from compass_ray.core.cluster_weights import Weighting
+from compass_ray.core.distribution import cluster_counts
+from compass_ray.core.gap import measure_gap
+from compass_ray.core.instance_scores import Boundary
+from compass_ray.core.quotas import Overflow
+from compass_ray.core.sampling import SamplingMode
+from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
+from compass_ray.row_selection.baseline_features import BaselineFeatures
+from compass_ray.row_selection.baselines import build_baseline, needs_features
+from compass_ray.row_selection.pool_view import PoolView
+from compass_ray.row_selection.problem import SelectionProblem
+
+
+@dataclass(frozen=True)
+class MethodSelection:
+    """Selected rows (tables.SELECTED) and the record of their allocation."""
+
+    rows: pa.Table
+    allocation: dict[str, Any]
+    selected: int
+
+
+def select_by_method(
+    config: SelectConfig,
+    method: str,
+    question: SelectionProblem,
+    pool: PoolView,
+    *,
+    seed: int,
+    material: BaselineFeatures | None = None,
+) -> MethodSelection:
+    """The selection of one method for one question; `material` is what the baselines read beyond clusters.
+
+    Raises:
+        ConfigError, ModelError: what a baseline needs is not there.
+        ValueError: a baseline that reads more than clusters, and no material.
+    """
+    beyond = build_baseline(config, method, question, pool, material) if material and needs_features(method) else None
+    selection = apply_method(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
+    record = allocation_record(selection, method, question, pool)
+    if beyond:
+        record |= {**beyond.record, "matched": {"compass": int(selection.allocation.quota.sum()), "taken": len(selection.rows)}}
+    return MethodSelection(_selected_table(selection, question, pool), record, len(selection.rows))
+
+
+def apply_method(
+    config: SelectConfig, method: str, question: SelectionProblem, pool: PoolView, *, seed: int, picker: Picker | None = None
+) -> Selection:
+    """The rows that a method adds for a question; `picker` takes them for the baselines that have one."""
+    candidates = Candidates(
+        pool.cluster[question.others],
+        pool.proto[question.others],
+        pool.margin[question.others],
+        lambda positions: pool.stored_vectors(question.others[positions]),
+    )
+    return select_rows(
+        question.trained_labels,
+        question.guide_labels,
+        candidates,
+        pool.n_clusters,
+        build_rule(config, method),
+        seed=seed,
+        language=question.language,
+        picker=picker,
+    )
+
+
+def _selected_table(selection: Selection, question: SelectionProblem, pool: PoolView) -> pa.Table:
+    added, own = selection.rows, len(question.own)
+    index = np.concatenate([question.own, question.others[added.index]])
+    columns = {
+        "row_id": pool.row_id.take(pa.array(index)),
+        "role": np.repeat(["target", "auxiliary"], [own, len(added)]),
+        "language": pool.language.take(pa.array(index)),
+        "cluster": pool.cluster[index],
+        "order": np.concatenate([np.full(own, -1), added.order]),
+        "score": _null_for_own_rows(own, added.score),
+        "proto": _null_for_own_rows(own, added.proto),
+        "boundary": _null_for_own_rows(own, added.boundary),
+        "neighbours": _null_for_own_rows(own, added.neighbours),
+        "weight": np.concatenate([np.ones(own), added.weight]),
+    }
+    return pa.table(columns).cast(schemas.SELECTED)
+
+
+def allocation_record(selection: Selection, method: str, question: SelectionProblem, pool: PoolView) -> dict[str, Any]:
+    """How a selection's budget went to the clusters, and the gap before and after it."""
+    k, plan = pool.n_clusters, selection.allocation
+    n_eval = cluster_counts(question.guide_labels, k)
+    n_target = cluster_counts(question.trained_labels, k)
+    n_aux = cluster_counts(pool.cluster[question.others], k)
+    selected = cluster_counts(selection.rows.cluster, k)
+    gap = measure_gap(n_eval, n_target, selected)
+    counts = {"n_target": n_target, "n_aux": n_aux, "n_eval": n_eval, "selected": selected}
+    clusters = [
+        {"cluster": i, "weight": float(plan.weights[i]), "quota": int(plan.quota[i])}
+        | {name: int(values[i]) for name, values in counts.items()}
+        for i in range(k)
+    ]
+    return {
+        "language": question.language,
+        "method": method,
+        "budget": plan.budget,
+        "unfilled": plan.unallocated,
+        "low_subjects": list(question.low_subjects),
+        "js_before": gap.js_before,
+        "js_after": gap.js_after,
+        "noise": {
+            "target": int(n_target[-1]),
+            "auxiliary": int(n_aux[-1]),
+            "guide": int(n_eval[-1]),
+            "selected": int(selected[-1]),
+        },
+        "clusters": clusters,
+    }
+
+
+def build_rule(select: SelectConfig, method: str) -> SelectionRule:
+    """The rule of `core` that the settings ask for; how boundaries are scored is for the one method that draws by it."""
+    as_printed = select.paper_boundary_score and method == Method.COMPASS
+    return SelectionRule(
+        method=Method(method),
+        budget=float(select.budget),
+        weights=Weighting(select.weights),
+        overflow=Overflow(select.overflow),
+        mode=SamplingMode(select.mode),
+        tau=select.tau,
+        delta=select.delta,
+        boundary=Boundary.AS_PRINTED if as_printed else Boundary.NEAR,
+    )
+
+
+def _null_for_own_rows(own: int, values: npt.NDArray[Any]) -> pa.Array:
+    """Null for each of a language's own rows, then the values of the rows added."""
+    return pa.array(np.concatenate([np.zeros(own, values.dtype), values]), mask=np.arange(own + len(values)) < own)

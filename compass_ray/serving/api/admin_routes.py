@@ -1,0 +1,65 @@
+"""The routes for those who run the service: its health, its numbers, its status, and the page that shows them.
+
+COMPASS has no section on them. Not here: what the numbers are (`statistics`, `monitor`) and the page itself (`page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+from pydantic import TypeAdapter
+
+from compass_ray.serving import dashboard
+from compass_ray.serving.api import openapi
+from compass_ray.serving.api.rate_limits import ConcurrencyLimiter
+from compass_ray.serving.inference import errors
+from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.metrics.exporters import CONTENT_TYPE
+
+_STATUS = TypeAdapter(dict[str, Any])
+_METRICS = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def build_router(
+    service: InferenceService, status: Callable[[], Awaitable[dict[str, Any]]], admission: ConcurrencyLimiter
+) -> APIRouter:
+    """The routes over a service."""
+    routes = APIRouter()
+
+    @routes.get("/healthz", responses=openapi.declare_responses(503))
+    async def health() -> dict[str, str]:
+        """Whether the ingress takes requests; needs no key."""
+        if admission.closed:
+            raise errors.draining()
+        return {"status": "ok"}
+
+    @routes.get("/metrics", response_class=Response, responses=openapi.declare_responses(*openapi.READ_ERRORS, content=_METRICS))
+    async def metrics() -> Response:
+        """The numbers of this process as Prometheus text."""
+        return Response(service.statistics.exposition(), headers={"content-type": CONTENT_TYPE})
+
+    @routes.get("/v1/compass/status", response_model=dict[str, Any], responses=openapi.declare_responses(*openapi.READ_ERRORS))
+    async def compass_status() -> Response:
+        """Languages, versions, requests, and the monitor's view of the traffic."""
+        # FastAPI's own way, value by value as for a model, takes 30 times as long; what is no number is null.
+        return Response(_STATUS.dump_json(await status()), media_type="application/json")
+
+    files = dashboard.load_files()
+
+    @routes.get("/", response_class=HTMLResponse, responses=openapi.declare_responses(*openapi.READ_ERRORS))
+    async def operators_page() -> Response:
+        """The status as a page for people."""
+        return _file_response(files[dashboard.INDEX_PATH])
+
+    for path, file in files.items():
+        if path != dashboard.INDEX_PATH:
+            routes.add_api_route(path, partial(_file_response, file), include_in_schema=False)
+    return routes
+
+
+def _file_response(file: dashboard.DashboardFile) -> Response:
+    return Response(file.body, media_type=file.media_type, headers=dict(dashboard.HEADERS))

@@ -1,0 +1,84 @@
+"""Items of multiple choice from loaded rows: two to ten options, one of them right (COMPASS, section 4.1).
+
+Key property: an answer is read by its letter before empty options are left out, so a gap among the options moves the index
+of the right one and never the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from compass_ray import schemas
+from compass_ray.artifacts import content_hash
+from compass_ray.config import ConfigError
+from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, BenchmarkLayout
+from compass_ray.sources.column_mapping import MappedTable
+
+_EMPTY = {"", "n/a"}
+
+
+def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
+    """tables.ITEMS of one source, in its order.
+
+    Raises:
+        ConfigError: an item lacks its question or an option that its layout always has, or its answer names no option.
+    """
+    table = loaded.table
+    require_texts(table, ("prompt", *loaded.layout.options), "test", language)
+    names = [name for name in OPTIONS if name in table.column_names]
+    listed = [_nonempty_options(dict(zip(names, row, strict=True)), loaded.layout) for row in _iter_rows(table, names)]
+    places = [_answer_index(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
+    options = [list(row.values()) for row in listed]
+    rows = {
+        "item_id": pa.array(_item_ids(table, options, language), pa.string()),
+        "language": pa.array([language] * table.num_rows, pa.string()),
+        "subject": table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string()),
+        "question": table["prompt"],
+        "options": pa.array(options, pa.list_(pa.string())),
+        "answer": pa.array(places, pa.int8()),
+    }
+    return pa.table(rows).cast(schemas.ITEMS)
+
+
+def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
+
+
+def _nonempty_options(options: Mapping[str, str | None], layout: BenchmarkLayout) -> dict[str, str]:
+    """An item's options without the empty ones; those that its layout always has are options whatever they say."""
+    kept = {name: text or "" for name, text in options.items()}
+    return {name: text for name, text in kept.items() if name in layout.options or text.strip().lower() not in _EMPTY}
+
+
+def _answer_index(answer: str | None, names: Sequence[str], path: str) -> int:
+    """The right option's index among those of its item."""
+    letters = [LETTERS[OPTIONS.index(name)] for name in names]
+    letter = (answer or "").strip().upper()[:1]
+    if letter not in letters:
+        raise ConfigError(f"{path}: answer {answer!r} is not {', '.join(letters[:-1])} or {letters[-1]}")
+    return letters.index(letter)
+
+
+def _item_ids(table: pa.Table, options: Sequence[Sequence[str]], language: str) -> list[str]:
+    prompts = table["prompt"].to_pylist()
+    keys = table["item_id"].to_pylist() if "item_id" in table.column_names else prompts
+    return [content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]
+
+
+def require_texts(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
+    """Every row of a set has a text in these columns, and there are rows.
+
+    Raises:
+        ConfigError: the set is empty, or a text is.
+    """
+    if table.num_rows == 0:
+        raise ConfigError(f"the {which} set of {language!r} is empty; check pool.{which}s")
+    for name in names:
+        blank = [i for i, value in enumerate(table[name].to_pylist()) if not (value or "").strip()]
+        if blank:
+            raise ConfigError(
+                f"the {which} set of {language!r} has no {name} in row {blank[0]} ({len(blank)} such rows); "
+                f"fill it in or leave the rows out of pool.{which}s"
+            )

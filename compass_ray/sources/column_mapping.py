@@ -1,0 +1,83 @@
+"""Rows of a source under our column names.
+
+Key property: the layout is recognised by its columns, or named, so a hub data set, a local copy of it and the atlas go
+through the same code. This module checks that columns are there; it does not judge rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compass_ray import languages
+from compass_ray.config import ConfigError, SourceConfig
+from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, detect_layout
+from compass_ray.sources.readers import read_raw, source_content
+
+__all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "source_content"]
+
+
+@dataclass(frozen=True)
+class MappedTable:
+    """Rows of one source as string columns under our names, and the layout they came in."""
+
+    table: pa.Table
+    layout: BenchmarkLayout
+
+
+def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
+    """Rows of a source, and of those that join it, under our names.
+
+    Args:
+        source: where the rows are.
+        needed: our columns that must be there. ``subject``, ``source`` and what identifies a row are added where the source
+            has them, and with ``option_a`` all further options.
+        language: fills ``{language}`` in the path and name, and keeps that language's rows where there are several.
+
+    Returns:
+        A table of string columns: ``needed`` plus whichever optional ones exist.
+
+    Raises:
+        ConfigError: the source cannot be read or lacks a column.
+    """
+    parts = [part.table for part in load_parts(source, needed, language)]
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[MappedTable]:
+    """As `load`, each source by itself and with its layout."""
+    return [_load_part(each, needed, language) for each in (source, *source.extra_sources)]
+
+
+def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
+    raw = read_raw(source, language)
+    layout = LAYOUTS[source.layout or detect_layout(raw.column_names)]
+    table = layout.derive(raw, language)
+    names = _map_columns(table.column_names, source, layout, needed)
+    columns = {ours: table[theirs].cast(pa.string()) for ours, theirs in names.items()}
+    if source.language is not None:
+        columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
+    return MappedTable(_filter_language(pa.table(columns), language), layout)
+
+
+def _filter_language(found: pa.Table, language: str | None) -> pa.Table:
+    if language is None or "language" not in found.column_names:
+        return found
+    spelled = [language, languages.get_language(language).aya_code]
+    return found.filter(pc.is_in(found["language"], pa.array(spelled, pa.string())))
+
+
+def _map_columns(present: list[str], source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...]) -> dict[str, str]:
+    wanted = [n for n in needed if not (n == "language" and source.language is not None)]
+    names = {**layout.columns, **source.columns}
+    missing = [n for n in wanted if names.get(n, n) not in present]
+    if missing:
+        raise ConfigError(
+            f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
+            f"Say which is which, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}"
+        )
+    more = OPTIONS if OPTIONS[0] in needed else ()
+    optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]
+    return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}

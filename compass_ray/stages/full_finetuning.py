@@ -1,0 +1,95 @@
+"""Stage: the whole base model trained for each language, where the method compass_fft is asked for (COMPASS, section 4.3).
+
+Key property: each model is one Ray Train run of ``resources.full_workers`` workers that share it; what they have done
+lies in the run directory after every epoch. A language that fails again and again is named, and the others end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from compass_ray import ray_session
+from compass_ray.artifacts import FULL_FINETUNING, Artifact, LanguagesFailedError, Manifest, RunDir, full_finetuning_languages
+from compass_ray.config import RunConfig
+from compass_ray.progress import Progress, silent
+from compass_ray.training.deepspeed_config import read_deepspeed_config, require_deepspeed
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
+    """Write ``models/<language>/compass_fft`` for every language, or nothing where the method is not asked for.
+
+    Raises:
+        ArtifactError: a selection is missing.
+        ConfigError: settings of DeepSpeed that cannot be used, or more workers than the cluster can have.
+        LanguagesFailedError: languages failed; the others are whole then.
+        ModelError: DeepSpeed is not installed.
+    """
+    languages = full_finetuning_languages(config)
+    if not languages:
+        return []
+    from compass_ray.full_finetuning import plan
+
+    plans = [plan(config, run, code) for code in languages]
+    pending = [each for each in plans if not each.artifact.find_complete(each.identity, force=force)]
+    if pending:
+        require_deepspeed()
+        settings = read_deepspeed_config(config.full.deepspeed)
+        ray_session.start(config.resources)
+        ray_session.require_capacity(config.resources, "full_workers", config.resources.full_workers)
+        for each in pending:
+            each.artifact.begin(each.identity, keep_partial=not force)
+            _warn_of_changed_workers(each.language, each.artifact, config.resources.full_workers)
+        failures = _train(config, run, [each.language for each in pending], settings, progress, len(languages))
+        if failures:
+            raise LanguagesFailedError({code: f"full fine-tuning: {reason}" for code, reason in failures.items()})
+    return [each.artifact.require() for each in plans]
+
+
+def full_worker(loop: Mapping[str, Any]) -> None:
+    """Ray Train worker: its part of one language's model."""
+    import torch
+
+    from compass_ray.full_finetuning import plan, train_full
+
+    config, run = RunConfig.model_validate(loop["config"]), RunDir(loop["uri"])
+    torch.set_num_threads(config.resources.threads_per_worker)
+    if not run.full_model(loop["language"], FULL_FINETUNING).manifest():
+        train_full(config, run, plan(config, run, loop["language"]), loop["settings"])
+
+
+def _train(
+    config: RunConfig, run: RunDir, languages: Sequence[str], settings: Mapping[str, Any], progress: Progress, total: int
+) -> dict[str, str]:
+    """One Ray Train run a language; returns what went wrong, by language."""
+    runs, resources = ray_session.TrainRuns(config.resources.full_concurrency), config.resources
+    try:
+        for code in languages:
+            loop = {"language": code, "settings": dict(settings)}
+            runs.start(code, partial(ray_session.launch, config, run, full_worker, loop, workers=resources.full_workers))
+        return runs.finish(lambda: progress("full", total - _count_missing(run, languages), total))
+    except BaseException:
+        runs.abandon()
+        raise
+
+
+def _count_missing(run: RunDir, languages: Sequence[str]) -> int:
+    return sum(not run.full_model(code, FULL_FINETUNING).manifest() for code in languages)
+
+
+def _warn_of_changed_workers(language: str, artifact: Artifact, workers: int) -> None:
+    from compass_ray.full_finetuning import previous_workers
+
+    before = previous_workers(artifact)
+    if before not in (None, workers):
+        logger.warning(
+            "full fine-tuning of %s starts from its first epoch: what was kept is spread over %d workers, now there are %d "
+            "(resources.full_workers)",
+            language,
+            before,
+            workers,
+        )

@@ -1,0 +1,233 @@
+"""One adapter trained on a frozen base model (COMPASS, sections 3.2.4 and 4.3).
+
+Key properties: the state handed out after an epoch is a plain dict, and a run resumed from it gives the bits an
+uninterrupted one gives on the same machine and threads; the base comes back bit-equal on `close`; how rows are batched,
+what is kept of activations and how many workers share the rows change rounding at most. Not a launcher: one device, no
+files but the adapter directory that `save` writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from compass_ray.adapters.dora import attach
+from compass_ray.adapters.peft_io import read_adapter, write_adapter
+from compass_ray.config import AdapterConfig, TrainConfig
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
+from compass_ray.models.errors import ModelError
+from compass_ray.training.collate import Batcher, PaddedBatcher, batch_by_length
+from compass_ray.training.distributed import ProcessGroupError, SingleProcess, WorkerGroup
+from compass_ray.training.gradient_checkpointing import gradient_checkpointing
+from compass_ray.training.losses import RowLosses, apply_weights
+from compass_ray.training.packing import open_packed_batcher
+from compass_ray.training.train_history import (
+    EpochRecord,
+    StepStats,
+    TrainingResult,
+    best_record,
+    is_out_of_patience,
+    summarize_training,
+)
+from compass_ray.training.train_step import AdapterOptimizer, Objective, TaskObjective
+
+__all__ = ["AdapterTrainer", "EpochRecord", "Objective", "TaskObjective", "TrainingResult", "TrainingRow"]
+
+STATE_VERSION = 2
+
+TrainingState = dict[str, Any]
+OnEpoch = Callable[[EpochRecord, TrainingState], None]
+
+
+class AdapterTrainer:
+    """Trains one adapter; `close` (or leaving the ``with`` block) gives the base model back."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        rows: Sequence[TrainingRow],
+        validation: Sequence[TrainingRow],
+        validation_weights: Sequence[float] | npt.NDArray[np.float64] | None,
+        config: TrainConfig,
+        *,
+        seed: int,
+        objective: Objective | None = None,
+        initial: Path | None = None,
+        workers: WorkerGroup | None = None,
+    ) -> None:
+        """Encode the rows and put a new adapter, or the one in ``initial``, on the base.
+
+        ``validation_weights`` weigh the mean loss of each validation row (all alike when None); early stopping and the
+        choice of the best epoch go by that mean, and without validation rows the last epoch is kept. All of ``workers``
+        are given the same; each then takes its share of the rows.
+
+        Raises:
+            ModelError: no rows, weights that do not fit, an initial adapter that does not, or a base model that cannot
+                be trained as the configuration asks.
+        """
+        if not rows:
+            raise ModelError("there are no rows to train on; give at least one, or fall back to the base model")
+        self.base, self.config, self.seed = base, config, seed
+        self.group: WorkerGroup = workers or SingleProcess()
+        self.examples = self.encode(rows)
+        self.validation = apply_weights(self.encode(validation), validation_weights)
+        self.adapter_config, tensors = _initial_adapter(initial, config.adapter)
+        with ExitStack() as stack:
+            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._open_batcher()), self.group)
+            if config.gradient_checkpointing:
+                stack.enter_context(gradient_checkpointing(base.model))
+            self.adapter = attach(base.model, self.adapter_config, seed=seed)
+            stack.callback(self.adapter.detach)
+            if tensors is not None:
+                self.adapter.load(tensors)
+            self._cleanup = stack.pop_all()
+        self.parameters = self.adapter.parameters()
+        self._lengths = [len(example) for example in self.examples]
+        self._steps_per_epoch = math.ceil(len(self.examples) / config.batch_size)
+        steps = self._steps_per_epoch * config.epochs
+        self._optimizer = AdapterOptimizer(
+            self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=steps
+        )
+        self.best_tensors = self.adapter.tensors()
+        self.history: list[EpochRecord] = []
+        self.last_epoch_steps = StepStats(0, (), ())
+        """Of the last epoch that was trained here."""
+
+    def __enter__(self) -> AdapterTrainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, *, resume: Mapping[str, Any] | None = None, on_epoch: OnEpoch | None = None) -> TrainingResult:
+        """Train until the epochs are done or patience ends, going on from the state ``resume`` where one is given.
+
+        ``on_epoch`` is called after each epoch with its record and the state to resume from; of several workers the
+        first calls its own, and the others wait for it.
+
+        Raises:
+            ModelError: the state is of another training, or the loss is not a number.
+            GroupError: the first of several workers failed, or they were given different states.
+        """
+        if resume is not None:
+            self._restore(resume)
+        self._check_same_epoch()
+        while len(self.history) < self.config.epochs and not is_out_of_patience(self.history, self.config.patience):
+            record = self._train_epoch(len(self.history))
+            self.history.append(record)
+            if best_record(self.history) is record:
+                self.best_tensors = self.adapter.tensors()
+            if on_epoch is not None:
+                self.group.run_on_rank_zero(lambda: on_epoch(self.history[-1], self.state()))
+        self.adapter.load(self.best_tensors)
+        return summarize_training(self.history, self.config.epochs, sum(p.numel() for p in self.parameters.values()))
+
+    @property
+    def model(self) -> Any:
+        """The base model as it stands: with the adapter on it until `close`."""
+        return self.base.model
+
+    def encode(self, rows: Sequence[TrainingRow]) -> list[EncodedExample]:
+        """Rows as the training sees them."""
+        return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
+
+    def state(self) -> TrainingState:
+        """Everything needed to go on, as plain containers and tensors that `torch.save` writes.
+
+        The optimiser's tensors are those in use: write them before training goes on.
+        """
+        return {
+            "version": STATE_VERSION,
+            "seed": self.seed,
+            "history": [asdict(record) for record in self.history],
+            "adapter": self.adapter.tensors(),
+            "best": self.best_tensors,
+            "optimizer": self._optimizer.optimizer.state_dict(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the best epoch's adapter as a PEFT directory."""
+        name = getattr(self.base.model.config, "_name_or_path", "") or self.base.name
+        write_adapter(folder, self.adapter_config, self.best_tensors, name)
+
+    def close(self) -> None:
+        """Take the adapter off: the base model is what it was, bit for bit."""
+        self._cleanup.close()
+
+    def validation_loss(self) -> float | None:
+        """Weighted mean loss of the validation rows under the present adapter, None without rows."""
+        return self._losses.evaluate(self.validation) if self.validation else None
+
+    def _open_batcher(self) -> AbstractContextManager[Batcher]:
+        if self.config.batches == "packed":
+            return open_packed_batcher(self.base.model, self.config.max_tokens, self.examples[0], self.base.device)
+        return nullcontext(PaddedBatcher(self.base.tokenizer.pad_token_id, self.base.device))
+
+    def _train_epoch(self, epoch: int) -> EpochRecord:
+        started, first = time.monotonic(), epoch * self._steps_per_epoch
+        # Evaluation mode as far as the base goes: it is frozen, and its own dropout would only blur the adapter.
+        for layer in self.adapter.layers.values():
+            layer.train()
+        if self.adapter_config.dropout:
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, 2)).generate_state(1)[0]))
+        batches = batch_by_length(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
+        taken = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
+        losses = self.group.all_reduce_sum(torch.stack(taken))
+        train_loss = float(losses.mean())
+        if not math.isfinite(train_loss):
+            raise ModelError(
+                f"the training loss became {train_loss} in epoch {epoch + 1}; lower train.learning_rate "
+                f"(it is {self.config.learning_rate:g}) or look for damaged rows"
+            )
+        for layer in self.adapter.layers.values():
+            layer.eval()
+        rates = tuple(self._optimizer.learning_rate(first + i) for i in range(len(batches)))
+        self.last_epoch_steps = StepStats(first, tuple(losses.tolist()), rates)
+        return EpochRecord(
+            epoch=epoch + 1,
+            steps=len(batches),
+            tokens=sum(self._lengths),
+            train_loss=train_loss,
+            validation_loss=self.validation_loss(),
+            learning_rate=rates[-1],
+            seconds=time.monotonic() - started,
+        )
+
+    def _check_same_epoch(self) -> None:
+        """Raise the same on every worker unless all go on from the same epoch."""
+        there = torch.zeros(self.config.epochs + 1, device=self.base.device)
+        there[min(len(self.history), self.config.epochs)] = 1
+        found = self.group.all_reduce_sum(there).nonzero().flatten().tolist()
+        if len(found) > 1:
+            raise ProcessGroupError(f"workers of one training go on from different epochs, {found}; start them all again")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state.get("version") != STATE_VERSION or state.get("seed") != self.seed:
+            raise ModelError(
+                f"the training state is of version {state.get('version')} and seed {state.get('seed')}, expected "
+                f"{STATE_VERSION} and {self.seed}; remove the checkpoint and train from the start"
+            )
+        self.adapter.load(state["adapter"])
+        self.best_tensors = {name: tensor.to(self.base.device) for name, tensor in state["best"].items()}
+        self._optimizer.optimizer.load_state_dict(state["optimizer"])
+        self.history = [EpochRecord(**record) for record in state["history"]]
+
+
+def _initial_adapter(initial: Path | None, config: AdapterConfig) -> tuple[AdapterConfig, Mapping[str, Tensor] | None]:
+    if initial is None:
+        return config, None
+    stored = read_adapter(initial)
+    if stored.scaling != stored.config().alpha / stored.r:
+        raise ModelError(f"{initial} has alpha / r = {stored.scaling:g} with a broken alpha; start from an adapter trained here")
+    return stored.config().model_copy(update={"dropout": config.dropout}), stored.tensors

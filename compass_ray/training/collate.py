@@ -1,0 +1,133 @@
+"""Examples to padded batches and per-token losses, computed only where a response stands.
+
+Key properties: padding goes on the right, so a causal model needs no attention mask; the output layer runs on response
+positions only, which is most of the saving where the vocabulary is wide and replies are short. Order is seeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compass_ray.adapters.autograd_functions import TokenLoss
+from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
+
+_WINDOW = 32
+"""Batches among which rows are sorted by length: at 16 a batch it leaves a few per cent of padding."""
+MAX_TOKENS_PER_FORWARD = {"cpu": 8_192, "cuda": 32_768}
+"""Padded tokens of one forward pass; a longer batch is summed up from several."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids int64[b, t] and, for each response token k: flat position before it, its id, its row."""
+
+    input_ids: Tensor
+    positions: Tensor
+    targets: Tensor
+    rows: Tensor
+    weights: Tensor
+    """float32, one a row"""
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What else the model is given."""
+
+
+class Batcher(Protocol):
+    """Examples to batches of a size that fits."""
+
+    def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
+        """Every example once, in as many batches as it takes; none for no examples."""
+
+
+@dataclass(frozen=True)
+class PaddedBatcher:
+    """Rows side by side, each as wide as the longest of its batch."""
+
+    pad_token_id: int
+    device: torch.device
+
+    def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
+        """Batches of rows of similar length."""
+        return [collate([examples[i] for i in group], self.pad_token_id, self.device) for group in self.group_indices(examples)]
+
+    def group_indices(self, examples: Sequence[EncodedExample]) -> list[list[int]]:
+        """Which examples each of the `parts` holds, in order."""
+        lengths = [len(example) for example in examples]
+        return split_by_tokens(range(len(examples)), lengths, MAX_TOKENS_PER_FORWARD.get(self.device.type, 8_192))
+
+
+def batch_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Indices in batches of ``size``, neighbours in length, batches and rows in seeded random order."""
+    order = rng.permutation(len(lengths))
+    values = np.asarray(lengths)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * _WINDOW):
+        window = order[start : start + size * _WINDOW]
+        window = window[np.argsort(values[window], kind="stable")]
+        batches += [window[i : i + size].tolist() for i in range(0, len(window), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def split_by_tokens(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Cut a batch into parts of at most ``max_tokens`` padded tokens each, one row at least."""
+    parts: list[list[int]] = []
+    for index in sorted(indices, key=lambda i: lengths[i]):
+        if parts and (len(parts[-1]) + 1) * lengths[index] <= max_tokens:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return parts
+
+
+def collate(examples: Sequence[EncodedExample], pad: int, device: torch.device) -> Batch:
+    """Pad on the right and note where response tokens stand."""
+    width = max(len(example) for example in examples)
+    ids = np.full((len(examples), width), pad, np.int64)
+    labels = np.full((len(examples), width), IGNORE_INDEX, np.int64)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)] = example.input_ids
+        labels[row, : len(example)] = example.labels
+    rows, columns = np.nonzero(labels[:, 1:] != IGNORE_INDEX)
+    return Batch(
+        input_ids=torch.from_numpy(ids).to(device),
+        positions=torch.from_numpy(rows * width + columns).to(device),
+        targets=torch.from_numpy(labels[rows, columns + 1]).to(device),
+        rows=torch.from_numpy(rows).to(device),
+        weights=torch.tensor([e.weight for e in examples], dtype=torch.float32, device=device),
+    )
+
+
+def token_losses(model: Any, batch: Batch) -> Tensor:
+    """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
+    with _select_output_positions(model.get_output_embeddings(), batch.positions):
+        logits = model(input_ids=batch.input_ids, use_cache=False, **batch.model_kwargs).logits
+    losses: Tensor = TokenLoss.apply(logits.flatten(0, 1).float(), batch.targets)  # type: ignore[no-untyped-call]
+    return losses
+
+
+def mean_loss_by_row(losses: Tensor, batch: Batch) -> Tensor:
+    """float32, the mean loss of each row's response."""
+    n = len(batch.weights)
+    sums = losses.new_zeros(n).index_add(0, batch.rows, losses)
+    return sums / torch.bincount(batch.rows, minlength=n).clamp_min(1)
+
+
+@contextmanager
+def _select_output_positions(head: nn.Module, positions: Tensor) -> Iterator[None]:
+    """Let the output layer see only the hidden states at flat ``positions``, as one row."""
+
+    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = inputs[0]
+        return (hidden.flatten(0, 1).index_select(0, positions).unsqueeze(0), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()

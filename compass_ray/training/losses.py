@@ -1,0 +1,103 @@
+"""The loss of rows under the model as it stands: with gradient for a step, without for a judgement.
+
+Key property: batches that are cut to fit, packed, or shared among workers have the mathematics of one batch on one
+worker: what each part gives is divided by the loss mass of all rows. Takes no step and knows no adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import EncodedExample
+from compass_ray.models.errors import ModelError
+from compass_ray.training.collate import Batch, Batcher, PaddedBatcher, mean_loss_by_row, token_losses
+from compass_ray.training.distributed import WorkerGroup
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """Losses of rows in nats, on this worker's share of them."""
+
+    model: Any
+    device: torch.device
+    batcher: Batcher
+    group: WorkerGroup
+
+    def backward(self, examples: Sequence[EncodedExample]) -> Tensor:
+        """Add to the gradients; returns this worker's part of the weighted mean loss a token of all ``examples``."""
+        total = torch.zeros((), device=self.device)
+        scale = 1.0 / weighted_token_count(examples)
+        for part in self._local_batches(examples):
+            loss = _weighted_sum(self.model, part) * scale
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def mean_loss(self, examples: Sequence[EncodedExample]) -> Tensor:
+        """Weighted mean loss a token, with gradient; of several workers each has a value whose mean over them it is."""
+        parts = [_weighted_sum(self.model, part) for part in self._local_batches(examples)]
+        total = torch.stack(parts).sum() if parts else self._zero_loss()
+        return total * self.group.world_size / weighted_token_count(examples)
+
+    def evaluate(self, examples: Sequence[EncodedExample]) -> float:
+        """Mean over rows, by their weights, of each row's mean loss a token, without gradient; equal on every worker."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        with torch.inference_mode():
+            for part in self._local_batches(examples):
+                total += (mean_loss_by_row(token_losses(self.model, part), part) * part.weights).sum()
+        return float(self.group.all_reduce_sum(total)) / sum(example.weight for example in examples)
+
+    def _local_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
+        mine = self.group.local_indices([len(example) for example in examples])
+        return self.batcher.make_batches([examples[i] for i in mine])
+
+    def _zero_loss(self) -> Tensor:
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+
+def compute_row_losses(base: BaseModel, examples: Sequence[EncodedExample]) -> npt.NDArray[np.float64]:
+    """float64[n]: each row's mean loss a token (nats), in the order given and whatever its weight, without gradient."""
+    padded, found = PaddedBatcher(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
+    with torch.inference_mode():
+        for group, part in zip(padded.group_indices(examples), padded.make_batches(examples), strict=True):
+            found[group] = mean_loss_by_row(token_losses(base.model, part), part).double().cpu().numpy()
+    return found
+
+
+def apply_weights(
+    examples: list[EncodedExample], weights: Sequence[float] | npt.NDArray[np.float64] | None
+) -> list[EncodedExample]:
+    """Validation rows with these weights, those of weight 0 left out; as they are for no weights.
+
+    Raises:
+        ModelError: another number of weights, or one below 0.
+    """
+    if weights is None:
+        return examples
+    if len(weights) != len(examples) or min(weights, default=0.0) < 0:
+        raise ModelError(
+            f"there are {len(weights)} validation weights, the least {min(weights, default=0.0)}, for {len(examples)} "
+            f"validation rows; give one weight of 0 or more a row"
+        )
+    if sum(weights) <= 0:
+        return []
+    return [
+        EncodedExample(e.input_ids, e.labels, float(weight)) for e, weight in zip(examples, weights, strict=True) if weight > 0
+    ]
+
+
+def weighted_token_count(examples: Sequence[EncodedExample]) -> float:
+    """Weighted number of response tokens, never zero."""
+    return max(sum(e.weight * (len(e) - e.prompt_length) for e in examples), 1e-12)
+
+
+def _weighted_sum(model: Any, batch: Batch) -> Tensor:
+    return (token_losses(model, batch) * batch.weights[batch.rows]).sum()

@@ -1,0 +1,86 @@
+"""``compass-ray recluster``: what it says and how it ends; nothing starts Ray here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from compass_ray import cli, ray_session, registry
+from compass_ray.artifacts import RunDir
+from compass_ray.clustering.versions import read_active
+from compass_ray.config import Resources
+from tests.unit.clustering.versions.made_run import WORDS, leave_window, prompts_of
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inline: list[str]) -> Command:
+    @contextmanager
+    def without_ray(resources: Resources) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(ray_session, "session", without_ray)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["compass-ray", "recluster", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def _traffic(run: RunDir) -> None:
+    entries = [
+        {"language": "sw", "row_id": f"p{i}", "prompt": prompt, "cluster": 0, "coarse": 0, "time": float(i)}
+        for i, prompt in enumerate(prompts_of(WORDS[4:], 20))
+    ]
+    leave_window(run, "sw", entries, "windows/sw-000000020.parquet")
+
+
+def test_an_unknown_run_ends_with_1_and_the_way_to_make_one(command: Command, tmp_path: Path) -> None:
+    code, out, err = command(str(tmp_path / "nothing"))
+    assert (code, out) == (1, "")
+    assert "there is no run in" in err
+
+
+def test_nothing_to_do_is_said_and_is_no_failure(command: Command, run: RunDir) -> None:
+    code, out, _ = command(run.uri)
+    assert code == 0
+    assert out.startswith("nothing to do: traffic is counted in clusters, and no traffic is kept")
+
+
+def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir) -> None:
+    registry.promote(run, "sw", "v0001")
+    _traffic(run)
+    code, out, _ = command(run.uri, "--reason", "stale")
+    assert code == 0
+    first, *references = out.splitlines()
+    assert (
+        first == "traffic is counted in c0002 now, in clusters before: 4 clusters, 0.0% of the pool noise, fitted with 20 prompts"
+    )
+    assert references == ["reference of sw@v0001: the guide set"]
+    assert (read_active(run).pointer or {})["reason"] == "stale"
+
+
+def test_json_is_all_that_is_printed(command: Command, run: RunDir) -> None:
+    _traffic(run)
+    code, out, _ = command(run.uri, "--json")
+    found = json.loads(out)
+    assert (code, found["name"], found["before"], found["prompts"]) == (0, "c0002", "clusters", 20)
+
+
+def test_clusters_may_be_set_and_the_run_s_own_settings_stay(command: Command, run: RunDir) -> None:
+    _traffic(run)
+    recorded = run.read_config_bytes()
+    assert command(run.uri, "--set", "cluster.n_clusters=[6]")[0] == 0
+    assert run.reclustering("c0002").require().metrics["clusters"] == 6
+    assert run.read_config_bytes() == recorded

@@ -1,0 +1,129 @@
+"""The gate: a version is served only if it is better on the window and has not forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray.adapters.dora import attach_for_inference
+from compass_ray.adapters.peft_io import read_adapter
+from compass_ray.config import AdapterConfig
+from compass_ray.continual.update.gate import GateResult, LossComparison, compare_adapters
+from compass_ray.core.bootstrap import Interval
+from compass_ray.models.base_model import BaseModel
+from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
+from tests.unit.random_adapters import random_adapter
+from tests.unit.tiny_models import base, make_base, tokenizer
+
+__all__ = ["base", "make_base", "tokenizer"]
+
+_losses = st.floats(0, 20)
+_pairs = st.tuples(_losses, _losses)
+_SURE = Interval(0.5, 0.25, 0.75)
+_CHANCE = Interval(0.5, -0.25, 1.25)
+
+
+def _measured(pair: tuple[float, float], change: Interval = _SURE) -> LossComparison:
+    return LossComparison(*pair, 5, change)
+
+
+def _gate(window: tuple[float, float], bound: float = 0.1, **kept: tuple[float, float]) -> GateResult:
+    return GateResult(_measured(window), {name: _measured(pair) for name, pair in kept.items()}, bound)
+
+
+@given(_pairs, _pairs, _pairs, st.floats(0, 1))
+def test_accepted_means_better_there_and_not_much_worse_here(
+    window: tuple[float, float], anchors: tuple[float, float], retained: tuple[float, float], bound: float
+) -> None:
+    gate = _gate(window, bound, anchors=anchors, retained=retained)
+    kept = all(after - before <= bound for before, after in (anchors, retained))
+    assert gate.accepted == (window[1] < window[0] and kept)
+    assert gate.reason.startswith("accepted" if gate.accepted else "refused")
+
+
+def test_what_may_be_chance_is_not_called_forgetting() -> None:
+    for change, accepted in ((_SURE, False), (_CHANCE, True)):
+        gate = GateResult(_measured((2.0, 1.5), _CHANCE), {"retained": _measured((1.0, 1.5), change)}, 0.1)
+        assert gate.accepted == accepted
+
+
+@given(_losses, _losses)
+def test_what_changed_nothing_is_refused(window: float, anchors: float) -> None:
+    assert not _gate((window, window), anchors=(anchors, anchors)).accepted
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        (
+            _gate((2.0, 1.5), anchors=(1.0, 1.0625), retained=(3.0, 3.0)),
+            "accepted: loss on the window 2.000 -> 1.500 (+0.250 to +0.750), on anchors 1.000 -> 1.062 (+0.250 to +0.750), "
+            "on retained 3.000 -> 3.000",
+        ),
+        (_gate((1.5, 2.0), anchors=(1.0, 0.5)), "refused, no better on the window: loss on the window 1.500 -> 2.000"),
+        (_gate((2.0, 1.5), anchors=(1.0, 1.5)), "refused, forgets more than 0.1 nats on anchors: loss on the window 2.000"),
+        (
+            _gate((2.0, 1.5), anchors=(1.0, 1.0), retained=(1.0, 1.5), corrections=(1.0, 2.0)),
+            "refused, forgets more than 0.1 nats on retained, corrections: ",
+        ),
+        (_gate((2.0, float("nan"))), "refused, no better"),
+        (
+            GateResult(_measured((2.0, 1.5)), {"anchors": _measured((1.0, float("nan")), Interval(*[float("nan")] * 3))}, 0.1),
+            "refused, forgets",
+        ),
+    ],
+)
+def test_the_reason_gives_the_numbers(gate: GateResult, told: str) -> None:
+    assert gate.reason.startswith(told)
+
+
+def test_all_that_was_measured_is_on_record() -> None:
+    gate = _gate((2.0, 1.5), anchors=(1.0, 1.25))
+    change = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    assert gate.record() == {
+        "window_before": 2.0,
+        "window_after": 1.5,
+        "window_rows": 5,
+        "window_change": change,
+        "anchors_before": 1.0,
+        "anchors_after": 1.25,
+        "anchors_rows": 5,
+        "anchors_change": change,
+        "max_forgetting": 0.1,
+        "accepted": False,
+        "reason": gate.reason,
+    }
+
+
+def _loss(base: BaseModel, folder: Path, example: EncodedExample) -> float:
+    """By the model's own loss, one row at a time."""
+    ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+    with attach_for_inference(base.model, read_adapter(folder)), torch.inference_mode():
+        return float(base.model(ids, labels=labels).loss)
+
+
+def test_versions_are_measured_row_by_row_and_weighted(base: BaseModel, tmp_path: Path) -> None:
+    shape = AdapterConfig(r=2, alpha=4, target_modules=("q_proj",))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    old, new = (random_adapter(base, tmp_path / name, shape, seed=seed) for name, seed in (("old", 1), ("new", 2)))
+    rows = [TrainingRow("Which? " + "please " * (5 - i), f"{i} yes", weight=1.0 + i) for i in range(6)]
+    window, anchors = encode_rows(base.tokenizer, rows[:4], 64), encode_rows(base.tokenizer, rows[4:], 64)
+    gate = compare_adapters(
+        base, old, new, window, {"anchors": anchors, "corrections": []}, max_forgetting=1.0, rng=np.random.default_rng(0)
+    )
+    weights = np.array([row.weight for row in rows])
+    for found, part, weight in ((gate.window, window, weights[:4]), (gate.retention["anchors"], anchors, weights[4:])):
+        before, after = (np.array([_loss(base, folder, example) for example in part]) for folder in (old, new))
+        assert (found.before, found.after) == pytest.approx(
+            (before @ weight / weight.sum(), after @ weight / weight.sum()), rel=1e-5
+        )
+        assert found.rows == len(part)
+    assert gate.retention.keys() == {"anchors"}
+    assert gate.window.change.mean == pytest.approx(gate.window.after - gate.window.before)
+    assert gate.window.change.low <= gate.window.change.mean <= gate.window.change.high

@@ -1,0 +1,98 @@
+"""Pickers take as many rows as they are asked for, each once, and only rows they may take."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray.core.baselines.pickers import (
+    PermutedPicker,
+    Picker,
+    SubsetPicker,
+    TopKPicker,
+    UniformPicker,
+    UniformSubsetPicker,
+)
+from compass_ray.core.quotas import Overflow
+from compass_ray.core.seeds import generator
+from compass_ray.core.selection import Candidates, Method, SelectionRule, select_rows
+
+SCORES = st.lists(st.one_of(st.just(float("nan")), st.floats(-5, 5)), max_size=40).map(np.array)
+
+
+@given(SCORES, st.integers(0, 50))
+def test_every_picker_takes_distinct_rows_up_to_the_count(given_scores: np.ndarray, count: int) -> None:
+    scores = given_scores.astype(float)
+    allowed, n = np.flatnonzero(~np.isnan(scores)), len(scores)
+    pickers: list[tuple[Picker, int]] = [
+        (UniformPicker(n), n),
+        (TopKPicker(np.nan_to_num(scores)), n),
+        (UniformSubsetPicker(scores), len(allowed)),
+    ]
+    for picker, available in pickers:
+        picked = picker(count, np.random.default_rng(0))
+        assert len(picked.position) == len(picked.score) == min(count, available)
+        assert len(set(picked.position.tolist())) == len(picked.position)
+    assert set(UniformSubsetPicker(scores)(count, np.random.default_rng(0)).position) <= set(allowed)
+    assert SubsetPicker(scores)(count, np.random.default_rng(0)).position.tolist() == allowed.tolist()
+
+
+def test_ties_go_to_the_earlier_row_in_the_order_given() -> None:
+    scores = np.array([0.5, 0.9, 0.5, 0.9, 0.5])
+    assert TopKPicker(scores)(4, np.random.default_rng(0)).position.tolist() == [1, 3, 0, 2]
+    backwards = np.arange(5)[::-1]
+    found = PermutedPicker(backwards, TopKPicker(scores[backwards]))(4, np.random.default_rng(0))
+    assert found.position.tolist() == [3, 1, 4, 2]
+    assert found.score.tolist() == [0.9, 0.9, 0.5, 0.5]
+
+
+def test_alike_is_alike() -> None:
+    among = UniformSubsetPicker(np.array([1.0, np.nan, 2.0, 3.0]))
+    rng = np.random.default_rng(0)
+    counts = np.bincount(np.concatenate([among(2, rng).position for _ in range(6000)]), minlength=4)
+    assert counts[1] == 0
+    assert counts[[0, 2, 3]] == pytest.approx(4000, rel=0.05)
+
+
+@pytest.fixture
+def pool() -> Candidates:
+    labels = np.repeat([0, 1, -1], [10, 10, 10])
+    return Candidates(labels, np.full(30, 0.5), np.zeros(30), lambda i: np.ones((len(i), 2), np.float32))
+
+
+BASELINES = [method for method in Method if method not in (Method.COMPASS, Method.TARGET, Method.RANDOM)]
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_a_baseline_takes_as_many_rows_as_compass_noise_included(pool: Candidates, method: Method) -> None:
+    picker = TopKPicker(np.arange(30.0))
+    chosen = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(method), seed=0, language="sw", picker=picker)
+    ours = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(), seed=0, language="sw")
+    assert len(chosen.rows) == len(ours.rows) == 12
+    assert sorted(chosen.rows.index) == list(range(18, 30))
+    assert chosen.rows.cluster.tolist() == [-1] * 10 + [1] * 2
+    assert chosen.rows.order.tolist() == [*range(10), 0, 1]
+    assert chosen.rows.score.tolist() == [*range(29, 19, -1), 19, 18]
+
+
+def test_a_baseline_without_its_picker_is_refused(pool: Candidates) -> None:
+    with pytest.raises(ValueError, match="'dsir' and no picker"):
+        select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(Method.DSIR), seed=0, language="sw")
+
+
+@pytest.mark.parametrize(("overflow", "expected"), [(Overflow.REDISTRIBUTE, 4), (Overflow.REPEAT, 12)])
+def test_few_rows_of_the_languages_are_used_again_only_where_rows_may_repeat(
+    pool: Candidates, overflow: Overflow, expected: int
+) -> None:
+    scores = np.where(np.arange(30) % 9 == 0, 0.7, np.nan)
+    rule = SelectionRule(Method.LANGSIM, overflow=overflow)
+    chosen = select_rows([0] * 15, [0, 1], pool, 2, rule, seed=0, language="sw", picker=UniformSubsetPicker(scores))
+    assert len(chosen.rows) == expected
+    assert set(chosen.rows.index) == {0, 9, 18, 27}
+    assert sorted(set(chosen.rows.weight)) == [0.25, 0.5, 1.0][-expected // 4 :]
+
+
+def test_random_draws_what_it_always_drew(pool: Candidates) -> None:
+    chosen = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(Method.RANDOM), seed=3, language="sw")
+    drawn = generator(3, "random", "sw").choice(30, size=12, replace=False)
+    assert sorted(chosen.rows.index) == sorted(drawn)

@@ -1,0 +1,164 @@
+"""Differences are paired and over equal items only, spreads are over seeds, and what is not there is a dash."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from compass_ray.artifacts import RunDir
+from compass_ray.evaluation.experiments import (
+    ExperimentOutcomes,
+    ResultTable,
+    VariantAttempt,
+    build_tables,
+    collect_outcomes,
+    write_report,
+)
+from tests.unit.evaluation.experiments.made_up import asked, ended, fill, right
+
+SW, HI = 40, 20
+"""Test items of the two languages."""
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[VariantAttempt]:
+    """Two budgets; COMPASS has 25% and 50% right with the first, 75% and 50% with the second."""
+    variants = ended(asked("select.budget=0.4,1.2"), tmp_path)
+    for each, share, js in zip(variants, (0.25, 0.75), (0.3, 0.1), strict=True):
+        fill(each.run, "sw", {"zero_shot": right(0.5, SW), "compass": right(share, SW)}, js=js)
+        fill(each.run, "hi", {"zero_shot": right(0.5, HI), "compass": right(0.5, HI)}, js=js)
+    return variants
+
+
+def _measured(variants: list[VariantAttempt]) -> ExperimentOutcomes:
+    return collect_outcomes(asked("select.budget=0.4,1.2"), variants)
+
+
+def _listing(outcomes: ExperimentOutcomes, title: str) -> ResultTable:
+    [found] = [each for each in build_tables(outcomes) if title in each.title]
+    return found
+
+
+def test_a_difference_is_the_mean_over_languages_of_paired_differences(two: list[VariantAttempt]) -> None:
+    first, second = _measured(two).variants
+    assert first.accuracy["all"]["compass"].mean == pytest.approx((0.25 + 0.5) / 2)
+    found = second.difference["all"]["compass"]
+    assert (found.interval.mean, found.items, found.languages) == (pytest.approx((0.5 + 0.0) / 2), SW + HI, 2)
+    # Half of the items of one language differ, each by 1; the binomial's deviation of their share, over two languages.
+    deviation = (0.25 / SW) ** 0.5 / 2
+    assert (found.interval.high - found.interval.low) / 2 == pytest.approx(1.96 * deviation, rel=0.15)
+    assert first.difference == {}
+    assert second.reference == first.name == "select.budget=0.4"
+
+
+def test_zero_shot_does_not_move_and_is_left_out_of_the_table(two: list[VariantAttempt]) -> None:
+    outcomes = _measured(two)
+    assert not outcomes.variants[1].difference["all"]["zero_shot"].is_nonzero
+    header, (name, difference, items) = _listing(outcomes, "Difference from select.budget=0.4 on all subjects").rows
+    assert header == ("variant", "COMPASS", "items")
+    assert (name, items) == ("select.budget=1.2", str(SW + HI))
+    assert difference.startswith("+25.0 [+1")
+
+
+def test_only_items_that_both_answered_are_compared(tmp_path: Path) -> None:
+    variants = ended(asked("select.budget=0.4,1.2"), tmp_path)
+    fill(variants[0].run, "sw", {"compass": right(1.0, 30)})
+    fill(variants[1].run, "sw", {"compass": right(0.5, SW)})
+    fill(variants[1].run, "hi", {"compass": right(0.5, HI)})
+    found = _measured(variants).variants[1].difference["all"]["compass"]
+    assert (found.items, found.languages) == (30, 1)
+    assert found.interval.mean == pytest.approx(20 / 30 - 1)
+
+
+def test_other_under_represented_subjects_are_not_compared(two: list[VariantAttempt]) -> None:
+    fill(two[1].run, "sw", {"compass": right(0.75, SW)}, low=("subject 2",))
+    second = _measured(two).variants[1]
+    assert second.difference["all"]["compass"].languages == 2
+    assert second.difference["low"]["compass"].items == HI / 2
+    assert second.difference["low"]["compass"].languages == 1
+
+
+def test_an_evaluation_taken_over_from_another_seed_does_not_decide_what_is_under_represented(tmp_path: Path) -> None:
+    variants = ended(asked("seed=0,1"), tmp_path)
+    for each, low in zip(variants, ("subject 1", "subject 2"), strict=True):
+        fill(each.run, "sw", {"zero_shot": right(0.5, SW), "compass": right(0.5, SW)}, low=(low,))
+        evaluation = each.run.evaluation("zero_shot", "sw")
+        evaluation.store_bytes("results.json", json.dumps({"low_subjects": ["subject 1"]}).encode())
+    outcomes = collect_outcomes(asked("seed=0,1"), variants)
+    # The items of one subject in four, and the first half of all items is right.
+    assert [o.items["low"] for o in outcomes.variants] == [SW // 4, SW // 4]
+    assert outcomes.variants[1].difference["all"]["compass"].items == SW
+    assert "low" not in outcomes.variants[1].difference
+
+
+def test_the_gap_and_the_cost_are_those_of_the_artefacts(two: list[VariantAttempt]) -> None:
+    outcomes = _measured(two)
+    assert _listing(outcomes, "Divergence from the guide set with the rows of COMPASS").rows[1:] == [
+        ("select.budget=0.4", "0.400", "0.300", "25.0"),
+        ("select.budget=1.2", "0.400", "0.100", "25.0"),
+    ]
+    cost = outcomes.variants[1].cost
+    assert (cost.training_seconds, cost.taken, cost.whole) == (5.0, 0, 8)
+
+
+def test_seeds_are_taken_together_and_compared_seed_by_seed(tmp_path: Path) -> None:
+    experiment = asked("select.budget=0.4,1.2", "seed=0,1,2")
+    shares = {(0.4, 0): 0.25, (0.4, 1): 0.5, (0.4, 2): 0.3, (1.2, 0): 0.5, (1.2, 1): 0.6, (1.2, 2): 0.75}
+    variants = ended(experiment, tmp_path)
+    for each in variants:
+        settings = each.variant.config
+        assert isinstance(settings.select.budget, float)
+        fill(each.run, "sw", {"compass": right(shares[settings.select.budget, settings.seed], SW)})
+    outcomes = collect_outcomes(experiment, variants)
+    low, high = outcomes.seeds
+    assert (low.group, low.seeds) == ("select.budget=0.4", (0, 1, 2))
+    assert low.difference["all"] == {}
+    found, differ = high.accuracy["all"]["compass"], high.difference["all"]["compass"]
+    assert (found.mean, found.deviation) == pytest.approx((statistics.mean(x := (0.5, 0.6, 0.75)), statistics.stdev(x)))
+    assert (differ.mean, differ.deviation) == pytest.approx((statistics.mean(d := (0.25, 0.1, 0.45)), statistics.stdev(d)))
+    title = "Over seeds: difference from select.budget=0.4 with the same seed on all subjects"
+    assert _listing(outcomes, title).rows == [("variant", "seeds", "COMPASS"), ("select.budget=1.2", "3", "26.7 ± 17.6")]
+
+
+def test_a_variant_that_failed_has_its_row_and_its_reason(two: list[VariantAttempt], tmp_path: Path) -> None:
+    experiment = asked("select.budget=0.4,1.2,1.6,1.8")
+    failed = ended(experiment, tmp_path, **{"select.budget=1.6": "no <rows>", "select.budget=1.8": "no <rows>"})
+    outcomes = collect_outcomes(experiment, [*two, *failed[2:]])
+    assert outcomes.failures == {"no <rows>": ["select.budget=1.6", "select.budget=1.8"]}
+    assert _listing(outcomes, "Accuracy on all subjects").rows[3] == ("select.budget=1.6", "–", "–", "–")
+    assert _listing(outcomes, "Difference from select.budget=0.4 on all subjects").rows[2:] == [
+        ("select.budget=1.6", "–", "–"),
+        ("select.budget=1.8", "–", "–"),
+    ]
+    write_report(RunDir(str(tmp_path)), outcomes)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "Failed: select.budget=1.6, select.budget=1.8: no &lt;rows&gt;" in page
+
+
+def test_the_page_and_the_record_say_the_same_as_the_tables(two: list[VariantAttempt], tmp_path: Path) -> None:
+    outcomes, where = _measured(two), RunDir(str(tmp_path))
+    write_report(where, outcomes)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    text = html.unescape(re.sub(r"<[^>]+>", "\n", page))
+    assert all(cell in text for each in build_tables(outcomes) for row in each.rows for cell in row)
+    assert "Differences: 2; intervals without 0: 2; to be expected of chance alone: 0.1." in text
+    assert page.count("data:image/png") == 3
+    record = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    assert record["against"] == "select.budget=0.4"
+    assert record["variants"][1]["difference"]["all"]["compass"]["interval"]["mean"] == pytest.approx(0.25)
+    write_report(where, outcomes)
+    assert (tmp_path / "index.html").read_text("utf-8") == page
+
+
+def test_before_anything_was_evaluated_the_page_says_so(tmp_path: Path) -> None:
+    outcomes = _measured(ended(asked("select.budget=0.4,1.2"), tmp_path))
+    assert [each.kind for each in build_tables(outcomes)] == ["cost"]
+    write_report(RunDir(str(tmp_path)), outcomes)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "No variant has been evaluated." in page
+    assert "No variant has selected rows." in page

@@ -1,0 +1,235 @@
+"""The command: what it refuses, how it ends, and that wide tables are shown in parts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compass_ray import cli, pipeline, preflight, ray_session
+from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.cli.experiment import split_columns
+from compass_ray.cluster_capacity import ClusterCapacity, Node
+from compass_ray.config import Resources, RunConfig
+from tests.unit.evaluation.experiments.made_up import fill, right
+
+Command = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Resources]:
+    """The sessions of Ray that were opened; none is."""
+    opened: list[Resources] = []
+
+    @contextmanager
+    def session(resources: Resources) -> Iterator[None]:
+        opened.append(resources)
+        yield
+
+    monkeypatch.setattr(ray_session, "session", session)
+    return opened
+
+
+@pytest.fixture
+def compass_ray(sessions: list[Resources], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process, with runs that are filled in instead of made; budget 1.6 fails."""
+
+    def run_all(config: RunConfig, run: RunDir, **named: Any) -> dict[str, float]:
+        run.write_config(config)
+        if config.select.budget == 1.6:
+            raise ArtifactError("no rows for it")
+        fill(run, "sw", {"compass": right(0.5 if config.select.budget == 0.4 else 0.75, 40)})
+        return {}
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["compass-ray", "experiment", *shlex.split(line)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int | None)
+        return ended.value.code or 0, *capsys.readouterr()
+
+    monkeypatch.setattr(pipeline, "run_all", run_all)
+    monkeypatch.setenv("COLUMNS", "120")
+    return call
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--preset atlas-test", "nothing varies"),
+        ("--preset atlas-test --vary selekt.budget=1,2", "unknown key 'selekt'; did you mean 'select'?"),
+        ("--preset atlas-test --vary select.budget=11,1", "select.budget: expected a number from 0 to 10"),
+        ("--preset atlas-test --vary seed=0,1 --against seed=2", "--against 'seed=2' is none of the variants"),
+        ("--preset atlas-test --vary seed=0 --until trian", "'trian' is no stage"),
+        ("--preset atlas-test --vary seed=0 --languages swa", "unknown language 'swa': did you mean 'sw'"),
+        ("--preset atlas-test --config x.yaml --vary seed=0", "give --preset or --config, not both"),
+        ("--config x.yaml --vary seed=0", "x.yaml: cannot be read"),
+    ],
+)
+def test_what_cannot_be_run_ends_with_2_before_any_work(compass_ray: Command, tmp_path: Path, line: str, told: str) -> None:
+    code, out, err = compass_ray(f"--run {tmp_path / 'new'} {line}")
+    assert (code, out) == (2, "")
+    assert told in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_refused_as_the_folder_of_an_experiment(compass_ray: Command, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    code, _, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary seed=0,1")
+    assert code == 2
+    assert "is a run; an experiment holds runs in folders of its own: give another --run" in err
+
+
+def test_one_session_and_a_table_of_all_variants(compass_ray: Command, sessions: list[Resources], tmp_path: Path) -> None:
+    code, out, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --set resources.cpus=3")
+    assert (code, [r.cpus for r in sessions]) == (0, [3])
+    assert err.splitlines() == ["variant 1 of 2: select.budget=0.4", "variant 2 of 2: select.budget=1.2"]
+    assert "Difference from select.budget=0.4 on all subjects, points" in out
+    assert "+25.0 [+" in out
+    assert out.rstrip().endswith(f"report: {tmp_path}/index.html")
+
+
+def test_what_no_machine_can_hold_is_told_once_before_ray_starts(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+) -> None:
+    code, out, err = compass_ray(
+        f"--run {tmp_path / 'new'} --preset atlas-test --vary seed=0,1 --until embed "
+        "--set resources.cpus=2 --set resources.cpus_per_worker=4"
+    )
+    assert (code, out, sessions) == (2, "", [])
+    assert err.startswith("error: resources: embed: asks for CPU 4 on one machine; there is 1 machine with CPU 2; lower ")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+) -> None:
+    code, out, err = compass_ray(
+        f"--run {tmp_path / 'new'} --preset atlas-test --vary train.base_model=atlas,/no/base --vary embed.encoder=/no/encoder "
+        "--vary seed=0,1"
+    )
+    assert (code, out, sessions) == (1, "", [])
+    encoder, base = err.splitlines()
+    assert "error: encoder: " in encoder
+    assert "(of " not in encoder
+    assert "error: base model: " in base
+    names = [f"train.base_model=no-base,embed.encoder=no-encoder,seed={seed}" for seed in (0, 1)]
+    assert f"(of {', '.join(names)})" in base
+
+
+def test_variants_that_differ_by_seed_alone_are_looked_at_once(
+    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float | str] = []
+
+    def quick(config: RunConfig, *others: object) -> list[preflight.CheckResult]:
+        looked.append(config.select.budget)
+        return []
+
+    monkeypatch.setattr(preflight, "run_quick_checks", quick)
+    code, _, _ = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --vary seed=0,1,2")
+    assert (code, looked) == (0, [0.4, 1.2])
+
+
+def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
+    compass_ray: Command, sessions: list[Resources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def surroundings(run: RunDir) -> preflight.ClusterEnvironment:
+        asked.append((len(sessions), run.uri))
+        return preflight.ClusterEnvironment(
+            ClusterCapacity((Node({"CPU": 1.0}),), ()), (preflight.StorageProbe("a", "it is full"),), is_cluster=True
+        )
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
+    monkeypatch.setattr("compass_ray.ray_session.cluster_probe.probe_cluster", surroundings)
+    line = f"--run {tmp_path} --preset atlas-test --vary seed=0,1 --until embed --set resources.cpus_per_worker=2"
+    code, _, err = compass_ray(line)
+    assert (code, asked) == (1, [(1, str(tmp_path))])
+    assert "error: resources: embed: asks for CPU 2 on one machine" in err
+    assert f"error: storage: {tmp_path} cannot be written from a: it is full; " in err
+    assert "variant 1 of 2" not in err
+
+
+def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(compass_ray: Command, tmp_path: Path) -> None:
+    pins = preflight.Pins(models={"some/encoder": "a" * 40, "some/base": "b" * 40})
+    RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
+    own = preflight.Pins(models={"some/encoder": "c" * 40})
+    RunDir(str(tmp_path / "seed=1")).write_pins(own.model_dump_json().encode())
+    code, _, err = compass_ray(
+        f"--run {tmp_path} --preset atlas-test --vary seed=0,1,2 --until pool --set embed.encoder=some/encoder "
+        "--set train.base_model=some/base --set train.revision=mine"
+    )
+    assert code == 0
+    configs = [RunDir(str(tmp_path / f"seed={seed}")).read_config() for seed in (0, 1, 2)]
+    assert [c.embed.revision for c in configs] == ["a" * 40, "c" * 40, "a" * 40]
+    assert {c.train.revision for c in configs} == {"mine"}
+    assert err.count("note: train.revision is mine, and is used; the run's pins have " + "b" * 40) == 1
+    assert err.count("note: ") == 2  # and that the pins of one variant differ from the folder's
+
+
+def test_variants_that_the_pins_make_one_are_refused(compass_ray: Command, sessions: list[Resources], tmp_path: Path) -> None:
+    pins = preflight.Pins(models={"some/encoder": "a" * 40})
+    RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
+    code, _, err = compass_ray(
+        f"--run {tmp_path} --preset atlas-test --set embed.encoder=some/encoder --vary embed.revision=null,{'a' * 40}"
+    )
+    assert (code, sessions) == (2, [])
+    assert "are one configuration and would count as two" in err
+
+
+def test_a_failed_variant_ends_with_1_after_the_tables(compass_ray: Command, tmp_path: Path) -> None:
+    code, out, err = compass_ray(
+        f"--run {tmp_path} --preset atlas-test --vary select.budget=1.6,0.4,1.2 --against select.budget=0.4"
+    )
+    assert code == 1
+    assert "select.budget=1.2  +25.0 [+" in out
+    assert err.splitlines()[-1] == "failed: select.budget=1.6: no rows for it"
+    assert "Traceback" not in err
+
+
+def test_json_is_all_that_is_printed(compass_ray: Command, tmp_path: Path) -> None:
+    code, out, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told.pop("run") == str(tmp_path)
+    assert told == json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    assert [v["name"] for v in told["variants"]] == ["select.budget=0.4", "select.budget=1.2"]
+
+
+def test_a_file_says_the_same_as_the_command_line(compass_ray: Command, tmp_path: Path) -> None:
+    file = tmp_path / "budgets.yaml"
+    file.write_text(
+        "extends: atlas-test\nlanguages: [sw]\nexperiment:\n  vary: {select.budget: [0.4]}\n"
+        "  variants:\n    paper: []\n    even: [select.weights=none]\n  against: even\n"
+    )
+    code, out, _ = compass_ray(f"--run {tmp_path / 'new'} --config {file} --vary seed=7 --json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["against"] == "even,select.budget=0.4,seed=7"
+    assert told["variants"][1]["settings"] == ["select.weights=none", "select.budget=0.4", "seed=7"]
+    assert RunDir(told["variants"][1]["run"]).read_config().select.weights == "none"
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=12).flatmap(
+        lambda widths: st.tuples(st.just(widths), st.integers(max(widths[1:]) + widths[0] + 4, 200))
+    )
+)
+def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_nothing(drawn: tuple[list[int], int]) -> None:
+    widths, room = drawn
+    rows = [tuple(f"{r}{i:x}"[:width].ljust(width, "x") for i, width in enumerate(widths)) for r in range(2)]
+    parts = list(split_columns(rows, room))
+    assert all(sum(len(cell) + 2 for cell in row) <= room for part in parts for row in part)
+    assert all(row[0] == whole[0] for part in parts for row, whole in zip(part, rows, strict=True))
+    assert [tuple(cell for part in parts for cell in part[r][1:]) for r in range(2)] == [row[1:] for row in rows]

@@ -1,0 +1,153 @@
+"""What is read out of the answers of many versions, against sums made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.evaluation.simulation.drift import prompt_bank
+from compass_ray.evaluation.simulation.forgetting import TABLE_COLUMNS, ForgettingSettings, render_plots, write_results
+from compass_ray.evaluation.simulation.forgetting.aggregate import gather_evaluations, mean_accuracy, paired_difference
+from compass_ray.evaluation.simulation.forgetting.overlay_run import version_name
+from compass_ray.evaluation.simulation.forgetting.results import compute_results
+from compass_ray.evaluation.simulation.forgetting.schedule import draw_windows, initial_overlay, load_scenario, variant_overlay
+from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
+from tests.unit.evaluation.simulation.drift.conftest import SUBJECTS
+from tests.unit.evaluation.simulation.drift.test_run_detection import PLAN as PLACING
+from tests.unit.evaluation.simulation.drift.test_run_detection import SecondWord
+
+ITEMS = 3
+"""Of each subject."""
+PLAN = ForgettingSettings(
+    seeds=2, strategies=("static", "naive", "ecda"), buffers=(0.0, 0.05), lambdas=(2.0, 10.0), betas=(0.1, 0.5), scenario="drawn"
+)
+Knows = Callable[[UpdateVariant, int, int, str, int], bool]
+
+
+@pytest.fixture
+def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda *_: SecondWord())
+    prompt_bank.write_prompts(run.uri, config.model_dump(mode="json"), "sw", PLACING)
+    return run
+
+
+def keep(config: RunConfig, run: RunDir, knows: Knows) -> None:
+    """Write the answers that versions would have given: ``knows(way, seed, number, subject, item)``."""
+    for seed in range(PLAN.seeds):
+        for way, updates in PLAN.update_counts(config, 4).items():
+            line = variant_overlay(PLAN, initial_overlay(run, "sw", seed), way)
+            for number in [1] if way.strategy == "static" else range(2, updates + 2):
+                rows = [
+                    {
+                        "item_id": f"{s}{i}",
+                        "subject": s,
+                        "right": (knew := knows(way, seed, number, s, i)),
+                        "nats": -0.5 - (not knew),
+                    }
+                    for s in SUBJECTS
+                    for i in range(ITEMS)
+                ]
+                writer = line.own_artifact("answers", "sw", version_name(number)).begin(Identity("evaluate", {}, {}))
+                writer.write_table("items.parquet", pa.Table.from_pylist(rows))
+                writer.publish({"accepted": way.strategy != "naive", "rows": 10 * number, "cpu_seconds": 2.0})
+
+
+def remembering(run: RunDir) -> Knows:
+    """Naive knows the newest subjects alone, the others what they have ever been taught, and a first version its own."""
+
+    def knows(way: UpdateVariant, seed: int, number: int, subject: str, item: int) -> bool:
+        groups = load_scenario(run, PLAN, "sw", seed).groups
+        lately = groups[number - 1 : number]
+        return any(subject in group for group in (lately if way.strategy == "naive" else groups[:number]))
+
+    return knows
+
+
+def test_what_is_remembered_and_what_is_forgotten(placed: RunDir, config: RunConfig) -> None:
+    keep(config, placed, remembering(placed))
+    found = compute_results(config, placed, PLAN)
+    means = {name: (each.accuracy.old.mean, each.accuracy.new.mean) for name, each in found.strategies.items()}
+    assert means["naive"] == (0.0, 1.0)
+    assert means["ecda"] == (1.0, 1.0)
+    assert found.strategies["ecda"].over_naive.old.mean == 1.0
+    assert found.strategies["ecda"].over_naive.new.mean == 0.0
+    assert found.strategies["naive"].ecda_over.old.mean == 1.0
+    assert found.strategies["ecda"].nats_over_naive.old.mean == 1.0
+    assert found.naive_first_update is not None
+    assert (found.naive_first_update.accuracy.old.mean, found.naive_first_update.nats.new.mean) == (-1.0, 1.0)
+    assert found.strategies["static"].over_static.old.mean == found.strategies["static"].over_static.new.mean == 0.0
+    assert (found.strategies["naive"].accepted, found.strategies["ecda"].accepted) == (0.0, 1.0)
+    assert found.strategies["ecda"].rows == 30.0
+    assert list(found.buffers) == [0.0, 0.05]
+    assert list(found.sweep) == [(2.0, 0.1), (2.0, 0.5), (10.0, 0.1), (10.0, 0.5)]
+
+
+def test_a_subject_is_new_once_and_old_ever_after(placed: RunDir, config: RunConfig) -> None:
+    keep(config, placed, remembering(placed))
+    asked = gather_evaluations(placed, PLAN, UpdateVariant("ecda"), "sw", 0, 3)
+    groups = load_scenario(placed, PLAN, "sw", 0).groups
+    for each in asked:
+        fresh = {item.split()[1][0] for item, new in zip(each.items, each.is_new, strict=True) if new}
+        known = {item.split()[1][0] for item, new in zip(each.items, each.is_new, strict=True) if not new}
+        assert fresh == set(groups[each.update - 1])
+        assert known == {subject for group in groups[: each.update - 1] for subject in group}
+
+
+def test_an_item_counts_once_by_the_mean_over_seeds_and_updates(placed: RunDir, config: RunConfig) -> None:
+    rng = np.random.default_rng(5)
+    table = {key: bool(rng.random() < 0.5) for key in np.ndindex(2, 2, 5, len(SUBJECTS), ITEMS)}
+    keep(config, placed, lambda way, seed, n, s, i: table[int(way.strategy == "ecda"), seed, n, SUBJECTS.index(s), i])
+    ways = {
+        w: [a for seed in (0, 1) for a in gather_evaluations(placed, PLAN, UpdateVariant(w), "sw", seed, 3)]
+        for w in ("naive", "ecda")
+    }
+
+    def by_hand(which: int, *, new: bool) -> dict[tuple[str, int], float]:
+        values: dict[tuple[str, int], list[bool]] = {}
+        for seed in (0, 1):
+            groups = load_scenario(placed, PLAN, "sw", seed).groups
+            for number in (2, 3, 4):
+                asked = groups[number - 1] if new else [s for group in groups[: number - 1] for s in group]
+                for s in asked:
+                    for i in range(ITEMS):
+                        values.setdefault((s, i), []).append(table[which, seed, number, SUBJECTS.index(s), i])
+        return {key: float(np.mean(each)) for key, each in values.items()}
+
+    for part, new in (("old", False), ("new", True)):
+        one, other = by_hand(1, new=new), by_hand(0, new=new)
+        assert getattr(mean_accuracy(ways["ecda"]), part).mean == pytest.approx(np.mean(list(one.values())))
+        expected = np.mean([one[key] - other[key] for key in one])
+        assert getattr(paired_difference(ways["ecda"], ways["naive"]), part).mean == pytest.approx(expected)
+
+
+def test_windows_are_of_new_subjects_alone_and_the_same_for_every_way(placed: RunDir, config: RunConfig) -> None:
+    groups = load_scenario(placed, PLAN, "sw", 1).groups
+    found = draw_windows(config, placed, PLAN, "sw", 1)
+    assert [len(window) for window in found] == [config.drift.window] * 3
+    for window, group in zip(found, groups[1:], strict=True):
+        assert {SUBJECTS[cluster] for cluster in window.clusters} == set(group)
+    assert found == draw_windows(config, placed, PLAN, "sw", 1)
+    assert found != draw_windows(config, placed, PLAN, "sw", 0)
+
+
+def test_the_record_and_its_pictures_are_kept(placed: RunDir, config: RunConfig) -> None:
+    keep(config, placed, remembering(placed))
+    found = write_results(config, placed, PLAN)
+    artifact = placed.simulation("shared", "learning")
+    assert {"results.json", "plane.png", "buffers.png", "sweep.png"} <= set(artifact.files())
+    assert artifact.read_json("results.json")["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 1.0
+    assert artifact.read_bytes("plane.png").startswith(b"\x89PNG")
+    assert [row[0] for row in found.table()] == ["static", "naive", "ecda"]
+    assert all(len(row) == len(TABLE_COLUMNS) for row in found.table())
+    assert found.table()[2][3].startswith("+100.0 [+100.0, ")
+    assert render_plots(found) == render_plots(found), "a picture is a function of what was found"
+
+
+def test_what_was_not_made_is_named(placed: RunDir, config: RunConfig) -> None:
+    with pytest.raises(ArtifactError, match="answers/sw/v0001 is missing"):
+        compute_results(config, placed, PLAN)

@@ -1,0 +1,305 @@
+"""Exports as other engines load them: what they compute, what they say of themselves, and that a wrong one is not kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from compass_ray import export, registry
+from compass_ray.adapters.dora import attach_for_inference
+from compass_ray.adapters.peft_io import StoredAdapter, read_adapter
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
+from compass_ray.config import AdapterConfig, ConfigError, RunConfig, load_run_config
+from compass_ray.export import parity, writers
+from compass_ray.export.suppress_logs import suppress_library_logs
+from compass_ray.models.base_model import BaseModel, load_base
+from compass_ray.models.errors import ModelError
+from compass_ray.models.model_resolver import model_identity, resolve_model
+from tests.unit.random_adapters import random_adapter
+
+PROMPT = "Mji mkuu wa Kenya ni upi? 7 + 5 = ?"
+SOME = ("q_proj", "v_proj", "down_proj")
+FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+
+
+def _run(folder: Path, config: RunConfig, versions: tuple[str, ...], adapter: AdapterConfig) -> RunDir:
+    run, base = RunDir(str(folder)), load_base(config.train)
+    run.write_config(config)
+    for seed, version in enumerate(versions):
+        identity = {"base_model": model_identity(config.train.base_model), "v": version}
+        writer = run.adapter("sw", version).begin(Identity("train", identity, {"selections/compass/sw": "f00d"}))
+        writer.write_folder(lambda into, seed=seed: random_adapter(base, into, adapter, seed=seed))
+        writer.publish({"rows": 40})
+    registry.promote(run, "sw", versions[0])
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Three random adapters on the small base model, the first of them live, the others on trial."""
+    config = load_run_config("atlas-test")
+    made = _run(tmp_path_factory.mktemp("run"), config, ("v0001", "v0002", "v0003"), config.train.adapter)
+    registry.set_canary(made, "sw", "v0002", 0.1)
+    registry.set_shadow(made, "sw", "v0003")
+    return made
+
+
+def _ids(base: BaseModel) -> torch.Tensor:
+    return torch.tensor([base.tokenizer(PROMPT)["input_ids"]])
+
+
+def _served(run: RunDir, version: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids of a prompt, and logits of the base without and with the adapter as it is served."""
+    base = load_base(run.read_config().train)
+    ids = _ids(base)
+    with torch.inference_mode():
+        plain = base.model(input_ids=ids).logits
+        with run.adapter("sw", version).local_folder() as folder, attach_for_inference(base.model, read_adapter(folder)):
+            return ids, plain, base.model(input_ids=ids).logits
+
+
+@pytest.mark.parametrize(("asked", "version"), [(None, "v0001"), ("canary", "v0002"), ("shadow", "v0003"), ("v0003", "v0003")])
+def test_peft_alone_loads_any_version_and_computes_what_is_served(
+    run: RunDir, tmp_path: Path, asked: str | None, version: str
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    written = export.export_adapter(run, "sw", asked, tmp_path / "out", merged=False)
+    assert (written.version, written.parity.tolerance) == (version, 1e-4)
+    assert written.difference < 1e-4
+    ids, plain, expected = _served(run, version)
+    with torch.inference_mode():
+        found = AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "out"), dtype=torch.float32)(input_ids=ids).logits
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert (found - plain).abs().max() > 0.1
+
+
+def test_transformers_alone_loads_a_merged_model_and_generates_what_is_served(run: RunDir, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    written = export.export_adapter(run, "sw", "v0002", tmp_path / "deep" / "out", merged=True)
+    assert written.parity.agreement == 1.0
+    assert written.parity.effect > 1.0
+    assert written.parity.positions > 200
+    model = AutoModelForCausalLM.from_pretrained(str(tmp_path / "deep" / "out"))
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "deep" / "out"))
+    ids, _, expected = _served(run, "v0002")
+    assert tokenizer(PROMPT)["input_ids"] == ids[0].tolist()
+    assert tokenizer.chat_template
+    with torch.inference_mode():
+        assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-4)
+    assert not list((tmp_path / "deep").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("family", "targets", "dtype"),
+    [
+        ("phi3", FUSED, "float32"),
+        pytest.param("phi3", FUSED, "bfloat16", marks=pytest.mark.slow),
+        pytest.param("llama", SOME, "float32", marks=pytest.mark.slow),
+        pytest.param("llama", SOME, "bfloat16", marks=pytest.mark.slow),
+    ],
+)
+def test_other_families_in_both_types(tmp_path: Path, family: str, targets: tuple[str, ...], dtype: str) -> None:
+    config = _other_base(tmp_path / "base", family, dtype)
+    run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=targets))
+    for merged in (False, True):
+        found = export.export_adapter(run, "sw", None, tmp_path / f"out-{merged}", merged=merged).parity
+        assert found.dtype == dtype
+        assert found.difference <= found.tolerance
+
+
+def _other_base(folder: Path, family: str, dtype: str) -> RunConfig:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("atlas", "base_model"))
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    settings = AutoConfig.for_model(
+        family, **shape, num_key_value_heads=2, max_position_embeddings=512, bos_token_id=None, **tokens
+    )
+    AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load_run_config("atlas-test", overrides=[f"train.base_model={folder}", f"train.dtype={dtype}"])
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_other_libraries_print_nothing_meanwhile(
+    run: RunDir, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder, merged: bool
+) -> None:
+    export.export_adapter(run, "sw", None, tmp_path / "out", merged=merged)
+    assert capfd.readouterr() == ("", "")
+    assert not [each for each in recwarn if "is_gradient_checkpointing" in str(each.message)]
+
+
+def test_only_what_is_known_is_held_back_and_all_of_it_comes_again() -> None:
+    from transformers.utils import logging as told
+
+    logger, heard = logging.getLogger("DeepSpeed"), logging.Handler()
+    records: list[str] = []
+    heard.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(heard)
+    shown = told.is_progress_bar_enabled()
+    try:
+        with suppress_library_logs():
+            logger.warning("Setting accelerator to CPU.")
+            logger.error("out of memory")
+            with pytest.warns(FutureWarning, match="another"):
+                warnings.warn("another", FutureWarning, stacklevel=1)
+        assert told.is_progress_bar_enabled() == shown
+        logger.warning("Setting accelerator to CPU.")
+    finally:
+        logger.removeHandler(heard)
+    assert records == ["out of memory", "Setting accelerator to CPU."]
+
+
+def test_an_export_says_what_it_is(run: RunDir, tmp_path: Path) -> None:
+    written = export.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
+    facts = json.loads((tmp_path / "out" / "compass_ray.json").read_text("utf-8"))
+    assert (facts["language"], facts["version"], facts["base_model"], facts["metrics"]) == ("sw", "v0001", "atlas", {"rows": 40})
+    assert facts["fingerprint"] == run.adapter("sw", "v0001").require().fingerprint
+    assert facts["parity"]["difference"] == written.difference
+    _, header, body = (tmp_path / "out" / "README.md").read_text("utf-8").split("---\n", 2)
+    told = yaml.safe_load(header)
+    assert (told["language"], told["library_name"], told["pipeline_tag"]) == ("sw", "peft", "text-generation")
+    assert "base_model" not in told, "what lies on this machine alone is no model of a hub"
+    for words in ("# Swahili (sw), v0001", "AutoPeftModelForCausalLM", "## Licence", "base model `"):
+        assert words in body or words.replace("base model `", "| base model | `atlas`") in body
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text("utf-8"))
+    assert Path(settings["base_model_name_or_path"]).is_dir()
+
+
+def test_a_model_of_a_hub_is_named_with_its_revision(run: RunDir, tmp_path: Path) -> None:
+    config = load_run_config("atlas-test", overrides=["train.base_model=organisation/model", "train.revision=abc"])
+    with run.adapter("sw", "v0001").local_folder() as source:
+        described = writers._portable_peft_config(config, source)
+    assert (described["base_model_name_or_path"], described["revision"]) == ("organisation/model", "abc")
+    from compass_ray.export.model_card import write_card
+
+    found = parity.Parity(0.0, 1e-4, 10, 1.0, "float32", 2.0)
+    write_card(tmp_path, config, "sw", "v0001", run.adapter("sw", "v0001").require(), found, merged=True)
+    told = yaml.safe_load((tmp_path / "README.md").read_text("utf-8").split("---\n")[1])
+    assert (told["base_model"], told["base_model_relation"], told["library_name"]) == (
+        "organisation/model",
+        "finetune",
+        "transformers",
+    )
+
+
+def _unscaled(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in tensors if name.endswith("magnitude_vector"))
+    tensors[name] = tensors[name] * 1.001
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+
+
+def _other_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"), [(_unscaled, r"logits differ from .* 0\.0001 is the most in float32"), (_other_template, "other ids")]
+)
+def test_an_export_that_computes_something_else_is_not_kept(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], told: str
+) -> None:
+    """One magnitude in a thousand too large, or another chat template, between writing and loading."""
+    check = writers._check_tokenizer
+
+    def spoilt(folder: Path, *words: Any) -> None:
+        spoil(folder)
+        check(folder, *words)
+
+    monkeypatch.setattr(writers, "_check_tokenizer", spoilt)
+    with pytest.raises(ModelError, match=rf"{told}.*nothing was kept"):
+        export.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _halved(stored: StoredAdapter) -> StoredAdapter:
+    return replace(stored, scaling=stored.scaling / 2)
+
+
+def test_a_merged_model_of_another_scaling_is_not_kept_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of bfloat16 is wide, but not as wide as half an adapter's effect."""
+    config = _other_base(tmp_path / "base", "llama", "bfloat16")
+    run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=("q_proj", "down_proj")))
+    ours = parity.attach_for_inference
+    monkeypatch.setattr(parity, "attach_for_inference", lambda model, stored: ours(model, _halved(stored)))
+    with pytest.raises(ModelError, match="is the most in bfloat16"):
+        export.export_adapter(run, "sw", None, tmp_path / "out", merged=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_number_is_no_parity() -> None:
+    broken = torch.tensor([[0.0, float("nan")]])
+    wanted = parity.ExpectedOutputs([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
+    with pytest.raises(ModelError, match="differ from the adapter's by up to inf"):
+        parity.compare_logits(wanted, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("v0009", "sw has no version 'v0009'; it has v0001, v0002, v0003"), ("compass_fft", "no adapter to export")],
+)
+def test_what_there_is_not_is_not_exported(run: RunDir, tmp_path: Path, version: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        export.export_adapter(run, "sw", version, tmp_path / "out", merged=False)
+
+
+def test_no_canary_no_export_of_it(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hi has no canary at present; name a version"):
+        export.export_adapter(run, "hi", "canary", tmp_path / "out", merged=False)
+
+
+def test_a_full_folder_and_a_damaged_version_are_refused(tmp_path: Path, run: RunDir) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match="is not empty; give a new folder"):
+            export.export_adapter(run, "sw", None, folder, merged=False)
+    made = _run(tmp_path / "run", run.read_config(), ("v0001",), run.read_config().train.adapter)
+    made.adapter("sw", "v0001").store_bytes("adapter_model.safetensors", b"other")
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is damaged"):
+        export.export_adapter(made, "sw", None, tmp_path / "out", merged=False)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, run: RunDir) -> None:
+    (tmp_path / "file").write_text("x", "utf-8")
+    with pytest.raises(ConfigError, match=r"file/out cannot be made .*; give a folder where you may write"):
+        export.export_adapter(run, "sw", "v0001", tmp_path / "file" / "out", merged=False)
+
+
+def test_the_command_ends_with_what_was_checked(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from compass_ray import cli
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["compass-ray", "export", run.uri, "sw", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code
+        assert isinstance(code, int | None)
+        return code or 0, *capsys.readouterr()
+
+    code, out, _ = call(str(tmp_path / "out"), "--version", "canary", "--json")
+    told = json.loads(out)
+    assert (code, told["version"], told["parity"]["dtype"]) == (0, "v0002", "float32")
+    monkeypatch.setattr(parity, "_EXACT", 0.0)
+    code, out, err = call(str(tmp_path / "other"), "--merged")
+    assert (code, out) == (1, "")
+    assert "nothing was kept" in err
+    assert not (tmp_path / "other").exists()

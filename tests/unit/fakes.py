@@ -1,0 +1,103 @@
+"""Stand-ins for everything that would load a model or read a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compass_ray.clustering.versions import ClusterSpace
+from compass_ray.monitoring.cluster_assigner import Assignments
+
+BASE = "organisation/model"
+MakeAdapter = Callable[..., None]
+WATCHED: dict[str, Any] = {
+    "prompts": 300,
+    "version": "v0002",
+    "last_check": {
+        "divergence": 0.2,
+        "threshold": 0.1,
+        "legs": [{"name": "divergence", "effect": 0.2, "p_value": 0.0005}, {"name": "loss", "effect": -0.1, "p_value": 0.9}],
+    },
+    "noise": 0.25,
+    "distance": 0.4,
+    "stale": True,
+    "replies": {
+        "v0001": {"nll": 9.0, "replies": 9, "bad": 9, "rated": 9, "right": 9, "asked": 9},
+        "v0002": {"nll": 1.5, "replies": 3, "bad": 1, "rated": 4, "right": 3, "asked": 4},
+    },
+}
+"""What the monitor tells of a language of which everything is known."""
+
+
+@dataclass
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class WordAssigner:
+    """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail.
+
+    Prompts with ``far`` lie at 0.75 from their centroid, all others at 0.25.
+    """
+
+    calls: list[int] = field(default_factory=list)
+
+    def preload(self, place: ClusterSpace) -> None:
+        """Any place is the same place."""
+
+    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
+        if any("broken" in prompt for prompt in prompts):
+            raise ValueError("a prompt gave NaN")
+        if any("overflow" in prompt for prompt in prompts):
+            raise RuntimeError(f"cannot embed {prompts}")
+        self.calls.append(len(prompts))
+        labels = np.array([int(prompt.split()[-1]) for prompt in prompts], dtype=np.int32)
+        distances = np.array([0.75 if "far" in prompt else 0.25 for prompt in prompts], dtype=np.float32)
+        return Assignments(labels, labels, np.ones((len(prompts), 4), dtype=np.float32) / 2, distances)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What `WordIdentifier` says."""
+
+    language: str | None
+    label: str
+    confidence: float
+
+
+class WordIdentifier:
+    """The language of a text is its first word; any other word is no language of the run."""
+
+    def identify(self, texts: Sequence[str], restrict: Sequence[str] | None = None) -> list[Identified]:
+        words = [text.split()[0] for text in texts]
+        return [Identified(word if word in (restrict or ()) else None, word, 0.9) for word in words]
+
+
+@dataclass
+class Residents:
+    """Adapters by name; refuses to load those whose weights say ``refuse``."""
+
+    loaded: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.loaded)
+
+    def load(self, name: str, folder: Path) -> None:
+        weights = (folder / "adapter_model.safetensors").read_bytes()
+        if b"refuse" in weights:
+            raise ValueError("the adapter is for another base model")
+        self.loaded[name] = weights
+
+    def unload(self, name: str) -> None:
+        del self.loaded[name]

@@ -1,0 +1,58 @@
+"""A tiny base model in a folder, rows to train it on, and a full fine-tuning of it; run as a script, one worker of several."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compass_ray.config import FullConfig, RunConfig, TrainConfig
+from compass_ray.models.chat_template import TrainingRow
+from compass_ray.training.deepspeed_config import read_deepspeed_config
+from compass_ray.training.deepspeed_model import ShardedModel
+from compass_ray.training.full_trainer import FullTrainer
+
+ROWS = [
+    TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)
+    for i in range(18)
+]
+HELD, WEIGHTS = ROWS[:4], [1.0, 2.0, 0.0, 1.0]
+
+
+def settings(base: Path, *, deepspeed: str = "zero3", **train: Any) -> RunConfig:
+    """Batches of 4 in passes of at most 3 rows, so that passes with fewer rows and with none occur."""
+    shape = {"base_model": str(base), "epochs": 2, "batch_size": 4, "max_tokens": 64} | train
+    return RunConfig(
+        languages=("sw",),
+        seed=7,
+        train=TrainConfig(**shape),
+        full=FullConfig(learning_rate=3e-3, micro_batch=3, deepspeed=deepspeed),
+    )
+
+
+def sharded(config: RunConfig) -> ShardedModel:
+    return ShardedModel(config, read_deepspeed_config(config.full.deepspeed))
+
+
+def tuning(model: ShardedModel, config: RunConfig) -> FullTrainer:
+    return FullTrainer(model, ROWS, HELD, WEIGHTS, config)
+
+
+def main(base: str, out: str) -> None:
+    """What each of several workers does; the environment says which it is."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    config = settings(Path(base))
+    with sharded(config) as model:
+        result = tuning(model, config).run()
+        model.save_model(Path(out))
+        if model.rank == 0:
+            Path(out, "losses.json").write_text(json.dumps([[e.train_loss, e.validation_loss] for e in result.history]))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,65 @@
+"""The budgets of a run on its page: those that were found and used, and nothing where one was given for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig
+from compass_ray.report import page
+from compass_ray.report.blocks import TableBlock
+from compass_ray.report.run_reader import RunReader
+from compass_ray.report.sections import budgets
+
+RECORD: dict[str, Any] = {
+    "language": "sw",
+    "budget": 0.8,
+    "rule": "tuned",
+    "forecast": {"budgets": [0.4, 0.8], "filled": [0.5, 1.0], "suggestion": 0.4},
+    "trials": [
+        {"budget": 0.4, "rows": 14, "loss": 2.5, "stopped": True, "epochs": [{"epoch": 1, "validation_loss": 2.5}]},
+        {"budget": 0.8, "rows": 18, "loss": 2.25, "stopped": False, "epochs": [{"epoch": 1}, {"epoch": 2}]},
+    ],
+}
+
+
+@pytest.fixture
+def tuned(run: RunDir) -> RunDir:
+    """A run whose Swahili selection is made with a budget that was tuned."""
+    writer = run.budget("sw").begin(Identity("tune", {}, {}))
+    writer.write_json("budget.json", RECORD)
+    fingerprint = writer.publish().fingerprint
+    selection = run.selection("compass", "sw")
+    files = {file: selection.read_bytes(file) for file in selection.files()}
+    writer = selection.begin(Identity("select", {}, {"budgets/sw": fingerprint}))
+    for file, data in files.items():
+        writer.write_bytes(file, data)
+    writer.publish()
+    return run
+
+
+def test_the_budget_and_its_trials_are_shown(tuned: RunDir) -> None:
+    found, tried = (block for block in budgets.blocks(RunReader(tuned), ("sw", "hi")) if isinstance(block, TableBlock))
+    assert [list(row) for row in found.rows] == [["Swahili (sw)", "0.8", "tuned", "0.4", "2.250", "2", "1"]]
+    assert [row[1:] for row in tried.rows] == [
+        ("0.4", "14", "1", "2.500", "stopped early"),
+        ("0.8", "18", "2", "2.250", "chosen"),
+    ]
+
+
+def test_a_budget_that_no_selection_is_made_with_is_not_shown(run: RunDir) -> None:
+    writer = run.budget("sw").begin(Identity("tune", {}, {}))
+    writer.write_json("budget.json", RECORD)
+    writer.publish()
+    assert list(budgets.blocks(RunReader(run), ("sw",))) == []
+
+
+def test_the_page_says_how_budgets_were_found(tuned: RunDir, config: RunConfig) -> None:
+    asked = config.model_copy(update={"select": config.select.model_copy(update={"budget": "tuned"})})
+    page.build_report(tuned, asked)
+    text = tuned.report.read_bytes("index.html").decode()
+    assert "The budget of each language" in text
+    assert "Budget tuned for each language" in text
+    assert "budgets/sw" in text

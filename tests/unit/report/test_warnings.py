@@ -1,0 +1,46 @@
+"""What a user is told to look at: noise, gaps that grew, budgets that candidates did not fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from compass_ray.artifacts import Artifact, RunDir
+from compass_ray.report.run_reader import RunReader
+from compass_ray.report.warnings import find_warnings
+
+Publish = Callable[[Artifact, dict[str, Any]], None]
+
+
+def _changed(run: RunDir, publish: Publish, language: str, **change: Any) -> RunDir:
+    artifact = run.selection("compass", language)
+    files = {
+        "rows.parquet": artifact.read_table("rows.parquet"),
+        "allocation.json": artifact.read_json("allocation.json") | change,
+    }
+    publish(artifact, files)
+    return run
+
+
+def test_a_sound_selection_needs_no_caution(run: RunDir) -> None:
+    assert find_warnings(RunReader(run), ("sw", "hi")) == []
+
+
+def test_nothing_selected_yet_needs_none(empty: RunDir) -> None:
+    assert find_warnings(RunReader(empty), ("sw",)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"js_before": 0.1, "js_after": 0.25}, "widens the gap in Swahili (sw), most in Swahili (sw) (0.100 to 0.250 bits)"),
+        ({"unfilled": 7}, "7 of "),
+        ({"noise": {"target": 900, "auxiliary": 99999, "guide": 0}}, "of the pool is noise to the clusters"),
+        ({"noise": {"target": 0, "auxiliary": 0, "guide": 9999}}, "most guide prompts of Swahili (sw) are noise"),
+    ],
+)
+def test_what_is_amiss_is_told_with_its_numbers(run: RunDir, publish: Publish, change: dict[str, Any], told: str) -> None:
+    [caution] = find_warnings(RunReader(_changed(run, publish, "sw", **change)), ("sw", "hi"))
+    assert told in caution

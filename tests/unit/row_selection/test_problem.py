@@ -1,0 +1,39 @@
+"""A guide set that clusters take for noise, before it is asked what to select for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compass_ray.config import ClusterConfig, ConfigError, RunConfig, SelectConfig
+from compass_ray.row_selection.problem import require_guide_in_clusters
+
+NOISE = np.full(5, -1)
+
+
+def settings(**select: object) -> RunConfig:
+    config = RunConfig.model_construct(cluster=ClusterConfig(method="butina"))
+    return config.model_copy(update={"select": SelectConfig.model_validate(select)})
+
+
+@pytest.mark.parametrize("weights", ["ratio", "deficit"])
+def test_guide_set_wholly_in_noise_is_an_error_with_ways_on(weights: str) -> None:
+    with pytest.raises(ConfigError, match=r"all 5 guide prompts of sw are noise.*cluster\.method=kmeans.*select\.weights=none"):
+        require_guide_in_clusters(settings(weights=weights), "sw", NOISE)
+
+
+def test_guide_set_partly_in_noise_is_none() -> None:
+    """It raises where it must, so coming back is the answer."""
+    assert require_guide_in_clusters(settings(), "sw", np.array([-1, -1, 0])) is None
+
+
+@pytest.mark.parametrize("method", ["random", "nearest", "dsir", "langsim", "langrank"])
+def test_methods_that_take_as_many_rows_as_compass_need_a_placed_guide_set_too(method: str) -> None:
+    with pytest.raises(ConfigError, match="nothing would be selected"):
+        require_guide_in_clusters(settings(methods=["target", method]), "sw", NOISE)
+
+
+def test_methods_that_read_no_weights_take_any_guide_set() -> None:
+    for taken in (settings(methods=["target", "all"]), settings(weights="none")):
+        assert require_guide_in_clusters(taken, "sw", NOISE) is None
+    assert require_guide_in_clusters(settings(), "sw", NOISE[:0]) is None

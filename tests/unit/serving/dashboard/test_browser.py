@@ -1,0 +1,349 @@
+"""The operators' page in a real browser, over the real application on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+from compass_ray.serving.api.auth import ApiKeys, hash_key
+from tests.unit.serving.dashboard import states
+from tests.unit.serving.dashboard.site import Site
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PERIOD = 5_000
+"""Milliseconds between two looks at the status."""
+Open = Callable[..., Page]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site(states.busy())
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Page:
+    return _open(context, site)
+
+
+def _open(context: BrowserContext, site: Site) -> Page:
+    page = context.new_page()
+    page.clock.install()
+    page.goto(site.url)
+    expect(page.locator("#as-of")).not_to_have_text("–")
+    return page
+
+
+def _next_look(page: Page) -> None:
+    """Let the page's clock run until it asks again, and wait for the answer."""
+    with page.expect_response("**/v1/compass/status"):
+        page.clock.run_for(PERIOD)
+
+
+def _language(page: Page) -> Locator:
+    return page.get_by_label("Language", exact=True)
+
+
+def _drift(page: Page) -> Locator:
+    return page.get_by_role("figure", name="Divergence in bits")
+
+
+def _languages(page: Page) -> Locator:
+    return page.get_by_role("table", name="What answers")
+
+
+def test_what_is_served_and_asked_is_shown(page: Page) -> None:
+    table = _languages(page)
+    assert table.get_by_role("rowheader").count() == 42
+    amharic = table.get_by_role("row", name="Amharic (am)")
+    expect(amharic).to_contain_text("v0003 by 5.0 %")
+    expect(amharic).to_contain_text("above4.0 %0.310no longer fit")
+    expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("v0003 as shadow")
+    expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("below4.0 %0.310fit")
+    expect(table.get_by_role("row", name="Bengali (bn)")).to_contain_text("held for the release")
+    expect(table.get_by_role("row", name="Afrikaans (af)")).to_contain_text("none")
+    expect(page.get_by_role("table", name="The last fifty, the newest first").get_by_role("row").nth(2)).to_contain_text(
+        "accepted"
+    )
+    expect(page.get_by_role("table", name="Versions that are left out")).to_contain_text("am@v0004")
+    expect(page.get_by_role("table", name="The last fifty of the replica")).to_contain_text("InterruptedReplyError")
+    expect(page.locator("#numbers")).to_contain_text("1,442")
+    expect(page.locator("#monitor")).to_contain_text("30 days")
+
+
+def test_each_chart_has_a_sentence_and_a_table_of_its_numbers(page: Page) -> None:
+    assert page.get_by_role("figure").count() == 4
+    drift = _drift(page)
+    expect(drift.get_by_role("img")).to_have_accessible_name(
+        "Amharic (am): 100 checks; the last found 0.191 bits, above a threshold of 0.110."
+    )
+    drift.get_by_text("the numbers as a table").click()
+    rows = drift.get_by_role("table").get_by_role("row")
+    expect(rows).to_have_count(101)
+    expect(rows.nth(1)).to_have_text("2027-01-15 07:50:000.1910.110abovev0002")
+    _language(page).select_option("ar")
+    expect(drift.get_by_role("img")).to_have_accessible_name(
+        "Arabic (ar): 100 checks; the last found 0.053 bits, below a threshold of 0.110."
+    )
+    expect(rows.nth(1)).to_contain_text("0.053")
+
+
+def test_the_page_is_one_that_a_screen_reader_finds_its_way_in(page: Page) -> None:
+    for landmark in ("banner", "main", "contentinfo"):
+        assert page.get_by_role(landmark).count() == 1
+    expect(page.get_by_role("navigation", name="Sections")).to_be_visible()
+    assert page.locator("html").get_attribute("lang") == "en"
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(each => Number(each.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert page.evaluate("() => [...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent)")
+    assert page.evaluate("() => [...document.querySelectorAll('th')].every(h => ['col', 'row'].includes(h.scope))")
+    ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
+    assert len(set(ids)) == len(ids)
+    assert set(page.locator("[aria-labelledby]").evaluate_all("all => all.map(e => e.getAttribute('aria-labelledby'))")) <= set(
+        ids
+    )
+    live = page.locator("[aria-live], [role=status], [role=alert], [role=log]")
+    assert live.count() == 1
+    expect(page.locator("nav")).to_match_aria_snapshot(
+        """
+        - navigation "Sections":
+          - list:
+            - listitem: 
+              - link "Traffic"
+            - listitem: 
+              - link "Languages"
+            - listitem: 
+              - link "Divergence"
+            - listitem: 
+              - link "Decisions"
+            - listitem: 
+              - link "Problems"
+        """
+    )
+
+
+def test_every_control_is_reached_by_tab_in_reading_order_and_is_seen_to_be(page: Page) -> None:
+    controls = "a, button, select, summary, [tabindex]"
+    name = "e => e.ariaLabel ?? e.id + e.textContent"
+    wanted = page.locator(controls).evaluate_all(f"all => all.filter(e => e.checkVisibility()).map({name})")
+    reached = []
+    for _ in wanted:
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        reached.append(focused.evaluate(name))
+        expect(focused).to_have_css("outline-style", "solid")
+        expect(focused).to_have_css("outline-width", "3px")
+    assert reached == wanted
+    assert reached[0].startswith("Skip")
+
+
+def test_the_skip_link_and_the_chart_s_language_work_by_keyboard(page: Page) -> None:
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#languages$"))
+    _language(page).focus()
+    page.keyboard.press("ArrowDown")
+    expect(_drift(page).get_by_role("img")).to_have_accessible_name(re.compile("^Arabic"))
+
+
+def test_an_update_keeps_the_focus_the_choice_and_what_is_open(page: Page, site: Site) -> None:
+    choice = _language(page)
+    choice.select_option("ar")
+    _drift(page).get_by_text("the numbers as a table").click()
+    choice.focus()
+    changed = states.busy()
+    changed["languages"]["am"]["live"] = "v0003"
+    changed["time"] += 5
+    site.endpoint.state = changed
+    _next_look(page)
+    expect(_languages(page).get_by_role("row", name="Amharic (am)").get_by_role("cell").first).to_have_text("v0003")
+    assert page.evaluate("() => document.activeElement.id") == "drift-language"
+    assert choice.input_value() == "ar"
+    expect(_drift(page).get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("")
+
+
+def test_a_status_that_fails_is_told_and_what_was_read_stays(page: Page, site: Site) -> None:
+    site.broken = True
+    _next_look(page)
+    expect(page.get_by_role("status")).to_have_text(
+        "The status cannot be read: the endpoint answered 503. What is shown is of 2027-01-15 08:00:00. "
+        "It is tried again every five seconds."
+    )
+    expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
+    site.broken = False
+    _next_look(page)
+    expect(page.get_by_role("status")).to_have_text("")
+
+
+def test_an_endpoint_that_is_gone_is_told(page: Page, context: BrowserContext) -> None:
+    context.set_offline(True)
+    page.clock.run_for(PERIOD)
+    expect(page.get_by_role("status")).to_contain_text("the endpoint cannot be reached")
+    context.set_offline(False)
+    page.clock.run_for(PERIOD)
+    expect(page.get_by_role("status")).to_have_text("")
+
+
+def test_a_first_look_that_fails_is_told(context: BrowserContext, site: Site) -> None:
+    site.broken = True
+    page = context.new_page()
+    page.goto(site.url)
+    expect(page.get_by_role("status")).to_contain_text("Nothing has been read yet.")
+
+
+def test_pausing_stops_the_looks_and_going_on_looks_at_once(page: Page, site: Site) -> None:
+    pause = page.get_by_role("button", name="Pause")
+    pause.press("Space")
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    asked = site.asked
+    page.clock.run_for(10 * PERIOD)
+    assert site.asked == asked
+    with page.expect_response("**/v1/compass/status"):
+        pause.press("Space")
+    expect(pause).to_have_attribute("aria-pressed", "false")
+
+
+def test_names_are_shown_as_text_and_nothing_else_runs_or_leaves(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()
+    urls: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(site.url)
+    expect(page.locator("#run")).to_have_text(f"s3://bucket/runs/{states.SCRIPT}")
+    expect(page.get_by_role("table", name="The last fifty, the newest first")).to_contain_text(states.SCRIPT)
+    expect(page.get_by_role("table", name="Versions that are left out")).to_contain_text("<b>not</b>")
+    assert page.title() == "compass-ray"
+    assert page.locator("script").count() == 2
+    assert all(url.startswith((f"{site.url}/", "data:")) for url in urls)
+    assert said == []
+
+
+def test_no_script_from_elsewhere_would_run(page: Page) -> None:
+    """The header, not the care taken with text, is what is tried here."""
+    for tag, attribute in (("script", "textContent"), ("img", "onerror")):
+        add = f"() => {{ const e = document.createElement('{tag}'); e.setAttribute('{attribute}', 'document.title = 1');"
+        page.evaluate(
+            f"{add} e.textContent = 'document.title = 2'; if (e.src === '') e.src = 'data:,'; document.body.append(e) }}"
+        )
+    page.wait_for_load_state("networkidle")
+    assert page.title() == "compass-ray"
+
+
+@pytest.mark.parametrize("width", [320, 400, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_forty_two_languages_fit_the_width(browser: Browser, site: Site, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = _open(context, site)
+    assert page.evaluate("() => document.documentElement.scrollWidth") == width
+    parts = page.locator("h2, h3, p:not(.skip), dl > div, figure, button, select, canvas")
+    assert parts.evaluate_all("all => Math.max(...all.map(e => e.getBoundingClientRect().right))") <= width
+    drawn = page.locator("#chart-drift canvas").bounding_box()
+    assert drawn is not None
+    assert drawn["width"] > 200
+    context.close()
+
+
+PIXELS = """name => {
+  const canvas = document.querySelector("#chart-latency canvas");
+  const probe = document.createElement("canvas").getContext("2d");
+  probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  probe.fillRect(0, 0, 1, 1);
+  const wanted = probe.getImageData(0, 0, 1, 1).data;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4) found += [0, 1, 2, 3].every((part) => data[i + part] === wanted[part]);
+  return found;
+}"""
+
+
+def test_a_single_reply_of_a_quiet_service_is_seen_and_refusals_are_summed(context: BrowserContext, site: Site) -> None:
+    site.endpoint.state = states.quiet()
+    page = _open(context, site)
+    page.clock.run_for(100)
+    assert page.evaluate(PIXELS, "--series-3") > 0
+    tile = page.locator("#numbers > div").filter(has_text="Refused")
+    expect(tile.locator("dd").nth(0)).to_have_text("3")
+    expect(tile.locator("dd").nth(1)).to_have_text("400: 1, 404: 2")
+    expect(page.locator("#numbers > div").filter(has_text="Fallbacks").locator("dd").nth(1)).to_be_hidden()
+
+
+def test_labels_and_marks_of_a_chart_are_told_apart(page: Page) -> None:
+    charts = 'const charts = await import("/page/charts.js");'
+    seconds = page.evaluate(f"async () => {{ {charts} return charts.timeLabels(null, [86370, 86380, 86400], 0, 0, 10); }}")
+    assert seconds == ["23:59:30\n1970-01-01", "23:59:40", "00:00:00\n1970-01-02"]
+    minutes = page.evaluate(f"async () => {{ {charts} return charts.timeLabels(null, [60, 120], 0, 0, 60); }}")
+    assert minutes == ["00:01\n1970-01-01", "00:02"]
+    lone = page.evaluate(f"async () => {{ {charts} return charts.lone({{ data: [[], [1, null, 2, 3, null, 4]] }}, 1); }}")
+    assert lone == [0, 5]
+    lines = page.evaluate(
+        f"async () => {{ {charts} return [[[50, 30], 40], [[50, 60], 45], [[], 0]].map(a => charts.freeLine(...a)); }}"
+    )
+    assert lines == [1, 2, 0]
+
+
+def test_a_service_with_nothing_says_so(context: BrowserContext, site: Site) -> None:
+    site.endpoint.state = states.idle()
+    page = _open(context, site)
+    expect(_languages(page)).to_contain_text("The run has no languages")
+    expect(page.locator("#drift-none")).to_be_visible()
+    expect(_language(page)).to_be_hidden()
+    expect(page.locator("#chart-requests")).to_contain_text("Nothing yet.")
+    site.endpoint.state = states.busy()
+    _next_look(page)
+    expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
+    expect(_drift(page).get_by_role("img")).to_be_visible()
+
+
+def test_a_monitor_that_is_away_is_told_and_leaves_the_rest(context: BrowserContext, site: Site) -> None:
+    state = states.busy()
+    site.endpoint.state = {**state, "monitor": {"unreachable": "ActorUnavailableError"}}
+    page = _open(context, site)
+    expect(page.locator("#monitor")).to_contain_text("does not answer (ActorUnavailableError)")
+    expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
+    site.endpoint.state = {**state, "monitor": {**state["monitor"], "unreachable": "TimeoutError"}}
+    _next_look(page)
+    expect(page.locator("#monitor")).to_contain_text("does not answer (TimeoutError)")
+    expect(_drift(page).get_by_role("img")).to_be_visible()
+
+
+def test_with_keys_the_browser_asks_for_one_and_sends_it_on(browser: Browser) -> None:
+    site = Site(states.busy(), keys=ApiKeys({hash_key("sesame"): "operator"}))
+    try:
+        with browser.new_context() as stranger:
+            assert stranger.request.get(site.url).status == 401
+        with browser.new_context(http_credentials={"username": "operator", "password": "sesame"}) as operator:
+            page = _open(operator, site)
+            expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
+    finally:
+        site.close()

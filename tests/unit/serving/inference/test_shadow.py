@@ -1,0 +1,89 @@
+"""Shadow versions: a copy after the reply, never to the client, never many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse, stable_fraction
+from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.inference.shadow import MAX_CONCURRENT
+from tests.unit.serving.api.endpoint import TRYING, Endpoint
+
+
+@pytest.fixture
+def endpoint() -> Endpoint:
+    return Endpoint()
+
+
+def _enquiry(number: int = 0, model: str = "auto") -> InferenceRequest:
+    return InferenceRequest(f"id-{number}", model, (("user", "sw habari"),), conversation="one", logprobs=3)
+
+
+def _run(endpoint: Endpoint, scenario: Callable[[InferenceService], Awaitable[None]]) -> dict[str, dict[str, float]]:
+    endpoint.service.catalogue = TRYING
+    asyncio.run(scenario(endpoint.service))  # type: ignore[arg-type]
+    shadows: dict[str, dict[str, float]] = endpoint.statistics.summary()["shadows"]
+    return shadows
+
+
+async def _settled(service: InferenceService, reply: InferenceResponse) -> None:
+    service.after_response(reply)
+    await asyncio.gather(*service.shadows.tasks)
+
+
+def test_the_shadow_answers_a_copy_after_the_reply(endpoint: Endpoint) -> None:
+    async def scenario(service: InferenceService) -> None:
+        reply = await service.answer(_enquiry())
+        assert len(endpoint.backend.orders) == 1
+        await _settled(service, reply)
+
+    shadows = _run(endpoint, scenario)
+    first, copy = endpoint.backend.orders
+    assert (copy.adapter, copy.blend, copy.logprobs) == ("sw@v0001", None, None)
+    assert (copy.messages, copy.max_tokens) == (first.messages, first.max_tokens)
+    assert (shadows["sw@v0001"]["requests"], shadows["sw@v0001"]["failed"]) == (1, 0)
+    assert len(endpoint.traffic.seen) == 1
+
+
+def test_a_shadow_that_fails_is_counted_and_troubles_nobody(endpoint: Endpoint) -> None:
+    async def scenario(service: InferenceService) -> None:
+        reply = await service.answer(_enquiry())
+        endpoint.backend.broken = ("sw@v0001",)
+        await _settled(service, reply)
+
+    assert _run(endpoint, scenario)["sw@v0001"]["failed"] == 1
+
+
+def test_a_version_asked_for_by_name_has_no_shadow(endpoint: Endpoint) -> None:
+    async def scenario(service: InferenceService) -> None:
+        await _settled(service, await service.answer(_enquiry(model="sw@v0003")))
+        await _settled(service, await service.answer(_enquiry(model="base")))
+
+    assert _run(endpoint, scenario) == {}
+
+
+def test_only_so_many_copies_are_under_way_and_closing_gives_them_up(endpoint: Endpoint) -> None:
+    async def scenario(service: InferenceService) -> None:
+        replies = [await service.answer(_enquiry(number)) for number in range(10)]
+        endpoint.backend.gate = asyncio.Event()
+        for reply in replies:
+            service.after_response(reply)
+        await asyncio.sleep(0)
+        assert len(endpoint.backend.orders) - len(replies) == MAX_CONCURRENT
+        await service.shadows.close()
+        assert endpoint.backend.cancelled == MAX_CONCURRENT
+        assert not service.shadows.tasks
+
+    _run(endpoint, scenario)
+
+
+def test_draws_are_spread_evenly_and_stable() -> None:
+    draws = [stable_fraction(f"conversation-{number}") for number in range(2000)]
+    assert draws == [stable_fraction(f"conversation-{number}") for number in range(2000)]
+    assert all(0.0 <= each < 1.0 for each in draws)
+    for share in (0.05, 0.5, 0.9):
+        found = sum(each < share for each in draws) / len(draws)
+        assert abs(found - share) < 4 * (share * (1 - share) / len(draws)) ** 0.5

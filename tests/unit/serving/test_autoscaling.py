@@ -1,0 +1,29 @@
+"""How many replicas there may be: Serve takes what it is told, and the settings say it."""
+
+from __future__ import annotations
+
+from compass_ray.config import load_run_config
+from compass_ray.serving import autoscaling
+
+
+def test_a_fixed_number_where_nothing_may_grow() -> None:
+    for settings in (["resources.replicas=3"], ["resources.replicas=3", "resources.max_replicas=3"]):
+        assert autoscaling.scaling_options(load_run_config("atlas-test", overrides=settings)) == {"num_replicas": 3}
+
+
+def test_serve_takes_the_bounds_and_what_a_replica_asks_for() -> None:
+    from ray import serve
+
+    settings = ["resources.max_replicas=4", "resources.replica_gpus=1", "resources.replica_resources={serving: 1}"]
+    config = load_run_config("atlas-test", overrides=[*settings, "serve.max_num_seqs=24"])
+    options = autoscaling.scaling_options(config) | {"ray_actor_options": autoscaling.actor_options(config.resources)}
+    deployed = serve.deployment(name="adapters", **options)(object)
+    bounds = deployed._deployment_config.autoscaling_config
+    assert bounds is not None
+    assert (bounds.min_replicas, bounds.max_replicas, bounds.target_ongoing_requests) == (1, 4, 12.0)
+    assert deployed.ray_actor_options == {"num_cpus": 0.2, "num_gpus": 1.0, "resources": {"serving": 1.0}}
+
+
+def test_one_row_still_makes_a_target() -> None:
+    config = load_run_config("atlas-test", overrides=["resources.max_replicas=2", "serve.max_num_seqs=1"])
+    assert autoscaling.scaling_options(config)["autoscaling_config"]["target_ongoing_requests"] == 1.0

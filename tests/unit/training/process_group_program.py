@@ -1,0 +1,138 @@
+"""What each process of a group does in `test_workers`: trainings whose outcome the test compares with one process's.
+
+Run as ``python group_program.py RANK SIZE FOLDER``; what came of each scenario is left in FOLDER as ``NAME-RANK.pt``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+if __name__ == "__main__":  # the program has no package around it
+    sys.path[:0] = [str(Path(__file__).parents[3])]
+
+from compass_ray.adapters.dora import attach
+from compass_ray.artifacts import RunDir
+from compass_ray.config import AdapterConfig, TrainConfig
+from compass_ray.models.base_model import BaseModel, freeze
+from compass_ray.models.chat_template import TrainingRow, encode_rows
+from compass_ray.training.adapter_job import train_adapter
+from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
+from compass_ray.training.distributed import ProcessGroup, SingleProcess, WorkerGroup
+from compass_ray.training.ecda import EcdaObjective
+from tests.unit.tiny_models import make_model, make_tokenizer
+from tests.unit.training.adapter_run import CONFIG, plan_of
+
+ROWS = [
+    TrainingRow(f"Which number comes after {i}? {'please ' * (i % 5)}", f"{(i + 1) % 10} yes", 0.5 if i % 3 == 0 else 1.0)
+    for i in range(14)
+]
+PLAIN = TrainConfig(adapter=AdapterConfig(r=4, alpha=8), learning_rate=1e-3, epochs=3, batch_size=4, max_tokens=64)
+SETTINGS = {
+    "plain": PLAIN,
+    "ecda": PLAIN.model_copy(update={"batches": "packed", "gradient_checkpointing": True, "epochs": 2}),
+    "small": PLAIN.model_copy(update={"batch_size": 1, "epochs": 1}),
+}
+"""Scenarios that come to the same on one process and on several."""
+
+
+def tiny() -> BaseModel:
+    """The base model, the same in every process."""
+    tokenizer = make_tokenizer()
+    return freeze(make_model("qwen2", len(tokenizer)), tokenizer, torch.device("cpu"), "tiny")
+
+
+def trained(name: str, workers: WorkerGroup, **run: Any) -> dict[str, Any]:
+    """One scenario: the history and the adapter."""
+    base = tiny()
+    held = ROWS[:1] if name == "small" else ROWS[:5]
+    objective = ecda(base) if name == "ecda" else None
+    with AdapterTrainer(base, ROWS, held, None, SETTINGS[name], seed=7, workers=workers, objective=objective) as tuning:
+        result = tuning.run(**run)
+        present = tuning.adapter.tensors()
+    history = [{k: v for k, v in asdict(record).items() if k != "seconds"} for record in result.history]
+    return {"history": history, "adapter": dict(present), "steps": tuning.last_epoch_steps.losses}
+
+
+def ecda(base: BaseModel) -> EcdaObjective:
+    """Anchors and a penalty around where training starts; one anchor a step, so that a worker has none."""
+    adapter = attach(base.model, PLAIN.adapter, seed=7)
+    previous = adapter.tensors()
+    adapter.detach()
+    fisher = {key: torch.full_like(tensor, 5.0) for key, tensor in previous.items()}
+    return EcdaObjective(0.5, 2.0, encode_rows(base.tokenizer, ROWS[6:9], 64), fisher, previous, batch_size=1)
+
+
+def raised(work: Callable[[], object]) -> str:
+    """Name of the error that came."""
+    try:
+        work()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    """All scenarios, the one that ends the group last."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size, timeout=timedelta(seconds=200)
+    )
+    group = ProcessGroup(torch.device("cpu"))
+
+    def leave(name: str, found: object) -> None:
+        torch.save(found, folder / f"{name}-{rank}.pt")
+
+    for name in SETTINGS:
+        leave(name, trained(name, group))
+    leave("alone", trained("plain", SingleProcess()) if rank == 0 else None)
+    calls: list[int] = []
+
+    def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
+        calls.append(record.epoch)
+        torch.save(dict(state), folder / f"state-{record.epoch}.pt")
+
+    trained("plain", group, on_epoch=keep)
+    leave("calls", calls)
+    state = torch.load(folder / "state-1.pt", weights_only=True)
+    leave("resumed", trained("plain", group, resume=state))
+    leave("apart", raised(lambda: trained("plain", group, resume=state if rank else None)))
+    leave("failed", raised(lambda: trained("plain", group, on_epoch=_breaks)))
+    run = RunDir(str(folder / "run"))
+    leave("published", train_adapter(CONFIG, run, plan_of(run), tiny(), workers=group).metrics["rows"])
+    if rank:
+        trained("plain", _Dies(group))
+    leave("died", raised(lambda: trained("plain", group)))
+
+
+def _breaks(record: object, state: object) -> None:
+    raise OSError("no space left")
+
+
+class _Dies:
+    """A worker whose process ends in the middle of an epoch."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self._group, self._steps, self.world_size = group, 0, group.world_size
+        self.local_indices, self.all_reduce_sum, self.run_on_rank_zero = (
+            group.local_indices,
+            group.all_reduce_sum,
+            group.run_on_rank_zero,
+        )
+
+    def all_reduce_gradients(self, parameters: Any) -> None:
+        self._steps += 1
+        if self._steps == 3:
+            os._exit(7)
+        self._group.all_reduce_gradients(parameters)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

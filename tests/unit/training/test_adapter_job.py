@@ -1,0 +1,134 @@
+"""One adapter from a selection: published with its metrics, gone on with after a kill, and tracked without doubling."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from compass_ray.artifacts import Artifact, RunDir
+from compass_ray.config import with_overrides
+from compass_ray.models.base_model import BaseModel
+from compass_ray.training import adapter_job
+from compass_ray.training.adapter_job import tracking_artifact, train_adapter
+from tests.unit.training.adapter_run import CONFIG, make_run, plan_of
+
+TRACKED = with_overrides(CONFIG, ["train.tracking=tensorboard"])
+STEPS = 3 * 3
+"""Three epochs of nine rows in batches of four."""
+
+
+class KilledError(Exception):
+    """Stands for a worker that is gone."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return make_run(str(tmp_path / "run"))
+
+
+def adapter_of(run: RunDir) -> bytes:
+    return plan_of(run).artifact.read_bytes("adapter_model.safetensors")
+
+
+def events(folder: Artifact) -> dict[str, list[tuple[int, float]]]:
+    """Step and value of every event, by tag, read from the records themselves in the order TensorBoard reads them."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for file in folder.files():
+        data, at = folder.read_bytes(file), 0
+        while at < len(data):
+            (length,) = struct.unpack("<Q", data[at : at + 8])
+            event = Event.FromString(data[at + 12 : at + 12 + length])
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+            at += length + 16
+    return found
+
+
+def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch, *, stored: bool) -> None:
+    """End training in epoch ``epochs``, before or after its state is stored."""
+    original = Artifact.store_bytes
+
+    def store(artifact: Artifact, file: str, data: bytes) -> None:
+        ends = file == "state.pt" and len(torch.load(io.BytesIO(data))["history"]) == epochs
+        if stored or not ends:
+            original(artifact, file, data)
+        if ends:
+            raise KilledError
+
+    monkeypatch.setattr(adapter_job.Artifact, "store_bytes", store)
+
+
+def test_the_manifest_says_what_training_took(run: RunDir, base: BaseModel) -> None:
+    manifest = train_adapter(CONFIG, run, plan_of(run), base)
+    assert manifest == plan_of(run).artifact.verify()
+    assert manifest.metrics.keys() == {"rows", "best_epoch", "seconds", "tokens_per_second"}
+    assert manifest.metrics["rows"] == 12
+    history = plan_of(run).artifact.read_json("history.json")
+    assert manifest.metrics["tokens_per_second"] > 0
+    assert history["tokens"] % 3 == 0
+    assert len(history["epochs"]) == 3
+    assert not tracking_artifact(run, plan_of(run).artifact).files()
+
+
+def test_tracking_holds_every_step_and_leaves_the_adapter_alone(run: RunDir, base: BaseModel, tmp_path: Path) -> None:
+    train_adapter(TRACKED, run, plan_of(run), base)
+    plain = make_run(str(tmp_path / "plain"))
+    train_adapter(CONFIG, plain, plan_of(plain), base)
+    assert adapter_of(run) == adapter_of(plain)
+    folder = tracking_artifact(run, plan_of(run).artifact)
+    assert folder.name == "tracking/sw/v0001"
+    assert folder.files() == [f"events.out.tfevents.{epoch:010d}" for epoch in (1, 2, 3)]
+    found = events(folder)
+    assert [step for step, _ in found["train/loss"]] == list(range(STEPS))
+    assert [step for step, _ in found["train/learning_rate"]] == list(range(STEPS))
+    told = plan_of(run).artifact.read_json("history.json")["epochs"]
+    ends = [(3 * epoch["epoch"] - 1, pytest.approx(epoch["validation_loss"])) for epoch in told]
+    assert found["epoch/validation_loss"] == ends
+    assert [value for _, value in found["epoch/train_loss"]] == [pytest.approx(epoch["train_loss"]) for epoch in told]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_training_that_was_killed_is_gone_on_with_and_its_events_are_not_doubled(
+    run: RunDir, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        killed_after(2, patch, stored=stored)
+        with pytest.raises(KilledError):
+            train_adapter(TRACKED, run, plan_of(run), base)
+    train_adapter(TRACKED, run, plan_of(run), base)
+    straight = make_run(str(tmp_path / "straight"))
+    train_adapter(TRACKED, straight, plan_of(straight), base)
+    assert adapter_of(run) == adapter_of(straight)
+    found, expected = (events(tracking_artifact(each, plan_of(each).artifact)) for each in (run, straight))
+    assert found["train/loss"] == expected["train/loss"]
+    assert found.keys() == expected.keys()
+
+
+def test_a_training_from_the_start_forgets_what_was_tracked_before(run: RunDir, base: BaseModel) -> None:
+    train_adapter(TRACKED, run, plan_of(run), base)
+    plan_of(run).artifact.begin(plan_of(run).identity)
+    train_adapter(with_overrides(TRACKED, ["train.epochs=1"]), run, plan_of(run), base)
+    assert len(tracking_artifact(run, plan_of(run).artifact).files()) == 1
+
+
+def test_tracking_goes_to_an_object_store(s3_uri: str, base: BaseModel) -> None:
+    run = make_run(s3_uri)
+    train_adapter(with_overrides(TRACKED, ["train.epochs=2"]), run, plan_of(run), base)
+    found = events(tracking_artifact(run, plan_of(run).artifact))
+    assert [step for step, _ in found["train/loss"]] == list(range(6))
+
+
+@pytest.mark.parametrize("override", ["train.batches=packed", "train.gradient_checkpointing=true"])
+def test_how_it_is_trained_does_not_change_what_comes_of_it(base: BaseModel, tmp_path: Path, override: str) -> None:
+    found = []
+    for folder, config in (("a", CONFIG), ("b", with_overrides(CONFIG, [override]))):
+        place = make_run(str(tmp_path / folder))
+        train_adapter(config, place, plan_of(place), base)
+        found.append([e["validation_loss"] for e in plan_of(place).artifact.read_json("history.json")["epochs"]])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)

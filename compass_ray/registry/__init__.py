@@ -12,7 +12,7 @@ from compass_ray.registry.decision_log import DECISIONS, append_decision, read_d
 from compass_ray.registry.live_pointer import Canary, LivePointer, read_pointer
 from compass_ray.registry.names import TARGET_VERSION, AdapterName, Clock, RegistryError
 from compass_ray.registry.promotion import pin, promote, promote_first_versions, require_unpinned, roll_back, unpin
-from compass_ray.registry.versions import AdapterEntry, Lineage, list_versions, verify_servable
+from compass_ray.registry.versions import AdapterEntry, list_versions, verify_servable
 
 __all__ = [
     "DECISIONS",
@@ -23,7 +23,6 @@ __all__ = [
     "Catalogue",
     "CatalogueReader",
     "Clock",
-    "Lineage",
     "LivePointer",
     "RegistryError",
     "append_decision",

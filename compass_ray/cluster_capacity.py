@@ -51,9 +51,9 @@ class ClusterCapacity:
 
         False under unknown growth only says that no machine present can.
 
-        >>> Capacity((Node({"CPU": 4}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, at_most=2),)).fits({"CPU": 6, "GPU": 1})
+        >>> ClusterCapacity((Node({"CPU": 4}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, max_nodes=2),)).fits({"CPU": 6, "GPU": 1})
         True
-        >>> Capacity((Node({"CPU": 4}), Node({"CPU": 4}))).fits({"CPU": 6})
+        >>> ClusterCapacity((Node({"CPU": 4}), Node({"CPU": 4}))).fits({"CPU": 6})
         False
         """
         shapes = [node.resources for node in self.nodes]
@@ -69,8 +69,8 @@ class ClusterCapacity:
 
         None where growth is unknown or unbounded, or nothing is asked for.
 
-        >>> small = NodeType("gpu", {"CPU": 8, "GPU": 1}, at_most=4)
-        >>> Capacity((Node({"CPU": 2}), Node({"CPU": 8, "GPU": 1}, "gpu")), (small,), max_workers=3).at_most({"CPU": 1, "GPU": 1})
+        >>> small = NodeType("gpu", {"CPU": 8, "GPU": 1}, max_nodes=4)
+        >>> ClusterCapacity((Node({"CPU": 2}), Node({"CPU": 8, "GPU": 1}, "gpu")), (small,), max_workers=3).max_count({"CPU": 1, "GPU": 1})
         3
         """
         if self.types is None:
@@ -107,7 +107,7 @@ def count_fitting(resources: Mapping[str, float], request: Request) -> int | Non
 
     A share of a GPU is never put together from two.
 
-    >>> held({"CPU": 4, "GPU": 2}, {"CPU": 0.5, "GPU": 0.4})
+    >>> count_fitting({"CPU": 4, "GPU": 2}, {"CPU": 0.5, "GPU": 0.4})
     4
     """
     asked = {name: amount for name, amount in request.items() if amount > 0}
@@ -118,7 +118,7 @@ def count_fitting(resources: Mapping[str, float], request: Request) -> int | Non
 def accelerator_type(resources: Mapping[str, float]) -> str | None:
     """The name Ray gives a machine's GPUs, as in ``L40S``.
 
-    >>> accelerator({"CPU": 8, "GPU": 1, "accelerator_type:L40S": 1})
+    >>> accelerator_type({"CPU": 8, "GPU": 1, "accelerator_type:L40S": 1})
     'L40S'
     """
     return next((name.removeprefix(_ACCELERATOR) for name in sorted(resources) if name.startswith(_ACCELERATOR)), None)

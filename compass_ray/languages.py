@@ -139,7 +139,7 @@ def get_language(code: str) -> Language:
 
     Raises UnknownLanguageError, naming the nearest code or language, for anything else.
 
-    >>> language("sw").name
+    >>> get_language("sw").name
     'Swahili'
     """
     if code in LANGUAGES:

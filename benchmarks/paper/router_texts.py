@@ -64,7 +64,7 @@ def atlas_corpora(languages: Sequence[str], strangers: Sequence[str], judged: in
 def first_words(text: str, words: int | None, code: str) -> str:
     """The first words of a text; all of it for None.
 
-    >>> cut("Mji mkuu wa Kenya", 3, "sw"), cut("肯尼亚的首都", 2, "zh")
+    >>> first_words("Mji mkuu wa Kenya", 3, "sw"), first_words("肯尼亚的首都", 2, "zh")
     ('Mji mkuu wa', '肯尼亚的')
     """
     if words is None:

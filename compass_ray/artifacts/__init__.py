@@ -8,12 +8,10 @@ This is the only module that knows file names; it holds no algorithm and starts 
 
 from compass_ray.artifacts.artifact import Artifact
 from compass_ray.artifacts.cas_file import ConflictError
-from compass_ray.artifacts.errors import LanguagesFailedError
+from compass_ray.artifacts.errors import ArtifactError, FingerprintMismatchError, LanguagesFailedError
 from compass_ray.artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
-    ArtifactError,
-    FingerprintMismatchError,
     Identity,
     Manifest,
     Output,

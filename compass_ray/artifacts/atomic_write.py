@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.errors import ArtifactError
 
 PARTIAL = ".partial"
 ContentWriter = Callable[[BinaryIO], object]

@@ -1,18 +1,24 @@
-"""The error that names the languages in which a stage failed, so that the others can go on."""
+"""Errors of run directories and their artifacts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compass_ray.artifacts.manifest import ArtifactError
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, damaged, or made by another configuration."""
+
+
+class FingerprintMismatchError(ArtifactError):
+    """A complete artifact exists, and it was made with other settings or inputs."""
 
 
 class LanguagesFailedError(ArtifactError):
-    """A stage failed in some languages; its artefacts of the others are whole."""
+    """A stage failed in some languages; its artifacts of the other languages are complete."""
 
     def __init__(self, failures: Mapping[str, str]) -> None:
-        """Say which languages failed, and why each did."""
+        """Store the reason of each failed language."""
         self.failures = dict(failures)
         told = "; ".join(f"{language}: {reason}" for language, reason in sorted(self.failures.items()))
         counted = "one language" if len(self.failures) == 1 else f"{len(self.failures)} languages"
-        super().__init__(f"{counted} failed; what could be made of the others is whole. {told}")
+        super().__init__(f"{counted} failed; the artifacts of the other languages are complete. {told}")

@@ -14,14 +14,6 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 
 
-class ArtifactError(RuntimeError):
-    """An artefact that is missing, damaged, or made by another configuration."""
-
-
-class FingerprintMismatchError(ArtifactError):
-    """A whole artefact stands where a different one was asked for."""
-
-
 class Output(BaseModel):
     """One file of an artefact: path below it, size in bytes, hash, and rows where it is a table."""
 

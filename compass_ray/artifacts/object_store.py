@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from compass_ray.artifacts.files import Files
-from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.retries import to_user_error
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from compass_ray.artifacts.manifest import ArtifactError
+from compass_ray.artifacts.errors import ArtifactError
 
 Sleep = Callable[[float], None]
 Result = TypeVar("Result")
@@ -38,11 +38,11 @@ _WRONG = re.compile(r"HTTP status 4(?!08|29)\d\d|Status\(INVALID_ARGUMENT")
 def is_transient(error: BaseException) -> bool:
     """Whether the same may well succeed a little later.
 
-    >>> transient(OSError("AWS Error UNKNOWN (HTTP status 503) during UploadPart operation"))
+    >>> is_transient(OSError("AWS Error UNKNOWN (HTTP status 503) during UploadPart operation"))
     True
-    >>> transient(OSError("AWS Error ACCESS_DENIED during HeadObject operation"))
+    >>> is_transient(OSError("AWS Error ACCESS_DENIED during HeadObject operation"))
     False
-    >>> transient(FileNotFoundError(2, "Path does not exist"))
+    >>> is_transient(FileNotFoundError(2, "Path does not exist"))
     False
     """
     if not isinstance(error, OSError) or error.errno is not None:

@@ -8,33 +8,21 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from compass_ray.artifacts.artifact_files import ArtifactFiles, utc_timestamp
 from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical_json
 from compass_ray.artifacts.provenance import collect_provenance
-
-if TYPE_CHECKING:
-    from compass_ray.artifacts.artifact import Artifact
-
-
-@dataclass(frozen=True)
-class InProgressMarker:
-    """An attempt at an artefact: the fingerprint it is for, and when it was begun (UTC, ISO 8601)."""
-
-    fingerprint: str
-    started: str
 
 
 class Writer:
     """Writes one artefact; `publish` commits it."""
 
-    def __init__(self, artifact: Artifact, identity: Identity) -> None:
+    def __init__(self, artifact: ArtifactFiles, identity: Identity) -> None:
         """Made by `Artifact.begin`, or by whoever goes on with what was begun."""
         self.artifact = artifact
         self.identity = identity
@@ -92,8 +80,3 @@ class Writer:
         )
         self.write_bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
         return manifest
-
-
-def utc_timestamp() -> str:
-    """The time, UTC, ISO 8601 in whole seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -62,7 +62,7 @@ def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
     """Whether training ends by itself after these validation losses.
 
     >>> settings = TrainConfig(epochs=4, patience=2)
-    >>> ended([3.0, 2.0, 2.5], settings), ended([3.0, 2.0, 2.5, 2.1], settings), ended([2.0, 3.0, 2.5], settings)
+    >>> is_training_over([3.0, 2.0, 2.5], settings), is_training_over([3.0, 2.0, 2.5, 2.1], settings), is_training_over([2.0, 3.0, 2.5], settings)
     (False, True, True)
     """
     best = min(range(len(losses)), key=lambda i: losses[i])

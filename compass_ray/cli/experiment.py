@@ -82,7 +82,7 @@ def _print(where: RunDir, tables: list[ResultTable]) -> None:
 def split_columns(rows: list[tuple[str, ...]], room: int) -> Iterator[list[tuple[str, ...]]]:
     """The table in parts side by side that are at most ``room`` characters wide, each with the first column.
 
-    >>> list(fitting([("who", "first", "second"), ("a", "1", "2")], 12))
+    >>> list(split_columns([("who", "first", "second"), ("a", "1", "2")], 12))
     [[('who', 'first'), ('a', '1')], [('who', 'second'), ('a', '2')]]
     """
     widths = [max(map(len, column)) + _BETWEEN for column in zip(*rows, strict=True)]

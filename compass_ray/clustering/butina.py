@@ -97,7 +97,7 @@ def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> FitRe
 def evaluation_cells(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
     """Whole cells, in seeded order, until they hold ``at_least`` rows; all of them, as they are, if they hold no more.
 
-    >>> [rows.tolist() for rows in judged([np.arange(3), np.arange(3, 6)], 6, seed=0)]
+    >>> [rows.tolist() for rows in evaluation_cells([np.arange(3), np.arange(3, 6)], 6, seed=0)]
     [[0, 1, 2], [3, 4, 5]]
     """
     order = np.random.default_rng(seed).permutation(len(parts))

@@ -56,7 +56,7 @@ class CentroidClusterer:
 def metrics_to_try(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:
     """The metrics to try.
 
-    >>> metrics("both")
+    >>> metrics_to_try("both")
     ('euclidean', 'cosine')
     """
     return ("euclidean", "cosine") if asked == "both" else (asked,)

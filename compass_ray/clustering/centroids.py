@@ -29,7 +29,7 @@ def spherical_means(embeddings: Float32, labels: Int32, weights: Float32) -> Flo
 def cluster_means(points: Float32, labels: Int32) -> Float64:
     """float64[K, r] mean of each cluster's members, in the space of ``points`` float32[n, r].
 
-    >>> means(np.array([[0.0], [2.0], [5.0], [9.0]], np.float32), np.array([0, 0, 1, -1])).tolist()
+    >>> cluster_means(np.array([[0.0], [2.0], [5.0], [9.0]], np.float32), np.array([0, 0, 1, -1])).tolist()
     [[1.0], [5.0]]
     """
     return np.array([points[members].mean(0, dtype=np.float64) for members in _members(labels)])

@@ -39,7 +39,7 @@ def count_neighbours(points: Float32, thresholds: Sequence[float]) -> Int64:
 
     ``points`` are unit rows float32[n, r], ``thresholds`` ascend.
 
-    >>> neighbour_counts(np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32), [0.5, 0.7]).tolist()
+    >>> count_neighbours(np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32), [0.5, 0.7]).tolist()
     [[2, 3, 2], [2, 2, 1]]
     """
     n, grades = len(points), len(thresholds) + 1

@@ -15,7 +15,7 @@ def sample_stratified(n: int, at_most: int, rng: np.random.Generator, strata: Se
     ``strata`` names each row's stratum, such as its language: each is sampled in proportion to its rows, and none
     is left out as long as there is a place for each.
 
-    >>> rows = sample(1000, 10, np.random.default_rng(0), ["en"] * 990 + ["mg"] * 10)
+    >>> rows = sample_stratified(1000, 10, np.random.default_rng(0), ["en"] * 990 + ["mg"] * 10)
     >>> len(rows), int((rows >= 990).sum())
     (10, 1)
     """
@@ -35,7 +35,7 @@ def proportional_quotas(counts: Int64, places: int) -> Int64:
     """int64[S] with sum ``places``, in proportion to ``counts`` int64[S] and at least 1; the smallest go without if
     there are more of them than places.
 
-    >>> shares(np.array([90, 9, 1]), 10).tolist(), shares(np.array([5, 1, 7]), 2).tolist()
+    >>> proportional_quotas(np.array([90, 9, 1]), 10).tolist(), proportional_quotas(np.array([5, 1, 7]), 2).tolist()
     ([8, 1, 1], [1, 0, 1])
     """
     if places < len(counts):

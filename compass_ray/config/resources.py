@@ -81,7 +81,7 @@ class Resources(ConfigSection):
     def resources_per_worker(self) -> dict[str, float]:
         """What one worker asks the cluster for, by Ray's names.
 
-        >>> Resources(gpus_per_worker=1, worker_resources={"updates": 1}).worker()
+        >>> Resources(gpus_per_worker=1, worker_resources={"updates": 1}).resources_per_worker()
         {'CPU': 0.5, 'GPU': 1.0, 'updates': 1.0}
         """
         gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker > 0 else {}

@@ -24,8 +24,8 @@ class DailyTimeWindow:
         Raises:
             ValueError: not two times of a day, or twice the same.
 
-        >>> Hours.parse("22:00-06:00")
-        Hours(start=1320, end=360)
+        >>> DailyTimeWindow.parse("22:00-06:00")
+        DailyTimeWindow(start=1320, end=360)
         """
         found = _SPAN.fullmatch(text.strip())
         start, end = (_minute(*found.groups()[i : i + 2]) for i in (0, 2)) if found else (None, None)
@@ -40,7 +40,7 @@ class DailyTimeWindow:
     def next_opening(self, moment: datetime) -> datetime:
         """The next time at which they begin, in UTC, or ``moment`` itself if it is within.
 
-        >>> Hours.parse("22:00-06:00").opens(datetime(2026, 3, 1, 12, 30, tzinfo=UTC)).isoformat()
+        >>> DailyTimeWindow.parse("22:00-06:00").next_opening(datetime(2026, 3, 1, 12, 30, tzinfo=UTC)).isoformat()
         '2026-03-01T22:00:00+00:00'
         """
         here = moment.astimezone(UTC)
@@ -53,8 +53,8 @@ class DailyTimeWindow:
 def is_within(hours: DailyTimeWindow, moment: datetime) -> bool:
     """Whether an aware time, of any zone, is within the hours.
 
-    >>> night = Hours.parse("22:00-06:00")
-    >>> [within(night, datetime(2026, 3, 1, hour, tzinfo=UTC)) for hour in (21, 22, 0, 5, 6)]
+    >>> night = DailyTimeWindow.parse("22:00-06:00")
+    >>> [is_within(night, datetime(2026, 3, 1, hour, tzinfo=UTC)) for hour in (21, 22, 0, 5, 6)]
     [False, True, True, True, False]
     """
     here = moment.astimezone(UTC)

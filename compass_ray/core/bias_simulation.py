@@ -31,7 +31,7 @@ def simulate_bias(
     at least one row unless `keep` is 0. ValueError on fractions outside 0 to 1.
 
     >>> bias = simulate_bias(["law"] * 4 + [None], p_low=1.0, keep=0.5, rng=np.random.default_rng(0))
-    >>> int(bias.kept.sum()), bool(bias.kept[4]), bias.low
+    >>> int(bias.kept.sum()), bool(bias.kept[4]), bias.thinned_subjects
     (3, True, ('law',))
     """
     check_fraction(p_low, "p_low")

@@ -44,7 +44,7 @@ def forecast_budget(
     `n_target`, `n_aux`, `n_eval`: counts int[K + 1] of target, auxiliary and guide rows by cluster, noise last (see
     `cluster_counts`). ValueError on budgets that are not increasing, a share outside [0, 1] and an empty guide set.
 
-    >>> found = forecast([8, 0, 0], [99, 99, 0], [1, 1, 0], [0.2, 0.6, 1.0, 1.4], weights="deficit")
+    >>> found = forecast_budget([8, 0, 0], [99, 99, 0], [1, 1, 0], [0.2, 0.6, 1.0, 1.4], weights="deficit")
     >>> found.filled.round(3).tolist(), found.suggestion
     ([0.765, 0.969, 1.0, 1.0], 1.0)
     """

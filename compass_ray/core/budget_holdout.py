@@ -46,7 +46,7 @@ def make_budget_holdout(
     str[m]. `n_eval`: counts int[K + 1] of the guide set. ValueError on an empty guide set or a fraction outside [0, 1).
 
     >>> others = [1, 1, 1, 1], ["yo", "yo", "hi", "hi"]
-    >>> found = held_slice([0, 0, 0, 0], *others, [2, 2, 0], fraction=0.5, rng=np.random.default_rng(0))
+    >>> found = make_budget_holdout([0, 0, 0, 0], *others, [2, 2, 0], fraction=0.5, rng=np.random.default_rng(0))
     >>> int(found.own.sum()), len(found.stand_ins), found.language
     (2, 1, 'hi')
     """

@@ -55,9 +55,9 @@ def allocate_quotas(
     are filled is spent in proportion to P_eval. ValueError on counts that are negative or of different
     lengths, and on a negative budget.
 
-    >>> allocate([0, 9], [90, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
+    >>> allocate_quotas([0, 9], [90, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [10, 10]
-    >>> allocate([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
+    >>> allocate_quotas([0, 9], [4, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [4, 16]
     """
     basins = _basins(n_target, n_aux, n_eval, budget, weights, overflow)
@@ -84,7 +84,7 @@ def expected_quotas(
 def max_rows_per_cluster(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
     """The most rows each cluster can give, int64[K]: its candidates, or three times that where rows repeat.
 
-    >>> capacity([2, 5], "repeat").tolist()
+    >>> max_rows_per_cluster([2, 5], "repeat").tolist()
     [6, 15]
     """
     try:

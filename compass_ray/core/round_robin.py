@@ -31,7 +31,7 @@ def round_robin_order(names: Sequence[str], keys: Sequence[str], seed: int) -> R
 
     ValueError unless names are distinct, one key to each.
 
-    >>> found = turns(["a", "b", "c", "d"], ["flood", "flood", "flood", "one"], seed=0)
+    >>> found = round_robin_order(["a", "b", "c", "d"], ["flood", "flood", "flood", "one"], seed=0)
     >>> sorted(found.position[:2].tolist())[1], found.turn.tolist()
     (3, [0, 0, 1, 2])
     """
@@ -52,7 +52,7 @@ def round_robin_order(names: Sequence[str], keys: Sequence[str], seed: int) -> R
 def max_corrections(rows: int, share: float) -> int:
     """How many corrections may join `rows` other rows so that of all together they are at most `share`, in [0, 1).
 
-    >>> most_corrections(9, 0.1), most_corrections(8, 0.1), most_corrections(10, 0.5)
+    >>> max_corrections(9, 0.1), max_corrections(8, 0.1), max_corrections(10, 0.5)
     (1, 0, 10)
     """
     if rows < 0 or not 0.0 <= share < 1.0:
@@ -68,7 +68,7 @@ def find_kept_duplicates(embeddings: npt.ArrayLike, tau: float) -> IntArray:
 
     A row gives way only to one that stays itself. ValueError on NaN and zero rows.
 
-    >>> first_neighbours([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], tau=0.7).tolist()
+    >>> find_kept_duplicates([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], tau=0.7).tolist()
     [-1, 0, -1]
     """
     rows = unit_rows(embeddings) if np.size(embeddings) else np.zeros((0, 1), np.float32)

@@ -113,7 +113,7 @@ def select_rows(
     scores of another length than the candidates, and on such a baseline without a picker.
 
     >>> pool = Candidates([0, 1, 1], [0.9, 0.8, 0.9], [0, 0, 1], lambda i: np.eye(3, dtype=np.float32)[i])
-    >>> rule = Rule(budget=0.5, weights=Weighting.DEFICIT, mode=Mode.DETERMINISTIC)
+    >>> rule = SelectionRule(budget=0.5, weights=Weighting.DEFICIT, mode=SamplingMode.DETERMINISTIC)
     >>> chosen = select_rows([0, 0], [0, 1], pool, 2, rule, seed=0, language="sw")
     >>> chosen.rows.index.tolist(), chosen.rows.score.tolist(), chosen.allocation.quota.tolist()
     ([2], [0.9], [0, 1])

@@ -18,7 +18,7 @@ def split_holdout(labels: npt.ArrayLike, fraction: float, rng: np.random.Generat
 
     At least one row and at most n - 1 where the fraction is above 0 and n above 1. ValueError outside [0, 1).
 
-    >>> held = holdout([0] * 10 + [1] * 20, 0.1, np.random.default_rng(0))
+    >>> held = split_holdout([0] * 10 + [1] * 20, 0.1, np.random.default_rng(0))
     >>> int(held[:10].sum()), int(held[10:].sum())
     (1, 2)
     """

@@ -18,9 +18,9 @@ def water_fill(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: floa
     `rate`, `floor`, `cap`: float64[K], 0 or more; basins with rate 0 stay empty.
 
     >>> z = np.zeros(3)
-    >>> fill(np.array([1.0, 1.0, 2.0]), z, np.array([9.0, 1.0, 9.0]), 7.0).round(9).tolist()
+    >>> water_fill(np.array([1.0, 1.0, 2.0]), z, np.array([9.0, 1.0, 9.0]), 7.0).round(9).tolist()
     [2.0, 1.0, 4.0]
-    >>> fill(np.array([0.5, 0.5]), np.array([6.0, 0.0]), np.array([99.0, 99.0]), 4.0).tolist()
+    >>> water_fill(np.array([0.5, 0.5]), np.array([6.0, 0.0]), np.array([99.0, 99.0]), 4.0).tolist()
     [0.0, 4.0]
     """
     contents = np.zeros(len(rate))

@@ -97,9 +97,9 @@ def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
     the largest logit is off by some sqrt(2 L + 1) u of its size. The largest of millions of such differences was found at up
     to 1.4 times that; four times is allowed.
 
-    >>> tolerance("float32", 32, 20.0)
+    >>> logit_tolerance("float32", 32, 20.0)
     0.0001
-    >>> round(tolerance("bfloat16", 32, 20.0), 2)
+    >>> round(logit_tolerance("bfloat16", 32, 20.0), 2)
     2.52
     """
     unit = _UNIT_ROUNDOFF.get(dtype)

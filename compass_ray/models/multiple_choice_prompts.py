@@ -18,7 +18,7 @@ Scoring = Literal["letter", "option"]
 def format_options(question: str, options: Sequence[str]) -> str:
     """The question with its options as lettered lines.
 
-    >>> print(listed("Capital of Kenya?", ["Nairobi", "Lagos"]))
+    >>> print(format_options("Capital of Kenya?", ["Nairobi", "Lagos"]))
     Capital of Kenya?
     A. Nairobi
     B. Lagos
@@ -30,11 +30,11 @@ def format_options(question: str, options: Sequence[str]) -> str:
 def parse_choice(reply: str, options: Sequence[str], scoring: Scoring) -> int | None:
     """Which option a reply begins with, by its letter or by its text; None where it is none of them.
 
-    >>> said("B. Lagos", ["Nairobi", "Lagos"], "letter"), said(" (b)", ["Nairobi", "Lagos"], "letter")
+    >>> parse_choice("B. Lagos", ["Nairobi", "Lagos"], "letter"), parse_choice(" (b)", ["Nairobi", "Lagos"], "letter")
     (1, 1)
-    >>> said("Benin is it", ["Nairobi", "Lagos"], "letter") is None
+    >>> parse_choice("Benin is it", ["Nairobi", "Lagos"], "letter") is None
     True
-    >>> said("new york city!", ["New York", "New York City"], "option")
+    >>> parse_choice("new york city!", ["New York", "New York City"], "option")
     1
     """
     if scoring == "letter":

@@ -29,7 +29,7 @@ _TOKEN = regex.compile(
 def split_words(text: str) -> list[str]:
     """Words and runs of marks in a text, in its order, normalised (NFKC) and without case.
 
-    >>> words("Dar es Salaam?"), words("首都は?"), words("राजधानी है")
+    >>> split_words("Dar es Salaam?"), split_words("首都は?"), split_words("राजधानी है")
     (['dar', 'es', 'salaam', '?'], ['首', '都', 'は', '?'], ['राजधानी', 'है'])
     """
     return [str(found) for found in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
@@ -38,7 +38,7 @@ def split_words(text: str) -> list[str]:
 def character_ngrams(word: str) -> set[str]:
     """Runs of four characters of a word between its ends; the word itself where it is shorter.
 
-    >>> sorted(pieces("mji")), sorted(pieces("miji"))
+    >>> sorted(character_ngrams("mji")), sorted(character_ngrams("miji"))
     (['<mji', 'mji>'], ['<mij', 'iji>', 'miji'])
     """
     framed = f"<{word}>"

@@ -63,7 +63,7 @@ class RetentionPeriod:
     def cutoff(self, now: float) -> float:
         """What is from before this time is erased: it would be too old before one looks again.
 
-        >>> Age.of_days(2.0).horizon(1_000_000.0) == 1_000_000.0 - 2 * 86_400 + 3_600
+        >>> RetentionPeriod.from_days(2.0).cutoff(1_000_000.0) == 1_000_000.0 - 2 * 86_400 + 3_600
         True
         """
         return now - self.limit + self.sweep_interval if math.isfinite(self.limit) else -math.inf

@@ -109,7 +109,7 @@ def describe_capacity(capacity: ClusterCapacity) -> str:
     """What a cluster is and can grow to, in words.
 
     >>> from compass_ray.cluster_capacity import Node, NodeType
-    >>> described(Capacity((Node({"CPU": 2}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, 4),)))
+    >>> describe_capacity(ClusterCapacity((Node({"CPU": 2}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, 4),)))
     'there is 1 machine with CPU 2, and may be 4 more of gpu with CPU 8, GPU 1'
     """
     shapes = Counter(_format_request(node.resources) for node in capacity.nodes)

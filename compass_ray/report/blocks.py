@@ -150,7 +150,7 @@ def missing_note(text: str) -> TextBlock:
 def format_number(value: float | None, digits: int = 0) -> str:
     """A number as text, with thousands apart; a dash for none.
 
-    >>> number(12345), number(0.1239, 3), number(None)
+    >>> format_number(12345), format_number(0.1239, 3), format_number(None)
     ('12,345', '0.124', '–')
     """
     return "–" if value is None else f"{value:,.{digits}f}"

@@ -164,7 +164,7 @@ def includes_zero(interval: Interval) -> bool:
 def format_percent(share: float | None) -> str:
     """A share as percent with one decimal, a dash for none.
 
-    >>> percent(0.4567), percent(None)
+    >>> format_percent(0.4567), format_percent(None)
     ('45.7', '–')
     """
     return "–" if share is None else f"{100 * share:.1f}"

@@ -68,7 +68,7 @@ def describe_guide_prompt(guide: NearestGuidePrompt | None) -> Iterator[str]:
 def shorten(prompt: str, longest: int = MAX_QUOTED_CHARACTERS) -> str:
     """A prompt on one line, cut to ``longest`` characters.
 
-    >>> shortened("one\\ntwo", 6), shortened("one")
+    >>> shorten("one\\ntwo", 6), shorten("one")
     ('one...', 'one')
     """
     line = " ".join(prompt.split())

@@ -221,7 +221,7 @@ def to_unix_seconds(time: float | str | None) -> float | None:
 def format_time(time: float | str | None) -> str:
     """A time as people read it, in UTC where it is a number of seconds.
 
-    >>> moment(0.0), moment(None)
+    >>> format_time(0.0), format_time(None)
     ('1970-01-01 00:00:00 UTC', '')
     """
     if time is None:

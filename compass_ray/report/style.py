@@ -127,7 +127,7 @@ def display_width(picture: bytes) -> int:
 def printable_label(text: str | None, fallback: str, limit: int = 26) -> str:
     """Text that the font can draw, cut to ``limit`` characters; the fallback where it cannot.
 
-    >>> label("history", "cluster 3"), label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")
+    >>> printable_label("history", "cluster 3"), printable_label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")
     ('history', 'cluster 3')
     """
     if not text or not text.isprintable() or any(ord(character) > 0x24F for character in text):

@@ -17,8 +17,8 @@ def scaling_options(config: RunConfig) -> dict[str, Any]:
     A replica is added when on average more than half of ``serve.max_num_seqs`` requests are under way in each, so that others
     still find rows while it loads. One is taken away after ten quiet minutes, Serve's own default.
 
-    >>> from compass_ray.config import load
-    >>> replicas(load("atlas-test", overrides=["resources.replicas=2"]))
+    >>> from compass_ray.config import load_run_config
+    >>> scaling_options(load_run_config("atlas-test", overrides=["resources.replicas=2"]))
     {'num_replicas': 2}
     """
     resources = config.resources

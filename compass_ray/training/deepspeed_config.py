@@ -67,7 +67,7 @@ def with_run_settings(settings: Mapping[str, Any], config: RunConfig, workers: i
     """The same with the run's own batch, precision and clipping, for so many workers.
 
     >>> run = RunConfig(languages=["sw"])
-    >>> filled({}, run, workers=4)["gradient_accumulation_steps"]
+    >>> with_run_settings({}, run, workers=4)["gradient_accumulation_steps"]
     4
     """
     train = config.train

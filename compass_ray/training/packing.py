@@ -78,7 +78,7 @@ def open_packed_batcher(model: Any, longest: int, example: EncodedExample, devic
 def first_fit_decreasing(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Indices in packs of at most ``tokens`` tokens, one row at least; longest rows first, each in the first pack with room.
 
-    >>> filled([3, 9, 2, 4], 6)
+    >>> first_fit_decreasing([3, 9, 2, 4], 6)
     [[1], [3, 2], [0]]
     """
     packs: list[list[int]] = []

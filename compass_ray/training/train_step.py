@@ -63,7 +63,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) 
 def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
     """Share of the peak learning rate at ``step`` of ``total``: linear warm-up, then a half cosine to zero.
 
-    >>> [round(rate(step, 10, 0.2), 2) for step in range(10)]
+    >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in range(10)]
     [0.5, 1.0, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04]
     """
     warmup = round(total * warmup_ratio)

@@ -55,7 +55,7 @@ def measure_guide_fit(run: RunDir, language: str, clusterer: Callable[[], Cluste
 def count_by_coarse_cluster(labels: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32]) -> list[int]:
     """Rows in each coarse cluster, noise last.
 
-    >>> coarse_counts(np.array([0, 2, -1]), np.array([0, 0, 1], np.int32))
+    >>> count_by_coarse_cluster(np.array([0, 2, -1]), np.array([0, 0, 1], np.int32))
     [1, 1, 1]
     """
     merged = np.where(labels >= 0, coarse[labels], -1)

@@ -57,8 +57,8 @@ def load_canary_items(config: RunConfig, run: RunDir, language: str) -> tuple[Ca
 def next_items(found: Sequence[CanaryItem], position: int, count: int) -> list[CanaryItem]:
     """So many questions from a position on, beginning again at the end.
 
-    >>> abc = [Question(text, ("yes", "no"), 0) for text in "abc"]
-    >>> [each.text for each in stretch(abc, 5, 2)]
+    >>> abc = [CanaryItem(text, ("yes", "no"), 0) for text in "abc"]
+    >>> [each.text for each in next_items(abc, 5, 2)]
     ['c', 'a']
     """
     return [found[(position + i) % len(found)] for i in range(count)]

@@ -130,7 +130,7 @@ def dropped_versions(decisions: Iterable[Mapping[str, Any]], language: str) -> f
     """Versions of a language that were ever taken off traffic: rolled back, or as a canary.
 
     >>> took = [{"kind": "rollback", "language": "sw", "from": "v0003", "to": "v0002"}]
-    >>> sorted(dropped([*took, {"kind": "canary ended", "language": "sw", "from": "v0002", "to": "v0004"}], "sw"))
+    >>> sorted(dropped_versions([*took, {"kind": "canary ended", "language": "sw", "from": "v0002", "to": "v0004"}], "sw"))
     ['v0003', 'v0004']
     """
     off = {"rollback": "from", "canary ended": "to"}

@@ -37,10 +37,10 @@ def compare_versions(
     """The legs on which ``now`` can be compared with the version before, and with its own ``first`` losses where given.
 
     >>> from compass_ray.config import DriftConfig
-    >>> sure, unsure = Signals(nll=np.full(50, 0.1), bad=5, rated=60), Signals(nll=np.full(50, 2.0), bad=6, rated=60)
-    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare(sure, unsure, DriftConfig())]
+    >>> sure, unsure = QualitySignals(nll=np.full(50, 0.1), bad=5, rated=60), QualitySignals(nll=np.full(50, 2.0), bad=6, rated=60)
+    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig())]
     [('feedback', False, 0.01)]
-    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare(sure, unsure, DriftConfig(), first=[1.0] * 50)]
+    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig(), first=[1.0] * 50)]
     [('loss', True, 0.005), ('feedback', False, 0.005)]
     """
     floors = MinEffects(loss=drift.min_loss_increase, bad=drift.min_bad_feedback_increase, canary=drift.min_canary_accuracy_drop)
@@ -57,7 +57,7 @@ def is_worse(legs: Sequence[StatTestResult]) -> bool:
 def describe_tests(legs: Sequence[StatTestResult]) -> str:
     """Legs in words.
 
-    >>> told([Leg("feedback", 0.0004, 0.005, 0.3, 0.1, 60, 50)])
+    >>> describe_tests([StatTestResult("feedback", 0.0004, 0.005, 0.3, 0.1, 60, 50)])
     'share of replies rated bad +0.300 (p = 0.0004)'
     """
     return ", ".join(f"{_TEST_LABELS[leg.name]} {leg.effect:+.3f} (p = {leg.p_value:.4f})" for leg in legs)

@@ -23,7 +23,7 @@ def importance_log_weights(candidates: Any, guide: Any, *, smoothing: float = SM
     `candidates` (n, b) and `guide` (g, b) hold counts a bucket, dense or scipy sparse; both distributions are of
     buckets drawn independently. ValueError where b differs, or nothing is given.
 
-    >>> log_weights(np.array([[2, 0], [0, 1]]), np.array([[3, 0]])).round(4).tolist()
+    >>> importance_log_weights(np.array([[2, 0], [0, 1]]), np.array([[3, 0]])).round(4).tolist()
     [0.5754, -0.6931]
     """
     if candidates.shape[1:] != guide.shape[1:] or not guide.shape[0] or smoothing <= 0:

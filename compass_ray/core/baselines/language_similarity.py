@@ -17,7 +17,7 @@ def cosine_matrix(vectors: npt.ArrayLike) -> FloatArray:
 
     ValueError on values that are not finite.
 
-    >>> cosines([[1, 0], [1, 1], [0, 0]]).round(6).tolist()
+    >>> cosine_matrix([[1, 0], [1, 1], [0, 0]]).round(6).tolist()
     [[1.0, 0.707107, nan], [0.707107, 1.0, nan], [nan, nan, nan]]
     """
     rows = np.asarray(vectors, np.float64)
@@ -46,7 +46,7 @@ def mean_similarity(groups: Sequence[npt.ArrayLike]) -> FloatArray:
 def top_k_names(scores: npt.ArrayLike, names: Sequence[str], k: int) -> list[str]:
     """The `k` names of the highest scores, best first, ties in order of name; NaN is never taken.
 
-    >>> best([0.2, 0.9, float("nan"), 0.9], ["ar", "tr", "xx", "ky"], 3)
+    >>> top_k_names([0.2, 0.9, float("nan"), 0.9], ["ar", "tr", "xx", "ky"], 3)
     ['ky', 'tr', 'ar']
     """
     pairs = [(-float(score), name) for score, name in zip(np.asarray(scores, np.float64), names, strict=True)]

@@ -32,7 +32,7 @@ class Picker(Protocol):
 class UniformPicker:
     """All `n` candidates alike, as under random sampling.
 
-    >>> Alike(3)(5, np.random.default_rng(0)).position.tolist()
+    >>> UniformPicker(3)(5, np.random.default_rng(0)).position.tolist()
     [2, 0, 1]
     """
 
@@ -48,7 +48,7 @@ class UniformPicker:
 class AllPicker:
     """All `n` candidates, whatever number is asked for.
 
-    >>> Everything(3)(1, np.random.default_rng(0)).position.tolist()
+    >>> AllPicker(3)(1, np.random.default_rng(0)).position.tolist()
     [0, 1, 2]
     """
 
@@ -63,7 +63,7 @@ class AllPicker:
 class TopKPicker:
     """The candidates with the highest `scores` float64[n].
 
-    >>> Highest(np.array([0.2, 0.9, 0.9]))(2, np.random.default_rng(0)).position.tolist()
+    >>> TopKPicker(np.array([0.2, 0.9, 0.9]))(2, np.random.default_rng(0)).position.tolist()
     [1, 2]
     """
 
@@ -79,7 +79,7 @@ class TopKPicker:
 class UniformSubsetPicker:
     """The candidates that have a score, alike; `scores` float64[n] is NaN for those that may not be taken.
 
-    >>> AlikeAmong(np.array([0.5, np.nan, 0.7]))(9, np.random.default_rng(0)).position.tolist()
+    >>> UniformSubsetPicker(np.array([0.5, np.nan, 0.7]))(9, np.random.default_rng(0)).position.tolist()
     [0, 2]
     """
 
@@ -96,7 +96,7 @@ class UniformSubsetPicker:
 class SubsetPicker:
     """Every candidate that has a score, whatever number is asked for: all data of the best transfer languages.
 
-    >>> AllAmong(np.array([0.5, np.nan, 0.7]))(1, np.random.default_rng(0)).position.tolist()
+    >>> SubsetPicker(np.array([0.5, np.nan, 0.7]))(1, np.random.default_rng(0)).position.tolist()
     [0, 2]
     """
 

@@ -66,7 +66,7 @@ def ranker_features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatA
 
     Ratios over nothing are NaN, which a ranker takes for unknown.
 
-    >>> features([[10, 20, 0.5, 0.25, 0.1, 0.2]], [[0, 0, 0, 0, 0, 0]])[0, 6:8].tolist()
+    >>> ranker_features([[10, 20, 0.5, 0.25, 0.1, 0.2]], [[0, 0, 0, 0, 0, 0]])[0, 6:8].tolist()
     [2.0, 0.25]
     """
     pairs, far = np.asarray(measured, np.float64), np.asarray(distances, np.float64)
@@ -82,7 +82,7 @@ def grade_gains(gains: npt.ArrayLike) -> IntArray:
 
     Equal gains share the grade of the best of them.
 
-    >>> grades([0.1, 0.3, 0.1, -0.2]).tolist()
+    >>> grade_gains([0.1, 0.3, 0.1, -0.2]).tolist()
     [9, 10, 9, 7]
     """
     gain = np.asarray(gains, np.float64)
@@ -105,7 +105,7 @@ def ndcg(grade: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
 def expected_ndcg(grade: npt.ArrayLike, k: int) -> float:
     """Expectation of `ndcg` over all orders alike.
 
-    >>> round(ndcg_by_chance([10, 9, 8], 3), 4)
+    >>> round(expected_ndcg([10, 9, 8], 3), 4)
     0.8627
     """
     worth = np.exp2(np.asarray(grade, np.float64)) - 1.0

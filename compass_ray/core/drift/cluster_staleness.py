@@ -69,9 +69,9 @@ class StalenessCheck:
 def check_staleness(before: StalenessState, guide: ClusterFit, window: ClusterFit, bounds: StalenessBounds) -> StalenessCheck:
     """Whether clusters that fit `guide` are stale for `window`; without a distance on either side, by noise alone.
 
-    >>> found = check_fit(Staleness(streak=1), Fit(0.1, 0.2), Fit(0.5, 0.25), Bounds())
-    >>> found.beyond, found.after, found.begun
-    (('noise',), Staleness(streak=2, stale=True), True)
+    >>> found = check_staleness(StalenessState(streak=1), ClusterFit(0.1, 0.2), ClusterFit(0.5, 0.25), StalenessBounds())
+    >>> found.beyond, found.after, found.became_stale
+    (('noise',), StalenessState(streak=2, stale=True), True)
     """
     noisy = window.noise - guide.noise > bounds.noise
     far = bool(guide.distance and window.distance and window.distance > bounds.distance * guide.distance)

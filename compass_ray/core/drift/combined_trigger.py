@@ -43,9 +43,9 @@ class CombinedTrigger:
     Each of the m legs with at least `least` replies on both sides is tested at `false_alarm_rate` / m; the divergence
     always is one of them. `floor` in bits, `floors` as there. Cool-down as of `CalibratedTrigger`.
 
-    >>> same, trigger = [40, 40, 20, 0], MultiTrigger(persistence=1)
-    >>> usual, worse = (Observed(same, Signals(nll=np.linspace(0, 1, 50) + shift)) for shift in (0.0, 0.5))
-    >>> found = trigger.judge(DriftState(), usual, worse, np.random.default_rng(0))
+    >>> same, trigger = [40, 40, 20, 0], CombinedTrigger(persistence=1)
+    >>> usual, worse = (ObservedSample(same, QualitySignals(nll=np.linspace(0, 1, 50) + shift)) for shift in (0.0, 0.5))
+    >>> found = trigger.check_with_signals(DriftState(), usual, worse, np.random.default_rng(0))
     >>> found.alarm, [(leg.name, leg.exceeded) for leg in found.legs]
     (True, [('divergence', False), ('loss', True)])
     """

@@ -28,7 +28,7 @@ from compass_ray.core.permutation import RESAMPLES, permutation_test
 class FixedThresholdTrigger:
     """Alarm whenever the divergence is above a fixed threshold in bits; reference as of `printed_reference`.
 
-    >>> PaperTrigger().check(DriftState(), [9, 1, 0], [1, 9, 0], np.random.default_rng(0)).alarm
+    >>> FixedThresholdTrigger().check(DriftState(), [9, 1, 0], [1, 9, 0], np.random.default_rng(0)).alarm
     True
     """
 
@@ -54,7 +54,7 @@ class PermutationTestTrigger:
     of the window; persistence makes it lower. ValueError if `resamples` is too small for p ever to reach the
     rate.
 
-    >>> trigger, rng = CalibratedTrigger(), np.random.default_rng(0)
+    >>> trigger, rng = PermutationTestTrigger(), np.random.default_rng(0)
     >>> first = trigger.check(DriftState(), [90, 10, 0], [10, 90, 0], rng)
     >>> first.exceeded, first.alarm, trigger.check(first.state, [90, 10, 0], [10, 90, 0], rng).alarm
     (True, False, True)
@@ -85,7 +85,7 @@ class PermutationTestTrigger:
 def paper_reference(n_eval: npt.ArrayLike, n_selected: npt.ArrayLike) -> IntArray:
     """Reference counts int64[K + 1] of COMPASS, equation 3: guide rows plus auxiliary rows selected.
 
-    >>> printed_reference([2, 1, 0], [0, 3, 0]).tolist()
+    >>> paper_reference([2, 1, 0], [0, 3, 0]).tolist()
     [2, 4, 0]
     """
     return as_counts(n_eval, "n_eval") + as_counts(n_selected, "n_selected")

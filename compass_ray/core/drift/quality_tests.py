@@ -51,7 +51,7 @@ class MinEffects:
 def max_ratings_per_client(floor: float) -> int:
     """How many ratings of one client may count, so that by them alone no share of `LEAST` or more rises above `floor`.
 
-    >>> ratings_of_one(0.1), ratings_of_one(0.0)
+    >>> max_ratings_per_client(0.1), max_ratings_per_client(0.0)
     (2, 1)
     """
     return max(1, int(floor * MIN_SAMPLES))
@@ -70,8 +70,8 @@ def run_quality_tests(
 ) -> tuple[StatTestResult, ...]:
     """The legs that both sides have at least `least` replies for, each tested at `level`.
 
-    >>> now = Signals(bad=30, rated=60)
-    >>> [leg] = performance_legs(Signals(bad=6, rated=60), now, 0.01, Floors())
+    >>> now = QualitySignals(bad=30, rated=60)
+    >>> [leg] = run_quality_tests(QualitySignals(bad=6, rated=60), now, 0.01, MinEffects())
     >>> leg.name, leg.exceeded, round(leg.effect, 2), leg.p_value < 1e-5
     ('feedback', True, 0.4, True)
     """
@@ -92,7 +92,7 @@ def compare_losses(before: FloatArray, now: FloatArray) -> Worsening:
 
     Ranks, because a few replies of enormous loss would decide a test of means.
 
-    >>> found = worse_loss(np.arange(30.0), np.arange(30.0) + 20)
+    >>> found = compare_losses(np.arange(30.0), np.arange(30.0) + 20)
     >>> found.effect, found.p_value < 1e-6
     (20.0, True)
     """
@@ -105,7 +105,7 @@ def compare_losses(before: FloatArray, now: FloatArray) -> Worsening:
 def compare_shares(part_before: int, before: int, part_now: int, now: int) -> Worsening:
     """Rise of a share of replies, by Fisher's exact test: as many or more of the parts would fall to `now` by chance.
 
-    >>> larger_share(0, 2, 2, 2)
+    >>> compare_shares(0, 2, 2, 2)
     Worsening(effect=1.0, p_value=0.16666666666666666)
     """
     from scipy.stats import hypergeom

@@ -161,8 +161,8 @@ def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistic
 def summarize_seeds(values: Sequence[float]) -> SeedStatistics:
     """Mean and sample standard deviation.
 
-    >>> spread([1.0, 3.0])
-    Spread(mean=2.0, deviation=1.4142135623730951, seeds=2)
+    >>> summarize_seeds([1.0, 3.0])
+    SeedStatistics(mean=2.0, deviation=1.4142135623730951, seeds=2)
     """
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return SeedStatistics(float(np.mean(values)), deviation, len(values))

@@ -167,7 +167,7 @@ def _override_text(value: Any) -> str:
 def _path_safe(value: Any) -> str:
     """A value as a part of a path on any disk and object store.
 
-    >>> _safe(0.4), _safe(None), _safe(["target", "compass"]), _safe("microsoft/Phi-4-mini-instruct")
+    >>> _path_safe(0.4), _path_safe(None), _path_safe(["target", "compass"]), _path_safe("microsoft/Phi-4-mini-instruct")
     ('0.4', 'null', 'target,compass', 'microsoft-Phi-4-mini-instruct')
     """
     listed = ",".join(_override_text(each) for each in value) if isinstance(value, list) else _override_text(value)

@@ -81,7 +81,7 @@ def _cell(cell: CellRecord, keys: Sequence[str], details: Sequence[str]) -> tupl
 def _format_detail(value: float | None) -> str:
     """Rounded, without zeros that say nothing; a dash for none.
 
-    >>> _plain(0.93071), _plain(2000.0), _plain(0.0), _plain(None)
+    >>> _format_detail(0.93071), _format_detail(2000.0), _format_detail(0.0), _format_detail(None)
     ('0.9307', '2,000', '0', '–')
     """
     text = format_number(value, 4)

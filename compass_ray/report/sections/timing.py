@@ -42,7 +42,7 @@ def _makespan(attempts: Sequence[Attempt]) -> str:
 def _format_duration(seconds: float) -> str:
     """Time for people.
 
-    >>> _long(59.04), _long(3661)
+    >>> _format_duration(59.04), _format_duration(3661)
     ('59.0 s', '1 h 1 min')
     """
     minutes = round(seconds / 60)

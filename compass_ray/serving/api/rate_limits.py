@@ -112,7 +112,7 @@ class ConcurrencyLimiter:
 def client_network(address: str) -> str:
     """Whom an address stands for: itself, or of IPv6 its network.
 
-    >>> network("2001:db8::1") == network("2001:db8::2")
+    >>> client_network("2001:db8::1") == client_network("2001:db8::2")
     True
     """
     try:

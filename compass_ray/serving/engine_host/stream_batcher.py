@@ -23,7 +23,7 @@ MAX_FLUSH_INTERVAL_S = 0.25
 def flush_interval(streams: int) -> float:
     """Seconds that each of so many streams waits for company; one alone never does.
 
-    >>> pause(1), pause(11), pause(1000)
+    >>> flush_interval(1), flush_interval(11), flush_interval(1000)
     (0.0, 0.1, 0.25)
     """
     return min((streams - 1) / MAX_MESSAGES_PER_SECOND, MAX_FLUSH_INTERVAL_S)

@@ -86,7 +86,7 @@ class InferenceResponse:
 def stable_fraction(name: str) -> float:
     """A number in [0, 1), the same for the same name in every process.
 
-    >>> draw("conversation-1") == draw("conversation-1") < 1.0
+    >>> stable_fraction("conversation-1") == stable_fraction("conversation-1") < 1.0
     True
     """
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).digest()) / 2**48

@@ -74,7 +74,7 @@ def language_status(code: str, catalogue: Catalogue) -> dict[str, Any]:
 def to_columns(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Lines of the same fields as one list for each field.
 
-    >>> columns([{"time": 10, "requests": 2}, {"time": 20, "requests": 0}])
+    >>> to_columns([{"time": 10, "requests": 2}, {"time": 20, "requests": 0}])
     {'time': [10, 20], 'requests': [2, 0]}
     """
     found: dict[str, list[Any]] = {}

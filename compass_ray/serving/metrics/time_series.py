@@ -22,7 +22,7 @@ _MAX_LATENCIES = 1000
 def latency_percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
     """Median and 95th percentile in milliseconds; None where there is nothing.
 
-    >>> percentiles([0.1, 0.2, 0.3])
+    >>> latency_percentiles([0.1, 0.2, 0.3])
     (200.0, 290.0)
     """
     values = list(seconds)

@@ -34,7 +34,7 @@ def parse_model(model: str) -> tuple[ModelTarget, str, str]:
         UnknownModelError: not of the form ``auto``, ``base``, ``sw`` or ``sw@v0001``.
 
     >>> parse_model("sw@v0001")
-    (<Asked.VERSION: 'version'>, 'sw', 'v0001')
+    (<ModelTarget.VERSION: 'version'>, 'sw', 'v0001')
     """
     if model in ("", AUTO):
         return ModelTarget.AUTO, "", ""

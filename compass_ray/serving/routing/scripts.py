@@ -36,7 +36,7 @@ _MIXED = {"Jpan": ("Hira", "Kana", "Hani"), "Hang": ("Hang", "Hani")}
 def extract_prose(text: str) -> str:
     """The first of a text without code between backquotes and addresses.
 
-    >>> prose("Eleza `x = 1` kwa kifupi: https://example.org")
+    >>> extract_prose("Eleza `x = 1` kwa kifupi: https://example.org")
     'Eleza   kwa kifupi:'
     """
     return str(_NOT_PROSE.sub(" ", text[:MAX_PROMPT_CHARACTERS])).strip()
@@ -45,7 +45,7 @@ def extract_prose(text: str) -> str:
 def count_letters(text: str) -> int:
     """How many letters of any script a text has.
 
-    >>> letters("12? да"), letters("राजधानी")
+    >>> count_letters("12? да"), count_letters("राजधानी")
     (2, 4)
     """
     return len(_LETTER.findall(text))
@@ -54,7 +54,7 @@ def count_letters(text: str) -> int:
 def scripts_of(code: str) -> tuple[str, ...]:
     """The scripts (ISO 15924) that a language is written in.
 
-    >>> scripts("sr"), scripts("ja")
+    >>> scripts_of("sr"), scripts_of("ja")
     (('Cyrl', 'Latn'), ('Hira', 'Kana', 'Hani'))
     """
     labels = dict.fromkeys(label.rpartition("_")[2] for label in get_language(code).glotlid)
@@ -66,9 +66,9 @@ def is_written_in(text: str, code: str) -> bool:
 
     Names and terms in Latin letters are at home in every language.
 
-    >>> written_in("Установить Kubernetes", "ru"), written_in("Ustanovit", "ru"), written_in("12?", "ru")
+    >>> is_written_in("Установить Kubernetes", "ru"), is_written_in("Ustanovit", "ru"), is_written_in("12?", "ru")
     (True, False, False)
-    >>> written_in("Weka Википедия", "sw")
+    >>> is_written_in("Weka Википедия", "sw")
     False
     """
     share = MIN_SHARE_LATIN if "Latn" in scripts_of(code) else MIN_SHARE_OTHER
@@ -78,7 +78,7 @@ def is_written_in(text: str, code: str) -> bool:
 def is_foreign_script(text: str, code: str) -> bool:
     """Whether a text has letters, and none of them is of the language's scripts or Latin, which is a guest in all.
 
-    >>> foreign_to("ok", "ru"), foreign_to("да", "en"), foreign_to("12?", "en")
+    >>> is_foreign_script("ok", "ru"), is_foreign_script("да", "en"), is_foreign_script("12?", "en")
     (False, True, False)
     """
     return bool(count_letters(text)) and not _script_pattern(code).search(text) and not _script_pattern("en").search(text)

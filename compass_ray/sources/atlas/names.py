@@ -41,7 +41,7 @@ class Entity:
 def entity_name(entity: Entity, code: str) -> str | None:
     """Return the entity's name in the language with that code, or None where CLDR has none.
 
-    >>> name(Entity("territory", "KE"), "ru")
+    >>> entity_name(Entity("territory", "KE"), "ru")
     'Кения'
     """
     own = _own_name(entity, code)

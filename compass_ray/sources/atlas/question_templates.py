@@ -21,7 +21,7 @@ def _templates() -> dict[str, dict[str, list[str]]]:
 def render_question(code: str, template: str, asked: str, paraphrase: int) -> str:
     """Word a question about the name `asked`; paraphrase 0 is a full question, 1 its keyword form.
 
-    >>> question("en", "currency", "Kenya", 1)
+    >>> render_question("en", "currency", "Kenya", 1)
     'Kenya – currency?'
     """
     full, keyword = _templates()[code][template]

@@ -26,7 +26,7 @@ def score_answer(reply: str, answers: Sequence[str], metric: str) -> float:
     Raises:
         ValueError: an unknown metric.
 
-    >>> mark("They are 4711 and 1234.", ["1234", "4711"], "numbers")
+    >>> score_answer("They are 4711 and 1234.", ["1234", "4711"], "numbers")
     1.0
     """
     if metric not in _METRICS:

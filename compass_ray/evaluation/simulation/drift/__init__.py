@@ -13,13 +13,8 @@ from compass_ray.evaluation.simulation.drift.replay_monitor import (
     UpdateProposal,
     accept_all,
 )
-from compass_ray.evaluation.simulation.drift.run_detection import (
-    TABLE_COLUMNS,
-    DetectionResult,
-    as_json,
-    replay_streams,
-    simulate,
-)
+from compass_ray.evaluation.simulation.drift.results import TABLE_COLUMNS, DetectionResult, as_json
+from compass_ray.evaluation.simulation.drift.run_detection import replay_streams, simulate
 from compass_ray.evaluation.simulation.drift.scenarios import NAMED_SCENARIOS, Period, Scenario, choose_scenario
 from compass_ray.evaluation.simulation.drift.settings import SimulationSettings
 

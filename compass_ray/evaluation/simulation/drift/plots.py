@@ -5,11 +5,10 @@ Key property: they draw what the table and the record also say. Nothing is read 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from compass_ray.evaluation.simulation.drift.results import DetectionResult, DetectionRow
 from compass_ray.languages import get_language as known_language
 from compass_ray.report.style import (
     GUIDE,
@@ -21,9 +20,6 @@ from compass_ray.report.style import (
     new_figure,
     with_style,
 )
-
-if TYPE_CHECKING:
-    from compass_ray.evaluation.simulation.drift.run_detection import DetectionResult, DetectionRow
 
 _LOOKS = (MethodStyle("#0062a8", "o"), MethodStyle("#c2500a", "^"), MethodStyle("#00876c", "D"))
 """Of the configured trigger, of thresholds as printed, and of thresholds by the same rules as the configured one."""

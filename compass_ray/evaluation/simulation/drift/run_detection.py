@@ -6,8 +6,7 @@ is a function of the placed prompts, the run's settings and the plan. COMPASS, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -15,58 +14,16 @@ from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.seeds import generator
 from compass_ray.evaluation.simulation.drift import plots
-from compass_ray.evaluation.simulation.drift.metrics import DetectionOutcome, DetectionSummary, score_alarms, summarize_outcomes
+from compass_ray.evaluation.simulation.drift.metrics import DetectionOutcome, score_alarms, summarize_outcomes
 from compass_ray.evaluation.simulation.drift.prompt_bank import initial_references, prepare_prompts, read_prompts
-from compass_ray.evaluation.simulation.drift.replay_monitor import ReplayMonitor, SimulatedCheck, UpdatePolicy, accept_all
+from compass_ray.evaluation.simulation.drift.replay_monitor import ReplayMonitor, UpdatePolicy, accept_all
+from compass_ray.evaluation.simulation.drift.results import DetectionResult, DetectionRow, StreamExample, as_json
 from compass_ray.evaluation.simulation.drift.scenarios import Period, choose_scenario
 from compass_ray.evaluation.simulation.drift.settings import SimulationSettings
 from compass_ray.evaluation.simulation.drift.streams import PromptBank, draw_stream, measure_shifts
 from compass_ray.evaluation.simulation.drift.triggers import TriggerVariant, build_trigger_variants
 from compass_ray.progress import Progress, silent
 from compass_ray.report.style import to_png
-
-TABLE_COLUMNS = (
-    "trigger", "bits", "updates", "mean delay", "9 in 10 within", "detected", "missed", "of the large",
-    "false alarms", "of updates",
-)  # fmt: skip
-"""``updates`` of a stream; delays in prompts; the large changes move the traffic by more than the configured floor."""
-
-
-@dataclass(frozen=True)
-class DetectionRow:
-    """One trigger over all streams; ``threshold`` in bits."""
-
-    trigger: str
-    threshold: float
-    summary: DetectionSummary
-
-
-@dataclass(frozen=True)
-class StreamExample:
-    """One stream under one trigger, to look at."""
-
-    trigger: str
-    threshold: float
-    checks: Sequence[SimulatedCheck]
-
-
-@dataclass(frozen=True)
-class DetectionResult:
-    """What a simulation found for a language; the first line and the first example are of the configured trigger."""
-
-    language: str
-    scenario: str
-    periods: tuple[Period, ...]
-    """Of the first stream."""
-    shifts: tuple[float, ...]
-    """How far the traffic moves at each change, in bits: the mean over streams."""
-    rows: tuple[DetectionRow, ...]
-    examples: tuple[StreamExample, ...]
-    """The first stream under every trigger."""
-
-    def table(self) -> list[list[str]]:
-        """Cells in the order of `TABLE`."""
-        return [_cells(line) for line in self.rows]
 
 
 def simulate(
@@ -123,14 +80,6 @@ def replay_streams(
     return DetectionResult(language, asked.name, shown, tuple(np.mean(moved, axis=0).tolist()), lines, tuple(examples))
 
 
-def as_json(found: DetectionResult) -> dict[str, object]:
-    """What was found, without the examples' checks."""
-    lines = [{"trigger": line.trigger, "threshold": line.threshold, **asdict(line.summary)} for line in found.rows]
-    periods = {each.name: list(each.new_subjects or each.known_subjects) for each in found.periods}
-    about = {"language": found.language, "scenario": found.scenario, "periods": periods, "shifts_bits": list(found.shifts)}
-    return {**about, "lines": lines}
-
-
 def _trigger_variants(
     config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, prompts: PromptBank, first: Period, seed: int
 ) -> list[TriggerVariant]:
@@ -138,23 +87,3 @@ def _trigger_variants(
     guide = prompts.guide_clusters(first.known_subjects)
     asked, printed = initial_references(config, run, language, prompts, guide, rng)
     return build_trigger_variants(config.drift, asked, printed, plan.thresholds)
-
-
-def _cells(line: DetectionRow) -> list[str]:
-    found = line.summary
-    return [
-        line.trigger,
-        f"{line.threshold:.2f}",
-        f"{found.updates:.2f}",
-        _prompts(found.mean_delay),
-        _prompts(found.late_delay),
-        f"{found.detected} of {found.transitions}",
-        str(found.missed),
-        f"{found.large_missed} of {found.large}",
-        str(found.false_alarms),
-        f"{found.false_share:.1%}",
-    ]
-
-
-def _prompts(delay: float | None) -> str:
-    return "-" if delay is None else f"{delay:.0f}"

@@ -40,7 +40,7 @@ class Scenario:
     def periods(self) -> tuple[Period, ...]:
         """The first group, a period for each group that joins, and the return to the first.
 
-        >>> [(p.name, p.usual, p.fresh) for p in Scenario("two", (("a",), ("b",))).periods()]
+        >>> [(p.name, p.known_subjects, p.new_subjects) for p in Scenario("two", (("a",), ("b",))).periods()]
         [('T1', ('a',), ()), ('T2', ('a',), ('b',)), ('T3', ('a',), ())]
         """
         first, *joining = self.groups

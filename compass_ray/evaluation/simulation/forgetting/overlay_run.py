@@ -36,7 +36,7 @@ class OverlayRun(RunDir):
 def version_name(number: int) -> str:
     """The name of a version; the first is number 1.
 
-    >>> version(1) == FIRST, version(3)
+    >>> version_name(1) == FIRST_VERSION, version_name(3)
     (True, 'v0003')
     """
     return f"v{number:04d}"

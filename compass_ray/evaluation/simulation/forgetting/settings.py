@@ -40,7 +40,7 @@ class UpdateVariant:
     def name(self) -> str:
         """A name for a folder.
 
-        >>> Way("ecda", (("ewc_lambda", 10.0), ("beta", 0.5))).name
+        >>> UpdateVariant("ecda", (("ewc_lambda", 10.0), ("beta", 0.5))).name
         'ecda-ewc_lambda-10-beta-0.5'
         """
         return "-".join([self.strategy, *(f"{name}-{value:g}" for name, value in self.changes)])

@@ -1,0 +1,32 @@
+"""Load a fitted clusterer of any method from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compass_ray.clustering.butina import ButinaClusterer
+from compass_ray.clustering.hdbscan import HdbscanClusterer
+from compass_ray.clustering.kmeans import KMeansClusterer
+from compass_ray.clustering.protocol import Clusterer
+from compass_ray.clustering.serialization import HEADER_FILE, read_clusterer
+from compass_ray.clustering.ward import WardClusterer
+from compass_ray.models.errors import ModelError
+
+_FROM_ARRAYS = {kind.kind: kind.from_arrays for kind in (ButinaClusterer, HdbscanClusterer, KMeansClusterer, WardClusterer)}
+"""Constructor of each kind that a header may name."""
+
+
+def load_clusterer(folder: str | Path) -> Clusterer:
+    """Read a clusterer that `Clusterer.save` wrote.
+
+    Raises:
+        ModelError: a file is missing, damaged, or was not written by this package.
+    """
+    header, arrays = read_clusterer(Path(folder))
+    kind = header.get("kind")
+    if not isinstance(kind, str) or kind not in _FROM_ARRAYS:
+        raise ModelError(f"{folder} holds a clusterer of kind {kind!r}; known: {', '.join(sorted(_FROM_ARRAYS))}")
+    try:
+        return _FROM_ARRAYS[kind](dict(header["settings"]), arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{Path(folder) / HEADER_FILE} is damaged: it lacks {error}; run the cluster stage again") from None

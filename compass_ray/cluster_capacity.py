@@ -70,7 +70,8 @@ class ClusterCapacity:
         None where growth is unknown or unbounded, or nothing is asked for.
 
         >>> small = NodeType("gpu", {"CPU": 8, "GPU": 1}, max_nodes=4)
-        >>> ClusterCapacity((Node({"CPU": 2}), Node({"CPU": 8, "GPU": 1}, "gpu")), (small,), max_workers=3).max_count({"CPU": 1, "GPU": 1})
+        >>> nodes = (Node({"CPU": 2}), Node({"CPU": 8, "GPU": 1}, "gpu"))
+        >>> ClusterCapacity(nodes, (small,), max_workers=3).max_count({"CPU": 1, "GPU": 1})
         3
         """
         if self.types is None:

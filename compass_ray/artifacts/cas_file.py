@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.errors import ArtifactError
+from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 
 _LOCKED_SECONDS = 30.0

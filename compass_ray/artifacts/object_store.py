@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.errors import ArtifactError
+from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.retries import to_user_error
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from compass_ray.artifacts.artifact import Artifact
 from compass_ray.artifacts.cas_file import CompareAndSwapFile
+from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.filesystem import open_filesystem
-from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.manifest import MANIFEST
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 from compass_ray.config import ConfigError, RunConfig

@@ -62,8 +62,8 @@ def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
     """Whether training ends by itself after these validation losses.
 
     >>> settings = TrainConfig(epochs=4, patience=2)
-    >>> is_training_over([3.0, 2.0, 2.5], settings), is_training_over([3.0, 2.0, 2.5, 2.1], settings), is_training_over([2.0, 3.0, 2.5], settings)
-    (False, True, True)
+    >>> [is_training_over(losses, settings) for losses in ([3.0, 2.0, 2.5], [3.0, 2.0, 2.5, 2.1], [2.0, 3.0, 2.5])]
+    [False, True, True]
     """
     best = min(range(len(losses)), key=lambda i: losses[i])
     return len(losses) >= settings.epochs or len(losses) - 1 - best >= settings.patience

@@ -48,7 +48,8 @@ def screening_score(edges: Float64, labels: Int32) -> float:
 def apply_noise_penalty(validity: float, labels: Int32) -> float:
     """Validity times (1 - noise share); a negative one is made worse by noise, not better, and nothing but noise is worst.
 
-    >>> apply_noise_penalty(0.5, np.array([0, 0, -1, -1], np.int32)), apply_noise_penalty(-0.5, np.array([0, 0, -1, -1], np.int32))
+    >>> labels = np.array([0, 0, -1, -1], np.int32)
+    >>> apply_noise_penalty(0.5, labels), apply_noise_penalty(-0.5, labels)
     (0.25, -0.75)
     """
     noise = float(np.mean(labels < 0))

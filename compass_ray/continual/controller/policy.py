@@ -37,7 +37,8 @@ def compare_versions(
     """The legs on which ``now`` can be compared with the version before, and with its own ``first`` losses where given.
 
     >>> from compass_ray.config import DriftConfig
-    >>> sure, unsure = QualitySignals(nll=np.full(50, 0.1), bad=5, rated=60), QualitySignals(nll=np.full(50, 2.0), bad=6, rated=60)
+    >>> sure = QualitySignals(nll=np.full(50, 0.1), bad=5, rated=60)
+    >>> unsure = QualitySignals(nll=np.full(50, 2.0), bad=6, rated=60)
     >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig())]
     [('feedback', False, 0.01)]
     >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig(), first=[1.0] * 50)]

@@ -5,9 +5,8 @@ far it looks back at, for rehearsal and for elastic weights; all that select tak
 functions of rows and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
-from compass_ray.continual.strategies.loss import build_objective
 from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, ReplayRows, select_replay_rows
-from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy
+from compass_ray.continual.strategies.table import STRATEGIES, ReplaySource, UpdateStrategy, build_objective
 
 __all__ = [
     "MAX_FISHER_ROWS",

@@ -22,8 +22,24 @@ from compass_ray.report.blocks import (
 )
 from compass_ray.report.explain_text import explain_selection
 from compass_ray.report.plots import plot_source_heat_map, source_matrix
-from compass_ray.report.run_reader import RunReader, language_name
-from compass_ray.report.sections import transfer_languages
+from compass_ray.report.run_reader import METHODS, RunReader, language_name
+
+_METHODS = ("langrank", "langsim")
+
+
+def transfer_language_blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
+    """A table of the languages by method and target, the best first; nothing where neither method has run."""
+    made = {(code, name): evidence.allocation(name, code) for code in languages for name in _METHODS}
+    found = {key: each.transfer for key, each in made.items() if each and each.transfer.languages}
+    if found:
+        rows = [
+            (language_name(code), METHODS[name], ", ".join(map(language_name, each.languages)), each.vectors)
+            for (code, name), each in found.items()
+        ]
+        yield TableBlock(
+            "Transfer languages of each language, the best first", ("language", "method", "from", "compared by"), rows, 4
+        )
+
 
 _SAMPLES = 3
 
@@ -38,7 +54,7 @@ def section(evidence: RunReader, languages: tuple[str, ...]) -> ReportSection:
     counts = {code: dict(Counter(rows["language"].to_pylist())) for code, rows in added.items()}
     blocks = [
         _summary(evidence, tables, counts),
-        *transfer_languages.blocks(evidence, languages),
+        *transfer_language_blocks(evidence, languages),
         *_heat_map(counts),
         *_samples(evidence, added),
     ]

@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.csv as pacsv
 import pytest
 
-from compass_ray import cli
 from compass_ray.artifacts import RunDir
-
-
-@dataclass(frozen=True)
-class Done:
-    """What the command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Report = Callable[..., Done]
+from tests.unit.command_line import Command
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: RunDir) -> Report:
+def report(compass_ray: Command, run: RunDir) -> Command:
     """Ask the command about the made-up run."""
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.delenv("COMPASS_RAY_DEBUG", raising=False)
-
-    def call(*words: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["compass-ray", "report", run.uri, *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int | None)
-        return Done(ended.value.code or 0, printed.out, printed.err)
-
-    return call
+    return partial(compass_ray, f"report {run.uri}")
 
 
-def test_why_in_words_and_with_every_number_named(report: Report) -> None:
+def test_why_in_words_and_with_every_number_named(report: Command) -> None:
     said = report("--why", "sw:hi-own-5")
     assert said.code == 0
     assert "hi-own-5, Hindi (hi), " in said.out
@@ -55,7 +30,7 @@ def test_why_in_words_and_with_every_number_named(report: Report) -> None:
     assert set(told["shares"]) == {"guide", "own", "trained"}
 
 
-def test_a_cluster_and_noise(report: Report) -> None:
+def test_a_cluster_and_noise(report: Command) -> None:
     assert "cluster 9: 69 pool rows" in report("--cluster", "9").out
     assert "noise (-1): 0 pool rows" in report("--cluster", "-1").out
     told = json.loads(report("--cluster", "9", "--json").out)
@@ -63,7 +38,7 @@ def test_a_cluster_and_noise(report: Report) -> None:
     assert set(told["nearest"]) == {"cluster", "subject", "distance"}
 
 
-def test_rows_on_the_terminal_in_json_and_in_a_file(report: Report, run: RunDir, tmp_path: Path) -> None:
+def test_rows_on_the_terminal_in_json_and_in_a_file(report: Command, run: RunDir, tmp_path: Path) -> None:
     chosen = run.selection("compass", "sw").read_table("rows.parquet")["row_id"].to_pylist()
     assert [row["row_id"] for row in json.loads(report("--rows", "sw", "--json").out)] == chosen
     header, *printed = report("--rows", "sw").out.splitlines()
@@ -90,7 +65,7 @@ def test_rows_on_the_terminal_in_json_and_in_a_file(report: Report, run: RunDir,
         (("--rows", "sw", "--output", "rows.txt"), 2, "give a name that ends so"),
     ],
 )
-def test_errors_are_one_line_and_say_what_to_do(report: Report, words: tuple[str, ...], code: int, said: str) -> None:
+def test_errors_are_one_line_and_say_what_to_do(report: Command, words: tuple[str, ...], code: int, said: str) -> None:
     done = report(*words)
     assert done.code == code
     assert said in done.err

@@ -18,7 +18,8 @@ from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.fold_adapter import PreparedAdapter
 from compass_ray.engine.kv_cache import KVCache, derive_max_model_len
 from compass_ray.engine.model_runner import PROBE_TOKENS, ModelRunner
-from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta, RequestState, TokenLogprob
+from compass_ray.engine.request_state import RequestState
+from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta, TokenLogprob
 from compass_ray.engine.sampler import SampledToken, SamplingParams, make_generator
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_messages, encode_text

@@ -16,7 +16,7 @@ from compass_ray.engine import batch_attention
 from compass_ray.engine.adapter_manager import AdapterManager
 from compass_ray.engine.batch_attention import PrefillChunk, build_attention_metadata
 from compass_ray.engine.kv_cache import KVCache
-from compass_ray.engine.requests import RequestState
+from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.sampler import SampledToken, sample
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.errors import ModelError

@@ -82,14 +82,21 @@ def _endless(model: Any, tokenizer: Any, device: torch.device = CPU) -> BaseMode
     return freeze(model, tokenizer, device, "random")
 
 
-def random_adapter(base: BaseModel, folder: Path, config: AdapterConfig, *, seed: int) -> Path:
-    """Write an adapter that differs from the base: its factors and magnitudes are drawn."""
+def random_adapter(
+    base: BaseModel, folder: Path, config: AdapterConfig, *, seed: int, b_std: float = 0.02, magnitude_spread: float = 0.0
+) -> Path:
+    """Write an adapter as a PEFT directory that differs from the base.
+
+    ``b_std`` is the standard deviation of B; magnitudes grow by up to the share ``magnitude_spread``.
+    """
     adapter = attach(base.model, config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapter.parameters().items():
             if name.endswith("lora_B.weight"):
-                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(b_std * torch.randn(parameter.shape, generator=generator))
+            if magnitude_spread and name.endswith("magnitude_vector"):
+                parameter.mul_(1 + magnitude_spread * torch.rand(parameter.shape, generator=generator))
     write_adapter(folder, config, adapter.tensors(), base.name)
     adapter.detach()
     return folder

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +15,9 @@ from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import Resources, RunConfig, load_run_config
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress
+from tests.unit.command_line import Command, Done
 
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def compass_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command as its console script does, in this process and without Ray."""
-
-    @contextmanager
-    def without_ray(resources: Resources) -> Iterator[None]:
-        yield
-
-    monkeypatch.setattr(ray_session, "session", without_ray)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.delenv("COMPASS_RAY_DEBUG", raising=False)
-
-    def call(line: str, *more: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["compass-ray", *shlex.split(line), *more])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int | None)
-        return Done(code or 0, _plain(printed.out), _plain(printed.err))
-
-    return call
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+pytestmark = pytest.mark.usefixtures("ray_sessions")
 
 
 @pytest.fixture
@@ -325,7 +283,7 @@ def test_what_stands_is_not_checked_again(
     run = RunDir(str(tmp_path / "mine"))
     for artifact in (run.pool, run.guide("sw"), run.guide("hi")):
         artifact.begin(Identity("pool", {}, {})).publish()
-    monkeypatch.delattr("compass_ray.preflight.quick")
+    monkeypatch.delattr("compass_ray.preflight.run_quick_checks")
     assert compass_ray(f"adapt --preset atlas-test --run {run.uri} --until pool").code == 0
     assert len(adapted) == 1
 

@@ -1,49 +1,15 @@
-"""The command in this process, and a run with versions to look at."""
+"""A run with versions to look at."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from compass_ray import cli, registry
+from compass_ray import registry
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import load_run_config
 from compass_ray.models.model_resolver import model_identity
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def compass_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command as its console script does."""
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.delenv("COMPASS_RAY_DEBUG", raising=False)
-
-    def call(line: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["compass-ray", *shlex.split(line)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int | None)
-        return Done(ended.value.code or 0, *(re.sub(r"\x1b\[[0-9;]*m", "", text) for text in (printed.out, printed.err)))
-
-    return call
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from compass_ray import registry
 from compass_ray.artifacts import RunDir
-from tests.unit.cli.conftest import Command
+from tests.unit.command_line import Command
 
 
 def _pointer(run: RunDir) -> dict[str, Any]:

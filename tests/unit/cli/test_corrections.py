@@ -9,7 +9,7 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.continual import corrections
-from tests.unit.cli.conftest import Command
+from tests.unit.command_line import Command
 from tests.unit.continual.corrections.made_run import MEANS, NOW, TESTED, config_of, feed, make_run
 
 CONFIG = config_of("reviewed")

@@ -17,7 +17,7 @@ from compass_ray.config import RunConfig
 from compass_ray.continual import update as updates
 from compass_ray.monitoring import window_store
 from compass_ray.serving import monitor_actor
-from tests.unit.cli.conftest import Command
+from tests.unit.command_line import Command
 
 
 class FakeMonitor:

@@ -14,7 +14,7 @@ from compass_ray.cluster_capacity import ClusterCapacity, Node
 from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig, load_run_config
 from compass_ray.continual import update as updates
 from compass_ray.ray_session import train_runs
-from tests.unit.cli.conftest import Command
+from tests.unit.command_line import Command
 
 NIGHT = load_run_config("atlas-test", overrides=["update.schedule_utc='22:00-06:00'"])
 
@@ -29,16 +29,16 @@ def test_an_update_outside_its_hours_is_refused_unless_it_is_to_be_now(compass_r
     line = f"update {folder} --language sw --set update.schedule_utc='{_closed_now()}'"
     done = compass_ray(line)
     assert (done.code, done.out) == (2, "")
-    assert f"updates are begun between {_closed_now()} UTC only (update.schedule_utc)" in done.err
+    assert f"updates start only between {_closed_now()} UTC (update.schedule_utc)" in done.err
     assert "no traffic of sw has been collected" in compass_ray(f"{line} --now").err
 
 
 @pytest.mark.parametrize(
     ("moment", "told"),
     [
-        ("2026-03-01T12:10:30+00:00", r"it is 12:10 UTC; come again at 2026-03-01 22:00 UTC, in 9 h 50 min, or give --now"),
+        ("2026-03-01T12:10:30+00:00", r"it is 12:10 UTC; try again at 2026-03-01 22:00 UTC, in 9 h 50 min, or give --now"),
         ("2026-03-01T06:00:00+00:00", r"at 2026-03-01 22:00 UTC, in 16 h 0 min"),
-        ("2026-03-01T23:59:00+03:00", r"it is 20:59 UTC; come again at 2026-03-01 22:00 UTC, in 1 h 1 min"),
+        ("2026-03-01T23:59:00+03:00", r"it is 20:59 UTC; try again at 2026-03-01 22:00 UTC, in 1 h 1 min"),
     ],
 )
 def test_closed_hours_say_when_they_open(moment: str, told: str) -> None:

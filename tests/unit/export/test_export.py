@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from compass_ray.export.suppress_logs import suppress_library_logs
 from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import model_identity, resolve_model
+from tests.unit.command_line import Command
 from tests.unit.random_adapters import random_adapter
 
 PROMPT = "Mji mkuu wa Kenya ni upi? 7 + 5 = ?"
@@ -283,18 +285,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, run: RunDir) ->
 
 
 def test_the_command_ends_with_what_was_checked(
-    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compass_ray: Command, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compass_ray import cli
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["compass-ray", "export", run.uri, "sw", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        assert isinstance(code, int | None)
-        return code or 0, *capsys.readouterr()
-
+    call = partial(compass_ray, f"export {run.uri} sw")
     code, out, _ = call(str(tmp_path / "out"), "--version", "canary", "--json")
     told = json.loads(out)
     assert (code, told["version"], told["parity"]["dtype"]) == (0, "v0002", "float32")

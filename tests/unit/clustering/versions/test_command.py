@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from compass_ray import cli, ray_session, registry
+from compass_ray import registry
 from compass_ray.artifacts import RunDir
 from compass_ray.clustering.versions import read_active
 from compass_ray.config import Resources
 from tests.unit.clustering.versions.made_run import WORDS, leave_window, prompts_of
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.unit.command_line import Command
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inline: list[str]) -> Command:
-    @contextmanager
-    def without_ray(resources: Resources) -> Iterator[None]:
-        yield
-
-    monkeypatch.setattr(ray_session, "session", without_ray)
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["compass-ray", "recluster", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return call
+def command(ray_sessions: list[Resources], compass_ray: Command, inline: list[str]) -> Command:
+    return partial(compass_ray, "recluster")
 
 
 def _traffic(run: RunDir) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray import cli, pipeline, preflight, ray_session
+from compass_ray import pipeline, preflight
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.cli.experiment import split_columns
 from compass_ray.cluster_capacity import ClusterCapacity, Node
 from compass_ray.config import Resources, RunConfig
+from tests.unit.command_line import Command
 from tests.unit.evaluation.experiments.made_up import fill, right
 
-Command = Callable[[str], tuple[int, str, str]]
-
 
 @pytest.fixture
-def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Resources]:
-    """The sessions of Ray that were opened; none is."""
-    opened: list[Resources] = []
-
-    @contextmanager
-    def session(resources: Resources) -> Iterator[None]:
-        opened.append(resources)
-        yield
-
-    monkeypatch.setattr(ray_session, "session", session)
-    return opened
-
-
-@pytest.fixture
-def compass_ray(sessions: list[Resources], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def experiment(ray_sessions: list[Resources], compass_ray: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command in this process, with runs that are filled in instead of made; budget 1.6 fails."""
 
     def run_all(config: RunConfig, run: RunDir, **named: Any) -> dict[str, float]:
@@ -48,17 +30,9 @@ def compass_ray(sessions: list[Resources], monkeypatch: pytest.MonkeyPatch, caps
         fill(run, "sw", {"compass": right(0.5 if config.select.budget == 0.4 else 0.75, 40)})
         return {}
 
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["compass-ray", "experiment", *shlex.split(line)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int | None)
-        return ended.value.code or 0, *capsys.readouterr()
-
     monkeypatch.setattr(pipeline, "run_all", run_all)
     monkeypatch.setenv("COLUMNS", "120")
-    return call
+    return lambda line: compass_ray(f"experiment {line}")
 
 
 @pytest.mark.parametrize(
@@ -74,23 +48,23 @@ def compass_ray(sessions: list[Resources], monkeypatch: pytest.MonkeyPatch, caps
         ("--config x.yaml --vary seed=0", "x.yaml: cannot be read"),
     ],
 )
-def test_what_cannot_be_run_ends_with_2_before_any_work(compass_ray: Command, tmp_path: Path, line: str, told: str) -> None:
-    code, out, err = compass_ray(f"--run {tmp_path / 'new'} {line}")
+def test_what_cannot_be_run_ends_with_2_before_any_work(experiment: Command, tmp_path: Path, line: str, told: str) -> None:
+    code, out, err = experiment(f"--run {tmp_path / 'new'} {line}")
     assert (code, out) == (2, "")
     assert told in err
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_is_refused_as_the_folder_of_an_experiment(compass_ray: Command, tmp_path: Path) -> None:
+def test_a_run_is_refused_as_the_folder_of_an_experiment(experiment: Command, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
-    code, _, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary seed=0,1")
+    code, _, err = experiment(f"--run {tmp_path} --preset atlas-test --vary seed=0,1")
     assert code == 2
     assert "is a run; an experiment holds runs in folders of its own: give another --run" in err
 
 
-def test_one_session_and_a_table_of_all_variants(compass_ray: Command, sessions: list[Resources], tmp_path: Path) -> None:
-    code, out, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --set resources.cpus=3")
-    assert (code, [r.cpus for r in sessions]) == (0, [3])
+def test_one_session_and_a_table_of_all_variants(experiment: Command, ray_sessions: list[Resources], tmp_path: Path) -> None:
+    code, out, err = experiment(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --set resources.cpus=3")
+    assert (code, [r.cpus for r in ray_sessions]) == (0, [3])
     assert err.splitlines() == ["variant 1 of 2: select.budget=0.4", "variant 2 of 2: select.budget=1.2"]
     assert "Difference from select.budget=0.4 on all subjects, points" in out
     assert "+25.0 [+" in out
@@ -98,26 +72,26 @@ def test_one_session_and_a_table_of_all_variants(compass_ray: Command, sessions:
 
 
 def test_what_no_machine_can_hold_is_told_once_before_ray_starts(
-    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+    experiment: Command, ray_sessions: list[Resources], tmp_path: Path
 ) -> None:
-    code, out, err = compass_ray(
+    code, out, err = experiment(
         f"--run {tmp_path / 'new'} --preset atlas-test --vary seed=0,1 --until embed "
         "--set resources.cpus=2 --set resources.cpus_per_worker=4"
     )
-    assert (code, out, sessions) == (2, "", [])
+    assert (code, out, ray_sessions) == (2, "", [])
     assert err.startswith("error: resources: embed: asks for CPU 4 on one machine; there is 1 machine with CPU 2; lower ")
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "new").exists()
 
 
 def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
-    compass_ray: Command, sessions: list[Resources], tmp_path: Path
+    experiment: Command, ray_sessions: list[Resources], tmp_path: Path
 ) -> None:
-    code, out, err = compass_ray(
+    code, out, err = experiment(
         f"--run {tmp_path / 'new'} --preset atlas-test --vary train.base_model=atlas,/no/base --vary embed.encoder=/no/encoder "
         "--vary seed=0,1"
     )
-    assert (code, out, sessions) == (1, "", [])
+    assert (code, out, ray_sessions) == (1, "", [])
     encoder, base = err.splitlines()
     assert "error: encoder: " in encoder
     assert "(of " not in encoder
@@ -127,7 +101,7 @@ def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
 
 
 def test_variants_that_differ_by_seed_alone_are_looked_at_once(
-    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[float | str] = []
 
@@ -136,17 +110,17 @@ def test_variants_that_differ_by_seed_alone_are_looked_at_once(
         return []
 
     monkeypatch.setattr(preflight, "run_quick_checks", quick)
-    code, _, _ = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --vary seed=0,1,2")
+    code, _, _ = experiment(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --vary seed=0,1,2")
     assert (code, looked) == (0, [0.4, 1.2])
 
 
 def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
-    compass_ray: Command, sessions: list[Resources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: Command, ray_sessions: list[Resources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, str]] = []
 
     def surroundings(run: RunDir) -> preflight.ClusterEnvironment:
-        asked.append((len(sessions), run.uri))
+        asked.append((len(ray_sessions), run.uri))
         return preflight.ClusterEnvironment(
             ClusterCapacity((Node({"CPU": 1.0}),), ()), (preflight.StorageProbe("a", "it is full"),), is_cluster=True
         )
@@ -154,19 +128,19 @@ def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
     monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
     monkeypatch.setattr("compass_ray.ray_session.cluster_probe.probe_cluster", surroundings)
     line = f"--run {tmp_path} --preset atlas-test --vary seed=0,1 --until embed --set resources.cpus_per_worker=2"
-    code, _, err = compass_ray(line)
+    code, _, err = experiment(line)
     assert (code, asked) == (1, [(1, str(tmp_path))])
     assert "error: resources: embed: asks for CPU 2 on one machine" in err
     assert f"error: storage: {tmp_path} cannot be written from a: it is full; " in err
     assert "variant 1 of 2" not in err
 
 
-def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(compass_ray: Command, tmp_path: Path) -> None:
+def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(experiment: Command, tmp_path: Path) -> None:
     pins = preflight.Pins(models={"some/encoder": "a" * 40, "some/base": "b" * 40})
     RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
     own = preflight.Pins(models={"some/encoder": "c" * 40})
     RunDir(str(tmp_path / "seed=1")).write_pins(own.model_dump_json().encode())
-    code, _, err = compass_ray(
+    code, _, err = experiment(
         f"--run {tmp_path} --preset atlas-test --vary seed=0,1,2 --until pool --set embed.encoder=some/encoder "
         "--set train.base_model=some/base --set train.revision=mine"
     )
@@ -178,18 +152,18 @@ def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(co
     assert err.count("note: ") == 2  # and that the pins of one variant differ from the folder's
 
 
-def test_variants_that_the_pins_make_one_are_refused(compass_ray: Command, sessions: list[Resources], tmp_path: Path) -> None:
+def test_variants_that_the_pins_make_one_are_refused(experiment: Command, ray_sessions: list[Resources], tmp_path: Path) -> None:
     pins = preflight.Pins(models={"some/encoder": "a" * 40})
     RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
-    code, _, err = compass_ray(
+    code, _, err = experiment(
         f"--run {tmp_path} --preset atlas-test --set embed.encoder=some/encoder --vary embed.revision=null,{'a' * 40}"
     )
-    assert (code, sessions) == (2, [])
+    assert (code, ray_sessions) == (2, [])
     assert "are one configuration and would count as two" in err
 
 
-def test_a_failed_variant_ends_with_1_after_the_tables(compass_ray: Command, tmp_path: Path) -> None:
-    code, out, err = compass_ray(
+def test_a_failed_variant_ends_with_1_after_the_tables(experiment: Command, tmp_path: Path) -> None:
+    code, out, err = experiment(
         f"--run {tmp_path} --preset atlas-test --vary select.budget=1.6,0.4,1.2 --against select.budget=0.4"
     )
     assert code == 1
@@ -198,8 +172,8 @@ def test_a_failed_variant_ends_with_1_after_the_tables(compass_ray: Command, tmp
     assert "Traceback" not in err
 
 
-def test_json_is_all_that_is_printed(compass_ray: Command, tmp_path: Path) -> None:
-    code, out, err = compass_ray(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --json")
+def test_json_is_all_that_is_printed(experiment: Command, tmp_path: Path) -> None:
+    code, out, err = experiment(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --json")
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert told.pop("run") == str(tmp_path)
@@ -207,13 +181,13 @@ def test_json_is_all_that_is_printed(compass_ray: Command, tmp_path: Path) -> No
     assert [v["name"] for v in told["variants"]] == ["select.budget=0.4", "select.budget=1.2"]
 
 
-def test_a_file_says_the_same_as_the_command_line(compass_ray: Command, tmp_path: Path) -> None:
+def test_a_file_says_the_same_as_the_command_line(experiment: Command, tmp_path: Path) -> None:
     file = tmp_path / "budgets.yaml"
     file.write_text(
         "extends: atlas-test\nlanguages: [sw]\nexperiment:\n  vary: {select.budget: [0.4]}\n"
         "  variants:\n    paper: []\n    even: [select.weights=none]\n  against: even\n"
     )
-    code, out, _ = compass_ray(f"--run {tmp_path / 'new'} --config {file} --vary seed=7 --json")
+    code, out, _ = experiment(f"--run {tmp_path / 'new'} --config {file} --vary seed=7 --json")
     told = json.loads(out)
     assert code == 0
     assert told["against"] == "even,select.budget=0.4,seed=7"

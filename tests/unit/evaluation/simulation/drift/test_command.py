@@ -18,10 +18,8 @@ from compass_ray.evaluation.simulation.drift.scenarios import Scenario
 from compass_ray.evaluation.simulation.forgetting import ForgettingResults, ForgettingSettings
 from compass_ray.evaluation.simulation.forgetting.aggregate import EvaluationPair
 from compass_ray.evaluation.simulation.forgetting.results import StrategyResult
-from tests.unit.cli.conftest import Command, compass_ray
+from tests.unit.command_line import Command
 from tests.unit.evaluation.simulation.drift.test_run_detection import SecondWord
-
-__all__ = ["compass_ray"]
 
 FEW = "--seeds 1 --period 300 --thresholds 0.1 --set drift.window=40"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -14,11 +15,14 @@ from compass_ray import __version__
 from compass_ray.artifacts import ArtifactError
 from compass_ray.cli.output import err, out
 from compass_ray.config import ConfigError
+from compass_ray.config.base import DeprecatedSettingWarning
 from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
 
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a command that was told to stop."""
+
+_show_python_warning = warnings.showwarning
 
 app = typer.Typer(
     name="compass-ray",
@@ -36,6 +40,7 @@ def main() -> None:
     from compass_ray import ray_session
 
     ray_session.prepare_environment()
+    warnings.showwarning = _show_warning
     try:
         app()
     except SystemExit as ended:
@@ -50,6 +55,14 @@ def main() -> None:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
         _fail(f"{ray_session.user_message(error)}\nSet COMPASS_RAY_DEBUG=1 for the stack trace.", 1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **kwargs: Any) -> None:
+    """Print a deprecated setting as one line; leave other warnings to Python."""
+    if issubclass(category, DeprecatedSettingWarning):
+        err.print(Text.assemble(("warning", "bold yellow"), f": {message}"), soft_wrap=True)
+    else:
+        _show_python_warning(message, category, *place, **kwargs)
 
 
 def _fail(message: str, code: int) -> None:

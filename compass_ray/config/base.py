@@ -22,6 +22,10 @@ FORMER_NAMES_ARE_SILENT = "former_names_are_silent"
 """Key of the validation context under which former names are accepted without a warning, as for a recorded run."""
 
 
+class DeprecatedSettingWarning(FutureWarning):
+    """A setting or one of its values is given by its former name."""
+
+
 class ConfigSection(BaseModel):
     """Base of every section: frozen, strict about unknown keys, and without infinite numbers.
 
@@ -79,4 +83,4 @@ class ConfigSection(BaseModel):
 
 def _warn(message: str, silent: bool) -> None:
     if not silent:
-        warnings.warn(message, FutureWarning, stacklevel=2)
+        warnings.warn(message, DeprecatedSettingWarning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""The README's worked examples run as they stand, and whatever else it tells a reader to type or open exists.
+"""The README's worked examples run unchanged, and everything that it tells a reader to type or open exists.
 
 An HTML comment before a fenced block says what the block is: ``<!-- example: NAME, file PATH -->`` for a file that the
 reader writes, ``<!-- example: NAME, run -->`` for commands. Examples share one folder and run in their order.
@@ -95,8 +95,14 @@ def test_own_pool(folder: Path, environment: dict[str, str]) -> None:
     assert [row["reason"] for row in refused if row["source"] == "rows"] == ["the prompt is empty"]
 
 
-def test_own_guide_prompts(folder: Path, environment: dict[str, str]) -> None:
-    printed = _follow("guides", folder, environment)
+@pytest.fixture(scope="module")
+def guides_printed(folder: Path, environment: dict[str, str]) -> str:
+    """What the example of guide prompts prints; the example of a base model goes on with its run."""
+    return _follow("guides", folder, environment)
+
+
+@pytest.mark.slow
+def test_own_guide_prompts(folder: Path, guides_printed: str) -> None:
     selection = folder / "runs/mine/selections/compass/sw"
     allocation = json.loads((selection / "allocation.json").read_text())
     asked_about = {c["cluster"] for c in allocation["clusters"] if c["n_eval"]}
@@ -106,11 +112,13 @@ def test_own_guide_prompts(folder: Path, environment: dict[str, str]) -> None:
     assert allocation["js_after"] < allocation["js_before"]
     chosen = pq.read_table(selection / "rows.parquet")["row_id"].to_pylist()
     assert csv.read_csv(folder / "chosen.csv")["row_id"].to_pylist() == chosen
-    assert f"{chosen[-1]}, " in printed
-    assert "number " in printed
-    assert "cluster 0: " in printed
+    assert f"{chosen[-1]}, " in guides_printed
+    assert "number " in guides_printed
+    assert "cluster 0: " in guides_printed
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("guides_printed")
 def test_own_base_model_goes_on_with_the_same_run(folder: Path, environment: dict[str, str]) -> None:
     before = (folder / "runs/mine/selections/compass/sw/manifest.json").read_bytes()
     _follow("base model", folder, environment)
@@ -118,6 +126,7 @@ def test_own_base_model_goes_on_with_the_same_run(folder: Path, environment: dic
     assert (folder / "runs/mine/selections/compass/sw/manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_own_encoder(folder: Path, environment: dict[str, str]) -> None:
     _follow("encoder", folder, environment)
     pool = folder / "runs/other-encoder/pool/rows.parquet"
@@ -125,6 +134,7 @@ def test_own_encoder(folder: Path, environment: dict[str, str]) -> None:
     assert sum(pq.read_metadata(part).num_rows for part in parts) == pq.read_metadata(pool).num_rows
 
 
+@pytest.mark.slow
 def test_own_language(folder: Path, environment: dict[str, str]) -> None:
     printed = _follow("language", folder, environment)
     assert "Yoruba (yo)" in printed
@@ -168,7 +178,8 @@ def test_the_jobs_presets_targets_and_files_named_exist() -> None:
     assert set(re.findall(r"--preset ([\w.-]+)", README)) <= set(config.list_presets())
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in re.findall(r"`make (\w+)`", README))
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README)
-    modules = re.findall(r"`((?:stages|sources|models|core|report|serving|continual)/[\w./]*)`", README)
+    packages = "|".join(sorted(path.parent.name for path in ROOT.glob("compass_ray/*/__init__.py")))
+    modules = re.findall(rf"`((?:{packages})/[\w./]*)`", README)
     missing = [name for name in [*links, *(f"compass_ray/{module}" for module in modules)] if not (ROOT / name).exists()]
     assert not missing
 

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def faults_of_table(table: Sequence[str], contract: Sequence[Sequence[str]], exi
     found = [f"{name} is missing" for name in sorted(set(existing) - set(table))]
     found += [f"{name} does not exist" for name in sorted(set(table) - set(existing))]
     depths = [(level[name], name) for name in table if name in level]
-    found += [f"{name} is above {before}" for (a, before), (b, name) in zip(depths, depths[1:], strict=False) if b < a]
+    found += [f"{name} is above {before}" for (a, before), (b, name) in pairwise(depths) if b < a]
     return found
 
 

@@ -1,9 +1,10 @@
-"""Which adapter version of each language is live, which is tried beside it, and every decision about them.
+"""The registry of adapter versions: the live version of each language, its canary and shadow, and every decision.
 
-Key property: a language's live pointer is replaced in one step, after the version was verified against its manifest and
-found to be made for the run's base model, so no reader ever meets a damaged or a foreign adapter. Rooms: `names`, the
-`pointer` and how it is replaced, `versions` with their lineage, `changing` what is live, `trying` a version on traffic,
-`following` all of it from a replica, and the `log` of decisions. COMPASS, section 3.3. It loads no model and knows no Ray.
+A live pointer is replaced in one step, after the version is verified: its files match its manifest and it was trained on the
+run's base model. Readers never see a damaged or foreign adapter. Loads no model and knows no Ray. COMPASS, section 3.3.
+
+Modules: `names`; `live_pointer`, the file and its replacement; `versions` with their lineage; `promotion` (promote, roll back,
+pin); `canary_shadow`; `catalogue`, the polling reader of a replica; `decision_log`.
 """
 
 from compass_ray.registry.canary_shadow import set_canary, set_shadow, stop_canary, stop_shadow

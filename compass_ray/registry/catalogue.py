@@ -1,7 +1,7 @@
-"""What a run has to answer with, and a reader that follows it every second at the price of one request.
+"""The catalogue of servable versions, and a reader that polls it every second for one request to the store.
 
-Key property: pointers are read only when a listing shows that they changed, and no manifest is read at all, since whole
-versions never change. A language whose pointer is damaged keeps what it had. It judges no adapter and loads none.
+A pointer is read only when its listing entry changes. Manifests are never read, because complete versions never change.
+A language with a damaged pointer keeps its previous state. No adapter is verified or loaded here.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from compass_ray.registry.live_pointer import Canary, LivePointer, read_pointer
 from compass_ray.registry.names import AdapterName, RegistryError
 
 LIST_INTERVAL_SECONDS = 5.0
-"""How often versions are listed while no pointer changes."""
+"""Interval between listings of versions while no pointer changes."""
 _CLOCK_TICK_SECONDS = 2.0
-"""A store's clock may tick in seconds, and two changes within a tick leave the same mark; so a pointer that changed is read
-again until this is past."""
+"""Resolution of a store's clock. Two changes within one tick can leave equal etags, so a changed pointer is read again
+until this time has passed.
+"""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a run has to answer with: the live version of each language, and every whole version.
+    """The servable versions of a run: the live version of each language, and every complete version.
 
-    ``shadows`` answer a copy of each request of their language, which no client sees.
+    A version in ``shadows`` answers a copy of each request of its language. No client sees the copies.
     """
 
     live: Mapping[str, str]
@@ -34,34 +35,34 @@ class Catalogue:
     canaries: Mapping[str, Canary] = field(default_factory=dict)
     shadows: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
-    """Why the pointer of a language cannot be read; the language stands as it was read last."""
+    """Why a language's pointer cannot be read. The language keeps its previous state."""
     pins: Mapping[str, str] = field(default_factory=dict)
-    """Why a language's live version may not change, of those that are pinned."""
+    """Reason of the pin, for each pinned language. The live version of a pinned language does not change."""
 
     def has_version(self, name: AdapterName) -> bool:
-        """Whether the version is whole."""
+        """Whether the version is complete."""
         return name.version in self.versions.get(name.language, ())
 
 
 @dataclass
 class _CachedPointer:
-    """What was read of one pointer, under which mark, and since when it has had that mark."""
+    """A pointer as last read, its etag, and the time since when the etag is unchanged."""
 
     etag: tuple[int, int]
     etag_since: float
     read_at: float
     live: LivePointer | None
 
-    def is_current(self, mark: tuple[int, int]) -> bool:
-        """Whether a pointer with this mark need not be read again."""
-        return self.etag == mark and self.read_at - self.etag_since >= _CLOCK_TICK_SECONDS
+    def is_current(self, etag: tuple[int, int]) -> bool:
+        """Whether a pointer with this etag need not be read again."""
+        return self.etag == etag and self.read_at - self.etag_since >= _CLOCK_TICK_SECONDS
 
 
 class CatalogueReader:
-    """Reads a run's catalogue again and again; any thread may."""
+    """Reads a run's catalogue repeatedly. Thread-safe."""
 
     def __init__(self, run: RunDir, languages: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is read yet; ``clock`` gives seconds."""
+        """Start without reading anything; ``clock`` returns seconds."""
         self.run = run
         self.languages = tuple(languages)
         self.clock = clock
@@ -72,49 +73,49 @@ class CatalogueReader:
         self._lock = threading.Lock()
 
     def read(self) -> Catalogue:
-        """What the run can answer with now.
+        """The current catalogue.
 
         Raises:
-            ArtifactError: the store is out of reach.
+            ArtifactError: the store cannot be reached.
         """
         with self._lock:
             return self._read()
 
     def _read(self) -> Catalogue:
-        marks = self.run.live_pointer_etags()
-        before = {code: pointer.live for code, pointer in self._pointers.items()}
+        etags = self.run.live_pointer_etags()
+        previous = {code: pointer.live for code, pointer in self._pointers.items()}
         for code in self.languages:
-            self._refresh_pointer(code, marks.get(code))
-        lives = {code: pointer.live for code, pointer in self._pointers.items()}
-        self._list_versions(anew=lives != before)
-        return self._catalogue({code: live for code, live in lives.items() if live})
+            self._refresh_pointer(code, etags.get(code))
+        current = {code: pointer.live for code, pointer in self._pointers.items()}
+        self._list_versions(force=current != previous)
+        return self._catalogue({code: live for code, live in current.items() if live})
 
-    def _refresh_pointer(self, language: str, mark: tuple[int, int] | None) -> None:
-        known = self._pointers.get(language)
-        if mark is None:
+    def _refresh_pointer(self, language: str, etag: tuple[int, int] | None) -> None:
+        cached = self._pointers.get(language)
+        if etag is None:
             self._pointers.pop(language, None)
             self._problems.pop(language, None)
-        elif known is None or language in self._problems or not known.is_current(mark):
+        elif cached is None or language in self._problems or not cached.is_current(etag):
             now = self.clock()
-            marked = known.etag_since if known and known.etag == mark else now
-            self._pointers[language] = _CachedPointer(mark, marked, now, self._read_pointer(language, known))
+            since = cached.etag_since if cached and cached.etag == etag else now
+            self._pointers[language] = _CachedPointer(etag, since, now, self._read_pointer(language, cached))
 
-    def _read_pointer(self, language: str, known: _CachedPointer | None) -> LivePointer | None:
+    def _read_pointer(self, language: str, cached: _CachedPointer | None) -> LivePointer | None:
         try:
             live = read_pointer(self.run, language).live
         except RegistryError as error:
             self._problems[language] = str(error)
-            return known.live if known else None
+            return cached.live if cached else None
         self._problems.pop(language, None)
         return live
 
-    def _list_versions(self, *, anew: bool) -> None:
+    def _list_versions(self, *, force: bool) -> None:
         now = self.clock()
-        if anew or self._listed is None or now - self._listed >= LIST_INTERVAL_SECONDS:
+        if force or self._listed is None or now - self._listed >= LIST_INTERVAL_SECONDS:
             self._versions, self._listed = self.run.complete_adapters(), now
 
-    def _catalogue(self, lives: Mapping[str, LivePointer]) -> Catalogue:
-        ordered = {code: lives[code] for code in self.languages if code in lives}
+    def _catalogue(self, pointers: Mapping[str, LivePointer]) -> Catalogue:
+        ordered = {code: pointers[code] for code in self.languages if code in pointers}
         return Catalogue(
             live={code: live.version for code, live in ordered.items()},
             versions={code: self._versions[code] for code in self.languages if code in self._versions},
@@ -126,11 +127,11 @@ class CatalogueReader:
 
 
 def read_catalogue(run: RunDir, languages: Sequence[str]) -> Catalogue:
-    """What the run can answer with for the languages, read once."""
+    """The current catalogue of the languages, read once."""
     return CatalogueReader(run, languages).read()
 
 
 def live_versions(run: RunDir, languages: Sequence[str] | None = None) -> dict[str, str]:
-    """The live version of each language that has one; of all the run's languages when none are given."""
+    """The live version of each language that has one. Defaults to all languages of the run."""
     codes = run.read_config().languages if languages is None else languages
     return dict(read_catalogue(run, codes).live)

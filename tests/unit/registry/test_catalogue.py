@@ -1,4 +1,4 @@
-"""What a replica sees of the registry second by second, and what it costs the store."""
+"""What a polling replica reads from the registry, and how many requests to the store it takes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _after(reader: CatalogueReader, clock: Clock, seconds: float) -> Catalogue:
     return reader.read()
 
 
-def test_every_change_is_seen_at_the_next_look(
+def test_every_change_is_seen_at_the_next_read(
     run: RunDir, reader: CatalogueReader, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     assert reader.read() == Catalogue({}, {})
@@ -56,7 +56,7 @@ def test_a_new_version_that_nothing_points_at_is_seen_within_seconds(
     assert _after(reader, clock, 4).versions == {"de": ("v0001",)}
 
 
-def test_a_language_whose_pointer_is_damaged_keeps_what_it_had_until_it_is_mended(
+def test_a_language_with_a_damaged_pointer_keeps_its_state_until_the_pointer_is_repaired(
     run: RunDir, reader: CatalogueReader, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     for code in LANGUAGES:
@@ -89,10 +89,10 @@ def test_a_pointer_that_could_not_be_read_for_a_moment_is_read_again(
     assert _after(reader, clock, 1) == Catalogue({"sw": "v0001"}, {"sw": ("v0001",)})
 
 
-def test_two_changes_that_leave_the_same_mark_are_both_seen(
+def test_two_changes_with_equal_etags_are_both_seen(
     run: RunDir, reader: CatalogueReader, make_adapter: MakeAdapter, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a store whose clock ticks in seconds, where a pointer is replaced by one as long."""
+    """As on a store with a clock in seconds, when a pointer is replaced by one of equal length."""
     make_adapter("sw", "v0001")
     make_adapter("sw", "v0002")
     monkeypatch.setattr(RunDir, "live_pointer_etags", lambda run: {"sw": (1, 1)})
@@ -103,7 +103,7 @@ def test_two_changes_that_leave_the_same_mark_are_both_seen(
 
 
 class CountedS3:
-    """An S3 server that keeps what it was asked."""
+    """An S3 server that records its requests."""
 
     def __init__(self) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -132,7 +132,7 @@ def counted(moto_s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountedS3
     server.stop()
 
 
-def test_following_a_store_costs_a_request_a_second_however_many_languages(counted: CountedS3, s3_uri: str, clock: Clock) -> None:
+def test_polling_costs_one_request_per_read_for_any_number_of_languages(counted: CountedS3, s3_uri: str, clock: Clock) -> None:
     codes = ["sw", "de", "yo", "hi", "am", "ha"]
     run = RunDir(s3_uri)
     run.write_config(parse_config({"languages": codes, "train": {"base_model": BASE}}))
@@ -151,4 +151,4 @@ def test_following_a_store_costs_a_request_a_second_however_many_languages(count
     registry.promote(run, "sw", "v0002")
     counted.seen.clear()
     assert _after(reader, clock, 1).live["sw"] == "v0002"
-    assert len(counted.seen) <= 5, "the two listings, and one pointer"
+    assert len(counted.seen) <= 5, "two listings and one pointer"

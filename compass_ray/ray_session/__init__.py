@@ -3,6 +3,7 @@
 The one place that starts Ray, and that sets what Ray reads from the environment. It knows no stage.
 """
 
+from compass_ray.ray_session.actor_pool import open_actor_pool
 from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
 from compass_ray.ray_session.session import cluster_resources, joins_cluster, prepare_environment, session, start, stop
@@ -27,6 +28,7 @@ __all__ = [
     "launch",
     "max_concurrent_workers",
     "max_fitting_requests",
+    "open_actor_pool",
     "prepare_environment",
     "read_capacity",
     "require_capacity",

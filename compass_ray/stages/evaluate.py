@@ -22,6 +22,8 @@ from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, Languages
 from compass_ray.config import RunConfig
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.evaluations import EvaluationRecord
 
 if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
@@ -94,24 +96,13 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
     """Score on as many actors as there is room for; returns what went wrong."""
     ray_session.start(config.resources)
     import ray
-    from ray.util import ActorPool
 
-    resources = config.resources
-    scorer = ray.remote(Scorer).options(
-        num_cpus=resources.cpus_per_worker,
-        num_gpus=resources.gpus_per_worker,
-        resources=dict(resources.worker_resources),
-        max_restarts=resources.max_failures,
-        max_task_retries=resources.max_failures,
-    )
-    settings = config.model_dump(mode="json")
-    workers = ray_session.max_concurrent_workers(resources, min(resources.train_workers, len(pending)))
-    pool = ActorPool([scorer.remote(run.uri, settings) for _ in range(workers)])
+    pool = ray_session.open_actor_pool(Scorer, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for evaluation in pending:  # sorted by language, so that one language's items are read and tokenised near each other
         pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
     problems: dict[str, None] = {}
     done = total - len(pending)
-    while pool.has_next():  # type: ignore[no-untyped-call]
+    while pool.has_next():
         try:
             pool.get_next_unordered()
         except ray.exceptions.RayError as error:
@@ -144,9 +135,9 @@ class Scorer:
         predicted = log_probs.argmax(axis=1)
         writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
         writer.write_table("items.parquet", _scored_table(items, log_probs, predicted))
-        results = _results(evaluation, items, predicted) | {"low_subjects": self._low_subjects(evaluation.language)}
-        writer.write_json("results.json", results)
-        metrics = {"accuracy": results["accuracy"], "items": results["items"], "seconds": round(time.monotonic() - started, 2)}
+        results = _results(evaluation, items, predicted, self._low_subjects(evaluation.language))
+        results.write(writer)
+        metrics = {"accuracy": results.accuracy, "items": results.items, "seconds": round(time.monotonic() - started, 2)}
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
     def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
@@ -177,10 +168,9 @@ class Scorer:
             with swap_model(self.base, self.config.train, folder) if whole else with_adapter(self.base, folder) as model:
                 yield model
 
-    def _low_subjects(self, language: str) -> list[str]:
+    def _low_subjects(self, language: str) -> tuple[str, ...]:
         """Subjects that the bias simulation thinned in this language's training data."""
-        allocation = self.run.selection(self.config.serve.method, language).read_json("allocation.json")
-        return list(allocation["low_subjects"])
+        return AllocationRecord.read(self.run.selection(self.config.serve.method, language)).low_subjects
 
 
 def _scored_table(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray) -> pa.Table:
@@ -194,12 +184,13 @@ def _scored_table(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray)
     return pa.table(columns, schema=schemas.SCORED)
 
 
-def _results(evaluation: Evaluation, items: pa.Table, predicted: np.ndarray) -> dict[str, Any]:
+def _results(evaluation: Evaluation, items: pa.Table, predicted: np.ndarray, low_subjects: tuple[str, ...]) -> EvaluationRecord:
     right = predicted == items["answer"].to_numpy()
-    return {
-        "language": evaluation.language,
-        "method": evaluation.name,
-        "version": evaluation.version,
-        "items": items.num_rows,
-        "accuracy": float(right.mean()),
-    }
+    return EvaluationRecord(
+        language=evaluation.language,
+        method=evaluation.name,
+        version=evaluation.version,
+        items=items.num_rows,
+        accuracy=float(right.mean()),
+        low_subjects=low_subjects,
+    )

@@ -32,20 +32,9 @@ def simulate_forgetting(
     plan.validate()
     ray_session.start(config.resources)
     ray_session.require_worker_capacity(config.resources, "the simulation's training")
-    import ray
-    from ray.util import ActorPool
-
-    resources = config.resources
-    actor = ray.remote(ForgettingWorker).options(
-        num_cpus=resources.cpus_per_worker,
-        num_gpus=resources.gpus_per_worker,
-        resources=dict(resources.worker_resources),
-        max_restarts=resources.max_failures,
-        max_task_retries=resources.max_failures,
-    )
     units = [(language, seed) for seed in range(plan.seeds) for language in config.languages]
-    count = ray_session.max_concurrent_workers(resources, min(resources.train_workers, len(units)))
-    pool = ActorPool([actor.remote(run.uri, config.model_dump(mode="json"), plan) for _ in range(count)])
+    settings = config.model_dump(mode="json")
+    pool = ray_session.open_actor_pool(ForgettingWorker, config.resources, len(units), run.uri, settings, plan)
     done = pool.map_unordered(lambda each, unit: each.learn.remote(*unit), units)
     for number, _ in enumerate(done, start=1):
         progress("learn", number, len(units))

@@ -16,7 +16,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
 from compass_ray.languages import GLOBAL_MMLU
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""An experiment on Ray: what variants have in common is made once, the rest by each, and a kill costs what was under way."""
+"""An experiment: what variants have in common is made once, the rest by each, and a kill costs what was under way."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from compass_ray.evaluation.experiments import (
     write_report,
 )
 from compass_ray.evaluation.experiments.artifact_reuse import REUSED_FROM
+from tests.ray.in_process import no_workers
 
 _SETTINGS = ["select.methods=[target, compass]", "languages=[sw]"]
 
@@ -30,9 +31,13 @@ def experiment() -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def ended(ray_cluster: None, experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[VariantAttempt]:
-    """Both budgets, run whole. Read them, never change them."""
-    return run_all_variants(experiment, RunDir(str(tmp_path_factory.mktemp("budgets"))))
+def ended(adapted: RunDir, experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[VariantAttempt]:
+    """Both budgets, on the pool and clusters of `adapted`. Read them, never change them."""
+    folder = tmp_path_factory.mktemp("budgets")
+    for name in ("pool", "guides/sw", "embeddings/pool", "embeddings/guides/sw", "clusters"):
+        shutil.copytree(Path(adapted.path, name), folder / experiment.variants[0].name / name)
+    with no_workers():
+        return run_all_variants(experiment, RunDir(str(folder)))
 
 
 def _manifests(run: RunDir, *stages: str) -> dict[str, Manifest]:
@@ -114,7 +119,8 @@ def test_after_a_kill_only_what_was_not_whole_is_taken_over_or_made(
     kept = _times(first), _times(second)
     (Path(second.path) / "embeddings/pool/manifest.json").unlink()  # killed while the files were taken over
     shutil.rmtree(Path(second.path) / "evaluations/compass")
-    again = run_all_variants(experiment, RunDir(str(tmp_path)))
+    with no_workers():
+        again = run_all_variants(experiment, RunDir(str(tmp_path)))
     assert [each.failure for each in again] == [None, None]
     assert _times(first) == kept[0]
     changed = {name for name, time in _times(second).items() if time != kept[1].get(name)}
@@ -122,3 +128,19 @@ def test_after_a_kill_only_what_was_not_whole_is_taken_over_or_made(
     assert changed == {f"{name}/manifest.json" for name in ("embeddings/pool", "evaluations/compass/sw", "report")}
     assert REUSED_FROM in second.embeddings.verify().provenance
     assert REUSED_FROM not in second.evaluation("compass", "sw").verify().provenance
+
+
+@pytest.mark.slow
+def test_from_nothing_on_ray_it_makes_the_same(
+    ray_cluster: None, ended: list[VariantAttempt], experiment: Experiment, tmp_path: Path
+) -> None:
+    made = run_all_variants(experiment, RunDir(str(tmp_path)))
+    assert [each.failure for each in made] == [None, None]
+    for mine, expected in zip(made, ended, strict=True):
+        names = _manifests(expected.run, ".").keys()
+        assert _manifests(mine.run, ".").keys() == names
+        for name in names - {"report"}:
+            assert mine.run.artifact(name).verify().fingerprint == expected.run.artifact(name).require().fingerprint
+        for version in ("target", "v0001"):
+            adapters = [each.run.adapter("sw", version).read_bytes("adapter_model.safetensors") for each in (mine, expected)]
+            assert adapters[0] == adapters[1]

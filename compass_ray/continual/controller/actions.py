@@ -1,6 +1,6 @@
-"""What can be decided about a language.
+"""The actions that `policy.decide` can return.
 
-Key property: plain frozen records, and all that `deciding` can answer with; none does anything by itself, see `doing`.
+Plain frozen records; `executor` carries them out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from compass_ray.core.drift.trigger import StatTestResult
 
 @dataclass(frozen=True)
 class StartUpdate:
-    """Make an update for the offered window, or go on with it."""
+    """Start, or continue, the update for a window."""
 
     window: str
 
 
 @dataclass(frozen=True)
 class Promote:
-    """Let the canary be live."""
+    """Make the canary the live version."""
 
     version: str
     reason: str
@@ -29,7 +29,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class StopCanary:
-    """Let the live version answer everything again."""
+    """End the canary: the live version answers all requests again."""
 
     version: str
     reason: str
@@ -38,7 +38,7 @@ class StopCanary:
 
 @dataclass(frozen=True)
 class RollBack:
-    """Let ``before`` be live again in the place of ``version``."""
+    """Replace the live ``version`` by the ``previous`` one."""
 
     version: str
     previous: str
@@ -48,14 +48,14 @@ class RollBack:
 
 @dataclass(frozen=True)
 class ResetReference:
-    """Let the monitor compare with the reference of ``version``, which is live."""
+    """Make the monitor compare traffic with the reference of the live ``version``."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class DiscardWindow:
-    """Let the monitor watch on, silent for twice as long as after the refusal before."""
+    """Drop the ready window. Monitoring resumes after a cool-down, which doubles with each consecutive discarded window."""
 
     reason: str
 
@@ -65,7 +65,7 @@ Action = StartUpdate | Promote | StopCanary | RollBack | ResetReference | Discar
 
 @dataclass(frozen=True)
 class CanaryRound:
-    """Questions to ask versions, all the same ones: ``count`` from ``position`` on."""
+    """The canary questions that all ``versions`` get: ``count`` of them, starting at ``position``."""
 
     versions: tuple[str, ...]
     position: int
@@ -74,7 +74,7 @@ class CanaryRound:
 
 @dataclass(frozen=True)
 class ControllerDecision:
-    """What follows from a situation: what to remember, what to do, and what to ask."""
+    """The state to persist, the action to execute and the canary questions to ask."""
 
     state: ControllerState
     action: Action | None = None

@@ -1,8 +1,8 @@
-"""The keeper as a named, detached Ray actor.
+"""The controller as a named, detached Ray actor.
 
-Key property: addressed by the run that it keeps, and restarted by Ray for ever; all that it knows is the run directory's, so a
-restart on another node goes on. A thread of its own takes the turns. It ends itself where the service that it keeps is gone,
-since nobody else may be left who would.
+Its name derives from the run. Ray restarts it without limit; its state is in the run directory, so a restart on another
+node continues. A background thread runs the cycles. The actor stops itself when its service has been absent for two
+minutes.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ logger = logging.getLogger(__name__)
 
 _CYCLE_SECONDS = 2.0
 _ABSENCE_SECONDS = 120.0
-"""Without a service, after which the keeper ends: more than one takes to be put in another's place."""
+"""The controller stops after this time without a service. Replacing a service takes less."""
 _CHECK_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 
 
 class ControllerActor:
-    """One process that keeps a run's service."""
+    """The process that runs the controller of one service."""
 
     def __init__(self, run_uri: str, config: dict[str, Any]) -> None:
-        """Touch nothing that may be away yet: Ray makes no actor again whose constructor raised."""
+        """Access no store and no actor yet: Ray does not restart an actor whose constructor raised."""
         self.run, self.config = RunDir(run_uri), RunConfig.model_validate(config)
         self.updates = UpdateTasks(self.run, self.config)
         self.controller: Controller | None = None
         self.lock = threading.Lock()
-        threading.Thread(target=self._run_forever, name="keeping", daemon=True).start()
+        threading.Thread(target=self._run_forever, name="controller", daemon=True).start()
 
     def status(self) -> dict[str, Any]:
-        """What is under way and what is remembered, language by language."""
+        """Running updates, failed attempts and the persisted state of each language."""
         with self.lock:
             return self._connected_controller().status()
 
     def _run_forever(self) -> None:
-        gone = AbsenceTimer(_is_served, time.monotonic)
-        while not gone.is_expired():
+        absence = AbsenceTimer(_is_served, time.monotonic)
+        while not absence.is_expired():
             self._reconcile()
             time.sleep(_CYCLE_SECONDS)
         stop_controller(self.run.uri)
@@ -60,14 +60,14 @@ class ControllerActor:
         try:
             with self.lock:
                 self._connected_controller().reconcile()
-        except RayActorError:  # a monitor that could not be restarted is made anew by whoever asks for it next
-            logger.exception("the monitor is away; it is looked for again")
+        except RayActorError:  # the next call to monitor_actor.connect starts a new monitor
+            logger.exception("controller: monitor unreachable, reconnecting")
             self.controller = None
-        except Exception:  # a store that is away for a moment
-            logger.exception("a turn was not ended; the next one begins soon")
+        except Exception:  # for example a store that is temporarily unavailable
+            logger.exception("controller: reconcile cycle failed, retrying in %g s", _CYCLE_SECONDS)
 
     def _connected_controller(self) -> Controller:
-        """What the run directory says, read once it can be."""
+        """The controller, created at the first use: it reads the run directory."""
         if self.controller is None:
             monitor = monitor_actor.connect(self.run.uri, self.config)
             self.controller = Controller(self.run, self.config, monitor, self.updates, ask_items, time.time)
@@ -75,15 +75,15 @@ class ControllerActor:
 
 
 class AbsenceTimer:
-    """How long there has been no service."""
+    """Measures how long the service has been absent."""
 
     def __init__(self, served: Callable[[], bool], clock: Callable[[], float]) -> None:
-        """Seen now, as it were; ``clock`` gives seconds."""
+        """Start with the service counted as present; ``clock`` returns seconds."""
         self.is_served, self.clock = served, clock
         self._last_seen = self._last_checked = clock()
 
     def is_expired(self) -> bool:
-        """Whether there has been none for two minutes; looks every ten seconds."""
+        """Whether the service has been absent for two minutes; checks every ten seconds."""
         now = self.clock()
         if now - self._last_checked >= _CHECK_SECONDS:
             self._last_checked = now
@@ -93,21 +93,21 @@ class AbsenceTimer:
 
 
 def _is_served() -> bool:
-    """Whether the service is there; as long as nobody can say, it is: a controller that is killed is away for a moment."""
+    """Whether the service exists. True if Ray Serve cannot be queried: its own controller may be restarting."""
     try:
         return app.NAME in serve.status().applications
     except Exception as error:
-        logger.warning("whether there is a service could not be found out: %s", error)
+        logger.warning("controller: cannot query Ray Serve: %s", error)
         return True
 
 
 def actor_name(run_uri: str) -> str:
-    """The actor's name; the same for every spelling of a local path."""
-    return f"keeper-{content_hash(RunDir(run_uri).uri)}"
+    """The actor's name; equal for all spellings of a local path."""
+    return f"controller-{content_hash(RunDir(run_uri).uri)}"
 
 
 def start_controller(run_uri: str, config: RunConfig) -> Any:
-    """The keeper of a run's service by this configuration, in the place of one by another; returns its handle."""
+    """Start the controller of a run's service, replacing a running one; returns its handle."""
     stop_controller(run_uri)
     options: dict[str, Any] = {
         "name": actor_name(run_uri),
@@ -123,8 +123,8 @@ def start_controller(run_uri: str, config: RunConfig) -> Any:
 
 
 def stop_controller(run_uri: str) -> None:
-    """End the keeper, where it runs; an update that is under way ends with it and is gone on with by the next one."""
-    while (actor := _find_actor(run_uri)) is not None:  # until its name is free
+    """Stop the controller if it runs. A running update ends with it; the next controller continues that update."""
+    while (actor := _find_actor(run_uri)) is not None:  # until the name is free
         ray.kill(actor, no_restart=True)
         time.sleep(_RETRY_SECONDS)
 

@@ -1,7 +1,7 @@
-"""What was decided is done: by the registry, by the monitor, or by beginning an update.
+"""Execute an action: change the registry, notify the monitor, or start an update.
 
-Key property: each deed is one change of what is served, recorded with what it was decided on, and a word to the monitor after it;
-one that was cut short between the two is completed by the turn that follows. It decides nothing.
+Each action changes the registry first, with the evidence for the decision, and notifies the monitor afterwards. If it is
+interrupted in between, the next cycle completes it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from compass_ray import registry
 from compass_ray.artifacts import RunDir
@@ -24,78 +24,82 @@ from compass_ray.continual.controller.actions import (
 )
 from compass_ray.core.drift.trigger import StatTestResult
 from compass_ray.monitoring.observations import WindowReady
+from compass_ray.records.checks import StatTestRecord
+from compass_ray.records.decisions import WindowDiscardedRecord
 from compass_ray.registry import RegistryError
 
 logger = logging.getLogger(__name__)
 
 
 class MonitorControl(Protocol):
-    """Who watches the traffic; see `monitor_actor.MonitorClient`."""
+    """The traffic monitor; see `monitor_actor.MonitorClient`."""
 
     def reset(self, language: str, version: str) -> None:
-        """Compare with the reference of ``version`` from now on."""
+        """Compare traffic with the reference of ``version`` from now on."""
         ...
 
     def release(self, language: str) -> None:
-        """An update was refused: watch on."""
+        """Discard the ready window and resume monitoring."""
         ...
 
 
 class UpdateLauncher(Protocol):
-    """Who makes updates, somewhere else."""
+    """Starts updates in other processes."""
 
     def start(self, language: str, ready: WindowReady) -> None:
-        """Begin, or go on with, the update for a window, where there is room for one more."""
+        """Start, or continue, the update for a window unless too many updates run."""
         ...
 
 
 @dataclass(frozen=True)
 class ActionExecutor:
-    """Carries out actions."""
+    """Executes the controller's actions on a run."""
 
     run: RunDir
     monitor: MonitorControl
     updates: UpdateLauncher
 
     def execute(self, language: str, action: Action, ready: WindowReady | None) -> None:
-        """Carry out one; ``ready`` is the window that is offered.
+        """Execute one action; ``ready`` is the ready window of the language, if there is one.
 
         Raises:
-            ArtifactError: the registry refused it, or a store is out of reach; nothing changed then, or all but the
-                monitor's knowledge of it.
+            ArtifactError: the registry refused the change, or a store is unreachable. Either nothing changed, or only the
+                monitor was not notified.
         """
-        logger.info("%s: %s", language, action)
+        logger.info("controller: executing language=%s %s", language, action)
         match action:
             case StartUpdate():
                 self.updates.start(language, _require_window(ready))
-            case Promote(version, reason, legs):
+            case Promote(version, reason, tests):
                 self._require_canary(language, version)
-                registry.promote(self.run, language, version, reason=reason, evidence=_evidence(legs))
+                registry.promote(self.run, language, version, reason=reason, evidence=_evidence(tests))
                 self.monitor.reset(language, version)
-            case StopCanary(version, reason, legs):
-                registry.stop_canary(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
-                if ready:  # else fresh prompts are being collected for another update
+            case StopCanary(version, reason, tests):
+                registry.stop_canary(self.run, language, version=version, reason=reason, evidence=_evidence(tests))
+                if ready:  # otherwise the monitor already collects prompts for the next update
                     self.monitor.release(language)
-            case RollBack(version, before, reason, legs):
-                registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(legs))
-                self.monitor.reset(language, before)
+            case RollBack(version, previous, reason, tests):
+                registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(tests))
+                self.monitor.reset(language, previous)
             case ResetReference(version):
                 self.monitor.reset(language, version)
             case DiscardWindow(reason):
-                registry.append_decision(self.run, {"kind": "released", "language": language, "reason": reason})
+                registry.append_decision(self.run, WindowDiscardedRecord(language=language, reason=reason))
                 self.monitor.release(language)
 
     def _require_canary(self, language: str, version: str) -> None:
         live = registry.read_pointer(self.run, language).live
         if not (live and live.canary and live.canary.version == version):
-            raise RegistryError(f"{language}@{version} was to be promoted, and somebody has ended its trial meanwhile")
+            raise RegistryError(
+                f"cannot promote {language}@{version}: it is no longer the canary; decide again from the current state"
+            )
 
 
-def _evidence(legs: Sequence[StatTestResult]) -> dict[str, Any]:
-    return {"legs": [asdict(leg) for leg in legs]}
+def _evidence(tests: Sequence[StatTestResult]) -> list[StatTestRecord]:
+    return [StatTestRecord(**asdict(test)) for test in tests]
 
 
 def _require_window(ready: WindowReady | None) -> WindowReady:
     if ready is None:
-        raise ValueError("an update was decided on, and no window is offered; decide on what is found")
+        raise ValueError("cannot start an update: no window is ready; pass the ready window of the language")
     return ready

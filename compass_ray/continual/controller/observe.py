@@ -1,7 +1,7 @@
-"""The situation of a language as it is found: in the run directory, and with the monitor.
+"""Read the state of a language from the run directory and the monitor.
 
-Key property: it reads what is not known to stay as it is, and that only where it can matter: of a language that is asked what it
-always was, the live pointer. It decides and changes nothing.
+Reads only state that can change. Immutable records are cached, and per-cycle data is read at most once. If nothing
+happened in a language, only its live pointer is read.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from compass_ray.continual.controller.state import GateVerdict, LanguageState, R
 from compass_ray.continual.update import load_ready_window
 from compass_ray.core.drift import QualitySignals
 from compass_ray.monitoring.observations import WindowReady
+from compass_ray.records.decisions import CanaryEndedRecord, Decision, GateDecisionRecord, RollbackRecord
+from compass_ray.records.updates import GateRecord
 from compass_ray.registry import LivePointer
 
 
 class ReplyReader(Protocol):
-    """Who knows how replies were; see `monitor_actor.MonitorClient`."""
+    """Source of reply quality; see `monitor_actor.MonitorClient`."""
 
     def signals(self, language: str) -> Mapping[str, QualitySignals]:
-        """How the last replies of each version were."""
+        """Quality signals of the last replies of each version."""
         ...
 
 
 @dataclass(frozen=True)
 class UpdateAttempts:
-    """Of the updates of one language: whether one is under way, and what failed before."""
+    """Whether an update of a language is running, and its earlier failures."""
 
     updating: bool = False
     retry: RetryState = field(default_factory=RetryState)
@@ -40,108 +42,108 @@ class UpdateAttempts:
 
 @dataclass
 class Observer:
-    """Finds out; what never changes once it is there is read once, and the rest once a turn."""
+    """Observes languages; caches immutable records for its lifetime and everything else for one cycle."""
 
     run: RunDir
     config: RunConfig
     replies: ReplyReader
     _complete_versions: Mapping[str, Sequence[str]] | None = None
-    _decisions: Sequence[Mapping[str, Any]] | None = None
+    _decisions: Sequence[Decision] | None = None
     _gate_verdicts: dict[tuple[str, str], GateVerdict] = field(default_factory=dict)
     _ready_windows: dict[str, ReadyWindow] = field(default_factory=dict)
     _canary_items: dict[str, tuple[CanaryItem, ...]] = field(default_factory=dict)
 
     def start_cycle(self) -> None:
-        """A turn begins."""
+        """Discard what was cached for the last cycle."""
         self._complete_versions = self._decisions = None
 
     def observe(
-        self, language: str, told: Mapping[str, Any], ready: WindowReady | None, attempts: UpdateAttempts
+        self, language: str, summary: Mapping[str, Any], ready: WindowReady | None, attempts: UpdateAttempts
     ) -> LanguageState:
-        """The situation, given what the monitor says of the language and of its window.
+        """The state of a language, given the monitor's summary of it and its ready window.
 
         Raises:
-            ArtifactError: the live pointer or a verdict is damaged, or a store is out of reach.
+            ArtifactError: the live pointer or a gate verdict is damaged, or a store is unreachable.
         """
         live = registry.read_pointer(self.run, language).live or LivePointer(version="")
-        before = live.history[-1].version if live.history else None
+        previous = live.history[-1].version if live.history else None
         canary = live.canary.version if live.canary else None
-        seen = LanguageState(
+        observed = LanguageState(
             language=language,
-            prompts=int(told["prompts"]),
+            prompts=int(summary["prompts"]),
             live=live.version or None,
-            previous=before,
+            previous=previous,
             canary=canary,
             pinned=live.pinned is not None,
             ready_window=self.check_window(ready) if ready else None,
             updating=attempts.updating,
             retry=attempts.retry,
-            drifted=bool((told.get("last_check") or {}).get("drifted")),
+            drifted=bool((summary.get("last_check") or {}).get("drifted")),
             gate_verdicts=self._read_gate_verdicts(language),
             num_canary_items=len(self.canary_items(language)),
         )
-        return self._load_details(seen) if ready or canary or seen.verdict_for(live.version) else seen
+        return self._load_details(observed) if ready or canary or observed.verdict_for(live.version) else observed
 
     def canary_items(self, language: str) -> tuple[CanaryItem, ...]:
-        """The canary questions of a language."""
+        """The canary questions of a language, in order of asking."""
         if language not in self._canary_items:
             self._canary_items[language] = load_canary_items(self.config, self.run, language)
         return self._canary_items[language]
 
     def check_window(self, ready: WindowReady) -> ReadyWindow:
-        """The name of the window's update, or why it can have none."""
+        """The window's name, or why no update can use it."""
         if ready.file not in self._ready_windows:
             self._ready_windows[ready.file] = _load_ready_window(self.run, ready)
         return self._ready_windows[ready.file]
 
-    def _load_details(self, seen: LanguageState) -> LanguageState:
+    def _load_details(self, observed: LanguageState) -> LanguageState:
         if self._decisions is None:
             self._decisions = registry.read_decisions(self.run)
         return replace(
-            seen,
-            unfinished=_unfinished_window(self.run, seen.language) if seen.ready_window else None,
-            recorded=recorded_versions(self._decisions, seen.language),
-            dropped=dropped_versions(self._decisions, seen.language),
-            signals=self.replies.signals(seen.language),
+            observed,
+            unfinished=_unfinished_window(self.run, observed.language) if observed.ready_window else None,
+            recorded=recorded_versions(self._decisions, observed.language),
+            dropped=dropped_versions(self._decisions, observed.language),
+            signals=self.replies.signals(observed.language),
         )
 
     def _read_gate_verdicts(self, language: str) -> tuple[GateVerdict, ...]:
         if self._complete_versions is None:
             self._complete_versions = self.run.complete_adapters()
         versions = self._complete_versions.get(language, ())
-        found = [self._read_gate_verdict(language, version) for version in versions if version != FIRST_VERSION]
-        return tuple(each for each in found if each)
+        verdicts = [self._read_gate_verdict(language, version) for version in versions if version != FIRST_VERSION]
+        return tuple(verdict for verdict in verdicts if verdict)
 
     def _read_gate_verdict(self, language: str, version: str) -> GateVerdict | None:
-        known = self._gate_verdicts.get((language, version))
-        if known:
-            return known
-        judged = self.run.update(language, version)
-        manifest = judged.manifest()
+        cached = self._gate_verdicts.get((language, version))
+        if cached:
+            return cached
+        update = self.run.update(language, version)
+        manifest = update.manifest()
         if manifest is None:
             return None
-        gate = judged.read_json("gate.json")
-        found = GateVerdict(version, str(manifest.config.get("window")), str(gate["from"]), bool(gate["accepted"]))
-        self._gate_verdicts[language, version] = found
-        return found
+        gate = GateRecord.read(update)
+        verdict = GateVerdict(version, str(manifest.config.get("window")), str(gate.from_version), bool(gate.accepted))
+        self._gate_verdicts[language, version] = verdict
+        return verdict
 
 
-def dropped_versions(decisions: Iterable[Mapping[str, Any]], language: str) -> frozenset[str]:
-    """Versions of a language that were ever taken off traffic: rolled back, or as a canary.
+def dropped_versions(decisions: Iterable[Decision], language: str) -> frozenset[str]:
+    """Versions of a language that were taken out of service: rolled back, or stopped as a canary.
 
-    >>> took = [{"kind": "rollback", "language": "sw", "from": "v0003", "to": "v0002"}]
-    >>> sorted(dropped_versions([*took, {"kind": "canary ended", "language": "sw", "from": "v0002", "to": "v0004"}], "sw"))
+    >>> back = RollbackRecord(language="sw", from_version="v0003", to_version="v0002")
+    >>> ended = CanaryEndedRecord(language="sw", from_version="v0002", to_version="v0004")
+    >>> sorted(dropped_versions([back, ended], "sw"))
     ['v0003', 'v0004']
     """
-    off = {"rollback": "from", "canary ended": "to"}
-    own = [each for each in decisions if each.get("language") == language and each.get("kind") in off]
-    return frozenset(str(each[off[each["kind"]]]) for each in own)
+    own = [each for each in decisions if each.language == language]
+    back = {str(each.from_version) for each in own if isinstance(each, RollbackRecord)}
+    return frozenset(back | {each.to_version for each in own if isinstance(each, CanaryEndedRecord)})
 
 
-def recorded_versions(decisions: Iterable[Mapping[str, Any]], language: str) -> frozenset[str]:
-    """Versions of a language whose verdict is on record."""
-    about = {"kind": "gate", "language": language}
-    return frozenset(str(each["to"]) for each in decisions if about.items() <= each.items())
+def recorded_versions(decisions: Iterable[Decision], language: str) -> frozenset[str]:
+    """Versions of a language with a recorded gate decision."""
+    return frozenset(each.to_version for each in decisions if isinstance(each, GateDecisionRecord) and each.language == language)
 
 
 def _load_ready_window(run: RunDir, ready: WindowReady) -> ReadyWindow:
@@ -152,5 +154,5 @@ def _load_ready_window(run: RunDir, ready: WindowReady) -> ReadyWindow:
 
 
 def _unfinished_window(run: RunDir, language: str) -> str | None:
-    selected = run.selection(lineage.next_version(run, language), language).manifest()
-    return None if selected is None else selected.config.get("window")
+    selection = run.selection(lineage.next_version(run, language), language).manifest()
+    return None if selection is None else selection.config.get("window")

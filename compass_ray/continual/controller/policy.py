@@ -1,9 +1,9 @@
 """Decide the next action of the controller for one language: update, stop a canary, promote, roll back, or nothing.
 
-Key property: `decide` is a pure function of the observed state and the persisted state, so an interrupted cycle is repeated
-with the same result. A language has one update at a time. A window that the gate rejected is not used again. A version that
-was taken out of service is not served again. A pinned language is never changed. Updates start only within
-``update.schedule_utc``; an update that has started continues. No clock, no file, no Ray. Not part of the paper.
+`decide` is a pure function of the observed state and the persisted state, so an interrupted cycle is repeated with the same
+result. A language has one update at a time. A window that the gate rejected is not used again. A version that was taken out
+of service is not served again. A pinned language is never changed. Updates start only within ``update.schedule_utc``; an
+update that has started continues. No clock, no file, no Ray. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -30,40 +30,14 @@ from compass_ray.continual.controller.state import CanaryEvaluation, ControllerS
 from compass_ray.core.drift.quality_tests import MinEffects, QualitySignals, run_quality_tests
 from compass_ray.core.drift.trigger import StatTestResult
 
-
-def compare_versions(
-    before: QualitySignals, now: QualitySignals, drift: DriftConfig, *, first: Sequence[float] = ()
-) -> tuple[StatTestResult, ...]:
-    """The legs on which ``now`` can be compared with the version before, and with its own ``first`` losses where given.
-
-    >>> from compass_ray.config import DriftConfig
-    >>> sure = QualitySignals(nll=np.full(50, 0.1), bad=5, rated=60)
-    >>> unsure = QualitySignals(nll=np.full(50, 2.0), bad=6, rated=60)
-    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig())]
-    [('feedback', False, 0.01)]
-    >>> [(leg.name, leg.exceeded, leg.level) for leg in compare_versions(sure, unsure, DriftConfig(), first=[1.0] * 50)]
-    [('loss', True, 0.005), ('feedback', False, 0.005)]
-    """
-    floors = MinEffects(loss=drift.min_loss_increase, bad=drift.min_bad_feedback_increase, canary=drift.min_canary_accuracy_drop)
-    reference = replace(before, nll=np.asarray(first, dtype=np.float64))
-    legs = run_quality_tests(reference, now, drift.false_alarm_rate, floors)
-    return tuple(replace(leg, level=drift.false_alarm_rate / len(legs)) for leg in legs)
-
-
-def is_worse(legs: Sequence[StatTestResult]) -> bool:
-    """Whether any leg is beyond its bounds."""
-    return any(leg.exceeded for leg in legs)
-
-
-def describe_tests(legs: Sequence[StatTestResult]) -> str:
-    """Legs in words.
-
-    >>> describe_tests([StatTestResult("feedback", 0.0004, 0.005, 0.3, 0.1, 60, 50)])
-    'share of replies rated bad +0.300 (p = 0.0004)'
-    """
-    return ", ".join(f"{_TEST_LABELS[leg.name]} {leg.effect:+.3f} (p = {leg.p_value:.4f})" for leg in legs)
-
-
+CONSECUTIVE_WORSE_CHECKS = 2
+"""Consecutive checks at which a version must be worse before it is taken out of service."""
+WINDOWS_TO_GRADUATE = 2
+"""Windows of prompts after which a live version can no longer be rolled back: its first window and one compared with it."""
+MAX_FAILURES = 12
+"""Consecutive failed attempts, over about two and a half hours, after which a window is discarded."""
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 5.0, 3600.0
+"""Delay before a failed attempt is retried; it doubles after each consecutive failure."""
 _TEST_LABELS = {
     "loss": "median loss since its first window",
     "feedback": "share of replies rated bad",
@@ -71,168 +45,193 @@ _TEST_LABELS = {
 }
 
 
-_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 5.0, 3600.0
-"""Seconds before a failed attempt is made again, doubled after each in a row."""
-MAX_FAILURES = 12
-"""Attempts in a row, over some two hours and a half, after which a window is let go: some can never come to a verdict."""
+def decide(observed: LanguageState, state: ControllerState, config: RunConfig, moment: datetime) -> ControllerDecision:
+    """The decision at ``moment`` (timezone-aware). Its state is persisted even if the action fails."""
+    if observed.live is None or observed.pinned:
+        return ControllerDecision(state)
+    if stop := _stale_canary(observed, state):
+        return ControllerDecision(state) if observed.updating else ControllerDecision(replace(state, trial=None), stop)
+    state = replace(state, trial=_current_evaluation(observed, state, config))
+    action: Action | None = None
+    if state.trial and observed.prompts >= state.trial.looked + config.drift.check_every:
+        evaluation, tests = _check_version(observed, state.trial, config)
+        action = _conclude(observed, evaluation, tests, config)
+        state = _mark_graduated(observed, replace(state, trial=evaluation), config)
+    canary_round = _next_round(observed, state, config)
+    if canary_round:
+        state = replace(state, questioned=observed.prompts)
+    if observed.updating:  # the parent version must stay live until the update ends
+        return ControllerDecision(state, None, canary_round)
+    return ControllerDecision(state, action or handle_ready_window(observed, state, config, moment), canary_round)
 
 
-def handle_ready_window(seen: LanguageState, memory: ControllerState, config: RunConfig, moment: datetime) -> Action | None:
-    """What becomes of the window that the monitor offers, if anything now."""
-    if seen.ready_window is None:
+def record_round(state: ControllerState, answered: CanaryRound) -> ControllerState:
+    """The state after a round of canary questions. A version that did not answer is asked again in a later round."""
+    counts = {**state.asked, **{version: state.asked.get(version, 0) + answered.count for version in answered.versions}}
+    return replace(state, position=answered.position + answered.count, asked=counts)
+
+
+def compare_versions(
+    previous: QualitySignals, current: QualitySignals, drift: DriftConfig, *, first_losses: Sequence[float] = ()
+) -> tuple[StatTestResult, ...]:
+    """Test ``current`` against the previous version, and against its own ``first_losses`` if there are any.
+
+    Only tests with enough data are returned.
+
+    >>> from compass_ray.config import DriftConfig
+    >>> sure, drift = QualitySignals(nll=np.full(50, 0.1), bad=5, rated=60), DriftConfig()
+    >>> unsure = QualitySignals(nll=np.full(50, 2.0), bad=6, rated=60)
+    >>> [(test.name, test.exceeded, test.level) for test in compare_versions(sure, unsure, drift)]
+    [('feedback', False, 0.01)]
+    >>> [(test.name, test.exceeded, test.level) for test in compare_versions(sure, unsure, drift, first_losses=[1.0] * 50)]
+    [('loss', True, 0.005), ('feedback', False, 0.005)]
+    """
+    floors = MinEffects(loss=drift.min_loss_increase, bad=drift.min_bad_feedback_increase, canary=drift.min_canary_accuracy_drop)
+    reference = replace(previous, nll=np.asarray(first_losses, dtype=np.float64))
+    tests = run_quality_tests(reference, current, drift.false_alarm_rate, floors)
+    return tuple(replace(test, level=drift.false_alarm_rate / len(tests)) for test in tests)
+
+
+def describe_tests(tests: Sequence[StatTestResult]) -> str:
+    """Effects and p-values of tests as text.
+
+    >>> describe_tests([StatTestResult("feedback", 0.0004, 0.005, 0.3, 0.1, 60, 50)])
+    'share of replies rated bad +0.300 (p = 0.0004)'
+    """
+    return ", ".join(f"{_TEST_LABELS[test.name]} {test.effect:+.3f} (p = {test.p_value:.4f})" for test in tests)
+
+
+def handle_ready_window(observed: LanguageState, state: ControllerState, config: RunConfig, moment: datetime) -> Action | None:
+    """The action for the window that is ready for an update, None to wait."""
+    ready = observed.ready_window
+    if ready is None:
         return None
-    if seen.ready_window.window is None:
-        return DiscardWindow(seen.ready_window.problem)
+    if ready.window is None:
+        return DiscardWindow(ready.problem)
     if config.update.strategy == "static":
-        return DiscardWindow("nothing is trained, as update.strategy is static")
-    judged = next((each for each in seen.gate_verdicts if each.window == seen.ready_window.window), None)
-    if judged is None:
-        return _start_update(seen, memory, seen.ready_window.window, config, moment)
-    if judged.version == seen.live:
-        return ResetReference(judged.version)
-    if judged.version == seen.canary:
+        return DiscardWindow("nothing is trained: update.strategy is static")
+    verdict = next((each for each in observed.gate_verdicts if each.window == ready.window), None)
+    if verdict is None:
+        return _start_update(observed, state, ready.window, config, moment)
+    if verdict.version == observed.live:
+        return ResetReference(verdict.version)
+    if verdict.version == observed.canary:
         return None
-    if judged.version not in seen.recorded and judged.version not in seen.dropped:  # killed before it could say so
-        return _unless_backing_off(StartUpdate(judged.window), seen, moment)
-    if not judged.accepted:
-        return DiscardWindow(f"the gate refused {judged.version}")
-    if judged.version in seen.dropped or judged.parent != seen.live or config.update.promotion == "manual":
-        return DiscardWindow(f"{judged.version} is not served")
-    return _unless_backing_off(StartUpdate(judged.window), seen, moment)  # killed before it could serve what was accepted
+    if verdict.version not in observed.recorded and verdict.version not in observed.dropped:  # killed before it was recorded
+        return _unless_backing_off(StartUpdate(verdict.window), observed, moment)
+    if not verdict.accepted:
+        return DiscardWindow(f"the gate rejected {verdict.version}")
+    if verdict.version in observed.dropped or verdict.parent != observed.live or config.update.promotion == "manual":
+        return DiscardWindow(f"{verdict.version} was accepted but is not served")
+    return _unless_backing_off(StartUpdate(verdict.window), observed, moment)  # accepted, but killed before promotion
 
 
 def _start_update(
-    seen: LanguageState, memory: ControllerState, window: str, config: RunConfig, moment: datetime
+    observed: LanguageState, state: ControllerState, window: str, config: RunConfig, moment: datetime
 ) -> Action | None:
-    if seen.unfinished != window:
-        hours = DailyTimeWindow.parse(config.update.schedule_utc) if config.update.schedule_utc else None
-        closed = hours is not None and hours.next_opening(moment) != moment
-        if closed or memory.trial or seen.canary:  # what it would be updated from may not stay
+    if observed.unfinished != window:
+        schedule = DailyTimeWindow.parse(config.update.schedule_utc) if config.update.schedule_utc else None
+        closed = schedule is not None and schedule.next_opening(moment) != moment
+        if closed or state.trial or observed.canary:  # a version under evaluation may be replaced, so it is no parent
             return None
-    return _unless_backing_off(StartUpdate(window), seen, moment)
+    return _unless_backing_off(StartUpdate(window), observed, moment)
 
 
-def _unless_backing_off(update: StartUpdate, seen: LanguageState, moment: datetime) -> StartUpdate | DiscardWindow | None:
-    failed = seen.retry
-    if failed.times >= MAX_FAILURES:
-        return DiscardWindow(f"{failed.times} attempts in a row came to no verdict; the decisions 'update failed' say why")
-    pause = min(_FIRST_BACKOFF_S * 2 ** (failed.times - 1), _MAX_BACKOFF_S) if failed.times else 0.0
-    return update if moment.timestamp() >= failed.last + pause else None
+def _unless_backing_off(update: StartUpdate, observed: LanguageState, moment: datetime) -> StartUpdate | DiscardWindow | None:
+    retry = observed.retry
+    if retry.times >= MAX_FAILURES:
+        return DiscardWindow(f"{retry.times} consecutive attempts failed; see the 'update failed' decisions for the errors")
+    delay = min(_FIRST_BACKOFF_S * 2 ** (retry.times - 1), _MAX_BACKOFF_S) if retry.times else 0.0
+    return update if moment.timestamp() >= retry.last + delay else None
 
 
-CONSECUTIVE_WORSE_CHECKS = 2
-"""Looks in a row at which a version must be worse before it is taken off traffic."""
-WINDOWS_TO_GRADUATE = 2
-"""Windows of prompts after which a version that was never taken back is settled: its first, and one to compare with that."""
-
-
-def decide(seen: LanguageState, memory: ControllerState, config: RunConfig, moment: datetime) -> ControllerDecision:
-    """What follows at ``moment``, an aware time; to be remembered whatever becomes of the action."""
-    if seen.live is None or seen.pinned:
-        return ControllerDecision(memory)
-    if ended := _stale_canary(seen, memory):
-        return ControllerDecision(memory) if seen.updating else ControllerDecision(replace(memory, trial=None), ended)
-    memory = replace(memory, trial=_current_evaluation(seen, memory, config))
-    action: Action | None = None
-    if memory.trial and seen.prompts >= memory.trial.looked + config.drift.check_every:
-        trial, legs = _check_version(seen, memory.trial, config)
-        action = _conclude(seen, trial, legs, config)
-        memory = _mark_graduated(seen, replace(memory, trial=trial), config)
-    asked = _next_round(seen, memory, config)
-    if asked:
-        memory = replace(memory, questioned=seen.prompts)
-    if seen.updating:  # its parent stays until it has ended
-        return ControllerDecision(memory, None, asked)
-    return ControllerDecision(memory, action or handle_ready_window(seen, memory, config, moment), asked)
-
-
-def record_round(memory: ControllerState, asked: CanaryRound) -> ControllerState:
-    """What to remember once a round of questions was answered; one that was not is asked again at its next time."""
-    counts = {**memory.asked, **{version: memory.asked.get(version, 0) + asked.count for version in asked.versions}}
-    return replace(memory, position=asked.position + asked.count, asked=counts)
-
-
-def _current_evaluation(seen: LanguageState, memory: ControllerState, config: RunConfig) -> CanaryEvaluation | None:
-    """The trial that goes on, or the one that begins now, or none."""
-    found = _version_to_evaluate(seen, memory, config)
-    if found is None:
+def _current_evaluation(observed: LanguageState, state: ControllerState, config: RunConfig) -> CanaryEvaluation | None:
+    """The evaluation that continues or starts now, None if no version is under evaluation."""
+    target = _version_to_evaluate(observed, state, config)
+    if target is None:
         return None
-    version, live = found
-    going = memory.trial
-    if going and (going.version, going.live) == found:
-        return going
-    return CanaryEvaluation(version, live, seen.prompts, seen.prompts)
+    current = state.trial
+    if current and (current.version, current.live) == target:
+        return current
+    version, live = target
+    return CanaryEvaluation(version, live, observed.prompts, observed.prompts)
 
 
-def _version_to_evaluate(seen: LanguageState, memory: ControllerState, config: RunConfig) -> tuple[str, bool] | None:
-    """The version on trial and whether it is live: a canary, else the live version, where an update made it."""
-    if _made_by_update(seen, seen.canary, seen.live) and config.update.promotion == "canary":
-        return str(seen.canary), False
-    if _made_by_update(seen, seen.live, seen.previous) and seen.live not in memory.settled:
-        return str(seen.live), True
+def _version_to_evaluate(observed: LanguageState, state: ControllerState, config: RunConfig) -> tuple[str, bool] | None:
+    """The version under evaluation and whether it is live: the canary, otherwise the live version if an update made it."""
+    if _made_by_update(observed, observed.canary, observed.live) and config.update.promotion == "canary":
+        return str(observed.canary), False
+    if _made_by_update(observed, observed.live, observed.previous) and observed.live not in state.settled:
+        return str(observed.live), True
     return None
 
 
-def _made_by_update(seen: LanguageState, version: str | None, parent: str | None) -> bool:
-    """Whether an update from ``parent`` made a version, which its gate accepted and nobody took off traffic."""
-    judged = seen.verdict_for(version)
-    return judged is not None and judged.accepted and judged.parent == parent and version not in seen.dropped
+def _made_by_update(observed: LanguageState, version: str | None, parent: str | None) -> bool:
+    """Whether an update from ``parent`` made a version that the gate accepted and that was never taken out of service."""
+    verdict = observed.verdict_for(version)
+    return verdict is not None and verdict.accepted and verdict.parent == parent and version not in observed.dropped
 
 
-def _stale_canary(seen: LanguageState, memory: ControllerState) -> StopCanary | None:
-    """The end of a trial whose other side is live no more, as somebody changed that meanwhile; nothing else would end it."""
-    going, judged = memory.trial, seen.verdict_for(seen.canary)
-    if going is None or going.live or judged is None or going.version != seen.canary or judged.parent == seen.live:
+def _stale_canary(observed: LanguageState, state: ControllerState) -> StopCanary | None:
+    """Stop the canary if the version that it is compared with is no longer live, because somebody changed it."""
+    current, verdict = state.trial, observed.verdict_for(observed.canary)
+    if current is None or current.live or verdict is None or current.version != observed.canary:
         return None
-    return StopCanary(going.version, f"it was compared with {judged.parent}, and {seen.live} is live since")
+    if verdict.parent == observed.live:
+        return None
+    return StopCanary(current.version, f"it was compared with {verdict.parent}, but {observed.live} is live now")
 
 
 def _check_version(
-    seen: LanguageState, trial: CanaryEvaluation, config: RunConfig
+    observed: LanguageState, evaluation: CanaryEvaluation, config: RunConfig
 ) -> tuple[CanaryEvaluation, tuple[StatTestResult, ...]]:
-    now = seen.signals.get(trial.version, QualitySignals())
-    beside = seen.signals.get(str(seen.previous if trial.live else seen.live), QualitySignals())
-    first = () if seen.drifted else trial.first
-    legs = compare_versions(beside, now, config.drift, first=first)
-    if trial.live and not trial.first and seen.prompts - trial.begun >= config.drift.window:
-        trial = replace(trial, first=tuple(float(loss) for loss in now.nll))
-    return replace(trial, looked=seen.prompts, worse=trial.worse + 1 if is_worse(legs) else 0), legs
+    current = observed.signals.get(evaluation.version, QualitySignals())
+    other = observed.signals.get(str(observed.previous if evaluation.live else observed.live), QualitySignals())
+    tests = compare_versions(other, current, config.drift, first_losses=() if observed.drifted else evaluation.first)
+    if evaluation.live and not evaluation.first and observed.prompts - evaluation.begun >= config.drift.window:
+        evaluation = replace(evaluation, first=tuple(float(loss) for loss in current.nll))
+    worse = evaluation.worse + 1 if any(test.exceeded for test in tests) else 0
+    return replace(evaluation, looked=observed.prompts, worse=worse), tests
 
 
-def _conclude(seen: LanguageState, trial: CanaryEvaluation, legs: tuple[StatTestResult, ...], config: RunConfig) -> Action | None:
-    """The end of a trial at a look, if this is it."""
-    bad = tuple(leg for leg in legs if leg.exceeded)
-    if trial.live:
-        if trial.worse < CONSECUTIVE_WORSE_CHECKS:
+def _conclude(
+    observed: LanguageState, evaluation: CanaryEvaluation, tests: tuple[StatTestResult, ...], config: RunConfig
+) -> Action | None:
+    """The action that ends an evaluation at this check, None if it continues."""
+    exceeded = tuple(test for test in tests if test.exceeded)
+    if evaluation.live:
+        if evaluation.worse < CONSECUTIVE_WORSE_CHECKS:
             return None
-        return RollBack(trial.version, str(seen.previous), f"worse than {seen.previous}: {describe_tests(bad)}", legs)
-    enough = len(seen.signals.get(trial.version, QualitySignals()).nll) >= min(config.update.canary_replies, config.drift.window)
-    if trial.worse >= CONSECUTIVE_WORSE_CHECKS or (enough and trial.worse):
-        return StopCanary(trial.version, f"worse than {seen.live}: {describe_tests(bad)}", legs)
+        reason = f"worse than {observed.previous}: {describe_tests(exceeded)}"
+        return RollBack(evaluation.version, str(observed.previous), reason, tests)
+    replies = len(observed.signals.get(evaluation.version, QualitySignals()).nll)
+    enough = replies >= min(config.update.canary_replies, config.drift.window)
+    if evaluation.worse >= CONSECUTIVE_WORSE_CHECKS or (enough and evaluation.worse):
+        return StopCanary(evaluation.version, f"worse than {observed.live}: {describe_tests(exceeded)}", tests)
     if not enough:
         return None
-    compared = describe_tests(legs) or "no ratings and no answers to compare"
-    return Promote(trial.version, f"as a canary no worse than {seen.live}: {compared}", legs)
+    compared = describe_tests(tests) or "no ratings and no canary answers to compare"
+    return Promote(evaluation.version, f"as a canary no worse than {observed.live}: {compared}", tests)
 
 
-def _mark_graduated(seen: LanguageState, memory: ControllerState, config: RunConfig) -> ControllerState:
-    """The trial of a live version ends after its windows, unless its last look was a bad one."""
-    trial = memory.trial
-    over = trial and trial.live and seen.prompts - trial.begun >= WINDOWS_TO_GRADUATE * config.drift.window
-    if trial is None or not over or trial.worse:
-        return memory
-    return replace(memory, trial=None, settled=(*memory.settled, trial.version))
+def _mark_graduated(observed: LanguageState, state: ControllerState, config: RunConfig) -> ControllerState:
+    """End the evaluation of a live version after `WINDOWS_TO_GRADUATE` windows, unless it was worse at the last check."""
+    current = state.trial
+    over = current and current.live and observed.prompts - current.begun >= WINDOWS_TO_GRADUATE * config.drift.window
+    if current is None or not over or current.worse:
+        return state
+    return replace(state, trial=None, settled=(*state.settled, current.version))
 
 
-def _next_round(seen: LanguageState, memory: ControllerState, config: RunConfig) -> CanaryRound | None:
-    """Questions for the live version and the one it is compared with, more often while it is.
+def _next_round(observed: LanguageState, state: ControllerState, config: RunConfig) -> CanaryRound | None:
+    """Canary questions for the live version and the version it is compared with; more often during an evaluation.
 
-    No version is asked a question twice: it would give the same answer, which is no more evidence than once.
+    No version gets the same question twice: it would give the same answer, which is no additional evidence.
     """
-    wanted = min(config.update.canary_questions, seen.num_canary_items)
-    pause = config.drift.check_every if memory.trial else config.drift.window
-    if not wanted or seen.prompts < memory.questioned + pause:
+    count = min(config.update.canary_questions, observed.num_canary_items)
+    interval = config.drift.check_every if state.trial else config.drift.window
+    if not count or observed.prompts < state.questioned + interval:
         return None
-    beside = seen.previous if memory.trial and memory.trial.live else seen.canary
-    versions = tuple(v for v in (seen.live, beside) if v and memory.asked.get(v, 0) + wanted <= seen.num_canary_items)
-    return CanaryRound(versions, memory.position, wanted) if versions else None
+    other = observed.previous if state.trial and state.trial.live else observed.canary
+    versions = tuple(v for v in (observed.live, other) if v and state.asked.get(v, 0) + count <= observed.num_canary_items)
+    return CanaryRound(versions, state.position, count) if versions else None

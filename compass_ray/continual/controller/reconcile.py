@@ -1,8 +1,7 @@
-"""One turn after another: look at each language, decide, do, ask, and note what to remember.
+"""One cycle of the controller: observe each language, decide, execute, ask canary questions, and save the state.
 
-Key property: a language that cannot be looked at or acted upon holds up no other, and is looked at again at the next turn; one of
-which nothing is new costs one comparison. Whatever takes long is done elsewhere and only heard of here, but for a round of
-questions. It knows no Ray: what it calls is handed in.
+A failure in one language never blocks another; it is retried next cycle. A language with no change costs one comparison.
+Long work runs in other processes; only a round of canary questions blocks the cycle. No Ray: all calls are injected.
 """
 
 from __future__ import annotations
@@ -23,51 +22,52 @@ from compass_ray.continual.controller.observe import Observer, ReplyReader, Upda
 from compass_ray.continual.controller.policy import decide, record_round
 from compass_ray.continual.controller.state import ControllerState, ControllerStateStore, RetryState
 from compass_ray.monitoring.observations import Acknowledgement, CanaryAnswers, WindowReady
+from compass_ray.records.decisions import UpdateFailedRecord
 
 logger = logging.getLogger(__name__)
 
 AskItems = Callable[[RunConfig, str, str, Sequence[CanaryItem]], int | None]
-"""How many questions a version of a language answers right; None where one was not answered."""
+"""How many canary questions a version of a language answers correctly; None if a question got no reply."""
 
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """An attempt at an update that is over, and what went wrong; None where it came to a verdict."""
+    """A finished attempt at an update; ``error`` is None if the gate reached a verdict."""
 
     language: str
     error: str | None = None
 
 
 class MonitorHandle(MonitorControl, ReplyReader, Protocol):
-    """What is asked of the monitor; see `monitor_actor.MonitorClient`."""
+    """The calls that the controller makes to the monitor; see `monitor_actor.MonitorClient`."""
 
     def ready(self) -> list[WindowReady]:
-        """Windows that wait for an update."""
+        """Windows that are ready for an update."""
         ...
 
     def status(self) -> dict[str, Any]:
-        """Every language's window and phase."""
+        """Window and phase of every language."""
         ...
 
     def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
-        """Take in how questions were answered."""
+        """Record the results of canary questions."""
         ...
 
 
 class UpdateHandle(UpdateLauncher, Protocol):
-    """Who makes updates; see `tasks.UpdateTasks`."""
+    """Starts updates and reports their ends; see `update_tasks.UpdateTasks`."""
 
     def running(self) -> Iterable[str]:
-        """Languages whose update has not ended."""
+        """Languages with a running update."""
         ...
 
     def poll_finished(self) -> Iterable[AttemptResult]:
-        """Attempts that ended since this was asked last."""
+        """Attempts that ended since the last call."""
         ...
 
 
 class Controller:
-    """Keeps a service's adapters up with its traffic. One owner calls it."""
+    """Keeps the adapters of a service up to date with its traffic. Not safe for several threads: one owner calls it."""
 
     def __init__(
         self,
@@ -75,12 +75,12 @@ class Controller:
         config: RunConfig,
         monitor: MonitorHandle,
         updates: UpdateHandle,
-        ask: AskItems,
+        ask_items: AskItems,
         clock: Callable[[], float],
     ) -> None:
-        """Go on where the one before was; ``clock`` gives Unix seconds."""
+        """Continue from the persisted state; ``clock`` returns Unix seconds."""
         self.run, self.config, self.monitor, self.updates = run, config, monitor, updates
-        self.ask_items, self.clock = ask, clock
+        self.ask_items, self.clock = ask_items, clock
         self.observer = Observer(run, config, monitor)
         self.executor = ActionExecutor(run, monitor, updates)
         self.states = ControllerStateStore(run)
@@ -88,13 +88,13 @@ class Controller:
         self._last_observed: dict[str, object] = {}
 
     def reconcile(self) -> None:
-        """Look at every language, and do what follows.
+        """Run one cycle over all languages.
 
         Raises:
-            ArtifactError, OSError: what ended could not be noted.
+            ArtifactError, OSError: a failed attempt could not be recorded.
         """
-        for each in self.updates.poll_finished():
-            self._record_attempt(each)
+        for attempt in self.updates.poll_finished():
+            self._record_attempt(attempt)
         ready = {each.language: each for each in self.monitor.ready()}
         languages = self.monitor.status()["languages"]
         self.observer.start_cycle()
@@ -102,49 +102,50 @@ class Controller:
             self._reconcile_safely(language, languages[language], ready.get(language))
 
     def status(self) -> dict[str, Any]:
-        """What is under way and what is remembered, language by language."""
-        memories = {code: asdict(self.states.get(code)) for code in self.config.languages}
-        failed = {code: asdict(each) for code, each in self._retries.items() if each.times}
-        return {"updating": sorted(self.updates.running()), "failed": failed, "languages": memories}
+        """Running updates, failed attempts and the persisted state of each language."""
+        states = {code: asdict(self.states.get(code)) for code in self.config.languages}
+        failed = {code: asdict(retry) for code, retry in self._retries.items() if retry.times}
+        return {"updating": sorted(self.updates.running()), "failed": failed, "languages": states}
 
-    def _reconcile_safely(self, language: str, told: Mapping[str, Any], ready: WindowReady | None) -> None:
+    def _reconcile_safely(self, language: str, summary: Mapping[str, Any], ready: WindowReady | None) -> None:
         updating = language in set(self.updates.running())
-        new = (told["prompts"], told["version"], ready, updating)
-        if ready is None and self._last_observed.get(language) == new:
+        current = (summary["prompts"], summary["version"], ready, updating)
+        if ready is None and self._last_observed.get(language) == current:
             return
         try:
-            self._reconcile_language(language, told, ready, UpdateAttempts(updating, self._retries.get(language, RetryState())))
-        except (ArtifactError, ConfigError, OSError, ValueError, LookupError) as error:  # the last two of damaged files
-            logger.warning("%s is left as it is for now: %s", language, error)
+            attempts = UpdateAttempts(updating, self._retries.get(language, RetryState()))
+            self._reconcile_language(language, summary, ready, attempts)
+        except (ArtifactError, ConfigError, OSError, ValueError, LookupError) as error:  # damaged files raise the last two
+            logger.warning("controller: skipped language=%s this cycle: %s", language, error)
             return
-        self._last_observed[language] = new
+        self._last_observed[language] = current
 
     def _reconcile_language(
-        self, language: str, told: Mapping[str, Any], ready: WindowReady | None, attempts: UpdateAttempts
+        self, language: str, summary: Mapping[str, Any], ready: WindowReady | None, attempts: UpdateAttempts
     ) -> None:
-        seen = self.observer.observe(language, told, ready, attempts)
-        turn = decide(seen, self.states.get(language), self.config, datetime.fromtimestamp(self.clock(), UTC))
-        if turn.action:
-            self.executor.execute(language, turn.action, ready)
-        if isinstance(turn.action, DiscardWindow):
+        observed = self.observer.observe(language, summary, ready, attempts)
+        decision = decide(observed, self.states.get(language), self.config, datetime.fromtimestamp(self.clock(), UTC))
+        if decision.action:
+            self.executor.execute(language, decision.action, ready)
+        if isinstance(decision.action, DiscardWindow):
             self._retries.pop(language, None)
-        self.states.save(language, turn.state)
-        if turn.canary_round:
-            self.states.save(language, self._run_canary_round(language, turn.state, turn.canary_round))
+        self.states.save(language, decision.state)
+        if decision.canary_round:
+            self.states.save(language, self._run_canary_round(language, decision.state, decision.canary_round))
 
-    def _run_canary_round(self, language: str, memory: ControllerState, asked: CanaryRound) -> ControllerState:
-        questions = next_items(self.observer.canary_items(language), asked.position, asked.count)
-        right = {version: self.ask_items(self.config, language, version, questions) for version in asked.versions}
+    def _run_canary_round(self, language: str, state: ControllerState, planned: CanaryRound) -> ControllerState:
+        items = next_items(self.observer.canary_items(language), planned.position, planned.count)
+        correct = {version: self.ask_items(self.config, language, version, items) for version in planned.versions}
         now = self.clock()
-        told = [CanaryAnswers(language, v, asked.count, n, now) for v, n in right.items() if n is not None]
-        self.monitor.canaries(told)
-        return record_round(memory, replace(asked, versions=tuple(each.version for each in told)))
+        answers = [CanaryAnswers(language, v, planned.count, n, now) for v, n in correct.items() if n is not None]
+        self.monitor.canaries(answers)
+        return record_round(state, replace(planned, versions=tuple(each.version for each in answers)))
 
-    def _record_attempt(self, ended: AttemptResult) -> None:
-        if ended.error is None:
-            self._retries.pop(ended.language, None)
+    def _record_attempt(self, attempt: AttemptResult) -> None:
+        if attempt.error is None:
+            self._retries.pop(attempt.language, None)
             return
-        failed = RetryState(self._retries.get(ended.language, RetryState()).times + 1, self.clock())
-        self._retries[ended.language] = failed
-        record = {"kind": "update failed", "language": ended.language, "attempt": failed.times, "reason": ended.error}
+        retry = RetryState(self._retries.get(attempt.language, RetryState()).times + 1, self.clock())
+        self._retries[attempt.language] = retry
+        record = UpdateFailedRecord(language=attempt.language, attempt=retry.times, reason=attempt.error)
         registry.append_decision(self.run, record, self.clock)

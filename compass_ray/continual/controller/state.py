@@ -1,6 +1,7 @@
-"""What is known of one language when something is to be decided about it.
+"""The observed state of one language and the persisted state of the controller.
 
-Key property: plain frozen records, and all that `deciding` looks at. COMPASS, section 3.3. They read nothing.
+`LanguageState` and `ControllerState` are plain frozen records and the only input of `policy.decide`.
+`ControllerStateStore` keeps the persisted part in ``monitor/keeping.json``. COMPASS, section 3.3.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from compass_ray.artifacts import RunDir
 from compass_ray.core.drift.quality_tests import QualitySignals
 
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "keeping.json"
+
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """An update that a gate has spoken about: what it made, for which window, from which version."""
+    """The gate's verdict on an update: the new version, the name of its window, and its parent version."""
 
     version: str
     window: str
@@ -27,16 +32,16 @@ class GateVerdict:
 
 @dataclass(frozen=True)
 class ReadyWindow:
-    """A window that the monitor offers, by the name that an update for it has; None where no update can be made for it."""
+    """The name of a window that is ready for an update; None if no update can use the window."""
 
     window: str | None
     problem: str = ""
-    """Why none can."""
+    """Why no update can use the window."""
 
 
 @dataclass(frozen=True)
 class RetryState:
-    """Attempts in a row at an update that came to no verdict, and the time of the last, in Unix seconds."""
+    """Consecutive failed attempts at an update, and the time of the last one in Unix seconds."""
 
     times: int = 0
     last: float = 0.0
@@ -44,102 +49,104 @@ class RetryState:
 
 @dataclass(frozen=True)
 class LanguageState:
-    """One language. ``prompts`` that it was asked so far are the time by which it is looked at again."""
+    """The observed state of one language. ``prompts``, the number of prompts so far, is the clock of all checks."""
 
     language: str
     prompts: int = 0
     live: str | None = None
     previous: str | None = None
-    """The version that was live before this one."""
+    """The version that was live before the current one."""
     canary: str | None = None
     pinned: bool = False
     ready_window: ReadyWindow | None = None
     unfinished: str | None = None
-    """The window of an update that was begun and has no verdict."""
+    """Name of the window of an update that was started and has no verdict yet."""
     updating: bool = False
-    """Whether an update is under way now."""
+    """Whether an update is running."""
     retry: RetryState = RetryState()
     gate_verdicts: tuple[GateVerdict, ...] = ()
     recorded: frozenset[str] = frozenset()
-    """Versions whose verdict is among the decisions; it comes there after it was given."""
+    """Versions with a recorded gate decision. It is written after the verdict."""
     dropped: frozenset[str] = frozenset()
-    """Versions that were taken off traffic: rolled back, or no canary any longer."""
+    """Versions that were taken out of service: rolled back, or stopped as a canary."""
     signals: Mapping[str, QualitySignals] = field(default_factory=dict)
-    """How each version's last replies were, at most a window of them."""
+    """Quality signals of the last replies of each version, at most one window of them."""
     drifted: bool = False
-    """Whether the last check found the prompts away from their reference."""
+    """Whether the last check found that the prompts differ from their reference."""
     num_canary_items: int = 0
-    """How many questions with known answers there are."""
+    """Number of canary questions."""
 
     def verdict_for(self, version: str | None) -> GateVerdict | None:
-        """What was said of the update that made a version; None of a version that none made."""
+        """The verdict on the update that made a version; None if no update made it."""
         return next((each for each in self.gate_verdicts if each.version == version), None)
 
 
 @dataclass(frozen=True)
 class CanaryEvaluation:
-    """A version whose replies are compared, as a canary or since it is live. Places are in prompts of the language."""
+    """The comparison of a canary, or of a new live version, with the version before it.
+
+    ``begun`` and ``looked`` count prompts of the language: at the start and at the last check.
+    """
 
     version: str
     live: bool
     begun: int
     looked: int
     worse: int = 0
-    """Looks in a row at which it was worse."""
+    """Consecutive checks at which the version was worse."""
     first: tuple[float, ...] = ()
-    """Losses of the replies of its first window live, in nats a token."""
+    """Losses of the replies in its first live window, in nats per token."""
 
 
 @dataclass(frozen=True)
 class ControllerState:
-    """What has to be known of a language at the next turn; it is kept in the run directory."""
+    """What the controller persists of one language between cycles."""
 
     trial: CanaryEvaluation | None = None
+    """The running evaluation."""
     settled: tuple[str, ...] = ()
-    """Versions that were live for long enough not to be taken back any more."""
+    """Versions that were live long enough that they can no longer be rolled back."""
     questioned: int = 0
-    """Prompts at the last round of questions."""
+    """Number of prompts at the last round of canary questions."""
     position: int = 0
-    """Of the next question."""
+    """Index of the next canary question."""
     asked: Mapping[str, int] = field(default_factory=dict)
-    """How many questions each version was asked."""
+    """How many canary questions each version was asked."""
 
 
-logger = logging.getLogger(__name__)
-
-STATE_FILE = "keeping.json"
 _STATES_TYPE = TypeAdapter(dict[str, ControllerState])
 
 
 class ControllerStateStore:
-    """The memory of each language of a run. One owner calls it."""
+    """The persisted state of each language of a run. Not safe for several threads: one owner calls it."""
 
     def __init__(self, run: RunDir) -> None:
-        """Read what was remembered before."""
+        """Read the stored states."""
         self.run = run
         self._states = _read_states(run)
 
     def get(self, language: str) -> ControllerState:
-        """What is remembered of a language."""
+        """The stored state of a language, or a new one."""
         return self._states.get(language, ControllerState())
 
-    def save(self, language: str, memory: ControllerState) -> None:
-        """Remember; it is on disk on return.
+    def save(self, language: str, state: ControllerState) -> None:
+        """Store a state; it is on disk on return.
 
         Raises:
-            ArtifactError, OSError: it could not be written, and is not remembered then.
+            ArtifactError, OSError: it could not be written; the old state stays valid.
         """
-        if memory == self.get(language):
+        if state == self.get(language):
             return
-        kept = {**self._states, language: memory}
-        self.run.write_monitor(STATE_FILE, _STATES_TYPE.dump_json(kept))
-        self._states = kept
+        states = {**self._states, language: state}
+        self.run.write_monitor(STATE_FILE, _STATES_TYPE.dump_json(states))
+        self._states = states
 
 
 def _read_states(run: RunDir) -> Mapping[str, ControllerState]:
-    found = run.read_monitor(STATE_FILE)
+    stored = run.read_monitor(STATE_FILE)
     try:
-        return {} if found is None else _STATES_TYPE.validate_json(found)
+        return {} if stored is None else _STATES_TYPE.validate_json(stored)
     except ValidationError as error:
-        logger.warning("%s/monitor/%s cannot be read and is begun anew (%d problems)", run.uri, STATE_FILE, error.error_count())
+        file = f"{run.uri}/monitor/{STATE_FILE}"
+        logger.warning("controller: %s is invalid (%d errors), starting from an empty state", file, error.error_count())
         return {}

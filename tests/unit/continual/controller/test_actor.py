@@ -1,4 +1,4 @@
-"""The keeper's actor without Ray: its name, and when it takes the service for gone."""
+"""The controller's actor without Ray: its name, its failures, and when it stops without a service."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> actor.ControllerActor:
-    """One that takes its turns when it is told to."""
+def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> actor.ControllerActor:
+    """One that runs a cycle only when called."""
 
     class Never:
         def __init__(self, **_: object) -> None: ...
@@ -33,22 +33,20 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> actor.ControllerA
     return actor.ControllerActor(str(tmp_path / "run"), load_run_config("atlas-test").model_dump(mode="json"))
 
 
-def test_a_store_that_is_away_when_a_keeper_begins_ends_it_not(
-    keeper: actor.ControllerActor, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_is_unavailable_at_start_does_not_end_the_controller(
+    controller: actor.ControllerActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: RunDir, file: str) -> bytes:
-        raise OSError("the store is away")
+        raise OSError("the store is unavailable")
 
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "read_monitor", away)
-        with pytest.raises(OSError, match="away"):
-            keeper.status()
-    assert keeper.status()["updating"] == []
+        with pytest.raises(OSError, match="unavailable"):
+            controller.status()
+    assert controller.status()["updating"] == []
 
 
-def test_a_monitor_that_is_dead_for_good_is_looked_for_again(
-    keeper: actor.ControllerActor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_monitor_is_connected_again(controller: actor.ControllerActor, monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead:
         def ready(self) -> list[object]:
             raise RayActorError
@@ -67,23 +65,23 @@ def test_a_monitor_that_is_dead_for_good_is_looked_for_again(
     found = [Dead(), alive]
     monkeypatch.setattr(actor.monitor_actor, "connect", lambda *_: found.pop(0))
     for _ in range(3):
-        keeper._reconcile()
+        controller._reconcile()
     assert alive.asked == 2
 
 
-def test_a_service_is_gone_after_two_minutes_without_it() -> None:
+def test_the_timer_expires_after_two_minutes_without_a_service() -> None:
     clock, there = Clock(0.0), [True]
-    gone = AbsenceTimer(lambda: there[0], clock)
-    assert not _after(gone, clock, 1000)
+    timer = AbsenceTimer(lambda: there[0], clock)
+    assert not _after(timer, clock, 1000)
     there[0] = False
-    assert not _after(gone, clock, 100)
+    assert not _after(timer, clock, 100)
     there[0] = True
-    assert not _after(gone, clock, 10), "another has taken its place"
+    assert not _after(timer, clock, 10), "a new service replaced it"
     there[0] = False
-    assert _after(gone, clock, 130)
+    assert _after(timer, clock, 130)
 
 
-def test_a_controller_that_is_away_ends_no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_serve_controller_that_is_unreachable_does_not_end_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
     def away() -> object:
         raise RuntimeError("the actor died")
 
@@ -94,10 +92,10 @@ def test_a_controller_that_is_away_ends_no_keeper(monkeypatch: pytest.MonkeyPatc
     assert _after(AbsenceTimer(actor._is_served, clock), clock, 130)
 
 
-def _after(gone: AbsenceTimer, clock: Clock, seconds: int) -> bool:
-    """Whether it is gone at any of so many seconds."""
+def _after(timer: AbsenceTimer, clock: Clock, seconds: int) -> bool:
+    """Whether the timer expires within this many seconds."""
     found = False
     for _ in range(seconds):
         clock.now += 1
-        found = found or gone.is_expired()
+        found = found or timer.is_expired()
     return found

@@ -1,4 +1,4 @@
-"""Canary questions: which are asked, in what words, and of what length a reply may be."""
+"""Canary questions: their order, their prompts, and the length of replies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _run(folder: Path, count: int) -> RunDir:
     return run
 
 
-def test_all_items_are_asked_in_an_order_of_the_seed_s(tmp_path: Path) -> None:
+def test_all_items_are_asked_in_an_order_that_depends_on_the_seed(tmp_path: Path) -> None:
     run = _run(tmp_path, 50)
     first, again, other = (load_canary_items(config(seed=seed), run, "sw") for seed in (0, 0, 1))
     assert first == again != other
@@ -49,7 +49,7 @@ def test_a_run_without_a_test_set_has_none(tmp_path: Path) -> None:
         ("letter", "Mji mkuu wa Kenya?\nA. Lagos\nB. Nairobi", "B. Nairobi", "Nairobi"),
     ],
 )
-def test_a_question_is_put_and_judged_as_the_evaluation_scores(scoring: str, prompt: str, right: str, wrong: str) -> None:
+def test_a_question_is_asked_and_scored_as_in_the_evaluation(scoring: str, prompt: str, right: str, wrong: str) -> None:
     assert QUESTION.to_prompt(scoring) == prompt  # type: ignore[arg-type]
     assert [QUESTION.is_correct(reply, scoring) for reply in (right, wrong)] == [True, False]  # type: ignore[arg-type]
 

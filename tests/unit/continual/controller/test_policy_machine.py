@@ -1,4 +1,4 @@
-"""Any order of alarms, verdicts, kills, ratings, pins and hours: what may never happen to a language does not."""
+"""Random sequences of alarms, verdicts, kills, ratings, pins and hours: the invariants of a language hold."""
 
 from __future__ import annotations
 
@@ -17,119 +17,119 @@ from compass_ray.continual.controller.actions import (
 )
 from compass_ray.continual.controller.policy import decide
 from compass_ray.continual.controller.state import ControllerState
-from tests.unit.continual.controller.world import BAD, GOOD, World
+from tests.unit.continual.controller.simulated_language import BAD, GOOD, SimulatedLanguage
 from tests.unit.fakes import BASE
 
 SHARE = {"window": 40, "check_every": 10}
 
 
-class Adapting(RuleBasedStateMachine):
-    """One language, whatever happens to it, and turns in between."""
+class ControllerMachine(RuleBasedStateMachine):
+    """Random events of one language, with reconcile cycles in between."""
 
     @initialize(promotion=st.sampled_from(["immediate", "canary", "manual"]), hours=st.sampled_from([None, "22:00-06:00"]))
     def begin(self, promotion: str, hours: str | None) -> None:
-        update = {"promotion": promotion, "hours": hours, "canary_replies": 40}
+        update = {"promotion": promotion, "schedule_utc": hours, "canary_replies": 40}
         self.config = parse_config({"languages": ["sw"], "train": {"base_model": BASE}, "drift": SHARE, "update": update})
-        self.world, self.memory = World(promotion), ControllerState()
+        self.simulated, self.state = SimulatedLanguage(promotion), ControllerState()
 
-    @rule(kept=st.booleans())
-    def turn(self, kept: bool) -> None:
-        """Look, decide, do; where not ``kept`` the keeper is killed before it notes what to remember."""
-        world, seen = self.world, self.world.situation()
-        turn = decide(seen, self.memory, self.config, world.moment)
-        if turn.action:
-            self._may(turn.action)
-        world.do(turn.action)
-        self.memory = turn.state if kept else self.memory
+    @rule(saved=st.booleans())
+    def reconcile(self, saved: bool) -> None:
+        """Observe, decide, execute; without ``saved`` the controller is killed before it saves its state."""
+        simulated, observed = self.simulated, self.simulated.observe()
+        decision = decide(observed, self.state, self.config, simulated.moment)
+        if decision.action:
+            self._check_allowed(decision.action)
+        simulated.execute(decision.action)
+        self.state = decision.state if saved else self.state
 
-    def _may(self, action: Action) -> None:
-        world, hour = self.world, self.world.moment.hour
-        assert not world.pinned, "a pinned language is left alone"
-        assert world.updating is None, "one thing at a time"
+    def _check_allowed(self, action: Action) -> None:
+        simulated, hour = self.simulated, self.simulated.moment.hour
+        assert not simulated.pinned, "a pinned language is never changed"
+        assert simulated.updating is None, "a language has one update at a time"
         match action:
             case StartUpdate(window):
-                verdict = next((each for each in world.judged if each.window == window), None)
-                assert window == world.window
-                assert verdict is None or verdict.version not in world.dropped | {world.live, world.canary}
-                assert verdict is None or verdict.accepted or verdict.version not in world.recorded
-                if window not in world.begun:
+                verdict = next((each for each in simulated.verdicts if each.window == window), None)
+                assert window == simulated.window
+                assert verdict is None or verdict.version not in simulated.dropped | {simulated.live, simulated.canary}
+                assert verdict is None or verdict.accepted or verdict.version not in simulated.recorded
+                if window not in simulated.started:
                     assert self.config.update.schedule_utc is None or hour >= 22 or hour < 6
-                    assert world.canary is None
+                    assert simulated.canary is None
             case Promote(version):
-                assert version == world.canary
-                assert version not in world.dropped
-                assert world.signals.get(version) is not BAD
+                assert version == simulated.canary
+                assert version not in simulated.dropped
+                assert simulated.signals.get(version) is not BAD
             case StopCanary(version):
-                assert version == world.canary
-                assert world.signals[version] is BAD
-            case RollBack(version, before):
-                assert (version, before) == (world.live, world.history[-1])
-                assert world.signals[version] is BAD
+                assert version == simulated.canary
+                assert simulated.signals[version] is BAD
+            case RollBack(version, previous):
+                assert (version, previous) == (simulated.live, simulated.history[-1])
+                assert simulated.signals[version] is BAD
             case ResetReference(version):
-                assert version == world.live
+                assert version == simulated.live
             case DiscardWindow():
-                verdict = next((each for each in world.judged if each.window == world.window), None)
+                verdict = next((each for each in simulated.verdicts if each.window == simulated.window), None)
                 assert verdict is not None
-                assert verdict.version != world.live
+                assert verdict.version != simulated.live
 
     @rule()
     def alarm(self) -> None:
-        self.world.offer()
-        self.turn(kept=True)
+        self.simulated.window_ready()
+        self.reconcile(saved=True)
 
-    @precondition(lambda self: self.world.updating)
+    @precondition(lambda self: self.simulated.updating)
     @rule(accepted=st.booleans(), served=st.booleans())
     def gate(self, accepted: bool, served: bool) -> None:
-        self.world.end_update(accepted=accepted, served=served)
+        self.simulated.end_update(accepted=accepted, served=served)
 
-    @precondition(lambda self: self.world.updating)
+    @precondition(lambda self: self.simulated.updating)
     @rule()
     def fail(self) -> None:
-        self.world.fail_update()
+        self.simulated.fail_update()
 
-    @precondition(lambda self: self.world.updating)
+    @precondition(lambda self: self.simulated.updating)
     @rule()
     def kill(self) -> None:
-        """Keeper and update die together; nothing is known of the attempt but what it had begun."""
-        self.world.updating = None
+        """Controller and update are killed together; the attempt leaves only its unfinished window."""
+        self.simulated.updating = None
 
     @rule(prompts=st.integers(0, 60), bad=st.booleans())
     def answer(self, prompts: int, bad: bool) -> None:
-        """Prompts are answered; what is tried is rated well or badly, the version before well."""
-        world = self.world
-        judged = {each.version for each in world.judged if each.accepted}
-        tried = world.canary or (world.live if world.live in judged else None)
-        rated = {tried: BAD if bad else GOOD} if tried else {}
-        world.replies(dict.fromkeys((world.live, *world.history[-1:]), GOOD) | rated, prompts)
-        self.turn(kept=True)
+        """Prompts are answered; the version under evaluation is rated well or badly, the previous version well."""
+        simulated = self.simulated
+        accepted = {each.version for each in simulated.verdicts if each.accepted}
+        evaluated = simulated.canary or (simulated.live if simulated.live in accepted else None)
+        rated = {evaluated: BAD if bad else GOOD} if evaluated else {}
+        simulated.replies(dict.fromkeys((simulated.live, *simulated.history[-1:]), GOOD) | rated, prompts)
+        self.reconcile(saved=True)
 
     @rule(hours=st.integers(1, 12))
     def wait(self, hours: int) -> None:
-        self.world.pass_(3600 * hours)
+        self.simulated.advance(3600 * hours)
 
-    @precondition(lambda self: self.world.updating is None and self.world.canary in (None, "target"))
+    @precondition(lambda self: self.simulated.updating is None and self.simulated.canary in (None, "target"))
     @rule(canary=st.sampled_from([None, "target"]))
-    def person_tries_a_version(self, canary: str | None) -> None:
-        self.world.canary = canary
+    def person_starts_or_stops_a_canary(self, canary: str | None) -> None:
+        self.simulated.canary = canary
 
-    @precondition(lambda self: not self.world.canary)
+    @precondition(lambda self: not self.simulated.canary)
     @rule(pinned=st.booleans())
     def pin(self, pinned: bool) -> None:
-        self.world.pinned = pinned
+        self.simulated.pinned = pinned
 
     @invariant()
     def no_window_has_two_verdicts(self) -> None:
-        windows = [each.window for each in self.world.judged]
+        windows = [each.window for each in self.simulated.verdicts]
         assert len(windows) == len(set(windows))
 
     @invariant()
-    def what_was_taken_off_traffic_stays_off(self) -> None:
-        assert self.world.live not in self.world.dropped
-        assert self.world.canary not in self.world.dropped
+    def dropped_versions_are_not_served_again(self) -> None:
+        assert self.simulated.live not in self.simulated.dropped
+        assert self.simulated.canary not in self.simulated.dropped
 
     @invariant()
-    def nothing_is_taken_back_once_it_is_settled(self) -> None:
-        assert not set(self.memory.settled) & self.world.dropped
+    def graduated_versions_are_not_rolled_back(self) -> None:
+        assert not set(self.state.settled) & self.simulated.dropped
 
 
-TestAdapting = Adapting.TestCase
+TestController = ControllerMachine.TestCase

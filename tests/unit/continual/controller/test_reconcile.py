@@ -1,4 +1,4 @@
-"""Turns over a real registry and a real monitor: what follows alarms, verdicts and live signals, whoever is the keeper."""
+"""Reconcile cycles over a real registry and a real monitor: alarms, verdicts, live signals and restarts of the controller."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ WINDOW = 40
 
 @dataclass
 class FakeUpdates:
-    """Updates that end when they are told to."""
+    """Updates that end when a test ends them."""
 
     run: RunDir
     config: RunConfig
-    going: dict[str, WindowReady] = field(default_factory=dict)
-    over: list[AttemptResult] = field(default_factory=list)
-    begun: list[str] = field(default_factory=list)
+    active: dict[str, WindowReady] = field(default_factory=dict)
+    finished: list[AttemptResult] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
 
     def start(self, language: str, ready: WindowReady) -> None:
-        assert language not in self.going
-        self.begun.append(ready.file)
-        self.going[language] = ready
+        assert language not in self.active
+        self.started.append(ready.file)
+        self.active[language] = ready
 
     def running(self) -> tuple[str, ...]:
-        return tuple(self.going)
+        return tuple(self.active)
 
     def poll_finished(self) -> list[AttemptResult]:
-        told, self.over = self.over, []
-        return told
+        finished, self.finished = self.finished, []
+        return finished
 
     def judge(self, language: str, version: str, *, accepted: bool) -> None:
-        """The gate speaks; what follows is `update`'s own, which finds the verdict there."""
-        ready, parent = self.going.pop(language), (self.run.live(language) or {})["version"]
+        """Write a gate verdict; `run_update` then finds it and promotes."""
+        ready, parent = self.active.pop(language), (self.run.live(language) or {})["version"]
         adapter(self.run, language, version)
         window = load_ready_window(self.run, ready)
         writer = self.run.update(language, version).begin(Identity("update", {"window": window.name}, {}))
         writer.write_json("gate.json", {"accepted": accepted, "reason": "as it was", "from": parent})
         writer.publish()
         run_update(self.config, self.run, window)
-        self.over.append(AttemptResult(language))
+        self.finished.append(AttemptResult(language))
 
     def fail(self, language: str) -> None:
-        self.going.pop(language)
-        self.over.append(AttemptResult(language, "the worker was lost"))
+        self.active.pop(language)
+        self.finished.append(AttemptResult(language, "the worker was lost"))
 
 
 def adapter(run: RunDir, language: str, version: str) -> None:
@@ -75,7 +75,7 @@ def adapter(run: RunDir, language: str, version: str) -> None:
 
 @dataclass
 class Service:
-    """A run, its monitor, and the keepers that take turns over it."""
+    """A run, its monitor and its controller."""
 
     run: RunDir
     config: RunConfig
@@ -87,36 +87,36 @@ class Service:
     def __post_init__(self) -> None:
         self.monitor = TrafficMonitor(self.run, self.config, WordAssigner(), self.clock)
         self.updates = FakeUpdates(self.run, self.config)
-        self.take_over()
+        self.restart_controller()
 
-    def take_over(self) -> None:
-        """Another keeper, who knows what lies in the run directory; updates under way end with the one before."""
-        self.updates.going.clear()
-        self.keeping = Controller(self.run, self.config, self.monitor, self.updates, self._ask, self.clock)
+    def restart_controller(self) -> None:
+        """Replace the controller by a new one, which reads the run directory; running updates end with the old one."""
+        self.updates.active.clear()
+        self.controller = Controller(self.run, self.config, self.monitor, self.updates, self._ask, self.clock)
 
     def _ask(self, _: RunConfig, language: str, version: str, asked: Sequence[CanaryItem]) -> int | None:
         self.asked.append((language, version, tuple(each.text for each in asked)))
         return self.right.get(version, len(asked))
 
     def traffic(self, count: int, *, new: bool, version: str | None = None, bad: bool | None = None) -> None:
-        """Prompts of old subjects, or of old and new ones, a turn after every ten; rated by many where ``bad`` is said."""
+        """Prompts of old subjects, or of old and new ones, with a cycle after every ten; rated if ``bad`` is given."""
         for start in range(0, count, 10):
             self.clock.now += 1.0
             numbers = range(self.sent + start, self.sent + start + 10)
             clusters = (0, 2, 1, 3) if new else (0, 1)
             live = version or (self.run.live("sw") or {})["version"]
-            told = [
+            observations = [
                 Observation(f"id-{n}", "sw", f"swali {n} {clusters[n % len(clusters)]}", live, 1.0, self.clock()) for n in numbers
             ]
-            assert self.monitor.record(told).stored == 10
+            assert self.monitor.record(observations).stored == 10
             if bad is not None:
                 rating: Any = "bad" if bad else "good"
                 self.monitor.record_feedback([Feedback(f"id-{n}", rating, None, None, f"key-{n}", self.clock()) for n in numbers])
-            self.keeping.reconcile()
+            self.controller.reconcile()
         self.sent += count
 
     def alarm(self) -> None:
-        """New subjects until a window of them is offered; users are content."""
+        """New subjects, rated well, until a window of them is ready."""
         before = len(self.monitor.ready())
         while len(self.monitor.ready()) == before:
             self.traffic(10, new=True, bad=False)
@@ -149,32 +149,32 @@ def _live(service: Service) -> str:
 
 
 def _updated(service: Service) -> Service:
-    """Until v0002 is live, replies before it rated well."""
+    """Continue until v0002 is live; earlier replies are rated well."""
     service.traffic(40, new=False)
     service.alarm()
     service.updates.judge("sw", "v0002", accepted=True)
-    service.keeping.reconcile()
+    service.controller.reconcile()
     return service
 
 
-def test_an_alarm_leads_to_a_version_that_is_live_and_watched(make: Any) -> None:
+def test_an_alarm_leads_to_a_version_that_is_live_and_monitored(make: Any) -> None:
     service = _updated(make())
-    assert (_live(service), len(service.updates.begun)) == ("v0002", 1)
+    assert (_live(service), len(service.updates.started)) == ("v0002", 1)
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0002"
     assert service.monitor.ready() == []
-    told = service.monitor.status()["languages"]["sw"]
-    assert service.keeping.observer.observe("sw", told, None, UpdateAttempts()).drifted, "by the last check, which was of v0001"
+    summary = service.monitor.status()["languages"]["sw"]
+    assert service.controller.observer.observe("sw", summary, None, UpdateAttempts()).drifted, "the last check was of v0001"
     service.traffic(120, new=True, bad=False)
-    told = service.monitor.status()["languages"]["sw"]
-    assert not service.keeping.observer.observe("sw", told, None, UpdateAttempts()).drifted
-    assert service.keeping.status()["languages"]["sw"]["settled"] == ("v0002",)
+    summary = service.monitor.status()["languages"]["sw"]
+    assert not service.controller.observer.observe("sw", summary, None, UpdateAttempts()).drifted
+    assert service.controller.status()["languages"]["sw"]["settled"] == ("v0002",)
     assert service.kinds() == ["drift", "gate", "promotion"]
 
 
-def test_a_version_that_users_rate_worse_is_rolled_back_and_its_window_spent(make: Any) -> None:
+def test_a_version_that_users_rate_worse_is_rolled_back_and_its_window_is_not_reused(make: Any) -> None:
     service = _updated(make())
     service.traffic(20, new=True, bad=True)
-    assert _live(service) == "v0002", "one bad look is none"
+    assert _live(service) == "v0002", "one bad check is not enough"
     service.traffic(20, new=True, bad=True)
     assert _live(service) == "v0001"
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0001"
@@ -184,24 +184,24 @@ def test_a_version_that_users_rate_worse_is_rolled_back_and_its_window_spent(mak
     assert "worse than v0001: share of replies rated bad" in last["reason"]
     service.traffic(100, new=True)
     assert _live(service) == "v0001"
-    assert len(set(service.updates.begun)) == len(service.updates.begun) == 2, "another alarm, another window"
+    assert len(set(service.updates.started)) == len(service.updates.started) == 2, "a new alarm brings a new window"
 
 
-def test_each_refusal_in_a_row_is_followed_by_twice_the_silence(make: Any) -> None:
-    service, silences = make(), []
+def test_the_cooldown_doubles_with_each_consecutive_rejection(make: Any) -> None:
+    service, cooldowns = make(), []
     for number in (2, 3, 4):
         service.alarm()
         service.updates.judge("sw", f"v000{number}", accepted=False)
-        service.keeping.turn()
-        silences.append(service.monitor.log.watch("sw").trigger.cooldown)
-    assert silences == [8, 16, 32]
-    assert len(set(service.updates.begun)) == 3
+        service.controller.reconcile()
+        cooldowns.append(service.monitor.log.language_state("sw").trigger.cooldown)
+    assert cooldowns == [8, 16, 32]
+    assert len(set(service.updates.started)) == 3
     assert (_live(service), service.kinds()) == ("v0001", ["drift", "gate", "released"] * 3)
 
 
-@pytest.mark.parametrize("deed", ["reset", "release"])
-def test_what_a_killed_keeper_had_not_told_the_monitor_is_told_by_the_next(
-    make: Any, monkeypatch: pytest.MonkeyPatch, deed: str
+@pytest.mark.parametrize("call", ["reset", "release"])
+def test_a_call_to_the_monitor_that_a_kill_prevented_is_made_by_the_next_controller(
+    make: Any, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     class Killed(BaseException):
         pass
@@ -212,53 +212,53 @@ def test_what_a_killed_keeper_had_not_told_the_monitor_is_told_by_the_next(
     service = make()
     service.alarm()
     with monkeypatch.context() as patch:
-        patch.setattr(service.monitor, deed, killed)
-        service.updates.judge("sw", "v0002", accepted=deed == "reset")
+        patch.setattr(service.monitor, call, killed)
+        service.updates.judge("sw", "v0002", accepted=call == "reset")
         with pytest.raises(Killed):
-            service.keeping.turn()
-    service.take_over()
-    service.keeping.turn()
+            service.controller.reconcile()
+    service.restart_controller()
+    service.controller.reconcile()
     assert service.monitor.ready() == []
-    assert len(service.updates.begun) == 1
+    assert len(service.updates.started) == 1
     assert service.monitor.status()["languages"]["sw"]["version"] == _live(service)
 
 
-def test_an_update_that_ended_with_its_keeper_is_begun_again_by_the_next(make: Any) -> None:
+def test_an_update_that_ended_with_its_controller_is_restarted_by_the_next(make: Any) -> None:
     service = make()
     service.alarm()
-    service.take_over()
-    service.keeping.turn()
+    service.restart_controller()
+    service.controller.reconcile()
     service.updates.judge("sw", "v0002", accepted=True)
-    service.keeping.turn()
-    assert len(service.updates.begun) == 2
-    assert len(set(service.updates.begun)) == 1
+    service.controller.reconcile()
+    assert len(service.updates.started) == 2
+    assert len(set(service.updates.started)) == 1
     assert service.kinds() == ["drift", "gate", "promotion"]
 
 
-def test_outside_its_hours_no_update_begins_and_one_that_was_begun_goes_on(make: Any) -> None:
-    service = make(hours="22:00-06:00")
+def test_outside_the_schedule_no_update_starts_and_a_started_one_continues(make: Any) -> None:
+    service = make(schedule_utc="22:00-06:00")
     service.alarm()
-    service.keeping.turn()
-    assert service.updates.begun == []
+    service.controller.reconcile()
+    assert service.updates.started == []
     (ready,) = service.monitor.ready()
     name = load_ready_window(service.run, ready).name
     service.run.selection("v0002", "sw").begin(Identity("update", {"window": name}, {})).publish()
-    service.keeping.turn()
-    assert service.updates.begun == [ready.file]
+    service.controller.reconcile()
+    assert service.updates.started == [ready.file]
 
 
-def test_languages_are_updated_beside_one_another(make: Any) -> None:
+def test_languages_are_updated_at_the_same_time(make: Any) -> None:
     service = make()
     service.alarm()
     adapter(service.run, "de", "v0001")
     registry.promote(service.run, "de", "v0001")
     for number in range(200):
         service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
-    service.keeping.turn()
-    assert set(service.updates.going) == {"sw", "de"}
+    service.controller.reconcile()
+    assert set(service.updates.active) == {"sw", "de"}
 
 
-def test_a_damaged_verdict_holds_up_no_other_language(make: Any) -> None:
+def test_a_damaged_verdict_does_not_block_other_languages(make: Any) -> None:
     service = _updated(make())
     service.run.filesystem.open_output_stream(f"{service.run.path}/updates/sw/v0002/gate.json").close()
     adapter(service.run, "de", "v0001")
@@ -266,38 +266,38 @@ def test_a_damaged_verdict_holds_up_no_other_language(make: Any) -> None:
     for number in range(200):
         service.monitor.record([Observation(f"de-{number}", "de", f"frage {number} 2", "v0001", 1.0, service.clock())])
         service.monitor.record([Observation(f"sw-{number}", "sw", f"swali {number} 2", "v0002", 1.0, service.clock())])
-    service.take_over()
-    service.keeping.reconcile()
-    assert set(service.updates.going) == {"de"}
+    service.restart_controller()
+    service.controller.reconcile()
+    assert set(service.updates.active) == {"de"}
 
 
-def test_a_failed_attempt_is_on_record_and_made_again_after_a_pause(make: Any, clock: Clock) -> None:
+def test_a_failed_attempt_is_recorded_and_retried_after_a_delay(make: Any, clock: Clock) -> None:
     service = make()
     service.alarm()
     for pause in (5.0, 10.0):
         service.updates.fail("sw")
-        service.keeping.turn()
+        service.controller.reconcile()
         clock.now += pause - 1
-        service.keeping.turn()
-        assert service.updates.going == {}
+        service.controller.reconcile()
+        assert service.updates.active == {}
         clock.now += 1
-        service.keeping.turn()
-        assert set(service.updates.going) == {"sw"}
+        service.controller.reconcile()
+        assert set(service.updates.active) == {"sw"}
     failed = [each for each in registry.read_decisions(service.run) if each["kind"] == "update failed"]
     assert [(each["attempt"], each["reason"]) for each in failed] == [(1, "the worker was lost"), (2, "the worker was lost")]
 
 
-def test_after_many_failures_the_monitor_watches_on_and_the_next_window_has_all_its_attempts(make: Any, clock: Clock) -> None:
+def test_after_many_failures_the_window_is_discarded_and_the_next_one_has_all_attempts(make: Any, clock: Clock) -> None:
     service = make()
     service.alarm()
     for _ in range(12):
         service.updates.fail("sw")
-        service.keeping.turn()
+        service.controller.reconcile()
         clock.now += 3600.0
-        service.keeping.turn()
-    assert (service.monitor.ready(), service.updates.going) == ([], {})
+        service.controller.reconcile()
+    assert (service.monitor.ready(), service.updates.active) == ([], {})
     assert service.kinds()[-1] == "released"
-    assert service.keeping.status()["failed"] == {}
+    assert service.controller.status()["failed"] == {}
 
 
 def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
@@ -305,7 +305,7 @@ def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     service.traffic(40, new=False)
     service.alarm()
     service.updates.judge("sw", "v0002", accepted=True)
-    service.keeping.turn()
+    service.controller.reconcile()
     assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
     assert _live(service) == "v0001"
@@ -315,12 +315,12 @@ def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0002"
 
 
-def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
+def test_a_worse_canary_is_stopped_and_never_served_again(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
     service.updates.judge("sw", "v0002", accepted=True)
-    service.keeping.turn()
+    service.controller.reconcile()
     assert _live(service) == "v0001"
     service.traffic(40, new=True, version="v0002", bad=True)
     live = registry.read_pointer(service.run, "sw").live
@@ -328,10 +328,10 @@ def test_a_worse_canary_is_ended_and_never_tried_again(make: Any) -> None:
     assert (live.version, live.canary) == ("v0001", None)
     last = registry.read_decisions(service.run)[-1]
     assert (last["kind"], last["to"], [leg["name"] for leg in last["legs"]]) == ("canary ended", "v0002", ["feedback"])
-    assert service.monitor.log.watch("sw").refusals == 1
+    assert service.monitor.log.language_state("sw").refusals == 1
     service.traffic(200, new=True, version="v0001")
     assert _live(service) == "v0001"
-    assert len(set(service.updates.begun)) == len(service.updates.begun) == 2
+    assert len(set(service.updates.started)) == len(service.updates.started) == 2
 
 
 def _items(run: RunDir, count: int) -> None:
@@ -362,36 +362,36 @@ def test_a_version_that_fails_its_questions_is_rolled_back(make: Any) -> None:
     assert _live(service) == "v0001"
     assert [leg["name"] for leg in registry.read_decisions(service.run)[-1]["legs"]] == ["canary"]
     both = [texts for _, version, texts in service.asked if version == "v0002"]
-    assert set(both) <= {texts for _, version, texts in service.asked if version == "v0001"}, "both are asked the same"
+    assert set(both) <= {texts for _, version, texts in service.asked if version == "v0001"}, "both get the same questions"
     texts = [text for _, version, asked in service.asked if version == "v0001" for text in asked]
-    assert len(set(texts)) == len(texts), "and none twice"
+    assert len(set(texts)) == len(texts), "no question is asked twice"
 
 
-def test_a_round_that_is_not_answered_counts_for_nobody(make: Any) -> None:
+def test_an_unanswered_round_does_not_count(make: Any) -> None:
     service = make(canary_questions=10)
     _items(service.run, 20)
-    service.keeping.ask = lambda *_: None
+    service.controller.ask_items = lambda *_: None
     service.traffic(80, new=False)
     assert service.monitor.signals("sw")["v0001"].asked == 0
-    service.keeping.ask = service._ask
+    service.controller.ask_items = service._ask
     service.traffic(120, new=False)
     assert service.monitor.signals("sw")["v0001"].asked == 20
     assert len({text for _, _, asked in service.asked for text in asked}) == 20
 
 
-def test_a_window_of_noise_is_let_go_with_the_reason(make: Any) -> None:
+def test_a_window_of_noise_is_discarded_with_the_reason(make: Any) -> None:
     service = make()
     noise = [Observation(f"id-{n}", "sw", f"swali {n} -1", "v0001", 1.0, service.clock()) for n in range(120)]
     service.monitor.record(noise)
     assert len(service.monitor.ready()) == 1
-    service.keeping.turn()
+    service.controller.reconcile()
     assert service.monitor.ready() == []
     last = registry.read_decisions(service.run)[-1]
     assert last["kind"] == "released"
-    assert "are noise to the clusters" in last["reason"]
+    assert "are noise" in last["reason"]
 
 
-def test_a_damaged_window_is_let_go_and_holds_up_nobody(make: Any) -> None:
+def test_a_damaged_window_is_discarded_and_blocks_nothing(make: Any) -> None:
     service = make()
     service.traffic(40, new=False)
     before = service.monitor.ready()
@@ -400,67 +400,67 @@ def test_a_damaged_window_is_let_go_and_holds_up_nobody(make: Any) -> None:
         service.clock.now += 1.0
     [ready] = service.monitor.ready()
     service.run.write_monitor(ready.file, b"PAR1")
-    service.keeping.turn()
-    assert (service.monitor.ready(), service.updates.begun) == ([], [])
-    assert "cannot be read as a window" in registry.read_decisions(service.run)[-1]["reason"]
+    service.controller.reconcile()
+    assert (service.monitor.ready(), service.updates.started) == ([], [])
+    assert "cannot be read" in registry.read_decisions(service.run)[-1]["reason"]
 
 
-def test_a_pinned_language_is_left_alone(make: Any) -> None:
+def test_a_pinned_language_is_not_updated(make: Any) -> None:
     service = make()
     registry.pin(service.run, "sw")
     service.alarm()
-    service.keeping.turn()
-    assert service.updates.begun == []
+    service.controller.reconcile()
+    assert service.updates.started == []
     registry.unpin(service.run, "sw")
-    service.keeping.turn()
-    assert len(service.updates.begun) == 1
+    service.controller.reconcile()
+    assert len(service.updates.started) == 1
 
 
-def test_a_damaged_pointer_holds_up_nobody_and_is_looked_at_again(make: Any) -> None:
+def test_a_damaged_pointer_blocks_nothing_and_is_read_again(make: Any) -> None:
     service = make()
     service.alarm()
-    service.take_over()
+    service.restart_controller()
     live = Path(service.run.path) / "serving" / "live" / "sw.json"
-    whole = live.read_text("utf-8")
+    content = live.read_text("utf-8")
     live.write_text("{", "utf-8")
-    service.keeping.turn()
-    assert service.updates.going == {}
-    live.write_text(whole, "utf-8")
-    service.keeping.turn()
-    assert set(service.updates.going) == {"sw"}
+    service.controller.reconcile()
+    assert service.updates.active == {}
+    live.write_text(content, "utf-8")
+    service.controller.reconcile()
+    assert set(service.updates.active) == {"sw"}
 
 
 def test_a_person_s_promotion_in_between_is_not_rolled_back(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     service = _updated(make())
     adapter(service.run, "sw", "v0009")
-    look = service.keeping.observer.observe
+    observe = service.controller.observer.observe
 
-    def meanwhile(*given: Any) -> Any:
-        seen = look(*given)
-        if seen.live == "v0002" and service.keeping.states.get("sw").trial.worse:
+    def observe_then_promote(*arguments: Any) -> Any:
+        observed = observe(*arguments)
+        if observed.live == "v0002" and service.controller.states.get("sw").trial.worse:
             registry.promote(service.run, "sw", "v0009")
-        return seen
+        return observed
 
-    monkeypatch.setattr(service.keeping.observer, "look", meanwhile)
+    monkeypatch.setattr(service.controller.observer, "observe", observe_then_promote)
     service.traffic(60, new=True, version="v0002", bad=True)
     assert _live(service) == "v0009"
     assert "rollback" not in service.kinds()
 
 
-def test_memory_that_cannot_be_read_is_begun_anew(make: Any) -> None:
+def test_a_damaged_state_file_is_replaced_by_an_empty_state(make: Any) -> None:
     service = _updated(make())
     service.traffic(20, new=True, bad=False)
-    kept = json.loads(service.run.read_monitor(STATE_FILE) or b"")
-    assert kept["sw"]["trial"]["version"] == "v0002"
-    service.take_over()
-    assert service.keeping.states.get("sw").trial.version == "v0002"
+    stored = json.loads(service.run.read_monitor(STATE_FILE) or b"")
+    assert stored["sw"]["trial"]["version"] == "v0002"
+    service.restart_controller()
+    assert service.controller.states.get("sw").trial.version == "v0002"
     service.run.write_monitor(STATE_FILE, b"{")
-    service.take_over()
-    assert service.keeping.states.get("sw").trial is None
+    service.restart_controller()
+    assert service.controller.states.get("sw").trial is None
 
 
-def test_answers_of_one_round_are_told_once(make: Any) -> None:
+def test_answers_of_one_round_are_stored_once(make: Any) -> None:
     service = make()
     answers = [CanaryAnswers("sw", "v0001", 10, 9, service.clock())]
-    assert service.monitor.canaries(answers).kept == 1
+    assert service.monitor.canaries(answers).stored == 1
     assert service.monitor.canaries(answers).duplicates == 1

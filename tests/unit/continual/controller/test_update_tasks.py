@@ -1,4 +1,4 @@
-"""Updates as tasks, without Ray: one a language, and no more at once than the settings allow."""
+"""Updates as tasks, without Ray: one per language, and no more at the same time than the settings allow."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from compass_ray.monitoring.observations import WindowReady
 
 
 class FakeRay:
-    """As Ray is used, ``ray.remote(...)(function).options(...).remote(...)``; tasks end when they are told to."""
+    """As Ray is used, ``ray.remote(...)(function).options(...).remote(...)``; tasks end when a test ends them."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[str, dict[str, Any]]] = []
-        self.over: set[str] = set()
+        self.started: list[tuple[str, dict[str, Any]]] = []
+        self.finished: set[str] = set()
 
     def remote(self, *given: Any, **_: Any) -> Any:
         if not given:
             return lambda function: self
         language: str = given[2].language
-        self.begun.append((language, self.given))
+        self.started.append((language, self.given))
         return language
 
     def options(self, **options: Any) -> FakeRay:
@@ -35,17 +35,15 @@ class FakeRay:
         return self
 
     def wait(self, references: list[str], *, num_returns: int, timeout: float) -> tuple[list[str], list[str]]:
-        assert (num_returns, timeout) == (len(references), 0), "it only looks"
-        return [each for each in references if each in self.over], []
+        assert (num_returns, timeout) == (len(references), 0), "it does not wait"
+        return [each for each in references if each in self.finished], []
 
 
 def _ready(language: str) -> WindowReady:
     return WindowReady(language, f"windows/{language}-1.parquet", 40, "v0001")
 
 
-def test_as_many_are_under_way_as_the_settings_allow_and_one_of_a_language(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_as_many_updates_run_as_the_settings_allow_and_one_per_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay()
     monkeypatch.setattr(update_tasks, "ray", ray)
     monkeypatch.setattr(ray_session, "failure", {"sw": None, "hi": "the worker was lost"}.get)
@@ -55,9 +53,9 @@ def test_as_many_are_under_way_as_the_settings_allow_and_one_of_a_language(
         updates.start(language, _ready(language))
     assert updates.running() == ("sw", "hi")
     assert updates.poll_finished() == []
-    ray.over = {"sw", "hi"}
+    ray.finished = {"sw", "hi"}
     assert updates.poll_finished() == [AttemptResult("sw"), AttemptResult("hi", "the worker was lost")]
     assert updates.running() == ()
     updates.start("yo", _ready("yo"))
-    assert [language for language, _ in ray.begun] == ["sw", "hi", "yo"]
-    assert ray.begun[0][1] == {"num_cpus": 0, "max_retries": 0}
+    assert [language for language, _ in ray.started] == ["sw", "hi", "yo"]
+    assert ray.started[0][1] == {"num_cpus": 0, "max_retries": 0}

@@ -1,4 +1,4 @@
-"""One language's registry, monitor and updates in memory, by the words of their own documentation; no part of the keeper."""
+"""Registry, monitor and updates of one language in memory, written from their documentation, without controller code."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GOOD, BAD = QualitySignals(nll=np.full(60, 1.0), bad=2, rated=60), QualitySignal
 
 
 @dataclass
-class World:
-    """What there is of one language; ``promotion`` as in the configuration."""
+class SimulatedLanguage:
+    """The state of one language; ``promotion`` as in the configuration."""
 
     promotion: str = "immediate"
     moment: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,21 +35,21 @@ class World:
     canary: str | None = None
     pinned: bool = False
     window: str | None = None
-    offers: int = 0
-    begun: list[str] = field(default_factory=list)
-    """Windows that an update was begun for, one entry for each time."""
+    num_windows: int = 0
+    started: list[str] = field(default_factory=list)
+    """Windows of all started updates, one entry per start."""
     updating: str | None = None
-    failed: RetryState = field(default_factory=RetryState)
-    judged: list[GateVerdict] = field(default_factory=list)
+    retry: RetryState = field(default_factory=RetryState)
+    verdicts: list[GateVerdict] = field(default_factory=list)
     recorded: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     signals: dict[str, QualitySignals] = field(default_factory=dict)
-    releases: int = 0
-    done: list[Action] = field(default_factory=list)
+    discarded: int = 0
+    actions: list[Action] = field(default_factory=list)
 
-    def situation(self) -> LanguageState:
-        """As it is found."""
-        verdicts = {each.window for each in self.judged}
+    def observe(self) -> LanguageState:
+        """The state that the controller observes."""
+        decided = {each.window for each in self.verdicts}
         return LanguageState(
             language="sw",
             prompts=self.prompts,
@@ -58,66 +58,66 @@ class World:
             canary=self.canary,
             pinned=self.pinned,
             ready_window=ReadyWindow(self.window) if self.window else None,
-            unfinished=self.begun[-1] if self.begun and self.begun[-1] not in verdicts else None,
+            unfinished=self.started[-1] if self.started and self.started[-1] not in decided else None,
             updating=self.updating is not None,
-            retry=self.failed,
-            gate_verdicts=tuple(self.judged),
+            retry=self.retry,
+            gate_verdicts=tuple(self.verdicts),
             recorded=frozenset(self.recorded),
             dropped=frozenset(self.dropped),
             signals=self.signals,
         )
 
-    def offer(self) -> None:
+    def window_ready(self) -> None:
         """The monitor has collected a window after an alarm."""
         if self.window is None:
-            self.offers += 1
-            self.window = f"window-{self.offers}"
+            self.num_windows += 1
+            self.window = f"window-{self.num_windows}"
 
-    def pass_(self, seconds: float) -> None:
-        """Time goes by."""
+    def advance(self, seconds: float) -> None:
+        """Move the clock."""
         self.moment += timedelta(seconds=seconds)
 
     def end_update(self, *, accepted: bool, served: bool = True) -> None:
-        """The gate speaks of the update under way; without ``served`` it is killed before it can record that and go on."""
+        """The gate reaches a verdict; without ``served`` the update is killed before it records and promotes."""
         window, self.updating = self.updating, None
         assert window is not None
-        made = next((each for each in self.judged if each.window == window), None)
+        made = next((each for each in self.verdicts if each.window == window), None)
         if made is None:
-            made = GateVerdict(f"v{len(self.judged) + 2:04d}", window, self.live, accepted)
-            self.judged.append(made)
-        self.failed = RetryState()
+            made = GateVerdict(f"v{len(self.verdicts) + 2:04d}", window, self.live, accepted)
+            self.verdicts.append(made)
+        self.retry = RetryState()
         if served:
             self.recorded.add(made.version)
         if served and made.accepted:
-            self.put_on_traffic(made)
+            self.serve(made)
 
-    def put_on_traffic(self, made: GateVerdict) -> None:
-        """What `update` does with an accepted version."""
+    def serve(self, made: GateVerdict) -> None:
+        """What `run_update` does with an accepted version."""
         if self.promotion == "immediate":
             self.promote(made.version)
         elif self.promotion == "canary":
             self.canary = made.version
 
     def fail_update(self) -> None:
-        """The update under way comes to no verdict."""
-        self.updating, self.failed = None, RetryState(self.failed.times + 1, self.moment.timestamp())
+        """The running update fails without a verdict."""
+        self.updating, self.retry = None, RetryState(self.retry.times + 1, self.moment.timestamp())
 
     def promote(self, version: str) -> None:
-        """As by the registry."""
+        """Promote as the registry does."""
         if version != self.live:
             self.history.append(self.live)
         self.live = version
         self.canary = None if self.canary == version else self.canary
 
-    def do(self, action: Action | None) -> None:
-        """Carry out what was decided."""
+    def execute(self, action: Action | None) -> None:
+        """Execute the action."""
         if action is None:
             return
-        self.done.append(action)
+        self.actions.append(action)
         match action:
             case StartUpdate(window):
                 self.updating = window
-                self.begun.append(window)
+                self.started.append(window)
             case Promote(version):
                 self.promote(version)
             case StopCanary(version):
@@ -125,14 +125,14 @@ class World:
                 self.dropped.add(version)
             case RollBack(version):
                 self.dropped.add(version)
-                self.live, self.window, self.releases = self.history.pop(), None, 0
+                self.live, self.window, self.discarded = self.history.pop(), None, 0
             case ResetReference():
-                self.window, self.releases = None, 0
+                self.window, self.discarded = None, 0
             case DiscardWindow():
                 self.window = None
-                self.releases += 1
+                self.discarded += 1
 
     def replies(self, signals: Mapping[str, QualitySignals], prompts: int) -> None:
-        """So many prompts more, and how the versions' replies are now."""
+        """Add prompts and replace the quality signals of versions."""
         self.prompts += prompts
         self.signals |= signals

@@ -1,6 +1,6 @@
-"""COMPASS on Ray: an adapter a language, from the data that closes its gap, served and kept fresh.
+"""COMPASS on Ray: train, serve, monitor and update one adapter per language.
 
-Importing the package costs nothing: neither Ray nor torch is loaded until a module that needs them is.
+Importing the package loads neither Ray nor torch.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""``python -m compass_ray`` is the ``compass-ray`` command."""
+"""Run the ``compass-ray`` command with ``python -m compass_ray``."""
 
 from compass_ray.cli import main
 

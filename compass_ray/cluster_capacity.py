@@ -1,7 +1,7 @@
-"""What a cluster can hold, now and when it has grown: plain records and arithmetic.
+"""Capacity of a Ray cluster, now and after it has grown: records and arithmetic.
 
-Key property: a request is set against single nodes, never against sums over nodes, since a worker that wants a whole GPU
-and four CPUs finds them on one machine or nowhere. It asks no cluster; the record comes from whoever knows one.
+A request must fit on one node. Capacities of several nodes are never added: a worker that needs one GPU and four CPUs needs
+them on the same machine. The module queries no cluster; the caller provides the record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Request = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Node:
-    """A machine that is there: all its resources, free or not, and the name of its node type where it has one."""
+    """A running machine: its total resources, free or not, and the name of its node type if it has one."""
 
     resources: Mapping[str, float]
     kind: str = ""
@@ -28,28 +28,28 @@ class Node:
 
 @dataclass(frozen=True)
 class NodeType:
-    """A machine that the autoscaler may start."""
+    """A type of machine that the autoscaler can start."""
 
     name: str
     resources: Mapping[str, float]
     max_nodes: int | None
-    """How many there may be at once, those that are there included; None is no bound."""
+    """Limit on machines of this type, running ones included; None means no limit."""
 
 
 @dataclass(frozen=True)
 class ClusterCapacity:
-    """The machines of a cluster, and those that it may grow by."""
+    """The running machines of a cluster, and the types of machines that it can add."""
 
     nodes: tuple[Node, ...]
     types: tuple[NodeType, ...] | None = ()
-    """Empty where the cluster cannot grow; None where that could not be found out."""
+    """Empty if the cluster cannot grow; None if that is unknown."""
     max_workers: int | None = None
-    """Bound on machines of all types together, those that are there included; None is no bound."""
+    """Limit on machines of all types together, running ones included; None means no limit."""
 
     def fits(self, request: Request) -> bool:
-        """Whether one machine, present or startable, can hold the request.
+        """Whether one machine, running or startable, can hold the request.
 
-        False under unknown growth only says that no machine present can.
+        If growth is unknown, False means only that no running machine can.
 
         >>> ClusterCapacity((Node({"CPU": 4}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, max_nodes=2),)).fits({"CPU": 6, "GPU": 1})
         True
@@ -61,13 +61,13 @@ class ClusterCapacity:
         return any(count_fitting(shape, request) != 0 for shape in shapes)
 
     def count_now(self, request: Request) -> int | None:
-        """How many such requests the machines that are there hold at once; None for a request of nothing."""
+        """Number of such requests that the running machines hold at once; None for an empty request."""
         return _sum(count_fitting(node.resources, request) for node in self.nodes)
 
     def max_count(self, request: Request) -> int | None:
-        """How many such requests the cluster holds at once when it has grown as far as it may.
+        """Number of such requests that the fully grown cluster holds at once.
 
-        None where growth is unknown or unbounded, or nothing is asked for.
+        None if growth is unknown or unlimited, or if the request is empty.
 
         >>> small = NodeType("gpu", {"CPU": 8, "GPU": 1}, max_nodes=4)
         >>> nodes = (Node({"CPU": 2}), Node({"CPU": 8, "GPU": 1}, "gpu"))
@@ -76,48 +76,47 @@ class ClusterCapacity:
         """
         if self.types is None:
             return None
-        room = None if self.max_workers is None else max(self.max_workers - sum(self._present().values()), 0)
+        startable = None if self.max_workers is None else max(self.max_workers - sum(self._present().values()), 0)
         total = self.count_now(request)
-        # Of those that share one bound the roomiest first.
+        # All types share the limit max_workers, so the types that hold most requests start first.
         each = [(count_fitting(kind.resources, request), self._startable(kind)) for kind in self.types]
         for fit, count in sorted(each, key=lambda pair: -math.inf if pair[0] is None else -pair[0]):
             if fit == 0:
                 break
-            started = _least(count, room)
+            started = _least(count, startable)
             if started is None:
                 return None
-            room = None if room is None else room - started
+            startable = None if startable is None else startable - started
             total = None if fit is None or total is None else total + fit * started
         return total
 
     def startable_nodes(self) -> dict[str, int | None]:
-        """How many more machines of each type may be started; None is no bound."""
+        """Number of machines of each type that can still be started; None means no limit."""
         return {kind.name: self._startable(kind) for kind in self.types or ()}
 
     def _startable(self, kind: NodeType) -> int | None:
         return None if kind.max_nodes is None else max(kind.max_nodes - self._present()[kind.name], 0)
 
     def _present(self) -> Counter[str]:
-        """Machines of each node type."""
+        """Number of running machines of each node type."""
         names = {kind.name for kind in self.types or ()}
         return Counter(node.kind for node in self.nodes if node.kind in names)
 
 
 def count_fitting(resources: Mapping[str, float], request: Request) -> int | None:
-    """How many such requests an empty machine of these resources holds; None for a request of nothing.
+    """Number of such requests that an empty machine with these resources holds; None for an empty request.
 
-    A share of a GPU is never put together from two.
+    A fraction of a GPU must come from one GPU.
 
     >>> count_fitting({"CPU": 4, "GPU": 2}, {"CPU": 0.5, "GPU": 0.4})
     4
     """
-    asked = {name: amount for name, amount in request.items() if amount > 0}
-    counts = [_count(name, resources.get(name, 0.0), amount) for name, amount in asked.items()]
+    counts = [_count(name, resources.get(name, 0.0), amount) for name, amount in request.items() if amount > 0]
     return min(counts, default=None)
 
 
 def accelerator_type(resources: Mapping[str, float]) -> str | None:
-    """The name Ray gives a machine's GPUs, as in ``L40S``.
+    """Ray's name of a machine's GPU model, for example ``L40S``.
 
     >>> accelerator_type({"CPU": 8, "GPU": 1, "accelerator_type:L40S": 1})
     'L40S'

@@ -1,7 +1,7 @@
-"""The whole loop on one machine: adapt, serve, shifted traffic, alarm, update, gate, promotion, report.
+"""The complete loop on one machine: adapt, serve, shifted traffic, drift alarm, update, gate, promotion, report.
 
-Every part is the product's own, and the service adapts by itself; this module only plays the users. It asserts nothing about who
-wins.
+Every step uses the product's own code, and the service updates by itself. This module only simulates the users. It does not
+assert which method scores better.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -21,20 +22,22 @@ from compass_ray.continual import deployment
 from compass_ray.continual.update import UpdateResult
 from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic
 from compass_ray.progress import Progress, silent
+from compass_ray.records.decisions import UpdateFailedRecord
+from compass_ray.records.updates import ChangeRecord, GateRecord, UpdateRecord
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.monitor_actor import MonitorClient
 from compass_ray.stages import report
 from compass_ray.stages.evaluate import Evaluation, evaluate
 
 CLIENTS = 8
-_PATIENCE_SECONDS = 30.0
-_UPDATE_SECONDS = 1800.0
-_BETWEEN_SECONDS = 0.5
+_SERVED_TIMEOUT_S = 30.0
+_UPDATE_TIMEOUT_S = 1800.0
+_PROMPT_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """What happened: the lines that tell it, the updates, and requests that failed."""
+    """Result of the demo: summary lines, the update, sent and failed requests, duration in seconds."""
 
     lines: list[str]
     outcome: UpdateResult | None
@@ -43,12 +46,12 @@ class DemoOutcome:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The story as plain values."""
+        """The result as plain values."""
         return asdict(self)
 
 
 def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> DemoOutcome:
-    """Execute the loop; what an earlier attempt finished is not repeated.
+    """Run the loop; steps that an earlier attempt completed are not repeated.
 
     Raises:
         ArtifactError: a stage failed.
@@ -72,7 +75,7 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> DemoO
 def _serve_and_send(
     config: RunConfig, run: RunDir, language: str, traffic: DemoTraffic, progress: Progress
 ) -> tuple[int, int, UpdateResult | None]:
-    """Serve, send the traffic, and see what the service makes of it: it answers the alarm by itself."""
+    """Serve and send the traffic; return the request counts and the update that the service made by itself."""
     earlier = _last_gated_update(run, language)
     if earlier is not None:
         return 0, 0, earlier
@@ -93,10 +96,10 @@ def _serve_and_send(
 
 
 def _send_until_drift(users: _Users, monitor: MonitorClient, traffic: DemoTraffic, at_once: int, progress: Progress) -> bool:
-    """Send the traffic until a window of it is offered for an update; whether one was."""
+    """Send the traffic until a window is ready for an update; return whether one is."""
     stream = [*traffic.usual, *traffic.shifted]
-    for part in _parts(stream, at_once):
-        users.send(part)
+    for chunk in _chunks(stream, at_once):
+        users.send(chunk)
         progress("traffic", users.sent, len(stream))
         if any(window.language == users.language for window in monitor.ready()):
             return True
@@ -104,33 +107,33 @@ def _send_until_drift(users: _Users, monitor: MonitorClient, traffic: DemoTraffi
 
 
 def _wait_for_update(users: _Users, monitor: MonitorClient, run: RunDir, traffic: DemoTraffic, progress: Progress) -> None:
-    """Go on asking, now and then, until the service has answered the alarm.
+    """Send a prompt at intervals until the service has updated.
 
     Raises:
-        ArtifactError: it has not within half an hour.
+        ArtifactError: the service has not updated within half an hour.
     """
-    deadline = time.monotonic() + _UPDATE_SECONDS
-    prompts = _cycle(traffic.shifted)
+    deadline = time.monotonic() + _UPDATE_TIMEOUT_S
+    prompts = cycle(traffic.shifted)
     progress("update", 0, 1)
     while any(window.language == users.language for window in monitor.ready()):
         if time.monotonic() > deadline:
-            failed = [each["reason"] for each in registry.read_decisions(run) if each["kind"] == "update failed"]
-            why = failed[-1] if failed else "no attempt at it has ended"
-            raise ArtifactError(f"no update of {users.language} was judged within {_UPDATE_SECONDS:.0f} s: {why}")
+            failed = [each.reason for each in registry.read_decisions(run) if isinstance(each, UpdateFailedRecord)]
+            why = failed[-1] if failed else "no attempt has finished"
+            raise ArtifactError(f"no update of {users.language} reached the gate within {_UPDATE_TIMEOUT_S:.0f} s: {why}")
         users.send((next(prompts),))
-        time.sleep(_BETWEEN_SECONDS)  # the update's share of this machine
+        time.sleep(_PROMPT_INTERVAL_S)  # leaves CPU time for the update
     progress("update", 1, 1)
 
 
 class _Users:
-    """A few clients that send prompts at once and count what fails."""
+    """A few concurrent clients that send prompts and count failed requests."""
 
     def __init__(self, url: str, language: str) -> None:
         self.url, self.language = url, language
         self.sent = self.failed = 0
 
     def send(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Send prompts, several at a time; replies in order."""
+        """Send prompts concurrently; return the replies in order, an empty one for each failure."""
         with httpx.Client(base_url=self.url, timeout=60.0) as client, ThreadPoolExecutor(CLIENTS) as pool:
             replies = list(pool.map(lambda prompt: self._send_one(client, prompt), prompts))
         self.sent += len(prompts)
@@ -148,44 +151,39 @@ class _Users:
         return answer
 
     def wait_for(self, version: str, prompts: list[str]) -> None:
-        """Go on asking until the new version answers.
+        """Send prompts until the new version answers.
 
         Raises:
-            ArtifactError: it does not within half a minute.
+            ArtifactError: it does not answer within half a minute.
         """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        for prompt in _cycle(prompts):
+        deadline = time.monotonic() + _SERVED_TIMEOUT_S
+        for prompt in cycle(prompts):
             [reply] = self.send((prompt,))
             if reply and version in str(reply["compass"]["adapter"]):
                 return
             if time.monotonic() > deadline:
-                raise ArtifactError(f"{version} was promoted but is not served after {_PATIENCE_SECONDS:.0f} s")
+                raise ArtifactError(f"{version} was promoted but is not served after {_SERVED_TIMEOUT_S:.0f} s; run it again")
 
 
-def _parts(prompts: list[str], size: int) -> Iterator[tuple[str, ...]]:
+def _chunks(prompts: list[str], size: int) -> Iterator[tuple[str, ...]]:
     for start in range(0, len(prompts), size):
         yield tuple(prompts[start : start + size])
 
 
-def _cycle(prompts: list[str]) -> Iterator[str]:
-    while True:
-        yield from prompts
-
-
 def _last_gated_update(run: RunDir, language: str) -> UpdateResult | None:
-    """The last update that a gate has judged, so that a demo run again does not update once more."""
+    """The last update that the gate rejected or that is live, so that a repeated demo does not update again."""
     for version in reversed(run.adapter_versions(language)):
         artifact = run.update(language, version)
         if artifact.manifest():
-            verdict = artifact.read_json("gate.json")
+            verdict = GateRecord.read(artifact)
             live = run.live(language) or {}
-            if not verdict["accepted"] or live.get("version") == version:
-                return UpdateResult(language, verdict["from"], version, verdict["accepted"], verdict["reason"])
+            if not verdict.accepted or live.get("version") == version:
+                return UpdateResult(language, str(verdict.from_version), version, bool(verdict.accepted), verdict.reason)
     return None
 
 
 def _compare(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic, progress: Progress) -> None:
-    """Evaluate the new version, and publish accuracy on old and new subjects before and after."""
+    """Evaluate the new version; publish accuracy on old and new subjects before and after the update."""
     language, version = outcome.language, outcome.to_version
     before = run.evaluation(config.serve.method, language)
     [after] = evaluate(config, run, [Evaluation(version, language, version)], progress=progress)
@@ -196,28 +194,26 @@ def _compare(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: Dem
     if artifact.find_complete(identity, force=False):
         return
     writer = artifact.begin(identity)
-    writer.write_json("results.json", _results(config, run, outcome, traffic))
+    _results(config, run, outcome, traffic).write(writer)
     writer.publish()
 
 
-def _results(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic) -> dict[str, Any]:
-    gate = run.update(outcome.language, outcome.to_version).read_json("gate.json")
-    parts = {
-        part: {
-            "before": _accuracy(run, config.serve.method, outcome.language, subjects),
-            "after": _accuracy(run, outcome.to_version, outcome.language, subjects),
-        }
-        for part, subjects in (("old", traffic.old_subjects), ("new", traffic.new_subjects))
-    }
-    return {
-        "language": outcome.language,
-        "from": outcome.from_version,
-        "to": outcome.to_version,
-        "old_subjects": list(traffic.old_subjects),
-        "new_subjects": list(traffic.new_subjects),
-        "gate": gate,
-        **{part: {"items": v["before"][0], "before": v["before"][1], "after": v["after"][1]} for part, v in parts.items()},
-    }
+def _results(config: RunConfig, run: RunDir, outcome: UpdateResult, traffic: DemoTraffic) -> UpdateRecord:
+    def change(subjects: tuple[str, ...]) -> ChangeRecord:
+        items, before = _accuracy(run, config.serve.method, outcome.language, subjects)
+        _, after = _accuracy(run, outcome.to_version, outcome.language, subjects)
+        return ChangeRecord(items=items, before=before, after=after)
+
+    return UpdateRecord(
+        language=outcome.language,
+        from_version=outcome.from_version,
+        to_version=outcome.to_version,
+        old_subjects=traffic.old_subjects,
+        new_subjects=traffic.new_subjects,
+        gate=GateRecord.read(run.update(outcome.language, outcome.to_version)),
+        old=change(traffic.old_subjects),
+        new=change(traffic.new_subjects),
+    )
 
 
 def _accuracy(run: RunDir, name: str, language: str, subjects: tuple[str, ...]) -> tuple[int, float]:

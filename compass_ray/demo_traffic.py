@@ -1,7 +1,6 @@
-"""A rehearsed stream of users' prompts: first what the guide set asks about, then also what it leaves out.
+"""Simulated user prompts of the demo: first on the guide set's subjects, then also on subjects that it excludes.
 
-Prompts come from the guide source and the language's own pool rows, never from test items. No answers. Used by
-the demo to show drift; a real service brings its own traffic.
+Prompts come from the guide source and from the language's own pool rows, never from test items. They have no answers.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ class DemoTraffic:
 def draw_demo_traffic(
     config: RunConfig, run: RunDir, language: str, *, usual: int, shifted: int, new_share: float
 ) -> DemoTraffic:
-    """Draw a stream with replacement: ``usual`` prompts, then ``shifted`` of which ``new_share`` ask of new subjects.
+    """Draw prompts with replacement: ``usual`` of old subjects, then ``shifted`` with the share ``new_share`` of new ones.
 
     Raises:
-        ConfigError: the guide source leaves no subject out, so nothing could be new.
+        ConfigError: the guide source excludes no subject, so no subject is new.
     """
     new = tuple(sorted(config.pool.guides.exclude.get("subject", ())))
     if not new:
-        raise ConfigError("pool.guides.exclude.subject names no subject, so no traffic would be new; name some")
+        raise ConfigError("pool.guides.exclude.subject is empty, so the demo has no new subjects; add at least one subject")
     prompts = _prompts(config, run, language)
     rng = generator(config.seed, "traffic", language)
     old = tuple(sorted(prompts.keys() - set(new)))
@@ -50,20 +49,20 @@ def draw_demo_traffic(
 
 
 def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[str]]:
-    """Distinct prompts by subject, from the whole guide source and the language's pool rows."""
-    source = config.pool.guides.model_copy(update={"without": {}})
-    asked = load_rows(source, ("prompt",), language).select(["prompt", "subject"])
+    """Distinct prompts by subject, from the unfiltered guide source and the language's pool rows."""
+    source = config.pool.guides.model_copy(update={"exclude": {}})
+    guide = load_rows(source, ("prompt",), language).select(["prompt", "subject"])
     pool = run.pool.read_table("rows.parquet", ["prompt", "subject", "language"])
     own = pool.filter(pc.equal(pool["language"], language)).select(["prompt", "subject"])
     found: dict[str, dict[str, None]] = {}
-    for row in [*asked.to_pylist(), *own.to_pylist()]:
+    for row in [*guide.to_pylist(), *own.to_pylist()]:
         if row["subject"]:
             found.setdefault(row["subject"], {})[row["prompt"]] = None
     return {subject: sorted(prompts) for subject, prompts in sorted(found.items())}
 
 
 def _draw(prompts: dict[str, list[str]], subjects: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
-    """As users of the guide set would ask: subjects alike, prompts of a subject alike."""
+    """Draw with each subject equally likely, then each prompt of the subject."""
     chosen = [prompts[s] for s in subjects if s in prompts]
     return [str(rng.choice(chosen[int(rng.integers(len(chosen)))])) for _ in range(count)]
 

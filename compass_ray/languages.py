@@ -1,8 +1,8 @@
-"""The 49 languages of Global-MMLU and MMLU-ProX: names, script, genealogy, resource level, and their codes elsewhere.
+"""The 49 languages of Global-MMLU and MMLU-ProX: names, scripts, families, resource levels, codes in other data sets.
 
-One table, read-only, without imports from the rest of the package. Script, family, branch and resource level follow the
-paper's table of language resources (COMPASS, appendix B); the GlotLID labels are those of its third version. It is not a
-registry of every language: a pool may hold rows of auxiliary languages, which keep their ISO 639-3 code as language.
+A read-only table without imports from the package. Script, family, branch and resource level follow COMPASS, appendix B.
+GlotLID labels are those of its version 3. A pool may also hold rows of other, auxiliary languages; their code is the
+ISO 639-3 code.
 """
 
 import difflib
@@ -17,7 +17,7 @@ GLOTLID_PREFIX = "__label__"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One language and how each data source spells it.
+    """One language and its codes in each data source.
 
     `code` is the configuration name in Global-MMLU or MMLU-ProX, which agree where both have the language; `aya_code` and
     `aya_name` are the `language_code` and `language` fields of the Aya data set; `glotlid` lists the identifier's labels
@@ -37,7 +37,7 @@ class Language:
 
 
 class UnknownLanguageError(ValueError):
-    """A language code that is not one of the 49; the message names the nearest ones."""
+    """A language code is not one of the 49; the message names the closest ones."""
 
 
 # code | name | native name | script | family | branch | resource | Aya code | Aya name where it differs | GlotLID labels
@@ -137,7 +137,7 @@ _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for l
 def get_language(code: str) -> Language:
     """Return the language of a code.
 
-    Raises UnknownLanguageError, naming the nearest code or language, for anything else.
+    Raises UnknownLanguageError, with the closest code, for an unknown code.
 
     >>> get_language("sw").name
     'Swahili'
@@ -156,14 +156,14 @@ def _suggestion(given: str) -> str:
     return f"expected one of the codes of Global-MMLU and MMLU-ProX, {', '.join(LANGUAGES)}"
 
 
-def _spellings(each: Language) -> tuple[str, ...]:
-    return (each.code, each.name, each.native_name, each.aya_code, each.aya_name, *each.glotlid)
+def _spellings(language: Language) -> tuple[str, ...]:
+    return (language.code, language.name, language.native_name, language.aya_code, language.aya_name, *language.glotlid)
 
 
 def from_aya(code: str) -> str:
     """Return the language of an Aya `language_code`: our code, or the ISO 639-3 code itself if auxiliary.
 
-    Raises UnknownLanguageError where the value is not three lower-case letters and so no Aya code at all.
+    Raises UnknownLanguageError if the value is not three lower-case letters.
 
     >>> from_aya("swh"), from_aya("bul")
     ('sw', 'bul')
@@ -178,7 +178,7 @@ def from_aya(code: str) -> str:
 
 
 def from_glotlid(label: str) -> Language | None:
-    """Return the language a GlotLID label stands for, with or without its `__label__` prefix; None if it is none of ours.
+    """Return the language of a GlotLID label, with or without its `__label__` prefix; None if it is not in the table.
 
     >>> from_glotlid("__label__arz_Arab").code
     'ar'

@@ -1,7 +1,7 @@
-"""The stages of a run as one literal list: `plan` says what stands, `run` makes what is missing.
+"""The stages of a run in order: `collect_status` counts complete artifacts, `run_all` makes the missing ones.
 
-Key property: a stage is skipped where its artefacts are whole and made of the same things, so running again after a
-kill goes on from the last manifest. A language that fails in one stage is left out of those after it, and told at the end.
+A stage is skipped if its artifacts are complete and have the expected fingerprints. A run that was killed therefore
+continues from the last manifest. A language that fails in one stage is left out of later stages and reported at the end.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from compass_ray.training.deepspeed_config import read_deepspeed_config, require
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name, what it does, and the artefacts it leaves for a configuration."""
+    """One stage: its name, its function, and the artifacts that it makes for a configuration."""
 
     name: str
     run: Callable[..., list[Manifest]]
     artifacts: Callable[[RunConfig, RunDir], list[Artifact]]
     open_feed: Callable[..., train.Trainings] | None = None
-    """Set where a language may start as soon as the stage before is done with it: opens what languages are handed to."""
+    """Set if a language may start as soon as the previous stage has finished it: opens the feed that takes such languages."""
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """How much of a stage stands: whole artefacts out of those it is to leave."""
+    """Complete and total artifacts of one stage."""
 
     name: str
     complete: int
@@ -59,7 +59,7 @@ class StageStatus:
 STAGES = (
     Stage("pool", pool.run, lambda c, r: [r.pool, *(r.guide(code) for code in c.languages)]),
     Stage("embed", embed.run, lambda c, r: [r.embeddings, *(r.guide_embeddings(code) for code in c.languages)]),
-    Stage("cluster", cluster.run, lambda c, r: [r.clustering(whose) for whose in clustering_keys(c)]),
+    Stage("cluster", cluster.run, lambda c, r: [r.clustering(key) for key in clustering_keys(c)]),
     Stage("tune", tune.run, lambda c, r: [b for code in c.languages for b in budget_artifacts(c, r, code)]),
     Stage(
         "select",
@@ -85,7 +85,7 @@ STAGES = (
 
 
 def collect_status(config: RunConfig, run: RunDir) -> list[StageStatus]:
-    """What stands of every stage that is to leave something. Looks at manifests only."""
+    """Status of every stage that makes artifacts; reads manifests only."""
     return [_stage_status(stage, config, run) for stage in STAGES if stage.artifacts(config, run)]
 
 
@@ -102,22 +102,22 @@ def run_all(
     until: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, float]:
-    """Execute the stages in order.
+    """Run the stages in order.
 
     Args:
-        config: the run.
-        run: where it stands.
-        force: names of stages to make anew even where they stand.
-        until: the last stage to execute; all when None.
-        progress: told of every part done.
+        config: settings of the run.
+        run: the run directory.
+        force: names of stages to recompute even if they are complete.
+        until: last stage to run; None runs all.
+        progress: called after each part.
 
     Returns:
         Seconds of each stage.
 
     Raises:
-        ConfigError: a name that is no stage, or a table of transfers that cannot be used.
-        ModelError: a model that is nowhere, or a method without its package, found before any work.
-        LanguagesFailedError: languages failed, each in some stage; all that could be made of the others is whole.
+        ConfigError: an unknown stage, or a table of transfers that cannot be used.
+        ModelError: a model or the package of a method is missing; raised before any work.
+        LanguagesFailedError: some languages failed; all artifacts of the other languages are complete.
     """
     chosen = stages_until(until, force)
     _check_models(config, {stage.name for stage in chosen})
@@ -138,7 +138,7 @@ def run_all(
 
 
 def _steps(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
-    """The stages, one that is fed together with the one before it."""
+    """The stages in steps; a stage with a feed shares the step of the stage before it."""
     steps: list[tuple[Stage, ...]] = []
     for stage in stages:
         if stage.open_feed and steps:
@@ -174,7 +174,7 @@ def _execute(
 
 
 def incomplete_stages(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
-    """Names of the stages up to ``until`` of which some artefact is missing, or that are to be made anew."""
+    """Names of the stages up to ``until`` that miss an artifact or are in ``force``."""
     return frozenset(stage.name for stage in stages_until(until, force) if _is_incomplete(stage, config, run, force))
 
 
@@ -183,22 +183,22 @@ def _is_incomplete(stage: Stage, config: RunConfig, run: RunDir, force: Collecti
 
 
 def _without_failed(config: RunConfig, failed: Collection[str]) -> RunConfig:
-    """The run without the languages that failed."""
+    """The configuration without the languages that failed."""
     if not failed:
         return config
     return config.model_copy(update={"languages": tuple(code for code in config.languages if code not in failed)})
 
 
 def stages_until(until: str | None, force: Collection[str] = ()) -> tuple[Stage, ...]:
-    """The stages up to and with ``until``, all when None.
+    """The stages up to and including ``until``; all if it is None.
 
     Raises:
-        ConfigError: a name that is no stage, there or in ``force``.
+        ConfigError: an unknown stage in ``until`` or ``force``.
     """
     names = [stage.name for stage in STAGES]
     for name in (*force, *([until] if until else [])):
         if name not in names:
-            raise ConfigError(f"{name!r} is no stage; the stages are {', '.join(names)}")
+            raise ConfigError(f"unknown stage {name!r}; the stages are {', '.join(names)}")
     return STAGES[: names.index(until) + 1 if until else None]
 
 
@@ -216,7 +216,7 @@ def _check_models(config: RunConfig, stages: Collection[str]) -> None:
 
 @contextmanager
 def _recording_config(config: RunConfig, run: RunDir) -> Iterator[None]:
-    """Keep the configuration beside the artefacts, unless it turns out that they were made by another one."""
+    """Write the configuration into the run; restore the earlier one if the existing artifacts do not match."""
     before = run.read_config_bytes()
     run.write_config(config)
     try:

@@ -1,4 +1,4 @@
-"""How long work says how far it is: one callable, so that a terminal, a job log and a test can each listen their way."""
+"""Progress reports of long work: one callable, for a terminal, a job log or a test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called by a stage whenever a part of its work is done."""
+    """Callback that a stage calls after each part of its work."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Say that ``done`` of ``total`` parts of the stage are finished."""
+        """Report that ``done`` of ``total`` parts of the stage are finished."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Listen to nothing."""
+    """Ignore all reports."""

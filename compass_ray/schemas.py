@@ -1,4 +1,4 @@
-"""The Arrow schema of every table that crosses a stage. Nothing else: no reading, no writing."""
+"""Arrow schemas of the tables that stages exchange; no code that reads or writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POOL = pa.schema(
 """Instruction rows of all languages; ``row_id`` is a hash of language, source, prompt and response."""
 
 REJECTED = pa.schema([*(pa.field(name, pa.string()) for name in POOL.names[1:]), pa.field("reason", pa.string())])
-"""Rows that were refused, kept with the reason. Their text columns may be null."""
+"""Rejected rows with the reason; their text columns may be null."""
 
 GUIDES = pa.schema(
     [
@@ -27,7 +27,7 @@ GUIDES = pa.schema(
         pa.field("subject", pa.string()),
     ]
 )
-"""Prompts of the usage proxy. No answers: labels never enter training."""
+"""Prompts of the guide set, the proxy of usage. No answers: labels never enter training."""
 
 ITEMS = pa.schema(
     [
@@ -39,7 +39,7 @@ ITEMS = pa.schema(
         pa.field("answer", pa.int8(), nullable=False),
     ]
 )
-"""Multiple-choice test items with two to ten options each; ``answer`` is the index of the right option."""
+"""Multiple-choice test items with two to ten options each; ``answer`` is the index of the correct option."""
 
 OPEN_ITEMS = pa.schema(
     [
@@ -69,10 +69,10 @@ ASSIGNMENTS = pa.schema(
         pa.field("margin", pa.float32(), nullable=False),
     ]
 )
-"""What selection needs of each pool row, in order of cluster (-1, noise, first) and then of row_id.
+"""Inputs of selection for each pool row, ordered by cluster (-1, noise, first) and then by row_id.
 
-``position`` is the row's place in the pool's own table, ``coarse`` its cluster for monitoring, ``proto`` and ``margin``
-its prototype score and raw margin. Equal ``prompt_key`` means the same prompt but for case, spacing and encoding.
+``position`` is the row's index in the pool's table, ``coarse`` its cluster for monitoring, ``proto`` and ``margin`` its
+prototype score and raw margin. Equal ``prompt_key`` means the same prompt except for case, spacing and encoding.
 """
 
 SELECTED = pa.schema(
@@ -91,14 +91,14 @@ SELECTED = pa.schema(
 )
 """Training rows of one language: ``role`` is ``target``, ``auxiliary`` (in order of drawing) or ``traffic``; order -1 is none.
 
-Those of traffic are users' corrections; their text is not in the pool but beside the selection, as LABELLED.
+Rows with the role ``traffic`` are users' corrections. Their text is not in the pool; the selection stores it as CORRECTIONS.
 """
 
 CORRECTIONS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("row_id", "prompt", "response", "key")])
-"""Users' corrections that joined a selection; ``key`` is the short hash of the API key, empty where there was none."""
+"""Users' corrections that joined a selection; ``key`` is the short hash of the API key, empty without a key."""
 
 WITHHELD_CORRECTIONS = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("correction", "state", "reason")])
-"""Users' corrections that did not, by the id under which they were kept, and why; never their text."""
+"""Users' corrections that did not join a selection: their id, state and reason, never their text."""
 
 SCORED = pa.schema(
     [
@@ -109,7 +109,7 @@ SCORED = pa.schema(
         pa.field("log_probs", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Every test item with the model's log-probability of each option, -inf where it has fewer than others of its language."""
+"""Test items with the model's log-probability of each option; -inf for options that the item lacks."""
 
 
 def embeddings_schema(dimension: int) -> pa.Schema:

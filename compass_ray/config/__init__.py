@@ -1,8 +1,8 @@
-"""What a run is: one frozen model per stage, read from YAML and ``key=value`` overrides.
+"""Configuration of a run: one frozen model per stage, read from YAML and ``key=value`` overrides.
 
-Key property: what to compute is kept apart from where it is computed. `Resources` holds worker counts,
-devices and timeouts, and never enters a fingerprint; every other section does, through the stages that read it.
-An unknown key is an error that names the nearest known one. This module reads no data and starts nothing.
+Settings that shape results are separate from settings that say where to compute. `Resources` holds worker counts, devices
+and timeouts; it never enters a fingerprint. Every other section enters the fingerprints of the stages that read it.
+An unknown key is an error that names the closest known key. This package reads no data and starts nothing.
 """
 
 from compass_ray.config.base import ConfigError, ConfigSection

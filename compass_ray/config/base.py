@@ -1,4 +1,4 @@
-"""What every section of a configuration shares: strictness, the error, and the ranges that numbers keep to."""
+"""Base of every configuration section: strict keys, former names, number ranges and the error class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run, with the value, what was expected and the next thing to do."""
+    """A configuration is invalid; the message gives the value, what was expected and what to do next."""
 
 
 FORMER_NAMES_ARE_SILENT = "former_names_are_silent"
@@ -27,7 +27,7 @@ class DeprecatedSettingWarning(FutureWarning):
 
 
 class ConfigSection(BaseModel):
-    """Base of every section: frozen, strict about unknown keys, and without infinite numbers.
+    """Base of every section: frozen, without unknown keys or infinite numbers.
 
     A renamed setting gives its former name as ``serialization_alias``. The former name is still read, with a warning.
     Fingerprints use former names (`fingerprint_settings`), so renaming a setting invalidates no artifact.
@@ -35,7 +35,7 @@ class ConfigSection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Of each setting whose values were renamed: former value to present value."""
+    """Renamed values by setting: former value to present value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,7 +64,7 @@ class ConfigSection(BaseModel):
 
     @classmethod
     def present_name(cls, key: str) -> str:
-        """The present name of a setting that may be given by its former one."""
+        """The present name of a setting, given its present or former name."""
         former = {field.serialization_alias: name for name, field in cls.model_fields.items() if field.serialization_alias}
         return former.get(key, key)
 
@@ -77,7 +77,7 @@ class ConfigSection(BaseModel):
         return present
 
     def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
-        """Settings as they enter a fingerprint: under the first name that each had."""
+        """Settings as they enter a fingerprint: under their former names if they were renamed."""
         return self.model_dump(include=include, exclude=exclude, by_alias=True)
 
 

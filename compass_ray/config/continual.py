@@ -11,7 +11,7 @@ from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
 from compass_ray.config.time_window import DailyTimeWindow
 
 _MAX_TESTS = 4
-"""Among which the trigger ``combined`` shares its false-alarm rate at the most."""
+"""Maximum number of tests that share the false-alarm rate of the trigger ``combined``."""
 
 
 class DriftConfig(ConfigSection):
@@ -23,29 +23,29 @@ class DriftConfig(ConfigSection):
 
     window: Positive = 300
     trigger: Literal["fixed_threshold", "permutation_test", "combined"] = "permutation_test"
-    """A fixed threshold as printed; a test of the divergence; or that test, and tests of how good the replies are."""
+    """The paper's fixed threshold, a permutation test of the divergence, or that test combined with tests of reply quality."""
     threshold: Fraction = 0.15
     false_alarm_rate: Share = 0.01
     min_divergence: Fraction = Field(default=0.05, serialization_alias="floor")
     consecutive_checks: Positive = Field(default=2, serialization_alias="persistence")
     cooldown: Annotated[int, Field(ge=0)] = 300
-    """Prompts after a decision during which the trigger stays silent."""
+    """Prompts after a decision during which the trigger cannot alarm."""
     check_every: Positive = 50
     permutations: Positive = 2000
     min_loss_increase: Annotated[float, Field(ge=0.0)] = Field(default=0.1, serialization_alias="worse_loss")
-    """Least rise of the replies' median loss that counts, in nats a token (``combined``, and roll-backs)."""
+    """Minimum rise of the replies' median loss that counts, in nats per token (``combined`` and rollbacks)."""
     min_bad_feedback_increase: Fraction = Field(default=0.1, serialization_alias="worse_feedback")
-    """Least rise of the share of replies that users rate bad."""
+    """Minimum rise of the share of replies that users rate bad."""
     min_canary_accuracy_drop: Fraction = Field(default=0.1, serialization_alias="worse_canary")
-    """Least fall of the share of canary questions that are answered right."""
+    """Minimum drop of the share of canary questions answered correctly."""
     stale_noise_excess: Fraction = Field(default=0.3, serialization_alias="stale_noise")
-    """Clusters are stale when a window has so much more noise than the guide set."""
+    """Clusters are stale if a window's share of noise exceeds that of the guide set by more than this."""
     stale_distance_ratio: Annotated[float, Field(ge=1.0)] = Field(default=1.5, serialization_alias="stale_distance")
-    """They are, too, when its prompts lie so many times as far from their centroids."""
+    """Clusters are also stale if a window's mean distance to centroids exceeds this many times that of the guide set."""
     retention: Literal["none", "hash", "embedding", "text"] = "text"
-    """What is kept of a prompt besides its cluster."""
+    """What is stored of a prompt in addition to its cluster."""
     retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
-    """After so many days what was kept of a prompt is erased; null keeps it as long as its window."""
+    """Days after which stored prompt data is deleted; null stores it as long as its window."""
 
     @field_serializer("trigger")
     def _trigger(self, trigger: str, info: FieldSerializationInfo) -> str:
@@ -54,19 +54,19 @@ class DriftConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _can_alarm(self) -> DriftConfig:
-        least = 1.0 / (self.permutations + 1)
+        min_p_value = 1.0 / (self.permutations + 1)
         level = self.false_alarm_rate / (_MAX_TESTS if self.trigger == "combined" else 1)
-        if self.trigger != "fixed_threshold" and least > level:
+        if self.trigger != "fixed_threshold" and min_p_value > level:
             raise ValueError(
-                f"with {self.permutations} permutations no p-value is below {least:.4f}, so a false_alarm_rate of "
+                f"with {self.permutations} permutations no p-value is below {min_p_value:.4f}, so a false_alarm_rate of "
                 f"{self.false_alarm_rate:g} never alarms; raise one of the two"
             )
         return self
 
 
-_WHEN_AND_HOW_SERVED = {"schedule_utc", "auto", "promotion", "canary_questions", "canary_share", "canary_replies"}
-_OF_SELECTIONS = {"corrections", "corrections_share", "corrections_per_key"}
-"""What is in the identity of the selection that an adapter is trained on, where it makes a difference."""
+_SCHEDULE_AND_PROMOTION = {"schedule_utc", "auto", "promotion", "canary_questions", "canary_share", "canary_replies"}
+_SELECTION_SETTINGS = {"corrections", "corrections_share", "corrections_per_key"}
+"""Settings that the identity of the selection has instead, if they change it."""
 
 
 class UpdateConfig(ConfigSection):
@@ -75,45 +75,45 @@ class UpdateConfig(ConfigSection):
     former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {"promotion": {"all": "immediate", "none": "manual"}}
 
     strategy: Literal["static", "naive", "full", "ewc", "random_rehearsal", "ecda"] = "ecda"
-    """All that train add the same number of rows; ``full`` trains on all earlier ones again, at their cost."""
+    """Strategies that train add the same number of rows; ``full`` also retrains on all earlier rows, at their cost."""
     budget: Annotated[float, Field(gt=0.0)] = 0.4
     epochs: Positive = 5
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     beta: Annotated[float, Field(ge=0.0)] = 0.1
     ewc_lambda: Annotated[float, Field(ge=0.0)] = 2.0
     anchors: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    """Share of the rows trained on that an update must not forget."""
+    """Fraction of the training rows kept as anchors, which an update must not forget."""
     max_forgetting: Annotated[float, Field(ge=0.0)] = 0.1
-    """Largest rise of the mean loss on anchors, and on rows held out from the line, that the gate lets pass; nats a token."""
+    """Maximum rise of the mean loss on anchors, and on held-out rows of the lineage, that the gate accepts; nats per token."""
     schedule_utc: str | None = Field(default=None, serialization_alias="hours")
-    """When updates are begun, in UTC, as in ``22:00-06:00``; at any time where this is null."""
+    """Daily time window in UTC in which updates start, for example ``22:00-06:00``; null is any time."""
     auto: bool = Field(default=False, serialization_alias="automatic")
-    """Whether the service answers alarms by itself: it updates, tries, promotes and rolls back."""
+    """Whether the service handles alarms by itself: it updates, runs canaries, promotes and rolls back."""
     promotion: Literal["immediate", "canary", "manual"] = "immediate"
-    """What becomes of a version that the gate accepts: it is served to all, to a share of them first, or left to you."""
+    """How an accepted version is promoted: at once, after a canary, or manually by you."""
     canary_questions: Annotated[int, Field(ge=0)] = 20
-    """Of the test set, asked of the live version and of one that is tried at a time; 0 asks none."""
+    """Test-set questions per round for the live version and a canary; 0 asks none."""
     canary_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     canary_replies: Positive = 200
-    """Replies of a canary, at most a window of them, after which it is promoted, unless its live signals are worse."""
+    """Replies, at most one window, after which a canary is promoted unless its live signals are worse."""
     corrections: Literal["none", "reviewed", "all"] = "none"
-    """Whether users' corrections join what is selected: those that you accepted, or all that pass the filter."""
+    """Which users' corrections join a selection: none, those that you accepted, or all that pass the filter."""
     corrections_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
-    """Of the rows of an update, at most so many are corrections."""
+    """Maximum share of corrections among the rows of an update."""
     corrections_per_key: Positive = 20
-    """Of one API key's corrections, at most so many enter an update."""
+    """Maximum number of one API key's corrections in an update."""
     centroid_step: Fraction = Field(default=0.0, serialization_alias="eta")
-    """How far an update's window draws the centroids of its clusters to itself (COMPASS, equation 2); k-means only."""
+    """Step by which an update moves the centroids of its window's clusters (COMPASS, equation 2); k-means only."""
 
     @field_validator("schedule_utc")
     @classmethod
-    def _are_hours(cls, hours: str | None) -> str | None:
-        return hours if hours is None else str(DailyTimeWindow.parse(hours))
+    def _is_time_window(cls, text: str | None) -> str | None:
+        return text if text is None else str(DailyTimeWindow.parse(text))
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape an update beyond its selection: all but when it is made, and how what it makes is served.
+        """The settings that shape an update beyond its selection: not its schedule, and not how its version is promoted.
 
         >>> UpdateConfig(schedule_utc="22:00-06:00", auto=True).identity() == UpdateConfig().identity()
         True
         """
-        return self.fingerprint_settings(exclude=_WHEN_AND_HOW_SERVED | _OF_SELECTIONS)
+        return self.fingerprint_settings(exclude=_SCHEDULE_AND_PROMOTION | _SELECTION_SETTINGS)

@@ -12,41 +12,41 @@ from pydantic import Field, model_validator
 from compass_ray.config.base import ConfigError, ConfigSection, Fraction, Positive
 
 LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
-"""Columns as a data set of the hub has them, or with our own names."""
+"""Column layouts of hub data sets; ``own`` has our column names."""
 
 
 class SourceConfig(ConfigSection):
-    """Where rows come from: the embedded atlas, a hub data set, or local files with the same columns."""
+    """A source of rows: the embedded atlas, a hub data set, or local files with the same columns."""
 
     path: str
     """``atlas``, a hub id, a directory, or a Parquet / JSON Lines file. ``${NAME}`` is read from the environment,
-    ``{language}`` stands for the language that is read."""
+    ``{language}`` is replaced by the language code."""
     name: str | None = None
-    """Configuration of a hub data set; ``{language}`` stands for the code of the language that is read."""
+    """Configuration of a hub data set; ``{language}`` is replaced by the language code."""
     split: str = "train"
     revision: str | None = None
     layout: LayoutName | None = None
-    """How the columns are named; recognised by the columns when unset."""
+    """Column layout; detected from the columns if unset."""
     columns: Mapping[str, str] = Field(default_factory=dict)
-    """Our name to theirs, where they differ from the layout's own (prompt, response, language, subject, ...)."""
+    """Our column name (prompt, response, language, subject, ...) to the source's, where it differs from the layout's."""
     include: Mapping[str, str] = Field(default_factory=dict, serialization_alias="where")
-    """Keep only rows whose column equals the value."""
+    """Keep only rows with this value in the column."""
     exclude: Mapping[str, tuple[str, ...]] = Field(default_factory=dict, serialization_alias="without")
-    """Leave out rows whose column is one of the values."""
+    """Drop rows with one of these values in the column."""
     language: str | None = None
-    """The one language of all rows, for files that do not carry a language column."""
+    """Language of all rows, for files without a language column."""
     rows_per_language: Positive | None = None
-    """Bound for small runs: the first rows by row_id, which is a hash and so a seeded sample."""
+    """Limit for small runs: the first rows by row_id, which is a hash and therefore a seeded sample."""
     extra_sources: tuple[SourceConfig, ...] = Field(default=(), serialization_alias="also")
-    """Further sources whose rows join a guide or test set, each with settings of its own."""
+    """More sources of a guide or test set, each with its own settings."""
     on_guide_overlap: Literal["refuse", "remove"] = Field(default="refuse", serialization_alias="guided")
-    """Of a test set: what is done where items stand in the guide set too. ``remove`` takes them out of the test set."""
+    """For a test set with items that are also in the guide set: raise an error, or remove them from the test set."""
 
     def resolved_path(self) -> str:
-        """The path with ``${NAME}`` filled in from the environment.
+        """The path with ``${NAME}`` replaced from the environment.
 
         Raises:
-            ConfigError: a variable that is not set.
+            ConfigError: a variable is not set.
         """
         try:
             return string.Template(self.path).substitute(os.environ)
@@ -71,18 +71,18 @@ class PoolConfig(ConfigSection):
     guides: SourceConfig = SourceConfig(path="atlas", name="{language}", split="dev")
     tests: SourceConfig = SourceConfig(path="atlas", name="{language}", split="test")
     languages: tuple[str, ...] | None = None
-    """Languages of the pool; all that the sources hold when unset."""
+    """Languages of the pool; all languages of the sources if unset."""
     bias: BiasConfig | None = BiasConfig()
 
     @model_validator(mode="after")
-    def _settings_stand_where_they_mean_something(self) -> PoolConfig:
+    def _source_settings_apply(self) -> PoolConfig:
         if any(source.extra_sources for source in self.sources):
-            raise ValueError("pool.sources: extra_sources joins guide and test sets; name each source of the pool in the list")
+            raise ValueError("pool.sources: extra_sources applies to guide and test sets only; list every pool source itself")
         if any(
             source.on_guide_overlap != "refuse"
             for source in (*self.sources, self.guides, *self.guides.extra_sources, *self.tests.extra_sources)
         ):
-            raise ValueError("on_guide_overlap=remove is a setting of pool.tests itself; set it there only")
+            raise ValueError("on_guide_overlap=remove applies to pool.tests only; remove it from other sources")
         return self
 
 
@@ -94,7 +94,7 @@ class EmbedConfig(ConfigSection):
     trust_remote_code: bool = False
     prompt_prefix: str = ""
     task: str | None = None
-    """Of encoders that embed for one task or another, as jina-embeddings-v3 does; null for all others."""
+    """Task of encoders that embed by task, such as jina-embeddings-v3; null for others."""
     max_tokens: Positive = 512
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Of the encoder's weights: ``auto`` is float16 on a GPU and float32 on a CPU."""
+    """Type of the encoder's weights; ``auto`` is float16 on a GPU and float32 on a CPU."""

@@ -10,11 +10,11 @@ from compass_ray.config.base import ConfigSection, Positive
 
 
 class FullConfig(ConfigSection):
-    """The whole base model trained on the rows that COMPASS selects; what is not here is as in `TrainConfig`."""
+    """Training of all base model weights on the rows that COMPASS selects; other settings are those of `TrainConfig`."""
 
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-5
-    """The paper prints none; a tenth of an adapter's or less is usual, since every weight moves."""
+    """The paper prints none. A tenth of an adapter's rate or less is usual, because every weight is trained."""
     deepspeed: str = "zero3"
-    """How DeepSpeed spreads a training over its workers: zero2, zero3, or a JSON file of one's own."""
+    """DeepSpeed configuration: zero2, zero3, or the path of a JSON file."""
     micro_batch: Positive = 1
-    """Rows that a worker takes through the model at once; as many passes follow as ``train.batch_size`` needs."""
+    """Rows of one forward pass of a worker; gradients are accumulated up to ``train.batch_size``."""

@@ -1,4 +1,4 @@
-"""From a preset, a YAML file and ``key=value`` overrides to a configuration, or to an error that says what to mend."""
+"""Load a configuration from a preset, a YAML file and ``key=value`` overrides; errors say what to change."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_run_config(
 
 
 def read_raw_config(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
-    """The settings of a preset or a YAML file as they are written, what they extend filled in, and nothing checked.
+    """The settings of a preset or a YAML file as written, with ``extends`` expanded; nothing is validated.
 
     Raises:
         ConfigError: unknown preset or unreadable file.
@@ -48,17 +48,17 @@ def read_raw_config(preset: str | None = None, file: str | Path | None = None) -
 
 
 def resolve_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), languages: Iterable[str] | None = None) -> RunConfig:
-    """The configuration of a tree of settings with ``key=value`` overrides applied in order; the tree stays as it is.
+    """The configuration of a tree of settings with ``key=value`` overrides applied in order; the tree is not changed.
 
     Raises:
         ConfigError: unknown key or a value out of range.
     """
-    own = copy.deepcopy(dict(tree))
+    settings = copy.deepcopy(dict(tree))
     if languages is not None:
-        own["languages"] = list(languages)
+        settings["languages"] = list(languages)
     for override in overrides:
-        _apply(own, override)
-    return parse_config(own)
+        _apply(settings, override)
+    return parse_config(settings)
 
 
 def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
@@ -74,7 +74,7 @@ def parse_config(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a plain tree of settings.
 
     Raises:
-        ConfigError: the first problem found, with the nearest known key where a key is unknown.
+        ConfigError: the first problem; for an unknown key with the closest known one.
     """
     try:
         return RunConfig.model_validate(tree)
@@ -106,13 +106,13 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _expand(tree: dict[str, Any]) -> dict[str, Any]:
-    """A file may start from a preset: ``extends: NAME``."""
+    """Merge a file into the preset that it names with ``extends: NAME``, if any."""
     base = tree.pop("extends", None)
     return _merge(_read_preset(base), _with_present_names(tree, RunConfig)) if base else tree
 
 
 def _with_present_names(tree: Any, section: type[ConfigSection]) -> Any:
-    """Settings of a file under their present names, at every depth, so that they take the place of a preset's."""
+    """Settings of a file under their present names at every depth, so that they override those of a preset."""
     if isinstance(tree, list):
         return [_with_present_names(entry, section) for entry in tree]
     if not isinstance(tree, dict):
@@ -162,7 +162,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _present_path(path: list[str]) -> list[str]:
-    """A path of settings with each former name replaced; a former name of the last one warns."""
+    """A path of settings with former names replaced by present ones, each with a warning."""
     model: type[ConfigSection] | None = RunConfig
     present = []
     for part in path:
@@ -174,7 +174,7 @@ def _present_path(path: list[str]) -> list[str]:
 
 
 def _below(node: Any, section: str, override: str) -> Any:
-    """The section or list entry of that name; an unset section is made."""
+    """The section or list entry of that name; an unset section is created."""
     if isinstance(node, list):
         found = node[_position(node, section, override)]
     else:

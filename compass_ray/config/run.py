@@ -1,4 +1,4 @@
-"""A whole run: its languages, its seed and one section for each stage."""
+"""Settings of a run: its languages, its seed and one section per stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compass_ray.languages import get_language as known_language
 
 
 class RunConfig(ConfigSection):
-    """A whole run."""
+    """Settings of a run."""
 
     languages: tuple[str, ...]
     seed: Annotated[int, Field(ge=0)] = 0
@@ -38,17 +38,17 @@ class RunConfig(ConfigSection):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
-    def _nothing_is_asked_for_twice(self) -> RunConfig:
+    def _names_are_distinct(self) -> RunConfig:
         for key, values in (("languages", self.languages), ("select.methods", self.select.methods)):
-            if twice := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"{key} names {', '.join(twice)} more than once; name each once")
+            if repeated := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{key} lists {', '.join(repeated)} more than once; list each once")
         return self
 
     @field_validator("languages")
     @classmethod
     def _languages_are_known(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
         if not codes:
-            raise ValueError("no target language is named; name some with --languages, as in sw,hi")
+            raise ValueError("no target language is given; list some with --languages, for example sw,hi")
         for code in codes:
             known_language(code)
         return codes
@@ -56,11 +56,11 @@ class RunConfig(ConfigSection):
     @model_validator(mode="after")
     def _one_adapter_needs_one_clustering(self) -> RunConfig:
         if "all" in self.select.methods and self.cluster.scope == "per_language":
-            raise ValueError("select.methods has 'all', one adapter for all languages, which needs cluster.scope shared")
+            raise ValueError("select.methods has 'all', one adapter for all languages; it needs cluster.scope=shared")
         return self
 
     @model_validator(mode="after")
-    def _only_k_means_has_centroids_to_move(self) -> RunConfig:
+    def _centroid_step_needs_shared_kmeans(self) -> RunConfig:
         if self.update.centroid_step and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
             raise ValueError(
                 f"update.centroid_step is {self.update.centroid_step:g}: it needs k-means clusters that all languages share, but "
@@ -70,10 +70,10 @@ class RunConfig(ConfigSection):
         return self
 
     @model_validator(mode="after")
-    def _corrections_are_kept(self) -> RunConfig:
+    def _corrections_need_stored_text(self) -> RunConfig:
         if self.update.corrections != "none" and self.drift.retention != "text":
             raise ValueError(
-                f"update.corrections is {self.update.corrections!r}, and drift.retention {self.drift.retention!r} keeps no "
+                f"update.corrections is {self.update.corrections!r}, but drift.retention {self.drift.retention!r} stores no "
                 f"corrections; set drift.retention to text, or update.corrections to none"
             )
         return self

@@ -15,43 +15,43 @@ class ClusterConfig(ConfigSection):
 
     method: Literal["hdbscan", "kmeans", "ward", "butina"] = "hdbscan"
     scope: Literal["shared", "per_language"] = "shared"
-    """One fit on the pool for all target languages; or, as printed, a fit for each on the pool and its guide set, which
-    costs a fit and a copy of the embeddings a language, and leaves no common clusters to watch traffic in."""
+    """``shared``: one fit on the pool for all target languages. ``per_language``: as in the paper, one fit for each on the pool
+    and its guide set. That costs one fit and one copy of the embeddings per language, and traffic cannot be monitored."""
     pca_dims: Positive | None = Field(default=30, serialization_alias="reduce")
     """PCA dimensions before clustering; null clusters the full embedding, as the paper does."""
     min_cluster_size: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (5, 10, 15, 20)
     min_samples: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10)
     n_clusters: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = tuple(range(10, 121, 5))
-    """Numbers of clusters tried: by kmeans as fits, by ward as cuts of one tree."""
+    """Numbers of clusters to try: as separate fits of kmeans, as cuts of one tree of ward."""
     n_init: Positive = 10
-    """Starts of k-means for each number of clusters."""
+    """Initialisations of k-means for each number of clusters."""
     metric: Literal["euclidean", "cosine", "both"] = "cosine"
-    """Of kmeans and ward; cosine compares unit rows, both tries each number of clusters with either."""
+    """Metric of kmeans and ward: ``cosine`` compares unit rows, ``both`` tries each number of clusters with both."""
     micro_clusters: AtLeastTwo = 2_000
-    """Leaves of Ward's tree: a pool of no more rows has its exact tree, a larger one is merged into so many first."""
+    """Leaves of Ward's tree: a pool of at most this many rows has its exact tree, a larger one is first merged into them."""
     thresholds: Annotated[tuple[Share, ...], Field(min_length=1)] = (
         0.7, 0.725, 0.75, 0.775, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925, 0.95,
     )  # fmt: skip
-    """Cosine similarities that butina tries before it looks closer around the best of them."""
+    """Cosine similarities that butina tries before it refines around the best one."""
     min_assigned: Fraction = 0.95
-    """Share of rows that butina must have in clusters of two or more; where none of the thresholds reaches it, the one
-    that comes nearest is taken."""
+    """Share of rows that butina must assign to clusters of two or more rows. If no threshold reaches it, the closest one is
+    used."""
     cell_rows: AtLeastTwo = 20_000
-    """A larger pool is split into cells of at most so many rows, and butina's spheres end at their borders."""
+    """Butina splits a larger pool into cells of at most this many rows; its spheres do not cross cells."""
     sweep_rows: Positive = 20_000
-    """Rows that settings are tried on, sampled by language; the winner is fitted on all. Butina takes whole cells instead,
-    until they hold so many: in a sample its rows would have fewer neighbours than in the fit."""
+    """Rows on which settings are tried, sampled by language; the best one is fitted on all rows. Butina uses complete cells
+    with this many rows in total instead: sampled rows would have fewer neighbours than in the fit."""
     tree_rows: Positive = 30_000
-    """Rows in the exact spanning tree of hdbscan on a CPU; the others are placed on it."""
+    """Rows in the exact spanning tree of hdbscan on a CPU; the other rows are assigned with that tree."""
     monitor_clusters: Positive = Field(default=64, serialization_alias="coarse")
-    """At most so many clusters for drift monitoring."""
+    """Maximum number of clusters for drift monitoring."""
     backend: Literal["auto", "cpu", "gpu"] = "auto"
-    """Of hdbscan and kmeans; ward and butina know the CPU alone."""
+    """Backend of hdbscan and kmeans; ward and butina run on the CPU only."""
 
     @model_validator(mode="after")
-    def _has_a_way_there(self) -> Self:
+    def _method_supports_backend(self) -> Self:
         if self.backend == "gpu" and self.method in ("ward", "butina"):
-            raise ValueError(f"method {self.method} has no way on a GPU; set backend to auto or cpu, or use hdbscan or kmeans")
+            raise ValueError(f"method {self.method} cannot run on a GPU; set backend to auto or cpu, or use hdbscan or kmeans")
         return self
 
 
@@ -59,11 +59,11 @@ class TransferConfig(ConfigSection):
     """Rows of the best transfer languages, for the methods langsim and langrank (COMPASS, section 4.3)."""
 
     languages: Annotated[int, Field(ge=1, le=3)] = 3
-    """How many transfer languages."""
+    """Number of transfer languages."""
     rows: Literal["budget", "all"] = "budget"
-    """As many of their rows as COMPASS takes, or all of them."""
+    """As many of their rows as COMPASS selects, or all of them."""
     results: str | None = None
-    """Measured transfers that langrank learns from (.csv, .json, .parquet); null takes those measured on the atlas."""
+    """Measured transfers that langrank trains on (.csv, .json, .parquet); null uses those measured on the atlas."""
 
 
 class SelectConfig(ConfigSection):
@@ -77,20 +77,20 @@ class SelectConfig(ConfigSection):
         "compass",
     )
     budget: float | BudgetRule = 0.8
-    """Auxiliary rows as a factor of a language's own, from 0 to 10; or how to find each language's: see `TuneConfig`."""
+    """Auxiliary rows as a factor of a language's own rows, 0 to 10, or the rule that finds it (see `TuneConfig`)."""
     weights: Literal["ratio", "deficit", "none"] = "ratio"
     overflow: Literal["redistribute", "repeat"] = "redistribute"
     mode: Literal["stochastic", "deterministic", "uniform"] = "stochastic"
     tau: Fraction = 0.9
     delta: Annotated[float, Field(ge=0.0)] = 0.1
     paper_boundary_score: bool = Field(default=False, serialization_alias="as_printed")
-    """Boundary score as printed in the paper, which grows away from the boundary."""
+    """Use the boundary score as printed in the paper, which grows away from the boundary."""
     transfer: TransferConfig = TransferConfig()
 
     @field_validator("budget", mode="before")
     @classmethod
     def _budget_is_a_factor_or_a_rule(cls, value: object) -> object:
-        # Before the union is tried, which would name its members instead of the key.
+        # Runs before validation of the union, which would name the union's members instead of the key.
         if value in get_args(BudgetRule) or (isinstance(value, int | float) and 0 <= value <= 10 and value is not True):
             return value
         raise ValueError(f"expected a number from 0 to 10, or one of {', '.join(get_args(BudgetRule))}")

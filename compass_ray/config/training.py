@@ -28,7 +28,7 @@ class AdapterConfig(ConfigSection):
 
 
 class TrainConfig(ConfigSection):
-    """One adapter a language on a frozen base model (COMPASS, sections 3.2.4 and 4.3)."""
+    """Training of one adapter per language on a frozen base model (COMPASS, sections 3.2.4 and 4.3)."""
 
     base_model: str = "atlas"
     revision: str | None = None
@@ -39,7 +39,7 @@ class TrainConfig(ConfigSection):
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     decay_magnitude: bool = False
-    """Also decay the DoRA magnitude vectors, as the paper's optimiser does; it shrinks them towards zero."""
+    """Also decay the DoRA magnitude vectors, as the paper's optimiser does; this shrinks them towards zero."""
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
     warmup_ratio: Fraction = 0.1
     epochs: Positive = 3
@@ -49,16 +49,16 @@ class TrainConfig(ConfigSection):
     patience: Positive = 2
     """Epochs without a better validation loss before training stops."""
     layout: Literal["per_language", "pooled"] = "per_language"
-    """One Ray Train run a language, or one run whose workers keep the base and take languages in turn."""
+    """One Ray Train run per language, or one run with workers that keep the base model and train languages in turn."""
     batches: Literal["padded", "packed"] = "padded"
-    """Rows side by side and padded, or one after another in one sequence whose rows do not see each other."""
+    """Rows padded to one length, or packed into one sequence in which rows do not attend to each other."""
     gradient_checkpointing: bool = False
-    """Compute activations twice and keep few of them: less memory, more time."""
+    """Recompute activations in the backward pass: less memory, more time."""
     tracking: Literal["none", "tensorboard"] = "none"
-    """Losses and learning rates as event files below ``tracking/`` in the run directory."""
+    """Where losses and learning rates are logged: as event files below ``tracking/`` in the run directory."""
 
     def identity(self) -> dict[str, Any]:
-        """The settings that shape an adapter: all but how its training is laid out, which changes rounding at most.
+        """The settings that shape an adapter: not the layout of its training, which changes rounding at most.
 
         >>> TrainConfig(batches="packed").identity() == TrainConfig().identity()
         True
@@ -70,7 +70,7 @@ class EvaluateConfig(ConfigSection):
     """Multiple choice over the test sets (COMPASS, sections 4.1 and 5)."""
 
     scoring: Literal["letter", "option"] = "letter"
-    """Log-probability of the option's letter, or of its text as the reply."""
+    """Score of an option: log-probability of its letter, or of its text as the reply."""
     batch_size: Positive = 32
     resamples: Positive = 2000
     confidence: Share = 0.95

@@ -1,4 +1,4 @@
-"""YAML as settings are written in it, without a key that stands twice, of which YAML's own reader takes the last in silence."""
+"""YAML reader that rejects duplicate keys; PyYAML silently uses the last one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from compass_ray.config.base import ConfigError
 
 
 def read_yaml(text: str) -> Any:
-    """The tree of a text.
+    """Parse a text.
 
     Raises:
-        ConfigError: a key stands twice in one section.
-        yaml.YAMLError: the text is no YAML.
+        ConfigError: a section has a key twice.
+        yaml.YAMLError: the text is not YAML.
 
     >>> read_yaml("train: {epochs: 2}")
     {'train': {'epochs': 2}}
     """
-    return yaml.load(text, Loader=_EachKeyOnce)
+    return yaml.load(text, Loader=_UniqueKeyLoader)
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Looks at keys as they are written, before an anchor is merged into them."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Checks keys as written, before an anchor is merged into them."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -31,6 +31,6 @@ class _EachKeyOnce(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise ConfigError(f"line {line}: {key.value!r} stands in line {lines[key.value]} already; keep one of the two")
+                raise ConfigError(f"line {line}: {key.value!r} is already set in line {lines[key.value]}; remove one of the two")
             lines[key.value] = line
         return node

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from compass_ray import budget_search
 from compass_ray.artifacts import SHARED, ArtifactError, Identity, RunDir
-from compass_ray.budget_search import BudgetTrial
 from compass_ray.budget_search.trial_data import hold_out
 from compass_ray.config import ConfigError, RunConfig, TrainConfig, load_run_config
+from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 from compass_ray.row_selection import PoolView, SelectionProblem, prompt_keys
 from compass_ray.row_selection.budget import budget_artifacts, resolve_budget
 from compass_ray.stages import select
@@ -36,15 +36,16 @@ def config() -> RunConfig:
     return load_run_config("atlas-test", overrides=["languages=[sw]", "select.budget=tuned", f"tune.budgets={list(LOSSES)}"])
 
 
-def _trial(budget: float) -> BudgetTrial:
-    epochs = [{"epoch": i, "train_loss": 1.0, "validation_loss": loss} for i, loss in enumerate(LOSSES[budget], start=1)]
-    return BudgetTrial(budget, tuple(epochs), stopped=budget == 2.0)
+def _trial(budget: float) -> TrialRecord:
+    losses = enumerate(LOSSES[budget], start=1)
+    epochs = tuple(TrialEpochRecord(epoch=i, train_loss=1.0, validation_loss=loss, seconds=0.5) for i, loss in losses)
+    return TrialRecord(budget=budget, epochs=epochs, stopped=budget == 2.0)
 
 
 def _prepared(config: RunConfig, run: RunDir) -> None:
     writer = run.budget("sw").begin(budget_search.identity(config, run, "sw"))
     rows = {f"{budget:g}": 10 for budget in LOSSES}
-    writer.write_json("prepared.json", {"forecast": {"suggestion": 0.2}, "held": {"own": 1}, "rows": rows})
+    writer.write_json("prepared.json", {"forecast": {"suggestion": 0.2}, "held": {"own": 1, "stand_ins": 0}, "rows": rows})
 
 
 def test_the_lowest_loss_is_chosen_and_of_equal_ones_the_smaller_budget(config: RunConfig, run: RunDir) -> None:
@@ -128,7 +129,7 @@ def test_training_ends_where_it_would_by_itself(losses: list[float], epochs: int
     ("override", "told"),
     [
         ("select.budget=often", "select.budget: expected a number from 0 to 10, or one of tuned, predicted .*'often'"),
-        ("tune.budgets=[0.8, 0.2]", "tune.budgets: expected each budget once, the smallest first"),
+        ("tune.budgets=[0.8, 0.2]", "tune.budgets: expected distinct budgets in ascending order"),
         ("tune.budgets=[0.1]", r"tune.budgets.0: .*0\.2"),
         ("tune.budgets=[11]", r"tune.budgets.0: .*10"),
         ("tune.holdout=0", "tune.holdout: "),

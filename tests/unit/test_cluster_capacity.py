@@ -1,4 +1,4 @@
-"""What a cluster can hold: against an exhaustive search over machines that could be started."""
+"""Cluster capacity against an exhaustive search over machines that could be started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _capacities(draw: st.DrawFn) -> ClusterCapacity:
 
 
 def _exhaustive(capacity: ClusterCapacity, request: dict[str, float]) -> int:
-    """The most over every number of machines of each type that the bounds allow."""
+    """The maximum over every number of machines of each type that the limits allow."""
     present = {kind.name: sum(node.kind == kind.name for node in capacity.nodes) for kind in capacity.types or ()}
     total = sum(count_fitting(node.resources, request) or 0 for node in capacity.nodes)
     most = 0
@@ -43,7 +43,7 @@ def test_at_most_is_the_best_of_all_ways_to_grow(capacity: ClusterCapacity, requ
 
 
 @given(_capacities(), _REQUESTS)
-def test_no_cluster_holds_less_than_now_and_what_never_fits_is_none_at_most(
+def test_growth_never_lowers_the_count_and_a_request_that_never_fits_counts_zero(
     capacity: ClusterCapacity, request: dict[str, float]
 ) -> None:
     now, grown = capacity.count_now(request), capacity.max_count(request)
@@ -62,12 +62,12 @@ def test_growth_that_is_unknown_or_unbounded_has_no_bound() -> None:
     assert ClusterCapacity((node,), (NodeType("gpu", gpu, None),)).max_count({"TPU": 1}) == 0
 
 
-def test_nothing_asked_for_has_no_bound_and_always_fits() -> None:
+def test_an_empty_request_has_no_limit_and_always_fits() -> None:
     assert ClusterCapacity((Node({"CPU": 4}),)).max_count({"CPU": 0}) is None
     assert ClusterCapacity((Node({"CPU": 4}),)).fits({})
 
 
-def test_a_type_whose_machines_are_all_there_adds_none() -> None:
+def test_a_type_with_all_machines_running_adds_none() -> None:
     shape = {"CPU": 8, "GPU": 1}
     full = ClusterCapacity((Node(shape, "gpu"), Node(shape, "gpu")), (NodeType("gpu", shape, 2),))
     assert full.startable_nodes() == {"gpu": 0}

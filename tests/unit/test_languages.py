@@ -71,7 +71,7 @@ def test_labels_that_differ_from_the_obvious(code: str, label: str) -> None:
     assert get_language(code).glotlid[0] == label
 
 
-def test_labels_of_other_languages_are_none_of_ours() -> None:
+def test_labels_of_other_languages_are_unknown() -> None:
     assert from_glotlid("__label__nob_Latn") is None
 
 
@@ -81,7 +81,7 @@ def test_auxiliary_languages_keep_their_code() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "Swahili", "sw", "en_US"])
-def test_what_is_no_aya_code_is_refused(wrong: str) -> None:
+def test_invalid_aya_codes_are_refused(wrong: str) -> None:
     with pytest.raises(UnknownLanguageError, match="ISO 639-3"):
         from_aya(wrong)
 

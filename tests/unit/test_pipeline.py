@@ -1,4 +1,4 @@
-"""The pipeline: what stands is not made again, what was made by other settings stops it, and bad input leaves nothing whole."""
+"""The pipeline: complete artifacts are reused, other settings stop it, and bad input leaves no complete artifact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Three stages that publish one artefact each, made of the seed and of the one before; tells which were made."""
+    """Three stages that publish one artifact each, made of the seed and the previous one; the list of stages that ran."""
     calls: list[str] = []
 
     def stage(name: str) -> Stage:
@@ -70,13 +70,13 @@ def test_until_is_the_last_stage(run: RunDir, made: list[str]) -> None:
     ]
 
 
-def test_force_makes_that_stage_anew_and_no_other(run: RunDir, made: list[str]) -> None:
+def test_force_recomputes_that_stage_only(run: RunDir, made: list[str]) -> None:
     run_all(load_run_config("atlas-test"), run)
     run_all(load_run_config("atlas-test"), run, force=["embed"])
     assert made == [*NAMES, "embed"]
 
 
-def test_a_stage_is_missing_until_it_is_whole_and_when_it_is_forced(run: RunDir, made: list[str]) -> None:
+def test_a_stage_is_incomplete_until_complete_or_if_forced(run: RunDir, made: list[str]) -> None:
     config = load_run_config("atlas-test")
     run.artifact("train").begin(Identity("train", {"seed": config.seed}, {})).publish()
     assert incomplete_stages(config, run, None, ()) == {"pool", "embed"}
@@ -87,8 +87,8 @@ def test_a_stage_is_missing_until_it_is_whole_and_when_it_is_forced(run: RunDir,
 
 
 @pytest.mark.parametrize("asked", [{"until": "trane"}, {"force": ["pool", "trane"]}])
-def test_what_is_no_stage_is_refused_before_anything_is_written(run: RunDir, made: list[str], asked: Any) -> None:
-    with pytest.raises(ConfigError, match="'trane' is no stage; the stages are pool, embed, train"):
+def test_an_unknown_stage_is_refused_before_anything_is_written(run: RunDir, made: list[str], asked: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown stage 'trane'; the stages are pool, embed, train"):
         run_all(load_run_config("atlas-test"), run, **asked)
     assert made == []
     assert not Path(run.uri).exists()
@@ -109,12 +109,12 @@ def test_a_stage_that_fails_leaves_the_earlier_ones_and_the_settings(
     def fail(*args: Any, **named: Any) -> list[Manifest]:
         raise ArtifactError("no space left")
 
-    whole = pipeline.STAGES
-    monkeypatch.setattr(pipeline, "STAGES", (*whole[:2], Stage("train", fail, whole[2].artifacts)))
+    stages = pipeline.STAGES
+    monkeypatch.setattr(pipeline, "STAGES", (*stages[:2], Stage("train", fail, stages[2].artifacts)))
     with pytest.raises(ArtifactError, match="no space left"):
         run_all(load_run_config("atlas-test"), run)
     assert run.read_config() == load_run_config("atlas-test")
-    monkeypatch.setattr(pipeline, "STAGES", whole)
+    monkeypatch.setattr(pipeline, "STAGES", stages)
     run_all(load_run_config("atlas-test"), run)
     assert tuple(made) == NAMES
 
@@ -127,7 +127,7 @@ def test_resources_may_differ_and_are_recorded(run: RunDir, made: list[str]) -> 
     assert run.read_config() == wider
 
 
-def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
+def test_the_status_of_an_empty_run_counts_all_artifacts(run: RunDir) -> None:
     config = load_run_config("atlas-test")
     found = {status.name: (status.complete, status.total) for status in collect_status(config, run)}
     languages, methods = len(config.languages), len(config.select.methods)
@@ -142,21 +142,21 @@ def test_the_plan_of_no_run_counts_what_is_to_come(run: RunDir) -> None:
     }
 
 
-# Bad input that is found before any work: an error that helps, and nothing that reads as whole.
+# Bad input found before any work: a helpful error, and no complete artifact.
 
 
-def _nothing_is_whole(config: RunConfig, run: RunDir) -> bool:
+def _nothing_is_complete(config: RunConfig, run: RunDir) -> bool:
     return all(status.complete == 0 for status in collect_status(config, run))
 
 
 def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="did you mean 'sw'"):
         load_run_config("atlas-test", languages=["sw", "swahili"])
-    assert _nothing_is_whole(load_run_config("atlas-test"), run)
+    assert _nothing_is_complete(load_run_config("atlas-test"), run)
 
 
 @pytest.mark.parametrize(("setting", "until"), [("embed.encoder", "embed"), ("train.base_model", "report")])
-def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
+def test_a_missing_model_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
     config = load_run_config("atlas-test", overrides=[f"{setting}=/nowhere/model"])
     with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; give an existing directory"):
         run_all(config, run, until=until)
@@ -167,7 +167,7 @@ def test_a_model_that_is_nowhere_is_found_before_any_work(run: RunDir, setting: 
     ("override", "found"),
     [("select.transfer.results=none.csv", "none.csv cannot be read"), ("select.transfer.languages=2", "lightgbm")],
 )
-def test_what_langrank_lacks_is_told_before_any_work(
+def test_missing_requirements_of_langrank_are_reported_before_any_work(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, override: str, found: str
 ) -> None:
     if found == "lightgbm":
@@ -177,13 +177,13 @@ def test_what_langrank_lacks_is_told_before_any_work(
     with pytest.raises((ConfigError, ModelError), match=found):
         run_all(config, run)
     assert not Path(run.uri).exists()
-    [told] = [each for each in preflight.run_checks(config, run) if each.check == "methods"]
-    assert told.blocking
-    assert found in told.found
+    [result] = [each for each in preflight.run_checks(config, run) if each.check == "methods"]
+    assert result.blocking
+    assert found in result.found
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> dict[str, list[str]]:
-    """Four stages that publish an artefact a language, but for those that are said to fail; tells what each was given."""
+    """Four stages that publish one artifact per language or fail as listed; the languages that each stage got."""
     given: dict[str, list[str]] = {}
 
     def make(name: str, run: RunDir, codes: list[str]) -> list[str]:
@@ -194,7 +194,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> d
         return bad
 
     def stage(name: str) -> Stage:
-        def whole(config: RunConfig, run: RunDir, *, ready: Callable[[str], None] = lambda code: None, **_: Any) -> list[Any]:
+        def complete(config: RunConfig, run: RunDir, *, ready: Callable[[str], None] = lambda code: None, **_: Any) -> list[Any]:
             bad = make(name, run, list(config.languages))
             for code in config.languages:
                 if code not in bad:
@@ -203,7 +203,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> d
                 raise LanguagesFailedError(dict.fromkeys(bad, f"{name} broke"))
             return []
 
-        return Stage(name, whole, lambda c, r: [r.artifact(name, code) for code in c.languages])
+        return Stage(name, complete, lambda c, r: [r.artifact(name, code) for code in c.languages])
 
     class Feed:
         def __init__(self, config: RunConfig, run: RunDir, **_: Any) -> None:
@@ -216,15 +216,15 @@ def _failing(monkeypatch: pytest.MonkeyPatch, failing: dict[str, set[str]]) -> d
             return self
 
         def __exit__(self, *_: object) -> None:
-            """Everything ended when it was started."""
+            """All work ended when it was started."""
 
     fed: Any = Feed
-    train = replace(stage("train"), fed=fed)
+    train = replace(stage("train"), open_feed=fed)
     monkeypatch.setattr(pipeline, "STAGES", (stage("pool"), stage("select"), train, stage("evaluate")))
     return given
 
 
-def test_languages_that_fail_are_left_out_and_told_and_the_others_end(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_languages_are_left_out_and_reported_and_the_others_finish(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     given = _failing(monkeypatch, {"select": {"hi"}, "train": {"ru"}})
     config = load_run_config("atlas-test", languages=["sw", "hi", "ru", "am"])
     with pytest.raises(LanguagesFailedError, match=r"2 languages failed.*hi: select broke; ru: train broke") as raised:
@@ -238,14 +238,14 @@ def test_languages_that_fail_are_left_out_and_told_and_the_others_end(run: RunDi
     assert set(raised.value.failures) == {"hi", "ru"}
 
 
-def test_nothing_goes_on_without_a_language(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_stops_without_a_language(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     given = _failing(monkeypatch, {"pool": {"sw", "hi"}})
     with pytest.raises(LanguagesFailedError, match="2 languages failed"):
         run_all(load_run_config("atlas-test", languages=["sw", "hi"]), run)
     assert set(given) == {"pool"}
 
 
-def test_the_time_of_what_worked_is_kept(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_times_of_stages_that_ran_are_recorded(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     _failing(monkeypatch, {})
     config = load_run_config("atlas-test")
     assert list(run_all(config, run)) == ["pool", "select", "train", "evaluate"]

@@ -1,4 +1,4 @@
-"""Configurations: what is read, what is refused and how the message helps, and what may not change a result."""
+"""Configurations: parsing, rejected values with helpful messages, and settings that must not change a fingerprint."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_preset_is_a_run(name: str) -> None:
     assert parse_config(config.model_dump(mode="json")) == config
 
 
-def test_what_is_recorded_is_read_back_the_same() -> None:
+def test_a_recorded_configuration_reads_back_equal() -> None:
     config = load_run_config("atlas-test", overrides=["pool.bias=null", "select.budget=1.25"])
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
 
@@ -73,25 +73,25 @@ def test_what_is_recorded_is_read_back_the_same() -> None:
         ("resources.train_worker=2", "'train_workers'"),
     ],
 )
-def test_an_unknown_key_is_answered_with_the_nearest(override: str, nearest: str) -> None:
+def test_an_unknown_key_error_names_the_closest(override: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match="unknown key") as raised:
         load_run_config("atlas", overrides=[override])
     assert f"did you mean {nearest}?" in str(raised.value)
     assert override.partition("=")[0] in str(raised.value)
 
 
-def test_a_key_near_to_none_is_answered_with_all() -> None:
+def test_an_unknown_key_without_a_close_one_error_names_all() -> None:
     with pytest.raises(ConfigError, match=r"known: .*budget.*tau"):
         load_run_config("atlas", overrides=["select.zzzzz=1"])
 
 
-def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+def test_an_unknown_preset_error_names_the_closest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'atlas'"):
         load_run_config("atlass")
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("select.budget=-1", "select.budget: .*-1"),
         ("select.mode=random", "select.mode: .*'random'"),
@@ -100,17 +100,26 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         ("train.learning_rate=.inf", "train.learning_rate: .*finite number .*inf"),
         ("train.weight_decay=.nan", "train.weight_decay: .*finite number .*nan"),
         ("tune.budgets=[0.2, .inf]", "tune.budgets.1: .*finite number"),
-        ("resources.gpus_per_worker=1.5", "resources.gpus_per_worker: Ray gives out a share of one GPU, or whole ones; .*1.5"),
-        ("resources.replica_gpus=2.25", "resources.replica_gpus: Ray gives out .*2.25"),
-        ("resources.worker_resources={CPU: 2}", "worker_resources: .*CPU is Ray's own and has a setting of its own"),
-        ("resources.worker_resources={updates: 1.5}", "worker_resources: .*updates is 1.5; give a share of one, or whole ones"),
+        (
+            "resources.gpus_per_worker=1.5",
+            "resources.gpus_per_worker: .* up to 1 or a whole number; Ray cannot split several GPUs .*1.5",
+        ),
+        ("resources.replica_gpus=2.25", "resources.replica_gpus: must be a fraction up to 1 .*2.25"),
+        ("resources.worker_resources={CPU: 2}", "worker_resources: .*CPU is a built-in resource of Ray with its own setting"),
+        (
+            "resources.worker_resources={updates: 1.5}",
+            "worker_resources: .*updates is 1.5; expected a fraction up to 1",
+        ),
         ("resources.replica_resources={serving: 0}", "replica_resources: .*serving is 0; "),
         ("resources.max_replicas=0", "resources.max_replicas: "),
-        ("resources={replicas: 3, max_replicas: 2}", "max_replicas is 2 and replicas, the least, 3; raise the one"),
-        ("update.schedule_utc=22-6", "update.schedule_utc: .*'22-6' are no hours; expected two times of a day in UTC"),
-        ("update.schedule_utc='22:00-22:00'", "update.schedule_utc: .*are no hours; .* that differ"),
-        ("update.schedule_utc='25:00-06:00'", "update.schedule_utc: .*are no hours"),
-        ("train={epochs: 1, epochs: 2}", "--set .*: 'epochs' stands in line 1 already"),
+        ("resources={replicas: 3, max_replicas: 2}", "max_replicas is 2, below the minimum replicas 3; raise it or lower"),
+        (
+            "update.schedule_utc=22-6",
+            "update.schedule_utc: .*invalid time window '22-6'; expected START-END in UTC",
+        ),
+        ("update.schedule_utc='22:00-22:00'", "update.schedule_utc: .*invalid time window '22:00-22:00'"),
+        ("update.schedule_utc='25:00-06:00'", "update.schedule_utc: .*invalid time window '25:00-06:00'"),
+        ("train={epochs: 1, epochs: 2}", "--set .*: 'epochs' is already set in line 1"),
         ("serve.port=70000", "serve.port: .*70000"),
         ("seed=-1", "seed: .*-1"),
         ("cluster.n_clusters=[]", "cluster.n_clusters: .*at least 1"),
@@ -120,13 +129,13 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         ("evaluate.confidence=1", "evaluate.confidence: .*less than 1"),
         ("update.anchors=0", "update.anchors: .*greater than 0"),
         ("drift.permutations=50", "drift: with 50 permutations no p-value is below 0.0196"),
-        ("languages=[]", "languages: no target language is named"),
+        ("languages=[]", "languages: no target language is given"),
         ("languages=[sw, xx]", "languages: unknown language 'xx'"),
         ("languages=sw", "languages: .*'sw'"),
-        ("languages=[sw, hi, sw]", "languages names sw more than once"),
-        ("select.methods=[compass, compass]", "select.methods names compass more than once"),
-        ("pool.sources.0.extra_sources=[{path: atlas}]", "pool.sources: also joins guide and test sets"),
-        ("pool.guides.on_guide_overlap=remove", "a setting of pool.tests itself"),
+        ("languages=[sw, hi, sw]", "languages lists sw more than once"),
+        ("select.methods=[compass, compass]", "select.methods lists compass more than once"),
+        ("pool.sources.0.extra_sources=[{path: atlas}]", "pool.sources: extra_sources applies to guide and test sets only"),
+        ("pool.guides.on_guide_overlap=remove", "on_guide_overlap=remove applies to pool.tests only"),
         ("pool.tests.on_guide_overlap=drop", "pool.tests.on_guide_overlap: .*'refuse' or 'remove'.*'drop'"),
         ("pool.tests.layout=mmlu", "pool.tests.layout: .*'mmlu'"),
         ("select.methods=[target]", "serve.method is 'compass'.*add it"),
@@ -138,15 +147,15 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         ("pool.sources.first.path=x", "an entry from 0 to 0, found 'first'"),
     ],
 )
-def test_a_bad_value_is_named_with_what_was_expected(override: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_bad_value_is_named_with_what_was_expected(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_run_config("atlas", overrides=[override])
 
 
 @pytest.mark.parametrize("retention", ["none", "hash", "embedding"])
 def test_corrections_need_their_texts(retention: str) -> None:
     overrides = ["update.corrections=reviewed", f"drift.retention={retention}"]
-    with pytest.raises(ConfigError, match=r"keeps no corrections; set drift.retention to text, or update.corrections to none"):
+    with pytest.raises(ConfigError, match=r"stores no corrections; set drift.retention to text, or update.corrections to none"):
         load_run_config("atlas", overrides=overrides)
 
 
@@ -174,7 +183,7 @@ def test_overrides_are_applied_in_order_and_reach_every_depth() -> None:
     assert config.pool.sources == (SourceConfig(path="atlas", rows_per_language=9),)
 
 
-def test_a_section_that_was_left_out_can_be_set_again() -> None:
+def test_an_unset_section_can_be_set() -> None:
     config = load_run_config("atlas", overrides=["pool.bias=null", "pool.bias.keep=0.7"])
     assert config.pool.bias == configuration.BiasConfig(keep=0.7)
 
@@ -193,26 +202,26 @@ def test_a_file_extends_a_preset_section_by_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "the file is empty; write settings as 'key: value' lines"),
         (b"# languages: [sw]\n", "the file is empty"),
-        (b"extends: atlas\nseed: 1\ntrain:\n  epochs: 1\nseed: 2\n", "mine.yaml, line 5: 'seed' stands in line 2 already"),
-        (b"extends: atlas\ntrain:\n  epochs: 1\n  epochs: 2\n", "line 4: 'epochs' stands in line 3 already"),
+        (b"extends: atlas\nseed: 1\ntrain:\n  epochs: 1\nseed: 2\n", "mine.yaml, line 5: 'seed' is already set in line 2"),
+        (b"extends: atlas\ntrain:\n  epochs: 1\n  epochs: 2\n", "line 4: 'epochs' is already set in line 3"),
         (b"- a\n- b\n", "found list"),
         (b"languages: [sw", "not valid YAML"),
         (b"languages: [sw] # \xff", "not valid YAML in UTF-8"),
         (b"extends: atlss\n", "did you mean 'atlas'"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_run_config(file=file)
 
 
-def test_one_key_may_stand_in_several_sections_and_over_what_is_merged_in(tmp_path: Path) -> None:
+def test_a_key_may_be_in_several_sections_and_override_a_merged_anchor(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("extends: atlas\ntrain: &mine {epochs: 2, learning_rate: 0.1}\nupdate: {<<: *mine, epochs: 4}\n")
     config = load_run_config(file=file)
@@ -220,7 +229,7 @@ def test_one_key_may_stand_in_several_sections_and_over_what_is_merged_in(tmp_pa
 
 
 @pytest.mark.parametrize("gpus", [0.25, 1, 2])
-def test_a_share_of_a_gpu_or_whole_ones_may_be_asked_for(gpus: float) -> None:
+def test_a_fraction_of_a_gpu_or_whole_gpus_are_accepted(gpus: float) -> None:
     assert load_run_config("atlas", overrides=[f"resources.gpus_per_worker={gpus}"]).resources.gpus_per_worker == gpus
 
 
@@ -254,20 +263,20 @@ def test_what_yaml_writes_an_override_reads(budget: float, window: int, language
 
 
 @pytest.mark.parametrize("setting", ["cluster.method=hdbscan", "cluster.method=ward", "cluster.scope=per_language"])
-def test_centroids_move_in_k_means_that_all_languages_share_alone(setting: str) -> None:
+def test_centroids_move_only_with_shared_kmeans(setting: str) -> None:
     kmeans = ["cluster.method=kmeans", "update.centroid_step=0.1"]
     assert load_run_config("atlas", overrides=kmeans).update.centroid_step == 0.1
-    with pytest.raises(ConfigError, match=r"update.centroid_step is 0.1, .*set update.centroid_step=0, or cluster.method=kmeans"):
+    with pytest.raises(ConfigError, match=r"update.centroid_step is 0.1: .*set update.centroid_step=0, or cluster.method=kmeans"):
         load_run_config("atlas", overrides=[*kmeans, setting])
     assert load_run_config("atlas", overrides=[*kmeans, setting, "update.centroid_step=0"]).update.centroid_step == 0
 
 
-# Where it is computed may change; what is computed may not.
+# Resources may change; fingerprints may not.
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run in which every artefact is whole, made of nothing in particular."""
+    """A run in which every artifact is complete, with arbitrary content."""
     config, found = load_run_config("atlas-test"), RunDir(str(tmp_path_factory.mktemp("run")))
     for artifact in [artifact for stage in STAGES for artifact in stage.artifacts(config, found)]:
         artifact.begin(Identity("made", {}, {"name": artifact.name})).publish()
@@ -276,7 +285,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 @pytest.fixture
 def asked_for(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> Callable[[RunConfig], dict[str, str]]:
-    """The fingerprint under which each stage asks for its artefacts; every one is told that it stands."""
+    """The fingerprint under which each stage looks for its artifacts; each artifact is reported as complete."""
 
     def ask(config: RunConfig) -> dict[str, str]:
         seen: dict[str, str] = {}
@@ -307,7 +316,7 @@ def test_no_resource_changes_a_fingerprint(asked_for: Callable[[RunConfig], dict
 
 
 @pytest.mark.parametrize(
-    ("override", "made_anew"),
+    ("override", "recomputed"),
     [
         ("pool.languages=[sw, hi]", "pool"),
         ("evaluate.items_per_language=5", "guides/sw"),
@@ -321,28 +330,28 @@ def test_no_resource_changes_a_fingerprint(asked_for: Callable[[RunConfig], dict
         ("evaluate.scoring=letter", "evaluations/zero_shot/sw"),
     ],
 )
-def test_what_shapes_a_result_changes_its_fingerprint(
-    asked_for: Callable[[RunConfig], dict[str, str]], override: str, made_anew: str
+def test_settings_that_shape_a_result_change_its_fingerprint(
+    asked_for: Callable[[RunConfig], dict[str, str]], override: str, recomputed: str
 ) -> None:
     before, after = asked_for(load_run_config("atlas-test")), asked_for(load_run_config("atlas-test", overrides=[override]))
-    assert before[made_anew] != after[made_anew]
+    assert before[recomputed] != after[recomputed]
 
 
 @pytest.mark.parametrize(
     "override",
     ["train.layout=per_language", "train.batches=packed", "train.gradient_checkpointing=true", "train.tracking=tensorboard"],
 )
-def test_how_training_is_laid_out_changes_no_fingerprint(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
+def test_the_training_layout_changes_no_fingerprint(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
     config = load_run_config("atlas-test", overrides=[override])
     assert config != load_run_config("atlas-test")
     assert asked_for(config) == asked_for(load_run_config("atlas-test"))
 
 
-def test_every_other_training_setting_is_part_of_what_an_adapter_is() -> None:
+def test_every_other_training_setting_is_in_the_adapter_identity() -> None:
     how = {"layout", "batches", "gradient_checkpointing", "tracking"}
     assert TrainConfig().identity().keys() == TrainConfig.model_fields.keys() - how
 
 
 @pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9"])
-def test_what_comes_after_a_stage_leaves_it_alone(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
+def test_later_settings_change_no_fingerprint(asked_for: Callable[[RunConfig], dict[str, str]], override: str) -> None:
     assert asked_for(load_run_config("atlas-test", overrides=[override])) == asked_for(load_run_config("atlas-test"))

@@ -1,4 +1,4 @@
-"""The presets of large runs: the paper's numbers, its languages, and nothing that was made up."""
+"""The presets of large runs: the paper's numbers and languages, and no invented revisions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _base(name: str) -> str:
     return name.removesuffix("-commercial").removesuffix("-prox")
 
 
-def test_every_large_preset_is_there() -> None:
+def test_every_large_preset_exists() -> None:
     assert {name for name in list_presets() if not name.startswith(("atlas", "aya"))} == set(LARGE)
 
 
@@ -71,7 +71,7 @@ def test_languages_are_those_of_the_benchmark(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name in PAPER])
-def test_the_commercial_twin_differs_in_its_encoder_alone(name: str) -> None:
+def test_the_commercial_preset_differs_in_its_encoder_only(name: str) -> None:
     paper, twin = load_run_config(name), load_run_config(f"{name}-commercial")
     assert (paper.embed.encoder, paper.embed.task) == ("jinaai/jina-embeddings-v3", "text-matching")
     assert (twin.embed.encoder, twin.embed.task) == ("Alibaba-NLP/gte-multilingual-base", None)
@@ -79,7 +79,7 @@ def test_the_commercial_twin_differs_in_its_encoder_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_what_a_preset_loads_is_in_its_header_with_a_licence(name: str) -> None:
+def test_the_header_lists_every_loaded_repository_with_its_licence(name: str) -> None:
     own = yaml.safe_load(_text(name))
     header = _text(name).split("\nextends:")[0].split("\nlanguages:")[0]
     for repository in _repositories(own):
@@ -99,7 +99,7 @@ def _repositories(tree: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("name", list_presets())
-def test_no_revision_is_written_from_memory(name: str) -> None:
+def test_no_preset_pins_a_revision(name: str) -> None:
     config = load_run_config(name)
     sources = [*config.pool.sources, config.pool.guides, config.pool.tests]
     sources += [each for source in sources for each in source.extra_sources]
@@ -115,7 +115,7 @@ def test_code_of_the_hub_is_trusted_only_where_the_file_says_why(name: str) -> N
         assert "pin\n  # before use" in text or "pin before use" in text
 
 
-def test_mmlu_prox_guides_by_what_it_then_does_not_test() -> None:
+def test_mmlu_prox_removes_guide_questions_from_the_test_set() -> None:
     pool = load_run_config("phi-4-mini-prox").pool
     assert [(source.path, source.split) for source in (pool.guides, *pool.guides.extra_sources)] == [
         ("li-lab/MMLU-ProX-Lite", "test"),

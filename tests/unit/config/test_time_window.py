@@ -1,4 +1,4 @@
-"""Hours of the day: over midnight, up to midnight, in every zone, and minute by minute against an independent count."""
+"""Daily time windows: across midnight, up to midnight, in every zone, and minute by minute against an independent count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hours(draw: st.DrawFn) -> DailyTimeWindow:
 
 
 def _walked(open_: DailyTimeWindow) -> set[int]:
-    """The minutes from the first to the last, one after another round the clock."""
+    """The minutes of the window, counted one by one."""
     minutes, minute = set(), open_.start
     while minute != open_.end % 1440:
         minutes.add(minute)
@@ -31,13 +31,13 @@ def _walked(open_: DailyTimeWindow) -> set[int]:
 
 
 @given(hours(), MINUTES, st.integers(-12, 14))
-def test_within_is_what_a_walk_round_the_clock_meets(open_: DailyTimeWindow, minute: int, zone: int) -> None:
+def test_is_within_agrees_with_a_count_of_minutes(open_: DailyTimeWindow, minute: int, zone: int) -> None:
     moment = (DAY + timedelta(minutes=minute)).astimezone(timezone(timedelta(hours=zone)))
     assert is_within(open_, moment) == (minute in _walked(open_))
 
 
 @given(hours(), st.integers(0, 48 * 3600))
-def test_they_open_at_the_next_minute_that_is_within(open_: DailyTimeWindow, second: int) -> None:
+def test_the_next_opening_is_the_first_minute_within(open_: DailyTimeWindow, second: int) -> None:
     moment = DAY + timedelta(seconds=second)
     opens = open_.next_opening(moment)
     assert is_within(open_, opens)
@@ -49,7 +49,7 @@ def test_they_open_at_the_next_minute_that_is_within(open_: DailyTimeWindow, sec
 
 
 @given(hours())
-def test_they_are_read_as_they_are_written(open_: DailyTimeWindow) -> None:
+def test_a_window_parses_its_own_text(open_: DailyTimeWindow) -> None:
     assert DailyTimeWindow.parse(str(open_)) == open_
 
 
@@ -62,6 +62,6 @@ def test_up_to_midnight_and_no_further() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "22:00", "22:00-22:00", "00:00-24:00", "24:01-02:00", "12:60-13:00", "22:00-06:00 EAT"])
-def test_what_are_no_hours(text: str) -> None:
-    with pytest.raises(ValueError, match="expected two times of a day in UTC that differ"):
+def test_invalid_windows_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected START-END in UTC, for example 22:00-06:00"):
         DailyTimeWindow.parse(text)

@@ -89,7 +89,7 @@ def test_the_selection_is_that_of_compass_and_there_is_no_adapter(tmp_path: Path
 
 
 def test_it_cannot_be_served_and_is_no_adapter_to_export(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.method: compass_fft is a whole model a language, .*; serve compass, or give"):
+    with pytest.raises(ConfigError, match=r"serve\.method: compass_fft makes one complete model per language, .*; serve compass, or load"):
         asked("serve.method=compass_fft")
     run = RunDir(str(tmp_path / "run"))
     run.write_config(asked())

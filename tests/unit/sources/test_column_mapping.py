@@ -203,7 +203,7 @@ def test_a_source_is_joined_by_others(tmp_path: Path) -> None:
     source = SourceConfig(path=_parquet(tmp_path, AYA), extra_sources=(more,))
     assert load_rows(source, ROW)["prompt"].to_pylist() == ["a", "b", "c"]
     assert load_rows(source, ROW, "sw")["prompt"].to_pylist() == ["a", "c"]
-    alone = source.model_copy(update={"also": ()})
+    alone = source.model_copy(update={"extra_sources": ()})
     assert source_content(source) not in (source_content(alone), source_content(more))
 
 
@@ -244,7 +244,7 @@ def test_local_copies_have_the_columns_of_the_hub_and_are_read(shared_data: Path
     noise = SourceConfig(path=str(shared_data / "aya_collection"), name="translated_mlqa", split="validation")
     assert {"inputs", "targets", "dataset_name", "template_id", "language"} < set(read_raw(noise).column_names)
     assert load_rows(noise, ROW).num_rows == 7250
-    english = noise.model_copy(update={"where": {"dataset_name": "MLQA-en (T)"}})
+    english = noise.model_copy(update={"include": {"dataset_name": "MLQA-en (T)"}})
     assert 0 < load_rows(english, ROW, "hi").num_rows <= 1148
 
 

@@ -1,8 +1,8 @@
-"""Adapters resident on one base model, by name and by slot.
+"""Resident adapters of one base model, by name and by slot.
 
-Key properties: an adapter is checked whole before anything changes, so a directory that is damaged or made for another
-base is refused and whatever was served under that name goes on; a new version takes a slot of its own, and tokens that
-wear the old one keep it until it is released. Generates nothing.
+An adapter is checked completely before anything changes. A damaged directory, or one made for another base model, is
+rejected and the loaded adapter stays. A new version gets its own slot; tokens mapped to the old slot keep it until it is
+freed. Generates nothing.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from compass_ray.models.errors import ModelError
 
 
 class AdapterRefCounts:
-    """Slots by how many rows wear them."""
+    """Number of requests that use each slot."""
 
-    def __init__(self, release: Callable[[int], None]) -> None:
-        """``release`` empties a slot that was retired, once nobody wears it."""
-        self._free_slot = release
+    def __init__(self, free_slot: Callable[[int], None]) -> None:
+        """``free_slot`` frees a retired slot once no request uses it."""
+        self._free_slot = free_slot
         self._counts: Counter[int] = Counter()
         self._retired: set[int] = set()
 
-    def acquire(self, wear: TokenAdapters) -> None:
-        """A row begins to wear these slots."""
-        self._counts.update(slot for slot, _ in wear)
+    def acquire(self, token_adapters: TokenAdapters) -> None:
+        """Count a request that starts to use these slots."""
+        self._counts.update(slot for slot, _ in token_adapters)
 
-    def release(self, wear: TokenAdapters) -> None:
-        """A row is done with them."""
-        self._counts.subtract(slot for slot, _ in wear)
-        for slot, _ in wear:
+    def release(self, token_adapters: TokenAdapters) -> None:
+        """Count a request that no longer uses them."""
+        self._counts.subtract(slot for slot, _ in token_adapters)
+        for slot, _ in token_adapters:
             self._free_if_unused(slot)
 
     def retire(self, slot: int) -> None:
-        """No new row will wear the slot."""
+        """Free the slot once no request uses it; no new request will."""
         self._retired.add(slot)
         self._free_if_unused(slot)
 
@@ -52,11 +52,11 @@ class AdapterRefCounts:
 
 
 STACKED_BYTES = 32 << 20
-"""Bound on the copies of adapters that stand side by side for small models, for a whole model, whatever is resident."""
+"""Limit of the stacked adapter copies for small models, for all layers together."""
 
 
 class AdapterManager:
-    """The adapters on a base model; its layers are wrapped as adapters need them."""
+    """The adapters of a base model. It wraps the layers that adapters change."""
 
     def __init__(self, base: BaseModel) -> None:
         """Start without adapters."""
@@ -73,19 +73,19 @@ class AdapterManager:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all resident adapters, those included that wait for their release."""
+        """Bytes of all resident adapters, including retired ones that are not freed yet."""
         return sum(self._bytes_by_slot.values())
 
     def load(self, name: str, folder: Path) -> int:
-        """Make the adapter of a PEFT directory resident, in a slot of its own, and give the slot.
+        """Load the adapter of a PEFT directory into its own slot and return the slot.
 
         Raises:
-            ModelError: it is damaged, was made for another base, or needs what is not served; nothing has changed then.
+            ModelError: it is damaged, was made for another base model, or uses an unsupported feature; then nothing changes.
         """
         return self.install(name, self.prepare(folder))
 
     def prepare(self, folder: Path) -> PreparedAdapter:
-        """Read and fold an adapter. Changes nothing, so another thread may do it while the model runs.
+        """Read and fold an adapter. Changes nothing, so it may run in another thread while the model runs.
 
         Raises:
             ModelError: as `load`.
@@ -96,9 +96,9 @@ class AdapterManager:
             raise ModelError(str(error) if str(folder) in str(error) else f"{folder}: {error}") from None
 
     def install(self, name: str, prepared: PreparedAdapter) -> int:
-        """Make a prepared adapter the newest of its name, in a slot of its own, and give the slot. Takes no time.
+        """Install a prepared adapter under ``name``, in its own slot, and return the slot. Takes no time.
 
-        An older one of the name stays in its slot until `release`.
+        An older adapter of this name stays in its slot until `free_slot`.
         """
         slot = next(slot for slot in range(BASE_SLOT + 1, len(self._bytes_by_slot) + 2) if slot not in self._bytes_by_slot)
         for path, weights in prepared.layers.items():
@@ -108,23 +108,23 @@ class AdapterManager:
         return slot
 
     def unload(self, name: str) -> int:
-        """Forget the name of an adapter and give its slot, which stays filled until `release`.
+        """Remove the name of an adapter and return its slot, which stays filled until `free_slot`.
 
         Raises:
-            ModelError: there is none of this name.
+            ModelError: no adapter has this name.
         """
         slot = self.get_slot(name)
         del self._slot_by_name[name]
         return slot
 
     def free_slot(self, slot: int) -> None:
-        """Empty a slot that no token wears any more.
+        """Empty a slot that no token uses any more.
 
         Raises:
-            ModelError: it is empty already, or still what a name stands for.
+            ModelError: it is empty already, or a name still points to it.
         """
         if slot not in self._bytes_by_slot or slot in self._slot_by_name.values():
-            state = "served under a name; unload that first" if slot in self._bytes_by_slot else "empty already"
+            state = "served under a name; unload that name first" if slot in self._bytes_by_slot else "empty already"
             raise ModelError(f"slot {slot} is {state}")
         del self._bytes_by_slot[slot]
         for layer in self._layers.values():
@@ -132,10 +132,10 @@ class AdapterManager:
         self.adapter_mapping.clear()
 
     def get_slot(self, name: str | None) -> int:
-        """The slot of an adapter, the newest of its name; None is the base model.
+        """The slot of the newest adapter of this name; None is the base model.
 
         Raises:
-            ModelError: there is none of this name.
+            ModelError: no adapter has this name.
         """
         if name is None:
             return BASE_SLOT
@@ -143,28 +143,26 @@ class AdapterManager:
             raise ModelError(f"adapter {name!r} is not loaded; loaded: {', '.join(self.adapter_names) or 'none'}")
         return self._slot_by_name[name]
 
-    def set_adapter_mapping(self, wears: Sequence[TokenAdapters]) -> None:
-        """Let token i of the next forward passes, in flattened order, wear ``wears[i]``: (slot, weight) pairs, () the base.
+    def set_adapter_mapping(self, by_token: Sequence[TokenAdapters]) -> None:
+        """Map token i of the next forward passes, in flattened order, to ``by_token[i]``: (slot, weight) pairs, () for the base.
 
-        Costs one comparison where the routing is the last one. None at all is the base for any number of tokens. Tokens of
-        one adapter cost least where they stand together.
+        An empty sequence maps any number of tokens to the base model. The same mapping again costs one comparison.
+        Contiguous tokens of one adapter are cheapest.
 
         Raises:
-            ModelError: a slot that is empty.
+            ModelError: a slot is empty.
         """
-        wanted = tuple(wears)
-        if wanted == self.adapter_mapping.by_token:
+        by_token = tuple(by_token)
+        if by_token == self.adapter_mapping.by_token:
             return
-        slots = {slot for wear in set(wanted) for slot, _ in wear} - {BASE_SLOT}
-        if not slots <= self._bytes_by_slot.keys():
-            raise ModelError(
-                f"slots {sorted(slots - self._bytes_by_slot.keys())} are used but empty; filled: {sorted(self._bytes_by_slot)}"
-            )
+        slots = {slot for adapters in set(by_token) for slot, _ in adapters} - {BASE_SLOT}
+        if empty := sorted(slots - self._bytes_by_slot.keys()):
+            raise ModelError(f"slots {empty} are mapped to tokens but empty; filled slots: {sorted(self._bytes_by_slot)}")
         widest = max((self._bytes_by_slot[slot] for slot in slots), default=0)
-        self.adapter_mapping.update(wanted, self.base.device, stacked=widest * len(slots) <= STACKED_BYTES)
+        self.adapter_mapping.update(by_token, self.base.device, stacked=widest * len(slots) <= STACKED_BYTES)
 
     def close(self) -> None:
-        """Put the base's own layers back."""
+        """Restore the base model's own layers."""
         for path, layer in self._layers.items():
             replace_module(self.base.model, path, layer.base)
         self._layers.clear()

@@ -1,8 +1,8 @@
-"""Which adapters each token of a forward pass wears, and the tokens grouped by adapter.
+"""Adapters of each token of a forward pass, with the tokens grouped by adapter.
 
-Key property: tokens are grouped once for a routing, not once a layer, and asking for the same routing again costs one
-comparison, so decoding steps that repeat it pay nothing. A token may wear a blend, a weighted sum of adapted layers; what
-its weights leave of 1 is the base's. Computes nothing of a layer: that is `routed_linear`.
+Tokens are grouped once per mapping, not once per layer. Setting the same mapping again costs one comparison, so repeated
+decoding steps pay nothing. A token may use a blend, a weighted sum of adapters; the base model has the remaining weight.
+`MultiAdapterLinear` computes the layers.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor
 from compass_ray.engine.triton.tiles import TokenTiles, build_tiles
 
 BASE_SLOT = 0
-"""Slot of the base model, which holds no adapter."""
+"""Slot of the base model; it never holds an adapter."""
 
 TokenAdapters: TypeAlias = tuple[tuple[int, float], ...]
-"""The adapters of one token as (slot, weight); () is the base."""
+"""The adapters of one token as (slot, weight) pairs; () is the base model."""
 
 
 @dataclass(frozen=True)
 class AdapterGroup:
-    """The tokens that wear one adapter: a range of the tokens as `Routing.order` puts them."""
+    """The tokens of one adapter: a range of the tokens in the order of `AdapterMapping.token_order`."""
 
     slot: int
     tokens: slice
@@ -36,7 +36,7 @@ class AdapterGroup:
 
 @dataclass(frozen=True)
 class PaddedGroups:
-    """All groups side by side: token ``index`` int64[g, n], shorter groups filled with a token of theirs at weight 0."""
+    """All groups padded to one length: ``token_index`` int64[g, n], where padding repeats a token of the group at weight 0."""
 
     slots: tuple[int, ...]
     token_index: Tensor
@@ -45,14 +45,14 @@ class PaddedGroups:
 
 
 class AdapterMapping:
-    """The routing of the next forward passes; shared by all layers of a model."""
+    """The adapter mapping of the next forward passes, shared by all layers of a model."""
 
     def __init__(self) -> None:
-        """Every token is the base's."""
+        """Start with the base model for every token."""
         self.by_token: tuple[TokenAdapters, ...] = ()
         self.groups: tuple[AdapterGroup, ...] = ()
         self.token_order: Tensor | None = None
-        """int64: a token for each adapter that it wears, by adapter; None where each adapter's tokens stand together."""
+        """int64: tokens sorted by adapter, once per adapter; None if the tokens of each adapter are contiguous."""
         self.padded_groups: PaddedGroups | None = None
         self.has_blends = False
         self._weights_by_slot: dict[int, dict[int, float]] = {}
@@ -61,70 +61,74 @@ class AdapterMapping:
 
     @property
     def tiles(self) -> TokenTiles:
-        """The groups as the fused kernel takes them."""
+        """The groups as tiles for the Triton kernels."""
         if self._tiles is None:
             self._tiles = build_tiles(self._weights_by_slot, self._device)
         return self._tiles
 
-    def update(self, wears: Sequence[TokenAdapters], device: torch.device, *, stacked: bool = False) -> None:
-        """Route token i of the next forward passes, in flattened order, by ``wears[i]``.
+    def update(self, by_token: Sequence[TokenAdapters], device: torch.device, *, stacked: bool = False) -> None:
+        """Map token i of the next forward passes, in flattened order, to the adapters ``by_token[i]``.
 
-        ``stacked`` also lays the groups side by side where that wastes little.
+        ``stacked`` also builds padded groups where padding is small.
 
         Raises:
-            ValueError: a weight that is no finite number.
+            ValueError: a weight is not finite.
         """
-        members = _group_by_slot(wears)
-        listed = [token for _, tokens in sorted(members.items()) for token in tokens]
-        together = all(max(tokens) - min(tokens) < len(tokens) for tokens in members.values())
-        self.has_blends = len(listed) > len(set(listed))
-        self.token_order = None if together and not self.has_blends else torch.tensor(listed, device=device)
-        self.groups = _make_groups(members, device, ordered=self.token_order is not None)
-        self.padded_groups = _pad_groups(members, device) if stacked else None
-        self._weights_by_slot, self._device, self._tiles = members, device, None
-        self.by_token = tuple(wears)  # last: it says that the rest is this routing's
+        weights_by_slot = _group_by_slot(by_token)
+        ordered_tokens = [token for _, tokens in sorted(weights_by_slot.items()) for token in tokens]
+        contiguous = all(max(tokens) - min(tokens) < len(tokens) for tokens in weights_by_slot.values())
+        self.has_blends = len(ordered_tokens) > len(set(ordered_tokens))
+        self.token_order = None if contiguous and not self.has_blends else torch.tensor(ordered_tokens, device=device)
+        self.groups = _make_groups(weights_by_slot, device, ordered=self.token_order is not None)
+        self.padded_groups = _pad_groups(weights_by_slot, device) if stacked else None
+        self._weights_by_slot, self._device, self._tiles = weights_by_slot, device, None
+        self.by_token = tuple(by_token)  # last: it marks the update as complete
 
     def clear(self) -> None:
-        """Route every token to the base, however many there are."""
+        """Map every token to the base model, for any number of tokens."""
         self.update((), torch.device("cpu"))
 
     def check_num_tokens(self, tokens: int) -> None:
-        """Raise ValueError unless the routing is for a pass of ``tokens`` tokens."""
+        """Raise ValueError unless the mapping covers ``tokens`` tokens."""
         if len(self.by_token) != tokens:
-            raise ValueError(f"{len(self.by_token)} tokens are routed but a layer got {tokens}; route every token of the pass")
+            raise ValueError(
+                f"{len(self.by_token)} tokens are mapped to adapters, but a layer got {tokens}; map every token of the pass"
+            )
 
 
-def _group_by_slot(wears: Sequence[TokenAdapters]) -> dict[int, dict[int, float]]:
-    """Weight of each token by slot."""
-    members: dict[int, dict[int, float]] = {}
-    for token, wear in enumerate(wears):
-        for slot, weight in wear:
+def _group_by_slot(by_token: Sequence[TokenAdapters]) -> dict[int, dict[int, float]]:
+    """Weight of each token, by slot and token."""
+    weights_by_slot: dict[int, dict[int, float]] = {}
+    for token, adapters in enumerate(by_token):
+        for slot, weight in adapters:
             if not math.isfinite(weight):
-                raise ValueError(f"token {token} wears slot {slot} at weight {weight}; give a finite number")
+                raise ValueError(f"token {token} uses slot {slot} at weight {weight}; the weight must be finite")
             if slot != BASE_SLOT and weight:
-                tokens = members.setdefault(slot, {})
+                tokens = weights_by_slot.setdefault(slot, {})
                 tokens[token] = tokens.get(token, 0.0) + weight
-    return members
+    return weights_by_slot
 
 
-def _make_groups(members: dict[int, dict[int, float]], device: torch.device, *, ordered: bool) -> tuple[AdapterGroup, ...]:
-    found, end = [], 0
-    for slot, tokens in sorted(members.items()):
+def _make_groups(
+    weights_by_slot: dict[int, dict[int, float]], device: torch.device, *, ordered: bool
+) -> tuple[AdapterGroup, ...]:
+    groups, end = [], 0
+    for slot, tokens in sorted(weights_by_slot.items()):
         first = end if ordered else min(tokens)
         end = first + len(tokens)
-        found.append(AdapterGroup(slot, slice(first, end), _weight_tensor([list(tokens.values())], device, (-1, 1))))
-    return tuple(found)
+        groups.append(AdapterGroup(slot, slice(first, end), _weight_tensor([list(tokens.values())], device, (-1, 1))))
+    return tuple(groups)
 
 
-def _pad_groups(members: dict[int, dict[int, float]], device: torch.device) -> PaddedGroups | None:
-    width = max(map(len, members.values()), default=0)
-    filled = sum(width - len(tokens) for tokens in members.values())
-    # A place that is filled costs 1 to 2 us a layer of 128 by 128 to 384, a turn of the loop that it spares 6.
-    if len(members) < 2 or filled > 4 * len(members):
+def _pad_groups(weights_by_slot: dict[int, dict[int, float]], device: torch.device) -> PaddedGroups | None:
+    width = max(map(len, weights_by_slot.values()), default=0)
+    padding = sum(width - len(tokens) for tokens in weights_by_slot.values())
+    # A padding token costs 1 to 2 us in a layer of 128 by 128 to 384; a loop iteration that it saves costs 6 us.
+    if len(weights_by_slot) < 2 or padding > 4 * len(weights_by_slot):
         return None
-    slots = tuple(sorted(members))
-    index = [_pad_tokens(list(members[slot]), width) for slot in slots]
-    weight = [[*members[slot].values(), *[0.0] * (width - len(members[slot]))] for slot in slots]
+    slots = tuple(sorted(weights_by_slot))
+    index = [_pad_tokens(list(weights_by_slot[slot]), width) for slot in slots]
+    weight = [[*weights_by_slot[slot].values(), *[0.0] * (width - len(weights_by_slot[slot]))] for slot in slots]
     return PaddedGroups(slots, torch.tensor(index, device=device), _weight_tensor(weight, device, (len(slots), width, 1)))
 
 

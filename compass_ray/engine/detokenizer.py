@@ -1,7 +1,6 @@
-"""Token ids to text as they come, up to a stop text.
+"""Convert token ids to text incrementally, up to a stop string.
 
-Key property: what was given out is never taken back: a character whose bytes are still missing waits, and so does the
-beginning of what may become a stop text. Chooses no token.
+Emitted text is never taken back. An incomplete character is held back, and so is text that may begin a stop string.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from tokenizers.decoders import DecodeStream
 class IncrementalDetokenizer:
     """The text of one reply."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:
-        """Start empty; ``tokenizer`` is a fast one of transformers."""
+    def __init__(self, tokenizer: Any, stop_strings: Sequence[str] = ()) -> None:
+        """Start empty. ``tokenizer`` is a fast tokenizer of transformers."""
         self.tokenizer = tokenizer
-        self.stop_strings = tuple(stops)
+        self.stop_strings = tuple(stop_strings)
         self.is_stopped = False
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
@@ -26,29 +25,29 @@ class IncrementalDetokenizer:
         self._num_emitted = 0
 
     def add_token(self, token: int) -> str:
-        """Take a token and give what is certain by now; `stopped` is set where a stop text was reached."""
+        """Add a token and return the text that is now certain. Sets `is_stopped` at a stop string."""
         self._ids.append(token)
         self._text += self._decode(token)
         self._truncate_at_stop()
         return self._emit(len(self._text) - (0 if self.is_stopped else self._num_held_back()))
 
     def flush(self) -> str:
-        """What was held back, the reply being at its end."""
+        """Return the held-back text at the end of the reply."""
         if not self.is_stopped:
-            whole = self.tokenizer.decode(self._ids, skip_special_tokens=True)
-            self._text = whole if whole.startswith(self._text) else self._text
+            decoded = self.tokenizer.decode(self._ids, skip_special_tokens=True)
+            self._text = decoded if decoded.startswith(self._text) else self._text
             self._truncate_at_stop()
         return self._emit(len(self._text))
 
     @property
     def text(self) -> str:
-        """All that was given so far."""
+        """All text emitted so far."""
         return self._text[: self._num_emitted]
 
     def _decode(self, token: int) -> str:
         try:
             return self._stream.step(self.tokenizer.backend_tokenizer, token) or ""
-        except Exception:  # of no narrower type: bytes that make no character, where tokens stand for bytes
+        except Exception:  # tokenizers raises no narrower type for invalid bytes of a byte-level tokenizer
             self._stream = DecodeStream(skip_special_tokens=True)
             return "\ufffd" + (self._stream.step(self.tokenizer.backend_tokenizer, token) or "")
 
@@ -59,12 +58,12 @@ class IncrementalDetokenizer:
             self._text = self._text[: min(cuts)]
 
     def _emit(self, end: int) -> str:
-        piece = self._text[self._num_emitted : end]
+        delta = self._text[self._num_emitted : end]
         self._num_emitted = max(self._num_emitted, end)
-        return piece
+        return delta
 
     def _num_held_back(self) -> int:
-        """Length of the longest end of the text that a stop text begins with."""
+        """Length of the longest suffix of the text that begins a stop string."""
         longest = max((len(stop) for stop in self.stop_strings), default=1) - 1
         ends = range(min(longest, len(self._text)), 0, -1)
         return next((n for n in ends if any(stop.startswith(self._text[-n:]) for stop in self.stop_strings)), 0)

@@ -1,8 +1,9 @@
-"""Generation for requests that want different adapters, in one batch that they join and leave at any token.
+"""Continuous batching: generate for requests with different adapters in one batch.
 
-Key properties: a reply does not depend on its neighbours in the batch, up to rounding, and a sampled one only on its own
-seed; a reply that has begun keeps the adapter version it began with, whatever is loaded meanwhile. Each step takes one
-token of every reply under way and a stretch of the prompts that came in. Not a server: one thread calls it, no network.
+Requests join and leave the batch at any token. A reply does not depend on its neighbours in the batch, up to rounding. A
+sampled reply depends only on its own seed. A running request keeps the adapter version it started with, even if a new
+version is loaded. Each step decodes one token of every running request and prefills one chunk of waiting prompts. Not
+thread-safe and no network: one thread calls the engine.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from compass_ray.models.chat_template import encode_messages, encode_text
 from compass_ray.models.errors import ModelError, TooLongError
 
 _TOKEN_LENGTH_MARGIN = 4
-"""Times the longest token's characters that a token of a prompt may stand for, since a tokenizer may leave some out."""
+"""Factor on the longest token's characters: a prompt token may cover more characters, because a tokenizer may drop some."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How much is decoded at once: rows, tokens of a row, prompt tokens a step, and GiB of keys and values."""
+    """Batch limits: requests, tokens of a request (prompt and reply), prompt tokens per step, GiB of key-value cache."""
 
     max_num_seqs: int = 32
     max_model_len: int = 4096
@@ -41,7 +42,7 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step added to a reply; ``done`` is the whole of it, at its end."""
+    """What one step added to a reply. ``final_output`` is the complete reply, set at its last token."""
 
     request_id: int
     delta: OutputDelta
@@ -49,22 +50,22 @@ class StepOutput:
 
 
 class Engine:
-    """A base model, its resident adapters, and generation over both."""
+    """A base model, its resident adapters, and batched generation with both."""
 
-    def __init__(self, base: BaseModel, limits: EngineConfig | None = None) -> None:
-        """Take over ``base`` until `close`.
+    def __init__(self, base: BaseModel, config: EngineConfig | None = None) -> None:
+        """Own ``base`` until `close`.
 
         Raises:
-            ModelError: its attention is not what is computed here, or not one row fits the key-value cache.
+            ModelError: the base uses an unsupported attention, or the key-value cache is too small for one request.
         """
-        limits = limits or EngineConfig()
+        config = config or EngineConfig()
         self.base = base
         self.prompt_tokenizer = copy.deepcopy(base.tokenizer)
         self._max_characters_per_token = _TOKEN_LENGTH_MARGIN * max(map(len, base.tokenizer.get_vocab()))
         self.adapter_manager = AdapterManager(base)
-        self.max_model_len = min(max(limits.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
-        cache = KVCache(base, rows=limits.max_num_seqs, context=self.max_model_len, gib=limits.kv_cache_gib)
-        self.model_runner = ModelRunner(base, self.adapter_manager, cache, limits.prefill_chunk_tokens)
+        self.max_model_len = min(max(config.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
+        kv_cache = KVCache(base, max_num_seqs=config.max_num_seqs, max_model_len=self.max_model_len, gib=config.kv_cache_gib)
+        self.model_runner = ModelRunner(base, self.adapter_manager, kv_cache, config.prefill_chunk_tokens)
         self._waiting: deque[RequestState] = deque()
         self._adapter_refs = AdapterRefCounts(self.adapter_manager.free_slot)
         self._last_request_id = 0
@@ -76,167 +77,168 @@ class Engine:
 
     @property
     def has_unfinished_requests(self) -> bool:
-        """Whether a step would do anything."""
+        """Whether requests are waiting or running."""
         return bool(self._waiting or self.model_runner.num_requests)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Make an adapter resident; of one of the same name, replies that have begun keep the old one.
+        """Load an adapter directory. Running requests keep an older adapter of the same name.
 
         Raises:
-            ModelError: the directory is damaged or was made for another base; what was loaded goes on.
+            ModelError: the directory is damaged or was made for another base model; the loaded adapters do not change.
         """
         self.install_adapter(name, self.adapter_manager.prepare(Path(folder)))
 
     def install_adapter(self, name: str, prepared: PreparedAdapter) -> None:
-        """The second half of `load`, which takes no time; ``bank.prepare`` may run in another thread."""
-        before = self.adapter_manager.get_slot(name) if name in self.adapter_names else None
+        """Install an adapter that `AdapterManager.prepare` read, possibly in another thread. Takes no time."""
+        old_slot = self.adapter_manager.get_slot(name) if name in self.adapter_names else None
         self.adapter_manager.install(name, prepared)
-        if before is not None:
-            self._adapter_refs.retire(before)
+        if old_slot is not None:
+            self._adapter_refs.retire(old_slot)
 
     def unload_adapter(self, name: str) -> None:
-        """Forget an adapter; replies that have begun keep it.
+        """Unload an adapter. Running requests keep it.
 
         Raises:
             ModelError: it is not loaded.
         """
         self._adapter_refs.retire(self.adapter_manager.unload(name))
 
-    def add_request(self, order: GenerationRequest) -> int:
-        """Let a request wait for its place, and give the ticket that its events bear.
+    def add_request(self, request: GenerationRequest) -> int:
+        """Queue a request and return its id, which its step outputs carry.
 
         Raises:
-            ModelError: an adapter that is not loaded, a prompt too long, or sampling values out of range.
+            ModelError: the adapter is not loaded, the prompt is too long, or a sampling value is out of range.
         """
-        row = self._make_request_state(order)
-        self._adapter_refs.acquire(row.token_adapters)
-        self._waiting.append(row)
-        return row.request_id
+        state = self._make_request_state(request)
+        self._adapter_refs.acquire(state.token_adapters)
+        self._waiting.append(state)
+        return state.request_id
 
-    def abort_request(self, ticket: int) -> None:
-        """Give a request's place to others; nothing more comes of it."""
-        waiting = next((row for row in self._waiting if row.request_id == ticket), None)
-        row = waiting or self.model_runner.remove_request(ticket)
+    def abort_request(self, request_id: int) -> None:
+        """Remove a waiting or running request; it has no further output."""
+        waiting = next((request for request in self._waiting if request.request_id == request_id), None)
+        request = waiting or self.model_runner.remove_request(request_id)
         if waiting:
             self._waiting.remove(waiting)
-        if row:
-            self._adapter_refs.release(row.token_adapters)
+        if request:
+            self._adapter_refs.release(request.token_adapters)
 
     def step(self) -> list[StepOutput]:
-        """One token of every reply under way, and the next stretch of the prompts."""
+        """Decode one token of every running request and prefill the next chunk of prompts."""
         while self._waiting and self.model_runner.num_free_slots:
             self.model_runner.add_request(self._waiting.popleft())
-        return [self._make_step_output(row, chosen) for row, chosen in self.model_runner.execute_model()]
+        return [self._make_step_output(request, sampled) for request, sampled in self.model_runner.execute_model()]
 
-    def generate(self, orders: Sequence[GenerationRequest]) -> list[GenerationOutput]:
-        """A reply to each request, in order, adapters mixed.
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[GenerationOutput]:
+        """Return one reply for each request, in order. Adapters may differ.
 
         Raises:
-            ModelError: a request that cannot be followed; none is answered then.
+            ModelError: one request is invalid; then no request is answered.
         """
-        tickets: list[int] = []
+        request_ids: list[int] = []
         try:
-            for order in orders:
-                tickets.append(self.add_request(order))
-            done: dict[int, GenerationOutput] = {}
-            while len(done) < len(tickets):
-                done.update({event.request_id: event.final_output for event in self.step() if event.final_output})
+            for request in requests:
+                request_ids.append(self.add_request(request))
+            outputs: dict[int, GenerationOutput] = {}
+            while len(outputs) < len(request_ids):
+                outputs.update({output.request_id: output.final_output for output in self.step() if output.final_output})
         except BaseException:
-            for ticket in tickets:
-                self.abort_request(ticket)
+            for request_id in request_ids:
+                self.abort_request(request_id)
             raise
-        return [done[ticket] for ticket in tickets]
+        return [outputs[request_id] for request_id in request_ids]
 
-    def tokenize(self, order: GenerationRequest) -> list[int]:
-        """Token ids that the request prefills. For one thread at a time, which need not be that of the other calls.
+    def tokenize(self, request: GenerationRequest) -> list[int]:
+        """Return the prompt token ids of a request. One thread at a time may call it; it may differ from the engine's thread.
 
         Raises:
-            ModelError: the chat template refuses its messages, or there are more of them than could ever fit.
+            ModelError: the chat template rejects the messages, or the prompt is certainly too long.
         """
-        characters = len(order.text or "") + sum(len(text) for _, text in order.messages)
+        characters = len(request.text or "") + sum(len(text) for _, text in request.messages)
         if characters > self.max_model_len * self._max_characters_per_token:
             raise TooLongError(
-                f"the conversation has {characters} characters, more than {self.max_model_len} tokens hold; shorten it"
+                f"the conversation has {characters} characters, more than fit into {self.max_model_len} tokens; shorten it"
             )
-        if order.prompt_token_ids is not None:
-            return list(order.prompt_token_ids)
-        if order.text is not None:
-            return encode_text(self.prompt_tokenizer, order.text)
-        messages = [{"role": role, "content": text} for role, text in order.messages]
+        if request.prompt_token_ids is not None:
+            return list(request.prompt_token_ids)
+        if request.text is not None:
+            return encode_text(self.prompt_tokenizer, request.text)
+        messages = [{"role": role, "content": text} for role, text in request.messages]
         return encode_messages(self.prompt_tokenizer, messages, 1 << 30)
 
     def close(self) -> None:
-        """Give the base back as it was, without adapters; what is under way is lost."""
+        """Restore the base model without adapters. Waiting and running requests are lost."""
         self._waiting.clear()
         self.model_runner.close()
         self.adapter_manager.close()
 
-    def _make_request_state(self, order: GenerationRequest) -> RequestState:
-        _check_sampling(order)
-        prompt = self.tokenize(order)
+    def _make_request_state(self, request: GenerationRequest) -> RequestState:
+        _check_sampling(request)
+        prompt = self.tokenize(request)
         if not prompt:
-            raise ModelError("the prompt is empty; give at least one token of text")
-        if len(prompt) + order.max_tokens > self.max_model_len:
+            raise ModelError("the prompt is empty; send at least one token of text")
+        if len(prompt) + request.max_tokens > self.max_model_len:
             raise TooLongError(
-                f"the conversation has {len(prompt)} tokens and {order.max_tokens} were asked for, but the base model "
-                f"takes {self.max_model_len} here; shorten one of them"
+                f"the conversation has {len(prompt)} tokens and max_tokens is {request.max_tokens}, but the context is limited "
+                f"to {self.max_model_len} tokens; shorten the conversation or lower max_tokens"
             )
         self._last_request_id += 1
-        drawing = SamplingParams(make_generator(order.seed), order.temperature, order.top_p, order.logprobs)
-        stops = [text for text in order.stop if text]
+        sampling_params = SamplingParams(make_generator(request.seed), request.temperature, request.top_p, request.logprobs)
+        stop_strings = [text for text in request.stop if text]
         return RequestState(
             self._last_request_id,
             prompt,
-            order.adapter,
-            self._resolve_adapters(order),
-            order.max_tokens,
-            drawing,
+            request.adapter,
+            self._resolve_adapters(request),
+            request.max_tokens,
+            sampling_params,
             self.base.tokenizer,
-            stops,
+            stop_strings,
         )
 
-    def _resolve_adapters(self, order: GenerationRequest) -> TokenAdapters:
-        first = self.adapter_manager.get_slot(order.adapter) if order.adapter else None
-        if order.blend is None:
+    def _resolve_adapters(self, request: GenerationRequest) -> TokenAdapters:
+        first = self.adapter_manager.get_slot(request.adapter) if request.adapter else None
+        if request.blend is None:
             return () if first is None else ((first, 1.0),)
-        name, share = order.blend
+        name, share = request.blend
         second = (self.adapter_manager.get_slot(name), share)
         return (second,) if first is None else ((first, 1.0 - share), second)
 
-    def _make_step_output(self, row: RequestState, chosen: SampledToken) -> StepOutput:
-        ended = chosen.token_id in self.model_runner.eos_token_ids
-        scored = row.sampling_params.num_logprobs is not None and not ended
-        piece = OutputDelta(row.append_token(chosen, ended=ended), (self._make_token_logprob(chosen),) if scored else ())
-        row.output_logprobs.extend(piece.logprobs)
-        if not row.is_finished:
-            return StepOutput(row.request_id, piece)
-        self.model_runner.remove_request(row.request_id)
-        self._adapter_refs.release(row.token_adapters)
-        return StepOutput(row.request_id, piece, _make_generation_output(row))
+    def _make_step_output(self, request: RequestState, sampled: SampledToken) -> StepOutput:
+        is_eos = sampled.token_id in self.model_runner.eos_token_ids
+        has_logprobs = request.sampling_params.num_logprobs is not None and not is_eos
+        logprobs = (self._make_token_logprob(sampled),) if has_logprobs else ()
+        delta = OutputDelta(request.append_token(sampled, is_eos=is_eos), logprobs)
+        request.output_logprobs.extend(delta.logprobs)
+        if not request.is_finished:
+            return StepOutput(request.request_id, delta)
+        self.model_runner.remove_request(request.request_id)
+        self._adapter_refs.release(request.token_adapters)
+        return StepOutput(request.request_id, delta, _make_generation_output(request))
 
-    def _make_token_logprob(self, chosen: SampledToken) -> TokenLogprob:
+    def _make_token_logprob(self, sampled: SampledToken) -> TokenLogprob:
         def text(token: int) -> str:
             return str(self.base.tokenizer.decode([token]))
 
-        return TokenLogprob(text(chosen.token_id), chosen.logprob, tuple((text(t), value) for t, value in chosen.top_logprobs))
+        return TokenLogprob(text(sampled.token_id), sampled.logprob, tuple((text(t), value) for t, value in sampled.top_logprobs))
 
 
-def _check_sampling(order: GenerationRequest) -> None:
-    if order.max_tokens < 1:
-        raise ModelError(f"max_tokens is {order.max_tokens}; give 1 or more")
-    if order.temperature < 0 or not 0 < order.top_p <= 1:
-        raise ModelError(f"temperature is {order.temperature} and top_p {order.top_p}; give 0 or more, and above 0 up to 1")
-    if order.blend and not 0 < order.blend[1] < 1:
-        raise ModelError(f"the share of {order.blend[0]} is {order.blend[1]}; give one between 0 and 1")
+def _check_sampling(request: GenerationRequest) -> None:
+    if request.max_tokens < 1:
+        raise ModelError(f"max_tokens is {request.max_tokens}; it must be at least 1")
+    if request.temperature < 0 or not 0 < request.top_p <= 1:
+        raise ModelError(f"temperature is {request.temperature} and top_p {request.top_p}; expected 0 or more, and (0, 1]")
+    if request.blend and not 0 < request.blend[1] < 1:
+        raise ModelError(f"the blend weight of {request.blend[0]} is {request.blend[1]}; it must be between 0 and 1")
 
 
-def _make_generation_output(row: RequestState) -> GenerationOutput:
+def _make_generation_output(request: RequestState) -> GenerationOutput:
     return GenerationOutput(
-        text=row.detokenizer.text,
-        adapter=row.adapter,
-        prompt_tokens=len(row.prompt_token_ids),
-        completion_tokens=row.num_output_tokens,
-        finish_reason="stop" if row.is_stopped else "length",
-        mean_nll=-sum(row.sampled_logprobs) / len(row.sampled_logprobs) if row.sampled_logprobs else None,
-        logprobs=tuple(row.output_logprobs),
+        text=request.detokenizer.text,
+        adapter=request.adapter,
+        prompt_tokens=len(request.prompt_token_ids),
+        completion_tokens=request.num_output_tokens,
+        finish_reason="stop" if request.is_stopped else "length",
+        mean_nll=-sum(request.sampled_logprobs) / len(request.sampled_logprobs) if request.sampled_logprobs else None,
+        logprobs=tuple(request.output_logprobs),
     )

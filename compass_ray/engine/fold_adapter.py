@@ -1,7 +1,7 @@
-"""A stored adapter, folded layer by layer against the base model it is to be served on.
+"""Fold a stored adapter, layer by layer, for the base model that will serve it.
 
-Key property: every tensor is accounted for. A layer that cannot be served is refused by name, and so is an adapter that
-lacks a layer it says it changes; nothing is left out silently. Changes no model.
+Every tensor is accounted for. A layer that cannot be served is rejected by name, and so is an adapter that lacks a layer it
+names. Changes no model.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class PreparedAdapter:
-    """An adapter ready to serve: what it adds, by module path."""
+    """An adapter ready to serve: its folded weights by module path."""
 
     layers: Mapping[str, LayerWeights]
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes once it is resident."""
+        """Bytes of the resident adapter."""
         return sum(weights.nbytes for weights in self.layers.values())
 
 
 def fold_adapter(model: Any, stored: StoredAdapter) -> PreparedAdapter:
-    """Fold every layer of ``stored`` for ``model``, a transformers causal language model, wrapped by a bank or not.
+    """Fold every layer of ``stored`` for ``model``, a transformers causal language model, wrapped by `AdapterManager` or not.
 
     Raises:
-        ModelError: a layer that the model lacks or that cannot be served, or tensors that are missing or unknown.
+        ModelError: the model lacks a layer, a layer cannot be served, or tensors are missing or unknown.
     """
     parts = _group_by_layer(stored.tensors)
     _check_complete(model, stored, parts)
@@ -51,27 +51,27 @@ def _group_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor
     for name, tensor in tensors.items():
         ending = next((end for end in _PARTS if name.endswith(end)), None)
         if ending is None or not name.startswith(_PREFIX):
-            raise ModelError(f"the adapter holds {name}, which is neither LoRA nor DoRA on a linear layer")
+            raise ModelError(f"the adapter has tensor {name}, which is neither LoRA nor DoRA on a linear layer; train without it")
         layers.setdefault(name[len(_PREFIX) : -len(ending)], {})[_PARTS[ending]] = tensor
     return layers
 
 
-def _check_complete(model: Any, stored: StoredAdapter, found: Mapping[str, object]) -> None:
+def _check_complete(model: Any, stored: StoredAdapter, layers: Mapping[str, object]) -> None:
     if stored.is_partial:
         return
     ends = tuple(f".{name}" for name in stored.target_modules)
     inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, MultiAdapterLinear))
     named = [path for path, _ in model.named_modules() if f".{path}".endswith(ends) and not path.startswith(inside)]
-    lacking = [path for path in named if path not in found]
-    if lacking:
-        raise ModelError(f"the adapter lacks {lacking[0]} and {len(lacking) - 1} more layers it names; copy or train it again")
+    missing = [path for path in named if path not in layers]
+    if missing:
+        raise ModelError(f"the adapter lacks {missing[0]} and {len(missing) - 1} more of its layers; copy or train it again")
 
 
 def _fold(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdapter) -> LayerWeights:
     if not {"a", "b"} <= parts.keys() or ("m" in parts) != stored.use_dora:
         raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
     if parts["a"].shape[:1] != (stored.r,):
-        raise ModelError(f"{path} has factors {tuple(parts['a'].shape)} where rank {stored.r} is named; the adapter is damaged")
+        raise ModelError(f"{path} has factors {tuple(parts['a'].shape)}, but the rank is {stored.r}; the adapter is damaged")
     return fold_layer(_linear(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 
@@ -84,9 +84,9 @@ def _linear(model: Any, path: str) -> nn.Linear:
         return module.base
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or module.weight.dtype not in _DTYPES:
         kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
-        raise ModelError(f"layer {path} is a {kind}; only plain linear layers of floating-point numbers can be served")
+        raise ModelError(f"layer {path} is a {kind}; only plain floating-point linear layers can be served")
     if module is model.get_output_embeddings():
-        raise ModelError(f"layer {path} is the output layer, which sees only the tokens that are predicted; train without it")
+        raise ModelError(f"layer {path} is the output layer, which gets only the tokens to predict; train the adapter without it")
     if "experts" in path.split("."):
-        raise ModelError(f"layer {path} is an expert's, which sees only some tokens; train an adapter on the attention alone")
+        raise ModelError(f"layer {path} is an expert's, which gets only some tokens; train only the attention layers")
     return module

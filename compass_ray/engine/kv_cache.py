@@ -1,7 +1,7 @@
-"""Keys and values of the rows that are decoded together, one place a row, allocated once.
+"""Key-value cache with one slot for each request, allocated once.
 
-Key property: what it takes is known before the first request, so a replica never runs out of memory in the middle of one;
-and a place belongs to one row at a time, so nothing is ever shared between two adapters. Schedules nothing.
+Its size is fixed before the first request, so a replica never runs out of cache memory later. A slot belongs to one request
+at a time, so two adapters never share keys or values. Schedules nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class KVLayerShape:
-    """Key-value heads of a layer and the width of their keys and values."""
+    """Key-value heads of a layer, and the width of its keys and values."""
 
     num_kv_heads: int
     key_width: int
@@ -28,81 +28,81 @@ class KVLayerShape:
 
 
 def find_kv_layer_shapes(base: BaseModel) -> list[KVLayerShape]:
-    """What each attention layer of the model keeps of a token, found by running it on one.
+    """Cache shape of each attention layer, found by running the model on one token.
 
     Raises:
-        ModelError: the model keeps something else, such as a recurrent state.
+        ModelError: the model caches something else, such as a recurrent state.
     """
     with torch.inference_mode():
-        kept = base.model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=base.device), use_cache=True).past_key_values
-    layers = getattr(kept, "layers", ())
+        cache = base.model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=base.device), use_cache=True).past_key_values
+    layers = getattr(cache, "layers", ())
     try:
         return [KVLayerShape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3]) for layer in layers]
     except AttributeError:
         kinds = ", ".join(sorted({type(layer).__name__ for layer in layers}))
-        raise ModelError(f"{base.name} keeps {kinds or 'no keys and values'}; serve one that attends in every layer") from None
+        raise ModelError(f"{base.name} caches {kinds or 'no keys and values'}; serve one with attention in every layer") from None
 
 
-def slot_bytes(shapes: Sequence[KVLayerShape], context: int, dtype: torch.dtype) -> int:
-    """Bytes of one row's place for ``context`` tokens."""
-    return sum(shape.num_kv_heads * (shape.key_width + shape.value_width) for shape in shapes) * context * dtype.itemsize
+def slot_bytes(shapes: Sequence[KVLayerShape], max_model_len: int, dtype: torch.dtype) -> int:
+    """Bytes of one slot of ``max_model_len`` tokens."""
+    return sum(shape.num_kv_heads * (shape.key_width + shape.value_width) for shape in shapes) * max_model_len * dtype.itemsize
 
 
 class KVCache:
-    """Places 0 .. rows - 1 for rows of up to ``context`` tokens."""
+    """Slots 0 .. ``num_slots`` - 1 for requests of up to ``max_model_len`` tokens."""
 
-    def __init__(self, base: BaseModel, *, rows: int, context: int, gib: float) -> None:
-        """Allocate as many places as fit ``gib``, ``rows`` at most.
+    def __init__(self, base: BaseModel, *, max_num_seqs: int, max_model_len: int, gib: float) -> None:
+        """Allocate as many slots as fit into ``gib``, at most ``max_num_seqs``.
 
         Raises:
-            ModelError: not even one fits.
+            ModelError: not even one slot fits.
         """
         shapes = find_kv_layer_shapes(base)
-        one = slot_bytes(shapes, context, base.model.dtype)
-        self.num_slots = min(rows, int(gib * GIB // one))
-        self.max_model_len = context
+        bytes_per_slot = slot_bytes(shapes, max_model_len, base.model.dtype)
+        self.num_slots = min(max_num_seqs, int(gib * GIB // bytes_per_slot))
+        self.max_model_len = max_model_len
         if self.num_slots < 1:
             raise ModelError(
-                f"a row of {context} tokens takes {one / GIB:.2f} GiB of keys and values, and {gib:g} GiB are allowed; raise "
-                f"serve.kv_cache_gib, or lower serve.max_prompt_tokens"
+                f"one request of {max_model_len} tokens needs {bytes_per_slot / GIB:.2f} GiB of key-value cache, but the limit "
+                f"is {gib:g} GiB; raise serve.kv_cache_gib or lower serve.max_prompt_tokens"
             )
         like: dict[str, Any] = {"dtype": base.model.dtype, "device": base.device}
-        # Zeros: see `clear`.
-        self.keys = [torch.zeros(self.num_slots, s.num_kv_heads, context, s.key_width, **like) for s in shapes]
-        self.values = [torch.zeros(self.num_slots, s.num_kv_heads, context, s.value_width, **like) for s in shapes]
+        # Zeros: see `clear_slot`.
+        self.keys = [torch.zeros(self.num_slots, s.num_kv_heads, max_model_len, s.key_width, **like) for s in shapes]
+        self.values = [torch.zeros(self.num_slots, s.num_kv_heads, max_model_len, s.value_width, **like) for s in shapes]
 
     def move_slot(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first ``tokens`` of one place over those of another, which is clear, and clear the first."""
+        """Move the first ``tokens`` tokens of ``source`` to ``target``, which must be clear, and clear ``source``."""
         for stored in (*self.keys, *self.values):
             stored[target, :, :tokens] = stored[source, :, :tokens]
         self.clear_slot(source, tokens)
 
-    def clear_slot(self, place: int, tokens: int) -> None:
-        """Forget the first ``tokens`` of a place.
+    def clear_slot(self, slot: int, tokens: int) -> None:
+        """Set the first ``tokens`` tokens of a slot to zero.
 
-        What lies behind a row's end is masked out of attention, and nothing masks out a NaN that another row left there.
+        Attention masks what lies behind a request's end, but a mask does not remove a NaN that another request left there.
         """
         for stored in (*self.keys, *self.values):
-            stored[place, :, :tokens] = 0
+            stored[slot, :, :tokens] = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all places."""
+        """Bytes of all slots."""
         return sum(stored.nbytes for stored in (*self.keys, *self.values))
 
 
 def attention_window(model: Any) -> int | None:
-    """Tokens that a layer looks back on, where that is bounded; None where it sees all."""
+    """Tokens that a layer attends back to, where a window limits them; None without a window."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return min((window for window in windows if window), default=None)
 
 
 def derive_max_model_len(model: Any) -> int:
-    """Tokens of prompt and reply together that the model takes in a batch of rows of any length.
+    """Tokens of prompt and reply together that the model supports in a batch of requests of any length.
 
-    Rotary embeddings that change with the longest row of a batch (LongRoPE, dynamic) would make a row's reply depend on its
-    neighbours, so such a model is kept to the length up to which they stay.
+    Rotary embeddings that change with the longest request of a batch (LongRoPE, dynamic) would make a reply depend on its
+    neighbours. Such a model is limited to the length up to which its embeddings do not change.
     """
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}

@@ -1,8 +1,7 @@
-"""The forward pass of a batch whose rows come and go: which tokens go in, where their keys lie, which rows get a token.
+"""One forward pass over a batch: schedule prefill chunks, run the model, sample a token for each decoding request.
 
-Key properties: replies under way lie in the first places of the cache and prompts being read behind them, so neither is
-copied to be attended to; at most one prompt is half read. Chooses by `sampling`, attends by `step_attention`. Knows nothing
-of text, tickets apart.
+Decoding requests occupy the first slots of the key-value cache, prefilling requests the slots behind them. So attention
+needs no copy of keys or values. At most one prompt is partly prefilled. Tokens only: it handles no text.
 """
 
 from __future__ import annotations
@@ -23,159 +22,166 @@ from compass_ray.models.errors import ModelError
 
 _PROBE = tuple(range(1, 9))
 PROBE_TOKENS = len(_PROBE)
-"""Tokens that a row must have room for."""
+"""Minimum context length: the probe of `_check_attention` must fit."""
 _MAX_DIVERGENCE = 0.01
-"""Nats of divergence between two ways of attention: far above rounding in bfloat16, far below another attention."""
+"""Nats of KL divergence between two attention implementations: far above bfloat16 rounding, far below a real difference."""
 
 
 class ModelRunner:
-    """The rows in the cache, and one forward pass after another over them."""
+    """The requests in the key-value cache and the forward passes over them."""
 
-    def __init__(self, base: BaseModel, bank: AdapterManager, cache: KVCache, prefill_tokens: int) -> None:
-        """Let the base attend over ``cache`` from now on.
+    def __init__(self, base: BaseModel, adapter_manager: AdapterManager, kv_cache: KVCache, prefill_chunk_tokens: int) -> None:
+        """Switch the base model to batched attention over ``kv_cache``.
 
         Raises:
-            ModelError: the base then no longer computes what it did.
+            ModelError: the base model computes something else with this attention.
         """
-        self.base, self.adapter_manager, self.kv_cache, self.prefill_chunk_tokens = base, bank, cache, prefill_tokens
+        self.base = base
+        self.adapter_manager = adapter_manager
+        self.kv_cache = kv_cache
+        self.prefill_chunk_tokens = prefill_chunk_tokens
         self.decoding: list[RequestState] = []
         self.prefilling: list[RequestState] = []
         self.eos_token_ids = _find_eos_token_ids(base)
-        own = _reference_logits(base)
+        reference = _reference_logits(base)
         self._original_attention = batch_attention.enable(base.model)
         try:
-            self._check_attention(own)
+            self._check_attention(reference)
         except BaseException:
             self.close()
             raise
 
     @property
     def num_requests(self) -> int:
-        """Rows that have a place."""
+        """Requests that occupy a slot."""
         return len(self.decoding) + len(self.prefilling)
 
     @property
     def num_free_slots(self) -> int:
-        """Places that are free."""
+        """Slots without a request."""
         return self.kv_cache.num_slots - self.num_requests
 
-    def add_request(self, row: RequestState) -> None:
-        """Give a row the next free place."""
-        self.prefilling.append(row)
+    def add_request(self, request: RequestState) -> None:
+        """Put a request into the next free slot."""
+        self.prefilling.append(request)
 
-    def remove_request(self, ticket: int) -> RequestState | None:
-        """Take a row out; the places behind it move up."""
-        for rows in (self.decoding, self.prefilling):
-            found = next((i for i, row in enumerate(rows) if row.request_id == ticket), None)
-            if found is not None:
-                return self._remove_decoding(found) if rows is self.decoding else self._remove_prefilling(found)
+    def remove_request(self, request_id: int) -> RequestState | None:
+        """Remove a request and close the gap that its slot leaves. None if there is no such request."""
+        for requests in (self.decoding, self.prefilling):
+            index = next((i for i, request in enumerate(requests) if request.request_id == request_id), None)
+            if index is not None:
+                return self._remove_decoding(index) if requests is self.decoding else self._remove_prefilling(index)
         return None
 
     @torch.inference_mode()
     def execute_model(self) -> list[tuple[RequestState, SampledToken]]:
-        """One forward pass, and the token of each row that got one."""
-        stretches = self._schedule_prefill()
-        if not self.decoding and not stretches:
+        """Run one forward pass; return the requests that got a token, with the token."""
+        chunks = self._schedule_prefill()
+        if not self.decoding and not chunks:
             return []
-        rows, logits = self._forward(stretches)
-        return list(zip(rows, sample(logits, [row.sampling_params for row in rows]), strict=True))
+        requests, logits = self._forward(chunks)
+        return list(zip(requests, sample(logits, [request.sampling_params for request in requests]), strict=True))
 
     def close(self) -> None:
-        """Let the base attend as it did before."""
+        """Remove all requests and restore the base model's attention."""
         self.decoding.clear()
         self.prefilling.clear()
         self.adapter_manager.set_adapter_mapping(())
         self.base.model.set_attn_implementation(self._original_attention)
 
     def _schedule_prefill(self) -> list[PrefillChunk]:
-        """The next tokens of the prompts, first come first read."""
-        left, found = self.prefill_chunk_tokens, []
-        for place, row in enumerate(self.prefilling, start=len(self.decoding)):
-            if not left:
+        """The next prompt tokens to prefill, first come first served."""
+        budget, chunks = self.prefill_chunk_tokens, []
+        for slot, request in enumerate(self.prefilling, start=len(self.decoding)):
+            if not budget:
                 break
-            length = min(row.num_uncomputed_tokens, left)
-            found.append(PrefillChunk(place, row.num_computed_tokens, length))
-            left -= length
-        return found
+            length = min(request.num_uncomputed_tokens, budget)
+            chunks.append(PrefillChunk(slot, request.num_computed_tokens, length))
+            budget -= length
+        return chunks
 
-    def _forward(self, stretches: Sequence[PrefillChunk]) -> tuple[list[RequestState], Tensor]:
-        """The rows that get a token, and float32[n, v] logits for it."""
-        read = list(zip(self.prefilling, stretches, strict=False))
-        lengths = [row.num_computed_tokens for row in self.decoding]
-        ids, places, wears = (
-            [row.last_token_id for row in self.decoding],
-            [*lengths],
-            [row.token_adapters for row in self.decoding],
-        )
-        wanted = list(range(len(lengths)))
-        for row, stretch in read:
-            end = stretch.start + stretch.length
-            ids += row.prompt_token_ids[stretch.start : end]
-            places += range(stretch.start, end)
-            wears += [row.token_adapters] * stretch.length
-            if end == len(row.prompt_token_ids):
-                wanted.append(len(ids) - 1)
-        self.adapter_manager.set_adapter_mapping(wears)
-        step = build_attention_metadata(self.kv_cache, lengths, stretches, self.base.device)
-        self._update_states(read)  # before the pass, so that rows that it fails are cleared to their end
-        logits = self._run_model(ids, places, step, torch.tensor(wanted, dtype=torch.int64, device=self.base.device))
+    def _forward(self, chunks: Sequence[PrefillChunk]) -> tuple[list[RequestState], Tensor]:
+        """The requests that get a token, and float32[n, v] logits for it."""
+        scheduled = list(zip(self.prefilling, chunks, strict=False))
+        lengths = [request.num_computed_tokens for request in self.decoding]
+        ids = [request.last_token_id for request in self.decoding]
+        positions = [*lengths]
+        token_adapters = [request.token_adapters for request in self.decoding]
+        logit_indices = list(range(len(lengths)))
+        for request, chunk in scheduled:
+            end = chunk.start + chunk.length
+            ids += request.prompt_token_ids[chunk.start : end]
+            positions += range(chunk.start, end)
+            token_adapters += [request.token_adapters] * chunk.length
+            if end == len(request.prompt_token_ids):
+                logit_indices.append(len(ids) - 1)
+        self.adapter_manager.set_adapter_mapping(token_adapters)
+        metadata = build_attention_metadata(self.kv_cache, lengths, chunks, self.base.device)
+        self._update_states(scheduled)  # before the pass: if it fails, slots are cleared to their new length
+        keep = torch.tensor(logit_indices, dtype=torch.int64, device=self.base.device)
+        logits = self._run_model(ids, positions, metadata, keep)
         return list(self.decoding), logits
 
-    def _update_states(self, read: Sequence[tuple[RequestState, PrefillChunk]]) -> None:
-        """Prompts are read in order, so those that are whole come first and lie right behind the replies."""
-        for row in self.decoding:
-            row.num_computed_tokens += 1
-        for row, stretch in read:
-            row.num_computed_tokens += stretch.length
-        whole = sum(not row.num_uncomputed_tokens for row, _ in read)
-        self.decoding += self.prefilling[:whole]
-        del self.prefilling[:whole]
+    def _update_states(self, scheduled: Sequence[tuple[RequestState, PrefillChunk]]) -> None:
+        """Count the tokens of this pass as computed, and move completed prompts to the decoding requests.
+
+        Prompts are prefilled in order, so completed ones come first and lie directly behind the decoding requests.
+        """
+        for request in self.decoding:
+            request.num_computed_tokens += 1
+        for request, chunk in scheduled:
+            request.num_computed_tokens += chunk.length
+        num_completed = sum(not request.num_uncomputed_tokens for request, _ in scheduled)
+        self.decoding += self.prefilling[:num_completed]
+        del self.prefilling[:num_completed]
 
     def _run_model(
-        self, ids: Sequence[int], positions: Sequence[int], step: batch_attention.AttentionMetadata, wanted: Tensor
+        self, ids: Sequence[int], positions: Sequence[int], metadata: batch_attention.AttentionMetadata, logit_indices: Tensor
     ) -> Tensor:
         device = self.base.device
         out = self.base.model(
             input_ids=torch.tensor([list(ids)], device=device),
             position_ids=torch.tensor([list(positions)], device=device),
-            logits_to_keep=wanted,
-            **batch_attention.attention_kwargs(step, device),
+            logits_to_keep=logit_indices,
+            **batch_attention.attention_kwargs(metadata, device),
         )
         logits: Tensor = out.logits[0].float()
         return logits
 
     def _remove_decoding(self, index: int) -> RequestState:
-        """The last reply takes the place that became free, and the prompt that is half read moves up by one."""
+        """Move the last decoding request into the free slot, and the partly prefilled prompt up by one."""
         last = len(self.decoding) - 1
-        gone, self.decoding[index] = self.decoding[index], self.decoding[last]
+        removed, self.decoding[index] = self.decoding[index], self.decoding[last]
         self.decoding.pop()
-        self.kv_cache.clear_slot(index, gone.num_computed_tokens)
+        self.kv_cache.clear_slot(index, removed.num_computed_tokens)
         if index != last:
             self.kv_cache.move_slot(last, index, self.decoding[index].num_computed_tokens)
         if self.prefilling and self.prefilling[0].num_computed_tokens:
             self.kv_cache.move_slot(last + 1, last, self.prefilling[0].num_computed_tokens)
-        return gone
+        return removed
 
     def _remove_prefilling(self, index: int) -> RequestState:
-        row = self.prefilling.pop(index)
-        self.kv_cache.clear_slot(len(self.decoding) + index, row.num_computed_tokens)
-        return row
+        removed = self.prefilling.pop(index)
+        self.kv_cache.clear_slot(len(self.decoding) + index, removed.num_computed_tokens)
+        return removed
 
     @torch.inference_mode()
-    def _check_attention(self, own: Tensor) -> None:
-        """Read a probe in two stretches and a step, and compare with what the model computes by itself."""
-        stretches = [PrefillChunk(0, 0, 4), PrefillChunk(0, 4, 3)]
-        found = []
-        for stretch in stretches:
-            places = range(stretch.start, stretch.start + stretch.length)
-            step = build_attention_metadata(self.kv_cache, [], [stretch], self.base.device)
-            found.append(self._run_model([_PROBE[i] for i in places], list(places), step, torch.arange(stretch.length)))
-        step = build_attention_metadata(self.kv_cache, [7], [], self.base.device)
-        found.append(self._run_model([_PROBE[7]], [7], step, torch.arange(1)))
-        ours, theirs = torch.cat(found).log_softmax(-1), own.log_softmax(-1)
-        if float((theirs.exp() * (theirs - ours)).sum(-1).max()) > _MAX_DIVERGENCE:
+    def _check_attention(self, reference: Tensor) -> None:
+        """Run a probe as two prefill chunks and a decoding step; compare with the logits of the unchanged model."""
+        chunks = [PrefillChunk(0, 0, 4), PrefillChunk(0, 4, 3)]
+        logits = []
+        for chunk in chunks:
+            positions = range(chunk.start, chunk.start + chunk.length)
+            metadata = build_attention_metadata(self.kv_cache, [], [chunk], self.base.device)
+            logits.append(self._run_model([_PROBE[i] for i in positions], list(positions), metadata, torch.arange(chunk.length)))
+        metadata = build_attention_metadata(self.kv_cache, [7], [], self.base.device)
+        logits.append(self._run_model([_PROBE[7]], [7], metadata, torch.arange(1)))
+        log_q, log_p = torch.cat(logits).log_softmax(-1), reference.log_softmax(-1)
+        if float((log_p.exp() * (log_p - log_q)).sum(-1).max()) > _MAX_DIVERGENCE:
             kind = type(self.base.model).__name__
-            raise ModelError(f"{kind} does not attend as batches are served here; use Llama, Qwen2, Phi-3 or a like base model")
+            raise ModelError(
+                f"{kind} uses an attention that batched serving does not support; use Llama, Qwen2, Phi-3 or a similar model"
+            )
         self.kv_cache.clear_slot(0, PROBE_TOKENS)
 
 

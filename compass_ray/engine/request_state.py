@@ -1,4 +1,4 @@
-"""State of one request in the batch: its prompt, how far it is computed, and the tokens generated so far."""
+"""State of one request in the batch: its prompt, its computed tokens, and its output so far."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from compass_ray.engine.sampler import SampledToken, SamplingParams
 
 
 class RequestState:
-    """A request and its reply so far."""
+    """A request in the batch and its reply so far."""
 
     def __init__(
         self,
-        ticket: int,
-        prompt: Sequence[int],
+        request_id: int,
+        prompt_token_ids: Sequence[int],
         adapter: str | None,
-        wear: TokenAdapters,
+        token_adapters: TokenAdapters,
         max_tokens: int,
-        drawing: SamplingParams,
+        sampling_params: SamplingParams,
         tokenizer: Any,
-        stops: Sequence[str] = (),
+        stop_strings: Sequence[str] = (),
     ) -> None:
-        """Start before the first token of the prompt."""
-        self.request_id = ticket
-        self.prompt_token_ids = list(prompt)
+        """Start with no computed prompt token."""
+        self.request_id = request_id
+        self.prompt_token_ids = list(prompt_token_ids)
         self.adapter = adapter
-        self.token_adapters = wear
+        self.token_adapters = token_adapters
         self.max_tokens = max_tokens
-        self.sampling_params = drawing
-        self.detokenizer = IncrementalDetokenizer(tokenizer, stops)
+        self.sampling_params = sampling_params
+        self.detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
         self.num_computed_tokens = 0
-        """Tokens whose keys and values are in the cache."""
+        """Tokens with keys and values in the cache."""
         self.last_token_id = 0
-        """The token that was chosen last."""
+        """The most recently sampled token."""
         self.num_output_tokens = 0
         self.sampled_logprobs: list[float] = []
         self.output_logprobs: list[TokenLogprob] = []
         self.is_stopped = False
-        """By an end token or a stop text."""
+        """Whether an end-of-sequence token or a stop string ended the reply."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more is to be generated."""
+        """Whether the reply is complete."""
         return self.is_stopped or len(self.sampled_logprobs) >= self.max_tokens
 
     @property
     def num_uncomputed_tokens(self) -> int:
-        """Tokens of the prompt that are not in the cache yet."""
+        """Prompt tokens that are not in the cache yet."""
         return max(len(self.prompt_token_ids) - self.num_computed_tokens, 0)
 
-    def append_token(self, chosen: SampledToken, *, ended: bool) -> str:
-        """Follow a token, ``ended`` if it is one that ends the turn, and give the text that became certain."""
-        self.last_token_id = chosen.token_id
-        self.sampled_logprobs.append(chosen.logprob)
+    def append_token(self, sampled: SampledToken, *, is_eos: bool) -> str:
+        """Append a sampled token and return the new text. ``is_eos`` marks an end-of-sequence token."""
+        self.last_token_id = sampled.token_id
+        self.sampled_logprobs.append(sampled.logprob)
         text = ""
-        if not ended:
+        if not is_eos:
             self.num_output_tokens += 1
-            text = self.detokenizer.add_token(chosen.token_id)
-        self.is_stopped = ended or self.detokenizer.is_stopped
+            text = self.detokenizer.add_token(sampled.token_id)
+        self.is_stopped = is_eos or self.detokenizer.is_stopped
         if self.is_finished:
             text += self.detokenizer.flush()
-            self.is_stopped = ended or self.detokenizer.is_stopped
+            self.is_stopped = is_eos or self.detokenizer.is_stopped
         return text

@@ -1,7 +1,6 @@
-"""What is asked of a model that generates, and what comes of it.
+"""Requests to the engine and their outputs.
 
-Key property: plain frozen records without torch, so that a process that only passes them on loads no model. Not here: who
-generates (`engine`), who asks.
+Plain frozen records without torch, so a process that only forwards them loads no model.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to continue: ``messages`` through the chat template, or a ``text``, or token ``ids``, as they stand.
+    """What to continue: ``messages`` through the chat template, or ``text``, or ``prompt_token_ids``, both used unchanged.
 
-    ``adapter`` is a name such as ``sw@v0001``, None for the base model; temperature 0 takes the likeliest token.
+    ``adapter`` is a name such as ``sw@v0001``; None is the base model. Temperature 0 takes the most likely token.
     """
 
     messages: tuple[tuple[str, str], ...] = ()
-    """Role and text of each turn."""
+    """(role, text) of each turn."""
     adapter: str | None = None
     max_tokens: int = 64
     temperature: float = 0.0
@@ -31,14 +30,14 @@ class GenerationRequest:
     text: str | None = None
     prompt_token_ids: Sequence[int] | None = None
     blend: tuple[str, float] | None = None
-    """A second adapter and its share in (0, 1); ``adapter`` has the rest."""
+    """A second adapter and its weight in (0, 1); ``adapter`` has the remaining weight."""
     logprobs: int | None = None
-    """How many likely tokens to list with each generated one; None scores nothing."""
+    """Number of most likely tokens to list for each generated token; None returns no log-probabilities."""
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A generated token with its log-probability in nats under the untempered model, and the likeliest in its place."""
+    """A generated token, its log-probability in nats at temperature 1, and the most likely tokens at its position."""
 
     token: str
     logprob: float
@@ -47,7 +46,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class OutputDelta:
-    """The next part of a reply as it is generated; pieces put together are the answer's text."""
+    """The next part of a reply. All deltas of a request joined are the reply's text."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -55,7 +54,7 @@ class OutputDelta:
 
 @dataclass(frozen=True)
 class GenerationOutput:
-    """A whole reply; ``adapter`` is the one that was in fact applied, ``mean_nll`` in nats a token, None without any."""
+    """A complete reply. ``adapter`` is the one that was applied; ``mean_nll`` is in nats per token, None without tokens."""
 
     text: str
     adapter: str | None

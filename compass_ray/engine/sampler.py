@@ -1,7 +1,7 @@
-"""The next token of every row of a batch: the likeliest, or drawn by temperature and nucleus.
+"""Sample the next token of every request in a batch, greedily or by temperature and top_p.
 
-Key property: a row draws one number a token from a generator of its own, so what it draws depends on its seed and its own
-logits alone, never on its neighbours. Log-probabilities are those of the untempered model.
+Each request draws one number per token from its own generator. So its tokens depend only on its seed and its logits, never
+on its neighbours. Log-probabilities are those at temperature 1.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FIRST = 1024
-"""Tokens among which a nucleus is looked for first."""
+_FIRST_CANDIDATES = 1024
+"""Number of most likely tokens that are searched first for the nucleus."""
 _MIN_TEMPERATURE, _MIN_TOP_P = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How a row chooses: temperature 0 takes the likeliest token; ``top_p`` bounds the nucleus; ``listed`` likely tokens."""
+    """How a request samples. Temperature 0 takes the most likely token, ``num_logprobs`` lists that many likely tokens."""
 
     generator: torch.Generator
     temperature: float = 0.0
@@ -30,7 +30,7 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class SampledToken:
-    """One row's token, its log-probability in nats, and the likeliest tokens with theirs where they are wanted."""
+    """A token, its log-probability in nats, and the most likely tokens with theirs if the request lists them."""
 
     token_id: int
     logprob: float
@@ -38,7 +38,7 @@ class SampledToken:
 
 
 def make_generator(seed: int | None) -> torch.Generator:
-    """A generator for one row; of no known state where there is no seed."""
+    """A random generator for one request; randomly seeded if ``seed`` is None."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -47,50 +47,50 @@ def make_generator(seed: int | None) -> torch.Generator:
     return generator
 
 
-def sample(logits: Tensor, rows: Sequence[SamplingParams]) -> list[SampledToken]:
+def sample(logits: Tensor, params: Sequence[SamplingParams]) -> list[SampledToken]:
     """One token for each row of ``logits`` float32[n, v]."""
     tokens = logits.argmax(-1)
-    drawn = [i for i, row in enumerate(rows) if row.temperature > 0]
-    if drawn:
-        tokens[drawn] = _sample_top_p(logits[drawn], [rows[i] for i in drawn])
+    random_rows = [i for i, each in enumerate(params) if each.temperature > 0]
+    if random_rows:
+        tokens[random_rows] = _sample_top_p(logits[random_rows], [params[i] for i in random_rows])
     total = logits.logsumexp(-1)
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - total
-    likeliest = _top_logprobs(logits, total, rows)
-    return [SampledToken(*each) for each in zip(tokens.tolist(), logprobs.tolist(), likeliest, strict=True)]
+    top_logprobs = _top_logprobs(logits, total, params)
+    return [SampledToken(*each) for each in zip(tokens.tolist(), logprobs.tolist(), top_logprobs, strict=True)]
 
 
-def _sample_top_p(logits: Tensor, rows: Sequence[SamplingParams]) -> Tensor:
-    """The token at which a uniform number is reached, going down by probability within the nucleus."""
+def _sample_top_p(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """Inverse-transform sampling within the nucleus, in order of falling probability."""
     like: dict[str, Any] = {"device": logits.device, "dtype": torch.float32}
-    # Smaller ones choose the likeliest too, until float32 has no number for them.
-    temperatures = torch.tensor([max(row.temperature, _MIN_TEMPERATURE) for row in rows], **like)
-    bounds = torch.tensor([max(row.top_p, _MIN_TOP_P) for row in rows], **like)
-    uniform = torch.stack([torch.rand((), generator=row.generator) for row in rows]).to(**like)
-    probabilities, order = _top_p_candidates((logits / temperatures[:, None]).softmax(-1), bounds)
-    reached = probabilities.cumsum(-1)
-    # The least set of likeliest tokens whose mass reaches top_p; the first token is always in it.
-    inside = (reached - probabilities) < bounds[:, None]
-    mass = torch.where(inside, reached, 0.0).amax(-1)
-    index = (reached <= (uniform * mass)[:, None]).sum(-1)
-    # Never below 0, which logits that are no numbers would give: they must not fail the rows beside them.
+    # Below these limits the result is the most likely token too, but float32 cannot represent the values.
+    temperatures = torch.tensor([max(each.temperature, _MIN_TEMPERATURE) for each in params], **like)
+    top_p = torch.tensor([max(each.top_p, _MIN_TOP_P) for each in params], **like)
+    uniform = torch.stack([torch.rand((), generator=each.generator) for each in params]).to(**like)
+    probabilities, order = _top_p_candidates((logits / temperatures[:, None]).softmax(-1), top_p)
+    cumulative = probabilities.cumsum(-1)
+    # The smallest set of most likely tokens with a mass of at least top_p. It always contains the first token.
+    inside = (cumulative - probabilities) < top_p[:, None]
+    mass = torch.where(inside, cumulative, 0.0).amax(-1)
+    index = (cumulative <= (uniform * mass)[:, None]).sum(-1)
+    # NaN logits would give -1; clamp, so that they do not fail the other requests.
     return order.gather(1, torch.minimum(index, inside.sum(-1) - 1).clamp_min(0)[:, None])[:, 0]
 
 
-def _top_p_candidates(probabilities: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest tokens of each row, in order, with at least its bound of the mass."""
+def _top_p_candidates(probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+    """The most likely tokens of each row, in order, with a mass of at least ``top_p``."""
     size = probabilities.shape[-1]
-    # Sorting a vocabulary of 150,000 takes a processor some 10 ms a row; few tokens hold nearly all of the mass.
-    for many in (min(_FIRST, size), size):
-        values, order = probabilities.topk(many)
-        if bool((values.sum(-1) >= bounds).all()):
+    # Sorting a vocabulary of 150,000 takes about 10 ms per row on a CPU, and few tokens hold nearly all of the mass.
+    for k in (min(_FIRST_CANDIDATES, size), size):
+        values, order = probabilities.topk(k)
+        if bool((values.sum(-1) >= top_p).all()):
             break
     return values, order
 
 
-def _top_logprobs(logits: Tensor, total: Tensor, rows: Sequence[SamplingParams]) -> list[tuple[tuple[int, float], ...]]:
-    most = max((row.num_logprobs or 0 for row in rows), default=0)
-    if not most:
-        return [()] * len(rows)
-    values, tokens = logits.topk(min(most, logits.shape[-1]))
+def _top_logprobs(logits: Tensor, total: Tensor, params: Sequence[SamplingParams]) -> list[tuple[tuple[int, float], ...]]:
+    k = max((each.num_logprobs or 0 for each in params), default=0)
+    if not k:
+        return [()] * len(params)
+    values, tokens = logits.topk(min(k, logits.shape[-1]))
     pairs = zip(tokens.tolist(), (values - total[:, None]).tolist(), strict=True)
-    return [tuple(zip(t, v, strict=True))[: row.num_logprobs or 0] for row, (t, v) in zip(rows, pairs, strict=True)]
+    return [tuple(zip(t, v, strict=True))[: each.num_logprobs or 0] for each, (t, v) in zip(params, pairs, strict=True)]

@@ -1,8 +1,8 @@
-"""Two Triton kernels that add adapters to a linear layer's output: low rank in one launch, scale and sum in the next.
+"""Two Triton kernels that add adapters to a linear layer's output: `shrink` to low rank, then `expand`, scale and add.
 
-Key properties: sums are float32; an adapter's factors are read once per tile of tokens, from wherever they lie, by a table
-of addresses, so nothing is copied or padded; only elements of tokens that wear an adapter are written. Without Triton, which
-torch brings for CUDA, it can be imported and not run.
+Sums are float32. A tile of tokens reads its adapter's factors once, through a table of addresses, so nothing is copied or
+padded. Only elements of tokens with an adapter are written. Without Triton, which torch installs for CUDA, the module can be
+imported but the kernels cannot run.
 """
 # mypy: ignore-errors
 
@@ -16,18 +16,18 @@ try:
 except ImportError:
 
     def jit(**_):
-        """In the place of Triton's, where there is none: kernels stay as they are written."""
+        """Stand in for Triton's decorator: leave the kernel unchanged."""
         return lambda kernel: kernel
 
 
-# Compiled once, not again for every number of tiles that a step may have.
+# Compiled once, not once for every number of tiles.
 @jit(do_not_specialize=["tiles"])
 def shrink(
     x, low, a_at, rank_of, slot_of, rows, inner, tiles, SPLIT: tl.constexpr, TILE: tl.constexpr, R: tl.constexpr, K: tl.constexpr
 ):  # fmt: skip
     """low[split, tile] float32 [TILE, R] = the tile's tokens of ``x`` [t, inner], over one split of ``inner``, times A^T.
 
-    Program (tile, split); splits keep a GPU's cores busy where a decoding step has few tokens.
+    Program (tile, split). Splits keep a GPU's cores busy when a decoding step has few tokens.
     """
     tile, split = tl.program_id(0), tl.program_id(1)
     slot = tl.load(slot_of + tile)

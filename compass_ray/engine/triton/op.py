@@ -1,7 +1,7 @@
-"""Adapters added to a layer's output on a GPU by two launches, whatever the number of adapters and tokens.
+"""Add adapters to a layer's output on a GPU with two kernel launches, for any number of adapters and tokens.
 
-Key property: used by itself where the layer lies on a CUDA device and Triton can be imported; the plain path of
-`routed_linear` computes the same. Its speed on a GPU has not been measured.
+Used automatically where the layer is on a CUDA device and Triton can be imported. `MultiAdapterLinear.apply_torch` computes
+the same. The speed on a GPU is not measured.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _SPLIT, _INNER, _OUTER = 512, 64, 64
 
 @dataclass(frozen=True)
 class WeightTable:
-    """Addresses of a layer's adapters by slot, int64[slots], and their ranks, int32[slots], 0 where there is none."""
+    """Addresses of a layer's adapters by slot, int64[slots], and their ranks, int32[slots]; 0 for an empty slot."""
 
     a: Tensor
     b: Tensor
     shift: Tensor
     rank: Tensor
     max_rank: int
-    """A power of two, at least 16, that no rank exceeds."""
+    """A power of two, at least 16 and at least every rank."""
 
 
 def is_supported(y: Tensor) -> bool:
-    """Whether the kernels run on tensors like this one."""
+    """Whether the kernels run on the device of this tensor."""
     return y.is_cuda and _has_triton()
 
 
@@ -44,7 +44,7 @@ def _has_triton() -> bool:
 
 
 def build_weight_table(adapters: Mapping[int, LayerWeights], slots: int, device: torch.device) -> WeightTable:
-    """The table of ``adapters``, for slots below ``slots``. They must outlive it and stay where they are."""
+    """The table of ``adapters`` for slots below ``slots``. Their tensors must outlive the table and must not move."""
     addresses = [[0] * slots for _ in range(3)]
     ranks = [0] * slots
     for slot, each in adapters.items():
@@ -56,31 +56,32 @@ def build_weight_table(adapters: Mapping[int, LayerWeights], slots: int, device:
     return WeightTable(a, b, shift, rank, max(16, 1 << (max(ranks) - 1).bit_length()))
 
 
-def add_adapters(found: WeightTable, routing: AdapterMapping, x: Tensor, y: Tensor, bias: Tensor | None) -> None:
-    """Add to ``y`` [t, out], the base's output of ``x`` [t, in], what the adapters of the tokens add, in place."""
+def add_adapters(table: WeightTable, mapping: AdapterMapping, x: Tensor, y: Tensor, bias: Tensor | None) -> None:
+    """Add the adapters' part to ``y`` [t, out], the base output of ``x`` [t, in], in place."""
     from compass_ray.engine.triton import kernels
 
-    tiles, x = routing.tiles, x.contiguous()
+    tiles, x = mapping.tiles, x.contiguous()
     (_, inner), out = x.shape, y.shape[1]
     splits = -(-inner // _SPLIT)
-    low = torch.empty(splits, len(tiles), TILE, found.max_rank, dtype=torch.float32, device=y.device)
-    frozen = y.clone() if routing.has_blends else y
+    low = torch.empty(splits, len(tiles), TILE, table.max_rank, dtype=torch.float32, device=y.device)
+    base_output = y.clone() if mapping.has_blends else y
     kernels.shrink[(len(tiles), splits)](
         x,
         low,
-        found.a,
-        found.rank,
+        table.a,
+        table.rank,
         tiles.slot,
         tiles.tokens,
         inner,
         len(tiles),
         SPLIT=_SPLIT,
         TILE=TILE,
-        R=found.max_rank,
+        R=table.max_rank,
         K=_INNER,
     )
-    for first, behind in tiles.rounds:
-        kernels.expand[(behind - first, -(-out // _OUTER))](
-            y, frozen, y if bias is None else bias, low, found.b, found.shift, found.rank, tiles.slot, tiles.tokens, tiles.weight,
-            first, out, len(tiles), BIASED=bias is not None, SPLITS=splits, TILE=TILE, R=found.max_rank, N=_OUTER,
+    for first, end in tiles.rounds:
+        kernels.expand[(end - first, -(-out // _OUTER))](
+            y, base_output, y if bias is None else bias, low, table.b, table.shift, table.rank,
+            tiles.slot, tiles.tokens, tiles.weight, first, out, len(tiles),
+            BIASED=bias is not None, SPLITS=splits, TILE=TILE, R=table.max_rank, N=_OUTER,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Tokens of a routing in tiles of one adapter each, which is what a program of the fused kernel works on.
+"""Tiles of tokens with one adapter each, the unit of work of one Triton program.
 
-Key property: within a round no token occurs twice, so the programs of one launch never write to the same element; the
-second adapter of a blended token is in the second round. Computes nothing of a layer.
+Within a round no token occurs twice, so the programs of one launch never write to the same element. The second adapter of a
+blended token is in the second round. Computes no layer.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 TILE = 16
-"""Tokens of a tile: the least side that a GPU's matrix units take."""
+"""Tokens per tile: the smallest side of a GPU's matrix units."""
 
 
 @dataclass(frozen=True)
 class TokenTiles:
-    """``slot`` int32[n], ``rows`` int64[n, TILE] with -1 where there is no token, ``weight`` float32[n, TILE].
+    """``slot`` int32[n], ``tokens`` int64[n, TILE] with -1 for padding, ``weight`` float32[n, TILE].
 
-    ``rounds`` are the tiles' ranges (first, behind the last), to be added one after another.
+    ``rounds`` are ranges of tiles (first, end), added one after another.
     """
 
     slot: Tensor
@@ -33,16 +33,16 @@ class TokenTiles:
         return len(self.slot)
 
 
-def build_tiles(members: Mapping[int, Mapping[int, float]], device: torch.device) -> TokenTiles:
-    """Tiles of the tokens' weights by slot."""
+def build_tiles(weights_by_slot: Mapping[int, Mapping[int, float]], device: torch.device) -> TokenTiles:
+    """Tiles of the tokens in ``weights_by_slot``, which maps slot to token to weight."""
     slots: list[int] = []
     tokens: list[list[tuple[int, float]]] = []
     ends = [0]
-    for part in _split_into_rounds(members):
+    for part in _split_into_rounds(weights_by_slot):
         for slot, pairs in sorted(part.items()):
-            cut = [pairs[i : i + TILE] for i in range(0, len(pairs), TILE)]
-            slots += [slot] * len(cut)
-            tokens += [each + [(-1, 0.0)] * (TILE - len(each)) for each in cut]
+            tiles = [pairs[i : i + TILE] for i in range(0, len(pairs), TILE)]
+            slots += [slot] * len(tiles)
+            tokens += [each + [(-1, 0.0)] * (TILE - len(each)) for each in tiles]
         ends.append(len(slots))
     return TokenTiles(
         slot=torch.tensor(slots, dtype=torch.int32, device=device),
@@ -52,14 +52,14 @@ def build_tiles(members: Mapping[int, Mapping[int, float]], device: torch.device
     )
 
 
-def _split_into_rounds(members: Mapping[int, Mapping[int, float]]) -> list[dict[int, list[tuple[int, float]]]]:
-    """(token, weight) by slot, the k-th adapter of every token in round k."""
-    seen: dict[int, int] = {}
+def _split_into_rounds(weights_by_slot: Mapping[int, Mapping[int, float]]) -> list[dict[int, list[tuple[int, float]]]]:
+    """(token, weight) by slot, with the k-th adapter of every token in round k."""
+    round_of: dict[int, int] = {}
     rounds: list[dict[int, list[tuple[int, float]]]] = []
-    for slot, tokens in sorted(members.items()):
+    for slot, tokens in sorted(weights_by_slot.items()):
         for token, weight in tokens.items():
-            at = seen[token] = seen.get(token, -1) + 1
-            if at == len(rounds):
+            index = round_of[token] = round_of.get(token, -1) + 1
+            if index == len(rounds):
                 rounds.append({})
-            rounds[at].setdefault(slot, []).append((token, weight))
+            rounds[index].setdefault(slot, []).append((token, weight))
     return rounds

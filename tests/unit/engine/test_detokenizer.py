@@ -1,4 +1,4 @@
-"""Text that grows token by token: never taken back, never past a stop text, at the end what decoding all of it gives."""
+"""Text that grows token by token: never taken back, cut at a stop string, and at the end equal to decoding all tokens."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ TOKENIZER = make_tokenizer()
 TEXTS = st.text(st.sampled_from("ab አማ한국 \n'e\u0301😀"), max_size=30)
 
 
-def grown(ids: list[int], stops: tuple[str, ...] = ()) -> tuple[IncrementalDetokenizer, list[str]]:
-    text, pieces = IncrementalDetokenizer(TOKENIZER, stops), []
+def detokenize(ids: list[int], stop_strings: tuple[str, ...] = ()) -> tuple[IncrementalDetokenizer, list[str]]:
+    detokenizer, deltas = IncrementalDetokenizer(TOKENIZER, stop_strings), []
     for token in ids:
-        pieces.append(text.add_token(token))
-        assert "".join(pieces) == text.text
-        if text.is_stopped:
+        deltas.append(detokenizer.add_token(token))
+        assert "".join(deltas) == detokenizer.text
+        if detokenizer.is_stopped:
             break
-    pieces.append(text.flush())
-    return text, pieces
+    deltas.append(detokenizer.flush())
+    return detokenizer, deltas
 
 
 @settings(max_examples=150)
 @given(TEXTS)
-def test_pieces_put_together_are_the_text(whole: str) -> None:
-    _, pieces = grown(TOKENIZER(whole)["input_ids"])
-    assert "".join(pieces) == whole
+def test_deltas_joined_are_the_text(text: str) -> None:
+    _, deltas = detokenize(TOKENIZER(text)["input_ids"])
+    assert "".join(deltas) == text
 
 
 @settings(max_examples=150)
 @given(TEXTS, st.lists(st.text(st.sampled_from("ab አ한"), min_size=1, max_size=3), min_size=1, max_size=3))
-def test_a_stop_text_cuts_before_its_first_place(whole: str, stops: list[str]) -> None:
-    text, pieces = grown(TOKENIZER(whole)["input_ids"], tuple(stops))
-    places = [whole.index(stop) for stop in stops if stop in whole]
-    given_out = "".join(pieces)
-    assert text.is_stopped == bool(places)
-    if not places:
-        assert given_out == whole
+def test_a_stop_string_cuts_the_text_before_its_first_occurrence(full: str, stop_strings: list[str]) -> None:
+    detokenizer, deltas = detokenize(TOKENIZER(full)["input_ids"], tuple(stop_strings))
+    occurrences = [full.index(stop) for stop in stop_strings if stop in full]
+    emitted = "".join(deltas)
+    assert detokenizer.is_stopped == bool(occurrences)
+    if not occurrences:
+        assert emitted == full
     else:
-        # The first that is complete ends the reply, though a longer one may have begun before it.
-        assert whole.startswith(given_out)
-        assert not any(stop in given_out for stop in stops)
+        # The first complete stop string ends the reply, although a longer one may have begun before it.
+        assert full.startswith(emitted)
+        assert not any(stop in emitted for stop in stop_strings)
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(3, 300), max_size=12))
 def test_any_tokens_give_what_decoding_them_gives(ids: list[int]) -> None:
     ids = [token for token in ids if token < len(TOKENIZER)]
-    text, pieces = grown(ids)
-    assert "".join(pieces) == text.text == TOKENIZER.decode(ids, skip_special_tokens=True)
+    detokenizer, deltas = detokenize(ids)
+    assert "".join(deltas) == detokenizer.text == TOKENIZER.decode(ids, skip_special_tokens=True)
 
 
-def test_bytes_that_make_no_character_raise_nothing_where_tokens_stand_for_bytes() -> None:
+def test_invalid_bytes_of_a_byte_level_tokenizer_raise_nothing() -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
@@ -62,8 +62,8 @@ def test_bytes_that_make_no_character_raise_nothing_where_tokens_stand_for_bytes
     raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
     for ids in ([0x0A, 0xC3, 256], [0x0A, 0xE1, 0x0A, 257], [0xF0, 0x9F, 0x98, 0x80], [0xFF, 256], [0x0A, 0xE1, 0x88, 0x80, 256]):
-        text = IncrementalDetokenizer(tokenizer)
-        given_out = "".join([*(text.add_token(token) for token in ids), text.flush()])
-        assert given_out == text.text
+        detokenizer = IncrementalDetokenizer(tokenizer)
+        emitted = "".join([*(detokenizer.add_token(token) for token in ids), detokenizer.flush()])
+        assert emitted == detokenizer.text
         if 256 in ids:
-            assert given_out.endswith("a")
+            assert emitted.endswith("a")

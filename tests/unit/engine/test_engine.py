@@ -1,4 +1,4 @@
-"""Replies against transformers' own on PEFT's merged models: alone, mixed, joining and leaving at any token."""
+"""Engine replies against transformers' own on PEFT's merged models: alone, mixed, joining and leaving at any token."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def oracle(base: BaseModel, model: Any, prompt: str, tokens: int) -> str:
     """Greedy text of a merged model by transformers' own generation, one prompt at a time."""
     ids = torch.tensor([encode_prompt(base.tokenizer, prompt, 1000)])
     end = base.tokenizer.eos_token_id
-    asked = {"max_new_tokens": tokens, "do_sample": False, "eos_token_id": end, "pad_token_id": 0}
-    found = model.generate(ids, attention_mask=torch.ones_like(ids), **asked)
-    return str(base.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
+    options = {"max_new_tokens": tokens, "do_sample": False, "eos_token_id": end, "pad_token_id": 0}
+    output = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    return str(base.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
 
 @pytest.fixture(params=["qwen2", "llama", "phi3"])
@@ -83,12 +83,12 @@ def test_more_requests_than_a_batch_come_back_in_order(engine: Engine) -> None:
 
 def test_counts_reason_and_mean_loss(engine: Engine) -> None:
     request = plain(PROMPTS[0], max_tokens=3)
-    done = engine.generate([request])[0]
-    assert done.prompt_tokens == len(encode_prompt(engine.base.tokenizer, PROMPTS[0], 1000))
-    assert done.completion_tokens <= 3
-    assert done.finish_reason == ("length" if done.completion_tokens == 3 else "stop")
-    assert done.mean_nll is not None
-    assert done.mean_nll > 0
+    output = engine.generate([request])[0]
+    assert output.prompt_tokens == len(encode_prompt(engine.base.tokenizer, PROMPTS[0], 1000))
+    assert output.completion_tokens <= 3
+    assert output.finish_reason == ("length" if output.completion_tokens == 3 else "stop")
+    assert output.mean_nll is not None
+    assert output.mean_nll > 0
 
 
 def test_sampling_depends_on_the_seed_and_not_on_the_neighbours(engine: Engine) -> None:
@@ -105,11 +105,11 @@ def test_tiny_nucleus_is_greedy(engine: Engine) -> None:
 
 
 def test_stop_text_ends_the_reply_before_it(engine: Engine) -> None:
-    whole = engine.generate([plain(PROMPTS[0])])[0].text
-    stop = whole[4:6]
-    done = engine.generate([plain(PROMPTS[0], stop=(stop,))])[0]
-    assert done.text == whole[: whole.index(stop)]
-    assert done.finish_reason == "stop"
+    full = engine.generate([plain(PROMPTS[0])])[0].text
+    stop = full[4:6]
+    output = engine.generate([plain(PROMPTS[0], stop=(stop,))])[0]
+    assert output.text == full[: full.index(stop)]
+    assert output.finish_reason == "stop"
 
 
 def test_replaced_adapter_answers_differently_and_unloaded_one_is_unknown(engine: Engine, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def random_adapter_of(engine: Engine, folder: Path, config: AdapterConfig) -> Pa
     return random_adapter(freeze(model, TOKENIZER, torch.device("cpu"), "tiny"), folder, config, seed=5)
 
 
-def test_refused_adapter_leaves_the_one_before_it(engine: Engine, make_base: Callable[..., BaseModel], tmp_path: Path) -> None:
+def test_rejected_adapter_leaves_the_loaded_one(engine: Engine, make_base: Callable[..., BaseModel], tmp_path: Path) -> None:
     name = engine.adapter_names[0]
     before = engine.generate([plain(prompt, name) for prompt in PROMPTS])
     larger = random_adapter(make_base(hidden=64), tmp_path / "larger", AdapterConfig(r=2, alpha=4), seed=0)
@@ -143,11 +143,11 @@ def test_refused_adapter_leaves_the_one_before_it(engine: Engine, make_base: Cal
 
 
 def drain(engine: Engine) -> dict[int, GenerationOutput]:
-    """Whatever is under way, to its end."""
-    events: list[StepOutput] = []
+    """Run all requests to their end."""
+    outputs: list[StepOutput] = []
     while engine.has_unfinished_requests:
-        events += engine.step()
-    return {event.request_id: event.final_output for event in events if event.final_output}
+        outputs += engine.step()
+    return {output.request_id: output.final_output for output in outputs if output.final_output}
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -156,51 +156,51 @@ def drain(engine: Engine) -> dict[int, GenerationOutput]:
     st.integers(1, 4),
     st.integers(3, 40),
 )
-def test_whoever_joins_and_leaves_changes_no_other_reply(
-    base: BaseModel, tmp_path: Path, plan: list[tuple[int, int, int, int]], rows: int, prefill: int
+def test_requests_that_join_and_leave_change_no_other_reply(
+    base: BaseModel, tmp_path: Path, plan: list[tuple[int, int, int, int]], max_num_seqs: int, prefill: int
 ) -> None:
-    """Each request comes after some steps and some are given up; what is left says what it says alone."""
+    """Each request arrives after some steps and some are aborted; every other reply equals the one generated alone."""
     for r in (1, 2, 3):
         if not (tmp_path / str(r)).exists():
             random_adapter(base, tmp_path / str(r), AdapterConfig(r=r, alpha=6, target_modules=LAYERS), seed=r)
-    engine = Engine(base, EngineConfig(max_num_seqs=rows, max_model_len=256, prefill_chunk_tokens=prefill))
+    engine = Engine(base, EngineConfig(max_num_seqs=max_num_seqs, max_model_len=256, prefill_chunk_tokens=prefill))
     try:
         for r in (1, 2, 3):
             engine.load_adapter(str(r), tmp_path / str(r))
-        asked = [plain(PROMPTS[p], str(a) if a else None, max_tokens=n) for p, a, n, _ in plan]
-        expected = [engine.generate([request])[0] for request in asked]
-        tickets, events = [], []
-        for request, (_, _, _, steps) in zip(asked, plan, strict=True):
-            tickets.append(engine.add_request(request))
+        requests = [plain(PROMPTS[p], str(a) if a else None, max_tokens=n) for p, a, n, _ in plan]
+        expected = [engine.generate([request])[0] for request in requests]
+        request_ids, outputs = [], []
+        for request, (_, _, _, steps) in zip(requests, plan, strict=True):
+            request_ids.append(engine.add_request(request))
             for _ in range(steps):
-                events += engine.step()
-        given_up = tickets[::3]
-        for ticket in given_up:
-            engine.abort_request(ticket)
-        done = {event.ticket: event.done for event in events if event.done} | drain(engine)
-        for ticket, alone in zip(tickets, expected, strict=True):
-            if ticket in done:
-                assert (done[ticket].text, done[ticket].finish_reason) == (alone.text, alone.finish_reason)
+                outputs += engine.step()
+        aborted = request_ids[::3]
+        for request_id in aborted:
+            engine.abort_request(request_id)
+        done = {output.request_id: output.final_output for output in outputs if output.final_output} | drain(engine)
+        for request_id, alone in zip(request_ids, expected, strict=True):
+            if request_id in done:
+                assert (done[request_id].text, done[request_id].finish_reason) == (alone.text, alone.finish_reason)
             else:
-                assert ticket in given_up
+                assert request_id in aborted
     finally:
         engine.close()
 
 
-def test_pieces_put_together_are_the_reply(engine: Engine) -> None:
-    tickets = [engine.add_request(plain(prompt, name)) for prompt in PROMPTS for name in (None, *engine.adapter_names)]
-    text: dict[int, str] = dict.fromkeys(tickets, "")
+def test_deltas_joined_are_the_reply(engine: Engine) -> None:
+    request_ids = [engine.add_request(plain(prompt, name)) for prompt in PROMPTS for name in (None, *engine.adapter_names)]
+    text: dict[int, str] = dict.fromkeys(request_ids, "")
     done = {}
     while engine.has_unfinished_requests:
-        for event in engine.step():
-            text[event.request_id] += event.delta.text
-            if event.final_output:
-                done[event.request_id] = event.final_output.text
+        for output in engine.step():
+            text[output.request_id] += output.delta.text
+            if output.final_output:
+                done[output.request_id] = output.final_output.text
     assert text == done
     assert any(done.values())
 
 
-def test_a_reply_that_has_begun_keeps_the_version_it_began_with(engine: Engine, tmp_path: Path) -> None:
+def test_a_running_request_keeps_its_adapter_version(engine: Engine, tmp_path: Path) -> None:
     name, request = engine.adapter_names[0], plain(PROMPTS[0], engine.adapter_names[0])
     before = engine.generate([request])[0]
     old = engine.add_request(request)
@@ -212,9 +212,9 @@ def test_a_reply_that_has_begun_keeps_the_version_it_began_with(engine: Engine, 
     assert (done[old].text, done[old].mean_nll) == (before.text, pytest.approx(before.mean_nll, abs=1e-4))
     assert done[new].text != before.text
     assert engine.generate([request])[0].text == done[new].text
-    gone = engine.add_request(request)
+    unloaded = engine.add_request(request)
     engine.unload_adapter(name)
-    assert drain(engine)[gone].text == done[new].text
+    assert drain(engine)[unloaded].text == done[new].text
     assert name not in engine.adapter_names
 
 
@@ -224,25 +224,25 @@ def test_two_adapters_blend_as_the_mean_of_their_merged_weights(engine: Engine, 
     engine.close()
     model, other = merged(engine.base, tmp_path / first), merged(engine.base, tmp_path / second)
     with torch.no_grad():
-        for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
-            mine.mul_(0.7).add_(theirs, alpha=0.3)
+        for weight, other_weight in zip(model.parameters(), other.parameters(), strict=True):
+            weight.mul_(0.7).add_(other_weight, alpha=0.3)
     assert blended.text == oracle(engine.base, model, PROMPTS[0], 12)
 
 
-def test_a_request_alone_takes_no_more_rows_than_fit_the_cache(make_base: Callable[..., BaseModel]) -> None:
+def test_the_number_of_slots_is_limited_by_the_cache_size(make_base: Callable[..., BaseModel]) -> None:
     base = make_base()
-    one = 2 * 2 * 2 * 8 * 256 * 4  # layers, keys and values, heads, width, tokens, bytes
-    engine = Engine(base, EngineConfig(max_num_seqs=8, max_model_len=256, kv_cache_gib=2.5 * one / 2**30))
+    bytes_per_slot = 2 * 2 * 2 * 8 * 256 * 4  # layers, keys and values, heads, width, tokens, bytes
+    engine = Engine(base, EngineConfig(max_num_seqs=8, max_model_len=256, kv_cache_gib=2.5 * bytes_per_slot / 2**30))
     assert engine.model_runner.kv_cache.num_slots == 2
-    assert engine.model_runner.kv_cache.nbytes == 2 * one
+    assert engine.model_runner.kv_cache.nbytes == 2 * bytes_per_slot
     assert len(engine.generate([plain(prompt) for prompt in PROMPTS])) == len(PROMPTS)
     engine.close()
     with pytest.raises(ModelError, match=r"serve\.kv_cache_gib"):
-        Engine(base, EngineConfig(max_model_len=256, kv_cache_gib=0.5 * one / 2**30))
+        Engine(base, EngineConfig(max_model_len=256, kv_cache_gib=0.5 * bytes_per_slot / 2**30))
 
 
-def test_a_reply_of_no_numbers_leaves_nothing_behind(base: BaseModel, tmp_path: Path) -> None:
-    """Keys that are not finite lie where the next row is masked, and 0 times NaN is NaN."""
+def test_a_nan_reply_leaves_no_nan_in_the_cache(base: BaseModel, tmp_path: Path) -> None:
+    """Non-finite keys lie where the next request is masked, and 0 times NaN is NaN."""
     random_adapter(base, tmp_path / "x", AdapterConfig(kind="lora", r=2, alpha=4, target_modules=LAYERS), seed=1)
     engine = Engine(base, EngineConfig(max_num_seqs=3, max_model_len=256, prefill_chunk_tokens=9))
     engine.load_adapter("x", tmp_path / "x")
@@ -253,50 +253,50 @@ def test_a_reply_of_no_numbers_leaves_nothing_behind(base: BaseModel, tmp_path: 
             weights.b.fill_(float("inf"))
     poisoned = [replace(long, adapter="x"), replace(short, adapter="x", max_tokens=3)]
     engine.generate([*poisoned, short])
-    tickets = [engine.add_request(order) for order in poisoned]
+    request_ids = [engine.add_request(request) for request in poisoned]
     engine.step()
-    for ticket in tickets:
-        engine.abort_request(ticket)
-    assert not any(bool(stored.any()) for stored in engine.model_runner.kv_cache.keys), "places that are free are clear"
+    for request_id in request_ids:
+        engine.abort_request(request_id)
+    assert not any(bool(stored.any()) for stored in engine.model_runner.kv_cache.keys), "free slots are not clear"
     assert [engine.generate([short])[0].text for _ in range(3)] == [before.text] * 3
     engine.close()
 
 
-def test_a_prompt_that_could_never_fit_is_refused_before_it_is_read(base: BaseModel) -> None:
+def test_a_prompt_that_is_certainly_too_long_is_rejected_before_tokenizing(base: BaseModel) -> None:
     engine = Engine(base, LIMITS)
     with pytest.raises(TooLongError, match="10000000 characters"):
         engine.generate([plain("a" * 10_000_000)])
-    with pytest.raises(TooLongError, match="takes 256"):
+    with pytest.raises(TooLongError, match="limited to 256"):
         engine.generate([plain("a b " * 300)])
     engine.close()
 
 
 def test_log_probabilities_are_those_of_the_model(engine: Engine) -> None:
-    [done] = engine.generate([plain(PROMPTS[0], max_tokens=6, temperature=1.5, seed=4, logprobs=3)])
+    [output] = engine.generate([plain(PROMPTS[0], max_tokens=6, temperature=1.5, seed=4, logprobs=3)])
     engine.close()
     ids = encode_prompt(engine.base.tokenizer, PROMPTS[0], 1000)
-    tokens = [score.token for score in done.logprobs]
-    assert len(tokens) == done.completion_tokens
+    tokens = [score.token for score in output.logprobs]
+    assert len(tokens) == output.completion_tokens
     vocabulary = {engine.base.tokenizer.decode([i]): i for i in reversed(range(len(engine.base.tokenizer)))}
-    for score in done.logprobs:
+    for score in output.logprobs:
         with torch.inference_mode():
             expected = engine.base.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
         best = expected.topk(3)
         assert [value for _, value in score.top_logprobs] == pytest.approx(best.values.tolist(), abs=1e-4)
-        if "\ufffd" in score.token:  # a part of a character: several tokens read the same
+        if "\ufffd" in score.token:  # part of a character: several tokens decode to the same text
             return
         assert score.logprob == pytest.approx(float(expected[vocabulary[score.token]]), abs=1e-4)
         ids.append(vocabulary[score.token])
 
 
-def test_a_text_is_continued_as_it_stands(engine: Engine) -> None:
-    [done] = engine.generate([GenerationRequest(text="The capital of", max_tokens=5)])
+def test_a_text_prompt_skips_the_chat_template(engine: Engine) -> None:
+    [output] = engine.generate([GenerationRequest(text="The capital of", max_tokens=5)])
     ids = engine.base.tokenizer("The capital of")["input_ids"]
-    assert done.prompt_tokens == len(ids)
-    assert engine.generate([GenerationRequest(prompt_token_ids=ids, max_tokens=5)]) == [done]
+    assert output.prompt_tokens == len(ids)
+    assert engine.generate([GenerationRequest(prompt_token_ids=ids, max_tokens=5)]) == [output]
 
 
-def test_the_base_computes_as_before_once_the_engine_is_closed(make_base: Callable[..., BaseModel]) -> None:
+def test_close_restores_the_base_model(make_base: Callable[..., BaseModel]) -> None:
     base, ids = make_base(), torch.arange(1, 9)[None]
     with torch.inference_mode():
         before = base.model(ids).logits
@@ -307,7 +307,7 @@ def test_the_base_computes_as_before_once_the_engine_is_closed(make_base: Callab
         assert torch.equal(base.model(ids).logits, before)
 
 
-def test_attention_that_is_not_computed_here_is_refused(make_base: Callable[..., BaseModel]) -> None:
+def test_unsupported_attention_is_rejected(make_base: Callable[..., BaseModel]) -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     base = make_base()
@@ -319,7 +319,7 @@ def test_attention_that_is_not_computed_here_is_refused(make_base: Callable[...,
 
 
 @pytest.mark.parametrize(("architecture", "kind"), [("phi3", "longrope"), ("llama", "dynamic")])
-def test_rows_stay_below_where_rotary_embeddings_change_with_the_batch(
+def test_context_is_limited_to_where_rotary_embeddings_do_not_change_with_the_batch(
     make_base: Callable[..., BaseModel], architecture: str, kind: str
 ) -> None:
     rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 1e4, "original_max_position_embeddings": 64, "factor": 4.0}
@@ -335,11 +335,11 @@ def test_rows_stay_below_where_rotary_embeddings_change_with_the_batch(
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"temperature": -1.0}, "temperature is -1"),
         ({"top_p": 0.0}, "top_p 0"),
-        ({"max_tokens": 250}, "takes 256"),
+        ({"max_tokens": 250}, "limited to 256"),
         ({"blend": ("x", 0.5)}, "'x' is not loaded"),
         ({"text": ""}, "prompt is empty"),
     ],
 )
-def test_request_that_cannot_be_followed(base: BaseModel, changes: dict[str, Any], message: str) -> None:
+def test_invalid_request_is_rejected(base: BaseModel, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Engine(base, EngineConfig(max_model_len=256)).generate([plain(PROMPTS[0], **changes)])

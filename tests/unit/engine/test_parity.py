@@ -1,4 +1,4 @@
-"""Twelve adapters in one batch of 32 rows, base rows among them: 64 greedy tokens and their scores as merged models give them."""
+"""Twelve adapters and the base model in one batch of 32 requests: 64 greedy tokens and scores equal those of merged models."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class Expected:
 def expected(base: BaseModel, model: Any, prompt: str) -> Expected:
     ids = torch.tensor([encode_prompt(base.tokenizer, prompt, 1000)])
     ends = {"eos_token_id": base.tokenizer.eos_token_id, "pad_token_id": base.tokenizer.pad_token_id}
-    whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, **ends)[0]
-    said = [token for token in whole[ids.shape[1] :].tolist() if token != base.tokenizer.eos_token_id]
+    tokens = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, **ends)[0]
+    reply = [token for token in tokens[ids.shape[1] :].tolist() if token != base.tokenizer.eos_token_id]
     with torch.inference_mode():
-        law = model(whole[None]).logits[0].log_softmax(-1)
-    at = range(ids.shape[1], ids.shape[1] + len(said))
+        logprobs = model(tokens[None]).logits[0].log_softmax(-1)
+    at = range(ids.shape[1], ids.shape[1] + len(reply))
     return Expected(
-        base.tokenizer.decode(said, skip_special_tokens=True), [float(law[i - 1, t]) for i, t in zip(at, said, strict=True)]
+        base.tokenizer.decode(reply, skip_special_tokens=True),
+        [float(logprobs[i - 1, t]) for i, t in zip(at, reply, strict=True)],
     )
 
 
@@ -59,19 +60,19 @@ def test_greedy_replies_equal_those_of_merged_models_alone_and_mixed(
         random_adapter(base, tmp_path / name, config, seed=i)
         models[name] = merged(base, tmp_path / name)
         names.append(name)
-    asked = [(f"{'What is the capital of ' * (i % 3)}Kenya {i}", names[i % len(names)]) for i in range(ROWS)]
-    wanted = [expected(base, models[name], prompt) for prompt, name in asked]
+    prompts = [(f"{'What is the capital of ' * (i % 3)}Kenya {i}", names[i % len(names)]) for i in range(ROWS)]
+    all_expected = [expected(base, models[name], prompt) for prompt, name in prompts]
     engine = Engine(base, EngineConfig(max_num_seqs=ROWS, max_model_len=256, prefill_chunk_tokens=100))
     for name in names[1:]:
         engine.load_adapter(str(name), tmp_path / str(name))
-    orders = [GenerationRequest((("user", prompt),), name, max_tokens=TOKENS, logprobs=0) for prompt, name in asked]
-    mixed = engine.generate(orders)
-    alone = [engine.generate([order])[0] for order in orders]
-    for found, single, want in zip(mixed, alone, wanted, strict=True):
+    requests = [GenerationRequest((("user", prompt),), name, max_tokens=TOKENS, logprobs=0) for prompt, name in prompts]
+    mixed = engine.generate(requests)
+    alone = [engine.generate([request])[0] for request in requests]
+    for found, single, want in zip(mixed, alone, all_expected, strict=True):
         assert found.text == single.text == want.text
         assert _scores(found) == pytest.approx(want.logprobs, abs=1e-4)
-    assert len({each.text for each in wanted}) > ADAPTERS
+    assert len({each.text for each in all_expected}) > ADAPTERS
 
 
-def _scores(answer: GenerationOutput) -> list[float]:
-    return [score.logprob for score in answer.logprobs]
+def _scores(output: GenerationOutput) -> list[float]:
+    return [score.logprob for score in output.logprobs]

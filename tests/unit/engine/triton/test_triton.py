@@ -1,4 +1,4 @@
-"""The Triton kernels, run by Triton's interpreter on the CPU, against the plain path."""
+"""The Triton kernels, run by Triton's interpreter on the CPU, against the torch implementation."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TOKENS = st.dictionaries(st.integers(0, 70), st.floats(0.1, 1.0), min_size=1)
 def test_tiles_hold_every_pair_once_and_no_token_twice_in_a_round(members: dict[int, dict[int, float]]) -> None:
     tiles = build_tiles(members, CPU)
     found = []
-    for first, behind in tiles.rounds:
-        tokens = tiles.tokens[first:behind]
+    for first, end in tiles.rounds:
+        tokens = tiles.tokens[first:end]
         assert len(tokens[tokens >= 0].unique()) == (tokens >= 0).sum()
-        for slot, row, weight in zip(tiles.slot[first:behind], tokens, tiles.weight[first:behind], strict=True):
+        for slot, row, weight in zip(tiles.slot[first:end], tokens, tiles.weight[first:end], strict=True):
             found += [(int(slot), int(t), float(w)) for t, w in zip(row, weight, strict=True) if t >= 0]
     weights = {(slot, token): weight for slot, tokens in members.items() for token, weight in tokens.items()}
     assert tiles.tokens.shape == (len(tiles), TILE)
@@ -36,21 +36,21 @@ def test_tiles_hold_every_pair_once_and_no_token_twice_in_a_round(members: dict[
     assert len(found) == len(weights)
 
 
-def test_a_routing_makes_its_tiles_once() -> None:
-    routing = AdapterMapping()
-    routing.update([((1, 1.0),), ()], CPU)
-    assert routing.tiles is routing.tiles
-    routing.update([((2, 1.0),)], CPU)
-    assert routing.tiles.slot.tolist() == [2]
+def test_a_mapping_builds_its_tiles_once() -> None:
+    mapping = AdapterMapping()
+    mapping.update([((1, 1.0),), ()], CPU)
+    assert mapping.tiles is mapping.tiles
+    mapping.update([((2, 1.0),)], CPU)
+    assert mapping.tiles.slot.tolist() == [2]
 
 
-def test_the_plain_path_is_taken_without_a_gpu() -> None:
+def test_triton_is_not_used_without_a_gpu() -> None:
     assert not op.is_supported(torch.zeros(1))
 
 
 @pytest.mark.skipif(util.find_spec("triton") is None, reason="Triton is not installed")
-def test_kernels_equal_the_plain_path_under_triton_s_interpreter() -> None:
-    # A process of its own: Triton reads the variable when it is imported, which another test may have done.
+def test_kernels_equal_torch_under_triton_s_interpreter() -> None:
+    # A separate process: Triton reads the variable at import, and another test may have imported it.
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.engine.triton.triton_program"],
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -67,5 +67,5 @@ def test_kernels_equal_the_plain_path_under_triton_s_interpreter() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("blends", [False, True])
-def test_kernels_equal_the_plain_path_on_a_gpu(dtype: torch.dtype, biased: bool, blends: bool) -> None:
+def test_kernels_equal_torch_on_a_gpu(dtype: torch.dtype, biased: bool, blends: bool) -> None:
     compare(dtype, "cuda", biased=biased, blends=blends)

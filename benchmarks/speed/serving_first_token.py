@@ -84,11 +84,13 @@ async def _in_turns(ways: Mapping[str, Way], asks: Sequence[LoadRequest]) -> dic
 def _by_engine(engine: Any) -> Way:
     async def way(ask: LoadRequest) -> float:
         started = time.monotonic()
-        ticket = engine.submit(GenerationRequest((("user", ask.prompt),), adapter=f"{ask.language}@v0001", max_tokens=ask.tokens))
-        while not any(event.piece.text for event in engine.step()):
+        ticket = engine.add_request(
+            GenerationRequest((("user", ask.prompt),), adapter=f"{ask.language}@v0001", max_tokens=ask.tokens)
+        )
+        while not any(event.delta.text for event in engine.step()):
             pass
         seconds = time.monotonic() - started
-        engine.cancel(ticket)
+        engine.abort_request(ticket)
         return seconds
 
     return way

@@ -79,7 +79,7 @@ def _engine(run: RunDir, config: RunConfig, shape: Shape) -> Iterator[Any]:
     engine = open_engine(config)
     for language, version in shape.names():
         with run.adapter(language, version).local_folder() as folder:
-            engine.load(f"{language}@{version}", folder)
+            engine.load_adapter(f"{language}@{version}", folder)
     try:
         yield engine
     finally:

@@ -35,7 +35,7 @@ def expected_replies(run: RunDir, config: RunConfig, shape: Shape, *, count: int
     engine = open_engine(config)
     for language, version in shape.names():
         with run.adapter(language, version).local_folder() as folder:
-            engine.load(f"{language}@{version}", folder)
+            engine.load_adapter(f"{language}@{version}", folder)
     found: dict[ReplyKey, str] = {}
     for language in shape.languages:
         wears = [None, *(f"{code}@{version}" for code, version in shape.names() if code == language)]

@@ -80,7 +80,7 @@ def hub_uses(config: RunConfig) -> list[HubUse]:
 def _dataset_uses(config: RunConfig) -> Iterator[HubUse]:
     places = [(f"pool.sources.{i}", source) for i, source in enumerate(config.pool.sources)]
     for where, source in [*places, ("pool.guides", config.pool.guides), ("pool.tests", config.pool.tests)]:
-        parts = [(where, source), *((f"{where}.also.{i}", other) for i, other in enumerate(source.extra_sources))]
+        parts = [(where, source), *((f"{where}.extra_sources.{i}", other) for i, other in enumerate(source.extra_sources))]
         for key, part in parts:
             if name := dataset_id(part):
                 yield HubUse(Repository(name, "dataset", part.revision), "data sets", f"{key}.revision")

@@ -1,7 +1,7 @@
-"""A window in the clusters that are watched, at the centroids of the version updated from; and what it makes of these centroids.
+"""Assign a window to the active clustering at the parent version's centroids, and move the centroids to the window.
 
-Key property: a window that was collected in other clusters, or at other centroids, is placed anew by what is kept of it, never
-counted as it was. COMPASS, section 3.3.1.
+A window that was recorded in another cluster space is re-assigned from its retained texts or embeddings; its old cluster
+ids are never used. COMPASS, section 3.3.1.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from compass_ray.clustering.versions import CentroidUpdate, load_space_clusterer
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.continual.update.spec import UpdateSpec
 from compass_ray.continual.update.windows import Window
-from compass_ray.monitoring.references import WINDOW_FILE
 from compass_ray.monitoring.retained_traffic import Encode, embed_rows
+from compass_ray.records.updates import WindowRecord
 
 _MIN_RETAINED_SHARE = 0.5
-"""Share of a window's prompts that must be left to place it anew, or to move centroids to it."""
+"""Minimum share of a window's prompts that must be retained to re-assign the window or to move centroids."""
 
 
 @dataclass(frozen=True)
 class ClusteredWindow:
-    """A window's clusters int64[n] in the clustering named, the centroids of the new version, and what became of them."""
+    """The clusters int64[n] of a window in a clustering, and the centroids of the new version with a note on them."""
 
     clustering: str
     labels: npt.NDArray[np.int64]
@@ -35,9 +35,9 @@ class ClusteredWindow:
     centroids_note: str = "as fitted"
 
     def store(self, writer: Writer, window: Window) -> None:
-        """Write into the update's selection where its window is and was found, and the centroids of the new version."""
-        told = {"file": window.file, "prompts": len(window), "place": window.space_id, "centroids": self.centroids_note}
-        writer.write_json(WINDOW_FILE, told)
+        """Write the window's record and the new version's centroids into the update's selection."""
+        record = WindowRecord(file=window.file, prompts=len(window), space_id=window.space_id, centroids=self.centroids_note)
+        record.write(writer)
         if self.centroid_update:
             self.centroid_update.write(writer)
 
@@ -45,46 +45,45 @@ class ClusteredWindow:
 def cluster_window(
     config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str, encode: Encode
 ) -> ClusteredWindow:
-    """The window where the version updated from would have it in a clustering.
+    """Assign a window to a clustering at the parent version's centroids.
 
     Raises:
-        ConfigError: it was collected elsewhere, and too little of it is kept to place it anew.
+        ConfigError: it was recorded in another cluster space, and too little of it is retained to re-assign it.
     """
-    place, eta = resolve_space(run, clusters, update.language, update.parent), config.update.centroid_step
-    stays = window.space_id == place.space_id
-    if stays and not eta and place.version is None:
+    space, eta = resolve_space(run, clusters, update.language, update.parent), config.update.centroid_step
+    is_current = window.space_id == space.space_id
+    if is_current and not eta and space.version is None:
         return ClusteredWindow(clusters, np.asarray(window.clusters, np.int64))
-    clusterer, left = load_space_clusterer(run, place), _retained_vectors(window, encode)
-    enough = len(left) >= max(1, _MIN_RETAINED_SHARE * len(window))
-    if not stays and not enough:
+    clusterer, vectors = load_space_clusterer(run, space), _retained_vectors(window, encode)
+    enough = len(vectors) >= max(1, _MIN_RETAINED_SHARE * len(window))
+    if not is_current and not enough:
         raise ConfigError(
-            f"the window of {update.language} was recorded with clustering {window.space_id}, but {place.space_id} is active; "
-            f"now, and of {len(left)} of its {len(window)} prompts enough is kept to place them anew; collect another one, or "
-            f"give prompts with --prompts"
+            f"The window of {update.language} was recorded with clustering {window.space_id}, but {space.space_id} is active. "
+            f"Only {len(vectors)} of its {len(window)} prompts can be re-assigned (drift.retention keeps too little). Wait for "
+            f"a new window, or pass --prompts FILE."
         )
-    labels = np.asarray(window.clusters if stays else clusterer.assign(left), np.int64)
+    labels = np.asarray(window.clusters if is_current else clusterer.assign(vectors), np.int64)
     if (labels < 0).all():
         raise ConfigError(
-            f"all {len(labels)} prompts of the window of {update.language} are noise to the clusters {clusters}, so nothing "
-            f"would be selected; cluster again: compass-ray recluster {run.uri}"
+            f"All {len(labels)} prompts of the window of {update.language} are noise in clustering {clusters}, so no rows can be "
+            f"selected. Re-cluster: compass-ray recluster {run.uri}"
         )
-    return ClusteredWindow(clusters, labels, *_centroids(clusterer, labels, left if enough else None, eta))
+    return ClusteredWindow(clusters, labels, *_centroids(clusterer, labels, vectors if enough else None, eta))
 
 
 def _centroids(
     clusterer: Clusterer, labels: npt.NDArray[np.int64], window: npt.NDArray[np.float32] | None, eta: float
 ) -> tuple[CentroidUpdate | None, str]:
     if not isinstance(clusterer, KMeansClusterer):
-        return None, "as fitted, as no clusters of k-means are in use"
+        return None, "as fitted: the active clustering is not k-means"
     if not eta:
-        return CentroidUpdate.unchanged(clusterer, labels), "those of the version before"
+        return CentroidUpdate.unchanged(clusterer, labels), "those of the parent version"
     if window is None:
-        return CentroidUpdate.unchanged(
-            clusterer, labels
-        ), "those of the version before, as too little of the window is kept to move them"
+        note = "those of the parent version: too little of the window is retained to move them"
+        return CentroidUpdate.unchanged(clusterer, labels), note
     return CentroidUpdate.from_window(clusterer, window, eta), f"moved by {eta:g} to {len(window)} prompts"
 
 
 def _retained_vectors(window: Window, encode: Encode) -> npt.NDArray[np.float32]:
-    """Vectors of the prompts of which a text or an embedding is kept."""
+    """Vectors of the prompts with a retained text or embedding."""
     return np.zeros((0, 0), np.float32) if window.prompts is None else embed_rows(window.prompts, encode).vectors

@@ -29,8 +29,8 @@ def test_an_update_outside_its_hours_is_refused_unless_it_is_to_be_now(compass_r
     line = f"update {folder} --language sw --set update.schedule_utc='{_closed_now()}'"
     done = compass_ray(line)
     assert (done.code, done.out) == (2, "")
-    assert f"updates start only between {_closed_now()} UTC (update.schedule_utc)" in done.err
-    assert "no traffic of sw has been collected" in compass_ray(f"{line} --now").err
+    assert f"Updates start only between {_closed_now()} UTC (update.schedule_utc)" in done.err
+    assert "no traffic of sw has been recorded" in compass_ray(f"{line} --now").err
 
 
 @pytest.mark.parametrize(

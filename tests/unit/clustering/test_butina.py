@@ -95,7 +95,7 @@ def test_search_looks_closer_than_the_grid() -> None:
 
 def test_where_too_few_can_be_assigned_the_nearest_to_it_is_taken_and_said() -> None:
     points = unit(300, 8, 0)
-    config = BUTINA.model_copy(update={"reduce": None})
+    config = BUTINA.model_copy(update={"pca_dims": None})
     found = fit_clusters(config, points, seed=0)
     chosen = next(cell for cell in found.sweep if cell.chosen)
     assert chosen.details["enough_assigned"] == 0
@@ -112,7 +112,7 @@ def test_one_threshold_needs_no_search() -> None:
 
 def test_new_rows_join_the_nearest_centre_in_reach() -> None:
     rows, _ = blobs(300, spread=0.5)
-    config = BUTINA.model_copy(update={"reduce": None, "thresholds": (0.7,)})
+    config = BUTINA.model_copy(update={"pca_dims": None, "thresholds": (0.7,)})
     found = fit_clusters(config, rows, seed=0)
     assert isinstance(found.clusterer, butina.ButinaClusterer)
     new = np.vstack([blobs(80, spread=0.5, seed=2)[0], -found.clusterer.centres[:1]])
@@ -126,7 +126,7 @@ def test_new_rows_join_the_nearest_centre_in_reach() -> None:
 
 def test_nothing_but_noise_names_the_remedy() -> None:
     with pytest.raises(ModelError, match=r"cluster\.thresholds"):
-        fit_clusters(BUTINA.model_copy(update={"reduce": None}), np.eye(12, dtype=np.float32), seed=0)
+        fit_clusters(BUTINA.model_copy(update={"pca_dims": None}), np.eye(12, dtype=np.float32), seed=0)
 
 
 @pytest.mark.parametrize("at_most", [40, 100, 999, 1000, 5000])
@@ -164,7 +164,7 @@ def sparse(n: int, a_topic: int, seed: int = 0) -> Rows:
 def test_thresholds_are_judged_where_neighbours_are_as_dense_as_in_the_fit() -> None:
     # Of 6 rows a topic, every 12th row is mostly without another of its topic.
     rows = sparse(3000, 6)
-    config = BUTINA.model_copy(update={"reduce": None, "thresholds": (0.8, 0.85, 0.9), "sweep_rows": 250, "cell_rows": 300})
+    config = BUTINA.model_copy(update={"pca_dims": None, "thresholds": (0.8, 0.85, 0.9), "sweep_rows": 250, "cell_rows": 300})
     found = fit_clusters(config, rows, seed=0)
     chosen = next(cell for cell in found.sweep if cell.chosen)
     assert chosen.details["enough_assigned"] == 1
@@ -176,7 +176,7 @@ def test_thresholds_are_judged_where_neighbours_are_as_dense_as_in_the_fit() -> 
 def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
     rows = sparse(600, 6)
     for cell_rows in (200, 600):
-        config = BUTINA.model_copy(update={"reduce": None, "sweep_rows": 600, "cell_rows": cell_rows})
+        config = BUTINA.model_copy(update={"pca_dims": None, "sweep_rows": 600, "cell_rows": cell_rows})
         chosen = next(cell for cell in fit_clusters(config, rows, seed=0).sweep if cell.chosen)
         assert chosen.details["assigned"] == chosen.details["assigned_in_fit"]
 

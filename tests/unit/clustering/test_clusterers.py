@@ -122,7 +122,7 @@ def test_blobs_are_found(config: ClusterConfig) -> None:
 
 def test_density_alone_follows_moons_through_noise() -> None:
     rows, truth = moons(600, noise=60)
-    shared = {"reduce": None, "metric": "euclidean", "n_clusters": (2, 3, 4, 6, 8)}
+    shared = {"pca_dims": None, "metric": "euclidean", "n_clusters": (2, 3, 4, 6, 8)}
     real = truth >= 0
     found = {
         config.method: adjusted_rand_score(truth[real], fit_clusters(config.model_copy(update=shared), rows, seed=0).labels[real])
@@ -176,7 +176,7 @@ def test_kmeans_labels_are_what_assign_says() -> None:
 
 def test_full_dimensions_when_reduction_is_off() -> None:
     rows, truth = blobs(400)
-    found = fit_clusters(DENSITY.model_copy(update={"reduce": None}), rows, seed=0)
+    found = fit_clusters(DENSITY.model_copy(update={"pca_dims": None}), rows, seed=0)
     assert adjusted_rand_score(found.labels, truth) > 0.95
 
 
@@ -247,7 +247,7 @@ def test_embeddings_that_cannot_be_clustered(config: ClusterConfig, rows: Rows, 
 
 def test_nothing_but_noise_names_the_remedy() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
-    config = DENSITY.model_copy(update={"min_cluster_size": (25,), "reduce": None})
+    config = DENSITY.model_copy(update={"min_cluster_size": (25,), "pca_dims": None})
     with pytest.raises(ModelError, match=r"cluster\.method=kmeans"):
         fit_clusters(config, rows, seed=0)
 
@@ -422,7 +422,7 @@ def test_method_without_a_way_on_a_gpu_says_so() -> None:
 def test_labels_name_clusters_that_have_rows(config: ClusterConfig, n: int, d: int, spread: float, seed: int) -> None:
     rows, _ = blobs(n, d=d, k=4, spread=spread, seed=seed)
     try:
-        found = fit_clusters(config.model_copy(update={"reduce": None}), rows, seed=seed)
+        found = fit_clusters(config.model_copy(update={"pca_dims": None}), rows, seed=seed)
     except ModelError as error:
         if "noise" not in str(error):
             raise
@@ -446,7 +446,7 @@ def test_labels_name_clusters_that_have_rows(config: ClusterConfig, n: int, d: i
 def test_order_of_rows_changes_no_cluster(config: ClusterConfig, n: int, spread: float, seed: int) -> None:
     rows, _ = blobs(n, d=5, k=4, spread=spread, seed=seed)
     order = np.random.default_rng(seed).permutation(n)
-    plain = config.model_copy(update={"reduce": None, "thresholds": (0.7, 0.8, 0.9)})
+    plain = config.model_copy(update={"pca_dims": None, "thresholds": (0.7, 0.8, 0.9)})
     found, moved = fit_clusters(plain, rows, seed=0), fit_clusters(plain, rows[order], seed=0)
     np.testing.assert_array_equal(found.labels[order] < 0, moved.labels < 0)
     assert adjusted_rand_score(found.labels[order], moved.labels) == 1
@@ -465,7 +465,7 @@ def test_size_of_the_numbers_changes_no_cluster(config: ClusterConfig, scale: fl
 def test_no_array_is_of_all_rows_by_all_rows(config: ClusterConfig) -> None:
     n = 12_000
     rows, _ = blobs(n, d=6, spread=0.6)
-    few = {"reduce": None, "n_clusters": (6,), "n_init": 1, "micro_clusters": 200, "thresholds": (0.8,)}
+    few = {"pca_dims": None, "n_clusters": (6,), "n_init": 1, "micro_clusters": 200, "thresholds": (0.8,)}
     fit_clusters(config.model_copy(update=few), rows[:200], seed=0)  # imports are no part of it
     tracemalloc.start()
     fit_clusters(config.model_copy(update=few), rows, seed=0)

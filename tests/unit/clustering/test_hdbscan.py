@@ -296,7 +296,7 @@ def test_labels_and_predictions_are_those_of_the_package_over_the_grid(data: Row
         tree, placement = ours(data, size, samples)
         alike.append(adjusted_rand_score(tree.labels, oracle.labels_))
         labels, _ = hdbscan.approximate_predict(oracle, new.astype(np.float64))
-        placed.append(adjusted_rand_score(placement.place(new)[0], labels))
+        placed.append(adjusted_rand_score(placement.predict(new)[0], labels))
     assert min(alike) > 0.97
     assert np.mean(alike) > 0.995
     assert min(placed) > 0.95

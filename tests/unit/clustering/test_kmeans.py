@@ -109,16 +109,16 @@ def test_sample_with_fewer_rows_than_clusters_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("reduce", [None, 8])
-def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, reduce: int | None) -> None:
+@pytest.mark.parametrize("pca_dims", [None, 8])
+def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, pca_dims: int | None) -> None:
     rows, _ = blobs(200, spread=0.5)
-    found = fit_clusters(KMEANS.model_copy(update={"metric": metric, "reduce": reduce}), rows, seed=0).clusterer
+    found = fit_clusters(KMEANS.model_copy(update={"metric": metric, "pca_dims": pca_dims}), rows, seed=0).clusterer
     assert isinstance(found, KMeansClusterer)
     new, _ = blobs(40, spread=0.8, seed=5)
     labels = found.assign(new)
     labels[labels == 0] = -1  # a cluster without new rows, and noise
     moved = found.with_updated_centroids(new, labels, 0.25)
-    compared = found.reduction(new) if reduce else new
+    compared = found.reduction(new) if pca_dims else new
     if metric == "cosine":
         compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
     for k in range(len(found.centres)):

@@ -55,7 +55,7 @@ def test_one_point_has_no_merges() -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_pool_below_the_bound_has_scipys_cut_of_the_best_silhouette(metric: str) -> None:
     rows, _ = blobs(300, spread=1.2, d=6)
-    config = WARD.model_copy(update={"metric": metric, "reduce": None, "n_clusters": tuple(range(2, 12))})
+    config = WARD.model_copy(update={"metric": metric, "pca_dims": None, "n_clusters": tuple(range(2, 12))})
     found = fit_clusters(config, rows * np.linspace(0.5, 2, 300, dtype=np.float32)[:, None], seed=0)
     points = rows if metric == "cosine" else rows * np.linspace(0.5, 2, 300, dtype=np.float32)[:, None]
     tree = linkage(points.astype(np.float64), "ward")
@@ -69,7 +69,7 @@ def test_pool_below_the_bound_has_scipys_cut_of_the_best_silhouette(metric: str)
 def test_both_metrics_are_in_the_sweep_and_one_cell_wins() -> None:
     rows, truth = blobs(300)
     stretched = rows * np.random.default_rng(0).uniform(0.2, 5, size=(300, 1)).astype(np.float32)
-    found = fit_clusters(WARD.model_copy(update={"metric": "both", "reduce": None}), stretched, seed=0)
+    found = fit_clusters(WARD.model_copy(update={"metric": "both", "pca_dims": None}), stretched, seed=0)
     assert [cell.parameters["metric"] for cell in found.sweep] == ["euclidean"] * 3 + ["cosine"] * 3
     assert [cell.parameters["metric"] for cell in found.sweep if cell.chosen] == ["cosine"]
     assert adjusted_rand_score(found.labels, truth) > 0.99
@@ -88,7 +88,7 @@ def test_larger_pool_goes_through_micro_clusters_that_weigh_their_rows() -> None
 
 def test_new_rows_join_the_nearest_mean_of_a_cluster() -> None:
     rows, _ = blobs(400, spread=1.5, d=5)
-    found = fit_clusters(WARD.model_copy(update={"metric": "euclidean", "reduce": None}), rows, seed=0)
+    found = fit_clusters(WARD.model_copy(update={"metric": "euclidean", "pca_dims": None}), rows, seed=0)
     new, _ = blobs(100, spread=1.5, d=5, seed=1)
     means = np.stack([rows[found.labels == k].mean(0) for k in range(len(found.coarse))])
     expected = np.linalg.norm(new[:, None] - means[None], axis=2).argmin(1)

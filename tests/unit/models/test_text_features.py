@@ -55,7 +55,10 @@ def test_counts_are_those_of_words_and_pairs_by_hand() -> None:
 
 
 def test_hashes_are_the_same_in_another_process() -> None:
-    code = "from compass_ray.models.text_features import ngram_counts; print(ngram_counts(['mji mkuu']).indices.tolist())"
+    code = (
+        "from compass_ray.models.text_features import hashed_ngram_counts; "
+        "print(hashed_ngram_counts(['mji mkuu']).indices.tolist())"
+    )
     other = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1", "PATH": ""}
     )

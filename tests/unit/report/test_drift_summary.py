@@ -116,7 +116,7 @@ def test_replies_that_became_worse_are_told_in_words(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [check(50, 0.03), {**check(100, 0.03), "drifted": True, "legs": legs}])
     assert summarize_drift(empty)[1] == (
         "Replies became worse (median loss up by 0.310 nats a token (p = 0.0001); share rated bad up by 0.200 (p = 0.002)) "
-        "at prompt 100; the divergence was 0.030 bits then."
+        "at prompt 100; the divergence was 0.030 bits."
     )
 
 

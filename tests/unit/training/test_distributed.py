@@ -84,13 +84,16 @@ def test_the_first_worker_alone_keeps_the_state_and_publishes(left: Left) -> Non
 
 
 def test_workers_at_different_epochs_do_not_begin(left: Left) -> None:
-    assert left("apart") == ["GroupError: workers of one training go on from different epochs, [0, 1]; start them all again"] * 2
+    assert (
+        left("apart")
+        == ["ProcessGroupError: workers of one training go on from different epochs, [0, 1]; start them all again"] * 2
+    )
 
 
 def test_a_first_worker_that_cannot_write_ends_them_all(left: Left) -> None:
     first, second = left("failed")
     assert first == "OSError: no space left"
-    assert second.startswith("GroupError: the first worker")
+    assert second.startswith("ProcessGroupError: the first worker")
 
 
 def test_a_worker_that_dies_ends_the_others(left: Left) -> None:

@@ -20,6 +20,8 @@ from compass_ray.clustering.versions import INITIAL_CLUSTERING, TrainedRows, bui
 from compass_ray.config import RunConfig, parse_config
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.monitoring.window_store import window_table
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.training import HistoryRecord
 from compass_ray.row_selection import open_pool, open_problems, select_by_method
 from compass_ray.stages.cluster import fit_and_store
 
@@ -37,7 +39,7 @@ def config_of(**drift: object) -> RunConfig:
         {
             "languages": list(LANGUAGES),
             "pool": {"bias": None},
-            "cluster": {"method": "kmeans", "n_clusters": [4], "n_init": 1, "reduce": None, "backend": "cpu"},
+            "cluster": {"method": "kmeans", "n_clusters": [4], "n_init": 1, "pca_dims": None, "backend": "cpu"},
             "select": {"methods": ["compass"]},
             "train": {"base_model": BASE},
             "drift": {"window": 20, "check_every": 10, "cooldown": 0, "permutations": 200, **drift},
@@ -74,13 +76,15 @@ def make_run(uri: str, config: RunConfig) -> RunDir:
     run = RunDir(uri)
     run.write_config(config)
     _pool(run)
-    fit_and_store(config, run, run.clusters, Identity("cluster", config.cluster.model_dump() | {"seed": 0}, _embedded(run)))
+    fit_and_store(
+        config, run, run.clusters, Identity("cluster", config.cluster.fingerprint_settings() | {"seed": 0}, _embedded(run))
+    )
     pool = open_pool(config, run, "sw")
     for code, question in zip(LANGUAGES, open_problems(config, run, pool, LANGUAGES), strict=True):
         chosen = select_by_method(config.select, "compass", question, pool, seed=0)
         selection = run.selection("compass", code).begin(Identity("select", {}, {}))
         selection.write_table("rows.parquet", chosen.rows)
-        selection.write_json("allocation.json", chosen.allocation)
+        chosen.allocation.write(selection)
         selection.publish()
         leave_version(run, config, code, "v0001")
     return run
@@ -90,18 +94,15 @@ def leave_version(run: RunDir, config: RunConfig, language: str, version: str, *
     """An adapter with the reference that training leaves, by the allocation of its selection."""
     selection = run.selection("compass" if before is None else version, language)
     selections = [run.selection("compass", language)] + ([selection] if before else [])
-    allocation = selection.read_json("allocation.json")
-    asked = np.repeat(
-        [*range(len(allocation["clusters"])), -1],
-        [*(c["n_eval"] for c in allocation["clusters"]), allocation["noise"]["guide"]],
-    )
+    counts = AllocationRecord.read(selection).guide_counts
+    asked = np.repeat([*range(len(counts) - 1), -1], counts)
     coarse = run.clusters.read_array("coarse.npy")
     trained = TrainedRows.read(config, selections, run.clusters)
     identity = Identity("train", {"base_model": model_identity(BASE, None), "v": version}, {})
     writer = run.adapter(language, version).begin(identity)
     writer.write_bytes("adapter_model.safetensors", json.dumps([language, version]).encode())
-    writer.write_json("history.json", {"from": before} if before else {})
-    writer.write_json("reference.json", build_reference(trained, asked, coarse, INITIAL_CLUSTERING))
+    (HistoryRecord(parent=before) if before else HistoryRecord()).write(writer)
+    build_reference(trained, asked, coarse, INITIAL_CLUSTERING).write(writer)
     writer.publish()
 
 

@@ -38,7 +38,7 @@ def test_an_unknown_run_ends_with_1_and_the_way_to_make_one(command: Command, tm
 def test_nothing_to_do_is_said_and_is_no_failure(command: Command, run: RunDir) -> None:
     code, out, _ = command(run.uri)
     assert code == 0
-    assert out.startswith("nothing to do: traffic is counted in clusters, and no traffic is kept")
+    assert out.startswith("nothing to do: clustering clusters is up to date")
 
 
 def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir) -> None:
@@ -47,9 +47,7 @@ def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir
     code, out, _ = command(run.uri, "--reason", "stale")
     assert code == 0
     first, *references = out.splitlines()
-    assert (
-        first == "traffic is counted in c0002 now, in clusters before: 4 clusters, 0.0% of the pool noise, fitted with 20 prompts"
-    )
+    assert first == "clustering c0002 is active (before: clusters): 4 clusters, 0.0% of the pool is noise, fitted with 20 prompts"
     assert references == ["reference of sw@v0001: the guide set"]
     assert (read_active(run).pointer or {})["reason"] == "stale"
 

@@ -247,7 +247,7 @@ def test_a_store_that_is_away_for_a_moment_leaves_the_window_where_it_is(
     _ask(monitor, ASKED)
     _fitted_anew(live, config)
     with monkeypatch.context() as patch:
-        patch.setattr(monitor.reassigner.assigner, "open", _away)
+        patch.setattr(monitor.reassigner.assigner, "preload", _away)
         monitor.sync_clusters()
         _ask(monitor, ASKED[:3], start=20)
     assert monitor.log.language_state("sw").place == INITIAL_CLUSTERING

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import ConflictError, Identity, RunDir
+from compass_ray.artifacts import ConflictError, Identity, RunDir, jsonl_log
 from compass_ray.clustering import load_clusterer
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, read_active, set_active
 from compass_ray.config import ConfigError, RunConfig, with_overrides
@@ -54,7 +54,7 @@ def traffic(run: RunDir) -> RunDir:
 def test_without_traffic_there_is_nothing_to_do(run: RunDir, config: RunConfig, inline: list[str]) -> None:
     found = recluster(config, run)
     assert not found.changed
-    assert found.summarize()[0].startswith("nothing to do: traffic is counted in clusters")
+    assert found.summarize()[0].startswith("nothing to do: clustering clusters is up to date")
     assert (inline, read_active(run).name, run.reclusterings()) == ([], INITIAL_CLUSTERING, [])
 
 
@@ -78,7 +78,7 @@ def test_the_new_clusters_know_the_traffic_and_hold_the_pool_s_rows_alone(traffi
 
 def test_what_was_decided_is_on_record_for_every_language(traffic: RunDir, config: RunConfig) -> None:
     recluster(config, traffic, reason="stale")
-    told = [line for line in registry.read_decisions(traffic) if line["kind"] == "recluster"]
+    told = [line for line in jsonl_log.read(traffic, "decisions.jsonl") if line["kind"] == "recluster"]
     assert [(line["language"], line["clusters"], line["reason"]) for line in told] == [
         ("sw", "c0002", "stale"),
         ("de", "c0002", "stale"),

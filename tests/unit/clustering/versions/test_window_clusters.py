@@ -82,7 +82,7 @@ def test_centroids_stay_where_too_little_of_the_window_is_kept(run: RunDir, conf
     assert found.centroid_update is not None
     np.testing.assert_array_equal(found.centroid_update.centroids, fitted.centroids)
     assert found.centroid_update.counts[:-1].tolist() == np.bincount(found.labels, minlength=4).tolist()
-    assert found.centroids_note == "those of the version before, as too little of the window is kept to move them"
+    assert found.centroids_note == "those of the parent version: too little of the window is retained to move them"
 
 
 def test_what_became_of_the_centroids_is_on_record_beside_them(run: RunDir, config: RunConfig) -> None:
@@ -101,23 +101,21 @@ def test_what_became_of_the_centroids_is_on_record_beside_them(run: RunDir, conf
     assert {"centres.npy", "centroids.npy"} <= set(made.files())
 
 
-def test_a_window_of_other_clusters_is_placed_anew(run: RunDir, config: RunConfig) -> None:
+def test_a_window_of_another_clustering_is_re_assigned(run: RunDir, config: RunConfig) -> None:
     _same_again(run)
     found = _placed(config, run, _window(run, INITIAL_CLUSTERING, kept=14, clusters=[1] * 20), name="c0002")
     assert found.labels.tolist() == load_space_clusterer(run, ClusterSpace("c0002")).assign(encode(ASKED[6:])).tolist()
 
 
-def test_a_window_of_other_clusters_of_which_too_little_is_kept_is_refused(run: RunDir, config: RunConfig) -> None:
+def test_a_window_of_another_clustering_that_retains_too_little_is_rejected(run: RunDir, config: RunConfig) -> None:
     _same_again(run)
-    with pytest.raises(
-        ConfigError, match=r"collected in clusters clusters, traffic is counted in c0002 by now, and of 3 of its 20"
-    ):
+    with pytest.raises(ConfigError, match=r"recorded with clustering clusters, but c0002 is active\. Only 3 of its 20"):
         _placed(config, run, _window(run, kept=3), name="c0002")
 
 
-def test_a_window_of_noise_alone_is_refused(run: RunDir, config: RunConfig) -> None:
+def test_a_window_of_noise_is_rejected(run: RunDir, config: RunConfig) -> None:
     window = replace(_window(run), clusters=(-1,) * 20)
-    with pytest.raises(ConfigError, match="all 20 prompts of the window of sw are noise to the clusters clusters"):
+    with pytest.raises(ConfigError, match="All 20 prompts of the window of sw are noise in clustering clusters"):
         _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from compass_ray import registry, schemas
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import Identity, RunDir, jsonl_log
 from compass_ray.config import RunConfig, parse_config
 from compass_ray.continual.controller.canary_eval import CanaryItem
 from compass_ray.continual.controller.observe import UpdateAttempts
@@ -122,7 +122,7 @@ class Service:
             self.traffic(10, new=True, bad=False)
 
     def kinds(self) -> list[str]:
-        return [each["kind"] for each in registry.read_decisions(self.run)][1:]
+        return [each["kind"] for each in jsonl_log.read(self.run, "decisions.jsonl")][1:]
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_version_that_users_rate_worse_is_rolled_back_and_its_window_is_not_re
     service.traffic(20, new=True, bad=True)
     assert _live(service) == "v0001"
     assert service.monitor.status()["languages"]["sw"]["version"] == "v0001"
-    last = registry.read_decisions(service.run)[-1]
+    last = jsonl_log.read(service.run, "decisions.jsonl")[-1]
     assert (last["kind"], last["from"], last["to"]) == ("rollback", "v0002", "v0001")
     assert [leg["name"] for leg in last["legs"]] == ["feedback"]
     assert "worse than v0001: share of replies rated bad" in last["reason"]
@@ -283,7 +283,7 @@ def test_a_failed_attempt_is_recorded_and_retried_after_a_delay(make: Any, clock
         clock.now += 1
         service.controller.reconcile()
         assert set(service.updates.active) == {"sw"}
-    failed = [each for each in registry.read_decisions(service.run) if each["kind"] == "update failed"]
+    failed = [each for each in jsonl_log.read(service.run, "decisions.jsonl") if each["kind"] == "update failed"]
     assert [(each["attempt"], each["reason"]) for each in failed] == [(1, "the worker was lost"), (2, "the worker was lost")]
 
 
@@ -326,7 +326,7 @@ def test_a_worse_canary_is_stopped_and_never_served_again(make: Any) -> None:
     live = registry.read_pointer(service.run, "sw").live
     assert live
     assert (live.version, live.canary) == ("v0001", None)
-    last = registry.read_decisions(service.run)[-1]
+    last = jsonl_log.read(service.run, "decisions.jsonl")[-1]
     assert (last["kind"], last["to"], [leg["name"] for leg in last["legs"]]) == ("canary ended", "v0002", ["feedback"])
     assert service.monitor.log.language_state("sw").refusals == 1
     service.traffic(200, new=True, version="v0001")
@@ -360,7 +360,7 @@ def test_a_version_that_fails_its_questions_is_rolled_back(make: Any) -> None:
     service.updates.judge("sw", "v0002", accepted=True)
     service.traffic(60, new=True)
     assert _live(service) == "v0001"
-    assert [leg["name"] for leg in registry.read_decisions(service.run)[-1]["legs"]] == ["canary"]
+    assert [leg["name"] for leg in jsonl_log.read(service.run, "decisions.jsonl")[-1]["legs"]] == ["canary"]
     both = [texts for _, version, texts in service.asked if version == "v0002"]
     assert set(both) <= {texts for _, version, texts in service.asked if version == "v0001"}, "both get the same questions"
     texts = [text for _, version, asked in service.asked if version == "v0001" for text in asked]
@@ -386,7 +386,7 @@ def test_a_window_of_noise_is_discarded_with_the_reason(make: Any) -> None:
     assert len(service.monitor.ready()) == 1
     service.controller.reconcile()
     assert service.monitor.ready() == []
-    last = registry.read_decisions(service.run)[-1]
+    last = jsonl_log.read(service.run, "decisions.jsonl")[-1]
     assert last["kind"] == "released"
     assert "are noise" in last["reason"]
 
@@ -402,7 +402,7 @@ def test_a_damaged_window_is_discarded_and_blocks_nothing(make: Any) -> None:
     service.run.write_monitor(ready.file, b"PAR1")
     service.controller.reconcile()
     assert (service.monitor.ready(), service.updates.started) == ([], [])
-    assert "cannot be read" in registry.read_decisions(service.run)[-1]["reason"]
+    assert "cannot be read" in jsonl_log.read(service.run, "decisions.jsonl")[-1]["reason"]
 
 
 def test_a_pinned_language_is_not_updated(make: Any) -> None:

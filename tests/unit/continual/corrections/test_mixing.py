@@ -162,7 +162,7 @@ def test_what_was_trained_on_does_not_join_again_and_a_full_retraining_takes_it_
 
 def test_a_selection_that_stands_is_kept_whatever_is_said_meanwhile(run: RunDir, config: RunConfig) -> None:
     adapter = run.adapter("sw", "v0001")
-    whole = config.select.model_dump(exclude={"methods"}) | {
+    whole = config.select.fingerprint_settings(exclude={"methods"}) | {
         "budget": 1.0,
         "window": WINDOW.name,
         "seed": config.seed,

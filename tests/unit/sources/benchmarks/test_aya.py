@@ -64,6 +64,6 @@ def test_rows_of_both_have_our_codes_and_their_origin(sources: tuple[SourceConfi
 
 
 def test_one_data_set_of_the_collection_is_taken_and_a_template_left_out(sources: tuple[SourceConfig, SourceConfig]) -> None:
-    filters = {"where": {"dataset_name": "MLQA-en (T)"}, "without": {"template_id": ("2",)}}
+    filters = {"include": {"dataset_name": "MLQA-en (T)"}, "exclude": {"template_id": ("2",)}}
     [row] = read_pool(PoolConfig(sources=(sources[1].model_copy(update=filters),))).rows.to_pylist()
     assert (row["prompt"], row["language"]) == ("context and question 0", "sw")

@@ -34,7 +34,7 @@ def _configs(folder: Path, test: Rows = TEST, lite: Rows = LITE) -> dict[str, An
     small = repository(folder / "MMLU-ProX-Lite", {"sw": {"validation": VALIDATION, "test": lite}}, MMLU_PROX)
     validation = {"path": whole, "name": "{language}", "split": "validation"}
     return {
-        "guides": {"path": small, "name": "{language}", "split": "test", "also": [validation]},
+        "guides": {"path": small, "name": "{language}", "split": "test", "extra_sources": [validation]},
         "tests": {"path": whole, "name": "{language}", "split": "test", "on_guide_overlap": "remove"},
     }
 
@@ -78,7 +78,7 @@ def test_items_that_guided_are_counted_and_left_out_by_number_and_by_text(tmp_pa
 def test_where_it_is_not_meant_the_overlap_is_refused(tmp_path: Path, lite: Rows, told: str) -> None:
     configs = _configs(tmp_path, lite=lite)
     tests = {**configs["tests"], "on_guide_overlap": "refuse"}
-    with pytest.raises(ConfigError, match=rf"{told}.*pool\.tests\.guided=remove"):
+    with pytest.raises(ConfigError, match=rf"{told}.*pool\.tests\.on_guide_overlap=remove"):
         read_guide_and_test(PoolConfig.model_validate({**configs, "tests": tests}), "sw")
 
 

@@ -1,6 +1,6 @@
-"""Ray as this project uses it: the session, what the cluster can hold, one Train run, and what a worker's error says.
+"""Ray sessions, cluster capacity, Ray Train runs, and readable errors of workers.
 
-The one place that starts Ray, and that sets what Ray reads from the environment. It knows no stage.
+Only this package starts Ray and sets the environment variables that Ray reads. It knows no stage.
 """
 
 from compass_ray.ray_session.actor_pool import open_actor_pool

@@ -1,9 +1,9 @@
-"""What the joined Ray cluster is and can grow to, from its nodes and its autoscaler's configuration.
+"""Capacity of the joined Ray cluster: its nodes, and how far its autoscaler can grow it.
 
-Key property: growth is known, or known not to be there, or said to be unknown; it is never guessed. Ray itself publishes
-it only where a platform reports it, so otherwise it is read where the autoscaler reads it: from the file in the command
-line of this cluster's own monitor on the head node (``ray up``, ``ray start --autoscaling-config``), or from the
-RayCluster on Kubernetes. Starts nothing and asks for no resources.
+Key property: growth is known, impossible or unknown; it is never guessed. Ray publishes the limits only on platforms that
+report them. Otherwise they are read from the autoscaler's own source: the file in the command line of the monitor process
+on the head node (``ray up``, ``ray start --autoscaling-config``), or the RayCluster resource on Kubernetes. Nothing is
+started and no resources are requested.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _OPTION = "--autoscaling-config="
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ASK_S = 30.0
 _DEFAULT_WORKERS = 2
-"""Ray's own, where a cluster file says nothing."""
+"""Ray's default when a cluster file sets none."""
 
 
 @dataclass(frozen=True)
 class Autoscaler:
-    """What is known of the autoscaler: none, one whose settings are out of reach, or one with its cluster file's tree."""
+    """State of the autoscaler: none, unknown settings, or known settings (the tree of its cluster file)."""
 
     state: Literal["none", "unknown", "known"]
     settings: Mapping[str, Any] | None = None
@@ -40,18 +40,18 @@ NONE, UNKNOWN = Autoscaler("none"), Autoscaler("unknown")
 
 
 def read_capacity() -> ClusterCapacity:
-    """What the joined cluster is and can grow to; Ray must be joined (see `session`)."""
+    """Capacity of the joined cluster. Ray must be initialized (see `session`)."""
     from ray._private.state import state
 
-    told: Any = state  # without types
-    nodes = [node for node in told.node_table() if node["Alive"]]
-    if reported := told.get_cluster_config():
+    untyped_state: Any = state
+    nodes = [node for node in untyped_state.node_table() if node["Alive"]]
+    if reported := untyped_state.get_cluster_config():
         return capacity_from_report(nodes, reported)
     return capacity_from_settings(nodes, _ask_head_node(nodes))
 
 
 def capacity_from_report(nodes: Sequence[Mapping[str, Any]], reported: Any) -> ClusterCapacity:
-    """From Ray's nodes and a reported ``ClusterConfig``, in which a count of -1 is no bound."""
+    """Capacity from Ray's nodes and a reported ``ClusterConfig``, where a count of -1 means unbounded."""
     types = [
         NodeType(group.name, dict(group.resources), None if group.max_count < 0 else group.max_count)
         for group in reported.node_group_configs
@@ -60,7 +60,7 @@ def capacity_from_report(nodes: Sequence[Mapping[str, Any]], reported: Any) -> C
 
 
 def capacity_from_settings(nodes: Sequence[Mapping[str, Any]], autoscaler: Autoscaler) -> ClusterCapacity:
-    """From Ray's nodes and what is known of the autoscaler."""
+    """Capacity from Ray's nodes and the state of the autoscaler."""
     if autoscaler.state == "none":
         return _build_capacity(nodes, [], None)
     if autoscaler.settings is None:
@@ -68,7 +68,7 @@ def capacity_from_settings(nodes: Sequence[Mapping[str, Any]], autoscaler: Autos
     tree = autoscaler.settings
     limit = int(tree.get("max_workers", _DEFAULT_WORKERS))
     kinds: Mapping[str, Mapping[str, Any]] = tree.get("available_node_types") or {}
-    if not kinds:  # machines of a `local` provider, before Ray gave them a type
+    if not kinds:  # nodes of a `local` provider have no type yet
         workers = sum(_HEAD not in node["Resources"] for node in nodes)
         return _build_capacity(nodes, [] if workers >= limit else None, None)
     head = tree.get("head_node_type")
@@ -84,24 +84,24 @@ def _build_capacity(nodes: Sequence[Mapping[str, Any]], types: list[NodeType] | 
     if types is None:
         return ClusterCapacity(tuple(present), None)
     if any(not kind.resources and _can_grow(kind, present) for kind in types):
-        return ClusterCapacity(tuple(present), None)  # machines of unknown shape may come
+        return ClusterCapacity(tuple(present), None)  # nodes of unknown shape may be added
     return ClusterCapacity(tuple(present), tuple(kind for kind in types if kind.max_nodes != 0), limit)
 
 
 def _node_type_of(node: Mapping[str, Any], types: Sequence[NodeType]) -> str:
-    """The node type of a machine: as it is labelled, else the one of its shape; a head is of none that can grow."""
+    """Node type of a node: by its label, or by its resources. The head node has no type."""
     if _HEAD in node["Resources"]:
         return ""
     label = (node.get("Labels") or {}).get(_GROUP, "")
     if label in {kind.name for kind in types}:
         return str(label)
     shape = _shape(node["Resources"])
-    alike = [kind.name for kind in types if kind.max_nodes != 0 and (not kind.resources or _shape(kind.resources) == shape)]
-    return alike[0] if alike else ""
+    matching = [kind.name for kind in types if kind.max_nodes != 0 and (not kind.resources or _shape(kind.resources) == shape)]
+    return matching[0] if matching else ""
 
 
 def _shape(resources: Mapping[str, float]) -> dict[str, float]:
-    """What both a cluster file and a machine state: bytes of memory and the machine's own marks differ between the two."""
+    """Resources that a cluster file and a node state alike; memory in bytes and node-specific resources differ."""
     skipped = ("node:", "accelerator_type:")
     memory = ("memory", "object_store_memory")
     return {n: float(v) for n, v in resources.items() if v and n not in memory and not n.startswith(skipped)}
@@ -112,7 +112,7 @@ def _can_grow(kind: NodeType, present: Sequence[Node]) -> bool:
 
 
 def _ask_head_node(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
-    """What the head node knows, asked here if this is it, else by a task there."""
+    """Autoscaler state as seen from the head node; a task asks there if this is another node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -120,8 +120,8 @@ def _ask_head_node(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
     head = next((node for node in nodes if _HEAD in node["Resources"]), None)
     if head is None or head["NodeID"] == ray.get_runtime_context().get_node_id():
         return read_autoscaler(address)
-    there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    task = ray.remote(read_autoscaler).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+    on_head = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    task = ray.remote(read_autoscaler).options(num_cpus=0, scheduling_strategy=on_head, max_retries=0)
     try:
         found: Autoscaler = ray.get(task.remote(address), timeout=_ASK_S)
     except ray.exceptions.RayError:
@@ -130,7 +130,7 @@ def _ask_head_node(nodes: Sequence[Mapping[str, Any]]) -> Autoscaler:
 
 
 def read_autoscaler(gcs_address: str) -> Autoscaler:
-    """What the autoscaler of the cluster at ``gcs_address`` is, seen from its head node."""
+    """State of the autoscaler of the cluster at ``gcs_address``; call it on the head node."""
     for line in _command_lines():
         if f"--gcs-address={gcs_address}" in line and any(part.endswith("monitor.py") for part in line):
             named = [part.removeprefix(_OPTION) for part in line if part.startswith(_OPTION)]
@@ -153,7 +153,7 @@ def _read(file: Path) -> Autoscaler:
 
 
 def _kubernetes() -> Autoscaler:
-    """The RayCluster, which only the head's service account may read, and only where autoscaling is on."""
+    """The RayCluster resource. Only the head's service account may read it, and only if autoscaling is on."""
     from ray.autoscaler._private.kuberay import autoscaling_config
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
@@ -161,7 +161,7 @@ def _kubernetes() -> Autoscaler:
     namespace = os.environ.get("RAY_CLUSTER_NAMESPACE") or _read_text(_NAMESPACE)
     if not name or not namespace:
         return UNKNOWN
-    try:  # without its producer, which tries for 25 s where reading is not allowed
+    try:  # the producer of this client would retry for 25 s without permission
         cluster = KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}")
         if not cluster["spec"].get("enableInTreeAutoscaling"):
             return NONE

@@ -1,6 +1,6 @@
-"""What a cluster says before any work: its capacity, and each machine's view of the run directory.
+"""Probe a cluster before any work: its capacity, and whether each node can use the run directory.
 
-Key property: the tasks ask for no resources, so they run on a busy cluster and start no machine.
+Key property: the tasks request no resources, so they run on a busy cluster and start no node.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from compass_ray.ray_session.errors import user_message
 
 _SECONDS = 60.0
 _MACHINES = 16
-"""So many are asked; of a larger cluster the others are like these."""
+"""Number of nodes that are probed; nodes of a larger cluster are assumed to be alike."""
 
 
 def probe_cluster(run: RunDir) -> ClusterEnvironment:
-    """Ask the joined cluster; Ray must be joined (see `session`)."""
+    """Probe the joined cluster. Ray must be initialized (see `session`)."""
     return ClusterEnvironment(read_capacity(), probe_machines(run), is_cluster=True)
 
 
 def probe_machines(run: RunDir) -> tuple[StorageProbe, ...]:
-    """What the driver and each machine find of the run directory; the driver's comes first."""
-    mine = probe_storage(run)
-    if mine.error:
-        return (mine,)
-    with driver_marker_file(run) as left:
-        return (mine, *_probe_nodes(run, left))
+    """How the driver and each node see the run directory; the driver comes first."""
+    driver = probe_storage(run)
+    if driver.error:
+        return (driver,)
+    with driver_marker_file(run) as marker:
+        return (driver, *_probe_nodes(run, marker))
 
 
-def _probe_nodes(run: RunDir, left: str) -> list[StorageProbe]:
+def _probe_nodes(run: RunDir, marker: str) -> list[StorageProbe]:
     import ray
     from ray._private.state import state
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    told_by: Any = state  # without types
-    nodes: Sequence[Any] = [node for node in told_by.node_table() if node["Alive"]][:_MACHINES]
+    untyped_state: Any = state
+    nodes: Sequence[Any] = [node for node in untyped_state.node_table() if node["Alive"]][:_MACHINES]
     task: Any = ray.remote(probe_storage)
     pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    waiting = [task.options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(run, left) for there in pinned]
+    waiting = [task.options(num_cpus=0, scheduling_strategy=on_node, max_retries=0).remote(run, marker) for on_node in pinned]
     finished, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_SECONDS)
     return [_read_probe(ref, ref in finished, node) for ref, node in zip(waiting, nodes, strict=True)]
 

@@ -1,8 +1,7 @@
 """Start, join and leave Ray.
 
-Key property: Ray's environment variables are set here, before Ray is imported, and nowhere else. Joins a running cluster
-when one is named (``RAY_ADDRESS``, or inside a submitted job), and hands them to the workers there; starts a local one
-otherwise.
+Key property: Ray's environment variables are set only here, before Ray is imported. If ``RAY_ADDRESS`` names a cluster, or
+inside a submitted job, `start` joins that cluster and passes the variables to its workers. Otherwise it starts a local one.
 """
 
 from __future__ import annotations
@@ -21,40 +20,40 @@ from compass_ray.config import Resources
 from compass_ray.config.resources import UNBOUND
 
 _ENVIRONMENT = {
-    # Measured on two cores: a Train run costs 11 s before its first step with this, 14-20 s with Ray's own setting.
+    # Measured on two cores: a Train run takes 11 s to its first step with this value, 14-20 s with Ray's default.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # Trials are written down by the tune stage; Tune's own log files and its handling of Ctrl-C would come on top.
+    # The tune stage records trials itself; Tune's log files and its Ctrl-C handler are not needed.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the only way to have its tables not printed
+    "RAY_AIR_NEW_OUTPUT": "0",  # the only way to suppress its tables
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
 def prepare_environment() -> None:
-    """Set what Ray reads from the environment; what the user has set stays."""
+    """Set Ray's environment variables; values that the user set are kept."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def joins_cluster() -> bool:
-    """Whether `start` joins a cluster that is named, rather than start one here."""
+    """Whether `start` joins a named cluster instead of starting a local one."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def start(resources: Resources) -> None:
-    """Join or start Ray; does nothing where this process is connected already."""
+    """Join or start Ray; do nothing if this process is already connected."""
     prepare_environment()
     import ray
 
     if ray.is_initialized():
         return
     _silence_ray()
-    where = _join_options() if joins_cluster() else _local_options(resources)
-    ray.init(log_to_driver=False, logging_level=logging.WARNING, **where)
+    options = _join_options() if joins_cluster() else _local_options(resources)
+    ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
 
 
 def _local_options(resources: Resources) -> dict[str, Any]:
@@ -63,9 +62,9 @@ def _local_options(resources: Resources) -> dict[str, Any]:
 
 
 def _join_options() -> dict[str, Any]:
-    """What workers must be told, as those of a running cluster do not inherit this process's environment.
+    """Environment variables for the workers, which do not inherit this process's environment.
 
-    Without what a submitted job's own runtime environment names: it wins, and Ray refuses a variable given twice.
+    Variables of a submitted job's runtime environment are left out: they have priority, and Ray refuses duplicates.
     """
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     given = (submitted.get("runtime_env") or {}).get("env_vars", {})
@@ -73,7 +72,7 @@ def _join_options() -> dict[str, Any]:
 
 
 def stop() -> None:
-    """Disconnect, and end a cluster that `start` started."""
+    """Disconnect, and stop a cluster that `start` started."""
     import ray
 
     if ray.is_initialized():
@@ -81,7 +80,7 @@ def stop() -> None:
 
 
 def cluster_resources() -> dict[str, float]:
-    """What the joined cluster has in all at present, by Ray's names; nothing where Ray was not started."""
+    """Total resources of the joined cluster by Ray's names; empty if Ray was not started."""
     import ray
 
     if not ray.is_initialized():
@@ -91,7 +90,7 @@ def cluster_resources() -> dict[str, float]:
 
 @contextmanager
 def session(resources: Resources) -> Iterator[None]:
-    """Ray for as long as the block runs; a cluster that was there before is left running."""
+    """Ray for the duration of the block; a session that existed before stays open."""
     prepare_environment()
     import ray
 
@@ -107,23 +106,22 @@ def session(resources: Resources) -> Iterator[None]:
 
 @contextmanager
 def _unwind_on_sigterm() -> Iterator[None]:
-    """End the block, and the process with 143, on the signal by which a submitted job is stopped.
+    """On SIGTERM, which stops a submitted job, leave the block and exit with code 143.
 
-    As KeyboardInterrupt until the block is left: out of a wait for Ray's results SystemExit does not come, it ends the
-    process there and then.
+    Inside the block the signal raises KeyboardInterrupt: SystemExit would end the process at once during a wait for Ray.
     """
-    told: list[int] = []
+    received: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt) if threading.current_thread() is threading.main_thread() else None
     try:
         yield
     except KeyboardInterrupt:
-        if told:
-            raise SystemExit(128 + told[0]) from None
+        if received:
+            raise SystemExit(128 + received[0]) from None
         raise
     finally:
         if before is not None:
@@ -131,12 +129,12 @@ def _unwind_on_sigterm() -> Iterator[None]:
 
 
 def _silence_ray() -> None:
-    """Leave the terminal to our own progress; Ray's logs keep everything."""
+    """Keep Ray's messages off the terminal; its log files keep everything."""
     import ray.data
 
     for name in ("ray.train", "ray.serve", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # What they log here they also raise or return, and then it is told once, by whoever gets it.
+    # These libraries also raise or return what they log; the caller reports it once.
     for name in ("ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()

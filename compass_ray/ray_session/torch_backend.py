@@ -1,7 +1,7 @@
-"""How the workers of one Ray Train run reach one another: NCCL where torch sees CUDA there, gloo elsewhere.
+"""Communication backend of a Ray Train run: NCCL if torch sees CUDA on the first worker, gloo otherwise.
 
-Key property: the workers are asked, not the resources. Left to itself Ray takes NCCL wherever GPUs are requested, and a
-torch that was built without CUDA then fails before the first step.
+Key property: the worker decides, not the requested resources. By default Ray uses NCCL if GPUs are requested, and a torch
+build without CUDA then fails before the first step.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class _DeviceAwareBackend(_TorchBackend):
 
 @dataclass
 class DeviceAwareTorchConfig(TorchConfig):
-    """Torch's process group by what the first worker sees."""
+    """Torch process group whose backend the first worker decides."""
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
-        """What Ray Train sets workers up with."""
+        """The backend class that Ray Train uses."""
         return _DeviceAwareBackend

@@ -1,7 +1,7 @@
-"""Ray Train runs: workers that are started, watched and started again.
+"""Ray Train runs: start workers, wait for them, and restart them after failures.
 
-Key property: what a worker has done lies in the run directory, so a run that failed is started again and goes on from
-there; Ray Train's own checkpoints are not used.
+Key property: workers keep their progress in the run directory, so a restarted run resumes there. Ray Train's own
+checkpoints are not used.
 """
 
 from __future__ import annotations
@@ -18,53 +18,53 @@ from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
 
 WorkerFunction = Callable[[Mapping[str, Any]], None]
-"""What a Train run calls in each of its workers."""
+"""The function that a Train run calls in each worker."""
 
 
 def worker_request(resources: Resources) -> dict[str, float]:
-    """What one worker asks the cluster for, by Ray's names."""
+    """Resources that one worker requests, by Ray's names."""
     return resources.resources_per_worker()
 
 
 def max_concurrent_workers(resources: Resources, wanted: int) -> int:
-    """How many of the workers wanted the cluster holds when it has grown as far as it may; one at least.
+    """How many of the wanted workers fit into the fully grown cluster; at least one.
 
-    Bounded by what it can grow to and not by what it is, so that its autoscaler sees what is wanted.
+    The limit is the maximum size, not the present size, so that the autoscaler sees the demand.
     """
     return max(1, min(wanted, max_fitting_requests(worker_request(resources))))
 
 
 def require_capacity(resources: Resources, setting: str, workers: int) -> None:
-    """Stop before workers that train together and would be waited for in vain.
+    """Check that the cluster can hold all workers of a training job at the same time.
 
     Raises:
-        ConfigError: the cluster can never hold so many as ``setting`` asks for.
+        ConfigError: the cluster can never hold as many workers as ``setting`` asks for.
     """
     fits = max_fitting_requests(worker_request(resources))
     if fits < workers:
         raise ConfigError(
-            f"resources.{setting} is {workers}, and this cluster can hold {fits} workers; lower it, or what a worker asks for "
-            f"(resources.cpus_per_worker, resources.gpus_per_worker), or give the cluster more machines"
+            f"resources.{setting} is {workers}, but this cluster can hold only {fits} workers; lower it, lower the request of a "
+            f"worker (resources.cpus_per_worker, resources.gpus_per_worker), or add nodes to the cluster"
         )
 
 
 def require_worker_capacity(resources: Resources, what: str) -> None:
-    """Stop before a single worker that would be waited for in vain.
+    """Check that some node of the cluster can hold one worker.
 
     Raises:
-        ConfigError: no machine that the cluster has or may start holds what it asks for.
+        ConfigError: no node that the cluster has or may start offers the requested resources.
     """
     request = worker_request(resources)
     if max_fitting_requests(request) < 1:
-        asked = ", ".join(f"{name} {amount:g}" for name, amount in request.items())
+        requested = ", ".join(f"{name} {amount:g}" for name, amount in request.items())
         raise ConfigError(
-            f"{what} asks for {asked} on one machine, and this cluster has and may start none that offers it; lower "
-            f"resources.cpus_per_worker, gpus_per_worker or worker_resources, or give the cluster such a machine"
+            f"{what} requests {requested} on one node, and this cluster has no such node and cannot start one; lower "
+            f"resources.cpus_per_worker, gpus_per_worker or worker_resources, or add such a node to the cluster"
         )
 
 
 def max_fitting_requests(request: Mapping[str, float]) -> int:
-    """How many such requests the cluster can hold; more than anybody wants where that is unknown."""
+    """How many such requests the fully grown cluster can hold; `sys.maxsize` if that is unknown."""
     found = read_capacity().max_count(request)
     return sys.maxsize if found is None else found
 
@@ -78,23 +78,23 @@ def launch(
     workers: int,
     max_failures: int | None = None,
 ) -> Any:
-    """Begin a Ray Train run of ``worker``, which gets ``loop``, the run's URI and its configuration; returns its reference.
+    """Start a Ray Train run of ``worker`` and return its object reference.
 
-    ``max_failures`` is that of the resources when None, and without bound when -1. The run is watched by a task of its own
-    on the driver's node: a thread of the driver could not be ended, and would outlive the session that it waits in.
+    ``worker`` receives ``loop``, the URI of the run and its configuration. ``max_failures`` defaults to the resources'
+    value; -1 means unlimited. A task on the driver's node waits for the run: a thread of the driver could not be stopped.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # One call a process: what a worker has started goes with it, and an idle one keeps the run's controller alive.
+    # One call per process: an idle process would keep the run's controller alive.
     task = ray.remote(max_calls=1)(_fit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
     limit = config.resources.max_failures if max_failures is None else max_failures
     return task.remote(config, run, worker, {**loop, "uri": run.uri, "config": config.model_dump(mode="json")}, workers, limit)
 
 
 def fit(config: RunConfig, run: RunDir, worker: WorkerFunction, loop: Mapping[str, Any], *, workers: int) -> None:
-    """As `launch`, and wait for the end.
+    """Start a Ray Train run as `launch` does, and wait for it.
 
     Raises:
         ray.exceptions.RayTaskError: workers failed more often than ``resources.max_failures``.
@@ -105,24 +105,24 @@ def fit(config: RunConfig, run: RunDir, worker: WorkerFunction, loop: Mapping[st
 
 
 class TrainRuns:
-    """Ray Train runs by name, so many at once; the others wait until one has ended."""
+    """A queue of named Ray Train runs; a limited number runs at the same time."""
 
     def __init__(self, at_once: int) -> None:
-        """Nothing is begun."""
+        """Create an empty queue."""
         self._at_once = at_once
         self._waiting: deque[tuple[str, Callable[[], Any]]] = deque()
         self._running: dict[Any, str] = {}
         self.failures: dict[str, str] = {}
-        """What went wrong, by name."""
+        """Error message of each failed run, by name."""
 
     def start(self, name: str, begin: Callable[[], Any]) -> None:
-        """Call ``begin``, which launches a run and returns its reference, as soon as there is room for it."""
+        """Call ``begin`` as soon as a slot is free; it launches a run and returns its reference."""
         self._waiting.append((name, begin))
         self._reap(timeout=0)
         self._fill()
 
     def finish(self, ended: Callable[[], None]) -> dict[str, str]:
-        """Wait for all, telling of each; returns what went wrong, by name."""
+        """Wait for all runs, call ``ended`` after each, and return the error messages by name."""
         while self._running:
             self._reap()
             self._fill()
@@ -130,7 +130,7 @@ class TrainRuns:
         return self.failures
 
     def abandon(self) -> None:
-        """Begin none any more, and end those that run."""
+        """Drop waiting runs and cancel active ones."""
         import ray
 
         self._waiting.clear()
@@ -154,7 +154,7 @@ class TrainRuns:
 
 
 def failure(reference: Any) -> str | None:
-    """What went wrong in a task that has ended, None where nothing did."""
+    """Error message of a finished task; None if it succeeded."""
     import ray
 
     try:
@@ -167,7 +167,7 @@ def failure(reference: Any) -> str | None:
 def _fit(
     config: RunConfig, run: RunDir, worker: WorkerFunction, loop: Mapping[str, Any], workers: int, max_failures: int
 ) -> None:
-    """Ray task: one Train run from its beginning to its end."""
+    """Ray task: one complete Train run."""
     import ray.train
     from ray.train.torch import TorchTrainer
 

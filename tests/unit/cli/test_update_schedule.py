@@ -82,7 +82,7 @@ def test_an_update_for_which_no_machine_is_left_is_refused(run: RunDir, tmp_path
     monkeypatch.setattr(ray_session, "start", lambda resources: None)
     monkeypatch.setattr(train_runs, "read_capacity", lambda: ClusterCapacity((Node({"CPU": 8, "serving": 1}),)))
     config = load_run_config("atlas-test", overrides=["resources.worker_resources={updates: 1}"])
-    with pytest.raises(ConfigError, match=r"the update of sw asks for CPU 0\.5, updates 1 on one machine.*worker_resources"):
+    with pytest.raises(ConfigError, match=r"the update of sw requests CPU 0\.5, updates 1 on one node.*worker_resources"):
         updates.run_update(config, run, updates.Window("sw", (0, 1), "abc"))
     monkeypatch.setattr(train_runs, "read_capacity", lambda: ClusterCapacity((Node({"CPU": 8, "updates": 1}),)))
     ray_session.require_worker_capacity(config.resources, "the update of sw")

@@ -1,7 +1,7 @@
-"""The service together with its keeper: started, deployed and stopped as one.
+"""Start, deploy and stop the service together with its controller.
 
-Key property: `compass_ray.serving` serves and watches without knowing who makes updates; here the two meet. Without
-``update.auto`` this is the service alone. It answers nothing and decides nothing.
+`compass_ray.serving` serves and monitors without importing `continual`; this module connects the two. Without
+``update.auto`` only the service runs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from compass_ray.serving.app import Endpoint
 
 
 def app(args: dict[str, Any]) -> serve.Application:
-    """What ``serve deploy`` calls: as `serving.app.from_config_file`, with the run's keeper where updates are automatic.
+    """The Serve application for ``serve deploy``, with the run's controller if ``update.auto`` is set.
 
     Raises:
-        ArtifactError: there is no run there, or it has no adapter.
-        ConfigError: other arguments, or settings that do not fit.
+        ArtifactError: the run does not exist or has no adapter.
+        ConfigError: unknown arguments or invalid settings.
     """
     run, config = serving.parse_app_args(args)
     _sync_controller(run.uri, config)
@@ -30,14 +30,14 @@ def app(args: dict[str, Any]) -> serve.Application:
 
 
 def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str | None = None) -> Endpoint:
-    """As `serving.app.start`, with the run's keeper where updates are automatic."""
+    """Run `serving.app.start`, and start the run's controller if ``update.auto`` is set."""
     endpoint = serving.start(run_uri, config, port=port, host=host)
     _sync_controller(endpoint.run_uri, config)
     return endpoint
 
 
 def stop(endpoint: Endpoint) -> None:
-    """As `serving.app.stop`; the keeper ends first."""
+    """Stop the controller, then the service."""
     actor.stop_controller(endpoint.run_uri)
     serving.stop(endpoint)
 

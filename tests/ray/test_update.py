@@ -1,4 +1,4 @@
-"""Updates: every strategy on equal budgets, a bad one refused, several at once, one at a time, and killed in the middle."""
+"""Updates: every strategy on equal budgets, a bad one rejected, several at once, one at a time, and killed in the middle."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_shuffled_labels_are_refused_and_the_same_rows_as_they_are_accepted(
     run.adapter("sw", "v0002").remove()
     _made(config, run, window, base)
     gate = run.update("sw", "v0002").read_json("gate.json")
-    assert gate["reason"].startswith("refused, forgets more than 0.1 nats on retained"), gate["reason"]
+    assert gate["reason"].startswith("rejected, forgets more than 0.1 nats on retained"), gate["reason"]
     outcome = updates.run_update(config, run, window)
     assert not outcome.accepted
     [entry] = [entry for entry in registry.list_versions(run, ["sw"]) if entry.name.version == "v0002"]
@@ -166,7 +166,7 @@ def test_of_several_updates_one_that_fails_stops_no_other(copy: Copy, small: Run
 
 def test_a_language_is_updated_by_one_at_a_time(ray_cluster: None, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
-    held = pytest.raises(updates.UpdateLockedError, match=rf"sw of .*run is being updated already, by process {os.getpid()} on ")
+    held = pytest.raises(updates.UpdateLockedError, match=rf"Another update of sw is running \(process {os.getpid()} on ")
     with language_lock(run, "sw"):
         with held, language_lock(run, "sw"):
             pass
@@ -252,5 +252,5 @@ def _train_workers() -> list[psutil.Process]:
 
 def test_an_update_of_a_language_without_an_adapter_is_told(copy: Copy, small: RunConfig) -> None:
     run = copy()
-    with pytest.raises(ArtifactError, match="sw serves no adapter yet"):
+    with pytest.raises(ArtifactError, match="sw has no live adapter"):
         updates.run_update(small, run, updates.Window("sw", (0, 1), "abc"))

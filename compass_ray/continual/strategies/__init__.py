@@ -1,8 +1,8 @@
-"""How an update learns what is new without losing what was known: the strategies that can be compared.
+"""Update strategies: how an update learns new subjects without forgetting old ones.
 
-Key property: a strategy is a row of `STRATEGIES`, and says from where an update starts and which of the rows trained on so
-far it looks back at, for rehearsal and for elastic weights; all that select take the same number of new rows. Plain
-functions of rows and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
+A strategy is a row of `STRATEGIES`. It says from which adapter an update starts, and which earlier training rows it uses
+for rehearsal and for the elastic penalty. All strategies that train select the same number of new rows. Functions of rows
+and adapters: no Ray, no run. COMPASS, section 3.3.3 and appendix D.
 """
 
 from compass_ray.continual.strategies.replay import MAX_FISHER_ROWS, ReplayRows, select_replay_rows

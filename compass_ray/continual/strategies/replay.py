@@ -1,7 +1,6 @@
-"""The rows that a strategy looks back at.
+"""Select the earlier training rows that a strategy replays.
 
-Key property: what is drawn depends on the generator handed in and on the rows alone, so an update that goes on after a kill
-draws the same.
+The sample depends only on the given generator and the rows, so an update that continues after a kill draws the same rows.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ import numpy as np
 from compass_ray.continual.strategies.table import ReplaySource, UpdateStrategy
 
 MAX_FISHER_ROWS = 2_000
-"""Of more rows than these a sample informs `ewc`: their gradients are taken one by one."""
+"""Maximum rows for the Fisher information of `ewc`; more rows are sampled, because each row needs its own gradient."""
 
 
 @dataclass(frozen=True)
 class ReplayRows:
-    """Ids of rows trained on so far, in their order there."""
+    """Ids of earlier training rows, in training order."""
 
     rehearsed: tuple[str, ...]
     fisher: tuple[str, ...]
-    """Rows from which the Fisher information is taken."""
+    """Rows that the Fisher information is computed from."""
 
 
 def select_replay_rows(
     strategy: UpdateStrategy, anchors: Sequence[str], trained: Sequence[str], rng: np.random.Generator
 ) -> ReplayRows:
-    """Which of ``trained`` (ids of all rows trained on) a strategy rehearses, and which inform its elastic weights."""
+    """Select from ``trained`` (ids of all earlier training rows) the rows to rehearse and those for the Fisher information."""
     return ReplayRows(
         rehearsed=_rows(strategy.rehearse_on, anchors, trained, rng),
         fisher=_rows(strategy.elastic_on, anchors, trained, rng),

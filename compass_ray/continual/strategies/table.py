@@ -1,4 +1,4 @@
-"""What each strategy does, in one table (COMPASS, section 3.3.3 and appendix D)."""
+"""The table of update strategies, and the loss of an update (COMPASS, section 3.3.3 and appendix D)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from compass_ray.training.ecda import EcdaObjective
 def build_objective(
     settings: UpdateConfig, initial: Path, *, rehearsed: Sequence[EncodedExample] = (), fisher: Mapping[str, Tensor] | None = None
 ) -> EcdaObjective:
-    """The loss around the adapter in ``initial``; without rows and Fisher information that of the new rows alone."""
+    """The loss of an update that starts from the adapter in ``initial``.
+
+    Without rehearsal rows and Fisher information it is the loss of the new rows alone.
+    """
     return EcdaObjective(
         beta=settings.beta if rehearsed else 0.0,
         ewc_lambda=settings.ewc_lambda if fisher else 0.0,
@@ -29,25 +32,25 @@ def build_objective(
 
 
 class ReplaySource(StrEnum):
-    """Which of the rows trained on so far an update looks back at."""
+    """The earlier training rows that an update replays."""
 
     NONE = "none"
     ANCHORS = "anchors"
     RANDOM = "random"
-    """As many as there are anchors, drawn from all."""
+    """As many random rows as there are anchors."""
     ALL = "all"
 
 
 @dataclass(frozen=True)
 class UpdateStrategy:
-    """Whether and from what an update starts, and what it looks back at."""
+    """Whether an update trains, from which adapter it starts, and what it replays."""
 
     trains: bool = True
     from_scratch: bool = False
-    """From a fresh adapter on everything, with a selection for the old guide set and the window together."""
+    """Train a new adapter on all rows, with a selection for the old guide set and all windows together."""
     rehearse_on: ReplaySource = ReplaySource.NONE
     elastic_on: ReplaySource = ReplaySource.NONE
-    """Rows whose Fisher information ties the weights to what they were."""
+    """Rows whose Fisher information weights the penalty for changing parameters."""
 
 
 STRATEGIES: Mapping[str, UpdateStrategy] = {
@@ -58,4 +61,4 @@ STRATEGIES: Mapping[str, UpdateStrategy] = {
     "random_rehearsal": UpdateStrategy(rehearse_on=ReplaySource.RANDOM),
     "ecda": UpdateStrategy(rehearse_on=ReplaySource.ANCHORS, elastic_on=ReplaySource.ANCHORS),
 }
-"""By the names of ``update.strategy``."""
+"""The strategies by the values of ``update.strategy``."""

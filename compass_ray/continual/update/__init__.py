@@ -1,9 +1,9 @@
-"""One update: select for a traffic window, train from the served version without forgetting, judge, promote.
+"""One update: select rows for a traffic window, train from the live version without forgetting, evaluate, promote.
 
-Key property: an update is named by its window and its parent, so one that was killed is finished, not repeated, and the
-served version changes only after the gate has accepted a whole adapter. Rooms: `windows` to update for, the `hours` of
-updates, the `plan` of one, `selecting`, the `worker` that trains, `judging`, `outcomes`; `making` one on Ray, `several` at
-once, `holding` a language so that one is made at a time, and `answering` the monitor. COMPASS, section 3.3 and appendix D.
+An update is identified by its window and its parent version, so a killed update is continued, not repeated. The live
+version changes only after the gate accepted a complete adapter. Modules, in reading order: `run_update` (one language),
+`run_updates` (several), `lock`, `windows`, `window_clusters`, `spec`, `selection`, `worker` (training), `gate_eval`,
+`gate`, `promotion`, `notify_monitor`. COMPASS, section 3.3 and appendix D.
 """
 
 from compass_ray.continual.update.lock import UpdateLockedError

@@ -1,10 +1,10 @@
-"""The promotion gate: a new version is served only if it is better on the window and has not forgotten.
+"""The promotion gate: a new version is served only if it is better on the window and did not forget.
 
-Traffic carries no labels, so "better on the window" is a lower loss on rows selected for the window and held out from
-the update, weighted by the window's clusters. "Not forgotten" bounds the rise of the loss on whatever is to be kept, each by
-itself: anchors, rows that no version of the line was trained on, and users' corrections where there are any. Of few rows
-chance alone moves the mean by more than a sensible bound, so a rise counts only where its 95 per cent interval is above zero.
-Beyond the paper, which promotes every update.
+Traffic has no labels. "Better" is a lower loss on rows that were selected for the window and held out from the update,
+weighted by the window's clusters. "Did not forget" limits the increase of the loss on each retention set: anchors, rows
+that no version of the lineage was trained on, and users' corrections if there are any. With few rows, chance alone can
+move the mean beyond the limit, so an increase only counts if its 95% interval is above zero. The paper promotes every
+update without a gate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.bootstrap import Interval, paired_bootstrap
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample
+from compass_ray.records.updates import GateRecord
 from compass_ray.training.losses import compute_row_losses
 
 WINDOW = "window"
@@ -30,13 +30,13 @@ WINDOW = "window"
 
 @dataclass(frozen=True)
 class LossComparison:
-    """Mean loss, in nats a token, of the old and of the new version on the same rows."""
+    """Mean loss of the old and the new version on the same rows, in nats per token."""
 
     before: float
     after: float
     rows: int
     change: Interval
-    """After less before, with its 95 per cent interval over rows."""
+    """``after - before``, with its 95% interval over rows."""
 
     def __str__(self) -> str:
         return f"{self.before:.3f} -> {self.after:.3f} ({self.change.low:+.3f} to {self.change.high:+.3f})"
@@ -44,11 +44,11 @@ class LossComparison:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What was measured of both versions, and the verdict."""
+    """The losses of both versions, and the verdict."""
 
     window: LossComparison
     retention: Mapping[str, LossComparison]
-    """What the new version must not forget, by name."""
+    """Losses by retention set: what the new version must not forget."""
     max_forgetting: float
 
     @property
@@ -58,32 +58,33 @@ class GateResult:
 
     @property
     def forgotten(self) -> list[str]:
-        """What the new version lost more of than the bound allows, and than chance explains."""
-        return [name for name, found in self.retention.items() if not self._is_retained(found)]
+        """Retention sets on which the loss rose above the limit, beyond chance."""
+        return [name for name, losses in self.retention.items() if not self._is_retained(losses)]
 
     @property
     def reason(self) -> str:
-        """The outcome in words."""
-        kept = "".join(f", on {name} {found}" for name, found in self.retention.items())
-        told = f"loss on the window {self.window}{kept}"
+        """The verdict with all losses as text."""
+        retention = "".join(f", on {name} {losses}" for name, losses in self.retention.items())
+        summary = f"loss on the window {self.window}{retention}"
         if not self._is_better:
-            return f"refused, no better on the window: {told}"
+            return f"rejected, not better on the window: {summary}"
         if self.forgotten:
-            return f"refused, forgets more than {self.max_forgetting:g} nats on {', '.join(self.forgotten)}: {told}"
-        return f"accepted: {told}"
+            return f"rejected, forgets more than {self.max_forgetting:g} nats on {', '.join(self.forgotten)}: {summary}"
+        return f"accepted: {summary}"
 
     @property
     def _is_better(self) -> bool:
         return self.window.after < self.window.before
 
-    def _is_retained(self, found: LossComparison) -> bool:
-        return found.after - found.before <= self.max_forgetting or found.change.low <= 0.0
+    def _is_retained(self, losses: LossComparison) -> bool:
+        return losses.after - losses.before <= self.max_forgetting or losses.change.low <= 0.0
 
-    def record(self) -> dict[str, Any]:
-        """All of it as plain values, such as ``window_before`` and ``anchors_rows``."""
+    def record(self, from_version: str) -> GateRecord:
+        """The verdict on a version that was updated from ``from_version``, as stored in ``gate.json``."""
         sets = {WINDOW: self.window, **self.retention}
-        measured = {f"{name}_{key}": value for name, found in sets.items() for key, value in asdict(found).items()}
-        return measured | {"max_forgetting": self.max_forgetting, "accepted": self.accepted, "reason": self.reason}
+        measured = {f"{name}_{key}": value for name, losses in sets.items() for key, value in asdict(losses).items()}
+        verdict = {"max_forgetting": self.max_forgetting, "accepted": self.accepted, "reason": self.reason}
+        return GateRecord.model_validate({**measured, **verdict, "from": from_version}, extra="forbid")
 
 
 def compare_adapters(
@@ -91,16 +92,16 @@ def compare_adapters(
     old: Path,
     new: Path,
     window: Sequence[EncodedExample],
-    kept: Mapping[str, Sequence[EncodedExample]],
+    retention: Mapping[str, Sequence[EncodedExample]],
     *,
     max_forgetting: float,
     rng: np.random.Generator,
 ) -> GateResult:
-    """Losses of the adapters in both folders on weighted rows of the window, and on what is to be kept where it has rows."""
-    sets = {WINDOW: window, **{name: rows for name, rows in kept.items() if rows}}
+    """Losses of the adapters in both folders on the weighted rows of the window and of each non-empty retention set."""
+    sets = {WINDOW: window, **{name: rows for name, rows in retention.items() if rows}}
     before, after = (_losses(base, folder, sets) for folder in (old, new))
-    found = {name: _compare_losses(before[name], after[name], rows, rng) for name, rows in sets.items()}
-    return GateResult(found.pop(WINDOW), found, max_forgetting)
+    losses = {name: _compare_losses(before[name], after[name], rows, rng) for name, rows in sets.items()}
+    return GateResult(losses.pop(WINDOW), losses, max_forgetting)
 
 
 def _losses(base: BaseModel, folder: Path, sets: Mapping[str, Sequence[EncodedExample]]) -> dict[str, FloatArray]:
@@ -117,7 +118,7 @@ def _compare_losses(
 
 
 def _change(before: FloatArray, after: FloatArray, weights: FloatArray, rng: np.random.Generator) -> Interval:
-    """Of the weighted mean; nothing where a loss is not a number."""
+    """Bootstrap interval of the change of the weighted mean; NaN if a loss is not finite."""
     if not np.isfinite(after - before).all():
         return Interval(math.nan, math.nan, math.nan)
     return paired_bootstrap(after, before, weights=weights, rng=rng)

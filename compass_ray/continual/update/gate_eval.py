@@ -1,7 +1,7 @@
-"""What the gate looks at: rows that neither version was trained on, and the anchors.
+"""Build the gate's evaluation sets: rows that neither version was trained on, and the anchors.
 
-Key property: a row held out from any version of a line is trained on by none, not even by one that is trained anew, so both
-versions meet it alike. Beyond the paper (see `gate`).
+A row that is held out from one version of a lineage is held out from all of them, also from a version that is retrained
+from scratch. So both versions are compared on rows that neither has seen.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from compass_ray.core.seeds import generator
 from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, encode_rows
+from compass_ray.records.allocation import AllocationRecord
 from compass_ray.training.adapter_job import load_training_set
 from compass_ray.training.adapter_trainer import TrainingRow
-from compass_ray.training.continual_state import ANCHORS, current_prompt_counts, encode_pool_rows
+from compass_ray.training.continual_state import ANCHORS, encode_pool_rows
 
 _CORRECTION_ROLE = "traffic"
-"""The role of rows that users corrected."""
+"""Role of rows that come from users' corrections."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,19 @@ class HeldOutRows:
     """Rows of an update's selection that neither version was trained on."""
 
     window: list[TrainingRow]
-    """All of them, weighted to the window's clusters."""
+    """All of them, weighted by the window's clusters."""
     corrections: list[TrainingRow]
-    """Those that users corrected."""
+    """The ones that come from users' corrections."""
 
 
 def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: BaseModel, old: Path, new: Path) -> GateResult:
-    """Measure both versions, whose adapters are in ``old`` and ``new``.
+    """Compare the adapters in the folders ``old`` and ``new``.
 
     Raises:
         ArtifactError: no row selected for the window was held out.
     """
     anchors = run.adapter(update.language, update.parent).read_table(ANCHORS)["row_id"].to_pylist()
-    found = held_out_rows(config, run, update)
+    held_out = held_out_rows(config, run, update)
 
     def encode(rows: Sequence[TrainingRow]) -> list[EncodedExample]:
         return encode_rows(base.tokenizer, rows, config.train.max_tokens)
@@ -56,11 +57,11 @@ def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: Base
         base,
         old,
         new,
-        encode(found.window),
+        encode(held_out.window),
         {
             "anchors": encode_pool_rows(config, run, anchors, base),
             "retained": encode(retained_rows(config, run, update)),
-            "corrections": encode(found.corrections),
+            "corrections": encode(held_out.corrections),
         },
         max_forgetting=config.update.max_forgetting,
         rng=generator(config.seed, "gate", update.language, update.version),
@@ -68,30 +69,30 @@ def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: Base
 
 
 def retained_rows(config: RunConfig, run: RunDir, update: UpdateSpec) -> list[TrainingRow]:
-    """What was held out from the version updated from and from its ancestors, of each weighted to its own guide set."""
+    """Rows held out from the parent version and its ancestors, each set weighted by its own guide set."""
     parts = [load_training_set(run, selection, config) for selection in parent_selections(config, run, update)]
     return [row for part in parts for row in _with_weights(part.validation, part.validation_weights)]
 
 
 def held_out_rows(config: RunConfig, run: RunDir, update: UpdateSpec) -> HeldOutRows:
-    """What was held out from an update.
+    """Rows held out from an update.
 
     Raises:
-        ArtifactError: no row in the window's clusters was.
+        ArtifactError: no row in the window's clusters was held out.
     """
     selection = run.selection(update.version, update.language)
     data = load_training_set(run, selection, config)
-    before = TrainedRows.read(config, parent_selections(config, run, update)).row_ids
-    fresh = np.flatnonzero(data.held_out_mask & ~np.isin(data.row_ids, before))
-    weights = validation_weights(data.clusters[fresh], current_prompt_counts(selection.read_json("allocation.json")))
-    window = _with_weights([data.rows[i] for i in fresh], weights)
+    trained = TrainedRows.read(config, parent_selections(config, run, update)).row_ids
+    new = np.flatnonzero(data.held_out_mask & ~np.isin(data.row_ids, trained))
+    weights = validation_weights(data.clusters[new], AllocationRecord.read(selection).current_prompt_counts)
+    window = _with_weights([data.rows[i] for i in new], weights)
     if not window:
         raise ArtifactError(
-            f"no row selected for the window of {update.language} was held out, so nothing can judge {update.version}; "
-            f"raise train.holdout (it is {config.train.holdout:g}) or update.budget (it is {config.update.budget:g})"
+            f"No row selected for the window of {update.language} was held out, so the gate cannot evaluate {update.version}. "
+            f"Increase train.holdout (now {config.train.holdout:g}) or update.budget (now {config.update.budget:g})."
         )
     roles = selection.read_table("rows.parquet", ["role"])["role"].to_pylist()
-    return HeldOutRows(window, [data.rows[i] for i in fresh if roles[i] == _CORRECTION_ROLE])
+    return HeldOutRows(window, [data.rows[i] for i in new if roles[i] == _CORRECTION_ROLE])
 
 
 def _with_weights(rows: Sequence[TrainingRow], weights: FloatArray) -> list[TrainingRow]:

@@ -1,8 +1,8 @@
-"""One update of a language at a time, whoever asks for it.
+"""A lock per language, so that only one process updates it at a time.
 
-Key property: who updates a language holds a named actor of the cluster, which Ray ends with the process that made it, however
-that ends; so nothing is left behind that would have to be cleared. It knows of one cluster; of two that update the same run
-each writes whole artefacts, and the registry lets one promote.
+The lock is a named Ray actor, which Ray stops together with the process that created it. So a crash leaves no stale lock.
+It works within one cluster. If two clusters update the same run, each writes complete artifacts, and the registry lets
+only one of them promote.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from compass_ray.artifacts import ArtifactError, RunDir, content_hash
 
 _OWNER_TIMEOUT_S = 10.0
 _ATTEMPTS = 5
-"""A name that is taken may be one whose holder is about to end."""
+"""The owner of a taken name may be about to end."""
 
 
 class UpdateLockedError(ArtifactError):
-    """Another process updates the language at present."""
+    """Another process is updating the language."""
 
 
 class LockActor:
-    """Ray actor: that it is there is all it does."""
+    """Ray actor that serves as the lock by existing."""
 
     def __init__(self, who: str) -> None:
-        """Held by ``who``, in words."""
+        """``who`` describes the owner."""
         self._who = who
 
     def who(self) -> str:
-        """Who holds it, and since when."""
+        """The owner, and since when it has held the lock."""
         return self._who
 
 
 @contextmanager
 def language_lock(run: RunDir, language: str) -> Iterator[None]:
-    """Hold the updates of a language for as long as the block runs.
+    """Hold the update lock of a language while the block runs.
 
     Raises:
-        UpdateHeldError: another process holds them.
+        UpdateLockedError: another process holds it.
     """
     import ray
 
@@ -60,13 +60,13 @@ def _acquire(run: RunDir, language: str) -> Any:
     for _ in range(_ATTEMPTS):
         try:
             return _create_lock_actor(name)
-        except (ValueError, ray.exceptions.RayActorError):  # of two at the same instant the second's actor dies at once
-            if holder := _lock_owner(name):
+        except (ValueError, ray.exceptions.RayActorError):  # of two simultaneous actors of one name, the second dies at once
+            if owner := _lock_owner(name):
                 raise UpdateLockedError(
-                    f"{language} of {run.uri} is being updated already, by {holder}; wait until that has ended, or end it, and "
-                    f"ask again: what it has made is gone on with"
+                    f"Another update of {language} is running ({owner}). Wait for it or stop it, then run the command again; "
+                    f"finished work is reused."
                 ) from None
-    raise UpdateLockedError(f"updates of {language} of {run.uri} begin and end too fast to take a turn; ask again later")
+    raise UpdateLockedError(f"Could not acquire the update lock for {language} after {_ATTEMPTS} attempts. Try again later.")
 
 
 def _create_lock_actor(name: str) -> Any:
@@ -84,7 +84,7 @@ def _create_lock_actor(name: str) -> Any:
 
 
 def _lock_owner(name: str) -> str | None:
-    """Who holds a name, None where it is free meanwhile."""
+    """The owner of a lock, None if it is free."""
     import ray
 
     from compass_ray.serving.monitor_actor import NAMESPACE
@@ -93,6 +93,6 @@ def _lock_owner(name: str) -> str | None:
         actor: Any = ray.get_actor(name, namespace=NAMESPACE)
         return str(ray.get(actor.who.remote(), timeout=_OWNER_TIMEOUT_S))
     except ray.exceptions.GetTimeoutError:
-        return "a process that does not answer"
+        return "a process that does not respond"
     except (ValueError, ray.exceptions.RayActorError):
         return None

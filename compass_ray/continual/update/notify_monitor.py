@@ -1,7 +1,7 @@
-"""What a running monitor is told of the updates that were made for the windows it offered.
+"""Notify a running monitor of the results of updates.
 
-Key property: told twice is as told once. Where no monitor runs nobody is told: the window goes on waiting, and asking for its
-update again gives the same outcome at once.
+Notifications are idempotent. If no monitor runs, nothing happens: the window stays ready, and running its update again
+returns the same result at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from compass_ray import registry
 from compass_ray.adapters import lineage
 from compass_ray.artifacts import RunDir
 from compass_ray.continual.update.promotion import UpdateResult
+from compass_ray.records.decisions import WindowDiscardedRecord
 
 
 def notify_outcomes(run: RunDir, outcomes: Iterable[UpdateResult], unusable: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Let the monitor compare with a version that is served to all now, and watch on where an update was refused.
+    """Reset the monitor to versions that are live now, and discard the windows of rejected updates.
 
-    It watches on, too, where none can be made: ``unusable`` says why, by language, and the decisions do.
-
-    The window of a version that is tried on a share of the requests, or left to be promoted by hand, goes on waiting.
+    Windows of ``unusable`` languages are discarded too, and the reason, by language, is recorded as a decision. The window
+    of a canary, or of a version that waits for manual promotion, stays ready.
     """
     from compass_ray.serving import monitor_actor
 
@@ -33,5 +33,5 @@ def notify_outcomes(run: RunDir, outcomes: Iterable[UpdateResult], unusable: Map
         elif lineage.live_version(run, outcome.language) == outcome.to_version:
             monitor.reset(outcome.language, outcome.to_version)
     for language, reason in unusable.items():
-        registry.append_decision(run, {"kind": "released", "language": language, "reason": reason})
+        registry.append_decision(run, WindowDiscardedRecord(language=language, reason=reason))
         monitor.release(language)

@@ -1,12 +1,11 @@
-"""What became of an update: the gate's verdict, on record, and the promotion that follows from it.
+"""Record the gate's verdict on an update and promote the version that it accepted.
 
-Key property: what an update that was killed left undone is made up for when it is asked for again, and done once. A version
-that is refused stays, with its verdict. Concluding a canary, and rolling back, are others' work. COMPASS, section 3.3.3.
+Idempotent: running a killed update again completes the missing record and promotion once. A rejected version stays in
+the run with its verdict. The controller concludes canaries and rolls back. COMPASS, section 3.3.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,67 +14,70 @@ from compass_ray.adapters import lineage
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.update.windows import Window
+from compass_ray.records.decisions import DecisionKind, GateDecisionRecord, StaticRecord
+from compass_ray.records.updates import GateRecord
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What became of an update."""
+    """The result of an update."""
 
     language: str
     from_version: str
     to_version: str
-    """The same as ``from_version`` where nothing was trained."""
+    """Equal to ``from_version`` if nothing was trained."""
     accepted: bool
     reason: str
     promotion: str = "immediate"
-    """What becomes of an accepted version, as ``update.promotion``."""
+    """How an accepted version is served, as in ``update.promotion``."""
     instead: str | None = None
-    """The version that is served where it is neither of the two."""
+    """The live version if it is neither of the two."""
 
     @property
     def promoted(self) -> bool:
-        """Whether the new version is served to all."""
+        """Whether the new version is live."""
         return self.accepted and self.promotion == "immediate"
 
     def summarize(self) -> str:
-        """The outcome for a terminal."""
+        """The result as one line for a terminal."""
         if self.from_version == self.to_version:
-            return f"{self.language}: {self.reason}; {self.from_version} is served"
-        served = self.instead or (self.to_version if self.promoted else self.from_version)
-        tried = f", {self.to_version} is tried on a share of the requests" if self.promotion == "canary" else ""
-        left = f", promote {self.to_version} by hand" if self.promotion == "manual" else ""
-        more = (tried or left) if self.accepted else ""
-        return f"{self.language}: {self.from_version} -> {self.to_version} {self.reason}; {served} is served{more}"
+            return f"{self.language}: {self.reason}; {self.from_version} is live"
+        live = self.instead or (self.to_version if self.promoted else self.from_version)
+        canary = f", {self.to_version} is the canary" if self.promotion == "canary" else ""
+        manual = f", {self.to_version} waits for manual promotion" if self.promotion == "manual" else ""
+        more = (canary or manual) if self.accepted else ""
+        return f"{self.language}: {self.from_version} -> {self.to_version} {self.reason}; {live} is live{more}"
 
 
 def require_no_canary(config: RunConfig, run: RunDir, language: str) -> None:
-    """Stop before an update whose version could not become a canary.
+    """Raise if the version of an update could not become a canary.
 
     Raises:
-        RegistryError: another version is one.
+        RegistryError: the language has a canary already.
     """
     live = registry.read_pointer(run, language).live
     if config.update.promotion == "canary" and live and live.canary:
         raise registry.RegistryError(
-            f"{language} tries {live.canary.version} on {live.canary.share:.0%} of its requests, and has one canary at a time; "
-            f"promote it, or end it: compass-ray adapters canary {run.uri} {language} --stop"
+            f"{language} already has the canary {live.canary.version} ({live.canary.share:.0%} of requests). "
+            f"Promote it, or stop it: compass-ray adapters canary {run.uri} {language} --stop"
         )
 
 
 def record_and_promote(config: RunConfig, run: RunDir, window: Window, version: str) -> UpdateResult:
-    """Record the gate's verdict of a version, and let an accepted one be served as the settings say.
+    """Record the gate's verdict on a version, and promote an accepted version as ``update.promotion`` says.
 
-    In the place of the version that it was made from and judged against, never of one that somebody promoted meanwhile.
+    It only replaces its parent version, never one that somebody promoted during the update.
     """
-    verdict = run.update(window.language, version).read_json("gate.json")
+    verdict = GateRecord.read(run.update(window.language, version))
     outcome = _result_of(config, window, version, verdict)
-    _record(run, window, {"kind": "gate", **verdict, "to": version, "promotion": outcome.promotion})
+    about = {**verdict.to_json(), "to": version, "promotion": outcome.promotion}
+    _record(run, GateDecisionRecord.model_validate({**about, **_about(window)}))
     live = lineage.live_version(run, window.language)
     if live == version:
         return replace(outcome, promotion="immediate")
     if live != outcome.from_version:
-        told = f"{outcome.reason}, and is not served, as {live} is live since; promote it by hand" if outcome.accepted else ""
-        return replace(outcome, accepted=False, reason=told or outcome.reason, instead=live)
+        conflict = f", but {live} was promoted during the update; promote {version} manually" if outcome.accepted else ""
+        return replace(outcome, accepted=False, reason=f"{outcome.reason}{conflict}", instead=live)
     if outcome.promoted:
         registry.promote(run, window.language, version, reason=outcome.reason)
     elif outcome.accepted and outcome.promotion == "canary":
@@ -84,42 +86,48 @@ def record_and_promote(config: RunConfig, run: RunDir, window: Window, version: 
 
 
 def find_finished(config: RunConfig, run: RunDir, window: Window) -> UpdateResult | None:
-    """The outcome of an earlier update for this very window, with what was missed of its record and promotion."""
+    """The result of an earlier update for this window, None if there is none; completes its record and promotion."""
     for version in reversed(run.adapter_versions(window.language)):
         artifact = run.update(window.language, version)
         manifest = artifact.manifest()
         if manifest and manifest.config.get("window") == window.name:
-            outcome = _result_of(config, window, version, artifact.read_json("gate.json"))
+            outcome = _result_of(config, window, version, GateRecord.read(artifact))
             parent_is_live = lineage.live_version(run, window.language) == outcome.from_version
             if outcome.accepted and parent_is_live and (ended := _how_serving_ended(run, outcome)):
-                return replace(outcome, accepted=False, reason=f"was accepted before and {ended} since; promote it by hand")
+                return replace(outcome, accepted=False, reason=f"was accepted, but {ended} later; promote it manually")
             return record_and_promote(config, run, window, version)
     return None
 
 
 def record_static(run: RunDir, window: Window, version: str) -> UpdateResult:
-    """The outcome where the strategy is to train nothing."""
-    outcome = UpdateResult(window.language, version, version, False, "nothing is trained, as update.strategy is static", "none")
-    _record(run, window, {"kind": "static", "from": version, "to": version, "accepted": False, "reason": outcome.reason})
+    """Record and return the result of an update whose strategy trains nothing."""
+    outcome = UpdateResult(window.language, version, version, False, "nothing is trained: update.strategy is static", "none")
+    told = {"from": version, "to": version, "accepted": False, "reason": outcome.reason}
+    _record(run, StaticRecord.model_validate({**told, **_about(window)}))
     return outcome
 
 
-def _result_of(config: RunConfig, window: Window, version: str, verdict: Mapping[str, Any]) -> UpdateResult:
-    accepted, reason = verdict["accepted"], verdict["reason"]
-    return UpdateResult(window.language, verdict["from"], version, accepted, reason, config.update.promotion)
+def _result_of(config: RunConfig, window: Window, version: str, verdict: GateRecord) -> UpdateResult:
+    accepted, parent = bool(verdict.accepted), str(verdict.from_version)
+    return UpdateResult(window.language, parent, version, accepted, verdict.reason, config.update.promotion)
 
 
 def _how_serving_ended(run: RunDir, outcome: UpdateResult) -> str:
-    """How a version that was accepted came to be served no more, nothing if it never was."""
-    mine = {"language": outcome.language, "to": outcome.to_version}
-    kinds = [decision["kind"] for decision in registry.read_decisions(run) if mine.items() <= decision.items()]
-    if "promotion" in kinds:
-        return "rolled back"
-    return "its canary ended" if kinds and kinds[-1] == "canary ended" else ""
+    """How an accepted version was taken out of service, empty if it never was."""
+    mine = (outcome.language, outcome.to_version)
+    kinds = [each.kind for each in registry.read_decisions(run) if (each.language, each.to_version) == mine]
+    if DecisionKind.PROMOTION in kinds:
+        return "was rolled back"
+    return "its canary was stopped" if kinds and kinds[-1] == DecisionKind.CANARY_ENDED else ""
 
 
-def _record(run: RunDir, window: Window, decision: Mapping[str, Any]) -> None:
-    """Keep a decision about a window, unless an earlier attempt did."""
-    about = {"kind": decision["kind"], "language": window.language, "to": decision["to"], "window": window.name}
-    if not any(about.items() <= known.items() for known in registry.read_decisions(run)):
-        registry.append_decision(run, {**decision, **about, "prompts": len(window)})
+def _about(window: Window) -> dict[str, Any]:
+    return {"language": window.language, "window": window.name, "prompts": len(window)}
+
+
+def _record(run: RunDir, decision: GateDecisionRecord | StaticRecord) -> None:
+    """Append a decision about a window, unless an earlier attempt did."""
+    about = (decision.language, decision.to_version, decision.window)
+    known = [each for each in registry.read_decisions(run) if isinstance(each, type(decision))]
+    if about not in [(each.language, each.to_version, each.window) for each in known]:
+        registry.append_decision(run, decision)

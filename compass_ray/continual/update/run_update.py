@@ -1,4 +1,4 @@
-"""One language's update from its beginning to its end, on Ray."""
+"""Run the update of one language on Ray, from its window to its promotion."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from compass_ray.progress import Progress, silent
 
 
 def run_update(config: RunConfig, run: RunDir, window: Window, *, progress: Progress = silent) -> UpdateResult:
-    """Make the update of one language for one window, and let the version be served as ``update.promotion`` says.
+    """Update one language for one window, and serve the version as ``update.promotion`` says.
 
-    Its workers take ``resources.worker_resources`` and so only machines that are not kept for the service, and give way to
-    the service's processes on a machine that they share. Stopped at any time, it goes on from its last epoch.
+    Workers request ``resources.worker_resources``, so they avoid nodes that are reserved for the service. On a shared node
+    they run at low priority. An interrupted update continues from its last epoch.
 
     Raises:
-        ArtifactError: the language serves no adapter, is pinned, or tries another version, or training failed.
-        UpdateHeldError: another process updates the language.
-        ConfigError: no machine of the cluster can hold its worker.
+        ArtifactError: the language has no live adapter, is pinned, or has another canary, or training failed.
+        UpdateLockedError: another process is updating the language.
+        ConfigError: no node of the cluster can hold the worker.
     """
     if done := _without_training(config, run, window):
         return done
     ray_session.start(config.resources)
     ray_session.require_worker_capacity(config.resources, f"the update of {window.language}")
     with language_lock(run, window.language):
-        # Whoever held the language before may have made this very update.
+        # The process that held the lock before may have finished this update.
         return _without_training(config, run, window) or _train_and_promote(config, run, window, progress)
 
 
 def _without_training(config: RunConfig, run: RunDir, window: Window) -> UpdateResult | None:
-    """The outcome where there is nothing to make."""
+    """The result if no training is needed, otherwise None."""
     parent = lineage.live_version(run, window.language)
     registry.require_unpinned(run, window.language)
     if not strategy_of(config).trains:
@@ -55,11 +55,11 @@ def _without_training(config: RunConfig, run: RunDir, window: Window) -> UpdateR
 
 def _train_and_promote(config: RunConfig, run: RunDir, window: Window, progress: Progress) -> UpdateResult:
     parent, version = lineage.live_version(run, window.language), lineage.next_version(run, window.language)
-    made = UpdateSpec(window.language, parent, version, window.name)
-    publish_selection(config, run, window, made)
+    spec = UpdateSpec(window.language, parent, version, window.name)
+    publish_selection(config, run, window, spec)
     progress("update", 1, 3)
-    ray_session.fit(config, run, update_worker, {"update": made}, workers=1)
+    ray_session.fit(config, run, update_worker, {"update": spec}, workers=1)
     progress("update", 2, 3)
-    outcome = record_and_promote(config, run, window, made.version)
+    outcome = record_and_promote(config, run, window, version)
     progress("update", 3, 3)
     return outcome

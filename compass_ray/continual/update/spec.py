@@ -1,7 +1,6 @@
-"""One update by name: from which version, to which, for which window; and what its training is made of.
+"""The specification of one update: parent version, new version, window, and training inputs.
 
-Key property: every setting that shapes the update is in the fingerprint of its adapter, so another strategy is another
-adapter.
+Every setting that affects the update is part of the adapter's fingerprint, so another strategy makes another adapter.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from compass_ray.adapters import lineage
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.continual.strategies import STRATEGIES, UpdateStrategy
+from compass_ray.records.training import HistoryRecord
 from compass_ray.training.adapter_job import AdapterPlan
 
 
@@ -27,12 +27,12 @@ class UpdateSpec:
 
 
 def strategy_of(config: RunConfig) -> UpdateStrategy:
-    """What the configured strategy does."""
+    """The configured strategy."""
     return STRATEGIES[config.update.strategy]
 
 
 def update_settings(config: RunConfig) -> TrainConfig:
-    """Training settings of an update: its own epochs and learning rate, the rest as in first training; anew, all as there."""
+    """Training settings of an update: its own epochs and learning rate; retraining from scratch uses ``train`` unchanged."""
     if strategy_of(config).from_scratch:
         return config.train
     rate = config.update.learning_rate or config.train.learning_rate
@@ -40,29 +40,31 @@ def update_settings(config: RunConfig) -> TrainConfig:
 
 
 def parent_selections(config: RunConfig, run: RunDir, update: UpdateSpec) -> tuple[Artifact, ...]:
-    """Selections that the version updated from was trained on, its ancestors' first."""
+    """Selections that the parent version was trained on, ancestors first."""
     return lineage.lineage_selections(config, run, update.language, update.parent)
 
 
 def adapter_plan(config: RunConfig, run: RunDir, update: UpdateSpec) -> AdapterPlan:
-    """What `train_adapter` is to do.
+    """The input of `train_adapter`.
 
     Raises:
-        ArtifactError: the selection or the version updated from is missing.
+        ArtifactError: the selection or the parent version is missing.
     """
     selection = run.selection(update.version, update.language)
-    old = run.adapter(update.language, update.parent).require()
+    parent = run.adapter(update.language, update.parent).require()
     settings = config.update.identity() | update_settings(config).identity()
     return AdapterPlan(
         language=update.language,
         artifact=run.adapter(update.language, update.version),
         identity=Identity(
             "train",
-            settings | {"base_model": old.config["base_model"], "seed": config.seed},
-            {selection.name: selection.require().fingerprint, "parent": old.fingerprint},
+            settings | {"base_model": parent.config["base_model"], "seed": config.seed},
+            {selection.name: selection.require().fingerprint, "parent": parent.fingerprint},
         ),
         selection=selection,
         served=True,
         previous_selections=() if strategy_of(config).from_scratch else parent_selections(config, run, update),
-        extra={"from": update.parent, "strategy": config.update.strategy, "anew": strategy_of(config).from_scratch},
+        history=HistoryRecord(
+            parent=update.parent, strategy=config.update.strategy, from_scratch=strategy_of(config).from_scratch
+        ),
     )

@@ -1,6 +1,6 @@
-"""What runs on an update's Ray Train worker: train the new version from the one before, then measure both for the gate.
+"""The Ray Train worker of an update: train the new version from its parent, then evaluate both for the gate.
 
-Key property: what is whole is not made again, and training goes on from its last epoch. Plain functions; Ray calls one.
+A complete adapter is not trained again, and training continues from its last epoch.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
 
 _NICENESS = 19
-"""Ray starts every worker with niceness 15. Beside one, a process of 19 got 0.29 of a contended processor, not half."""
+"""Lowest priority. Ray starts workers with niceness 15; against one of those, niceness 19 gets 0.29 of a core, not half."""
 
 
 def update_worker(loop: Mapping[str, Any]) -> None:
-    """Ray Train worker: make and judge one version."""
+    """Ray Train worker: train and evaluate one version."""
     import torch
 
     from compass_ray.models.base_model import load_base
@@ -45,7 +45,7 @@ def update_worker(loop: Mapping[str, Any]) -> None:
 
 
 def make_version(config: RunConfig, run: RunDir, update: UpdateSpec, base: BaseModel) -> None:
-    """Train the new version and publish the gate's verdict of it; its selection is whole."""
+    """Train the new version and publish the gate's verdict on it; its selection must be complete."""
     old, new = run.adapter(update.language, update.parent), run.adapter(update.language, update.version)
     with ExitStack() as stack:
         before, plan = stack.enter_context(old.local_folder()), adapter_plan(config, run, update)
@@ -55,7 +55,7 @@ def make_version(config: RunConfig, run: RunDir, update: UpdateSpec, base: BaseM
         gate = evaluate_gate(config, run, update, base, before, stack.enter_context(new.local_folder()))
     identity = Identity("update", {"window": update.window}, {new.name: new.require().fingerprint})
     writer = run.update(update.language, update.version).begin(identity)
-    writer.write_json("gate.json", gate.record() | {"from": update.parent})
+    gate.record(update.parent).write(writer)
     writer.publish({"accepted": gate.accepted})
 
 
@@ -65,12 +65,12 @@ def _train(config: RunConfig, run: RunDir, update: UpdateSpec, plan: AdapterPlan
     if strategy_of(config).from_scratch:
         train_adapter(config, run, plan, base, settings=settings)
         return
-    seen, started = _replay_rows(config, run, update, plan), time.monotonic()
-    fisher = _fisher(config, run, seen, base, before)
-    facts = {"rehearsed": len(seen.rehearsed), "fisher_rows": len(seen.fisher), "fisher_seconds": _seconds_since(started)}
-    loss = build_objective(config.update, before, rehearsed=encode_pool_rows(config, run, seen.rehearsed, base), fisher=fisher)
-    told = replace(plan, extra={**plan.extra, **facts})
-    train_adapter(config, run, told, base, settings=settings, objective=loss, initial=before)
+    replay, started = _replay_rows(config, run, update, plan), time.monotonic()
+    fisher = _fisher(config, run, replay, base, before)
+    facts = {"rehearsed": len(replay.rehearsed), "fisher_rows": len(replay.fisher), "fisher_seconds": _seconds_since(started)}
+    loss = build_objective(config.update, before, rehearsed=encode_pool_rows(config, run, replay.rehearsed, base), fisher=fisher)
+    plan = replace(plan, history=plan.history.model_copy(update=facts))
+    train_adapter(config, run, plan, base, settings=settings, objective=loss, initial=before)
 
 
 def _seconds_since(started: float) -> float:
@@ -83,12 +83,12 @@ def _replay_rows(config: RunConfig, run: RunDir, update: UpdateSpec, plan: Adapt
     return select_replay_rows(strategy_of(config), anchors, TrainedRows.read(config, plan.previous_selections).trained_ids, rng)
 
 
-def _fisher(config: RunConfig, run: RunDir, seen: ReplayRows, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
-    """On the anchors it stands beside the adapter already."""
+def _fisher(config: RunConfig, run: RunDir, replay: ReplayRows, base: BaseModel, before: Path) -> Mapping[str, Tensor]:
+    """Fisher information of the adapter; for the anchors it is stored with the adapter."""
     from compass_ray.training.ecda import adapter_fisher, load_fisher
 
-    if not seen.fisher:
+    if not replay.fisher:
         return {}
     if strategy_of(config).elastic_on is ReplaySource.ANCHORS:
         return load_fisher(before / FISHER)
-    return adapter_fisher(base, before, encode_pool_rows(config, run, seen.fisher, base))
+    return adapter_fisher(base, before, encode_pool_rows(config, run, replay.fisher, base))

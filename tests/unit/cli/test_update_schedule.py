@@ -36,9 +36,9 @@ def test_an_update_outside_its_hours_is_refused_unless_it_is_to_be_now(compass_r
 @pytest.mark.parametrize(
     ("moment", "told"),
     [
-        ("2026-03-01T12:10:30+00:00", r"it is 12:10 UTC; try again at 2026-03-01 22:00 UTC, in 9 h 50 min, or give --now"),
-        ("2026-03-01T06:00:00+00:00", r"at 2026-03-01 22:00 UTC, in 16 h 0 min"),
-        ("2026-03-01T23:59:00+03:00", r"it is 20:59 UTC; try again at 2026-03-01 22:00 UTC, in 1 h 1 min"),
+        ("2026-03-01T12:10:30+00:00", r"it is 12:10 UTC\. Try again at 2026-03-01 22:00 UTC \(in 9 h 50 min\), or pass --now"),
+        ("2026-03-01T06:00:00+00:00", r"at 2026-03-01 22:00 UTC \(in 16 h 0 min\)"),
+        ("2026-03-01T23:59:00+03:00", r"it is 20:59 UTC\. Try again at 2026-03-01 22:00 UTC \(in 1 h 1 min\)"),
     ],
 )
 def test_closed_hours_say_when_they_open(moment: str, told: str) -> None:

@@ -1,4 +1,4 @@
-"""Strategies: what each looks back at, and that all are cases of one loss."""
+"""Strategies: the rows that each one replays, and that all are special cases of one loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = [f"row-{i:02d}" for i in range(40)]
 ANCHORS = ["row-07", "row-03"]
 
 
-def _look_back(name: str, rows: list[str], seed: int = 0) -> ReplayRows:
+def _replay(name: str, rows: list[str], seed: int = 0) -> ReplayRows:
     return select_replay_rows(STRATEGIES[name], ANCHORS, rows, np.random.default_rng(seed))
 
 
@@ -35,44 +35,44 @@ def test_every_strategy_that_can_be_set_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", ["static", "naive", "full"])
-def test_some_look_back_at_nothing(name: str) -> None:
-    assert _look_back(name, ROWS) == ReplayRows((), ())
+def test_some_strategies_replay_nothing(name: str) -> None:
+    assert _replay(name, ROWS) == ReplayRows((), ())
 
 
-def test_ecda_rehearses_the_anchors_and_is_tied_by_them() -> None:
-    assert _look_back("ecda", ROWS) == ReplayRows(tuple(ANCHORS), tuple(ANCHORS))
+def test_ecda_rehearses_the_anchors_and_penalizes_by_them() -> None:
+    assert _replay("ecda", ROWS) == ReplayRows(tuple(ANCHORS), tuple(ANCHORS))
 
 
-def test_ewc_is_tied_by_all_that_was_trained_on_and_rehearses_nothing() -> None:
-    assert _look_back("ewc", [*ROWS, *ROWS]) == ReplayRows((), tuple(ROWS))
+def test_ewc_penalizes_by_all_training_rows_and_rehearses_nothing() -> None:
+    assert _replay("ewc", [*ROWS, *ROWS]) == ReplayRows((), tuple(ROWS))
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 30), min_size=1))
 def test_random_rehearsal_draws_as_many_rows_as_there_are_anchors(seed: int, numbers: list[int]) -> None:
     rows = [f"row-{i:02d}" for i in numbers]
-    found = _look_back("random_rehearsal", rows, seed)
-    assert found == _look_back("random_rehearsal", rows, seed)
+    found = _replay("random_rehearsal", rows, seed)
+    assert found == _replay("random_rehearsal", rows, seed)
     assert found.fisher == ()
     assert len(set(found.rehearsed)) == len(found.rehearsed) == min(len(ANCHORS), len(set(rows)))
     assert set(found.rehearsed) <= set(rows)
 
 
-def test_random_rehearsal_draws_every_row_alike() -> None:
-    drawn = [row for seed in range(2_000) for row in _look_back("random_rehearsal", ROWS[:4], seed).rehearsed]
+def test_random_rehearsal_draws_all_rows_with_equal_probability() -> None:
+    drawn = [row for seed in range(2_000) for row in _replay("random_rehearsal", ROWS[:4], seed).rehearsed]
     shares = [drawn.count(row) / 2_000 for row in ROWS[:4]]
     assert shares == pytest.approx([0.5] * 4, abs=0.06)  # five standard errors
 
 
-def test_of_very_many_rows_a_sample_informs_ewc() -> None:
+def test_ewc_samples_from_very_many_rows() -> None:
     many = [f"row-{i}" for i in range(MAX_FISHER_ROWS + 1)]
-    found = _look_back("ewc", many).fisher
+    found = _replay("ewc", many).fisher
     assert len(set(found)) == MAX_FISHER_ROWS
     assert sorted(found, key=many.index) == list(found)
-    assert found != _look_back("ewc", many, seed=1).fisher
+    assert found != _replay("ewc", many, seed=1).fisher
 
 
 def _saved(base: BaseModel, config: TrainConfig, start: Path, folder: Path, loss: Objective | None) -> bytes:
-    """The adapter that some rows make of the one in ``start``."""
+    """The adapter after training the one in ``start`` on some rows."""
     rows = [TrainingRow(f"Which number comes after {i}?", f"{i + 1} yes") for i in range(6)]
     with AdapterTrainer(base, rows, [], None, config, seed=3, objective=loss, initial=start) as tuning:
         tuning.run()

@@ -1,4 +1,4 @@
-"""The gate: a version is served only if it is better on the window and has not forgotten."""
+"""The gate: a version is served only if it is better on the window and did not forget."""
 
 from __future__ import annotations
 
@@ -32,57 +32,57 @@ def _measured(pair: tuple[float, float], change: Interval = _SURE) -> LossCompar
     return LossComparison(*pair, 5, change)
 
 
-def _gate(window: tuple[float, float], bound: float = 0.1, **kept: tuple[float, float]) -> GateResult:
-    return GateResult(_measured(window), {name: _measured(pair) for name, pair in kept.items()}, bound)
+def _gate(window: tuple[float, float], bound: float = 0.1, **retention: tuple[float, float]) -> GateResult:
+    return GateResult(_measured(window), {name: _measured(pair) for name, pair in retention.items()}, bound)
 
 
 @given(_pairs, _pairs, _pairs, st.floats(0, 1))
-def test_accepted_means_better_there_and_not_much_worse_here(
+def test_accepted_means_better_on_the_window_and_not_much_worse_elsewhere(
     window: tuple[float, float], anchors: tuple[float, float], retained: tuple[float, float], bound: float
 ) -> None:
     gate = _gate(window, bound, anchors=anchors, retained=retained)
-    kept = all(after - before <= bound for before, after in (anchors, retained))
-    assert gate.accepted == (window[1] < window[0] and kept)
-    assert gate.reason.startswith("accepted" if gate.accepted else "refused")
+    retained_all = all(after - before <= bound for before, after in (anchors, retained))
+    assert gate.accepted == (window[1] < window[0] and retained_all)
+    assert gate.reason.startswith("accepted" if gate.accepted else "rejected")
 
 
-def test_what_may_be_chance_is_not_called_forgetting() -> None:
+def test_an_increase_that_may_be_chance_does_not_count_as_forgetting() -> None:
     for change, accepted in ((_SURE, False), (_CHANCE, True)):
         gate = GateResult(_measured((2.0, 1.5), _CHANCE), {"retained": _measured((1.0, 1.5), change)}, 0.1)
         assert gate.accepted == accepted
 
 
 @given(_losses, _losses)
-def test_what_changed_nothing_is_refused(window: float, anchors: float) -> None:
+def test_an_update_that_changes_nothing_is_rejected(window: float, anchors: float) -> None:
     assert not _gate((window, window), anchors=(anchors, anchors)).accepted
 
 
 @pytest.mark.parametrize(
-    ("gate", "told"),
+    ("gate", "reason"),
     [
         (
             _gate((2.0, 1.5), anchors=(1.0, 1.0625), retained=(3.0, 3.0)),
             "accepted: loss on the window 2.000 -> 1.500 (+0.250 to +0.750), on anchors 1.000 -> 1.062 (+0.250 to +0.750), "
             "on retained 3.000 -> 3.000",
         ),
-        (_gate((1.5, 2.0), anchors=(1.0, 0.5)), "refused, no better on the window: loss on the window 1.500 -> 2.000"),
-        (_gate((2.0, 1.5), anchors=(1.0, 1.5)), "refused, forgets more than 0.1 nats on anchors: loss on the window 2.000"),
+        (_gate((1.5, 2.0), anchors=(1.0, 0.5)), "rejected, not better on the window: loss on the window 1.500 -> 2.000"),
+        (_gate((2.0, 1.5), anchors=(1.0, 1.5)), "rejected, forgets more than 0.1 nats on anchors: loss on the window 2.000"),
         (
             _gate((2.0, 1.5), anchors=(1.0, 1.0), retained=(1.0, 1.5), corrections=(1.0, 2.0)),
-            "refused, forgets more than 0.1 nats on retained, corrections: ",
+            "rejected, forgets more than 0.1 nats on retained, corrections: ",
         ),
-        (_gate((2.0, float("nan"))), "refused, no better"),
+        (_gate((2.0, float("nan"))), "rejected, not better"),
         (
             GateResult(_measured((2.0, 1.5)), {"anchors": _measured((1.0, float("nan")), Interval(*[float("nan")] * 3))}, 0.1),
-            "refused, forgets",
+            "rejected, forgets",
         ),
     ],
 )
-def test_the_reason_gives_the_numbers(gate: GateResult, told: str) -> None:
-    assert gate.reason.startswith(told)
+def test_the_reason_gives_the_numbers(gate: GateResult, reason: str) -> None:
+    assert gate.reason.startswith(reason)
 
 
-def test_all_that_was_measured_is_on_record() -> None:
+def test_all_losses_are_recorded() -> None:
     gate = _gate((2.0, 1.5), anchors=(1.0, 1.25))
     change = {"mean": 0.5, "low": 0.25, "high": 0.75}
     assert gate.record() == {

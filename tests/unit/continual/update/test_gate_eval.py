@@ -1,4 +1,4 @@
-"""What the gate judges by: rows that neither version was trained on, of the window and of the whole line."""
+"""The gate's evaluation sets: rows that neither version was trained on, of the window and of the complete lineage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _select(run: RunDir, name: str, rows: Sequence[int], role: str, guide: tuple
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    """``v0001`` was trained on rows 0 to 19, ``v0002`` on 20 to 39 besides; ``v0003`` is to have those from 40 on."""
+    """``v0001`` was trained on rows 0 to 19, ``v0002`` also on 20 to 39; ``v0003`` gets rows from 40 on."""
     run = RunDir(str(tmp_path / "run"))
     pool = run.pool.begin(Identity("pool", {}, {}))
     texts = {"prompt": [f"prompt {i}" for i in range(ROWS)], "response": [f"response {i}" for i in range(ROWS)]}
@@ -67,19 +67,19 @@ def _number(prompt: str) -> int:
     return int(prompt.split()[1])
 
 
-def test_retained_are_the_held_out_rows_of_the_whole_line_weighted_to_each_guide_set(run: RunDir) -> None:
+def test_retained_rows_are_held_out_in_the_lineage_and_weighted_by_each_guide_set(run: RunDir) -> None:
     first, second = _held(run, "compass"), _held(run, "v0002")
     assert (len(first), len(second)) == (5, 5)
     found = {_number(row.prompt): row.weight for row in retained_rows(CONFIG, run, UPDATE)}
-    assert found.keys() == first | {i for i in second if i % 2}  # nobody asked for the second window's other cluster
+    assert found.keys() == first | {i for i in second if i % 2}  # the second window has no prompt in the other cluster
     even = sum(weight for i, weight in found.items() if i < 20 and i % 2 == 0)
     odd = sum(weight for i, weight in found.items() if i < 20 and i % 2)
     assert even / odd == pytest.approx(3.0)
     assert even + odd == pytest.approx(len(first))
 
 
-def test_the_window_is_judged_on_rows_that_the_version_before_was_not_trained_on(run: RunDir) -> None:
-    """Trained anew, the new version holds rows out that the old one was trained on; they would favour the old one."""
+def test_the_window_is_evaluated_on_rows_that_the_parent_was_not_trained_on(run: RunDir) -> None:
+    """A version retrained from scratch holds out rows that its parent was trained on; they would favour the parent."""
     _select(run, "v0003", [*range(10), *range(40, 60)], "auxiliary", (9, 9, 0), asked=[1, 3, 0])
     fresh = {i for i in _held(run, "v0003") if i >= 40}
     assert fresh < _held(run, "v0003")
@@ -90,14 +90,14 @@ def test_the_window_is_judged_on_rows_that_the_version_before_was_not_trained_on
     assert found.corrections == []
 
 
-def test_corrections_are_judged_apart_too(run: RunDir) -> None:
+def test_corrections_are_also_evaluated_separately(run: RunDir) -> None:
     _select(run, "v0003", range(40, 60), "traffic", (1, 1, 0))
     found = held_out_rows(CONFIG, run, UPDATE)
     assert {row.prompt for row in found.corrections} == {row.prompt for row in found.window}
     assert {_number(row.prompt) for row in found.corrections} == _held(run, "v0003")
 
 
-def test_nothing_held_out_in_the_window_s_clusters_is_told(run: RunDir) -> None:
+def test_no_held_out_row_in_the_window_s_clusters_is_an_error(run: RunDir) -> None:
     _select(run, "v0003", range(40, 60, 2), "auxiliary", (0, 4, 0))
-    with pytest.raises(ArtifactError, match="nothing can judge v0003"):
+    with pytest.raises(ArtifactError, match="the gate cannot evaluate v0003"):
         held_out_rows(CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"holdout": 0.0})}), run, UPDATE)

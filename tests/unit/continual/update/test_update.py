@@ -1,4 +1,4 @@
-"""Updates without Ray: the windows they are made for, and that a verdict once given is never asked for again."""
+"""Updates without Ray: their windows, and that a stored verdict is reused."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def _judge(run: RunDir, *, accepted: bool, window: str = WINDOW.name) -> None:
 
 
 def _kinds(run: RunDir) -> list[str]:
-    return [decision["kind"] for decision in registry.read_decisions(run)]
+    return [decision["kind"] for decision in jsonl_log.read(run, "decisions.jsonl")]
 
 
-def test_a_refused_update_of_the_same_window_is_not_made_again(run: RunDir) -> None:
+def test_a_rejected_update_of_the_same_window_is_not_repeated(run: RunDir) -> None:
     _judge(run, accepted=False)
     assert run_update(CONFIG, run, WINDOW) == UpdateResult("sw", "v0001", "v0002", False, "as it was")
     assert (run.live("sw") or {})["version"] == "v0001"
@@ -58,65 +58,67 @@ def test_an_accepted_update_whose_promotion_was_missed_is_promoted(run: RunDir) 
     assert _kinds(run) == ["promotion", "gate", "promotion"]
 
 
-def test_a_verdict_is_on_record_once_with_all_that_was_measured(run: RunDir) -> None:
+def test_a_verdict_is_recorded_once_with_all_losses(run: RunDir) -> None:
     _judge(run, accepted=False)
     for _ in range(2):
         run_update(CONFIG, run, WINDOW)
-    [gate] = [decision for decision in registry.read_decisions(run) if decision["kind"] == "gate"]
+    [gate] = [decision for decision in jsonl_log.read(run, "decisions.jsonl") if decision["kind"] == "gate"]
     expected = {"from": "v0001", "to": "v0002", "accepted": False, "reason": "as it was", "window_before": 2.5, "prompts": 3}
     assert expected.items() <= gate.items()
 
 
-def test_an_accepted_update_is_tried_on_a_share_where_promotion_is_canary(run: RunDir) -> None:
+def test_an_accepted_update_becomes_the_canary_if_promotion_is_canary(run: RunDir) -> None:
     _judge(run, accepted=True)
     config = load_run_config("atlas-test", overrides=["update.promotion=canary", "update.canary_share=0.25"])
     for _ in range(2):
         outcome = run_update(config, run, WINDOW)
         assert (outcome.accepted, outcome.promoted) == (True, False)
-        assert outcome.summarize().endswith("v0001 is served, v0002 is tried on a share of the requests")
+        assert outcome.summarize().endswith("v0001 is live, v0002 is the canary")
         live = registry.read_pointer(run, "sw").live
         assert live is not None
         assert (live.version, live.canary) == ("v0001", registry.Canary("v0002", 0.25))
     assert _kinds(run) == ["promotion", "gate", "canary"]
     registry.stop_canary(run, "sw")
-    assert "its canary ended since" in run_update(config, run, WINDOW).summarize()
+    assert "its canary was stopped later" in run_update(config, run, WINDOW).summarize()
     assert _kinds(run) == ["promotion", "gate", "canary", "canary ended"]
 
 
-def test_an_accepted_update_is_left_where_promotion_is_none(run: RunDir) -> None:
+def test_an_accepted_update_waits_if_promotion_is_manual(run: RunDir) -> None:
     _judge(run, accepted=True)
     outcome = run_update(load_run_config("atlas-test", overrides=["update.promotion=manual"]), run, WINDOW)
     assert (outcome.accepted, outcome.promoted) == (True, False)
-    assert outcome.summarize().endswith("v0001 is served, promote v0002 by hand")
+    assert outcome.summarize().endswith("v0001 is live, v0002 waits for manual promotion")
     assert (run.live("sw") or {})["version"] == "v0001"
-    assert [decision.get("promotion") for decision in registry.read_decisions(run)] == [None, "manual"]
+    assert [decision.get("promotion") for decision in jsonl_log.read(run, "decisions.jsonl")] == [None, "manual"]
     assert run_update(CONFIG, run, WINDOW).promoted
 
 
-def test_a_language_that_tries_a_version_gets_no_other_canary(run: RunDir) -> None:
+def test_a_language_with_a_canary_gets_no_second_one(run: RunDir) -> None:
     registry.set_canary(run, "sw", "v0002", 0.1)
     config = load_run_config("atlas-test", overrides=["update.promotion=canary"])
-    with pytest.raises(ArtifactError, match=r"sw tries v0002 on 10% of its requests, .*compass-ray adapters canary .* sw --stop"):
+    with pytest.raises(
+        ArtifactError, match=r"sw already has the canary v0002 \(10% of requests\)\. .*compass-ray adapters canary .* sw --stop"
+    ):
         run_update(config, run, WINDOW)
 
 
-def test_static_trains_nothing_and_says_so_once_a_window(run: RunDir) -> None:
+def test_static_trains_nothing_and_is_recorded_once_per_window(run: RunDir) -> None:
     config = load_run_config("atlas-test", overrides=["update.strategy=static"])
     for _ in range(2):
         outcome = run_update(config, run, WINDOW)
-        assert outcome.summarize() == "sw: nothing is trained, as update.strategy is static; v0001 is served"
+        assert outcome.summarize() == "sw: nothing is trained: update.strategy is static; v0001 is live"
     run_update(config, run, Window("sw", (1,), "def"))
-    told = [(d["kind"], d.get("window"), d["to"]) for d in registry.read_decisions(run)][1:]
+    told = [(d["kind"], d.get("window"), d["to"]) for d in jsonl_log.read(run, "decisions.jsonl")][1:]
     assert told == [("static", "abc", "v0001"), ("static", "def", "v0001")]
     assert run.adapter_versions("sw") == ["v0001", "v0002"]
 
 
-def test_trained_anew_an_update_has_the_first_training_s_settings() -> None:
+def test_an_update_from_scratch_has_the_settings_of_first_training() -> None:
     config = load_run_config("atlas-test", overrides=["update.strategy=full", "update.epochs=7", "update.learning_rate=0.5"])
     assert update_settings(config) == config.train
 
 
-def test_windows_that_wait_are_read_without_a_monitor(run: RunDir) -> None:
+def test_ready_windows_are_read_without_a_monitor(run: RunDir) -> None:
     table = window_store.window_table("sw", [{"cluster": 3, "coarse": 1}, {"cluster": -1, "coarse": -1}])
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
@@ -134,7 +136,7 @@ def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
     _judge(run, accepted=True)
     run_update(CONFIG, run, WINDOW)
     registry.roll_back(run, "sw")
-    assert "rolled back since" in run_update(CONFIG, run, WINDOW).summarize()
+    assert "was rolled back later" in run_update(CONFIG, run, WINDOW).summarize()
     assert (run.live("sw") or {})["version"] == "v0001"
 
 
@@ -146,75 +148,75 @@ def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promot
     config = load_run_config("atlas-test", overrides=[f"update.promotion={promotion}"])
     for made in (record_and_promote(config, run, WINDOW, "v0002"), run_update(config, run, WINDOW)):
         assert not made.accepted
-        told = "as it was, and is not served, as v0007 is live since; promote it by hand; v0007 is served"
-        assert made.summarize() == f"sw: v0001 -> v0002 {told}"
+        reason = "as it was, but v0007 was promoted during the update; promote v0002 manually"
+        assert made.summarize() == f"sw: v0001 -> v0002 {reason}; v0007 is live"
     live = registry.read_pointer(run, "sw").live
     assert live is not None
     assert (live.version, live.canary) == ("v0007", None)
     assert _kinds(run) == ["promotion", "promotion", "gate"]
 
 
-def test_a_version_that_was_promoted_after_its_trial_is_told_as_served(run: RunDir) -> None:
+def test_a_canary_that_was_promoted_is_reported_as_live(run: RunDir) -> None:
     _judge(run, accepted=True)
     config = load_run_config("atlas-test", overrides=["update.promotion=canary"])
     run_update(config, run, WINDOW)
     registry.promote(run, "sw", "v0002")
     outcome = run_update(config, run, WINDOW)
     assert (outcome.accepted, outcome.promoted) == (True, True)
-    assert outcome.summarize().endswith("; v0002 is served")
+    assert outcome.summarize().endswith("; v0002 is live")
 
 
 def test_a_language_that_serves_nothing_has_nothing_to_update(run: RunDir) -> None:
-    with pytest.raises(ArtifactError, match="hi serves no adapter yet"):
+    with pytest.raises(ArtifactError, match="hi has no live adapter"):
         run_update(CONFIG, run, Window("hi", (0,), "abc"))
 
 
 @pytest.mark.parametrize(
-    ("accepted", "told"),
-    [(True, "sw: v0001 -> v0002 better; v0002 is served"), (False, "sw: v0001 -> v0002 better; v0001 is served")],
+    ("accepted", "summary"),
+    [(True, "sw: v0001 -> v0002 better; v0002 is live"), (False, "sw: v0001 -> v0002 better; v0001 is live")],
 )
-def test_the_outcome_says_what_is_served(accepted: bool, told: str) -> None:
-    assert UpdateResult("sw", "v0001", "v0002", accepted, "better").summarize() == told
+def test_the_summary_names_the_live_version(accepted: bool, summary: str) -> None:
+    assert UpdateResult("sw", "v0001", "v0002", accepted, "better").summarize() == summary
 
 
-def test_an_update_has_its_own_epochs_and_the_training_s_rate_unless_told() -> None:
+def test_an_update_has_its_own_epochs_and_by_default_the_training_s_learning_rate() -> None:
     settings = update_settings(load_run_config("atlas-test", overrides=["update.epochs=7"]))
     assert (settings.epochs, settings.learning_rate) == (7, CONFIG.train.learning_rate)
     assert update_settings(load_run_config("atlas-test", overrides=["update.learning_rate=0.5"])).learning_rate == 0.5
 
 
-def test_a_language_outside_the_run_is_refused(run: RunDir) -> None:
+def test_a_language_outside_the_run_is_rejected(run: RunDir) -> None:
     with pytest.raises(ConfigError, match="'yo' is not a language of this run; it has sw, hi"):
         read_window(run, CONFIG, "yo", None)
 
 
-def test_no_traffic_is_said_with_the_way_on(run: RunDir) -> None:
-    with pytest.raises(ConfigError, match=r"no traffic of sw has been collected; give prompts with --prompts"):
+def test_missing_traffic_is_an_error_with_a_next_step(run: RunDir) -> None:
+    with pytest.raises(ConfigError, match=r"no traffic of sw has been recorded; pass prompts with --prompts"):
         read_window(run, CONFIG, "sw", None)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        ("", "holds no prompts"),
-        ("habari", "cannot be read as JSON Lines with a 'prompt' in each"),
-        (json.dumps({"text": "habari"}), "cannot be read as JSON Lines with a 'prompt' in each"),
-        (json.dumps(["habari"]), "cannot be read as JSON Lines with a 'prompt' in each"),
-        (json.dumps({"prompt": " "}), "line 1 holds no prompt"),
-        (json.dumps({"prompt": None}), "line 1 holds no prompt"),
-        (None, r"cannot be read as JSON Lines .*No such file"),
+        ("", "contains no prompts"),
+        ("habari", "not JSON Lines with a 'prompt' field in each line"),
+        (json.dumps({"text": "habari"}), "not JSON Lines with a 'prompt' field in each line"),
+        (json.dumps(["habari"]), "not JSON Lines with a 'prompt' field in each line"),
+        (json.dumps({"prompt": " "}), "line 1 has no prompt"),
+        (json.dumps({"prompt": None}), "line 1 has no prompt"),
+        (None, r"not JSON Lines .*No such file"),
     ],
 )
-def test_a_file_that_holds_no_prompts_is_refused(run: RunDir, tmp_path: Path, content: str | None, told: str) -> None:
+def test_a_file_without_prompts_is_rejected(run: RunDir, tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "traffic.jsonl"
     if content is not None:
         file.write_text(content, "utf-8")
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         read_window(run, CONFIG, "sw", file)
 
 
-def test_a_file_in_another_encoding_is_refused(run: RunDir, tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_is_rejected(run: RunDir, tmp_path: Path) -> None:
     file = tmp_path / "traffic.jsonl"
     file.write_bytes('{"prompt": "é"}'.encode("latin-1"))
-    with pytest.raises(ConfigError, match="cannot be read as JSON Lines"):
+    with pytest.raises(ConfigError, match="not JSON Lines"):
         read_window(run, CONFIG, "sw", file)

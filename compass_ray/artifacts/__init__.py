@@ -1,9 +1,8 @@
-"""The run directory: artefacts, their manifests and fingerprints, and atomic publication.
+"""The run directory: artifacts, their manifests and fingerprints, and atomic publication.
 
-Key property: an artefact is whole if and only if its ``manifest.json`` is there. The manifest is written last, by
-rename on a local disk and by one put on an object store, so a process killed at any moment leaves either the whole
-artefact or something that no reader takes for one. A fingerprint is a check on a human-readable path, never the path.
-This is the only module that knows file names; it holds no algorithm and starts nothing.
+An artifact is complete if and only if its ``manifest.json`` exists. The manifest is written last, by a rename on a local disk
+and by one put on an object store. A process killed at any moment therefore leaves a complete artifact or one that readers
+ignore. Paths are human-readable; a fingerprint checks a path and is never part of it. Only this package knows file names.
 """
 
 from compass_ray.artifacts.artifact import Artifact

@@ -22,13 +22,13 @@ from compass_ray.artifacts.writer import Writer
 
 
 class Artifact(ArtifactFiles):
-    """One artifact directory of a run, on any filesystem that pyarrow reaches."""
+    """One artifact directory of a run, on any filesystem that pyarrow supports."""
 
     def manifest(self) -> Manifest | None:
-        """The manifest, or None where the artefact is not whole.
+        """The manifest; None if the artifact is not complete.
 
         Raises:
-            ArtifactError: a manifest that cannot be read.
+            ArtifactError: the manifest is damaged.
         """
         try:
             return Manifest.model_validate_json(self.read_bytes(MANIFEST))
@@ -40,40 +40,40 @@ class Artifact(ArtifactFiles):
             ) from None
 
     def require(self) -> Manifest:
-        """The manifest of an artefact that must be whole.
+        """The manifest of an artifact that must be complete.
 
         Raises:
-            ArtifactError: it is not.
+            ArtifactError: the artifact is not complete.
         """
-        found = self.manifest()
-        if found is None:
-            raise ArtifactError(f"{self.name} is missing below this run; run 'compass-ray adapt' for it first")
-        return found
+        manifest = self.manifest()
+        if manifest is None:
+            raise ArtifactError(f"{self.name} is missing in this run; run 'compass-ray adapt' first")
+        return manifest
 
     def find_complete(self, identity: Identity, *, force: bool = False) -> Manifest | None:
-        """The manifest if this very artefact is whole, None if it is to be made.
+        """The manifest if an artifact with this identity is complete; None if it has to be made, as always with ``force``.
 
         Raises:
-            FingerprintMismatchError: another one stands here; with ``force`` it is made anew in any case.
+            FingerprintMismatchError: an artifact with another identity is complete.
         """
-        found = self.manifest()
-        if found is None or force:
+        manifest = self.manifest()
+        if manifest is None or force:
             return None
-        if found.fingerprint == identity.fingerprint and found.schema_version == SCHEMA_VERSION:
-            return found
+        if manifest.fingerprint == identity.fingerprint and manifest.schema_version == SCHEMA_VERSION:
+            return manifest
         raise FingerprintMismatchError(
-            f"{self.name} was made with other settings: {describe_fingerprint_diff(found, identity)}. Give a new --run, "
-            f"or make it anew with --force {identity.stage}"
+            f"{self.name} was made with other settings: {describe_fingerprint_diff(manifest, identity)}. Choose a new --run, "
+            f"or recompute it with --force {identity.stage}"
         )
 
     def begin(self, identity: Identity, *, keep_partial: bool = False) -> Writer:
-        """Start to write. What an unfinished attempt left is removed, or kept if it was for the same identity."""
-        begun = self.read_in_progress_marker()
-        if not (keep_partial and begun and self.manifest() is None and begun.fingerprint == identity.fingerprint):
+        """Start writing. Files of an unfinished attempt are removed, unless ``keep_partial`` and the identity is the same."""
+        marker = self.read_in_progress_marker()
+        if not (keep_partial and marker and self.manifest() is None and marker.fingerprint == identity.fingerprint):
             self.remove()
             self._files.make_folder(self.path)
-            mark = {"fingerprint": identity.fingerprint, "started": utc_timestamp()}
-            self._files.put(f"{self.path}/{IN_PROGRESS_FILE}", json.dumps(mark).encode())
+            started = {"fingerprint": identity.fingerprint, "started": utc_timestamp()}
+            self._files.put(f"{self.path}/{IN_PROGRESS_FILE}", json.dumps(started).encode())
         return Writer(self, identity)
 
     def verify(self) -> Manifest:

@@ -1,4 +1,4 @@
-"""The files of one artifact directory: tables, arrays, JSON and bytes on any filesystem that pyarrow reaches."""
+"""Files of one artifact directory: tables, arrays, JSON and bytes on any filesystem that pyarrow supports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IN_PROGRESS_FILE = "begun.json"
 
 @dataclass(frozen=True)
 class InProgressMarker:
-    """An attempt at an artifact: its fingerprint, and when it started (UTC, ISO 8601)."""
+    """An unfinished attempt at an artifact: its fingerprint and start time (UTC, ISO 8601)."""
 
     fingerprint: str
     started: str
@@ -38,7 +38,7 @@ class ArtifactFiles:
     """The files of one artifact directory of a run."""
 
     def __init__(self, filesystem: pafs.FileSystem, path: str, name: str, *, sleep: Sleep = time.sleep) -> None:
-        """Point at ``path``; nothing is read or made. ``sleep`` waits before a store is asked again."""
+        """Reference ``path`` without reading or creating it. ``sleep`` waits between retries of a store."""
         self.filesystem = filesystem
         self.path = path
         self.name = name
@@ -46,29 +46,29 @@ class ArtifactFiles:
         self._written: dict[str, Output] = {}
 
     def read_in_progress_marker(self) -> InProgressMarker | None:
-        """What the attempt that stands here is to become and since when, None before any."""
+        """The marker of the unfinished or finished attempt; None if there is none."""
         try:
             return InProgressMarker(**self.read_json(IN_PROGRESS_FILE))
         except (FileNotFoundError, TypeError, ValueError):
             return None
 
     def remove(self) -> None:
-        """Delete the artefact, its manifest first, so that no reader ever takes a half for a whole."""
+        """Delete the artifact, its manifest first, so that no reader takes a partial artifact for a complete one."""
         self._files.delete(f"{self.path}/{MANIFEST}")
         self._files.delete_folder(self.path)
         self._written.clear()
 
     def exists(self, file: str) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return self._files.size(f"{self.path}/{file}") is not None
 
     def files(self) -> list[str]:
-        """Paths of the artefact's own files below it, sorted; not the manifest."""
+        """Paths of the artifact's files relative to it, sorted, without manifest and marker."""
         return sorted(self._sizes())
 
     def _sizes(self) -> dict[str, int]:
-        found = self._files.list_recursive(self.path).items()
-        return {n: size for n, size in found if n not in (MANIFEST, IN_PROGRESS_FILE) and not n.endswith(PARTIAL)}
+        sizes = self._files.list_recursive(self.path).items()
+        return {n: size for n, size in sizes if n not in (MANIFEST, IN_PROGRESS_FILE) and not n.endswith(PARTIAL)}
 
     def read_bytes(self, file: str) -> bytes:
         """The file's content."""
@@ -88,33 +88,33 @@ class ArtifactFiles:
         return np.asarray(np.load(io.BytesIO(self.read_bytes(file)), allow_pickle=False))
 
     def map_array(self, file: str) -> np.ndarray:
-        """The ``.npy`` file as an array whose pages are read when they are touched."""
+        """The ``.npy`` file as a memory-mapped array."""
         with self._mappable_path(file) as path:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def map_table(self, file: str) -> pa.Table:
-        """The Arrow file as a table whose pages are read when they are touched."""
+        """The Arrow file as a memory-mapped table."""
         with self._mappable_path(file) as path, pa.memory_map(path) as source:
             return pa.ipc.open_file(source).read_all()
 
     def read_embeddings(self) -> np.ndarray:
-        """The vectors of all parts, float32 (n, d)."""
+        """The embeddings of all parts, float32 (n, d)."""
         column = self.read_parts()["embedding"].combine_chunks()
         return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), -1)
 
     def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> Output:
-        """Write one Parquet file of an artefact that is being made; workers use it, the driver publishes (see `take`)."""
+        """Write one Parquet file of an unpublished artifact. Workers write; the driver publishes (see `add_outputs`)."""
         written = self._files.write(
             f"{self.path}/{file}", lambda sink: pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
         )
         return self._record_output(file, written, rows=table.num_rows)
 
     def add_outputs(self, outputs: Iterable[Output]) -> None:
-        """Know what workers wrote, so that publishing need not read it."""
+        """Record files that workers wrote, so that publishing does not read them."""
         self._written |= {output.path: output for output in outputs}
 
     def store_mappable(self, file: str, table: pa.Table) -> None:
-        """Write one Arrow file, which `map_table` reads without parsing it."""
+        """Write one Arrow file for `map_table`."""
 
         def fill(stream: BinaryIO) -> None:
             with pa.ipc.new_file(stream, table.schema) as sink:
@@ -123,24 +123,24 @@ class ArtifactFiles:
         self._record_output(file, self._files.write(f"{self.path}/{file}", fill))
 
     def store_array(self, file: str, array: np.ndarray) -> None:
-        """Write one ``.npy`` file of an artefact that is being made."""
+        """Write one ``.npy`` file of an unpublished artifact."""
         self._record_output(file, self._files.write(f"{self.path}/{file}", lambda sink: np.save(sink, array, allow_pickle=False)))
 
     def store_bytes(self, file: str, data: bytes) -> None:
-        """Write one file of an artefact that is being made."""
+        """Write one file of an unpublished artifact."""
         self._record_output(file, self._files.put(f"{self.path}/{file}", data))
 
     def store_file(self, file: str, source: Path) -> None:
-        """Bring one of this machine's files into an artefact that is being made, however large."""
+        """Copy a local file of any size into an unpublished artifact."""
         self._record_output(file, self._files.copy(source, f"{self.path}/{file}"))
 
     def _record_output(self, file: str, written: WriteResult, rows: int | None = None) -> Output:
-        """Remember what was written, so that publishing need not read it again."""
+        """Record a written file, so that publishing does not read it again."""
         self._written[file] = Output(path=file, bytes=written.bytes, sha256=written.sha256, rows=rows)
         return self._written[file]
 
     def outputs(self) -> tuple[Output, ...]:
-        """Every file as a manifest names it; what this very object neither wrote nor took is read."""
+        """Every file as a manifest entry; files that this object has not recorded are read and hashed."""
         return tuple(self._output(file, size) for file, size in sorted(self._sizes().items()))
 
     def _output(self, file: str, size: int) -> Output:
@@ -153,18 +153,18 @@ class ArtifactFiles:
         return known
 
     def drop(self, file: str) -> None:
-        """Remove a file of an artefact that is being made, if it is there."""
+        """Remove a file of an unpublished artifact, if it exists."""
         self._written.pop(file, None)
         self._files.delete(f"{self.path}/{file}")
 
     def read_parts(self, columns: list[str] | None = None) -> pa.Table:
-        """All ``part-*.parquet`` files, in order of their numbers, as one table."""
+        """All ``part-*.parquet`` files as one table, in order of their names."""
         parts = [file for file in self.files() if file.startswith("part-")]
         return pa.concat_tables([self.read_table(part, columns) for part in parts])
 
     @contextmanager
     def local_folder(self, *files: str) -> Iterator[Path]:
-        """A local folder with the files named, all if none: the artefact itself, or a copy for as long as it is used."""
+        """A local folder with the given files, or all: the artifact itself, or a temporary copy."""
         if self._files.local:
             yield Path(self.path)
             return
@@ -181,11 +181,11 @@ class ArtifactFiles:
 
     @contextmanager
     def _mappable_path(self, file: str) -> Iterator[str]:
-        """A path to map the file from: its own, or that of a copy on this disk, which lasts as long as it is mapped."""
+        """A local path to map the file from: its own, or that of a copy that exists as long as it is mapped."""
         with self.local_folder(file) as folder:
             yield str(folder / file)
 
 
 def utc_timestamp() -> str:
-    """The time, UTC, ISO 8601 in whole seconds."""
+    """The current UTC time, ISO 8601, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

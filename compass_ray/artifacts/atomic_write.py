@@ -1,6 +1,6 @@
-"""One file of this machine's disk, written in one step for readers and hashed on the way.
+"""Atomic writes of local files, hashed while they are written.
 
-Key property: what is written lies beside the file until its last byte is on the disk, and is then renamed into its place.
+Content goes to a temporary file next to the target. When the last byte is on disk, the temporary file is renamed to the target.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from compass_ray.artifacts.errors import ArtifactError
 
 PARTIAL = ".partial"
 ContentWriter = Callable[[BinaryIO], object]
-"""Writes a file's content into a stream, once, from its start to its end."""
+"""Function that writes a file's complete content into a stream, sequentially."""
 
 
 @dataclass(frozen=True)
 class WriteResult:
-    """What was written: bytes and SHA-256, hexadecimal."""
+    """Size in bytes and hexadecimal SHA-256 of a written file."""
 
     bytes: int
     sha256: str
 
 
 class _HashingWriter(io.RawIOBase):
-    """A stream that hashes and counts what goes through it into another."""
+    """A stream that hashes and counts the bytes that it passes on to another stream."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink, self._digest, self._size = sink, hashlib.sha256(), 0
@@ -55,10 +55,10 @@ class _HashingWriter(io.RawIOBase):
 
 
 def atomic_write(path: Path, fill: ContentWriter) -> WriteResult:
-    """Make or replace a file.
+    """Create or replace a file in one step.
 
     Raises:
-        ArtifactError: the disk is full; what stood there stays.
+        ArtifactError: the disk is full; an existing file is unchanged.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,12 +76,12 @@ def atomic_write(path: Path, fill: ContentWriter) -> WriteResult:
 
 @contextmanager
 def raise_if_disk_full(path: str, stream: IO[bytes]) -> Iterator[None]:
-    """Say of a full disk that it is full."""
+    """Raise an ArtifactError with the remedy if the disk is full."""
     try:
         yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise ArtifactError(
-            f"no space left to write {path} (after {stream.tell()} bytes); free some and run again: finished artefacts are kept"
+            f"no space left to write {path} (after {stream.tell()} bytes); free space and run again, complete artifacts are kept"
         ) from None

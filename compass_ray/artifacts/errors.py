@@ -19,6 +19,6 @@ class LanguagesFailedError(ArtifactError):
     def __init__(self, failures: Mapping[str, str]) -> None:
         """Store the reason of each failed language."""
         self.failures = dict(failures)
-        told = "; ".join(f"{language}: {reason}" for language, reason in sorted(self.failures.items()))
-        counted = "one language" if len(self.failures) == 1 else f"{len(self.failures)} languages"
-        super().__init__(f"{counted} failed; the artifacts of the other languages are complete. {told}")
+        reasons = "; ".join(f"{language}: {reason}" for language, reason in sorted(self.failures.items()))
+        count = "one language" if len(self.failures) == 1 else f"{len(self.failures)} languages"
+        super().__init__(f"{count} failed; the artifacts of the other languages are complete. {reasons}")

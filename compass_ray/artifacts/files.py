@@ -1,8 +1,7 @@
-"""Files on any filesystem that pyarrow reaches: written in one step for readers, hashed on the way, tried again.
+"""Files on any filesystem that pyarrow supports: atomic writes, hashes and retries.
 
-Key property: a reader sees a file whole or not at all: on a local disk it is renamed into its place, and an object store
-shows an object once its last byte is there. A put is the whole file every time, so that it may be repeated. Memory does not
-grow with the size of a file. It knows no artefact.
+A reader sees a complete file or none: a local file is renamed into place, and an object store shows an object only when it is
+complete. A put always writes the complete file, so it can be repeated. Memory does not grow with the size of a file.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from compass_ray.artifacts.atomic_write import ContentWriter, WriteResult, atomi
 from compass_ray.artifacts.retries import Result, Sleep, retry, to_user_error
 
 _CHUNK = 16 << 20
-"""Bytes of one write to an object store, which become one part of the upload."""
+"""Bytes of one write to an object store; one part of the upload."""
 _IN_MEMORY = 64 << 20
-"""Bytes that wait in memory for their upload; of what is larger, on this machine's disk."""
+"""Maximum bytes of a file buffered in memory before its upload; larger files are buffered on disk."""
 
 
 class Files:
-    """The files of one filesystem, by their paths on it."""
+    """Files of one filesystem by path."""
 
     def __init__(self, filesystem: pafs.FileSystem, sleep: Sleep = time.sleep) -> None:
-        """Reach nothing yet; ``sleep`` waits between two attempts."""
+        """Store the filesystem without accessing it; ``sleep`` waits between two attempts."""
         self.filesystem = filesystem
         self.local = isinstance(filesystem, pafs.LocalFileSystem)
         self._sleep = sleep
 
     def with_retries(self, work: Callable[[], Result], path: str) -> Result:
-        """What ``work`` returns; on an object store it is tried again and its errors are explained (see `retried`)."""
+        """Result of ``work``; on an object store with retries and explained errors (see `retry`)."""
         return work() if self.local else retry(work, path, self._sleep)
 
     def write(self, path: str, fill: ContentWriter) -> WriteResult:
@@ -59,7 +58,7 @@ class Files:
         return atomic_write(Path(path), lambda stream: stream.write(data)) if self.local else self._put(path, io.BytesIO(data))
 
     def copy(self, source: Path, path: str) -> WriteResult:
-        """Write a file in one step from one of this machine's."""
+        """Write a file in one step from a local file."""
         with source.open("rb") as stream:
             if self.local:
                 return atomic_write(Path(path), lambda sink: shutil.copyfileobj(stream, sink, _CHUNK))
@@ -69,75 +68,75 @@ class Files:
         """The file's content.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             ArtifactError: the store refuses or fails.
         """
 
-        def whole() -> bytes:
+        def read_all() -> bytes:
             with self.filesystem.open_input_file(path) as stream:
                 data, size = bytes(stream.read()), stream.size()
             if len(data) != size:
-                raise OSError(f"{len(data)} of {size} bytes came")
+                raise OSError(f"only {len(data)} of {size} bytes were received")
             return data
 
-        return self.with_retries(whole, path)
+        return self.with_retries(read_all, path)
 
     def sha256(self, path: str) -> str:
         """SHA-256 of a file's content, hexadecimal."""
 
-        def whole() -> str:
+        def hash_all() -> str:
             digest, read = hashlib.sha256(), 0
             with self.filesystem.open_input_file(path) as stream:
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
                     read += len(chunk)
                 if read != stream.size():
-                    raise OSError(f"{read} of {stream.size()} bytes came")
+                    raise OSError(f"only {read} of {stream.size()} bytes were received")
             return digest.hexdigest()
 
-        return self.with_retries(whole, path)
+        return self.with_retries(hash_all, path)
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file, None where there is none."""
-        found = self.with_retries(lambda: self.filesystem.get_file_info(path), path)
-        return int(found.size) if found.type == pafs.FileType.File else None
+        """Size of a file in bytes; None if it does not exist."""
+        info = self.with_retries(lambda: self.filesystem.get_file_info(path), path)
+        return int(info.size) if info.type == pafs.FileType.File else None
 
     def list_recursive(self, folder: str) -> dict[str, int]:
-        """Bytes of every file anywhere below a folder, by its path from there."""
-        found = self._list_infos(folder, recursive=True)
-        return {f.path[len(folder) + 1 :]: int(f.size) for f in found if f.type == pafs.FileType.File}
+        """Size in bytes of every file below a folder, by path relative to the folder."""
+        infos = self._list_infos(folder, recursive=True)
+        return {f.path[len(folder) + 1 :]: int(f.size) for f in infos if f.type == pafs.FileType.File}
 
     def etags(self, folder: str) -> dict[str, tuple[int, int]]:
-        """Bytes and time of change (ns) of every file in a folder, by name, in one request.
+        """Size in bytes and modification time (ns) of every file in a folder, by name, in one request.
 
-        Two changes within one tick of the store's clock, which may be a second, can leave the same mark.
+        Two changes within one tick of the store's clock, which may be a second, can give equal values.
         """
-        found = self._list_infos(folder, recursive=False)
-        return {f.base_name: (int(f.size), int(f.mtime_ns or 0)) for f in found if f.type == pafs.FileType.File}
+        infos = self._list_infos(folder, recursive=False)
+        return {f.base_name: (int(f.size), int(f.mtime_ns or 0)) for f in infos if f.type == pafs.FileType.File}
 
     def list_folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
-        if self.filesystem.type_name == "gcs":  # it lists only folders that have a marker, which nothing makes for all of them
+        if self.filesystem.type_name == "gcs":  # it lists only folders with a marker object, and not every folder has one
             return sorted({path.partition("/")[0] for path in self.list_recursive(folder) if "/" in path})
         return sorted(f.base_name for f in self._list_infos(folder, recursive=False) if f.type == pafs.FileType.Directory)
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder and those above it, where they are not there."""
+        """Create a folder and its parents if they do not exist."""
         self.with_retries(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
 
     def delete(self, path: str) -> None:
-        """Delete a file, which need not be there."""
+        """Delete a file if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self.with_retries(lambda: self.filesystem.delete_file(path), path)
 
     def delete_folder(self, folder: str) -> None:
-        """Delete a folder with all that is in it; it need not be there."""
+        """Delete a folder and its content if it exists."""
 
         def delete() -> None:
             if self.filesystem.get_file_info(folder).type == pafs.FileType.Directory:
                 self.filesystem.delete_dir(folder)
 
-        with contextlib.suppress(FileNotFoundError):  # markers of folders are no sure thing on an object store
+        with contextlib.suppress(FileNotFoundError):  # an object store may lack the marker object of a folder
             self.with_retries(delete, folder)
 
     def _list_infos(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
@@ -147,7 +146,7 @@ class Files:
     def _put(self, path: str, source: IO[bytes]) -> WriteResult:
         try:
             return self.with_retries(lambda: self._upload(path, source), path)
-        except FileNotFoundError as error:  # what Cloud Storage says where there is no bucket
+        except FileNotFoundError as error:  # Cloud Storage raises this if the bucket does not exist
             raise to_user_error(OSError(f"NOT_FOUND: {error}"), path) from None
 
     def _upload(self, path: str, source: IO[bytes]) -> WriteResult:
@@ -157,11 +156,11 @@ class Files:
             with self.filesystem.open_output_stream(path, compression=None) as stream:
                 while chunk := source.read(_CHUNK):
                     stream.write(chunk)
-                    stream.flush()  # writes are done in the background, and nothing else waits for them
+                    stream.flush()  # writes run in the background, and only flush waits for them
                     digest.update(chunk)
                     size += len(chunk)
         except BaseException as error:
-            if not (isinstance(error, OSError) and error.errno is None):  # no error of the store: closing has shown a part
+            if not (isinstance(error, OSError) and error.errno is None):  # no store error: closing published a partial object
                 with contextlib.suppress(OSError):
                     self.filesystem.delete_file(path)
             raise

@@ -1,7 +1,7 @@
-"""Where a run lies: the filesystem behind a path or a URI.
+"""The filesystem behind the path or URI of a run.
 
-Key property: what pyarrow's own URIs mean is what they mean here, so ``s3://`` and ``gs://`` take its query parameters
-and the environment variables of their makers. Nothing is read or written.
+URIs have pyarrow's meaning: ``s3://`` and ``gs://`` accept its query parameters and the providers' environment variables.
+Nothing is read or written.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from compass_ray.config import ConfigError
 _AMAZON_ATTEMPTS = 3
 _GOOGLE = ("gs", "gcs")
 _GOOGLE_SECONDS = 20
-"""Seconds in which its client tries by itself; its own limit is a quarter of an hour, without a word."""
+"""Seconds in which the Cloud Storage client retries; its default is 15 minutes without a message."""
 
 
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem, and the path of the run on it without a slash at its end.
+    """The filesystem, and the path of the run on it without a trailing slash.
 
     Raises:
-        ConfigError: a URI that pyarrow cannot reach.
+        ConfigError: pyarrow does not support the URI.
     """
     try:
         filesystem, path = pafs.FileSystem.from_uri(_with_retry_limit(uri))
@@ -33,10 +33,10 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _with_backoff(filesystem: pafs.FileSystem) -> pafs.FileSystem:
-    """S3 with a client that waits longer each time; a URI has no word for it, so what the URI came to is taken over.
+    """S3 with exponential backoff. No URI parameter sets it, so the options that pyarrow read from the URI are reused.
 
-    Left alone the client repeats a failed request every 0.2 s for 6 s, 31 times where that was measured. It also asks three
-    requests for each small file, of which one is enough.
+    By default the client repeats a failed request every 0.2 s for 6 s (31 requests in a measurement). It also sends three
+    requests per small file; delayed opening needs one.
     """
     if not isinstance(filesystem, pafs.S3FileSystem):
         return filesystem

@@ -1,11 +1,13 @@
 """Append-only JSON Lines files of a run's monitor folder.
 
-Key property: when `append` returns, the records are on disk; a process killed while it writes leaves at
-most one torn last line, which readers skip and the next append steps over. On a local disk several
-processes may append to one file, each call being one ``O_APPEND`` write. An object store has no append: the
-file is read and put again, so there one writer at a time owns a file that it calls `append` on, and writers
-that share one call `append_shared`, for one request more. It is not a database: whoever reads, reads the
-whole file, and `rewrite` keeps it short.
+When `append` returns, the records are on disk. A process killed during a write leaves at most one incomplete last line;
+readers skip it and the next append starts a new line.
+
+- Local disk: several processes may append to one file; each call is one ``O_APPEND`` write.
+- Object store: the file is read and put again. `append` needs one writer per file; writers that share a file use
+  `append_shared`, at the cost of one more request.
+
+Reading always reads the complete file; `rewrite` keeps it short.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ JsonRecord = dict[str, Any]
 
 
 def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Add records to the end of the file; durable on return."""
+    """Append records to the file; they are on disk on return."""
     if not records:
         return
     lines = _encode(records)
@@ -35,7 +37,7 @@ def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None
 
 
 def append_shared(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """As `append`, and nothing is lost where other processes append to the same file of an object store meanwhile."""
+    """As `append`, but safe if other processes append to the same file of an object store at the same time."""
     if not records or isinstance(run.filesystem, pafs.LocalFileSystem):
         append(run, file, records)
     else:
@@ -44,13 +46,13 @@ def append_shared(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) 
 
 
 def read(run: RunDir, file: str) -> list[JsonRecord]:
-    """All whole records of the file in order; none where it was never written."""
-    found = run.read_monitor(file) or b""
-    return [record for line in found.splitlines() if (record := _parse(line)) is not None]
+    """All complete records of the file in order; none if the file does not exist."""
+    data = run.read_monitor(file) or b""
+    return [record for line in data.splitlines() if (record := _parse(line)) is not None]
 
 
 def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the file in one step. Only its one writer may do this."""
+    """Replace the file in one step; only its single writer may do this."""
     run.write_monitor(file, _encode(records))
 
 
@@ -59,8 +61,8 @@ def _append_local(path: Path, lines: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        _write_all(descriptor, b"\n" + lines if torn else lines)
+        incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        _write_all(descriptor, b"\n" + lines if incomplete else lines)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

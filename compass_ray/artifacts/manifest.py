@@ -1,4 +1,4 @@
-"""What says that an artefact is whole: its manifest, and the fingerprint of what it was made of."""
+"""Manifest of a complete artifact, and the fingerprint of its settings and inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 class Output(BaseModel):
-    """One file of an artefact: path below it, size in bytes, hash, and rows where it is a table."""
+    """One file of an artifact: relative path, size in bytes, SHA-256, and number of rows if it is a table."""
 
     model_config = ConfigDict(frozen=True)
     path: str
@@ -25,7 +25,7 @@ class Output(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The commit mark of an artefact and the record of how it came to be."""
+    """Commit marker of an artifact, and the record of how it was made."""
 
     model_config = ConfigDict(frozen=True)
     schema_version: int = SCHEMA_VERSION
@@ -40,7 +40,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Identity:
-    """What an artefact is made of: its stage, the settings that shape it and the fingerprints of its inputs."""
+    """Identity of an artifact: its stage, the settings that shape it and the fingerprints of its inputs."""
 
     stage: str
     config: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Identity:
 
 
 def content_hash(*parts: str) -> str:
-    """A 16-digit hexadecimal hash of texts, unambiguous about where one ends and the next begins.
+    """A 16-digit hexadecimal hash of texts; the boundaries between texts count.
 
     >>> content_hash("ab", "c") == content_hash("a", "bc")
     False
@@ -66,16 +66,16 @@ def content_hash(*parts: str) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is equal for equal values."""
+    """JSON text that is equal for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def describe_fingerprint_diff(found: Manifest, identity: Identity) -> str:
-    """What a manifest was made of and what is asked for now, where they differ, for people."""
+    """Describe for users how settings and inputs of a manifest differ from an identity."""
     old, new = _flatten({**found.config, **found.inputs}), _flatten({**identity.config, **identity.inputs})
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
-    return "; ".join(shown) or f"it was written by schema version {found.schema_version}, this is {SCHEMA_VERSION}"
+    return "; ".join(shown) or f"it has schema version {found.schema_version}, expected {SCHEMA_VERSION}"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

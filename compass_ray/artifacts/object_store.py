@@ -1,7 +1,7 @@
-"""Conditional puts on S3 and Cloud Storage: an object is replaced only while it is the one that was read.
+"""Conditional puts on S3 and Cloud Storage: an object is replaced only if it is still the version that was read.
 
-Key property: the store itself decides between two writers, so neither needs to know of the other. pyarrow's filesystems
-have no such put; obstore brings it, and is given what the URI and the environment give pyarrow. It knows no file of a run.
+The store decides between concurrent writers. pyarrow has no conditional puts, so this module uses obstore, with the options
+that pyarrow takes from the URI and the environment.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 _RETRIES = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _PUBLIC = "anonymous"
 _MAX_ATTEMPTS = 100
-"""How often an addition is begun anew; each time, another writer was done."""
+"""Attempts to extend an object; each failed one means that another writer was faster."""
 
 ObjectVersion = Mapping[str, str] | None
-"""What a put names to replace just the object that was read; None where there was none."""
+"""Version of an object that was read, for a conditional put; None if the object did not exist."""
 
 
 def supports_conditional_put(uri: str) -> bool:
@@ -38,7 +38,7 @@ def supports_conditional_put(uri: str) -> bool:
 
 @contextmanager
 def wrap_store_errors(path: str) -> Iterator[None]:
-    """Errors of the store as ArtifactError, with the remedy."""
+    """Raise errors of the store as ArtifactError with the remedy."""
     from obstore.exceptions import BaseError
 
     try:
@@ -48,43 +48,44 @@ def wrap_store_errors(path: str) -> Iterator[None]:
 
 
 class ConditionalObjectStore:
-    """The bucket of a run, by the paths that pyarrow has for its objects; call it within `explaining`."""
+    """Objects in the bucket of a run, by their pyarrow paths; call it within `wrap_store_errors`."""
 
     def __init__(self, uri: str, files: Files) -> None:
-        """Reach the bucket of a URI, which ``files`` reach too."""
+        """Open the bucket of a URI; ``files`` are on the same bucket."""
         self._store = _store(uri, files)
 
     def read(self, path: str) -> tuple[bytes | None, ObjectVersion]:
-        """The object and its mark, None and None where there is none."""
+        """The object and its version; (None, None) if it does not exist."""
         try:
             got = self._store.get(_key(path))
         except FileNotFoundError:
             return None, None
-        marks = {name: got.meta.get(name) for name in ("e_tag", "version")}
-        return bytes(got.bytes()), {name: mark for name, mark in marks.items() if isinstance(mark, str)}
+        version = {name: got.meta.get(name) for name in ("e_tag", "version")}
+        return bytes(got.bytes()), {name: value for name, value in version.items() if isinstance(value, str)}
 
-    def put(self, path: str, data: bytes, mark: ObjectVersion) -> bool:
-        """Put an object in the place of the one that was read under this mark; False where it is another by now."""
+    def put(self, path: str, data: bytes, version: ObjectVersion) -> bool:
+        """Replace the object if it still has this version; return False if it has another one."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
-            self._store.put(_key(path), data, mode="create" if mark is None else dict(mark))  # type: ignore[arg-type]
+            self._store.put(_key(path), data, mode="create" if version is None else dict(version))  # type: ignore[arg-type]
         except (AlreadyExistsError, PreconditionError):
             return False
         return True
 
     def extend_object(self, path: str, extended: Callable[[bytes], bytes]) -> None:
-        """Replace an object by what is made of it, begun anew while another writer was faster.
+        """Replace an object by ``extended`` of its content; retry if another writer was faster.
 
         Raises:
-            ArtifactError: others were faster every time.
+            ArtifactError: other writers were faster every time.
         """
         for _ in range(_MAX_ATTEMPTS):
-            before, mark = self.read(path)
+            before, version = self.read(path)
             after = extended(before or b"")
-            if self.put(path, after, mark) or (self.read(path)[0] or b"").startswith(after):  # the answer to it was lost
+            # If the object starts with our content, the put succeeded and only its response was lost.
+            if self.put(path, after, version) or (self.read(path)[0] or b"").startswith(after):
                 return
-        raise ArtifactError(f"{path} was changed by other processes {_MAX_ATTEMPTS} times in a row; end those and run again")
+        raise ArtifactError(f"other processes changed {path} {_MAX_ATTEMPTS} times in a row; stop them and run again")
 
 
 def _key(path: str) -> str:
@@ -92,7 +93,7 @@ def _key(path: str) -> str:
 
 
 def _store(uri: str, files: Files) -> ObjectStore:
-    """The bucket of a URI as pyarrow reads it, for obstore."""
+    """The bucket of a URI as an obstore store with pyarrow's options."""
     from obstore.store import GCSStore, S3Store
 
     parts, query = urlsplit(uri), dict(parse_qsl(urlsplit(uri).query))
@@ -103,8 +104,8 @@ def _store(uri: str, files: Files) -> ObjectStore:
     options: Any = _amazon(parts, endpoint, files) if amazon else _google(parts, endpoint)
     plain = {"allow_http": bool(endpoint and endpoint.startswith("http://"))}
     make: Any = S3Store if amazon else GCSStore
-    found: ObjectStore = make(parts.hostname, client_options=plain, retry_config=_RETRIES, **options)
-    return found
+    store: ObjectStore = make(parts.hostname, client_options=plain, retry_config=_RETRIES, **options)
+    return store
 
 
 def _amazon(parts: SplitResult, endpoint: str | None, files: Files) -> dict[str, Any]:
@@ -121,20 +122,20 @@ def _amazon(parts: SplitResult, endpoint: str | None, files: Files) -> dict[str,
 def _google(parts: SplitResult, endpoint: str | None) -> dict[str, Any]:
     if parts.username != _PUBLIC:
         return {"base_url": endpoint} if endpoint else {}
-    nobody = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
-    return {"service_account_key": json.dumps(nobody | ({"gcs_base_url": endpoint} if endpoint else {}))}
+    anonymous = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    return {"service_account_key": json.dumps(anonymous | ({"gcs_base_url": endpoint} if endpoint else {}))}
 
 
 def _profile_credentials() -> Any:
-    """Credentials of the user's AWS profile, which obstore leaves to boto3; None where the environment has some, or no boto3."""
-    named = "AWS_PROFILE" in os.environ or Path("~/.aws/credentials").expanduser().is_file()
-    if "AWS_ACCESS_KEY_ID" in os.environ or not named:
+    """Credentials of the user's AWS profile through boto3, as obstore needs; None if the environment has keys or no profile."""
+    has_profile = "AWS_PROFILE" in os.environ or Path("~/.aws/credentials").expanduser().is_file()
+    if "AWS_ACCESS_KEY_ID" in os.environ or not has_profile:
         return None
     try:
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError:
         raise ArtifactError(
-            "credentials of an AWS profile need boto3 to change a live pointer: 'pip install boto3', "
+            "changing a live pointer with credentials of an AWS profile needs boto3; run 'pip install boto3' "
             "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     return Boto3CredentialProvider()

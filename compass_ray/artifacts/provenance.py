@@ -1,6 +1,6 @@
-"""Where and with what an artefact was made: commit, versions of the packages that matter, and the machine's kind.
+"""Provenance of artifacts: commit, package versions and platform.
 
-Key property: it never fails and is found out once a process; no fingerprint is made of it. It names no user and no host.
+Collecting it never fails, and happens once per process. It enters no fingerprint and names no user or host.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import compass_ray
 
 PACKAGES = ("torch", "ray", "transformers", "peft", "pyarrow")
-_PATIENCE = 5.0
+_GIT_TIMEOUT_S = 5.0
 
 
 @cache
@@ -26,21 +26,21 @@ def collect_provenance() -> Mapping[str, Any]:
         "version": compass_ray.__version__,
         "commit": git_commit(Path(compass_ray.__file__).parents[1]),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "platform": platform.platform(),
     }
 
 
 def git_commit(checkout: Path) -> str | None:
-    """The commit of a checkout, with ``-dirty`` where files differ from it; None where it is none, or has no git."""
+    """The commit of a checkout, with ``-dirty`` if files differ from it; None without a checkout or git."""
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def _version(name: str) -> str | None:

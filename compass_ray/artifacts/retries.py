@@ -1,9 +1,8 @@
-"""What is tried again when a store does not answer, and what is told when it never does.
+"""Retries of object store requests, and user errors for requests that fail.
 
-Key property: only what may pass by itself is tried again, with waits that grow and are drawn at random, so that many
-workers do not come back at once; what a store refuses, or says is not there, is told at once with the remedy. The
-clients below repeat a request too (see `reaching`), for seconds; these attempts outlast an outage of half a minute. It knows
-no filesystem.
+Only transient errors are retried, with random exponential waits, so that many workers do not retry at the same time. A
+refusal or a missing object is reported at once with the remedy. The clients also retry for seconds (see `filesystem`); these
+retries outlast an outage of half a minute.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ Sleep = Callable[[float], None]
 Result = TypeVar("Result")
 
 ATTEMPTS = 6
-LONGEST_WAIT = 30.0
-"""Seconds at most between two attempts."""
-_FIRST_WAIT = 2.0
-"""Seconds at most before the second attempt; the most doubles each time, and half of it is waited on average."""
+MAX_WAIT_S = 30.0
+"""Maximum seconds between two attempts."""
+_FIRST_MAX_WAIT_S = 2.0
+"""Maximum seconds before the second attempt; the maximum doubles each time, and the mean wait is half of it."""
 
-# Names of errors where the clients put them, so that no path is taken for one.
+# The patterns match error names at the positions where clients print them, so that no path matches.
 _REFUSED = re.compile(
     r"AWS Error \w*(?:ACCESS|SIGNATURE|TOKEN|CLIENT|EXPIRED)\w* |ExceptionName: (?:ExpiredToken|InvalidToken)"
     r"|HTTP status 40[13]\b|Status\((?:PERMISSION_DENIED|UNAUTHENTICATED)|^PermissionDeniedError|^UnauthenticatedError|OAuth2"
 )
 _NO_BUCKET = re.compile(r"AWS Error NO_SUCH_BUCKET |^Bucket '.*' not found|Status\(NOT_FOUND|^NOT_FOUND|^\w*NotFoundError")
-_WRONG = re.compile(r"HTTP status 4(?!08|29)\d\d|Status\(INVALID_ARGUMENT")
+_BAD_REQUEST = re.compile(r"HTTP status 4(?!08|29)\d\d|Status\(INVALID_ARGUMENT")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may well succeed a little later.
+    """Whether the same request may succeed a little later.
 
     >>> is_transient(OSError("AWS Error UNKNOWN (HTTP status 503) during UploadPart operation"))
     True
@@ -47,19 +46,19 @@ def is_transient(error: BaseException) -> bool:
     """
     if not isinstance(error, OSError) or error.errno is not None:
         return False
-    return not any(pattern.search(str(error)) for pattern in (_REFUSED, _NO_BUCKET, _WRONG))
+    return not any(pattern.search(str(error)) for pattern in (_REFUSED, _NO_BUCKET, _BAD_REQUEST))
 
 
 def retry(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) -> Result:
-    """What ``work`` returns, tried again as long as its errors may pass; it must do no harm when it is done twice.
+    """Result of ``work``, which is retried while its errors are transient; ``work`` must be idempotent.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ArtifactError: the store refuses, or still fails at the last attempt.
     """
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=LONGEST_WAIT),
+        wait=wait_random_exponential(multiplier=_FIRST_MAX_WAIT_S, max=MAX_WAIT_S),
         retry=retry_if_exception(is_transient),
         sleep=sleep,
         reraise=True,
@@ -73,17 +72,17 @@ def retry(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) -> R
 
 
 def to_user_error(error: OSError, path: str) -> ArtifactError:
-    """A store's error for users: what failed, and what to do."""
+    """A store's error as an error for users: what failed and what to do."""
     reason = str(error).strip().splitlines()[0]
     if _REFUSED.search(reason):
         return ArtifactError(
-            f"{path}: the store refuses ({reason}). The credentials may not do this, or none were found: set "
-            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3://), GOOGLE_APPLICATION_CREDENTIALS (gs://), or give the "
-            f"machine a role, on every node"
+            f"{path}: the store refused the request ({reason}). Credentials are missing or lack the permission: set "
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3://), GOOGLE_APPLICATION_CREDENTIALS (gs://), or give "
+            f"every node a role"
         )
     if _NO_BUCKET.search(reason):
-        return ArtifactError(f"{path}: there is no bucket {path.partition('/')[0]!r} ({reason}); make it, or correct --run")
+        return ArtifactError(f"{path}: bucket {path.partition('/')[0]!r} does not exist ({reason}); create it or correct --run")
     tries = f" in {ATTEMPTS} attempts" if is_transient(error) else ""
     return ArtifactError(
-        f"{path}: the store failed{tries} ({reason}); check that it can be reached, then run again: finished artefacts are kept"
+        f"{path}: the store failed{tries} ({reason}); check that it is reachable, then run again: complete artifacts are reused"
     )

@@ -1,4 +1,4 @@
-"""The run directory and the names of everything in it; no other module knows them."""
+"""The run directory and the names of all files in it; no other module knows these names."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from compass_ray.config.base import FORMER_NAMES_ARE_SILENT
 
 FIRST_VERSION = "v0001"
 ALL_LANGUAGES = "all"
-"""The method that trains one adapter for all languages on the whole pool."""
+"""The method that trains one adapter for all languages on the complete pool."""
 FULL_FINETUNING = "compass_fft"
-"""The method that trains the whole base model of each language on what COMPASS selects; it has no adapter."""
+"""The method that fine-tunes all base model weights of each language on the rows that COMPASS selects; it has no adapter."""
 SHARED = "shared"
-"""Stands in paths where a language does, for what all languages share."""
+"""Replaces the language in paths of artifacts that all languages share."""
 CORRECTIONS_FILE = "labelled.parquet"
-"""Of a selection that users' corrections joined: their texts (tables.LABELLED)."""
+"""Texts of the users' corrections that joined a selection (schemas.CORRECTIONS)."""
 _CONFIG_FILE = "run.json"
 _PINS_FILE = "pins.json"
 
 
 def version_of(config: RunConfig, method: str) -> str:
-    """The served method's adapters start the line of versions; the others are named after their method."""
+    """Version of a method's first adapters: ``v0001`` for the served method, the method's name for others."""
     return FIRST_VERSION if method == config.serve.method else method
 
 
 def owner(method: str, language: str) -> str:
-    """Whose selection and adapter a language has under a method: its own, or what all languages share."""
+    """Owner of a language's selection and adapter under a method: the language itself, or `SHARED`."""
     return SHARED if method == ALL_LANGUAGES else language
 
 
 def selection_method(method: str) -> str:
-    """The method whose selection another one trains on: its own, or that of COMPASS under full fine-tuning."""
+    """The method that made the selection that a method trains on: COMPASS for full fine-tuning, otherwise the method itself."""
     return "compass" if method == FULL_FINETUNING else method
 
 
 def selection_owners(config: RunConfig) -> list[tuple[str, str]]:
-    """Method and home of every selection of a run, each once, language by language."""
+    """Method and owner of every selection of a run, each once, language by language."""
     methods = [selection_method(method) for method in config.select.methods]
     return list(dict.fromkeys((m, owner(m, code)) for code in config.languages for m in methods))
 
 
 def adapter_owners(config: RunConfig) -> list[tuple[str, str]]:
-    """Method and home of every first adapter of a run, each once, language by language."""
-    return [(method, whose) for method, whose in selection_owners(config) if method in config.select.methods]
+    """Method and owner of every first adapter of a run, each once, language by language."""
+    return [(method, code) for method, code in selection_owners(config) if method in config.select.methods]
 
 
 def full_finetuning_languages(config: RunConfig) -> tuple[str, ...]:
-    """The languages that get a whole model of their own."""
+    """Languages that get a fully fine-tuned model."""
     return config.languages if FULL_FINETUNING in config.select.methods else ()
 
 
 def clustering_key(config: RunConfig, language: str) -> str:
-    """Whose clusters a language's rows are put in: its own under `cluster.scope: per_language`, else what all share."""
+    """Key of a language's clustering: the language under `cluster.scope: per_language`, otherwise `SHARED`."""
     return language if config.cluster.scope == "per_language" else SHARED
 
 
 def clustering_keys(config: RunConfig) -> list[str]:
-    """Whose clusters a run has."""
+    """Keys of all clusterings of a run."""
     return list(dict.fromkeys(clustering_key(config, language) for language in config.languages))
 
 
@@ -76,134 +76,134 @@ class RunDir:
     """A run directory, local or on an object store, and the names of everything in it."""
 
     def __init__(self, uri: str) -> None:
-        """Reach the directory.
+        """Open the filesystem of the directory, which need not exist.
 
         Args:
             uri: a local path, or a URI such as ``s3://bucket/run``.
 
         Raises:
-            ConfigError: nothing, a file, the root of a storage, or a URI that pyarrow cannot reach.
+            ConfigError: the URI is empty, a file, the root of a storage, or not supported by pyarrow.
         """
         if not uri.strip():
-            raise ConfigError(f"--run {uri!r} is empty, as from a variable that is not set; name a folder or a URI")
+            raise ConfigError(f"--run {uri!r} is empty, perhaps from an unset variable; give a folder or a URI")
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         if "://" not in uri and Path(self.uri).is_file():
-            raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not be there yet, or a URI")
+            raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not exist, or a URI")
         self.filesystem, self.path = open_filesystem(self.uri)
         if not self.path:
-            raise ConfigError(f"--run {uri!r} is the root of a storage; name a folder on it, as in s3://bucket/run")
+            raise ConfigError(f"--run {uri!r} is the root of a storage; give a folder in it, for example s3://bucket/run")
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
-        """Travel to workers as the URI alone."""
+        """Pickle as the URI only."""
         return (RunDir, (self.uri,))
 
     def artifact(self, *parts: str) -> Artifact:
-        """The artefact at a path below the run."""
+        """The artifact at a path below the run."""
         name = "/".join(parts)
         return Artifact(self.filesystem, f"{self.path}/{name}", name)
 
     @property
     def pool(self) -> Artifact:
-        """``rows.parquet`` (tables.POOL) and ``rejected.parquet`` (tables.REJECTED)."""
+        """``rows.parquet`` (schemas.POOL) and ``rejected.parquet`` (schemas.REJECTED)."""
         return self.artifact("pool")
 
     def guide(self, language: str) -> Artifact:
-        """``guide.parquet`` (tables.GUIDES) and ``test.parquet`` (tables.ITEMS)."""
+        """``guide.parquet`` (schemas.GUIDES) and ``test.parquet`` (schemas.ITEMS)."""
         return self.artifact("guides", language)
 
     @property
     def embeddings(self) -> Artifact:
-        """``part-*.parquet`` (tables.embeddings) of the pool."""
+        """``part-*.parquet`` (schemas.embeddings_schema) of the pool."""
         return self.artifact("embeddings", "pool")
 
     def guide_embeddings(self, language: str) -> Artifact:
-        """``part-00000.parquet`` (tables.embeddings) of one guide set."""
+        """``part-00000.parquet`` (schemas.embeddings_schema) of one guide set."""
         return self.artifact("embeddings", "guides", language)
 
     @property
     def clusters(self) -> Artifact:
-        """The fitted clusterer, ``assignments.arrow`` (tables.ASSIGNMENTS), ``vectors.npy``, centroids and sweep."""
+        """The fitted clusterer, ``assignments.arrow`` (schemas.ASSIGNMENTS), ``vectors.npy``, centroids and sweep."""
         return self.clustering(SHARED)
 
-    def clustering(self, whose: str) -> Artifact:
-        """The clusters of all languages, or of one (see `clustered`)."""
-        return self.artifact("clusters") if whose == SHARED else self.artifact("language_clusters", whose)
+    def clustering(self, key: str) -> Artifact:
+        """The clustering of all languages, or of one (see `clustering_key`)."""
+        return self.artifact("clusters") if key == SHARED else self.artifact("language_clusters", key)
 
     def reclustering(self, name: str) -> Artifact:
-        """The very files of ``clusters``, fitted anew with traffic: ``c0002`` and so on, and ``clusters`` itself by its name."""
+        """A clustering re-fitted with traffic, ``c0002`` and so on, with the files of ``clusters``; or ``clusters`` itself."""
         return self.clusters if name == self.clusters.name else self.artifact("clusterings", name)
 
     def reclusterings(self) -> list[str]:
-        """Names of the clusterings that were fitted anew, whole ones only, sorted."""
+        """Names of the complete re-fitted clusterings, sorted."""
         return [name for name in self._folders("clusterings") if self.reclustering(name).manifest()]
 
     def active_clustering_pointer(self) -> CompareAndSwapFile:
-        """Which clustering traffic is counted in; not there while it is ``clusters``."""
+        """Pointer to the active clustering, which traffic is counted in; the file is missing while that is ``clusters``."""
         return CompareAndSwapFile(self._files, f"{self.path}/serving/clusters.json", self.uri)
 
     def reference(self, clusters: str, language: str, version: str) -> Artifact:
-        """``reference.json`` of an adapter version in clusters that are not those it was made in."""
+        """``reference.json`` of an adapter version in a clustering other than the one that it was trained with."""
         return self.artifact("references", clusters, language, version)
 
     def budget(self, language: str) -> Artifact:
-        """``budget.json``: the budget found for a language and how; ``held.parquet``, by which its trials were judged."""
+        """``budget.json``: the budget of a language and how it was found; ``held.parquet``: the rows that evaluated trials."""
         return self.artifact("budgets", language)
 
     def selection(self, method: str, language: str) -> Artifact:
-        """``rows.parquet`` (tables.SELECTED) and ``allocation.json``; one for methods that train on the same.
+        """``rows.parquet`` (schemas.SELECTED) and ``allocation.json``; methods that train on the same rows share it.
 
-        Where corrections may join: ``labelled.parquet`` (tables.LABELLED) and ``quarantine.parquet`` (tables.WITHHELD).
+        With corrections also ``labelled.parquet`` (schemas.CORRECTIONS), ``quarantine.parquet`` (schemas.WITHHELD_CORRECTIONS).
         """
         return self.artifact("selections", selection_method(method), owner(method, language))
 
     def selections_with_corrections(self) -> list[Artifact]:
-        """Whole selections that users' corrections joined, by one listing."""
+        """Complete selections that users' corrections joined, by one listing."""
         found = self._files.list_recursive(f"{self.path}/selections")
         folders = [path.removesuffix(f"/{CORRECTIONS_FILE}") for path in sorted(found) if path.endswith(f"/{CORRECTIONS_FILE}")]
         return [self.artifact("selections", folder) for folder in folders if f"{folder}/{MANIFEST}" in found]
 
     def selection_names(self, language: str) -> list[str]:
-        """Methods and versions that a language has a whole selection of, sorted."""
+        """Methods and versions with a complete selection of a language, sorted."""
         return [name for name in self._folders("selections") if self.selection(name, language).manifest()]
 
     def adapter(self, language: str, version: str) -> Artifact:
-        """A PEFT directory, ``history.json``, ``reference.json`` and, where served, anchors and Fisher."""
+        """A PEFT directory, ``history.json``, ``reference.json`` and, for the served method, anchors and Fisher information."""
         return self.artifact("adapters", owner(version, language), version)
 
     def full_model(self, language: str, method: str) -> Artifact:
-        """A Hugging Face directory with the whole model, and ``history.json``."""
+        """A Hugging Face directory with the complete model, and ``history.json``."""
         return self.artifact("models", language, method)
 
     def update(self, language: str, version: str) -> Artifact:
-        """``gate.json``: what the promotion gate measured of an update, and its verdict."""
+        """``gate.json``: measurements and verdict of the promotion gate for an update."""
         return self.artifact("updates", language, version)
 
     def change(self, language: str, version: str) -> Artifact:
-        """``results.json``: accuracy on old and new subjects before and after an update, where it was measured."""
+        """``results.json``: accuracy on old and new subjects before and after an update, if it was measured."""
         return self.artifact("changes", language, version)
 
     def simulation(self, language: str, part: str) -> Artifact:
-        """``prompts``: where simulated users' prompts lie; ``detection``: ``results.json`` and pictures of the drift alarm.
+        """``prompts``: clusters of the simulated users' prompts; ``detection``: ``results.json`` and plots of the drift alarm.
 
-        ``learning``, of all languages together: the same of what updates learn and forget; ``lines``: the versions that it made.
+        ``learning``, of all languages together: results and plots of learning and forgetting; ``lines``: the versions made there.
         """
         return self.artifact("simulations", language, part)
 
     def evaluation(self, method: str, language: str) -> Artifact:
-        """``items.parquet`` (tables.SCORED) and ``results.json``."""
+        """``items.parquet`` (schemas.SCORED) and ``results.json``."""
         return self.artifact("evaluations", method, language)
 
     @property
     def report(self) -> Artifact:
-        """``index.html`` and its pictures as PNG."""
+        """``index.html`` and its plots as PNG."""
         return self.artifact("report")
 
     def adapter_versions(self, language: str) -> list[str]:
-        """Versions of a language's adapters, whole ones only, sorted."""
+        """Complete adapter versions of a language, sorted."""
         return [v for v in self._folders("adapters", language) if self.adapter(language, v).manifest()]
 
     def complete_adapters(self) -> dict[str, tuple[str, ...]]:
-        """Whole versions of every language's adapters, sorted, by one listing; no manifest is read."""
+        """Complete adapter versions of every language, sorted, by one listing; no manifest is read."""
         found: dict[str, list[str]] = {}
         for path in sorted(self._files.list_recursive(f"{self.path}/adapters")):
             language, _, rest = path.partition("/")
@@ -213,32 +213,32 @@ class RunDir:
         return {language: tuple(sorted(versions)) for language, versions in found.items()}
 
     def live_pointer_etags(self) -> dict[str, tuple[int, int]]:
-        """A mark of each language's live pointer that changes with it (see `Files.marks`), by one listing."""
-        marks = self._files.etags(f"{self.path}/serving/live")
-        return {name.removesuffix(".json"): mark for name, mark in marks.items() if name.endswith(".json")}
+        """A value per language that changes with its live pointer (see `Files.etags`), by one listing."""
+        etags = self._files.etags(f"{self.path}/serving/live")
+        return {name.removesuffix(".json"): etag for name, etag in etags.items() if name.endswith(".json")}
 
     def live(self, language: str) -> dict[str, Any] | None:
-        """The live pointer of a language: ``version`` and ``fingerprint`` of the adapter that is served.
+        """The live pointer of a language: ``version`` and ``fingerprint`` of the served adapter.
 
         Raises:
-            ArtifactError: it is damaged.
+            ArtifactError: the pointer is damaged.
         """
         return self._live_pointer(language).read()
 
     def set_live(self, language: str, pointer: Mapping[str, Any]) -> None:
-        """Replace the live pointer in one step, whatever it says."""
+        """Replace the live pointer in one step, unconditionally."""
         self._live_pointer(language).write(pointer)
 
-    def replace_live(self, language: str, pointer: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
-        """Replace the live pointer while it still says what `live` had given.
+    def replace_live(self, language: str, pointer: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
+        """Replace the live pointer if it is still ``expected``, the value that `live` returned.
 
         Raises:
-            LostRaceError: another process has changed it since.
+            ConflictError: another process has changed it since.
         """
-        self._live_pointer(language).compare_and_swap(pointer, found)
+        self._live_pointer(language).compare_and_swap(pointer, expected)
 
     def clear_live(self, language: str) -> None:
-        """Remove the live pointer, if there is one; the router falls back."""
+        """Remove the live pointer if it exists; the router then falls back."""
         self._files.delete(self._live_pointer(language).path)
 
     def _live_pointer(self, language: str) -> CompareAndSwapFile:
@@ -249,7 +249,7 @@ class RunDir:
         return Files(self.filesystem)
 
     def read_monitor(self, file: str) -> bytes | None:
-        """A file of the monitor's state, None before it was first written."""
+        """A file of the monitor's state; None if it does not exist."""
         return self._read(f"monitor/{file}")
 
     def write_monitor(self, file: str, data: bytes) -> None:
@@ -257,17 +257,17 @@ class RunDir:
         self._write(f"monitor/{file}", data)
 
     def monitor_files(self) -> list[str]:
-        """Every file of the monitor's state, by its path below the monitor's folder, sorted."""
+        """All files of the monitor's state, relative to the monitor's folder, sorted."""
         return sorted(self._files.list_recursive(f"{self.path}/monitor"))
 
     def delete_monitor(self, file: str) -> None:
-        """Delete a file of the monitor's state, which need not be there."""
+        """Delete a file of the monitor's state if it exists."""
         self._files.delete(f"{self.path}/monitor/{file}")
 
     def extend_monitor(self, file: str, extended: Callable[[bytes], bytes]) -> None:
-        """Replace a file of the monitor's state on a store by what is made of it; no other writer's addition is lost.
+        """Replace a file of the monitor's state by ``extended`` of its content, without losing other writers' additions.
 
-        On S3 and Cloud Storage; elsewhere the file is read and put, which leaves the moment between the two.
+        That holds on S3 and Cloud Storage. On other stores an addition between the read and the put is lost.
         """
         path = f"{self.path}/monitor/{file}"
         if not supports_conditional_put(self.uri):
@@ -277,19 +277,19 @@ class RunDir:
             ConditionalObjectStore(self.uri, self._files).extend_object(path, extended)
 
     def write_config(self, config: RunConfig) -> None:
-        """Keep the configuration of the run beside its artefacts."""
+        """Write the configuration of the run."""
         self.write_config_bytes(config.model_dump_json(indent=2).encode())
 
     def read_config_bytes(self) -> bytes | None:
-        """The kept configuration as it is written, None where there is no run."""
+        """The configuration file as bytes; None if there is no run."""
         return self._read(_CONFIG_FILE)
 
     def write_config_bytes(self, data: bytes) -> None:
-        """Put back a configuration that `read_record` gave."""
+        """Write back a configuration from `read_config_bytes`."""
         self._write(_CONFIG_FILE, data)
 
     def read_pins(self) -> bytes | None:
-        """The commits of what comes from the hub, None where the run was not pinned."""
+        """The pinned commits of hub repositories; None if the run is not pinned."""
         return self._read(_PINS_FILE)
 
     def write_pins(self, data: bytes) -> None:
@@ -297,16 +297,16 @@ class RunDir:
         self._write(_PINS_FILE, data)
 
     def read_config(self) -> RunConfig:
-        """The configuration that the run was last given.
+        """The latest configuration of the run.
 
         Raises:
-            ArtifactError: there is no run here.
+            ArtifactError: there is no run, or its configuration is damaged.
         """
-        found = self.read_config_bytes()
-        if found is None:
-            raise ArtifactError(f"there is no run in {self.uri}; make one with 'compass-ray adapt --run {self.uri}'")
+        data = self.read_config_bytes()
+        if data is None:
+            raise ArtifactError(f"there is no run in {self.uri}; create one with 'compass-ray adapt --run {self.uri}'")
         try:
-            return RunConfig.model_validate_json(found, context={FORMER_NAMES_ARE_SILENT: True})
+            return RunConfig.model_validate_json(data, context={FORMER_NAMES_ARE_SILENT: True})
         except ValidationError as error:
             raise ArtifactError(
                 f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "

@@ -1,7 +1,7 @@
-"""How long the stages of a run took, attempt by attempt: what makespan and utilisation are computed from.
+"""Durations of the stages of a run by attempt, from which makespan and utilisation are computed.
 
-Key property: an attempt is written anew after every stage, under a name of its own, so a killed one leaves what it had
-finished and two attempts never write the same file. It is a record of time only, and never part of a fingerprint.
+Each attempt has its own file, which is rewritten after every stage. A killed attempt therefore keeps its finished stages.
+Times never enter a fingerprint.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ FOLDER = "attempts"
 
 
 class StageTime(BaseModel):
-    """One stage of an attempt: when it began and how long it took, in seconds, and what the cluster had when it ended."""
+    """One stage of an attempt: start and duration in seconds, and the cluster's CPUs and GPUs when it ended."""
 
     model_config = ConfigDict(frozen=True)
     stage: str
     started: float
-    """Since the attempt began."""
+    """Seconds since the start of the attempt."""
     seconds: float
     cpus: float = 0.0
     gpus: float = 0.0
 
 
 class Attempt(BaseModel):
-    """One call that made something of a run: its stages in the order in which they ended."""
+    """One call that ran stages of a run: its stages in the order in which they ended."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -41,32 +41,32 @@ class Attempt(BaseModel):
 
     @property
     def makespan(self) -> float:
-        """Seconds from the beginning to the end of the last stage."""
+        """Seconds from the start of the attempt to the end of the last stage."""
         return max((time.started + time.seconds for time in self.stages), default=0.0)
 
     def with_stage(self, time: StageTime) -> Attempt:
-        """The attempt with one stage more."""
+        """The attempt with one more stage."""
         return self.model_copy(update={"stages": (*self.stages, time)})
 
     def store(self, run: RunDir) -> None:
-        """Write it, in place of what it was before."""
+        """Write the attempt's file."""
         run.artifact(FOLDER).store_bytes(f"{self.name}.json", self.model_dump_json(indent=2).encode())
 
 
 def begin_attempt(now: datetime | None = None) -> Attempt:
-    """An attempt that begins now; its name sorts by time."""
+    """A new attempt that starts now; names sort by time."""
     started = now or datetime.now(UTC)
     return Attempt(name=f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}", started=started)
 
 
 def read_attempts(run: RunDir) -> list[Attempt]:
-    """What was kept of all attempts, the oldest first; a file that cannot be read is left out."""
+    """All recorded attempts, oldest first; damaged files are skipped."""
     folder = run.artifact(FOLDER)
-    found = [_read(folder.read_bytes(file)) for file in folder.files() if file.endswith(".json")]
-    return [attempt for attempt in found if attempt]
+    attempts = [_parse_attempt(folder.read_bytes(file)) for file in folder.files() if file.endswith(".json")]
+    return [attempt for attempt in attempts if attempt]
 
 
-def _read(data: bytes) -> Attempt | None:
+def _parse_attempt(data: bytes) -> Attempt | None:
     try:
         return Attempt.model_validate_json(data)
     except ValidationError:
@@ -74,9 +74,9 @@ def _read(data: bytes) -> Attempt | None:
 
 
 class StageTimer:
-    """The stages of one attempt.
+    """Measures the stages of one attempt.
 
-    ``resources`` gives the CPUs and GPUs of the cluster; ``now`` gives seconds of a monotonic clock.
+    ``resources`` returns the CPUs and GPUs of the cluster; ``now`` returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class StageTimer:
         self._began = now()
         self._attempt = begin_attempt()
         self.seconds: dict[str, float] = {}
-        """Of each stage, whether it had something to make or not."""
+        """Seconds of each stage, including stages without work."""
 
     @contextmanager
     def measure(self, stage: str, *, works: bool) -> Iterator[None]:
-        """Take the time of a stage, also of one that fails; it is kept if the stage works."""
+        """Measure a stage, even if it fails; record the time if the stage has work to do."""
         started = self._now()
         try:
             yield
@@ -101,9 +101,13 @@ class StageTimer:
                 self._store_time(stage, started - self._began)
 
     def _store_time(self, stage: str, started: float) -> None:
-        has = self._resources()
-        kept = StageTime(
-            stage=stage, started=started, seconds=self.seconds[stage], cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0)
+        resources = self._resources()
+        time = StageTime(
+            stage=stage,
+            started=started,
+            seconds=self.seconds[stage],
+            cpus=resources.get("CPU", 0.0),
+            gpus=resources.get("GPU", 0.0),
         )
-        self._attempt = self._attempt.with_stage(kept)
+        self._attempt = self._attempt.with_stage(time)
         self._attempt.store(self._run)

@@ -1,6 +1,6 @@
-"""Writes the files of one artefact and commits it.
+"""Writes the files of one artifact and commits it.
 
-Key property: the manifest is written last; it says what was made of what, with what, and when it was begun and finished.
+The manifest is written last. It records files, settings, inputs, software, and start and end time.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from compass_ray.artifacts.provenance import collect_provenance
 
 
 class Writer:
-    """Writes one artefact; `publish` commits it."""
+    """Writes one artifact; `publish` commits it."""
 
     def __init__(self, artifact: ArtifactFiles, identity: Identity) -> None:
-        """Made by `Artifact.begin`, or by whoever goes on with what was begun."""
+        """Write to an artifact that `Artifact.begin` has started."""
         self.artifact = artifact
         self.identity = identity
         self._started = utc_timestamp()
 
     def write_bytes(self, file: str, data: bytes) -> None:
-        """Write a file whole."""
+        """Write a file."""
         self.artifact.store_bytes(file, data)
 
     def write_json(self, file: str, value: Any) -> None:
-        """Write JSON that people can read."""
+        """Write indented JSON."""
         self.write_bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
 
     def write_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
@@ -49,7 +49,7 @@ class Writer:
         self.artifact.store_array(file, array)
 
     def write_folder(self, fill: Callable[[Path], None]) -> None:
-        """Let ``fill`` write files into a scratch folder, then bring them all into the artefact, none of them in memory."""
+        """Let ``fill`` write files into a temporary folder, then copy them into the artifact without loading them into memory."""
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as scratch:
             fill(Path(scratch))
             for path in sorted(Path(scratch).rglob("*")):
@@ -57,13 +57,13 @@ class Writer:
                     self.artifact.store_file(path.relative_to(scratch).as_posix(), path)
 
     def publish(self, metrics: Mapping[str, Any] | None = None, **provenance: Any) -> Manifest:
-        """Write the manifest: from here on the artefact is whole.
+        """Write the manifest, which makes the artifact complete.
 
         Args:
-            metrics: what came out.
-            provenance: what more to tell of how it was made, such as ``seed`` and ``device``; no fingerprint is made of it.
+            metrics: measured results.
+            provenance: how the artifact was made, such as ``seed`` and ``device``; it enters no fingerprint.
         """
-        begun = self.artifact.read_in_progress_marker()
+        marker = self.artifact.read_in_progress_marker()
         manifest = Manifest(
             stage=self.identity.stage,
             fingerprint=self.identity.fingerprint,
@@ -73,7 +73,7 @@ class Writer:
             metrics=dict(metrics or {}),
             provenance={
                 **collect_provenance(),
-                "started": begun.started if begun else self._started,
+                "started": marker.started if marker else self._started,
                 "finished": utc_timestamp(),
                 **provenance,
             },

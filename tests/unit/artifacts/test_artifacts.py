@@ -1,4 +1,4 @@
-"""Artefacts: whole or not there, on a disk and on an object store alike; and what a fingerprint is made of."""
+"""Artifacts, complete or absent, on a disk and on an object store; and the parts of a fingerprint."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _settings = st.recursive(
 
 @pytest.fixture(params=["disk", "S3"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDir:
-    """A place without a run, on a disk and on an object store."""
+    """An empty run directory, on a disk and on an object store."""
     return RunDir(str(tmp_path / "run") if request.param == "disk" else request.getfixturevalue("s3_uri"))
 
 
@@ -65,12 +65,12 @@ def _publish(artifact: Artifact, identity: Identity = IDENTITY) -> None:
 
 
 @given(st.lists(_texts, max_size=4), st.lists(_texts, max_size=4))
-def test_texts_hash_alike_only_if_they_are_alike(one: list[str], other: list[str]) -> None:
+def test_texts_have_equal_hashes_only_if_they_are_equal(one: list[str], other: list[str]) -> None:
     assert (content_hash(*one) == content_hash(*other)) == (one == other)
 
 
 @given(st.dictionaries(_texts, _settings, max_size=4), st.dictionaries(_texts, _texts, max_size=4))
-def test_a_fingerprint_knows_no_order_of_keys(config: dict[str, Any], inputs: dict[str, str]) -> None:
+def test_a_fingerprint_ignores_the_order_of_keys(config: dict[str, Any], inputs: dict[str, str]) -> None:
     reordered = Identity("select", dict(reversed(config.items())), dict(reversed(inputs.items())))
     assert reordered.fingerprint == Identity("select", config, inputs).fingerprint
 
@@ -86,7 +86,7 @@ def test_each_part_of_an_identity_counts() -> None:
     assert len({Identity(*part).fingerprint for part in parts}) == len(parts)
 
 
-def test_what_was_written_is_read_back(run: RunDir) -> None:
+def test_written_data_is_read_back(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     _publish(artifact)
     assert artifact.read_table("rows.parquet").equals(ROWS)
@@ -97,7 +97,7 @@ def test_what_was_written_is_read_back(run: RunDir) -> None:
         assert json.loads((folder / "deep/allocation.json").read_bytes())["b"] == 1
 
 
-def test_the_manifest_tells_what_was_made_of_what(run: RunDir) -> None:
+def test_the_manifest_records_settings_inputs_and_outputs(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     _publish(artifact)
     manifest = artifact.verify()
@@ -114,7 +114,7 @@ def test_the_manifest_tells_what_was_made_of_what(run: RunDir) -> None:
     assert all(output.bytes == len(artifact.read_bytes(output.path)) for output in manifest.outputs)
 
 
-def test_an_artefact_is_whole_only_with_its_manifest(run: RunDir) -> None:
+def test_an_artifact_is_complete_only_with_its_manifest(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     assert artifact.manifest() is None
     writer = artifact.begin(IDENTITY)
@@ -129,33 +129,33 @@ def test_an_artefact_is_whole_only_with_its_manifest(run: RunDir) -> None:
     assert found == artifact.require()
 
 
-def test_another_artefact_in_its_place_stops_with_the_fields_that_differ(run: RunDir) -> None:
+def test_an_artifact_of_another_identity_stops_with_the_fields_that_differ(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     _publish(artifact)
     other = Identity("select", {"budget": 1.2, "deep": {"tau": 0.9, "mode": "uniform"}}, {"pool": "bb"})
     with pytest.raises(FingerprintMismatchError) as raised:
         artifact.find_complete(other)
-    told = str(raised.value)
-    assert "budget was 0.8, is 1.2" in told
-    assert 'deep.mode was "stochastic", is "uniform"' in told
-    assert 'pool was "aa", is "bb"' in told
-    assert "tau" not in told
-    assert "--run" in told
-    assert "--force select" in told
+    message = str(raised.value)
+    assert "budget was 0.8, is 1.2" in message
+    assert 'deep.mode was "stochastic", is "uniform"' in message
+    assert 'pool was "aa", is "bb"' in message
+    assert "tau" not in message
+    assert "--run" in message
+    assert "--force select" in message
     assert artifact.find_complete(other, force=True) is None
     assert artifact.manifest()
 
 
-def test_a_manifest_of_another_schema_version_is_not_taken_for_the_same(local: RunDir) -> None:
+def test_a_manifest_of_another_schema_version_is_refused(local: RunDir) -> None:
     artifact = local.pool
     _publish(artifact)
     written = json.loads(artifact.read_bytes("manifest.json"))
     artifact.store_bytes("manifest.json", json.dumps({**written, "schema_version": 0}).encode())
-    with pytest.raises(FingerprintMismatchError, match="schema version 0, this is 2"):
+    with pytest.raises(FingerprintMismatchError, match="schema version 0, expected 2"):
         artifact.find_complete(IDENTITY)
 
 
-def test_beginning_anew_leaves_nothing_of_what_stood(run: RunDir) -> None:
+def test_begin_removes_the_earlier_files(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     _publish(artifact)
     artifact.begin(IDENTITY)
@@ -163,7 +163,7 @@ def test_beginning_anew_leaves_nothing_of_what_stood(run: RunDir) -> None:
     assert artifact.files() == []
 
 
-def test_parts_of_the_same_are_kept_and_parts_of_another_removed(run: RunDir) -> None:
+def test_partial_files_of_the_same_identity_are_kept_and_others_removed(run: RunDir) -> None:
     artifact = run.embeddings
     artifact.begin(IDENTITY).write_table("part-00000.parquet", ROWS)
     artifact.begin(IDENTITY, keep_partial=True)
@@ -175,7 +175,7 @@ def test_parts_of_the_same_are_kept_and_parts_of_another_removed(run: RunDir) ->
     assert artifact.files() == []
 
 
-def test_a_whole_artefact_is_no_part_to_keep(run: RunDir) -> None:
+def test_a_complete_artifact_is_not_kept_as_partial(run: RunDir) -> None:
     _publish(run.embeddings)
     run.embeddings.begin(IDENTITY, keep_partial=True)
     assert run.embeddings.files() == []
@@ -208,7 +208,7 @@ def test_verification_finds_a_missing_file(run: RunDir) -> None:
         artifact.verify()
 
 
-def test_parts_are_read_in_their_order(run: RunDir) -> None:
+def test_parts_are_read_in_order(run: RunDir) -> None:
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
     for part in (1, 0, 2):
         rows = values[2 * part : 2 * part + 2]
@@ -220,7 +220,7 @@ def test_parts_are_read_in_their_order(run: RunDir) -> None:
     assert np.array_equal(run.embeddings.read_embeddings(), values)
 
 
-def test_only_whole_versions_are_listed(run: RunDir) -> None:
+def test_only_complete_versions_are_listed(run: RunDir) -> None:
     assert run.adapter_versions("sw") == []
     for version in ("v0002", "v0001", "target"):
         _publish(run.adapter("sw", version))
@@ -237,7 +237,7 @@ def test_the_live_pointer_is_replaced_and_removed(run: RunDir) -> None:
     assert run.live("sw") is None
 
 
-def test_the_configuration_is_kept_beside_the_artefacts(run: RunDir) -> None:
+def test_the_configuration_is_stored_in_the_run(run: RunDir) -> None:
     with pytest.raises(ArtifactError, match=r"there is no run in .*compass-ray adapt --run"):
         run.read_config()
     config = load_run_config("atlas-test")
@@ -248,7 +248,7 @@ def test_the_configuration_is_kept_beside_the_artefacts(run: RunDir) -> None:
         run.read_config()
 
 
-def test_a_run_travels_to_workers_as_its_uri(run: RunDir) -> None:
+def test_a_run_is_pickled_as_its_uri(run: RunDir) -> None:
     import pickle
 
     _publish(run.pool)
@@ -260,7 +260,7 @@ def test_an_unreachable_uri_is_refused_with_examples() -> None:
         RunDir("ftp://there/run")
 
 
-# A disk that is full. The size of a small tmpfs cannot be had without privileges, so the write itself fails.
+# A full disk. A small tmpfs needs privileges, so the write itself fails here.
 
 
 @pytest.fixture
@@ -273,14 +273,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_a_full_disk_is_said_and_leaves_no_trace(local: RunDir, full_disk: None) -> None:
-    with pytest.raises(ArtifactError, match=r"no space left to write .* bytes\); free some and run again"):
+def test_a_full_disk_is_reported_and_leaves_no_file(local: RunDir, full_disk: None) -> None:
+    with pytest.raises(ArtifactError, match=r"no space left to write .* bytes\); free space and run again"):
         local.pool.store_table("rows.parquet", ROWS)
     assert [path for path in Path(local.uri).rglob("*") if path.is_file()] == []
     assert local.pool.manifest() is None
 
 
-def test_a_disk_that_fills_before_the_manifest_leaves_nothing_whole(local: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_full_before_the_manifest_leaves_no_complete_artifact(local: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = local.pool.begin(IDENTITY)
     writer.write_table("rows.parquet", ROWS)
     with monkeypatch.context() as patch:
@@ -304,7 +304,7 @@ def test_a_full_disk_leaves_the_live_pointer_as_it_was(local: RunDir, request: p
     assert local.live("sw") == {"version": "v0001"}
 
 
-def test_another_trouble_with_the_disk_is_not_called_full(local: RunDir) -> None:
+def test_another_disk_error_is_not_reported_as_full(local: RunDir) -> None:
     Path(local.uri).parent.mkdir(parents=True, exist_ok=True)
     Path(local.uri).write_text("a file where the run should be")
     with pytest.raises(OSError, match="Not a directory") as raised:
@@ -318,7 +318,7 @@ from compass_ray.artifacts import Identity, RunDir
 run, identity = RunDir(sys.argv[1]), Identity("select", {}, {})
 writer = run.pool.begin(identity, keep_partial=True)
 if sys.argv[2] == "before the manifest":
-    writer.write_bytes("part-00000", b"whole")
+    writer.write_bytes("part-00000", b"complete")
 real = os.fsync
 def stop(descriptor):
     print("writing", flush=True)
@@ -332,7 +332,7 @@ else:
 
 
 @pytest.mark.parametrize("when", ["in a file", "before the manifest"])
-def test_killed_while_writing_leaves_nothing_that_reads_as_whole(local: RunDir, when: str) -> None:
+def test_a_killed_writer_leaves_no_complete_artifact(local: RunDir, when: str) -> None:
     command = [sys.executable, "-c", _WRITER, local.uri, when]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -355,29 +355,29 @@ def test_a_run_that_is_a_file_is_refused_at_once(tmp_path: Path) -> None:
         RunDir(str(tmp_path / "notes"))
 
 
-@pytest.mark.parametrize(("uri", "told"), [("", "is empty"), (" ", "is empty"), ("/", "root"), ("s3://", "root")])
-def test_a_run_without_a_folder_is_refused(uri: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+@pytest.mark.parametrize(("uri", "message"), [("", "is empty"), (" ", "is empty"), ("/", "root"), ("s3://", "root")])
+def test_a_run_without_a_folder_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         RunDir(uri)
 
 
 # Provenance
 
 
-def test_a_manifest_says_what_made_it_and_when_it_was_begun(run: RunDir) -> None:
+def test_a_manifest_records_software_and_start_time(run: RunDir) -> None:
     writer = run.pool.begin(IDENTITY)
     begun = run.pool.read_in_progress_marker()
     assert begun
     assert begun.fingerprint == IDENTITY.fingerprint
-    told = writer.publish(seed=3, device="cpu").provenance
-    assert told["started"] == begun.started <= told["finished"]
-    assert (told["seed"], told["device"]) == (3, "cpu")
-    assert told["packages"]["pyarrow"] == pa.__version__
-    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert told["platform"]
+    provenance = writer.publish(seed=3, device="cpu").provenance
+    assert provenance["started"] == begun.started <= provenance["finished"]
+    assert (provenance["seed"], provenance["device"]) == (3, "cpu")
+    assert provenance["packages"]["pyarrow"] == pa.__version__
+    assert provenance["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert provenance["platform"]
 
 
-def test_who_goes_on_with_what_was_begun_keeps_its_start(local: RunDir) -> None:
+def test_continuing_an_attempt_keeps_its_start_time(local: RunDir) -> None:
     local.embeddings.begin(IDENTITY).write_bytes("part-00000", b"1")
     local.embeddings.store_bytes("begun.json", json.dumps({"fingerprint": IDENTITY.fingerprint, "started": "then"}).encode())
     local.embeddings.begin(IDENTITY, keep_partial=True)
@@ -387,7 +387,7 @@ def test_who_goes_on_with_what_was_begun_keeps_its_start(local: RunDir) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'"an older form"', b'{"fingerprint": 1}', b"\xff"])
-def test_a_mark_of_a_beginning_that_cannot_be_read_means_beginning_anew(local: RunDir, content: bytes) -> None:
+def test_a_damaged_in_progress_marker_restarts_the_artifact(local: RunDir, content: bytes) -> None:
     local.pool.begin(IDENTITY).write_bytes("part-00000", b"1")
     local.pool.store_bytes("begun.json", content)
     assert local.pool.read_in_progress_marker() is None
@@ -395,7 +395,7 @@ def test_a_mark_of_a_beginning_that_cannot_be_read_means_beginning_anew(local: R
     assert local.pool.files() == []
 
 
-def test_the_commit_is_that_of_the_checkout_and_of_nothing_else(tmp_path: Path) -> None:
+def test_the_commit_is_that_of_the_checkout_only(tmp_path: Path) -> None:
     assert provenance.git_commit(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
@@ -409,8 +409,8 @@ def test_the_commit_is_that_of_the_checkout_and_of_nothing_else(tmp_path: Path) 
 # Large files
 
 
-def test_a_folder_is_brought_in_without_being_held_in_memory(local: RunDir) -> None:
-    """Measured by what Python allocates; the file has four times what may be held."""
+def test_a_folder_is_copied_without_loading_it_into_memory(local: RunDir) -> None:
+    """Measured by Python's allocations; the file has four times the allowed size."""
     size = 128 << 20
     writer = local.pool.begin(IDENTITY)
 
@@ -435,7 +435,7 @@ def test_a_table_written_in_a_folder_has_its_rows_in_the_manifest(run: RunDir) -
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_is_said_for_a_folder_as_well(local: RunDir) -> None:
+def test_a_full_disk_is_reported_for_a_folder_as_well(local: RunDir) -> None:
     with pytest.raises(ArtifactError, match=r"no space left to write .*shard"):
         Writer(local.pool, IDENTITY).write_folder(lambda folder: (folder / "shard").write_bytes(b"1") and None)
     assert local.pool.files() == []
@@ -449,7 +449,7 @@ def test_a_file_that_changed_after_it_was_written_is_read_again_to_publish_it(lo
     assert local.pool.verify().outputs[0].bytes == len(b"another")
 
 
-def test_what_workers_wrote_is_published_without_being_read(local: RunDir) -> None:
+def test_files_of_workers_are_published_without_reading_them(local: RunDir) -> None:
     local.embeddings.begin(IDENTITY)
     written = local.embeddings.store_table("part-00000.parquet", ROWS)
     writer = Writer(local.embeddings, IDENTITY)

@@ -1,6 +1,6 @@
-"""Cloud Storage: artefacts against an emulator of its JSON interface, the live pointer against one of its XML interface.
+"""Cloud Storage: artifacts against an emulator of its JSON interface, the live pointer against one of its XML interface.
 
-The emulator has a process of its own: pyarrow's client keeps the interpreter while it opens a file.
+The emulator runs in its own process, because pyarrow's client holds the interpreter while it opens a file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _uri(bucket: str, name: str, address: str) -> str:
     return f"gs://anonymous@{bucket}/{name}?scheme=http&endpoint_override={address}"
 
 
-def test_an_artefact_is_written_read_verified_and_removed(run: RunDir) -> None:
+def test_an_artifact_is_written_read_verified_and_removed(run: RunDir) -> None:
     artifact = run.selection("compass", "sw")
     assert artifact.manifest() is None
     writer = artifact.begin(IDENTITY)
@@ -80,20 +80,20 @@ def test_an_artefact_is_written_read_verified_and_removed(run: RunDir) -> None:
     assert artifact.files() == []
 
 
-def test_a_large_file_arrives_whole(run: RunDir, tmp_path: Path) -> None:
+def test_a_large_file_arrives_complete(run: RunDir, tmp_path: Path) -> None:
     data = np.random.default_rng(0).bytes(20 << 20)
     (tmp_path / "shard").write_bytes(data)
     run.pool.store_file("shard", tmp_path / "shard")
     assert run.pool.read_bytes("shard") == data
 
 
-def test_a_missing_bucket_is_told_with_the_remedy(address: str) -> None:
+def test_a_missing_bucket_is_reported_with_the_remedy(address: str) -> None:
     run = RunDir(_uri("no-such-bucket", "run", address))
-    with pytest.raises(ArtifactError, match=r"there is no bucket 'no-such-bucket' .*make it, or correct --run"):
+    with pytest.raises(ArtifactError, match=r"bucket 'no-such-bucket' does not exist .*create it or correct --run"):
         run.pool.store_bytes("rows", b"1")
 
 
-# The emulator ignores conditions, so here is the little of the XML interface that a pointer needs.
+# The emulator ignores conditions, so this server has the part of the XML interface that a pointer needs.
 
 
 class _Objects(BaseHTTPRequestHandler):
@@ -138,7 +138,7 @@ def pointer(run: RunDir) -> Iterator[CompareAndSwapFile]:
     server.server_close()
 
 
-def test_a_pointer_is_replaced_only_while_it_says_what_was_found(pointer: CompareAndSwapFile) -> None:
+def test_a_pointer_is_replaced_only_if_it_is_unchanged(pointer: CompareAndSwapFile) -> None:
     pointer.compare_and_swap({"version": "v0001"}, None)
     pointer.compare_and_swap({"version": "v0002"}, {"version": "v0001"})
     for found in (None, {"version": "v0001"}):
@@ -146,7 +146,7 @@ def test_a_pointer_is_replaced_only_while_it_says_what_was_found(pointer: Compar
             pointer.compare_and_swap({"version": "v0003"}, found)
 
 
-def test_of_racing_promoters_one_wins_and_the_others_are_told(pointer: CompareAndSwapFile) -> None:
+def test_of_racing_promoters_one_wins_and_the_others_get_a_conflict(pointer: CompareAndSwapFile) -> None:
     def promote(number: int) -> bool:
         try:
             pointer.compare_and_swap({"version": str(number)}, None)

@@ -23,16 +23,16 @@ def test_nothing_was_written(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_a_torn_last_line_loses_itself_only(run: RunDir, cut: int) -> None:
+def test_only_an_incomplete_last_line_is_lost(run: RunDir, cut: int) -> None:
     jsonl_log.append(run, "log.jsonl", [{"n": 1}, {"n": 2}])
     path = Path(run.path) / "monitor" / "log.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"n": 99, "te'[:cut])
+    complete = path.read_bytes()
+    path.write_bytes(complete + b'{"n": 99, "te'[:cut])
     jsonl_log.append(run, "log.jsonl", [{"n": 3}])
     assert [record["n"] for record in jsonl_log.read(run, "log.jsonl")] == [1, 2, 3]
 
 
-def test_rewriting_replaces_the_whole(run: RunDir) -> None:
+def test_rewrite_replaces_the_file(run: RunDir) -> None:
     jsonl_log.append(run, "log.jsonl", [{"n": n} for n in range(100)])
     jsonl_log.rewrite(run, "log.jsonl", [{"n": 7}])
     jsonl_log.append(run, "log.jsonl", [{"n": 8}])
@@ -62,14 +62,14 @@ def test_none_of_several_writers_loses_a_line_on_a_store(s3_uri: str) -> None:
         assert [n for who, n in found if who == writer] == [0, 1, 2]
 
 
-def test_what_is_shared_is_kept_whole_on_a_disk_too(run: RunDir) -> None:
+def test_append_shared_works_on_a_disk_too(run: RunDir) -> None:
     jsonl_log.append_shared(run, "log.jsonl", [{"n": 1}])
     jsonl_log.append_shared(run, "log.jsonl", [])
     jsonl_log.append(run, "log.jsonl", [{"n": 2}])
     assert [record["n"] for record in jsonl_log.read(run, "log.jsonl")] == [1, 2]
 
 
-def test_an_append_whose_answer_was_lost_is_not_made_twice(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_append_with_a_lost_response_is_not_repeated(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from compass_ray.artifacts.object_store import ConditionalObjectStore
 
     run, put = RunDir(s3_uri), ConditionalObjectStore.put

@@ -1,4 +1,4 @@
-"""The record of time: what worked is kept, attempt by attempt, and what a killed one had finished is not lost."""
+"""Stage times by attempt: stages with work are recorded, and a killed attempt keeps its finished stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _clock(run: RunDir, *times: float) -> StageTimer:
     return StageTimer(run, dict, now=lambda: next(ticks))
 
 
-def test_a_stage_is_kept_with_its_beginning_and_its_time(run: RunDir) -> None:
+def test_a_stage_is_recorded_with_start_and_duration(run: RunDir) -> None:
     clock = _clock(run, 100, 103, 110, 110, 115)
     with clock.measure("pool", works=True):
         pass
@@ -42,21 +42,21 @@ def test_stages_may_overlap(run: RunDir) -> None:
     assert read_attempts(run)[0].makespan == 9
 
 
-def test_a_call_that_finds_all_whole_leaves_no_record(run: RunDir) -> None:
+def test_a_call_without_work_leaves_no_record(run: RunDir) -> None:
     with _clock(run, 0, 1, 2).measure("pool", works=False):
         pass
     assert read_attempts(run) == []
     assert not Path(run.path).exists()
 
 
-def test_a_stage_that_fails_has_its_time_too(run: RunDir) -> None:
+def test_a_failed_stage_is_timed_too(run: RunDir) -> None:
     clock = _clock(run, 0, 1, 4)
     with pytest.raises(KeyError), clock.measure("train", works=True):
         raise KeyError
     assert read_attempts(run)[0].stages[0].seconds == 3
 
 
-def test_attempts_come_in_order_of_time_and_damaged_ones_are_left_out(run: RunDir) -> None:
+def test_attempts_are_sorted_by_time_and_damaged_ones_skipped(run: RunDir) -> None:
     later, earlier = (begin_attempt(datetime(2026, 1, day, tzinfo=UTC)) for day in (2, 1))
     for attempt in (later, earlier):
         attempt.store(run)

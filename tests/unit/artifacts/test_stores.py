@@ -1,7 +1,7 @@
-"""Object stores that fail: what is tried again, what is told, and that nothing half is ever taken for whole.
+"""Failing object stores: retries, error messages, and no partial object that reads as complete.
 
-The server speaks S3's protocol (moto), behind an application of ours that fails as a test tells it to. Waits are counted,
-not waited for.
+The server speaks S3's protocol (moto), behind a test application that fails on request. Waits are counted, not waited
+for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from werkzeug.wsgi import get_input_stream
 
 from compass_ray.artifacts import Artifact, ArtifactError, ConflictError, Identity, RunDir, files, filesystem
 from compass_ray.artifacts.files import Files
-from compass_ray.artifacts.retries import ATTEMPTS, LONGEST_WAIT, is_transient
+from compass_ray.artifacts.retries import ATTEMPTS, MAX_WAIT_S, is_transient
 
 IDENTITY = Identity("select", {}, {})
 Fault = int | str | None
@@ -57,7 +57,7 @@ class FaultyS3:
             _break(environ)
         if isinstance(fault, int):
             get_input_stream(environ).read()
-            start_response(f"{fault} told to", [("Content-Length", "0")])
+            start_response(f"{fault} on request", [("Content-Length", "0")])
             return [b""]
         reply = b"".join(self._app(environ, start_response))
         return [reply[: len(reply) // 2] if fault == "cut" else reply]
@@ -90,7 +90,7 @@ def server(moto_s3: Any) -> Iterator[FaultyS3]:
 
 @pytest.fixture
 def faulty(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
-    """The server without faults yet, and a client that leaves trying again to us."""
+    """The server without faults yet, and a client without its own retries."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setattr(filesystem, "_AMAZON_ATTEMPTS", 1)
     server.plan = lambda method, path: None
@@ -100,7 +100,7 @@ def faulty(server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 takes none below 5 MiB."""
+    """S3 accepts no smaller part than 5 MiB."""
     monkeypatch.setattr(files, "_CHUNK", 10 << 20)
 
 
@@ -119,51 +119,51 @@ def artifact(faulty: FaultyS3, s3_uri: str, naps: list[float]) -> Artifact:
 @pytest.mark.parametrize("fault", [500, 503, 429, "reset"])
 def test_an_upload_that_fails_twice_succeeds(faulty: FaultyS3, artifact: Artifact, naps: list[float], fault: Fault) -> None:
     faulty.fail(fault, fault)
-    artifact.store_bytes("rows", b"whole")
-    assert artifact.read_bytes("rows") == b"whole"
+    artifact.store_bytes("rows", b"complete")
+    assert artifact.read_bytes("rows") == b"complete"
     assert len(naps) == 2
     assert all(0 <= nap <= 2 * 2**n for n, nap in enumerate(naps))
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_what_is_lost_at_the_end_of_an_upload_is_put_again(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
-    """The parts are there; only the last request, which makes an object of them, fails."""
+def test_an_upload_that_fails_at_its_end_is_repeated(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
+    """The parts are uploaded; only the last request, which completes the object, fails."""
     faulty.fail(500, "reset", when=r"POST .*uploadId=")
     artifact.store_bytes("rows", bytes(15 << 20))
     assert artifact.read_bytes("rows") == bytes(15 << 20)
     assert len(naps) == 2
 
 
-def test_a_store_that_never_answers_is_told_with_the_remedy(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
+def test_a_store_that_never_answers_is_reported_with_the_remedy(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
     faulty.always(503)
     with pytest.raises(ArtifactError, match=rf"pool/rows: the store failed in {ATTEMPTS} attempts .*503.*run again") as raised:
-        artifact.store_bytes("rows", b"whole")
+        artifact.store_bytes("rows", b"complete")
     assert raised.value.__suppress_context__
     assert len(naps) == ATTEMPTS - 1
-    assert max(naps) <= LONGEST_WAIT
+    assert max(naps) <= MAX_WAIT_S
     faulty.plan = lambda method, path: None
     assert not artifact.exists("rows")
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_what_is_refused_is_told_at_once(faulty: FaultyS3, artifact: Artifact, naps: list[float], status: int) -> None:
+def test_a_refusal_is_reported_without_retries(faulty: FaultyS3, artifact: Artifact, naps: list[float], status: int) -> None:
     faulty.always(status, when="")
     for act in (lambda: artifact.store_bytes("rows", b""), artifact.manifest, artifact.files, lambda: artifact.exists("rows")):
-        with pytest.raises(ArtifactError, match=r"the store refuses .*AWS_ACCESS_KEY_ID"):
+        with pytest.raises(ArtifactError, match=r"the store refused the request .*AWS_ACCESS_KEY_ID"):
             act()
     assert naps == []
 
 
-def test_a_missing_bucket_is_told_at_once(faulty: FaultyS3, naps: list[float]) -> None:
+def test_a_missing_bucket_is_reported_without_retries(faulty: FaultyS3, naps: list[float]) -> None:
     run = RunDir("s3://no-such-bucket/run")
     artifact = Artifact(run.filesystem, f"{run.path}/pool", "pool", sleep=naps.append)
     for act in (lambda: artifact.store_bytes("rows", b"1"), lambda: artifact.begin(IDENTITY)):
-        with pytest.raises(ArtifactError, match=r"there is no bucket 'no-such-bucket' .*make it, or correct --run"):
+        with pytest.raises(ArtifactError, match=r"bucket 'no-such-bucket' does not exist .*create it or correct --run"):
             act()
     assert naps == []
 
 
-def test_reading_listing_and_deleting_are_tried_again(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
+def test_reading_listing_and_deleting_are_retried(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
     writer = artifact.begin(IDENTITY)
     writer.write_table("rows.parquet", pa.table({"row_id": ["a"]}))
     made = writer.publish()
@@ -177,7 +177,7 @@ def test_reading_listing_and_deleting_are_tried_again(faulty: FaultyS3, artifact
     assert made.outputs[0].rows == 1
 
 
-def test_half_of_a_reply_is_never_read_as_whole(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
+def test_a_truncated_response_is_never_read_as_complete(faulty: FaultyS3, artifact: Artifact, naps: list[float]) -> None:
     data = np.random.default_rng(0).bytes(100_000)
     artifact.store_bytes("rows", data)
     faulty.fail("cut", "cut", when=r"GET .*rows")
@@ -210,8 +210,8 @@ def test_a_part_that_never_arrives_leaves_what_was_there(faulty: FaultyS3, artif
     assert artifact.read_bytes("shard") == b"before"
 
 
-def test_an_interrupted_upload_shows_no_half(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing a stream makes an object of what was sent so far, and nothing else can be done with a stream."""
+def test_an_interrupted_upload_leaves_no_object(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing a stream publishes what was sent so far, and a stream cannot be discarded."""
 
     class Interrupted:
         def __init__(self) -> None:
@@ -229,7 +229,7 @@ def test_an_interrupted_upload_shows_no_half(artifact: Artifact, tmp_path: Path,
     assert not artifact.exists("shard")
 
 
-def test_what_was_written_is_not_read_again_to_publish_it(faulty: FaultyS3, artifact: Artifact) -> None:
+def test_publishing_does_not_read_written_files_again(faulty: FaultyS3, artifact: Artifact) -> None:
     writer = artifact.begin(IDENTITY)
     writer.write_table("rows.parquet", pa.table({"row_id": ["a", "b"]}))
     writer.write_array("centroids.npy", np.zeros((2, 2)))
@@ -240,7 +240,7 @@ def test_what_was_written_is_not_read_again_to_publish_it(faulty: FaultyS3, arti
     assert artifact.verify().outputs[1].rows == 2
 
 
-def test_a_crash_between_files_leaves_nothing_whole(faulty: FaultyS3, artifact: Artifact) -> None:
+def test_a_crash_between_files_leaves_no_complete_artifact(faulty: FaultyS3, artifact: Artifact) -> None:
     writer = artifact.begin(IDENTITY)
     writer.write_bytes("one", b"1")
     faulty.always(503, when=r"(PUT|POST) .*manifest")
@@ -254,7 +254,7 @@ def test_a_crash_between_files_leaves_nothing_whole(faulty: FaultyS3, artifact: 
 
 
 @pytest.mark.parametrize(
-    ("told", "passes"),
+    ("message", "transient"),
     [
         ("AWS Error NETWORK_CONNECTION during UploadPart operation: curlCode: 7, Couldn't connect to server", True),
         ("AWS Error SLOW_DOWN during PutObject operation: Please reduce your request rate.", True),
@@ -269,8 +269,8 @@ def test_a_crash_between_files_leaves_nothing_whole(faulty: FaultyS3, artifact: 
         ("google::cloud::Status(PERMISSION_DENIED: Permanent error)", False),
     ],
 )
-def test_only_what_may_pass_is_tried_again(told: str, passes: bool) -> None:
-    assert is_transient(OSError(told)) == passes
+def test_only_transient_errors_are_retried(message: str, transient: bool) -> None:
+    assert is_transient(OSError(message)) == transient
 
 
 # The live pointer
@@ -281,12 +281,12 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDir:
     return RunDir(str(tmp_path / "run") if request.param == "disk" else request.getfixturevalue("s3_uri"))
 
 
-def test_a_pointer_is_replaced_only_while_it_says_what_was_found(run: RunDir) -> None:
+def test_a_pointer_is_replaced_only_if_it_is_unchanged(run: RunDir) -> None:
     one, two, three = ({"version": f"v000{n}", "history": [n]} for n in (1, 2, 3))
     run.replace_live("sw", one, None)
     run.replace_live("sw", two, one)
     for found in (None, one):
-        with pytest.raises(ConflictError, match=r"sw\.json was changed meanwhile .*v0002"):
+        with pytest.raises(ConflictError, match=r"another process changed .*sw\.json to .*v0002"):
             run.replace_live("sw", three, found)
     assert run.live("sw") == two
     run.clear_live("sw")
@@ -295,7 +295,7 @@ def test_a_pointer_is_replaced_only_while_it_says_what_was_found(run: RunDir) ->
     run.clear_live("sw")
 
 
-def test_of_racing_promoters_one_wins_and_the_others_are_told(run: RunDir) -> None:
+def test_of_racing_promoters_one_wins_and_the_others_get_a_conflict(run: RunDir) -> None:
     run.set_live("sw", {"version": "v0001"})
     start = threading.Barrier(4)
 
@@ -313,7 +313,7 @@ def test_of_racing_promoters_one_wins_and_the_others_are_told(run: RunDir) -> No
     assert run.live("sw") == {"version": f"by {winner}"}
 
 
-def test_a_put_whose_answer_was_lost_is_known_as_our_own(faulty: FaultyS3, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_with_a_lost_response_counts_as_done(faulty: FaultyS3, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDir(s3_uri)
     run.set_live("sw", {"version": "v0001"})
     app, lost = faulty._app, ["once"]
@@ -331,7 +331,7 @@ def test_a_put_whose_answer_was_lost_is_known_as_our_own(faulty: FaultyS3, s3_ur
     assert run.live("sw") == {"version": "v0002"}
 
 
-def test_a_pointer_in_a_bucket_that_refuses_is_told_with_the_remedy(faulty: FaultyS3, s3_uri: str) -> None:
+def test_a_refused_pointer_is_reported_with_the_remedy(faulty: FaultyS3, s3_uri: str) -> None:
     faulty.always(403, when="")
-    with pytest.raises(ArtifactError, match=r"the store refuses .*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(ArtifactError, match=r"the store refused the request .*AWS_ACCESS_KEY_ID"):
         RunDir(s3_uri).replace_live("sw", {"version": "v0002"}, None)

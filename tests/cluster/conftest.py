@@ -29,7 +29,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     changes = (
         "pool.sources=[{path: atlas, rows_per_language: 220}]",
         f"embed.encoder={encoder}",
-        "cluster={method: kmeans, n_clusters: [12], n_init: 1, reduce: 16}",
+        "cluster={method: kmeans, n_clusters: [12], n_init: 1, pca_dims: 16}",
         "select.methods=[compass]",
     )
     return ("--preset", "atlas-test", "--languages", "sw,hi,el,ko", *(word for each in changes for word in ("--set", each)))

@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import deployment
 from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.api.auth import hash_key
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LANGUAGE = "sw"
 KEYS = tuple(f"key-{number}" for number in range(24))
 """Of one key's ratings only a few count."""
@@ -101,7 +101,9 @@ class Served:
         return str((self.run.live(LANGUAGE) or {})["version"])
 
     def decisions(self, *kinds: str) -> list[dict[str, Any]]:
-        return [each for each in registry.read_decisions(self.run) if each["kind"] in kinds and each["language"] == LANGUAGE]
+        return [
+            each for each in jsonl_log.read(self.run, "decisions.jsonl") if each["kind"] in kinds and each["language"] == LANGUAGE
+        ]
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_w
         until(lambda: bool(served.decisions("rollback")), "a roll-back")
         until(lambda: shifted.adapters[-8:] == [f"{LANGUAGE}@v0001"] * 8, "the old version in replies")
     assert users.failures + shifted.failures == []
-    kinds = [each["kind"] for each in registry.read_decisions(served.run) if each["language"] == LANGUAGE]
+    kinds = [each["kind"] for each in jsonl_log.read(served.run, "decisions.jsonl") if each["language"] == LANGUAGE]
     assert kinds[1:6] == ["drift", "gate", "canary", "promotion", "rollback"]
     (back,) = served.decisions("rollback")
     assert "feedback" in [leg["name"] for leg in back["legs"] if leg["p_value"] <= leg["level"] and leg["effect"] > leg["floor"]]
@@ -164,7 +166,6 @@ def test_shifted_traffic_is_answered_with_a_version_that_is_taken_back_when_it_w
     assert monitor.signals(LANGUAGE)["v0002"].asked > 0, "both versions were asked questions"
 
 
-@pytest.mark.slow  # over two minutes beside other work
 def test_nothing_is_lost_and_nothing_done_twice_when_everything_is_killed_in_the_middle(served: Served) -> None:
     with Users(served.url, served.traffic.shifted) as users:
         kill("ray::MonitorActor")

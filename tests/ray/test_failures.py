@@ -38,6 +38,7 @@ def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adap
     assert _rows(run, small) == _rows(adapted, small)
 
 
+@pytest.mark.slow
 def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
@@ -78,6 +79,7 @@ def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapte
     assert run.clusters.manifest() is None
 
 
+@pytest.mark.slow
 def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "no-model").mkdir()
     (tmp_path / "no-model" / "config.json").write_text(json.dumps({"model_type": "none"}))
@@ -89,6 +91,7 @@ def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Cop
     assert run.adapter_versions("sw") == []
 
 
+@pytest.mark.slow
 def test_a_selection_without_rows_is_told_with_the_remedy(copy: Copy, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
     selection = run.selection("compass", "sw")

@@ -102,6 +102,7 @@ def test_embeddings_that_lack_only_their_manifest_are_published_as_they_are(
     assert run.embeddings.verify().outputs == manifest.outputs
 
 
+@pytest.mark.slow
 def test_another_number_of_workers_selects_the_same_rows(adapted: RunDir, small: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
     wider = with_overrides(small, ["resources.embed_workers=2", "resources.cpus_per_worker=0.25", "resources.max_failures=0"])

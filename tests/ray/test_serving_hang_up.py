@@ -82,10 +82,10 @@ class SmallIngress:
             TrafficForwarder(nobody, nobody),
             RequestStatistics(time.time),
             max_tokens=16,
-            seconds=self.seconds,
+            timeout_s=self.seconds,
             clock=time.time,
         )
-        return build_api(self.service, status, limits=RequestLimits(request_seconds=self.seconds))
+        return build_api(self.service, status, limits=RequestLimits(request_timeout_s=self.seconds))
 
 
 def _start(seconds: float) -> tuple[str, int]:

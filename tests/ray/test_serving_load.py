@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.speed.serving_load import SMALL, measure
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def numbers(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:

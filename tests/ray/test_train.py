@@ -41,6 +41,7 @@ def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapte
     assert run.report.verify()
 
 
+@pytest.mark.slow
 def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
     copy: Copy, adapted: RunDir, small: RunConfig
 ) -> None:

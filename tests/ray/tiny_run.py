@@ -54,7 +54,7 @@ def make(folder: Path) -> tuple[RunDir, RunConfig]:
             "languages": ["sw", "de"],
             "train": {"base_model": str(folder / "base")},
             "embed": {"encoder": str(folder / "encoder")},
-            "cluster": {"method": "kmeans", "n_clusters": [4], "reduce": None},
+            "cluster": {"method": "kmeans", "n_clusters": [4], "pca_dims": None},
             "identifier": {"model": str(folder / "identifier")},
             "serve": {"max_tokens": 8, "max_prompt_tokens": 200},
             "drift": {"window": 40, "check_every": 10, "cooldown": 40, "permutations": 200},

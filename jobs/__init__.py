@@ -1,5 +1,5 @@
-"""One short entry for each `ray job submit`: parse, call the package, print. Run from a checkout.
+"""One short entry point for each `ray job submit`: parse, call the package, print. Run from a checkout.
 
-Key property: a job's exit code is its command's, so Ray reports what failed as FAILED: 2 for a request that cannot be run as
-given, 1 for a failure, with one line that says why, and 143 where it was stopped. ``runtime_env.yaml`` is what all run in.
+Key property: a job's exit code is that of its command, so Ray reports an error as FAILED. 2 is an invalid request, 1 a
+failure with one line that gives the reason, 143 a stopped job. All jobs use ``runtime_env.yaml``.
 """

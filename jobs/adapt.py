@@ -1,7 +1,7 @@
-"""Job: a whole run, as ``python -m jobs.adapt --preset phi-4-mini --run s3://BUCKET/runs/first``.
+"""Job: a complete run, as ``python -m jobs.adapt --preset phi-4-mini --run s3://BUCKET/runs/first``.
 
-Submitted like all jobs here, by ``ray job submit --runtime-env jobs/runtime_env.yaml --working-dir . -- COMMAND``. Takes the
-options of ``compass-ray adapt``, prints its progress to the job log, and goes on where an earlier one stopped.
+Submit it, like all jobs here, with ``ray job submit --runtime-env jobs/runtime_env.yaml --working-dir . -- COMMAND``. Takes the
+options of ``compass-ray adapt``, prints progress to the job log, and continues where an earlier job stopped.
 """
 
 import sys

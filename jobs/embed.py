@@ -1,6 +1,6 @@
-"""Job: the pool and its embeddings, and nothing after them, as ``python -m jobs.embed --preset phi-4-mini --run s3://BUCKET/runs/first``.
+"""Job: a run up to its embeddings, as ``python -m jobs.embed --preset phi-4-mini --run s3://BUCKET/runs/first``.
 
-Takes the options of ``compass-ray adapt``. What an earlier job finished is not made again.
+Takes the options of ``compass-ray adapt``. Complete artifacts of an earlier job are reused.
 """
 
 import sys

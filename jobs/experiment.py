@@ -1,7 +1,7 @@
-"""Job: variants of a run side by side, as ``python -m jobs.experiment --preset phi-4-mini --run URI --vary seed=0,1``.
+"""Job: compare variants of a run, as ``python -m jobs.experiment --preset phi-4-mini --run URI --vary seed=0,1``.
 
-Takes the options of ``compass-ray experiment``. What an earlier job finished is not made again; it ends with 1 if a
-variant failed.
+Takes the options of ``compass-ray experiment``. Complete artifacts of an earlier job are reused. The exit code is 1 if
+a variant failed.
 """
 
 import sys

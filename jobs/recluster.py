@@ -1,6 +1,6 @@
-"""Job: clusters fitted anew with the traffic that is kept, as ``python -m jobs.recluster s3://BUCKET/runs/first``.
+"""Job: re-cluster with the stored traffic, as ``python -m jobs.recluster s3://BUCKET/runs/first``.
 
-Takes the options of ``compass-ray recluster``. It asks nothing. The service goes over to the new clusters within a minute.
+Takes the options of ``compass-ray recluster``. It does not prompt. The service uses the new clusters within a minute.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Job: the service over a run, until the job is stopped, as ``python -m jobs.serve s3://BUCKET/runs/first --host 0.0.0.0``.
+"""Job: the service for a run, until the job is stopped, as ``python -m jobs.serve s3://BUCKET/runs/first --host 0.0.0.0``.
 
 Takes the options of ``compass-ray serve``. Stop it with ``ray job stop``.
 """

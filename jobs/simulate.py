@@ -1,7 +1,7 @@
-"""Job: the drift alarm on simulated users, as ``python -m jobs.simulate --preset atlas --run s3://BUCKET/runs/first``.
+"""Job: simulate traffic drift, as ``python -m jobs.simulate --preset atlas --run s3://BUCKET/runs/first``.
 
-Takes the options of ``compass-ray simulate``. What a run lacks up to its clusters is made first; nothing is trained but with
-``--training``, which compares what updates by each strategy learn of new subjects and forget of old ones.
+Takes the options of ``compass-ray simulate``. Stages up to the clusters run first if needed. Nothing is trained without
+``--training``, which compares what updates with each strategy learn about new subjects and forget about old ones.
 """
 
 import sys

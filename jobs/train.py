@@ -1,7 +1,7 @@
 """Job: a run up to its adapters, as ``python -m jobs.train --preset phi-4-mini --run s3://BUCKET/runs/first``.
 
-Whole models are trained too where ``compass_fft`` is asked for. Takes the options of ``compass-ray adapt``. What an earlier
-job finished is not made again.
+With the method ``compass_fft`` it also trains complete models. Takes the options of ``compass-ray adapt``. Complete artifacts of
+an earlier job are reused.
 """
 
 import sys

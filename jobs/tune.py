@@ -1,6 +1,6 @@
 """Job: a run up to each language's budget, as ``python -m jobs.tune --preset phi-4-mini --run URI --set select.budget=tuned``.
 
-Takes the options of ``compass-ray adapt``. What an earlier job finished is not made again.
+Takes the options of ``compass-ray adapt``. Complete artifacts of an earlier job are reused.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Job: updates of languages' adapters to their traffic, as ``python -m jobs.update s3://BUCKET/runs/first --language sw,hi``.
+"""Job: update adapters to their traffic, as ``python -m jobs.update s3://BUCKET/runs/first --language sw,hi``.
 
-Takes the options of ``compass-ray update``, such as ``--ready`` for all languages whose windows wait. It asks nothing: a job
+Takes the options of ``compass-ray update``, such as ``--ready`` for all languages with a ready window. It does not prompt: a job
 has no terminal.
 """
 

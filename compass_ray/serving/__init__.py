@@ -1,7 +1,7 @@
-"""The Serve application: the right adapter for every language, and a record of the traffic.
+"""The Serve application: it routes each request to the right adapter and forwards traffic to the monitor.
 
-`registry` says which adapter version is live, `routing` which one answers a request, `answering` and `api` speak OpenAI's
-protocol, `adapters` generates, `monitoring` watches the traffic for drift, `numbers` counts, and `page` shows it all to
-operators. What decides is plain Python in these rooms; the modules beside them put it on Ray Serve, and they alone import Ray.
-COMPASS, sections 3.2.5 and 3.3.
+Packages: `routing` selects the adapter of a request, `inference` gets the response, `api` speaks OpenAI's protocol over HTTP,
+`engine_host` runs the engine in a replica, `metrics` counts, and `dashboard` is the operators' page. They are plain Python.
+Only the modules beside them import Ray and put them on Ray Serve. `compass_ray.registry` says which adapter version is live,
+`compass_ray.monitoring` detects drift. COMPASS, sections 3.2.5 and 3.3.
 """

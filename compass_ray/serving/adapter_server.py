@@ -1,7 +1,7 @@
-"""The adapter server as a Serve deployment: one base model, every live adapter, one batch that orders join at any token.
+"""The adapter server, a Serve deployment: one base model, every live adapter, and continuous batching.
 
-Key property: no request waits for an adapter but its own, and none for a batch to be full or to end. Live
-pointers are read twice a second and followed without a restart. The work is in `adapters`.
+A request waits only for its own adapter, never for a batch to fill or to end. The server polls the live pointers twice a second
+and loads new versions without a restart. The work is done in `engine_host`.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from compass_ray.serving.inference.backend import ContextLengthExceededError, In
 logger = logging.getLogger(__name__)
 
 NAME = "adapters"
-"""Of the deployment."""
+"""Name of the deployment."""
 SYNC_INTERVAL_S = 0.5
 _DRAIN_SECONDS = 10.0
-"""Beyond the time limit of a request, for a replica that is taken away to end what it answers."""
+"""Time, beyond the request timeout, for a stopping replica to finish its responses."""
 
 
 def open_engine(config: RunConfig) -> Any:
-    """The engine of a configuration, without adapters; torch is imported only here."""
+    """The engine of a configuration, without adapters. Imports torch lazily."""
     import torch
 
     from compass_ray.engine.engine import Engine, EngineConfig
     from compass_ray.models.base_model import load_base
 
     torch.set_num_threads(config.resources.threads_per_worker)
-    wanted = config.serve
+    settings = config.serve
     limits = EngineConfig(
-        max_num_seqs=wanted.max_num_seqs,
-        max_model_len=wanted.max_prompt_tokens + wanted.max_tokens,
-        prefill_chunk_tokens=wanted.prefill_chunk_tokens,
-        kv_cache_gib=wanted.kv_cache_gib,
+        max_num_seqs=settings.max_num_seqs,
+        max_model_len=settings.max_prompt_tokens + settings.max_tokens,
+        prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        kv_cache_gib=settings.kv_cache_gib,
     )
     return Engine(load_base(config.train), limits)
 
 
 class AdapterServer:
-    """Deployment class; see `deployment`."""
+    """Deployment class; see `build_deployment`."""
 
     def __init__(self, run_uri: str, config: Mapping[str, Any]) -> None:
-        """Load the base and the live adapters, then keep following the pointers."""
+        """Load the base model and the live adapters, then start to poll the live pointers."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
         self.generation = GenerationLoop(open_engine(self.config))
@@ -72,62 +72,62 @@ class AdapterServer:
         self._sync()
         self.sync_task = asyncio.create_task(self._sync_forever())
 
-    async def answer(self, order: GenerationRequest) -> GenerationOutput:
-        """One reply, whole."""
-        whole = FinalListener()
-        async with self._submitted(order, whole.on_output):
-            return await whole.output
+    async def answer(self, request: GenerationRequest) -> GenerationOutput:
+        """The complete response to a request."""
+        listener = FinalListener()
+        async with self._submitted(request, listener.on_output):
+            return await listener.output
 
-    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
-        """One reply, piece by piece, and whole at the end; whoever stops listening frees its place."""
-        pieces = StreamListener()
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
+        """The deltas of a response, then the complete response. Closing the stream cancels the request."""
+        listener = StreamListener()
         self.streams += 1
         try:
-            async with self._submitted(order, pieces.on_output):
-                async for each in pieces.outputs(lambda: flush_interval(self.streams)):
-                    yield each
+            async with self._submitted(request, listener.on_output):
+                async for output in listener.outputs(lambda: flush_interval(self.streams)):
+                    yield output
         finally:
             self.streams -= 1
 
     @asynccontextmanager
-    async def _submitted(self, order: GenerationRequest, hear: OutputSink) -> AsyncIterator[None]:
-        await self._ensure_adapters(order)
-        begun = self.generation.submit(await self._tokenize(order), hear)
+    async def _submitted(self, request: GenerationRequest, sink: OutputSink) -> AsyncIterator[None]:
+        await self._ensure_adapters(request)
+        submission = self.generation.submit(await self._tokenize(request), sink)
         try:
-            await self._await_submission(begun)
+            await self._await_submission(submission)
             yield
         finally:
-            # Said of every order, since one that is done is not heard of again.
-            begun.add_done_callback(lambda done: None if done.exception() else self.generation.cancel(done.result()))
+            # Cancelling a finished request has no effect.
+            submission.add_done_callback(lambda done: None if done.exception() else self.generation.cancel(done.result()))
 
     async def catalogue(self) -> Catalogue:
-        """Read the pointers, load what became live, and say what can be answered with."""
+        """Read the live pointers, load new live versions, and return the catalogue of loaded versions."""
         return await asyncio.to_thread(self._sync)
 
     async def state(self) -> HostState:
-        """What can be answered with as of the last look, what cannot, and how full the batches were."""
+        """The state as of the last sync: catalogue, load failures, and counts of steps and requests."""
         return self.host.state(self.generation.steps, self.generation.requests)
 
     def check_health(self) -> None:
-        """Called by Serve, which puts another replica in the place of one that fails it."""
+        """Raise if the engine is unhealthy. Serve calls this and replaces a replica that fails it."""
         if not self.generation.is_healthy:
-            raise RuntimeError("the engine no longer generates; its log says why")
+            raise RuntimeError("The engine is unhealthy and does not generate. See the replica's log.")
 
-    async def _ensure_adapters(self, order: GenerationRequest) -> None:
-        names = [name for name in (order.adapter, order.blend[0] if order.blend else None) if name]
+    async def _ensure_adapters(self, request: GenerationRequest) -> None:
+        names = [name for name in (request.adapter, request.blend[0] if request.blend else None) if name]
         if not self.host.is_loaded(names):
             for name in names:
                 await asyncio.get_running_loop().run_in_executor(self.loader_pool, self.host.ensure_loaded, name)
 
-    async def _tokenize(self, order: GenerationRequest) -> GenerationRequest:
-        """The order by its token ids, made where a long prompt holds up nobody's reply."""
+    async def _tokenize(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with token ids. Tokenizes in its own thread, so a long prompt delays no other response."""
         with _translate_errors():
-            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizer_pool, self.generation.engine.tokenize, order)
-        return replace(order, messages=(), text=None, prompt_token_ids=ids)
+            ids = await asyncio.get_running_loop().run_in_executor(self.tokenizer_pool, self.generation.engine.tokenize, request)
+        return replace(request, messages=(), text=None, prompt_token_ids=ids)
 
-    async def _await_submission(self, begun: Any) -> None:
+    async def _await_submission(self, submission: Any) -> None:
         with _translate_errors():
-            await asyncio.shield(asyncio.wrap_future(begun))
+            await asyncio.shield(asyncio.wrap_future(submission))
 
     def _sync(self) -> Catalogue:
         return self.host.sync(self.reader.read())
@@ -137,13 +137,13 @@ class AdapterServer:
             await asyncio.sleep(SYNC_INTERVAL_S)
             try:
                 await self.catalogue()
-            except Exception:  # a store that is out of reach for a moment: what is loaded goes on
-                logger.exception("the live pointers could not be read; they are read again in half a second")
+            except Exception:  # such as an unreachable store: the loaded adapters keep serving
+                logger.exception("adapter server: cannot sync the live pointers, retrying in %g s", SYNC_INTERVAL_S)
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """What the engine says of an order that it cannot follow, in the service's words."""
+    """Translate the engine's ValueError for an invalid request into an error of the service."""
     try:
         yield
     except ValueError as error:
@@ -152,7 +152,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def build_deployment(config: RunConfig) -> serve.Deployment:
-    """The deployment with the resources of a configuration."""
+    """The deployment, with the resources of a configuration."""
     deploy = serve.deployment(
         name=NAME,
         **autoscaling.scaling_options(config),

@@ -1,7 +1,7 @@
-"""The Serve application of a run: build it, start it, stop it.
+"""The Serve application of a run: build, start, drain and stop it.
 
-Key property: the run's address and its configuration are all that travels; every process loads what it
-needs from there. Two deployments and one actor, since each process costs some 300 MB. It decides nothing.
+Only the run's URI and its configuration are sent to the replicas; each process loads what it needs from the run. The
+application has two deployments and the monitor actor, because each process costs about 300 MB.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _POLL_INTERVAL_S = 0.2
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A service that runs: where it answers and which run it serves."""
+    """A running service: its URL and the run that it serves."""
 
     url: str
     run_uri: str
 
 
 def build_app(run_uri: str, config: RunConfig) -> serve.Application:
-    """The application over a run, for `start` and `from_config_file`.
+    """The application of a run, for `start` and `from_config_file`.
 
-    API keys are read here, where the file and the environment are whoever's that starts the service, and travel as hashes. A
-    monitor that runs already gives its place to one with these settings.
+    API keys are read here, from the file or environment of the process that starts the service. Replicas get their hashes.
+    A running monitor is restarted with these settings.
 
     Raises:
-        ConfigError: the source of keys cannot be used.
+        ConfigError: the source of API keys is invalid.
     """
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = ApiKeys.load(os.environ, config.serve.api_keys)
@@ -52,22 +52,22 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
 
 
 def from_config_file(args: dict[str, Any]) -> serve.Application:
-    """The application over the run of a Serve file's arguments, without anybody who makes updates; see `configured`."""
+    """The application of a Serve config file, without the controller; see `parse_app_args`."""
     run, config = parse_app_args(args)
     return build_app(run.uri, config)
 
 
 def parse_app_args(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
-    """The run that a Serve file gives as ``args: {run: URI, set: [...]}``, with something live, and its settings.
+    """The run and the settings of ``args: {run: URI, set: [...]}`` in a Serve config file. Promotes first versions.
 
-    ``set`` changes settings of the run for this service, as in ``resources.max_replicas=4``.
+    ``set`` overrides settings of the run for this service, for example ``resources.max_replicas=4``.
 
     Raises:
-        ArtifactError: there is no run there, or it has no adapter.
-        ConfigError: other arguments, or settings that do not fit.
+        ArtifactError: there is no run at the URI, or it has no adapter.
+        ConfigError: unknown arguments or invalid settings.
     """
     if not {"run"} <= args.keys() <= {"run", "set"} or not isinstance(args.get("set", []), list):
-        raise ConfigError(f"args of the application are {args}; give {{run: URI}}, and set: [settings] where some change")
+        raise ConfigError(f"Invalid application args {args}. Expected {{run: URI}} and, optionally, set: [SETTING=VALUE].")
     run = RunDir(args["run"])
     config = with_overrides(run.read_config(), args.get("set", []))
     registry.promote_first_versions(config, run)
@@ -75,11 +75,11 @@ def parse_app_args(args: dict[str, Any]) -> tuple[RunDir, RunConfig]:
 
 
 def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str | None = None) -> Endpoint:
-    """Serve a run and return when it answers; port 0 takes a free one.
+    """Serve a run; return when the endpoint is ready. Port 0 selects a free port.
 
     Raises:
-        ArtifactError: there is no run there.
-        ConfigError: the port is taken, or Serve runs at another one.
+        ArtifactError: there is no run at the URI.
+        ConfigError: the port is taken, or Serve already runs at another port.
     """
     run = RunDir(run_uri)
     run.read_config()
@@ -94,21 +94,21 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     return Endpoint(url=f"http://{host}:{port}", run_uri=run.uri)
 
 
-def drain(at_once: Callable[[], bool] = lambda: False) -> None:
-    """Refuse new requests and return when the replies under way are sent, or when ``at_once`` says so."""
-    drained = serve.get_app_handle(NAME).drain.remote()
-    while not at_once():
+def drain(cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Refuse new requests. Return when all active responses are sent, or when ``cancelled`` returns true."""
+    draining = serve.get_app_handle(NAME).drain.remote()
+    while not cancelled():
         try:
-            drained.result(timeout_s=_POLL_INTERVAL_S)
+            draining.result(timeout_s=_POLL_INTERVAL_S)
         except TimeoutError:
             continue
         return
 
 
 def stop(endpoint: Endpoint) -> None:
-    """Stop serving and end the monitor; what it acknowledged stays in the run. Replies under way are cut: see `drain`.
+    """Stop serving and stop the monitor; everything it acknowledged is stored in the run. Cuts active responses: see `drain`.
 
-    Serve itself ends too, unless it serves something else on this cluster.
+    Shuts Serve down too, unless this cluster has other Serve applications.
     """
     serve.delete(NAME)
     if not serve.status().applications:
@@ -117,13 +117,13 @@ def stop(endpoint: Endpoint) -> None:
 
 
 def _check_port(port: int) -> None:
-    """Raise ConfigError where Serve was running already: it stays at the port that it was started with."""
+    """Raise ConfigError if Serve already runs at another port. A running Serve keeps its port."""
     client = serve.context._get_global_client()
     running = client.http_config.port if client else port
     if running != port:
         raise ConfigError(
-            f"Ray Serve runs on this cluster already, at port {running}, and port {port} was asked for; end it with 'serve "
-            f"shutdown' if nobody needs it, or serve on another cluster"
+            f"Ray Serve already runs on this cluster at port {running}, so port {port} cannot be used. "
+            f"Stop it with 'serve shutdown' if it is not needed, or serve on another cluster."
         )
 
 
@@ -133,10 +133,10 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            remedy = "give an address of this machine with --host"
+            remedy = "Give an address of this machine with --host."
             if error.errno != errno.EADDRNOTAVAIL:
-                remedy = "give another port with --port, or 0 for any free one"
-            raise ConfigError(f"{host}:{port} cannot be served on ({error.strerror}); {remedy}") from None
+                remedy = "Give another port with --port, or 0 for any free port."
+            raise ConfigError(f"Cannot listen on {host}:{port} ({error.strerror}). {remedy}") from None
         return int(probe.getsockname()[1])
 
 

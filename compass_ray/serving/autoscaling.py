@@ -1,7 +1,7 @@
-"""How many replicas the adapter server has and what each takes, as Ray Serve wants it told.
+"""The number of adapter server replicas and the resources of each, as options of Ray Serve.
 
-Key property: a service that may grow does so before a replica's rows are full, since a new replica loads the base model
-first; what it may grow to is bounded by the configuration, never by the cluster. It starts nothing.
+An autoscaled service adds a replica before the batches of the present ones are full, because a new replica loads the base model
+first. The configuration sets the maximum number of replicas.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from compass_ray.config import Resources, RunConfig
 
 
 def scaling_options(config: RunConfig) -> dict[str, Any]:
-    """Options of a Serve deployment: a fixed number of replicas, or the bounds between which Serve chooses.
+    """Options of a Serve deployment: a fixed number of replicas, or bounds for autoscaling.
 
-    A replica is added when on average more than half of ``serve.max_num_seqs`` requests are under way in each, so that others
-    still find rows while it loads. One is taken away after ten quiet minutes, Serve's own default.
+    A replica is added when each has on average more than half of ``serve.max_num_seqs`` active requests, so that there is
+    capacity left while it loads. A replica is removed after ten minutes of low traffic, Serve's default.
 
     >>> from compass_ray.config import load_run_config
     >>> scaling_options(load_run_config("atlas-test", overrides=["resources.replicas=2"]))
@@ -34,7 +34,7 @@ def scaling_options(config: RunConfig) -> dict[str, Any]:
 
 
 def actor_options(resources: Resources) -> dict[str, Any]:
-    """What each replica takes of its machine."""
+    """The resources that each replica reserves."""
     return {
         "num_cpus": resources.replica_cpus,
         "num_gpus": resources.replica_gpus,

@@ -1,7 +1,7 @@
-"""The adapter server through its Serve handle, as `backend.Backend`.
+"""The client of the adapter server over its Serve handle; implements `inference.backend.InferenceBackend`.
 
-Key property: an order whose replica was lost is sent again, so a client sees nothing of it unless a part of the reply had
-already gone out. A reply is generated twice then, and given once. It decides nothing about routes.
+A request whose replica was lost is retried on another one. The client of the API notices this only if a part of the response
+was already sent.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 _REPLICA_LOST = (RayActorError, WorkerCrashedError, ObjectLostError, DeploymentUnavailableError)
 _RETRY_DELAY_S = 0.2
-"""Before an order is sent again; how often, the time limit of the request says."""
+"""Delay before a retry. The request timeout limits the number of retries."""
 
 
 class EngineClient:
-    """Sends orders to whichever replica has room."""
+    """Sends requests to any replica with free capacity."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         """Wrap the handle."""
@@ -36,55 +36,57 @@ class EngineClient:
         self.stream_handle = handle.options(stream=True)
         self.retries = 0
 
-    async def answer(self, order: GenerationRequest) -> GenerationOutput:
-        """Generate one reply on some replica."""
+    async def answer(self, request: GenerationRequest) -> GenerationOutput:
+        """The complete response of some replica."""
         while True:
-            response: Any = self.handle.answer.remote(order)
+            response: Any = self.handle.answer.remote(request)
             try:
                 answer: GenerationOutput = await response
                 return answer
-            except asyncio.CancelledError:  # Serve gives the order up where a client hangs up, not where its time is over
+            except asyncio.CancelledError:  # Serve cancels the request when a client disconnects, but not on our timeout
                 response.cancel()
                 raise
             except BackPressureError:
                 raise OverloadedError from None
-            except RayTaskError as error:  # its own text holds the replica's frames and address
+            except RayTaskError as error:  # its text contains the replica's stack frames and address
                 raise error.cause from None
             except _REPLICA_LOST as error:
                 await self._wait_before_retry(error)
 
-    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
-        """Generate one reply on some replica, piece by piece."""
-        begun = False
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
+        """The deltas of some replica's response, then the complete response."""
+        started = False
         while True:
-            response: Any = self.stream_handle.stream.remote(order)
+            response: Any = self.stream_handle.stream.remote(request)
             try:
-                async for each in response:
-                    begun = True
-                    yield each
+                async for output in response:
+                    started = True
+                    yield output
                 return
             except BackPressureError:
                 raise OverloadedError from None
             except RayTaskError as error:
                 raise error.cause from None
             except _REPLICA_LOST as error:
-                if begun:
-                    raise StreamInterruptedError("the replica that generated this reply was lost; ask again") from None
+                if started:
+                    raise StreamInterruptedError(
+                        "The replica that generated this response was lost. Send the request again."
+                    ) from None
                 await self._wait_before_retry(error)
             finally:
                 response.cancel()
 
     async def catalogue(self) -> Catalogue:
-        """The live and the whole versions, read anew."""
+        """The live and the complete versions, re-read by a replica."""
         catalogue: Catalogue = await self.handle.catalogue.remote()
         return catalogue
 
     async def state(self) -> HostState:
-        """What the server answers with as of its last look, and how its batches went."""
+        """The state of a replica as of its last sync."""
         state: HostState = await self.handle.state.remote()
         return state
 
     async def _wait_before_retry(self, error: Exception) -> None:
         self.retries += 1
-        logger.warning("a replica was lost (%s); its order is sent again", type(error).__name__)
+        logger.warning("engine replica lost (%s); retrying request on another replica", type(error).__name__)
         await asyncio.sleep(_RETRY_DELAY_S)

@@ -1,7 +1,7 @@
-"""The ingress as a Serve deployment: HTTP, language identification and routing, and the way to the monitor.
+"""The ingress, a Serve deployment: HTTP, language identification, routing, and forwarding of traffic to the monitor.
 
-Key property: it holds no model but the identifier's and loads no torch. What it answers with is what the
-adapter server has loaded, asked for twice a second. The work is `answering.service` and `api`.
+It loads only the language identifier, not torch. It polls the adapter server twice a second for the loaded versions. The work is
+done in `inference.service` and `api`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _STATUS_INTERVAL_S = 5.0
 _MONITOR_TIMEOUT_S = 2.0
 _DRAIN_SECONDS = 10.0
 _EXTRA_REQUESTS = 64
-"""Requests beyond those that want a reply: the page, the status, the metrics and the refusals of what is too much."""
+"""Requests allowed beyond completions: dashboard, status, metrics, and refusals of excess requests."""
 
 
 class Ingress:
-    """Deployment class; see `deployment`."""
+    """Deployment class; see `build_deployment`."""
 
     def __init__(
         self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any], digests: Mapping[str, str] | None = None
     ) -> None:
-        """Load the identifier, ask what is live, and start the loops that follow both."""
+        """Load the identifier, read the catalogue, and start the background loops."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
         self.keys = ApiKeys(digests)
@@ -71,13 +71,15 @@ class Ingress:
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The HTTP application, made in the replica: nothing of it is pickled."""
+        """The HTTP application. Built in the replica, so it is never pickled."""
         limits = RequestLimits.from_config(self.config.serve)
-        self.api = build_api(self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits, numbered=True)
+        self.api = build_api(
+            self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits, trust_request_id=True
+        )
         return self.api
 
     async def drain(self) -> None:
-        """Take no new requests, and return when every reply under way has been sent and the monitor has heard of it."""
+        """Refuse new requests. Return when all active responses are sent and forwarded to the monitor."""
         admission = self.api.state.admission
         admission.close()
         await admission.wait_until_idle(self.config.serve.request_timeout_s)
@@ -85,7 +87,7 @@ class Ingress:
         await self.forwarder.drain()
 
     async def status(self) -> dict[str, Any]:
-        """What ``/v1/compass/status`` shows."""
+        """The content of ``/v1/compass/status``."""
         await self._refresh_status()
         return build_status(
             run=self.run.uri,
@@ -100,12 +102,12 @@ class Ingress:
         )
 
     def put(self, observation: Observation) -> None:
-        """Hand an answered prompt on, where the run has clusters to place it in."""
+        """Forward an answered prompt to the monitor, if the run has clusters."""
         if self.monitored:
             self.forwarder.put(observation)
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        """The same for feedback."""
+        """Forward feedback to the monitor, if the run has clusters."""
         if self.monitored:
             self.forwarder.submit_feedback(feedback)
 
@@ -124,7 +126,7 @@ class Ingress:
             self,
             self.statistics,
             max_tokens=self.config.serve.max_tokens,
-            seconds=self.config.serve.request_timeout_s,
+            timeout_s=self.config.serve.request_timeout_s,
             clock=time.time,
         )
 
@@ -132,7 +134,7 @@ class Ingress:
         await self._send_to_monitor("record", batch)
 
     async def _deliver_feedback(self, batch: list[Feedback]) -> None:
-        await self._send_to_monitor("rate", batch)
+        await self._send_to_monitor("record_feedback", batch)
 
     async def _send_to_monitor(self, method: str, batch: list[Any]) -> None:
         try:
@@ -142,7 +144,7 @@ class Ingress:
             raise
 
     def _monitor_handle(self) -> Any:
-        """The actor's handle, kept: asking Ray for it by name would hold up replies."""
+        """The monitor's handle. Cached, because a lookup by name in Ray would delay responses."""
         if self.monitor is None:
             self.monitor = monitor_actor.connect(self.run.uri, self.config).actor
         return self.monitor
@@ -156,13 +158,13 @@ class Ingress:
         self.statistics.export_monitor_status(self.cached_status["monitor"], self.forwarder.counts())
 
     async def _decisions(self) -> list[dict[str, Any]]:
-        """The last ones; those of before where the store is out of reach."""
+        """The latest decisions; the previous ones if the store cannot be reached."""
         try:
-            found = await asyncio.to_thread(registry.read_decisions, self.run)
+            decisions = await asyncio.to_thread(registry.read_decisions, self.run)
         except (ArtifactError, OSError) as error:
-            logger.warning("the decisions could not be read: %s", error)
+            logger.warning("ingress: cannot read the decision log, keeping the previous entries: %s", error)
             return list(self.cached_status["decisions"])
-        return found[-MAX_DECISIONS:]
+        return [each.to_json() for each in decisions[-MAX_DECISIONS:]]
 
     async def _monitor_status(self) -> dict[str, Any] | None:
         if not self.monitored:
@@ -175,17 +177,17 @@ class Ingress:
 
 
 async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do it again and again; what fails is tried again, since what was known goes on."""
+    """Run ``work`` periodically. A failure is logged and retried at the next interval."""
     while True:
         await asyncio.sleep(seconds)
         try:
             await work()
         except Exception:
-            logger.exception("%s failed; it is tried again in %g seconds", work.__name__.strip("_"), seconds)
+            logger.exception("ingress: %s failed, retrying in %g s", work.__name__.strip("_"), seconds)
 
 
 def build_deployment(config: RunConfig) -> serve.Deployment:
-    """The deployment with the resources of a configuration."""
+    """The deployment, with the resources of a configuration."""
     deploy = serve.deployment(
         name="ingress",
         max_ongoing_requests=config.serve.max_concurrent_requests + _EXTRA_REQUESTS,

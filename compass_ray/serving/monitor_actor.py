@@ -1,9 +1,8 @@
-"""The monitor as a named, detached Ray actor, and the client that reaches it.
+"""The monitor as a named, detached Ray actor, and its client.
 
-Key property: the actor is addressed by the run it watches, made where it is missing, and restarted by Ray for ever; its state is
-the run directory's, so a restart on another node goes on. A thread of its own erases what has become too old, and takes windows
-to clusters that were fitted anew, traffic or none; a lock lets one caller at a time in. All of its work is
-`monitoring.monitor.TrafficMonitor`.
+The actor's name is derived from the run's URI. It is started on first use and always restarted by Ray. Its state is stored in
+the run directory, so it can resume on another node. A background thread deletes expired data and follows re-clusterings, even
+without traffic. A lock serializes all calls. The work is done in `monitoring.monitor.TrafficMonitor`.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _POLL_INTERVAL_S = 0.05
 
 
 class MonitorActor:
-    """One process that owns a run's monitor."""
+    """The process that owns a run's monitor."""
 
     def __init__(self, run_uri: str, config: dict[str, Any]) -> None:
-        """Load the encoder and the clusters, and rebuild the state."""
+        """Load the encoder and the clusters, and restore the state."""
         import torch
 
         parsed = RunConfig.model_validate(config)
@@ -43,30 +42,30 @@ class MonitorActor:
         run = RunDir(run_uri)
         self.monitor = TrafficMonitor(run, parsed, load_prompt_assigner(run, parsed), time.time)
         self.lock = threading.Lock()
-        threading.Thread(target=self._maintain_forever, name="looking", daemon=True).start()
+        threading.Thread(target=self._maintain_forever, name="maintenance", daemon=True).start()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledgement:
-        """Take in answered prompts; they are on disk on return."""
+        """Record answered prompts. They are stored on disk on return."""
         with self.lock:
             return self.monitor.record(observations)
 
-    def rate(self, feedback: Sequence[Feedback]) -> Acknowledgement:
-        """Take in what clients said of replies; it is on disk on return."""
+    def record_feedback(self, feedback: Sequence[Feedback]) -> Acknowledgement:
+        """Record feedback on replies. It is stored on disk on return."""
         with self.lock:
             return self.monitor.record_feedback(feedback)
 
     def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
-        """Take in how versions answered canary questions; it is on disk on return."""
+        """Record the answers of versions to canary items. They are stored on disk on return."""
         with self.lock:
             return self.monitor.canaries(answers)
 
     def signals(self, language: str) -> dict[str, QualitySignals]:
-        """How the last replies of each of the last versions that answered in a language were."""
+        """Quality signals of the last replies, by version, for the last versions that answered in a language."""
         with self.lock:
             return self.monitor.signals(language)
 
     def ready(self) -> list[WindowReady]:
-        """Windows that wait for an update."""
+        """Windows that are ready for an update."""
         with self.lock:
             return self.monitor.ready()
 
@@ -76,12 +75,12 @@ class MonitorActor:
             self.monitor.reset(language, version)
 
     def release(self, language: str) -> None:
-        """An update was refused: watch on."""
+        """Discard the ready window and continue to monitor."""
         with self.lock:
             self.monitor.release(language)
 
     def status(self) -> dict[str, Any]:
-        """Every language's window, phase and checks."""
+        """Window, phase and checks of every language."""
         with self.lock:
             return self.monitor.status()
 
@@ -93,37 +92,39 @@ class MonitorActor:
                     self.monitor.erase_expired()
                     self.monitor.sync_clusters()
             except Exception:
-                logger.exception("erasing or following clusters failed; it is tried again in %d seconds", _MAINTENANCE_INTERVAL_S)
+                logger.exception(
+                    "monitor: deletion of expired prompts or cluster sync failed, retrying in %d s", _MAINTENANCE_INTERVAL_S
+                )
 
 
 @dataclass(frozen=True)
 class MonitorClient:
-    """The monitor of a run, for callers that may wait for it."""
+    """Blocking client of a run's monitor."""
 
     actor: Any
 
     def record(self, observations: Sequence[Observation]) -> Acknowledgement:
-        """Take in answered prompts; they are on disk on return."""
+        """Record answered prompts. They are stored on disk on return."""
         acknowledged: Acknowledgement = ray.get(self.actor.record.remote(list(observations)))
         return acknowledged
 
-    def rate(self, feedback: Sequence[Feedback]) -> Acknowledgement:
-        """Take in what clients said of replies; it is on disk on return."""
-        acknowledged: Acknowledgement = ray.get(self.actor.rate.remote(list(feedback)))
+    def record_feedback(self, feedback: Sequence[Feedback]) -> Acknowledgement:
+        """Record feedback on replies. It is stored on disk on return."""
+        acknowledged: Acknowledgement = ray.get(self.actor.record_feedback.remote(list(feedback)))
         return acknowledged
 
     def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
-        """Take in how versions answered canary questions; it is on disk on return."""
+        """Record the answers of versions to canary items. They are stored on disk on return."""
         acknowledged: Acknowledgement = ray.get(self.actor.canaries.remote(list(answers)))
         return acknowledged
 
     def signals(self, language: str) -> dict[str, QualitySignals]:
-        """How the last replies of each of the last versions that answered in a language were."""
+        """Quality signals of the last replies, by version, for the last versions that answered in a language."""
         signals: dict[str, QualitySignals] = ray.get(self.actor.signals.remote(language))
         return signals
 
     def ready(self) -> list[WindowReady]:
-        """Windows that wait for an update."""
+        """Windows that are ready for an update."""
         windows: list[WindowReady] = ray.get(self.actor.ready.remote())
         return windows
 
@@ -132,23 +133,23 @@ class MonitorClient:
         ray.get(self.actor.reset.remote(language, version))
 
     def release(self, language: str) -> None:
-        """An update was refused: watch on."""
+        """Discard the ready window and continue to monitor."""
         ray.get(self.actor.release.remote(language))
 
     def status(self) -> dict[str, Any]:
-        """Every language's window, phase and checks."""
+        """Window, phase and checks of every language."""
         status: dict[str, Any] = ray.get(self.actor.status.remote())
         return status
 
 
 def monitor_name(run_uri: str) -> str:
-    """The actor's name; the same for every spelling of a local path."""
+    """The actor's name. Equal for every spelling of a local path."""
     return f"monitor-{content_hash(RunDir(run_uri).uri)}"
 
 
 def connect(run_uri: str, config: RunConfig) -> MonitorClient:
-    """The monitor of a run, started if it is not there."""
-    # A call that a restart interrupted is made again: each one done twice is as if done once.
+    """The monitor of a run. Starts it if it does not run."""
+    # Ray retries a call that a restart interrupted. All calls are idempotent.
     options: dict[str, Any] = {
         "name": monitor_name(run_uri),
         "namespace": NAMESPACE,
@@ -164,7 +165,7 @@ def connect(run_uri: str, config: RunConfig) -> MonitorClient:
 
 
 def find_running(run_uri: str) -> MonitorClient | None:
-    """The monitor of a run where one runs on this cluster; starts none."""
+    """The monitor of a run if it runs on this cluster, else None."""
     try:
         return MonitorClient(ray.get_actor(monitor_name(run_uri), namespace=NAMESPACE))
     except ValueError:
@@ -172,14 +173,14 @@ def find_running(run_uri: str) -> MonitorClient | None:
 
 
 def restart_if_running(run_uri: str, config: RunConfig) -> None:
-    """Put a monitor with these settings in the place of one that runs, which may have others; starts none where none runs."""
+    """Restart a running monitor with these settings. Starts none if none runs."""
     if ray.is_initialized() and find_running(run_uri):
         stop(run_uri)
         connect(run_uri, config)
 
 
 def stop(run_uri: str) -> None:
-    """End the actor, where it runs, and return when its name is free; what it acknowledged stays in the run."""
-    while found := find_running(run_uri):
-        ray.kill(found.actor, no_restart=True)
+    """Stop the actor if it runs, and wait until its name is free. Everything it acknowledged is stored in the run."""
+    while running := find_running(run_uri):
+        ray.kill(running.actor, no_restart=True)
         time.sleep(_POLL_INTERVAL_S)

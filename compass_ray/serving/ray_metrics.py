@@ -1,8 +1,7 @@
-"""The service's numbers by way of the agents that Ray runs on every node.
+"""Export of the service's metrics through the metrics agents that Ray runs on every node.
 
-Key property: the names are those of `metrics.METRICS` with Ray's prefix ``ray_``. A scrape of the endpoint's ``/metrics``
-reaches whichever replica answers it; the agents have the numbers of all replicas, each with the labels Ray adds. It needs a
-process that is connected to Ray.
+Metric names are those of `metrics.definitions.METRICS` with Ray's prefix ``ray_``. A scrape of the endpoint's ``/metrics``
+reaches one replica; the agents export all replicas, with Ray's labels. Requires a process that is connected to Ray.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ PREFIX = "ray_"
 
 
 class RayMetricsExporter:
-    """Hands every number to Ray; satisfies `instruments.Instruments`."""
+    """Exports every metric to Ray; implements `exporters.MetricsExporter`."""
 
     def __init__(self) -> None:
         """Declare all metrics."""
         self._metrics: dict[str, Any] = {metric.name: _declare(metric) for metric in METRICS}
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Let a counter grow; Ray's refuse to be grown by nothing."""
+        """Increase a counter. Ray rejects an increment of 0, so it is skipped."""
         if value > 0:
             self._metrics[metric.name].inc(value, tags=dict(labels))
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Give a gauge its value."""
+        """Set a gauge."""
         self._metrics[metric.name].set(value, tags=dict(labels))
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Count a value in its bucket."""
+        """Add a value to a histogram."""
         self._metrics[metric.name].observe(value, tags=dict(labels))
 
 
 def _declare(metric: Metric) -> metrics.Counter | metrics.Gauge | metrics.Histogram:
     if metric.kind is MetricKind.HISTOGRAM:
         return metrics.Histogram(metric.name, metric.help, list(metric.bounds), metric.labels)
-    made = metrics.Counter if metric.kind is MetricKind.COUNTER else metrics.Gauge
-    return made(metric.name, metric.help, metric.labels)
+    cls = metrics.Counter if metric.kind is MetricKind.COUNTER else metrics.Gauge
+    return cls(metric.name, metric.help, metric.labels)

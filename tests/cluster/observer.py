@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     monitor = monitor_actor.connect(run.uri, config)
     asked = [Observation(f"id-{n}", "sw", f"swali la {n}", "v0001", 1.0 + n / 100, 100.0 + n) for n in range(60)]
     assert monitor.record(asked).stored == 60
-    assert monitor.rate([Feedback("id-7", "bad", None, None, "key", 200.0)]).stored == 1
+    assert monitor.record_feedback([Feedback("id-7", "bad", None, None, "key", 200.0)]).stored == 1
     print(told(monitor), flush=True)
     sys.stdin.readline()
     print(told(monitor), flush=True)

@@ -1,5 +1,5 @@
-"""The endpoint's HTTP interface in OpenAI's shapes: schema, guards, routes and event streams over `answering.AnswerService`.
+"""The HTTP API in OpenAI's shapes: schema, middleware, routes and event streams over `inference.service.InferenceService`.
 
-Key property: FastAPI only, so it runs under Serve and in a bare test client alike. It decides nothing about languages,
-adapters or retries. COMPASS, section 3.2.5.
+Uses FastAPI only, so it runs under Serve and in a plain test client. It selects no language or adapter and retries nothing.
+COMPASS, section 3.2.5.
 """

@@ -1,6 +1,6 @@
-"""The routes for those who run the service: its health, its numbers, its status, and the page that shows them.
+"""The routes for operators: health, metrics, status and the dashboard.
 
-COMPASS has no section on them. Not here: what the numbers are (`statistics`, `monitor`) and the page itself (`page`).
+The numbers come from `metrics` and the monitor; the page comes from `dashboard`.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 def build_router(
     service: InferenceService, status: Callable[[], Awaitable[dict[str, Any]]], admission: ConcurrencyLimiter
 ) -> APIRouter:
-    """The routes over a service."""
+    """The routes of a service."""
     routes = APIRouter()
 
     @routes.get("/healthz", responses=openapi.declare_responses(503))
     async def health() -> dict[str, str]:
-        """Whether the ingress takes requests; needs no key."""
+        """Whether the ingress accepts requests. Needs no key."""
         if admission.closed:
             raise errors.draining()
         return {"status": "ok"}
 
     @routes.get("/metrics", response_class=Response, responses=openapi.declare_responses(*openapi.READ_ERRORS, content=_METRICS))
     async def metrics() -> Response:
-        """The numbers of this process as Prometheus text."""
+        """Metrics of this process in Prometheus text format."""
         return Response(service.statistics.exposition(), headers={"content-type": CONTENT_TYPE})
 
     @routes.get("/v1/compass/status", response_model=dict[str, Any], responses=openapi.declare_responses(*openapi.READ_ERRORS))
     async def compass_status() -> Response:
-        """Languages, versions, requests, and the monitor's view of the traffic."""
-        # FastAPI's own way, value by value as for a model, takes 30 times as long; what is no number is null.
+        """Languages, versions, requests, and the monitor's state."""
+        # FastAPI's own serialization takes 30 times as long. NaN and infinity become null.
         return Response(_STATUS.dump_json(await status()), media_type="application/json")
 
     files = dashboard.load_files()
 
     @routes.get("/", response_class=HTMLResponse, responses=openapi.declare_responses(*openapi.READ_ERRORS))
-    async def operators_page() -> Response:
-        """The status as a page for people."""
+    async def dashboard_page() -> Response:
+        """The status as a web page."""
         return _file_response(files[dashboard.INDEX_PATH])
 
     for path, file in files.items():

@@ -1,8 +1,8 @@
-"""The endpoint's application: routes inside their guards, over an `AnswerService`.
+"""The API application: middleware and routes over an `InferenceService`.
 
-Key property: every answer is OpenAI's shape, errors too. Where keys are needed, everything needs one but ``/healthz``: the page,
-the status and the metrics tell what is served and asked. A browser is asked for the key as a password. COMPASS, section 3.2.5.
-FastAPI only: it runs under Serve and in a bare test client alike.
+Every response has OpenAI's shape, errors too. If API keys are configured, every path but ``/healthz`` needs one, because the
+page, the status and the metrics reveal what is served. Browsers prompt for the key as a password. COMPASS, section 3.2.5.
+Uses FastAPI only, so it runs under Serve and in a plain test client.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ StatusSource = Callable[[], Awaitable[dict[str, Any]]]
 
 
 async def _no_drain() -> None:
-    """What there is to finish where nothing is under way."""
+    """The default ``drain``: nothing to finish."""
 
 
 def build_api(
@@ -36,50 +36,50 @@ def build_api(
     keys: ApiKeys | None = None,
     limits: RequestLimits | None = None,
     *,
-    numbered: bool = False,
+    trust_request_id: bool = False,
 ) -> FastAPI:
-    """The application over a service.
+    """The application of a service.
 
     Args:
-        service: answers the enquiries.
-        status: gives what ``/v1/compass/status`` shows.
-        drain: called on an orderly shutdown, after the last reply.
-        keys: who may ask; anybody by default.
-        limits: what is taken at once, in a minute, and of one request.
-        numbered: whether a proxy gives requests their number, in ``x-request-id``, and gives it back with the reply.
+        service: answers the requests.
+        status: returns the content of ``/v1/compass/status``.
+        drain: called on an orderly shutdown, after the last response.
+        keys: accepted API keys. By default no key is needed.
+        limits: limits on concurrency, rate, body size and time.
+        trust_request_id: whether a proxy sets ``x-request-id`` on requests and returns it with responses.
 
     Returns:
-        The application; ``state.admission.close()`` makes it refuse what is new while replies under way finish.
+        The application. ``state.admission.close()`` makes it refuse new requests while active ones finish.
     """
-    known, bounds = keys or ApiKeys(), limits or RequestLimits()
-    admission = ConcurrencyLimiter(bounds.max_waiting)
+    accepted, bounds = keys or ApiKeys(), limits or RequestLimits()
+    admission = ConcurrencyLimiter(bounds.max_concurrent_requests)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         admission.open()
         yield
         admission.close()
-        await admission.wait_until_idle(bounds.request_seconds)
+        await admission.wait_until_idle(bounds.request_timeout_s)
         await service.shadows.close()
         await drain()
 
     api = FastAPI(
         title="compass-ray",
         lifespan=lifespan,
-        docs_url=None,  # the page loads its scripts from elsewhere
+        docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(ErrorMiddleware, statistics=service.statistics, numbered=numbered),
-            Middleware(AuthMiddleware, keys=known),
+            Middleware(ErrorMiddleware, statistics=service.statistics, trust_request_id=trust_request_id),
+            Middleware(AuthMiddleware, keys=accepted),
             Middleware(RateLimitMiddleware, rate=RateLimiter(bounds.requests_per_minute)),
             Middleware(ConcurrencyMiddleware, admission=admission),
-            Middleware(BodyReaderMiddleware, most=bounds.max_body_bytes, seconds=bounds.request_seconds),
+            Middleware(BodyReaderMiddleware, max_bytes=bounds.max_body_bytes, timeout_s=bounds.request_timeout_s),
         ],
     )
     api.state.admission = admission
     api.include_router(openai_routes.build_router(service))
     api.include_router(admin_routes.build_router(service, status, admission))
     register_exception_handlers(api)
-    api.openapi = lambda: openapi.build_schema(api, keys=known.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
+    api.openapi = lambda: openapi.build_schema(api, keys=accepted.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
     return api

@@ -1,11 +1,10 @@
-"""API keys: who may ask, known by the SHA-256 of each key.
+"""API keys, stored as the SHA-256 hash of each key.
 
-Key property: neither the file nor the process holds a key itself, and comparing takes as long for a wrong one as for a right
-one. No keys at all means that anybody may ask; a source of keys that holds none is an error, never that. COMPASS has no
-section on it. Not here: how often a key may ask (`limits`).
+Neither the file nor the process holds a key itself, and comparison takes constant time. Without a key source, no key is needed.
+A key source without keys is an error. Rate limits are in `rate_limits`.
 
-One key a line (or between commas), as 64 hexadecimal digits or ``name:digits``; ``#`` begins a remark. A line for the key ``K``:
-``printf %s "$K" | sha256sum``.
+One key per line (or between commas), as 64 hexadecimal digits or ``name:digits``; ``#`` starts a comment. To make a line for
+the key ``K``: ``printf %s "$K" | sha256sum``.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _ID_LENGTH = 12
 
 
 def hash_key(key: str) -> str:
-    """The SHA-256 of a key in hexadecimal, as a source of keys has it.
+    """The hexadecimal SHA-256 of a key, as in a key source.
 
     >>> hash_key("secret")[:8]
     '2bb80d53'
@@ -37,38 +36,38 @@ def hash_key(key: str) -> str:
 
 @dataclass(frozen=True)
 class KeyOwner:
-    """Who sent a request: the name given to the key, and the first digits of its hash."""
+    """The owner of an API key: the key's name, and the first digits of its hash."""
 
     name: str
     id: str
 
 
 class ApiKeys:
-    """The keys that are known; none means that anybody may ask."""
+    """The accepted keys. Empty means that no key is needed."""
 
     def __init__(self, digests: Mapping[str, str] | None = None) -> None:
-        """Know keys by ``digests``: SHA-256 in lower-case hexadecimal to the key's name."""
+        """``digests`` maps the SHA-256 of each key, in lower-case hexadecimal, to the key's name."""
         self.digests = dict(digests or {})
 
     @property
     def required(self) -> bool:
-        """Whether a request must carry one."""
+        """Whether a request needs a key."""
         return bool(self.digests)
 
     def find_owner(self, authorization: str | None) -> KeyOwner | None:
-        """Whose key an ``Authorization`` header holds, as a bearer token or as the password of basic authentication."""
+        """The owner of the key in an ``Authorization`` header: a bearer token, or the password of basic authentication."""
         key = _extract_key(authorization or "")
         if not key:
             return None
-        given, found = hash_key(key), None
-        for digest, name in self.digests.items():  # all of them, so that the time says nothing
-            if hmac.compare_digest(digest, given):
-                found = KeyOwner(name, digest[:_ID_LENGTH])
-        return found
+        digest_of_key, owner = hash_key(key), None
+        for digest, name in self.digests.items():  # compare with all, so that the time reveals nothing
+            if hmac.compare_digest(digest, digest_of_key):
+                owner = KeyOwner(name, digest[:_ID_LENGTH])
+        return owner
 
     @classmethod
     def load(cls, environment: Mapping[str, str], file: str | Path | None = None) -> ApiKeys:
-        """The keys of ``COMPASS_API_KEYS`` where it is set, else of the file where one is named, else none.
+        """The keys of ``COMPASS_API_KEYS`` if set, otherwise of the file if given, otherwise none.
 
         Raises:
             ConfigError: the file cannot be read, a line is no hash, or the source has no key.
@@ -80,7 +79,7 @@ class ApiKeys:
         try:
             return cls._parse(Path(file).read_text("utf-8").splitlines(), str(file))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"serve.api_keys: {file} cannot be read ({error}); name a file of hashed keys") from None
+            raise ConfigError(f"serve.api_keys: {file} cannot be read ({error}). Name a file of hashed keys.") from None
 
     @classmethod
     def _parse(cls, lines: Iterable[str], source: str) -> ApiKeys:
@@ -89,13 +88,13 @@ class ApiKeys:
             name, _, digest = line.partition("#")[0].strip().rpartition(":")
             if not digest:
                 continue
-            if not _DIGEST.fullmatch(digest):  # it may be a key by mistake, so it is not shown
+            if not _DIGEST.fullmatch(digest):  # not shown, because it may be a plain key
                 raise ConfigError(
-                    f"{source}, entry {number}: expected the SHA-256 of a key, 64 hexadecimal digits, or name:digits"
+                    f"{source}, entry {number}: expected the SHA-256 of a key as 64 hexadecimal digits, or name:digits."
                 )
             digests[digest.lower()] = name or digest[:_ID_LENGTH].lower()
         if not digests:
-            raise ConfigError(f"{source} holds no key, so nobody could ask; add one, or unset it to let anybody ask")
+            raise ConfigError(f"{source} has no key, so every request would be refused. Add one, or unset it to need no key.")
         return cls(digests)
 
 

@@ -1,7 +1,7 @@
-"""A request's body, read whole within bounds, and its client, listened for until the reply is sent.
+"""Reads request bodies within limits, and watches for client disconnects until the response is sent.
 
-Key property: one reader of the connection. It gives the body to the route and, when the client goes away, cancels the route, so
-that its place in the engine is free at once, whether the reply streams or not. COMPASS has no section on it.
+It is the only reader of the connection. It passes the body to the route. If the client disconnects, it cancels the route, so
+that the request's slot in the engine is freed immediately, for complete and streamed responses.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _MAX_LENGTH_DIGITS = 18
 
 
 class BodyReaderMiddleware:
-    """Reads bodies and listens for clients; requests without a body pass untouched."""
+    """Reads bodies and detects disconnects. Requests without a body pass unchanged."""
 
-    def __init__(self, app: ASGIApp, *, most: int, seconds: float) -> None:
-        """Read at most ``most`` bytes within ``seconds``."""
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
+        """Read at most ``max_bytes`` within ``timeout_s`` seconds."""
         self.app = app
-        self.most = most
-        self.seconds = seconds
+        self.max_bytes = max_bytes
+        self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its body, or refuse it with 408, 413 or 415."""
+        """Forward a request with its body, or refuse it with 408, 413 or 415."""
         if scope["type"] != "http" or not has_body(scope):
             await self.app(scope, receive, send)
             return
-        _check_headers(Headers(scope=scope), self.most)
+        _check_headers(Headers(scope=scope), self.max_bytes)
         try:
-            async with asyncio.timeout(self.seconds):
-                body = await _read_body(receive, self.most)
+            async with asyncio.timeout(self.timeout_s):
+                body = await _read_body(receive, self.max_bytes)
         except TimeoutError:
             raise errors.body_timeout() from None
         except ClientDisconnect:
@@ -44,7 +44,7 @@ class BodyReaderMiddleware:
 
 
 class _DisconnectListener:
-    """One request whose client is listened for."""
+    """One request, monitored for a client disconnect."""
 
     def __init__(self, app: ASGIApp, body: bytes, receive: Receive, send: Send) -> None:
         self.app = app
@@ -55,7 +55,7 @@ class _DisconnectListener:
         self.disconnected = asyncio.Event()
 
     async def run(self, scope: Scope) -> None:
-        """Run the application until it is done or the client has gone."""
+        """Run the application until it finishes or the client disconnects."""
         work = asyncio.ensure_future(self.app(scope, self._receive, self._send))
         listener = asyncio.ensure_future(self._listen())
         try:
@@ -63,7 +63,7 @@ class _DisconnectListener:
             if not work.done() and self.disconnected.is_set() and not self.sent:
                 work.cancel()
             await asyncio.wait({work})
-        finally:  # cancelled itself, as Serve does
+        finally:  # also when Serve cancels this task
             work.cancel()
             listener.cancel()
             await asyncio.gather(work, listener, return_exceptions=True)
@@ -84,35 +84,35 @@ class _DisconnectListener:
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.sent = True  # some servers say that the client has gone once all is sent
+            self.sent = True  # some servers report a disconnect after the last message
         await self.send_on(message)
 
 
-def _check_headers(headers: Headers, most: int) -> None:
+def _check_headers(headers: Headers, max_bytes: int) -> None:
     length = headers.get("content-length", "0")
-    if length.isdecimal() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > most):
-        raise errors.body_too_large(most)
+    if length.isdecimal() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > max_bytes):
+        raise errors.body_too_large(max_bytes)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise errors.unsupported_media_type(kind)
 
 
 async def _next_message(receive: Receive) -> Message:
-    """The client's next message; a server that fails to give it has lost the client, as Ray Serve's says by an error."""
+    """The client's next message. An error counts as a disconnect, because Ray Serve raises one."""
     try:
         return await receive()
     except Exception:
         return {"type": "http.disconnect"}
 
 
-async def _read_body(receive: Receive, most: int) -> bytes:
+async def _read_body(receive: Receive, max_bytes: int) -> bytes:
     body, more = bytearray(), True
     while more:
         message = await _next_message(receive)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > most:
-            raise errors.body_too_large(most)
+        if len(body) > max_bytes:
+            raise errors.body_too_large(max_bytes)
         more = message.get("more_body", False)
     return bytes(body)

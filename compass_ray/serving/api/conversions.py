@@ -1,7 +1,6 @@
-"""From OpenAI's requests to enquiries, and from replies to OpenAI's replies.
+"""Conversion between OpenAI's requests and responses and `InferenceRequest` and `InferenceResponse`.
 
-Key property: the one place where the two endpoints' shapes meet the service's own words. COMPASS, section 3.2.5. Streams are cut
-in `events`.
+This is the only module that knows both forms. COMPASS, section 3.2.5. Stream chunks are formatted in `stream_chunks`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BASE = "base"
 
 
 def from_chat_request(request: ChatRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
-    """The enquiry of a chat request."""
+    """The inference request of a chat request."""
     return InferenceRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         turns=tuple((message.role, message.text) for message in request.messages),
@@ -35,7 +34,7 @@ def from_chat_request(request: ChatRequest, *, conversation: str | None, key: st
 
 
 def from_completion_request(request: CompletionRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
-    """The enquiry of a request to continue a text."""
+    """The inference request of a completion request."""
     return InferenceRequest(
         id=f"cmpl-{uuid.uuid4().hex}",
         turns=(("user", request.text),),
@@ -48,39 +47,39 @@ def from_completion_request(request: CompletionRequest, *, conversation: str | N
     )
 
 
-def to_chat_completion(reply: InferenceResponse) -> ChatCompletion:
-    """The reply to a chat request."""
-    answer, scored = reply.output, reply.request.logprobs is not None
+def to_chat_completion(response: InferenceResponse) -> ChatCompletion:
+    """The body of a chat response."""
+    output, with_logprobs = response.output, response.request.logprobs is not None
     choice = Choice(
-        message=ReplyMessage(content=answer.text),
-        finish_reason=answer.finish_reason,
-        logprobs=chat_logprobs(answer.logprobs) if scored else None,
+        message=ReplyMessage(content=output.text),
+        finish_reason=output.finish_reason,
+        logprobs=chat_logprobs(output.logprobs) if with_logprobs else None,
     )
-    return ChatCompletion(choices=[choice], usage=to_usage(answer), compass=_applied_route(reply), **_common_fields(reply))
+    return ChatCompletion(choices=[choice], usage=to_usage(output), compass=_applied_route(response), **_common_fields(response))
 
 
-def to_completion(reply: InferenceResponse) -> Completion:
-    """The reply to a request to continue a text."""
-    answer, scored = reply.output, reply.request.logprobs is not None
+def to_completion(response: InferenceResponse) -> Completion:
+    """The body of a completion response."""
+    output, with_logprobs = response.output, response.request.logprobs is not None
     choice = CompletionChoice(
-        text=answer.text,
-        finish_reason=answer.finish_reason,
-        logprobs=completion_logprobs(answer.logprobs) if scored else None,
+        text=output.text,
+        finish_reason=output.finish_reason,
+        logprobs=completion_logprobs(output.logprobs) if with_logprobs else None,
     )
-    return Completion(choices=[choice], usage=to_usage(answer), compass=_applied_route(reply), **_common_fields(reply))
+    return Completion(choices=[choice], usage=to_usage(output), compass=_applied_route(response), **_common_fields(response))
 
 
-def to_usage(answer: GenerationOutput) -> Usage:
-    """The tokens of a reply and its prompt."""
+def to_usage(output: GenerationOutput) -> Usage:
+    """The token counts of a response and its prompt."""
     return Usage(
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        total_tokens=answer.prompt_tokens + answer.completion_tokens,
+        prompt_tokens=output.prompt_tokens,
+        completion_tokens=output.completion_tokens,
+        total_tokens=output.prompt_tokens + output.completion_tokens,
     )
 
 
 def to_compass_info(route: Route) -> CompassInfo:
-    """A route as clients see it."""
+    """A route in the form that clients see."""
     return CompassInfo(
         language=route.language,
         confidence=route.confidence,
@@ -92,7 +91,7 @@ def to_compass_info(route: Route) -> CompassInfo:
 
 
 def format_route_header(info: CompassInfo) -> str:
-    """The route on one line of printable ASCII, for the header ``x-compass-route``."""
+    """The route as one line of printable ASCII, for the header ``x-compass-route``."""
     parts = [info.adapter or BASE, f"language={info.language or 'none'}"]
     if info.confidence is not None:
         parts.append(f"confidence={info.confidence:.3f}")
@@ -114,9 +113,9 @@ def _sampling_fields(request: CommonRequest) -> dict[str, Any]:
     }
 
 
-def _common_fields(reply: InferenceResponse) -> dict[str, Any]:
-    return {"id": reply.request.id, "created": int(reply.started_at), "model": reply.output.adapter or BASE}
+def _common_fields(response: InferenceResponse) -> dict[str, Any]:
+    return {"id": response.request.id, "created": int(response.started_at), "model": response.output.adapter or BASE}
 
 
-def _applied_route(reply: InferenceResponse) -> CompassInfo:
-    return to_compass_info(reply.route).model_copy(update={"adapter": reply.output.adapter})
+def _applied_route(response: InferenceResponse) -> CompassInfo:
+    return to_compass_info(response.route).model_copy(update={"adapter": response.output.adapter})

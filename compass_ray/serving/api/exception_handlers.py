@@ -1,7 +1,7 @@
-"""FastAPI's and Starlette's own refusals in OpenAI's shape: bodies that do not fit, paths and methods that are not there.
+"""Handlers that give FastAPI's and Starlette's own errors OpenAI's shape: invalid bodies, unknown paths and methods.
 
-Key property: a body that does not fit is a 400 that names the field and never repeats what was sent. Not here: what fails
-unforeseen, which is `guards.Envelope`.
+An invalid body is a 400 that names the field and never repeats what was sent. Unexpected exceptions are handled in
+`middleware.ErrorMiddleware`.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from compass_ray.serving.api.middleware import error_response
 from compass_ray.serving.api.request_context import context_from_request
 from compass_ray.serving.inference.errors import ApiError
 
-NOT_JSON = "the body is not JSON; send one JSON object in UTF-8"
-_NOT_AN_OBJECT = "the body is not a JSON object; send one, in braces"
+NOT_JSON = "The body is not JSON. Send one JSON object in UTF-8."
+_NOT_AN_OBJECT = "The body is not a JSON object. Send an object in braces."
 _UNSUPPORTED: Mapping[str, str] = {
-    "tools": "tools are not supported here; leave them out",
-    "functions": "functions are not supported here; leave them out",
-    "n": "n is 1 here: a reply has one choice; send the request again for another",
-    "best_of": "best_of is 1 here: a reply has one choice; leave it out",
-    "presence_penalty": "presence_penalty is not supported here; leave it out, or send 0",
-    "frequency_penalty": "frequency_penalty is not supported here; leave it out, or send 0",
-    "logit_bias": "logit_bias is not supported here; leave it out",
-    "echo": "echo is not supported here; leave it out, or send false",
-    "suffix": "suffix is not supported here; leave it out",
-    "response_format": "only text is a format of replies here; leave it out",
+    "tools": "tools are not supported. Omit them.",
+    "functions": "functions are not supported. Omit them.",
+    "n": "n must be 1: a response has one choice. Send the request again for another one.",
+    "best_of": "best_of must be 1: a response has one choice. Omit it.",
+    "presence_penalty": "presence_penalty is not supported. Omit it, or send 0.",
+    "frequency_penalty": "frequency_penalty is not supported. Omit it, or send 0.",
+    "logit_bias": "logit_bias is not supported. Omit it.",
+    "echo": "echo is not supported. Omit it, or send false.",
+    "suffix": "suffix is not supported. Omit it.",
+    "response_format": "only the format text is supported. Omit it.",
 }
-"""By the first part of a field's place."""
+"""By the first part of the field's location."""
 _FAILURES: Mapping[str, str] = {
     "missing": "is missing",
-    "too_long": "has too many entries; {max_length} is the most",
-    "too_short": "has too few entries; {min_length} is the least",
-    "string_too_long": "is too long; {max_length} characters are the most",
-    "string_too_short": "is too short; {min_length} is the least number of characters",
+    "too_long": "has too many entries. The maximum is {max_length}.",
+    "too_short": "has too few entries. The minimum is {min_length}.",
+    "string_too_long": "is too long. The maximum is {max_length} characters.",
+    "string_too_short": "is too short. The minimum is {min_length} characters.",
     "string_unicode": "is not Unicode text",
-    "string_pattern_mismatch": "does not look as it should; expected {pattern}",
+    "string_pattern_mismatch": "has an invalid format. Expected {pattern}",
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
 }
-"""By pydantic's name of the failure."""
+"""By pydantic's error type."""
 
 
 def describe_validation_error(where: str | None, problem: Mapping[str, Any]) -> str:
-    """The sentence for one of pydantic's problems at a place such as ``messages.0.role``; None is the whole body."""
+    """The message for a pydantic error at a location such as ``messages.0.role``. None is the complete body."""
     if where is None:
         return _NOT_AN_OBJECT
     kind, (first, *rest) = problem["type"], where.split(".")
     if first in _UNSUPPORTED:
-        own = _UNSUPPORTED[first]
-        return own if own.startswith(where) else f"{where}: {own}"
+        message = _UNSUPPORTED[first]
+        return message if message.startswith(where) else f"{where}: {message}"
     if first == "messages" and rest[-1:] == ["type"]:
-        return f"{where} must be 'text': nothing else is read here"
+        return f"{where} must be 'text'. Other content types are not supported."
     if kind in _FAILURES:
         return f"{where} {_FAILURES[kind].format(**problem.get('ctx', {}))}"
     message = str(problem["msg"]).removeprefix("Value error, ")
@@ -74,17 +74,17 @@ def register_exception_handlers(api: FastAPI) -> None:
     """Register the handlers."""
 
     @api.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> JSONResponse:
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
         context_from_request(request).record_refusal(error)
         return error_response(error)
 
     @api.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
         return error_response(_to_validation_error(error))
 
     @api.exception_handler(HTTPException)
-    async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
-        # FastAPI's own 400 is of a body that cannot be read at all.
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        # FastAPI raises a 400 itself only for a body that it cannot parse.
         message = (
             NOT_JSON if error.status_code == 400 else f"{request.method} {request.url.path[:_MAX_PATH_LENGTH]}: {error.detail}"
         )
@@ -92,7 +92,7 @@ def register_exception_handlers(api: FastAPI) -> None:
 
 
 def _to_validation_error(error: RequestValidationError) -> ApiError:
-    # The deepest: of a union's branches it is the one that fits best, and of these the one of the right type.
+    # The deepest error belongs to the best matching branch of a union; prefer one that is no type error.
     problem = max(error.errors(), key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
     if problem["type"] == "json_invalid":
         return ApiError(400, NOT_JSON)
@@ -101,7 +101,7 @@ def _to_validation_error(error: RequestValidationError) -> ApiError:
 
 
 def _is_field(part: int | str) -> bool:
-    """Whether a part of an error's place is a field or an index, not where the request had it or a branch of a union."""
+    """Whether a part of an error's location is a field or an index, and not the request part or a branch of a union."""
     if isinstance(part, int):
         return True
     return part not in _LOCATIONS and part not in _TYPES and part.replace("-", "_").isidentifier() and "constrained" not in part

@@ -1,8 +1,7 @@
-"""What a request passes before its route: a number and an envelope for errors, the key, the rate, a place, and its body.
+"""ASGI middleware in order: request id and error envelope, API key, rate limit, concurrency limit.
 
-Key property: what is cheap to refuse is refused first, and nothing is read of a body before the key, the rate and the place are
-settled. Plain ASGI, outside FastAPI's own layers, so that every answer has OpenAI's shape, those to unforeseen failures too.
-COMPASS has no section on it. Not here: listening for the client, which is `bodies`.
+Cheap checks come first. The body is read only after key, rate and concurrency were checked. It runs outside of FastAPI's own
+layers, so every response has OpenAI's shape, including unexpected failures. Bodies and disconnects: `body_reader`.
 """
 
 from __future__ import annotations
@@ -22,76 +21,76 @@ from compass_ray.serving.metrics.request_stats import RequestStatistics
 
 REQUEST_ID_HEADER = "x-request-id"
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-"""A request's number as it may stand in a log; a client may have written it."""
+"""A request id that is safe in logs. It may come from a client."""
 COMPLETION_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
-"""Paths that ask for a reply."""
+"""Paths of completion requests."""
 BODY_PATHS = COMPLETION_PATHS | {"/v1/feedback"}
-"""Paths that take a body."""
+"""Paths that accept a body."""
 PUBLIC_PATHS = frozenset({"/healthz"})
 """Paths that need no key."""
 
 
 def path_of(scope: Scope) -> str:
-    """The path below where the application is mounted."""
+    """The path below the application's mount point."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def is_completion_request(scope: Scope) -> bool:
-    """Whether a request asks for a reply."""
+    """Whether this is a completion request."""
     return scope["method"] == "POST" and path_of(scope) in COMPLETION_PATHS
 
 
 def has_body(scope: Scope) -> bool:
-    """Whether a request has a body that is read."""
+    """Whether the request's body is read."""
     return scope["method"] == "POST" and path_of(scope) in BODY_PATHS
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """An error as it is sent."""
+    """The HTTP response of an error."""
     return JSONResponse(error.body.model_dump(), status_code=error.status, headers=error.headers)
 
 
 class ErrorMiddleware:
-    """Outermost: numbers the request, counts how it ends, and turns what is raised into OpenAI's error."""
+    """Outermost: assigns the request id, counts the outcome, and turns exceptions into OpenAI's errors."""
 
-    def __init__(self, app: ASGIApp, statistics: RequestStatistics, numbered: bool = False) -> None:
-        """Wrap the application; ``numbered`` is as in `build_api`."""
+    def __init__(self, app: ASGIApp, statistics: RequestStatistics, trust_request_id: bool = False) -> None:
+        """Wrap the application; ``trust_request_id`` is as in `build_api`."""
         self.app = app
         self.statistics = statistics
-        self.numbered = numbered
+        self.trust_request_id = trust_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        known = RequestContext(self.statistics, RequestCounter(self.statistics) if is_completion_request(scope) else None)
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "") if self.numbered else ""
-        if _VALID_REQUEST_ID.fullmatch(given):
-            known.id = given
-        outgoing = _ResponseSender(send, known, told=not self.numbered)
+        context = RequestContext(self.statistics, RequestCounter(self.statistics) if is_completion_request(scope) else None)
+        header = Headers(scope=scope).get(REQUEST_ID_HEADER, "") if self.trust_request_id else ""
+        if _VALID_REQUEST_ID.fullmatch(header):
+            context.id = header
+        sender = _ResponseSender(send, context, adds_request_id=not self.trust_request_id)
         try:
-            if not scope["path"].isprintable():  # a route's pattern lets a line break pass at its end, which no guard would know
+            if not scope["path"].isprintable():  # route patterns match a trailing line break, middleware paths do not
                 raise errors.no_such_path()
-            await self.app(known.attach_to(scope), receive, outgoing)
+            await self.app(context.attach_to(scope), receive, sender)
         except Exception as error:
-            refusal = errors.to_api_error(error, known.id)
-            known.record_refusal(refusal)
-            if outgoing.started:
+            api_error = errors.to_api_error(error, context.id)
+            context.record_refusal(api_error)
+            if sender.started:
                 raise
-            await error_response(refusal)(scope, receive, outgoing)
+            await error_response(api_error)(scope, receive, sender)
         finally:
-            known.record_end()
+            context.record_end()
 
 
 class _ResponseSender:
-    """`Send` that adds the request's number and notes its status."""
+    """`Send` that adds the request id and records the status."""
 
-    def __init__(self, send: Send, known: RequestContext, *, told: bool) -> None:
+    def __init__(self, send: Send, context: RequestContext, *, adds_request_id: bool) -> None:
         self.send = send
-        self.context = known
-        self.adds_request_id = told
+        self.context = context
+        self.adds_request_id = adds_request_id
         self.started = False
 
     async def __call__(self, message: Message) -> None:
@@ -105,7 +104,7 @@ class _ResponseSender:
 
 
 class AuthMiddleware:
-    """Lets pass who has a key, where keys are needed."""
+    """Checks API keys, if any are configured."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         """Wrap the application."""
@@ -113,7 +112,7 @@ class AuthMiddleware:
         self.keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it with 401."""
+        """Forward a request, or refuse it with 401."""
         if scope["type"] == "http" and self.keys.required and path_of(scope) not in PUBLIC_PATHS:
             headers = Headers(scope=scope)
             owner = self.keys.find_owner(headers.get("authorization"))
@@ -124,7 +123,7 @@ class AuthMiddleware:
 
 
 class RateLimitMiddleware:
-    """Counts the requests of each key, or without keys of each address; only those that have a body."""
+    """Limits the request rate of each key, or of each address without keys. Counts only requests with a body."""
 
     def __init__(self, app: ASGIApp, rate: RateLimiter) -> None:
         """Wrap the application."""
@@ -132,7 +131,7 @@ class RateLimitMiddleware:
         self.rate = rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it with 429."""
+        """Forward a request, or refuse it with 429."""
         if scope["type"] == "http" and has_body(scope):
             client = scope.get("client")
             self.rate.check(context_from_scope(scope).key or client_network(client[0] if client else ""))
@@ -140,7 +139,7 @@ class RateLimitMiddleware:
 
 
 class ConcurrencyMiddleware:
-    """Gives each request that asks for a reply a place, until its reply is sent."""
+    """Holds a concurrency slot for each completion request until its response is sent."""
 
     def __init__(self, app: ASGIApp, admission: ConcurrencyLimiter) -> None:
         """Wrap the application."""
@@ -148,7 +147,7 @@ class ConcurrencyMiddleware:
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it with 503."""
+        """Forward a request, or refuse it with 503."""
         if scope["type"] != "http" or not is_completion_request(scope):
             await self.app(scope, receive, send)
             return

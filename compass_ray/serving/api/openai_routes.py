@@ -1,10 +1,11 @@
-"""The routes that clients of OpenAI's API know, and ``/v1/feedback``.
+"""The routes of OpenAI's API, and ``/v1/feedback``.
 
-COMPASS, section 3.2.5. Not here: what is refused before a route runs (`guards`, `bodies`).
+COMPASS, section 3.2.5. Checks before a route runs: `middleware`, `body_reader`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
@@ -29,7 +30,7 @@ from compass_ray.serving.api.schema.models import ModelCard, ModelList, build_mo
 from compass_ray.serving.api.sse import EventStreamResponse, encode_events
 from compass_ray.serving.api.stream_chunks import ChatChunkFormatter, ChunkFormatter, CompletionChunkFormatter
 from compass_ray.serving.inference import errors
-from compass_ray.serving.inference.requests import InferenceResponse
+from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse
 from compass_ray.serving.inference.response_stream import ResponseStream
 from compass_ray.serving.inference.service import InferenceService
 
@@ -38,13 +39,13 @@ ConversationHeader = Annotated[
     Header(
         alias="x-conversation-id",
         pattern="^[!-~]{1,128}$",
-        description="a name of your own that all turns of a conversation share; they keep its language and version",
+        description="A name that all turns of a conversation share, so that they keep its language and version.",
     ),
 ]
 
 
 def build_router(service: InferenceService) -> APIRouter:
-    """The routes over a service."""
+    """The routes of a service."""
     routes = APIRouter()
     _add_completions(routes, service)
     _add_models(routes, service)
@@ -55,53 +56,43 @@ def build_router(service: InferenceService) -> APIRouter:
 def _add_completions(routes: APIRouter, service: InferenceService) -> None:
     @routes.post("/v1/chat/completions", response_model=ChatCompletion, responses=openapi.declare_stream_responses())
     async def chat_completions(request: Request, body: ChatRequest, conversation: ConversationHeader = None) -> Response:
-        """Answer a conversation; ``stream`` gives server-sent events."""
-        known = context_from_request(request)
-        enquiry = from_chat_request(body, conversation=conversation, key=known.key)
-        ending = _ResponseBuilder(service, known)
-        if body.stream:
-            opened = await service.open_stream(enquiry)
-            return ending.stream(opened, ChatChunkFormatter(opened), counted=body.includes_usage)
-        reply = await service.answer(enquiry)
-        return ending.complete(reply, to_chat_completion(reply))
+        """Answer a conversation. With ``stream``, sends server-sent events."""
+        context = context_from_request(request)
+        inference_request = from_chat_request(body, conversation=conversation, key=context.key)
+        return await _Responder(service, context).respond(inference_request, body, ChatChunkFormatter, to_chat_completion)
 
     @routes.post("/v1/completions", response_model=Completion, responses=openapi.declare_stream_responses())
     async def completions(request: Request, body: CompletionRequest, conversation: ConversationHeader = None) -> Response:
-        """Continue a text; ``stream`` gives server-sent events."""
-        known = context_from_request(request)
-        enquiry = from_completion_request(body, conversation=conversation, key=known.key)
-        ending = _ResponseBuilder(service, known)
-        if body.stream:
-            opened = await service.open_stream(enquiry)
-            return ending.stream(opened, CompletionChunkFormatter(opened), counted=body.includes_usage)
-        reply = await service.answer(enquiry)
-        return ending.complete(reply, to_completion(reply))
+        """Continue a text. With ``stream``, sends server-sent events."""
+        context = context_from_request(request)
+        inference_request = from_completion_request(body, conversation=conversation, key=context.key)
+        return await _Responder(service, context).respond(inference_request, body, CompletionChunkFormatter, to_completion)
 
 
 def _add_models(routes: APIRouter, service: InferenceService) -> None:
-    def named() -> list[ModelCard]:
+    def cards() -> list[ModelCard]:
         return build_model_cards(service.catalogue, service.router.languages)
 
     @routes.get("/v1/models", responses=openapi.declare_responses(*openapi.READ_ERRORS))
     async def list_models() -> ModelList:
-        """Every name that ``model`` may take."""
+        """Every valid value of ``model``."""
         await service.refresh_catalogue()
-        return ModelList(data=named())
+        return ModelList(data=cards())
 
     @routes.get("/v1/models/{name:path}", responses=openapi.declare_responses(*openapi.READ_ERRORS, 404))
     async def retrieve_model(name: str) -> ModelCard:
-        """One of them."""
+        """One model by name."""
         await service.refresh_catalogue()
-        for card in named():
+        for card in cards():
             if card.id == name:
                 return card
-        raise errors.unknown_model(f"model {name[:100]!r} does not exist; GET /v1/models lists those that do")
+        raise errors.unknown_model(f"Model {name[:100]!r} does not exist. GET /v1/models lists all models.")
 
 
 def _add_feedback(routes: APIRouter, service: InferenceService) -> None:
     @routes.post("/v1/feedback", responses=openapi.declare_responses(*openapi.WRITE_ERRORS))
     async def feedback(request: Request, body: FeedbackRequest) -> FeedbackTaken:
-        """Say of a reply whether it was good, and what it should have been."""
+        """Rate a response, and optionally give a correction and a comment."""
         service.submit_feedback(
             Feedback(body.id, body.rating, body.correction, body.comment, context_from_request(request).key, service.clock())
         )
@@ -110,30 +101,51 @@ def _add_feedback(routes: APIRouter, service: InferenceService) -> None:
         )
 
 
-class _ResponseBuilder:
-    """How a reply is sent, counted, and followed up once the client has it."""
+class _Responder:
+    """Sends and counts the response of one request, then triggers the follow-up work."""
 
-    def __init__(self, service: InferenceService, known: RequestContext) -> None:
+    def __init__(self, service: InferenceService, context: RequestContext) -> None:
         self.service = service
-        self.context = known
+        self.context = context
 
-    def complete(self, reply: InferenceResponse, body: ChatCompletion | Completion) -> Response:
+    async def respond(
+        self,
+        request: InferenceRequest,
+        body: ChatRequest | CompletionRequest,
+        formatter: Callable[[ResponseStream], ChunkFormatter],
+        to_body: Callable[[InferenceResponse], ChatCompletion | Completion],
+    ) -> Response:
+        if body.stream:
+            stream = await self.service.open_stream(request)
+            return self._stream(stream, formatter(stream), include_usage=body.includes_usage)
+        response = await self.service.answer(request)
+        return self._complete(response, to_body(response))
+
+    def _complete(self, response: InferenceResponse, body: ChatCompletion | Completion) -> Response:
         headers = {openapi.ROUTE_HEADER: format_route_header(body.compass)}
 
-        async def settle() -> None:
-            self._after_response(reply)
+        async def after_response() -> None:
+            self._after_response(response)
 
-        return Response(body.model_dump_json(), media_type="application/json", headers=headers, background=BackgroundTask(settle))
+        return Response(
+            body.model_dump_json(), media_type="application/json", headers=headers, background=BackgroundTask(after_response)
+        )
 
-    def stream(self, opened: ResponseStream, chunks: ChunkFormatter, *, counted: bool) -> Response:
+    def _stream(self, stream: ResponseStream, chunks: ChunkFormatter, *, include_usage: bool) -> Response:
         headers = {
-            openapi.ROUTE_HEADER: format_route_header(to_compass_info(opened.route)),
+            openapi.ROUTE_HEADER: format_route_header(to_compass_info(stream.route)),
             "cache-control": "no-cache",
-            "x-accel-buffering": "no",  # a proxy in front would keep pieces back
+            "x-accel-buffering": "no",  # prevents buffering in a proxy
         }
-        sent = encode_events(opened, chunks, counted=counted, settle=self._after_response, refused=self.context.record_refusal)
-        return EventStreamResponse(opened, sent, headers)
+        events = encode_events(
+            stream,
+            chunks,
+            include_usage=include_usage,
+            on_complete=self._after_response,
+            on_error=self.context.record_refusal,
+        )
+        return EventStreamResponse(stream, events, headers)
 
-    def _after_response(self, reply: InferenceResponse) -> None:
-        self.context.record_completion(reply)
-        self.service.after_response(reply)
+    def _after_response(self, response: InferenceResponse) -> None:
+        self.context.record_completion(response)
+        self.service.after_response(response)

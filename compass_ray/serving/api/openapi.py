@@ -1,7 +1,6 @@
-"""What the API's own OpenAPI description says of statuses, headers, streams and keys.
+"""Statuses, headers, streams and security schemes of the API's OpenAPI description.
 
-Key property: every status and header that a route can answer with is declared, and none that it cannot. Not here: the bodies,
-which FastAPI reads off the schema. COMPASS has no section on it.
+Every status and header that a route can return is declared, and no others. FastAPI derives the bodies from the schema.
 """
 
 from __future__ import annotations
@@ -17,61 +16,61 @@ from compass_ray.serving.api.schema.errors import ErrorReply
 
 ROUTE_HEADER = "x-compass-route"
 _STRING = {"schema": {"type": "string"}}
-_SECONDS = {"retry-after": {"description": "seconds to wait", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
-_REQUEST_ID = {REQUEST_ID_HEADER: {"description": "the number under which the log knows the request", **_STRING}}
+_RETRY_AFTER = {
+    "retry-after": {"description": "Seconds to wait before a retry.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
+}
+_REQUEST_ID = {REQUEST_ID_HEADER: {"description": "The request id, as in the log.", **_STRING}}
 _HEADERS: Mapping[int, dict[str, Any]] = {
-    401: {"www-authenticate": {"description": "how to send a key", **_STRING}},
-    429: {
-        "retry-after": {"description": "seconds until one more is allowed", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
-    },
-    503: {"retry-after": {"description": "seconds to wait", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
-    504: {"x-should-retry": {"description": "false: it would take as long again", **_STRING}},
+    401: {"www-authenticate": {"description": "How to send a key.", **_STRING}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+    504: {"x-should-retry": {"description": "false: a retry would time out as well", **_STRING}},
 }
 _DESCRIPTIONS: Mapping[int, str] = {
-    400: "a field that is missing, out of bounds or cannot be honoured; `param` names it",
-    401: "no valid API key, where keys are needed",
-    404: "no such model",
-    408: "the body took too long to arrive",
-    413: "the body is longer than is read",
-    415: "the body is not declared to be JSON",
-    429: "more requests a minute than the key may send",
-    500: "a fault of the service; the log has it under the request's number",
-    503: "too much is waiting, a named version cannot be used, or the replica is shutting down",
-    504: "the reply took longer than a request may",
+    400: "A field is missing, out of bounds or not supported; `param` names it.",
+    401: "No valid API key.",
+    404: "No such model.",
+    408: "The body took too long to arrive.",
+    413: "The body exceeds the size limit.",
+    415: "The content type is not JSON.",
+    429: "The rate limit is exceeded.",
+    500: "An internal error. The log has the cause under the request id.",
+    503: "Too many concurrent requests, an unavailable version, or a replica that is shutting down.",
+    504: "The response exceeded the request timeout.",
 }
 READ_ERRORS = (401, 500)
 WRITE_ERRORS = (400, 401, 408, 413, 415, 429, 500)
 COMPLETION_ERRORS = (*WRITE_ERRORS, 404, 503, 504)
 
 
-def declare_responses(*refusals: int, **success: Any) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's ``responses`` of a route: its refusals, and what it says beyond the body where it succeeds."""
+def declare_responses(*errors: int, **success: Any) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's ``responses`` of a route: its errors, and the headers and content of a success."""
     declared: dict[int | str, dict[str, Any]] = {
         status: {
             "model": ErrorReply,
             "description": _DESCRIPTIONS[status],
             "headers": {**_REQUEST_ID, **_HEADERS.get(status, {})},
         }
-        for status in sorted(refusals)
+        for status in sorted(errors)
     }
     headers = {**_REQUEST_ID, **success.pop("headers", {})}
     return {200: {"headers": headers, **success}, **declared}
 
 
 def declare_stream_responses() -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route that answers with a reply, whole or as a stream."""
-    route = {ROUTE_HEADER: {"description": "who answers, the language found, and why", **_STRING}}
-    content = {"text/event-stream": {"schema": {"type": "string", "description": "`data:` events, one chunk each"}}}
+    """``responses`` of a route that returns a complete or streamed response."""
+    route = {ROUTE_HEADER: {"description": "The adapter, the language, and the reason.", **_STRING}}
+    content = {"text/event-stream": {"schema": {"type": "string", "description": "`data:` events with one chunk each."}}}
     return declare_responses(
-        *COMPLETION_ERRORS, headers=route, content=content, description="the reply, or with `stream` its pieces"
+        *COMPLETION_ERRORS, headers=route, content=content, description="The response, or its chunks with `stream`."
     )
 
 
 def build_schema(api: FastAPI, *, keys: bool, rate: bool) -> dict[str, Any]:
-    """The description of the API, made once; without ``keys`` there is no 401, without a ``rate`` no 429."""
+    """The OpenAPI description, built once. Without ``keys`` it has no 401, without ``rate`` no 429."""
     if api.openapi_schema is None:
         schema = get_openapi(title=api.title, version=api.version, routes=api.routes)
-        # In the place of FastAPI's 422 there is a 400.
+        # The API returns 400 instead of FastAPI's 422.
         _drop_statuses(schema, {422} | ({401} if not keys else set()) | ({429} if not rate else set()))
         if keys:
             _declare_keys(schema)
@@ -91,7 +90,7 @@ def _drop_statuses(schema: dict[str, Any], statuses: Collection[int]) -> None:
 def _declare_keys(schema: dict[str, Any]) -> None:
     schema["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
-        "basic": {"type": "http", "scheme": "basic", "description": "any name; the password is the key"},
+        "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the password is the key."},
     }
     for path, operations in schema["paths"].items():
         for operation in operations.values():

@@ -1,8 +1,6 @@
-"""The bounds an ingress keeps: requests a minute of one key or address, requests under way, bytes and seconds of one request.
+"""The limits of one ingress process: request rate per key or address, concurrency, and size and time of a request.
 
-Key property: every bound is of this process alone, so a service with several ingress replicas takes up to so many times as
-much; nothing is shared, so nothing can fail. COMPASS has no section on it. Not here: the answers to who is refused
-(`failures`).
+Limits are per process, so a service with N ingress replicas accepts up to N times as much. Nothing is shared between replicas.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ from compass_ray.config import ServeConfig
 from compass_ray.serving.inference import errors
 
 _IPV6_PREFIX_BITS = 64
-"""Bits of an IPv6 address that one household or machine is given; the rest it may choose at will."""
+"""Length of the IPv6 prefix of one household or machine, which chooses the remaining bits freely."""
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one ingress takes."""
+    """The limits of one ingress process."""
 
-    max_waiting: int = 256
-    request_seconds: float = 120.0
+    max_concurrent_requests: int = 256
+    request_timeout_s: float = 120.0
     max_body_bytes: int = 4_000_000
     requests_per_minute: int | None = None
 
@@ -41,46 +39,46 @@ class RequestLimits:
 
 
 class RateLimiter:
-    """Requests of each key or address in the last minute."""
+    """Limits the requests of each key or address in a moving window of one minute."""
 
     def __init__(self, per_minute: int | None) -> None:
-        """Allow so many in any minute; None allows all."""
+        """Allow ``per_minute`` requests in any minute; None allows all."""
         self.per_minute = per_minute
         self.limiter = MovingWindowRateLimiter(MemoryStorage())
         self.item = RateLimitItemPerMinute(per_minute or 1)
 
-    def check(self, who: str) -> None:
+    def check(self, client: str) -> None:
         """Count a request.
 
         Raises:
-            ApiError: 429, with the seconds until one more is allowed.
+            ApiError: 429, with the seconds until the next request is allowed.
         """
-        if self.per_minute is None or self.limiter.hit(self.item, who):
+        if self.per_minute is None or self.limiter.hit(self.item, client):
             return
-        wait = self.limiter.get_window_stats(self.item, who).reset_time - time()
+        wait = self.limiter.get_window_stats(self.item, client).reset_time - time()
         raise errors.rate_limited(self.per_minute, wait)
 
 
 class ConcurrencyLimiter:
-    """Places for requests under way."""
+    """Concurrency slots for active requests."""
 
-    def __init__(self, most: int) -> None:
-        """Give out at most so many at once."""
-        self.most = most
+    def __init__(self, max_active: int) -> None:
+        """Allow ``max_active`` requests at once."""
+        self.max_active = max_active
         self.active = 0
         self.closed = False
         self._left = asyncio.Event()
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold a place.
+        """Hold a slot.
 
         Raises:
-            ApiError: 503, all are taken or no more are given out.
+            ApiError: 503, all slots are taken or the limiter is closed.
         """
         if self.closed:
             raise errors.draining()
-        if self.active >= self.most:
+        if self.active >= self.max_active:
             raise errors.overloaded()
         self.active += 1
         try:
@@ -90,17 +88,17 @@ class ConcurrencyLimiter:
             self._left.set()
 
     def open(self) -> None:
-        """Give out places, as from the beginning."""
+        """Allow new requests, as initially."""
         self.closed = False
 
     def close(self) -> None:
-        """Give out no more; those under way finish."""
+        """Refuse new requests; active ones finish."""
         self.closed = True
 
-    async def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until nobody is inside, at most so long; whether that came to be."""
+    async def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait up to ``timeout_s`` seconds until no request is active. False on timeout."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout_s):
                 while self.active:
                     self._left.clear()
                     await self._left.wait()
@@ -110,15 +108,15 @@ class ConcurrencyLimiter:
 
 
 def client_network(address: str) -> str:
-    """Whom an address stands for: itself, or of IPv6 its network.
+    """The address that the rate limit counts: an IPv4 address itself, or the network of an IPv6 address.
 
     >>> client_network("2001:db8::1") == client_network("2001:db8::2")
     True
     """
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if found.version == 4:
-        return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((found, _IPV6_PREFIX_BITS), strict=False))
+    if parsed.version == 4:
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, _IPV6_PREFIX_BITS), strict=False))

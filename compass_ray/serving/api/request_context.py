@@ -1,6 +1,6 @@
-"""What the guards know of a request before its route runs: its number, who sent it, and its place in the statistics.
+"""Per-request context: request id, API key and outcome counter. Middleware sets it and routes read it.
 
-Key property: travels in the ASGI scope, so guards and routes need not know one another. It holds no body.
+It travels in the ASGI scope, so middleware and routes do not depend on each other.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from compass_ray.serving.metrics.request_stats import RequestStatistics
 
 
 class RequestCounter:
-    """The count of one request."""
+    """Counts one request exactly once."""
 
     def __init__(self, statistics: RequestStatistics) -> None:
-        """Count it as begun."""
+        """Count the request as started."""
         self.statistics = statistics
         self.ended = False
         statistics.record_start()
 
-    def record_completion(self, reply: InferenceResponse) -> None:
-        """It has its reply."""
+    def record_completion(self, response: InferenceResponse) -> None:
+        """Count it as answered."""
         if self._end_once():
             self.statistics.record_completion(
-                language=reply.route.language,
-                adapter=reply.output.adapter,
-                seconds=reply.seconds,
-                first_token_seconds=reply.first_token_seconds,
-                prompt_tokens=reply.output.prompt_tokens,
-                completion_tokens=reply.output.completion_tokens,
+                language=response.route.language,
+                adapter=response.output.adapter,
+                seconds=response.seconds,
+                first_token_seconds=response.first_token_seconds,
+                prompt_tokens=response.output.prompt_tokens,
+                completion_tokens=response.output.completion_tokens,
             )
 
     def record_refusal(self, status: int) -> None:
-        """It was answered with an error."""
+        """Count it as answered with an error."""
         if self._end_once():
             self.statistics.record_refusal(status)
 
     def record_cancellation(self) -> None:
-        """Its client went away, unless it ended otherwise."""
+        """Count it as cancelled by the client, unless it ended before."""
         if self._end_once():
             self.statistics.record_cancellation()
 
@@ -53,7 +53,7 @@ class RequestCounter:
         return not ended
 
 
-_STATE_KEY = "exchange"
+_STATE_KEY = "request_context"
 
 
 def _new_request_id() -> str:
@@ -62,41 +62,41 @@ def _new_request_id() -> str:
 
 @dataclass
 class RequestContext:
-    """One request: ``key`` is the short hash of its API key, ``tally`` is there where it asks for a reply."""
+    """One request. ``key`` is the short hash of its API key; ``counter`` is set for completion requests."""
 
     statistics: RequestStatistics
     counter: RequestCounter | None = None
     key: str | None = None
     id: str = field(default_factory=_new_request_id)
 
-    def record_completion(self, reply: InferenceResponse) -> None:
+    def record_completion(self, response: InferenceResponse) -> None:
         """Count it as answered."""
         if self.counter:
-            self.counter.record_completion(reply)
+            self.counter.record_completion(response)
 
     def record_refusal(self, error: ApiError) -> None:
-        """Count it as refused, and tell those who run the service where it is theirs to see to."""
+        """Count it as refused, and record a server fault for operators."""
         if self.counter:
             self.counter.record_refusal(error.status)
         if line := error.operator_message:
             self.statistics.record_error(line)
 
     def record_end(self) -> None:
-        """It is over; without an answer or a refusal before, its client went away."""
+        """The request ended. Without a response or an error before, the client disconnected."""
         if self.counter:
             self.counter.record_cancellation()
 
     def attach_to(self, scope: Scope) -> dict[str, Any]:
-        """The scope with this exchange in it."""
+        """The scope with this context."""
         return {**scope, "state": {**scope.get("state", {}), _STATE_KEY: self}}
 
 
 def context_from_scope(scope: Scope) -> RequestContext:
-    """The exchange that a scope carries."""
-    found: RequestContext = scope["state"][_STATE_KEY]
-    return found
+    """The context in a scope."""
+    context: RequestContext = scope["state"][_STATE_KEY]
+    return context
 
 
 def context_from_request(request: Request) -> RequestContext:
-    """The exchange of a request."""
+    """The context of a request."""
     return context_from_scope(request.scope)

@@ -1,8 +1,8 @@
-"""A streamed reply as server-sent events: each piece as it comes, the end, the usage where asked for, and ``[DONE]``.
+"""A streamed response as server-sent events: one event per delta, the end, the usage if requested, and ``[DONE]``.
 
-Key property: a piece is one write, the first together with the chunk that tells the route; whatever ends the stream closes what
-generates it. An error after the first piece is an event with OpenAI's error object, and then the stream ends without ``[DONE]``,
-so nobody takes what came for a whole reply. COMPASS, section 3.2.5.
+Each delta is one write; the first write also has the chunk with the route. However the stream ends, its generator is closed. An
+error after the first delta is an event with OpenAI's error object, and the stream ends without ``[DONE]``, so clients can tell
+that it is incomplete. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ logger = logging.getLogger(__name__)
 
 _DONE = b"data: [DONE]\n\n"
 _GRACE_SECONDS = 1.0
-"""Beyond a request's time, to send the event that says that it is over."""
+"""Time, beyond the request timeout, to send the timeout event."""
 
 
 class EventStreamResponse(StreamingResponse):
-    """Events of a reply, which is closed whatever happens; its client is listened for by `bodies`."""
+    """The events of a response. Always closes the stream. `body_reader` detects disconnects."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, opened: ResponseStream, sent: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
-        """Send the events of ``opened``."""
-        super().__init__(sent, headers=headers)
-        self.stream = opened
-        self.events = sent
+    def __init__(self, stream: ResponseStream, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+        """Send ``events``, which are those of ``stream``."""
+        super().__init__(events, headers=headers)
+        self.stream = stream
+        self.events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them; a client that does not read keeps no place beyond the time that its request has."""
+        """Send the events. A client that does not read is dropped at the request timeout."""
         try:
             async with asyncio.timeout_at(self.stream.deadline + _GRACE_SECONDS), aclosing(self.events):
                 await self.stream_response(send)
         except TimeoutError:
-            logger.warning("a client did not read its stream; it was ended")
-        finally:  # of events that never began nothing is closed by closing them
+            logger.warning("ingress: client did not read its stream; stream closed request_id=%s", self.stream.request.id)
+        finally:  # closing events that never started does not close the stream
             await self.stream.close()
 
 
 async def encode_events(
-    opened: ResponseStream,
+    stream: ResponseStream,
     chunks: ChunkFormatter,
     *,
-    counted: bool,
-    settle: Callable[[InferenceResponse], None],
-    refused: Callable[[ApiError], None],
+    include_usage: bool,
+    on_complete: Callable[[InferenceResponse], None],
+    on_error: Callable[[ApiError], None],
 ) -> AsyncGenerator[bytes]:
-    """The events of a reply; ``settle`` is called with it once all was sent, or ``refused`` with what went wrong."""
+    """The events of a response. Calls ``on_complete`` with the response after the last event, or ``on_error`` with the error."""
     head = _encode(*chunks.head())
     try:
-        async with aclosing(opened.outputs()) as parts:
-            async for part in parts:
-                if isinstance(part, OutputDelta):
-                    yield head + _encode(chunks.delta(part))
+        async with aclosing(stream.outputs()) as outputs:
+            async for output in outputs:
+                if isinstance(output, OutputDelta):
+                    yield head + _encode(chunks.delta(output))
                     head = b""
                 else:
-                    yield head + _encode(*chunks.end(part, counted=counted)) + _DONE
-                    settle(part)
+                    yield head + _encode(*chunks.end(output, include_usage=include_usage)) + _DONE
+                    on_complete(output)
     except ApiError as error:
-        refused(error)
+        on_error(error)
         yield head + _encode(error.body)
 
 

@@ -1,7 +1,7 @@
-"""The chunks that a streamed reply is cut into, in the shapes of the two endpoints.
+"""The chunks of a streamed response, in the shapes of the two endpoints.
 
-Key property: the first tells the route, each further one a piece, the last why it ended and, where asked for, its tokens; chunks
-put together are the reply. COMPASS, section 3.2.5. Not here: how they are sent (`events`).
+The first chunk has the route, each following one a delta, and the last one the finish reason and, if requested, the usage. All
+chunks joined are the response. COMPASS, section 3.2.5. `sse` sends them.
 """
 
 from __future__ import annotations
@@ -20,75 +20,75 @@ from compass_ray.serving.inference.response_stream import ResponseStream
 
 
 class ChunkFormatter(Protocol):
-    """The chunks of one endpoint's streams."""
+    """Formats the chunks of one endpoint's streams."""
 
     def head(self) -> list[BaseModel]:
-        """Before the first piece."""
+        """The chunks before the first delta."""
         ...
 
-    def delta(self, piece: OutputDelta) -> BaseModel:
-        """One piece."""
+    def delta(self, delta: OutputDelta) -> BaseModel:
+        """The chunk of one delta."""
         ...
 
-    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
-        """After the last piece; ``counted`` adds the usage."""
+    def end(self, response: InferenceResponse, *, include_usage: bool) -> list[BaseModel]:
+        """The chunks after the last delta; ``include_usage`` adds the usage."""
         ...
 
 
 class ChatChunkFormatter:
-    """Chunks of a chat reply."""
+    """Formats the chunks of a chat response."""
 
-    def __init__(self, opened: ResponseStream) -> None:
-        """Of one reply."""
-        self.stream = opened
-        self.with_logprobs = opened.request.logprobs is not None
+    def __init__(self, stream: ResponseStream) -> None:
+        """Format one stream."""
+        self.stream = stream
+        self.with_logprobs = stream.request.logprobs is not None
 
     def head(self) -> list[BaseModel]:
         """The role and the route."""
         return [self._chunk(ChunkChoice(delta=Delta(role="assistant", content="")), compass=to_compass_info(self.stream.route))]
 
-    def delta(self, piece: OutputDelta) -> BaseModel:
+    def delta(self, delta: OutputDelta) -> BaseModel:
         """The next part of the text."""
-        scores = chat_logprobs(piece.logprobs) if self.with_logprobs else None
-        return self._chunk(ChunkChoice(delta=Delta(content=piece.text), logprobs=scores))
+        scores = chat_logprobs(delta.logprobs) if self.with_logprobs else None
+        return self._chunk(ChunkChoice(delta=Delta(content=delta.text), logprobs=scores))
 
-    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
-        """Why it ended, and its tokens."""
-        ended = self._chunk(ChunkChoice(delta=Delta(), finish_reason=reply.output.finish_reason))
-        return [ended, self._chunk(usage=to_usage(reply.output))] if counted else [ended]
+    def end(self, response: InferenceResponse, *, include_usage: bool) -> list[BaseModel]:
+        """The finish reason and the usage."""
+        ended = self._chunk(ChunkChoice(delta=Delta(), finish_reason=response.output.finish_reason))
+        return [ended, self._chunk(usage=to_usage(response.output))] if include_usage else [ended]
 
     def _chunk(self, *choices: ChunkChoice, **fields: Any) -> ChatChunk:
         return ChatChunk(**_common_fields(self.stream), choices=list(choices), **fields)
 
 
 class CompletionChunkFormatter:
-    """Chunks of a continued text."""
+    """Formats the chunks of a completion."""
 
-    def __init__(self, opened: ResponseStream) -> None:
-        """Of one reply."""
-        self.stream = opened
-        self.with_logprobs = opened.request.logprobs is not None
+    def __init__(self, stream: ResponseStream) -> None:
+        """Format one stream."""
+        self.stream = stream
+        self.with_logprobs = stream.request.logprobs is not None
         self.offset = 0
 
     def head(self) -> list[BaseModel]:
         """The route."""
         return [self._chunk(CompletionChoice(text=""), compass=to_compass_info(self.stream.route))]
 
-    def delta(self, piece: OutputDelta) -> BaseModel:
+    def delta(self, delta: OutputDelta) -> BaseModel:
         """The next part of the text."""
-        scores = completion_logprobs(piece.logprobs, self.offset) if self.with_logprobs else None
-        self.offset += sum(len(score.token) for score in piece.logprobs)
-        return self._chunk(CompletionChoice(text=piece.text, logprobs=scores))
+        scores = completion_logprobs(delta.logprobs, self.offset) if self.with_logprobs else None
+        self.offset += sum(len(score.token) for score in delta.logprobs)
+        return self._chunk(CompletionChoice(text=delta.text, logprobs=scores))
 
-    def end(self, reply: InferenceResponse, *, counted: bool) -> list[BaseModel]:
-        """Why it ended, and its tokens."""
-        ended = self._chunk(CompletionChoice(text="", finish_reason=reply.output.finish_reason))
-        return [ended, self._chunk(usage=to_usage(reply.output))] if counted else [ended]
+    def end(self, response: InferenceResponse, *, include_usage: bool) -> list[BaseModel]:
+        """The finish reason and the usage."""
+        ended = self._chunk(CompletionChoice(text="", finish_reason=response.output.finish_reason))
+        return [ended, self._chunk(usage=to_usage(response.output))] if include_usage else [ended]
 
     def _chunk(self, *choices: CompletionChoice, **fields: Any) -> CompletionChunk:
         return CompletionChunk(**_common_fields(self.stream), choices=list(choices), **fields)
 
 
-def _common_fields(opened: ResponseStream) -> dict[str, Any]:
-    adapter = opened.route.adapter
-    return {"id": opened.request.id, "created": int(opened.started_at), "model": str(adapter) if adapter else BASE}
+def _common_fields(stream: ResponseStream) -> dict[str, Any]:
+    adapter = stream.route.adapter
+    return {"id": stream.request.id, "created": int(stream.started_at), "model": str(adapter) if adapter else BASE}

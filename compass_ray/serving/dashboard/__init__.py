@@ -1,8 +1,7 @@
-"""The operators' page: its files, and the headers they are sent with.
+"""The operators' dashboard: its static files, and the HTTP headers for them.
 
-Key property: the page is static, loads nothing from anywhere but the endpoint, and gets every number from
-``/v1/compass/status``, so it needs no build step and no network. Hand-written but for the charts, which are uPlot's (MIT; its
-licence lies beside it). It serves nothing by itself: `api` does.
+The page loads nothing from other hosts and gets all numbers from ``/v1/compass/status``, so it needs no build step and no
+internet. The charts use uPlot (MIT; its licence is included). `api.admin_routes` serves the files.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from importlib.resources.abc import Traversable
 from types import MappingProxyType
 
 INDEX_PATH = "/"
-"""Where the page itself is."""
+"""Path of the page."""
 ASSETS_PATH = "/page/"
-"""Where what it loads is."""
+"""Path prefix of its assets."""
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "content-security-policy": (
@@ -28,7 +27,7 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "x-content-type-options": "nosniff",
     }
 )
-"""Sent with every file: nothing runs on the page but its own scripts, whatever a name in the status holds."""
+"""Sent with every file. Only the page's own scripts may run, whatever names the status contains."""
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -39,23 +38,23 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True)
 class DashboardFile:
-    """One file of the page."""
+    """One file of the dashboard."""
 
     body: bytes
     media_type: str
 
 
 def load_files() -> dict[str, DashboardFile]:
-    """Every file by the path it is asked for under, the page itself under ``/``."""
-    found = {path: _read(file) for path, file in _walk(resources.files(__name__) / "static", ASSETS_PATH)}
-    return {INDEX_PATH: found.pop(f"{ASSETS_PATH}index.html"), **found}
+    """Every file by its URL path; the page is at ``/``."""
+    files = {path: _read(file) for path, file in _walk(resources.files(__name__) / "static", ASSETS_PATH)}
+    return {INDEX_PATH: files.pop(f"{ASSETS_PATH}index.html"), **files}
 
 
 def _walk(folder: Traversable, path: str) -> list[tuple[str, Traversable]]:
-    found: list[tuple[str, Traversable]] = []
-    for each in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        found += _walk(each, f"{path}{each.name}/") if each.is_dir() else [(f"{path}{each.name}", each)]
-    return found
+    files: list[tuple[str, Traversable]] = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        files += _walk(entry, f"{path}{entry.name}/") if entry.is_dir() else [(f"{path}{entry.name}", entry)]
+    return files
 
 
 def _read(file: Traversable) -> DashboardFile:

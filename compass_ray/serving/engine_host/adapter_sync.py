@@ -1,8 +1,7 @@
-"""Adapters in one process: loads what is live, keeps what was, says what can be answered with.
+"""The adapters of one process: load live versions, unload idle ones, and report what can be served.
 
-Key property: a version is loaded before it is offered, and one that cannot be loaded never displaces the
-version that answers. Plain Python over whatever holds the adapters. It knows no Ray, no HTTP, and generates
-nothing.
+A version is loaded before it is offered. A version that cannot be loaded never replaces the one that is served. Knows no Ray and
+no HTTP, and generates nothing.
 """
 
 from __future__ import annotations
@@ -21,33 +20,33 @@ from compass_ray.serving.inference.backend import AdapterUnavailableError
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 120.0
-"""How long a version that is no longer live stays loaded after its last order."""
+"""How long a version that is no longer served stays loaded after its last request."""
 RETRY_SECONDS = 30.0
-"""How long a version that could not be loaded is left alone."""
+"""Delay before another attempt to load a version that could not be loaded."""
 MAX_UNSERVED_VERSIONS = 16
-"""Versions that are kept loaded without being live, a canary or a shadow."""
+"""Maximum number of loaded versions that are not live, a canary or a shadow."""
 
 
 class AdapterLoader(Protocol):
-    """A base model with adapters resident; see `generating.GenerationLoop`."""
+    """A base model with loaded adapters; see `engine_loop.GenerationLoop`."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Adapters that are loaded."""
+        """Loaded adapters."""
         ...
 
     def load(self, name: str, folder: Path) -> None:
-        """Make an adapter resident; ValueError where it does not fit the base."""
+        """Load an adapter. ValueError if it does not fit the base model."""
         ...
 
     def unload(self, name: str) -> None:
-        """Forget an adapter."""
+        """Unload an adapter."""
         ...
 
 
 @dataclass(frozen=True)
 class LoadFailure:
-    """Why a version cannot be loaded, and when that was found."""
+    """Why a version cannot be loaded, and the time of the attempt."""
 
     reason: str
     time: float
@@ -55,22 +54,22 @@ class LoadFailure:
 
 @dataclass(frozen=True)
 class HostState:
-    """What a host answers with, the adapters that cannot be loaded and why, and its steps and orders so far."""
+    """The servable versions of a host, its load failures, and its numbers of steps and requests."""
 
     catalogue: Catalogue
     problems: Mapping[str, str]
     steps: int = 0
     requests: int = 0
     desired_live: Mapping[str, str] = field(default_factory=dict)
-    """What the pointers call live, whether it could be loaded or not."""
+    """The live versions by the pointers, loaded or not."""
 
 
 class AdapterHost:
-    """Keeps the resident adapters in step with a run's live pointers. Any thread may call it."""
+    """Keeps the loaded adapters in sync with a run's live pointers. Thread-safe."""
 
-    def __init__(self, resident: AdapterLoader, run: RunDir, *, clock: Callable[[], float]) -> None:
-        """Start with no adapter loaded; `follow` brings the live ones."""
-        self.loader = resident
+    def __init__(self, loader: AdapterLoader, run: RunDir, *, clock: Callable[[], float]) -> None:
+        """Start with no adapter; `sync` loads the live ones."""
+        self.loader = loader
         self.run = run
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
@@ -80,36 +79,40 @@ class AdapterHost:
         self._served: set[str] = set()
         self._load_lock, self._sync_lock = threading.Lock(), threading.Lock()
 
-    def sync(self, found: Catalogue) -> Catalogue:
-        """Load what became live, a canary or a shadow, and drop what is idle.
+    def sync(self, desired: Catalogue) -> Catalogue:
+        """Load new live, canary and shadow versions, and unload idle versions.
 
         Returns:
-            What can be answered with now: a language whose new version cannot be loaded keeps the one before.
+            The servable versions. A language whose new version cannot be loaded keeps the previous one.
         """
         with self._sync_lock:
-            self._served = _served_names(found) | _served_names(self.catalogue)
-            live = {code: self._usable_version(code, version) for code, version in found.live.items()}
-            self.desired_live = found.live
+            self._served = _served_names(desired) | _served_names(self.catalogue)
+            live = {code: self._usable_version(code, version) for code, version in desired.live.items()}
+            self.desired_live = desired.live
             self.catalogue = replace(
-                found,
+                desired,
                 live={code: version for code, version in live.items() if version is not None},
-                canaries={code: each for code, each in found.canaries.items() if self._try_load(AdapterName(code, each.version))},
-                shadows={code: version for code, version in found.shadows.items() if self._try_load(AdapterName(code, version))},
+                canaries={
+                    code: canary for code, canary in desired.canaries.items() if self._try_load(AdapterName(code, canary.version))
+                },
+                shadows={
+                    code: version for code, version in desired.shadows.items() if self._try_load(AdapterName(code, version))
+                },
             )
             self._served = _served_names(self.catalogue)
             self._unload(self._idle())
             return self.catalogue
 
-    def state(self, steps: int, orders: int) -> HostState:
-        """What can be answered with as of the last look, and what cannot; any thread may ask while others load."""
+    def state(self, steps: int, requests: int) -> HostState:
+        """The state as of the last sync. Does not wait for a load in progress."""
         problems = {name: problem.reason for name, problem in list(self.problems.items())}
-        return HostState(self.catalogue, problems, steps, orders, self.desired_live)
+        return HostState(self.catalogue, problems, steps, requests, self.desired_live)
 
     def is_loaded(self, names: Iterable[str]) -> bool:
-        """Whether all of these are loaded, and thus `ensure` would not wait."""
-        now, there = self.clock(), self.loader.names
+        """Whether all of these are loaded, so that `ensure_loaded` would not wait."""
+        now, loaded = self.clock(), self.loader.names
         for name in names:
-            if name not in there:
+            if name not in loaded:
                 return False
             self._last_used[name] = now
         return True
@@ -118,9 +121,9 @@ class AdapterHost:
         """Load an adapter unless it is loaded.
 
         Raises:
-            AdapterUnavailableError: it is missing, damaged, or not made for the base model.
+            AdapterUnavailableError: it is missing, damaged, or trained on another base model.
         """
-        self._last_used[name] = self.clock()  # before, since what was loaded and not used is dropped
+        self._last_used[name] = self.clock()  # before loading, because unused adapters are unloaded
         with self._load_lock:
             if name not in self.loader.names:
                 self._unload(self._to_evict())
@@ -129,8 +132,8 @@ class AdapterHost:
     def _usable_version(self, language: str, version: str) -> str | None:
         if self._try_load(AdapterName(language, version)):
             return version
-        before = self.catalogue.live.get(language)
-        return before if before and str(AdapterName(language, before)) in self.loader.names else None
+        previous = self.catalogue.live.get(language)
+        return previous if previous and str(AdapterName(language, previous)) in self.loader.names else None
 
     def _try_load(self, name: AdapterName) -> bool:
         try:
@@ -148,25 +151,25 @@ class AdapterHost:
             verify_servable(self.run, name)
             with self.run.adapter(name.language, name.version).local_folder() as folder:
                 self.loader.load(text, folder)
-        except Exception as error:  # whatever one adapter does, the others are followed
+        except Exception as error:  # a failure of one adapter must not affect the others
             reason = str(error) if isinstance(error, RegistryError) else f"{name} cannot be loaded: {error}"
-            logger.warning("%s", reason)
+            logger.warning("engine: cannot load adapter language=%s version=%s: %s", name.language, name.version, reason)
             self.problems[text] = LoadFailure(reason, now)
             raise AdapterUnavailableError(reason) from None
         self.problems.pop(text, None)
 
     def _idle(self) -> list[str]:
-        """What nothing offers and nobody asked for lately."""
+        """Adapters that are not served and were not requested recently."""
         oldest = self.clock() - IDLE_SECONDS
         return [name for name in self._unserved() if self._last_used.get(name, 0.0) < oldest]
 
     def _to_evict(self) -> list[str]:
-        """What to drop before one more is loaded: versions asked for by name must not fill the memory."""
-        beside = self._unserved()
-        return beside[: max(len(beside) - MAX_UNSERVED_VERSIONS + 1, 0)]
+        """Adapters to unload before another load, so that requests by version name cannot fill the memory."""
+        unserved = self._unserved()
+        return unserved[: max(len(unserved) - MAX_UNSERVED_VERSIONS + 1, 0)]
 
     def _unserved(self) -> list[str]:
-        """Adapters that are loaded and not offered, the one used longest ago first."""
+        """Loaded adapters that are not served, least recently used first."""
         return sorted(set(self.loader.names) - self._served, key=lambda name: self._last_used.get(name, 0.0))
 
     def _unload(self, names: Iterable[str]) -> None:
@@ -175,17 +178,17 @@ class AdapterHost:
             self._last_used.pop(name, None)
 
 
-def merge_host_state(before: Catalogue, state: HostState) -> Catalogue:
-    """What the service can answer with, after one replica has said what it can.
+def merge_host_state(previous: Catalogue, state: HostState) -> Catalogue:
+    """The catalogue of the service, after one replica reported its state.
 
-    A replica that could not load what is live, or not yet, takes nothing from the others: what the pointers call live stays as
-    long as it was known to answer somewhere.
+    A replica that cannot load a live version, or not yet, does not remove it: a live version stays as long as some replica could
+    serve it.
     """
-    known = {code: before.live[code] for code, version in state.desired_live.items() if before.live.get(code) == version}
-    return replace(state.catalogue, live={**state.catalogue.live, **known})
+    retained = {code: previous.live[code] for code, version in state.desired_live.items() if previous.live.get(code) == version}
+    return replace(state.catalogue, live={**state.catalogue.live, **retained})
 
 
 def _served_names(catalogue: Catalogue) -> set[str]:
-    """Names of all that is live, a canary or a shadow."""
+    """Names of all live, canary and shadow versions."""
     canaries = {code: canary.version for code, canary in catalogue.canaries.items()}
     return {str(AdapterName(*each)) for by in (catalogue.live, catalogue.shadows, canaries) for each in by.items()}

@@ -1,8 +1,8 @@
-"""One thread that owns an engine: orders join the batch between two of its steps, and pieces of replies come out.
+"""The thread that owns an engine: requests join the batch between two steps, and outputs go to sinks.
 
-Key property: nothing but the thread touches the engine, so nobody holds a lock while a batch runs; an adapter is read and
-prepared by whoever loads it, and takes the thread no longer than putting it in. A step that fails fails the orders under
-way and no others. Plain Python: knows no Ray, no run directory.
+Only this thread uses the engine, so no lock is held while a batch runs. An adapter is read and prepared in the caller's thread;
+only its installation runs in the engine thread. A failed step fails the active requests and no others. Knows no Ray and no run
+directory.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from compass_ray.engine.requests import GenerationOutput, GenerationRequest, Out
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _MAX_FAILURES = 3
-"""Failed steps in a row after which the engine counts as lost."""
-_STOPPED = "the engine was stopped"
+"""Consecutive failed steps after which the engine is unhealthy."""
+_STOPPED = "The engine is stopped."
 
 
 class StepOutputProtocol(Protocol):
-    """What a step added to one reply; see `models.engine.Event`."""
+    """The output of one step for one request; see `engine.engine.StepOutput`."""
 
     @property
     def request_id(self) -> int:
-        """Whose reply."""
+        """The request."""
         ...
 
     @property
     def delta(self) -> OutputDelta:
-        """What was added."""
+        """The new part of the response."""
         ...
 
     @property
     def final_output(self) -> GenerationOutput | None:
-        """The whole of it, at its end."""
+        """The complete response, when it is finished."""
         ...
 
 
 class AdapterManagerProtocol(Protocol):
-    """Prepares adapters; see `models.bank`."""
+    """Prepares adapters; see `engine.adapter_manager`."""
 
     def prepare(self, folder: Path) -> Any:
-        """Read and check an adapter; ValueError where it does not fit the base."""
+        """Read and check an adapter. ValueError if it does not fit the base model."""
         ...
 
 
 class EngineProtocol(Protocol):
-    """Generates in a batch that orders join and leave; see `models.engine`."""
+    """Continuous batching; see `engine.engine.Engine`."""
 
     @property
     def adapter_manager(self) -> AdapterManagerProtocol:
-        """Where adapters are prepared, in any thread."""
+        """Prepares adapters, in any thread."""
         ...
 
     @property
     def adapter_names(self) -> Sequence[str]:
-        """Adapters that are resident."""
+        """Loaded adapters."""
         ...
 
     @property
@@ -69,40 +69,40 @@ class EngineProtocol(Protocol):
         """Whether a step would do anything."""
         ...
 
-    def tokenize(self, order: GenerationRequest) -> list[int]:
-        """Token ids of an order, in any one thread; ValueError where it cannot be followed."""
+    def tokenize(self, request: GenerationRequest) -> list[int]:
+        """Token ids of a request, in any single thread. ValueError if the request is invalid."""
         ...
 
     def install_adapter(self, name: str, prepared: Any) -> None:
-        """Make a prepared adapter resident."""
+        """Add a prepared adapter."""
         ...
 
     def unload_adapter(self, name: str) -> None:
-        """Forget an adapter."""
+        """Remove an adapter."""
         ...
 
-    def add_request(self, order: GenerationRequest) -> int:
-        """Let an order join; ValueError where it cannot be followed."""
+    def add_request(self, request: GenerationRequest) -> int:
+        """Add a request to the batch and return its id. ValueError if it is invalid."""
         ...
 
-    def abort_request(self, ticket: int) -> None:
-        """Give an order's place to others."""
+    def abort_request(self, request_id: int) -> None:
+        """Remove a request from the batch."""
         ...
 
     def step(self) -> Sequence[StepOutputProtocol]:
-        """One token of every reply under way."""
+        """Generate one token for every active request."""
         ...
 
 
 OutputSink = Callable[[OutputDelta | GenerationOutput | Exception], None]
-"""Takes pieces, then the answer or what went wrong; called in the thread, so it must not wait."""
+"""Receives deltas, then the complete response or an error. Called in the engine thread, so it must not block."""
 
 
 class GenerationLoop:
-    """The thread, and how others speak to it."""
+    """The engine thread and its thread-safe interface."""
 
     def __init__(self, engine: EngineProtocol) -> None:
-        """Start the thread; ``engine`` is its own from now on."""
+        """Start the thread. It owns ``engine`` from now on."""
         self.engine = engine
         self.steps = self.requests = 0
         self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -114,33 +114,33 @@ class GenerationLoop:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it can be expected to answer."""
+        """Whether the thread runs and its last steps did not all fail."""
         return self._thread.is_alive() and self._failures < _MAX_FAILURES
 
     @property
     def names(self) -> Sequence[str]:
-        """Adapters that are resident."""
+        """Loaded adapters."""
         return tuple(self.engine.adapter_names)
 
     def load(self, name: str, folder: Path) -> None:
-        """Make an adapter resident; ValueError where it does not fit the base, and nothing has changed."""
+        """Load an adapter. ValueError if it does not fit the base model; then nothing changes."""
         prepared = self.engine.adapter_manager.prepare(folder)
         self._run_on_thread(lambda: self.engine.install_adapter(name, prepared)).result()
 
     def unload(self, name: str) -> None:
-        """Forget an adapter; replies that have begun keep it."""
+        """Unload an adapter. Active requests continue to use it."""
         self._run_on_thread(lambda: self.engine.unload_adapter(name)).result()
 
-    def submit(self, order: GenerationRequest, sink: OutputSink) -> Future[int]:
-        """Let an order join; the ticket, or ValueError where it cannot be followed."""
-        return self._run_on_thread(lambda: self._submit(order, sink))
+    def submit(self, request: GenerationRequest, sink: OutputSink) -> Future[int]:
+        """Add a request. The future has the request id, or ValueError if the request is invalid."""
+        return self._run_on_thread(lambda: self._submit(request, sink))
 
-    def cancel(self, ticket: int) -> None:
-        """Give an order's place to others; its sink hears nothing more."""
-        self._inbox.put(lambda: self._cancel(ticket))
+    def cancel(self, request_id: int) -> None:
+        """Remove a request. Its sink gets no further output."""
+        self._inbox.put(lambda: self._cancel(request_id))
 
     def stop(self) -> None:
-        """End the thread; orders under way fail."""
+        """Stop the thread. Active requests fail."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -156,19 +156,19 @@ class GenerationLoop:
                 outcome.set_exception(error)
 
         self._inbox.put(run)
-        if self._stopped:  # nobody reads the inbox any more
+        if self._stopped:  # the thread no longer reads the inbox
             self._drain_inbox()
         return outcome
 
-    def _submit(self, order: GenerationRequest, sink: OutputSink) -> int:
-        ticket = self.engine.add_request(order)
-        self._sinks[ticket] = sink
+    def _submit(self, request: GenerationRequest, sink: OutputSink) -> int:
+        request_id = self.engine.add_request(request)
+        self._sinks[request_id] = sink
         self.requests += 1
-        return ticket
+        return request_id
 
-    def _cancel(self, ticket: int) -> None:
-        if self._sinks.pop(ticket, None):
-            self.engine.abort_request(ticket)
+    def _cancel(self, request_id: int) -> None:
+        if self._sinks.pop(request_id, None):
+            self.engine.abort_request(request_id)
 
     def _run(self) -> None:
         try:
@@ -176,14 +176,14 @@ class GenerationLoop:
                 if self.engine.has_unfinished_requests:
                     self._step()
         except Exception:
-            logger.exception("the engine is lost")
+            logger.exception("engine: thread failed; marking the engine unhealthy")
         finally:
             self._stopped = True
             self._fail_all(RuntimeError(_STOPPED))
             self._drain_inbox()
 
     def _drain_inbox(self) -> None:
-        """Let nobody wait for what will never be done."""
+        """Run the remaining calls, which fail, so that no caller waits forever."""
         while True:
             try:
                 work = self._inbox.get_nowait()
@@ -193,7 +193,7 @@ class GenerationLoop:
                 work()
 
     def _process_inbox(self) -> bool:
-        """Do what was asked for meanwhile; wait for something where nothing is under way."""
+        """Run the queued calls; wait for one if no request is active. False if the thread must stop."""
         wait = not self.engine.has_unfinished_requests
         while True:
             try:
@@ -207,34 +207,34 @@ class GenerationLoop:
 
     def _step(self) -> None:
         try:
-            happened = self.engine.step()
+            outputs = self.engine.step()
         except Exception as error:
-            logger.exception("a step of the batch failed; its replies are lost")
+            logger.exception("engine: a step failed; failing its %d requests", len(self._sinks))
             self._failures += 1
             self._fail_all(error)
             return
         self.steps += 1
         self._failures = 0
-        for each in happened:
-            self._emit(each)
+        for output in outputs:
+            self._emit(output)
 
-    def _emit(self, happened: StepOutputProtocol) -> None:
-        sink = self._sinks.get(happened.request_id)
+    def _emit(self, output: StepOutputProtocol) -> None:
+        sink = self._sinks.get(output.request_id)
         if sink is None:
             return
-        if happened.delta.text or happened.delta.logprobs:
-            sink(happened.delta)
-        if happened.final_output:
-            del self._sinks[happened.request_id]
-            sink(happened.final_output)
+        if output.delta.text or output.delta.logprobs:
+            sink(output.delta)
+        if output.final_output:
+            del self._sinks[output.request_id]
+            sink(output.final_output)
 
     def _fail_all(self, error: Exception) -> None:
-        lost, self._sinks = self._sinks, {}
-        for sink in lost.values():
+        sinks, self._sinks = self._sinks, {}
+        for sink in sinks.values():
             sink(error)
-        for ticket in lost:
+        for request_id in sinks:
             try:
-                self.engine.abort_request(ticket)
+                self.engine.abort_request(request_id)
             except Exception:
-                logger.exception("a reply could not be given up; the engine counts as lost")
+                logger.exception("engine: failed to cancel a request; marking the engine unhealthy")
                 self._failures = _MAX_FAILURES

@@ -1,8 +1,8 @@
-"""What the engine's thread says of one reply, for the one task of the event loop that listens to it.
+"""Transfer of one request's output from the engine thread to an event loop, with batching of deltas.
 
-Key property: the first piece is given on at once; after that, while others stream too, pieces wait for company, since a
-message between processes costs as much as many tokens in it. The loop is woken once for what it gets at once, and the end never
-waits. Plain Python: knows no Ray, no engine.
+The first delta is forwarded immediately. After that, while other streams are active, deltas are batched for up to 250 ms,
+because a message between processes costs as much as many tokens in it. Deltas that arrive together wake the loop once. The end
+of a response is never delayed. Knows no Ray and no engine.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from contextlib import suppress
 from compass_ray.engine.requests import GenerationOutput, OutputDelta
 
 MAX_MESSAGES_PER_SECOND = 100
-"""Of all streams of a process together. Measured: each takes 0.4 ms of the process that generates, 0.9 ms of others."""
+"""For all streams of a process together. Measured: a message costs 0.4 ms in the generating process, 0.9 ms in others."""
 MAX_FLUSH_INTERVAL_S = 0.25
-"""Seconds between two messages of one stream, however many there are: people read along."""
+"""Maximum time between two messages of one stream, so that readers see steady progress."""
 
 
 def flush_interval(streams: int) -> float:
-    """Seconds that each of so many streams waits for company; one alone never does.
+    """Seconds that each of ``streams`` active streams batches its deltas. A single stream never waits.
 
     >>> flush_interval(1), flush_interval(11), flush_interval(1000)
     (0.0, 0.1, 0.25)
@@ -30,55 +30,55 @@ def flush_interval(streams: int) -> float:
 
 
 class FinalListener:
-    """Listens for the end alone."""
+    """Receives only the complete response."""
 
     def __init__(self) -> None:
-        """For the running loop."""
+        """Bind to the running event loop."""
         self._loop = asyncio.get_running_loop()
         self.output: asyncio.Future[GenerationOutput] = self._loop.create_future()
 
-    def on_output(self, each: OutputDelta | GenerationOutput | Exception) -> None:
+    def on_output(self, output: OutputDelta | GenerationOutput | Exception) -> None:
         """Called in any thread."""
-        if not isinstance(each, OutputDelta):
-            self._loop.call_soon_threadsafe(self._end, each)
+        if not isinstance(output, OutputDelta):
+            self._loop.call_soon_threadsafe(self._end, output)
 
-    def _end(self, each: GenerationOutput | Exception) -> None:
+    def _end(self, result: GenerationOutput | Exception) -> None:
         if self.output.done():
             return
-        if isinstance(each, Exception):
-            self.output.set_exception(each)
+        if isinstance(result, Exception):
+            self.output.set_exception(result)
         else:
-            self.output.set_result(each)
+            self.output.set_result(result)
 
 
 class StreamListener:
-    """Listens for every piece."""
+    """Receives every delta."""
 
     def __init__(self) -> None:
-        """For the running loop."""
+        """Bind to the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._pending: deque[OutputDelta | GenerationOutput | Exception] = deque()
         self._available, self._ended = asyncio.Event(), asyncio.Event()
         self._wakeup_scheduled = False
 
-    def on_output(self, each: OutputDelta | GenerationOutput | Exception) -> None:
+    def on_output(self, output: OutputDelta | GenerationOutput | Exception) -> None:
         """Called in one other thread."""
-        self._pending.append(each)
-        if not isinstance(each, OutputDelta):
+        self._pending.append(output)
+        if not isinstance(output, OutputDelta):
             self._loop.call_soon_threadsafe(self._end)
         elif not self._wakeup_scheduled:
             self._wakeup_scheduled = True
             self._loop.call_soon_threadsafe(self._available.set)
 
     async def outputs(self, pause: Callable[[], float]) -> AsyncIterator[OutputDelta | GenerationOutput]:
-        """The pieces, put together where several wait, and the answer; ``pause`` gives seconds between two."""
+        """The deltas, merged if several are pending, then the complete response. ``pause`` returns the seconds between two."""
         while True:
             await self._available.wait()
             self._available.clear()
             self._wakeup_scheduled = False
-            pieces, end = self._take()
-            if pieces:
-                yield _merge(pieces)
+            deltas, end = self._take()
+            if deltas:
+                yield _merge(deltas)
             if isinstance(end, Exception):
                 raise end
             if end:
@@ -88,7 +88,7 @@ class StreamListener:
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
-            self._wakeup_scheduled = True  # nothing wakes the loop meanwhile
+            self._wakeup_scheduled = True  # prevents wake-ups during the pause
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._ended.wait()
@@ -97,20 +97,20 @@ class StreamListener:
             self._available.set()
 
     def _take(self) -> tuple[list[OutputDelta], GenerationOutput | Exception | None]:
-        pieces: list[OutputDelta] = []
+        deltas: list[OutputDelta] = []
         while self._pending:
-            each = self._pending.popleft()
-            if not isinstance(each, OutputDelta):
-                return pieces, each
-            pieces.append(each)
-        return pieces, None
+            output = self._pending.popleft()
+            if not isinstance(output, OutputDelta):
+                return deltas, output
+            deltas.append(output)
+        return deltas, None
 
     def _end(self) -> None:
         self._ended.set()
         self._available.set()
 
 
-def _merge(pieces: list[OutputDelta]) -> OutputDelta:
-    if len(pieces) == 1:
-        return pieces[0]
-    return OutputDelta("".join(piece.text for piece in pieces), tuple(score for piece in pieces for score in piece.logprobs))
+def _merge(deltas: list[OutputDelta]) -> OutputDelta:
+    if len(deltas) == 1:
+        return deltas[0]
+    return OutputDelta("".join(delta.text for delta in deltas), tuple(score for delta in deltas for score in delta.logprobs))

@@ -1,4 +1,4 @@
-"""A request on its way from its route to its reply, whole or piece by piece, and all the ways in which it can fail.
+"""From a routed request to its response, complete or streamed, and every way in which it can fail.
 
-Key property: plain Python over protocols. It parses no HTTP, which is `api`, and generates nothing.
+Plain Python over protocols. HTTP is parsed in `api`; the engine generates.
 """

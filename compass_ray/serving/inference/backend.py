@@ -1,6 +1,6 @@
-"""What the ingress asks of whoever generates, and how that can fail.
+"""The interface between the ingress and a generating backend, and its errors.
 
-Key property: the ingress loads neither torch nor a model. Not here: the engine itself, which is `models.engine`.
+The ingress loads neither torch nor a model. The engine itself is `engine.engine`.
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ __all__ = [
 
 
 class AdapterUnavailableError(RuntimeError):
-    """The adapter an order names cannot be loaded: missing, damaged, or not made for the base model."""
+    """The adapter of a request cannot be loaded: missing, damaged, or trained on another base model."""
 
 
 class InvalidRequestError(ValueError):
-    """An order that no model could follow, such as a prompt beyond the limit."""
+    """A request that no model can process, such as a prompt beyond the limit."""
 
 
 class ContextLengthExceededError(InvalidRequestError):
-    """An order whose prompt, with the tokens asked for, is longer than the model takes."""
+    """A request whose prompt and requested tokens together exceed the model's context."""
 
 
 class OverloadedError(RuntimeError):
-    """More orders wait than are taken."""
+    """The backend accepts no more requests now."""
 
 
 class StreamInterruptedError(RuntimeError):
-    """Whoever generated a reply was lost after the first of its pieces had gone out."""
+    """The backend process was lost after it had sent a part of the response."""
 
 
 class InferenceBackend(Protocol):
-    """Generates replies and knows what it can generate with."""
+    """Generates responses and lists the versions it can generate with."""
 
-    async def answer(self, order: GenerationRequest) -> GenerationOutput:
-        """Generate one reply; cancelling the call frees its place at once.
+    async def answer(self, request: GenerationRequest) -> GenerationOutput:
+        """The complete response to a request. Cancelling the call frees its slot immediately.
 
         Raises:
-            AdapterUnavailableError: the order's adapter cannot be used.
-            BadOrderError: the order cannot be followed by any model.
-            OverloadedError: more orders wait than are taken.
+            AdapterUnavailableError: the request's adapter cannot be used.
+            InvalidRequestError: no model can process the request.
+            OverloadedError: no more requests are accepted now.
         """
         ...
 
-    def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
-        """The same, its pieces as they are generated; the whole answer comes last. Closing it frees its place.
+    def stream(self, request: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
+        """The deltas of a response as they are generated, then the complete response. Closing the stream frees its slot.
 
         Raises:
-            AdapterUnavailableError, BadOrderError, OverloadedError: as `answer`, before the first piece.
-            InterruptedReplyError: the rest of the reply is lost.
+            AdapterUnavailableError, InvalidRequestError, OverloadedError: as `answer`, before the first delta.
+            StreamInterruptedError: the rest of the response is lost.
         """
         ...
 
     async def catalogue(self) -> Catalogue:
-        """The live and the whole versions, as of now."""
+        """The current live and complete versions."""
         ...

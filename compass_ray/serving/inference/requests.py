@@ -1,7 +1,7 @@
-"""One request in the service's own words, whichever endpoint took it, and what came of it.
+"""One inference request in the service's own form, whichever endpoint received it, and its response.
 
-Key property: plain frozen records; the draw that decides about a canary is a stable hash, so a conversation keeps its version.
-COMPASS, section 3.2.5. Not here: HTTP, and who answers.
+Frozen records. The canary decision uses a stable hash of the conversation, so a conversation keeps its version.
+COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _ROLES = {"developer": "system"}
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """A conversation or a text to continue, and how; ``id`` is the reply's."""
+    """A conversation or a text to continue, with sampling parameters; ``id`` is the response's id."""
 
     id: str
     model: str
     turns: tuple[tuple[str, str], ...]
-    """Role and text of each turn; a text to continue is one turn of the user."""
+    """Role and text of each turn. A text to continue is one user turn."""
     chat: bool = True
-    """Whether the turns go through the chat template, or the text is continued as it stands."""
+    """Whether the turns go through the chat template, or the text is continued unchanged."""
     max_tokens: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
@@ -33,7 +33,7 @@ class InferenceRequest:
     logprobs: int | None = None
     conversation: str | None = None
     key: str | None = None
-    """Short hash of the API key that asked."""
+    """Short hash of the client's API key."""
 
     @property
     def prompt(self) -> str:
@@ -42,25 +42,25 @@ class InferenceRequest:
 
     @property
     def is_single_turn(self) -> bool:
-        """Whether that turn is all there is, and is answered as a turn."""
+        """Whether the prompt is the only turn of a chat."""
         return self.chat and len(self.turns) == 1
 
     @property
     def conversation_key(self) -> str | None:
-        """The conversation's name, made the key's own: nobody joins another's by its name."""
+        """The conversation id, scoped to the API key, so that clients cannot join the conversations of others."""
         return None if self.conversation is None else f"{self.key or ''}/{self.conversation}"
 
     @property
     def route_request(self) -> RouteRequest:
-        """What the router is asked."""
+        """The input of the router."""
         return RouteRequest(self.model, self.turns, self.conversation_key, stable_fraction(self.conversation_key or self.id))
 
-    def to_generation_request(self, route: Route, most: int) -> GenerationRequest:
-        """What the backend is asked, along a route; ``most`` bounds the reply's tokens."""
+    def to_generation_request(self, route: Route, max_tokens: int) -> GenerationRequest:
+        """The input of the backend for a route. ``max_tokens`` limits the response."""
         return GenerationRequest(
             messages=tuple((_ROLES.get(role, role), text) for role, text in self.turns) if self.chat else (),
             adapter=str(route.adapter) if route.adapter else None,
-            max_tokens=min(self.max_tokens or most, most),
+            max_tokens=min(self.max_tokens or max_tokens, max_tokens),
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -73,7 +73,7 @@ class InferenceRequest:
 
 @dataclass(frozen=True)
 class InferenceResponse:
-    """An enquiry that was answered to its end; times in seconds, ``began`` since the epoch."""
+    """A completed request; times in seconds, ``started_at`` in Unix seconds."""
 
     request: InferenceRequest
     route: Route
@@ -84,7 +84,7 @@ class InferenceResponse:
 
 
 def stable_fraction(name: str) -> float:
-    """A number in [0, 1), the same for the same name in every process.
+    """A number in [0, 1), equal for equal names in every process.
 
     >>> stable_fraction("conversation-1") == stable_fraction("conversation-1") < 1.0
     True

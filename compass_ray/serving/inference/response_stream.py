@@ -1,7 +1,7 @@
-"""A reply that has begun: its first piece is there, the others follow, and the whole reply comes last.
+"""A streamed response that has started: its first chunk, the following deltas, and the complete response at the end.
 
-Key property: closing it, at any point, closes what generates it; every failure after the first piece is an `ApiError`, and the
-time limit holds for the reply as a whole. COMPASS, section 3.2.5. Not here: who answers, and how pieces are sent.
+Closing the stream closes its generator. Every failure after the first chunk is an `ApiError`, and the deadline applies to the
+complete response. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Clock = Callable[[], float]
 
 @asynccontextmanager
 async def with_deadline(reference: str, deadline: float) -> AsyncIterator[None]:
-    """What happens inside ends by ``deadline`` (seconds of the event loop) and fails only with an `ApiError`."""
+    """Limit the body to ``deadline`` (seconds of the event loop) and turn every exception into an `ApiError`."""
     try:
         async with asyncio.timeout_at(deadline):
             yield
@@ -31,7 +31,7 @@ async def with_deadline(reference: str, deadline: float) -> AsyncIterator[None]:
 
 @dataclass(frozen=True)
 class FirstChunk:
-    """The first part of a stream, the rest of it, and when the first came, in Unix seconds."""
+    """The first output of a stream, the remaining stream, and the arrival time in Unix seconds."""
 
     first: OutputDelta | GenerationOutput
     rest: AsyncIterator[OutputDelta | GenerationOutput]
@@ -39,7 +39,7 @@ class FirstChunk:
 
 
 async def read_first_chunk(stream: AsyncIterator[OutputDelta | GenerationOutput], clock: Clock) -> FirstChunk:
-    """Wait for the first part; the stream is closed if none comes."""
+    """Wait for the first output. Close the stream if none arrives."""
     try:
         return FirstChunk(await anext(stream), stream, clock())
     except BaseException:
@@ -49,7 +49,7 @@ async def read_first_chunk(stream: AsyncIterator[OutputDelta | GenerationOutput]
 
 @dataclass(frozen=True)
 class ResponseStream:
-    """Who answers an enquiry, since when, and what has come; close `parts` to give the rest up."""
+    """A started response: its request, route, start time and first chunk. Close `outputs` to cancel the rest."""
 
     request: InferenceRequest
     route: Route
@@ -59,28 +59,28 @@ class ResponseStream:
     clock: Clock
 
     async def outputs(self) -> AsyncGenerator[OutputDelta | InferenceResponse]:
-        """The pieces as they come, then the whole reply. To be called once.
+        """The deltas as they arrive, then the complete response. Can be called once.
 
         Raises:
             ApiError: the rest is lost or late.
         """
-        part, rest = self.first_chunk.first, self.first_chunk.rest
+        output, rest = self.first_chunk.first, self.first_chunk.rest
         try:
-            while isinstance(part, OutputDelta):
-                yield part
+            while isinstance(output, OutputDelta):
+                yield output
                 async with with_deadline(self.request.id, self.deadline):
-                    part = await anext(rest)
-            yield self._to_response(part)
+                    output = await anext(rest)
+            yield self._to_response(output)
         finally:
             await _close(rest)
 
     async def close(self) -> None:
-        """Give the rest up; of use where `parts` was not begun, harmless elsewhere."""
+        """Cancel the rest. Needed only if `outputs` was not started."""
         await _close(self.first_chunk.rest)
 
-    def _to_response(self, answer: GenerationOutput) -> InferenceResponse:
-        first = self.first_chunk.received_at - self.started_at if answer.completion_tokens else None
-        return InferenceResponse(self.request, self.route, answer, self.started_at, self.clock() - self.started_at, first)
+    def _to_response(self, output: GenerationOutput) -> InferenceResponse:
+        first = self.first_chunk.received_at - self.started_at if output.completion_tokens else None
+        return InferenceResponse(self.request, self.route, output, self.started_at, self.clock() - self.started_at, first)
 
 
 async def _close(stream: AsyncIterator[OutputDelta | GenerationOutput]) -> None:

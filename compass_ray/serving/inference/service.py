@@ -1,8 +1,8 @@
-"""One enquiry from route to reply, whole or piece by piece, and what follows once the client has it.
+"""One request from its route to its response, complete or streamed, and what follows after the client has it.
 
-Key property: plain Python over protocols, so it runs the same in a test and in a replica. What fails for one adapter falls
-back along the router's order, up to the first piece, and says so in the reply; cancelling a call frees its place behind the
-backend. COMPASS, section 3.2.5. It parses no HTTP, holds no model and retries nothing: the backend does.
+Plain Python over protocols, so it runs the same in a test and in a replica. If an adapter fails before the first output, the
+request falls back along the router's order, and the response says so. Cancelling a call frees its slot in the backend. Retries
+happen in the backend. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ _T = TypeVar("_T")
 
 
 class RouterProtocol(Protocol):
-    """Chooses who answers; see `router.Router`."""
+    """Selects the adapter of a request; see `router.Router`."""
 
     @property
     def languages(self) -> Sequence[str]:
-        """Of the run."""
+        """Languages of the run."""
         ...
 
-    def route(self, asked: RouteRequest, catalogue: Catalogue) -> Route:
-        """The route of a request; UnknownModelError where its model names nothing."""
+    def route(self, request: RouteRequest, catalogue: Catalogue) -> Route:
+        """The route of a request. UnknownModelError if its model does not exist."""
         ...
 
 
 class TrafficSink(Protocol):
-    """Takes answered prompts and what clients say of replies on their way to the monitor; never blocks."""
+    """Receives answered prompts and feedback for the monitor. Never blocks."""
 
     def put(self, observation: Observation) -> None:
-        """Take one; may drop it where too many wait."""
+        """Accept an answered prompt. May drop it if the queue is full."""
         ...
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        """The same for feedback."""
+        """Accept feedback. May drop it if the queue is full."""
         ...
 
 
 class InferenceService:
-    """Answers enquiries over a backend."""
+    """Answers requests with a backend."""
 
     def __init__(
         self,
@@ -62,107 +62,107 @@ class InferenceService:
         statistics: RequestStatistics,
         *,
         max_tokens: int,
-        seconds: float,
+        timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
         """Combine the parts.
 
         Args:
-            router: chooses who answers.
+            router: selects the adapter.
             backend: generates.
-            traffic: takes what was answered.
-            statistics: counts fallbacks, shadows and feedback; requests are counted by who takes them.
-            max_tokens: both the default and the most that a reply may take.
-            seconds: a request that takes longer is stopped.
-            clock: gives Unix seconds.
+            traffic: receives answered prompts and feedback.
+            statistics: counts fallbacks, shadows and feedback. The API counts requests.
+            max_tokens: default and upper limit of a response's tokens.
+            timeout_s: time limit of a request.
+            clock: returns Unix seconds.
         """
         self.router = router
         self.backend = backend
         self.traffic = traffic
         self.statistics = statistics
         self.max_tokens = max_tokens
-        self.seconds = seconds
+        self.timeout_s = timeout_s
         self.clock = clock
         self.catalogue = Catalogue(live={}, versions={})
-        self.shadows = ShadowRunner(backend, statistics, clock, seconds=seconds)
+        self.shadows = ShadowRunner(backend, statistics, clock, timeout_s=timeout_s)
 
     async def refresh_catalogue(self) -> None:
-        """Follow what the backend can answer with; where it does not say, what was known goes on."""
+        """Get the backend's current catalogue. Keep the previous one if the backend fails."""
         try:
             self.catalogue = await self.backend.catalogue()
         except Exception as error:
-            logger.warning("the backend did not say what it can answer with: %s", type(error).__name__)
+            logger.warning("ingress: cannot refresh the catalogue, keeping the previous one: %s", type(error).__name__)
 
-    async def answer(self, enquiry: InferenceRequest) -> InferenceResponse:
-        """Answer an enquiry whole.
-
-        Raises:
-            ApiError: it cannot be answered.
-        """
-        began = self.clock()
-        async with with_deadline(enquiry.id, self._deadline()):
-            route, answer = await self._try_with_fallback(enquiry, self.backend.answer)
-        return InferenceResponse(enquiry, route, answer, began, self.clock() - began)
-
-    async def open_stream(self, enquiry: InferenceRequest) -> ResponseStream:
-        """Begin a reply and return when its first piece is there.
+    async def answer(self, request: InferenceRequest) -> InferenceResponse:
+        """The complete response to a request.
 
         Raises:
-            ApiError: it cannot be answered.
+            ApiError: the request failed.
         """
-        began, deadline = self.clock(), self._deadline()
-        async with with_deadline(enquiry.id, deadline):
-            route, started = await self._try_with_fallback(enquiry, self._open_first_chunk)
-        return ResponseStream(enquiry, route, began, started, deadline, self.clock)
+        started_at = self.clock()
+        async with with_deadline(request.id, self._deadline()):
+            route, answer = await self._try_with_fallback(request, self.backend.answer)
+        return InferenceResponse(request, route, answer, started_at, self.clock() - started_at)
 
-    def after_response(self, reply: InferenceResponse) -> None:
-        """What follows once the client has its reply: the monitor hears of it, a shadow gets a copy. Never waits."""
-        language = reply.route.language
+    async def open_stream(self, request: InferenceRequest) -> ResponseStream:
+        """Start a streamed response; return when its first output has arrived.
+
+        Raises:
+            ApiError: the request failed.
+        """
+        started_at, deadline = self.clock(), self._deadline()
+        async with with_deadline(request.id, deadline):
+            route, first_chunk = await self._try_with_fallback(request, self._open_first_chunk)
+        return ResponseStream(request, route, started_at, first_chunk, deadline, self.clock)
+
+    def after_response(self, response: InferenceResponse) -> None:
+        """Forward the prompt to the monitor and a copy to the shadow. Call it after the response is sent. Never blocks."""
+        language = response.route.language
         if language is None:
             return
-        self.traffic.put(_to_observation(reply, language, self.clock()))
+        self.traffic.put(_to_observation(response, language, self.clock()))
         shadow = self.catalogue.shadows.get(language)
-        if shadow and reply.route.model_target is not ModelTarget.VERSION:
-            self.shadows.submit(reply, self.max_tokens, AdapterName(language, shadow))
+        if shadow and response.route.model_target is not ModelTarget.VERSION:
+            self.shadows.submit(response, self.max_tokens, AdapterName(language, shadow))
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        """Hand on what a client says of a reply."""
+        """Count and forward a client's feedback on a response."""
         self.statistics.record_feedback(feedback.rating)
         self.traffic.submit_feedback(feedback)
 
     def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self.seconds
+        return asyncio.get_running_loop().time() + self.timeout_s
 
-    async def _open_first_chunk(self, order: GenerationRequest) -> FirstChunk:
-        return await read_first_chunk(self.backend.stream(order), self.clock)
+    async def _open_first_chunk(self, request: GenerationRequest) -> FirstChunk:
+        return await read_first_chunk(self.backend.stream(request), self.clock)
 
     async def _try_with_fallback(
-        self, enquiry: InferenceRequest, attempt: Callable[[GenerationRequest], Awaitable[_T]]
+        self, request: InferenceRequest, attempt: Callable[[GenerationRequest], Awaitable[_T]]
     ) -> tuple[Route, _T]:
-        """The first of the routes that works, and what it gave."""
-        route = await self._route(enquiry)
+        """The first route that works, and its result."""
+        route = await self._route(request)
         while True:
             try:
-                return route, await attempt(enquiry.to_generation_request(route, self.max_tokens))
+                return route, await attempt(request.to_generation_request(route, self.max_tokens))
             except AdapterUnavailableError:
                 if route.model_target is ModelTarget.VERSION or route.adapter is None:
                     raise
                 self.statistics.record_fallback()
-                route = fall_back(route, self.catalogue, "it cannot be loaded")
+                route = fall_back(route, self.catalogue, "the adapter cannot be loaded")
 
-    async def _route(self, enquiry: InferenceRequest) -> Route:
-        asked = enquiry.route_request
+    async def _route(self, request: InferenceRequest) -> Route:
+        route_request = request.route_request
         try:
-            return self.router.route(asked, self.catalogue)
-        except UnknownModelError:  # it may have been made a moment ago
+            return self.router.route(route_request, self.catalogue)
+        except UnknownModelError:  # it may be newer than the catalogue
             await self.refresh_catalogue()
         try:
-            return self.router.route(asked, self.catalogue)
+            return self.router.route(route_request, self.catalogue)
         except UnknownModelError as error:
             raise errors.unknown_model(str(error)) from None
 
 
-def _to_observation(reply: InferenceResponse, language: str, now: float) -> Observation:
-    answer, enquiry = reply.output, reply.request
-    version = AdapterName.parse(answer.adapter).version if answer.adapter else None
-    return Observation(enquiry.id, language, enquiry.prompt, version, answer.mean_nll, now, enquiry.key, enquiry.is_single_turn)
+def _to_observation(response: InferenceResponse, language: str, now: float) -> Observation:
+    output, request = response.output, response.request
+    version = AdapterName.parse(output.adapter).version if output.adapter else None
+    return Observation(request.id, language, request.prompt, version, output.mean_nll, now, request.key, request.is_single_turn)

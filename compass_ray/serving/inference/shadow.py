@@ -1,7 +1,7 @@
-"""Copies of answered requests for versions on trial that no client sees.
+"""Shadow requests: copies of answered requests, sent to a shadow version. No client sees their responses.
 
-Key property: a copy is asked for only once the client has its reply, and only so many at once; what does not fit is left out,
-so shadows never queue. What comes of a copy goes to the statistics alone. COMPASS, section 3.3. It chooses no version.
+A copy is sent only after the client has its response, and with limited concurrency. Excess copies are dropped, so shadows never
+queue. Results go only to the statistics. COMPASS, section 3.3.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_CONCURRENT = 4
 
 
 class ShadowRunner:
-    """Asks shadow versions in the background."""
+    """Sends copies to shadow versions in the background."""
 
     def __init__(
         self,
@@ -29,40 +29,40 @@ class ShadowRunner:
         statistics: RequestStatistics,
         clock: Callable[[], float],
         *,
-        seconds: float,
-        most: int = MAX_CONCURRENT,
+        timeout_s: float,
+        max_concurrent: int = MAX_CONCURRENT,
     ) -> None:
-        """At most ``most`` copies at once, each given up after ``seconds``."""
+        """At most ``max_concurrent`` copies at once; each is cancelled after ``timeout_s``."""
         self.backend = backend
         self.statistics = statistics
         self.clock = clock
-        self.seconds = seconds
-        self.most = most
+        self.timeout_s = timeout_s
+        self.max_concurrent = max_concurrent
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, reply: InferenceResponse, most_tokens: int, version: AdapterName) -> None:
-        """Let ``version`` answer a copy of a request, unless it was the one that answered or too many are under way."""
-        if len(self.tasks) >= self.most or reply.output.adapter == str(version):
+    def submit(self, response: InferenceResponse, max_tokens: int, version: AdapterName) -> None:
+        """Let ``version`` answer a copy of a request, unless it gave the response or too many copies are active."""
+        if len(self.tasks) >= self.max_concurrent or response.output.adapter == str(version):
             return
-        order = replace(
-            reply.request.to_generation_request(reply.route, most_tokens), adapter=str(version), blend=None, logprobs=None
+        request = replace(
+            response.request.to_generation_request(response.route, max_tokens), adapter=str(version), blend=None, logprobs=None
         )
-        task = asyncio.create_task(self._answer(order, str(version)))
+        task = asyncio.create_task(self._answer(request, str(version)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the active copies."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _answer(self, order: GenerationRequest, adapter: str) -> None:
-        began, nll, failed = self.clock(), None, False
+    async def _answer(self, request: GenerationRequest, adapter: str) -> None:
+        started_at, nll, failed = self.clock(), None, False
         try:
-            async with asyncio.timeout(self.seconds):
-                nll = (await self.backend.answer(order)).mean_nll
+            async with asyncio.timeout(self.timeout_s):
+                nll = (await self.backend.answer(request)).mean_nll
         except Exception as error:
-            logger.warning("the shadow %s did not answer a copy: %s", adapter, type(error).__name__)
+            logger.warning("ingress: shadow request failed adapter=%s: %s", adapter, type(error).__name__)
             failed = True
-        self.statistics.record_shadow(adapter=adapter, mean_nll=nll, seconds=self.clock() - began, failed=failed)
+        self.statistics.record_shadow(adapter=adapter, mean_nll=nll, seconds=self.clock() - started_at, failed=failed)

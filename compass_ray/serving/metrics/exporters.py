@@ -1,7 +1,6 @@
-"""Who takes the service's numbers: Prometheus's own client, and several of such at once.
+"""Metric exporters: the protocol, an exporter for Prometheus text, and a fan-out to several exporters.
 
-Key property: all are made from the one table, `metrics.METRICS`; in `ray_metrics` so are those that Ray's nodes export.
-It counts nothing by itself: `statistics` does.
+All are built from the one table `definitions.METRICS`; so is `ray_metrics`. `request_stats` does the counting.
 """
 
 from __future__ import annotations
@@ -22,80 +21,80 @@ from prometheus_client import (
 from compass_ray.serving.metrics.definitions import METRICS, NO_LABELS, Metric, MetricKind
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-"""Of `PrometheusInstruments.exposition`."""
+"""Of `PrometheusExporter.exposition`."""
 
 
 class MetricsExporter(Protocol):
-    """Takes the numbers of `METRICS`; returns at once."""
+    """Receives the values of `METRICS`. Never blocks."""
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Let a counter grow."""
+        """Increase a counter."""
         ...
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Give a gauge its value."""
+        """Set a gauge."""
         ...
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Count a value in its bucket."""
+        """Add a value to a histogram."""
         ...
 
 
 class PrometheusExporter:
-    """The numbers of this process, in a registry of their own."""
+    """The metrics of this process in a separate Prometheus registry."""
 
     def __init__(self) -> None:
-        """Start at nought, with no second series beside each that says when it began."""
+        """Start at zero, without a ``_created`` series for each metric."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._metrics: dict[str, Any] = {metric.name: _create_collector(metric, self.registry) for metric in METRICS}
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Let a counter grow."""
+        """Increase a counter."""
         self._series(metric, labels).inc(value)
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Give a gauge its value."""
+        """Set a gauge."""
         self._series(metric, labels).set(value)
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Count a value in its bucket."""
+        """Add a value to a histogram."""
         self._series(metric, labels).observe(value)
 
     def exposition(self) -> bytes:
-        """Every number as Prometheus text, of type `CONTENT_TYPE`."""
+        """All metrics in Prometheus text format, of type `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
     def _series(self, metric: Metric, labels: Mapping[str, str]) -> Any:
-        made = self._metrics[metric.name]
-        return made.labels(**labels) if metric.labels else made
+        collector = self._metrics[metric.name]
+        return collector.labels(**labels) if metric.labels else collector
 
 
 class MultiExporter:
-    """Passes every number on to each of several."""
+    """Forwards every value to several exporters."""
 
-    def __init__(self, instruments: Sequence[MetricsExporter]) -> None:
-        """Take them together."""
-        self.exporters = tuple(instruments)
+    def __init__(self, exporters: Sequence[MetricsExporter]) -> None:
+        """Combine ``exporters``."""
+        self.exporters = tuple(exporters)
 
     def add(self, metric: Metric, value: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Let a counter grow."""
-        for each in self.exporters:
-            each.add(metric, value, labels)
+        """Increase a counter."""
+        for exporter in self.exporters:
+            exporter.add(metric, value, labels)
 
     def set(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Give a gauge its value."""
-        for each in self.exporters:
-            each.set(metric, value, labels)
+        """Set a gauge."""
+        for exporter in self.exporters:
+            exporter.set(metric, value, labels)
 
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Count a value in its bucket."""
-        for each in self.exporters:
-            each.observe(metric, value, labels)
+        """Add a value to a histogram."""
+        for exporter in self.exporters:
+            exporter.observe(metric, value, labels)
 
 
 def _create_collector(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     if metric.kind is MetricKind.HISTOGRAM:
         return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.bounds)
-    made = Counter if metric.kind is MetricKind.COUNTER else Gauge
-    return made(metric.name, metric.help, metric.labels, registry=registry)
+    cls = Counter if metric.kind is MetricKind.COUNTER else Gauge
+    return cls(metric.name, metric.help, metric.labels, registry=registry)

@@ -1,6 +1,6 @@
-"""The monitor's status as numbers of the table.
+"""The monitor's status as metric samples.
 
-Key property: what is not known of a language has no number, rather than a nought. It asks nobody.
+An unknown value has no sample, instead of a sample of 0.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compass_ray.serving.metrics import definitions as known
+from compass_ray.serving.metrics import definitions
 from compass_ray.serving.metrics.definitions import Metric
 
 
 @dataclass(frozen=True)
 class MetricSample:
-    """One number of one language."""
+    """One value of one language."""
 
     metric: Metric
     value: float
@@ -23,29 +23,29 @@ class MetricSample:
 
 
 def extract_samples(monitor: Mapping[str, Any] | None) -> Iterator[MetricSample]:
-    """Every number in a `TrafficMonitor.status`; none where there is none, or where it does not answer."""
-    for language, watch in ((monitor or {}).get("languages") or {}).items():
-        where = {"language": language}
-        for metric, value in _language_values(watch):
+    """The samples of a `TrafficMonitor.status`; none if there is no monitor or it does not respond."""
+    for language, status in ((monitor or {}).get("languages") or {}).items():
+        labels = {"language": language}
+        for metric, value in _language_values(status):
             if value is not None:
-                yield MetricSample(metric, float(value), where)
-        for leg in (watch.get("last_check") or {}).get("legs") or ():
-            for metric, name in ((known.TEST_EFFECT, "effect"), (known.TEST_P_VALUE, "p_value")):
-                yield MetricSample(metric, leg[name], {**where, "leg": leg["name"]})
+                yield MetricSample(metric, float(value), labels)
+        for test in (status.get("last_check") or {}).get("legs") or ():
+            for metric, name in ((definitions.TEST_EFFECT, "effect"), (definitions.TEST_P_VALUE, "p_value")):
+                yield MetricSample(metric, test[name], {**labels, "leg": test["name"]})
 
 
-def _language_values(watch: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None]]:
-    last, live = watch.get("last_check") or {}, (watch.get("replies") or {}).get(watch.get("version")) or {}
-    yield known.PROMPTS, watch["prompts"]
-    yield known.DIVERGENCE, last.get("divergence")
-    yield known.THRESHOLD, last.get("threshold")
-    yield known.NOISE, watch.get("noise")
-    yield known.DISTANCE, watch.get("distance")
-    yield known.STALE, watch.get("stale")
-    yield known.REPLY_NLL, live.get("nll")
-    yield known.REPLY_BAD, _ratio(live, "bad", "rated")
-    yield known.CANARY_RIGHT, _ratio(live, "right", "asked")
+def _language_values(status: Mapping[str, Any]) -> Iterator[tuple[Metric, float | None]]:
+    last, live = status.get("last_check") or {}, (status.get("replies") or {}).get(status.get("version")) or {}
+    yield definitions.PROMPTS, status["prompts"]
+    yield definitions.DIVERGENCE, last.get("divergence")
+    yield definitions.THRESHOLD, last.get("threshold")
+    yield definitions.NOISE, status.get("noise")
+    yield definitions.DISTANCE, status.get("distance")
+    yield definitions.STALE, status.get("stale")
+    yield definitions.REPLY_NLL, live.get("nll")
+    yield definitions.REPLY_BAD, _ratio(live, "bad", "rated")
+    yield definitions.CANARY_RIGHT, _ratio(live, "right", "asked")
 
 
-def _ratio(counts: Mapping[str, Any], part: str, whole: str) -> float | None:
-    return counts[part] / counts[whole] if counts.get(whole) else None
+def _ratio(counts: Mapping[str, Any], part: str, total: str) -> float | None:
+    return counts[part] / counts[total] if counts.get(total) else None

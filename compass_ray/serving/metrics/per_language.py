@@ -1,6 +1,6 @@
-"""The parts that make up the traffic of a replica: one language's, and that of one shadow version.
+"""Statistics of one language and of one shadow version in the traffic of a replica.
 
-Key property: as `history`, a bounded number of latencies is kept. Filled and read by `statistics`.
+The number of stored latencies is bounded. Filled and read by `request_stats`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from compass_ray.serving.metrics.time_series import latency_percentiles, recent_
 
 @dataclass
 class LanguageStats:
-    """The part of one language in the traffic."""
+    """Statistics of one language."""
 
     requests: int = 0
     completion_tokens: int = 0
     latencies: deque[float] = field(default_factory=lambda: recent_values(200))
 
     def summary(self) -> dict[str, Any]:
-        """The counts, with the latencies of the last two hundred."""
+        """The counts, and the latency percentiles of the last two hundred responses."""
         p50, p95 = latency_percentiles(self.latencies)
         return {
             "requests": self.requests,
@@ -34,7 +34,7 @@ class LanguageStats:
 
 @dataclass
 class ShadowStats:
-    """How a shadow version answers."""
+    """Statistics of one shadow version."""
 
     requests: int = 0
     failed: int = 0
@@ -42,17 +42,17 @@ class ShadowStats:
     latencies: deque[float] = field(default_factory=recent_values)
 
     def record_reply(self, mean_nll: float | None, seconds: float) -> None:
-        """One more reply; ``mean_nll`` in nats a token."""
+        """Add a reply; ``mean_nll`` is in nats per token."""
         self.latencies.append(seconds)
         if mean_nll is not None and math.isfinite(mean_nll):
             self.nlls.append(mean_nll)
 
     def mean_nll(self) -> float | None:
-        """Over the last thousand replies, in nats a token."""
+        """Mean over the last thousand replies, in nats per token."""
         return sum(self.nlls) / len(self.nlls) if self.nlls else None
 
     def summary(self) -> dict[str, Any]:
-        """The counts, the mean loss and the latencies."""
+        """The counts, the mean loss and the latency percentiles."""
         p50, p95 = latency_percentiles(self.latencies)
         counts = {"requests": self.requests, "failed": self.failed}
         return {**counts, "mean_nll": self.mean_nll(), "latency_p50_ms": p50, "latency_p95_ms": p95}

@@ -1,8 +1,8 @@
-"""What one replica of the ingress has done: requests, tokens, latencies, refusals, shadows and errors.
+"""Statistics of one ingress replica: requests, tokens, latencies, refusals, shadows and errors.
 
-Key property: memory is bounded whatever comes (the last thousand latencies, an hour of ten-second intervals, fifty errors, a
-thousand adapters by name), and every call is a few additions, so it may stand in the path of a reply. The numbers are of this
-process since it started; Prometheus adds up those of all replicas. One event loop calls it.
+Memory is bounded: the last thousand latencies, an hour of ten-second intervals, fifty errors, a thousand adapter names. A call
+costs a few additions, so it may run in the path of a response. Numbers are of this process since its start; Prometheus adds up
+the replicas. Not thread-safe: use from one event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compass_ray.serving.metrics import definitions as known
+from compass_ray.serving.metrics import definitions
 from compass_ray.serving.metrics.exporters import MetricsExporter, MultiExporter, PrometheusExporter
 from compass_ray.serving.metrics.monitor_metrics import extract_samples
 from compass_ray.serving.metrics.per_language import LanguageStats, ShadowStats
@@ -20,20 +20,20 @@ from compass_ray.serving.metrics.time_series import TimeSeries, latency_percenti
 _MAX_ERRORS = 50
 _MAX_ERROR_LENGTH = 300
 _MAX_ADAPTERS = 1000
-"""Names beyond so many are counted as `OTHER`: a label that grows for ever is memory that does."""
+"""Further names are counted as `OTHER`, because label values need memory."""
 BASE, OTHER, NO_LANGUAGE, NO_ADAPTER = "base", "other", "none", "none"
 CANCELLED = "499"
-"""The status that stands for a client that went away."""
+"""The status of a request whose client disconnected."""
 
 
 class RequestStatistics:
-    """Counts what happens to requests. Each `began` is ended by one `answered`, `refused` or `cancelled`."""
+    """Counts requests. Each start is followed by one completion, refusal or cancellation."""
 
-    def __init__(self, clock: Callable[[], float], also: Sequence[MetricsExporter] = ()) -> None:
-        """Start at nought; ``clock`` gives Unix seconds, ``also`` gets every number beside Prometheus's text."""
+    def __init__(self, clock: Callable[[], float], exporters: Sequence[MetricsExporter] = ()) -> None:
+        """Start at zero; ``clock`` returns Unix seconds, ``exporters`` get every value besides the Prometheus text."""
         self.clock = clock
         self.prometheus = PrometheusExporter()
-        self.exporter: MetricsExporter = MultiExporter((self.prometheus, *also))
+        self.exporter: MetricsExporter = MultiExporter((self.prometheus, *exporters))
         self.time_series = TimeSeries()
         self.waiting = self.requests = self.cancellations = self.fallbacks = 0
         self.prompt_tokens = self.completion_tokens = self.dropped = 0
@@ -46,7 +46,7 @@ class RequestStatistics:
         self._adapters: set[str] = set()
 
     def record_start(self) -> None:
-        """A request came in."""
+        """Count a new request."""
         self._set_waiting(self.waiting + 1)
 
     def record_completion(
@@ -59,76 +59,76 @@ class RequestStatistics:
         prompt_tokens: int,
         completion_tokens: int,
     ) -> None:
-        """A request was answered, to its end.
+        """Count a completed request.
 
         Args:
-            language: code of the language it was routed to, None where to none.
-            adapter: name of the version that answered, None for the base model.
-            seconds: from the request to the end of the reply.
-            first_token_seconds: from the request to the first of its tokens; None where nothing was generated.
+            language: code of the routed language, or None.
+            adapter: name of the version that answered, or None for the base model.
+            seconds: time from the request to the end of the response.
+            first_token_seconds: time to the first token; None if nothing was generated.
             prompt_tokens: length of the prompt.
-            completion_tokens: length of the reply.
+            completion_tokens: length of the response.
         """
-        where = {"language": language or NO_LANGUAGE}
-        self._count_end({"status": "200", **where, "adapter": self._adapter_label(adapter)})
-        self._record_latencies(where["language"], seconds, first_token_seconds)
-        self._record_tokens(where["language"], prompt_tokens, completion_tokens)
+        label = language or NO_LANGUAGE
+        self._count_end({"status": "200", "language": label, "adapter": self._adapter_label(adapter)})
+        self._record_latencies(label, seconds, first_token_seconds)
+        self._record_tokens(label, prompt_tokens, completion_tokens)
 
     def record_refusal(self, status: int) -> None:
-        """A request ended with an error of HTTP status ``status``."""
+        """Count a request that ended with an error of HTTP status ``status``."""
         self.refusals[status] = self.refusals.get(status, 0) + 1
         self.time_series.interval_at(self.clock()).refused += 1
         self._count_end({"status": str(status), "language": NO_LANGUAGE, "adapter": NO_ADAPTER})
 
     def record_cancellation(self) -> None:
-        """The client of a request went away before its answer was whole."""
+        """Count a request whose client disconnected before the response was complete."""
         self.cancellations += 1
         self.time_series.interval_at(self.clock()).cancelled += 1
         self._count_end({"status": CANCELLED, "language": NO_LANGUAGE, "adapter": NO_ADAPTER})
 
     def record_fallback(self) -> None:
-        """A request took one step along the fallback order."""
+        """Count one step along the fallback order."""
         self.fallbacks += 1
-        self.exporter.add(known.FALLBACKS)
+        self.exporter.add(definitions.FALLBACKS)
 
     def record_shadow(self, *, adapter: str, mean_nll: float | None, seconds: float, failed: bool) -> None:
-        """A shadow version answered a copy of a request, or failed to; ``mean_nll`` in nats a token."""
+        """Count a shadow request; ``mean_nll`` is in nats per token."""
         name = self._adapter_label(adapter)
         shadow = self.shadows.setdefault(name, ShadowStats())
         shadow.requests += 1
         shadow.failed += failed
-        self.exporter.add(known.SHADOWS, labels={"adapter": name, "result": "failed" if failed else "ok"})
+        self.exporter.add(definitions.SHADOWS, labels={"adapter": name, "result": "failed" if failed else "ok"})
         if failed:
             return
         shadow.record_reply(mean_nll, seconds)
         if (mean := shadow.mean_nll()) is not None:
-            self.exporter.set(known.SHADOW_NLL, mean, {"adapter": name})
+            self.exporter.set(definitions.SHADOW_NLL, mean, {"adapter": name})
 
     def record_feedback(self, rating: str | None) -> None:
-        """A client rated a reply ``good`` or ``bad``, or sent feedback without a rating."""
+        """Count a rating ``good`` or ``bad``, or feedback without a rating."""
         name = rating if rating in ("good", "bad") else "none"
         self.ratings[name] = self.ratings.get(name, 0) + 1
-        self.exporter.add(known.FEEDBACK, labels={"rating": name})
+        self.exporter.add(definitions.FEEDBACK, labels={"rating": name})
 
     def record_error(self, message: str) -> None:
-        """Keep an error for the operators' page; give it nothing that a client wrote."""
+        """Store an error for the dashboard. It must contain no text from a client."""
         self.recent_errors.append({"time": self.clock(), "message": message[:_MAX_ERROR_LENGTH]})
 
     def export_monitor_status(self, monitor: Mapping[str, Any] | None, traffic: Mapping[str, int]) -> None:
-        """Export what the monitor knows and the forwarder's counts as they are now.
+        """Export the monitor's status and the forwarder's counts.
 
         Args:
-            monitor: `TrafficMonitor.status`, None where there is none or it does not answer.
+            monitor: `TrafficMonitor.status`; None if there is no monitor or it does not respond.
             traffic: `TrafficForwarder.counts`.
         """
-        for reading in extract_samples(monitor):
-            self.exporter.set(reading.metric, reading.value, reading.labels)
-        self.exporter.set(known.QUEUED, traffic.get("waiting", 0))
-        self.exporter.add(known.DROPPED, traffic.get("dropped", 0) - self.dropped)
+        for sample in extract_samples(monitor):
+            self.exporter.set(sample.metric, sample.value, sample.labels)
+        self.exporter.set(definitions.QUEUED, traffic.get("waiting", 0))
+        self.exporter.add(definitions.DROPPED, traffic.get("dropped", 0) - self.dropped)
         self.dropped = traffic.get("dropped", 0)
 
     def summary(self) -> dict[str, Any]:
-        """The counts since the start, with latencies in milliseconds over the last thousand answers."""
+        """The counts since the start, with latencies in milliseconds over the last thousand responses."""
         (p50, p95), (first50, first95) = latency_percentiles(self.latencies), latency_percentiles(self.first_token_latencies)
         return {
             "requests": self.requests,
@@ -145,48 +145,48 @@ class RequestStatistics:
             "first_token_p50_ms": first50,
             "first_token_p95_ms": first95,
             "feedback": dict(self.ratings),
-            "languages": {code: share.summary() for code, share in sorted(self.languages.items())},
+            "languages": {code: stats.summary() for code, stats in sorted(self.languages.items())},
             "shadows": {name: shadow.summary() for name, shadow in sorted(self.shadows.items())},
         }
 
     def history(self) -> list[dict[str, Any]]:
-        """The last hour in intervals of ten seconds, oldest first; the last is still open."""
+        """The last hour in intervals of ten seconds, oldest first. The last interval is still open."""
         return self.time_series.records(self.clock())
 
     def errors(self) -> list[dict[str, Any]]:
-        """The last fifty errors, ``time`` in Unix seconds and ``message``, newest last."""
+        """The last fifty errors, newest last: ``time`` in Unix seconds and ``message``."""
         return list(self.recent_errors)
 
     def exposition(self) -> bytes:
-        """Every number of this process as Prometheus text, of type `instruments.CONTENT_TYPE`."""
+        """All metrics of this process in Prometheus text format, of type `exporters.CONTENT_TYPE`."""
         return self.prometheus.exposition()
 
     def _count_end(self, labels: Mapping[str, str]) -> None:
         self.requests += 1
         self.time_series.interval_at(self.clock()).requests += 1
         self._set_waiting(max(0, self.waiting - 1))
-        self.exporter.add(known.REQUESTS, labels=labels)
+        self.exporter.add(definitions.REQUESTS, labels=labels)
 
     def _record_latencies(self, language: str, seconds: float, first: float | None) -> None:
         interval = self.time_series.interval_at(self.clock())
         for latencies in (self.latencies, interval.latencies, self._language_stats(language).latencies):
             latencies.append(seconds)
-        self.exporter.observe(known.LATENCY, seconds, {"language": language})
+        self.exporter.observe(definitions.LATENCY, seconds, {"language": language})
         if first is not None:
             self.first_token_latencies.append(first)
             interval.first_token_latencies.append(first)
-            self.exporter.observe(known.FIRST_TOKEN, first, {"language": language})
+            self.exporter.observe(definitions.FIRST_TOKEN, first, {"language": language})
 
     def _record_tokens(self, language: str, prompt: int, completion: int) -> None:
-        interval, share = self.time_series.interval_at(self.clock()), self._language_stats(language)
-        share.requests += 1
-        share.completion_tokens += completion
+        interval, stats = self.time_series.interval_at(self.clock()), self._language_stats(language)
+        stats.requests += 1
+        stats.completion_tokens += completion
         interval.prompt_tokens += prompt
         interval.completion_tokens += completion
         self.prompt_tokens += prompt
         self.completion_tokens += completion
-        self.exporter.add(known.TOKENS, prompt, {"kind": "prompt", "language": language})
-        self.exporter.add(known.TOKENS, completion, {"kind": "completion", "language": language})
+        self.exporter.add(definitions.TOKENS, prompt, {"kind": "prompt", "language": language})
+        self.exporter.add(definitions.TOKENS, completion, {"kind": "completion", "language": language})
 
     def _language_stats(self, language: str) -> LanguageStats:
         return self.languages.setdefault(language, LanguageStats())
@@ -201,4 +201,4 @@ class RequestStatistics:
 
     def _set_waiting(self, waiting: int) -> None:
         self.waiting = waiting
-        self.exporter.set(known.WAITING, waiting)
+        self.exporter.set(definitions.WAITING, waiting)

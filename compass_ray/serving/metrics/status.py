@@ -1,7 +1,7 @@
-"""The status of a service as the operators' page and ``/v1/compass/status`` show it, put together from its parts.
+"""The service status, as shown on the dashboard and at ``/v1/compass/status``.
 
-Key property: a plain tree of JSON values, some 320 kB with 42 languages, in which what grows over time is bounded, and given as
-one list for each field. It asks nobody: whoever calls it brings what is known.
+A tree of plain JSON values, about 320 kB with 42 languages. Everything that grows over time is bounded, and time series are
+stored as one list per field. The caller passes all inputs.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def build_status(
     decisions: Sequence[Mapping[str, Any]],
     engine: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The status of one ingress replica and of the run behind it.
+    """The status of one ingress replica and its run.
 
     Args:
         run: the run's URI.
         languages: codes of the run's languages.
-        catalogue: what is live, and what there is.
+        catalogue: live and complete versions.
         statistics: the replica's counts.
         problems: adapters that cannot be used, and why.
         traffic: `TrafficForwarder.counts`.
-        monitor: `TrafficMonitor.status`, None where nothing is watched; where it does not answer what it said last, with
-            ``unreachable``, the reason.
-        decisions: the run's, oldest first.
-        engine: whatever the adapter server tells of itself.
+        monitor: `TrafficMonitor.status`; None if nothing is monitored. If the monitor does not respond, its last status with
+            the reason in ``unreachable``.
+        decisions: the run's decisions, oldest first.
+        engine: the adapter server's counts.
     """
     return {
         "run": run,
@@ -59,10 +59,10 @@ def build_status(
 
 
 def language_status(code: str, catalogue: Catalogue) -> dict[str, Any]:
-    """What there is of one language, and which of it is served to whom."""
-    canary, known = catalogue.canaries.get(code), LANGUAGES.get(code)
+    """The versions of one language, and which of them is live, canary or shadow."""
+    canary, language = catalogue.canaries.get(code), LANGUAGES.get(code)
     return {
-        "name": known.name if known else code,
+        "name": language.name if language else code,
         "live": catalogue.live.get(code),
         "versions": list(catalogue.versions.get(code, ())),
         "canary": {"version": canary.version, "share": canary.share} if canary else None,
@@ -71,17 +71,17 @@ def language_status(code: str, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-def to_columns(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Lines of the same fields as one list for each field.
+def to_columns(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Records with the same fields as one list per field.
 
     >>> to_columns([{"time": 10, "requests": 2}, {"time": 20, "requests": 0}])
     {'time': [10, 20], 'requests': [2, 0]}
     """
-    found: dict[str, list[Any]] = {}
-    for line in lines:
-        for name, value in line.items():
-            found.setdefault(name, []).append(value)
-    return found
+    columns: dict[str, list[Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            columns.setdefault(name, []).append(value)
+    return columns
 
 
 def _select_fields(decision: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""What the endpoint did over the last hour, in intervals of ten seconds.
+"""Traffic of the last hour in intervals of ten seconds.
 
-Key property: an interval that has passed is a handful of numbers, whatever the traffic was, and there are at most 360 of
-them. It exports nothing and knows no clock: each call brings the time.
+A closed interval is a few numbers, whatever the traffic was, and there are at most 360. Each call passes the time.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _MAX_LATENCIES = 1000
 
 
 def latency_percentiles(seconds: Iterable[float]) -> tuple[float | None, float | None]:
-    """Median and 95th percentile in milliseconds; None where there is nothing.
+    """Median and 95th percentile in milliseconds; None without values.
 
     >>> latency_percentiles([0.1, 0.2, 0.3])
     (200.0, 290.0)
@@ -33,13 +32,13 @@ def latency_percentiles(seconds: Iterable[float]) -> tuple[float | None, float |
 
 
 def recent_values(length: int = _MAX_LATENCIES) -> deque[float]:
-    """An empty record of the last so many seconds."""
+    """An empty buffer of the last ``length`` values."""
     return deque(maxlen=length)
 
 
 @dataclass
 class MetricsInterval:
-    """What ended in ten seconds; ``number`` counts intervals since the epoch."""
+    """The requests that ended in one interval; ``number`` counts intervals since the epoch."""
 
     number: int
     requests: int = 0
@@ -67,7 +66,7 @@ class MetricsInterval:
 
 
 class TimeSeries:
-    """The intervals of the last hour; none before the first one that was written to."""
+    """The intervals of the last hour, starting with the first one that has data."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -75,7 +74,7 @@ class TimeSeries:
         self.closed: deque[dict[str, Any]] = deque(maxlen=MAX_INTERVALS)
 
     def interval_at(self, now: float) -> MetricsInterval:
-        """The interval of a time; a clock that was set back goes on in the newest one."""
+        """The interval of a time. If the clock was set back, the newest interval is used."""
         number = int(now // INTERVAL_SECONDS)
         if self.current is None:
             self.current = MetricsInterval(number)
@@ -84,17 +83,17 @@ class TimeSeries:
         return self.current
 
     def records(self, now: float) -> list[dict[str, Any]]:
-        """At most 360 intervals, oldest first, those without traffic too; the last is still open."""
+        """At most 360 intervals, oldest first, including empty ones. The last is still open."""
         if self.current is None:
             return []
-        opened = self.interval_at(now).to_record()
-        return [*self.closed, opened][-MAX_INTERVALS:]
+        current = self.interval_at(now).to_record()
+        return [*self.closed, current][-MAX_INTERVALS:]
 
     def completion_tokens_per_second(self, now: float) -> float:
-        """Generated tokens a second over the last minute of whole intervals; 0 before the first has passed."""
+        """Generated tokens per second over the closed intervals of the last minute; 0 without one."""
         self.records(now)
-        whole = list(self.closed)[-6:]
-        return sum(line["completion_tokens"] for line in whole) / (INTERVAL_SECONDS * len(whole)) if whole else 0.0
+        tokens = [record["completion_tokens"] for record in list(self.closed)[-6:]]
+        return sum(tokens) / (INTERVAL_SECONDS * len(tokens)) if tokens else 0.0
 
     def _close(self, number: int) -> None:
         assert self.current is not None

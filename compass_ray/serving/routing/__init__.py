@@ -1,5 +1,4 @@
-"""Whose adapter answers: what a request's model names, which language its prompt is in, and the route, with its reason.
+"""Routing: which adapter answers a request. Parses ``model``, identifies the prompt's language, and selects the route.
 
-Key property: pure but for the memory of conversations, which `router` holds. COMPASS, sections 3.2.5 and 4.2. It loads no
-adapter.
+Pure functions, except for the memory of conversations in `router`. Loads no adapter. COMPASS, sections 3.2.5 and 4.2.
 """

@@ -1,8 +1,7 @@
-"""Which language a prompt is believed to be in: the identifier's word, held against thresholds and scripts.
+"""The decision on a prompt's language: the identifier's prediction, checked against thresholds and scripts.
 
-Key property: pure functions of a text, what was identified and the settings; a language is believed, or there is a reason in
-words why not. Two languages that the identifier wavers between are named with their shares, for a blend of their adapters.
-Not here: who answers (COMPASS, section 3.2.5).
+Pure functions of the text, the prediction and the settings. The decision is a language, or None with a reason. Two languages
+with similar confidence are returned as a pair, so that their adapters can be blended. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from compass_ray.models.language_id import LanguagePrediction
 from compass_ray.serving.routing import scripts
 
 MIN_SECOND_SHARE = 0.25
-"""Least share of the second of two languages: below it the first would hardly notice."""
+"""Minimum share of the second language of a pair. A smaller share has hardly any effect on a blend."""
 
 
 class Identifier(Protocol):
-    """Says which language texts are in."""
+    """Identifies the language of texts."""
 
     def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None, /) -> Sequence[LanguagePrediction]:
-        """Identify each text; a language that is not of ``restrict`` counts, but is not named."""
+        """Identify each text. Languages outside of ``restrict`` compete, but are not returned."""
         ...
 
 
 @dataclass(frozen=True)
 class LanguagePair:
-    """Two languages that a text may be in; ``share`` of the second in (0, 0.5], the first has the rest."""
+    """Two candidate languages of a text; ``share`` is that of the second, in (0, 0.5]."""
 
     first: str
     second: str
@@ -38,9 +37,9 @@ class LanguagePair:
 
 @dataclass(frozen=True)
 class LanguageDecision:
-    """The language a prompt is believed to be in, or None; the identifier's confidence, where it was asked; and why.
+    """The language of a prompt or None, the identifier's confidence if it was used, and the reason.
 
-    ``pair`` is set where the identifier wavers, whether or not the first of the two is believed by itself.
+    ``pair`` is set if two languages have similar confidence, whether or not the first one is accepted.
     """
 
     language: str | None
@@ -49,23 +48,23 @@ class LanguageDecision:
     pair: LanguagePair | None = None
 
 
-def decide_language(text: str, found: LanguagePrediction, config: IdentifierConfig) -> LanguageDecision:
-    """Decide whether to believe what was identified in a text."""
-    if found.language is None:
-        said = f" ({found.label})" if found.label else ""
-        return LanguageDecision(None, found.confidence, f"no language of this run was identified{said}")
-    how = f"{found.language} identified with confidence {found.confidence:.2f}"
-    pair = _candidate_pair(text, found, config) if config.blend_adapters else None
-    if found.confidence < (least := min_confidence(found.language, config)):
-        return LanguageDecision(None, found.confidence, f"{how}, below the threshold {least:.2f}", pair)
-    if config.check_script and not scripts.is_written_in(text, found.language):
-        why = "the prompt's letters are mostly not of its script" if scripts.count_letters(text) else "the prompt has no letters"
-        return LanguageDecision(None, found.confidence, f"{how}, but {why}")
-    return LanguageDecision(found.language, found.confidence, how, pair)
+def decide_language(text: str, prediction: LanguagePrediction, config: IdentifierConfig) -> LanguageDecision:
+    """Accept or reject the identified language of a text."""
+    if prediction.language is None:
+        label = f" ({prediction.label})" if prediction.label else ""
+        return LanguageDecision(None, prediction.confidence, f"no language of this run was identified{label}")
+    how = f"{prediction.language} identified with confidence {prediction.confidence:.2f}"
+    pair = _candidate_pair(text, prediction, config) if config.blend_adapters else None
+    if prediction.confidence < (threshold := min_confidence(prediction.language, config)):
+        return LanguageDecision(None, prediction.confidence, f"{how}, below the threshold {threshold:.2f}", pair)
+    if config.check_script and not scripts.is_written_in(text, prediction.language):
+        why = "most letters of the prompt are not in its script" if scripts.count_letters(text) else "the prompt has no letters"
+        return LanguageDecision(None, prediction.confidence, f"{how}, but {why}")
+    return LanguageDecision(prediction.language, prediction.confidence, how, pair)
 
 
 def min_confidence(language: str, config: IdentifierConfig) -> float:
-    """Least confidence at which a language is believed."""
+    """Minimum confidence to accept a language."""
     return config.min_confidence_by_language.get(language, config.min_confidence)
 
 
@@ -74,22 +73,22 @@ def is_short(text: str, config: IdentifierConfig) -> bool:
     return scripts.count_letters(text) < config.min_letters
 
 
-def keeps_conversation_language(text: str, spoken: str, config: IdentifierConfig) -> bool:
-    """Whether a prompt is in its conversation's language whatever else it may be: it is short, and in no script foreign to it."""
-    return is_short(text, config) and not scripts.is_foreign_script(text, spoken)
+def keeps_conversation_language(text: str, current: str, config: IdentifierConfig) -> bool:
+    """Whether a prompt keeps its conversation's language: it is short and in no foreign script."""
+    return is_short(text, config) and not scripts.is_foreign_script(text, current)
 
 
-def from_conversation(spoken: str) -> LanguageDecision:
-    """A prompt that stays in the language of its conversation."""
-    return LanguageDecision(spoken, None, f"{spoken} kept from the conversation, the prompt being short")
+def from_conversation(current: str) -> LanguageDecision:
+    """The decision for a prompt that keeps the language of its conversation."""
+    return LanguageDecision(current, None, f"{current} kept from the conversation, because the prompt is short")
 
 
-def _candidate_pair(text: str, found: LanguagePrediction, config: IdentifierConfig) -> LanguagePair | None:
-    """The two likeliest languages, if together they reach the thresholds of both and neither is a trifle."""
-    if found.language is None or not found.alternatives:
+def _candidate_pair(text: str, prediction: LanguagePrediction, config: IdentifierConfig) -> LanguagePair | None:
+    """The two most likely languages, if their joint confidence passes both thresholds and neither share is too small."""
+    if prediction.language is None or not prediction.alternatives:
         return None
-    second, confidence = found.alternatives[0]
-    together, codes = found.confidence + confidence, (found.language, second)
+    second, confidence = prediction.alternatives[0]
+    together, codes = prediction.confidence + confidence, (prediction.language, second)
     likely = (
         confidence > 0.0
         and confidence >= MIN_SECOND_SHARE * together
@@ -97,4 +96,4 @@ def _candidate_pair(text: str, found: LanguagePrediction, config: IdentifierConf
     )
     if not likely or (config.check_script and not all(scripts.is_written_in(text, code) for code in codes)):
         return None
-    return LanguagePair(found.language, second, confidence / together)
+    return LanguagePair(prediction.language, second, confidence / together)

@@ -1,7 +1,6 @@
-"""What the ``model`` of a request can name: any language, a language, one version of its adapter, or the base model.
+"""The values of a request's ``model``: auto, a language, one version of its adapter, or the base model.
 
-Key property: a name is matched whole against a narrow pattern, so no path and no other text gets further. Whether a language
-or a version exists is not known here.
+A name must fully match a narrow pattern, so paths and other text are rejected. Existence is not checked here.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ _NAME = re.compile(r"(?P<language>[a-z]{2,3})(?:@(?P<version>[A-Za-z0-9_.-]{1,64
 
 
 class UnknownModelError(ValueError):
-    """A ``model`` that nothing here answers to; the message lists what does."""
+    """An unknown ``model``. The message lists valid names."""
 
 
 class ModelTarget(Enum):
-    """What the request's ``model`` named."""
+    """The kind of a request's ``model``."""
 
     AUTO = "auto"
     LANGUAGE = "language"
@@ -28,7 +27,7 @@ class ModelTarget(Enum):
 
 
 def parse_model(model: str) -> tuple[ModelTarget, str, str]:
-    """What a ``model`` names, with its language and version, each empty where it names none.
+    """The kind, language and version of a ``model``; language and version are empty if not named.
 
     Raises:
         UnknownModelError: not of the form ``auto``, ``base``, ``sw`` or ``sw@v0001``.
@@ -40,8 +39,10 @@ def parse_model(model: str) -> tuple[ModelTarget, str, str]:
         return ModelTarget.AUTO, "", ""
     if model == BASE:
         return ModelTarget.BASE, "", ""
-    found = _NAME.fullmatch(model)
-    if not found:
-        raise UnknownModelError(f"model {model!r} does not exist; expected auto, base, a language such as sw, or sw@v0001")
-    version = found["version"] or ""
-    return (ModelTarget.VERSION if version else ModelTarget.LANGUAGE), found["language"], version
+    match = _NAME.fullmatch(model)
+    if not match:
+        raise UnknownModelError(
+            f"Model {model!r} does not exist. Expected auto, base, a language such as sw, or a version such as sw@v0001."
+        )
+    version = match["version"] or ""
+    return (ModelTarget.VERSION if version else ModelTarget.LANGUAGE), match["language"], version

@@ -1,8 +1,8 @@
-"""Which adapter answers a request, and the reason in words.
+"""Selection of the adapter that answers a request, with the reason as text.
 
-Key property: a pure function of the requested model, the language believed, what is live and one draw for canaries; every
-request has exactly one route, and only a name that does not exist has none. Fallback order: the language's live adapter, its
-target-only adapter, the base model. No adapter is named that the catalogue lacks. COMPASS, sections 3.2.5 and 4.2.
+A pure function of the requested model, the language decision, the catalogue and one random draw for canaries. Every request has
+exactly one route; only an unknown model name has none. Fallback order: the language's live adapter, its target-only adapter, the
+base model. A route never names an adapter that the catalogue lacks. COMPASS, sections 3.2.5 and 4.2.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from compass_ray.serving.routing.model_names import ModelTarget, UnknownModelErr
 
 @dataclass(frozen=True)
 class Route:
-    """Who answers: an adapter (None is the base model), for which language, how sure, and why.
+    """The adapter of a request (None is the base model), its language, the identifier's confidence, and the reason.
 
-    ``confidence`` is the identifier's for ``language``, None where it was not asked. ``blend`` is a second adapter and its share
-    in (0, 0.5]; ``canary`` tells a version on trial.
+    ``confidence`` is None if the identifier was not used. ``blend`` is a second adapter and its share in (0, 0.5]. ``canary`` is
+    true for a canary version.
     """
 
     language: str | None
@@ -32,67 +32,71 @@ class Route:
     canary: bool = False
 
 
-def choose_route(model: str, belief: LanguageDecision, catalogue: Catalogue, *, languages: Collection[str], draw: float) -> Route:
-    """Choose who answers.
+def choose_route(
+    model: str, decision: LanguageDecision, catalogue: Catalogue, *, languages: Collection[str], canary_draw: float
+) -> Route:
+    """Select the route of a request.
 
     Args:
-        model: as the request gave it.
-        belief: of the prompt's language; used where the model is ``auto``.
-        catalogue: what there is to answer with.
-        languages: of the run; one that has no adapter yet is answered by the base model.
-        draw: in [0, 1); a canary answers where it is below its share.
+        model: the request's ``model``.
+        decision: on the prompt's language; used if the model is ``auto``.
+        catalogue: the servable versions.
+        languages: of the run. A language without an adapter is answered by the base model.
+        canary_draw: in [0, 1); a canary answers if it is below the canary's share.
 
     Raises:
-        UnknownModelError: no such language or version here.
+        UnknownModelError: no such language or version.
     """
-    asked, language, version = parse_model(model)
-    if asked is ModelTarget.BASE:
-        return Route(None, None, None, "the base model was asked for", asked)
-    if asked is ModelTarget.AUTO:
-        return _route_auto(belief, catalogue, draw)
+    target, language, version = parse_model(model)
+    if target is ModelTarget.BASE:
+        return Route(None, None, None, "the base model was requested", target)
+    if target is ModelTarget.AUTO:
+        return _route_auto(decision, catalogue, canary_draw)
     if version:
         return _route_version(model, AdapterName(language, version), catalogue)
     if language not in languages and language not in catalogue.versions:
         raise _unknown_model(model, catalogue)
-    return _route_language(LanguageDecision(language, None, f"{language} asked for"), language, catalogue, draw, asked)
+    return _route_language(LanguageDecision(language, None, f"{language} requested"), language, catalogue, canary_draw, target)
 
 
 def fall_back(failed: Route, catalogue: Catalogue, problem: str) -> Route:
-    """The next best route after the chosen adapter could not be used: of two the first alone, of a canary the live one first.
+    """The next route after the adapter of ``failed`` could not be used.
+
+    A blend falls back to its first adapter, a canary to the live version.
 
     Raises:
-        ValueError: the base model failed, or a version that the request named, in whose place nothing else may answer.
+        ValueError: the base model failed, or a version that the request named, which has no fallback.
     """
     if failed.language is None or failed.adapter is None or failed.model_target is ModelTarget.VERSION:
         raise ValueError(f"{failed.adapter or 'the base model'} has no fallback")
     if failed.blend:
         return replace(failed, blend=None, reason=f"{failed.reason}; {problem}, so {failed.adapter} answers alone")
     order = _fallback_order(failed.language, catalogue)
-    tried = -1 if failed.canary or failed.adapter not in order else order.index(failed.adapter)
-    choice = next((name for name in order[tried + 1 :] if name != failed.adapter), None)
+    failed_index = -1 if failed.canary or failed.adapter not in order else order.index(failed.adapter)
+    choice = next((name for name in order[failed_index + 1 :] if name != failed.adapter), None)
     reason = f"{failed.reason}; {problem}, so {_describe_adapter(choice)} answers"
     return replace(failed, adapter=choice, reason=reason, canary=False)
 
 
-def _route_auto(belief: LanguageDecision, catalogue: Catalogue, draw: float) -> Route:
-    blended = _route_blend(belief, belief.pair, catalogue) if belief.pair else None
+def _route_auto(decision: LanguageDecision, catalogue: Catalogue, canary_draw: float) -> Route:
+    blended = _route_blend(decision, decision.pair, catalogue) if decision.pair else None
     if blended:
         return blended
-    if belief.language is None:
-        return Route(None, None, belief.confidence, f"{belief.reason}: base model", ModelTarget.AUTO)
-    return _route_language(belief, belief.language, catalogue, draw, ModelTarget.AUTO)
+    if decision.language is None:
+        return Route(None, None, decision.confidence, f"{decision.reason}: base model", ModelTarget.AUTO)
+    return _route_language(decision, decision.language, catalogue, canary_draw, ModelTarget.AUTO)
 
 
-def _route_blend(belief: LanguageDecision, pair: LanguagePair, catalogue: Catalogue) -> Route | None:
+def _route_blend(decision: LanguageDecision, pair: LanguagePair, catalogue: Catalogue) -> Route | None:
     first, second = (_live_adapter(code, catalogue) for code in (pair.first, pair.second))
     if first is None or second is None:
         return None
-    shares = f"{first} and {second} answer together, {1 - pair.share:.0%} and {pair.share:.0%}"
+    text = f"blend of {first} ({1 - pair.share:.0%}) and {second} ({pair.share:.0%})"
     return Route(
         pair.first,
         first,
-        belief.confidence,
-        f"{belief.reason}, {pair.second} next: {shares}",
+        decision.confidence,
+        f"{decision.reason}, {pair.second} second: {text}",
         ModelTarget.AUTO,
         (second, pair.share),
     )
@@ -101,18 +105,20 @@ def _route_blend(belief: LanguageDecision, pair: LanguagePair, catalogue: Catalo
 def _route_version(model: str, name: AdapterName, catalogue: Catalogue) -> Route:
     if not catalogue.has_version(name):
         raise _unknown_model(model, catalogue)
-    return Route(name.language, name, None, f"{name} was asked for", ModelTarget.VERSION)
+    return Route(name.language, name, None, f"{name} was requested", ModelTarget.VERSION)
 
 
-def _route_language(belief: LanguageDecision, language: str, catalogue: Catalogue, draw: float, asked: ModelTarget) -> Route:
+def _route_language(
+    decision: LanguageDecision, language: str, catalogue: Catalogue, canary_draw: float, target: ModelTarget
+) -> Route:
     def to(adapter: AdapterName | None, why: str, *, canary: bool = False) -> Route:
-        return Route(language, adapter, belief.confidence, f"{belief.reason}{why}", asked, canary=canary)
+        return Route(language, adapter, decision.confidence, f"{decision.reason}{why}", target, canary=canary)
 
     live, canary = _live_adapter(language, catalogue), catalogue.canaries.get(language)
-    if canary and draw < canary.share:
-        trial = AdapterName(language, canary.version)
-        if catalogue.has_version(trial) and trial != live:
-            return to(trial, f": {trial} is on trial with {canary.share:.0%} of requests", canary=True)
+    if canary and canary_draw < canary.share:
+        candidate = AdapterName(language, canary.version)
+        if catalogue.has_version(candidate) and candidate != live:
+            return to(candidate, f": {candidate} is a canary for {canary.share:.0%} of requests", canary=True)
     if live:
         return to(live, f": {live} is live")
     choice = next(iter(_fallback_order(language, catalogue)), None)
@@ -120,10 +126,10 @@ def _route_language(belief: LanguageDecision, language: str, catalogue: Catalogu
 
 
 def _fallback_order(language: str, catalogue: Catalogue) -> list[AdapterName]:
-    """The live adapter, then the target-only one, of those that are whole."""
-    target = AdapterName(language, TARGET_VERSION)
-    found = [_live_adapter(language, catalogue), target if catalogue.has_version(target) else None]
-    return list(dict.fromkeys(name for name in found if name))
+    """The complete ones of the live adapter and the target-only adapter, in this order."""
+    target_only = AdapterName(language, TARGET_VERSION)
+    names = [_live_adapter(language, catalogue), target_only if catalogue.has_version(target_only) else None]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _live_adapter(language: str, catalogue: Catalogue) -> AdapterName | None:
@@ -140,4 +146,4 @@ def _describe_adapter(adapter: AdapterName | None) -> str:
 
 def _unknown_model(model: str, catalogue: Catalogue) -> UnknownModelError:
     known = ", ".join(f"{code} ({', '.join(versions)})" for code, versions in sorted(catalogue.versions.items()))
-    return UnknownModelError(f"model {model!r} does not exist; there are auto, base and the languages {known or '(none)'}")
+    return UnknownModelError(f"Model {model!r} does not exist. Available: auto, base and the languages {known or '(none)'}.")

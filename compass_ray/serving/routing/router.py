@@ -1,9 +1,8 @@
-"""From a request's turns to the adapter that answers: the identifier, the memory of conversations and the settings together.
+"""The router: from a request's turns to its route, with the identifier, the memory of conversations and the settings.
 
-Key property: the decision is made of pure functions (`scripts`, `detection`, `routes`); here they are given what they need, so
-that a request without a conversation has the same route whatever came before it. The language of a conversation is that of its
-last prompt that was believed: read from the request's earlier turns, else remembered. COMPASS, sections 3.2.5 and 4.2. It loads
-no adapter.
+The decisions are pure functions in `scripts`, `language_decision` and `route_selection`. A request without a conversation id
+has the same route whatever came before. The language of a conversation is that of its last accepted prompt: read from the
+request's earlier turns, otherwise from the memory. Loads no adapter. COMPASS, sections 3.2.5 and 4.2.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from compass_ray.serving.routing.scripts import extract_prose
 __all__ = ["ModelTarget", "Route", "RouteRequest", "Router", "UnknownModelError", "fall_back"]
 
 MAX_TURNS = 8
-"""Most turns of the user that are read for a conversation's language, the last ones."""
-_NOT_IDENTIFIED = LanguageDecision(None, None, "the prompt was not looked at")
+"""Maximum number of user turns, the last ones, that determine a conversation's language."""
+_NOT_IDENTIFIED = LanguageDecision(None, None, "the prompt's language was not identified")
 
 
 @dataclass(frozen=True)
 class RouteRequest:
-    """What decides a route.
+    """The input of a routing decision.
 
-    ``turns`` are role and text, the last of role ``user`` being the prompt; ``conversation`` any name that its turns share;
-    ``draw`` is in [0, 1), the same for all turns of a conversation, so that a canary answers all of them or none.
+    ``turns`` are (role, text); the last one with role ``user`` is the prompt. ``conversation`` is an id that all its turns share.
+    ``canary_draw`` is in [0, 1) and equal for all turns of a conversation, so a canary answers all of them or none.
     """
 
     model: str
@@ -49,7 +48,7 @@ class RouteRequest:
 
 
 class Router:
-    """Routes requests. For one thread."""
+    """Routes requests. Not thread-safe."""
 
     def __init__(
         self,
@@ -65,40 +64,40 @@ class Router:
         self.config = config
         self.memory = memory
 
-    def route(self, asked: RouteRequest, catalogue: Catalogue) -> Route:
-        """Choose who answers, and remember the conversation's language.
+    def route(self, request: RouteRequest, catalogue: Catalogue) -> Route:
+        """Select the route, and store the conversation's language.
 
         Raises:
-            UnknownModelError: ``model`` names nothing that is here.
+            UnknownModelError: ``model`` does not exist.
         """
-        automatic = parse_model(asked.model)[0] is ModelTarget.AUTO
-        belief = self._decide(asked) if automatic else _NOT_IDENTIFIED
-        chosen = choose_route(asked.model, belief, catalogue, languages=self.languages, draw=asked.canary_draw)
-        if asked.conversation and chosen.language:
-            self.memory.remember(asked.conversation, chosen.language)
-        return chosen
+        automatic = parse_model(request.model)[0] is ModelTarget.AUTO
+        decision = self._decide(request) if automatic else _NOT_IDENTIFIED
+        route = choose_route(request.model, decision, catalogue, languages=self.languages, canary_draw=request.canary_draw)
+        if request.conversation and route.language:
+            self.memory.remember(request.conversation, route.language)
+        return route
 
-    def _decide(self, asked: RouteRequest) -> LanguageDecision:
-        texts = [extract_prose(text) for role, text in asked.turns if role == "user"][-MAX_TURNS:]
+    def _decide(self, request: RouteRequest) -> LanguageDecision:
+        texts = [extract_prose(text) for role, text in request.turns if role == "user"][-MAX_TURNS:]
         *earlier, prompt = texts or [""]
-        spoken = self._conversation_language(earlier, asked.conversation) if is_short(prompt, self.config) else None
-        return self._decide_turn(prompt, spoken)
+        current = self._conversation_language(earlier, request.conversation) if is_short(prompt, self.config) else None
+        return self._decide_turn(prompt, current)
 
     def _conversation_language(self, turns: Sequence[str], conversation: str | None) -> str | None:
-        """The language of the conversation so far: of its turns, else of the memory."""
-        spoken: str | None = None
+        """The conversation's language so far: from its turns, otherwise from the memory."""
+        current: str | None = None
         for text in turns:
-            spoken = self._decide_turn(text, spoken).language or spoken
-        return spoken or (self.memory.recall(conversation) if conversation else None)
+            current = self._decide_turn(text, current).language or current
+        return current or (self.memory.recall(conversation) if conversation else None)
 
-    def _decide_turn(self, text: str, spoken: str | None) -> LanguageDecision:
-        """What the next turn of a conversation is in."""
-        if spoken and keeps_conversation_language(text, spoken, self.config):
-            return from_conversation(spoken)
-        belief = self._identify(text)
-        unsure = belief.language is None and is_short(text, self.config)
-        return from_conversation(spoken) if spoken and unsure else belief
+    def _decide_turn(self, text: str, current: str | None) -> LanguageDecision:
+        """The language of the next turn of a conversation."""
+        if current and keeps_conversation_language(text, current, self.config):
+            return from_conversation(current)
+        decision = self._identify(text)
+        unsure = decision.language is None and is_short(text, self.config)
+        return from_conversation(current) if current and unsure else decision
 
     def _identify(self, text: str) -> LanguageDecision:
-        found = self.identifier.identify([text], self.languages)[0] if text else UNKNOWN_LANGUAGE
-        return decide_language(text, found, self.config)
+        prediction = self.identifier.identify([text], self.languages)[0] if text else UNKNOWN_LANGUAGE
+        return decide_language(text, prediction, self.config)

@@ -1,8 +1,7 @@
-"""The prose of a prompt, its letters, and whether a language is written in them.
+"""The prose of a prompt, its letters, and whether they belong to the scripts of a language.
 
-Key property: only letters count. Digits, punctuation, signs, code and addresses say nothing of a language, and a letter that
-several scripts share counts for each of them. The scripts of a language are those of its identifier labels in the language
-table. Not here: what a language is identified by (COMPASS, section 3.2.5).
+Only letters count; digits, punctuation, code and addresses are ignored. A letter that several scripts share counts for each of
+them. The scripts of a language are those of its identifier labels in the language table. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ import regex
 from compass_ray.languages import get_language
 
 MAX_PROMPT_CHARACTERS = 4_000
-"""Characters of a prompt that are looked at: fastText's time grows with the text, its answer hardly changes."""
+"""Characters of a prompt that are used: fastText's time grows with the text, but its result hardly changes."""
 MIN_SHARE_LATIN = 0.5
-"""Share of a prompt's letters beyond which it is written in a language of Latin script."""
+"""Minimum share of letters in the language's scripts, for languages of Latin script."""
 MIN_SHARE_OTHER = 0.2
-"""The same for other scripts, whose prompts are full of Latin names and terms.
+"""The same for other scripts, because their prompts contain many Latin names and terms.
 
-With a half, one in a hundred of the first three words of lines loses its right adapter, and no wrong one is kept out.
+With 0.5, one in a hundred prompts of three words loses its correct adapter, and no wrong one is rejected.
 """
 
 _CODE = r"```.*?(?:```|\Z)|`[^`\n]*`"
-# Each may begin at the first of its characters only: from every character on, a long word would take quadratic time.
+# Each pattern matches only at the start of a word. Otherwise a long word would take quadratic time.
 _ADDRESS = r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://[!-~]+|(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+"
 _NOT_PROSE = regex.compile(rf"{_CODE}|{_ADDRESS}", regex.DOTALL)
 _LETTER = regex.compile(r"\p{L}")
 _MIXED = {"Jpan": ("Hira", "Kana", "Hani"), "Hang": ("Hang", "Hani")}
-"""Codes that the identifier's labels use for writing systems of several scripts."""
+"""Codes in identifier labels for writing systems of several scripts."""
 
 
 def extract_prose(text: str) -> str:
-    """The first of a text without code between backquotes and addresses.
+    """The start of a text, without code in backquotes and addresses.
 
     >>> extract_prose("Eleza `x = 1` kwa kifupi: https://example.org")
     'Eleza   kwa kifupi:'
@@ -43,7 +42,7 @@ def extract_prose(text: str) -> str:
 
 
 def count_letters(text: str) -> int:
-    """How many letters of any script a text has.
+    """The number of letters of any script in a text.
 
     >>> count_letters("12? да"), count_letters("राजधानी")
     (2, 4)
@@ -62,9 +61,9 @@ def scripts_of(code: str) -> tuple[str, ...]:
 
 
 def is_written_in(text: str, code: str) -> bool:
-    """Whether a text's letters are mostly of the language's scripts; a text without letters is written in none.
+    """Whether enough letters of a text are in the language's scripts. False for a text without letters.
 
-    Names and terms in Latin letters are at home in every language.
+    Prompts in every language contain names and terms in Latin letters; see `MIN_SHARE_OTHER`.
 
     >>> is_written_in("Установить Kubernetes", "ru"), is_written_in("Ustanovit", "ru"), is_written_in("12?", "ru")
     (True, False, False)
@@ -76,7 +75,7 @@ def is_written_in(text: str, code: str) -> bool:
 
 
 def is_foreign_script(text: str, code: str) -> bool:
-    """Whether a text has letters, and none of them is of the language's scripts or Latin, which is a guest in all.
+    """Whether a text has letters, but none in the language's scripts or in Latin.
 
     >>> is_foreign_script("ok", "ru"), is_foreign_script("да", "en"), is_foreign_script("12?", "en")
     (False, True, False)

@@ -1,4 +1,4 @@
-"""How many replicas there may be: Serve takes what it is told, and the settings say it."""
+"""The number of replicas: the settings determine Serve's options, and Serve accepts them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from compass_ray.config import load_run_config
 from compass_ray.serving import autoscaling
 
 
-def test_a_fixed_number_where_nothing_may_grow() -> None:
+def test_the_number_is_fixed_without_a_larger_maximum() -> None:
     for settings in (["resources.replicas=3"], ["resources.replicas=3", "resources.max_replicas=3"]):
         assert autoscaling.scaling_options(load_run_config("atlas-test", overrides=settings)) == {"num_replicas": 3}
 
 
-def test_serve_takes_the_bounds_and_what_a_replica_asks_for() -> None:
+def test_serve_accepts_the_bounds_and_a_replica_s_resources() -> None:
     from ray import serve
 
     settings = ["resources.max_replicas=4", "resources.replica_gpus=1", "resources.replica_resources={serving: 1}"]
@@ -24,6 +24,6 @@ def test_serve_takes_the_bounds_and_what_a_replica_asks_for() -> None:
     assert deployed.ray_actor_options == {"num_cpus": 0.2, "num_gpus": 1.0, "resources": {"serving": 1.0}}
 
 
-def test_one_row_still_makes_a_target() -> None:
+def test_a_batch_of_one_still_gives_a_target() -> None:
     config = load_run_config("atlas-test", overrides=["resources.max_replicas=2", "serve.max_num_seqs=1"])
     assert autoscaling.scaling_options(config)["autoscaling_config"]["target_ongoing_requests"] == 1.0

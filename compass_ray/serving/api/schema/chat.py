@@ -1,6 +1,6 @@
-"""OpenAI's chat completions: the request, the reply and its stream chunks.
+"""OpenAI's chat completions: request, response and stream chunks.
 
-Key property: one choice, text only; tools, images and other response formats are refused by name. COMPASS, section 3.2.5.
+One choice, text only. Tools, images and other response formats are refused by name. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EmptyList = Annotated[list[Any], Field(max_length=0)]
 
 
 class TextPart(BaseModel):
-    """One part of a message's content; only text is understood."""
+    """One part of a message's content. Only text is supported."""
 
     model_config = ConfigDict(strict=True)
     type: Literal["text"]
@@ -37,12 +37,12 @@ class Message(BaseModel):
 
     @property
     def text(self) -> str:
-        """The content as one text."""
+        """The content as one string."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class TextFormat(BaseModel):
-    """The one format of replies."""
+    """The only supported response format."""
 
     model_config = ConfigDict(strict=True)
     type: Literal["text"]
@@ -50,7 +50,7 @@ class TextFormat(BaseModel):
 
 def _require_user_turn(messages: list[Message]) -> list[Message]:
     if not any(message.role == "user" and message.text.strip() for message in messages):
-        raise ValueError("expected at least one message of role 'user' that is not empty")
+        raise ValueError("Expected at least one non-empty message with role 'user'.")
     return messages
 
 
@@ -62,7 +62,7 @@ class ChatRequest(CommonRequest):
 
     messages: Annotated[
         list[Message],
-        # One error is told, and collecting those of a whole body took a second.
+        # Only one error is reported; collecting all errors of a body can take a second.
         Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True, json_schema_extra=_A_USER_TURN),
         AfterValidator(_require_user_turn),
     ]
@@ -77,22 +77,22 @@ class ChatRequest(CommonRequest):
     @classmethod
     def _only_with_logprobs(cls, count: int | None, info: ValidationInfo) -> int | None:
         if count is not None and not info.data.get("logprobs"):
-            raise ValueError(f"{count} likely tokens were asked for without logprobs: true; send both or neither")
+            raise ValueError(f"top_logprobs is {count}, but logprobs is not true. Send both or neither.")
         return count
 
     @property
     def num_logprobs(self) -> int | None:
-        """How many likely tokens to list with each generated one, None for no scores."""
+        """Number of most likely tokens to list per generated token; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @property
     def token_limit(self) -> int | None:
-        """Most tokens of the reply, where the request says."""
+        """Maximum tokens of the response, if requested."""
         return self.max_completion_tokens or self.max_tokens
 
 
 class ReplyMessage(BaseModel):
-    """The reply's text."""
+    """The text of a response."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -100,7 +100,7 @@ class ReplyMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """The one choice of a reply."""
+    """The single choice of a response."""
 
     index: int = 0
     message: ReplyMessage
@@ -109,7 +109,7 @@ class Choice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """Reply to a chat request that does not stream."""
+    """Response to a chat request without streaming."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -121,14 +121,14 @@ class ChatCompletion(BaseModel):
 
 
 class Delta(OmitNoneModel):
-    """What a chunk adds."""
+    """The addition of a chunk."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
 class ChunkChoice(BaseModel):
-    """The one choice of a chunk."""
+    """The single choice of a chunk."""
 
     index: int = 0
     delta: Delta
@@ -137,7 +137,7 @@ class ChunkChoice(BaseModel):
 
 
 class ChatChunk(OmitNoneModel):
-    """One event of a streamed reply; the first carries the route, the last the usage where asked for."""
+    """One event of a streamed response. The first has the route, the last the usage if requested."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -1,6 +1,6 @@
-"""What the replies of both completion endpoints have in common: the route, token counts, and chunks that leave out what is not.
+"""The response parts of both completion endpoints: route, token counts, and a base class for chunks.
 
-COMPASS, section 3.2.5. Not here: the replies themselves.
+COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ __all__ = ["Blend", "CompassInfo", "FinishReason", "OmitNoneModel", "Usage"]
 
 
 class Blend(BaseModel):
-    """A second adapter that answered with the first, and its share in (0, 1)."""
+    """A second adapter that was blended with the first, and its share in (0, 1)."""
 
     adapter: str
     share: float
 
 
 class CompassInfo(BaseModel):
-    """How a request was routed: language found or asked for, who answered, and why."""
+    """The route of a request: language, adapter, and reason."""
 
     language: str | None
     confidence: float | None
     adapter: str | None
-    """``sw@v0003``, or None where the base model answered."""
+    """For example ``sw@v0003``; None for the base model."""
     reason: str
     blend: Blend | None = None
     canary: bool = False
-    """Whether a version answered that is on trial and not yet live."""
+    """Whether a canary version answered."""
 
 
 class Usage(BaseModel):
-    """Tokens of a request."""
+    """Token counts of a request."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -43,8 +43,8 @@ class Usage(BaseModel):
 
 
 class OmitNoneModel(BaseModel):
-    """Part of a stream; fields that are None are left out, not sent as null."""
+    """Base of stream chunks. Fields that are None are omitted instead of sent as null."""
 
     @model_serializer(mode="wrap")
-    def _drop_none(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in serialise(self).items() if value is not None}
+    def _drop_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}

@@ -1,7 +1,7 @@
-"""OpenAI's completions of plain text: the request, the reply and its stream chunks, which share one shape.
+"""OpenAI's text completions: request, response and stream chunks.
 
-Key property: one prompt a request, continued as it stands; several are refused, since requests under way are decoded together
-anyway and each has a route of its own. COMPASS, section 3.2.5.
+One prompt per request, continued unchanged. Several prompts are refused: each has its own route, and concurrent requests are
+batched anyway. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema
 
 def _require_one_prompt(prompt: str | list[str]) -> str | list[str]:
     if isinstance(prompt, list) and len(prompt) > 1:
-        raise ValueError(f"{len(prompt)} prompts in one request; send one request each, they are answered together")
+        raise ValueError(
+            f"{len(prompt)} prompts in one request are not supported. Send one request per prompt; they run in one batch."
+        )
     if not (prompt if isinstance(prompt, str) else prompt[0]).strip():
-        raise ValueError("expected a prompt that is not blank")
+        raise ValueError("Expected a prompt that is not blank.")
     return prompt
 
 
@@ -41,7 +43,7 @@ class CompletionRequest(CommonRequest):
 
 
 class CompletionChoice(BaseModel):
-    """The one choice of a reply or a chunk."""
+    """The single choice of a response or a chunk."""
 
     index: int = 0
     text: str
@@ -50,7 +52,7 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
-    """Reply to a completion request that does not stream."""
+    """Response to a completion request without streaming."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -62,7 +64,7 @@ class Completion(BaseModel):
 
 
 class CompletionChunk(OmitNoneModel):
-    """One event of a streamed completion; the first carries the route, the last the usage where asked for."""
+    """One event of a streamed completion. The first has the route, the last the usage if requested."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"

@@ -1,6 +1,6 @@
-"""OpenAI's error object, which every refusal and failure is answered with.
+"""OpenAI's error object, used for every error response.
 
-Not here: which errors there are (`failures`). COMPASS, section 3.2.5.
+The errors themselves are in `inference.errors`. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong and what to do."""
+    """What is wrong and what to do."""
 
     model_config = ConfigDict(extra="forbid")
     message: str
@@ -19,6 +19,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """Every refusal and failure, in OpenAI's shape."""
+    """The body of every error response."""
 
     error: ErrorDetail

@@ -1,7 +1,6 @@
-"""What a client says of a reply: good or bad, what it should have been, and a remark.
+"""Feedback on a response: a rating, a correction and a comment.
 
-Key property: bounded, and tied to a reply by its id alone; whether that reply is known is found out later, by who keeps the
-traffic (COMPASS, section 3.3.1).
+It refers to a response only by its id. The monitor checks later whether the id is known (COMPASS, section 3.3.1).
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ class FeedbackRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
     id: Annotated[str, Field(pattern=r"^(chatcmpl|cmpl)-[0-9a-f]{32}$")]
-    """``id`` of the reply."""
+    """``id`` of the response."""
     rating: Rating
     correction: Annotated[str, Field(min_length=1, max_length=MAX_CORRECTION_CHARS)] | None = None
-    """What the reply should have been; no longer than what is kept, so nobody is told that it was taken and finds it cut."""
+    """The correct response. The limit is that of the store, so an accepted correction is never truncated."""
     comment: Annotated[str, Field(min_length=1, max_length=MAX_COMMENT)] | None = None
 
 
 class FeedbackTaken(BaseModel):
-    """What was taken of it and is on its way to the monitor."""
+    """The accepted parts, which are forwarded to the monitor."""
 
     object: Literal["compass.feedback"] = "compass.feedback"
     id: str

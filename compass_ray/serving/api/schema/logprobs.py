@@ -1,7 +1,7 @@
-"""Log-probabilities of generated tokens in the two shapes that OpenAI's endpoints give them.
+"""Log-probabilities of generated tokens, in the shapes of OpenAI's two endpoints.
 
-Key property: numbers are natural logarithms under the untempered model; what is too unlikely to be a number of JSON is -9999,
-as OpenAI has it. COMPASS, section 3.2.5. Not here: how they are computed.
+Values are natural logarithms at temperature 1. Values too small for JSON become -9999, as in OpenAI's API. COMPASS,
+section 3.2.5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MIN_LOGPROB = -9999.0
 
 
 class LikelyToken(BaseModel):
-    """A token in the place of a generated one."""
+    """A candidate token at a position."""
 
     token: str
     logprob: float
@@ -24,7 +24,7 @@ class LikelyToken(BaseModel):
 
 
 class ScoredToken(LikelyToken):
-    """A generated token and the likeliest in its place."""
+    """A generated token and the most likely tokens at its position."""
 
     top_logprobs: list[LikelyToken]
 
@@ -37,7 +37,7 @@ class ChatLogprobs(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """``logprobs`` of a completion choice; offsets count characters of the choice's text."""
+    """``logprobs`` of a completion choice. Offsets count characters of the choice's text."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -46,7 +46,7 @@ class CompletionLogprobs(BaseModel):
 
 
 def chat_logprobs(scores: Sequence[TokenLogprob]) -> ChatLogprobs:
-    """The scores of a chat reply or of one piece of it."""
+    """The log-probabilities of a chat response or of one delta."""
     content = [
         ScoredToken(
             **_likely(score.token, score.logprob).model_dump(),
@@ -58,7 +58,7 @@ def chat_logprobs(scores: Sequence[TokenLogprob]) -> ChatLogprobs:
 
 
 def completion_logprobs(scores: Sequence[TokenLogprob], offset: int = 0) -> CompletionLogprobs:
-    """The scores of a completion, or of one piece of it that begins ``offset`` characters into the text."""
+    """The log-probabilities of a completion, or of a delta that begins ``offset`` characters into the text."""
     offsets = [offset]
     for score in scores:
         offsets.append(offsets[-1] + len(score.token))

@@ -1,6 +1,6 @@
-"""The model list: every name that ``model`` may take, with what stands behind it in the field ``compass``.
+"""The model list: every valid value of ``model``, with details in the field ``compass``.
 
-COMPASS, section 3.2.5. Not here: which versions there are (`registry.Catalogue`).
+COMPASS, section 3.2.5. The versions come from `registry.Catalogue`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from compass_ray.registry import Catalogue
 
 
 class Served(BaseModel):
-    """What a name stands for; all None or empty for ``auto`` and ``base``."""
+    """Details of a model name; None or empty for ``auto`` and ``base``."""
 
     language: str | None = None
     version: str | None = None
-    """Of a version's own name; of a language, the one that is live."""
+    """The version of a version name; the live version of a language."""
     live: bool = False
-    """Whether the language's requests go to this version, or for a language, whether it has one that is live."""
+    """Whether this version is live; for a language, whether it has a live version."""
     canary: float | None = None
-    """Share of the language's requests that this version answers on trial, in (0, 1)."""
+    """Share of the language's requests that this version answers as a canary, in (0, 1)."""
     shadow: bool = False
-    """Whether this version answers copies that no client sees."""
+    """Whether this version is a shadow."""
     versions: list[str] = []
-    """Of a language."""
+    """All versions of a language."""
 
 
 class ModelCard(BaseModel):
-    """One name that ``model`` may take."""
+    """One valid value of ``model``."""
 
     id: str
     object: Literal["model"] = "model"
@@ -40,19 +40,19 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Reply of ``GET /v1/models``."""
+    """Response of ``GET /v1/models``."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
 def build_model_cards(catalogue: Catalogue, languages: Collection[str] = ()) -> list[ModelCard]:
-    """Every name, in order: ``auto``, ``base``, the languages of the run and the catalogue, versions."""
+    """All model names in order: ``auto``, ``base``, the languages of the run and the catalogue, versions."""
     codes = sorted({*languages, *catalogue.versions})
-    found = [(code, catalogue.versions.get(code, ())) for code in codes]
-    asked = [_language(code, versions, catalogue) for code, versions in found]
-    each = [_version(code, version, catalogue) for code, versions in found for version in versions]
-    return [ModelCard(id="auto"), ModelCard(id="base"), *asked, *each]
+    versions_of = [(code, catalogue.versions.get(code, ())) for code in codes]
+    language_cards = [_language(code, versions, catalogue) for code, versions in versions_of]
+    version_cards = [_version(code, version, catalogue) for code, versions in versions_of for version in versions]
+    return [ModelCard(id="auto"), ModelCard(id="base"), *language_cards, *version_cards]
 
 
 def _language(code: str, versions: tuple[str, ...], catalogue: Catalogue) -> ModelCard:

@@ -1,4 +1,4 @@
-"""The endpoint over a backend that does as it is told, in this process."""
+"""The API in this process, over a scripted backend."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ TRYING = Catalogue(CATALOGUE.live, CATALOGUE.versions, {"sw": Canary("v0003", 0.
 
 
 class ScriptedBackend:
-    """Says who answered, word by word; refuses the adapters in ``broken`` and fails as ``failure`` says."""
+    """Answers with the adapter's name, word by word; refuses adapters in ``broken`` and raises ``failure``."""
 
     def __init__(self) -> None:
         self.known = CATALOGUE
-        self.orders: list[GenerationRequest] = []
+        self.requests: list[GenerationRequest] = []
         self.broken: tuple[str, ...] = ()
         self.failure: Exception | None = None
         self.late_failure: Exception | None = None
         self.gate: asyncio.Event | None = None
-        """Where there is one, a reply waits for it: whole ones before, streams after the first piece."""
+        """If set, a response waits for it: a complete one before it, a stream after the first delta."""
         self.waiting = asyncio.Event()
         self.cancelled = self.closed = 0
 
-    async def answer(self, order: GenerationRequest) -> GenerationOutput:
-        answer = self._begin(order)
+    async def answer(self, request: GenerationRequest) -> GenerationOutput:
+        answer = self._begin(request)
         await self._wait()
         return answer
 
-    async def stream(self, order: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
-        answer = self._begin(order)
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[OutputDelta | GenerationOutput]:
+        answer = self._begin(request)
         try:
             for number, score in enumerate(_scores(answer.text)):
                 if number == 1:
                     await self._wait()
                     if self.late_failure:
                         raise self.late_failure
-                yield OutputDelta(score.token, (score,) if order.logprobs is not None else ())
+                yield OutputDelta(score.token, (score,) if request.logprobs is not None else ())
             yield answer
         finally:
             self.closed += 1
@@ -72,15 +72,15 @@ class ScriptedBackend:
     async def catalogue(self) -> Catalogue:
         return self.known
 
-    def _begin(self, order: GenerationRequest) -> GenerationOutput:
-        self.orders.append(order)
+    def _begin(self, request: GenerationRequest) -> GenerationOutput:
+        self.requests.append(request)
         if self.failure:
             raise self.failure
-        if order.adapter in self.broken:
-            raise AdapterUnavailableError(f"{order.adapter} is damaged")
-        text = f"jibu la {order.adapter}"
-        scores = _scores(text) if order.logprobs is not None else ()
-        return GenerationOutput(text, order.adapter, 4, 3, "stop", 0.5, scores)
+        if request.adapter in self.broken:
+            raise AdapterUnavailableError(f"{request.adapter} is damaged")
+        text = f"jibu la {request.adapter}"
+        scores = _scores(text) if request.logprobs is not None else ()
+        return GenerationOutput(text, request.adapter, 4, 3, "stop", 0.5, scores)
 
     async def _wait(self) -> None:
         self.waiting.set()
@@ -101,22 +101,22 @@ def _scores(text: str) -> tuple[TokenLogprob, ...]:
 
 @dataclass
 class Traffic:
-    """Keeps what it is given."""
+    """Records what it receives."""
 
-    seen: list[Observation] = field(default_factory=list)
-    rated: list[Feedback] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
 
     def put(self, observation: Observation) -> None:
-        self.seen.append(observation)
+        self.observations.append(observation)
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        self.rated.append(feedback)
+        self.feedback.append(feedback)
 
 
 class Endpoint:
-    """The application, its parts, and clients of it."""
+    """The application, its parts, and clients."""
 
-    def __init__(self, *, keys: ApiKeys | None = None, seconds: float = 60.0, **limits: Any) -> None:
+    def __init__(self, *, keys: ApiKeys | None = None, timeout_s: float = 60.0, **limits: Any) -> None:
         self.clock = Clock()
         self.backend = ScriptedBackend()
         self.traffic = Traffic()
@@ -126,24 +126,24 @@ class Endpoint:
             WordIdentifier(), languages=LANGUAGES, config=IdentifierConfig(check_script=False, min_letters=0), memory=memory
         )
         self.service = InferenceService(
-            router, self.backend, self.traffic, self.statistics, max_tokens=16, seconds=seconds, clock=self.clock
+            router, self.backend, self.traffic, self.statistics, max_tokens=16, timeout_s=timeout_s, clock=self.clock
         )
         self.service.catalogue = CATALOGUE
         self.state: dict[str, Any] = {"run": "<script>", "languages": {}, "requests": {}, "monitor": None}
         self.api: FastAPI = build_api(
-            self.service, self._status, keys=keys, limits=RequestLimits(request_seconds=seconds, **limits)
+            self.service, self._status, keys=keys, limits=RequestLimits(request_timeout_s=timeout_s, **limits)
         )
 
     async def _status(self) -> dict[str, Any]:
         return self.state
 
     def client(self, **headers: str) -> httpx.AsyncClient:
-        """Errors come as answers, never as exceptions."""
+        """A client that gets errors as responses, not as exceptions."""
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://compass", headers=headers)
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """One request by itself."""
+        """Send one request."""
 
         async def send() -> httpx.Response:
             async with self.client() as client:
@@ -156,7 +156,7 @@ class Endpoint:
         return self.request("POST", "/v1/chat/completions", json=chat_body(text, **fields), headers=headers)
 
     def complete(self, text: str = "sw habari", **fields: Any) -> httpx.Response:
-        """One text to continue."""
+        """One completion request."""
         return self.request("POST", "/v1/completions", json={"prompt": text, **fields})
 
 
@@ -166,6 +166,6 @@ def chat_body(text: str = "sw habari", **fields: Any) -> dict[str, Any]:
 
 
 def chunks(response: httpx.Response) -> list[Any]:
-    """The events of a stream; ``[DONE]`` as it stands."""
+    """The events of a stream; ``[DONE]`` as text."""
     lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]

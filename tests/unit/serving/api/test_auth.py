@@ -1,4 +1,4 @@
-"""Hashed keys: where they come from, and who they let in."""
+"""Hashed API keys: their sources, and which keys are accepted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def test_a_hash_is_what_sha256sum_says() -> None:
     assert hash_key("sésame") == hashlib.sha256("sésame".encode()).hexdigest()
 
 
-def test_without_a_source_anybody_may_ask() -> None:
+def test_without_a_source_no_key_is_needed() -> None:
     assert not ApiKeys.load({}).required
 
 
-def test_a_file_has_a_hash_a_line_with_or_without_a_name(tmp_path: Path) -> None:
+def test_a_file_has_one_hash_per_line_with_or_without_a_name(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\namina:{hash_key('one').upper()}\n  {hash_key('two')}  # juma's\n")
     keys = ApiKeys.load({}, file)
@@ -38,7 +38,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     "header",
     [None, "", "Bearer", "Bearer ", "Bearer two", "one", "Basic", "Basic one", "Basic " + base64.b64encode(b"\xff:one").decode()],
 )
-def test_anything_else_is_nobody_s(header: str | None) -> None:
+def test_any_other_header_has_no_owner(header: str | None) -> None:
     assert ApiKeys({hash_key("one"): "amina"}).find_owner(header) is None
 
 
@@ -51,15 +51,15 @@ def test_a_hash_is_no_key() -> None:
     assert ApiKeys({hash_key("one"): "amina"}).find_owner(f"Bearer {hash_key('one')}") is None
 
 
-def test_the_empty_key_is_never_let_in() -> None:
+def test_the_empty_key_is_never_accepted() -> None:
     keys = ApiKeys({hash_key(""): "nobody"})
     assert keys.find_owner(None) is None
     assert keys.find_owner("Bearer ") is None
 
 
 @pytest.mark.parametrize("text", ["", " , ", "# nothing"])
-def test_a_source_without_a_key_lets_nobody_think_that_it_guards(text: str) -> None:
-    with pytest.raises(ConfigError, match="holds no key"):
+def test_a_source_without_a_key_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="has no key"):
         ApiKeys.load({ENVIRONMENT_VARIABLE: text})
 
 

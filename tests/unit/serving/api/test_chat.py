@@ -1,4 +1,4 @@
-"""Chat completions that do not stream: shapes, routes, bounds and what follows a reply."""
+"""Chat completions without streaming: shapes, routes, limits, and the work after a response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compass_ray.serving.inference.backend import (
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
 
 
-def test_a_reply_is_openai_s_and_says_who_answered_and_why(endpoint: Endpoint) -> None:
+def test_a_response_has_openai_s_shape_and_the_route(endpoint: Endpoint) -> None:
     response = endpoint.chat()
     body = response.json()
     assert response.status_code == 200
@@ -44,7 +44,7 @@ def test_a_reply_is_openai_s_and_says_who_answered_and_why(endpoint: Endpoint) -
         ("de hallo", "sw@v0001", "sw@v0001"),
     ],
 )
-def test_who_answers(endpoint: Endpoint, text: str, model: str, adapter: str | None) -> None:
+def test_the_adapter_of_a_request(endpoint: Endpoint, text: str, model: str, adapter: str | None) -> None:
     body = endpoint.chat(text, model=model).json()
     assert body["compass"]["adapter"] == adapter
     assert body["compass"]["reason"]
@@ -54,20 +54,20 @@ def test_every_answered_prompt_of_a_known_language_goes_to_the_monitor(endpoint:
     first = endpoint.chat().json()
     endpoint.chat("xx what")
     endpoint.chat("hi namaste")
-    seen = [(each.language, each.prompt, each.version, each.nll) for each in endpoint.traffic.seen]
+    seen = [(each.language, each.prompt, each.version, each.nll) for each in endpoint.traffic.observations]
     assert seen == [("sw", "sw habari", "v0002", 0.5), ("hi", "hi namaste", None, 0.5)]
-    assert endpoint.traffic.seen[0].id == first["id"]
+    assert endpoint.traffic.observations[0].id == first["id"]
 
 
 @pytest.mark.parametrize("before", [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "habari?"}])
-def test_the_monitor_is_told_whether_the_prompt_was_all_that_was_said(endpoint: Endpoint, before: dict[str, str]) -> None:
+def test_observations_contain_whether_the_prompt_was_the_only_turn(endpoint: Endpoint, before: dict[str, str]) -> None:
     endpoint.chat()
     endpoint.chat(messages=[before, {"role": "user", "content": "sw habari"}])
     endpoint.complete()
-    assert [each.is_single_turn for each in endpoint.traffic.seen] == [True, False, False]
+    assert [each.is_single_turn for each in endpoint.traffic.observations] == [True, False, False]
 
 
-def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: Endpoint) -> None:
+def test_a_failed_adapter_falls_back_along_the_order_with_a_reason(endpoint: Endpoint) -> None:
     endpoint.backend.broken = ("sw@v0002",)
     body = endpoint.chat().json()
     assert body["compass"]["adapter"] == "sw@target"
@@ -77,13 +77,13 @@ def test_an_adapter_that_fails_falls_back_along_the_order_and_says_so(endpoint: 
     assert endpoint.statistics.summary()["fallbacks"] == 3
 
 
-def test_a_version_asked_for_by_name_is_never_replaced(endpoint: Endpoint) -> None:
+def test_a_version_requested_by_name_has_no_fallback(endpoint: Endpoint) -> None:
     endpoint.backend.broken = ("sw@v0001",)
     response = endpoint.chat(model="sw@v0001")
     assert response.status_code == 503
     assert response.headers["retry-after"]
     assert response.json()["error"]["code"] == "adapter_unavailable"
-    assert "damaged" not in response.text, "why names files, and is for who runs the service"
+    assert "damaged" not in response.text, "the cause may name files and is only for operators"
     assert "sw@v0001 is damaged" in endpoint.statistics.errors()[-1]["message"]
 
 
@@ -104,16 +104,16 @@ def test_a_version_asked_for_by_name_is_never_replaced(endpoint: Endpoint) -> No
         " ",
     ],
 )
-def test_an_unknown_model_is_a_404_that_lists_the_known(endpoint: Endpoint, model: str) -> None:
+def test_an_unknown_model_is_a_404_that_lists_the_models(endpoint: Endpoint, model: str) -> None:
     response = endpoint.chat(model=model)
     error = response.json()["error"]
     assert response.status_code == 404
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
     assert "auto" in error["message"]
-    assert endpoint.backend.orders == []
+    assert endpoint.backend.requests == []
 
 
-def test_a_version_made_a_moment_ago_is_found(endpoint: Endpoint) -> None:
+def test_a_version_newer_than_the_catalogue_is_found(endpoint: Endpoint) -> None:
     endpoint.backend.known = TRYING
     endpoint.service.catalogue = type(TRYING)({}, {})
     assert endpoint.chat(model="sw@v0003").json()["model"] == "sw@v0003"
@@ -140,14 +140,14 @@ def test_failures_behind_the_ingress_keep_their_status(
     assert "secret" not in response.text
     assert ("retry-after" in response.headers) == (status == 503)
     assert endpoint.statistics.summary()["refused"] == {str(status): 1}
-    told = [error["message"].partition(":")[0] for error in endpoint.statistics.errors()]
-    assert told == ([code] if code in ("reply_interrupted", "timeout", "internal_error") else [])
+    logged = [error["message"].partition(":")[0] for error in endpoint.statistics.errors()]
+    assert logged == ([code] if code in ("reply_interrupted", "timeout", "internal_error") else [])
 
 
-def test_the_reply_s_length_is_bounded_by_the_service(endpoint: Endpoint) -> None:
+def test_the_service_limits_the_response_length(endpoint: Endpoint) -> None:
     for fields in ({}, {"max_tokens": 5}, {"max_completion_tokens": 7}, {"max_tokens": 999}):
         endpoint.chat(**fields)
-    assert [order.max_tokens for order in endpoint.backend.orders] == [16, 5, 7, 16]
+    assert [request.max_tokens for request in endpoint.backend.requests] == [16, 5, 7, 16]
 
 
 def test_turns_and_sampling_reach_the_engine(endpoint: Endpoint) -> None:
@@ -157,18 +157,18 @@ def test_turns_and_sampling_reach_the_engine(endpoint: Endpoint) -> None:
     ]
     endpoint.chat(messages=messages, temperature=0.5, top_p=0.9, seed=3, stop="\n")
     turns = (("system", "be brief"), ("user", "sw ab"))
-    assert endpoint.backend.orders == [GenerationRequest(turns, "sw@v0002", 16, 0.5, 0.9, 3, ("\n",))]
+    assert endpoint.backend.requests == [GenerationRequest(turns, "sw@v0002", 16, 0.5, 0.9, 3, ("\n",))]
 
 
 def test_null_counts_as_absent(endpoint: Endpoint) -> None:
     names = ("temperature", "top_p", "seed", "stop", "stream", "n", "max_tokens", "logprobs", "top_logprobs", "logit_bias")
     assert endpoint.chat(**dict.fromkeys(names)).status_code == 200
-    assert endpoint.backend.orders == [GenerationRequest((("user", "sw habari"),), "sw@v0002", 16)]
+    assert endpoint.backend.requests == [GenerationRequest((("user", "sw habari"),), "sw@v0002", 16)]
 
 
 def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
     logprobs = endpoint.chat(logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
-    assert endpoint.backend.orders[0].logprobs == 2
+    assert endpoint.backend.requests[0].logprobs == 2
     assert [token["token"] for token in logprobs["content"]] == ["jibu", " la", " sw@v0002"]
     likely = [
         {"token": "jibu", "logprob": -0.5, "bytes": [106, 105, 98, 117]},
@@ -176,7 +176,7 @@ def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
     ]
     assert logprobs["content"][0] == {**likely[0], "top_logprobs": likely}
     assert endpoint.chat(logprobs=True).json()["choices"][0]["logprobs"]
-    assert endpoint.backend.orders[1].logprobs == 0
+    assert endpoint.backend.requests[1].logprobs == 0
     assert endpoint.chat().json()["choices"][0]["logprobs"] is None
 
 
@@ -190,7 +190,7 @@ def test_a_conversation_keeps_its_draw_and_one_key_s_is_not_another_s(endpoint: 
     assert set.union(*answered.values()) == {("sw@v0002", False), ("sw@v0003", True)}
 
 
-def test_a_blend_is_ordered_and_told() -> None:
+def test_a_blend_is_sent_to_the_engine_and_in_the_header() -> None:
     from compass_ray.registry import AdapterName
     from compass_ray.serving.api.conversions import format_route_header, to_compass_info
     from compass_ray.serving.inference.requests import InferenceRequest

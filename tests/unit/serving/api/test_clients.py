@@ -1,4 +1,4 @@
-"""OpenAI's own client, curl and a client that leaves, against the endpoint on a loopback port."""
+"""OpenAI's own client, curl and a disconnecting client, against the endpoint on a loopback port."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MESSAGES = [{"role": "user", "content": "sw habari"}]
 
 @dataclass
 class Running:
-    """An endpoint that a server answers for."""
+    """An endpoint behind a running HTTP server."""
 
     endpoint: Endpoint
     url: str
     loop: asyncio.AbstractEventLoop
 
     def openai(self, key: str = "sesame", *, strict: bool = True) -> openai.OpenAI:
-        """Where ``strict`` it holds every reply and chunk to OpenAI's own types."""
+        """With ``strict``, the client validates every response and chunk against OpenAI's types."""
         url = f"{self.url}/v1"
         return openai.OpenAI(base_url=url, api_key=key, max_retries=0, _strict_response_validation=strict)
 
@@ -78,11 +78,11 @@ def test_openai_s_client_streams(running: Running) -> None:
     assert sent[-1].usage.completion_tokens == 3
 
 
-def test_openai_s_client_completes_whole_and_streamed(running: Running) -> None:
+def test_openai_s_client_completes_with_and_without_streaming(running: Running) -> None:
     reply = running.openai().completions.create(model="base", prompt="sw habari", logprobs=1)
     assert reply.choices[0].text == "jibu la None"
     assert reply.choices[0].logprobs.text_offset == [0, 4, 7]
-    # Its type of a completion's chunks has no null for a reason to end, which OpenAI's own chunks hold.
+    # The client's type of completion chunks forbids a null finish_reason, which OpenAI's own chunks contain.
     client = running.openai(strict=False)
     stream = client.completions.create(model="base", prompt="sw habari", stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == "jibu la None"
@@ -96,7 +96,7 @@ def test_openai_s_client_lists_and_retrieves_models(running: Running) -> None:
 
 def test_openai_s_client_raises_its_own_errors(running: Running) -> None:
     client, ask = running.openai(), {"model": "auto", "messages": MESSAGES}
-    with pytest.raises(openai.AuthenticationError, match="no valid API key"):
+    with pytest.raises(openai.AuthenticationError, match="No valid API key"):
         running.openai("wrong").models.list()
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.chat.completions.create(**{**ask, "model": "gpt-4"})
@@ -119,7 +119,7 @@ def test_curl_streams(running: Running) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_frees_its_place(running: Running, stream: bool) -> None:
+def test_a_disconnecting_client_frees_its_slot(running: Running, stream: bool) -> None:
     backend, admission = running.endpoint.backend, running.endpoint.api.state.admission
     backend.gate = asyncio.Event()
     body = json.dumps({"messages": MESSAGES, "stream": stream}).encode()
@@ -144,7 +144,7 @@ def test_a_client_that_hangs_up_frees_its_place(running: Running, stream: bool) 
         b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_by_the_server_and_the_next_is_answered(running: Running, request_bytes: bytes) -> None:
+def test_invalid_http_is_refused_by_the_server_and_the_next_request_is_answered(running: Running, request_bytes: bytes) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(request_bytes)

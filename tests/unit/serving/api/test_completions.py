@@ -1,4 +1,4 @@
-"""Completions of plain text."""
+"""Text completions."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from compass_ray.serving.inference.backend import GenerationRequest
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 
-def test_a_text_is_continued_as_it_stands(endpoint: Endpoint) -> None:
+def test_a_text_is_continued_unchanged(endpoint: Endpoint) -> None:
     body = endpoint.complete(max_tokens=3, temperature=1.0, stop=["a", ""]).json()
     assert (body["object"], body["model"]) == ("text_completion", "sw@v0002")
     assert body["id"].startswith("cmpl-")
     assert body["choices"] == [{"index": 0, "text": "jibu la sw@v0002", "logprobs": None, "finish_reason": "stop"}]
-    assert endpoint.backend.orders == [GenerationRequest((), "sw@v0002", 3, 1.0, stop=("a",), text="sw habari")]
-    assert endpoint.traffic.seen[0].prompt == "sw habari"
+    assert endpoint.backend.requests == [GenerationRequest((), "sw@v0002", 3, 1.0, stop=("a",), text="sw habari")]
+    assert endpoint.traffic.observations[0].prompt == "sw habari"
 
 
 def test_a_list_of_one_prompt_is_one_prompt(endpoint: Endpoint) -> None:
     assert endpoint.request("POST", "/v1/completions", json={"prompt": ["sw a"]}).status_code == 200
-    assert endpoint.backend.orders[0].text == "sw a"
+    assert endpoint.backend.requests[0].text == "sw a"
 
 
 def test_logprobs_are_openai_s(endpoint: Endpoint) -> None:
     logprobs = endpoint.complete(logprobs=1).json()["choices"][0]["logprobs"]
-    assert endpoint.backend.orders[0].logprobs == 1
+    assert endpoint.backend.requests[0].logprobs == 1
     assert logprobs["tokens"] == ["jibu", " la", " sw@v0002"]
     assert logprobs["token_logprobs"] == [-0.5] * 3
     assert logprobs["top_logprobs"][0] == {"jibu": -0.5, "x": -9999.0}

@@ -1,7 +1,7 @@
-"""Requests made up from the API's own description, good and bad: the answers are those that it declares, and never a 5xx.
+"""Valid and invalid requests generated from the OpenAPI description: every response is declared, and none is a 5xx.
 
-One check is left out: a body can fit the description and still be refused, since no description says that a turn of the user
-must not be blank or that a model must exist.
+One check is omitted: a valid body can still be refused, because the description cannot say that a user turn must not be blank
+or that a model must exist.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BOUNDED = settings(
 
 @OPEN.parametrize()
 @BOUNDED
-def test_what_is_made_up_is_answered_as_declared(case: Any) -> None:
+def test_generated_requests_get_declared_responses(case: Any) -> None:
     response = case.call_and_validate(checks=CHECKED)
     assert response.status_code < 500
     assert "Traceback" not in response.text
@@ -52,22 +52,24 @@ def test_what_is_made_up_is_answered_as_declared(case: Any) -> None:
 
 @GUARDED.parametrize()
 @settings(BOUNDED, max_examples=20)
-def test_a_key_opens_everything_and_nothing_opens_without(case: Any) -> None:
+def test_responses_with_keys_are_declared(case: Any) -> None:
     case.call_and_validate(checks=CHECKED, headers=BEARER)
 
 
-def test_what_only_keys_and_rates_refuse_is_described_only_with_them() -> None:
+def test_401_and_429_are_declared_only_if_configured() -> None:
     described = Endpoint(keys=KEYS, requests_per_minute=5).api.openapi()["paths"]
-    told = {path: {"401", "429"} & set(next(iter(operations.values()))["responses"]) for path, operations in described.items()}
-    assert told["/healthz"] == set()
-    assert told["/v1/models"] == {"401"}
-    assert told["/v1/feedback"] == told["/v1/completions"] == {"401", "429"}
+    statuses = {
+        path: {"401", "429"} & set(next(iter(operations.values()))["responses"]) for path, operations in described.items()
+    }
+    assert statuses["/healthz"] == set()
+    assert statuses["/v1/models"] == {"401"}
+    assert statuses["/v1/feedback"] == statuses["/v1/completions"] == {"401", "429"}
     assert described["/healthz"]["get"]["security"] == []
     assert described["/v1/models"]["get"]["security"] == [{"bearer": []}, {"basic": []}]
 
 
 @pytest.mark.parametrize("path", sorted(OPEN.raw_schema["paths"]))
-def test_every_path_is_described_with_its_refusals(path: str) -> None:
+def test_every_path_declares_its_errors(path: str) -> None:
     for operation in OPEN.raw_schema["paths"][path].values():
         assert not {"422", "401", "429"} & set(operation["responses"])
         assert all("x-request-id" in response["headers"] for response in operation["responses"].values())

@@ -1,4 +1,4 @@
-"""Keys, rates, places, sizes and the way out."""
+"""API keys, rate limits, concurrency slots, body sizes and shutdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/v1/compass/status", "/v1/models", "/v1/models/sw", "/openapi.json", "/none"])
-def test_where_keys_are_needed_everything_needs_one(path: str) -> None:
+def test_with_keys_every_path_needs_one(path: str) -> None:
     endpoint = Endpoint(keys=KEYS)
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "sesame"}, {"authorization": "Basic !!!"}):
         response = endpoint.request("GET", path, headers=headers)
@@ -27,27 +27,27 @@ def test_where_keys_are_needed_everything_needs_one(path: str) -> None:
     assert endpoint.request("GET", path, headers=BEARER).status_code == (404 if path == "/none" else 200)
 
 
-def test_health_needs_none() -> None:
+def test_health_needs_no_key() -> None:
     assert Endpoint(keys=KEYS).request("GET", "/healthz").json() == {"status": "ok"}
 
 
-def test_a_browser_is_asked_for_the_key_as_a_password() -> None:
+def test_a_browser_prompts_for_the_key_as_a_password() -> None:
     endpoint = Endpoint(keys=KEYS)
-    asked = endpoint.request("GET", "/", headers={"accept": "text/html,*/*"})
-    assert (asked.status_code, asked.headers["www-authenticate"]) == (401, 'Basic realm="compass-ray"')
+    prompted = endpoint.request("GET", "/", headers={"accept": "text/html,*/*"})
+    assert (prompted.status_code, prompted.headers["www-authenticate"]) == (401, 'Basic realm="compass-ray"')
     assert endpoint.request("GET", "/", auth=("anything", "sesame")).status_code == 200
     assert endpoint.request("GET", "/", auth=("sesame", "")).status_code == 401
 
 
-def test_what_was_asked_with_a_key_carries_its_short_hash() -> None:
+def test_observations_and_feedback_carry_the_key_s_short_hash() -> None:
     endpoint = Endpoint(keys=KEYS)
     assert endpoint.chat().status_code == 401
     reply = endpoint.chat(headers=BEARER).json()
     endpoint.request("POST", "/v1/feedback", json={"id": reply["id"], "rating": "good"}, headers=BEARER)
-    assert [each.key for each in (*endpoint.traffic.seen, *endpoint.traffic.rated)] == [hash_key("sesame")[:12]] * 2
+    assert [each.key for each in (*endpoint.traffic.observations, *endpoint.traffic.feedback)] == [hash_key("sesame")[:12]] * 2
 
 
-def test_more_than_a_key_may_send_is_a_429_that_says_when_to_come_again() -> None:
+def test_a_key_above_its_rate_gets_a_429_with_retry_after() -> None:
     endpoint = Endpoint(keys=KEYS, requests_per_minute=2)
     assert [endpoint.chat(headers=BEARER).status_code for _ in range(3)] == [200, 200, 429]
     response = endpoint.chat(headers=BEARER)
@@ -57,7 +57,7 @@ def test_more_than_a_key_may_send_is_a_429_that_says_when_to_come_again() -> Non
     assert endpoint.request("GET", "/v1/models", headers=BEARER).status_code == 200
 
 
-def test_without_keys_each_address_is_counted() -> None:
+def test_without_keys_each_address_is_limited() -> None:
     endpoint = Endpoint(requests_per_minute=1)
     assert [endpoint.chat().status_code, endpoint.complete().status_code] == [200, 429]
 
@@ -79,7 +79,7 @@ def test_a_body_that_is_too_long_is_a_413_with_or_without_its_length(path: str) 
 
 
 def test_a_body_that_does_not_arrive_is_a_408() -> None:
-    endpoint = Endpoint(seconds=0.05)
+    endpoint = Endpoint(timeout_s=0.05)
 
     async def parts() -> AsyncIterator[bytes]:
         yield b"{"
@@ -91,16 +91,16 @@ def test_a_body_that_does_not_arrive_is_a_408() -> None:
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/feedback", "/healthz"])
 @pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%E2%80%A8"])
-def test_no_spelling_of_a_path_gets_round_the_guards(path: str, end: str) -> None:
+def test_no_spelling_of_a_path_bypasses_the_middleware(path: str, end: str) -> None:
     endpoint = Endpoint(keys=KEYS, max_body_bytes=5, requests_per_minute=1)
     for _ in range(2):
         response = endpoint.request("POST", path + end, json=chat_body(prompt="sw"), headers=BEARER)
         assert response.status_code == 404
         assert response.json()["error"]["type"] == "invalid_request_error"
-    assert endpoint.backend.orders == []
+    assert endpoint.backend.requests == []
 
 
-def test_below_another_path_the_guards_are_the_same() -> None:
+def test_below_a_mount_point_the_middleware_works() -> None:
     outer, endpoint = FastAPI(), Endpoint(keys=KEYS, max_body_bytes=200)
     outer.mount("/compass", endpoint.api)
     endpoint.api = outer
@@ -112,15 +112,15 @@ def test_below_another_path_the_guards_are_the_same() -> None:
 
 
 async def _held(endpoint: Endpoint, client: object) -> asyncio.Task[object]:
-    """One request that has taken a place and waits."""
+    """One request that holds a slot and waits."""
     endpoint.backend.gate = asyncio.Event()
     task = asyncio.create_task(client.post(CHAT, json=chat_body()))  # type: ignore[attr-defined]
     await endpoint.backend.waiting.wait()
     return task
 
 
-def test_beyond_the_places_there_is_a_503_and_nothing_waits() -> None:
-    endpoint = Endpoint(max_waiting=1)
+def test_without_a_free_slot_a_request_gets_a_503() -> None:
+    endpoint = Endpoint(max_concurrent_requests=1)
 
     async def scenario() -> None:
         async with endpoint.client() as client:
@@ -135,7 +135,7 @@ def test_beyond_the_places_there_is_a_503_and_nothing_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_on_the_way_out_new_requests_are_refused_and_those_under_way_finish() -> None:
+def test_on_shutdown_new_requests_are_refused_and_active_ones_finish() -> None:
     endpoint = Endpoint()
     drained: list[int] = []
 
@@ -163,7 +163,7 @@ async def _stop(endpoint: Endpoint) -> None:
         pass
 
 
-def test_every_route_that_takes_a_body_is_guarded() -> None:
+def test_every_route_with_a_body_is_limited() -> None:
     described = Endpoint().api.openapi()["paths"]
     assert {path for path, operations in described.items() if "post" in operations} == BODY_PATHS
     assert not any({"put", "patch", "delete"} & set(operations) for operations in described.values())

@@ -1,4 +1,4 @@
-"""Rates and places by themselves."""
+"""The rate limiter and the concurrency limiter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter,
 from compass_ray.serving.inference.errors import ApiError
 
 
-def test_a_rate_is_each_one_s_own() -> None:
+def test_each_client_has_its_own_rate() -> None:
     rate = RateLimiter(2)
     for who in ("a", "a", "b", "b"):
         rate.check(who)
-    with pytest.raises(ApiError, match="more than 2 requests a minute") as refused:
+    with pytest.raises(ApiError, match="Rate limit of 2 requests per minute exceeded") as refused:
         rate.check("a")
     assert refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
@@ -36,11 +36,11 @@ def test_without_a_rate_nothing_is_counted() -> None:
         ("::ffff:192.0.2.1", "192.0.2.1", True),
     ],
 )
-def test_of_ipv6_a_whole_network_is_one(one: str, other: str, same: bool) -> None:
+def test_an_ipv6_network_counts_as_one_client(one: str, other: str, same: bool) -> None:
     assert (client_network(one) == client_network(other)) is same
 
 
-def test_a_place_is_given_back_whatever_happens() -> None:
+def test_a_slot_is_always_released() -> None:
     admission = ConcurrencyLimiter(1)
     with pytest.raises(RuntimeError), admission.slot():
         raise RuntimeError
@@ -50,7 +50,7 @@ def test_a_place_is_given_back_whatever_happens() -> None:
     assert admission.active == 0
 
 
-def test_it_says_whether_everybody_left_in_time() -> None:
+def test_waiting_until_idle_reports_a_timeout() -> None:
     async def scenario() -> tuple[bool, bool]:
         admission = ConcurrencyLimiter(1)
         with admission.slot():

@@ -1,4 +1,4 @@
-"""Bodies, paths, methods and headers that do not fit: OpenAI's error, the right status, nothing repeated."""
+"""Invalid bodies, paths, methods and headers: OpenAI's error, the right status, and no echo of the input."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def _user(content: Any) -> dict[str, Any]:
         ({"stream": "yes"}, "stream"),
     ],
 )
-def test_a_chat_body_that_does_not_fit_is_a_400_that_names_the_field(
-    endpoint: Endpoint, fields: dict[str, Any], param: str
-) -> None:
+def test_an_invalid_chat_body_is_a_400_that_names_the_field(endpoint: Endpoint, fields: dict[str, Any], param: str) -> None:
     response = endpoint.request("POST", CHAT, content=json.dumps(chat_body(**fields)), headers=JSON)
     error = response.json()["error"]
     assert response.status_code == 400
@@ -68,42 +66,42 @@ def test_a_chat_body_that_does_not_fit_is_a_400_that_names_the_field(
         ({"prompt": "a", "n": 3}, "n"),
     ],
 )
-def test_a_completion_body_that_does_not_fit_is_a_400(endpoint: Endpoint, body: dict[str, Any], param: str) -> None:
+def test_an_invalid_completion_body_is_a_400(endpoint: Endpoint, body: dict[str, Any], param: str) -> None:
     response = endpoint.request("POST", TEXT, json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
 SENTENCES = [
-    (CHAT, {"tools": [{}]}, "tools are not supported here; leave them out"),
-    (CHAT, {"n": 2}, "n is 1 here: a reply has one choice; send the request again for another"),
-    (CHAT, {"presence_penalty": 1}, "presence_penalty is not supported here; leave it out, or send 0"),
-    (CHAT, {"response_format": {"type": "x"}}, "response_format.type: only text is a format of replies here; leave it out"),
+    (CHAT, {"tools": [{}]}, "tools are not supported. Omit them."),
+    (CHAT, {"n": 2}, "n must be 1: a response has one choice. Send the request again for another one."),
+    (CHAT, {"presence_penalty": 1}, "presence_penalty is not supported. Omit it, or send 0."),
+    (CHAT, {"response_format": {"type": "x"}}, "response_format.type: only the format text is supported. Omit it."),
     (CHAT, {"temperature": 3}, "temperature must be less than or equal to 2"),
-    (CHAT, {"stop": ["a"] * 5}, "stop has too many entries; 4 is the most"),
-    (CHAT, {"model": "x" * 201}, "model is too long; 200 characters are the most"),
-    (CHAT, _user([{"type": "image_url"}]), "messages.0.content.0.type must be 'text': nothing else is read here"),
-    (TEXT, {"prompt": "a", "echo": True}, "echo is not supported here; leave it out, or send false"),
+    (CHAT, {"stop": ["a"] * 5}, "stop has too many entries. The maximum is 4."),
+    (CHAT, {"model": "x" * 201}, "model is too long. The maximum is 200 characters."),
+    (CHAT, _user([{"type": "image_url"}]), "messages.0.content.0.type must be 'text'. Other content types are not supported."),
+    (TEXT, {"prompt": "a", "echo": True}, "echo is not supported. Omit it, or send false."),
     (TEXT, {}, "prompt is missing"),
-    (FEEDBACK, {"id": "x", "rating": "good"}, "id does not look as it should; expected ^(chatcmpl|cmpl)-[0-9a-f]{32}$"),
+    (FEEDBACK, {"id": "x", "rating": "good"}, "id has an invalid format. Expected ^(chatcmpl|cmpl)-[0-9a-f]{32}$"),
 ]
 
 
-@pytest.mark.parametrize(("path", "fields", "told"), SENTENCES)
-def test_a_refused_field_has_a_plain_sentence(endpoint: Endpoint, path: str, fields: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("path", "fields", "message"), SENTENCES)
+def test_a_refused_field_has_a_plain_message(endpoint: Endpoint, path: str, fields: dict[str, Any], message: str) -> None:
     response = endpoint.request("POST", path, json=chat_body(**fields) if path == CHAT else fields)
-    assert (response.status_code, response.json()["error"]["message"]) == (400, told)
+    assert (response.status_code, response.json()["error"]["message"]) == (400, message)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{'a': 1}", b'{"messages": "\xc3\x28"}', b"[" * 100_000])
-def test_what_is_no_json_is_said_to_be_none_and_has_no_field(endpoint: Endpoint, content: bytes) -> None:
+def test_invalid_json_has_its_own_message_and_no_param(endpoint: Endpoint, content: bytes) -> None:
     error = endpoint.request("POST", CHAT, content=content, headers=JSON).json()["error"]
-    assert (error["message"], error["param"]) == ("the body is not JSON; send one JSON object in UTF-8", None)
+    assert (error["message"], error["param"]) == ("The body is not JSON. Send one JSON object in UTF-8.", None)
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b'"text"', b"3"])
-def test_what_is_no_object_is_said_to_be_none(endpoint: Endpoint, content: bytes) -> None:
+def test_json_that_is_no_object_has_its_own_message(endpoint: Endpoint, content: bytes) -> None:
     error = endpoint.request("POST", CHAT, content=content, headers=JSON).json()["error"]
-    assert (error["message"], error["param"]) == ("the body is not a JSON object; send one, in braces", None)
+    assert (error["message"], error["param"]) == ("The body is not a JSON object. Send an object in braces.", None)
 
 
 @pytest.mark.parametrize(
@@ -126,22 +124,22 @@ def test_what_is_no_object_is_said_to_be_none(endpoint: Endpoint, content: bytes
     ],
 )
 @pytest.mark.parametrize("path", [CHAT, TEXT, FEEDBACK])
-def test_what_is_no_such_json_is_a_400(endpoint: Endpoint, content: bytes, path: str) -> None:
+def test_an_unreadable_or_unexpected_body_is_a_400(endpoint: Endpoint, content: bytes, path: str) -> None:
     response = endpoint.request("POST", path, content=content, headers=JSON)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_of_a_field_given_twice_the_last_counts(endpoint: Endpoint) -> None:
+def test_the_last_of_two_equal_fields_counts(endpoint: Endpoint) -> None:
     body = b'{"messages": [{"role": "user", "content": "sw a"}], "max_tokens": 0, "max_tokens": 3}'
     assert endpoint.request("POST", CHAT, content=body, headers=JSON).status_code == 200
-    assert endpoint.backend.orders[0].max_tokens == 3
+    assert endpoint.backend.requests[0].max_tokens == 3
 
 
 def test_null_bytes_and_any_script_are_text_like_any_other(endpoint: Endpoint) -> None:
     text = "sw \x00 \u202e \U0001f600 \ufffe"
     assert endpoint.chat(text).status_code == 200
-    assert endpoint.backend.orders[0].messages == (("user", text),)
+    assert endpoint.backend.requests[0].messages == (("user", text),)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "", "application/jsonx"])
@@ -150,7 +148,7 @@ def test_another_content_type_is_a_415(endpoint: Endpoint, kind: str) -> None:
     assert (response.status_code, response.json()["error"]["param"]) == (415, "content-type")
 
 
-def test_a_charset_beside_the_content_type_is_fine(endpoint: Endpoint) -> None:
+def test_a_charset_in_the_content_type_is_accepted(endpoint: Endpoint) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert endpoint.request("POST", CHAT, content=json.dumps(chat_body()), headers=headers).status_code == 200
 
@@ -173,7 +171,7 @@ def test_a_charset_beside_the_content_type_is_fine(endpoint: Endpoint) -> None:
         ("FROB", "/healthz", 405),
     ],
 )
-def test_a_path_or_method_that_is_not_there(endpoint: Endpoint, method: str, path: str, status: int) -> None:
+def test_an_unknown_path_or_method(endpoint: Endpoint, method: str, path: str, status: int) -> None:
     response = endpoint.request(method, path)
     assert response.status_code == status
     assert response.json()["error"]["type"] == "invalid_request_error"
@@ -191,7 +189,7 @@ def test_a_conversation_s_name_is_bounded(endpoint: Endpoint, name: str) -> None
     assert (response.status_code, response.json()["error"]["param"]) == (400, "x-conversation-id")
 
 
-def test_a_status_with_no_number_s_numbers_is_shown_all_the_same(endpoint: Endpoint) -> None:
+def test_nan_and_infinity_in_the_status_become_null(endpoint: Endpoint) -> None:
     endpoint.state["loss"] = [float("nan"), float("inf")]
     response = endpoint.request("GET", "/v1/compass/status")
     assert (response.status_code, response.json()["loss"]) == (200, [None, None])

@@ -1,4 +1,4 @@
-"""Properties over any text: headers stay one line of ASCII, errors stay JSON, streams stay what they were cut from."""
+"""Properties for any text: headers are one line of ASCII, errors are JSON, and joined streams equal the response."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def test_a_draw_is_a_share(name: str) -> None:
 
 
 @given(ANY)
-def test_no_header_but_the_key_s_opens(header: str) -> None:
+def test_only_a_header_with_the_key_is_accepted(header: str) -> None:
     assert ApiKeys({hash_key("sesame"): "amina"}).find_owner(header) is None
 
 
 @given(TEXT.filter(str.strip))
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
-def test_a_stream_put_together_is_the_whole_reply(text: str) -> None:
+def test_a_joined_stream_is_the_complete_response(text: str) -> None:
     endpoint = Endpoint()
-    whole = endpoint.chat(f"sw {text}", logprobs=True).json()["choices"][0]
+    complete = endpoint.chat(f"sw {text}", logprobs=True).json()["choices"][0]
     *sent, done = chunks(endpoint.chat(f"sw {text}", logprobs=True, stream=True))
     choices = [chunk["choices"][0] for chunk in sent]
     assert done == "[DONE]"
-    assert "".join(choice["delta"].get("content", "") for choice in choices) == whole["message"]["content"]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == complete["message"]["content"]
     scores = [token for choice in choices if choice["logprobs"] for token in choice["logprobs"]["content"]]
-    assert scores == whole["logprobs"]["content"]
-    assert choices[-1]["finish_reason"] == whole["finish_reason"]
+    assert scores == complete["logprobs"]["content"]
+    assert choices[-1]["finish_reason"] == complete["finish_reason"]

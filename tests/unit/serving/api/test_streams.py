@@ -1,4 +1,4 @@
-"""Streamed chat: piece by piece, the end, what goes wrong on the way, and clients that go away."""
+"""Streamed chat: deltas, the end, failures during the stream, and disconnecting clients."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def test_a_stream_carries_the_same_text_the_route_and_the_usage(endpoint: Endpoi
     assert sent[0]["compass"]["adapter"] == "sw@v0002"
     assert [c["choices"][0]["finish_reason"] for c in sent if c["choices"]] == [None] * 4 + ["stop"]
     assert sent[-1]["usage"]["total_tokens"] == 7
-    assert {c["id"] for c in sent} == {endpoint.traffic.seen[0].id}
+    assert {c["id"] for c in sent} == {endpoint.traffic.observations[0].id}
 
 
-def test_without_being_asked_a_stream_counts_nothing(endpoint: Endpoint) -> None:
+def test_a_stream_has_no_usage_by_default(endpoint: Endpoint) -> None:
     assert not any("usage" in chunk for chunk in chunks(endpoint.chat(stream=True))[:-1])
 
 
-def test_each_piece_s_scores_go_with_it(endpoint: Endpoint) -> None:
+def test_each_delta_has_its_logprobs(endpoint: Endpoint) -> None:
     sent = chunks(endpoint.chat(stream=True, logprobs=True, top_logprobs=1))[:-1]
     scored = [c["choices"][0]["logprobs"]["content"] for c in sent if c["choices"][0]["logprobs"]]
     assert [[token["token"] for token in each] for each in scored] == [["jibu"], [" la"], [" sw@v0002"]]
 
 
-def test_a_stream_falls_back_before_its_first_piece(endpoint: Endpoint) -> None:
+def test_a_stream_falls_back_before_its_first_delta(endpoint: Endpoint) -> None:
     endpoint.backend.broken = ("sw@v0002",)
     response = endpoint.chat(stream=True)
     assert response.headers["x-compass-route"].startswith("sw@target")
@@ -53,7 +53,7 @@ def test_a_stream_falls_back_before_its_first_piece(endpoint: Endpoint) -> None:
     ("failure", "code"),
     [(StreamInterruptedError(), "reply_interrupted"), (RuntimeError("secret"), "internal_error"), (TimeoutError(), "timeout")],
 )
-def test_an_error_after_the_first_piece_is_an_event_and_the_end(endpoint: Endpoint, failure: Exception, code: str) -> None:
+def test_an_error_after_the_first_delta_is_the_last_event(endpoint: Endpoint, failure: Exception, code: str) -> None:
     endpoint.backend.late_failure = failure
     response = endpoint.chat(stream=True)
     sent = chunks(response)
@@ -61,13 +61,13 @@ def test_an_error_after_the_first_piece_is_an_event_and_the_end(endpoint: Endpoi
     assert _text(sent[:-1]) == "jibu"
     assert sent[-1]["error"]["code"] == code
     assert "secret" not in response.text
-    assert endpoint.traffic.seen == []
+    assert endpoint.traffic.observations == []
     assert endpoint.backend.closed == 1
     assert sum(endpoint.statistics.summary()["refused"].values()) == 1
 
 
 class Wire:
-    """One request at the ASGI level, whose client can leave."""
+    """One request at the ASGI level, with a client that can disconnect."""
 
     def __init__(self, endpoint: Endpoint, body: dict[str, Any], path: str = "/v1/chat/completions") -> None:
         self.endpoint = endpoint
@@ -115,7 +115,7 @@ async def _cancel(wire: Wire, task: asyncio.Task[None]) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("end", [_leave, _cancel])
-def test_when_the_client_goes_away_its_place_is_free_at_once(
+def test_a_disconnect_frees_the_slot_immediately(
     endpoint: Endpoint, stream: bool, end: Callable[[Wire, asyncio.Task[None]], Awaitable[None]]
 ) -> None:
     async def scenario() -> Wire:
@@ -134,12 +134,12 @@ def test_when_the_client_goes_away_its_place_is_free_at_once(
     assert endpoint.api.state.admission.active == 0
     summary = endpoint.statistics.summary()
     assert (summary["cancelled"], summary["waiting"], summary["requests"]) == (1, 0, 1)
-    assert endpoint.traffic.seen == []
+    assert endpoint.traffic.observations == []
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_a_client_that_is_lost_by_an_error_has_gone_away_and_is_no_fault_of_ours(endpoint: Endpoint, half: bool) -> None:
-    """Ray Serve's `receive` raises where a client leaves before its body is whole."""
+def test_an_error_of_receive_counts_as_a_disconnect(endpoint: Endpoint, half: bool) -> None:
+    """Ray Serve's `receive` raises if a client disconnects before its body is complete."""
 
     class Lost(Wire):
         async def _receive(self) -> Message:
@@ -169,7 +169,7 @@ def test_a_client_that_is_lost_by_an_error_has_gone_away_and_is_no_fault_of_ours
     assert endpoint.backend.cancelled == (0 if half else 1)
 
 
-def test_a_client_that_goes_away_while_a_piece_is_sent_frees_its_place(endpoint: Endpoint) -> None:
+def test_a_disconnect_during_a_send_frees_the_slot(endpoint: Endpoint) -> None:
     class Stuck(Wire):
         async def _send(self, message: Message) -> None:
             await super()._send(message)
@@ -185,7 +185,7 @@ def test_a_client_that_goes_away_while_a_piece_is_sent_frees_its_place(endpoint:
     assert endpoint.statistics.summary()["cancelled"] == 1
 
 
-def test_a_client_that_is_gone_before_the_head_is_sent_frees_its_place(endpoint: Endpoint) -> None:
+def test_a_disconnect_before_the_first_send_frees_the_slot(endpoint: Endpoint) -> None:
     class Broken(Wire):
         async def _send(self, message: Message) -> None:
             raise OSError("the connection was reset")
@@ -198,7 +198,7 @@ def test_a_client_that_is_gone_before_the_head_is_sent_frees_its_place(endpoint:
     assert endpoint.backend.closed == 1
 
 
-def test_a_client_that_leaves_with_its_reply_counts_as_answered(endpoint: Endpoint) -> None:
+def test_a_disconnect_after_the_last_send_counts_as_completed(endpoint: Endpoint) -> None:
     class Prompt(Wire):
         async def _send(self, message: Message) -> None:
             await super()._send(message)
@@ -212,10 +212,10 @@ def test_a_client_that_leaves_with_its_reply_counts_as_answered(endpoint: Endpoi
 
     asyncio.run(scenario())
     assert endpoint.statistics.summary()["cancelled"] == 0
-    assert len(endpoint.traffic.seen) == 2
+    assert len(endpoint.traffic.observations) == 2
 
 
-def test_the_first_piece_is_sent_before_the_second_is_there(endpoint: Endpoint) -> None:
+def test_the_first_delta_is_sent_before_the_second_is_generated(endpoint: Endpoint) -> None:
     async def scenario() -> AsyncIterator[str]:
         endpoint.backend.gate = asyncio.Event()
         wire = Wire(endpoint, chat_body(stream=True))
@@ -237,8 +237,8 @@ def test_the_first_piece_is_sent_before_the_second_is_there(endpoint: Endpoint) 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_reply_that_takes_too_long_is_stopped(stream: bool) -> None:
-    endpoint = Endpoint(seconds=0.05)
+def test_a_response_stops_at_the_request_timeout(stream: bool) -> None:
+    endpoint = Endpoint(timeout_s=0.05)
 
     async def scenario() -> Wire:
         endpoint.backend.gate = asyncio.Event()
@@ -254,8 +254,8 @@ def test_a_reply_that_takes_too_long_is_stopped(stream: bool) -> None:
     assert endpoint.statistics.summary()["refused"] == {"504": 1}
 
 
-def test_a_client_that_does_not_read_is_given_up_in_the_end() -> None:
-    endpoint = Endpoint(seconds=0.05)
+def test_a_client_that_does_not_read_is_dropped() -> None:
+    endpoint = Endpoint(timeout_s=0.05)
 
     class Deaf(Wire):
         async def _send(self, message: Message) -> None:

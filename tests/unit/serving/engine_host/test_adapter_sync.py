@@ -1,4 +1,4 @@
-"""Adapters that come, go and cannot be loaded, around a fake of what holds them."""
+"""Loading, unloading and failing adapters, with a fake adapter loader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def host(residents: Residents, run: RunDir, clock: Clock) -> AdapterHost:
     return AdapterHost(residents, run, clock=clock)
 
 
-def _follow(host: AdapterHost) -> dict[str, str]:
+def _sync(host: AdapterHost) -> dict[str, str]:
     return dict(host.sync(registry.read_catalogue(host.run, LANGUAGES)).live)
 
 
@@ -35,7 +35,7 @@ def _damage(run: RunDir, language: str, version: str) -> None:
     (Path(run.adapter(language, version).path) / "adapter_model.safetensors").write_bytes(b"torn")
 
 
-def test_what_is_live_a_canary_or_a_shadow_is_loaded(
+def test_live_canary_and_shadow_versions_are_loaded(
     host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter
 ) -> None:
     for version in ("v0001", "v0002", "v0003"):
@@ -45,7 +45,7 @@ def test_what_is_live_a_canary_or_a_shadow_is_loaded(
         registry.promote(run, code, "v0001")
     registry.set_canary(run, "sw", "v0002", 0.1)
     registry.set_shadow(run, "sw", "v0003")
-    assert _follow(host) == {"sw": "v0001", "de": "v0001"}
+    assert _sync(host) == {"sw": "v0001", "de": "v0001"}
     assert set(residents.names) == {"sw@v0001", "sw@v0002", "sw@v0003", "de@v0001"}
     assert host.catalogue.canaries["sw"].version == "v0002"
     assert host.catalogue.shadows == {"sw": "v0003"}
@@ -57,13 +57,13 @@ def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_live(
     make_adapter("sw", "v0001")
     make_adapter("sw", "v0002")
     registry.promote(run, "sw", "v0001")
-    _follow(host)
+    _sync(host)
     registry.promote(run, "sw", "v0002")
     _damage(run, "sw", "v0002")
-    assert _follow(host) == {"sw": "v0001"}
+    assert _sync(host) == {"sw": "v0001"}
     assert host.problems["sw@v0002"].reason.startswith("sw@v0002 cannot be served: ")
     clock.now += 1000
-    assert _follow(host) == {"sw": "v0001"}
+    assert _sync(host) == {"sw": "v0001"}
 
 
 def test_a_canary_that_cannot_be_loaded_is_not_offered(host: AdapterHost, run: RunDir, make_adapter: MakeAdapter) -> None:
@@ -72,26 +72,26 @@ def test_a_canary_that_cannot_be_loaded_is_not_offered(host: AdapterHost, run: R
     registry.promote(run, "sw", "v0001")
     registry.set_canary(run, "sw", "v0002", 0.5)
     _damage(run, "sw", "v0002")
-    assert _follow(host) == {"sw": "v0001"}
+    assert _sync(host) == {"sw": "v0001"}
     assert host.catalogue.canaries == {}
 
 
-def test_a_version_that_was_mended_is_loaded_after_a_while(
+def test_a_repaired_version_is_loaded_after_the_retry_delay(
     host: AdapterHost, run: RunDir, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     make_adapter("sw", "v0001")
     registry.promote(run, "sw", "v0001")
-    whole = run.adapter("sw", "v0001").read_bytes("adapter_model.safetensors")
+    weights = run.adapter("sw", "v0001").read_bytes("adapter_model.safetensors")
     _damage(run, "sw", "v0001")
-    assert _follow(host) == {}
-    run.adapter("sw", "v0001").store_bytes("adapter_model.safetensors", whole)
-    assert _follow(host) == {}
+    assert _sync(host) == {}
+    run.adapter("sw", "v0001").store_bytes("adapter_model.safetensors", weights)
+    assert _sync(host) == {}
     clock.now += adapter_sync.RETRY_SECONDS
-    assert _follow(host) == {"sw": "v0001"}
+    assert _sync(host) == {"sw": "v0001"}
     assert host.problems == {}
 
 
-def test_a_version_asked_for_is_loaded_then_and_a_missing_one_is_refused(
+def test_a_requested_version_is_loaded_on_demand_and_a_missing_one_is_refused(
     host: AdapterHost, residents: Residents, make_adapter: MakeAdapter
 ) -> None:
     make_adapter("sw", "v0001")
@@ -103,25 +103,25 @@ def test_a_version_asked_for_is_loaded_then_and_a_missing_one_is_refused(
         host.ensure_loaded("sw@v0009")
 
 
-def test_what_is_no_longer_live_is_unloaded_only_once_idle(
+def test_a_version_that_is_no_longer_live_is_unloaded_when_idle(
     host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     for version in ("v0001", "v0002"):
         make_adapter("sw", version)
         registry.promote(run, "sw", version)
-        _follow(host)
+        _sync(host)
     assert set(residents.names) == {"sw@v0001", "sw@v0002"}
     clock.now += adapter_sync.IDLE_SECONDS - 1
     assert host.is_loaded(["sw@v0001"])
     clock.now += 2
-    _follow(host)
+    _sync(host)
     assert set(residents.names) == {"sw@v0001", "sw@v0002"}
     clock.now += adapter_sync.IDLE_SECONDS
-    _follow(host)
+    _sync(host)
     assert residents.names == ("sw@v0002",)
 
 
-def test_whatever_one_adapter_does_the_others_are_followed(
+def test_a_failure_of_one_adapter_does_not_affect_the_others(
     host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for code in LANGUAGES:
@@ -134,17 +134,17 @@ def test_whatever_one_adapter_does_the_others_are_followed(
         residents.loaded[name] = b""
 
     monkeypatch.setattr(residents, "load", load)
-    assert _follow(host) == {"de": "v0001"}
+    assert _sync(host) == {"de": "v0001"}
     assert "no room" in host.state(0, 0).problems["sw@v0001"]
 
 
-def test_an_adapter_of_another_base_is_not_loaded_whoever_asks(host: AdapterHost, make_adapter: MakeAdapter) -> None:
+def test_an_adapter_of_another_base_model_is_never_loaded(host: AdapterHost, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001", base="organisation/another")
     with pytest.raises(AdapterUnavailableError, match="trained on base model"):
         host.ensure_loaded("sw@v0001")
 
 
-def test_versions_asked_for_by_name_do_not_fill_the_memory(
+def test_versions_requested_by_name_do_not_fill_the_memory(
     host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter_sync, "MAX_UNSERVED_VERSIONS", 2)
@@ -153,25 +153,25 @@ def test_versions_asked_for_by_name_do_not_fill_the_memory(
     make_adapter("de", "v0001")
     for code in LANGUAGES:
         registry.promote(run, code, "v0001")
-    _follow(host)
+    _sync(host)
     for version in ("v0002", "v0003", "v0004"):
         clock.now += 1
         host.ensure_loaded(f"sw@{version}")
     assert set(residents.names) == {"sw@v0001", "de@v0001", "sw@v0003", "sw@v0004"}
 
 
-def test_all_that_is_live_is_loaded_however_much_it_is(
+def test_all_live_versions_are_loaded_beyond_the_limit(
     host: AdapterHost, residents: Residents, run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter_sync, "MAX_UNSERVED_VERSIONS", 1)
     for code in LANGUAGES:
         make_adapter(code, "v0001")
         registry.promote(run, code, "v0001")
-    assert _follow(host) == {"sw": "v0001", "de": "v0001"}
+    assert _sync(host) == {"sw": "v0001", "de": "v0001"}
     assert set(residents.names) == {"sw@v0001", "de@v0001"}
 
 
-def test_a_replica_that_cannot_load_what_is_live_takes_nothing_from_the_others() -> None:
+def test_a_replica_that_cannot_load_a_live_version_does_not_remove_it() -> None:
     def catalogue(**live: str) -> Catalogue:
         return Catalogue(live=live, versions={"sw": ("v0001", "v0002")})
 

@@ -1,4 +1,4 @@
-"""The thread that owns an engine: orders that join, leave, fail and are given up, around a fake engine."""
+"""The engine thread: requests that join, finish, fail and are cancelled, with a fake engine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from compass_ray.engine.requests import GenerationOutput, GenerationRequest, Out
 from compass_ray.serving.engine_host.engine_loop import GenerationLoop
 
 SECONDS = 10.0
-"""Far beyond what anything here takes; reached only by a defect."""
+"""A timeout that only a defect reaches."""
 
 
 @dataclass(frozen=True)
-class Said:
+class WordOutput:
     request_id: int
     delta: OutputDelta
     final_output: GenerationOutput | None
@@ -27,14 +27,14 @@ class Said:
 
 @dataclass
 class WordEngine:
-    """Says the words of an order's text one a step; ``hold`` waits for `gate`, ``break`` fails the step, ``endless`` stays."""
+    """Emits a request's words, one per step. ``hold`` waits for `gate`, ``break`` fails the step, ``endless`` never ends."""
 
     adapters: dict[str, str] = field(default_factory=dict)
-    under_way: dict[int, list[str]] = field(default_factory=dict)
+    active: dict[int, list[str]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     gate: threading.Event = field(default_factory=threading.Event)
-    tickets: int = 0
+    next_id: int = 0
 
     @property
     def adapter_manager(self) -> WordEngine:
@@ -46,7 +46,7 @@ class WordEngine:
 
     @property
     def has_unfinished_requests(self) -> bool:
-        return bool(self.under_way)
+        return bool(self.active)
 
     def prepare(self, folder: Path) -> str:
         if folder.name == "damaged":
@@ -59,26 +59,26 @@ class WordEngine:
     def unload_adapter(self, name: str) -> None:
         del self.adapters[name]
 
-    def tokenize(self, order: GenerationRequest) -> list[int]:
-        return [len(word) for word in (order.text or "").split()]
+    def tokenize(self, request: GenerationRequest) -> list[int]:
+        return [len(word) for word in (request.text or "").split()]
 
-    def add_request(self, order: GenerationRequest) -> int:
-        if not order.text:
+    def add_request(self, request: GenerationRequest) -> int:
+        if not request.text:
             raise ValueError("the prompt is empty")
-        self.tickets += 1
-        self.under_way[self.tickets] = order.text.split()
-        return self.tickets
+        self.next_id += 1
+        self.active[self.next_id] = request.text.split()
+        return self.next_id
 
-    def abort_request(self, ticket: int) -> None:
-        self.under_way.pop(ticket, None)
+    def abort_request(self, request_id: int) -> None:
+        self.active.pop(request_id, None)
 
-    def step(self) -> list[Said]:
+    def step(self) -> list[WordOutput]:
         self.threads.add(threading.get_ident())
-        self.sizes.append(len(self.under_way))
-        return [self._say(ticket) for ticket in list(self.under_way)]
+        self.sizes.append(len(self.active))
+        return [self._emit_word(request_id) for request_id in list(self.active)]
 
-    def _say(self, ticket: int) -> Said:
-        words = self.under_way[ticket]
+    def _emit_word(self, request_id: int) -> WordOutput:
+        words = self.active[request_id]
         word = words.pop(0)
         if word == "hold":
             assert self.gate.wait(SECONDS)
@@ -87,9 +87,9 @@ class WordEngine:
         if word == "endless":
             words.append(word)
         if words:
-            return Said(ticket, OutputDelta(word), None)
-        del self.under_way[ticket]
-        return Said(ticket, OutputDelta(word), GenerationOutput(word, None, 1, 1, "stop", 0.5))
+            return WordOutput(request_id, OutputDelta(word), None)
+        del self.active[request_id]
+        return WordOutput(request_id, OutputDelta(word), GenerationOutput(word, None, 1, 1, "stop", 0.5))
 
 
 @pytest.fixture
@@ -105,111 +105,111 @@ def generation(engine: WordEngine) -> Iterator[GenerationLoop]:
     loop.stop()
 
 
-class Heard(queue.SimpleQueue[Any]):
-    """What one order's sink was told."""
+class ReceivedOutputs(queue.SimpleQueue[Any]):
+    """The outputs received by one request's sink."""
 
     def next(self) -> Any:
         return self.get(timeout=SECONDS)
 
     def all(self) -> list[str]:
-        """Texts up to the answer."""
+        """The deltas' texts until the final output."""
         texts = []
         while not isinstance(each := self.next(), GenerationOutput):
             texts.append(each.text)
         return texts
 
 
-def ask(generation: GenerationLoop, text: str) -> Heard:
-    heard = Heard()
-    generation.submit(GenerationRequest(text=text), heard.put).result(SECONDS)
-    return heard
+def submit(generation: GenerationLoop, text: str) -> ReceivedOutputs:
+    received = ReceivedOutputs()
+    generation.submit(GenerationRequest(text=text), received.put).result(SECONDS)
+    return received
 
 
-def test_pieces_come_in_order_and_the_answer_last(generation: GenerationLoop) -> None:
-    assert ask(generation, "one two three").all() == ["one", "two", "three"]
+def test_deltas_arrive_in_order_before_the_final_output(generation: GenerationLoop) -> None:
+    assert submit(generation, "one two three").all() == ["one", "two", "three"]
 
 
-def test_an_order_joins_a_batch_that_is_under_way(generation: GenerationLoop, engine: WordEngine) -> None:
-    first = ask(generation, "hold a b c")
-    heard = Heard()
-    joined = generation.submit(GenerationRequest(text="x y"), heard.put)
+def test_a_request_joins_a_running_batch(generation: GenerationLoop, engine: WordEngine) -> None:
+    first = submit(generation, "hold a b c")
+    received = ReceivedOutputs()
+    joined = generation.submit(GenerationRequest(text="x y"), received.put)
     engine.gate.set()
     joined.result(SECONDS)
-    assert heard.all() == ["x", "y"]
+    assert received.all() == ["x", "y"]
     assert first.all() == ["hold", "a", "b", "c"]
     assert max(engine.sizes) == 2
     assert len(engine.threads) == 1
 
 
-def test_an_order_that_cannot_be_followed_fails_alone(generation: GenerationLoop) -> None:
+def test_an_invalid_request_fails_alone(generation: GenerationLoop) -> None:
     with pytest.raises(ValueError, match="empty"):
-        generation.submit(GenerationRequest(text=""), Heard().put).result(SECONDS)
-    assert ask(generation, "one").all() == ["one"]
+        generation.submit(GenerationRequest(text=""), ReceivedOutputs().put).result(SECONDS)
+    assert submit(generation, "one").all() == ["one"]
 
 
-def test_an_order_given_up_frees_its_place_and_is_not_heard_again(generation: GenerationLoop, engine: WordEngine) -> None:
-    heard = Heard()
-    ticket = generation.submit(GenerationRequest(text="endless"), heard.put).result(SECONDS)
-    assert heard.next()
-    generation.cancel(ticket)
-    assert ask(generation, "one").all() == ["one"]
+def test_a_cancelled_request_leaves_the_batch_and_emits_nothing_more(generation: GenerationLoop, engine: WordEngine) -> None:
+    received = ReceivedOutputs()
+    request_id = generation.submit(GenerationRequest(text="endless"), received.put).result(SECONDS)
+    assert received.next()
+    generation.cancel(request_id)
+    assert submit(generation, "one").all() == ["one"]
     assert not engine.has_unfinished_requests
-    said = heard.qsize()
-    assert ask(generation, "two").all() == ["two"]
-    assert heard.qsize() == said
+    count = received.qsize()
+    assert submit(generation, "two").all() == ["two"]
+    assert received.qsize() == count
 
 
-def test_a_step_that_fails_fails_what_is_under_way_and_nothing_after(generation: GenerationLoop) -> None:
-    heard = ask(generation, "break")
-    assert "out of memory" in str(heard.next())
+def test_a_failed_step_fails_only_the_active_requests(generation: GenerationLoop) -> None:
+    received = submit(generation, "break")
+    assert "out of memory" in str(received.next())
     assert generation.is_healthy
-    assert ask(generation, "one").all() == ["one"]
+    assert submit(generation, "one").all() == ["one"]
 
 
-def test_an_engine_that_fails_again_and_again_is_not_sound(generation: GenerationLoop) -> None:
+def test_an_engine_with_repeated_failures_is_unhealthy(generation: GenerationLoop) -> None:
     for _ in range(3):
-        assert isinstance(ask(generation, "break").next(), RuntimeError)
+        assert isinstance(submit(generation, "break").next(), RuntimeError)
     assert not generation.is_healthy
 
 
-def test_adapters_are_loaded_while_a_batch_is_under_way(generation: GenerationLoop, engine: WordEngine) -> None:
+def test_adapters_are_loaded_while_a_batch_runs(generation: GenerationLoop, engine: WordEngine) -> None:
     with pytest.raises(ValueError, match="damaged"):
         generation.load("sw@v0001", Path("damaged"))
-    heard = ask(generation, "hold a")
+    received = submit(generation, "hold a")
     engine.gate.set()
-    generation.load("sw@v0001", Path("whole"))
+    generation.load("sw@v0001", Path("complete"))
     assert generation.names == ("sw@v0001",)
     generation.unload("sw@v0001")
     assert generation.names == ()
-    assert heard.all() == ["hold", "a"]
+    assert received.all() == ["hold", "a"]
 
 
-def test_stopping_fails_what_is_under_way(engine: WordEngine) -> None:
+def test_stopping_fails_the_active_requests(engine: WordEngine) -> None:
     loop = GenerationLoop(engine)
-    heard = Heard()
-    loop.submit(GenerationRequest(text="endless"), heard.put).result(SECONDS)
+    received = ReceivedOutputs()
+    loop.submit(GenerationRequest(text="endless"), received.put).result(SECONDS)
     loop.stop()
-    while isinstance(each := heard.next(), OutputDelta):
+    while isinstance(each := received.next(), OutputDelta):
         pass
     assert "stopped" in str(each)
     assert not loop.is_healthy
 
 
-def test_an_engine_that_is_lost_lets_nobody_wait(engine: WordEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_engine_thread_leaves_no_caller_waiting(engine: WordEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = GenerationLoop(engine)
-    heard = Heard()
-    loop.submit(GenerationRequest(text="hold a"), heard.put).result(SECONDS)
+    received = ReceivedOutputs()
+    loop.submit(GenerationRequest(text="hold a"), received.put).result(SECONDS)
 
     def broken() -> bool:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr(WordEngine, "has_unfinished_requests", property(lambda _: broken()))
     engine.gate.set()
-    while isinstance(each := heard.next(), OutputDelta):
+    while isinstance(each := received.next(), OutputDelta):
         pass
     assert "stopped" in str(each)
     with pytest.raises(RuntimeError, match="stopped"):
-        loop.submit(GenerationRequest(text="one"), Heard().put).result(SECONDS)
+        loop.submit(GenerationRequest(text="one"), ReceivedOutputs().put).result(SECONDS)
     with pytest.raises(RuntimeError, match="stopped"):
-        loop.load("sw@v0001", Path("whole"))
+        loop.load("sw@v0001", Path("complete"))
     assert not loop.is_healthy

@@ -1,4 +1,4 @@
-"""What is heard of a reply: order, company, the end at once, and as few wake-ups as can be."""
+"""Output transfer: order, batching of deltas, and an immediate end."""
 
 from __future__ import annotations
 
@@ -14,86 +14,86 @@ ANSWER = GenerationOutput("abc", None, 1, 3, "length", None)
 FOREVER = 3600.0
 
 
-def run(*said: OutputDelta | GenerationOutput | Exception, pause: float = 0.0) -> list[OutputDelta | GenerationOutput]:
-    """What is given on where another thread says all of it at once."""
+def run(*outputs_emitted: OutputDelta | GenerationOutput | Exception, pause: float = 0.0) -> list[OutputDelta | GenerationOutput]:
+    """The outputs received when another thread emits all at once."""
 
     async def listen() -> list[OutputDelta | GenerationOutput]:
-        pieces = StreamListener()
-        thread = threading.Thread(target=lambda: [pieces.on_output(each) for each in said])
+        listener = StreamListener()
+        thread = threading.Thread(target=lambda: [listener.on_output(each) for each in outputs_emitted])
         thread.start()
         thread.join()
-        return [each async for each in pieces.outputs(lambda: pause)]
+        return [each async for each in listener.outputs(lambda: pause)]
 
     return asyncio.run(asyncio.wait_for(listen(), 10))
 
 
-def test_pieces_that_wait_come_as_one_with_their_scores() -> None:
+def test_pending_deltas_are_merged_with_their_logprobs() -> None:
     scores = [TokenLogprob(letter, -1.0) for letter in "ab"]
     first, last = run(OutputDelta("a", (scores[0],)), OutputDelta("b", (scores[1],)), ANSWER)
     assert first == OutputDelta("ab", tuple(scores))
     assert last == ANSWER
 
 
-def test_an_error_comes_after_what_was_said_before_it() -> None:
+def test_an_error_arrives_after_the_earlier_deltas() -> None:
     async def listen() -> None:
-        pieces = StreamListener()
-        pieces.on_output(OutputDelta("a"))
-        pieces.on_output(ValueError("lost"))
-        parts = pieces.outputs(lambda: FOREVER)
-        assert await anext(parts) == OutputDelta("a")
+        listener = StreamListener()
+        listener.on_output(OutputDelta("a"))
+        listener.on_output(ValueError("lost"))
+        outputs = listener.outputs(lambda: FOREVER)
+        assert await anext(outputs) == OutputDelta("a")
         with pytest.raises(ValueError, match="lost"):
-            await anext(parts)
+            await anext(outputs)
 
     asyncio.run(asyncio.wait_for(listen(), 10))
 
 
-def test_the_first_piece_and_the_end_never_wait() -> None:
+def test_the_first_delta_and_the_end_are_not_delayed() -> None:
     async def listen() -> None:
-        pieces = StreamListener()
-        parts = pieces.outputs(lambda: FOREVER)
-        pieces.on_output(OutputDelta("a"))
-        assert await anext(parts) == OutputDelta("a")
-        rest = asyncio.ensure_future(anext(parts))
-        pieces.on_output(OutputDelta("b"))
+        listener = StreamListener()
+        outputs = listener.outputs(lambda: FOREVER)
+        listener.on_output(OutputDelta("a"))
+        assert await anext(outputs) == OutputDelta("a")
+        rest = asyncio.ensure_future(anext(outputs))
+        listener.on_output(OutputDelta("b"))
         done, _ = await asyncio.wait([rest], timeout=0.05)
-        assert not done, "the second piece waits for company"
-        pieces.on_output(OutputDelta("c"))
-        pieces.on_output(ANSWER)
+        assert not done, "the second delta is batched"
+        listener.on_output(OutputDelta("c"))
+        listener.on_output(ANSWER)
         assert await rest == OutputDelta("bc")
-        assert await anext(parts) == ANSWER
+        assert await anext(outputs) == ANSWER
 
     asyncio.run(asyncio.wait_for(listen(), 10))
 
 
-def test_what_came_during_a_pause_is_given_on_after_it() -> None:
+def test_deltas_that_arrive_during_a_pause_are_forwarded_after_it() -> None:
     async def listen() -> None:
-        pieces = StreamListener()
-        parts = pieces.outputs(lambda: 0.01)
-        pieces.on_output(OutputDelta("a"))
-        assert await anext(parts) == OutputDelta("a")
-        rest = asyncio.ensure_future(anext(parts))
+        listener = StreamListener()
+        outputs = listener.outputs(lambda: 0.01)
+        listener.on_output(OutputDelta("a"))
+        assert await anext(outputs) == OutputDelta("a")
+        rest = asyncio.ensure_future(anext(outputs))
         await asyncio.sleep(0)
-        pieces.on_output(OutputDelta("b"))
+        listener.on_output(OutputDelta("b"))
         assert await rest == OutputDelta("b")
 
     asyncio.run(asyncio.wait_for(listen(), 10))
 
 
-def test_a_whole_reply_hears_only_its_end() -> None:
+def test_a_final_listener_gets_only_the_complete_response() -> None:
     async def listen() -> GenerationOutput:
-        whole = FinalListener()
+        listener = FinalListener()
         for each in (OutputDelta("a"), ANSWER, ValueError("too late")):
-            whole.on_output(each)
-        return await whole.output
+            listener.on_output(each)
+        return await listener.output
 
     assert asyncio.run(listen()) == ANSWER
 
 
-def test_a_whole_reply_fails_as_it_was_told() -> None:
+def test_a_final_listener_raises_the_error() -> None:
     async def listen() -> GenerationOutput:
-        whole = FinalListener()
-        whole.on_output(ValueError("lost"))
-        return await whole.output
+        listener = FinalListener()
+        listener.on_output(ValueError("lost"))
+        return await listener.output
 
     with pytest.raises(ValueError, match="lost"):
         asyncio.run(listen())

@@ -1,4 +1,4 @@
-"""Shadow versions: a copy after the reply, never to the client, never many."""
+"""Shadow requests: sent after the response, never visible to the client, limited in number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def endpoint() -> Endpoint:
     return Endpoint()
 
 
-def _enquiry(number: int = 0, model: str = "auto") -> InferenceRequest:
+def _request(number: int = 0, model: str = "auto") -> InferenceRequest:
     return InferenceRequest(f"id-{number}", model, (("user", "sw habari"),), conversation="one", logprobs=3)
 
 
@@ -29,50 +29,50 @@ def _run(endpoint: Endpoint, scenario: Callable[[InferenceService], Awaitable[No
     return shadows
 
 
-async def _settled(service: InferenceService, reply: InferenceResponse) -> None:
-    service.after_response(reply)
+async def _finish_shadows(service: InferenceService, response: InferenceResponse) -> None:
+    service.after_response(response)
     await asyncio.gather(*service.shadows.tasks)
 
 
 def test_the_shadow_answers_a_copy_after_the_reply(endpoint: Endpoint) -> None:
     async def scenario(service: InferenceService) -> None:
-        reply = await service.answer(_enquiry())
-        assert len(endpoint.backend.orders) == 1
-        await _settled(service, reply)
+        response = await service.answer(_request())
+        assert len(endpoint.backend.requests) == 1
+        await _finish_shadows(service, response)
 
     shadows = _run(endpoint, scenario)
-    first, copy = endpoint.backend.orders
+    first, copy = endpoint.backend.requests
     assert (copy.adapter, copy.blend, copy.logprobs) == ("sw@v0001", None, None)
     assert (copy.messages, copy.max_tokens) == (first.messages, first.max_tokens)
     assert (shadows["sw@v0001"]["requests"], shadows["sw@v0001"]["failed"]) == (1, 0)
-    assert len(endpoint.traffic.seen) == 1
+    assert len(endpoint.traffic.observations) == 1
 
 
-def test_a_shadow_that_fails_is_counted_and_troubles_nobody(endpoint: Endpoint) -> None:
+def test_a_failed_shadow_is_only_counted(endpoint: Endpoint) -> None:
     async def scenario(service: InferenceService) -> None:
-        reply = await service.answer(_enquiry())
+        response = await service.answer(_request())
         endpoint.backend.broken = ("sw@v0001",)
-        await _settled(service, reply)
+        await _finish_shadows(service, response)
 
     assert _run(endpoint, scenario)["sw@v0001"]["failed"] == 1
 
 
-def test_a_version_asked_for_by_name_has_no_shadow(endpoint: Endpoint) -> None:
+def test_a_version_requested_by_name_has_no_shadow(endpoint: Endpoint) -> None:
     async def scenario(service: InferenceService) -> None:
-        await _settled(service, await service.answer(_enquiry(model="sw@v0003")))
-        await _settled(service, await service.answer(_enquiry(model="base")))
+        await _finish_shadows(service, await service.answer(_request(model="sw@v0003")))
+        await _finish_shadows(service, await service.answer(_request(model="base")))
 
     assert _run(endpoint, scenario) == {}
 
 
-def test_only_so_many_copies_are_under_way_and_closing_gives_them_up(endpoint: Endpoint) -> None:
+def test_concurrent_copies_are_limited_and_closing_cancels_them(endpoint: Endpoint) -> None:
     async def scenario(service: InferenceService) -> None:
-        replies = [await service.answer(_enquiry(number)) for number in range(10)]
+        responses = [await service.answer(_request(number)) for number in range(10)]
         endpoint.backend.gate = asyncio.Event()
-        for reply in replies:
-            service.after_response(reply)
+        for response in responses:
+            service.after_response(response)
         await asyncio.sleep(0)
-        assert len(endpoint.backend.orders) - len(replies) == MAX_CONCURRENT
+        assert len(endpoint.backend.requests) - len(responses) == MAX_CONCURRENT
         await service.shadows.close()
         assert endpoint.backend.cancelled == MAX_CONCURRENT
         assert not service.shadows.tasks

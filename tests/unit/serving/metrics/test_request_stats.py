@@ -1,4 +1,4 @@
-"""What the endpoint counts, against plain sums, and that it stays small."""
+"""Request statistics against plain sums, and their bounded memory."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_percentiles_are_numpy_s(seconds: list[float]) -> None:
     assert summary["first_token_p50_ms"] == pytest.approx(np.percentile(seconds, 50) * 500, abs=1e-3)
 
 
-def test_nothing_has_happened(statistics: RequestStatistics) -> None:
+def test_empty_statistics(statistics: RequestStatistics) -> None:
     assert statistics.summary()["latency_p50_ms"] is None
     assert statistics.summary()["tokens_per_second"] == 0.0
     assert statistics.history() == statistics.errors() == []
     assert statistics.exposition()
 
 
-def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: RequestStatistics) -> None:
+def test_languages_are_counted_separately_and_the_base_model_has_a_label(statistics: RequestStatistics) -> None:
     _answer(statistics)
     _answer(statistics, None, None)
     assert {code: found["requests"] for code, found in statistics.summary()["languages"].items()} == {"none": 1, "sw": 1}
@@ -91,7 +91,7 @@ def test_languages_are_counted_apart_and_the_base_has_a_name(statistics: Request
     assert samples["compass_tokens_total", (("kind", "prompt"), ("language", "sw"))] == 7
 
 
-def test_what_nobody_answered_is_of_no_adapter_and_no_series_says_when_it_began(statistics: RequestStatistics) -> None:
+def test_unanswered_requests_have_no_adapter_and_there_are_no_created_series(statistics: RequestStatistics) -> None:
     statistics.record_start()
     statistics.record_refusal(404)
     statistics.record_start()
@@ -114,14 +114,14 @@ def test_history_has_an_entry_for_every_ten_seconds_of_the_last_hour(statistics:
     assert sum(line["requests"] for line in lines) == 0
 
 
-def test_a_clock_that_was_set_back_breaks_nothing(statistics: RequestStatistics, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_is_tolerated(statistics: RequestStatistics, clock: Clock) -> None:
     _answer(statistics)
     clock.now -= 5000
     _answer(statistics)
     assert [line["requests"] for line in statistics.history()] == [2]
 
 
-def test_tokens_a_second_is_over_the_last_minute(statistics: RequestStatistics, clock: Clock) -> None:
+def test_tokens_per_second_is_over_the_last_minute(statistics: RequestStatistics, clock: Clock) -> None:
     for _ in range(7):
         _answer(statistics)
         _answer(statistics)
@@ -131,7 +131,7 @@ def test_tokens_a_second_is_over_the_last_minute(statistics: RequestStatistics, 
     assert statistics.summary()["tokens_per_second"] == 0.0
 
 
-def test_shadows_are_judged_by_what_they_answered(statistics: RequestStatistics) -> None:
+def test_shadow_statistics_use_only_answered_copies(statistics: RequestStatistics) -> None:
     for nll in (1.0, 2.0, float("nan")):
         statistics.record_shadow(adapter="sw@v0002", mean_nll=nll, seconds=0.5, failed=False)
     statistics.record_shadow(adapter="sw@v0002", mean_nll=None, seconds=9.0, failed=True)

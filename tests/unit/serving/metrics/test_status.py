@@ -1,4 +1,4 @@
-"""The status of a service: bounded, plain, and of what there is."""
+"""The service status: a bounded tree of plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.fakes import Clock
 from tests.unit.serving.dashboard import states
 
 
-def test_it_says_of_each_language_who_answers_whom() -> None:
+def test_the_status_has_the_versions_of_each_language() -> None:
     catalogue = Catalogue(
         {"sw": "v0002"}, {"sw": ("v0001", "v0002")}, {"sw": Canary("v0003", 0.1)}, {"sw": "v0001"}, pins={"sw": ""}
     )
@@ -45,7 +45,7 @@ def test_an_hour_of_forty_two_languages_is_a_bounded_tree_of_plain_values() -> N
     assert len(json.loads(text)["history"]["time"]) == 360
 
 
-def test_only_the_last_decisions_are_shown_without_what_nobody_reads() -> None:
+def test_only_the_last_decisions_and_the_displayed_fields_are_included() -> None:
     decisions = [{"time": n, "kind": "drift", "language": "sw", "from": None, "trigger": "permutation_test"} for n in range(80)]
     found = build_status(
         run="r",
@@ -61,6 +61,6 @@ def test_only_the_last_decisions_are_shown_without_what_nobody_reads() -> None:
     assert found["decisions"] == [{"time": n, "kind": "drift", "language": "sw"} for n in range(30, 80)]
 
 
-def test_lines_become_columns() -> None:
+def test_records_become_columns() -> None:
     assert to_columns([{"a": 1, "b": None}, {"a": 2, "b": 3}]) == {"a": [1, 2], "b": [None, 3]}
     assert to_columns([]) == {}

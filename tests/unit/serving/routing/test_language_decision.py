@@ -1,4 +1,4 @@
-"""What is believed of an identified language: thresholds, scripts, pairs."""
+"""Decisions on an identified language: thresholds, scripts, pairs."""
 
 from __future__ import annotations
 
@@ -33,25 +33,23 @@ def identified(draw: st.DrawFn) -> LanguagePrediction:
 
 CONFIGS = st.builds(
     IdentifierConfig,
-    threshold=SHARES,
-    thresholds=st.dictionaries(CODES, SHARES),
+    min_confidence=SHARES,
+    min_confidence_by_language=st.dictionaries(CODES, SHARES),
     check_script=st.booleans(),
-    short=st.integers(0, 20),
-    mixture=st.booleans(),
+    min_letters=st.integers(0, 20),
+    blend_adapters=st.booleans(),
 )
 TEXTS = st.text() | st.sampled_from(["Habari za leo", "Привет", "ሰላም", "12?"])
 
 
 @given(TEXTS, identified(), CONFIGS)
-def test_a_language_is_believed_or_there_is_a_reason_why_not(
-    text: str, found: LanguagePrediction, config: IdentifierConfig
-) -> None:
-    belief = decide_language(text, found, config)
-    assert belief.reason
-    assert belief.confidence == found.confidence
-    assert belief.language in (None, found.language)
-    if belief.language:
-        assert found.confidence >= config.min_confidence_by_language.get(belief.language, config.min_confidence)
+def test_a_language_is_accepted_or_there_is_a_reason(text: str, prediction: LanguagePrediction, config: IdentifierConfig) -> None:
+    decision = decide_language(text, prediction, config)
+    assert decision.reason
+    assert decision.confidence == prediction.confidence
+    assert decision.language in (None, prediction.language)
+    if decision.language:
+        assert prediction.confidence >= config.min_confidence_by_language.get(decision.language, config.min_confidence)
 
 
 @given(TEXTS, identified(), CONFIGS)
@@ -60,18 +58,18 @@ def test_a_language_is_believed_or_there_is_a_reason_why_not(
     LanguagePrediction("sw", "swh_Latn", 0.0, (("id", 0.0),)),
     IdentifierConfig(min_confidence=0.0, check_script=False, blend_adapters=True),
 )
-def test_a_pair_is_likely_together_and_only_where_asked_for(
-    text: str, found: LanguagePrediction, config: IdentifierConfig
+def test_a_pair_passes_the_thresholds_and_only_if_enabled(
+    text: str, prediction: LanguagePrediction, config: IdentifierConfig
 ) -> None:
-    pair = decide_language(text, found, config).pair
+    pair = decide_language(text, prediction, config).pair
     if pair:
         assert config.blend_adapters
-        second, confidence = found.alternatives[0]
-        assert (pair.first, pair.second) == (found.language, second)
-        assert pair.share == pytest.approx(confidence / (found.confidence + confidence))
+        second, confidence = prediction.alternatives[0]
+        assert (pair.first, pair.second) == (prediction.language, second)
+        assert pair.share == pytest.approx(confidence / (prediction.confidence + confidence))
         assert MIN_SECOND_SHARE <= pair.share <= 0.5
         for code in (pair.first, pair.second):
-            assert found.confidence + confidence >= config.min_confidence_by_language.get(code, config.min_confidence)
+            assert prediction.confidence + confidence >= config.min_confidence_by_language.get(code, config.min_confidence)
 
 
 def test_reasons_in_words() -> None:
@@ -83,7 +81,7 @@ def test_reasons_in_words() -> None:
         "below the threshold 0.80"
     )
     assert decide_language("Привет", LanguagePrediction("sw", "swh_Latn", 0.9), config).reason == (
-        "sw identified with confidence 0.90, but the prompt's letters are mostly not of its script"
+        "sw identified with confidence 0.90, but most letters of the prompt are not in its script"
     )
     assert decide_language("12?", LanguagePrediction("sw", "swh_Latn", 0.9), config).reason.endswith(
         "0.90, but the prompt has no letters"
@@ -95,25 +93,25 @@ def test_reasons_in_words() -> None:
     assert decide_language("", UNKNOWN_LANGUAGE, config).reason == "no language of this run was identified"
 
 
-def test_the_script_check_can_be_left_out() -> None:
-    found = LanguagePrediction("sw", "swh_Latn", 0.9)
-    assert decide_language("Привет", found, IdentifierConfig()).language is None
-    assert decide_language("Привет", found, IdentifierConfig(check_script=False)).language == "sw"
+def test_the_script_check_can_be_disabled() -> None:
+    prediction = LanguagePrediction("sw", "swh_Latn", 0.9)
+    assert decide_language("Привет", prediction, IdentifierConfig()).language is None
+    assert decide_language("Привет", prediction, IdentifierConfig(check_script=False)).language == "sw"
 
 
-def test_a_pair_where_neither_is_believed_alone() -> None:
-    found = LanguagePrediction("id", "ind_Latn", 0.45, (("ms", 0.35), ("sw", 0.1)))
-    belief = decide_language("Apa kabar", found, IdentifierConfig(blend_adapters=True, min_confidence=0.6))
-    assert belief.language is None
-    assert belief.pair == LanguagePair("id", "ms", pytest.approx(0.4375))
-    assert decide_language("Apa kabar", found, IdentifierConfig(min_confidence=0.6)).pair is None
-    assert decide_language("Apa kabar", found, IdentifierConfig(blend_adapters=True, min_confidence=0.9)).pair is None
-    trifle = LanguagePrediction("id", "ind_Latn", 0.9, (("ms", 0.1),))
-    assert decide_language("Apa kabar", trifle, IdentifierConfig(blend_adapters=True)).pair is None
+def test_a_pair_of_languages_that_are_both_below_the_threshold() -> None:
+    prediction = LanguagePrediction("id", "ind_Latn", 0.45, (("ms", 0.35), ("sw", 0.1)))
+    decision = decide_language("Apa kabar", prediction, IdentifierConfig(blend_adapters=True, min_confidence=0.6))
+    assert decision.language is None
+    assert decision.pair == LanguagePair("id", "ms", pytest.approx(0.4375))
+    assert decide_language("Apa kabar", prediction, IdentifierConfig(min_confidence=0.6)).pair is None
+    assert decide_language("Apa kabar", prediction, IdentifierConfig(blend_adapters=True, min_confidence=0.9)).pair is None
+    small = LanguagePrediction("id", "ind_Latn", 0.9, (("ms", 0.1),))
+    assert decide_language("Apa kabar", small, IdentifierConfig(blend_adapters=True)).pair is None
 
 
 @pytest.mark.parametrize(
-    ("text", "spoken", "expected"),
+    ("text", "current", "expected"),
     [
         ("ok", "ru", True),
         ("да", "ru", True),
@@ -124,12 +122,12 @@ def test_a_pair_where_neither_is_believed_alone() -> None:
         ("Kwa nini anga ni buluu?", "sw", False),
     ],
 )
-def test_what_stays_in_a_conversation(text: str, spoken: str, expected: bool) -> None:
-    assert keeps_conversation_language(text, spoken, IdentifierConfig()) is expected
+def test_which_prompts_keep_the_conversation_s_language(text: str, current: str, expected: bool) -> None:
+    assert keeps_conversation_language(text, current, IdentifierConfig()) is expected
 
 
 @given(st.text())
-def test_nothing_is_short_when_the_bound_is_nought(text: str) -> None:
+def test_no_prompt_is_short_with_a_minimum_of_zero(text: str) -> None:
     assert not is_short(text, IdentifierConfig(min_letters=0))
 
 

@@ -1,4 +1,4 @@
-"""Whole requests through the router: conversations, and what is remembered of them."""
+"""Complete requests through the router: conversations, and the language stored for them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SENTENCES = {SWAHILI: "sw", RUSSIAN: "ru", "Apa nama ibu kota negara Kenya?": "i
 
 
 class Sentences:
-    """Knows four sentences; short words are anything but their language, as they are to any identifier."""
+    """Identifies four sentences. Short words get a wrong language, as with real identifiers."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.texts_seen: list[str] = []
 
     def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None, /) -> list[LanguagePrediction]:
-        self.asked += texts
+        self.texts_seen += texts
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> LanguagePrediction:
@@ -49,7 +49,7 @@ def identifier() -> Sentences:
 
 
 def _router(identifier: Sentences | None = None, clock: Clock | None = None, **config: object) -> Router:
-    memory = ConversationMemory(clock or Clock(), seconds=600)
+    memory = ConversationMemory(clock or Clock(), ttl_s=600)
     settings = IdentifierConfig.model_validate({"model": "atlas", **config})
     return Router(identifier or Sentences(), languages=LANGUAGES, config=settings, memory=memory)
 
@@ -67,14 +67,14 @@ def test_a_prompt_goes_to_the_adapter_of_its_language() -> None:
 
 
 @pytest.mark.parametrize("short", ["ok", "да", "12?", "👍", "", "`print(x)`"])
-def test_a_short_follow_up_stays_in_the_language_of_the_turns_before(short: str) -> None:
+def test_a_short_follow_up_keeps_the_language_of_the_earlier_turns(short: str) -> None:
     found = _ask(_router(), SWAHILI, RUSSIAN, short)
     assert (found.language, found.adapter, found.confidence) == ("ru", AdapterName("ru", "v0001"), None)
-    assert found.reason == "ru kept from the conversation, the prompt being short: ru@v0001 is live"
+    assert found.reason == "ru kept from the conversation, because the prompt is short: ru@v0001 is live"
 
 
 @pytest.mark.parametrize("short", ["ok", "12?", "👍", ""])
-def test_a_short_follow_up_stays_in_the_language_that_is_remembered(short: str) -> None:
+def test_a_short_follow_up_keeps_the_stored_language(short: str) -> None:
     router = _router()
     _ask(router, SWAHILI, conversation="a")
     _ask(router, RUSSIAN, conversation="b")
@@ -83,51 +83,51 @@ def test_a_short_follow_up_stays_in_the_language_that_is_remembered(short: str) 
     assert _ask(router, short, conversation="c").language != "sw"
 
 
-def test_the_request_s_own_turns_come_before_what_is_remembered() -> None:
+def test_the_request_s_own_turns_override_the_stored_language() -> None:
     router = _router()
     _ask(router, SWAHILI, conversation="a")
     assert _ask(router, RUSSIAN, "ok", conversation="a").language == "ru"
     assert _ask(router, "ok", conversation="a").language == "ru"
 
 
-def test_a_short_prompt_without_a_conversation_is_identified_as_it_is() -> None:
+def test_a_short_prompt_without_a_conversation_is_identified() -> None:
     router = _router()
     _ask(router, SWAHILI)
     assert _ask(router, "ok").language == "id"
     assert _ask(router, "12?").language is None, "it has no letters"
 
 
-def test_a_conversation_that_began_with_a_short_prompt_goes_on_in_its_language() -> None:
+def test_a_conversation_that_began_with_a_short_prompt_keeps_its_language() -> None:
     assert _ask(_router(), "Halo", "ok").reason.startswith("id kept")
 
 
-def test_a_short_prompt_in_a_script_of_its_own_speaks_for_itself_where_it_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_prompt_in_another_script_changes_the_language_if_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     router = _router()
-    assert _ask(router, SWAHILI, "да").language == "sw", "it was taken for Indonesian, whose script it is not"
+    assert _ask(router, SWAHILI, "да").language == "sw", "it was identified as Indonesian, in the wrong script"
     monkeypatch.setitem(SENTENCES, "да", "ru")
     assert _ask(router, SWAHILI, "да").language == "ru"
     assert _ask(router, RUSSIAN, "ok").language == "ru"
 
 
-def test_a_prompt_that_is_not_short_is_judged_by_itself() -> None:
+def test_a_long_prompt_is_identified_without_its_conversation() -> None:
     found = _ask(_router(), SWAHILI, XHOSA)
     assert (found.language, found.adapter) == (None, None)
-    assert _ask(_router(short=0), SWAHILI, "ok").language == "id"
+    assert _ask(_router(min_letters=0), SWAHILI, "ok").language == "id"
 
 
-def test_what_is_remembered_ends_with_its_time() -> None:
+def test_the_stored_language_expires() -> None:
     clock = Clock()
     router = _router(clock=clock)
     _ask(router, SWAHILI, conversation="a")
     clock.now += 599
     assert _ask(router, "ok", conversation="a").language == "sw"
     clock.now += 599
-    assert _ask(router, "ok", conversation="a").language == "sw", "each turn keeps it alive"
+    assert _ask(router, "ok", conversation="a").language == "sw", "each turn renews it"
     clock.now += 600
     assert _ask(router, "ok", conversation="a").language == "id"
 
 
-def test_a_language_asked_for_is_the_conversation_s_from_then_on() -> None:
+def test_a_requested_language_becomes_the_conversation_s_language() -> None:
     router = _router()
     _ask(router, "ok", model="ru", conversation="a")
     assert _ask(router, "ok", conversation="a").language == "ru"
@@ -139,19 +139,19 @@ def test_only_what_is_needed_is_identified(identifier: Sentences) -> None:
     router = _router(identifier)
     for model in ("sw", "sw@v0001", "base"):
         _ask(router, RUSSIAN, model=model)
-    assert identifier.asked == []
+    assert identifier.texts_seen == []
     _ask(router, SWAHILI, RUSSIAN)
-    assert identifier.asked == [RUSSIAN]
+    assert identifier.texts_seen == [RUSSIAN]
     _ask(router, *[SWAHILI] * 20, "ok")
-    assert identifier.asked == [RUSSIAN, *[SWAHILI] * (MAX_TURNS - 1)]
+    assert identifier.texts_seen == [RUSSIAN, *[SWAHILI] * (MAX_TURNS - 1)]
 
 
 def test_code_and_addresses_are_not_shown_to_the_identifier(identifier: Sentences) -> None:
     assert _ask(_router(identifier), f"{SWAHILI} ```for row in rows: print(row)```").language == "sw"
-    assert identifier.asked == [SWAHILI]
+    assert identifier.texts_seen == [SWAHILI]
 
 
-def test_a_canary_answers_whole_conversations() -> None:
+def test_a_canary_answers_complete_conversations() -> None:
     router = _router()
     for draw, version in ((0.05, "v0002"), (0.5, "v0001")):
         for turns in ([SWAHILI], [SWAHILI, "ok"]):
@@ -160,13 +160,13 @@ def test_a_canary_answers_whole_conversations() -> None:
         assert _ask(router, "ok", model="sw@v0001", draw=draw).adapter == AdapterName("sw", "v0001")
 
 
-def test_a_threshold_of_one_language_leaves_the_others() -> None:
-    router = _router(thresholds={"sw": 0.95})
+def test_a_threshold_of_one_language_does_not_affect_the_others() -> None:
+    router = _router(min_confidence_by_language={"sw": 0.95})
     assert _ask(router, SWAHILI).reason == "sw identified with confidence 0.90, below the threshold 0.95: base model"
     assert _ask(router, RUSSIAN).language == "ru"
 
 
-def test_names_that_do_not_exist_leave_no_trace() -> None:
+def test_an_unknown_model_stores_no_language() -> None:
     router = _router()
     with pytest.raises(UnknownModelError):
         _ask(router, SWAHILI, model="sw@v9999", conversation="a")
@@ -186,9 +186,9 @@ ANYTHING = st.builds(
 
 
 @given(st.lists(ANYTHING, min_size=1, max_size=5), st.booleans(), st.integers(0, 20))
-def test_any_requests_have_routes_to_what_is_there(asked: list[RouteRequest], check: bool, short: int) -> None:
-    router = _router(check_script=check, short=short)
-    for request in asked:
+def test_any_requests_have_routes_to_available_adapters(requests: list[RouteRequest], check: bool, min_letters: int) -> None:
+    router = _router(check_script=check, min_letters=min_letters)
+    for request in requests:
         found = router.route(request, CATALOGUE)
         assert found.reason
         assert found.adapter is None or CATALOGUE.has_version(found.adapter)
@@ -197,7 +197,7 @@ def test_any_requests_have_routes_to_what_is_there(asked: list[RouteRequest], ch
 
 
 @given(ANYTHING, st.lists(ANYTHING, max_size=4))
-def test_without_a_conversation_nothing_before_counts(request: RouteRequest, before: list[RouteRequest]) -> None:
+def test_without_a_conversation_earlier_requests_do_not_matter(request: RouteRequest, before: list[RouteRequest]) -> None:
     alone = RouteRequest(request.model, request.turns, None, request.canary_draw)
     used = _router()
     for each in before:

@@ -1,4 +1,4 @@
-"""Letters and scripts of prompts, for any text; the standard library's character database is the oracle."""
+"""Letters and scripts of prompts, for any text, against the standard library's character database."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_every_language_is_written_in_the_script_of_its_own_name(code: str) -> N
 
 
 @given(SIGNS, st.sampled_from(sorted(LANGUAGES)))
-def test_what_has_no_letters_is_in_no_script_and_foreign_to_none(text: str, code: str) -> None:
+def test_a_text_without_letters_is_in_no_script_and_foreign_to_none(text: str, code: str) -> None:
     assert not is_written_in(text, code)
     assert not is_foreign_script(text, code)
 
 
 @given(st.text(), st.sampled_from(sorted(LANGUAGES)))
-def test_what_is_written_in_a_language_is_not_foreign_to_it(text: str, code: str) -> None:
+def test_a_text_written_in_a_language_is_not_foreign_to_it(text: str, code: str) -> None:
     if is_written_in(text, code):
         assert not is_foreign_script(text, code)
 
@@ -96,5 +96,5 @@ def test_prose_is_bounded_and_has_no_other_letters(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["`", "a", "a@", "```", "x://", "a.@.", "a:", "a b`", "-", "é@"])
-def test_texts_that_are_hard_to_match_come_to_an_end(text: str) -> None:
+def test_pathological_texts_are_matched_in_bounded_time(text: str) -> None:
     assert len(extract_prose(text * 10**6)) <= MAX_PROMPT_CHARACTERS

@@ -8,11 +8,9 @@ only that. No Ray: it runs in any process, and says nothing about which trials g
 from compass_ray.budget_search.artifact_spec import identity
 from compass_ray.budget_search.publish import publish_best, publish_forecast
 from compass_ray.budget_search.trial_data import prepare
-from compass_ray.budget_search.trials import BudgetTrial, TrialEpoch, is_training_over, load_trial, run_trial, save_trial
+from compass_ray.budget_search.trials import is_training_over, load_trial, run_trial, save_trial
 
 __all__ = [
-    "BudgetTrial",
-    "TrialEpoch",
     "identity",
     "is_training_over",
     "load_trial",

@@ -13,7 +13,7 @@ METHOD = "compass"
 """Whose selection the budget is tuned for; other methods take as many rows."""
 HELD_OUT_FILE = "held.parquet"
 """The slice that trials are judged by: row_id, language, cluster, weight."""
-PREPARED_FILE, TEXT_FILE = "prepared.json", "text.parquet"
+TEXT_FILE = "text.parquet"
 
 
 def identity(config: RunConfig, run: RunDir, language: str) -> Identity:

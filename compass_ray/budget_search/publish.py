@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from compass_ray.artifacts import Manifest, RunDir, Writer
-from compass_ray.budget_search.artifact_spec import PREPARED_FILE, TEXT_FILE, identity, rows_file, trial_file
+from compass_ray.budget_search.artifact_spec import TEXT_FILE, identity, rows_file, trial_file
 from compass_ray.budget_search.trial_data import forecast_record, open_problem
 from compass_ray.budget_search.trials import load_trial
 from compass_ray.config import RunConfig
-from compass_ray.row_selection.budget import BUDGET_FILE
+from compass_ray.records.budgets import BudgetRecord, PreparedTrialsRecord
 
 
 def publish_forecast(config: RunConfig, run: RunDir, language: str) -> Manifest:
     """Publish the budget forecast from cluster counts."""
     pool, question = open_problem(config, run, language)
     found = forecast_record(config, pool, question)
-    return _publish(config, run, language, {"budget": found["suggestion"], "forecast": found, "trials": []})
+    return _publish(config, run, language, {"budget": found.suggestion, "forecast": found, "trials": ()})
 
 
 def publish_best(config: RunConfig, run: RunDir, language: str) -> Manifest | None:
     """Publish the budget with the lowest loss, the smaller of equal ones, once all trials are written down."""
-    if run.budget(language).exists(BUDGET_FILE):  # killed between the last word and the manifest
+    if run.budget(language).exists(BudgetRecord.FILE):  # killed between the last word and the manifest
         return _publish(config, run, language)
     trials = [load_trial(run, language, budget) for budget in config.tune.budgets]
     done = [trial for trial in trials if trial is not None]
     if len(done) < len(trials):
         return None
-    prepared = run.budget(language).read_json(PREPARED_FILE)
-    rows = prepared.pop("rows")
-    best = min(done, key=lambda trial: (trial.loss, trial.budget))
-    told = [asdict(t) | {"loss": t.loss, "rows": rows[f"{t.budget:g}"]} for t in done]
-    return _publish(config, run, language, {"budget": best.budget, **prepared, "trials": told})
+    prepared = PreparedTrialsRecord.read(run.budget(language))
+    best = min(done, key=lambda trial: (trial.best_loss, trial.budget))
+    told = tuple(t.model_copy(update={"loss": t.best_loss, "rows": prepared.rows[f"{t.budget:g}"]}) for t in done)
+    found = {"budget": best.budget, "forecast": prepared.forecast, "held": prepared.held, "trials": told}
+    return _publish(config, run, language, found)
 
 
 def _publish(config: RunConfig, run: RunDir, language: str, found: Mapping[str, Any] | None = None) -> Manifest:
@@ -41,9 +40,9 @@ def _publish(config: RunConfig, run: RunDir, language: str, found: Mapping[str, 
     artifact = run.budget(language)
     writer = Writer(artifact, identity(config, run, language))
     if found is not None:
-        writer.write_json(BUDGET_FILE, {"language": language, "rule": config.select.budget, **found})
+        BudgetRecord.model_validate({"language": language, "rule": config.select.budget, **found}).write(writer)
     of_trials = (file(budget) for budget in config.tune.budgets for file in (rows_file, trial_file))
-    for file in (PREPARED_FILE, TEXT_FILE, *of_trials):
+    for file in (PreparedTrialsRecord.FILE, TEXT_FILE, *of_trials):
         artifact.drop(file)
-    record = artifact.read_json(BUDGET_FILE)
-    return writer.publish({"budget": record["budget"], "predicted": record["forecast"]["suggestion"]})
+    record = BudgetRecord.read(artifact)
+    return writer.publish({"budget": record.budget, "predicted": record.forecast.suggestion})

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from compass_ray.artifacts import ArtifactError, RunDir, Writer
-from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, METHOD, PREPARED_FILE, TEXT_FILE, identity, rows_file
+from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, METHOD, TEXT_FILE, identity, rows_file
 from compass_ray.config import RunConfig
 from compass_ray.core.budget_forecast import forecast_budget
 from compass_ray.core.budget_holdout import BudgetHoldout, make_budget_holdout
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.seeds import generator
+from compass_ray.records.budgets import BudgetHoldoutRecord, ForecastRecord, PreparedTrialsRecord
 from compass_ray.row_selection import PoolView, SelectionProblem, open_pool, open_problems, select_by_method
 from compass_ray.training.continual_state import read_rows
 
@@ -26,7 +26,7 @@ def prepare(config: RunConfig, run: RunDir, language: str) -> None:
         ArtifactError: the language has no rows to hold out, or none but those whose prompt is held out.
     """
     artifact = run.budget(language)
-    if artifact.exists(PREPARED_FILE):
+    if artifact.exists(PreparedTrialsRecord.FILE):
         return
     pool, question = open_problem(config, run, language)
     found = forecast_record(config, pool, question)
@@ -37,12 +37,12 @@ def prepare(config: RunConfig, run: RunDir, language: str) -> None:
         artifact.store_table(rows_file(budget), table)
     ids = pa.chunked_array([chunk for table in (rows, *chosen.values()) for chunk in table["row_id"].chunks])
     artifact.store_table(TEXT_FILE, _read_text(run, ids))
-    record = {
-        "forecast": found,
-        "held": {"own": int(held.own.sum()), "stand_ins": len(held.stand_ins), "language": held.language},
-        "rows": {f"{budget:g}": table.num_rows for budget, table in chosen.items()},
-    }
-    Writer(artifact, identity(config, run, language)).write_json(PREPARED_FILE, record)
+    record = PreparedTrialsRecord(
+        forecast=found,
+        held=BudgetHoldoutRecord(own=int(held.own.sum()), stand_ins=len(held.stand_ins), language=held.language),
+        rows={f"{budget:g}": table.num_rows for budget, table in chosen.items()},
+    )
+    record.write(Writer(artifact, identity(config, run, language)))
 
 
 def open_problem(config: RunConfig, run: RunDir, language: str) -> tuple[PoolView, SelectionProblem]:
@@ -52,7 +52,7 @@ def open_problem(config: RunConfig, run: RunDir, language: str) -> tuple[PoolVie
     return pool, question
 
 
-def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProblem) -> dict[str, Any]:
+def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProblem) -> ForecastRecord:
     """The forecast from the counts of a question, as a record."""
     labels = (question.trained_labels, pool.cluster[question.others], question.guide_labels)
     n_target, n_aux, n_eval = (cluster_counts(each, pool.n_clusters) for each in labels)
@@ -60,7 +60,8 @@ def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProble
     found = forecast_budget(
         n_target, n_aux, n_eval, tune.budgets, share=tune.filled, weights=select.weights, overflow=select.overflow
     )
-    return {"budgets": found.budgets.tolist(), "filled": found.filled.tolist(), "suggestion": found.suggestion}
+    budgets, filled = tuple(found.budgets.tolist()), tuple(found.filled.tolist())
+    return ForecastRecord(budgets=budgets, filled=filled, suggestion=found.suggestion)
 
 
 def hold_out(config: RunConfig, pool: PoolView, question: SelectionProblem) -> tuple[BudgetHoldout, SelectionProblem, pa.Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -12,28 +12,12 @@ from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, TEXT_FILE, ro
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TrainingRow
+from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
-
-TrialEpoch = Mapping[str, float]
-"""``epoch``, ``train_loss`` and ``validation_loss`` (nats a token), ``seconds``."""
-
-
-@dataclass(frozen=True)
-class BudgetTrial:
-    """One budget tried: what each epoch came to, and whether it was stopped before training would have ended."""
-
-    budget: float
-    epochs: tuple[TrialEpoch, ...]
-    stopped: bool
-
-    @property
-    def loss(self) -> float:
-        """The lowest validation loss of its epochs."""
-        return min(epoch["validation_loss"] for epoch in self.epochs)
 
 
 def run_trial(
-    config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[TrialEpoch], None]
+    config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[TrialEpochRecord], None]
 ) -> None:
     """Train under one budget on a base that comes back as it was, telling of every epoch."""
     artifact = run.budget(language)
@@ -44,18 +28,15 @@ def run_trial(
         tuning.run(on_epoch=lambda record, state: on_epoch(_epoch(record)))
 
 
-def save_trial(run: RunDir, language: str, trial: BudgetTrial) -> None:
+def save_trial(run: RunDir, language: str, trial: TrialRecord) -> None:
     """Write a trial down, so that it is not repeated."""
-    Writer(run.budget(language), Identity("tune", {}, {})).write_json(trial_file(trial.budget), asdict(trial))
+    Writer(run.budget(language), Identity("tune", {}, {})).write_json(trial_file(trial.budget), trial.to_json())
 
 
-def load_trial(run: RunDir, language: str, budget: float) -> BudgetTrial | None:
+def load_trial(run: RunDir, language: str, budget: float) -> TrialRecord | None:
     """A trial that was written down."""
     artifact, file = run.budget(language), trial_file(budget)
-    if not artifact.exists(file):
-        return None
-    found = artifact.read_json(file)
-    return BudgetTrial(found["budget"], tuple(found["epochs"]), found["stopped"])
+    return TrialRecord.model_validate(artifact.read_json(file)) if artifact.exists(file) else None
 
 
 def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
@@ -74,6 +55,5 @@ def _training_rows(table: pa.Table, text: Mapping[str, tuple[str, str]]) -> list
     return [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
 
 
-def _epoch(record: EpochRecord) -> TrialEpoch:
-    found = asdict(record)
-    return {name: found[name] for name in ("epoch", "train_loss", "validation_loss", "seconds")}
+def _epoch(record: EpochRecord) -> TrialEpochRecord:
+    return TrialEpochRecord.model_validate(asdict(record))

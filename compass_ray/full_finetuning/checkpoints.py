@@ -6,22 +6,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import Artifact, ArtifactError, Writer
+from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.deepspeed_model import ShardedModel
 from compass_ray.training.distributed import WorkerGroup
 from compass_ray.training.train_history import EpochRecord, best_record
 
-HISTORY = "history.json"
 _PART = re.compile(r"zero_pp_rank_(\d+)_")
 _FOLDER = re.compile(r"(epoch|best)-\d+")
 
@@ -41,9 +39,7 @@ class Checkpoints:
             ArtifactError: the record is damaged.
         """
         found = _read_history(self.artifact)
-        if not found or found["workers"] != workers:
-            return ()
-        return tuple(EpochRecord(**epoch) for epoch in found["epochs"])
+        return _epochs(found) if found and found.workers == workers else ()
 
     def load(self, model: ShardedModel, history: Sequence[EpochRecord]) -> None:
         """Give this worker its part of the state after the last epoch.
@@ -82,15 +78,15 @@ class Checkpoints:
         self._delete_all_but(())
 
     def _write_history(self, history: Sequence[EpochRecord], workers: int) -> None:
-        record = {
-            "epochs": [asdict(epoch) for epoch in history],
-            "best_epoch": best_record(history).epoch,
-            "rows": self.rows,
-            "tokens": sum(epoch.tokens for epoch in history),
-            "seconds": round(sum(epoch.seconds for epoch in history), 2),
-            "workers": workers,
-        }
-        self.writer.write_json(HISTORY, record)
+        record = HistoryRecord(
+            epochs=tuple(TrainingEpochRecord(**asdict(epoch)) for epoch in history),
+            best_epoch=best_record(history).epoch,
+            rows=self.rows,
+            tokens=sum(epoch.tokens for epoch in history),
+            seconds=round(sum(epoch.seconds for epoch in history), 2),
+            workers=workers,
+        )
+        record.write(self.writer)
         self._delete_all_but((_epoch(history), _best(history)))
 
     def _delete_all_but(self, kept: Sequence[str]) -> None:
@@ -116,21 +112,27 @@ class Checkpoints:
 def previous_workers(artifact: Artifact) -> int | None:
     """How many workers an unfinished training in ``artifact`` was spread over; None where there is none."""
     found = _read_history(artifact)
-    return int(found["workers"]) if found else None
+    return found.workers if found else None
 
 
-def _read_history(artifact: Artifact) -> dict[str, Any] | None:
-    if not artifact.exists(HISTORY):
+def _read_history(artifact: Artifact) -> HistoryRecord | None:
+    if not artifact.exists(HistoryRecord.FILE):
         return None
     try:
-        found: dict[str, Any] = artifact.read_json(HISTORY)
-        [EpochRecord(**epoch) for epoch in found["epochs"]]
-        int(found["workers"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        found = HistoryRecord.read(artifact)
+        _epochs(found)
+        if found.workers is None:
+            raise KeyError("workers")
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{artifact.path}/{HISTORY} is damaged ({type(error).__name__}: {error}); remove {artifact.path} and run again"
+            f"{artifact.path}/{HistoryRecord.FILE} is damaged ({type(error).__name__}: {error}); "
+            f"remove {artifact.path} and run again"
         ) from None
     return found
+
+
+def _epochs(found: HistoryRecord) -> tuple[EpochRecord, ...]:
+    return tuple(EpochRecord(**each.to_json()) for each in found.epochs)
 
 
 def _epoch(history: Sequence[EpochRecord]) -> str:

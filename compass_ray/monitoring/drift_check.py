@@ -7,9 +7,7 @@ the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -35,6 +33,7 @@ from compass_ray.core.seeds import generator
 from compass_ray.monitoring.audit_records import DecisionInputs, check_record, drift_record, stale_record
 from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState, Phase, ReferenceDistribution
 from compass_ray.monitoring.reply_quality import RatingLookup, signals_from_record
+from compass_ray.records.references import ReferenceRecord
 
 
 def build_trigger(drift: DriftConfig) -> Trigger:
@@ -56,14 +55,15 @@ def build_staleness_bounds(drift: DriftConfig) -> StalenessBounds:
 
 
 def build_reference(
-    drift: DriftConfig, version: str, found: Mapping[str, Any], place: str = INITIAL_CLUSTERING
+    drift: DriftConfig, version: str, found: ReferenceRecord, place: str = INITIAL_CLUSTERING
 ) -> ReferenceDistribution | None:
     """The reference of an adapter version from its record: guide counts, or the printed one for the paper's trigger."""
-    guide = np.asarray(found["guide_counts"], dtype=np.int64)
+    guide = np.asarray(found.guide_counts, dtype=np.int64)
     if not guide.sum():
         return None
-    counts = paper_reference(guide, found["selected_counts"]) if drift.trigger == "fixed_threshold" else guide
-    fit = ClusterFit(found.get("guide_noise", noise_share(guide)), found.get("guide_distance"))  # older runs have neither
+    counts = paper_reference(guide, found.selected_counts) if drift.trigger == "fixed_threshold" else guide
+    noise = noise_share(guide) if found.guide_noise is None else found.guide_noise  # older runs have neither
+    fit = ClusterFit(noise, found.guide_distance)
     return ReferenceDistribution(version, counts, fit, place)
 
 
@@ -88,8 +88,8 @@ def check_event(
         "language": watch.language,
         "trigger": asdict(decision.state),
         "alarm": alarm,
-        "line": line,
-        "decision": drift_record(line, trigger, case, decision) if alarm else None,
+        "line": line.to_json(),
+        "decision": drift_record(line, trigger, case, decision).to_json() if alarm else None,
     }
 
 
@@ -107,7 +107,7 @@ def staleness_event(
         "language": watch.language,
         "clusters": clusters,
         "state": asdict(found.after),
-        "decision": stale_record(watch, found, now) if found.became_stale else None,
+        "decision": stale_record(watch, found, now).to_json() if found.became_stale else None,
     }
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.clustering.versions import ClusterSpace, load_space_clusterer, resolve_space
@@ -31,6 +30,7 @@ from compass_ray.monitoring.references import read_published_reference, read_ref
 from compass_ray.monitoring.reply_quality import RatingLookup, signals_to_record
 from compass_ray.monitoring.traffic_log import TrafficLog
 from compass_ray.monitoring.window_store import WindowStore
+from compass_ray.records.references import ReferenceRecord
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,6 @@ class StoredReferences:
             return None
         return build_reference(self.config.drift, version, found, place.space_id)
 
-    def _recompute(self, clusters: str, language: str, version: str) -> Mapping[str, Any]:
+    def _recompute(self, clusters: str, language: str, version: str) -> ReferenceRecord:
         clusterer = load_space_clusterer(self.run, ClusterSpace(clusters))
         return recompute_reference(self.config, self.run, clusters, language, version, clusterer, self.reassigner.assigner.embed)

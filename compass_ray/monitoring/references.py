@@ -7,9 +7,7 @@ Where too little of a window is kept, the guide set stands in, and the record sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +15,6 @@ import numpy.typing as npt
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.clustering import Clusterer
 from compass_ray.clustering.versions import (
-    INITIAL_CLUSTERING,
     ClusterSpace,
     TrainedRows,
     build_reference,
@@ -28,10 +25,9 @@ from compass_ray.clustering.versions import (
 )
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.retained_traffic import Encode, embed_rows, read_window_file
+from compass_ray.records.references import ReferenceRecord
+from compass_ray.records.updates import WindowRecord
 
-REFERENCE_FILE = "reference.json"
-WINDOW_FILE = "window.json"
-"""In the selection of an update: the file of the window that it was made for, if the monitor has one, and its prompts."""
 _MIN_KEPT_SHARE = 0.5
 """Share of a window's prompts that must be left to count it anew."""
 
@@ -44,52 +40,52 @@ class ReferenceSource:
     source: str
 
 
-def read_reference(run: RunDir, clusters: str, language: str, version: str) -> Mapping[str, Any] | None:
+def read_reference(run: RunDir, clusters: str, language: str, version: str) -> ReferenceRecord | None:
     """The reference of a version in a clustering where it is at hand, None where it has to be made first or there is none."""
     own = read_published_reference(run, language, version)
-    if own is None or own.get("clusters", INITIAL_CLUSTERING) == clusters:
+    if own is None or own.clusters == clusters:
         return own
     made = run.reference(clusters, language, version)
-    return dict(made.read_json(REFERENCE_FILE)) if made.manifest() else None
+    return ReferenceRecord.read(made) if made.manifest() else None
 
 
-def read_published_reference(run: RunDir, language: str, version: str) -> Mapping[str, Any] | None:
+def read_published_reference(run: RunDir, language: str, version: str) -> ReferenceRecord | None:
     """What the version was published with, None for one that is not of the served line."""
     adapter = run.adapter(language, version)
-    return dict(adapter.read_json(REFERENCE_FILE)) if adapter.exists(REFERENCE_FILE) else None
+    return ReferenceRecord.read(adapter) if adapter.exists(ReferenceRecord.FILE) else None
 
 
 def recompute_reference(
     config: RunConfig, run: RunDir, clusters: str, language: str, version: str, clusterer: Clusterer, encode: Encode
-) -> dict[str, Any]:
+) -> ReferenceRecord:
     """The reference of a version in a clustering, made from scratch, with ``asked_of`` for what was asked."""
     artifact = run.reclustering(clusters)
     trained = TrainedRows.read(config, lineage_selections(config, run, language, version), artifact)
     asked = _find_source(run, language, version, clusterer, encode)
     record = build_reference(trained, asked.labels, artifact.read_array("coarse.npy"), clusters)
-    return record | measure_guide_fit(run, language, lambda: clusterer) | {"asked_of": asked.source}
+    return record.model_copy(update={**measure_guide_fit(run, language, lambda: clusterer), "asked_of": asked.source})
 
 
 def ensure_reference(config: RunConfig, run: RunDir, clusters: str, language: str, version: str, encode: Encode) -> str:
     """Make and keep a version's reference in a clustering that it was not made in, unless it is there; says what it is of."""
     if found := read_reference(run, clusters, language, version):
-        return str(found.get("asked_of", "as it was made"))
+        return found.asked_of or "as it was made"
     artifact, adapter = run.reclustering(clusters), run.adapter(language, version)
     inputs = {each.name: each.require().fingerprint for each in (artifact, adapter)}
     clusterer = load_space_clusterer(run, ClusterSpace(clusters))
     record = recompute_reference(config, run, clusters, language, version, clusterer, encode)
     writer = run.reference(clusters, language, version).begin(Identity("reference", {"clusters": clusters}, inputs))
-    writer.write_json(REFERENCE_FILE, record)
+    record.write(writer)
     writer.publish()
-    return str(record["asked_of"])
+    return str(record.asked_of)
 
 
 def _find_source(run: RunDir, language: str, version: str, clusterer: Clusterer, encode: Encode) -> ReferenceSource:
     if parent_version(run, language, version) is None:
         return ReferenceSource(_assign_guide(run, language, clusterer), "the guide set")
     selection = run.selection(version, language)
-    told = selection.read_json(WINDOW_FILE) if selection.exists(WINDOW_FILE) else {"file": None}
-    rows = read_window_file(run, told["file"]) if told["file"] else None
+    told = WindowRecord.read(selection) if selection.exists(WindowRecord.FILE) else WindowRecord()
+    rows = read_window_file(run, told.file) if told.file else None
     if rows is None:
         return ReferenceSource(
             _assign_guide(run, language, clusterer), "the guide set, as the window of this version is not at hand"

@@ -18,6 +18,7 @@ from compass_ray.config import RunConfig
 from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState, Phase
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.retention import RetentionPolicy, has_erasable_fields
+from compass_ray.records.checks import CheckRecord
 from compass_ray.registry import DECISIONS
 
 TRAFFIC = "traffic.jsonl"
@@ -117,7 +118,7 @@ class TrafficLog:
         self._remember(events)
         _publish_missing(self.run, CHECKS, _lines(events, "line"))
         _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
-        self.recent_checks: dict[str, deque[Event]] = {}
+        self.recent_checks: dict[str, deque[CheckRecord]] = {}
         """The last checks of each language, oldest first."""
         self._remember_checks(line for line in jsonl_log.read(self.run, CHECKS) if line.get("language") in self.config.languages)
 
@@ -138,7 +139,8 @@ class TrafficLog:
 
     def _remember_checks(self, lines: Iterable[Event]) -> None:
         for line in lines:
-            self.recent_checks.setdefault(line["language"], deque(maxlen=MAX_RECENT_CHECKS)).append(line)
+            check = CheckRecord.model_validate(line)
+            self.recent_checks.setdefault(check.language, deque(maxlen=MAX_RECENT_CHECKS)).append(check)
 
 
 def read_language_state(run: RunDir, config: RunConfig, language: str) -> LanguageMonitorState:

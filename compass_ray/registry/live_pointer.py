@@ -1,8 +1,8 @@
-"""The live pointer of a language: what is served, what was, what is tried beside it, and whether it may change.
+"""The live pointer of a language: live version, history, canary, shadow and pin.
 
-Key property: all of it is one small file that is replaced in one step and only while it says what was read, so no reader
-sees half a change and of two writers one is refused. A pointer that lacks a field, as those of older versions do, is read
-with the field's default; what newer versions add is kept. It judges no adapter.
+All of it is one small file. It is replaced atomically, and only if it still has the content that the writer read. Readers never
+see a partial change, and of two concurrent writers one gets an error. Missing fields, as in pointers of older releases, get
+their defaults; unknown fields of newer releases are preserved. No adapter is verified here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compass_ray.artifacts import ArtifactError, ConflictError, RunDir
+from compass_ray.records.decisions import ServingRecord
 from compass_ray.registry.decision_log import append_decision
 from compass_ray.registry.names import RegistryError
 
@@ -35,7 +36,7 @@ class _PointerModel(BaseModel):
 
 
 class PastVersion(_PointerModel):
-    """A version that was live, since when (Unix seconds) and why."""
+    """A version that was live, with the start time (Unix seconds) and the reason."""
 
     version: Version
     fingerprint: str | None = None
@@ -44,14 +45,14 @@ class PastVersion(_PointerModel):
 
 
 class Pin(_PointerModel):
-    """Why nobody may change what is live, and since when (Unix seconds)."""
+    """Why the live version may not change, and since when (Unix seconds)."""
 
     since: float = 0.0
     reason: str = ""
 
 
 class LivePointer(PastVersion):
-    """What a language serves, and what came before, the latest last."""
+    """The live version of a language, and the earlier ones, latest last."""
 
     history: tuple[PastVersion, ...] = ()
     pinned: Pin | None = None
@@ -59,11 +60,11 @@ class LivePointer(PastVersion):
     shadow: Version | None = None
 
     def to_past(self) -> PastVersion:
-        """What the history keeps of it."""
+        """The history entry of this pointer."""
         return PastVersion(version=self.version, fingerprint=self.fingerprint, since=self.since, reason=self.reason)
 
     def with_changes(self, **changes: Any) -> LivePointer:
-        """The same but for some fields; a version that is live is neither its own canary nor its own shadow."""
+        """A copy with changed fields. A live version is neither its own canary nor its own shadow."""
         new = self.model_copy(update=changes)
         canary = None if new.canary and new.canary.version == new.version else new.canary
         shadow = None if new.shadow == new.version else new.shadow
@@ -72,19 +73,19 @@ class LivePointer(PastVersion):
 
 @dataclass(frozen=True)
 class VersionedPointer:
-    """A pointer as it was read: its text, by which a writer shows what it had read, and what it says."""
+    """A pointer as it was read: its raw content, which a writer presents to replace it, and its parsed form."""
 
     raw: Mapping[str, Any] | None
     live: LivePointer | None
 
     @property
     def version(self) -> str | None:
-        """The version that is served, None where none is."""
+        """The live version, or None."""
         return self.live.version if self.live else None
 
 
 def read_pointer(run: RunDir, language: str) -> VersionedPointer:
-    """Read the pointer of a language.
+    """The pointer of a language.
 
     Raises:
         RegistryError: it is damaged.
@@ -95,46 +96,47 @@ def read_pointer(run: RunDir, language: str) -> VersionedPointer:
     except (ArtifactError, ValidationError) as error:
         why = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise RegistryError(
-            f"the live pointer of {language} cannot be read ({why}); if it is damaged, put another in its place: "
+            f"The live pointer of {language} cannot be read ({why}). If it is damaged, replace it: "
             f"compass-ray adapters promote {run.uri} {language} VERSION --force"
         ) from None
 
 
 def require_pointer(run: RunDir, language: str) -> tuple[VersionedPointer, LivePointer]:
-    """The pointer of a language that serves a version.
+    """The pointer of a language that has a live version.
 
     Raises:
-        RegistryError: it serves none, or its pointer is damaged.
+        RegistryError: nothing is live, or the pointer is damaged.
     """
-    found = read_pointer(run, language)
-    if found.live is None:
+    pointer = read_pointer(run, language)
+    if pointer.live is None:
         known = ", ".join(run.adapter_versions(language)) or "none"
         raise RegistryError(
-            f"{language} serves no version yet; promote one first: compass-ray adapters promote {run.uri} {language} VERSION "
-            f"(whole versions: {known})"
+            f"{language} has no live version. Promote one first: compass-ray adapters promote {run.uri} {language} VERSION "
+            f"(complete versions: {known})"
         )
-    return found, found.live
+    return pointer, pointer.live
 
 
 def replace_pointer(
-    run: RunDir, language: str, found: VersionedPointer, live: LivePointer, decision: Mapping[str, Any]
+    run: RunDir, language: str, expected: VersionedPointer, live: LivePointer, decision: ServingRecord
 ) -> dict[str, Any]:
-    """Put a pointer in the place of the one found, and keep the decision; one that says the same is left as it is.
+    """Replace the ``expected`` pointer and log the decision. An equal pointer is left as it is and nothing is logged.
 
     Raises:
-        RegistryError: another process has changed it since it was read, and its change stays.
+        RegistryError: another process changed the pointer since it was read. Its change is kept.
     """
-    if found.raw is not None and live == found.live:
-        return dict(found.raw)
+    if expected.raw is not None and live == expected.live:
+        return dict(expected.raw)
     pointer = {"language": language, **live.model_dump(mode="json", exclude_none=True)}
     try:
-        run.replace_live(language, pointer, found.raw)
+        run.replace_live(language, pointer, expected.raw)
     except ConflictError:
         raise RegistryError(
-            f"{language} was changed meanwhile by another process: {read_pointer(run, language).version} is live now, and this "
-            f"{decision['kind']} ({decision['to']}) was not made; look at the run's versions and decide again"
+            f"Conflict: another process changed {language}; {read_pointer(run, language).version} is live now. The "
+            f"{decision.kind} of {decision.to_version} was not applied. "
+            f"Run 'compass-ray adapters list {run.uri}' and try again."
         ) from None
-    append_decision(run, {**decision, "language": language, "from": found.version})
+    append_decision(run, decision)
     return pointer
 
 

@@ -1,19 +1,20 @@
-"""Change which version of a language is live: promote, roll back, pin; and serve the first versions of a run.
+"""Promote, roll back and pin the live version of a language, and promote the first versions of a run.
 
-Key property: a version is verified before it is pointed at, and of two processes that change a language at the same
-instant one is refused. The pointer carries its own history, so a roll-back needs nothing else. What is live of a pinned
-language is moved by nobody until it is unpinned, other than by a promotion that says ``force``. COMPASS, section 3.3.
+A version is verified before it becomes live, and of two concurrent changes to a language one is refused. The pointer contains its
+own history, so a rollback needs no other file. The live version of a pinned language changes only by a promotion with ``force``.
+COMPASS, section 3.3.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 from compass_ray.artifacts import FIRST_VERSION, Manifest, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.records.checks import StatTestRecord
+from compass_ray.records.decisions import PinRecord, PromotionRecord, RollbackRecord, UnpinRecord
 from compass_ray.registry.catalogue import live_versions
 from compass_ray.registry.decision_log import append_decision
 from compass_ray.registry.live_pointer import LivePointer, Pin, VersionedPointer, read_pointer, replace_pointer, require_pointer
@@ -26,35 +27,42 @@ def promote(
     language: str,
     version: str,
     *,
-    reason: str = "asked for",
-    evidence: Mapping[str, Any] = MappingProxyType({}),
+    reason: str = "requested",
+    evidence: Sequence[StatTestRecord] | None = None,
     force: bool = False,
     clock: Clock = time.time,
 ) -> dict[str, Any]:
-    """Make a version the one that is served, once it has been verified; it concludes a canary or shadow of it.
+    """Verify a version and make it live. This ends its canary or shadow.
 
-    ``evidence`` goes into the decision's record, such as the prompts seen and the gate's losses. ``force`` also moves a
-    pinned language, which stays pinned, and replaces a pointer that is damaged, whose history is lost with it.
+    ``evidence``, the tests that support the promotion, is added to the decision record. ``force`` also promotes in a pinned
+    language, which stays pinned, and replaces a damaged pointer, whose history is lost.
 
     Returns:
         The new live pointer.
 
     Raises:
-        RegistryError: the version is missing, damaged, or made for another base model, the language is pinned, or another
-            process changed what is live meanwhile.
+        RegistryError: the version is missing, damaged, or trained on another base model, the language is pinned, or another
+            process changed the pointer.
     """
-    found = _read_ignoring_damage(run, language) if force else read_pointer(run, language)
+    pointer = _read_ignoring_damage(run, language) if force else read_pointer(run, language)
     manifest, now = verify_servable(run, AdapterName(language, version)), clock()
-    if found.live and found.raw and (found.version, found.live.fingerprint) == (version, manifest.fingerprint):
-        return dict(found.raw)
+    if pointer.live and pointer.raw and (pointer.version, pointer.live.fingerprint) == (version, manifest.fingerprint):
+        return dict(pointer.raw)
     if not force:
-        _check_unpinned(run, language, found.live)
-    past = (*found.live.history, found.live.to_past()) if found.live else ()
-    live = _with_version(found.live or LivePointer(version=version), manifest, version, now, reason).with_changes(history=past)
-    decision = {**evidence, "kind": "promotion", "time": now, "to": version, "reason": reason}
-    if found.live is None and found.raw is not None:
+        _check_unpinned(run, language, pointer.live)
+    past = (*pointer.live.history, pointer.live.to_past()) if pointer.live else ()
+    live = _with_version(pointer.live or LivePointer(version=version), manifest, version, now, reason).with_changes(history=past)
+    decision = PromotionRecord(
+        time=now,
+        language=language,
+        from_version=pointer.version,
+        to_version=version,
+        reason=reason,
+        legs=None if evidence is None else tuple(evidence),
+    )
+    if pointer.live is None and pointer.raw is not None:
         return _overwrite(run, language, live, decision)
-    return replace_pointer(run, language, found, live, decision)
+    return replace_pointer(run, language, pointer, live, decision)
 
 
 def roll_back(
@@ -62,67 +70,76 @@ def roll_back(
     language: str,
     *,
     version: str | None = None,
-    reason: str = "asked for",
-    evidence: Mapping[str, Any] = MappingProxyType({}),
+    reason: str = "requested",
+    evidence: Sequence[StatTestRecord] | None = None,
     clock: Clock = time.time,
 ) -> dict[str, Any]:
-    """Serve the version again that was live before this one; where ``version`` is given, only if that is the live one.
+    """Make the previous live version live again. If ``version`` is given, only if it is the live one.
 
-    ``evidence`` goes into the decision's record.
+    ``evidence``, the tests that support the rollback, is added to the decision record.
 
     Raises:
-        RegistryError: there is none, it is no longer whole, the language is pinned, or another process changed what is live
-            meanwhile.
+        RegistryError: there is no earlier version, it is no longer complete, the language is pinned, or another process
+            changed the pointer.
     """
-    found = read_pointer(run, language)
-    if version is not None and found.version != version:
-        raise RegistryError(f"{language}@{version} was to be rolled back, and {found.version} is live; look again and decide")
-    if not found.live or not found.live.history:
+    pointer = read_pointer(run, language)
+    if version is not None and pointer.version != version:
+        raise RegistryError(f"{language}@{version} is not live; {pointer.version} is. List the versions and decide again.")
+    if not pointer.live or not pointer.live.history:
         raise RegistryError(
-            f"{language} has no earlier live version to roll back to; "
-            f"promote one of its versions: {', '.join(run.adapter_versions(language)) or 'none'}"
+            f"{language} has no earlier live version to roll back to. "
+            f"Promote one of its versions: {', '.join(run.adapter_versions(language)) or 'none'}."
         )
-    _check_unpinned(run, language, found.live)
-    *history, last = found.live.history
+    _check_unpinned(run, language, pointer.live)
+    *history, last = pointer.live.history
     manifest, now = verify_servable(run, AdapterName(language, last.version)), clock()
-    live = _with_version(found.live, manifest, last.version, now, reason).with_changes(history=tuple(history))
+    live = _with_version(pointer.live, manifest, last.version, now, reason).with_changes(history=tuple(history))
+    decision = RollbackRecord(
+        time=now,
+        language=language,
+        from_version=pointer.version,
+        to_version=last.version,
+        reason=reason,
+        legs=None if evidence is None else tuple(evidence),
+    )
+    return replace_pointer(run, language, pointer, live, decision)
+
+
+def pin(run: RunDir, language: str, *, reason: str = "requested", clock: Clock = time.time) -> dict[str, Any]:
+    """Keep the live version of the language until `unpin`. An existing pin is kept as it is.
+
+    Raises:
+        RegistryError: nothing is live, the language has a canary, or another process changed the pointer.
+    """
+    pointer, live = require_pointer(run, language)
+    if live.canary:
+        raise RegistryError(
+            f"{language} cannot be pinned to {live.version} while the canary {live.canary.version} answers "
+            f"{live.canary.share:.0%} of its requests. Promote {live.canary.version}, or stop it: "
+            f"compass-ray adapters canary {run.uri} {language} --stop"
+        )
+    now = clock()
+    decision = PinRecord(time=now, language=language, from_version=live.version, to_version=live.version, reason=reason)
     return replace_pointer(
-        run, language, found, live, {**evidence, "kind": "rollback", "time": now, "to": last.version, "reason": reason}
+        run, language, pointer, live.with_changes(pinned=live.pinned or Pin(since=now, reason=reason)), decision
     )
 
 
-def pin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
-    """Let nobody change which version of the language is live until `unpin`; pinned already, it stays as it is.
+def unpin(run: RunDir, language: str, *, reason: str = "requested", clock: Clock = time.time) -> dict[str, Any]:
+    """Allow the live version of the language to change again.
 
     Raises:
-        RegistryError: nothing is live, a canary answers a part of the requests, or another process changed what is live.
+        RegistryError: nothing is live, the language is not pinned, or another process changed the pointer.
     """
-    found, live = require_pointer(run, language)
-    if live.canary:
-        raise RegistryError(
-            f"{language} cannot be pinned to {live.version} while {live.canary.version} answers {live.canary.share:.0%} of its "
-            f"requests; promote {live.canary.version}, or end it: compass-ray adapters canary {run.uri} {language} --stop"
-        )
-    now = clock()
-    decision = {"kind": "pin", "time": now, "to": live.version, "reason": reason}
-    return replace_pointer(run, language, found, live.with_changes(pinned=live.pinned or Pin(since=now, reason=reason)), decision)
-
-
-def unpin(run: RunDir, language: str, *, reason: str = "asked for", clock: Clock = time.time) -> dict[str, Any]:
-    """Let the live version of the language change again.
-
-    Raises:
-        RegistryError: nothing is live, it is not pinned, or another process changed what is live meanwhile.
-    """
-    found, live = require_pointer(run, language)
+    pointer, live = require_pointer(run, language)
     if not live.pinned:
-        raise RegistryError(f"{language} is not pinned: {live.version} is live and may be replaced; there is nothing to unpin")
-    decision = {"kind": "unpin", "time": clock(), "to": live.version, "reason": reason}
-    return replace_pointer(run, language, found, live.with_changes(pinned=None), decision)
+        raise RegistryError(f"{language} is not pinned; its live version {live.version} can be replaced.")
+    decision = UnpinRecord(time=clock(), language=language, from_version=live.version, to_version=live.version, reason=reason)
+    return replace_pointer(run, language, pointer, live.with_changes(pinned=None), decision)
 
 
 def require_unpinned(run: RunDir, language: str) -> None:
-    """Stop before work whose outcome could not be served.
+    """Check, before starting work, that its result could be promoted.
 
     Raises:
         RegistryError: the language is pinned, or its pointer is damaged.
@@ -131,26 +148,26 @@ def require_unpinned(run: RunDir, language: str) -> None:
 
 
 def promote_first_versions(config: RunConfig, run: RunDir) -> dict[str, str]:
-    """Serve the first version of every language of a run that serves none yet.
+    """Promote the first version of every language of a run that has no live version.
 
-    A language whose pointer or whose first version is damaged is left alone; the others are served.
+    A language with a damaged pointer or a damaged first version is skipped; the others are promoted.
 
     Returns:
-        Why a language's first version is not served, by language.
+        Why a language's first version was not promoted, by language.
 
     Raises:
         RegistryError: no language of the run has an adapter that can be served.
     """
-    pointed, refused = run.live_pointer_etags(), {}
+    etags, refused = run.live_pointer_etags(), {}
     for language in config.languages:
-        if language not in pointed and run.adapter(language, FIRST_VERSION).manifest():
+        if language not in etags and run.adapter(language, FIRST_VERSION).manifest():
             try:
                 promote(run, language, FIRST_VERSION, reason="first training")
             except RegistryError as error:
                 refused[language] = str(error)
     if not live_versions(run, config.languages):
-        why = next(iter(refused.values()), f"run 'compass-ray adapt --run {run.uri}' first")
-        raise RegistryError(f"{run.uri} has no adapter to serve yet; {why}")
+        why = next(iter(refused.values()), f"Run 'compass-ray adapt --run {run.uri}' first.")
+        raise RegistryError(f"{run.uri} has no adapter to serve yet. {why}")
     return refused
 
 
@@ -161,8 +178,8 @@ def _with_version(live: LivePointer, manifest: Manifest, version: str, now: floa
 def _check_unpinned(run: RunDir, language: str, live: LivePointer | None) -> None:
     if live and live.pinned:
         raise RegistryError(
-            f"{language} is pinned to {live.version} ({live.pinned.reason}), so it stays live; let it go with "
-            f"'compass-ray adapters unpin {run.uri} {language}', or promote by hand with --force"
+            f"{language} is pinned to {live.version} ({live.pinned.reason}), so its live version cannot change. "
+            f"Unpin it with 'compass-ray adapters unpin {run.uri} {language}', or promote with --force."
         )
 
 
@@ -173,9 +190,9 @@ def _read_ignoring_damage(run: RunDir, language: str) -> VersionedPointer:
         return VersionedPointer({}, None)
 
 
-def _overwrite(run: RunDir, language: str, live: LivePointer, decision: Mapping[str, Any]) -> dict[str, Any]:
-    """In the place of a pointer that nobody can read, which no other process waits for."""
+def _overwrite(run: RunDir, language: str, live: LivePointer, decision: PromotionRecord) -> dict[str, Any]:
+    """Replace an unreadable pointer, without a check for concurrent changes."""
     pointer = {"language": language, **live.model_dump(mode="json", exclude_none=True)}
     run.set_live(language, pointer)
-    append_decision(run, {**decision, "language": language, "from": None})
+    append_decision(run, decision)
     return pointer

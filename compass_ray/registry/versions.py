@@ -1,7 +1,7 @@
-"""The adapter versions of a run: where each came from, what it scored, and whether it may be served.
+"""The adapter versions of a run: lineage, scores, and whether each may be served.
 
-Key property: a version is fit to be served only if every byte is the one that its manifest names and it was trained on the
-run's base model. Versions never change once published: new weights get a new name (``sw@v0003``). It loads no model.
+A version may be served only if every file matches its manifest and it was trained on the run's base model. Published versions
+never change: new weights get a new version name (``sw@v0003``). Loads no model.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Any
 from compass_ray.adapters.lineage import Lineage
 from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
 from compass_ray.models.model_resolver import model_identity
+from compass_ray.records.updates import GateRecord
 from compass_ray.registry.live_pointer import LivePointer, read_pointer
 from compass_ray.registry.names import AdapterName, RegistryError, check_name
 
 _PARENT = "parent"
-"""What an update's manifest calls the version that it was trained from."""
+"""Input name, in an update's manifest, of the version it was trained from."""
 
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """One whole adapter version of a run."""
+    """One complete adapter version of a run."""
 
     name: AdapterName
     live: bool
@@ -34,64 +35,64 @@ class AdapterEntry:
     """The share of requests that it answers as a canary."""
     shadow: bool = False
     pinned: bool = False
-    """Whether it is live and may not be replaced."""
+    """Whether it is live and pinned."""
     gate: Mapping[str, Any] = field(default_factory=dict)
-    """What the gate measured of an update, and its verdict; empty for a first version."""
+    """The gate's measurements and verdict for an update; empty for a first version."""
     accuracy: float | None = None
-    """On the language's test set, where it was evaluated."""
+    """Accuracy on the language's test set, if evaluated."""
     problem: str = ""
-    """Why it cannot be told more of it."""
+    """Why details are missing."""
 
 
 def list_versions(run: RunDir, languages: Sequence[str]) -> list[AdapterEntry]:
-    """Every whole adapter version of the languages.
+    """Every complete adapter version of the languages.
 
-    A version whose manifest is damaged, and a language whose pointer is, come with the ``problem``.
+    A version with a damaged manifest, and all versions of a language with a damaged pointer, have a ``problem``.
     """
-    whole = run.complete_adapters()
-    return [entry for code in languages for entry in _of_language(run, code, whole.get(code, ()))]
+    complete = run.complete_adapters()
+    return [entry for code in languages for entry in _of_language(run, code, complete.get(code, ()))]
 
 
 def verify_servable(run: RunDir, name: AdapterName) -> Manifest:
-    """The manifest of a version, once every file was compared with it.
+    """The manifest of a version, after all its files were verified against it.
 
     Raises:
-        RegistryError: the version is missing, damaged, or made for another base model.
+        RegistryError: the version is missing, damaged, or trained on another base model.
     """
     check_name(name)
     try:
         manifest = run.adapter(name.language, name.version).verify()
     except ArtifactError as error:
-        whole = run.complete_adapters().get(name.language, ())
-        why = error if name.version in (*whole, FIRST_VERSION) else "there is no such whole version"
-        others = ", ".join(v for v in whole if v != name.version) or "none"
-        raise RegistryError(f"{name} cannot be served: {why}. Other whole versions of {name.language}: {others}") from None
+        complete = run.complete_adapters().get(name.language, ())
+        why = error if name.version in (*complete, FIRST_VERSION) else "there is no such complete version"
+        others = ", ".join(v for v in complete if v != name.version) or "none"
+        raise RegistryError(f"{name} cannot be served: {why}. Other complete versions of {name.language}: {others}.") from None
     train = run.read_config().train
-    expected, made_for = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
-    if made_for != expected:
+    expected, actual = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
+    if actual != expected:
         raise RegistryError(
-            f"{name} cannot be served: it was trained on base model {made_for}, this run serves {expected}; "
-            f"train it again in this run"
+            f"{name} cannot be served: it was trained on base model {actual}, but this run serves {expected}. "
+            f"Train it again in this run."
         )
     return manifest
 
 
-def _of_language(run: RunDir, language: str, whole: Sequence[str]) -> list[AdapterEntry]:
-    manifests, damaged = _manifests(run, language, whole)
-    names = {manifest.fingerprint: version for version, manifest in manifests.items()}
-    found = [_entry(run, AdapterName(language, v), manifest, names) for v, manifest in manifests.items()]
-    found += [AdapterEntry(AdapterName(language, v), False, "", "", {}, problem=problem) for v, problem in damaged.items()]
-    found.sort(key=lambda entry: entry.name.version)
+def _of_language(run: RunDir, language: str, complete: Sequence[str]) -> list[AdapterEntry]:
+    manifests, damaged = _manifests(run, language, complete)
+    versions = {manifest.fingerprint: version for version, manifest in manifests.items()}
+    entries = [_entry(run, AdapterName(language, v), manifest, versions) for v, manifest in manifests.items()]
+    entries += [AdapterEntry(AdapterName(language, v), False, "", "", {}, problem=problem) for v, problem in damaged.items()]
+    entries.sort(key=lambda entry: entry.name.version)
     try:
         live = read_pointer(run, language).live
     except RegistryError as error:
-        return [replace(entry, problem=entry.problem or str(error)) for entry in found]
-    return [_with_pointer(entry, live) for entry in found] if live else found
+        return [replace(entry, problem=entry.problem or str(error)) for entry in entries]
+    return [_with_pointer(entry, live) for entry in entries] if live else entries
 
 
-def _manifests(run: RunDir, language: str, whole: Sequence[str]) -> tuple[dict[str, Manifest], dict[str, str]]:
+def _manifests(run: RunDir, language: str, complete: Sequence[str]) -> tuple[dict[str, Manifest], dict[str, str]]:
     manifests, damaged = {}, {}
-    for version in whole:
+    for version in complete:
         try:
             manifests[version] = run.adapter(language, version).require()
         except ArtifactError as error:
@@ -99,11 +100,11 @@ def _manifests(run: RunDir, language: str, whole: Sequence[str]) -> tuple[dict[s
     return manifests, damaged
 
 
-def _entry(run: RunDir, name: AdapterName, manifest: Manifest, names: Mapping[str, str]) -> AdapterEntry:
+def _entry(run: RunDir, name: AdapterName, manifest: Manifest, versions: Mapping[str, str]) -> AdapterEntry:
     parent, commit = manifest.inputs.get(_PARENT), manifest.provenance.get("commit")
     lineage = Lineage(
-        parent=parent and names.get(parent, f"(removed, fingerprint {parent})"),
-        trained_on={source: mark for source, mark in manifest.inputs.items() if source != _PARENT},
+        parent=parent and versions.get(parent, f"(removed, fingerprint {parent})"),
+        trained_on={source: value for source, value in manifest.inputs.items() if source != _PARENT},
         base_model=str(manifest.config.get("base_model", "")),
         commit=None if commit is None else str(commit),
     )
@@ -120,7 +121,7 @@ def _entry(run: RunDir, name: AdapterName, manifest: Manifest, names: Mapping[st
 
 
 def _with_pointer(entry: AdapterEntry, live: LivePointer) -> AdapterEntry:
-    """The entry with what the live pointer says of its version."""
+    """The entry with the information of the live pointer."""
     version, canary = entry.name.version, live.canary
     is_live = version == live.version
     return replace(
@@ -133,8 +134,8 @@ def _with_pointer(entry: AdapterEntry, live: LivePointer) -> AdapterEntry:
 
 
 def _gate(run: RunDir, name: AdapterName) -> Mapping[str, Any]:
-    judged = run.update(name.language, name.version)
-    return dict(judged.read_json("gate.json")) if judged.manifest() else {}
+    update = run.update(name.language, name.version)
+    return GateRecord.read(update).to_json() if update.manifest() else {}
 
 
 def _accuracy(run: RunDir, name: AdapterName) -> float | None:

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from compass_ray.artifacts import SHARED, ArtifactError, RunDir
 from compass_ray.config import ConfigError
 from compass_ray.core.array_checks import unit_rows
+from compass_ray.records.allocation import ClusterShares, QuotaRecord
+from compass_ray.records.clustering import ClusterRecord, SweepRecord
 from compass_ray.report.explain import UnknownRowError
 from compass_ray.report.explain_text import COMPASS, describe_quota, shorten
-from compass_ray.report.records import ClusterRecord, ClusterShares, QuotaRecord, SweepRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 NOISE = -1

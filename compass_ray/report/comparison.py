@@ -18,7 +18,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval, bootstrap, paired_bootstrap
 from compass_ray.core.seeds import generator
-from compass_ray.report.records import ScoredRecord
+from compass_ray.records.evaluations import ScoredItems
 from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
 Scope = Literal["low", "all"]
@@ -205,12 +205,12 @@ def low_subjects(evidence: RunReader, language: str) -> frozenset[str]:
     return frozenset(next((found.low_subjects for found in scored if found and found.low_subjects), ()))
 
 
-def _answers(scored: ScoredRecord, item_ids: Sequence[str]) -> np.ndarray:
+def _answers(scored: ScoredItems, item_ids: Sequence[str]) -> np.ndarray:
     place = {item: i for i, item in enumerate(scored.item_ids)}
     return scored.correct[[place[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
 
 
-def _low(scored: ScoredRecord, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
+def _low(scored: ScoredItems, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
     subject = dict(zip(scored.item_ids, scored.subjects, strict=True))
     return np.array([subject[item] in low for item in item_ids], dtype=bool)
 

@@ -17,6 +17,7 @@ from compass_ray.artifacts import CORRECTIONS_FILE, ArtifactError, RunDir, selec
 from compass_ray.config import ConfigError
 from compass_ray.core.sampling import TAU, SamplingMode
 from compass_ray.languages import get_language as known_language
+from compass_ray.records.allocation import AllocationRecord, ClusterShares, QuotaRecord
 from compass_ray.report.explain_text import (
     COMPASS,
     TEST_QUESTION_REASON,
@@ -33,7 +34,6 @@ from compass_ray.report.nearest_rows import (
     keys_of_test_questions,
     locate_row,
 )
-from compass_ray.report.records import AllocationRecord, ClusterShares, QuotaRecord
 from compass_ray.report.run_reader import RunReader, is_version, language_name
 from compass_ray.sources.guides import prompt_key
 

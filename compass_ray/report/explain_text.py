@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from compass_ray.artifacts import ALL_LANGUAGES
+from compass_ray.records.allocation import AllocationRecord, QuotaRecord
 from compass_ray.report.nearest_rows import NearestGuidePrompt, Neighbours
-from compass_ray.report.records import AllocationRecord, QuotaRecord
 from compass_ray.report.run_reader import METHODS, language_name
 
 COMPASS = "compass"

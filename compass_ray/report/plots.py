@@ -13,9 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.clustering import SweepRecord
+from compass_ray.records.decisions import DecisionRecord
+from compass_ray.records.training import HistoryRecord
 from compass_ray.report.comparison import MEAN, ComparisonRow
 from compass_ray.report.drift_summary import LanguageTimeline
-from compass_ray.report.records import AllocationRecord, DecisionRecord, HistoryRecord, SweepRecord
 from compass_ray.report.run_reader import METHODS, is_version, language_name
 from compass_ray.report.style import (
     GUIDE,

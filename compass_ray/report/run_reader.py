@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -23,18 +23,15 @@ from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, ArtifactErr
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
 from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
-from compass_ray.report.records import (
-    AllocationRecord,
-    BudgetRecord,
-    CheckRecord,
-    ClusterRecord,
-    DecisionRecord,
-    HistoryRecord,
-    Record,
-    ScoredRecord,
-    SweepRecord,
-    UpdateRecord,
-)
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.base import FileRecord, Record
+from compass_ray.records.budgets import BudgetRecord
+from compass_ray.records.checks import CheckRecord
+from compass_ray.records.clustering import ClusterRecord, SweepRecord
+from compass_ray.records.decisions import Decision, parse_decision
+from compass_ray.records.evaluations import EvaluationRecord, ScoredItems
+from compass_ray.records.training import HistoryRecord
+from compass_ray.records.updates import GateRecord, UpdateRecord
 
 METHODS: Mapping[str, str] = {
     "zero_shot": "zero-shot",
@@ -54,6 +51,7 @@ _VERSION = re.compile(r"v\d+")
 
 
 R = TypeVar("R", bound=Record)
+F = TypeVar("F", bound=FileRecord)
 
 
 class RunReader:
@@ -83,7 +81,7 @@ class RunReader:
         artifact = self.clusters(language)
         key = ("sweep", artifact.name, "")
         if key not in self._cache:
-            self._cache[key] = _read_record(SweepRecord, artifact, "sweep.json")
+            self._cache[key] = _read_record(SweepRecord, artifact)
         return cast(SweepRecord | None, self._cache[key])
 
     def cluster(self, language: str, number: int) -> ClusterRecord | None:
@@ -95,13 +93,13 @@ class RunReader:
         """The budget that was found for a language, if its selection by COMPASS is made with it."""
         artifact, selection = self.run.budget(language), self.run.selection("compass", language).manifest()
         used = selection is not None and artifact.name in selection.inputs
-        return _read_record(BudgetRecord, artifact, "budget.json") if used else None
+        return _read_record(BudgetRecord, artifact) if used else None
 
     def allocation(self, method: str, language: str) -> AllocationRecord | None:
         """How the method's budget went to the clusters; of a selection for all languages, this one's part."""
         key = ("allocation", method, language)
         if key not in self._cache:
-            made = _read_record(AllocationRecord, self.run.selection(method, language), "allocation.json")
+            made = _read_record(AllocationRecord, self.run.selection(method, language))
             self._cache[key] = made.by_language.get(language, made) if made else None
         return cast(AllocationRecord | None, self._cache[key])
 
@@ -111,45 +109,45 @@ class RunReader:
 
     def histories(self, language: str) -> dict[str, HistoryRecord]:
         """Training of every adapter version of a language, in order of version, and of the model trained whole."""
-        found = {v: _read_record(HistoryRecord, self.run.adapter(language, v), "history.json") for v in self.versions(language)}
-        found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING), "history.json")
+        found = {v: _read_record(HistoryRecord, self.run.adapter(language, v)) for v in self.versions(language)}
+        found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING))
         return {version: history for version, history in found.items() if history}
 
     def versions(self, language: str) -> list[str]:
         """The adapter versions of a language: those of the served method, then the other methods'."""
         return sorted(self.run.adapter_versions(language), key=_version_sort_key)
 
-    def scored_items(self, name: str, language: str) -> ScoredRecord | None:
+    def scored_items(self, name: str, language: str) -> ScoredItems | None:
         """Every answer of an evaluation."""
         key = ("scored", name, language)
         if key not in self._cache:
             self._cache[key] = self._read_scored(name, language)
-        return cast(ScoredRecord | None, self._cache[key])
+        return cast(ScoredItems | None, self._cache[key])
 
-    def _read_scored(self, name: str, language: str) -> ScoredRecord | None:
+    def _read_scored(self, name: str, language: str) -> ScoredItems | None:
         artifact = self.run.evaluation(name, language)
         table = _read_table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted"])
         if table is None:
             return None
-        results = artifact.read_json("results.json") if artifact.exists("results.json") else {}
-        return ScoredRecord(
+        results = _read_record(EvaluationRecord, artifact) or EvaluationRecord()
+        return ScoredItems(
             method=name,
             language=language,
             item_ids=tuple(table["item_id"].to_pylist()),
             subjects=tuple(table["subject"].to_pylist()),
             correct=np.asarray(pc.equal(table["answer"], table["predicted"])).astype(bool),
-            low_subjects=tuple(results.get("low_subjects", ())),
+            low_subjects=results.low_subjects,
         )
 
     @cached_property
     def checks(self) -> tuple[CheckRecord, ...]:
         """All checks of the monitor, as written."""
-        return self._lines(CheckRecord, "checks.jsonl")
+        return self._lines(CheckRecord.model_validate, "checks.jsonl")
 
     @cached_property
-    def decisions(self) -> tuple[DecisionRecord, ...]:
+    def decisions(self) -> tuple[Decision, ...]:
         """All decisions of the continual loop, as written."""
-        return self._lines(DecisionRecord, "decisions.jsonl")
+        return self._lines(parse_decision, "decisions.jsonl")
 
     def updates(self, language: str) -> tuple[UpdateRecord, ...]:
         """The outcome of every update of a language, oldest first."""
@@ -159,14 +157,12 @@ class RunReader:
 
     def _update(self, language: str, version: str) -> UpdateRecord | None:
         """What was measured of an update; what the gate measured alone where its items were not scored yet."""
-        if found := _read_record(UpdateRecord, self.run.change(language, version), "results.json"):
+        if found := _read_record(UpdateRecord, self.run.change(language, version)):
             return found
-        artifact = self.run.update(language, version)
-        gate = artifact.read_json("gate.json") if artifact.manifest() and artifact.exists("gate.json") else None
+        gate = _read_record(GateRecord, self.run.update(language, version))
         if gate is None:
             return None
-        made = {"language": language, "from": gate.get("from", "?"), "to": version, "gate": gate}
-        return _validate_record(UpdateRecord, made, f"{artifact.name}/gate.json")
+        return UpdateRecord(language=language, from_version=gate.from_version or "?", to_version=version, gate=gate)
 
     def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
         """Prompt and language of pool rows by row_id; those not in the pool are left out."""
@@ -176,10 +172,10 @@ class RunReader:
         rows = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
         return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
 
-    def _lines(self, kind: type[R], file: str) -> tuple[R, ...]:
+    def _lines(self, parse: Callable[[Any], R], file: str) -> tuple[R, ...]:
         lines = (self.run.read_monitor(file) or b"").splitlines()
         return tuple(
-            _validate_record(kind, found, f"monitor/{file}") for line in lines if (found := _parse_line(line)) is not None
+            _validate_record(parse, found, f"monitor/{file}") for line in lines if (found := _parse_line(line)) is not None
         )
 
 
@@ -231,15 +227,15 @@ def format_time(time: float | str | None) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _read_record(kind: type[R], artifact: Artifact, file: str) -> R | None:
-    if artifact.manifest() is None or not artifact.exists(file):
+def _read_record(kind: type[F], artifact: Artifact) -> F | None:
+    if artifact.manifest() is None or not artifact.exists(kind.FILE):
         return None
-    return _validate_record(kind, artifact.read_json(file), f"{artifact.name}/{file}")
+    return _validate_record(kind.model_validate, artifact.read_json(kind.FILE), f"{artifact.name}/{kind.FILE}")
 
 
-def _validate_record(kind: type[R], value: Any, where: str) -> R:
+def _validate_record(parse: Callable[[Any], R], value: Any, where: str) -> R:
     try:
-        return kind.model_validate(value)
+        return parse(value)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ArtifactError(

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError
+from compass_ray.records.allocation import AllocationRecord
 from compass_ray.report.explain import read_selection
 from compass_ray.report.explain_text import COMPASS, shorten
-from compass_ray.report.records import AllocationRecord
 from compass_ray.report.run_reader import RunReader
 
 _WRITERS = {".csv": pacsv.write_csv, ".parquet": pq.write_table}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from compass_ray.report.records import AllocationRecord
+from compass_ray.records.allocation import AllocationRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 MAX_NOISE_SHARE = 0.5

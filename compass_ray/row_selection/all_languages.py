@@ -15,6 +15,7 @@ import numpy as np
 from compass_ray.artifacts import ALL_LANGUAGES, SHARED
 from compass_ray.config import SelectConfig
 from compass_ray.core.selection import Method
+from compass_ray.records.allocation import AllocationRecord
 from compass_ray.row_selection.method_selection import MethodSelection, allocation_record, apply_method, select_by_method
 from compass_ray.row_selection.pool_view import PoolView
 from compass_ray.row_selection.problem import SelectionProblem
@@ -31,7 +32,8 @@ def select_for_all_languages(
     unbudgeted = config.model_copy(update={"budget": 0.0})
     chosen = select_by_method(unbudgeted, Method.TARGET, _combine_problems(questions, pool), pool, seed=seed)
     apart = {q.language: _language_record(unbudgeted, q, pool, seed) for q in questions}
-    return MethodSelection(chosen.rows, chosen.allocation | {"method": ALL_LANGUAGES, "by_language": apart}, chosen.selected)
+    allocation = chosen.allocation.model_copy(update={"method": ALL_LANGUAGES, "by_language": apart})
+    return MethodSelection(chosen.rows, allocation, chosen.selected)
 
 
 def _combine_problems(questions: Sequence[SelectionProblem], pool: PoolView) -> SelectionProblem:
@@ -40,7 +42,7 @@ def _combine_problems(questions: Sequence[SelectionProblem], pool: PoolView) -> 
     return SelectionProblem(SHARED, kept, pool.cluster[kept].astype(np.int64), np.zeros(0, np.int64), guides)
 
 
-def _language_record(config: SelectConfig, question: SelectionProblem, pool: PoolView, seed: int) -> dict[str, object]:
+def _language_record(config: SelectConfig, question: SelectionProblem, pool: PoolView, seed: int) -> AllocationRecord:
     selection = apply_method(config, ALL_LANGUAGES, question, pool, seed=seed)
     unweighted = replace(selection, allocation=selection.allocation.with_zero_quota())
     return allocation_record(unweighted, ALL_LANGUAGES, question, pool)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ import pyarrow.compute as pc
 
 from compass_ray.config import TransferConfig
 from compass_ray.core.baselines.pickers import Picker
+from compass_ray.records.allocation import TransferRecord
 from compass_ray.row_selection.baseline_features import BaselineFeatures
 from compass_ray.row_selection.pool_view import PoolView
 from compass_ray.row_selection.problem import SelectionProblem
@@ -25,7 +24,7 @@ class Baseline:
     """A picker over a question's candidates, and what the selection's record says besides counts."""
 
     picker: Picker
-    record: Mapping[str, Any] = field(default_factory=dict)
+    transfer: TransferRecord | None = None
 
 
 @dataclass(frozen=True)

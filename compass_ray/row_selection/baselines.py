@@ -38,7 +38,7 @@ def build_baseline(
     """
     asked = BaselineInputs.of(config.transfer, question, pool, material)
     made = _BASELINES[method](asked)
-    return Baseline(PermutedPicker(asked.order, made.picker), made.record)
+    return Baseline(PermutedPicker(asked.order, made.picker), made.transfer)
 
 
 def method_settings(config: SelectConfig, method: str) -> dict[str, Any]:

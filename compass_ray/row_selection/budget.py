@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from compass_ray.artifacts import SHARED, Artifact, RunDir
 from compass_ray.config import RunConfig, SelectConfig
-
-BUDGET_FILE = "budget.json"
+from compass_ray.records.budgets import BudgetRecord
 
 
 def budget_artifacts(config: RunConfig, run: RunDir, language: str) -> tuple[Artifact, ...]:
@@ -22,5 +21,5 @@ def resolve_budget(config: RunConfig, run: RunDir, language: str) -> SelectConfi
     """
     for artifact in budget_artifacts(config, run, language):
         artifact.require()
-        return config.select.model_copy(update={"budget": float(artifact.read_json(BUDGET_FILE)["budget"])})
+        return config.select.model_copy(update={"budget": BudgetRecord.read(artifact).budget})
     return config.select

@@ -19,6 +19,7 @@ from compass_ray.core.instance_scores import Boundary
 from compass_ray.core.quotas import Overflow
 from compass_ray.core.sampling import SamplingMode
 from compass_ray.core.selection import Candidates, Method, Selection, SelectionRule, select_rows
+from compass_ray.records.allocation import AllocationRecord, MatchedRecord, NoiseRecord, QuotaRecord
 from compass_ray.row_selection.baseline_features import BaselineFeatures
 from compass_ray.row_selection.baselines import build_baseline, needs_features
 from compass_ray.row_selection.pool_view import PoolView
@@ -30,7 +31,7 @@ class MethodSelection:
     """Selected rows (tables.SELECTED) and the record of their allocation."""
 
     rows: pa.Table
-    allocation: dict[str, Any]
+    allocation: AllocationRecord
     selected: int
 
 
@@ -53,7 +54,9 @@ def select_by_method(
     selection = apply_method(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
     record = allocation_record(selection, method, question, pool)
     if beyond:
-        record |= {**beyond.record, "matched": {"compass": int(selection.allocation.quota.sum()), "taken": len(selection.rows)}}
+        matched = MatchedRecord(compass=int(selection.allocation.quota.sum()), taken=len(selection.rows))
+        transfer = {} if beyond.transfer is None else {"transfer": beyond.transfer}
+        record = record.model_copy(update={**transfer, "matched": matched})
     return MethodSelection(_selected_table(selection, question, pool), record, len(selection.rows))
 
 
@@ -97,7 +100,7 @@ def _selected_table(selection: Selection, question: SelectionProblem, pool: Pool
     return pa.table(columns).cast(schemas.SELECTED)
 
 
-def allocation_record(selection: Selection, method: str, question: SelectionProblem, pool: PoolView) -> dict[str, Any]:
+def allocation_record(selection: Selection, method: str, question: SelectionProblem, pool: PoolView) -> AllocationRecord:
     """How a selection's budget went to the clusters, and the gap before and after it."""
     k, plan = pool.n_clusters, selection.allocation
     n_eval = cluster_counts(question.guide_labels, k)
@@ -105,28 +108,31 @@ def allocation_record(selection: Selection, method: str, question: SelectionProb
     n_aux = cluster_counts(pool.cluster[question.others], k)
     selected = cluster_counts(selection.rows.cluster, k)
     gap = measure_gap(n_eval, n_target, selected)
-    counts = {"n_target": n_target, "n_aux": n_aux, "n_eval": n_eval, "selected": selected}
     clusters = [
-        {"cluster": i, "weight": float(plan.weights[i]), "quota": int(plan.quota[i])}
-        | {name: int(values[i]) for name, values in counts.items()}
+        QuotaRecord(
+            cluster=i,
+            n_target=int(n_target[i]),
+            n_aux=int(n_aux[i]),
+            n_eval=int(n_eval[i]),
+            weight=float(plan.weights[i]),
+            quota=int(plan.quota[i]),
+            selected=int(selected[i]),
+        )
         for i in range(k)
     ]
-    return {
-        "language": question.language,
-        "method": method,
-        "budget": plan.budget,
-        "unfilled": plan.unallocated,
-        "low_subjects": list(question.low_subjects),
-        "js_before": gap.js_before,
-        "js_after": gap.js_after,
-        "noise": {
-            "target": int(n_target[-1]),
-            "auxiliary": int(n_aux[-1]),
-            "guide": int(n_eval[-1]),
-            "selected": int(selected[-1]),
-        },
-        "clusters": clusters,
-    }
+    return AllocationRecord(
+        language=question.language,
+        method=str(method),
+        budget=plan.budget,
+        unfilled=plan.unallocated,
+        low_subjects=question.low_subjects,
+        js_before=gap.js_before,
+        js_after=gap.js_after,
+        noise=NoiseRecord(
+            target=int(n_target[-1]), auxiliary=int(n_aux[-1]), guide=int(n_eval[-1]), selected=int(selected[-1])
+        ),
+        clusters=tuple(clusters),
+    )
 
 
 def build_rule(select: SelectConfig, method: str) -> SelectionRule:

@@ -6,8 +6,7 @@ known for unknown. No transfer to or from the target itself is shown to the rank
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from compass_ray.core.baselines.language_similarity import top_k_names
 from compass_ray.core.baselines.pickers import SubsetPicker, UniformSubsetPicker
 from compass_ray.core.baselines.transfer_ranking import measure_pair, ranker_features
 from compass_ray.models.transfer_ranker import TransferRanker, exclude_target
+from compass_ray.records.allocation import TransferRecord
 from compass_ray.row_selection.baseline_inputs import Baseline, BaselineInputs
 from compass_ray.sources.typology import Transfers, load_language_vectors, read_transfers, vectors_source
 
@@ -40,7 +40,8 @@ def langsim(asked: BaselineInputs) -> Baseline:
             f"install lang2vec (pip install 'compass-ray[typology]'), or leave langsim out of select.methods"
         )
     unknown = [code for code, value in zip(codes, alike, strict=True) if np.isnan(value)]
-    return _pick_languages(asked, codes, spoken, alike, {"vectors": vectors.source, "without_vectors": unknown})
+    record = TransferRecord(vectors=vectors.source, without_vectors=tuple(unknown))
+    return _pick_languages(asked, codes, spoken, alike, record)
 
 
 def langrank(asked: BaselineInputs) -> Baseline:
@@ -53,20 +54,20 @@ def langrank(asked: BaselineInputs) -> Baseline:
     codes, spoken = _candidate_languages(asked)
     learned = exclude_target(read_transfers(asked.settings.results), asked.problem.language)
     scores = _ranker(learned).scores(_features(asked, codes))
-    record = {"vectors": vectors_source(), "results": learned.source, "transfers": len(learned.gain)}
+    record = TransferRecord(vectors=vectors_source(), results=learned.source, transfers=len(learned.gain))
     return _pick_languages(asked, codes, spoken, scores, record)
 
 
 def _pick_languages(
-    asked: BaselineInputs, codes: Sequence[str], spoken: IntArray, scores: FloatArray, record: Mapping[str, Any]
+    asked: BaselineInputs, codes: Sequence[str], spoken: IntArray, scores: FloatArray, record: TransferRecord
 ) -> Baseline:
     """Rows of the best languages: `spoken` int64[n] into `codes`, `scores` one a code."""
     chosen = top_k_names(scores, codes, asked.settings.languages)
     kept = np.array([score if code in chosen else np.nan for code, score in zip(codes, scores, strict=True)])
     picker = (SubsetPicker if asked.settings.rows == "all" else UniformSubsetPicker)(kept[spoken])
     similarity = [float(scores[codes.index(code)]) for code in chosen]
-    transfer = {"languages": chosen, "similarity": similarity, "rows": asked.settings.rows, **record}
-    return Baseline(picker, {"transfer": transfer})
+    found = {"languages": tuple(chosen), "similarity": tuple(similarity), "rows": asked.settings.rows}
+    return Baseline(picker, record.model_copy(update=found))
 
 
 def _candidate_languages(asked: BaselineInputs) -> tuple[list[str], IntArray]:

@@ -22,6 +22,7 @@ from compass_ray.clustering import FittedClusters
 from compass_ray.config import RunConfig
 from compass_ray.core.instance_scores import pool_scores
 from compass_ray.progress import Progress, silent
+from compass_ray.records.clustering import CellRecord, ClusterRecord, ExampleRecord, SweepRecord
 from compass_ray.row_selection import GUIDE_LABELS, store_pool
 
 _CENTRAL = 3
@@ -96,7 +97,7 @@ def fit_and_store(
     writer.write_array("coarse.npy", fitted.coarse)
     if beside and beside.labels_file:
         writer.write_array(beside.labels_file, others)
-    writer.write_json("sweep.json", _sweep_record(config, fitted, pool, scores.proto))
+    _sweep_record(config, fitted, pool, scores.proto).write(writer)
     metrics = {
         "clusters": len(fitted.coarse),
         "noise_share": round(float(np.mean(fitted.labels < 0)), 4),
@@ -127,33 +128,34 @@ def _vectors(run: RunDir, pool: pa.Table) -> np.ndarray:
     return run.embeddings.read_embeddings()
 
 
-def _sweep_record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
+def _sweep_record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> SweepRecord:
     cells = [
-        {
-            "parameters": dict(cell.parameters),
-            "score": cell.score,
-            "n_clusters": cell.n_clusters,
-            "noise_share": cell.noise_share,
-            "chosen": cell.chosen,
-            "details": dict(cell.details),
-        }
+        CellRecord(
+            parameters=dict(cell.parameters),
+            score=cell.score,
+            n_clusters=cell.n_clusters,
+            noise_share=cell.noise_share,
+            chosen=cell.chosen,
+            details=dict(cell.details),
+        )
         for cell in fitted.sweep
     ]
     cards = [_cluster_card(k, fitted, pool, proto) for k in range(len(fitted.coarse))]
-    return {"method": config.cluster.method, "backend": fitted.backend, "cells": cells, "clusters": cards}
+    return SweepRecord(method=config.cluster.method, backend=fitted.backend, cells=tuple(cells), clusters=tuple(cards))
 
 
-def _cluster_card(k: int, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> dict[str, Any]:
+def _cluster_card(k: int, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> ClusterRecord:
     """What a cluster is: size, languages, most common subject, most central rows."""
     members = np.flatnonzero(fitted.labels == k)
     rows = pool.select(["language", "subject"]).take(members)
     subjects = Counter(s for s in rows["subject"].to_pylist() if s)
     central = members[np.argsort(-proto[members], kind="stable")[:_CENTRAL]]
-    return {
-        "cluster": k,
-        "coarse": int(fitted.coarse[k]),
-        "size": len(members),
-        "languages": dict(Counter(rows["language"].to_pylist()).most_common()),
-        "subject": subjects.most_common(1)[0][0] if subjects else None,
-        "examples": pool.select(["row_id", "prompt", "language"]).take(central).to_pylist(),
-    }
+    examples = pool.select(["row_id", "prompt", "language"]).take(central).to_pylist()
+    return ClusterRecord(
+        cluster=k,
+        coarse=int(fitted.coarse[k]),
+        size=len(members),
+        languages=dict(Counter(rows["language"].to_pylist()).most_common()),
+        subject=subjects.most_common(1)[0][0] if subjects else None,
+        examples=tuple(ExampleRecord(**each) for each in examples),
+    )

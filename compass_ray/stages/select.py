@@ -108,10 +108,10 @@ def select_language(uri: str, settings: Mapping[str, Any], language: str, method
         chosen = _select_by_method(config, run, method, questions, pool)
         writer = run.selection(method, language).begin(_identity(config, run, method, language))
         writer.write_table("rows.parquet", chosen.rows)
-        writer.write_json("allocation.json", chosen.allocation)
+        chosen.allocation.write(writer)
         seconds = round(time.monotonic() - started, 2)
         writer.publish(
-            {"selected": chosen.selected, "unfilled": chosen.allocation["unfilled"], "seconds": seconds}, seed=config.seed
+            {"selected": chosen.selected, "unfilled": chosen.allocation.unfilled, "seconds": seconds}, seed=config.seed
         )
 
 

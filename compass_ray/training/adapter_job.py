@@ -1,8 +1,8 @@
-"""Train one adapter from a selection artefact.
+"""Train one adapter from a selection artifact.
 
-Key property: the state of training is stored in the adapter's own artefact after every epoch, so that whoever comes
-next goes on from the last whole epoch. Several workers may train it together; the first of them alone writes. Used for
-first training and for updates. No Ray: it runs in any process.
+The training state is stored in the adapter's artifact after every epoch, so that a restarted job resumes from the last
+complete epoch. Several workers may train the adapter together; only the first one writes. Used for first training and for
+updates. No Ray: it runs in any process.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import device_name
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord, TrainingResult, TrainingRow
-from compass_ray.training.continual_state import guide_counts, read_rows, save_continual_state
+from compass_ray.training.continual_state import read_rows, save_continual_state
 from compass_ray.training.distributed import SingleProcess, WorkerGroup
 from compass_ray.training.tracking import Tracker, make_tracker
 from compass_ray.training.train_step import Objective
@@ -35,24 +37,24 @@ _STATE = "state.pt"
 
 @dataclass(frozen=True)
 class AdapterPlan:
-    """One adapter to train: what from, what for, and where to."""
+    """One adapter to train: its input, its purpose, and its artifact."""
 
     language: str
     artifact: Artifact
     identity: Identity
     selection: Artifact
-    """Holds ``rows.parquet`` (tables.SELECTED) and ``allocation.json``."""
+    """Has ``rows.parquet`` (schemas.SELECTED) and ``allocation.json``."""
     served: bool
-    """Whether it starts or continues a line of served versions and so needs anchors, Fisher and a reference."""
+    """Whether it starts or continues a served lineage and so needs anchors, Fisher information and a reference."""
     previous_selections: tuple[Artifact, ...] = ()
-    """Selections that the line was trained on before this one."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further facts for the history, such as the version it was updated from."""
+    """Selections that the lineage was trained on before this one."""
+    history: HistoryRecord = field(default_factory=HistoryRecord)
+    """History fields of an update, such as the parent version. Training adds the other fields."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows to train on and the slice held out for early stopping, with the clusters of both."""
+    """Rows to train on and rows held out for early stopping, with the clusters of both."""
 
     row_ids: list[str]
     rows: list[TrainingRow]
@@ -85,23 +87,23 @@ def train_adapter(
     """Train and publish one adapter.
 
     Args:
-        config: the run.
-        run: where it stands.
+        config: the run configuration.
+        run: the run directory.
         plan: what to train.
-        base: the base model; it comes back as it was.
-        settings: training settings, those of the run when None.
-        objective: what is minimised, the task loss when None.
-        initial: adapter to start from, a fresh one when None.
-        workers: those that train this adapter together, each of which calls this alike; alone when None.
+        base: the base model; it is restored at the end.
+        settings: training settings, those of the run if None.
+        objective: the loss to minimize, the task loss if None.
+        initial: adapter to start from, a new one if None.
+        workers: the workers that train this adapter together, each of which calls this function; a single process if None.
 
     Raises:
         ArtifactError: the selection has no rows.
-        GroupError: the first of several workers failed, or they do not go on from the same epoch.
+        ProcessGroupError: the first of several workers failed, or they resume from different epochs.
     """
     data, started = load_training_set(run, plan.selection, config), time.monotonic()
     settings, workers = settings or config.train, workers or SingleProcess()
-    tracked = make_tracker(settings.tracking, tracking_artifact(run, plan.artifact))
-    tuning = AdapterTrainer(
+    tracker = make_tracker(settings.tracking, tracking_artifact(run, plan.artifact))
+    trainer = AdapterTrainer(
         base,
         data.training,
         data.validation,
@@ -112,13 +114,13 @@ def train_adapter(
         initial=initial,
         workers=workers,
     )
-    with tuning:
-        result = _train(tuning, plan.artifact, tracked)
+    with trainer:
+        result = _train(trainer, plan.artifact, tracker)
 
     def publish() -> None:
         writer, seconds = Writer(plan.artifact, plan.identity), round(time.monotonic() - started, 2)
-        writer.write_folder(tuning.save)
-        writer.write_json("history.json", _history(result, data, seconds, plan))
+        writer.write_folder(trainer.save)
+        _history(result, data, seconds, plan).write(writer)
         if plan.served:
             save_continual_state(config, run, [*plan.previous_selections, plan.selection], base, writer)
         plan.artifact.drop(_STATE)
@@ -129,7 +131,7 @@ def train_adapter(
 
 
 def tracking_artifact(run: RunDir, adapter: Artifact) -> Artifact:
-    """Where the tracking of an adapter goes: ``tracking/<language>/<version>``."""
+    """Folder of an adapter's tracking files: ``tracking/<language>/<version>``."""
     return run.artifact("tracking", *adapter.name.split("/")[-2:])
 
 
@@ -140,31 +142,33 @@ def load_training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Tr
         ArtifactError: the selection has no rows.
     """
     selection.require()
-    chosen = selection.read_table("rows.parquet", ["row_id", "cluster", "weight"])
-    if chosen.num_rows == 0:
-        raise ArtifactError(f"{selection.name} has no rows: the language has none in the pool; give it data or leave it out")
-    text = read_rows(run, chosen["row_id"])
-    ids = chosen["row_id"].to_pylist()
-    weights = chosen["weight"].to_pylist()
+    selected = selection.read_table("rows.parquet", ["row_id", "cluster", "weight"])
+    if selected.num_rows == 0:
+        raise ArtifactError(f"{selection.name} has no rows: the pool has none for this language; add data or remove the language")
+    text = read_rows(run, selected["row_id"])
+    ids = selected["row_id"].to_pylist()
+    weights = selected["weight"].to_pylist()
     rows = [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
-    clusters = chosen["cluster"].to_numpy().astype(np.int64)
-    held = holdout_mask(config, selection, clusters)
-    n_eval = guide_counts(selection.read_json("allocation.json"))
-    return TrainingSet(ids, rows, clusters, held, validation_weights(clusters[held], n_eval) if held.any() else np.ones(0))
+    clusters = selected["cluster"].to_numpy().astype(np.int64)
+    held_out = holdout_mask(config, selection, clusters)
+    guide_counts = AllocationRecord.read(selection).guide_counts
+    return TrainingSet(
+        ids, rows, clusters, held_out, validation_weights(clusters[held_out], guide_counts) if held_out.any() else np.ones(0)
+    )
 
 
-def _train(tuning: AdapterTrainer, artifact: Artifact, tracked: Tracker) -> TrainingResult:
-    """Train, keeping the state after every epoch, and telling of it."""
+def _train(trainer: AdapterTrainer, artifact: Artifact, tracker: Tracker) -> TrainingResult:
+    """Train; after every epoch store the state and record it in the tracker."""
     resume = _load_state(artifact)
-    tuning.group.run_on_rank_zero(lambda: tracked.on_train_begin(len(resume["history"]) if resume else 0))
+    trainer.group.run_on_rank_zero(lambda: tracker.on_train_begin(len(resume["history"]) if resume else 0))
 
-    def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
-        tracked.on_epoch_end(record, tuning.last_epoch_steps)
+    def on_epoch(record: EpochRecord, state: Mapping[str, Any]) -> None:
+        tracker.on_epoch_end(record, trainer.last_epoch_steps)
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         artifact.store_bytes(_STATE, buffer.getvalue())
 
-    return tuning.run(resume=resume, on_epoch=keep)
+    return trainer.run(resume=resume, on_epoch=on_epoch)
 
 
 def _load_state(artifact: Artifact) -> Mapping[str, Any] | None:
@@ -174,16 +178,18 @@ def _load_state(artifact: Artifact) -> Mapping[str, Any] | None:
     return state
 
 
-def _history(result: TrainingResult, data: TrainingSet, seconds: float, plan: AdapterPlan) -> dict[str, Any]:
-    epochs = [{"epoch": e.epoch, "train_loss": e.train_loss, "validation_loss": e.validation_loss} for e in result.history]
-    return {
-        "epochs": epochs,
+def _history(result: TrainingResult, data: TrainingSet, seconds: float, plan: AdapterPlan) -> HistoryRecord:
+    epochs = [
+        TrainingEpochRecord(epoch=e.epoch, train_loss=e.train_loss, validation_loss=e.validation_loss) for e in result.history
+    ]
+    fields = {
+        "epochs": tuple(epochs),
         "best_epoch": result.best_epoch,
         "rows": len(data.rows),
         "tokens": sum(e.tokens for e in result.history),
         "seconds": seconds,
-        **plan.extra,
     }
+    return plan.history.model_copy(update=fields)
 
 
 def _metrics(result: TrainingResult, data: TrainingSet, seconds: float) -> dict[str, Any]:

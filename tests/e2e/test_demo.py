@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from compass_ray import pipeline, registry
-from compass_ray.artifacts import RunDir
+from compass_ray import pipeline
+from compass_ray.artifacts import RunDir, jsonl_log
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(2400)]
 
@@ -48,7 +48,9 @@ def test_the_shift_was_seen_judged_and_told(folder: Path, story: dict[str, Any])
     assert outcome is not None, "no alarm"
     served = outcome["to_version"] if outcome["accepted"] else outcome["from_version"]
     assert (run.live(outcome["language"]) or {})["version"] == served
-    kinds = [decision["kind"] for decision in registry.read_decisions(run) if decision["language"] == outcome["language"]]
+    kinds = [
+        decision["kind"] for decision in jsonl_log.read(run, "decisions.jsonl") if decision["language"] == outcome["language"]
+    ]
     assert {"drift", "gate"} <= set(kinds)
     assert story["lines"]
     changes = run.change(outcome["language"], outcome["to_version"]).read_json("results.json")

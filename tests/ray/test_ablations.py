@@ -44,7 +44,7 @@ def _added(chosen: MethodSelection) -> list[str]:
 def test_a_setting_of_selection_changes_what_is_chosen(adapted: RunDir, small: RunConfig, override: str) -> None:
     plain, other = _chosen(small, adapted), _chosen(with_overrides(small, [override]), adapted)
     assert sorted(_added(plain)) != sorted(_added(other))
-    assert other.selected == other.allocation["budget"] - other.allocation["unfilled"]
+    assert other.selected == other.allocation.budget - other.allocation.unfilled
 
 
 @pytest.mark.parametrize("override", ["cluster.method=ward", "cluster.pca_dims=null", "cluster.metric=euclidean"])

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from compass_ray import registry
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import Identity, RunDir, jsonl_log
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.monitoring.observations import CanaryAnswers
 from compass_ray.monitoring.window_store import read_window
@@ -244,7 +244,7 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert window.num_rows == ready.prompts == served.config.drift.window
     new_words = set(tiny_run.WORDS["de"][1].split())
     assert {word for text in window["prompt"].to_pylist() for word in text.split()} <= new_words
-    (drift,) = [line for line in registry.read_decisions(served.run) if line["kind"] == "drift"]
+    (drift,) = [line for line in jsonl_log.read(served.run, "decisions.jsonl") if line["kind"] == "drift"]
     assert (drift["language"], drift["from"]) == ("de", "v0001")
     assert monitor.canaries([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).stored == 1
     seen, signals = monitor.status()["languages"]["de"], monitor.signals("de")["v0001"]

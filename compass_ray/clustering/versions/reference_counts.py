@@ -7,7 +7,6 @@ COMPASS, section 3.3.2, equation 3.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,23 +16,24 @@ from compass_ray.clustering import Clusterer
 from compass_ray.clustering.versions.training_rows import TrainedRows
 from compass_ray.core.centroids import centroid_distances
 from compass_ray.core.distribution import cluster_counts
+from compass_ray.records.references import ReferenceRecord
 
 
 def build_reference(
     trained: TrainedRows, asked: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32], clusters: str
-) -> dict[str, Any]:
+) -> ReferenceRecord:
     """The content of ``reference.json``: counts by coarse cluster, noise last, and those trained on also by fine cluster.
 
     ``asked`` int64[n] are the fine clusters of the guide prompts, or of the window that a version was made for; ``coarse``
     int32[K] is one a cluster of the clustering ``clusters``.
     """
-    return {
-        "clusters": clusters,
-        "guide_counts": count_by_coarse_cluster(asked, coarse),
-        "selected_counts": count_by_coarse_cluster(trained.clusters[trained.added], coarse),
-        "trained_counts": count_by_coarse_cluster(trained.clusters, coarse),
-        "trained_fine": cluster_counts(trained.clusters, len(coarse)).tolist(),
-    }
+    return ReferenceRecord(
+        clusters=clusters,
+        guide_counts=tuple(count_by_coarse_cluster(asked, coarse)),
+        selected_counts=tuple(count_by_coarse_cluster(trained.clusters[trained.added], coarse)),
+        trained_counts=tuple(count_by_coarse_cluster(trained.clusters, coarse)),
+        trained_fine=tuple(cluster_counts(trained.clusters, len(coarse)).tolist()),
+    )
 
 
 def measure_guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) -> dict[str, float]:

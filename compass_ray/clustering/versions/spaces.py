@@ -12,8 +12,8 @@ from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 from compass_ray.clustering import Clusterer, load_clusterer
 from compass_ray.clustering.kmeans import KMeansClusterer
 from compass_ray.clustering.serialization import ARRAYS_FILE, HEADER_FILE
-from compass_ray.clustering.versions.active import INITIAL_CLUSTERING
 from compass_ray.clustering.versions.incremental_kmeans import CENTRES_FILE, CENTROIDS_FILE
+from compass_ray.records.references import ReferenceRecord
 
 _DIGITS = 8
 
@@ -43,7 +43,7 @@ def resolve_space(run: RunDir, clusters: str, language: str, version: str | None
 
 
 def _reference_clustering(run: RunDir, language: str, version: str) -> str:
-    return str(run.adapter(language, version).read_json("reference.json").get("clusters", INITIAL_CLUSTERING))
+    return ReferenceRecord.read(run.adapter(language, version)).clusters
 
 
 def load_space_clusterer(run: RunDir, place: ClusterSpace, fitted: Clusterer | None = None) -> Clusterer:

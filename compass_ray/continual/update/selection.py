@@ -25,7 +25,7 @@ from compass_ray.clustering.versions import (
     read_active,
 )
 from compass_ray.config import RunConfig
-from compass_ray.continual.corrections import MixedSelection, bind_identity, mix_corrections, read_mark
+from compass_ray.continual.corrections import MixedSelection, bind_identity, mix_corrections, read_corrections_hash
 from compass_ray.continual.update.spec import UpdateSpec, parent_selections, strategy_of
 from compass_ray.continual.update.window_clusters import ClusteredWindow, cluster_window
 from compass_ray.continual.update.windows import Window
@@ -50,14 +50,14 @@ def publish_selection(config: RunConfig, run: RunDir, window: Window, update: Up
     artifact, clusters = run.selection(update.version, update.language), read_active(run).name
     identity = selection_identity(config, run, window, update, clusters)
     existing = artifact.manifest()
-    if existing and existing.fingerprint == bind_identity(identity, config.update, read_mark(existing)).fingerprint:
+    if existing and existing.fingerprint == bind_identity(identity, config.update, read_corrections_hash(existing)).fingerprint:
         return
     import ray
 
     task = ray.remote(_selection_task).options(num_cpus=config.resources.cpus_per_worker)
     selection = ray.get(task.remote(run.uri, config.model_dump(mode="json"), window, update, clusters))
-    mark = selection.mixed.mark if selection.mixed else None
-    selection.publish(artifact.begin(bind_identity(identity, config.update, mark)), window)
+    corrections_hash = selection.mixed.corrections_hash if selection.mixed else None
+    selection.publish(artifact.begin(bind_identity(identity, config.update, corrections_hash)), window)
 
 
 def selection_identity(config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str) -> Identity:

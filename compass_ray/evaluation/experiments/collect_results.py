@@ -27,8 +27,8 @@ from compass_ray.evaluation.experiments.results import (
 )
 from compass_ray.evaluation.experiments.run_variants import VariantAttempt
 from compass_ray.evaluation.experiments.variants import Experiment
+from compass_ray.records.evaluations import ScoredItems
 from compass_ray.report.comparison import SCOPES, Scope, compare, low_subjects
-from compass_ray.report.records import ScoredRecord
 from compass_ray.report.run_reader import METHODS, RunReader
 
 _TRAINING = ("train", "full")
@@ -103,7 +103,7 @@ def _pair_answers(scope: Scope, method: str, code: str, own: RunReader, other: R
     return np.array([[left[i] for i in common], [right[i] for i in common]], dtype=np.float64) if common else None
 
 
-def _answers(scored: ScoredRecord) -> dict[str, bool]:
+def _answers(scored: ScoredItems) -> dict[str, bool]:
     return dict(zip(scored.item_ids, scored.correct.tolist(), strict=True))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compass_ray.records.budgets import BudgetRecord
 from compass_ray.report.blocks import Block, TableBlock, format_number
-from compass_ray.report.records import BudgetRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 

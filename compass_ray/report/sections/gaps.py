@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compass_ray.records.allocation import AllocationRecord
+from compass_ray.records.clustering import ClusterRecord
 from compass_ray.report.blocks import (
     Block,
     CardsBlock,
@@ -21,7 +23,6 @@ from compass_ray.report.blocks import (
 from compass_ray.report.comparison import format_percent
 from compass_ray.report.explain_text import describe_quota
 from compass_ray.report.plots import cluster_names, furthest_clusters, plot_gap
-from compass_ray.report.records import AllocationRecord, ClusterRecord
 from compass_ray.report.run_reader import RunReader, language_name
 from compass_ray.report.sections import budgets, methods_gap
 from compass_ray.report.warnings import find_warnings

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from compass_ray.artifacts import SHARED, Manifest, clustering_keys
 from compass_ray.config import BudgetRule, RunConfig
+from compass_ray.records.clustering import CellRecord, SweepRecord
 from compass_ray.report.blocks import Block, CodeBlock, ReportSection, TableBlock, TextBlock, format_number, missing_note
-from compass_ray.report.records import CellRecord, SweepRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 _MAX_CELLS = 20

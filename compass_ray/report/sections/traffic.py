@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compass_ray.records.updates import ChangeRecord
 from compass_ray.report.blocks import (
     Block,
     HeadingBlock,
@@ -18,12 +19,10 @@ from compass_ray.report.blocks import (
 from compass_ray.report.comparison import format_percent
 from compass_ray.report.drift_summary import NO_TRAFFIC, LanguageTimeline, build_timelines
 from compass_ray.report.plots import plot_divergence
-from compass_ray.report.records import ChangeRecord
 from compass_ray.report.run_reader import RunReader, format_time, language_name
 
 _MAX_DETAILED_LANGUAGES = 12
 """Languages whose traffic is told in full; the others have a row in the table."""
-_WHEN = ("before", "after")
 _GATE_LOSSES = {
     "window": "held-out rows selected for the window",
     "anchors": "anchors",
@@ -84,10 +83,9 @@ def _updates(story: LanguageTimeline) -> Iterator[Block]:
 
 def _losses(story: LanguageTimeline) -> Iterator[Block]:
     rows = [
-        (f"{u.from_version} to {u.to_version}", what, *(f"{u.gate[f'{key}_{when}']:.3f}" for when in _WHEN))
+        (f"{u.from_version} to {u.to_version}", _GATE_LOSSES[name], f"{found.before:.3f}", f"{found.after:.3f}")
         for u in story.updates
-        for key, what in _GATE_LOSSES.items()
-        if all(isinstance(u.gate.get(f"{key}_{when}"), float) for when in _WHEN)
+        for name, found in u.gate.losses.items()
     ]
     if rows:
         header = ("update", "mean loss on", "before", "after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compass_ray.records.training import HistoryRecord
 from compass_ray.report.blocks import (
     Block,
     PlotImage,
@@ -14,7 +15,6 @@ from compass_ray.report.blocks import (
     plot_image,
 )
 from compass_ray.report.plots import adapter_name, plot_training
-from compass_ray.report.records import HistoryRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 

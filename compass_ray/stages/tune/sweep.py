@@ -19,11 +19,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.budget_search import BudgetTrial, TrialEpoch, is_training_over, load_trial, publish_best, run_trial, save_trial
+from compass_ray.budget_search import is_training_over, load_trial, publish_best, run_trial, save_trial
 from compass_ray.config import RunConfig
 from compass_ray.core.seeds import generator
 from compass_ray.models.base_model import BaseModel
 from compass_ray.progress import Progress, silent
+from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 
 LOSS = "validation_loss"
 _TRIAL = "trial"
@@ -85,8 +86,8 @@ def _train(given: Mapping[str, Any], *, uri: str, settings: str) -> None:
     run_trial(config, run, trial["language"], trial["budget"], _base(settings), _report)
 
 
-def _report(epoch: TrialEpoch) -> None:
-    tune.report(dict(epoch))
+def _report(epoch: TrialEpochRecord) -> None:
+    tune.report(epoch.to_json())
 
 
 @cache
@@ -137,22 +138,22 @@ class _TrialRecorder(tune.Callback):
 
     def __init__(self, config: RunConfig, run: RunDir, progress: Progress, total: int) -> None:
         self._config, self._run, self._progress = config, run, progress
-        self._epochs: dict[str, dict[int, TrialEpoch]] = defaultdict(dict)
+        self._epochs: dict[str, dict[int, TrialEpochRecord]] = defaultdict(dict)
         self._ended, self._total = 0, total
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_progress": silent}  # Tune pickles its callbacks, and a progress bar holds locks
 
     def on_trial_result(self, iteration: int, trials: list[Running], trial: Running, result: dict[str, Any], **_: Any) -> None:
-        told = {name: result[name] for name in ("epoch", "train_loss", LOSS, "seconds")}
-        self._epochs[trial.trial_id][told["epoch"]] = told  # a trial that is tried again overwrites what it told before
+        told = TrialEpochRecord.model_validate(result)
+        self._epochs[trial.trial_id][told.epoch] = told  # a trial that is tried again overwrites what it told before
 
     def on_trial_complete(self, iteration: int, trials: list[Running], trial: Running, **_: Any) -> None:
         given = trial.config[_TRIAL]
         if not given["epochs"]:
             epochs = tuple(self._epochs.pop(trial.trial_id).values())
-            stopped = not is_training_over([epoch[LOSS] for epoch in epochs], self._config.train)
-            save_trial(self._run, given["language"], BudgetTrial(given["budget"], epochs, stopped))
+            stopped = not is_training_over([epoch.validation_loss for epoch in epochs], self._config.train)
+            save_trial(self._run, given["language"], TrialRecord(budget=given["budget"], epochs=epochs, stopped=stopped))
         publish_best(self._config, self._run, given["language"])
         self._advance()
 

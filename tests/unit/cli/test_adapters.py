@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import RunDir, jsonl_log
 from tests.unit.command_line import Command
 
 
@@ -44,7 +44,7 @@ def test_a_damaged_pointer_does_not_hide_the_versions(compass_ray: Command, run:
     done = compass_ray(f"adapters list {run.uri}")
     assert done.code == 0
     assert "v0003" in done.out
-    assert done.err.count("note: the live pointer of sw cannot be read") == 1
+    assert done.err.count("note: The live pointer of sw cannot be read") == 1
     done = compass_ray(f"adapters show {run.uri} sw")
     assert (done.code, done.out) == (1, "")
     assert "adapters promote" in done.err
@@ -69,7 +69,7 @@ def test_a_canary_from_its_start_to_its_promotion(compass_ray: Command, run: Run
     assert _pointer(run)["canary"] == {"version": "v0002", "share": 0.05}
     assert compass_ray(f"adapters promote {run.uri} sw v0002").out == "sw now serves v0002\n"
     assert "canary" not in _pointer(run)
-    assert registry.read_decisions(run)[-2]["reason"] == "look"
+    assert jsonl_log.read(run, "decisions.jsonl")[-2]["reason"] == "look"
 
 
 def test_trials_are_stopped(compass_ray: Command, run: RunDir) -> None:
@@ -114,16 +114,16 @@ def test_other_commands_know_the_run_s_languages_and_a_port_s_bounds(compass_ray
         ("show {} hi", 2, "hi serves no version, so name one"),
         ("canary {} sw", 2, "a canary needs a VERSION and its --share"),
         ("canary {} sw v0002", 2, "a canary needs a VERSION and its --share"),
-        ("canary {} sw v0002 --share 1", 2, "a canary's share is 1; give one between 0 and 1"),
+        ("canary {} sw v0002 --share 1", 2, "Invalid canary share 1. Give a share between 0 and 1"),
         ("canary {} sw v0002 --stop", 2, "--stop ends whatever canary there is"),
-        ("canary {} sw --stop", 1, "sw has no canary: v0001 answers all its requests"),
-        ("canary {} sw v0001 --share 0.1", 1, "sw@v0001 is live and answers every request already"),
-        ("canary {} hi v0001 --share 0.1", 1, "hi serves no version yet; promote one first: compass-ray adapters promote"),
+        ("canary {} sw --stop", 1, "sw has no canary to stop; v0001 answers all its requests"),
+        ("canary {} sw v0001 --share 0.1", 1, "sw@v0001 is live and already answers every request"),
+        ("canary {} hi v0001 --share 0.1", 1, "hi has no live version. Promote one first: compass-ray adapters promote"),
         ("shadow {} sw", 2, "a shadow needs a VERSION"),
         ("shadow {} sw --stop", 1, "sw has no shadow"),
         ("shadow {} sw v0009", 1, "sw@v0009 cannot be served: "),
-        ("pin {} hi", 1, "hi serves no version yet"),
-        ("unpin {} sw", 1, "sw is not pinned: v0001 is live"),
+        ("pin {} hi", 1, "hi has no live version"),
+        ("unpin {} sw", 1, "sw is not pinned; its live version v0001"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_the_way_on(compass_ray: Command, folder: str, line: str, code: int, told: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.continual import corrections
 from tests.unit.command_line import Command
-from tests.unit.continual.corrections.made_run import MEANS, NOW, TESTED, config_of, feed, make_run
+from tests.unit.continual.corrections.made_run import MODELS, NOW, TESTED, config_of, feed, make_run
 
 CONFIG = config_of("reviewed")
 ANSWER = "sw jibu lenye maneno ya kutosha kuhusu jambo hili"
@@ -21,7 +21,7 @@ def corrected(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """One correction waits, one is refused; the run's models are words."""
     run = make_run(str(tmp_path / "corrected"), CONFIG)
     feed(run, CONFIG, [("sw swali jipya la kwanza leo asubuhi", ANSWER, "abc"), (TESTED, ANSWER, None)])
-    monkeypatch.setattr(corrections.FilterModels, "load", lambda *_: MEANS)
+    monkeypatch.setattr(corrections.FilterModels, "load", lambda *_: MODELS)
     monkeypatch.setattr("time.time", lambda: NOW)
     return run
 
@@ -47,9 +47,9 @@ def test_a_person_accepts_and_thinks_better_of_it(compass_ray: Command, correcte
     held = _listed(compass_ray, corrected)["held"]
     assert (held["key"], held["correction"], held["language"]) == ("abc", ANSWER, "sw")
     assert _listed(compass_ray, corrected, f"--accept {held['id'][:12]}")["accepted"]["id"] == held["id"]
-    assert corrections.list_accepted(CONFIG, corrected, "sw", means=MEANS, now=NOW)["response"].to_pylist() == [ANSWER]
+    assert corrections.list_accepted(CONFIG, corrected, "sw", models=MODELS, now=NOW)["response"].to_pylist() == [ANSWER]
     assert _listed(compass_ray, corrected, f"--reject {held['id']}")["rejected"]["id"] == held["id"]
-    assert corrections.list_accepted(CONFIG, corrected, "sw", means=MEANS, now=NOW).num_rows == 0
+    assert corrections.list_accepted(CONFIG, corrected, "sw", models=MODELS, now=NOW).num_rows == 0
     assert "accepted" in _listed(compass_ray, corrected, f"--accept {held['id']}")
 
 
@@ -57,8 +57,8 @@ def test_a_person_accepts_and_thinks_better_of_it(compass_ray: Command, correcte
     ("options", "told"),
     [
         ("--accept {refused}", "is refused, whoever accepts it: the prompt is a test question"),
-        ("--accept {held} --reject {held}", "cannot be accepted and rejected at once"),
-        ("--accept 0000", "is none, or was erased since; give the id of one"),
+        ("--accept {held} --reject {held}", "cannot be both accepted and rejected"),
+        ("--accept 0000", "does not exist or was deleted; pass an id"),
     ],
 )
 def test_a_word_that_cannot_count_is_an_error(compass_ray: Command, corrected: RunDir, options: str, told: str) -> None:
@@ -66,7 +66,7 @@ def test_a_word_that_cannot_count_is_an_error(compass_ray: Command, corrected: R
     done = compass_ray(f"corrections {corrected.uri} --language sw {options.format(**ids)}")
     assert (done.code, done.out) == (2, "")
     assert told in done.err
-    assert corrections.list_accepted(CONFIG, corrected, "sw", means=MEANS, now=NOW).num_rows == 0
+    assert corrections.list_accepted(CONFIG, corrected, "sw", models=MODELS, now=NOW).num_rows == 0
 
 
 def test_it_is_said_why_none_of_them_will_be_trained_on(compass_ray: Command, corrected: RunDir) -> None:
@@ -83,7 +83,7 @@ def test_corrections_that_came_too_late_are_counted(compass_ray: Command, correc
     from compass_ray.monitoring.observations import Feedback
 
     late = Feedback("id-gone", None, ANSWER, None, "abc", NOW)
-    TrafficMonitor(corrected, CONFIG, MEANS.prompt_assigner, lambda: NOW).record_feedback([late])
+    TrafficMonitor(corrected, CONFIG, MODELS.prompt_assigner, lambda: NOW).record_feedback([late])
     done = compass_ray(f"corrections {corrected.uri} --language sw")
     assert "note: corrections whose prompt was not kept any more, and which are of no use: 1" in done.err
 

@@ -119,7 +119,7 @@ def test_one_language_s_outcome_is_the_command_s_result(
     if json_:
         assert updates.UpdateResult(**json.loads(done.out)) == outcome
     else:
-        assert done.out == "sw: v0001 -> v0002 as judged; v0001 is served\n"
+        assert done.out == "sw: v0001 -> v0002 as judged; v0001 is live\n"
     assert made == []
 
 
@@ -130,8 +130,8 @@ def test_several_languages_are_updated_and_each_is_told(compass_ray: Command, ru
     assert made == ["sw", "hi"]
     assert done.code == 0
     assert done.out.splitlines() == [
-        "sw: v0001 -> v0002 as judged; v0002 is served",
-        "hi: v0001 -> v0002 as judged; v0001 is served",
+        "sw: v0001 -> v0002 as judged; v0002 is live",
+        "hi: v0001 -> v0002 as judged; v0001 is live",
     ]
 
 
@@ -186,7 +186,7 @@ def test_a_window_that_is_of_no_use_holds_up_no_other_and_is_let_go(
     assert told in json.loads(done.out)["failures"]["hi"]
     assert told in done.err
     assert monitor.told == [*(("reset", code, "v0002") for code in others), ("release", "hi")]
-    [released] = [each for each in registry.read_decisions(run) if each["kind"] == "released"]
+    [released] = [each for each in jsonl_log.read(run, "decisions.jsonl") if each["kind"] == "released"]
     assert (released["language"], told in released["reason"]) == ("hi", True)
 
 

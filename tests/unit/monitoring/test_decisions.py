@@ -68,7 +68,7 @@ class Service:
         self.monitor.canaries([CanaryAnswers("sw", "v0001", 40, right, self.clock())])
 
     def decided(self, kind: str) -> list[jsonl_log.JsonRecord]:
-        return [line for line in registry.read_decisions(self.run) if line["kind"] == kind]
+        return [line for line in jsonl_log.read(self.run, "decisions.jsonl") if line["kind"] == kind]
 
     @property
     def told(self) -> dict[str, Any]:

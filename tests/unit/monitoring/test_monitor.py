@@ -50,7 +50,7 @@ def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, 
 
 
 def _drifts(run: RunDir) -> list[jsonl_log.JsonRecord]:
-    return [line for line in registry.read_decisions(run) if line["kind"] == "drift"]
+    return [line for line in jsonl_log.read(run, "decisions.jsonl") if line["kind"] == "drift"]
 
 
 def _feed(monitor: TrafficMonitor, observations: Sequence[Observation], batch: int = 7) -> None:
@@ -136,12 +136,12 @@ def test_lines_lost_between_log_and_publication_are_published_on_rebuild(
     clock: Clock,
 ) -> None:
     _feed(monitor, [*stream.take(150, OLD), *stream.take(200, NEW)])
-    checks, decisions = jsonl_log.read(run, "checks.jsonl"), registry.read_decisions(run)
+    checks, decisions = jsonl_log.read(run, "checks.jsonl"), jsonl_log.read(run, "decisions.jsonl")
     jsonl_log.rewrite(run, "checks.jsonl", checks[:-2])
     jsonl_log.rewrite(run, "decisions.jsonl", [line for line in decisions if line["kind"] != "drift"])
     TrafficMonitor(run, config, placer, clock)
     assert jsonl_log.read(run, "checks.jsonl") == checks
-    assert registry.read_decisions(run) == decisions
+    assert jsonl_log.read(run, "decisions.jsonl") == decisions
 
 
 def test_what_is_sent_twice_counts_once(

@@ -14,7 +14,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from compass_ray import registry
 from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import parse_config
 from compass_ray.core.drift import ClusterFit
@@ -205,7 +204,7 @@ class Monitors(RuleBasedStateMachine):
     @invariant()
     def nothing_is_decided_twice_and_alarms_are_decided_again_from_their_records(self) -> None:
         checks = [(line["language"], line["prompts"]) for line in jsonl_log.read(self.run, "checks.jsonl")]
-        decisions = registry.read_decisions(self.run)
+        decisions = jsonl_log.read(self.run, "decisions.jsonl")
         kinds = [(line["kind"], line["language"], line["prompts"]) for line in decisions]
         assert max([*Counter(checks).values(), *Counter(kinds).values()], default=1) == 1
         for line in decisions[-1:]:

@@ -1,4 +1,4 @@
-"""Canaries and shadows: who may become one, how each ends, and that nothing of it is half done."""
+"""Canaries and shadows: which versions may become one, how each ends, and that each change is atomic."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import ConfigError
+from compass_ray.records.checks import StatTestRecord
 from compass_ray.registry import Canary, RegistryError
 from tests.unit.fakes import Clock, MakeAdapter
+
+TEST = StatTestRecord(name="loss", p_value=0.001, level=0.01, effect=0.3, floor=0.1, n_reference=50, n_window=50)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def _catalogue(run: RunDir) -> registry.Catalogue:
 
 
 def _last(run: RunDir) -> tuple[str, str, str]:
-    line = registry.read_decisions(run)[-1]
+    line = jsonl_log.read(run, "decisions.jsonl")[-1]
     return line["kind"], line["from"], line["to"]
 
 
@@ -41,26 +44,26 @@ def test_a_canary_is_widened_and_concluded_by_its_promotion(served: RunDir, cloc
     registry.set_canary(served, "sw", "v0002", 0.5)
     assert _catalogue(served).canaries == {"sw": Canary("v0002", 0.5)}
     assert _last(served) == ("canary", "v0001", "v0002")
-    assert registry.read_decisions(served)[1]["share"] == 0.05
+    assert jsonl_log.read(served, "decisions.jsonl")[1]["share"] == 0.05
     registry.promote(served, "sw", "v0002")
     found = _catalogue(served)
     assert (found.live, found.canaries) == ({"sw": "v0002"}, {})
     assert registry.roll_back(served, "sw")["version"] == "v0001"
 
 
-def test_a_canary_is_ended(served: RunDir) -> None:
+def test_a_canary_is_stopped(served: RunDir) -> None:
     registry.set_canary(served, "sw", "v0002", 0.05)
-    with pytest.raises(RegistryError, match="the trial of sw@v0009 was to end, and v0002 is tried"):
+    with pytest.raises(RegistryError, match="sw@v0009 is not the canary; v0002 is"):
         registry.stop_canary(served, "sw", version="v0009")
-    registry.stop_canary(served, "sw", reason="slower", evidence={"legs": [1]})
+    registry.stop_canary(served, "sw", reason="slower", evidence=[TEST])
     assert _catalogue(served).canaries == {}
-    assert registry.read_decisions(served)[-1]["legs"] == [1]
+    assert jsonl_log.read(served, "decisions.jsonl")[-1]["legs"] == [TEST.to_json()]
     assert _last(served) == ("canary ended", "v0001", "v0002")
-    with pytest.raises(RegistryError, match="sw has no canary: v0001 answers all"):
+    with pytest.raises(RegistryError, match="sw has no canary to stop; v0001 answers all"):
         registry.stop_canary(served, "sw")
 
 
-def test_a_shadow_follows_another_and_ends(served: RunDir) -> None:
+def test_a_shadow_replaces_another_and_stops(served: RunDir) -> None:
     registry.set_shadow(served, "sw", "v0002")
     registry.set_shadow(served, "sw", "v0003")
     assert _catalogue(served).shadows == {"sw": "v0003"}
@@ -70,7 +73,7 @@ def test_a_shadow_follows_another_and_ends(served: RunDir) -> None:
         registry.stop_shadow(served, "sw")
 
 
-def test_trials_of_other_versions_go_on_when_one_is_promoted(served: RunDir) -> None:
+def test_promoting_a_version_ends_only_its_own_canary_or_shadow(served: RunDir) -> None:
     registry.set_canary(served, "sw", "v0002", 0.05)
     registry.set_shadow(served, "sw", "v0003")
     registry.promote(served, "sw", "v0003")
@@ -80,51 +83,53 @@ def test_trials_of_other_versions_go_on_when_one_is_promoted(served: RunDir) -> 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_share_outside_is_refused(served: RunDir, share: float) -> None:
-    with pytest.raises(ConfigError, match=r"share is .*; give one between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"Invalid canary share .*Give a share between 0 and 1"):
         registry.set_canary(served, "sw", "v0002", share)
 
 
 def test_one_canary_at_a_time(served: RunDir) -> None:
     registry.set_canary(served, "sw", "v0002", 0.05)
-    with pytest.raises(RegistryError, match=r"sw has the canary v0002 already; .*--stop"):
+    with pytest.raises(RegistryError, match=r"sw already has the canary v0002\. .*--stop"):
         registry.set_canary(served, "sw", "v0003", 0.05)
 
 
-def test_a_pin_bears_no_canary_but_a_shadow(served: RunDir) -> None:
+def test_a_pinned_language_may_have_a_shadow_but_no_canary(served: RunDir) -> None:
     registry.set_canary(served, "sw", "v0002", 0.25)
-    with pytest.raises(RegistryError, match=r"sw cannot be pinned to v0001 while v0002 answers 25%"):
+    with pytest.raises(RegistryError, match=r"sw cannot be pinned to v0001 while the canary v0002 answers 25%"):
         registry.pin(served, "sw")
     registry.stop_canary(served, "sw")
     registry.pin(served, "sw")
-    with pytest.raises(RegistryError, match="or try v0002 as a shadow"):
+    with pytest.raises(RegistryError, match="or make v0002 a shadow"):
         registry.set_canary(served, "sw", "v0002", 0.25)
     assert registry.set_shadow(served, "sw", "v0002")["shadow"] == "v0002"
 
 
-Try = Callable[[RunDir, str], Any]
-TRIALS: list[Try] = [
+SetCandidate = Callable[[RunDir, str], Any]
+SETTERS: list[SetCandidate] = [
     lambda run, version: registry.set_canary(run, "sw", version, 0.1),
     lambda run, version: registry.set_shadow(run, "sw", version),
 ]
 
 
-@pytest.mark.parametrize("trial", TRIALS)
-def test_what_cannot_be_served_is_not_tried(served: RunDir, make_adapter: MakeAdapter, trial: Try) -> None:
+@pytest.mark.parametrize("set_candidate", SETTERS)
+def test_a_version_that_cannot_be_served_is_refused(
+    served: RunDir, make_adapter: MakeAdapter, set_candidate: SetCandidate
+) -> None:
     make_adapter("sw", "v0004", base="organisation/other")
     (Path(served.adapter("sw", "v0002").path) / "adapter_model.safetensors").write_bytes(b"other")
     before = served.live("sw")
-    for version, told in (
-        ("v0001", "sw@v0001 is live and answers every request already"),
+    for version, message in (
+        ("v0001", "sw@v0001 is live and already answers every request"),
         ("v0002", "damaged"),
-        ("v0004", "organisation/other.*train it again"),
-        ("v0009", "no such whole version"),
+        ("v0004", "organisation/other.*Train it again"),
+        ("v0009", "no such complete version"),
     ):
-        with pytest.raises(RegistryError, match=told):
-            trial(served, version)
+        with pytest.raises(RegistryError, match=message):
+            set_candidate(served, version)
     assert served.live("sw") == before
 
 
-def test_of_two_changes_at_once_one_is_refused(served: RunDir) -> None:
+def test_one_of_two_concurrent_changes_is_refused(served: RunDir) -> None:
     """Each thread reads the pointer before either replaces it."""
     start, read = threading.Barrier(2), RunDir.replace_live
 
@@ -138,17 +143,19 @@ def test_of_two_changes_at_once_one_is_refused(served: RunDir) -> None:
         errors = [task.exception() for task in tasks]
     [refused] = [error for error in errors if error]
     assert isinstance(refused, RegistryError)
-    assert "was changed meanwhile" in str(refused)
+    assert "Conflict: another process changed sw" in str(refused)
     pointer = served.live("sw") or {}
     assert ("canary" in pointer) != ("pinned" in pointer)
-    assert [line["kind"] for line in registry.read_decisions(served)][1:] == ["canary" if "canary" in pointer else "pin"]
+    assert [line["kind"] for line in jsonl_log.read(served, "decisions.jsonl")][1:] == [
+        "canary" if "canary" in pointer else "pin"
+    ]
 
 
 @pytest.mark.parametrize("version", ["../de/v0001", "..", ".", "", "a/b", "a@b", "v0001 ", "v0001\n", "x" * 200])
-def test_what_is_no_name_of_a_version_changes_nothing(served: RunDir, make_adapter: MakeAdapter, version: str) -> None:
+def test_an_invalid_version_name_changes_nothing(served: RunDir, make_adapter: MakeAdapter, version: str) -> None:
     make_adapter("de", "v0001")
     before = served.live("sw")
     for change in (registry.promote, registry.set_shadow, lambda *of: registry.set_canary(*of, 0.5)):
-        with pytest.raises(RegistryError, match="is no name of a version"):
+        with pytest.raises(RegistryError, match="Invalid version name"):
             change(served, "sw", version)
     assert served.live("sw") == before

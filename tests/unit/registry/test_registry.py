@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import Identity, RunDir, jsonl_log
 from compass_ray.config import RunConfig
+from compass_ray.records.checks import StatTestRecord
 from compass_ray.registry import AdapterName, RegistryError, promotion
 from tests.unit.fakes import Clock, MakeAdapter
 
+TEST = StatTestRecord(name="loss", p_value=0.001, level=0.01, effect=0.3, floor=0.1, n_reference=50, n_window=50)
+
 
 def _kinds(run: RunDir) -> list[tuple[str, str | None, str]]:
-    return [(line["kind"], line["from"], line["to"]) for line in registry.read_decisions(run)]
+    return [(line["kind"], line["from"], line["to"]) for line in jsonl_log.read(run, "decisions.jsonl")]
 
 
 def test_promotion_and_rollback_leave_a_lineage(run: RunDir, make_adapter: MakeAdapter, clock: Clock) -> None:
     for version in ("v0001", "v0002", "v0003"):
         make_adapter("sw", version)
-        registry.promote(run, "sw", version, reason="better", evidence={"prompts": 7}, clock=clock)
+        registry.promote(run, "sw", version, reason="better", evidence=[TEST], clock=clock)
         clock.now += 10
     assert registry.live_versions(run) == {"sw": "v0003"}
     registry.roll_back(run, "sw", clock=clock)
@@ -32,26 +35,26 @@ def test_promotion_and_rollback_leave_a_lineage(run: RunDir, make_adapter: MakeA
         registry.roll_back(run, "sw", clock=clock)
     promotions = [("promotion", None, "v0001"), ("promotion", "v0001", "v0002"), ("promotion", "v0002", "v0003")]
     assert _kinds(run) == [*promotions, ("rollback", "v0003", "v0002"), ("rollback", "v0002", "v0001")]
-    first = registry.read_decisions(run)[0]
-    assert (first["time"], first["reason"], first["prompts"]) == (1000.0, "better", 7)
+    first = jsonl_log.read(run, "decisions.jsonl")[0]
+    assert (first["time"], first["reason"], first["legs"]) == (1000.0, "better", [TEST.to_json()])
 
 
-def test_a_roll_back_of_a_named_version_says_what_it_rests_on_and_moves_no_other(run: RunDir, make_adapter: MakeAdapter) -> None:
+def test_a_rollback_of_a_named_version_records_its_evidence_and_moves_no_other(run: RunDir, make_adapter: MakeAdapter) -> None:
     for version in ("v0001", "v0002", "v0003"):
         make_adapter("sw", version)
         registry.promote(run, "sw", version)
-    with pytest.raises(RegistryError, match="sw@v0002 was to be rolled back, and v0003 is live"):
+    with pytest.raises(RegistryError, match="sw@v0002 is not live; v0003 is"):
         registry.roll_back(run, "sw", version="v0002")
-    assert registry.roll_back(run, "sw", version="v0003", reason="worse", evidence={"legs": [1]})["version"] == "v0002"
-    last = registry.read_decisions(run)[-1]
-    assert (last["kind"], last["reason"], last["legs"]) == ("rollback", "worse", [1])
+    assert registry.roll_back(run, "sw", version="v0003", reason="worse", evidence=[TEST])["version"] == "v0002"
+    last = jsonl_log.read(run, "decisions.jsonl")[-1]
+    assert (last["kind"], last["reason"], last["legs"]) == ("rollback", "worse", [TEST.to_json()])
 
 
 def test_promoting_the_live_version_again_changes_nothing(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     first = registry.promote(run, "sw", "v0001")
     assert registry.promote(run, "sw", "v0001") == first
-    assert len(registry.read_decisions(run)) == 1
+    assert len(jsonl_log.read(run, "decisions.jsonl")) == 1
 
 
 def test_a_damaged_version_is_refused_and_the_live_one_stays(run: RunDir, make_adapter: MakeAdapter) -> None:
@@ -59,24 +62,24 @@ def test_a_damaged_version_is_refused_and_the_live_one_stays(run: RunDir, make_a
     make_adapter("sw", "v0002")
     registry.promote(run, "sw", "v0001")
     (Path(run.adapter("sw", "v0002").path) / "adapter_model.safetensors").write_bytes(b"other")
-    with pytest.raises(RegistryError, match=r"damaged.*Other whole versions of sw: v0001$"):
+    with pytest.raises(RegistryError, match=r"damaged.*Other complete versions of sw: v0001\.$"):
         registry.promote(run, "sw", "v0002")
     assert registry.live_versions(run) == {"sw": "v0001"}
 
 
 def test_a_version_for_another_base_is_refused(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001", base="organisation/other")
-    with pytest.raises(RegistryError, match=r"organisation/other.*train it again"):
+    with pytest.raises(RegistryError, match=r"organisation/other.*Train it again"):
         registry.promote(run, "sw", "v0001")
     assert registry.live_versions(run) == {}
 
 
 def test_a_version_that_is_not_there_is_refused(run: RunDir) -> None:
-    with pytest.raises(RegistryError, match=r"no such whole version.*none"):
+    with pytest.raises(RegistryError, match=r"no such complete version.*none"):
         registry.promote(run, "sw", "v0009")
 
 
-def test_entries_and_catalogue_show_whole_versions_only(run: RunDir, make_adapter: MakeAdapter) -> None:
+def test_entries_and_catalogue_show_only_complete_versions(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     make_adapter("sw", "target")
     (Path(run.adapter("sw", "v0002").path)).mkdir(parents=True)
@@ -90,15 +93,15 @@ def test_entries_and_catalogue_show_whole_versions_only(run: RunDir, make_adapte
 
 
 @pytest.mark.parametrize("text", ["", "sw", "sw@", "@v1"])
-def test_what_is_no_adapter_name(text: str) -> None:
+def test_an_invalid_adapter_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="language@version"):
         AdapterName.parse(text)
 
 
-def test_a_promotion_that_another_overtook_is_refused_and_the_other_stays(
+def test_a_promotion_that_loses_a_race_is_refused_and_the_winner_stays(
     run: RunDir, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one comes while the version is being verified, which takes longest."""
+    """The other promotion happens while the version is verified, the longest step."""
     for version in ("v0001", "v0002", "v0003"):
         make_adapter("sw", version)
     registry.promote(run, "sw", "v0001")
@@ -110,52 +113,50 @@ def test_a_promotion_that_another_overtook_is_refused_and_the_other_stays(
         return verify(*words)
 
     monkeypatch.setattr(promotion, "verify_servable", overtaken)
-    with pytest.raises(
-        RegistryError, match=r"changed meanwhile .*v0003 is live now, and this promotion \(v0002\) was not made; look"
-    ):
+    with pytest.raises(RegistryError, match=r"Conflict: .*v0003 is live now\. The promotion of v0002 was not applied"):
         registry.promote(run, "sw", "v0002")
     assert registry.live_versions(run) == {"sw": "v0003"}
-    assert [line["to"] for line in registry.read_decisions(run)] == ["v0001", "v0003"]
+    assert [line["to"] for line in jsonl_log.read(run, "decisions.jsonl")] == ["v0001", "v0003"]
 
 
-def test_a_pinned_language_is_moved_by_force_alone(run: RunDir, make_adapter: MakeAdapter, clock: Clock) -> None:
+def test_only_force_promotes_in_a_pinned_language(run: RunDir, make_adapter: MakeAdapter, clock: Clock) -> None:
     for version in ("v0001", "v0002", "v0003"):
         make_adapter("sw", version)
     registry.promote(run, "sw", "v0001")
     registry.promote(run, "sw", "v0002")
     pinned = registry.pin(run, "sw", reason="an exam is on", clock=clock)
-    told = r"sw is pinned to v0002 \(an exam is on\), so it stays live; .*adapters unpin .* sw"
+    message = r"sw is pinned to v0002 \(an exam is on\), so its live version cannot change\. .*adapters unpin .* sw"
     for change in (
         lambda: registry.promote(run, "sw", "v0003"),
         lambda: registry.roll_back(run, "sw"),
         lambda: registry.require_unpinned(run, "sw"),
     ):
-        with pytest.raises(RegistryError, match=told):
+        with pytest.raises(RegistryError, match=message):
             change()
     assert registry.promote(run, "sw", "v0002") == pinned == registry.pin(run, "sw", reason="again")
     assert registry.promote(run, "sw", "v0003", force=True)["pinned"] == {"since": 1000.0, "reason": "an exam is on"}
     registry.unpin(run, "sw")
     assert registry.roll_back(run, "sw")["version"] == "v0002"
-    with pytest.raises(RegistryError, match="sw is not pinned: v0002 is live"):
+    with pytest.raises(RegistryError, match="sw is not pinned; its live version v0002 can be replaced"):
         registry.unpin(run, "sw")
-    assert [line["kind"] for line in registry.read_decisions(run)][2:] == ["pin", "promotion", "unpin", "rollback"]
+    assert [line["kind"] for line in jsonl_log.read(run, "decisions.jsonl")][2:] == ["pin", "promotion", "unpin", "rollback"]
 
 
 @pytest.mark.parametrize("change", [registry.pin, registry.unpin, registry.stop_canary, registry.stop_shadow])
-def test_what_serves_nothing_is_told_how_to(run: RunDir, make_adapter: MakeAdapter, change: Any) -> None:
+def test_a_language_without_a_live_version_gets_the_remedy(run: RunDir, make_adapter: MakeAdapter, change: Any) -> None:
     make_adapter("sw", "v0001")
-    with pytest.raises(RegistryError, match=r"sw serves no version yet; .*adapters promote .* sw VERSION .*v0001\)"):
+    with pytest.raises(RegistryError, match=r"sw has no live version\. .*adapters promote .* sw VERSION .*v0001\)"):
         change(run, "sw")
 
 
-def test_entries_tell_where_a_version_came_from(run: RunDir, make_adapter: MakeAdapter) -> None:
+def test_entries_contain_the_lineage_of_a_version(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     first = run.adapter("sw", "v0001").require()
     inputs = {"selections/v0002/sw": "abc", "parent": first.fingerprint}
     run.adapter("sw", "v0002").begin(Identity("train", {"base_model": "b"}, inputs)).publish({"rows": 12})
-    judged = run.update("sw", "v0002").begin(Identity("update", {}, {}))
-    judged.write_json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True})
-    judged.publish()
+    update = run.update("sw", "v0002").begin(Identity("update", {}, {}))
+    update.write_json("gate.json", {"window_before": 2.0, "window_after": 1.5, "accepted": True})
+    update.publish()
     run.evaluation("compass", "sw").begin(Identity("evaluate", {}, {})).publish({"accuracy": 0.5})
     registry.promote(run, "sw", "v0001")
     registry.pin(run, "sw")
@@ -165,7 +166,7 @@ def test_entries_tell_where_a_version_came_from(run: RunDir, make_adapter: MakeA
     assert (two.lineage.trained_on, two.lineage.base_model) == ({"selections/v0002/sw": "abc"}, "b")
 
 
-def test_entries_bear_a_damaged_manifest_and_a_parent_that_is_gone(run: RunDir, make_adapter: MakeAdapter) -> None:
+def test_entries_handle_a_damaged_manifest_and_a_removed_parent(run: RunDir, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     run.adapter("sw", "v0003").begin(Identity("train", {}, {"parent": "0123"})).publish()
     run.adapter("sw", "v0001").store_bytes("manifest.json", b"{")
@@ -196,7 +197,7 @@ def _write_pointer(run: RunDir, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", DAMAGED)
-def test_a_damaged_pointer_is_told_with_the_remedy_which_helps(run: RunDir, make_adapter: MakeAdapter, data: bytes) -> None:
+def test_the_error_of_a_damaged_pointer_names_a_remedy_that_works(run: RunDir, make_adapter: MakeAdapter, data: bytes) -> None:
     make_adapter("sw", "v0001")
     _write_pointer(run, data)
     for change in (registry.roll_back, registry.pin, registry.require_unpinned, lambda *a: registry.promote(*a, "v0001")):
@@ -225,7 +226,7 @@ def test_what_a_newer_version_adds_to_a_pointer_is_kept(run: RunDir, make_adapte
     assert registry.promote(run, "sw", "v0002")["weights"] == {"v0001": 1}
 
 
-def test_adoption_serves_the_others_beside_a_damaged_version(run: RunDir, config: RunConfig, make_adapter: MakeAdapter) -> None:
+def test_first_promotions_skip_a_damaged_version(run: RunDir, config: RunConfig, make_adapter: MakeAdapter) -> None:
     for code in ("sw", "de"):
         make_adapter(code, "v0001")
     (Path(run.adapter("sw", "v0001").path) / "adapter_model.safetensors").write_bytes(b"torn")
@@ -235,9 +236,7 @@ def test_adoption_serves_the_others_beside_a_damaged_version(run: RunDir, config
     assert dict(registry.live_versions(run)) == {"de": "v0001"}
 
 
-def test_adoption_leaves_a_damaged_pointer_alone_and_serves_the_others(
-    run: RunDir, config: RunConfig, make_adapter: MakeAdapter
-) -> None:
+def test_first_promotions_skip_a_damaged_pointer(run: RunDir, config: RunConfig, make_adapter: MakeAdapter) -> None:
     make_adapter("sw", "v0001")
     make_adapter("de", "v0001")
     _write_pointer(run, b"{")

@@ -1,4 +1,4 @@
-"""The registry against a model of it: any order of changes, some refused, leaves what the model says."""
+"""The registry against a model: any sequence of changes, some refused, leaves the state of the model."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from compass_ray import registry
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import Identity, RunDir, jsonl_log
 from compass_ray.config import parse_config
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.registry import AdapterName, Canary, RegistryError
 
 BASE = "organisation/model"
-WHOLE = ("v0001", "v0002", "v0003")
-VERSIONS = st.sampled_from((*WHOLE, *WHOLE, "v0004", "v0005"))
-"""The last two are foreign, and not there."""
+COMPLETE = ("v0001", "v0002", "v0003")
+VERSIONS = st.sampled_from((*COMPLETE, *COMPLETE, "v0004", "v0005"))
+"""The last two: trained on another base model, and missing."""
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """The model: a stack of what was live, its top is; a pin, a canary, a shadow; and how often something changed."""
+    """The model: a stack of live versions (its top is live), a pin, a canary, a shadow, and the number of changes."""
 
-    @initialize(served=st.lists(st.sampled_from(WHOLE), max_size=3), pinned=st.booleans())
+    @initialize(served=st.lists(st.sampled_from(COMPLETE), max_size=3), pinned=st.booleans())
     def begin(self, served: list[str], pinned: bool) -> None:
-        """Three versions that can be served, and one for another base model; some were served before, and maybe pinned."""
+        """Three servable versions and one for another base model; some were live before, and maybe pinned."""
         self.folder = tempfile.mkdtemp()
         self.run = RunDir(self.folder)
         self.run.write_config(parse_config({"languages": ["sw"], "train": {"base_model": BASE}}))
-        for version in (*WHOLE, "v0004"):
-            made_for = model_identity(BASE if version in WHOLE else "organisation/other", None)
+        for version in (*COMPLETE, "v0004"):
+            made_for = model_identity(BASE if version in COMPLETE else "organisation/other", None)
             writer = self.run.adapter("sw", version).begin(Identity("train", {"base_model": made_for, "v": version}, {}))
             writer.write_bytes("adapter_model.safetensors", version.encode())
             writer.publish()
@@ -49,12 +49,12 @@ class RegistryMachine(RuleBasedStateMachine):
             self.pin()
 
     def teardown(self) -> None:
-        """Nothing stays."""
+        """Delete the run."""
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
 
     def _try(self, change: Callable[[], Any], allowed: bool) -> bool:
-        """Make a change that the model allows or not; a refused one leaves the pointer as it was."""
+        """Make a change that the model allows or not. A refused one leaves the pointer unchanged."""
         before = self.run.live("sw")
         try:
             change()
@@ -70,13 +70,13 @@ class RegistryMachine(RuleBasedStateMachine):
         self.canary = None if self.canary and self.canary.version == self.stack[-1] else self.canary
         self.shadow = None if self.shadow == self.stack[-1] else self.shadow
 
-    def _tryable(self, version: str) -> bool:
-        return bool(self.stack) and version in WHOLE and version != self.stack[-1]
+    def _may_be_candidate(self, version: str) -> bool:
+        return bool(self.stack) and version in COMPLETE and version != self.stack[-1]
 
     @rule(version=VERSIONS, force=st.booleans())
     def promote(self, version: str, force: bool) -> None:
         same = self.stack[-1:] == [version]
-        allowed = version in WHOLE and (force or same or not self.pinned)
+        allowed = version in COMPLETE and (force or same or not self.pinned)
         if self._try(lambda: registry.promote(self.run, "sw", version, force=force, clock=self.clock), allowed) and not same:
             self.stack.append(version)
             self._moved()
@@ -103,7 +103,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def start_canary(self, version: str, share: float) -> None:
         free = not self.pinned and (self.canary is None or self.canary.version == version)
         change = lambda: registry.set_canary(self.run, "sw", version, share, clock=self.clock)  # noqa: E731
-        if self._try(change, self._tryable(version) and free):
+        if self._try(change, self._may_be_candidate(version) and free):
             self.canary = Canary(version, share)
 
     @rule()
@@ -113,7 +113,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(version=VERSIONS)
     def start_shadow(self, version: str) -> None:
-        if self._try(lambda: registry.set_shadow(self.run, "sw", version, clock=self.clock), self._tryable(version)):
+        if self._try(lambda: registry.set_shadow(self.run, "sw", version, clock=self.clock), self._may_be_candidate(version)):
             self.shadow = version
 
     @rule()
@@ -145,8 +145,8 @@ class RegistryMachine(RuleBasedStateMachine):
         assert all(time is not None for time in since)
 
     @invariant()
-    def every_change_was_written_down_in_order(self) -> None:
-        lines = registry.read_decisions(self.run)
+    def every_change_is_logged_in_order(self) -> None:
+        lines = jsonl_log.read(self.run, "decisions.jsonl")
         assert len(lines) == self.changes
         assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
         moves = [line for line in lines if line["kind"] in ("promotion", "rollback")]

@@ -60,7 +60,7 @@ def _select(config: RunConfig, line: OverlayRun, language: str, asked: Scenario)
     chosen = select_by_method(rule, "compass", initial_problem(config, line, language, asked, pool), pool, seed=config.seed)
     writer = artifact.begin(identity)
     writer.write_table("rows.parquet", chosen.rows)
-    writer.write_json("allocation.json", chosen.allocation)
+    chosen.allocation.write(writer)
     writer.publish({"selected": chosen.selected})
 
 

@@ -23,6 +23,8 @@ from compass_ray.evaluation.simulation.forgetting.initial_adapter import make_in
 from compass_ray.evaluation.simulation.forgetting.overlay_run import FIRST_VERSION, OverlayRun, version_name
 from compass_ray.evaluation.simulation.forgetting.schedule import draw_windows, initial_overlay, load_scenario, variant_overlay
 from compass_ray.evaluation.simulation.forgetting.settings import ForgettingSettings, UpdateVariant
+from compass_ray.records.training import HistoryRecord
+from compass_ray.records.updates import GateRecord
 from compass_ray.training.continual_state import ANCHORS, save_continual_state
 
 
@@ -108,6 +110,6 @@ def _is_complete(config: RunConfig, line: OverlayRun, update: UpdateSpec) -> boo
 
 def _version_facts(line: OverlayRun, language: str, name: str) -> Mapping[str, Any]:
     adapter = line.adapter(language, name)
-    history, anchors = adapter.read_json("history.json"), adapter.read_table(ANCHORS)
-    verdict = line.update(language, name).read_json("gate.json") if name != FIRST_VERSION else {"accepted": True}
-    return {"rows": history["rows"], "anchors": anchors.num_rows, "accepted": verdict["accepted"]}
+    history, anchors = HistoryRecord.read(adapter), adapter.read_table(ANCHORS)
+    accepted = name == FIRST_VERSION or GateRecord.read(line.update(language, name)).accepted
+    return {"rows": history.rows, "anchors": anchors.num_rows, "accepted": accepted}

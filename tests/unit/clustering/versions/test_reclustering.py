@@ -229,7 +229,7 @@ def test_of_two_at_once_one_is_refused(traffic: RunDir, config: RunConfig, monke
         set_active(run, found, name, reason=reason)
 
     monkeypatch.setattr(reclustering, "set_active", meanwhile)
-    with pytest.raises(ConflictError, match="changed meanwhile by another process"):
+    with pytest.raises(ConflictError, match="another process changed"):
         recluster(config, traffic)
     assert (traffic.active_clustering_pointer().read() or {})["reason"] == "the other"
 

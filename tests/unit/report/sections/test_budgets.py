@@ -13,14 +13,15 @@ from compass_ray.report.blocks import TableBlock
 from compass_ray.report.run_reader import RunReader
 from compass_ray.report.sections import budgets
 
+EPOCHS = [{"epoch": n, "train_loss": 2.0, "validation_loss": 2.75 - n / 4, "seconds": 1.5} for n in (1, 2)]
 RECORD: dict[str, Any] = {
     "language": "sw",
     "budget": 0.8,
     "rule": "tuned",
     "forecast": {"budgets": [0.4, 0.8], "filled": [0.5, 1.0], "suggestion": 0.4},
     "trials": [
-        {"budget": 0.4, "rows": 14, "loss": 2.5, "stopped": True, "epochs": [{"epoch": 1, "validation_loss": 2.5}]},
-        {"budget": 0.8, "rows": 18, "loss": 2.25, "stopped": False, "epochs": [{"epoch": 1}, {"epoch": 2}]},
+        {"budget": 0.4, "rows": 14, "loss": 2.5, "stopped": True, "epochs": EPOCHS[:1]},
+        {"budget": 0.8, "rows": 18, "loss": 2.25, "stopped": False, "epochs": EPOCHS},
     ],
 }
 

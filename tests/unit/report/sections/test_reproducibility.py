@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compass_ray.report.records import SweepRecord
+from compass_ray.records.clustering import SweepRecord
 from compass_ray.report.sections.reproducibility import _sweep
 
 CELLS = [

@@ -1,4 +1,4 @@
-"""Thin Ray around the algorithm: each stage reads whole artefacts of a run and publishes its own.
+"""Stages of a run, as thin Ray code: each reads complete artifacts of the run and publishes its own.
 
-Stages never import one another; they meet on disk.
+Stages never import one another. They communicate through the run directory.
 """

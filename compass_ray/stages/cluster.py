@@ -1,7 +1,7 @@
 """Stage: cluster the embedded pool and store what selection needs of every row (COMPASS, section 3.2.1).
 
-Key property: row i of ``assignments.arrow`` is row i of ``vectors.npy``, both are mapped rather than read, and the rows of
-a cluster lie together, so selection reads only what it touches. There is one fit for all languages, or one for each.
+Key property: row i of ``assignments.arrow`` is row i of ``vectors.npy``. Both files are memory-mapped and sorted by cluster,
+so selection reads only the rows that it uses. There is one fit for all languages, or one for each language.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
 
 @dataclass(frozen=True)
 class ExtraRows:
-    """Rows float32[m, d] that take part in a fit beside the pool, their languages, and the file for their labels, if any."""
+    """Rows float32[m, d] that are fitted together with the pool, their languages, and the file for their labels, if any."""
 
     vectors: npt.NDArray[np.float32]
     languages: Sequence[str]
@@ -79,11 +79,11 @@ class ExtraRows:
 def fit_and_store(
     config: RunConfig, run: RunDir, artifact: Artifact, identity: Identity, beside: ExtraRows | None = None
 ) -> Manifest:
-    """Cluster the embedded pool, and what is beside it, and write all that selection and the monitor need; needs no Ray.
+    """Cluster the embedded pool and the extra rows; write the files that selection and the monitor read. Runs without Ray.
 
     Raises:
-        ArtifactError: the embeddings are not the pool's.
-        ModelError: rows that cannot be clustered.
+        ArtifactError: the embeddings do not match the pool.
+        ModelError: the rows cannot be clustered.
     """
     started = time.monotonic()
     pool = run.pool.read_table("rows.parquet")
@@ -111,7 +111,7 @@ def fit_and_store(
 def _fit(
     config: RunConfig, pool: pa.Table, vectors: npt.NDArray[np.float32], beside: ExtraRows | None
 ) -> tuple[FittedClusters, npt.NDArray[np.int32]]:
-    """Clusters with the labels of the pool's rows alone, and those of what took part in the fit beside them."""
+    """Clusters with the labels of the pool rows, and the labels of the extra rows."""
     from compass_ray.clustering import fit_clusters
 
     strata, n = pool["language"].to_pylist(), len(vectors)
@@ -145,7 +145,7 @@ def _sweep_record(config: RunConfig, fitted: FittedClusters, pool: pa.Table, pro
 
 
 def _cluster_card(k: int, fitted: FittedClusters, pool: pa.Table, proto: np.ndarray) -> ClusterRecord:
-    """What a cluster is: size, languages, most common subject, most central rows."""
+    """Description of a cluster: size, languages, most common subject, most central rows."""
     members = np.flatnonzero(fitted.labels == k)
     rows = pool.select(["language", "subject"]).take(members)
     subjects = Counter(s for s in rows["subject"].to_pylist() if s)

@@ -1,7 +1,7 @@
 """Stage: embed pool and guide prompts with Ray Data actors (COMPASS, section 3.2.1).
 
-Key property: the unit of work is a fixed shard of the pool, published whole, so a killed run goes on where it stopped
-and its embeddings do not depend on where it was killed. Rows of a shard have similar length.
+Key property: the unit of work is a fixed shard of the pool, written atomically. A killed run resumes with the next shard,
+and its embeddings do not depend on the moment of the kill. Rows of a shard have similar length.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from compass_ray.progress import Progress, silent
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """One file that an actor wrote: the name of its artefact, what the manifest says of it, and how it was made."""
+    """One file that an actor wrote: the name of its artifact, its manifest entry, and how it was made."""
 
     artifact: str
     output: Output
     seconds: float
-    """What the actor spent on it, reading and writing included."""
+    """Time of the actor, including reading and writing."""
     device: str
 
 
@@ -48,9 +48,9 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         if not run.embeddings.manifest():
             writers.append(Writer(run.embeddings, pool))
         for writer in writers:
-            mine = [part for part in parts if part.artifact == writer.artifact.name]
-            writer.artifact.add_outputs([part.output for part in mine])
-            writer.publish(_metrics(mine), device=", ".join(sorted({part.device for part in mine})) or None)
+            written = [part for part in parts if part.artifact == writer.artifact.name]
+            writer.artifact.add_outputs([part.output for part in written])
+            writer.publish(_metrics(written), device=", ".join(sorted({part.device for part in written})) or None)
     return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
 
 
@@ -71,13 +71,13 @@ def _shard_file(shard: int) -> str:
 
 
 def _metrics(parts: list[ShardOutput]) -> dict[str, float]:
-    """Seconds of the actors, and what one of them does in a second."""
+    """Total seconds of the actors, and rows per second of one actor."""
     rows, seconds = sum(part.output.rows or 0 for part in parts), sum(part.seconds for part in parts)
     return {"seconds": round(seconds, 2), "rows_per_second": round(rows / seconds, 1) if seconds else 0.0}
 
 
 def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str], progress: Progress) -> list[ShardOutput]:
-    """Embed what is missing; returns what was written."""
+    """Embed the missing shards and guide sets; return the files written."""
     ray_session.start(config.resources)
     import ray.data
 
@@ -87,7 +87,7 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
         ShardEmbedder,
         fn_constructor_args=(run.uri, config.model_dump(mode="json")),
         batch_size=1,
-        # An actor pool that holds every CPU starves Ray Data's own tasks without a word, hence a minimum of one.
+        # With more actors at the start, the pool could take every CPU and starve Ray Data's own tasks silently.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=resources.embed_workers),
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
@@ -102,7 +102,7 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
 
 
 class ShardEmbedder:
-    """Ray Data actor: the encoder is loaded once, then each call embeds and stores one shard or guide set."""
+    """Ray Data actor: loads the encoder once; each call embeds and stores one shard or guide set."""
 
     def __init__(self, uri: str, config: Mapping[str, Any]) -> None:
         """Load the encoder of a run."""
@@ -116,7 +116,7 @@ class ShardEmbedder:
         self.encoder = Encoder(self.config.embed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Embed one unit of work; only what the manifest says of its file travels back."""
+        """Embed one unit of work; return only the manifest entry of its file."""
         from compass_ray.models.devices import device_name
 
         started = time.monotonic()

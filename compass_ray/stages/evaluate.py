@@ -1,8 +1,7 @@
 """Stage: score the test items of every language under every method (COMPASS, sections 4.1 and 5).
 
-Key property: every item's log-probabilities are kept, so that any comparison can be paired and recomputed. The base is
-loaded once an actor; adapters come and go on it, and a model that was trained whole takes its place for as long as it is
-scored.
+Key property: the log-probabilities of every item are stored, so any paired comparison can be recomputed. Each actor loads
+the base model once and attaches adapters to it in turn. A fully fine-tuned model replaces the base while it is scored.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ZERO_SHOT = "zero_shot"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation to make: its name in the run, the language, and the version trained (None is the base model)."""
+    """One evaluation: its name in the run, the language, and the adapter version (None is the base model)."""
 
     name: str
     language: str
@@ -55,10 +54,10 @@ def evaluate(
     force: bool = False,
     progress: Progress = silent,
 ) -> list[Manifest]:
-    """Make the evaluations that are missing, several at once on actors that keep the base.
+    """Make the missing evaluations, several at the same time, on actors that keep the base model loaded.
 
     Raises:
-        LanguagesFailedError: languages failed; the others are whole then.
+        LanguagesFailedError: some languages failed; the artifacts of the others are complete.
     """
     pending = [e for e in wanted if not run.evaluation(e.name, e.language).find_complete(_identity(config, run, e), force=force)]
     if pending:
@@ -84,7 +83,7 @@ def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identit
 
 
 def _model_artifact(run: RunDir, evaluation: Evaluation) -> Artifact | None:
-    """What is scored: an adapter or a whole model, None for the base model."""
+    """The adapter or full model to score; None for the base model."""
     if evaluation.version is None:
         return None
     if evaluation.name == FULL_FINETUNING:
@@ -93,12 +92,12 @@ def _model_artifact(run: RunDir, evaluation: Evaluation) -> Artifact | None:
 
 
 def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: Progress, total: int) -> list[str]:
-    """Score on as many actors as there is room for; returns what went wrong."""
+    """Score on as many actors as the cluster can hold; return the error messages."""
     ray_session.start(config.resources)
     import ray
 
     pool = ray_session.open_actor_pool(Scorer, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
-    for evaluation in pending:  # sorted by language, so that one language's items are read and tokenised near each other
+    for evaluation in pending:  # sorted by language, so items of one language are read together
         pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
     problems: dict[str, None] = {}
     done = total - len(pending)
@@ -113,7 +112,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
 
 
 class Scorer:
-    """Ray actor: the base model, and one evaluation at a time."""
+    """Ray actor: holds the base model and makes one evaluation at a time."""
 
     def __init__(self, uri: str, settings: Mapping[str, Any]) -> None:
         """Load the base model of a run."""
@@ -155,7 +154,7 @@ class Scorer:
 
     @contextmanager
     def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
-        """The base model, with the evaluation's adapter on it, or the model trained whole in its place."""
+        """The base model, the base model with the adapter attached, or the fully fine-tuned model."""
         from compass_ray.adapters.dora import with_adapter
         from compass_ray.models.base_model import swap_model
 
@@ -164,8 +163,8 @@ class Scorer:
             yield self.base
             return
         with trained.local_folder() as folder:
-            whole = evaluation.name == FULL_FINETUNING
-            with swap_model(self.base, self.config.train, folder) if whole else with_adapter(self.base, folder) as model:
+            is_full = evaluation.name == FULL_FINETUNING
+            with swap_model(self.base, self.config.train, folder) if is_full else with_adapter(self.base, folder) as model:
                 yield model
 
     def _low_subjects(self, language: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Stage: the whole base model trained for each language, where the method compass_fft is asked for (COMPASS, section 4.3).
+"""Stage: full fine-tuning of the base model for each language, for the method compass_fft (COMPASS, section 4.3).
 
-Key property: each model is one Ray Train run of ``resources.full_workers`` workers that share it; what they have done
-lies in the run directory after every epoch. A language that fails again and again is named, and the others end.
+Key property: each model is one Ray Train run whose ``resources.full_workers`` workers shard it. The run directory holds
+their state after every epoch. A language that fails permanently is reported; the other languages are completed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``models/<language>/compass_fft`` for every language, or nothing where the method is not asked for.
+    """Write ``models/<language>/compass_fft`` for every language; nothing if the method is not selected.
 
     Raises:
         ArtifactError: a selection is missing.
-        ConfigError: settings of DeepSpeed that cannot be used, or more workers than the cluster can have.
-        LanguagesFailedError: languages failed; the others are whole then.
+        ConfigError: unusable DeepSpeed settings, or more workers than the cluster can hold.
+        LanguagesFailedError: some languages failed; the artifacts of the others are complete.
         ModelError: DeepSpeed is not installed.
     """
     languages = full_finetuning_languages(config)
@@ -51,7 +51,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 
 def full_worker(loop: Mapping[str, Any]) -> None:
-    """Ray Train worker: its part of one language's model."""
+    """Ray Train worker: trains its shard of the model of one language."""
     import torch
 
     from compass_ray.full_finetuning import plan, train_full
@@ -65,7 +65,7 @@ def full_worker(loop: Mapping[str, Any]) -> None:
 def _train(
     config: RunConfig, run: RunDir, languages: Sequence[str], settings: Mapping[str, Any], progress: Progress, total: int
 ) -> dict[str, str]:
-    """One Ray Train run a language; returns what went wrong, by language."""
+    """One Ray Train run per language; return the error messages by language."""
     runs, resources = ray_session.TrainRuns(config.resources.full_concurrency), config.resources
     try:
         for code in languages:
@@ -87,8 +87,7 @@ def _warn_of_changed_workers(language: str, artifact: Artifact, workers: int) ->
     before = previous_workers(artifact)
     if before not in (None, workers):
         logger.warning(
-            "full fine-tuning of %s starts from its first epoch: what was kept is spread over %d workers, now there are %d "
-            "(resources.full_workers)",
+            "full fine-tuning of %s restarts at the first epoch: its checkpoint has %d shards, and resources.full_workers is %d",
             language,
             before,
             workers,

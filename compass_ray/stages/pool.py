@@ -1,7 +1,7 @@
-"""Stage: pool and guide sets from the sources into the run (COMPASS, sections 3.1 and 4.1). Not embedded yet.
+"""Stage: read the pool and the guide sets from their sources into the run (COMPASS, sections 3.1 and 4.1).
 
-Key property: the driver hashes files and looks at manifests; rows are read in Ray tasks, one for the pool and one a
-language. Where sources lie on the driver's machine the tasks stay on it, and see its folder and variables.
+Key property: the driver only hashes files and reads manifests. Ray tasks read rows, one task for the pool and one for each
+language. If sources are local files, the tasks run on the driver's node, in its folder and with its variables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 @dataclass(frozen=True)
 class SourceEnvironment:
-    """What a source's path is read against: the folder of the driver, and the variables that paths name."""
+    """Folder of the driver and environment variables, against which source paths are resolved."""
 
     folder: str
     variables: Mapping[str, str]
@@ -35,7 +35,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
     """Write ``pool`` and ``guides/<language>`` for every target language.
 
     Raises:
-        ConfigError: an unknown language, or sources that cannot be used; what could be read is whole then.
+        ConfigError: an unknown language, or unusable sources; artifacts of the other sources are complete.
     """
     for code in config.languages:
         languages.get_language(code)
@@ -67,12 +67,12 @@ def _guide_identity(config: RunConfig, language: str) -> Identity:
 
 
 def _describe(source: SourceConfig, language: str | None = None) -> dict[str, object]:
-    """What identifies a source: its settings as written; ``${NAME}`` is not filled in. Content counts, where it lies does not."""
+    """Identity of a source: its settings with ``${NAME}`` unexpanded, and a hash of its content, not its location."""
     return source.fingerprint_settings() | {"content": source_content(source, language)}
 
 
 def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progress: Progress, total: int) -> None:
-    """One task for the pool and for each guide set; all end before the first error, in the order asked for, is raised."""
+    """Run one task for the pool and one for each guide set; raise the first error after all have ended."""
     ray_session.start(config.resources)
     import ray
 
@@ -96,14 +96,14 @@ def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progr
 
 
 def _raise_user_error(error: Any) -> None:
-    """The worker's own error where it is one for users, as it would be without Ray."""
+    """Raise the worker's own error without Ray's wrapper, if it is a user error."""
     if isinstance(error.cause, (ConfigError, ArtifactError)):
         raise error.cause from None
     raise error
 
 
 def _task_options(config: RunConfig, identity: Identity) -> dict[str, Any]:
-    """Where a task may run: anywhere, or on this machine if that is where a source lies, even if it lends no CPU."""
+    """Ray options: any node, or this node if a source is a local file, even if the node offers no CPU."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,4 @@
-"""Stage: the comparison, the pictures and the one HTML page of a run, made in a Ray task: the page reads tables."""
+"""Stage: comparison tables, plots and the HTML page of a run, made in a Ray task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compass_ray.report import page
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``report/index.html`` and its pictures."""
+    """Write ``report/index.html`` and its plots."""
     if page.find_current(run, config) is None:
         ray_session.start(config.resources)
         import ray
@@ -25,5 +25,5 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 
 def make_page(uri: str, settings: Mapping[str, Any]) -> None:
-    """Ray task: read what the run holds and write the page."""
+    """Ray task: read the artifacts of the run and write the page."""
     page.build_report(RunDir(uri), RunConfig.model_validate(settings))

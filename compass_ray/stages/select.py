@@ -1,7 +1,7 @@
-"""Stage: choose training rows for every target language, one Ray task a language (COMPASS, section 3.2).
+"""Stage: select training rows for every target language, in one Ray task per language (COMPASS, section 3.2).
 
-Key property: a task maps cluster labels and scores of the pool, and reads the vectors of only those candidates that the
-sampler touches; equal seed and inputs give equal rows on any number of workers.
+Key property: a task memory-maps the cluster labels and scores of the pool and reads only the vectors that the sampler uses.
+Equal seeds and inputs give equal rows on any number of workers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from compass_ray.row_selection import (
 from compass_ray.row_selection.budget import budget_artifacts, resolve_budget
 
 OnReady = Callable[[str], None]
-"""Told of a language, or of what all languages share, when all its selections are whole."""
+"""Called with a language, or with `SHARED`, when all its selections are complete."""
 
 
 def run(
@@ -47,26 +47,26 @@ def run(
     *,
     force: bool = False,
     progress: Progress = silent,
-    ready: OnReady = lambda home: None,
+    ready: OnReady = lambda owner: None,
 ) -> list[Manifest]:
     """Write ``selections/<method>/<language>`` for every method and target language; ``all`` has one for all languages.
 
     Raises:
-        LanguagesFailedError: languages failed; the others are whole then, and `ready` was told of them.
+        LanguagesFailedError: some languages failed; the others are complete, and `ready` was called for them.
     """
     wanted = selection_owners(config)
     pending = [(m, c) for m, c in wanted if not run.selection(m, c).find_complete(_identity(config, run, m, c), force=force)]
-    missing = Counter(home for _, home in pending)
-    for home in dict.fromkeys(home for _, home in wanted):
-        if home not in missing:
-            ready(home)
+    missing = Counter(owner for _, owner in pending)
+    for owner in dict.fromkeys(owner for _, owner in wanted):
+        if owner not in missing:
+            ready(owner)
     if failures := _select(config, run, pending, progress, ready):
-        raise LanguagesFailedError({home: f"selection: {reason}" for home, reason in failures.items()})
+        raise LanguagesFailedError({owner: f"selection: {reason}" for owner, reason in failures.items()})
     return [run.selection(m, c).require() for m, c in wanted]
 
 
 def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], progress: Progress, ready: OnReady) -> dict[str, str]:
-    """One task a language; returns what went wrong, by language."""
+    """Run one task per language; return the error messages by language."""
     if not pending:
         return {}
     ray_session.start(config.resources)
@@ -76,8 +76,8 @@ def _select(config: RunConfig, run: RunDir, pending: list[tuple[str, str]], prog
         num_cpus=config.resources.cpus_per_worker, max_retries=config.resources.max_failures
     )
     settings, failures = config.model_dump(mode="json"), {}
-    homes_pending = dict.fromkeys(home for _, home in pending)
-    tasks = {task.remote(run.uri, settings, c, [m for m, d in pending if d == c]): c for c in homes_pending}
+    owners = dict.fromkeys(owner for _, owner in pending)
+    tasks = {task.remote(run.uri, settings, c, [m for m, d in pending if d == c]): c for c in owners}
     waiting = list(tasks)
     while waiting:
         [finished], waiting = ray.wait(waiting)
@@ -99,32 +99,32 @@ def _identity(config: RunConfig, run: RunDir, method: str, language: str) -> Ide
 
 
 def select_language(uri: str, settings: Mapping[str, Any], language: str, methods: list[str]) -> None:
-    """Ray task: one language's selections under some methods, or what all languages share."""
+    """Ray task: selections of one language, or of all languages together, by some methods."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
     pool = open_pool(config, run, language)
-    questions = open_problems(config, run, pool, _targets(config, language))
+    problems = open_problems(config, run, pool, _targets(config, language))
     for method in methods:
         started = time.monotonic()
-        chosen = _select_by_method(config, run, method, questions, pool)
+        selected = _select_by_method(config, run, method, problems, pool)
         writer = run.selection(method, language).begin(_identity(config, run, method, language))
-        writer.write_table("rows.parquet", chosen.rows)
-        chosen.allocation.write(writer)
+        writer.write_table("rows.parquet", selected.rows)
+        selected.allocation.write(writer)
         seconds = round(time.monotonic() - started, 2)
         writer.publish(
-            {"selected": chosen.selected, "unfilled": chosen.allocation.unfilled, "seconds": seconds}, seed=config.seed
+            {"selected": selected.selected, "unfilled": selected.allocation.unfilled, "seconds": seconds}, seed=config.seed
         )
 
 
 def _targets(config: RunConfig, language: str) -> tuple[str, ...]:
-    """The target languages that a selection is made for."""
+    """Target languages of a selection."""
     return config.languages if language == SHARED else (language,)
 
 
 def _select_by_method(
-    config: RunConfig, run: RunDir, method: str, questions: list[SelectionProblem], pool: PoolView
+    config: RunConfig, run: RunDir, method: str, problems: list[SelectionProblem], pool: PoolView
 ) -> MethodSelection:
     if method == ALL_LANGUAGES:
-        return select_for_all_languages(config.select, questions, pool, seed=config.seed)
-    [question] = questions
-    select, material = resolve_budget(config, run, question.language), BaselineFeatures.of(run, question.language)
-    return select_by_method(select, method, question, pool, seed=config.seed, material=material)
+        return select_for_all_languages(config.select, problems, pool, seed=config.seed)
+    [problem] = problems
+    select, material = resolve_budget(config, run, problem.language), BaselineFeatures.of(run, problem.language)
+    return select_by_method(select, method, problem, pool, seed=config.seed, material=material)

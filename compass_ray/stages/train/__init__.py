@@ -1,8 +1,8 @@
-"""Stage: one adapter a language and method on a frozen base model, by Ray Train (COMPASS, sections 3.2.4 and 4.3).
+"""Stage: train one adapter for each language and method on a frozen base model (COMPASS, sections 3.2.4 and 4.3).
 
-Key property: training keeps its state in the run directory after every epoch, so a killed worker, driver or node goes
-on from the last whole epoch and ends with the same adapter. A language that fails again and again is named, and the
-others end. Languages may be started one by one, while others are still being selected.
+Key property: training stores its state in the run directory after every epoch. After the kill of a worker, the driver or a
+node it resumes from the last complete epoch and ends with the same adapter. A language that fails permanently is reported;
+the other languages are completed. Languages can start one by one while others are still being selected.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
     Raises:
         ArtifactError: a selection is missing.
-        LanguagesFailedError: languages failed; the others are whole then.
+        LanguagesFailedError: some languages failed; the artifacts of the others are complete.
     """
     jobs = list_jobs(config)
     with Trainings(config, run, force=force, progress=progress) as trainings:
-        for home in dict.fromkeys(job.language for job in jobs):
-            trainings.start(home)
+        for owner in dict.fromkeys(job.language for job in jobs):
+            trainings.start(owner)
     if trainings.failures:
         raise LanguagesFailedError(trainings.failures)
     return [adapter_artifact(run, job).require() for job in jobs]
 
 
 class Trainings:
-    """The adapters of a run, started language by language; leaving the ``with`` block waits for them."""
+    """Trainings of a run, started language by language; leaving the ``with`` block waits for them."""
 
     def __init__(self, config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> None:
-        """Nothing is started, nor Ray."""
+        """Start neither training nor Ray."""
         self._config, self._run, self._force, self._progress = config, run, force, progress
         self._jobs = list_jobs(config)
         self._scheduler: JobScheduler | None = None
         self._waiting: set[Job] = set()
         self.failures: dict[str, str] = {}
-        """What went wrong, by language; complete once the block is left."""
+        """Error messages by language; complete after the block."""
 
-    def start(self, home: str) -> None:
-        """Train what is missing of a language, or of what all share; its selections are whole."""
-        mine = [job for job in self._jobs if job.language == home]
-        pending = [job for job in mine if not self._is_done(job)]
+    def start(self, owner: str) -> None:
+        """Train the missing adapters of a language, or of all languages together. Its selections must be complete."""
+        pending = [job for job in self._jobs if job.language == owner and not self._is_done(job)]
         for job in pending:
             adapter_artifact(self._run, job).begin(identity(self._config, self._run, job), keep_partial=not self._force)
         if pending:
@@ -68,10 +67,10 @@ class Trainings:
             return
         try:
             found = self._scheduler.finish(self._report_progress)
-        except BaseException:  # threads outlive the main one, and what waits there would start a Ray of its own
+        except BaseException:  # a waiting thread would outlive the driver and start Ray again
             self._scheduler.abandon()
             raise
-        self.failures = {home: f"training: {reason}" for home, reason in found.items()}
+        self.failures = {owner: f"training: {reason}" for owner, reason in found.items()}
 
     def _open_scheduler(self) -> JobScheduler:
         if self._scheduler is None:

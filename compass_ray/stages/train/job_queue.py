@@ -1,8 +1,8 @@
-"""The adapters that pooled workers take in turn, as one asynchronous Ray actor.
+"""Queue of training jobs for pooled workers, as one asynchronous Ray actor.
 
-Key property: an adapter is handed out again when its worker has died or failed, at most so many times, and then reported,
-so that one bad language keeps no other from being trained. Workers come in groups that Ray Train starts and ends as a
-whole; a group that is gone cannot take anything any more. It holds names only; what was trained lies in the run.
+Key property: a job is retried a limited number of times after its worker dies or fails, and is then reported. One bad
+language therefore never blocks another. Ray Train starts and ends workers in groups; a group that was replaced gets no
+more jobs. The queue holds names only; the trained state is in the run directory.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _DIED = "its worker died"
 
 
 class JobQueue:
-    """Waiting jobs, jobs in flight and failures; ``attempts`` is how often a job is tried."""
+    """Waiting jobs, jobs in flight and failures; ``attempts`` is the maximum number of attempts per job."""
 
     def __init__(self, attempts: int) -> None:
-        """Open, with nothing in it."""
+        """Create an empty, open queue."""
         self._attempts = attempts
         self._waiting: deque[Job] = deque()
         self._in_flight: list[Job] = []
@@ -34,25 +34,25 @@ class JobQueue:
         self._changed = asyncio.Condition()
 
     async def put(self, jobs: Sequence[Job]) -> None:
-        """More to do."""
+        """Add jobs."""
         await self._change(lambda: self._waiting.extend(jobs))
 
     async def close(self) -> None:
-        """Nothing more will come."""
+        """Announce that no more jobs will be added."""
         await self._change(self._close)
 
     async def abandon(self, reason: str) -> None:
-        """Nothing more is to be tried: what waits has failed for ``reason``."""
+        """Give up all remaining jobs with ``reason``."""
         await self._change(lambda: self._abandon(reason))
 
     async def join(self, group: str) -> bool:
-        """A worker of ``group`` is there; False if it has nothing to do any more. The first of a group ends the one before."""
+        """Register a worker of ``group``; False if no jobs remain. The first worker of a new group replaces the previous group."""
         if group != self._group:
             await self._change(lambda: self._begin(group))
         return not self._is_done()
 
     async def take(self, group: str) -> Job | None:
-        """The next job, as soon as there is one; None when all is done, or another group has come."""
+        """Wait for the next job; None if all jobs are done or the group was replaced."""
         async with self._changed:
             await self._changed.wait_for(lambda: group != self._group or bool(self._waiting) or self._is_done())
             if group != self._group or not self._waiting:
@@ -62,24 +62,24 @@ class JobQueue:
             return job
 
     async def finished(self, job: Job) -> None:
-        """The job's adapter is whole."""
+        """Report that the adapter of the job is complete."""
         await self._change(lambda: self._finish(job))
 
     async def failed(self, job: Job, reason: str, *, final: bool) -> None:
-        """The job failed: it is tried again unless that is ``final`` or was the last time.
+        """Report a failure; the job is retried unless ``final`` is set or no attempts remain.
 
-        After a failure that is not final the worker ends itself, for a process that is as new.
+        After a failure that is not final, the worker exits and a new process takes its place.
         """
         await self._change(lambda: self._fail(job, reason, final))
 
     async def ended(self, seen: int) -> int:
-        """How many jobs are finished or given up, as soon as they are more than ``seen`` or all is done."""
+        """Number of finished and failed jobs, as soon as it exceeds ``seen`` or all jobs are done."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._num_done() > seen or self._is_done())
             return self._num_done()
 
     async def failures(self) -> dict[Job, str]:
-        """The jobs that were given up, and why."""
+        """Reason of each failed job."""
         return dict(self._failures)
 
     async def _change(self, apply: Callable[[], None]) -> None:
@@ -104,7 +104,7 @@ class JobQueue:
         self._explained = False
         self._group = group
         if self._groups_without_job > self._attempts:
-            self._abandon(f"the workers died {self._attempts} times before they could take anything")
+            self._abandon(f"the workers died {self._attempts} times before they took a job")
 
     def _finish(self, job: Job) -> None:
         if job in self._in_flight:
@@ -122,7 +122,7 @@ class JobQueue:
             self._retry(job, reason, counted=True)
 
     def _retry(self, job: Job, reason: str, *, counted: bool) -> None:
-        """At the end of the queue, so that a job that kills its worker delays the others least."""
+        """Requeue at the end, so that a job that kills its worker delays the other jobs least."""
         self._tries[job] += counted
         if self._tries[job] < self._attempts:
             self._waiting.append(job)

@@ -1,4 +1,4 @@
-"""One adapter to train: what it is made of, and where it goes."""
+"""Training jobs: one adapter each, with its identity and its artifact."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ class Job:
 
 
 def list_jobs(config: RunConfig, language: str | None = None) -> list[Job]:
-    """Every adapter of a run, or those of one home: a language, or what all languages share."""
-    return [Job(home, method, version_of(config, method)) for method, home in adapter_owners(config) if language in (None, home)]
+    """Training jobs of a run, or of one owner: a language, or `SHARED`."""
+    owners = adapter_owners(config)
+    return [Job(owner, method, version_of(config, method)) for method, owner in owners if language in (None, owner)]
 
 
 def adapter_artifact(run: RunDir, job: Job) -> Artifact:
-    """Where the adapter goes."""
+    """The artifact of the adapter."""
     return run.adapter(job.language, job.version)
 
 
 def identity(config: RunConfig, run: RunDir, job: Job) -> Identity:
-    """What the adapter is made of.
+    """Identity of the adapter: its settings and its selection.
 
     Raises:
         ArtifactError: its selection is missing.
@@ -48,7 +49,7 @@ def identity(config: RunConfig, run: RunDir, job: Job) -> Identity:
 
 
 def plan(config: RunConfig, run: RunDir, job: Job) -> AdapterPlan:
-    """What `train_adapter` is to do."""
+    """Plan for `train_adapter`."""
     from compass_ray.training.adapter_job import AdapterPlan
 
     return AdapterPlan(
@@ -56,6 +57,6 @@ def plan(config: RunConfig, run: RunDir, job: Job) -> AdapterPlan:
         artifact=adapter_artifact(run, job),
         identity=identity(config, run, job),
         selection=run.selection(job.method, job.language),
-        # Anchors and references are counted in clusters that all languages share.
+        # Anchors and reference counts need clusters that all languages share.
         served=job.version == FIRST_VERSION and config.cluster.scope == "shared",
     )

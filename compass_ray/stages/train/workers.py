@@ -1,4 +1,4 @@
-"""What runs on a Ray Train worker: the base model is loaded once, then adapters are trained on it and published."""
+"""Functions of a Ray Train worker: load the base model once, then train and publish adapters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PERMANENT_ERRORS = (ArtifactError, ConfigError, ModelError)
 
 
 def train_assigned(loop: Mapping[str, Any]) -> None:
-    """Layout ``per_language``: train the jobs named, each together with the other workers of this Train run."""
+    """Layout ``per_language``: train the given jobs, each together with all workers of this Train run."""
     from compass_ray.training.distributed import current_group
 
     config, run, base = _load(loop)
@@ -29,7 +29,7 @@ def train_assigned(loop: Mapping[str, Any]) -> None:
 
 
 def train_from_queue(loop: Mapping[str, Any]) -> None:
-    """Layout ``pooled``: train what the queue hands out, until nothing is left."""
+    """Layout ``pooled``: train jobs from the queue until it is empty."""
     import ray
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -47,9 +47,9 @@ def train_from_queue(loop: Mapping[str, Any]) -> None:
         try:
             _train(config, run, job, base, SingleProcess())
         except Exception as error:
-            lasting = isinstance(error, _PERMANENT_ERRORS)
-            ray.get(queue.failed.remote(job, ray_session.user_message(error), final=lasting))
-            if not lasting:
+            is_permanent = isinstance(error, _PERMANENT_ERRORS)
+            ray.get(queue.failed.remote(job, ray_session.user_message(error), final=is_permanent))
+            if not is_permanent:
                 raise
         else:
             ray.get(queue.finished.remote(job))

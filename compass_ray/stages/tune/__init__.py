@@ -1,7 +1,7 @@
-"""Stage: find each language's budget, by a sweep of trainings through Ray Tune or from counts (COMPASS, section 5.2).
+"""Stage: find the budget of each language, by trial trainings on Ray Tune or from counts (COMPASS, section 5.2).
 
-Key property: with ``select.budget`` a number there is nothing to find and no artefact; else ``budgets/<language>`` says
-which budget was found and how, and selection reads it there. A language whose search fails is named, the others end.
+Key property: if ``select.budget`` is a number, the stage writes nothing. Otherwise ``budgets/<language>`` holds the budget
+and how it was found, and selection reads it there. A language whose search fails is reported; the others are completed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from compass_ray.progress import Progress, silent
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``budgets/<language>`` for every target language, or nothing where the budget is given.
+    """Write ``budgets/<language>`` for every target language, or nothing if the budget is a number.
 
     Raises:
-        LanguagesFailedError: languages failed; the others are whole then.
+        LanguagesFailedError: some languages failed; the artifacts of the others are complete.
     """
     if not isinstance(config.select.budget, str):
         return []
@@ -46,7 +46,7 @@ def _search(config: RunConfig, run: RunDir, pending: Sequence[str], progress: Pr
 
 
 def _prepare_languages(config: RunConfig, run: RunDir, languages: Sequence[str]) -> dict[str, str]:
-    """One Ray task a language for what needs the pool; returns what went wrong, by language."""
+    """Run one Ray task per language; return the error messages by language."""
     import ray
 
     task = ray.remote(_prepare_language).options(
@@ -58,7 +58,7 @@ def _prepare_languages(config: RunConfig, run: RunDir, languages: Sequence[str])
 
 
 def _prepare_language(uri: str, settings: dict[str, Any], language: str) -> None:
-    """Ray task: what the trials of a language share, or its forecast."""
+    """Ray task: prepare the data that the trials of a language share, or publish its forecast."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
     if config.select.budget == "tuned":
         prepare(config, run, language)

@@ -1,8 +1,8 @@
-"""The sweep over budgets as one run of Ray Tune: trials on actors that keep the base, halved language by language.
+"""Sweep over budgets as one Ray Tune run, with successive halving for each language.
 
-Key property: budgets are compared with those of the same language only. Every trial that ended is written down, and told
-again to Tune when a killed sweep goes on, so that it decides as before and trains none of them anew. A trial's losses
-depend on seed and inputs alone; with more than one trial at once, which are stopped early depends on which come first.
+Key property: a trial is compared only with trials of the same language. Finished trials are recorded. A resumed sweep
+reports them to Tune again, so it makes the same decisions and trains none of them twice. The losses of a trial depend only
+on seed and inputs. With several concurrent trials, early stopping depends on their order of completion.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TRIAL = "trial"
 
 
 def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress: Progress) -> dict[str, str]:
-    """Publish the budget of each language that `prepare` was called for; returns what went wrong, by language."""
+    """Publish the budget of each prepared language; return the error messages by language."""
     resources, storage = config.resources, run.artifact("tune_runs")
     trials = [trial for code in languages for trial in _trials(config, run, code)]
-    ledger = _TrialRecorder(config, run, progress, len(trials))
+    recorder = _TrialRecorder(config, run, progress, len(trials))
     trainable = tune.with_parameters(_train, uri=run.uri, settings=config.model_dump_json())
-    asked = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.worker_resources}
+    request = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker, **resources.worker_resources}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, asked),
+        tune.with_resources(trainable, request),
         param_space={_TRIAL: tune.grid_search(trials)},
         tune_config=tune.TuneConfig(
             scheduler=_PerLanguageHalving(config), max_concurrent_trials=resources.tune_trials, reuse_actors=True
@@ -48,7 +48,7 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
             storage_path=storage.path,
             storage_filesystem=run.filesystem,
             failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-            callbacks=[ledger],
+            callbacks=[recorder],
             verbose=0,
         ),
     )
@@ -59,21 +59,21 @@ def sweep(config: RunConfig, run: RunDir, languages: Sequence[str], *, progress:
 
 
 def _failures(results: tune.ResultGrid) -> dict[str, str]:
-    """What went wrong, by language."""
+    """Error messages by language."""
     found = [results[i] for i in range(len(results))]
     failed = [(result.config[_TRIAL], result.error) for result in found if result.config and result.error]
     return {given["language"]: f"budget {given['budget']:g}: {ray_session.user_message(error)}" for given, error in failed}
 
 
 def _trials(config: RunConfig, run: RunDir, language: str) -> list[dict[str, Any]]:
-    """A language's budgets in random order: in that of size, more steps an epoch would decide who is compared with whom."""
+    """Budgets of a language in random order, so that their size does not decide which trials are compared."""
     order = generator(config.seed, "tune", language).permutation(len(config.tune.budgets))
     found = [(config.tune.budgets[i], load_trial(run, language, config.tune.budgets[i])) for i in order]
     return [{"language": language, "budget": b, "epochs": list(trial.epochs) if trial else []} for b, trial in found]
 
 
 def _train(given: Mapping[str, Any], *, uri: str, settings: str) -> None:
-    """Tune's trainable: one trial, or one that ended before, told again."""
+    """Tune's trainable: run one trial, or report a recorded one again."""
     trial = given[_TRIAL]
     if trial["epochs"]:
         for epoch in trial["epochs"]:
@@ -92,14 +92,14 @@ def _report(epoch: TrialEpochRecord) -> None:
 
 @cache
 def _base(settings: str) -> BaseModel:
-    """The base model, loaded once an actor."""
+    """The base model, loaded once per actor."""
     from compass_ray.models.base_model import load_base
 
     return load_base(RunConfig.model_validate_json(settings).train)
 
 
 class _PerLanguageHalving(FIFOScheduler):
-    """Asynchronous successive halving for each language on its own."""
+    """Asynchronous successive halving, separately for each language."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -134,7 +134,7 @@ class _PerLanguageHalving(FIFOScheduler):
 
 
 class _TrialRecorder(tune.Callback):
-    """Writes down what has ended, and publishes a language whose last trial has."""
+    """Records finished trials, and publishes the budget of a language after its last trial."""
 
     def __init__(self, config: RunConfig, run: RunDir, progress: Progress, total: int) -> None:
         self._config, self._run, self._progress = config, run, progress
@@ -142,11 +142,11 @@ class _TrialRecorder(tune.Callback):
         self._ended, self._total = 0, total
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_progress": silent}  # Tune pickles its callbacks, and a progress bar holds locks
+        return self.__dict__ | {"_progress": silent}  # Tune pickles callbacks, and progress bars hold locks
 
     def on_trial_result(self, iteration: int, trials: list[Running], trial: Running, result: dict[str, Any], **_: Any) -> None:
-        told = TrialEpochRecord.model_validate(result)
-        self._epochs[trial.trial_id][told.epoch] = told  # a trial that is tried again overwrites what it told before
+        reported = TrialEpochRecord.model_validate(result)
+        self._epochs[trial.trial_id][reported.epoch] = reported  # a retried trial overwrites its epochs
 
     def on_trial_complete(self, iteration: int, trials: list[Running], trial: Running, **_: Any) -> None:
         given = trial.config[_TRIAL]

@@ -46,7 +46,7 @@ class JobQueue:
         await self._change(lambda: self._abandon(reason))
 
     async def join(self, group: str) -> bool:
-        """Register a worker of ``group``; False if no jobs remain. The first worker of a new group replaces the previous group."""
+        """Register a worker of ``group``; False if no jobs remain. The first worker of a group replaces the previous group."""
         if group != self._group:
             await self._change(lambda: self._begin(group))
         return not self._is_done()

@@ -1,4 +1,4 @@
-// A chart with what makes it readable without being seen: a heading, a sentence, a legend in text and a table of its numbers.
+// An accessible chart: with a heading, a summary sentence, a text legend and a table of its numbers.
 
 import { make, setText, Table } from "./dom.js";
 import { moment } from "./format.js";
@@ -10,7 +10,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Lines: {label, dashed}; at most three. `format` gives the text of a value, `rows` the table's rows from the data.
+// Lines: {label, dashed}; at most three. `format` returns the text of a value, `rows` the table rows of the data.
 export class Chart {
   constructor(figure, { heading, table, lines, format, rows, marks = () => [] }) {
     this.lines = lines;
@@ -35,7 +35,7 @@ export class Chart {
     this.data = data;
     const none = data[0].length === 0;
     for (const part of [this.legend, this.plot, this.readout, this.details]) part.hidden = none;
-    setText(this.sentence, none ? "Nothing yet." : sentence);
+    setText(this.sentence, none ? "No data yet." : sentence);
     if (none) return;
     this.plot.setAttribute("aria-label", sentence);
     if (this.drawn) this.drawn.setData(this.drawnData());
@@ -43,7 +43,7 @@ export class Chart {
     this.fillTable();
   }
 
-  // Columns beyond the lines are the table's only.
+  // Further columns are only for the table.
   drawnData() {
     return this.data.slice(0, this.lines.length + 1);
   }
@@ -85,7 +85,7 @@ export class Chart {
     setText(this.readout, at ? at.cells.map((cell, i) => `${i ? columns[i] + " " : ""}${cell.text ?? cell}`).join(" · ") : "");
   }
 
-  // Upright lines with a word, such as where another version went live.
+  // Vertical lines with a label, for example where another version became live.
   drawMarks(u) {
     const { ctx } = u;
     ctx.save();
@@ -101,7 +101,7 @@ export class Chart {
       const line = freeLine(ends, x);
       ends[line] = x + ctx.measureText(word).width + 8 * devicePixelRatio;
       const at = [word, x + 4 * devicePixelRatio, u.bbox.top + (12 + line * LINE) * devicePixelRatio];
-      // An edge that keeps the lines off the word.
+      // An outline that separates the label from the lines.
       ctx.strokeText(...at);
       ctx.fillText(...at);
     }
@@ -109,21 +109,21 @@ export class Chart {
   }
 }
 
-// The places of values between two gaps, which get a point: a line alone would not tell where they are, or show a single one.
-export function lone(u, place) {
-  const values = u.data[place];
+// Indices of values between two gaps. They get a point, because a line cannot show a single value.
+export function lone(u, series) {
+  const values = u.data[series];
   const gap = (i) => values[i] === null || values[i] === undefined;
   const found = values.flatMap((_, i) => (!gap(i) && gap(i - 1) && gap(i + 1) ? [i] : []));
   return found.length ? found : null;
 }
 
-// The first line of words that is free again at x; `ends` holds where the last word of each ends.
+// The first row of labels that is free at x. `ends` has the right edge of the last label of each row.
 export function freeLine(ends, x) {
   const free = ends.findIndex((end) => end <= x);
   return free < 0 ? ends.length : free;
 }
 
-// The day stands under the first label and wherever it changes; seconds are shown where labels are less than a minute apart.
+// The day is shown under the first label and where it changes. Seconds are shown if labels are less than a minute apart.
 export function timeLabels(_, ticks, __, ___, step) {
   const length = step < 60 ? 8 : 5;
   const days = ticks.map((tick) => moment(tick).split(" ")[0]);

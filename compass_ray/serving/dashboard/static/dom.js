@@ -1,4 +1,4 @@
-// Elements made once and changed in place, so that nothing that has the focus is ever replaced. Text goes in as text only.
+// Elements are created once and updated in place, so a focused element is never replaced. Text is inserted only as text.
 
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -11,7 +11,7 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// A table in a box of its own that scrolls, reachable by keyboard. Columns: {head, kind: "number" | "long" | undefined}.
+// A table in a scrollable box that the keyboard can reach. Columns: {head, kind: "number" | "long" | undefined}.
 export class Table {
   constructor(box, { caption, label, columns, empty }) {
     this.columns = columns;
@@ -30,9 +30,9 @@ export class Table {
     const wanted = rows.length ? rows : [{ key: "", cells: [this.empty] }];
     const keys = new Set(wanted.map((row) => row.key));
     for (const [key, row] of this.rows) if (!keys.has(key)) { row.remove(); this.rows.delete(key); }
-    wanted.forEach((row, place) => {
+    wanted.forEach((row, index) => {
       const element = this.rows.get(row.key) ?? this.added(row);
-      if (this.body.children[place] !== element) this.body.insertBefore(element, this.body.children[place] ?? null);
+      if (this.body.children[index] !== element) this.body.insertBefore(element, this.body.children[index] ?? null);
       row.cells.forEach((cell, column) => this.fill(element.children[column], cell, this.columns[column].kind));
     });
   }
@@ -55,7 +55,7 @@ export class Table {
   }
 }
 
-// A list of terms and values, each with a line beneath it where there is more to say.
+// A list of terms and values, with an optional detail line below each value.
 export class Numbers {
   constructor(list) {
     this.list = list;
@@ -63,12 +63,12 @@ export class Numbers {
   }
 
   show(pairs) {
-    for (const [term, value, more = ""] of pairs) {
+    for (const [term, value, detail = ""] of pairs) {
       if (!this.values.has(term)) this.values.set(term, this.added(term));
-      const [shown, beneath] = this.values.get(term);
-      setText(shown, value);
-      setText(beneath, more);
-      beneath.hidden = more === "";
+      const [valueCell, detailCell] = this.values.get(term);
+      setText(valueCell, value);
+      setText(detailCell, detail);
+      detailCell.hidden = detail === "";
     }
   }
 

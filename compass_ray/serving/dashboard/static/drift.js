@@ -1,4 +1,4 @@
-// The divergence of one chosen language over its checks, against the threshold.
+// The divergence and threshold of the selected language at each check.
 
 import { Chart } from "./charts.js";
 import { make } from "./dom.js";
@@ -19,11 +19,11 @@ const rows = ([times, divergence, threshold, versions, drifted]) => times.map((t
 const changes = ([times, , , versions]) => times.flatMap((time, i) =>
   i && versions[i] !== versions[i - 1] ? [{ time, word: String(versions[i]) }] : []);
 
-// The last two columns are the table's and the marks' only: the chart has two lines.
+// The last two columns are for the table and the marks; the chart has two lines.
 const chart = new Chart(figure, {
   heading: "Divergence in bits",
   table: {
-    caption: "Checks, the newest first", label: "Divergence, numbers",
+    caption: "Checks, newest first", label: "Divergence, numbers",
     columns: [{ head: "Time" }, { head: "Divergence", kind: "number" }, { head: "Threshold", kind: "number" }, { head: "Verdict" }, { head: "Version" }],
     empty: "No checks",
   },
@@ -40,13 +40,13 @@ export function showDrift(given) {
   document.getElementById("drift-none").hidden = !none;
   document.getElementById("drift-choice").hidden = figure.hidden = none;
   if (none) return;
-  offer(codes);
+  setOptions(codes);
   draw();
 }
 
-function offer(codes) {
-  const there = [...choice.options].map((option) => option.value);
-  if (there.join() === codes.join()) return;
+function setOptions(codes) {
+  const present = [...choice.options].map((option) => option.value);
+  if (present.join() === codes.join()) return;
   const chosen = choice.value || mostDiverged(codes);
   choice.replaceChildren(...codes.map((code) => make("option", { value: code }, `${status.languages?.[code]?.name ?? code} (${code})`)));
   choice.value = codes.includes(chosen) ? chosen : codes[0];
@@ -64,7 +64,7 @@ function draw() {
   const found = status.monitor?.checks?.[choice.value];
   if (!found) return;
   const last = found.divergence.length - 1;
-  const sentence = `${choice.selectedOptions[0].textContent}: ${number(last + 1)} checks; the last found ${number(found.divergence[last], 3)} bits, `
-    + `${found.drifted[last] ? "above" : "below"} a threshold of ${number(found.threshold[last], 3)}.`;
+  const sentence = `${choice.selectedOptions[0].textContent}: ${number(last + 1)} checks; the last one: ${number(found.divergence[last], 3)} bits, `
+    + `${found.drifted[last] ? "above" : "below"} the threshold of ${number(found.threshold[last], 3)}.`;
   chart.show([found.time, found.divergence, found.threshold, found.version, found.drifted], sentence);
 }

@@ -1,4 +1,4 @@
-// Numbers and times (of this browser's zone) as text. What is not there is a dash.
+// Numbers and times (in the browser's time zone) as text. A missing value is a dash.
 
 const NONE = "–";
 const two = (value) => String(value).padStart(2, "0");

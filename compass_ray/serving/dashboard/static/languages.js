@@ -1,16 +1,16 @@
-// The table of languages: what is served of each, and where its traffic stands.
+// The table of languages: versions and traffic of each.
 
 import { Table } from "./dom.js";
 import { milliseconds, number, percent, text } from "./format.js";
 
-const PHASES = { watching: "watched", collecting: "collects fresh prompts", ready: "waits for compass-ray update" };
+const PHASES = { watching: "monitored", collecting: "collects a window", ready: "window ready for an update" };
 
 const table = new Table(document.getElementById("languages-table"), {
-  caption: "What answers, and where the traffic stands",
+  caption: "Versions and traffic",
   label: "Languages",
   columns: [
-    { head: "Language" }, { head: "Live" }, { head: "Tried" },
-    { head: "Requests", kind: "number" }, { head: "Median", kind: "number" }, { head: "Prompts", kind: "number" },
+    { head: "Language" }, { head: "Live" }, { head: "Canary, shadow" },
+    { head: "Requests", kind: "number" }, { head: "Median latency", kind: "number" }, { head: "Prompts", kind: "number" },
     { head: "State" }, { head: "Divergence", kind: "number" }, { head: "Threshold", kind: "number" }, { head: "Verdict" },
     { head: "Noise", kind: "number" }, { head: "Distance", kind: "number" }, { head: "Clusters" },
     { head: "Rated good", kind: "number" }, { head: "Rated bad", kind: "number" }, { head: "Versions", kind: "number" }, { head: "Pinned", kind: "long" },
@@ -19,16 +19,16 @@ const table = new Table(document.getElementById("languages-table"), {
 });
 
 export function showLanguages({ languages = {}, requests = {}, monitor }) {
-  const watched = monitor?.languages ?? {};
+  const monitored = monitor?.languages ?? {};
   table.show(Object.entries(languages).map(([code, found]) => ({
     key: code,
-    cells: [...served(code, found), ...answered(requests.languages?.[code] ?? {}), ...checked(watched[code] ?? {}), ...stored(found)],
+    cells: [...served(code, found), ...answered(requests.languages?.[code] ?? {}), ...checked(monitored[code] ?? {}), ...stored(found)],
   })));
 }
 
 function served(code, { name, live, canary, shadow }) {
-  const tried = [canary && `${canary.version} by ${percent(canary.share)}`, shadow && `${shadow} as shadow`].filter(Boolean);
-  return [`${name ?? code} (${code})`, live ? live : { text: "none", mark: "bad" }, text(tried.join(", "))];
+  const candidates = [canary && `canary ${canary.version} (${percent(canary.share)})`, shadow && `shadow ${shadow}`].filter(Boolean);
+  return [`${name ?? code} (${code})`, live ? live : { text: "none", mark: "bad" }, text(candidates.join(", "))];
 }
 
 const stored = ({ versions = [], pinned }) => [number(versions.length), pinned === "" ? "yes" : text(pinned)];

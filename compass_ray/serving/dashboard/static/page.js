@@ -1,4 +1,4 @@
-// Asks for the status every few seconds and shows it. What fails is said once, in the page's one live region.
+// Polls the status and shows it. Errors are shown in the page's only live region.
 
 import { setText } from "./dom.js";
 import { moment } from "./format.js";
@@ -23,29 +23,29 @@ function show(status) {
   setText(at("connection"), "");
 }
 
-async function asked() {
-  const answer = await fetch("v1/compass/status", { signal: AbortSignal.timeout(TIMEOUT), cache: "no-store" }).catch(unreachable);
-  if (answer.status === 401) throw new Error("the key was not accepted; load the page again to give another");
-  if (!answer.ok) throw new Error(`the endpoint answered ${answer.status}`);
-  return answer.json();
+async function fetchStatus() {
+  const response = await fetch("v1/compass/status", { signal: AbortSignal.timeout(TIMEOUT), cache: "no-store" }).catch(unreachable);
+  if (response.status === 401) throw new Error("the API key was rejected; reload the page to enter another one");
+  if (!response.ok) throw new Error(`the endpoint returned ${response.status}`);
+  return response.json();
 }
 
 function unreachable(error) {
-  throw new Error(error.name === "TimeoutError" ? "no answer for ten seconds" : "the endpoint cannot be reached");
+  throw new Error(error.name === "TimeoutError" ? "no response for ten seconds" : "the endpoint cannot be reached");
 }
 
-function tell(error) {
-  const since = shown === null ? "Nothing has been read yet." : `What is shown is of ${moment(shown)}.`;
-  setText(at("connection"), `The status cannot be read: ${error.message}. ${since} It is tried again every five seconds.`);
+function showError(error) {
+  const age = shown === null ? "No status was read yet." : `The page shows the status of ${moment(shown)}.`;
+  setText(at("connection"), `Cannot read the status: ${error.message}. ${age} Retrying every five seconds.`);
 }
 
 async function refresh() {
   clearTimeout(timer);
   if (!document.hidden) {
     try {
-      show(await asked());
+      show(await fetchStatus());
     } catch (error) {
-      tell(error);
+      showError(error);
     }
   }
   clearTimeout(timer);

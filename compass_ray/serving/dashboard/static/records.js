@@ -1,25 +1,25 @@
-// Decisions, problems of adapters, errors, and the monitor's own state.
+// Decisions, unavailable adapters, errors, and the state of the monitor.
 
 import { Numbers, Table } from "./dom.js";
 import { moment, number, text } from "./format.js";
 
 const at = (id) => document.getElementById(id);
 const KINDS = {
-  drift: "alarm", stale: "clusters no longer fit", recluster: "clustered anew", gate: "gate", promotion: "promotion",
-  rollback: "roll-back", released: "window let go",
+  drift: "drift alarm", stale: "clusters stale", recluster: "re-clustering", "canary ended": "canary stopped",
+  "shadow ended": "shadow stopped", released: "window discarded",
 };
 
 const decisions = new Table(at("decisions-table"), {
-  caption: "The last fifty, the newest first", label: "Updates and decisions",
-  columns: [{ head: "Time" }, { head: "Language" }, { head: "What" }, { head: "From" }, { head: "To" }, { head: "Reason", kind: "long" }],
-  empty: "Nothing has been decided yet",
+  caption: "The last fifty, newest first", label: "Updates and decisions",
+  columns: [{ head: "Time" }, { head: "Language" }, { head: "Decision" }, { head: "From" }, { head: "To" }, { head: "Reason", kind: "long" }],
+  empty: "No decisions yet",
 });
 const adapters = new Table(at("adapters-table"), {
-  caption: "Versions that are left out, and why", label: "Adapters that cannot be used",
-  columns: [{ head: "Adapter" }, { head: "Why", kind: "long" }], empty: "None",
+  caption: "Versions that cannot be loaded, and the reason", label: "Unavailable adapters",
+  columns: [{ head: "Adapter" }, { head: "Reason", kind: "long" }], empty: "None",
 });
 const errors = new Table(at("errors-table"), {
-  caption: "The last fifty of the replica that answered, the newest first", label: "Last errors",
+  caption: "The last fifty of the replica that answered, newest first", label: "Last errors",
   columns: [{ head: "Time" }, { head: "Error", kind: "long" }], empty: "None",
 });
 const monitor = new Numbers(at("monitor"));
@@ -31,13 +31,13 @@ export function showRecords(status) {
   showMonitor(status);
 }
 
-// Lines may be alike; which of its like a line is makes its key.
+// Equal records get different keys: the key contains the number of earlier equal records.
 function keyed(lines = [], cells) {
   const seen = new Map();
   return lines.map((line) => {
-    const said = JSON.stringify(line);
-    seen.set(said, (seen.get(said) ?? 0) + 1);
-    return { key: `${seen.get(said)}${said}`, cells: cells(line) };
+    const json = JSON.stringify(line);
+    seen.set(json, (seen.get(json) ?? 0) + 1);
+    return { key: `${seen.get(json)}${json}`, cells: cells(line) };
   }).reverse();
 }
 
@@ -47,16 +47,16 @@ function decision({ time, language, kind, from, to, reason, accepted }) {
 }
 
 function showMonitor({ monitor: found, traffic = {} }) {
-  const kept = found?.retention;
-  const state = !found ? "watches nothing: the run has no clusters" : found.unreachable ? `does not answer (${found.unreachable})` : "answers";
+  const retention = found?.retention;
+  const state = !found ? "not running: the run has no clusters" : found.unreachable ? `does not respond (${found.unreachable})` : "running";
   monitor.show([
     ["State", state],
-    ["On their way", number(traffic.waiting)],
+    ["Queued", number(traffic.waiting)],
     ["Delivered", number(traffic.delivered)],
     ["Dropped", number(traffic.dropped)],
-    ["Sent again", number(traffic.retries)],
-    ["Turned away", number(found?.rejected)],
-    ["Kept of a prompt", text(kept?.keeps)],
-    ["For at most", kept ? (kept.days === null ? "its window" : `${number(kept.days, kept.days < 1 ? 2 : 0)} days`) : "–"],
+    ["Retried", number(traffic.retries)],
+    ["Rejected", number(found?.rejected)],
+    ["Stored per prompt", text(retention?.keeps)],
+    ["Retention", retention ? (retention.days === null ? "until its window closes" : `${number(retention.days, retention.days < 1 ? 2 : 0)} days`) : "–"],
   ]);
 }

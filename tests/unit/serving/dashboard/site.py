@@ -1,4 +1,4 @@
-"""The endpoint on loopback, in a thread, with a status that a test sets."""
+"""The endpoint on loopback, in a thread, with a status that the test provides."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.unit.serving.api.endpoint import Endpoint
 
 
 class Site:
-    """The application over HTTP. `status` may be changed, or `broken`, while it runs."""
+    """The application over HTTP. Its status, and `broken`, can be changed while it runs."""
 
     def __init__(self, status: dict[str, Any], *, keys: ApiKeys | None = None) -> None:
         self.broken = False
-        self.asked = 0
+        self.polls = 0
         self.endpoint = Endpoint(keys=keys)
         self.endpoint.state = status
         inner = self.endpoint.api
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "http" and scope["path"] == "/v1/compass/status":
-                self.asked += 1
+                self.polls += 1
                 if self.broken:
                     await send({"type": "http.response.start", "status": 503, "headers": []})
                     await send({"type": "http.response.body", "body": b""})

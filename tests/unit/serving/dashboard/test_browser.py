@@ -1,4 +1,4 @@
-"""The operators' page in a real browser, over the real application on loopback."""
+"""The dashboard in a real browser, over the real application on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.serving.dashboard.site import Site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PERIOD = 5_000
-"""Milliseconds between two looks at the status."""
+"""Milliseconds between two polls of the status."""
 Open = Callable[..., Page]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
@@ -60,8 +60,8 @@ def _open(context: BrowserContext, site: Site) -> Page:
     return page
 
 
-def _next_look(page: Page) -> None:
-    """Let the page's clock run until it asks again, and wait for the answer."""
+def _next_poll(page: Page) -> None:
+    """Advance the page's clock until its next poll, and wait for the response."""
     with page.expect_response("**/v1/compass/status"):
         page.clock.run_for(PERIOD)
 
@@ -75,23 +75,21 @@ def _drift(page: Page) -> Locator:
 
 
 def _languages(page: Page) -> Locator:
-    return page.get_by_role("table", name="What answers")
+    return page.get_by_role("table", name="Versions and traffic")
 
 
-def test_what_is_served_and_asked_is_shown(page: Page) -> None:
+def test_versions_and_traffic_are_shown(page: Page) -> None:
     table = _languages(page)
     assert table.get_by_role("rowheader").count() == 42
     amharic = table.get_by_role("row", name="Amharic (am)")
-    expect(amharic).to_contain_text("v0003 by 5.0 %")
+    expect(amharic).to_contain_text("canary v0003 (5.0 %)")
     expect(amharic).to_contain_text("above4.0 %0.310no longer fit")
-    expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("v0003 as shadow")
+    expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("shadow v0003")
     expect(table.get_by_role("row", name="Arabic (ar)")).to_contain_text("below4.0 %0.310fit")
     expect(table.get_by_role("row", name="Bengali (bn)")).to_contain_text("held for the release")
     expect(table.get_by_role("row", name="Afrikaans (af)")).to_contain_text("none")
-    expect(page.get_by_role("table", name="The last fifty, the newest first").get_by_role("row").nth(2)).to_contain_text(
-        "accepted"
-    )
-    expect(page.get_by_role("table", name="Versions that are left out")).to_contain_text("am@v0004")
+    expect(page.get_by_role("table", name="The last fifty, newest first").get_by_role("row").nth(2)).to_contain_text("accepted")
+    expect(page.get_by_role("table", name="Versions that cannot be loaded")).to_contain_text("am@v0004")
     expect(page.get_by_role("table", name="The last fifty of the replica")).to_contain_text("InterruptedReplyError")
     expect(page.locator("#numbers")).to_contain_text("1,442")
     expect(page.locator("#monitor")).to_contain_text("30 days")
@@ -101,7 +99,7 @@ def test_each_chart_has_a_sentence_and_a_table_of_its_numbers(page: Page) -> Non
     assert page.get_by_role("figure").count() == 4
     drift = _drift(page)
     expect(drift.get_by_role("img")).to_have_accessible_name(
-        "Amharic (am): 100 checks; the last found 0.191 bits, above a threshold of 0.110."
+        "Amharic (am): 100 checks; the last one: 0.191 bits, above the threshold of 0.110."
     )
     drift.get_by_text("the numbers as a table").click()
     rows = drift.get_by_role("table").get_by_role("row")
@@ -109,12 +107,12 @@ def test_each_chart_has_a_sentence_and_a_table_of_its_numbers(page: Page) -> Non
     expect(rows.nth(1)).to_have_text("2027-01-15 07:50:000.1910.110abovev0002")
     _language(page).select_option("ar")
     expect(drift.get_by_role("img")).to_have_accessible_name(
-        "Arabic (ar): 100 checks; the last found 0.053 bits, below a threshold of 0.110."
+        "Arabic (ar): 100 checks; the last one: 0.053 bits, below the threshold of 0.110."
     )
     expect(rows.nth(1)).to_contain_text("0.053")
 
 
-def test_the_page_is_one_that_a_screen_reader_finds_its_way_in(page: Page) -> None:
+def test_a_screen_reader_can_navigate_the_page(page: Page) -> None:
     for landmark in ("banner", "main", "contentinfo"):
         assert page.get_by_role(landmark).count() == 1
     expect(page.get_by_role("navigation", name="Sections")).to_be_visible()
@@ -150,7 +148,7 @@ def test_the_page_is_one_that_a_screen_reader_finds_its_way_in(page: Page) -> No
     )
 
 
-def test_every_control_is_reached_by_tab_in_reading_order_and_is_seen_to_be(page: Page) -> None:
+def test_tab_reaches_every_control_in_reading_order_with_visible_focus(page: Page) -> None:
     controls = "a, button, select, summary, [tabindex]"
     name = "e => e.ariaLabel ?? e.id + e.textContent"
     wanted = page.locator(controls).evaluate_all(f"all => all.filter(e => e.checkVisibility()).map({name})")
@@ -183,7 +181,7 @@ def test_an_update_keeps_the_focus_the_choice_and_what_is_open(page: Page, site:
     changed["languages"]["am"]["live"] = "v0003"
     changed["time"] += 5
     site.endpoint.state = changed
-    _next_look(page)
+    _next_poll(page)
     expect(_languages(page).get_by_role("row", name="Amharic (am)").get_by_role("cell").first).to_have_text("v0003")
     assert page.evaluate("() => document.activeElement.id") == "drift-language"
     assert choice.input_value() == "ar"
@@ -191,20 +189,20 @@ def test_an_update_keeps_the_focus_the_choice_and_what_is_open(page: Page, site:
     expect(page.get_by_role("status")).to_have_text("")
 
 
-def test_a_status_that_fails_is_told_and_what_was_read_stays(page: Page, site: Site) -> None:
+def test_a_failed_poll_is_reported_and_the_last_status_stays(page: Page, site: Site) -> None:
     site.broken = True
-    _next_look(page)
+    _next_poll(page)
     expect(page.get_by_role("status")).to_have_text(
-        "The status cannot be read: the endpoint answered 503. What is shown is of 2027-01-15 08:00:00. "
-        "It is tried again every five seconds."
+        "Cannot read the status: the endpoint returned 503. The page shows the status of 2027-01-15 08:00:00. "
+        "Retrying every five seconds."
     )
     expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
     site.broken = False
-    _next_look(page)
+    _next_poll(page)
     expect(page.get_by_role("status")).to_have_text("")
 
 
-def test_an_endpoint_that_is_gone_is_told(page: Page, context: BrowserContext) -> None:
+def test_an_unreachable_endpoint_is_reported(page: Page, context: BrowserContext) -> None:
     context.set_offline(True)
     page.clock.run_for(PERIOD)
     expect(page.get_by_role("status")).to_contain_text("the endpoint cannot be reached")
@@ -213,44 +211,44 @@ def test_an_endpoint_that_is_gone_is_told(page: Page, context: BrowserContext) -
     expect(page.get_by_role("status")).to_have_text("")
 
 
-def test_a_first_look_that_fails_is_told(context: BrowserContext, site: Site) -> None:
+def test_a_failed_first_poll_is_reported(context: BrowserContext, site: Site) -> None:
     site.broken = True
     page = context.new_page()
     page.goto(site.url)
-    expect(page.get_by_role("status")).to_contain_text("Nothing has been read yet.")
+    expect(page.get_by_role("status")).to_contain_text("No status was read yet.")
 
 
-def test_pausing_stops_the_looks_and_going_on_looks_at_once(page: Page, site: Site) -> None:
+def test_pausing_stops_polling_and_resuming_polls_immediately(page: Page, site: Site) -> None:
     pause = page.get_by_role("button", name="Pause")
     pause.press("Space")
     expect(pause).to_have_attribute("aria-pressed", "true")
-    asked = site.asked
+    polls = site.polls
     page.clock.run_for(10 * PERIOD)
-    assert site.asked == asked
+    assert site.polls == polls
     with page.expect_response("**/v1/compass/status"):
         pause.press("Space")
     expect(pause).to_have_attribute("aria-pressed", "false")
 
 
-def test_names_are_shown_as_text_and_nothing_else_runs_or_leaves(context: BrowserContext, site: Site) -> None:
+def test_names_are_shown_as_text_and_no_other_code_or_host_is_loaded(context: BrowserContext, site: Site) -> None:
     page = context.new_page()
     urls: list[str] = []
-    said: list[str] = []
+    messages: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(site.url)
     expect(page.locator("#run")).to_have_text(f"s3://bucket/runs/{states.SCRIPT}")
-    expect(page.get_by_role("table", name="The last fifty, the newest first")).to_contain_text(states.SCRIPT)
-    expect(page.get_by_role("table", name="Versions that are left out")).to_contain_text("<b>not</b>")
+    expect(page.get_by_role("table", name="The last fifty, newest first")).to_contain_text(states.SCRIPT)
+    expect(page.get_by_role("table", name="Versions that cannot be loaded")).to_contain_text("<b>not</b>")
     assert page.title() == "compass-ray"
     assert page.locator("script").count() == 2
     assert all(url.startswith((f"{site.url}/", "data:")) for url in urls)
-    assert said == []
+    assert messages == []
 
 
 def test_no_script_from_elsewhere_would_run(page: Page) -> None:
-    """The header, not the care taken with text, is what is tried here."""
+    """Tests the content security policy, not the escaping of text."""
     for tag, attribute in (("script", "textContent"), ("img", "onerror")):
         add = f"() => {{ const e = document.createElement('{tag}'); e.setAttribute('{attribute}', 'document.title = 1');"
         page.evaluate(
@@ -298,7 +296,7 @@ def test_a_single_reply_of_a_quiet_service_is_seen_and_refusals_are_summed(conte
     expect(page.locator("#numbers > div").filter(has_text="Fallbacks").locator("dd").nth(1)).to_be_hidden()
 
 
-def test_labels_and_marks_of_a_chart_are_told_apart(page: Page) -> None:
+def test_labels_and_marks_of_a_chart_do_not_overlap(page: Page) -> None:
     charts = 'const charts = await import("/page/charts.js");'
     seconds = page.evaluate(f"async () => {{ {charts} return charts.timeLabels(null, [86370, 86380, 86400], 0, 0, 10); }}")
     assert seconds == ["23:59:30\n1970-01-01", "23:59:40", "00:00:00\n1970-01-02"]
@@ -312,32 +310,32 @@ def test_labels_and_marks_of_a_chart_are_told_apart(page: Page) -> None:
     assert lines == [1, 2, 0]
 
 
-def test_a_service_with_nothing_says_so(context: BrowserContext, site: Site) -> None:
+def test_an_empty_service(context: BrowserContext, site: Site) -> None:
     site.endpoint.state = states.idle()
     page = _open(context, site)
     expect(_languages(page)).to_contain_text("The run has no languages")
     expect(page.locator("#drift-none")).to_be_visible()
     expect(_language(page)).to_be_hidden()
-    expect(page.locator("#chart-requests")).to_contain_text("Nothing yet.")
+    expect(page.locator("#chart-requests")).to_contain_text("No data yet.")
     site.endpoint.state = states.busy()
-    _next_look(page)
+    _next_poll(page)
     expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
     expect(_drift(page).get_by_role("img")).to_be_visible()
 
 
-def test_a_monitor_that_is_away_is_told_and_leaves_the_rest(context: BrowserContext, site: Site) -> None:
+def test_an_unreachable_monitor_is_reported_and_the_rest_is_shown(context: BrowserContext, site: Site) -> None:
     state = states.busy()
     site.endpoint.state = {**state, "monitor": {"unreachable": "ActorUnavailableError"}}
     page = _open(context, site)
-    expect(page.locator("#monitor")).to_contain_text("does not answer (ActorUnavailableError)")
+    expect(page.locator("#monitor")).to_contain_text("does not respond (ActorUnavailableError)")
     expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
     site.endpoint.state = {**state, "monitor": {**state["monitor"], "unreachable": "TimeoutError"}}
-    _next_look(page)
-    expect(page.locator("#monitor")).to_contain_text("does not answer (TimeoutError)")
+    _next_poll(page)
+    expect(page.locator("#monitor")).to_contain_text("does not respond (TimeoutError)")
     expect(_drift(page).get_by_role("img")).to_be_visible()
 
 
-def test_with_keys_the_browser_asks_for_one_and_sends_it_on(browser: Browser) -> None:
+def test_with_keys_the_browser_prompts_for_one_and_sends_it(browser: Browser) -> None:
     site = Site(states.busy(), keys=ApiKeys({hash_key("sesame"): "operator"}))
     try:
         with browser.new_context() as stranger:

@@ -1,4 +1,4 @@
-"""The page's files by themselves: what they load, and whether their colours can be read."""
+"""The dashboard's files: what they load, and the contrast of their colours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_contrast_is_that_of_black_on_white() -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_and_lines_stand_out(theme: str) -> None:
+def test_text_and_lines_have_enough_contrast(theme: str) -> None:
     colours = _themes()[theme]
     for text, back in [("text", "back"), ("quiet", "back"), ("text", "raised"), ("quiet", "raised"), ("link", "back"),
                        ("bad", "back"), ("bad", "bad-back"), ("good", "back")]:  # fmt: skip
@@ -47,7 +47,7 @@ def test_text_and_lines_stand_out(theme: str) -> None:
         assert _contrast(colours[line], colours["back"]) >= 3.0, line
 
 
-def test_everything_that_is_loaded_is_there_and_of_this_endpoint() -> None:
+def test_every_loaded_file_exists_and_is_of_this_endpoint() -> None:
     files = dashboard.load_files()
     html = files["/"].body.decode()
     loaded = [f"/{path}" for path in re.findall(r'(?:href|src)="(page/[^"]+)"', html)]  # relative: a proxy may add a prefix
@@ -60,7 +60,7 @@ def test_everything_that_is_loaded_is_there_and_of_this_endpoint() -> None:
     assert b"//" not in re.sub(rb"(?m)^\s*//.*$|/\*.*?\*/", b"", own)
 
 
-def test_no_markup_is_made_of_text_and_nothing_is_inline() -> None:
+def test_no_text_becomes_markup_and_nothing_is_inline() -> None:
     scripts = b"".join(
         file.body for path, file in dashboard.load_files().items() if path.endswith(".js") and "vendor" not in path
     )
@@ -70,12 +70,12 @@ def test_no_markup_is_made_of_text_and_nothing_is_inline() -> None:
     assert "unsafe" not in dashboard.HEADERS["content-security-policy"]
 
 
-def test_what_is_others_has_its_licence_beside_it() -> None:
+def test_third_party_code_has_its_licence() -> None:
     vendor = resources.files(dashboard) / "static" / "vendor"
     assert "MIT" in (vendor / "uplot.LICENSE.txt").read_text("utf-8")
     assert "uPlot (v1.6.32)" in (vendor / "uplot.js").read_text("utf-8")[:100]
 
 
-def test_types_are_said() -> None:
+def test_media_types() -> None:
     types = {path.rsplit(".", 1)[-1]: file.media_type.split(";")[0] for path, file in dashboard.load_files().items()}
     assert types == {"/": "text/html", "css": "text/css", "js": "text/javascript", "txt": "text/plain"}

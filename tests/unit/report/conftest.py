@@ -15,6 +15,8 @@ import pytest
 from compass_ray import schemas
 from compass_ray.artifacts import Artifact, Identity, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.records.decisions import DriftRecord, GateDecisionRecord, PromotionRecord
+from compass_ray.records.updates import GateRecord
 
 LANGUAGES = ("sw", "hi", "ar", "am")
 SUBJECTS = tuple(f"subject {i}" for i in range(8))
@@ -202,27 +204,21 @@ CHECKS = [
     }
     for n in range(50, 801, 50)
 ]
-DECISIONS: list[dict[str, Any]] = [
-    {
-        "kind": "drift",
-        "language": "sw",
-        "time": 1.7e9,
-        "prompts": 450,
-        "reason": "p = 0.0005, twice in a row",
-    },
-    {"kind": "update", "language": "sw", "time": 1.7e9, "prompts": 550, "from": "v0001", "to": "v0002"},
-    {
-        "kind": "gate",
-        "language": "sw",
-        "time": 1.7e9,
-        "prompts": 300,
-        "from": "v0001",
-        "to": "v0002",
-        "accepted": True,
-        "reason": f"lower loss on the window {EVIL}",
-        "margin": 0.2,
-    },
-    {"kind": "promotion", "language": "sw", "time": 1.7e9, "prompts": 560, "from": "v0001", "to": "v0002"},
+GATE = GateRecord(
+    from_version="v0001",
+    accepted=True,
+    reason=f"accepted: lower loss on the window {EVIL}",
+    window_before=1.25,
+    window_after=1.125,
+    anchors_before=0.5,
+    anchors_after=0.5625,
+)
+DECISIONS = [
+    DriftRecord(language="sw", time=1.7e9 + 450, prompts=450, from_version="v0001", reason="p = 0.0005, twice in a row"),
+    GateDecisionRecord.model_validate(
+        {**GATE.to_json(), "language": "sw", "time": 1.7e9 + 560, "prompts": 300, "to": "v0002", "promotion": "immediate"}
+    ),
+    PromotionRecord(language="sw", time=1.7e9 + 560, from_version="v0001", to_version="v0002", reason="better"),
 ]
 UPDATE = {
     "language": "sw",
@@ -232,13 +228,7 @@ UPDATE = {
     "new": {"items": 60, "before": 0.3, "after": 0.45},
     "old_subjects": ["subject 0", "subject 1"],
     "new_subjects": ["subject 5"],
-    "gate": {
-        "accepted": True,
-        "window_before": 1.25,
-        "window_after": 1.125,
-        "anchors_before": 0.5,
-        "anchors_after": 0.5625,
-    },
+    "gate": GATE.to_json(),
 }
 
 
@@ -339,5 +329,5 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
     write_artifact(made.adapter("sw", "v0002"), {"history.json": history(0.9)})
     write_artifact(made.change("sw", "v0002"), {"results.json": UPDATE})
     made.write_monitor("checks.jsonl", lines(CHECKS))
-    made.write_monitor("decisions.jsonl", lines(DECISIONS))
+    made.write_monitor("decisions.jsonl", lines([each.to_json() for each in DECISIONS]))
     return made

@@ -25,9 +25,9 @@ def test_story_tells_all_five_things(run: RunDir) -> None:
     seen, crossed, decision, gate, outcome = summarize_drift(run)
     assert seen == "Swahili (sw): 800 prompts seen, 16 checks of the traffic."
     assert crossed == "Divergence crossed its threshold at prompt 400: 0.110 over 0.100 bits, p = 0.0005."
-    assert decision.startswith("Drift declared at prompt 450: p = 0.0005, twice in a row. Update to v0002 trained from v0001")
+    assert decision == "Drift declared at prompt 450: p = 0.0005, twice in a row. v0002 was trained from v0001 after this alarm."
     assert gate.startswith("The gate accepted v0002: lower loss on the window")
-    assert gate.endswith("v0002 was promoted at prompt 560 and is served from then on.")
+    assert gate.endswith("v0002 was promoted at prompt 550 and is served from then on.")
     assert "on new subjects 30.0% before and 45.0% after (60 items)" in outcome
     assert "on old subjects 52.0% before and 51.0% after (100 items)" in outcome
 
@@ -42,7 +42,7 @@ def test_quiet_traffic_is_told_as_quiet(empty: RunDir) -> None:
         "Swahili (sw): 100 prompts seen, 2 checks of the traffic.",
         "No check went beyond its bounds: the divergence was at most 0.070 of 0.100 bits.",
         "No drift was declared, so no update was made.",
-        "The gate has not judged an update. The adapter version served did not change.",
+        "The gate has not evaluated an update. The served adapter version did not change.",
         "Accuracy before and after an update was not measured.",
     ]
 
@@ -52,7 +52,7 @@ def test_rejected_update_leaves_the_old_version(empty: RunDir) -> None:
     gate = {"kind": "gate", "language": "sw", "to": "v0002", "accepted": False, "reason": "forgets 0.3 nats."}
     write(empty, "decisions.jsonl", [{"kind": "drift", "language": "sw", "prompts": 50}, gate])
     told = summarize_drift(empty)[3]
-    assert told == "The gate rejected v0002: forgets 0.3 nats. The adapter version served did not change."
+    assert told == "The gate rejected v0002: forgets 0.3 nats. The served adapter version did not change."
 
 
 def test_rollback_is_the_last_word(run: RunDir) -> None:
@@ -65,7 +65,7 @@ def test_rollback_is_the_last_word(run: RunDir) -> None:
 def test_decisions_without_a_place_stand_at_the_check_before_their_time(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{**check(50, 0.2), "time": 100.0}, {**check(100, 0.2), "time": 200.0}])
     moved = {"kind": "promotion", "language": "sw", "from": "v0001", "to": "v0002", "time": 250.0}
-    gate = {"kind": "gate", "language": "sw", "prompts": 300, "time": "1970-01-01T00:02:30+00:00"}
+    gate = {"kind": "gate", "language": "sw", "to": "v0002", "accepted": True, "prompts": 300, "time": "1970-01-01T00:02:30+00:00"}
     write(empty, "decisions.jsonl", [gate, moved])
     story = build_timelines(RunReader(empty))[0]
     assert [story.prompts_seen_at(d) for d in story.decisions] == [50, 100]

@@ -85,7 +85,7 @@ def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
 def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
     from compass_ray.continual.deployment import app
 
-    with pytest.raises(ConfigError, match=r"args of the application are .*; give \{run: URI\}"):
+    with pytest.raises(ConfigError, match=r"Invalid application args .*Expected \{run: URI\}"):
         app(args)
 
 

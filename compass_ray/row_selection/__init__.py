@@ -1,7 +1,7 @@
-"""One target language's selection from a run's artefacts: labels and scores in, selected rows and their record out.
+"""Select training rows for one target language from the artifacts of a run.
 
-Joins what the stages left on disk with the pure selection of `core`; used for the first selection of a language and,
-with a traffic window as the guide set, for its updates. No Ray.
+The package connects stored labels and scores with the pure selection in `core`. It serves the first selection of a language
+and its updates, where a traffic window is the guide set. No Ray.
 """
 
 from compass_ray.row_selection.all_languages import select_for_all_languages

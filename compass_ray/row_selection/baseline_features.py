@@ -1,7 +1,6 @@
-"""What the baselines read that COMPASS does not: prompts of the pool, and the guide set's prompts and embeddings.
+"""Inputs of the baselines that COMPASS does not use: prompts of the pool, and prompts and embeddings of the guide set.
 
-Key property: texts are read and counted once a process, however many languages it selects for, and only where a method
-asks for them. COMPASS, section 4.3.
+Key property: texts are read and counted once per process, and only if a method needs them. COMPASS, section 4.3.
 """
 
 from __future__ import annotations
@@ -23,30 +22,30 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PoolTexts:
-    """Prompt and language of every row, in the order of the pool's own table."""
+    """Prompt and language of every row, in the order of the pool table."""
 
     prompts: Sequence[str]
     languages: Sequence[str]
 
     @cached_property
     def counts(self) -> Any:
-        """Hashed counts of words and pairs of words: scipy CSR (n, 10000)."""
+        """Hashed counts of words and word pairs: scipy CSR (n, 10000)."""
         return hashed_ngram_counts(self.prompts)
 
     @cached_property
     def corpora(self) -> Mapping[str, Corpus]:
-        """What a ranker of transfer languages looks at, by language, of all its rows."""
-        spoken = np.asarray(self.languages)
-        return {str(code): self.corpus(np.flatnonzero(spoken == code)) for code in np.unique(spoken)}
+        """Corpus statistics of each language, for the ranker of transfer languages."""
+        codes = np.asarray(self.languages)
+        return {str(code): self.corpus(np.flatnonzero(codes == code)) for code in np.unique(codes)}
 
     def corpus(self, positions: IntArray) -> Corpus:
-        """The same of some rows."""
+        """Corpus statistics of the rows at ``positions``."""
         return build_corpus(self.prompts[i] for i in positions)
 
 
 @dataclass(frozen=True)
 class BaselineFeatures:
-    """A language's guide set and the pool's texts; each is read when a method asks for it."""
+    """Guide set of a language and texts of the pool; each is read when a method needs it."""
 
     guide_prompts: Callable[[], Sequence[str]]
     guide_vectors: Callable[[], npt.NDArray[np.float32]]
@@ -54,7 +53,7 @@ class BaselineFeatures:
 
     @classmethod
     def of(cls, run: RunDir, language: str) -> BaselineFeatures:
-        """The material of a run for one target language."""
+        """Features of one target language of a run."""
         guide = run.guide(language)
         return cls(
             guide_prompts=lambda: guide.read_table("guide.parquet", ["prompt"])["prompt"].to_pylist(),
@@ -65,6 +64,6 @@ class BaselineFeatures:
 
 @lru_cache(maxsize=1)
 def _texts(uri: str, fingerprint: str) -> PoolTexts:
-    """The texts of a run's pool; its fingerprint tells a pool that was made anew from the one before."""
+    """Texts of the pool of a run; the fingerprint invalidates the cache when the pool is recomputed."""
     table = RunDir(uri).pool.read_table("rows.parquet", ["prompt", "language"])
     return PoolTexts(table["prompt"].to_pylist(), table["language"].to_pylist())

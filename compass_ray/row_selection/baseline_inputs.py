@@ -1,4 +1,4 @@
-"""What a baseline is given, and what it gives back."""
+"""Inputs and result of a baseline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A picker over a question's candidates, and what the selection's record says besides counts."""
+    """A picker over the candidates of a problem, and the record of its transfer languages."""
 
     picker: Picker
     transfer: TransferRecord | None = None
@@ -29,7 +29,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class BaselineInputs:
-    """A question with its candidates in order of row_id: `order` is their place in the question, `rows` in the pool."""
+    """A problem with its candidates sorted by row_id: `order` indexes the problem, `rows` the pool."""
 
     settings: TransferConfig
     problem: SelectionProblem
@@ -40,8 +40,8 @@ class BaselineInputs:
 
     @classmethod
     def of(
-        cls, settings: TransferConfig, question: SelectionProblem, pool: PoolView, material: BaselineFeatures
+        cls, settings: TransferConfig, problem: SelectionProblem, pool: PoolView, features: BaselineFeatures
     ) -> BaselineInputs:
-        """The same question, its candidates put in order."""
-        order = pc.sort_indices(pool.row_id.take(pa.array(question.others))).to_numpy().astype(np.int64)
-        return cls(settings, question, pool, material, order, question.others[order])
+        """Inputs with the candidates of the problem sorted by row_id."""
+        order = pc.sort_indices(pool.row_id.take(pa.array(problem.others))).to_numpy().astype(np.int64)
+        return cls(settings, problem, pool, features, order, problem.others[order])

@@ -1,7 +1,7 @@
-"""How each baseline would take rows for a question, and what to record of it (COMPASS, section 4.3).
+"""Build the picker of each baseline for a problem, and its record (COMPASS, section 4.3).
 
-Key property: candidates are seen in order of row_id, so that what is taken follows neither the clustering nor the order
-of a file. Rows in noise may be taken: no baseline knows of clusters. Draws nothing itself.
+Key property: candidates are sorted by row_id, so the result depends neither on the clustering nor on the order of files.
+Baselines ignore clusters and may select noise rows. Nothing is sampled here.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from compass_ray.sources.typology import read_transfers, vectors_source
 
 
 def needs_features(method: str) -> bool:
-    """Whether a method looks at more than clusters."""
+    """Whether a method uses more than clusters."""
     return method in _BASELINES
 
 
 def build_baseline(
-    config: SelectConfig, method: str, question: SelectionProblem, pool: PoolView, material: BaselineFeatures
+    config: SelectConfig, method: str, problem: SelectionProblem, pool: PoolView, features: BaselineFeatures
 ) -> Baseline:
-    """How a method would take rows.
+    """The picker of a method for a problem, with its record.
 
     Raises:
         ConfigError: no language of the pool has vectors, or the table of transfers cannot be used.
         ModelError: langrank without lightgbm.
     """
-    asked = BaselineInputs.of(config.transfer, question, pool, material)
-    made = _BASELINES[method](asked)
-    return Baseline(PermutedPicker(asked.order, made.picker), made.transfer)
+    inputs = BaselineInputs.of(config.transfer, problem, pool, features)
+    baseline = _BASELINES[method](inputs)
+    return Baseline(PermutedPicker(inputs.order, baseline.picker), baseline.transfer)
 
 
 def method_settings(config: SelectConfig, method: str) -> dict[str, Any]:
-    """The settings that a method's selection depends on, for its fingerprint.
+    """Settings that the selection of a method depends on, for its fingerprint.
 
-    The baselines take as many rows as COMPASS does, and of its settings only those of that number count for them. A table
-    of transfers counts by its content; which vectors of languages there are counts too.
+    Baselines select as many rows as COMPASS, so only the settings of that number count for them. A table of transfers counts
+    by its content. The source of the language vectors counts too.
     """
     settings = _rule_settings(config, method) | {"method": method}
     if method in ("langsim", "langrank"):
@@ -56,21 +56,21 @@ def method_settings(config: SelectConfig, method: str) -> dict[str, Any]:
 
 
 def _rule_settings(config: SelectConfig, method: str) -> dict[str, Any]:
-    """What is read of the rule that COMPASS draws by: all, the number of rows, or nothing."""
+    """Settings of the selection rule that a method uses: all, those of the number of rows, or none."""
     if method == "compass":
         return config.fingerprint_settings(exclude={"methods", "transfer"})
     return {} if method in ("target", "all") else config.fingerprint_settings(include={"budget", "weights", "overflow"})
 
 
-def _nearest(asked: BaselineInputs) -> Baseline:
-    guide = asked.features.guide_vectors()
-    return Baseline(TopKPicker(guide_similarity(lambda at: asked.pool.stored_vectors(asked.rows[at]), len(asked.rows), guide)))
+def _nearest(inputs: BaselineInputs) -> Baseline:
+    guide = inputs.features.guide_vectors()
+    return Baseline(TopKPicker(guide_similarity(lambda at: inputs.pool.stored_vectors(inputs.rows[at]), len(inputs.rows), guide)))
 
 
-def _dsir(asked: BaselineInputs) -> Baseline:
-    counts = asked.features.texts().counts[asked.pool.position[asked.rows]]
+def _dsir(inputs: BaselineInputs) -> Baseline:
+    counts = inputs.features.texts().counts[inputs.pool.position[inputs.rows]]
     return Baseline(
-        ImportanceResamplingPicker(importance_log_weights(counts, hashed_ngram_counts(asked.features.guide_prompts())))
+        ImportanceResamplingPicker(importance_log_weights(counts, hashed_ngram_counts(inputs.features.guide_prompts())))
     )
 
 

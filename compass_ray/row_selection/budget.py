@@ -1,4 +1,4 @@
-"""Which budget a language's selection has: the one of the settings, or the one that was found for the language."""
+"""Resolve the budget of a language: from the settings, or from the budget stage."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from compass_ray.records.budgets import BudgetRecord
 
 
 def budget_artifacts(config: RunConfig, run: RunDir, language: str) -> tuple[Artifact, ...]:
-    """Where the language's budget stands, if it had to be found; what all languages share has no budget."""
-    found = isinstance(config.select.budget, str) and language != SHARED
-    return (run.budget(language),) if found else ()
+    """The artifact of the language's budget if the budget stage finds it; none for `SHARED`."""
+    is_searched = isinstance(config.select.budget, str) and language != SHARED
+    return (run.budget(language),) if is_searched else ()
 
 
 def resolve_budget(config: RunConfig, run: RunDir, language: str) -> SelectConfig:
-    """The selection's settings with the language's budget as a number.
+    """Selection settings with the budget of the language as a number.
 
     Raises:
-        ArtifactError: it has not been found yet.
+        ArtifactError: the budget stage has not run.
     """
     for artifact in budget_artifacts(config, run, language):
         artifact.require()

@@ -1,7 +1,7 @@
-"""A run's pool and guide sets in the clusters that a language's selection is made in (COMPASS, section 3.2.1).
+"""Load the pool and the guide sets with the clusters of a language's selection (COMPASS, section 3.2.1).
 
-Key property: where all languages share one clustering, guide prompts are placed on it without a fit; where a language has
-its own, its guide prompts were part of the fit.
+Key property: in a shared clustering, guide prompts are assigned to clusters without a fit. In a clustering per language,
+guide prompts were part of the fit.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ GUIDE_LABELS = "guide_labels.npy"
 
 
 def open_pool(config: RunConfig, run: RunDir, language: str) -> PoolView:
-    """The pool in a language's clusters."""
+    """The pool with the clusters of a language."""
     return PoolView.read(run.clustering(clustering_key(config, language)))
 
 
 def open_problems(config: RunConfig, run: RunDir, pool: PoolView, languages: Sequence[str]) -> list[SelectionProblem]:
-    """What a first adapter of each language is selected for."""
+    """Selection problem of the first adapter of each language."""
     guides = open_guides(config, run, languages)
     return [first_adapter_problem(config, code, pool, guide) for code, guide in zip(languages, guides, strict=True)]
 
 
 def open_guides(config: RunConfig, run: RunDir, languages: Sequence[str]) -> list[Guide]:
-    """The guide set of each language in its clusters."""
-    whose = {clustering_key(config, language) for language in languages}
-    return _assign_guides(run, languages) if whose == {SHARED} else [_read_fitted_guide(run, language) for language in languages]
+    """The guide set of each language with its clusters."""
+    keys = {clustering_key(config, language) for language in languages}
+    return _assign_guides(run, languages) if keys == {SHARED} else [_read_fitted_guide(run, language) for language in languages]
 
 
 def _assign_guides(run: RunDir, languages: Sequence[str]) -> list[Guide]:

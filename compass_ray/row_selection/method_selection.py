@@ -1,4 +1,4 @@
-"""One method's answer to a question: the selected rows as a table, and the record of their allocation."""
+"""Select rows by one method: a table of selected rows and the record of their allocation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from compass_ray.row_selection.problem import SelectionProblem
 
 @dataclass(frozen=True)
 class MethodSelection:
-    """Selected rows (tables.SELECTED) and the record of their allocation."""
+    """Selected rows (schemas.SELECTED) and the record of their allocation."""
 
     rows: pa.Table
     allocation: AllocationRecord
@@ -38,53 +38,53 @@ class MethodSelection:
 def select_by_method(
     config: SelectConfig,
     method: str,
-    question: SelectionProblem,
+    problem: SelectionProblem,
     pool: PoolView,
     *,
     seed: int,
-    material: BaselineFeatures | None = None,
+    features: BaselineFeatures | None = None,
 ) -> MethodSelection:
-    """The selection of one method for one question; `material` is what the baselines read beyond clusters.
+    """Select rows for one problem by one method; `features` are the extra inputs of the baselines.
 
     Raises:
-        ConfigError, ModelError: what a baseline needs is not there.
-        ValueError: a baseline that reads more than clusters, and no material.
+        ConfigError, ModelError: an input of a baseline is missing.
+        ValueError: a baseline needs features, and none are given.
     """
-    beyond = build_baseline(config, method, question, pool, material) if material and needs_features(method) else None
-    selection = apply_method(config, method, question, pool, seed=seed, picker=beyond.picker if beyond else None)
-    record = allocation_record(selection, method, question, pool)
-    if beyond:
+    baseline = build_baseline(config, method, problem, pool, features) if features and needs_features(method) else None
+    selection = apply_method(config, method, problem, pool, seed=seed, picker=baseline.picker if baseline else None)
+    record = allocation_record(selection, method, problem, pool)
+    if baseline:
         matched = MatchedRecord(compass=int(selection.allocation.quota.sum()), taken=len(selection.rows))
-        transfer = {} if beyond.transfer is None else {"transfer": beyond.transfer}
+        transfer = {} if baseline.transfer is None else {"transfer": baseline.transfer}
         record = record.model_copy(update={**transfer, "matched": matched})
-    return MethodSelection(_selected_table(selection, question, pool), record, len(selection.rows))
+    return MethodSelection(_selected_table(selection, problem, pool), record, len(selection.rows))
 
 
 def apply_method(
-    config: SelectConfig, method: str, question: SelectionProblem, pool: PoolView, *, seed: int, picker: Picker | None = None
+    config: SelectConfig, method: str, problem: SelectionProblem, pool: PoolView, *, seed: int, picker: Picker | None = None
 ) -> Selection:
-    """The rows that a method adds for a question; `picker` takes them for the baselines that have one."""
+    """Rows that a method adds for a problem; baselines use a `picker`."""
     candidates = Candidates(
-        pool.cluster[question.others],
-        pool.proto[question.others],
-        pool.margin[question.others],
-        lambda positions: pool.stored_vectors(question.others[positions]),
+        pool.cluster[problem.others],
+        pool.proto[problem.others],
+        pool.margin[problem.others],
+        lambda positions: pool.stored_vectors(problem.others[positions]),
     )
     return select_rows(
-        question.trained_labels,
-        question.guide_labels,
+        problem.trained_labels,
+        problem.guide_labels,
         candidates,
         pool.n_clusters,
         build_rule(config, method),
         seed=seed,
-        language=question.language,
+        language=problem.language,
         picker=picker,
     )
 
 
-def _selected_table(selection: Selection, question: SelectionProblem, pool: PoolView) -> pa.Table:
-    added, own = selection.rows, len(question.own)
-    index = np.concatenate([question.own, question.others[added.index]])
+def _selected_table(selection: Selection, problem: SelectionProblem, pool: PoolView) -> pa.Table:
+    added, own = selection.rows, len(problem.own)
+    index = np.concatenate([problem.own, problem.others[added.index]])
     columns = {
         "row_id": pool.row_id.take(pa.array(index)),
         "role": np.repeat(["target", "auxiliary"], [own, len(added)]),
@@ -100,12 +100,12 @@ def _selected_table(selection: Selection, question: SelectionProblem, pool: Pool
     return pa.table(columns).cast(schemas.SELECTED)
 
 
-def allocation_record(selection: Selection, method: str, question: SelectionProblem, pool: PoolView) -> AllocationRecord:
-    """How a selection's budget went to the clusters, and the gap before and after it."""
+def allocation_record(selection: Selection, method: str, problem: SelectionProblem, pool: PoolView) -> AllocationRecord:
+    """Record of how the budget was allocated to clusters, and of the gap before and after."""
     k, plan = pool.n_clusters, selection.allocation
-    n_eval = cluster_counts(question.guide_labels, k)
-    n_target = cluster_counts(question.trained_labels, k)
-    n_aux = cluster_counts(pool.cluster[question.others], k)
+    n_eval = cluster_counts(problem.guide_labels, k)
+    n_target = cluster_counts(problem.trained_labels, k)
+    n_aux = cluster_counts(pool.cluster[problem.others], k)
     selected = cluster_counts(selection.rows.cluster, k)
     gap = measure_gap(n_eval, n_target, selected)
     clusters = [
@@ -121,22 +121,20 @@ def allocation_record(selection: Selection, method: str, question: SelectionProb
         for i in range(k)
     ]
     return AllocationRecord(
-        language=question.language,
+        language=problem.language,
         method=str(method),
         budget=plan.budget,
         unfilled=plan.unallocated,
-        low_subjects=question.low_subjects,
+        low_subjects=problem.low_subjects,
         js_before=gap.js_before,
         js_after=gap.js_after,
-        noise=NoiseRecord(
-            target=int(n_target[-1]), auxiliary=int(n_aux[-1]), guide=int(n_eval[-1]), selected=int(selected[-1])
-        ),
+        noise=NoiseRecord(target=int(n_target[-1]), auxiliary=int(n_aux[-1]), guide=int(n_eval[-1]), selected=int(selected[-1])),
         clusters=tuple(clusters),
     )
 
 
 def build_rule(select: SelectConfig, method: str) -> SelectionRule:
-    """The rule of `core` that the settings ask for; how boundaries are scored is for the one method that draws by it."""
+    """Selection rule of the settings; only COMPASS uses the boundary score."""
     as_printed = select.paper_boundary_score and method == Method.COMPASS
     return SelectionRule(
         method=Method(method),
@@ -151,5 +149,5 @@ def build_rule(select: SelectConfig, method: str) -> SelectionRule:
 
 
 def _null_for_own_rows(own: int, values: npt.NDArray[Any]) -> pa.Array:
-    """Null for each of a language's own rows, then the values of the rows added."""
+    """Null for each own row of the language, then the values of the added rows."""
     return pa.array(np.concatenate([np.zeros(own, values.dtype), values]), mask=np.arange(own + len(values)) < own)

@@ -1,7 +1,7 @@
-"""What the cluster stage leaves for selection: every pool row's key, language, cluster and scores, ready to be mapped.
+"""Store the pool for selection: key, language, cluster and scores of every row, in memory-mappable files.
 
-Key property: prompts are reduced to keys and scores are stored once, so that a language's selection parses nothing and
-compares no text. Rows of a cluster lie together, so that the vectors of its candidates are read in one place.
+Key property: prompts are stored as hash keys and scores are computed once, so selection parses no file and compares no
+text. Rows are sorted by cluster, so the vectors of a cluster are contiguous.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Labels = npt.NDArray[np.int32]
 
 
 def prompt_keys(prompts: Iterable[str]) -> KeyArray:
-    """A key of each prompt, uint64[n], equal where `sources.guides.prompt_key` takes them for the same.
+    """Hash keys of prompts, uint64[n]; equal if `sources.guides.prompt_key` is equal.
 
-    Two different prompts out of a million share a key with a chance of about one in 40 million.
+    Among a million prompts, the probability that any two different ones share a key is about one in 40 million.
 
     >>> bool(prompt_keys(["Mji mkuu?"])[0] == prompt_keys([" mji  MKUU?"])[0])
     True
@@ -46,10 +46,10 @@ def store_pool(
     coarse: Labels,
     scores: InstanceScores,
 ) -> None:
-    """Write ``assignments.arrow`` (tables.ASSIGNMENTS) and ``vectors.npy`` (float16, the same rows in the same order).
+    """Write ``assignments.arrow`` (schemas.ASSIGNMENTS) and ``vectors.npy`` (float16, same row order).
 
-    ``vectors`` (n, d), ``labels`` int32[n] and ``scores`` are those of the rows of ``pool`` (tables.POOL) as they stand;
-    ``coarse`` int32[K] is one a cluster.
+    ``vectors`` (n, d), ``labels`` int32[n] and ``scores`` have the row order of ``pool`` (schemas.POOL). ``coarse`` int32[K]
+    has one entry per cluster.
     """
     by_id = pc.sort_indices(pool["row_id"]).to_numpy().astype(np.int64)
     order = by_id[np.argsort(labels[by_id], kind="stable")]

@@ -1,8 +1,7 @@
-"""The pool as selection sees it: labels, scores and vectors of every row, mapped from a run rather than read.
+"""Memory-mapped view of the pool: labels, scores and vectors of every row.
 
-Key property: nothing is parsed, so a view of any pool opens at once, and of the vectors only rows that are asked for are
-ever in memory; workers on one machine share the pages. Row i is row i of the cluster stage's table: in order of cluster,
-then of row_id.
+Key property: opening a view parses nothing and is fast for any pool size. Only the vectors that are read are in memory, and
+processes on one node share the pages. Rows are sorted by cluster, then by row_id.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PoolView:
-    """The pool as selection sees it; see tables.ASSIGNMENTS for the columns."""
+    """Columns of the pool for selection; see schemas.ASSIGNMENTS."""
 
     row_id: pa.StringArray
     position: npt.NDArray[np.int32]
-    """Row of the pool's own table that each row is."""
+    """Row number in the pool table."""
     prompt_key: KeyArray
     language: pa.DictionaryArray
     subject: pa.DictionaryArray
@@ -34,12 +33,12 @@ class PoolView:
     proto: npt.NDArray[np.float32]
     margin: npt.NDArray[np.float32]
     vectors: npt.NDArray[np.float16]
-    """Embeddings (n, d) as they are stored, of length about 1."""
+    """Stored embeddings (n, d) with norm close to 1."""
     n_clusters: int
 
     @classmethod
     def read(cls, clusters: Artifact) -> PoolView:
-        """Map what the cluster stage left."""
+        """Map the files of a clustering."""
         columns = {name: _single_chunk(column) for name, column in _columns(clusters).items()}
         texts = {name: columns.pop(name) for name in ("row_id", "language", "subject")}
         del columns["coarse"]
@@ -54,19 +53,19 @@ class PoolView:
         return len(self.row_id)
 
     def language_mask(self, language: str) -> BoolArray:
-        """bool[n]: which rows are of a language."""
+        """Mask bool[n] of the rows of a language."""
         code = self.language.dictionary.index(language).as_py()
         return np.asarray(self.language.indices.to_numpy() == (code if code >= 0 else len(self.language.dictionary)))
 
     def stored_vectors(self, indices: IntArray) -> npt.NDArray[np.float32]:
-        """Rows float32 (m, d) of the stored vectors."""
+        """Stored vectors float32 (m, d) at ``indices``."""
         return self.vectors[indices].astype(np.float32)
 
     def unit_vectors(self, indices: IntArray) -> npt.NDArray[np.float32]:
-        """Unit rows float32 (m, d) of some rows."""
-        found = self.stored_vectors(indices)
-        length = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-        return np.asarray(found / length, dtype=np.float32)
+        """Unit vectors float32 (m, d) at ``indices``."""
+        vectors = self.stored_vectors(indices)
+        length = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return np.asarray(vectors / length, dtype=np.float32)
 
 
 def _columns(clusters: Artifact) -> dict[str, pa.ChunkedArray]:
@@ -75,5 +74,5 @@ def _columns(clusters: Artifact) -> dict[str, pa.ChunkedArray]:
 
 
 def _single_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """The one piece that a column is stored in."""
+    """The column as one Arrow array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

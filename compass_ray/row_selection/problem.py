@@ -1,4 +1,4 @@
-"""What a selection is made for: a first adapter, or an update for a traffic window."""
+"""Selection problems: the first adapter of a language, a retraining, or an update for a traffic window."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from compass_ray.row_selection.pool_store import KeyArray, prompt_keys
 from compass_ray.row_selection.pool_view import BoolArray, IntArray, PoolView
 
 _WITHOUT_WEIGHTS = frozenset({"target", "all"})
-"""Methods that take rows without weights of clusters; every other takes as many as COMPASS does by them."""
+"""Methods that use no cluster weights; all others select as many rows as COMPASS does."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A guide set with its clusters; `tested` holds the keys of test questions, which no training row may equal."""
+    """A guide set with its clusters; `tested` holds the keys of test questions, which are excluded from training."""
 
     labels: IntArray
     vectors: npt.NDArray[np.float32]
@@ -32,11 +32,11 @@ class Guide:
     tested: KeyArray
 
     @classmethod
-    def read(cls, run: RunDir, language: str, place: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int32]]) -> Guide:
-        """Read a language's guide set, put into clusters by `place`: float32[n, d] -> int32[n]."""
+    def read(cls, run: RunDir, language: str, assign: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int32]]) -> Guide:
+        """Read the guide set of a language; `assign` maps float32[n, d] to clusters int32[n]."""
         vectors = run.guide_embeddings(language).read_embeddings()
         return cls(
-            labels=place(vectors).astype(np.int64),
+            labels=assign(vectors).astype(np.int64),
             vectors=vectors,
             subjects=run.guide(language).read_table("guide.parquet", ["subject"])["subject"].to_pylist(),
             tested=eval_question_keys(run, language),
@@ -44,31 +44,31 @@ class Guide:
 
 
 def eval_question_keys(run: RunDir, language: str) -> KeyArray:
-    """Keys uint64[m] of a language's test questions."""
+    """Keys uint64[m] of the test questions of a language."""
     return prompt_keys(run.guide(language).read_table("test.parquet", ["question"])["question"].to_pylist())
 
 
 @dataclass(frozen=True)
 class WindowGuide:
-    """A traffic window as the guide set of an update, and what the adapter was trained on before."""
+    """A traffic window as the guide set of an update, and the rows that the adapter was trained on."""
 
     labels: IntArray
     trained: frozenset[str]
-    """row_ids, which are no candidates any more."""
+    """row_ids; excluded from the candidates."""
     trained_labels: IntArray
     tested: KeyArray
-    """Keys of the language's test questions, as in `Guide`."""
+    """Keys of the test questions of the language, as in `Guide`."""
 
 
 @dataclass(frozen=True)
 class SelectionProblem:
-    """What a selection is made for: whom it adds to, what it may add, and what is asked."""
+    """A selection problem: rows that are kept, candidates, and the distribution of the prompts."""
 
     language: str
     own: IntArray
-    """Pool rows that are kept in training beside the selected ones."""
+    """Pool rows that are trained on together with the selected rows."""
     trained_labels: IntArray
-    """Clusters of everything trained on so far."""
+    """Clusters of all rows trained on so far."""
     others: IntArray
     """Pool rows that may be selected."""
     guide_labels: IntArray
@@ -76,39 +76,39 @@ class SelectionProblem:
 
 
 def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:
-    """The language's own rows after bias simulation, and every other language's rows to choose from.
+    """The own rows of the language after bias simulation, and the rows of all other languages as candidates.
 
     Rows whose prompt is a test question of the language are left out of both.
 
     Raises:
-        ConfigError: weights are asked of the guide set's clusters, and it is in none.
+        ConfigError: cluster weights are needed, and all guide prompts are noise.
     """
     require_guide_in_clusters(config, language, guide.labels)
-    allowed, speaks = _not_in_test_set(pool, guide.tested), pool.language_mask(language)
-    mine = _sort_by_row_id(np.flatnonzero(speaks & allowed), pool)
-    others = np.flatnonzero(~speaks & allowed)
-    bias = _simulate_bias(config, language, mine, pool, guide)
-    own = mine[bias.kept]
+    allowed, in_language = _not_in_test_set(pool, guide.tested), pool.language_mask(language)
+    language_rows = _sort_by_row_id(np.flatnonzero(in_language & allowed), pool)
+    others = np.flatnonzero(~in_language & allowed)
+    bias = _simulate_bias(config, language, language_rows, pool, guide)
+    own = language_rows[bias.kept]
     return SelectionProblem(language, own, pool.cluster[own].astype(np.int64), others, guide.labels, bias.thinned_subjects)
 
 
 def require_guide_in_clusters(config: RunConfig, language: str, guide_labels: IntArray) -> None:
-    """Stop before a selection that would silently be empty: with all of the guide set in noise no cluster has a weight.
+    """Refuse a selection that would silently be empty: if all guide prompts are noise, no cluster has a weight.
 
     Raises:
-        ConfigError: the guide set has prompts, all of them are noise, and a method takes rows, or a number of rows, by it.
+        ConfigError: all guide prompts are noise, and a method needs cluster weights.
     """
     weighted = config.select.weights != "none" and not _WITHOUT_WEIGHTS.issuperset(config.select.methods)
     if weighted and len(guide_labels) and bool((guide_labels < 0).all()):
         raise ConfigError(
             f"all {len(guide_labels)} guide prompts of {language} are noise to the {config.cluster.method} clusters, so no "
             f"cluster has a weight and nothing would be selected; set cluster.method=kmeans, which has no noise, or "
-            f"select.weights=none, or look at the language's guide set and the encoder"
+            f"select.weights=none, or check the guide set of the language and the encoder"
         )
 
 
 def update_problem(language: str, pool: PoolView, window: WindowGuide) -> SelectionProblem:
-    """What was trained on so far as the target's rows, and the other languages' unused rows to choose from."""
+    """Rows trained on so far as target rows, and unused rows of other languages as candidates."""
     others = _candidate_rows(language, pool, window.trained, window.tested)
     return SelectionProblem(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
 
@@ -116,7 +116,7 @@ def update_problem(language: str, pool: PoolView, window: WindowGuide) -> Select
 def retrain_problem(
     language: str, pool: PoolView, own: Sequence[str], held: Set[str], tested: KeyArray, guide_labels: IntArray
 ) -> SelectionProblem:
-    """The rows ``own`` (row_ids) again, and all rows of other languages to choose from, but those that are ``held`` out."""
+    """The rows ``own`` (row_ids), and all rows of other languages that are not ``held`` out as candidates."""
     kept = pc.index_in(pa.array(own, pa.string()), value_set=pool.row_id).drop_null().to_numpy().astype(np.int64)
     return SelectionProblem(
         language, kept, pool.cluster[kept].astype(np.int64), _candidate_rows(language, pool, held, tested), guide_labels
@@ -133,24 +133,24 @@ def _not_in_test_set(pool: PoolView, tested: KeyArray) -> BoolArray:
 
 
 def _sort_by_row_id(rows: IntArray, pool: PoolView) -> IntArray:
-    """Rows in order of row_id, whatever their clusters, so that what is drawn for them does not follow the clustering."""
+    """Rows sorted by row_id, so that sampling does not depend on the clustering."""
     return np.asarray(rows[pc.sort_indices(pool.row_id.take(pa.array(rows))).to_numpy()])
 
 
-def _simulate_bias(config: RunConfig, language: str, mine: IntArray, pool: PoolView, guide: Guide) -> SimulatedBias:
+def _simulate_bias(config: RunConfig, language: str, rows: IntArray, pool: PoolView, guide: Guide) -> SimulatedBias:
     settings = config.pool.bias
     if settings is None:
-        return SimulatedBias(np.ones(len(mine), np.bool_), ())
+        return SimulatedBias(np.ones(len(rows), np.bool_), ())
     rng = generator(config.seed, "bias", language)
-    return simulate_bias(_subjects(mine, pool, guide), p_low=settings.p_low, keep=settings.keep, rng=rng)
+    return simulate_bias(_subjects(rows, pool, guide), p_low=settings.p_low, keep=settings.keep, rng=rng)
 
 
-def _subjects(mine: IntArray, pool: PoolView, guide: Guide) -> list[str | None]:
-    """The rows' own subjects; the nearest guide prompts' subjects where the source names none."""
-    own: list[str | None] = pool.subject.take(pa.array(mine)).to_pylist()
-    if all(own) or not len(mine):
+def _subjects(rows: IntArray, pool: PoolView, guide: Guide) -> list[str | None]:
+    """Subjects of rows; the subject of the nearest guide prompts where the source has none."""
+    own: list[str | None] = pool.subject.take(pa.array(rows)).to_pylist()
+    if all(own) or not len(rows):
         return own
     nearest = pseudo_subjects(
-        pool.unit_vectors(mine), pool.cluster[mine], guide.vectors, guide.labels, guide.subjects, pool.n_clusters
+        pool.unit_vectors(rows), pool.cluster[rows], guide.vectors, guide.labels, guide.subjects, pool.n_clusters
     )
     return [subject or pseudo for subject, pseudo in zip(own, nearest, strict=True)]

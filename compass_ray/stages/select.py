@@ -126,5 +126,5 @@ def _select_by_method(
     if method == ALL_LANGUAGES:
         return select_for_all_languages(config.select, problems, pool, seed=config.seed)
     [problem] = problems
-    select, material = resolve_budget(config, run, problem.language), BaselineFeatures.of(run, problem.language)
-    return select_by_method(select, method, problem, pool, seed=config.seed, material=material)
+    select, features = resolve_budget(config, run, problem.language), BaselineFeatures.of(run, problem.language)
+    return select_by_method(select, method, problem, pool, seed=config.seed, features=features)

@@ -90,7 +90,7 @@ def material() -> BaselineFeatures:
 def select(pool: PoolView, question: SelectionProblem, material: BaselineFeatures) -> Callable[..., MethodSelection]:
     def made(method: str, seed: int = 0, **settings: Any) -> MethodSelection:
         config = SelectConfig(**{"budget": 0.75, "methods": (method,), **settings})
-        return select_by_method(config, method, question, pool, seed=seed, material=material)
+        return select_by_method(config, method, question, pool, seed=seed, features=features)
 
     return made
 
@@ -119,7 +119,7 @@ def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
         "sw", place[question.own], question.trained_labels, np.sort(place[question.others]), question.guide_labels
     )
     config = SelectConfig(budget=0.75, methods=(method,))
-    again = select_by_method(config, method, other, moved, seed=0, material=material)
+    again = select_by_method(config, method, other, moved, seed=0, features=features)
     assert {row["row_id"] for row in added(again)} == {row["row_id"] for row in rows}
 
 
@@ -193,7 +193,7 @@ def test_a_pool_without_known_languages_is_told(
     bulgarian, own = np.flatnonzero(pool.language_mask("bul")), np.flatnonzero(pool.language_mask("sw"))
     question = SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
     with pytest.raises(ConfigError, match=r"bul\) has vectors in compass_ray language table"):
-        select_by_method(SelectConfig(), "langsim", question, pool, seed=0, material=material)
+        select_by_method(SelectConfig(), "langsim", question, pool, seed=0, features=features)
     load_language_vectors.cache_clear()
 
 
@@ -273,7 +273,7 @@ def test_a_fingerprint_holds_only_what_a_method_depends_on(
     if same and method == "all":
         made = [select_for_all_languages(config, [question], pool, seed=0) for config in (plain, other)]
     elif same:
-        made = [select_by_method(config, method, question, pool, seed=0, material=material) for config in (plain, other)]
+        made = [select_by_method(config, method, question, pool, seed=0, features=features) for config in (plain, other)]
     assert not same or (made[0].rows.equals(made[1].rows) and made[0].allocation == made[1].allocation)
 
 

@@ -73,24 +73,24 @@ def pool() -> PoolView:
 
 
 @pytest.fixture
-def question(pool: PoolView) -> SelectionProblem:
+def problem(pool: PoolView) -> SelectionProblem:
     mine = pool.language_mask("sw")
     own = np.flatnonzero(mine)
     return SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), np.flatnonzero(~mine), np.array([0, 1, 2]))
 
 
 @pytest.fixture
-def material() -> BaselineFeatures:
+def features() -> BaselineFeatures:
     _, languages, prompts = shuffled()
     texts = PoolTexts(prompts, languages)
     return BaselineFeatures(lambda: ["столица страны 77", "столица страны 78"], lambda: GUIDE, lambda: texts)
 
 
 @pytest.fixture
-def select(pool: PoolView, question: SelectionProblem, material: BaselineFeatures) -> Callable[..., MethodSelection]:
+def select(pool: PoolView, problem: SelectionProblem, features: BaselineFeatures) -> Callable[..., MethodSelection]:
     def made(method: str, seed: int = 0, **settings: Any) -> MethodSelection:
         config = SelectConfig(**{"budget": 0.75, "methods": (method,), **settings})
-        return select_by_method(config, method, question, pool, seed=seed, features=features)
+        return select_by_method(config, method, problem, pool, seed=seed, features=features)
 
     return made
 
@@ -101,7 +101,7 @@ def added(chosen: MethodSelection) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("method", BASELINES)
 def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
-    select: Callable[..., MethodSelection], method: str, pool: PoolView, question: SelectionProblem, material: BaselineFeatures
+    select: Callable[..., MethodSelection], method: str, pool: PoolView, problem: SelectionProblem, features: BaselineFeatures
 ) -> None:
     chosen = select(method)
     assert chosen.selected == select("compass").selected == 15
@@ -116,7 +116,7 @@ def test_as_many_rows_as_compass_and_the_same_under_any_clustering(
     )
     place = np.argsort(order)
     other = SelectionProblem(
-        "sw", place[question.own], question.trained_labels, np.sort(place[question.others]), question.guide_labels
+        "sw", place[problem.own], problem.trained_labels, np.sort(place[problem.others]), problem.guide_labels
     )
     config = SelectConfig(budget=0.75, methods=(method,))
     again = select_by_method(config, method, other, moved, seed=0, features=features)
@@ -128,10 +128,10 @@ def _moved(column: Any, order: np.ndarray) -> Any:
 
 
 def test_nearest_takes_the_rows_most_like_a_guide_prompt(
-    select: Callable[..., MethodSelection], pool: PoolView, question: SelectionProblem
+    select: Callable[..., MethodSelection], pool: PoolView, problem: SelectionProblem
 ) -> None:
-    vectors = pool.unit_vectors(question.others).astype(float)
-    alike = dict(zip(pool.row_id.take(pa.array(question.others)).to_pylist(), vectors[:, :2].max(axis=1), strict=True))
+    vectors = pool.unit_vectors(problem.others).astype(float)
+    alike = dict(zip(pool.row_id.take(pa.array(problem.others)).to_pylist(), vectors[:, :2].max(axis=1), strict=True))
     expected = sorted(alike, key=lambda row_id: -alike[row_id])[:15]
     rows = added(select("nearest"))
     assert {row["row_id"] for row in rows} == set(expected)
@@ -186,14 +186,14 @@ def test_without_lang2vec_the_table_is_used_and_named(
 
 
 def test_a_pool_without_known_languages_is_told(
-    pool: PoolView, material: BaselineFeatures, monkeypatch: pytest.MonkeyPatch
+    pool: PoolView, features: BaselineFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uriel, "installed", lambda: None)
     load_language_vectors.cache_clear()
     bulgarian, own = np.flatnonzero(pool.language_mask("bul")), np.flatnonzero(pool.language_mask("sw"))
-    question = SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
+    problem = SelectionProblem("sw", own, pool.cluster[own].astype(np.int64), bulgarian, np.array([0]))
     with pytest.raises(ConfigError, match=r"bul\) has vectors in compass_ray language table"):
-        select_by_method(SelectConfig(), "langsim", question, pool, seed=0, features=features)
+        select_by_method(SelectConfig(), "langsim", problem, pool, seed=0, features=features)
     load_language_vectors.cache_clear()
 
 
@@ -263,7 +263,7 @@ def test_every_setting_of_a_selection_is_looked_at() -> None:
 @pytest.mark.parametrize("name", OTHERWISE)
 @pytest.mark.parametrize("method", READ)
 def test_a_fingerprint_holds_only_what_a_method_depends_on(
-    pool: PoolView, question: SelectionProblem, material: BaselineFeatures, method: str, name: str
+    pool: PoolView, problem: SelectionProblem, features: BaselineFeatures, method: str, name: str
 ) -> None:
     """Where the fingerprint is the same, so are the rows and their record."""
     plain, other = SelectConfig(), SelectConfig.model_validate({name: OTHERWISE[name]})
@@ -271,9 +271,9 @@ def test_a_fingerprint_holds_only_what_a_method_depends_on(
     former = SelectConfig.model_fields[name].serialization_alias or name
     assert same == (former not in READ[method])
     if same and method == "all":
-        made = [select_for_all_languages(config, [question], pool, seed=0) for config in (plain, other)]
+        made = [select_for_all_languages(config, [problem], pool, seed=0) for config in (plain, other)]
     elif same:
-        made = [select_by_method(config, method, question, pool, seed=0, features=features) for config in (plain, other)]
+        made = [select_by_method(config, method, problem, pool, seed=0, features=features) for config in (plain, other)]
     assert not same or (made[0].rows.equals(made[1].rows) and made[0].allocation == made[1].allocation)
 
 

@@ -1,8 +1,7 @@
-"""Find a language's budget: what its trials train on, one trial, and the record of them all (COMPASS, section 5.2).
+"""Find the budget of a language by trial trainings or by a forecast (COMPASS, section 5.2).
 
-Key property: every trial of a language is judged by the same rows, which none of them trains on, and trains exactly as
-its adapter will. What the trials share is written down first, in the budget's own artefact, so that a trial reads
-only that. No Ray: it runs in any process, and says nothing about which trials go on.
+Key property: all trials of a language are evaluated on the same held-out rows and train exactly as the adapter will. Data
+that the trials share is written first, into the artifact of the budget, and a trial reads only that. No Ray.
 """
 
 from compass_ray.budget_search.artifact_spec import identity

@@ -1,4 +1,4 @@
-"""What the trials of a language share, written down once: the held slice, each budget's rows, and their text."""
+"""Prepare the data that the trials of a language share: held-out rows, training rows of each budget, and their text."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from compass_ray.training.continual_state import read_rows
 
 
 def prepare(config: RunConfig, run: RunDir, language: str) -> None:
-    """Write what the language's trials share: the held slice, each budget's rows, their text; nothing if it stands.
+    """Write held-out rows, training rows of each budget and their text; do nothing if they exist.
 
     Raises:
-        ArtifactError: the language has no rows to hold out, or none but those whose prompt is held out.
+        ArtifactError: the language has no rows to hold out, or no rows are left to train on.
     """
     artifact = run.budget(language)
     if artifact.exists(PreparedTrialsRecord.FILE):
         return
-    pool, question = open_problem(config, run, language)
-    found = forecast_record(config, pool, question)
-    held, question, rows = hold_out(config, pool, question)
-    chosen = {budget: _select_rows(config, pool, question, budget) for budget in config.tune.budgets}
+    pool, problem = open_problem(config, run, language)
+    found = forecast_record(config, pool, problem)
+    held, problem, rows = hold_out(config, pool, problem)
+    chosen = {budget: _select_rows(config, pool, problem, budget) for budget in config.tune.budgets}
     artifact.store_table(HELD_OUT_FILE, rows)
     for budget, table in chosen.items():
         artifact.store_table(rows_file(budget), table)
@@ -46,15 +46,15 @@ def prepare(config: RunConfig, run: RunDir, language: str) -> None:
 
 
 def open_problem(config: RunConfig, run: RunDir, language: str) -> tuple[PoolView, SelectionProblem]:
-    """The pool, and what the language's first selection is made for."""
+    """The pool and the selection problem of the language's first adapter."""
     pool = open_pool(config, run, language)
-    [question] = open_problems(config, run, pool, [language])
-    return pool, question
+    [problem] = open_problems(config, run, pool, [language])
+    return pool, problem
 
 
-def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProblem) -> ForecastRecord:
-    """The forecast from the counts of a question, as a record."""
-    labels = (question.trained_labels, pool.cluster[question.others], question.guide_labels)
+def forecast_record(config: RunConfig, pool: PoolView, problem: SelectionProblem) -> ForecastRecord:
+    """Record of the budget forecast from the cluster counts of a problem."""
+    labels = (problem.trained_labels, pool.cluster[problem.others], problem.guide_labels)
     n_target, n_aux, n_eval = (cluster_counts(each, pool.n_clusters) for each in labels)
     select, tune = config.select, config.tune
     found = forecast_budget(
@@ -64,52 +64,52 @@ def forecast_record(config: RunConfig, pool: PoolView, question: SelectionProble
     return ForecastRecord(budgets=budgets, filled=filled, suggestion=found.suggestion)
 
 
-def hold_out(config: RunConfig, pool: PoolView, question: SelectionProblem) -> tuple[BudgetHoldout, SelectionProblem, pa.Table]:
-    """The slice, what is left to select for and from, and the slice's row_id, cluster, language and weight.
+def hold_out(config: RunConfig, pool: PoolView, problem: SelectionProblem) -> tuple[BudgetHoldout, SelectionProblem, pa.Table]:
+    """Held-out rows, the remaining problem, and a table of the held-out rows: row_id, cluster, language, weight.
 
     Raises:
         ArtifactError: nothing can be held out, or nothing is left to train on.
     """
     found = make_budget_holdout(
-        question.trained_labels,
-        pool.cluster[question.others],
-        np.asarray(pool.language.take(pa.array(question.others)).to_pylist()),
-        cluster_counts(question.guide_labels, pool.n_clusters),
+        problem.trained_labels,
+        pool.cluster[problem.others],
+        np.asarray(pool.language.take(pa.array(problem.others)).to_pylist()),
+        cluster_counts(problem.guide_labels, pool.n_clusters),
         fraction=config.tune.holdout,
-        rng=generator(config.seed, "held", question.language),
+        rng=generator(config.seed, "held", problem.language),
     )
     if not found.own.any():
         raise ArtifactError(
-            f"{question.language} has {len(question.own)} rows of its own and none can be held out to judge budgets by; "
-            f"give it rows, or set select.budget to a number"
+            f"{problem.language} has {len(problem.own)} rows of its own, and none can be held out to evaluate budgets; "
+            f"add rows of the language, or set select.budget to a number"
         )
-    index = np.concatenate([question.own[found.own], question.others[found.stand_ins]])
+    index = np.concatenate([problem.own[found.own], problem.others[found.stand_ins]])
     columns = {name: column.take(pa.array(index)) for name, column in (("row_id", pool.row_id), ("language", pool.language))}
     table = pa.table({**columns, "cluster": pool.cluster[index], "weight": found.weights})
-    return found, _without_held_out(question, pool, found, index), table
+    return found, _without_held_out(problem, pool, found, index), table
 
 
-def _without_held_out(question: SelectionProblem, pool: PoolView, held: BudgetHoldout, index: np.ndarray) -> SelectionProblem:
-    """The question without the slice, the stand-ins' language, and all rows whose prompt stands in the slice.
+def _without_held_out(problem: SelectionProblem, pool: PoolView, held: BudgetHoldout, index: np.ndarray) -> SelectionProblem:
+    """The problem without the held-out rows, the language of stand-ins, and rows with held-out prompts.
 
     Raises:
-        ArtifactError: no row of the language's own is left.
+        ArtifactError: no own row of the language is left.
     """
     same = np.isin(pool.prompt_key, pool.prompt_key[index])
-    apart = same if held.language is None else same | pool.language_mask(held.language)
-    kept = ~same[question.own]
+    excluded = same if held.language is None else same | pool.language_mask(held.language)
+    kept = ~same[problem.own]
     if not kept.any():
         raise ArtifactError(
-            f"{question.language}: every prompt of its {len(question.own)} rows is held out to judge budgets by, and none is "
-            f"left to train on; give it rows with other prompts, or set select.budget to a number"
+            f"{problem.language}: the prompts of all {len(problem.own)} rows are held out to evaluate budgets; no row is left "
+            f"to train on; add rows with other prompts, or set select.budget to a number"
         )
-    trained, others = question.trained_labels[kept], question.others[~apart[question.others]]
-    return replace(question, own=question.own[kept], trained_labels=trained, others=others)
+    trained, others = problem.trained_labels[kept], problem.others[~excluded[problem.others]]
+    return replace(problem, own=problem.own[kept], trained_labels=trained, others=others)
 
 
-def _select_rows(config: RunConfig, pool: PoolView, question: SelectionProblem, budget: float) -> pa.Table:
+def _select_rows(config: RunConfig, pool: PoolView, problem: SelectionProblem, budget: float) -> pa.Table:
     settings = config.select.model_copy(update={"budget": budget})
-    return select_by_method(settings, METHOD, question, pool, seed=config.seed).rows.select(["row_id", "weight"])
+    return select_by_method(settings, METHOD, problem, pool, seed=config.seed).rows.select(["row_id", "weight"])
 
 
 def _read_text(run: RunDir, ids: pa.ChunkedArray) -> pa.Table:

@@ -1,4 +1,4 @@
-"""One trial of a budget: trained, written down, read again; and when it would have ended by itself."""
+"""One trial of a budget: train, record, load, and decide whether its training is over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
 def run_trial(
     config: RunConfig, run: RunDir, language: str, budget: float, base: BaseModel, on_epoch: Callable[[TrialEpochRecord], None]
 ) -> None:
-    """Train under one budget on a base that comes back as it was, telling of every epoch."""
+    """Train with one budget and report every epoch; the base model is left unchanged."""
     artifact = run.budget(language)
     text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT_FILE).to_pylist()}
     training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
@@ -29,18 +29,18 @@ def run_trial(
 
 
 def save_trial(run: RunDir, language: str, trial: TrialRecord) -> None:
-    """Write a trial down, so that it is not repeated."""
+    """Record a trial so that it is not repeated."""
     Writer(run.budget(language), Identity("tune", {}, {})).write_json(trial_file(trial.budget), trial.to_json())
 
 
 def load_trial(run: RunDir, language: str, budget: float) -> TrialRecord | None:
-    """A trial that was written down."""
+    """A recorded trial; None if there is none."""
     artifact, file = run.budget(language), trial_file(budget)
     return TrialRecord.model_validate(artifact.read_json(file)) if artifact.exists(file) else None
 
 
 def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
-    """Whether training ends by itself after these validation losses.
+    """Whether training ends without early stopping by the sweep after these validation losses.
 
     >>> settings = TrainConfig(epochs=4, patience=2)
     >>> [is_training_over(losses, settings) for losses in ([3.0, 2.0, 2.5], [3.0, 2.0, 2.5, 2.1], [2.0, 3.0, 2.5])]

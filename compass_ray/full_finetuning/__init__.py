@@ -1,8 +1,8 @@
-"""Train a whole model from a selection artefact, over several workers, and publish it (COMPASS-FFT; COMPASS, section 4.3).
+"""Full fine-tuning of a model on a selection, over several workers (COMPASS-FFT; COMPASS, section 4.3).
 
-Key property: after every epoch each worker puts its own part of the state into the model's artefact, and the record of
-the epochs is written when all parts are there; whoever comes next, as many as before, goes on from the last whole epoch.
-No Ray: it runs in any processes that torch.distributed joins.
+Key property: after every epoch each worker writes its shard of the state into the artifact of the model. The history is
+written after all shards exist. The same number of workers resumes from the last complete epoch. No Ray: it runs in any
+processes of one torch.distributed group.
 """
 
 from compass_ray.full_finetuning.checkpoints import previous_workers

@@ -1,7 +1,7 @@
-"""A full fine-tuning under way, as it lies in the artefact that it is to become.
+"""Checkpoints of a full fine-tuning in the artifact of its model.
 
-``epoch-N/`` holds every worker's part of the state after epoch N, ``best-N/`` the whole model of the best epoch, and
-``history.json`` says which of both count: it is written once they are there, and only then are older ones removed.
+``epoch-N/`` holds the shards of the state after epoch N, and ``best-N/`` the full model of the best epoch. ``history.json``
+names the valid ones. It is written after them, and older folders are removed after that.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FOLDER = re.compile(r"(epoch|best)-\d+")
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The state of one training in its artefact."""
+    """State of one training in its artifact."""
 
     artifact: Artifact
     writer: Writer
     rows: int
 
     def history(self, workers: int) -> tuple[EpochRecord, ...]:
-        """The epochs to go on from; none where nothing was kept, or by another number of workers.
+        """Finished epochs to resume from; empty without a checkpoint or with another number of workers.
 
         Raises:
             ArtifactError: the record is damaged.
@@ -42,37 +42,37 @@ class Checkpoints:
         return _epochs(found) if found and found.workers == workers else ()
 
     def load(self, model: ShardedModel, history: Sequence[EpochRecord]) -> None:
-        """Give this worker its part of the state after the last epoch.
+        """Load this worker's shard of the state after the last epoch.
 
         Raises:
-            ArtifactError: the part is damaged or missing.
+            ArtifactError: the shard is damaged or missing.
         """
-        name = _epoch(history)
+        name = _epoch_folder(history)
         try:
             with self.artifact.local_folder(*self._parts(name, model.rank)) as folder:
                 model.load_state(folder / name)
-        except Exception as error:  # a torn file fails in torch, pickle or DeepSpeed, each in its own way
+        except Exception as error:  # a truncated file fails differently in torch, pickle and DeepSpeed
             raise ArtifactError(
                 f"{self.artifact.path}/{name} is damaged or missing for worker {model.rank} ({type(error).__name__}: "
                 f"{str(error).strip().partition(chr(10))[0]}); remove {self.artifact.path} and run again"
             ) from error
 
     def save(self, model: ShardedModel, workers: WorkerGroup, history: Sequence[EpochRecord]) -> None:
-        """Put away the state after the last epoch, and the model if that is the best so far; every worker calls this."""
+        """Save the state after the last epoch, and the model if it is the best so far; every worker calls this."""
         with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
             model.save_state(Path(folder) / "state")
-            self._upload(Path(folder) / "state", _epoch(history))
+            self._upload(Path(folder) / "state", _epoch_folder(history))
         if best_record(history).epoch == history[-1].epoch:
             with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
                 model.save_model(Path(folder))
                 if model.rank == 0:
-                    self._upload(Path(folder), _best(history))
+                    self._upload(Path(folder), _best_folder(history))
         model.barrier()
         workers.run_on_rank_zero(lambda: self._write_history(history, model.world_size))
 
     def finalize(self, history: Sequence[EpochRecord]) -> None:
-        """Leave the model of the best epoch and nothing else; safe to repeat where it was cut off."""
-        best = f"{self.artifact.path}/{_best(history)}"
+        """Keep only the model of the best epoch; can be repeated after an interruption."""
+        best = f"{self.artifact.path}/{_best_folder(history)}"
         for file in self._files_in(best):
             self.artifact.filesystem.move(f"{best}/{file}", f"{self.artifact.path}/{file}")
         self._delete_all_but(())
@@ -87,7 +87,7 @@ class Checkpoints:
             workers=workers,
         )
         record.write(self.writer)
-        self._delete_all_but((_epoch(history), _best(history)))
+        self._delete_all_but((_epoch_folder(history), _best_folder(history)))
 
     def _delete_all_but(self, kept: Sequence[str]) -> None:
         selector = pafs.FileSelector(self.artifact.path)
@@ -100,7 +100,7 @@ class Checkpoints:
             self.artifact.store_file(f"{name}/{path.name}", path)
 
     def _parts(self, name: str, rank: int) -> list[str]:
-        """What this worker wrote, and what the first wrote for all."""
+        """Files of this worker, and files that rank 0 wrote for all."""
         found = [(file, _PART.search(file)) for file in self._files_in(f"{self.artifact.path}/{name}")]
         return [f"{name}/{file}" for file, part in found if part is None or int(part[1]) == rank]
 
@@ -110,7 +110,7 @@ class Checkpoints:
 
 
 def previous_workers(artifact: Artifact) -> int | None:
-    """How many workers an unfinished training in ``artifact`` was spread over; None where there is none."""
+    """Number of workers of an unfinished training in ``artifact``; None without one."""
     found = _read_history(artifact)
     return found.workers if found else None
 
@@ -120,9 +120,9 @@ def _read_history(artifact: Artifact) -> HistoryRecord | None:
         return None
     try:
         found = HistoryRecord.read(artifact)
+        if missing := {"epochs", "workers"} - found.model_fields_set:
+            raise KeyError(*sorted(missing))
         _epochs(found)
-        if found.workers is None:
-            raise KeyError("workers")
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{artifact.path}/{HistoryRecord.FILE} is damaged ({type(error).__name__}: {error}); "
@@ -135,9 +135,9 @@ def _epochs(found: HistoryRecord) -> tuple[EpochRecord, ...]:
     return tuple(EpochRecord(**each.to_json()) for each in found.epochs)
 
 
-def _epoch(history: Sequence[EpochRecord]) -> str:
+def _epoch_folder(history: Sequence[EpochRecord]) -> str:
     return f"epoch-{history[-1].epoch}"
 
 
-def _best(history: Sequence[EpochRecord]) -> str:
+def _best_folder(history: Sequence[EpochRecord]) -> str:
     return f"best-{best_record(history).epoch}"

@@ -1,4 +1,4 @@
-"""One full fine-tuning: what it is made of, and from the selection to the published model."""
+"""One full fine-trainer job: its identity, and its run from the selection to the published model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _ADAPTER_SETTINGS = {"learning_rate", "adapter", "decay_magnitude"}
 
 @dataclass(frozen=True)
 class FullPlan:
-    """One model to train: what from, what for, and where to."""
+    """Plan of one model: its language, artifact, identity and selection."""
 
     language: str
     artifact: Artifact
     identity: Identity
     selection: Artifact
-    """Holds ``rows.parquet`` (tables.SELECTED) and ``allocation.json``: that of COMPASS."""
+    """The selection of COMPASS: ``rows.parquet`` (schemas.SELECTED) and ``allocation.json``."""
 
 
 def plan(config: RunConfig, run: RunDir, language: str) -> FullPlan:
-    """What a language's full fine-tuning is to do.
+    """Plan of the full fine-trainer of a language.
 
-    How it is spread over workers is no part of its identity: that changes rounding at most.
+    The number of workers is not part of the identity; it changes rounding at most.
 
     Raises:
         ArtifactError: its selection is missing.
@@ -51,31 +51,31 @@ def plan(config: RunConfig, run: RunDir, language: str) -> FullPlan:
 
 
 def train_full(config: RunConfig, run: RunDir, plan: FullPlan, settings: Mapping[str, Any]) -> None:
-    """Train and publish one model; every process of torch.distributed's default group calls this alike.
+    """Train and publish one model; every process of the default torch.distributed group calls this.
 
     Args:
-        config: the run.
-        run: where it stands.
-        plan: what to train.
-        settings: what `zero_settings.read_settings` gave.
+        config: configuration of the run.
+        run: run directory.
+        plan: the job.
+        settings: the result of `read_deepspeed_config`.
 
     Raises:
-        ArtifactError: the selection has no rows, or what an earlier attempt left is damaged.
+        ArtifactError: the selection has no rows, or a checkpoint is damaged.
         ModelError: DeepSpeed is missing, the base model cannot be loaded, or the loss is not a number.
     """
     data = load_training_set(run, plan.selection, config)
-    kept = Checkpoints(plan.artifact, Writer(plan.artifact, plan.identity), len(data.rows))
-    history = kept.history(torch.distributed.get_world_size())
+    checkpoints = Checkpoints(plan.artifact, Writer(plan.artifact, plan.identity), len(data.rows))
+    history = checkpoints.history(torch.distributed.get_world_size())
     if not _is_finished(history, config.train):
         with ShardedModel(config, settings) as model:
             if history:
-                kept.load(model, history)
-            tuning = FullTrainer(model, data.training, data.validation, data.validation_weights.tolist(), config)
-            result = tuning.run(history=history, on_epoch=lambda so_far: kept.save(model, tuning.group, so_far))
+                checkpoints.load(model, history)
+            trainer = FullTrainer(model, data.training, data.validation, data.validation_weights.tolist(), config)
+            result = trainer.run(history=history, on_epoch=lambda so_far: checkpoints.save(model, trainer.group, so_far))
         history = result.history
     if torch.distributed.get_rank() == 0:
-        kept.finalize(history)
-        kept.writer.publish({"rows": len(data.rows), "best_epoch": best_record(history).epoch, **_throughput(history)})
+        checkpoints.finalize(history)
+        checkpoints.writer.publish({"rows": len(data.rows), "best_epoch": best_record(history).epoch, **_throughput(history)})
 
 
 def _is_finished(history: Sequence[EpochRecord], train: TrainConfig) -> bool:

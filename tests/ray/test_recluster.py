@@ -22,6 +22,7 @@ from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.references import read_reference, recompute_reference
 from compass_ray.monitoring.retained_traffic import make_prompt_encoder
 from compass_ray.monitoring.window_store import window_table
+from compass_ray.records.references import ReferenceRecord
 from compass_ray.row_selection import PoolView
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -49,14 +50,14 @@ def _stamps(run: RunDir) -> dict[str, int]:
 
 def test_a_reference_made_from_scratch_is_the_one_that_training_left(adapted: RunDir, small: RunConfig) -> None:
     for code in small.languages:
-        left = adapted.adapter(code, "v0001").read_json("reference.json")
+        left = ReferenceRecord.read(adapted.adapter(code, "v0001"))
         clusterer = load_space_clusterer(adapted, ClusterSpace(INITIAL_CLUSTERING))
         found = recompute_reference(
             small, adapted, INITIAL_CLUSTERING, code, "v0001", clusterer, make_prompt_encoder(small.embed)
         )
-        assert found.pop("asked_of") == "the guide set"
-        assert found.pop("guide_distance") == pytest.approx(left.pop("guide_distance"), abs=1e-6)
-        assert found == left
+        assert found.asked_of == "the guide set"
+        assert found.guide_distance == pytest.approx(left.guide_distance, abs=1e-6)
+        assert found.model_copy(update={"asked_of": None, "guide_distance": left.guide_distance}) == left
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
     assert all(labels[row["row_id"]] == row["cluster"] for row in selection.read_table("rows.parquet").to_pylist())
     _moved_by_equation_two(run, outcome.to_version, config)
     assert adapter.read_json("reference.json")["clusters"] == read_active(run).name == "c0002"
-    assert read_reference(run, "c0002", "sw", outcome.to_version) == adapter.read_json("reference.json")
+    assert read_reference(run, "c0002", "sw", outcome.to_version) == ReferenceRecord.read(adapter)
 
 
 def _moved_by_equation_two(run: RunDir, version: str, config: RunConfig) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from compass_ray.clustering.versions import ClusterSpace
 from compass_ray.monitoring.cluster_assigner import Assignments
+from compass_ray.records.allocation import AllocationRecord, NoiseRecord, QuotaRecord
 
 BASE = "organisation/model"
 MakeAdapter = Callable[..., None]
-WATCHED: dict[str, Any] = {
+LANGUAGE_STATUS: dict[str, Any] = {
     "prompts": 300,
     "version": "v0002",
     "last_check": {
@@ -101,3 +102,9 @@ class Residents:
 
     def unload(self, name: str) -> None:
         del self.loaded[name]
+
+
+def make_allocation(*guide: int, noise: int = 0) -> AllocationRecord:
+    """The allocation of a selection of Swahili: ``guide`` prompts by cluster, nothing selected."""
+    clusters = tuple(QuotaRecord(cluster=i, n_target=0, n_aux=0, n_eval=n) for i, n in enumerate(guide))
+    return AllocationRecord(language="sw", method="compass", budget=0, noise=NoiseRecord(guide=noise), clusters=clusters)

@@ -1,4 +1,4 @@
-"""A run with what one adapter is trained from, written by hand: a pool of twelve rows and a selection of all of them."""
+"""A hand-written run for one adapter: a pool of twelve rows and a selection of all of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pyarrow as pa
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, parse_config
 from compass_ray.training.adapter_job import AdapterPlan
+from tests.unit.fakes import make_allocation
 
 CONFIG: RunConfig = parse_config(
     {
@@ -18,7 +19,7 @@ _ROWS = 12
 
 
 def make_run(uri: str) -> RunDir:
-    """The run, whose adapter is begun."""
+    """Create the run and begin its adapter."""
     run = RunDir(uri)
     ids = [f"row-{i}" for i in range(_ROWS)]
     prompts = [f"Which number comes after {i}? {'please ' * (i % 5)}" for i in range(_ROWS)]
@@ -30,7 +31,7 @@ def make_run(uri: str) -> RunDir:
     selection = run.selection("compass", "sw").begin(Identity("select", {}, {}))
     clusters = pa.array([i % 2 for i in range(_ROWS)], pa.int32())
     selection.write_table("rows.parquet", pa.table({"row_id": ids, "cluster": clusters, "weight": pa.array([1.0] * _ROWS)}))
-    selection.write_json("allocation.json", {"clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
+    make_allocation(3, 1).write(selection)
     selection.publish()
     plan_of(run).artifact.begin(plan_of(run).identity)
     return run

@@ -22,6 +22,7 @@ from compass_ray.continual.recluster import recluster
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.monitoring.references import read_reference
 from compass_ray.monitoring.retained_traffic import embed_rows, read_retained_traffic
+from compass_ray.records.references import ReferenceRecord
 from compass_ray.row_selection import PoolView
 from tests.unit.clustering.versions.made_run import WORDS, encode, leave_version, leave_window, make_run, prompts_of
 
@@ -107,19 +108,18 @@ def test_traffic_that_was_erased_since_is_no_reason_to_go_back(traffic: RunDir, 
 
 def test_the_reference_is_the_guide_set_s_in_the_new_clusters(traffic: RunDir, config: RunConfig) -> None:
     recluster(config, traffic)
-    found = read_reference(traffic, "c0002", "sw", "v0001") or {}
+    found = read_reference(traffic, "c0002", "sw", "v0001")
+    assert found
     with traffic.reclustering("c0002").local_folder() as folder:
         labels = load_clusterer(folder).assign(traffic.guide_embeddings("sw").read_embeddings())
     coarse = traffic.reclustering("c0002").read_array("coarse.npy")
-    assert found["guide_counts"] == np.bincount(coarse[labels], minlength=coarse.max() + 2).tolist()
+    assert list(found.guide_counts) == np.bincount(coarse[labels], minlength=coarse.max() + 2).tolist()
     now = {row["row_id"]: row["cluster"] for row in _assignments(traffic, "c0002")}
     rows = traffic.selection("compass", "sw").read_table("rows.parquet").to_pylist()
-    assert found["trained_fine"] == cluster_counts([now[row["row_id"]] for row in rows], len(coarse)).tolist()
+    assert list(found.trained_fine) == cluster_counts([now[row["row_id"]] for row in rows], len(coarse)).tolist()
     added = [coarse[now[row["row_id"]]] for row in rows if row["role"] == "auxiliary"]
-    assert found["selected_counts"] == np.bincount(added, minlength=coarse.max() + 2).tolist()
-    assert read_reference(traffic, INITIAL_CLUSTERING, "sw", "v0001") == traffic.adapter("sw", "v0001").read_json(
-        "reference.json"
-    )
+    assert list(found.selected_counts) == np.bincount(added, minlength=coarse.max() + 2).tolist()
+    assert read_reference(traffic, INITIAL_CLUSTERING, "sw", "v0001") == ReferenceRecord.read(traffic.adapter("sw", "v0001"))
 
 
 def _assignments(run: RunDir, name: str) -> list[dict[str, Any]]:
@@ -138,16 +138,17 @@ def test_an_update_s_reference_is_its_window_s_as_far_as_that_is_kept(traffic: R
     _leave_update(traffic, config, "windows/sw-000000020.parquet")
     registry.promote(traffic, "sw", "v0002")
     told = recluster(config, traffic).references
-    found = read_reference(traffic, "c0002", "sw", "v0002") or {}
+    found = read_reference(traffic, "c0002", "sw", "v0002")
+    assert found
     with traffic.reclustering("c0002").local_folder() as folder:
         clusterer = load_clusterer(folder)
     window = {"prompt": NEW[:20], "embedding": NEW[:20], "half": NEW[1:20:2]}.get(kept)
     asked = encode(window) if window else traffic.guide_embeddings("sw").read_embeddings()
     coarse = traffic.reclustering("c0002").read_array("coarse.npy")
-    assert found["guide_counts"] == np.bincount(coarse[clusterer.assign(asked)], minlength=coarse.max() + 2).tolist()
-    assert told["sw@v0002"] == found["asked_of"]
+    assert list(found.guide_counts) == np.bincount(coarse[clusterer.assign(asked)], minlength=coarse.max() + 2).tolist()
+    assert told["sw@v0002"] == found.asked_of
     assert told["sw@v0001"] == "the guide set"  # a roll-back away
-    assert ("of this version's window are kept" in found["asked_of"]) == (window is None)
+    assert ("of this version's window are kept" in str(found.asked_of)) == (window is None)
 
 
 def _packed(vector: np.ndarray) -> str:

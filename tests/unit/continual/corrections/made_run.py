@@ -1,4 +1,4 @@
-"""A run with a pool, clusters, a test set and a served first version, written by hand; words stand for languages and models."""
+"""A hand-written run with a pool, clusters, a test set and a selected first version; words replace languages and models."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from compass_ray.monitoring.cluster_assigner import EmbeddingAssigner, PromptAss
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.row_selection import store_pool
+from tests.unit.fakes import make_allocation
 
 NOW = 1000.0
 DIMENSION = 256
@@ -29,7 +30,7 @@ POOLED = "sw swali la kale kuhusu bahari na samaki wake"
 
 
 class WordEmbedder:
-    """Texts of the same words, in whatever order, lie at the same place."""
+    """Texts with the same words, in any order, have the same embedding."""
 
     def encode(self, prompts: Sequence[str], *, batch_size: int) -> npt.NDArray[np.float32]:
         found = np.zeros((len(prompts), DIMENSION), np.float32)
@@ -40,7 +41,7 @@ class WordEmbedder:
 
 
 class NearestOf:
-    """The nearest of some centroids."""
+    """Assigns the nearest centroid."""
 
     def __init__(self, centroids: npt.NDArray[np.float32]) -> None:
         self.centroids = centroids
@@ -50,7 +51,7 @@ class NearestOf:
 
 
 class FirstWord:
-    """A text's language is its first word; ``maybe`` before it says so with little confidence."""
+    """The language of a text is its first word; a ``maybe`` before it lowers the confidence."""
 
     def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[LanguagePrediction]:
         return [self._one(text.split(), restrict or ()) for text in texts]
@@ -62,8 +63,8 @@ class FirstWord:
 
 
 CENTROIDS = WordEmbedder().encode(["sw mji na nchi", "sw samaki na bahari"], batch_size=1)
-LOCATED = EmbeddingAssigner.of(NearestOf(CENTROIDS), np.array([0, 1], np.int32))
-MEANS = FilterModels(PromptAssigner(WordEmbedder(), ClusterSpace(INITIAL_CLUSTERING), lambda place: LOCATED), FirstWord())
+ASSIGNER = EmbeddingAssigner.of(NearestOf(CENTROIDS), np.array([0, 1], np.int32))
+MODELS = FilterModels(PromptAssigner(WordEmbedder(), ClusterSpace(INITIAL_CLUSTERING), lambda space: ASSIGNER), FirstWord())
 
 
 def config_of(corrections: str = "all", **update: Any) -> RunConfig:
@@ -118,16 +119,18 @@ def _first_selection(run: RunDir, pool: pa.Table) -> None:
     ]
     writer = run.selection("compass", "sw").begin(Identity("select", {}, {}))
     writer.write_table("rows.parquet", pa.Table.from_pylist(rows, schema=schemas.SELECTED))
-    writer.write_json("allocation.json", {"language": "sw", "clusters": [{"n_eval": 3}, {"n_eval": 1}], "noise": {"guide": 0}})
+    make_allocation(3, 1).write(writer)
     writer.publish()
 
 
 def feed(
-    run: RunDir, config: RunConfig, said: Sequence[tuple[str, str, str | None]], start: int = 0, *, alone: bool = True
+    run: RunDir, config: RunConfig, corrected: Sequence[tuple[str, str, str | None]], start: int = 0, *, single_turn: bool = True
 ) -> None:
-    """Let users ask prompts and correct the replies: prompt, correction and API key of each."""
-    monitor = TrafficMonitor(run, config, MEANS.prompt_assigner, lambda: NOW)
-    for at in range(0, len(said), config.drift.window):
-        batch = list(enumerate(said[at : at + config.drift.window], start + at))
-        monitor.record([Observation(f"id-{n}", "sw", prompt, "v0001", 1.0, NOW, key, alone) for n, (prompt, _, key) in batch])
+    """Record prompts and corrections of their replies; ``corrected`` has prompt, correction and API key of each."""
+    monitor = TrafficMonitor(run, config, MODELS.prompt_assigner, lambda: NOW)
+    for first in range(0, len(corrected), config.drift.window):
+        batch = list(enumerate(corrected[first : first + config.drift.window], start + first))
+        monitor.record(
+            [Observation(f"id-{n}", "sw", prompt, "v0001", 1.0, NOW, key, single_turn) for n, (prompt, _, key) in batch]
+        )
         monitor.record_feedback([Feedback(f"id-{n}", None, correction, None, key, NOW) for n, (_, correction, key) in batch])

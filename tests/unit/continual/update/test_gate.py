@@ -85,7 +85,7 @@ def test_the_reason_gives_the_numbers(gate: GateResult, reason: str) -> None:
 def test_all_losses_are_recorded() -> None:
     gate = _gate((2.0, 1.5), anchors=(1.0, 1.25))
     change = {"mean": 0.5, "low": 0.25, "high": 0.75}
-    assert gate.record() == {
+    assert gate.record("v0001").to_json() == {
         "window_before": 2.0,
         "window_after": 1.5,
         "window_rows": 5,
@@ -97,6 +97,7 @@ def test_all_losses_are_recorded() -> None:
         "max_forgetting": 0.1,
         "accepted": False,
         "reason": gate.reason,
+        "from": "v0001",
     }
 
 

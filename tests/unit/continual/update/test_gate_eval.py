@@ -16,6 +16,7 @@ from compass_ray.config import parse_config
 from compass_ray.continual.update.gate_eval import held_out_rows, retained_rows
 from compass_ray.continual.update.spec import UpdateSpec
 from compass_ray.training.continual_state import TrainedRows
+from tests.unit.fakes import make_allocation
 
 CONFIG = parse_config({"languages": ["sw"], "train": {"holdout": 0.25}})
 ROWS = 60
@@ -36,8 +37,7 @@ def _select(run: RunDir, name: str, rows: Sequence[int], role: str, guide: tuple
     }
     writer = run.selection(name, "sw").begin(Identity("select", {}, {}))
     writer.write_table("rows.parquet", pa.table(table).cast(schemas.SELECTED))
-    counts = {"clusters": [{"n_eval": guide[0]}, {"n_eval": guide[1]}], "noise": {"guide": guide[2]}}
-    writer.write_json("allocation.json", counts | more)
+    make_allocation(*guide[:2], noise=guide[2]).model_copy(update=more).write(writer)
     writer.publish()
 
 
@@ -80,7 +80,7 @@ def test_retained_rows_are_held_out_in_the_lineage_and_weighted_by_each_guide_se
 
 def test_the_window_is_evaluated_on_rows_that_the_parent_was_not_trained_on(run: RunDir) -> None:
     """A version retrained from scratch holds out rows that its parent was trained on; they would favour the parent."""
-    _select(run, "v0003", [*range(10), *range(40, 60)], "auxiliary", (9, 9, 0), asked=[1, 3, 0])
+    _select(run, "v0003", [*range(10), *range(40, 60)], "auxiliary", (9, 9, 0), asked=(1, 3, 0))
     fresh = {i for i in _held(run, "v0003") if i >= 40}
     assert fresh < _held(run, "v0003")
     found = held_out_rows(CONFIG, run, UPDATE)

@@ -180,5 +180,5 @@ def test_no_row_that_is_trained_on_has_a_prompt_of_the_held_slice(config: RunCon
 
 def test_a_language_with_one_prompt_has_nothing_left_to_train_on(config: RunConfig) -> None:
     pool, question = _pool(["swali"] * 20, ["a", "b"])
-    with pytest.raises(ArtifactError, match=r"sw: every prompt of its 20 rows is held out.*select\.budget to a number"):
+    with pytest.raises(ArtifactError, match=r"sw: the prompts of all 20 rows are held out.*select\.budget to a number"):
         hold_out(config, pool, question)

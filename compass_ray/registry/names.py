@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class RegistryError(ArtifactError):
-    """A refused change of what is served. What was served stays."""
+    """A refused registry change. The live pointer is unchanged."""
 
 
 @dataclass(frozen=True)

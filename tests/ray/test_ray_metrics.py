@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from compass_ray.serving.metrics.definitions import METRICS
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.ray_metrics import PREFIX, RayMetricsExporter
-from tests.unit.fakes import WATCHED
+from tests.unit.fakes import LANGUAGE_STATUS
 
 pytestmark = pytest.mark.slow  # agents report every ten seconds
 
@@ -32,7 +32,7 @@ def _everything_happens(statistics: RequestStatistics) -> None:
     statistics.record_fallback()
     statistics.record_feedback("good")
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
-    statistics.export_monitor_status({"languages": {"sw": WATCHED}}, {"waiting": 1, "dropped": 2})
+    statistics.export_monitor_status({"languages": {"sw": LANGUAGE_STATUS}}, {"waiting": 1, "dropped": 2})
 
 
 def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:

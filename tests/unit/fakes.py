@@ -31,7 +31,7 @@ LANGUAGE_STATUS: dict[str, Any] = {
         "v0002": {"nll": 1.5, "replies": 3, "bad": 1, "rated": 4, "right": 3, "asked": 4},
     },
 }
-"""What the monitor tells of a language of which everything is known."""
+"""The monitor's status of a language, with every field."""
 
 
 @dataclass

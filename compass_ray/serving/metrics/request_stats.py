@@ -30,7 +30,7 @@ class RequestStatistics:
     """Counts requests. Each start is followed by one completion, refusal or cancellation."""
 
     def __init__(self, clock: Callable[[], float], exporters: Sequence[MetricsExporter] = ()) -> None:
-        """Start at zero; ``clock`` returns Unix seconds, ``exporters`` get every value besides the Prometheus text."""
+        """Start at zero; ``clock`` returns Unix seconds, ``exporters`` get every value in addition to the Prometheus text."""
         self.clock = clock
         self.prometheus = PrometheusExporter()
         self.exporter: MetricsExporter = MultiExporter((self.prometheus, *exporters))

@@ -1,4 +1,4 @@
-"""Where the files lie, and how they are read."""
+"""Paths and parsing of the cluster files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dockerfile's stages and steps, as far as ours needs them: no heredocs, no escapes but the line's end."""
+"""A parser for the stages and steps of our Dockerfile: no heredocs, no escapes except at line ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEP = re.compile(r"^([A-Z]+)\s+(.*)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction, such as ``RUN`` or ``COPY``, and what follows it."""
+    """One instruction, such as ``RUN`` or ``COPY``, and its arguments."""
 
     word: str
     rest: str
@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a ``FROM`` begins."""
+    """One stage, started by ``FROM``."""
 
     name: str
     base: str
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Stage]:
 
 
 def chain(stages: dict[str, Stage], target: str) -> list[Stage]:
-    """A stage and those that it stands on, the first to be built first."""
+    """A stage and its base stages, in build order."""
     found = [stages[target]]
     while found[0].base in stages:
         found.insert(0, stages[found[0].base])

@@ -1,4 +1,4 @@
-"""Every file says how it is used, what it costs, and is named in the tables of what there is."""
+"""Every file states its command and its cost, and is listed in the README's table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_header_gives_its_command_and_what_it_costs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["aws-gpu.yaml", "gcp-gpu.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml"])
-def test_the_header_says_what_is_known_of_the_time(name: str) -> None:
+def test_the_header_mentions_the_duration(name: str) -> None:
     header = (CONFIGS / name).read_text("utf-8").split("\n\n", 1)[0]
     assert re.search(r"[Tt]ime", header)
 
@@ -31,11 +31,11 @@ def test_the_header_says_what_is_known_of_the_time(name: str) -> None:
 def test_the_table_names_every_file() -> None:
     table = (CONFIGS / "README.md").read_text("utf-8")
     names = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*") if path.is_file()}
-    told = {name for name in names if f"`{name}`" in table or f"`{Path(name).name}`" in table}
-    assert names - told <= {"README.md", "Dockerfile.dockerignore"}
+    listed = {name for name in names if f"`{name}`" in table or f"`{Path(name).name}`" in table}
+    assert names - listed <= {"README.md", "Dockerfile.dockerignore"}
 
 
-def test_the_files_of_the_jobs_that_are_named_exist() -> None:
+def test_the_named_job_files_exist() -> None:
     for path in [*FILES, CONFIGS / "README.md"]:
         text = path.read_text("utf-8")
         named = set(re.findall(r"\bjobs[./](\w+(?:\.yaml)?)", text))
@@ -43,7 +43,7 @@ def test_the_files_of_the_jobs_that_are_named_exist() -> None:
 
 
 def _shown() -> list[list[str]]:
-    """The commands of ours in the guide, as words after the program."""
+    """Our commands in the README, as words after the program."""
     text = (CONFIGS / "README.md").read_text("utf-8")
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     return [
@@ -52,7 +52,7 @@ def _shown() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", _shown(), ids=" ".join)
-def test_the_guide_s_commands_take_the_options_that_it_shows(words: list[str]) -> None:
+def test_the_commands_in_the_readme_have_valid_options(words: list[str]) -> None:
     from compass_ray import cli
 
     commands: Any = typer.main.get_command(cli.app)

@@ -1,4 +1,4 @@
-"""The Dockerfile is sound, the files that name its images agree with its stages, and its steps install what they should.
+"""The Dockerfile is valid, other files name only its stages, and its steps install a working environment.
 
 There is no Docker here: a linter reads the file, and the slow test follows the CPU image's steps in a folder of its own.
 """
@@ -41,7 +41,7 @@ def test_no_step_is_written_twice() -> None:
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-def test_an_image_is_of_the_pinned_python_and_not_of_root(target: str) -> None:
+def test_an_image_has_the_pinned_python_and_does_not_run_as_root(target: str) -> None:
     stages = chain(STAGES, target)
     assert stages[0].base.startswith("python:3.11-")
     assert [step.rest for step in stages[-1].steps if step.word == "USER"] == ["1000"]
@@ -49,7 +49,7 @@ def test_an_image_is_of_the_pinned_python_and_not_of_root(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-def test_every_package_is_a_pinned_one_from_no_named_place(target: str) -> None:
+def test_every_package_is_pinned_and_from_no_named_index(target: str) -> None:
     installs = [run for run in _runs(target) if "pip install" in run]
     assert installs
     for run in installs:
@@ -62,7 +62,7 @@ def test_only_the_gpu_image_has_gpu_packages() -> None:
     assert not any("[gpu" in run or "deepspeed" in run.lower() for run in _runs("cpu"))
 
 
-def test_the_files_name_images_that_the_stages_make() -> None:
+def test_the_files_name_existing_images() -> None:
     texts = {path: path.read_text("utf-8") for path in [DOCKERFILE, CONFIGS / "README.md", *CONFIGS.rglob("*.yaml")]}
     named = {path: set(re.findall(rf"{IMAGE}(\w+)", text)) for path, text in texts.items()}
     assert set().union(*named.values()) == {"cpu", "gpu"} <= STAGES.keys()
@@ -103,7 +103,7 @@ def test_the_cpu_image_s_steps_make_an_environment_that_works(tmp_path: Path) ->
 
 
 def _follow(target: str, root: Path) -> dict[str, str]:
-    """Do a stage's steps below a folder, those of the distribution's packages left out; returns the environment."""
+    """Run a stage's steps below a folder, without those of the distribution's packages; returns the environment."""
     kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG") or name.startswith("PIP_")}
     environment = {**kept, "PATH": f"{root / 'usr/bin'}:{os.environ['PATH']}"}
     here = root

@@ -1,4 +1,4 @@
-"""KubeRay's objects have the fields that they name, and Ray's autoscaler reads from them what a pod offers."""
+"""KubeRay's objects have only known fields, and Ray's autoscaler reads each pod's resources from them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_pods_are_left_to_the_autoscaler(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KUBERAY)
-def test_the_autoscaler_reads_what_a_pod_offers(name: str) -> None:
+def test_the_autoscaler_reads_a_pod_s_resources(name: str) -> None:
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     spec = _cluster_spec(load(f"kuberay/{name}"))
@@ -73,7 +73,7 @@ def test_the_autoscaler_reads_what_a_pod_offers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KUBERAY)
-def test_pods_go_to_nodes_with_the_gpu_that_they_promise(name: str) -> None:
+def test_pods_select_nodes_with_their_declared_gpu(name: str) -> None:
     for group in _cluster_spec(load(f"kuberay/{name}"))["workerGroupSpecs"]:
         kind = group["labels"]["ray.io/accelerator-type"]
         assert group["template"]["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": f"NVIDIA-{kind}"}

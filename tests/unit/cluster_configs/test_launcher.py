@@ -1,4 +1,4 @@
-"""Ray's cluster launcher accepts its files, and the machines in them are what the autoscaler is told they are."""
+"""Ray's cluster launcher accepts its files, and the machine types have the declared resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.cluster_configs.config_files import CONFIGS, load
 LAUNCHER = ("local.yaml", "aws-gpu.yaml", "gcp-gpu.yaml")
 CLOUDS = LAUNCHER[1:]
 MACHINES = {"g6e.2xlarge": (8, 1, "L40S"), "g2-standard-8": (8, 1, "L4")}
-"""CPUs, GPUs and what GPU it is, of the machine types that are named."""
+"""CPUs, GPUs and GPU type of each machine type."""
 
 
 @pytest.mark.parametrize("name", LAUNCHER)
@@ -33,7 +33,7 @@ def test_a_cloud_cluster_is_empty_until_a_job_asks_and_never_unbounded(name: str
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_a_machine_offers_what_its_type_has(name: str) -> None:
+def test_a_machine_declares_the_resources_of_its_type(name: str) -> None:
     for workers in _workers(load(name)).values():
         machine = workers["node_config"]
         cpus, gpus, kind = MACHINES[machine.get("InstanceType") or machine["machineType"]]
@@ -42,7 +42,7 @@ def test_a_machine_offers_what_its_type_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_the_gpu_is_called_what_ray_will_call_it_on_the_machine(name: str) -> None:
+def test_the_gpu_name_is_the_one_that_ray_detects(name: str) -> None:
     from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 
     for workers in _workers(load(name)).values():
@@ -51,7 +51,7 @@ def test_the_gpu_is_called_what_ray_will_call_it_on_the_machine(name: str) -> No
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_spot_machines_differ_from_those_on_demand_in_the_market_alone(name: str) -> None:
+def test_spot_and_on_demand_machines_differ_only_in_the_market(name: str) -> None:
     workers = _workers(load(name))
     demand, spot = workers["gpu"], workers["gpu_spot"]
     assert (demand["labels"]["ray.io/market-type"], spot["labels"]["ray.io/market-type"]) == ("on-demand", "spot")
@@ -62,19 +62,19 @@ def test_spot_machines_differ_from_those_on_demand_in_the_market_alone(name: str
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_spot_machines_come_first_and_others_where_there_are_none(name: str) -> None:
+def test_spot_machines_are_preferred_to_on_demand_machines(name: str) -> None:
     assert _launched(name, {"GPU": 1, "CPU": 4}, waiting=3) == {"gpu_spot": 3}
     assert _launched(name, {"GPU": 1, "CPU": 4}, waiting=3, unavailable="gpu_spot") == {"gpu": 3}
     assert _launched(name, {"GPU": 1, "CPU": 4}, waiting=20) == {"gpu_spot": 8}
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_a_request_that_no_machine_meets_starts_none(name: str) -> None:
+def test_a_request_that_no_machine_can_meet_starts_none(name: str) -> None:
     assert _launched(name, {"GPU": 2}, waiting=1) == {}
 
 
 def _launched(name: str, request: dict[str, float], *, waiting: int, unavailable: str | None = None) -> dict[str, int]:
-    """How many machines of which type Ray's autoscaler starts for that many equal requests."""
+    """The machines that Ray's autoscaler starts for ``waiting`` equal requests, by type."""
     from ray.autoscaler.v2.instance_manager.config import FileConfigReader
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
     from ray.autoscaler.v2.utils import ResourceRequestUtil
@@ -82,14 +82,14 @@ def _launched(name: str, request: dict[str, float], *, waiting: int, unavailable
 
     config = FileConfigReader(str(CONFIGS / name)).get_cached_autoscaling_config()
     wanted = ResourceRequestByCount(request=ResourceRequestUtil.make(request), count=waiting)
-    asked = SchedulingRequest(
+    scheduling_request = SchedulingRequest(
         disable_launch_config_check=True,
         node_type_configs=config.get_node_type_configs(),
         max_num_nodes=config.get_max_num_worker_nodes(),  # the head, which counts too, is not among the instances here
         resource_requests=[wanted],
         recoverable_resource_availabilities={unavailable: 0.0} if unavailable else {},
     )
-    reply = ResourceDemandScheduler(event_logger=None).schedule(asked)
+    reply = ResourceDemandScheduler(event_logger=None).schedule(scheduling_request)
     return {launch.instance_type: launch.count for launch in reply.to_launch}
 
 

@@ -1,4 +1,4 @@
-"""The dashboard is one that Grafana imports, and asks only for metrics that the installed Ray or the endpoint has.
+"""Grafana can import the dashboard, and it queries only metrics of the installed Ray or of the endpoint.
 
 What Ray has is read off the dashboards that it brings itself, what the endpoint has off its table; no cluster is started here.
 """
@@ -48,7 +48,7 @@ def _own() -> set[str]:
     return {f"{PREFIX}{name}" for metric in METRICS for name in metric.series_names}
 
 
-def test_there_is_what_grafana_needs_to_import_it() -> None:
+def test_grafana_can_import_it() -> None:
     board = _board()
     assert isinstance(board["schemaVersion"], int)
     assert re.fullmatch(r"[\w-]{1,40}", board["uid"])
@@ -58,7 +58,7 @@ def test_there_is_what_grafana_needs_to_import_it() -> None:
 
 
 @pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
-def test_a_panel_says_what_it_shows_and_asks_for_metrics_that_there_are(panel: dict[str, Any]) -> None:
+def test_a_panel_has_a_description_and_queries_existing_metrics(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"]
     assert panel["datasource"] == _DATASOURCE
@@ -78,7 +78,7 @@ def test_brackets_close_and_variables_exist(panel: dict[str, Any]) -> None:
         assert set(re.findall(r"\$(\w+)", target["expr"])) <= variables
 
 
-def test_every_number_of_the_endpoint_is_shown() -> None:
+def test_every_metric_of_the_endpoint_is_shown() -> None:
     shown = {name for panel in _panels() for name in _metrics(panel)}
     for metric in METRICS:
         assert shown & {f"{PREFIX}{name}" for name in metric.series_names}, metric.name
@@ -95,13 +95,17 @@ def test_labels_are_those_of_the_metric() -> None:
                 assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels[name]
 
 
-def test_panels_have_their_own_number_and_place() -> None:
+def test_panels_have_unique_ids_and_positions() -> None:
     panels = _board()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
     for panel in panels:
-        place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        position = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
+        }
         assert max(x for x, _ in cells) < 24
         assert not cells & taken
         taken |= cells

@@ -1,4 +1,4 @@
-"""Ray Serve accepts its file, the service is the same on Kubernetes, and it and the updates have machines of their own."""
+"""Ray Serve accepts its file, the service is the same on Kubernetes, and service and updates have separate machines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from compass_ray.models.model_resolver import model_identity
 from tests.unit.cluster_configs.config_files import CONFIGS
 from tests.unit.cluster_configs.config_files import load as read
 
-KEPT = "resources.replica_resources={serving: 1}"
-"""What the service on Kubernetes adds, where pods are kept for it."""
+RESERVED = "resources.replica_resources={serving: 1}"
+"""The setting that the service on Kubernetes adds, where pods are reserved for it."""
 
 
 def _on_kubernetes() -> dict[str, Any]:
@@ -40,11 +40,11 @@ def test_ray_serve_accepts_the_serve_file_and_finds_its_application() -> None:
 
 def test_the_service_is_the_same_on_kubernetes() -> None:
     alike = _on_kubernetes()
-    alike["applications"][0]["args"]["set"].remove(KEPT)
+    alike["applications"][0]["args"]["set"].remove(RESERVED)
     assert alike == read("serve.yaml")
 
 
-def test_the_proxy_waits_for_what_the_service_itself_says_of_a_late_request() -> None:
+def test_the_proxy_timeout_exceeds_the_service_s_own() -> None:
     bounds = load_run_config("phi-4-mini").serve
     assert read("serve.yaml")["http_options"]["request_timeout_s"] > 2 * bounds.request_timeout_s
 
@@ -59,7 +59,7 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
         app(args)
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
     built: Any = app(args)
-    assert (run.live("sw") or {})["version"] == "v0001", "what was never served is taken up"
+    assert (run.live("sw") or {})["version"] == "v0001", "the first version of a run that was never served is promoted"
     ingress = built._bound_deployment
     adapters = next(each for each in ingress.init_args if hasattr(each, "_bound_deployment"))._bound_deployment
     assert adapters._deployment_config.autoscaling_config.max_replicas == 4
@@ -67,22 +67,22 @@ def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-def test_a_deployed_service_has_its_keeper_where_updates_are_automatic(
+def test_a_deployed_service_starts_the_controller_if_updates_are_automatic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, automatic: bool
 ) -> None:
     from compass_ray.continual import deployment
     from compass_ray.continual.controller import actor
 
-    run, kept = RunDir(str(tmp_path / "run")), []
+    run, started = RunDir(str(tmp_path / "run")), []
     run.write_config(load_run_config("atlas-test"))
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
-    monkeypatch.setattr(actor, "start_controller", lambda uri, config: kept.append((uri, config.update.auto)))
+    monkeypatch.setattr(actor, "start_controller", lambda uri, config: started.append((uri, config.update.auto)))
     deployment.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}"]})
-    assert kept == ([(run.uri, True)] if automatic else [])
+    assert started == ([(run.uri, True)] if automatic else [])
 
 
 @pytest.mark.parametrize("args", [{}, {"run": "x", "sets": []}, {"run": "x", "set": "seed=1"}])
-def test_other_arguments_are_refused(args: dict[str, Any]) -> None:
+def test_unknown_arguments_are_refused(args: dict[str, Any]) -> None:
     from compass_ray.continual.deployment import app
 
     with pytest.raises(ConfigError, match=r"Invalid application args .*Expected \{run: URI\}"):
@@ -98,11 +98,11 @@ def _groups() -> ClusterCapacity:
     return ClusterCapacity((Node({}),), tuple(NodeType(name, kind["resources"], kind["max_workers"]) for name, kind in kinds))
 
 
-def test_service_and_updates_each_find_room_on_machines_of_their_own() -> None:
-    """All replicas that there may be, however many updates are asked for; and each update a pod that holds no replica."""
+def test_service_and_updates_fit_on_separate_machines() -> None:
+    """The maximum number of replicas fits for any number of updates, and each update gets a pod without a replica."""
     served: Resources = with_overrides(load_run_config("phi-4-mini"), _application()["args"]["set"]).resources
-    told = (CONFIGS / "kuberay" / "rayservice.yaml").read_text("utf-8").split("\n\n")[0].replace("# ", "")
-    settings = [words.strip("'") for words in re.findall(r"--set ('[^']*'|\S+)", told)]
+    header = (CONFIGS / "kuberay" / "rayservice.yaml").read_text("utf-8").split("\n\n")[0].replace("# ", "")
+    settings = [words.strip("'") for words in re.findall(r"--set ('[^']*'|\S+)", header)]
     updating = with_overrides(load_run_config("phi-4-mini"), settings).resources
     groups = _groups()
     assert groups.max_count(served.resources_per_replica()) == served.max_replicas == 4

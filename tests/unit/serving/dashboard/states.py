@@ -7,6 +7,7 @@ from typing import Any
 
 from compass_ray.languages import LANGUAGES
 from compass_ray.monitoring.audit_records import summarize_checks
+from compass_ray.records.checks import CheckRecord
 from compass_ray.registry import Canary, Catalogue
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.metrics.status import build_status, to_columns
@@ -40,7 +41,7 @@ def busy(languages: tuple[str, ...] = CODES, *, run: str = f"s3://bucket/runs/{S
 
 
 def quiet() -> dict[str, Any]:
-    """As busy, but one request was answered within five intervals, and three refused in two ways."""
+    """As busy, but with one answered and three refused requests in five intervals."""
     clock = Clock(NOW - 50)
     statistics = RequestStatistics(clock)
     for step in range(5):
@@ -61,7 +62,7 @@ def quiet() -> dict[str, Any]:
 
 
 def idle() -> dict[str, Any]:
-    """A service that serves nothing and was asked nothing."""
+    """A service without languages and requests."""
     return build_status(
         run="runs/empty",
         languages=(),
@@ -95,18 +96,18 @@ def _hour(languages: tuple[str, ...]) -> RequestStatistics:
 
 
 def _monitor(languages: tuple[str, ...]) -> dict[str, Any]:
-    checks = {code: [_check(code, place, number) for number in range(100)] for place, code in enumerate(languages[:-1])}
+    checks = {code: [_check(code, index, number) for number in range(100)] for index, code in enumerate(languages[:-1])}
     return {
-        "languages": {code: _watch(code, lines[-1]) for code, lines in checks.items()},
-        "checks": {code: summarize_checks(lines) for code, lines in checks.items()},
+        "languages": {code: _language_status(code, lines[-1]) for code, lines in checks.items()},
+        "checks": {code: summarize_checks(map(CheckRecord.model_validate, lines)) for code, lines in checks.items()},
         "rejected": 0,
         "duplicates": 1,
         "retention": {"keeps": "text", "days": 30.0},
     }
 
 
-def _check(code: str, place: int, number: int) -> dict[str, Any]:
-    divergence = 0.06 + 0.02 * math.sin(number / 6 + place) + (0.15 if place == 1 and number > 90 else 0.0)
+def _check(code: str, index: int, number: int) -> dict[str, Any]:
+    divergence = 0.06 + 0.02 * math.sin(number / 6 + index) + (0.15 if index == 1 and number > 90 else 0.0)
     return {
         "language": code,
         "time": NOW - (100 - number) * 600,
@@ -119,7 +120,7 @@ def _check(code: str, place: int, number: int) -> dict[str, Any]:
     }
 
 
-def _watch(code: str, last: dict[str, Any]) -> dict[str, Any]:
+def _language_status(code: str, last: dict[str, Any]) -> dict[str, Any]:
     phase = "collecting" if last["drifted"] else "watching"
     ratings = {"good": 12, "bad": 3}
     fits = {"noise": 0.04, "distance": 0.31, "stale": last["drifted"]}

@@ -12,7 +12,7 @@ from compass_ray.serving.metrics import request_stats as module
 from compass_ray.serving.metrics.definitions import METRICS
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.metrics.time_series import INTERVAL_SECONDS, MAX_INTERVALS
-from tests.unit.fakes import WATCHED, Clock
+from tests.unit.fakes import LANGUAGE_STATUS, Clock
 
 OUTCOMES = st.lists(st.sampled_from(["answered", "refused", "cancelled", "under way"]), max_size=40)
 
@@ -141,7 +141,7 @@ def test_shadow_statistics_use_only_answered_copies(statistics: RequestStatistic
 
 
 def test_the_monitor_and_the_forwarder_are_exported(statistics: RequestStatistics) -> None:
-    monitor = {"languages": {"sw": WATCHED, "de": {"prompts": 3, "last_check": None, "version": None, "stale": False}}}
+    monitor = {"languages": {"sw": LANGUAGE_STATUS, "de": {"prompts": 3, "last_check": None, "version": None, "stale": False}}}
     statistics.export_monitor_status(monitor, {"waiting": 2, "dropped": 5})
     statistics.export_monitor_status({"unreachable": "ActorDiedError"}, {"waiting": 4, "dropped": 6})
     samples = _samples(statistics)
@@ -167,7 +167,7 @@ def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestS
     statistics.record_feedback("good")
     statistics.record_feedback(None)
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
-    statistics.export_monitor_status({"languages": {"sw": WATCHED}}, {"waiting": 2, "dropped": 5})
+    statistics.export_monitor_status({"languages": {"sw": LANGUAGE_STATUS}}, {"waiting": 2, "dropped": 5})
     names = {name for name, _ in _samples(statistics)}
     assert {name for metric in METRICS for name in metric.series_names} <= names
 

@@ -1,12 +1,18 @@
-"""Labelled traffic: users' corrections that may join what an update is trained on, and the record of those that may not.
+"""Users' corrections: filter them, record the verdicts, and mix the accepted ones into an update's training rows.
 
-Key property: what enters depends on what was said, by which keys, and on chance by name, never on the order of arrival; each
-correction has a verdict with its reason. Rooms: `verdicts`, the rules of `texts`, `languages`, `nearness` and `suspicion`,
-`judging` that applies them, `reviews` by people, and `joining` to a selection. Beyond COMPASS, section 3.3. It trains nothing.
+Which corrections are accepted depends on their texts, their API keys and a seed, never on the order of arrival. Each
+correction has a verdict with a reason. Modules, in reading order: `filter` (apply all rules), `rules` and `leakage` (the
+rules), `verdicts`, `reviews` (decisions by people), `mixing` (add to a selection). Extends COMPASS, section 3.3.
 """
 
 from compass_ray.continual.corrections.filter import SHOWN_ID_DIGITS, FilterModels, FilterResult, filter_corrections
-from compass_ray.continual.corrections.mixing import MixedSelection, bind_identity, list_accepted, mix_corrections, read_mark
+from compass_ray.continual.corrections.mixing import (
+    MixedSelection,
+    bind_identity,
+    list_accepted,
+    mix_corrections,
+    read_corrections_hash,
+)
 from compass_ray.continual.corrections.reviews import find_corrections, record_reviews
 from compass_ray.continual.corrections.verdicts import CorrectionState, CorrectionVerdict
 
@@ -22,6 +28,6 @@ __all__ = [
     "find_corrections",
     "list_accepted",
     "mix_corrections",
-    "read_mark",
+    "read_corrections_hash",
     "record_reviews",
 ]

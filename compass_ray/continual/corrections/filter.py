@@ -1,7 +1,7 @@
-"""The verdict on every correction of a language, rule by rule.
+"""Apply all rules to the corrections of a language, and return a verdict on each.
 
-Key property: what refuses is final, what holds is lifted by a person's word alone, and both are found over all corrections at
-once; only then come the caps, by turns of keys that chance orders by name. It writes nothing.
+A refusal is final. A held correction is accepted only if a person accepts it. All rules see all corrections at once. The
+caps per key come last, in a round-robin order of keys that depends on the seed. Writes nothing.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from compass_ray.monitoring.corrections import CorrectionPair, read_pairs
 from compass_ray.serving.routing.language_decision import Identifier
 
 SHOWN_ID_DIGITS = 12
-"""Digits of an id that are shown: more than tell any two of the kept corrections apart."""
+"""Digits of an id that are shown: enough to distinguish all stored corrections."""
 _AWAITS_REVIEW = RuleFinding(CorrectionState.HELD, "nobody has reviewed it")
 
 
 @dataclass(frozen=True)
 class FilterModels:
-    """What texts are looked at with."""
+    """The models that the rules use."""
 
     prompt_assigner: PromptAssigner
     identifier: Identifier
 
     @classmethod
     def load(cls, config: RunConfig, run: RunDir) -> FilterModels:
-        """The run's own encoder, clusters and identifier."""
+        """Load the run's encoder, clusters and language identifier."""
         from compass_ray.models.language_id import LanguageIdentifier
 
         return cls(load_prompt_assigner(run, config), LanguageIdentifier(config.identifier))
@@ -50,106 +50,102 @@ class FilterModels:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """Every correction's verdict, and of the accepted ones, in order of turn, cluster int32[n] and prototype score float64[n]."""
+    """The verdict on every correction, and the accepted ones in round-robin order.
+
+    ``cluster`` int32[n] and ``proto`` float64[n] are the clusters and prototype scores of the accepted corrections.
+    """
 
     verdicts: tuple[CorrectionVerdict, ...] = ()
     accepted: tuple[CorrectionPair, ...] = ()
     cluster: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     proto: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """By which one may become an anchor."""
+    """Decides which corrections may become anchors."""
 
 
 def filter_corrections(
-    config: RunConfig, run: RunDir, language: str, *, means: FilterModels | None = None, now: float | None = None
+    config: RunConfig, run: RunDir, language: str, *, models: FilterModels | None = None, now: float | None = None
 ) -> FilterResult:
-    """Judge the corrections of a language that are kept at ``now`` (Unix seconds, the present if None).
+    """Filter the corrections of a language that are retained at ``now`` (Unix seconds, the current time if None).
 
     Raises:
-        ArtifactError, ConfigError, ModelError: the run has no clusters that languages share, no guide set, or its models fail.
+        ArtifactError, ConfigError, ModelError: the run has no shared clusters or no guide set, or a model cannot be loaded.
     """
     pairs = [pair for pair in read_pairs(run, config.drift, time.time() if now is None else now) if pair.language == language]
     if not pairs:
         return FilterResult()
-    means, sieve = means or FilterModels.load(config, run), VerdictSet(pairs)
-    blamed = _apply_text_rules(config, run, language, means, sieve)
-    around = ComparisonSet.read(run, language)
-    sieve.add(around.find_test_leaks(sieve.pending))
-    if not (open_ := sieve.pending):
-        return FilterResult(sieve.verdicts())
-    looked_at = [*sieve.trained, *open_]
-    placed = means.prompt_assigner.assign([pair.prompt for pair in looked_at])
-    sieve.add(
-        around.find_near_duplicates(open_, placed.embeddings[-len(open_) :], means.prompt_assigner.embedder, config.select.tau)
-    )
-    sieve.add(find_suspicious(sieve.pending, blamed))
-    _apply_reviews(config, run, sieve)
-    at = {pair.id: i for i, pair in enumerate(looked_at)}
-    ordered = _apply_key_caps(config, sieve)
-    one_after_another = [*sieve.trained, *ordered]
-    again = _find_repeats(one_after_another, placed.embeddings[[at[pair.id] for pair in one_after_another]], config.select.tau)
-    sieve.add({pair.id: again[pair.id] for pair in ordered if pair.id in again})
-    accepted = tuple(pair for pair in ordered if pair.id not in sieve.findings)
-    rows = [at[pair.id] for pair in accepted]
-    cluster = placed.cluster[rows]
-    proto = pool_scores(placed.embeddings[rows], cluster, means.prompt_assigner.assigner.centroids).proto
-    return FilterResult(sieve.verdicts(), accepted, cluster, proto)
+    models, found = models or FilterModels.load(config, run), VerdictSet(pairs)
+    refused = _apply_text_rules(config, run, language, models, found)
+    comparison = ComparisonSet.read(run, language)
+    found.add(comparison.find_test_leaks(found.pending))
+    if not (pending := found.pending):
+        return FilterResult(found.verdicts())
+    embedded = [*found.trained, *pending]
+    assigned = models.prompt_assigner.assign([pair.prompt for pair in embedded])
+    vectors, embedder = assigned.embeddings[-len(pending) :], models.prompt_assigner.embedder
+    found.add(comparison.find_near_duplicates(pending, vectors, embedder, config.select.tau))
+    found.add(find_suspicious(found.pending, refused))
+    _apply_reviews(config, run, found)
+    index = {pair.id: i for i, pair in enumerate(embedded)}
+    ordered = _apply_key_caps(config, found)
+    sequence = [*found.trained, *ordered]
+    repeats = _find_repeats(sequence, assigned.embeddings[[index[pair.id] for pair in sequence]], config.select.tau)
+    found.add({pair.id: repeats[pair.id] for pair in ordered if pair.id in repeats})
+    accepted = tuple(pair for pair in ordered if pair.id not in found.findings)
+    rows = [index[pair.id] for pair in accepted]
+    cluster = assigned.cluster[rows]
+    proto = pool_scores(assigned.embeddings[rows], cluster, models.prompt_assigner.assigner.centroids).proto
+    return FilterResult(found.verdicts(), accepted, cluster, proto)
 
 
 def _apply_text_rules(
-    config: RunConfig, run: RunDir, language: str, means: FilterModels, sieve: VerdictSet
+    config: RunConfig, run: RunDir, language: str, models: FilterModels, found: VerdictSet
 ) -> list[CorrectionPair]:
-    """Look at what was written; returns what was refused for it, which tells of the key that it came from."""
-    used, word = _trained_row_ids(config, run, language), read_reviews(run)
-    sieve.add(
-        {
-            p.id: RuleFinding(CorrectionState.TRAINED, "the version that is served has it")
-            for p in sieve.pairs
-            if row_id(p) in used
-        }
-    )
-    sieve.add(
-        {p.id: RuleFinding(CorrectionState.REJECTED, "a person rejected it") for p in sieve.pending if word.get(p.id) is False}
-    )
-    reasons = {pair.id: check_length_and_letters(pair, config.train.max_tokens) for pair in sieve.pending}
-    sieve.add({name: RuleFinding(CorrectionState.REFUSED, reason) for name, reason in reasons.items() if reason})
-    sieve.add(check_language(sieve.pending, means.identifier, config.identifier, config.languages))
-    return sieve.refused
+    """Apply the rules on single texts; returns the refused corrections, which count against their keys."""
+    used, reviews = _trained_row_ids(config, run, language), read_reviews(run)
+    trained = RuleFinding(CorrectionState.TRAINED, "the live version was trained on it")
+    found.add({pair.id: trained for pair in found.pairs if row_id(pair) in used})
+    rejected = RuleFinding(CorrectionState.REJECTED, "a person rejected it")
+    found.add({pair.id: rejected for pair in found.pending if reviews.get(pair.id) is False})
+    reasons = {pair.id: check_length_and_letters(pair, config.train.max_tokens) for pair in found.pending}
+    found.add({name: RuleFinding(CorrectionState.REFUSED, reason) for name, reason in reasons.items() if reason})
+    found.add(check_language(found.pending, models.identifier, config.identifier, config.languages))
+    return found.refused
 
 
-def _apply_reviews(config: RunConfig, run: RunDir, sieve: VerdictSet) -> None:
-    """Lift from quarantine what a person accepted, and hold what waits for one where all has to be reviewed."""
-    word = read_reviews(run)
-    for pair in sieve.pending:
-        if word.get(pair.id):
-            sieve.findings.pop(pair.id, None)
+def _apply_reviews(config: RunConfig, run: RunDir, found: VerdictSet) -> None:
+    """Release held corrections that a person accepted; hold unreviewed ones if ``update.corrections`` requires a review."""
+    reviews = read_reviews(run)
+    for pair in found.pending:
+        if reviews.get(pair.id):
+            found.findings.pop(pair.id, None)
     if config.update.corrections != "all":
-        sieve.add({pair.id: _AWAITS_REVIEW for pair in sieve.passed if not word.get(pair.id)})
+        found.add({pair.id: _AWAITS_REVIEW for pair in found.passed if not reviews.get(pair.id)})
 
 
-def _apply_key_caps(config: RunConfig, sieve: VerdictSet) -> list[CorrectionPair]:
-    """What is clear, within the cap of its key, in order of turn."""
-    clear, most = sieve.passed, config.update.corrections_per_key
-    found = round_robin_order([pair.id for pair in clear], [pair.key for pair in clear], config.seed)
-    over = RuleFinding(CorrectionState.LEFT_OUT, f"{most} others of its key come first (update.corrections_per_key)")
-    sieve.add({clear[i].id: over for i, turn in zip(found.position, found.turn, strict=True) if turn >= most})
-    return [clear[i] for i, turn in zip(found.position, found.turn, strict=True) if turn < most]
+def _apply_key_caps(config: RunConfig, found: VerdictSet) -> list[CorrectionPair]:
+    """The corrections that passed, at most the cap of each key, in round-robin order."""
+    passed, cap = found.passed, config.update.corrections_per_key
+    order = round_robin_order([pair.id for pair in passed], [pair.key for pair in passed], config.seed)
+    over = RuleFinding(CorrectionState.LEFT_OUT, f"{cap} other corrections of its key come first (update.corrections_per_key)")
+    found.add({passed[i].id: over for i, turn in zip(order.position, order.turn, strict=True) if turn >= cap})
+    return [passed[i] for i, turn in zip(order.position, order.turn, strict=True) if turn < cap]
 
 
 def _find_repeats(ordered: Sequence[CorrectionPair], embeddings: npt.NDArray[np.float32], tau: float) -> dict[str, RuleFinding]:
-    """Those that say again what one before says, and those whose prompt is nearly that of one before."""
+    """Corrections equal to an earlier one, and corrections with a prompt that nearly equals an earlier prompt."""
     first: dict[str, CorrectionPair] = {}
-    again = {pair.id: one for pair in ordered if (one := first.setdefault(row_id(pair), pair)) is not pair}
+    equal = {pair.id: one for pair in ordered if (one := first.setdefault(row_id(pair), pair)) is not pair}
     near = {pair.id: ordered[i] for pair, i in zip(ordered, find_kept_duplicates(embeddings, tau), strict=True) if i >= 0}
-    found = {name: f"its prompt is all but that of {one.id[:SHOWN_ID_DIGITS]}, which comes first" for name, one in near.items()}
-    found |= {name: f"it says the same as {one.id[:SHOWN_ID_DIGITS]}" for name, one in again.items()}
-    return {name: RuleFinding(CorrectionState.LEFT_OUT, reason) for name, reason in found.items()}
+    reasons = {name: f"prompt nearly equals that of {one.id[:SHOWN_ID_DIGITS]}, which comes first" for name, one in near.items()}
+    reasons |= {name: f"duplicate of {one.id[:SHOWN_ID_DIGITS]}" for name, one in equal.items()}
+    return {name: RuleFinding(CorrectionState.LEFT_OUT, reason) for name, reason in reasons.items()}
 
 
 def _trained_row_ids(config: RunConfig, run: RunDir, language: str) -> frozenset[str]:
-    """Ids of rows that the served version's line has already; where an update begins anew, of those that judged it alone."""
+    """Ids of rows in the lineage of the live version; only its held-out rows if updates retrain from scratch."""
     live = run.live(language)
     if live is None:
         return frozenset()
     rows = TrainedRows.read(config, lineage.lineage_selections(config, run, language, str(live["version"])))
-    anew = STRATEGIES[config.update.strategy].from_scratch
-    return frozenset(name for name, held in zip(rows.row_ids, rows.held_out, strict=True) if held or not anew)
+    from_scratch = STRATEGIES[config.update.strategy].from_scratch
+    return frozenset(name for name, held_out in zip(rows.row_ids, rows.held_out, strict=True) if held_out or not from_scratch)

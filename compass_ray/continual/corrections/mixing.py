@@ -1,8 +1,8 @@
-"""Accepted corrections as rows of an update's selection.
+"""Add accepted corrections to the rows of an update's selection.
 
-Key property: of the rows of an update they are at most `update.corrections_share`, every key in its turn. What enters is in the
-selection's identity; a selection that stands keeps what entered it, so feedback that comes in the meantime never makes a killed
-update begin again. Beyond COMPASS, section 3.3.
+They are at most ``update.corrections_share`` of an update's rows, taken from the keys in turn. A hash of them is part of
+the selection's identity. A complete selection keeps its corrections, so new feedback never invalidates a killed update.
+Extends COMPASS, section 3.3.
 """
 
 from __future__ import annotations
@@ -26,93 +26,92 @@ _IDENTITY_KEY = "corrections"
 
 @dataclass(frozen=True)
 class MixedSelection:
-    """A selection with the corrections that joined it."""
+    """A selection with added corrections."""
 
     rows: pa.Table
-    """tables.SELECTED"""
+    """Schema `schemas.SELECTED`."""
     corrections: pa.Table
-    """tables.LABELLED: the texts of the rows with role ``traffic``."""
+    """Schema `schemas.CORRECTIONS`: the texts of the rows with role ``traffic``."""
     withheld: pa.Table
-    """tables.WITHHELD: every other correction, without its text."""
+    """Schema `schemas.WITHHELD_CORRECTIONS`: every other correction, without its text."""
 
     @property
-    def mark(self) -> str:
-        """What entered, as a hash."""
+    def corrections_hash(self) -> str:
+        """Hash of the added corrections, independent of their order."""
         return content_hash(*sorted(self.corrections["row_id"].to_pylist()))
 
     def write(self, writer: Writer) -> None:
-        """Put texts and quarantine into the artefact beside the rows."""
+        """Write the texts and the withheld corrections into the selection's artifact."""
         writer.write_table(CORRECTIONS_FILE, self.corrections)
         writer.write_table(QUARANTINE_FILE, self.withheld)
 
 
 def list_accepted(
-    config: RunConfig, run: RunDir, language: str, *, means: FilterModels | None = None, now: float | None = None
+    config: RunConfig, run: RunDir, language: str, *, models: FilterModels | None = None, now: float | None = None
 ) -> pa.Table:
-    """The corrections that may join, in order of turn: row_id, prompt, response, cluster, proto and key.
+    """The accepted corrections in round-robin order: row_id, prompt, response, cluster, proto and key.
 
-    None of them where ``update.corrections`` is none. For what it raises see `judged`.
+    Empty if ``update.corrections`` is none. Raises as `filter_corrections`.
     """
     if config.update.corrections == "none":
         return _accepted_table(FilterResult())
-    return _accepted_table(filter_corrections(config, run, language, means=means, now=now))
+    return _accepted_table(filter_corrections(config, run, language, models=models, now=now))
 
 
 def mix_corrections(
-    config: RunConfig, run: RunDir, language: str, rows: pa.Table, *, means: FilterModels | None = None, now: float | None = None
+    config: RunConfig, run: RunDir, language: str, rows: pa.Table, *, models: FilterModels | None = None, now: float | None = None
 ) -> MixedSelection | None:
-    """Let corrections join selected ``rows`` (tables.SELECTED); None where ``update.corrections`` is none."""
+    """Add corrections to selected ``rows`` (`schemas.SELECTED`); None if ``update.corrections`` is none."""
     if config.update.corrections == "none":
         return None
-    judgement = filter_corrections(config, run, language, means=means, now=now)
-    may_enter, most = _accepted_table(judgement), max_corrections(rows.num_rows, config.update.corrections_share)
-    entered = may_enter.slice(0, most)
+    result = filter_corrections(config, run, language, models=models, now=now)
+    accepted, limit = _accepted_table(result), max_corrections(rows.num_rows, config.update.corrections_share)
+    added = accepted.slice(0, limit)
     over = f"corrections are at most {config.update.corrections_share:g} of the update's rows (update.corrections_share)"
-    late = {pair.id for pair in judgement.accepted[most:]}
-    withheld = [CorrectionVerdict(v.pair, CorrectionState.LEFT_OUT, over) if v.pair.id in late else v for v in judgement.verdicts]
+    surplus = {pair.id for pair in result.accepted[limit:]}
+    withheld = [CorrectionVerdict(v.pair, CorrectionState.LEFT_OUT, over) if v.pair.id in surplus else v for v in result.verdicts]
     return MixedSelection(
-        rows=pa.concat_tables([rows, _selection_rows(entered, language)]),
-        corrections=entered.select(schemas.CORRECTIONS.names).cast(schemas.CORRECTIONS),
+        rows=pa.concat_tables([rows, _selection_rows(added, language)]),
+        corrections=added.select(schemas.CORRECTIONS.names).cast(schemas.CORRECTIONS),
         withheld=_withheld_table(withheld),
     )
 
 
-def bind_identity(identity: Identity, update: UpdateConfig, mark: str | None) -> Identity:
-    """The identity of a selection that corrections with this mark joined; the selection's own where none may."""
+def bind_identity(identity: Identity, update: UpdateConfig, corrections_hash: str | None) -> Identity:
+    """The identity of a selection with these corrections added; unchanged if ``update.corrections`` is none."""
     if update.corrections == "none":
         return identity
-    told = {"from": update.corrections, "share": update.corrections_share, "per_key": update.corrections_per_key, "rows": mark}
-    return Identity(identity.stage, {**identity.config, _IDENTITY_KEY: told}, identity.inputs)
+    rule = {"from": update.corrections, "share": update.corrections_share, "per_key": update.corrections_per_key}
+    return Identity(identity.stage, {**identity.config, _IDENTITY_KEY: {**rule, "rows": corrections_hash}}, identity.inputs)
 
 
-def read_mark(manifest: Manifest) -> str | None:
-    """The mark of what joined a selection that stands."""
-    told = manifest.config.get(_IDENTITY_KEY) or {}
-    return told.get("rows")
+def read_corrections_hash(manifest: Manifest) -> str | None:
+    """The hash of the corrections in a complete selection."""
+    return (manifest.config.get(_IDENTITY_KEY) or {}).get("rows")
 
 
-def _accepted_table(judgement: FilterResult) -> pa.Table:
-    pairs = judgement.accepted
+def _accepted_table(result: FilterResult) -> pa.Table:
+    pairs = result.accepted
     columns = {
         "row_id": pa.array([row_id(pair) for pair in pairs], pa.string()),
         "prompt": pa.array([pair.prompt for pair in pairs], pa.string()),
         "response": pa.array([pair.correction.strip() for pair in pairs], pa.string()),
-        "cluster": pa.array(judgement.cluster, pa.int32()),
-        "proto": pa.array(judgement.proto, pa.float32()),
+        "cluster": pa.array(result.cluster, pa.int32()),
+        "proto": pa.array(result.proto, pa.float32()),
         "key": pa.array([pair.key for pair in pairs], pa.string()),
     }
     return pa.table(columns)
 
 
-def _selection_rows(entered: pa.Table, language: str) -> pa.Table:
-    n = entered.num_rows
+def _selection_rows(corrections: pa.Table, language: str) -> pa.Table:
+    n = corrections.num_rows
     columns = {
-        "row_id": entered["row_id"],
+        "row_id": corrections["row_id"],
         "role": pa.array(["traffic"] * n, pa.string()),
         "language": pa.array([language] * n, pa.string()),
-        "cluster": entered["cluster"],
+        "cluster": corrections["cluster"],
         "order": pa.array([-1] * n, pa.int32()),
-        "proto": entered["proto"],
+        "proto": corrections["proto"],
         "weight": pa.array([1.0] * n, pa.float32()),
     }
     absent = {field.name: pa.nulls(n, field.type) for field in schemas.SELECTED if field.name not in columns}
@@ -120,6 +119,6 @@ def _selection_rows(entered: pa.Table, language: str) -> pa.Table:
 
 
 def _withheld_table(verdicts: Sequence[CorrectionVerdict]) -> pa.Table:
-    kept = [v for v in verdicts if v.state is not CorrectionState.ACCEPTED]
-    rows = [{"correction": v.pair.id, "state": v.state.value, "reason": v.reason} for v in kept]
+    withheld = [v for v in verdicts if v.state is not CorrectionState.ACCEPTED]
+    rows = [{"correction": v.pair.id, "state": v.state.value, "reason": v.reason} for v in withheld]
     return pa.Table.from_pylist(rows, schema=schemas.WITHHELD_CORRECTIONS)

@@ -1,7 +1,7 @@
-"""What people decided about corrections, as a file of the monitor's folder.
+"""Decisions of people about corrections: a log in the monitor's folder.
 
-Key property: durable on return, and the last word on a correction counts. A review names a correction by its id alone, which
-says nothing of its text, and which other words would not have: what is edited is reviewed anew.
+A review is on disk on return, and the last review of a correction counts. It contains only the correction's id, a keyed
+hash of its texts. So it reveals no text, and an edited correction needs a new review.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ def record_reviews(
     reject: Collection[CorrectionPair] = (),
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Keep a person's word on some corrections.
+    """Store a person's decisions on corrections.
 
     Raises:
         ConfigError: a correction is both accepted and rejected.
         ArtifactError, OSError: it could not be written.
     """
     if both := {pair.id for pair in accept} & {pair.id for pair in reject}:
-        raise ConfigError(f"{', '.join(sorted(both))} cannot be accepted and rejected at once; decide on one")
-    words = [(pair, True) for pair in accept] + [(pair, False) for pair in reject]
+        raise ConfigError(f"{', '.join(sorted(both))} cannot be both accepted and rejected; choose one")
+    reviews = [(pair, True) for pair in accept] + [(pair, False) for pair in reject]
     now = clock()
-    jsonl_log.append_shared(run, FILE, [{"correction": pair.id, "accepted": word, "time": now} for pair, word in words])
+    jsonl_log.append_shared(run, FILE, [{"correction": pair.id, "accepted": accepted, "time": now} for pair, accepted in reviews])
 
 
 def find_corrections(pairs: Sequence[CorrectionPair], ids: Sequence[str]) -> list[CorrectionPair]:
-    """The corrections that ids, or beginnings of ids, name.
+    """The corrections with the given ids or id prefixes.
 
     Raises:
-        ConfigError: one names none, or several.
+        ConfigError: an id matches no correction, or several.
     """
     return [_find_correction(pairs, name.strip()) for name in ids]
 
 
 def _find_correction(pairs: Sequence[CorrectionPair], name: str) -> CorrectionPair:
-    found = [pair for pair in pairs if name and pair.id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    several = f"is the beginning of {len(found)}" if found else "is none, or was erased since"
-    raise ConfigError(f"correction {name!r} {several}; give the id of one as 'compass-ray corrections RUN --json' lists it")
+    matches = [pair for pair in pairs if name and pair.id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    problem = f"matches {len(matches)} corrections" if matches else "does not exist or was deleted"
+    raise ConfigError(f"correction {name!r} {problem}; pass an id from 'compass-ray corrections RUN --json'")

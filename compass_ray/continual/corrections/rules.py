@@ -1,6 +1,7 @@
-"""What looks like poison, or out of place, among corrections that each look sound: it is held for a person, never dropped.
+"""Rules that refuse or hold corrections: language, length, and signs of data poisoning.
 
-Key property: counted over all corrections of a language together, so no order of arrival hides it. Pure.
+`check_language` and `check_length_and_letters` look at single texts. `find_suspicious` counts over all corrections of a
+language, so the order of arrival does not matter; suspicious corrections are held for review, never dropped. Pure.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from compass_ray.sources.guides import prompt_key
 def check_language(
     pairs: Sequence[CorrectionPair], identifier: Identifier, config: IdentifierConfig, known: Sequence[str]
 ) -> dict[str, RuleFinding]:
-    """What speaks against the language of each pair, by its id; ``known`` are the run's languages."""
+    """Findings against the language of each pair, by its id; ``known`` are the run's languages."""
     found: dict[str, RuleFinding] = {}
     for part in ("correction", "prompt"):
         texts = [extract_prose(getattr(pair, part)) for pair in pairs]
-        for pair, text, said in zip(pairs, texts, identifier.identify(texts, known), strict=True):
-            finding = _language_finding(f"the {part}", text, said, pair.language, config)
+        for pair, text, prediction in zip(pairs, texts, identifier.identify(texts, known), strict=True):
+            finding = _language_finding(f"the {part}", text, prediction, pair.language, config)
             before = found.get(pair.id)
             if finding and (before is None or before.state is CorrectionState.HELD):
                 found[pair.id] = finding if before is None or finding.state is CorrectionState.REFUSED else before
@@ -35,100 +36,99 @@ def check_language(
 
 
 def _language_finding(
-    name: str, text: str, said: LanguagePrediction, language: str, config: IdentifierConfig
+    name: str, text: str, prediction: LanguagePrediction, language: str, config: IdentifierConfig
 ) -> RuleFinding | None:
     if is_short(text, config):
-        return RuleFinding(CorrectionState.HELD, f"{name} is too short to tell its language")
-    belief = decide_language(text, said, config)
-    if belief.language == language:
+        return RuleFinding(CorrectionState.HELD, f"{name} is too short to identify its language")
+    decision = decide_language(text, prediction, config)
+    if decision.language == language:
         return None
-    sure = belief.language is not None or (said.language is None and said.confidence >= min_confidence(language, config))
+    is_foreign = prediction.language is None and prediction.confidence >= min_confidence(language, config)
+    sure = decision.language is not None or is_foreign
     return RuleFinding(
-        CorrectionState.REFUSED if sure else CorrectionState.HELD, f"{name} is not known to be {language}: {belief.reason}"
+        CorrectionState.REFUSED if sure else CorrectionState.HELD, f"{name} is not identified as {language}: {decision.reason}"
     )
 
 
 MIN_PROMPT_CHARACTERS = 3
-"""Characters below which a prompt asks nothing."""
+"""Minimum characters of a prompt."""
 MAX_CHARACTERS_PER_TOKEN = 4
-"""What a token of a long text holds at the most: beyond that a row is sure to be cut."""
+"""Upper bound of characters per token: a longer text would certainly be truncated."""
 
 
 def row_id(pair: CorrectionPair) -> str:
-    """What the row is called once it joins, as a pool row is: by language, source, prompt and response."""
+    """The id of the correction as a training row: like a pool row, a hash of language, source, prompt and response."""
     return content_hash(pair.language, "traffic", pair.prompt, pair.correction.strip())
 
 
 def check_length_and_letters(pair: CorrectionPair, max_tokens: int) -> str | None:
-    """Why the texts are no row of at most ``max_tokens``, None where they are."""
-    correction, most = pair.correction.strip(), MAX_CHARACTERS_PER_TOKEN * max_tokens
+    """Why the texts cannot be a row of at most ``max_tokens``, None if they can."""
+    correction, limit = pair.correction.strip(), MAX_CHARACTERS_PER_TOKEN * max_tokens
     size = len(pair.prompt) + len(correction)
     if not correction:
         return "the correction is empty"
     if len(pair.prompt.strip()) < MIN_PROMPT_CHARACTERS:
         return f"the prompt has fewer than {MIN_PROMPT_CHARACTERS} characters"
     if len(pair.correction) >= MAX_CORRECTION_CHARS or len(pair.prompt) >= MAX_PROMPT_CHARS:
-        return f"it was cut: of a correction {MAX_CORRECTION_CHARS} characters are kept, of a prompt {MAX_PROMPT_CHARS}"
-    if size > most:
-        return f"prompt and correction have {size} characters, and {max_tokens} tokens hold {most} at the most"
+        return f"it was truncated (limits: correction {MAX_CORRECTION_CHARS} characters, prompt {MAX_PROMPT_CHARS})"
+    if size > limit:
+        return f"prompt and correction have {size} characters; {max_tokens} tokens hold at most {limit}"
     if prompt_key(correction) == prompt_key(pair.prompt):
-        return "the correction is the prompt itself"
+        return "the correction equals the prompt"
     return None
 
 
 MIN_REFUSED = 5
-"""Refused corrections of a key before its others are held: one slip makes nobody suspect."""
+"""Refused corrections of a key before its other corrections are held: single mistakes do not count."""
 MAX_REFUSED_SHARE = 0.5
 MIN_PROMPTS_SAME_ANSWER = 3
-"""Different prompts that one correction may not answer."""
+"""Number of different prompts with the same correction from which on it is held."""
 
 
-def find_suspicious(sound: Sequence[CorrectionPair], blamed: Collection[CorrectionPair]) -> dict[str, RuleFinding]:
-    """Why corrections are held, by their id.
+def find_suspicious(candidates: Sequence[CorrectionPair], refused: Collection[CorrectionPair]) -> dict[str, RuleFinding]:
+    """Findings that hold corrections, by their id.
 
     Args:
-        sound: corrections that no rule refused.
-        blamed: those that were refused for what their client wrote.
+        candidates: corrections that no rule refused.
+        refused: corrections that were refused because of their texts.
     """
     reasons = {
-        **_from_conversation(sound),
-        **_same_answer_many_prompts(sound),
-        **_many_answers_same_prompt(sound),
-        **_from_refused_keys(sound, blamed),
+        **_from_conversation(candidates),
+        **_same_answer_many_prompts(candidates),
+        **_many_answers_same_prompt(candidates),
+        **_from_refused_keys(candidates, refused),
     }
     return {name: RuleFinding(CorrectionState.HELD, reason) for name, reason in reasons.items()}
 
 
-def _from_conversation(sound: Sequence[CorrectionPair]) -> dict[str, str]:
-    reason = "the reply answered a conversation, instructions or a text to continue, of which the prompt is a part"
-    return {pair.id: reason for pair in sound if not pair.is_single_turn}
+def _from_conversation(candidates: Sequence[CorrectionPair]) -> dict[str, str]:
+    reason = "the prompt was not the complete request (earlier turns, instructions or a text to continue)"
+    return {pair.id: reason for pair in candidates if not pair.is_single_turn}
 
 
-def _from_refused_keys(sound: Sequence[CorrectionPair], blamed: Collection[CorrectionPair]) -> dict[str, str]:
-    refused, passed = Counter(pair.key for pair in blamed), Counter(pair.key for pair in sound)
-    bad = {key for key, n in refused.items() if n >= MIN_REFUSED and n > MAX_REFUSED_SHARE * (n + passed[key])}
+def _from_refused_keys(candidates: Sequence[CorrectionPair], refused: Collection[CorrectionPair]) -> dict[str, str]:
+    bad_count, good_count = Counter(pair.key for pair in refused), Counter(pair.key for pair in candidates)
+    bad = {key for key, n in bad_count.items() if n >= MIN_REFUSED and n > MAX_REFUSED_SHARE * (n + good_count[key])}
     return {
-        pair.id: f"{refused[pair.key]} of {refused[pair.key] + passed[pair.key]} corrections by its key were refused"
-        for pair in sound
+        pair.id: f"{bad_count[pair.key]} of {bad_count[pair.key] + good_count[pair.key]} corrections of its key were refused"
+        for pair in candidates
         if pair.key in bad
     }
 
 
-def _same_answer_many_prompts(sound: Sequence[CorrectionPair]) -> dict[str, str]:
+def _same_answer_many_prompts(candidates: Sequence[CorrectionPair]) -> dict[str, str]:
     answered: dict[str, set[str]] = defaultdict(set)
-    for pair in sound:
+    for pair in candidates:
         answered[prompt_key(pair.correction)].add(prompt_key(pair.prompt))
-    counts = {pair.id: len(answered[prompt_key(pair.correction)]) for pair in sound}
+    counts = {pair.id: len(answered[prompt_key(pair.correction)]) for pair in candidates}
     return {
-        name: f"the same correction was given for {n} different prompts"
-        for name, n in counts.items()
-        if n >= MIN_PROMPTS_SAME_ANSWER
+        name: f"the same correction answers {n} different prompts" for name, n in counts.items() if n >= MIN_PROMPTS_SAME_ANSWER
     }
 
 
-def _many_answers_same_prompt(sound: Sequence[CorrectionPair]) -> dict[str, str]:
+def _many_answers_same_prompt(candidates: Sequence[CorrectionPair]) -> dict[str, str]:
     given: dict[str, set[str]] = defaultdict(set)
-    for pair in sound:
+    for pair in candidates:
         given[prompt_key(pair.prompt)].add(prompt_key(pair.correction))
-    counts = {pair.id: len(given[prompt_key(pair.prompt)]) for pair in sound}
+    counts = {pair.id: len(given[prompt_key(pair.prompt)]) for pair in candidates}
     return {name: f"its prompt has {n} different corrections" for name, n in counts.items() if n > 1}

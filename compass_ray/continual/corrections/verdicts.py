@@ -1,4 +1,4 @@
-"""What becomes of a correction, and why."""
+"""The verdict on a correction: its state and the reason."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from compass_ray.monitoring.corrections import CorrectionPair
 
 
 class CorrectionState(StrEnum):
-    """Where a correction stands before the next update."""
+    """The state of a correction before the next update."""
 
     ACCEPTED = "accepted"
-    """It may enter."""
+    """It can be used for training."""
     HELD = "held"
-    """In quarantine: it enters once a person accepts it."""
+    """In quarantine until a person accepts it."""
     REFUSED = "refused"
-    """It never enters, whoever accepts it."""
+    """Never used, even if a person accepts it."""
     REJECTED = "rejected"
-    """By a person, who may think better of it."""
+    """Rejected by a person, who can still accept it later."""
     LEFT_OUT = "left out"
-    """It may enter, and others come first."""
+    """It could be used, but others come first."""
     TRAINED = "trained"
-    """The version that is served was trained on it, or judged by it."""
+    """The live version was trained on it, or its gate used it."""
 
 
 @dataclass(frozen=True)
 class RuleFinding:
-    """What a rule says against a correction."""
+    """A rule's objection to a correction."""
 
     state: CorrectionState
     reason: str
@@ -36,7 +36,7 @@ class RuleFinding:
 
 @dataclass(frozen=True)
 class CorrectionVerdict:
-    """A correction, where it stands, and why; an accepted one needs no reason."""
+    """A correction, its state and the reason; an accepted one has no reason."""
 
     pair: CorrectionPair
     state: CorrectionState
@@ -44,42 +44,42 @@ class CorrectionVerdict:
 
 
 class VerdictSet:
-    """Corrections, and what was found against each so far."""
+    """Corrections with the findings against them so far."""
 
     def __init__(self, pairs: Sequence[CorrectionPair]) -> None:
-        """Begin with nothing against any."""
+        """Start without findings."""
         self.pairs = pairs
         self.findings: dict[str, RuleFinding] = {}
 
     @property
     def pending(self) -> list[CorrectionPair]:
-        """Those that may still enter, held ones among them."""
+        """Corrections that can still be accepted, including held ones."""
         return [p for p in self.pairs if p.id not in self.findings or self.findings[p.id].state is CorrectionState.HELD]
 
     @property
     def passed(self) -> list[CorrectionPair]:
-        """Those that nothing was found against."""
+        """Corrections without a finding."""
         return [pair for pair in self.pairs if pair.id not in self.findings]
 
     @property
     def trained(self) -> list[CorrectionPair]:
-        """Those that an earlier update took."""
+        """Corrections that an earlier update used."""
         return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state is CorrectionState.TRAINED]
 
     @property
     def refused(self) -> list[CorrectionPair]:
-        """Those that a rule refused, or a person."""
+        """Corrections that a rule refused or a person rejected."""
         bad = (CorrectionState.REFUSED, CorrectionState.REJECTED)
         return [p for p in self.pairs if p.id in self.findings and self.findings[p.id].state in bad]
 
     def add(self, found: Mapping[str, RuleFinding]) -> None:
-        """Keep what is found: the first that holds, unless something refuses."""
+        """Add findings. The first hold of a correction stays, unless a later finding refuses it."""
         for name, finding in found.items():
             if name not in self.findings or finding.state is not CorrectionState.HELD:
                 self.findings[name] = finding
 
     def verdicts(self) -> tuple[CorrectionVerdict, ...]:
-        """Where each stands, in their order."""
+        """The verdict on each correction, in order."""
         accepted = RuleFinding(CorrectionState.ACCEPTED, "")
         found = [(pair, self.findings.get(pair.id, accepted)) for pair in self.pairs]
         return tuple(CorrectionVerdict(pair, finding.state, finding.reason) for pair, finding in found)

@@ -3,9 +3,9 @@
     y = s * (W x + (alpha / r) B A x) + bias,    s = m / ||W + (alpha / r) B A||  per output row   (DoRA)
     y =      W x + (alpha / r) B A x  + bias                                                        (LoRA)
 
-Key properties: at initialisation (B = 0, m = ||W||) the layer gives the base's output; the norm is taken in factored
-form, so the dense product B A is never built; W itself is only read. The norm counts as a constant in the gradient, as
-in section 4.3 of the DoRA paper (Liu et al. 2024). Serving many adapters in one batch is `routing`'s work.
+At initialization (B = 0, m = ||W||) the layer equals the base layer. The norm is computed from the factors, so the dense
+product B A is never built. W is only read. The norm is constant in the gradient, as in section 4.3 of the DoRA paper (Liu et
+al. 2024). `engine` serves many adapters in one batch.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from compass_ray.models.errors import ModelError
 
 
 def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float, squared: Tensor | None = None) -> Tensor:
-    """float32[out] norms of the rows of W + scaling B A, from its factors.
+    """float32[out] norms of the rows of W + scaling B A, computed from its factors.
 
-    ``weight`` [out, in], ``a`` [r, in], ``b`` [out, r]; ``squared`` is ||W||^2 a row, where it is known already. Uses
+    ``weight`` is [out, in], ``a`` [r, in], ``b`` [out, r]; ``squared`` is ||W||^2 of each row if already known. Uses
     ||w + c b A||^2 = ||w||^2 + 2 c b (A w) + c^2 b (A A^T) b^T, which costs r / in of the dense form.
     """
     a32, b32 = a.float(), b.float()
     base = squared if squared is not None else weight.float().square().sum(1)
     cross = ((weight @ a.to(weight.dtype).T).float() * b32).sum(1)
-    own = ((b32 @ (a32 @ a32.T)) * b32).sum(1)
-    square: Tensor = base + 2 * scaling * cross + scaling * scaling * own
+    low_rank = ((b32 @ (a32 @ a32.T)) * b32).sum(1)
+    square: Tensor = base + 2 * scaling * cross + scaling * scaling * low_rank
     return square.clamp_min(0).sqrt()
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer with one trainable adapter around it."""
+    """A frozen linear layer with one trainable adapter."""
 
     def __init__(self, base: nn.Linear, config: AdapterConfig, generator: torch.Generator) -> None:
-        """A starts uniform (Kaiming, as PEFT does), B at zero, m at the norms of W's rows."""
+        """Initialize A uniformly (Kaiming, as PEFT does), B with zeros, and m with the norms of W's rows."""
         super().__init__()
         self.base = base
         self.scaling = config.alpha / config.r
@@ -75,7 +75,7 @@ class AdaptedLinear(nn.Module):
         return y if self.base.bias is None else y + self.base.bias
 
     def scale(self) -> Tensor:
-        """s = m / ||W + (alpha / r) B A||, float32[out]; the norm without gradient."""
+        """s = m / ||W + (alpha / r) B A||, float32[out]; the norm has no gradient."""
         if self._frozen_scale is not None:
             return self._frozen_scale
         assert self.m is not None
@@ -84,7 +84,7 @@ class AdaptedLinear(nn.Module):
         return self.m / norm
 
     def freeze(self) -> None:
-        """Stop training: no gradients, the scale computed once."""
+        """Stop training: disable gradients and compute the scale once."""
         self.requires_grad_(False)
         if self.m is not None:
             self._frozen_scale = self.scale().detach()
@@ -92,14 +92,14 @@ class AdaptedLinear(nn.Module):
 
 @dataclass(frozen=True)
 class AttachedAdapter:
-    """One adapter on a base model: its layers by module path, and the base's own layers to put back."""
+    """An adapter on a base model: its layers by module path, which keep the original layers."""
 
     layers: Mapping[str, AdaptedLinear]
     model: nn.Module
     config: AdapterConfig
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters by the names a PEFT directory uses, in a fixed order."""
+        """Trainable parameters by their PEFT names, in a fixed order."""
         return {name: parameter for path, layer in self.layers.items() for name, parameter in _named_parameters(path, layer)}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -110,16 +110,16 @@ class AttachedAdapter:
         """Overwrite the parameters.
 
         Raises:
-            ModelError: names or shapes that do not fit this adapter.
+            ModelError: names or shapes do not match this adapter.
         """
-        own = self.parameters()
-        check_fit({name: tuple(p.shape) for name, p in own.items()}, tensors)
+        parameters = self.parameters()
+        check_fit({name: tuple(p.shape) for name, p in parameters.items()}, tensors)
         with torch.no_grad():
-            for name, parameter in own.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
 
     def detach(self) -> None:
-        """Put the base's own layers back: the model is bit-equal to what it was."""
+        """Restore the original layers; the model is bit-equal to before."""
         for path, layer in self.layers.items():
             replace_module(self.model, path, layer.base)
 
@@ -128,7 +128,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
     """Wrap every targeted linear layer of ``model`` in a new adapter.
 
     Raises:
-        ModelError: no layer has a targeted name, or one that has is no plain linear layer.
+        ModelError: no layer has a targeted name, or a targeted layer is not a plain linear layer.
     """
     generator = torch.Generator().manual_seed(seed)
     targets = find_target_layers(model, config.target_modules)
@@ -140,7 +140,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
 
 @contextmanager
 def attach_for_training(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
-    """A stored adapter on ``model``, taking gradients; taken off again at the end, also after an error.
+    """Attach a stored adapter to ``model`` with gradients; detach it at the end, also after an error.
 
     Raises:
         ModelError: the adapter was made for another model.
@@ -157,7 +157,7 @@ def attach_for_training(model: nn.Module, stored: StoredAdapter) -> Iterator[Att
 
 @contextmanager
 def with_adapter(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
-    """The base with the adapter of a PEFT directory attached; the adapter is removed at the end.
+    """Attach the adapter of a PEFT directory to the base model; detach it at the end.
 
     Raises:
         ModelError: the directory is damaged, or its adapter was made for another base model.
@@ -168,7 +168,7 @@ def with_adapter(base: BaseModel, folder: Path) -> Iterator[BaseModel]:
 
 @contextmanager
 def attach_for_inference(model: nn.Module, stored: StoredAdapter) -> Iterator[AttachedAdapter]:
-    """As `trainable`, but for inference: without gradients, the scales computed once."""
+    """Like `attach_for_training`, but without gradients and with the scales computed once."""
     with attach_for_training(model, stored) as adapter:
         for layer in adapter.layers.values():
             layer.freeze()
@@ -176,38 +176,38 @@ def attach_for_inference(model: nn.Module, stored: StoredAdapter) -> Iterator[At
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of the adapter on ``model`` by the names a PEFT directory uses; empty without one."""
+    """Parameters of the adapter on ``model`` by their PEFT names; empty without an adapter."""
     layers = [(path, module) for path, module in model.named_modules() if isinstance(module, AdaptedLinear)]
     return {name: parameter for path, layer in layers for name, parameter in _named_parameters(path, layer)}
 
 
 def find_target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """Linear layers whose last name is one of ``names``, by module path in the model's order.
+    """Linear layers whose last name is in ``names``, by module path in the model's order.
 
     Raises:
-        ModelError: there is none, or one is no plain linear layer.
+        ModelError: no layer matches, or a match is not a plain linear layer.
     """
-    found = {path: module for path, module in model.named_modules() if path.rpartition(".")[2] in names}
-    if not found:
+    targets = {path: module for path, module in model.named_modules() if path.rpartition(".")[2] in names}
+    if not targets:
         linear = {p.rpartition(".")[2] for p, m in model.named_modules() if isinstance(m, nn.Linear)}
         raise ModelError(
-            f"the base model has no layer named {', '.join(names)}; its linear layers are named "
-            f"{', '.join(sorted(linear))}: set train.adapter.target_modules to some of them"
+            f"the base model has no layer named {', '.join(names)}; set train.adapter.target_modules to some of its linear "
+            f"layers: {', '.join(sorted(linear))}"
         )
-    return {path: _require_plain_linear(path, module) for path, module in found.items()}
+    return {path: _require_plain_linear(path, module) for path, module in targets.items()}
 
 
 def _require_plain_linear(path: str, module: nn.Module) -> nn.Linear:
     if type(module) is not nn.Linear:
         raise ModelError(
-            f"layer {path} is a {type(module).__name__}, and adapters go on plain linear layers only; load the base "
-            f"unquantised and without another adapter"
+            f"layer {path} is a {type(module).__name__}, but an adapter needs a plain linear layer; load the base model "
+            f"unquantized and without another adapter"
         )
     return module
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put ``module`` in the place of the submodule at ``path``."""
+    """Replace the submodule at ``path`` by ``module``."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
 
@@ -219,9 +219,9 @@ def check_fit(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Ten
     wrong = [n for n in expected.keys() & tensors.keys() if tuple(tensors[n].shape) != expected[n]]
     if missing or surplus or wrong:
         name = (missing or surplus or sorted(wrong))[0]
-        kind = "lacks" if missing else "has an unknown" if surplus else "has another shape for"
+        kind = "lacks" if missing else "has an unknown" if surplus else "has another shape of"
         raise ModelError(
-            f"the adapter {kind} {name} ({len(missing)} tensors missing, {len(surplus)} unknown, {len(wrong)} of another "
+            f"the adapter {kind} {name} ({len(missing)} tensors missing, {len(surplus)} unknown, {len(wrong)} with another "
             f"shape); it was made for another base model or other target modules"
         )
 

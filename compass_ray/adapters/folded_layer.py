@@ -1,10 +1,9 @@
-"""One adapter on one linear layer, folded into what a forward pass needs.
+"""The weights of one adapter on one linear layer, folded for serving.
 
     y = W x + bias + (s - 1) * W x + s * (alpha / r) B A x,    s = m / ||W + (alpha / r) B A||
 
-which is `dora`'s layer with s, a constant after training, taken out of the forward pass. Key properties: s - 1 is kept in
-float32, because s lies near 1; nothing is kept but A, B and s - 1, and they share no memory with a file. Applies nothing:
-that is `routed_linear`.
+This is the layer of `dora` with s, which is constant after training, computed once. s - 1 is stored in float32, because s is
+close to 1. Only A, B and s - 1 are stored, and they share no memory with a file. `MultiAdapterLinear` applies them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def fold_layer(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None,
     """Fold magnitude [out], norm and scaling into ``a`` [r, in] and ``b`` [out, r]; without magnitude it is LoRA.
 
     Raises:
-        ModelError: shapes that do not fit the layer, or a scale that is not finite.
+        ModelError: the shapes do not fit the layer, or a scale is not finite.
     """
     out, inner = layer.weight.shape
     fits = a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1] > 0 and (b.shape[0], a.shape[1]) == (out, inner)
@@ -51,16 +50,16 @@ def fold_layer(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None,
         return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * scaling, dtype), None))
     scale = magnitude.to(device).float() / row_norms(layer.weight, a, b, scaling)
     if not bool(scale.isfinite().all()):
-        raise ModelError("a row of the adapted weight has length zero, so its DoRA scale is not finite; train it again")
+        raise ModelError("a row of the adapted weight has length zero, so its DoRA scale is not finite; train the adapter again")
     return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * (scale * scaling)[:, None], dtype), scale - 1))
 
 
 def _check_finite(weights: LayerWeights) -> LayerWeights:
     if not bool(weights.a.isfinite().all() and weights.b.isfinite().all()):
-        raise ModelError(f"the adapter holds numbers that are not finite in {weights.a.dtype}; train it again")
+        raise ModelError(f"the adapter has values that are not finite in {weights.a.dtype}; train it again")
     return weights
 
 
 def _transpose(b: Tensor, dtype: torch.dtype) -> Tensor:
-    # With rows of length out, adding B's part takes 10 us against 14 of rows of length r (3 tokens, 2,048 outputs, fp32).
+    # With rows of length out, adding B's part takes 10 us, with rows of length r 14 us (3 tokens, 2,048 outputs, fp32).
     return b.T.to(dtype).contiguous()

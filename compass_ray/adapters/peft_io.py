@@ -1,7 +1,7 @@
-"""Adapters on disk: plain PEFT directories, which `peft.PeftModel.from_pretrained` loads anywhere.
+"""Read and write adapters as plain PEFT directories, which `peft.PeftModel.from_pretrained` loads.
 
-Reading checks everything that could make a served reply wrong without a sound: the kind, the scaling, the tensors'
-names. Only what `dora` computes is accepted; the rest of PEFT's features is refused by name. Runs no model.
+Reading checks everything that could make a reply wrong without an error: the kind, the scaling, the tensor names. Only
+features that `dora` computes are accepted; other PEFT features are rejected by name. Runs no model.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _UNSUPPORTED = (
     "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "target_parameters",
     "trainable_token_indices",
 )  # fmt: skip
-# PEFT rewrites the base's weights for these when it loads them, unless they were converted to plain LoRA.
-_REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
-_SOME_LAYERS = ("layers_to_transform", "exclude_modules")
+# For these, PEFT changes the base weights at load, unless they were converted to plain LoRA.
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_LAYER_FILTERS = ("layers_to_transform", "exclude_modules")
 _DTYPES = {f"torch.{name}" for name in ("float64", "float32", "bfloat16", "float16")}
 
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter read from disk; ``tensors`` by PEFT's names."""
+    """An adapter read from disk. ``tensors`` have PEFT's names."""
 
     r: int
     scaling: float
@@ -44,10 +44,10 @@ class StoredAdapter:
     base_model: str
     tensors: Mapping[str, Tensor]
     is_partial: bool = False
-    """Whether it may leave out layers that ``target_modules`` names."""
+    """Whether it may lack layers that ``target_modules`` names."""
 
     def config(self) -> AdapterConfig:
-        """The shape of this adapter as training would describe it; alpha rounded, so ``scaling`` is what counts."""
+        """The adapter's training configuration. Alpha is rounded; use ``scaling`` for the exact value."""
         return AdapterConfig(
             kind="dora" if self.use_dora else "lora",
             r=self.r,
@@ -57,10 +57,10 @@ class StoredAdapter:
 
 
 def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Tensor], base_model: str) -> None:
-    """Write a PEFT directory into ``folder``; ``base_model`` is what PEFT would load the base from."""
+    """Write a PEFT directory into ``folder``. ``base_model`` is the name or path from which PEFT loads the base."""
     from peft import LoraConfig
 
-    described = LoraConfig(
+    lora_config = LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
@@ -72,26 +72,26 @@ def write_adapter(folder: Path, config: AdapterConfig, tensors: Mapping[str, Ten
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, folder / WEIGHTS_NAME, {"format": "pt"})
-    described.save_pretrained(str(folder))
+    lora_config.save_pretrained(str(folder))
 
 
 def read_adapter(folder: Path) -> StoredAdapter:
     """Read and check a PEFT directory.
 
     Raises:
-        ModelError: a file is missing or damaged, or the adapter uses what this package does not compute.
+        ModelError: a file is missing or damaged, or the adapter uses an unsupported feature.
     """
     settings = _read_config(folder)
     r = int(_check_number(folder, settings.get("r", 0)))
     if settings.get("peft_type") != "LORA" or r < 1:
-        raise ModelError(f"{folder} holds a {settings.get('peft_type')} adapter of rank {r}; give a LoRA or DoRA adapter")
-    used = [key for key in _UNSUPPORTED if settings.get(key)]
+        raise ModelError(f"{folder} has a {settings.get('peft_type')} adapter of rank {r}; use a LoRA or DoRA adapter")
+    unsupported = [key for key in _UNSUPPORTED if settings.get(key)]
     if settings.get("bias", "none") != "none":
-        used.append("bias")
-    if str(settings.get("init_lora_weights")).startswith(_REWRITING):
-        used.append(f"init_lora_weights {settings['init_lora_weights']}")
-    if used:
-        raise ModelError(f"{folder}: the adapter uses {', '.join(used)}, which cannot be served; train it without")
+        unsupported.append("bias")
+    if str(settings.get("init_lora_weights")).startswith(_BASE_CHANGING_INITS):
+        unsupported.append(f"init_lora_weights {settings['init_lora_weights']}")
+    if unsupported:
+        raise ModelError(f"{folder}: the adapter uses {', '.join(unsupported)}, which is not supported; train it without")
     divisor = math.sqrt(r) if settings.get("use_rslora") else r
     targets = settings.get("target_modules") or ()
     if not isinstance(targets, str) and not (isinstance(targets, list | tuple) and all(isinstance(t, str) for t in targets)):
@@ -103,25 +103,25 @@ def read_adapter(folder: Path) -> StoredAdapter:
         target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
         base_model=str(settings.get("base_model_name_or_path") or ""),
         tensors=_read_tensors(folder),
-        is_partial=isinstance(targets, str) or any(settings.get(key) for key in _SOME_LAYERS),
+        is_partial=isinstance(targets, str) or any(settings.get(key) for key in _LAYER_FILTERS),
     )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+        settings = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} is no adapter directory: it lacks {CONFIG_NAME}; give a folder that PEFT wrote") from None
+        raise ModelError(f"{folder} is not an adapter directory: it lacks {CONFIG_NAME}; use a folder that PEFT wrote") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder / CONFIG_NAME} is damaged ({error}); copy or train the adapter again") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged (no JSON object); copy or train the adapter again")
-    return found
+    if not isinstance(settings, dict):
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged (not a JSON object); copy or train the adapter again")
+    return settings
 
 
 def _check_number(folder: Path, value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({value!r} for a rank or an alpha); copy or train the adapter again")
+        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({value!r} as rank or alpha); copy or train the adapter again")
     return float(value)
 
 
@@ -132,13 +132,13 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} lacks {WEIGHTS_NAME}; copy or train the adapter again") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{folder / WEIGHTS_NAME} is damaged ({error}); copy or train the adapter again") from None
-    odd = {str(tensor.dtype) for tensor in tensors.values()} - _DTYPES
-    if odd:
+    dtypes = {str(tensor.dtype) for tensor in tensors.values()} - _DTYPES
+    if dtypes:
         raise ModelError(
-            f"{folder / WEIGHTS_NAME} holds {', '.join(sorted(odd))}; store the adapter in float32, bfloat16 or float16"
+            f"{folder / WEIGHTS_NAME} has {', '.join(sorted(dtypes))} tensors; store them in float32, bfloat16 or float16"
         )
     bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if bad or not tensors:
-        what = f"NaN or infinity in {bad[0]}" if bad else "no tensors"
-        raise ModelError(f"{folder / WEIGHTS_NAME} holds {what}; train the adapter again")
+        problem = f"NaN or infinity in {bad[0]}" if bad else "no tensors"
+        raise ModelError(f"{folder / WEIGHTS_NAME} has {problem}; train the adapter again")
     return tensors

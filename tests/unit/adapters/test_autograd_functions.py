@@ -31,7 +31,7 @@ def test_adapted_product(scaled: bool, biased: bool) -> None:
 
 @pytest.mark.parametrize("factor", [0.9975, 1.0025, 1.006])
 def test_a_factor_near_one_is_not_lost_in_bfloat16(factor: float) -> None:
-    """bfloat16 itself has 0.9961, 1 and 1.0078 there, and nothing between."""
+    """Around 1, bfloat16 has only 0.9961, 1 and 1.0078."""
     generator = torch.Generator().manual_seed(0)
     x, weight, a, b = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((512, 64), (512, 64), (2, 64), (512, 2)))
     b = 0.01 * b

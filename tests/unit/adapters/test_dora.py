@@ -97,12 +97,12 @@ def test_reads_what_peft_writes(base: BaseModel, tmp_path: Path) -> None:
         torch.testing.assert_close(base.model(IDS).logits, theirs.eval()(IDS).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_unknown_target_names_the_layers_there_are(base: BaseModel) -> None:
+def test_unknown_target_error_lists_the_layers(base: BaseModel) -> None:
     with pytest.raises(ModelError, match=r"no layer named c_attn.*q_proj"):
         attach(base.model, AdapterConfig(target_modules=("c_attn",)), seed=0)
 
 
-def test_layer_of_another_kind_is_refused() -> None:
+def test_layer_of_another_kind_is_rejected() -> None:
     model = nn.ModuleDict({"q_proj": nn.Conv1d(2, 2, 1)})
     with pytest.raises(ModelError, match="Conv1d"):
         attach(model, AdapterConfig(target_modules=("q_proj",)), seed=0)
@@ -143,9 +143,7 @@ def _rewrite(old: str, new: str) -> Callable[[Path], None]:
         (_rewrite('"bias": "none"', '"bias": "all"'), "bias"),
     ],
 )
-def test_directory_that_cannot_be_trusted_is_refused(
-    base: BaseModel, tmp_path: Path, damage: Callable[[Path], object], message: str
-) -> None:
+def test_damaged_directory_is_rejected(base: BaseModel, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     folder = random_adapter(base, tmp_path, AdapterConfig(r=2, alpha=4), seed=0)
     damage(folder)
     with pytest.raises(ModelError, match=message):

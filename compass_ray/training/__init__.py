@@ -1,1 +1,1 @@
-"""Training of adapters and whole models: losses, batches, optimizer steps, ECDA, and the state that updates need. No Ray."""
+"""Training of adapters and complete models: losses, batches, optimizer steps, ECDA, and the state that updates need. No Ray."""

@@ -1,9 +1,8 @@
-"""One adapter trained on a frozen base model (COMPASS, sections 3.2.4 and 4.3).
+"""Train one adapter on a frozen base model (COMPASS, sections 3.2.4 and 4.3).
 
-Key properties: the state handed out after an epoch is a plain dict, and a run resumed from it gives the bits an
-uninterrupted one gives on the same machine and threads; the base comes back bit-equal on `close`; how rows are batched,
-what is kept of activations and how many workers share the rows change rounding at most. Not a launcher: one device, no
-files but the adapter directory that `save` writes.
+The state after an epoch is a plain dict. A run resumed from it is bit-equal to an uninterrupted one on the same machine and
+threads. `close` restores the base model bit for bit. Batching, gradient checkpointing and the number of workers change
+results by rounding at most. One device; the only files are those of the adapter directory that `save` writes.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ OnEpoch = Callable[[EpochRecord, TrainingState], None]
 
 
 class AdapterTrainer:
-    """Trains one adapter; `close` (or leaving the ``with`` block) gives the base model back."""
+    """Trains one adapter. `close`, or the end of the ``with`` block, restores the base model."""
 
     def __init__(
         self,
@@ -66,18 +65,18 @@ class AdapterTrainer:
         initial: Path | None = None,
         workers: WorkerGroup | None = None,
     ) -> None:
-        """Encode the rows and put a new adapter, or the one in ``initial``, on the base.
+        """Encode the rows and attach a new adapter, or the one in ``initial``, to the base model.
 
-        ``validation_weights`` weigh the mean loss of each validation row (all alike when None); early stopping and the
-        choice of the best epoch go by that mean, and without validation rows the last epoch is kept. All of ``workers``
-        are given the same; each then takes its share of the rows.
+        ``validation_weights`` weigh the mean loss of each validation row; None weighs all rows equally. Early stopping and the
+        best epoch use this mean. Without validation rows the last epoch is kept. All ``workers`` get the same arguments; each
+        takes its share of the rows.
 
         Raises:
-            ModelError: no rows, weights that do not fit, an initial adapter that does not, or a base model that cannot
-                be trained as the configuration asks.
+            ModelError: there are no rows, weights or an initial adapter that do not fit, or a base model that cannot be
+                trained with this configuration.
         """
         if not rows:
-            raise ModelError("there are no rows to train on; give at least one, or fall back to the base model")
+            raise ModelError("there are no rows to train on; add at least one, or use the base model")
         self.base, self.config, self.seed = base, config, seed
         self.group: WorkerGroup = workers or SingleProcess()
         self.examples = self.encode(rows)
@@ -102,7 +101,7 @@ class AdapterTrainer:
         self.best_tensors = self.adapter.tensors()
         self.history: list[EpochRecord] = []
         self.last_epoch_steps = StepStats(0, (), ())
-        """Of the last epoch that was trained here."""
+        """Steps of the last epoch that this process trained."""
 
     def __enter__(self) -> AdapterTrainer:
         return self
@@ -111,14 +110,14 @@ class AdapterTrainer:
         self.close()
 
     def run(self, *, resume: Mapping[str, Any] | None = None, on_epoch: OnEpoch | None = None) -> TrainingResult:
-        """Train until the epochs are done or patience ends, going on from the state ``resume`` where one is given.
+        """Train until all epochs are done or patience ends. ``resume`` is the state to continue from.
 
-        ``on_epoch`` is called after each epoch with its record and the state to resume from; of several workers the
-        first calls its own, and the others wait for it.
+        ``on_epoch`` is called after each epoch with its record and the state to resume from. Only the first of several workers
+        calls it; the others wait.
 
         Raises:
-            ModelError: the state is of another training, or the loss is not a number.
-            GroupError: the first of several workers failed, or they were given different states.
+            ModelError: the state belongs to another training, or the loss is not finite.
+            ProcessGroupError: the first of several workers failed, or they got different states.
         """
         if resume is not None:
             self._restore(resume)
@@ -135,17 +134,17 @@ class AdapterTrainer:
 
     @property
     def model(self) -> Any:
-        """The base model as it stands: with the adapter on it until `close`."""
+        """The base model, with the adapter attached until `close`."""
         return self.base.model
 
     def encode(self, rows: Sequence[TrainingRow]) -> list[EncodedExample]:
-        """Rows as the training sees them."""
+        """Tokenize rows as for training."""
         return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
 
     def state(self) -> TrainingState:
-        """Everything needed to go on, as plain containers and tensors that `torch.save` writes.
+        """Everything needed to resume, as plain containers and tensors for `torch.save`.
 
-        The optimiser's tensors are those in use: write them before training goes on.
+        The optimizer's tensors are not copies: write them before training continues.
         """
         return {
             "version": STATE_VERSION,
@@ -162,11 +161,11 @@ class AdapterTrainer:
         write_adapter(folder, self.adapter_config, self.best_tensors, name)
 
     def close(self) -> None:
-        """Take the adapter off: the base model is what it was, bit for bit."""
+        """Detach the adapter. The base model is bit-equal to before."""
         self._cleanup.close()
 
     def validation_loss(self) -> float | None:
-        """Weighted mean loss of the validation rows under the present adapter, None without rows."""
+        """Weighted mean loss of the validation rows with the current adapter, None without rows."""
         return self._losses.evaluate(self.validation) if self.validation else None
 
     def _open_batcher(self) -> AbstractContextManager[Batcher]:
@@ -176,19 +175,19 @@ class AdapterTrainer:
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
         started, first = time.monotonic(), epoch * self._steps_per_epoch
-        # Evaluation mode as far as the base goes: it is frozen, and its own dropout would only blur the adapter.
+        # Only the adapter is in training mode: the base is frozen, and its dropout would only add noise.
         for layer in self.adapter.layers.values():
             layer.train()
         if self.adapter_config.dropout:
             torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, 2)).generate_state(1)[0]))
         batches = batch_by_length(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
-        taken = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
-        losses = self.group.all_reduce_sum(torch.stack(taken))
+        step_losses = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
+        losses = self.group.all_reduce_sum(torch.stack(step_losses))
         train_loss = float(losses.mean())
         if not math.isfinite(train_loss):
             raise ModelError(
                 f"the training loss became {train_loss} in epoch {epoch + 1}; lower train.learning_rate "
-                f"(it is {self.config.learning_rate:g}) or look for damaged rows"
+                f"(it is {self.config.learning_rate:g}) or check the rows for damaged text"
             )
         for layer in self.adapter.layers.values():
             layer.eval()
@@ -205,17 +204,17 @@ class AdapterTrainer:
         )
 
     def _check_same_epoch(self) -> None:
-        """Raise the same on every worker unless all go on from the same epoch."""
-        there = torch.zeros(self.config.epochs + 1, device=self.base.device)
-        there[min(len(self.history), self.config.epochs)] = 1
-        found = self.group.all_reduce_sum(there).nonzero().flatten().tolist()
-        if len(found) > 1:
-            raise ProcessGroupError(f"workers of one training go on from different epochs, {found}; start them all again")
+        """Raise ProcessGroupError on every worker unless all resume from the same epoch."""
+        epochs = torch.zeros(self.config.epochs + 1, device=self.base.device)
+        epochs[min(len(self.history), self.config.epochs)] = 1
+        distinct = self.group.all_reduce_sum(epochs).nonzero().flatten().tolist()
+        if len(distinct) > 1:
+            raise ProcessGroupError(f"workers of one training resume from different epochs, {distinct}; restart all of them")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state.get("version") != STATE_VERSION or state.get("seed") != self.seed:
             raise ModelError(
-                f"the training state is of version {state.get('version')} and seed {state.get('seed')}, expected "
+                f"the training state has version {state.get('version')} and seed {state.get('seed')}, expected "
                 f"{STATE_VERSION} and {self.seed}; remove the checkpoint and train from the start"
             )
         self.adapter.load(state["adapter"])
@@ -229,5 +228,7 @@ def _initial_adapter(initial: Path | None, config: AdapterConfig) -> tuple[Adapt
         return config, None
     stored = read_adapter(initial)
     if stored.scaling != stored.config().alpha / stored.r:
-        raise ModelError(f"{initial} has alpha / r = {stored.scaling:g} with a broken alpha; start from an adapter trained here")
+        raise ModelError(
+            f"{initial} has alpha / r = {stored.scaling:g} and a fractional alpha; start from an adapter that compass_ray trained"
+        )
     return stored.config().model_copy(update={"dropout": config.dropout}), stored.tensors

@@ -1,7 +1,7 @@
-"""Examples to padded batches and per-token losses, computed only where a response stands.
+"""Collate examples into padded batches and compute per-token losses of the responses.
 
-Key properties: padding goes on the right, so a causal model needs no attention mask; the output layer runs on response
-positions only, which is most of the saving where the vocabulary is wide and replies are short. Order is seeded.
+Padding is on the right, so a causal model needs no attention mask. The output layer runs on response positions only, which
+saves most where the vocabulary is large and replies are short. The order is seeded.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from compass_ray.adapters.autograd_functions import TokenLoss
 from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
 
 _WINDOW = 32
-"""Batches among which rows are sorted by length: at 16 a batch it leaves a few per cent of padding."""
+"""Number of batches in which rows are sorted by length. With 16 rows per batch, a few per cent of tokens are padding."""
 MAX_TOKENS_PER_FORWARD = {"cpu": 8_192, "cuda": 32_768}
-"""Padded tokens of one forward pass; a longer batch is summed up from several."""
+"""Padded tokens of one forward pass; a larger batch is split and accumulated."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids int64[b, t] and, for each response token k: flat position before it, its id, its row."""
+    """Token ids int64[b, t], and for each of k response tokens: the flat position before it, its id, and its row."""
 
     input_ids: Tensor
     positions: Tensor
     targets: Tensor
     rows: Tensor
     weights: Tensor
-    """float32, one a row"""
+    """float32, one per row."""
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """What else the model is given."""
+    """Further arguments of the model."""
 
 
 class Batcher(Protocol):
-    """Examples to batches of a size that fits."""
+    """Makes batches that fit into memory."""
 
     def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
-        """Every example once, in as many batches as it takes; none for no examples."""
+        """Batches that contain every example once; an empty list without examples."""
 
 
 @dataclass(frozen=True)
 class PaddedBatcher:
-    """Rows side by side, each as wide as the longest of its batch."""
+    """Pads rows to the longest of their batch."""
 
     pad_token_id: int
     device: torch.device
@@ -57,13 +57,13 @@ class PaddedBatcher:
         return [collate([examples[i] for i in group], self.pad_token_id, self.device) for group in self.group_indices(examples)]
 
     def group_indices(self, examples: Sequence[EncodedExample]) -> list[list[int]]:
-        """Which examples each of the `parts` holds, in order."""
+        """Indices of the examples in each of the batches, in order."""
         lengths = [len(example) for example in examples]
         return split_by_tokens(range(len(examples)), lengths, MAX_TOKENS_PER_FORWARD.get(self.device.type, 8_192))
 
 
 def batch_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Indices in batches of ``size``, neighbours in length, batches and rows in seeded random order."""
+    """Indices in batches of ``size`` rows of similar length; batches and rows are in seeded random order."""
     order = rng.permutation(len(lengths))
     values = np.asarray(lengths)
     batches: list[list[int]] = []
@@ -75,7 +75,7 @@ def batch_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator)
 
 
 def split_by_tokens(indices: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Cut a batch into parts of at most ``max_tokens`` padded tokens each, one row at least."""
+    """Split a batch into parts of at most ``max_tokens`` padded tokens, at least one row each."""
     parts: list[list[int]] = []
     for index in sorted(indices, key=lambda i: lengths[i]):
         if parts and (len(parts[-1]) + 1) * lengths[index] <= max_tokens:
@@ -86,7 +86,7 @@ def split_by_tokens(indices: Sequence[int], lengths: Sequence[int], max_tokens: 
 
 
 def collate(examples: Sequence[EncodedExample], pad: int, device: torch.device) -> Batch:
-    """Pad on the right and note where response tokens stand."""
+    """Pad on the right and record the positions of response tokens."""
     width = max(len(example) for example in examples)
     ids = np.full((len(examples), width), pad, np.int64)
     labels = np.full((len(examples), width), IGNORE_INDEX, np.int64)
@@ -120,7 +120,7 @@ def mean_loss_by_row(losses: Tensor, batch: Batch) -> Tensor:
 
 @contextmanager
 def _select_output_positions(head: nn.Module, positions: Tensor) -> Iterator[None]:
-    """Let the output layer see only the hidden states at flat ``positions``, as one row."""
+    """Pass only the hidden states at flat ``positions`` to the output layer, as one row."""
 
     def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = inputs[0]

@@ -1,7 +1,7 @@
-"""What DeepSpeed is told: how weights, gradients and optimiser state are spread, from a JSON file; the rest from the run.
+"""The DeepSpeed configuration: partitioning from a JSON file, all other settings from the run.
 
-Key property: a file says only how the work is spread. What is computed (batch, precision, clipping, optimiser, learning
-rate) comes from the run's own settings, so two clusters with different files train the same model. Starts nothing.
+A file sets only how weights, gradients and optimizer state are partitioned. Batch, precision, clipping, optimizer and
+learning rate come from the run configuration. So two clusters with different files train the same model. Starts nothing.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ _RUN_SETTING_OF_KEY = {
     "optimizer": "full.learning_rate, train.betas and train.weight_decay",
     "scheduler": "train.warmup_ratio",
 }
-"""Keys of a DeepSpeed file that say what is computed, and the settings that say it here."""
+"""DeepSpeed keys that compass_ray sets, and the run settings that they come from."""
 
 
 def require_deepspeed() -> None:
     """Check that DeepSpeed is installed, without importing it.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it is not installed.
     """
     if importlib.util.find_spec("deepspeed") is None:
         raise ModelError(
-            "select.methods has compass_fft, which needs DeepSpeed, and that is not installed: "
-            "DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed, once torch and setuptools are there; "
-            "or leave compass_fft out"
+            "select.methods has compass_fft, which needs DeepSpeed, but it is not installed; install torch and setuptools, "
+            "then run DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed, or remove compass_fft"
         )
 
 
 def read_deepspeed_config(name: str) -> dict[str, Any]:
-    """The settings of ``full.deepspeed``: a packaged file by its name, or any file by its path.
+    """Read the file of ``full.deepspeed``: a packaged file by its name, or any file by its path.
 
     Raises:
-        ConfigError: no such file, no JSON object, a key that belongs to the run, or a ZeRO stage that spreads nothing.
+        ConfigError: the file is missing or not a JSON object, has a key that the run sets, or has no ZeRO stage of 1 to 3.
     """
-    found = _parse(name, _read_text(name))
-    if taken := [key for key in _RUN_SETTING_OF_KEY if found.get(key, "auto") != "auto"]:
+    settings = _parse(name, _read_text(name))
+    if conflicts := [key for key in _RUN_SETTING_OF_KEY if settings.get(key, "auto") != "auto"]:
         raise ConfigError(
-            f"full.deepspeed {name!r} sets {taken[0]!r}, which {_RUN_SETTING_OF_KEY[taken[0]]} says here; take it out of the file"
+            f"full.deepspeed {name!r} sets {conflicts[0]!r}. compass_ray sets it from {_RUN_SETTING_OF_KEY[conflicts[0]]}; "
+            f"remove it from the file."
         )
-    zero = found.get("zero_optimization")
+    zero = settings.get("zero_optimization")
     stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (1, 2, 3):
         raise ConfigError(f"full.deepspeed {name!r} has zero_optimization.stage {stage!r}; expected 1, 2 or 3")
-    return {key: value for key, value in found.items() if key not in _RUN_SETTING_OF_KEY}
+    return {key: value for key, value in settings.items() if key not in _RUN_SETTING_OF_KEY}
 
 
 def with_run_settings(settings: Mapping[str, Any], config: RunConfig, workers: int) -> dict[str, Any]:
-    """The same with the run's own batch, precision and clipping, for so many workers.
+    """Add batch size, precision and clipping of the run to ``settings``, for this number of workers.
 
     >>> run = RunConfig(languages=["sw"])
     >>> with_run_settings({}, run, workers=4)["gradient_accumulation_steps"]
@@ -77,7 +77,7 @@ def with_run_settings(settings: Mapping[str, Any], config: RunConfig, workers: i
         "gradient_accumulation_steps": math.ceil(train.batch_size / (workers * config.full.micro_batch)),
         "gradient_clipping": train.clip_norm,
         "bf16": {"enabled": train.dtype == "bfloat16"},
-        # Its own Adam for the CPU compiles for a minute when it is first used; torch's is passed in.
+        # DeepSpeed's CPU Adam compiles for a minute at first use; torch's is used instead.
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
     }
@@ -90,15 +90,15 @@ def _read_text(name: str) -> str:
         return Path(name).expanduser().read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"full.deepspeed {name!r} cannot be read ({error}); give {' or '.join(PACKAGED_CONFIGS)}, or the path of a JSON file"
+            f"full.deepspeed {name!r} cannot be read ({error}); use {' or '.join(PACKAGED_CONFIGS)}, or the path of a JSON file"
         ) from None
 
 
 def _parse(name: str, text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        settings = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"full.deepspeed {name!r} is no JSON ({error}); correct the file") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"full.deepspeed {name!r} holds a {type(found).__name__}; expected a JSON object")
-    return found
+        raise ConfigError(f"full.deepspeed {name!r} is not valid JSON ({error}); correct the file") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"full.deepspeed {name!r} is a {type(settings).__name__}; expected a JSON object")
+    return settings

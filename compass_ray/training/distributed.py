@@ -1,8 +1,8 @@
-"""The processes that train one adapter together, each on its share of every batch.
+"""Process groups for training one adapter together, each process with its share of every batch.
 
-Key property: what they sum up is the same on each of them, bit for bit, so equal adapters stay equal without being sent
-around. One process is a group of one and sums nothing. Starts no process: whoever does passes a `Group` in; without one,
-training is alone even where torch.distributed is set up, as many workers may train different adapters side by side.
+Sums are bit-equal on all processes, so equal adapters stay equal without being sent. A single process is a group of one and
+sums nothing. Starts no process: the caller passes a `WorkerGroup`. Without one, training is single-process even if
+torch.distributed is set up, because many workers may train different adapters in parallel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compass_ray.models.errors import ModelError
 
 
 class ProcessGroupError(RuntimeError):
-    """A group of workers that cannot go on: one of them failed, or they are not at the same point."""
+    """A group of workers cannot continue: one of them failed, or they are at different points."""
 
 
 class WorkerGroup(Protocol):
@@ -28,19 +28,19 @@ class WorkerGroup(Protocol):
         """Workers in the group."""
 
     def local_indices(self, lengths: Sequence[int]) -> list[int]:
-        """Indices of the rows that this worker takes, perhaps none; over the group every row once."""
+        """Indices of this worker's rows, possibly none. Over the group, every row occurs once."""
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over the group, equal on every worker."""
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Give every parameter the sum of its gradients over the group."""
+        """Set every parameter's gradient to the sum over the group."""
 
     def run_on_rank_zero(self, work: Callable[[], object]) -> None:
-        """Have the first worker do something once, and wait until it is done.
+        """Run ``work`` on the first worker and wait until it is done.
 
         Raises:
-            GroupError: the first worker failed; there, its own error is raised.
+            ProcessGroupError: the first worker failed; on the first worker, its own error is raised.
         """
 
 
@@ -54,14 +54,14 @@ class SingleProcess:
         return list(range(len(lengths)))
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """The values themselves."""
+        """Return the values unchanged."""
         return values
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Nothing: they are the sum."""
+        """Do nothing."""
 
     def run_on_rank_zero(self, work: Callable[[], object]) -> None:
-        """Do it."""
+        """Run ``work``."""
         work()
 
 
@@ -69,17 +69,19 @@ class ProcessGroup:
     """All processes of torch.distributed's default group, each with the same rows, base model and settings."""
 
     def __init__(self, device: torch.device) -> None:
-        """Join; ``device`` is that of the base model, and one that the group's backend works on.
+        """Join the default group. ``device`` is the base model's device, and the group's backend must support it.
 
         Raises:
-            ModelError: torch.distributed is not initialised.
+            ModelError: torch.distributed is not initialized.
         """
         if not torch.distributed.is_initialized():
-            raise ModelError("torch.distributed is not initialised; call init_process_group first, or train alone")
+            raise ModelError(
+                "torch.distributed is not initialized; call init_process_group first, or train with a single process"
+            )
         self.rank, self.world_size, self._device = torch.distributed.get_rank(), torch.distributed.get_world_size(), device
 
     def local_indices(self, lengths: Sequence[int]) -> list[int]:
-        """Dealt out by length, so that all have about as many tokens."""
+        """Deal out rows by length, so that all workers have about the same number of tokens."""
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         return order[self.rank :: self.world_size]
 
@@ -90,15 +92,15 @@ class ProcessGroup:
         return total
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """One exchange for all of them; a missing gradient counts as zero."""
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([gradient.flatten() for gradient in found])
+        """Sum all gradients in one exchange; a missing gradient counts as zero."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         torch.distributed.all_reduce(flat)
-        for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        for parameter, total in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = total.view_as(parameter)
 
     def run_on_rank_zero(self, work: Callable[[], object]) -> None:
-        """The others learn whether it went well."""
+        """Run ``work`` on the first worker; the others learn whether it failed."""
         error: BaseException | None = None
         if self.rank == 0:
             try:
@@ -113,6 +115,6 @@ class ProcessGroup:
 
 
 def current_group(device: torch.device) -> WorkerGroup:
-    """The group that this process belongs to, or one of its own."""
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return ProcessGroup(device) if together and torch.distributed.get_world_size() > 1 else SingleProcess()
+    """The default process group, or a single process if there is none."""
+    initialized = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return ProcessGroup(device) if initialized and torch.distributed.get_world_size() > 1 else SingleProcess()

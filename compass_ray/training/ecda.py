@@ -1,9 +1,9 @@
-"""The loss that keeps an updated adapter near what it knew (COMPASS, section 3.3 and appendix D).
+"""The ECDA loss, which limits forgetting in an updated adapter (COMPASS, section 3.3 and appendix D).
 
-    loss = task(D_new) + beta * anchors' loss + (lambda / 2) sum_j F_j (theta_j - theta_j_prev)^2
+    loss = task(D_new) + beta * loss(anchors) + (lambda / 2) sum_j F_j (theta_j - theta_j_prev)^2
 
-F is the diagonal of the empirical Fisher information of the previous adapter. With lambda = 0 this is rehearsal, with
-beta = 0 elastic weight consolidation, with both 0 naive training. Which rows are anchors is decided elsewhere.
+F is the diagonal of the empirical Fisher information of the previous adapter. lambda = 0 is rehearsal, beta = 0 is elastic
+weight consolidation, and both 0 is naive training. `core.anchors` chooses the anchors.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class EcdaObjective:
     fisher: Mapping[str, Tensor]
     previous: Mapping[str, Tensor]
     batch_size: int = 16
-    """Anchors drawn a step, with replacement between steps and without within one."""
+    """Anchors drawn per step, without replacement within a step."""
 
     def term(self, step: LossInputs) -> Tensor | None:
-        """beta * anchors' loss + EWC penalty, or None where both are off."""
+        """beta * loss of anchors + EWC penalty, or None if both are off."""
         terms = [self._anchor_loss(step), self._ewc_loss(step)]
         present = [term for term in terms if term is not None]
         return torch.stack(present).sum() if present else None
@@ -65,7 +65,7 @@ def ewc_penalty(
     """(lambda / 2) sum_j F_j (theta_j - theta_j_prev)^2 as a scalar with gradient (COMPASS, appendix D).
 
     Raises:
-        ModelError: the Fisher information or the previous parameters are of another adapter.
+        ModelError: the Fisher information or the previous parameters belong to another adapter.
     """
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     check_fit(shapes, fisher)
@@ -77,16 +77,16 @@ def ewc_penalty(
 def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """Diagonal empirical Fisher information of the adapter on ``model``, over ``examples``.
 
-    The mean over examples of the squared gradient of each one's log-likelihood (summed over its response tokens), by
-    parameter name, float32 on the CPU. `dora.trainable` puts a stored adapter on a base for this.
+    The mean over examples of the squared gradient of the example's log-likelihood (summed over its response tokens), by
+    parameter name, float32 on the CPU. `attach_for_training` attaches a stored adapter for this.
 
     Raises:
         ModelError: no examples, or no trainable adapter on the model.
     """
     parameters = adapter_parameters(model)
     if not examples or not parameters:
-        lacking = "an adapter on the model" if examples else "examples: give anchors or training rows"
-        raise ModelError(f"the Fisher information needs {lacking}")
+        missing = "an adapter on the model" if examples else "examples; pass anchors or training rows"
+        raise ModelError(f"the Fisher information needs {missing}")
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for example in examples:
         _add_squared_gradients(model, example, parameters, sums)
@@ -94,7 +94,7 @@ def diagonal_fisher(model: nn.Module, examples: Sequence[EncodedExample]) -> dic
 
 
 def adapter_fisher(base: BaseModel, folder: Path, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
-    """`diagonal_fisher` of the adapter in ``folder``; the base comes back as it was."""
+    """`diagonal_fisher` of the adapter in ``folder``. The base model is restored at the end."""
     with attach_for_training(base.model, read_adapter(folder)):
         return diagonal_fisher(base.model, examples)
 
@@ -121,7 +121,7 @@ def load_fisher(file: Path) -> dict[str, Tensor]:
         ModelError: the file is missing or damaged.
     """
     try:
-        found: dict[str, Tensor] = load_file(file)
+        fisher: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read as Fisher information ({error}); compute it again") from None
-    return found
+    return fisher

@@ -1,8 +1,8 @@
-"""A whole base model trained over several workers (COMPASS-FFT; COMPASS, section 4.3).
+"""Train a complete base model on several workers (COMPASS-FFT; COMPASS, section 4.3).
 
-Key property: the same rows, batches, loss, schedule and early stopping as an adapter's training; each worker takes its
-share of every batch, and the sum is that of one worker on all of it. A run resumed from its state gives the bits of an
-uninterrupted one with as many workers. Not a launcher, and knows no files: what is kept after an epoch is for others.
+It uses the rows, batches, loss, schedule and early stopping of adapter training. Each worker takes its share of every batch;
+the sum equals that of one worker with the full batch. A resumed run is bit-equal to an uninterrupted one with the same
+number of workers. Reads and writes no files: the caller stores the state after an epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OnEpoch = Callable[[Sequence[EpochRecord]], None]
 
 
 class FullTrainer:
-    """Trains a sharded model on rows; every worker does the same with the same arguments."""
+    """Trains a sharded model on rows. Every worker calls it with the same arguments."""
 
     def __init__(
         self,
@@ -46,36 +46,36 @@ class FullTrainer:
         ``validation_weights`` weigh the mean loss of each validation row.
 
         Raises:
-            ModelError: no rows, or weights that do not fit.
+            ModelError: there are no rows, or the number of weights does not match.
         """
         if not rows or len(validation) != len(validation_weights):
             raise ModelError(
-                f"{len(rows)} rows to train on and {len(validation_weights)} weights for {len(validation)} validation rows; "
-                f"give at least one row, and one weight a validation row"
+                f"there are {len(rows)} training rows, and {len(validation_weights)} weights for {len(validation)} validation "
+                f"rows; pass at least one training row, and one weight for each validation row"
             )
         self.model, self.config, self.train_config = model, config, config.train
         self.group: WorkerGroup = current_group(model.device)
         self.examples = encode_rows(model.tokenizer, rows, self.train_config.max_tokens)
-        weighed = zip(encode_rows(model.tokenizer, validation, self.train_config.max_tokens), validation_weights, strict=True)
-        self.validation = [EncodedExample(e.input_ids, e.labels, float(weight)) for e, weight in weighed if weight > 0]
+        weighted = zip(encode_rows(model.tokenizer, validation, self.train_config.max_tokens), validation_weights, strict=True)
+        self.validation = [EncodedExample(e.input_ids, e.labels, float(weight)) for e, weight in weighted if weight > 0]
         self._lengths = [len(example) for example in self.examples]
         self._steps_per_epoch = math.ceil(len(self.examples) / self.train_config.batch_size)
 
     def run(self, *, history: Sequence[EpochRecord] = (), on_epoch: OnEpoch | None = None) -> TrainingResult:
-        """Train until the epochs are done or patience ends; ``history`` is what the model was trained before.
+        """Train until all epochs are done or patience ends. ``history`` is the training that the model already had.
 
         Raises:
-            ModelError: the loss is not a number.
+            ModelError: the loss is not finite.
         """
-        done = list(history)
-        while len(done) < self.train_config.epochs and not is_out_of_patience(done, self.train_config.patience):
-            done.append(self._train_epoch(len(done)))
+        records = list(history)
+        while len(records) < self.train_config.epochs and not is_out_of_patience(records, self.train_config.patience):
+            records.append(self._train_epoch(len(records)))
             if on_epoch is not None:
-                on_epoch(tuple(done))
-        return summarize_training(done, self.train_config.epochs, self.model.num_parameters)
+                on_epoch(tuple(records))
+        return summarize_training(records, self.train_config.epochs, self.model.num_parameters)
 
     def validation_loss(self) -> float | None:
-        """Weighted mean over validation rows of each row's mean loss a token; None without rows, equal on all workers."""
+        """Weighted mean over validation rows of each row's mean loss per token; None without rows, equal on all workers."""
         if not self.validation:
             return None
         total = torch.zeros((), dtype=torch.float64, device=self.model.device)
@@ -88,7 +88,7 @@ class FullTrainer:
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
         started, first = time.monotonic(), epoch * self._steps_per_epoch
-        # A base model may have dropout of its own; a resumed run must draw the same.
+        # The base model may use dropout; a resumed run must draw the same.
         torch.manual_seed(int(np.random.SeedSequence((self.config.seed, epoch, self.model.rank)).generate_state(1)[0]))
         batches = batch_by_length(self._lengths, self.train_config.batch_size, np.random.default_rng((self.config.seed, epoch)))
         self.model.engine.train()
@@ -97,7 +97,7 @@ class FullTrainer:
         if not math.isfinite(train_loss):
             raise ModelError(
                 f"the training loss became {train_loss} in epoch {epoch + 1}; lower full.learning_rate "
-                f"(it is {self.config.full.learning_rate:g}) or look for damaged rows"
+                f"(it is {self.config.full.learning_rate:g}) or check the rows for damaged text"
             )
         return EpochRecord(
             epoch=epoch + 1,
@@ -110,7 +110,7 @@ class FullTrainer:
         )
 
     def _step(self, number: int, indices: Sequence[int]) -> Tensor:
-        """One optimiser step; this worker's part of its loss."""
+        """One optimizer step; returns this worker's part of its loss."""
         self.model.set_learning_rate(self._learning_rate(number))
         examples = [self.examples[i] for i in indices]
         scale, total = 1.0 / weighted_token_count(examples), torch.zeros((), device=self.model.device)
@@ -129,14 +129,14 @@ class FullTrainer:
         return collate(examples, self.model.tokenizer.pad_token_id, self.model.device)
 
     def _local_batches(self, examples: Sequence[EncodedExample], passes: int | None = None) -> Iterator[list[EncodedExample]]:
-        """This worker's part of some rows, one forward pass after another; all workers make equally many.
+        """This worker's part of some rows, one batch per forward pass. All workers make the same number of passes.
 
-        A weight that is spread over the workers is put together anew in every pass, so none may leave one out: who has
-        no rows left takes one that counts for nothing.
+        ZeRO-3 gathers weights from all workers in every pass, so no worker may skip one. A worker without rows repeats one at
+        weight 0.
         """
         size, workers = self.model.micro_batch, self.model.world_size
-        least = math.ceil(len(examples) / (size * workers))
-        nothing = EncodedExample(examples[0].input_ids, examples[0].labels, 0.0)
-        for number in range(passes or least):
+        min_passes = math.ceil(len(examples) / (size * workers))
+        empty = EncodedExample(examples[0].input_ids, examples[0].labels, 0.0)
+        for number in range(passes or min_passes):
             start = (number * workers + self.model.rank) * size
-            yield list(examples[start : start + size]) or [nothing]
+            yield list(examples[start : start + size]) or [empty]

@@ -1,7 +1,7 @@
-"""Gradient checkpointing: the activations inside a block are computed again on the way back and not kept.
+"""Gradient checkpointing: recompute the activations of each block in the backward pass instead of storing them.
 
-Key property: it works on a base model in evaluation mode, where transformers' own switch does nothing, so no dropout of
-the base is turned on by it; the model is what it was at the end. Gradients are those without it.
+It works on a base model in evaluation mode, where transformers' own switch has no effect. So it enables no dropout of the
+base. The model is restored at the end. Gradients do not change.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from compass_ray.models.errors import ModelError
 
 @contextmanager
 def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Compute every block of ``model`` twice in training, and keep only what goes into it.
+    """Store only the inputs of every block of ``model`` and compute each block twice in training.
 
     Raises:
-        ModelError: a model without the blocks that transformers marks for this.
+        ModelError: the model has no blocks that transformers marks for checkpointing.
     """
     blocks = _blocks(model)
     for block in blocks:
@@ -32,21 +32,21 @@ def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for block in blocks:
-            del block.forward  # the instance's; the class's own shows again
+            del block.forward  # removes the instance attribute, so the class method is used again
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    found = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not found:
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
         raise ModelError(
-            f"{type(model).__name__} has no layers that gradient checkpointing knows; set train.gradient_checkpointing=false"
+            f"{type(model).__name__} has no layers that support gradient checkpointing; set train.gradient_checkpointing=false"
         )
-    return found
+    return blocks
 
 
-def _recomputed_forward(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+def _recomputed_forward(forward: Callable[..., Any], *inputs: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*inputs, **named)
-    return checkpoint(forward, *inputs, use_reentrant=False, **named)
+        return forward(*inputs, **kwargs)
+    return checkpoint(forward, *inputs, use_reentrant=False, **kwargs)

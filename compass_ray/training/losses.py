@@ -1,7 +1,7 @@
-"""The loss of rows under the model as it stands: with gradient for a step, without for a judgement.
+"""The loss of rows under the current model: with gradient for training, without for evaluation.
 
-Key property: batches that are cut to fit, packed, or shared among workers have the mathematics of one batch on one
-worker: what each part gives is divided by the loss mass of all rows. Takes no step and knows no adapter.
+Batches that are split, packed or shared among workers give the result of one batch on one worker, because each part is
+divided by the loss mass of all rows. Takes no step and knows no adapter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RowLosses:
     group: WorkerGroup
 
     def backward(self, examples: Sequence[EncodedExample]) -> Tensor:
-        """Add to the gradients; returns this worker's part of the weighted mean loss a token of all ``examples``."""
+        """Add to the gradients. Return this worker's part of the weighted mean loss per token of all ``examples``."""
         total = torch.zeros((), device=self.device)
         scale = 1.0 / weighted_token_count(examples)
         for part in self._local_batches(examples):
@@ -42,13 +42,13 @@ class RowLosses:
         return total
 
     def mean_loss(self, examples: Sequence[EncodedExample]) -> Tensor:
-        """Weighted mean loss a token, with gradient; of several workers each has a value whose mean over them it is."""
+        """Weighted mean loss per token, with gradient. With several workers, the mean of their values is the loss."""
         parts = [_weighted_sum(self.model, part) for part in self._local_batches(examples)]
         total = torch.stack(parts).sum() if parts else self._zero_loss()
         return total * self.group.world_size / weighted_token_count(examples)
 
     def evaluate(self, examples: Sequence[EncodedExample]) -> float:
-        """Mean over rows, by their weights, of each row's mean loss a token, without gradient; equal on every worker."""
+        """Weighted mean over rows of each row's mean loss per token, without gradient; equal on every worker."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for part in self._local_batches(examples):
@@ -56,36 +56,36 @@ class RowLosses:
         return float(self.group.all_reduce_sum(total)) / sum(example.weight for example in examples)
 
     def _local_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
-        mine = self.group.local_indices([len(example) for example in examples])
-        return self.batcher.make_batches([examples[i] for i in mine])
+        indices = self.group.local_indices([len(example) for example in examples])
+        return self.batcher.make_batches([examples[i] for i in indices])
 
     def _zero_loss(self) -> Tensor:
         return torch.zeros((), device=self.device, requires_grad=True)
 
 
 def compute_row_losses(base: BaseModel, examples: Sequence[EncodedExample]) -> npt.NDArray[np.float64]:
-    """float64[n]: each row's mean loss a token (nats), in the order given and whatever its weight, without gradient."""
-    padded, found = PaddedBatcher(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
+    """float64[n]: each row's mean loss per token (nats), unweighted, in the given order, without gradient."""
+    batcher, losses = PaddedBatcher(base.tokenizer.pad_token_id, base.device), np.zeros(len(examples))
     with torch.inference_mode():
-        for group, part in zip(padded.group_indices(examples), padded.make_batches(examples), strict=True):
-            found[group] = mean_loss_by_row(token_losses(base.model, part), part).double().cpu().numpy()
-    return found
+        for group, part in zip(batcher.group_indices(examples), batcher.make_batches(examples), strict=True):
+            losses[group] = mean_loss_by_row(token_losses(base.model, part), part).double().cpu().numpy()
+    return losses
 
 
 def apply_weights(
     examples: list[EncodedExample], weights: Sequence[float] | npt.NDArray[np.float64] | None
 ) -> list[EncodedExample]:
-    """Validation rows with these weights, those of weight 0 left out; as they are for no weights.
+    """Validation rows with these weights, without rows of weight 0. Returns ``examples`` if ``weights`` is None.
 
     Raises:
-        ModelError: another number of weights, or one below 0.
+        ModelError: the number of weights differs, or a weight is negative.
     """
     if weights is None:
         return examples
     if len(weights) != len(examples) or min(weights, default=0.0) < 0:
         raise ModelError(
-            f"there are {len(weights)} validation weights, the least {min(weights, default=0.0)}, for {len(examples)} "
-            f"validation rows; give one weight of 0 or more a row"
+            f"there are {len(weights)} validation weights (minimum {min(weights, default=0.0)}) for {len(examples)} "
+            f"validation rows; pass one weight of at least 0 for each row"
         )
     if sum(weights) <= 0:
         return []

@@ -1,8 +1,7 @@
-"""Attention of packed rows, each row by itself.
+"""Attention of packed rows, each row computed separately.
 
-Key property: what it costs grows with the sum of the rows' squares and needs no mask, where transformers' own sdpa goes
-over the square of the whole pack. In the place of sdpa it does what sdpa does with any other batch. It is the same
-attention: scores, softmax and kernels are torch's.
+Its cost grows with the sum of the squared row lengths and it needs no mask; transformers' sdpa covers the square of the
+complete pack. It replaces sdpa and treats any other batch like sdpa. Scores, softmax and kernels are torch's.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _NAME = "compass_rows"
 
 
 def can_replace_sdpa(model: Any, longest: int) -> bool:
-    """Whether attention over all of a row of ``longest`` tokens, by sdpa, is what the model does."""
+    """Whether the model uses sdpa and attends over all of a row of ``longest`` tokens."""
     config = model.config
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
     return getattr(config, "_attn_implementation", None) == "sdpa" and (window is None or window >= longest)
@@ -26,23 +25,23 @@ def can_replace_sdpa(model: Any, longest: int) -> bool:
 
 @contextmanager
 def use_packed_attention(model: Any) -> Iterator[None]:
-    """Use it in the place of sdpa; sdpa is back at the end."""
+    """Replace sdpa within the block."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(_NAME, _attention_forward)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
-    before = model.config._attn_implementation
+    previous = model.config._attn_implementation
     model.set_attn_implementation(_NAME)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(previous)
 
 
 def attention_kwargs(lengths: Sequence[int], device: torch.device) -> Mapping[str, Any]:
-    """What the model is to be given for one sequence of rows of these lengths."""
-    # A mask in four dimensions is passed on as it is, so none is built; nobody reads this one.
+    """Arguments of the model for one sequence of rows with these lengths."""
+    # A four-dimensional mask is passed on unchanged, so transformers builds none. This one is not read.
     return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device), "row_lengths": tuple(lengths)}
 
 
@@ -53,14 +52,14 @@ def _attention_forward(
     value: Tensor,
     attention_mask: Tensor | None,
     row_lengths: tuple[int, ...] | None = None,
-    **named: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """``query`` [b, heads, t, d], ``key`` and ``value`` [b, groups, t, d]; [b, t, heads, d]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if row_lengths is None:
-        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
-        return found
+        output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return output
     rows = zip(*(torch.split(each, list(row_lengths), 2) for each in (query, key, value)), strict=True)
-    named["is_causal"] = True
-    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **named)[0] for q, k, v in rows], 1), None
+    kwargs["is_causal"] = True
+    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **kwargs)[0] for q, k, v in rows], 1), None

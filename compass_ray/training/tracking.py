@@ -1,8 +1,8 @@
-"""One adapter's training as TensorBoard event files: loss and learning rate of each step, losses of each epoch.
+"""TensorBoard event files of one adapter's training: loss and learning rate per step, losses per epoch.
 
-Key property: an epoch is one file, named by its number and put in place in one step, so an epoch that is trained again
-after a failure replaces its events and never doubles them; on an object store nothing is written twice as it grows. The
-files are no part of the adapter, nor of its fingerprint. Decides nothing, and reads nothing back.
+Each epoch is one file, named by its number and written atomically. An epoch that is trained again after a failure replaces
+its file, so events are never duplicated, and an object store needs no appends. The files belong neither to the adapter nor to
+its fingerprint. Nothing reads them back.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from compass_ray.training.train_history import EpochRecord, StepStats
 
 
 class Tracker(Protocol):
-    """Told of every epoch."""
+    """Receives every epoch."""
 
     def on_train_begin(self, epochs: int) -> None:
-        """Training starts after so many epochs that are done already."""
+        """Training starts after ``epochs`` completed epochs."""
 
     def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
-        """An epoch has just ended."""
+        """An epoch has ended."""
 
 
 class NullTracker:
-    """Keeps nothing."""
+    """Records nothing."""
 
     def on_train_begin(self, epochs: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class TensorBoardTracker:
-    """Event files in a folder of their own, which TensorBoard reads in order of their names."""
+    """Writes event files into one folder, which TensorBoard reads in order of their names."""
 
     def __init__(self, folder: Artifact) -> None:
-        """Nothing is written yet; the folder is never published as an artefact."""
+        """Write nothing yet. The folder is never published as an artifact."""
         self._folder = folder
 
     def on_train_begin(self, epochs: int) -> None:
-        """Remove what an attempt left that is not gone on with."""
-        kept = {event_file(done) for done in range(1, epochs + 1)}
-        for file in set(self._folder.files()) - kept:
+        """Remove files of epochs that are trained again."""
+        retained = {event_file(epoch) for epoch in range(1, epochs + 1)}
+        for file in set(self._folder.files()) - retained:
             self._folder.drop(file)
 
     def on_epoch_end(self, record: EpochRecord, steps: StepStats) -> None:
@@ -55,7 +55,7 @@ class TensorBoardTracker:
 
 
 def make_tracker(kind: Literal["none", "tensorboard"], folder: Artifact) -> Tracker:
-    """What the configuration asks for."""
+    """The tracker for ``train.tracking``."""
     return TensorBoardTracker(folder) if kind == "tensorboard" else NullTracker()
 
 
@@ -69,7 +69,7 @@ def event_file(epoch: int) -> str:
 
 
 def _encode_events(record: EpochRecord, steps: StepStats, ended: float) -> bytes:
-    """The epoch as TensorBoard's records; its steps spread evenly over the seconds it took."""
+    """The epoch as TensorBoard records, with its steps spread evenly over its duration."""
     from tensorboardX import SummaryWriter
 
     with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:

@@ -1,4 +1,4 @@
-"""What a training has done so far, epoch by epoch, and what follows from it: the best epoch, and when patience ends."""
+"""Training history by epoch, the best epoch, and early stopping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did; losses in nats a token."""
+    """Results of one epoch; losses in nats per token."""
 
     epoch: int
     steps: int
@@ -17,12 +17,12 @@ class EpochRecord:
     validation_loss: float | None
     learning_rate: float
     seconds: float
-    """Wall-clock time, the one field that a repetition does not reproduce."""
+    """Wall-clock time, the only field that a repetition does not reproduce."""
 
 
 @dataclass(frozen=True)
 class StepStats:
-    """Loss (nats a token) and learning rate of the steps of one epoch, the first of which is number ``first``."""
+    """Loss (nats per token) and learning rate of the steps of one epoch; ``first_step`` is the number of the first one."""
 
     first_step: int
     losses: tuple[float, ...]
@@ -31,7 +31,7 @@ class StepStats:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The history and which epoch's adapter is kept."""
+    """The history and the epoch with the retained adapter."""
 
     history: tuple[EpochRecord, ...]
     best_epoch: int
@@ -40,17 +40,17 @@ class TrainingResult:
     steps: int
     parameters: int
     tokens: int
-    """Tokens of training rows that were gone through, prompts included."""
+    """Tokens of all processed training rows, prompts included."""
     seconds: float
 
     @property
     def tokens_per_second(self) -> float:
-        """Of training rows; the time includes validation."""
+        """Training tokens per second; the time includes validation."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
 def best_record(history: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch with the least validation loss, the earlier of equal ones; the last where nothing is validated."""
+    """The epoch with the lowest validation loss, the earlier one of equals; the last epoch without validation."""
     if history[-1].validation_loss is None:
         return history[-1]
     return min(history, key=lambda record: (record.validation_loss, record.epoch))
@@ -62,7 +62,7 @@ def is_out_of_patience(history: Sequence[EpochRecord], patience: int) -> bool:
 
 
 def summarize_training(history: Sequence[EpochRecord], epochs: int, parameters: int) -> TrainingResult:
-    """The history summed up; ``epochs`` were wanted."""
+    """Summarize the history; ``epochs`` is the planned number of epochs."""
     best = best_record(history)
     return TrainingResult(
         history=tuple(history),

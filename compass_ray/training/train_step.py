@@ -1,7 +1,7 @@
-"""Optimiser steps over batches of rows, by schedule (COMPASS, section 4.3).
+"""Optimizer steps over batches of rows, with a learning rate schedule (COMPASS, section 4.3).
 
-Key property: a step of several workers is that of one: each adds the gradients of its share, and all take the step with
-the sum. Knows of no epochs but their number, keeps no history, and validates nothing.
+A step of several workers equals that of one: each adds the gradients of its share, and all apply the sum. Keeps no history
+and validates nothing.
 """
 
 from __future__ import annotations
@@ -22,33 +22,35 @@ from compass_ray.training.losses import RowLosses
 
 @dataclass(frozen=True)
 class LossInputs:
-    """One optimiser step, as an objective sees it."""
+    """Inputs of an objective in one optimizer step."""
 
     rng: np.random.Generator
     """Seeded by run seed and step number, so that a resumed run draws the same."""
     parameters: Mapping[str, nn.Parameter]
     mean_loss: Callable[[Sequence[EncodedExample]], Tensor]
-    """Weighted mean loss a token of some rows, with gradient. Where several workers train together, each gets a value of
-    its own, whose mean over them it is: a term must be linear in it."""
+    """Weighted mean loss per token of some rows, with gradient.
+
+    With several workers each gets its own value, and the mean over workers is the loss. So a term must be linear in it.
+    """
 
 
 class Objective(Protocol):
     """A term added to the loss of every step."""
 
     def term(self, step: LossInputs) -> Tensor | None:
-        """The term, with gradient, or None for nothing."""
+        """The term with gradient, or None."""
 
 
 class TaskObjective:
-    """The loss of the training rows alone."""
+    """Only the loss of the training rows."""
 
     def term(self, step: LossInputs) -> Tensor | None:
-        """Nothing."""
+        """No additional term."""
         return None
 
 
 def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on the low-rank factors, and on the magnitude vectors only if ``config.decay_magnitude``."""
+    """AdamW with weight decay on the low-rank factors, and on the magnitude vectors only if ``config.decay_magnitude``."""
     magnitudes = [p for name, p in parameters.items() if name.endswith("lora_magnitude_vector")]
     factors = [p for name, p in parameters.items() if not name.endswith("lora_magnitude_vector")]
     groups = [
@@ -61,7 +63,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainConfig) 
 
 
 def learning_rate_factor(step: int, total: int, warmup_ratio: float) -> float:
-    """Share of the peak learning rate at ``step`` of ``total``: linear warm-up, then a half cosine to zero.
+    """Fraction of the peak learning rate at ``step`` of ``total``: linear warm-up, then half a cosine to zero.
 
     >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in range(10)]
     [0.5, 1.0, 1.0, 0.96, 0.85, 0.69, 0.5, 0.31, 0.15, 0.04]
@@ -86,13 +88,13 @@ class AdapterOptimizer:
         seed: int,
         steps: int,
     ) -> None:
-        """Start anew; ``steps`` are to come in all."""
+        """Create the optimizer for a training of ``steps`` steps in total."""
         self.optimizer = make_optimizer(parameters, config)
         self._parameters, self._losses, self._objective = parameters, losses, objective
         self._config, self._seed, self._steps = config, seed, steps
 
     def step(self, number: int, examples: Sequence[EncodedExample]) -> Tensor:
-        """Take step ``number`` on a batch; returns this worker's part of its loss, float32 without gradient."""
+        """Take step ``number`` on a batch. Return this worker's part of its loss, float32 without gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(number)
         self.optimizer.zero_grad(set_to_none=True)

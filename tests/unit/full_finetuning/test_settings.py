@@ -49,13 +49,13 @@ def test_a_file_of_one_s_own_may_leave_what_the_run_says_on_auto(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, r"cannot be read .*; give zero2 or zero3, or the path of a JSON file"),
-        ("{", r"is no JSON .*; correct the file"),
-        ("[]", r"holds a list; expected a JSON object"),
+        (None, r"cannot be read .*; use zero2 or zero3, or the path of a JSON file"),
+        ("{", r"is not valid JSON .*; correct the file"),
+        ("[]", r"is a list; expected a JSON object"),
         ({"zero_optimization": {"stage": 0}}, r"has zero_optimization.stage 0; expected 1, 2 or 3"),
         ({}, r"has zero_optimization.stage None; expected 1, 2 or 3"),
-        ({"optimizer": {"type": "Adam"}}, r"sets 'optimizer', which full.learning_rate, .* says here; take it out"),
-        ({"gradient_clipping": 2.0}, r"sets 'gradient_clipping', which train.clip_norm says here; take it out"),
+        ({"optimizer": {"type": "Adam"}}, r"sets 'optimizer'\. compass_ray sets it from full.learning_rate, .*; remove it"),
+        ({"gradient_clipping": 2.0}, r"sets 'gradient_clipping'\. compass_ray sets it from train.clip_norm; remove it"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_before_any_work(tmp_path: Path, content: Any, told: str) -> None:
@@ -89,7 +89,9 @@ def test_the_selection_is_that_of_compass_and_there_is_no_adapter(tmp_path: Path
 
 
 def test_it_cannot_be_served_and_is_no_adapter_to_export(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"serve\.method: compass_fft makes one complete model per language, .*; serve compass, or load"):
+    with pytest.raises(
+        ConfigError, match=r"serve\.method: compass_fft makes one complete model per language, .*; serve compass, or load"
+    ):
         asked("serve.method=compass_fft")
     run = RunDir(str(tmp_path / "run"))
     run.write_config(asked())

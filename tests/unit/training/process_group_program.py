@@ -1,6 +1,6 @@
-"""What each process of a group does in `test_workers`: trainings whose outcome the test compares with one process's.
+"""Program of each process of a group in `test_distributed`; the test compares its trainings with those of one process.
 
-Run as ``python group_program.py RANK SIZE FOLDER``; what came of each scenario is left in FOLDER as ``NAME-RANK.pt``.
+Run as ``python process_group_program.py RANK SIZE FOLDER``. The result of each scenario is stored as ``NAME-RANK.pt`` in FOLDER.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-if __name__ == "__main__":  # the program has no package around it
+if __name__ == "__main__":  # as a program it is outside the package
     sys.path[:0] = [str(Path(__file__).parents[3])]
 
 from compass_ray.adapters.dora import attach
@@ -40,7 +40,7 @@ SETTINGS = {
     "ecda": PLAIN.model_copy(update={"batches": "packed", "gradient_checkpointing": True, "epochs": 2}),
     "small": PLAIN.model_copy(update={"batch_size": 1, "epochs": 1}),
 }
-"""Scenarios that come to the same on one process and on several."""
+"""Scenarios with the same result on one process and on several."""
 
 
 def tiny() -> BaseModel:
@@ -49,20 +49,20 @@ def tiny() -> BaseModel:
     return freeze(make_model("qwen2", len(tokenizer)), tokenizer, torch.device("cpu"), "tiny")
 
 
-def trained(name: str, workers: WorkerGroup, **run: Any) -> dict[str, Any]:
-    """One scenario: the history and the adapter."""
+def train(name: str, workers: WorkerGroup, **run: Any) -> dict[str, Any]:
+    """Train one scenario; return the history and the adapter."""
     base = tiny()
-    held = ROWS[:1] if name == "small" else ROWS[:5]
+    held_out = ROWS[:1] if name == "small" else ROWS[:5]
     objective = ecda(base) if name == "ecda" else None
-    with AdapterTrainer(base, ROWS, held, None, SETTINGS[name], seed=7, workers=workers, objective=objective) as tuning:
-        result = tuning.run(**run)
-        present = tuning.adapter.tensors()
+    with AdapterTrainer(base, ROWS, held_out, None, SETTINGS[name], seed=7, workers=workers, objective=objective) as trainer:
+        result = trainer.run(**run)
+        tensors = trainer.adapter.tensors()
     history = [{k: v for k, v in asdict(record).items() if k != "seconds"} for record in result.history]
-    return {"history": history, "adapter": dict(present), "steps": tuning.last_epoch_steps.losses}
+    return {"history": history, "adapter": dict(tensors), "steps": trainer.last_epoch_steps.losses}
 
 
 def ecda(base: BaseModel) -> EcdaObjective:
-    """Anchors and a penalty around where training starts; one anchor a step, so that a worker has none."""
+    """Anchors and a penalty around the initial adapter; one anchor per step, so that one worker has none."""
     adapter = attach(base.model, PLAIN.adapter, seed=7)
     previous = adapter.tensors()
     adapter.detach()
@@ -70,8 +70,8 @@ def ecda(base: BaseModel) -> EcdaObjective:
     return EcdaObjective(0.5, 2.0, encode_rows(base.tokenizer, ROWS[6:9], 64), fisher, previous, batch_size=1)
 
 
-def raised(work: Callable[[], object]) -> str:
-    """Name of the error that came."""
+def error_of(work: Callable[[], object]) -> str:
+    """The error that ``work`` raised."""
     try:
         work()
     except Exception as error:
@@ -80,36 +80,36 @@ def raised(work: Callable[[], object]) -> str:
 
 
 def main(rank: int, size: int, folder: Path) -> None:
-    """All scenarios, the one that ends the group last."""
+    """Run all scenarios. The one that ends the group is last."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size, timeout=timedelta(seconds=200)
     )
     group = ProcessGroup(torch.device("cpu"))
 
-    def leave(name: str, found: object) -> None:
-        torch.save(found, folder / f"{name}-{rank}.pt")
+    def store(name: str, result: object) -> None:
+        torch.save(result, folder / f"{name}-{rank}.pt")
 
     for name in SETTINGS:
-        leave(name, trained(name, group))
-    leave("alone", trained("plain", SingleProcess()) if rank == 0 else None)
+        store(name, train(name, group))
+    store("alone", train("plain", SingleProcess()) if rank == 0 else None)
     calls: list[int] = []
 
-    def keep(record: EpochRecord, state: Mapping[str, Any]) -> None:
+    def on_epoch(record: EpochRecord, state: Mapping[str, Any]) -> None:
         calls.append(record.epoch)
         torch.save(dict(state), folder / f"state-{record.epoch}.pt")
 
-    trained("plain", group, on_epoch=keep)
-    leave("calls", calls)
+    train("plain", group, on_epoch=on_epoch)
+    store("calls", calls)
     state = torch.load(folder / "state-1.pt", weights_only=True)
-    leave("resumed", trained("plain", group, resume=state))
-    leave("apart", raised(lambda: trained("plain", group, resume=state if rank else None)))
-    leave("failed", raised(lambda: trained("plain", group, on_epoch=_breaks)))
+    store("resumed", train("plain", group, resume=state))
+    store("apart", error_of(lambda: train("plain", group, resume=state if rank else None)))
+    store("failed", error_of(lambda: train("plain", group, on_epoch=_breaks)))
     run = RunDir(str(folder / "run"))
-    leave("published", train_adapter(CONFIG, run, plan_of(run), tiny(), workers=group).metrics["rows"])
+    store("published", train_adapter(CONFIG, run, plan_of(run), tiny(), workers=group).metrics["rows"])
     if rank:
-        trained("plain", _Dies(group))
-    leave("died", raised(lambda: trained("plain", group)))
+        train("plain", _Dies(group))
+    store("died", error_of(lambda: train("plain", group)))
 
 
 def _breaks(record: object, state: object) -> None:

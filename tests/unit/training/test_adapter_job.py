@@ -1,4 +1,4 @@
-"""One adapter from a selection: published with its metrics, gone on with after a kill, and tracked without doubling."""
+"""One adapter from a selection: published with its metrics, resumed after a kill, and tracked without duplicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 3 * 3
 
 
 class KilledError(Exception):
-    """Stands for a worker that is gone."""
+    """Simulates a lost worker."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def adapter_of(run: RunDir) -> bytes:
 
 
 def events(folder: Artifact) -> dict[str, list[tuple[int, float]]]:
-    """Step and value of every event, by tag, read from the records themselves in the order TensorBoard reads them."""
+    """Step and value of every event, by tag, read from the records in TensorBoard's order."""
     from tensorboardX.proto.event_pb2 import Event
 
     found: dict[str, list[tuple[int, float]]] = {}
@@ -50,7 +50,7 @@ def events(folder: Artifact) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch, *, stored: bool) -> None:
+def kill_after(epochs: int, monkeypatch: pytest.MonkeyPatch, *, stored: bool) -> None:
     """End training in epoch ``epochs``, before or after its state is stored."""
     original = Artifact.store_bytes
 
@@ -64,7 +64,7 @@ def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch, *, stored: bool) 
     monkeypatch.setattr(adapter_job.Artifact, "store_bytes", store)
 
 
-def test_the_manifest_says_what_training_took(run: RunDir, base: BaseModel) -> None:
+def test_the_manifest_has_the_training_metrics(run: RunDir, base: BaseModel) -> None:
     manifest = train_adapter(CONFIG, run, plan_of(run), base)
     assert manifest == plan_of(run).artifact.verify()
     assert manifest.metrics.keys() == {"rows", "best_epoch", "seconds", "tokens_per_second"}
@@ -76,7 +76,7 @@ def test_the_manifest_says_what_training_took(run: RunDir, base: BaseModel) -> N
     assert not tracking_artifact(run, plan_of(run).artifact).files()
 
 
-def test_tracking_holds_every_step_and_leaves_the_adapter_alone(run: RunDir, base: BaseModel, tmp_path: Path) -> None:
+def test_tracking_has_every_step_and_does_not_change_the_adapter(run: RunDir, base: BaseModel, tmp_path: Path) -> None:
     train_adapter(TRACKED, run, plan_of(run), base)
     plain = make_run(str(tmp_path / "plain"))
     train_adapter(CONFIG, plain, plan_of(plain), base)
@@ -87,18 +87,18 @@ def test_tracking_holds_every_step_and_leaves_the_adapter_alone(run: RunDir, bas
     found = events(folder)
     assert [step for step, _ in found["train/loss"]] == list(range(STEPS))
     assert [step for step, _ in found["train/learning_rate"]] == list(range(STEPS))
-    told = plan_of(run).artifact.read_json("history.json")["epochs"]
-    ends = [(3 * epoch["epoch"] - 1, pytest.approx(epoch["validation_loss"])) for epoch in told]
+    epochs = plan_of(run).artifact.read_json("history.json")["epochs"]
+    ends = [(3 * epoch["epoch"] - 1, pytest.approx(epoch["validation_loss"])) for epoch in epochs]
     assert found["epoch/validation_loss"] == ends
-    assert [value for _, value in found["epoch/train_loss"]] == [pytest.approx(epoch["train_loss"]) for epoch in told]
+    assert [value for _, value in found["epoch/train_loss"]] == [pytest.approx(epoch["train_loss"]) for epoch in epochs]
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_training_that_was_killed_is_gone_on_with_and_its_events_are_not_doubled(
+def test_a_killed_training_resumes_without_duplicate_events(
     run: RunDir, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        killed_after(2, patch, stored=stored)
+        kill_after(2, patch, stored=stored)
         with pytest.raises(KilledError):
             train_adapter(TRACKED, run, plan_of(run), base)
     train_adapter(TRACKED, run, plan_of(run), base)
@@ -110,7 +110,7 @@ def test_a_training_that_was_killed_is_gone_on_with_and_its_events_are_not_doubl
     assert found.keys() == expected.keys()
 
 
-def test_a_training_from_the_start_forgets_what_was_tracked_before(run: RunDir, base: BaseModel) -> None:
+def test_a_training_from_the_start_removes_earlier_events(run: RunDir, base: BaseModel) -> None:
     train_adapter(TRACKED, run, plan_of(run), base)
     plan_of(run).artifact.begin(plan_of(run).identity)
     train_adapter(with_overrides(TRACKED, ["train.epochs=1"]), run, plan_of(run), base)
@@ -125,10 +125,10 @@ def test_tracking_goes_to_an_object_store(s3_uri: str, base: BaseModel) -> None:
 
 
 @pytest.mark.parametrize("override", ["train.batches=packed", "train.gradient_checkpointing=true"])
-def test_how_it_is_trained_does_not_change_what_comes_of_it(base: BaseModel, tmp_path: Path, override: str) -> None:
-    found = []
+def test_packing_and_checkpointing_do_not_change_the_result(base: BaseModel, tmp_path: Path, override: str) -> None:
+    losses = []
     for folder, config in (("a", CONFIG), ("b", with_overrides(CONFIG, [override]))):
-        place = make_run(str(tmp_path / folder))
-        train_adapter(config, place, plan_of(place), base)
-        found.append([e["validation_loss"] for e in plan_of(place).artifact.read_json("history.json")["epochs"]])
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+        run = make_run(str(tmp_path / folder))
+        train_adapter(config, run, plan_of(run), base)
+        losses.append([e["validation_loss"] for e in plan_of(run).artifact.read_json("history.json")["epochs"]])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)

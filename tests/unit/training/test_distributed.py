@@ -1,4 +1,4 @@
-"""Several processes on one adapter: the adapter of one process, equal on all of them, and no waiting for one that failed."""
+"""Several processes train one adapter: equal to that of one process, equal on all of them, and a failure ends all."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tests.unit.training.adapter_run import make_run, plan_of
 SIZE = 2
 
 
-class Left:
-    """What the processes of a group left behind."""
+class GroupResults:
+    """Results that the processes of a group stored."""
 
     def __init__(self, folder: Path, codes: list[int]) -> None:
         self.folder, self.codes = folder, codes
 
     def __call__(self, name: str) -> list[Any]:
-        """What came of a scenario, by rank."""
+        """The result of a scenario, by rank."""
         return [torch.load(self.folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(SIZE)]
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
+def results(tmp_path_factory: pytest.TempPathFactory) -> GroupResults:
     folder = tmp_path_factory.mktemp("group")
     make_run(str(folder / "run"))
     command = [sys.executable, process_group_program.__file__]
@@ -43,13 +43,13 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
         ]
         codes = [process.wait(250) for process in processes]
     assert codes[0] == 0, (folder / "log").read_text()
-    return Left(folder, codes)
+    return GroupResults(folder, codes)
 
 
 @pytest.mark.parametrize("name", process_group_program.SETTINGS)
-def test_a_group_trains_the_adapter_of_one_process(left: Left, name: str) -> None:
-    expected = process_group_program.trained(name, SingleProcess())
-    for found in left(name):
+def test_a_group_trains_the_adapter_of_one_process(results: GroupResults, name: str) -> None:
+    expected = process_group_program.train(name, SingleProcess())
+    for found in results(name):
         assert len(found["history"]) == len(expected["history"])
         assert found["steps"] == pytest.approx(expected["steps"], abs=1e-5)
         for a, b in zip(found["history"], expected["history"], strict=True):
@@ -59,49 +59,49 @@ def test_a_group_trains_the_adapter_of_one_process(left: Left, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", [*process_group_program.SETTINGS, "resumed"])
-def test_every_worker_has_the_same_adapter_bit_for_bit(left: Left, name: str) -> None:
-    first, second = left(name)
+def test_every_worker_has_the_same_adapter_bit_for_bit(results: GroupResults, name: str) -> None:
+    first, second = results(name)
     assert first["history"] == second["history"]
     assert all(torch.equal(first["adapter"][key], second["adapter"][key]) for key in first["adapter"])
 
 
-def test_a_resumed_group_gives_the_bits_of_an_uninterrupted_one(left: Left) -> None:
-    straight, resumed = left("plain")[0], left("resumed")[0]
+def test_a_resumed_group_gives_the_bits_of_an_uninterrupted_one(results: GroupResults) -> None:
+    straight, resumed = results("plain")[0], results("resumed")[0]
     assert resumed["history"] == straight["history"]
     assert all(torch.equal(resumed["adapter"][key], straight["adapter"][key]) for key in straight["adapter"])
 
 
-def test_who_is_not_told_of_a_group_trains_alone(left: Left) -> None:
-    found, expected = left("alone")[0], process_group_program.trained("plain", SingleProcess())
+def test_training_is_single_process_without_a_group_argument(results: GroupResults) -> None:
+    found, expected = results("alone")[0], process_group_program.train("plain", SingleProcess())
     assert all(torch.equal(found["adapter"][key], expected["adapter"][key]) for key in expected["adapter"])
 
 
-def test_the_first_worker_alone_keeps_the_state_and_publishes(left: Left) -> None:
-    assert left("calls") == [[1, 2, 3], []]
-    assert left("published") == [12, 12]
-    manifest = plan_of(RunDir(str(left.folder / "run"))).artifact.verify()
+def test_only_the_first_worker_stores_the_state_and_publishes(results: GroupResults) -> None:
+    assert results("calls") == [[1, 2, 3], []]
+    assert results("published") == [12, 12]
+    manifest = plan_of(RunDir(str(results.folder / "run"))).artifact.verify()
     assert {"adapter_model.safetensors", "history.json"} <= {output.path for output in manifest.outputs}
 
 
-def test_workers_at_different_epochs_do_not_begin(left: Left) -> None:
+def test_workers_at_different_epochs_do_not_start(results: GroupResults) -> None:
     assert (
-        left("apart")
-        == ["ProcessGroupError: workers of one training go on from different epochs, [0, 1]; start them all again"] * 2
+        results("apart")
+        == ["ProcessGroupError: workers of one training resume from different epochs, [0, 1]; restart all of them"] * 2
     )
 
 
-def test_a_first_worker_that_cannot_write_ends_them_all(left: Left) -> None:
-    first, second = left("failed")
+def test_a_first_worker_that_cannot_write_ends_all_workers(results: GroupResults) -> None:
+    first, second = results("failed")
     assert first == "OSError: no space left"
     assert second.startswith("ProcessGroupError: the first worker")
 
 
-def test_a_worker_that_dies_ends_the_others(left: Left) -> None:
-    assert left.codes == [0, 7]
-    assert not (left.folder / "died-1.pt").exists()
-    found = torch.load(left.folder / "died-0.pt")
+def test_a_worker_that_dies_ends_the_others(results: GroupResults) -> None:
+    assert results.codes == [0, 7]
+    assert not (results.folder / "died-1.pt").exists()
+    found = torch.load(results.folder / "died-0.pt")
     assert found != "nothing"
-    assert "GroupError" not in found  # torch's own words: the connection is gone
+    assert "GroupError" not in found  # torch's own error: the connection is closed
 
 
 @given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 5))

@@ -1,4 +1,4 @@
-"""Fisher information against a loop by hand, the elastic penalty against finite differences, strategies as special cases."""
+"""Fisher information against a hand-written loop, the elastic penalty against finite differences, strategies as special cases."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_fisher_equals_a_loop_over_the_rows(base: BaseModel, tmp_path: Path) -> 
             for parameter in adapter.parameters().values():
                 parameter.grad = None
             ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
-            learnt = int((labels != -100).sum())
-            (base.model(ids, labels=labels).loss * learnt).backward()
+            num_targets = int((labels != -100).sum())
+            (base.model(ids, labels=labels).loss * num_targets).backward()
             for name, parameter in adapter.parameters().items():
                 assert parameter.grad is not None
                 expected[name] += parameter.grad**2 / len(examples)
@@ -67,7 +67,7 @@ def test_penalty_vanishes_at_the_previous_adapter(base: BaseModel) -> None:
     adapter.detach()
 
 
-def test_fisher_of_another_adapter_is_refused(base: BaseModel) -> None:
+def test_fisher_of_another_adapter_is_rejected(base: BaseModel) -> None:
     adapter = attach(base.model, SHAPE, seed=0)
     with pytest.raises(ModelError, match="another base model"):
         ewc_penalty(adapter.parameters(), {"x": torch.ones(1)}, adapter.tensors(), 2.0)
@@ -75,9 +75,9 @@ def test_fisher_of_another_adapter_is_refused(base: BaseModel) -> None:
 
 
 def _update(base: BaseModel, config: TrainConfig, start: Path, objective: EcdaObjective | None) -> Mapping[str, torch.Tensor]:
-    with AdapterTrainer(base, ROWS[:4], [], None, config, seed=3, objective=objective, initial=start) as tuning:
-        tuning.run()
-        return tuning.best_tensors
+    with AdapterTrainer(base, ROWS[:4], [], None, config, seed=3, objective=objective, initial=start) as trainer:
+        trainer.run()
+        return trainer.best_tensors
 
 
 def _distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> float:
@@ -98,21 +98,21 @@ def test_strategies_are_special_cases(base: BaseModel, train_config: TrainConfig
     assert _distance(rehearsal, naive) > 0
 
 
-def test_fisher_survives_the_disk(tmp_path: Path) -> None:
+def test_fisher_is_equal_after_save_and_load(tmp_path: Path) -> None:
     fisher = {"a": torch.rand(3, 2), "b": torch.rand(4)}
     save_fisher(tmp_path / "deep" / "fisher.safetensors", fisher)
     found = load_fisher(tmp_path / "deep" / "fisher.safetensors")
     assert all(torch.equal(found[name], fisher[name]) for name in fisher)
 
 
-def test_damaged_fisher_is_refused(tmp_path: Path) -> None:
+def test_damaged_fisher_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"nothing")
     for file in (tmp_path / "f", tmp_path / "missing"):
         with pytest.raises(ModelError, match="compute it again"):
             load_fisher(file)
 
 
-def test_fisher_without_rows_or_adapter_is_refused(base: BaseModel) -> None:
+def test_fisher_without_rows_or_adapter_is_rejected(base: BaseModel) -> None:
     with pytest.raises(ModelError, match="an adapter"):
         diagonal_fisher(base.model, encode_rows(base.tokenizer, ROWS, 64))
     adapter = attach(base.model, SHAPE, seed=0)

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: the same gradients from fewer kept activations, on a base in evaluation mode."""
+"""Gradient checkpointing: the same gradients from fewer stored activations, on a base in evaluation mode."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROWS = [TrainingRow(f"Which number comes after {i}? {'please ' * (i % 4)}", f"{(
 
 
 @contextmanager
-def kept() -> Iterator[list[int]]:
-    """Sizes of the tensors kept for the way back."""
+def stored_sizes() -> Iterator[list[int]]:
+    """Sizes of the tensors stored for the backward pass."""
     sizes: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def kept() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("batches", ["padded", "packed"])
-def test_the_adapter_is_that_without_it(
+def test_the_adapter_does_not_change(
     make_base: Callable[..., BaseModel], train_config: TrainConfig, dropout: float, batches: str
 ) -> None:
     shape = train_config.adapter.model_copy(update={"dropout": dropout})
@@ -43,45 +43,43 @@ def test_the_adapter_is_that_without_it(
     best = []
     for checkpointing in (False, True):
         changed = config.model_copy(update={"gradient_checkpointing": checkpointing})
-        with AdapterTrainer(make_base(), ROWS, ROWS[:3], None, changed, seed=7) as tuning:
-            tuning.run()
-            best.append(tuning.best_tensors)
+        with AdapterTrainer(make_base(), ROWS, ROWS[:3], None, changed, seed=7) as trainer:
+            trainer.run()
+            best.append(trainer.best_tensors)
     for name in best[0]:
         torch.testing.assert_close(best[1][name], best[0][name], rtol=1e-6, atol=1e-7)
 
 
-def test_less_is_kept_although_the_base_is_in_evaluation_mode(
-    make_base: Callable[..., BaseModel], train_config: TrainConfig
-) -> None:
+def test_less_is_stored_with_a_base_in_evaluation_mode(make_base: Callable[..., BaseModel], train_config: TrainConfig) -> None:
     totals = []
     for checkpointing in (False, True):
         config = train_config.model_copy(update={"epochs": 1, "gradient_checkpointing": checkpointing})
         base = make_base(layers=4, attention_dropout=0.5)
-        with kept() as sizes, AdapterTrainer(base, ROWS, [], None, config, seed=7) as tuning:
-            result = tuning.run()
+        with stored_sizes() as sizes, AdapterTrainer(base, ROWS, [], None, config, seed=7) as trainer:
+            result = trainer.run()
             assert not any(m.training for m in base.model.modules())
         totals.append((sum(sizes), result.history[0].train_loss))
     assert totals[1][0] < 0.5 * totals[0][0]
     assert totals[1][1] == pytest.approx(totals[0][1], rel=1e-6)  # the base's own dropout stays off
 
 
-def test_the_base_comes_back_as_it_was(base: BaseModel, train_config: TrainConfig) -> None:
+def test_the_base_is_restored(base: BaseModel, train_config: TrainConfig) -> None:
     before = _state(base.model)
     config = train_config.model_copy(update={"epochs": 1, "gradient_checkpointing": True})
-    with AdapterTrainer(base, ROWS, [], None, config, seed=7) as tuning:
+    with AdapterTrainer(base, ROWS, [], None, config, seed=7) as trainer:
         assert _state(base.model) != before
-        tuning.run()
+        trainer.run()
     assert _state(base.model) == before
     with pytest.raises(ZeroDivisionError), gradient_checkpointing(base.model):
         raise ZeroDivisionError
     assert _state(base.model) == before
 
 
-def test_a_model_without_blocks_is_refused() -> None:
+def test_a_model_without_blocks_is_rejected() -> None:
     with pytest.raises(ModelError, match=r"train\.gradient_checkpointing=false"), gradient_checkpointing(nn.Linear(2, 2)):
         pass
 
 
 def _state(model: Any) -> list[tuple[str, bool, tuple[str, ...]]]:
-    """Every module with its mode and what the instance itself holds."""
+    """Every module with its mode and the attributes of the instance."""
     return [(name, module.training, tuple(sorted(vars(module)))) for name, module in model.named_modules()]

@@ -1,4 +1,4 @@
-"""Rows in one sequence: losses are those of each row by itself, on every architecture, and training comes to the same."""
+"""Packed rows: the losses of each row alone, on every architecture, and equal training results."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def shaped(request: pytest.FixtureRequest, make_base: Callable[..., BaseModel]) 
     return make_base(request.param[0], **request.param[1])
 
 
-def check_losses(base: BaseModel, examples: list[EncodedExample], alone: list[torch.Tensor], packs: PackedBatcher) -> None:
-    together = packs.pack(examples)
+def check_losses(base: BaseModel, examples: list[EncodedExample], alone: list[torch.Tensor], batcher: PackedBatcher) -> None:
+    together = batcher.pack(examples)
     with torch.no_grad():
         found = token_losses(base.model, together)
     torch.testing.assert_close(found, torch.cat(alone), rtol=1e-5, atol=1e-5)
@@ -54,8 +54,8 @@ def test_packed_losses_equal_those_of_each_row_alone(shaped: BaseModel) -> None:
     with torch.no_grad():
         alone = [token_losses(shaped.model, collate([e], 0, shaped.device)) for e in examples]
     check_losses(shaped, examples, alone, PackedBatcher(64, shaped.device))
-    with open_packed_batcher(shaped.model, 64, examples[0], shaped.device) as packs:
-        check_losses(shaped, examples, alone, packs)
+    with open_packed_batcher(shaped.model, 64, examples[0], shaped.device) as batcher:
+        check_losses(shaped, examples, alone, batcher)
 
 
 @pytest.mark.parametrize(
@@ -67,40 +67,40 @@ def test_packed_losses_equal_those_of_each_row_alone(shaped: BaseModel) -> None:
         (("llama", {"attn_implementation": "eager"}), False),
     ],
 )
-def test_rows_are_taken_one_by_one_where_the_model_does_nothing_else(
+def test_packed_attention_is_used_only_if_it_equals_the_model_s_attention(
     make_base: Callable[..., BaseModel], shape: tuple[str, dict[str, Any]], expected: bool
 ) -> None:
     base = make_base(shape[0], **shape[1])
     [example] = encode_rows(base.tokenizer, ROWS[:1], 64)
-    with open_packed_batcher(base.model, 64, example, base.device) as packs:
-        assert packs.uses_packed_attention is expected
+    with open_packed_batcher(base.model, 64, example, base.device) as batcher:
+        assert batcher.uses_packed_attention is expected
 
 
-def test_attention_by_rows_leaves_every_other_batch_alone(base: BaseModel) -> None:
+def test_packed_attention_does_not_change_other_batches(base: BaseModel) -> None:
     examples = encode_rows(base.tokenizer, ROWS, 64)
     ids, mask = pad_left([e.input_ids for e in examples], 0, base.device)
     with torch.no_grad():
         before = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).logits
-        with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
-            assert packs.uses_packed_attention
+        with open_packed_batcher(base.model, 64, examples[0], base.device) as batcher:
+            assert batcher.uses_packed_attention
             within = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask)).logits
     assert torch.equal(within, before)
     assert base.model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "phi3"])
-def test_training_on_packs_comes_to_the_padded_adapter(
+def test_training_on_packs_gives_the_adapter_of_padded_batches(
     make_base: Callable[..., BaseModel], train_config: TrainConfig, architecture: str
 ) -> None:
     targets = TARGETS.get(architecture, train_config.adapter.target_modules)
     shape = train_config.adapter.model_copy(update={"target_modules": targets})
-    # Far from rounding: at a high rate AdamW blows up what differs where a gradient is next to nothing.
+    # A low rate: at a high one, AdamW amplifies rounding differences where a gradient is almost zero.
     config = train_config.model_copy(update={"adapter": shape, "learning_rate": 1e-3})
     found = {}
     for batches in ("padded", "packed"):
         changed = config.model_copy(update={"batches": batches})
-        with AdapterTrainer(make_base(architecture), ROWS, ROWS[:4], None, changed, seed=7) as tuning:
-            found[batches] = tuning.run(), tuning.best_tensors
+        with AdapterTrainer(make_base(architecture), ROWS, ROWS[:4], None, changed, seed=7) as trainer:
+            found[batches] = trainer.run(), trainer.best_tensors
     (padded, expected), (packed, best) = found["padded"], found["packed"]
     assert packed.best_epoch == padded.best_epoch
     assert packed.tokens == padded.tokens
@@ -113,9 +113,9 @@ def test_training_on_packs_comes_to_the_padded_adapter(
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 50))
 def test_packs_hold_every_row_once_and_no_more_tokens_than_allowed(lengths: list[int], tokens: int) -> None:
-    packs = first_fit_decreasing(lengths, tokens)
-    assert sorted(index for found in packs for index in found) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in found) <= tokens or len(found) == 1 for found in packs)
+    batcher = first_fit_decreasing(lengths, tokens)
+    assert sorted(index for found in batcher for index in found) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in found) <= tokens or len(found) == 1 for found in batcher)
 
 
 def test_parts_count_real_tokens(base: BaseModel) -> None:
@@ -144,7 +144,7 @@ def test_a_model_that_does_not_keep_rows_apart_is_refused(make_base: Callable[..
 
 
 @pytest.mark.parametrize("dropped", [("row_lengths",), ("row_lengths", "attention_mask")])
-def test_a_model_that_passes_no_rows_on_to_attention_keeps_them_apart(base: BaseModel, dropped: tuple[str, ...]) -> None:
+def test_rows_are_separated_in_a_model_that_drops_the_row_lengths(base: BaseModel, dropped: tuple[str, ...]) -> None:
     def without_rows(module: Any, inputs: Any, named: dict[str, Any]) -> Any:
         return inputs, {name: value for name, value in named.items() if name not in dropped}
 
@@ -152,16 +152,16 @@ def test_a_model_that_passes_no_rows_on_to_attention_keeps_them_apart(base: Base
     examples = encode_rows(base.tokenizer, ROWS, 64)
     with torch.no_grad():
         alone = [token_losses(base.model, collate([e], 0, base.device)) for e in examples]
-    with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
-        check_losses(base, examples, alone, packs)
+    with open_packed_batcher(base.model, 64, examples[0], base.device) as batcher:
+        check_losses(base, examples, alone, batcher)
 
 
-def test_a_row_without_a_prompt_is_packed_as_it_is_padded(base: BaseModel) -> None:
+def test_a_row_without_a_prompt_has_the_same_losses_packed_and_padded(base: BaseModel) -> None:
     ids = (5, 9, 12, 7)
     examples = [EncodedExample(ids, ids), EncodedExample(ids[::-1], (-100, *ids[2::-1]))]
     together, padded = PackedBatcher(64, base.device).pack(examples), collate(examples, 0, base.device)
     assert together.targets.tolist() == padded.targets.tolist()
     with torch.no_grad():
         torch.testing.assert_close(token_losses(base.model, together), token_losses(base.model, padded), rtol=1e-5, atol=1e-5)
-    with open_packed_batcher(base.model, 64, examples[0], base.device) as packs:
-        assert packs.uses_packed_attention
+    with open_packed_batcher(base.model, 64, examples[0], base.device) as batcher:
+        assert batcher.uses_packed_attention

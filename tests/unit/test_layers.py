@@ -1,4 +1,4 @@
-"""Importing costs what it must and no more, and everything imports where there is no GPU."""
+"""Light modules import neither Ray nor torch, every module imports without a GPU, and every import is declared."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIGHT = (
     "compass_ray.languages",
     "compass_ray.artifacts",
 )
-"""What a driver, a login node or a shell completion imports."""
+"""Imported by a driver, a login node or shell completion."""
 
 MODULES = tuple(
     module.name
     for module in pkgutil.walk_packages(compass_ray.__path__, prefix="compass_ray.")
     if not module.name.endswith(("__main__", "_backend"))
 )
-"""All but ``*_backend``: each wraps one optional package, and is imported by who chose it."""
+"""All except ``*_backend``: each wraps one optional package and is imported on demand."""
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:
@@ -37,9 +37,9 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_importing_pulls_neither_ray_nor_torch(module: str) -> None:
+def test_light_modules_import_neither_ray_nor_torch(module: str) -> None:
     done = _run(f"import {module}, sys; print(sorted({{'ray', 'torch', 'transformers'}} & set(sys.modules)))")
-    assert done.stdout.strip() == "[]", done.stderr or f"importing {module} pulls {done.stdout}"
+    assert done.stdout.strip() == "[]", done.stderr or f"importing {module} also imports {done.stdout}"
 
 
 def test_every_module_imports_without_the_optional_packages() -> None:
@@ -66,7 +66,7 @@ def test_version_is_the_installed_one() -> None:
 
 
 def _imported() -> set[str]:
-    """Top-level names of everything that the package imports, at the top of a module or inside a function."""
+    """Top-level names of all imports of the package, at the top of a module or inside a function."""
     names = set()
     for path in Path(compass_ray.__path__[0]).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -78,7 +78,7 @@ def _imported() -> set[str]:
 
 
 def _canonical(requirement: str) -> str:
-    """``fast_hdbscan>=0.3`` and ``cuml-cu13>=26.10`` to ``fast-hdbscan`` and ``cuml``."""
+    """Normalize a requirement: ``fast_hdbscan>=0.3`` to ``fast-hdbscan``, ``cuml-cu13>=26.10`` to ``cuml``."""
     name = re.split(r"[\[<>=!~; ]", requirement)[0]
     return re.sub(r"-cu\d+$", "", re.sub(r"[-_.]+", "-", name).lower())
 

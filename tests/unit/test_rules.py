@@ -1,4 +1,4 @@
-"""The rules of CONTRIBUTING that names, layers and reading maps follow; each rule also fails on a bad example."""
+"""Rules of CONTRIBUTING for names, layers, documents and reading maps. A second test shows that each rule can fail."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ KNOWN_OPERATIONS = frozenset(
         "serving", "spanning", "timing", "tracking", "training", "filling",
     }
 )  # fmt: skip
-"""Words in -ing that name an operation or a thing of the field, alone or as a part of a module's name."""
-OTHER_WORDS = frozenset({"string"})
+"""Words in -ing that name an operation of the field, alone or as part of a module's name."""
 MAX_ARCHITECTURE_LINES = 200
 
 
@@ -32,7 +31,7 @@ def _modules() -> list[Path]:
 
 
 def repeated_classes(sources: Mapping[str, str]) -> dict[str, list[str]]:
-    """Classes, nested and private ones included, that more than one definition has: name to the files."""
+    """Classes with more than one definition, nested and private ones included: name to files."""
     files = defaultdict(list)
     for name, source in sources.items():
         for node in ast.walk(ast.parse(source)):
@@ -41,12 +40,10 @@ def repeated_classes(sources: Mapping[str, str]) -> dict[str, list[str]]:
     return {name: found for name, found in files.items() if len(found) > 1}
 
 
-def acts(names: Iterable[str]) -> list[str]:
+def actions(names: Iterable[str]) -> list[str]:
     """Names of modules and packages with a word in -ing that is not a known operation."""
     return sorted(
-        name
-        for name in names
-        if any(word.endswith("ing") and word not in KNOWN_OPERATIONS | OTHER_WORDS for word in name.split("_"))
+        name for name in names if any(word.endswith("ing") and word not in KNOWN_OPERATIONS for word in name.split("_"))
     )
 
 
@@ -64,7 +61,7 @@ def package_table(architecture: str) -> list[str]:
 
 
 def faults_of_table(table: Sequence[str], contract: Sequence[Sequence[str]], existing: Iterable[str]) -> list[str]:
-    """Where the package table differs from the packages that exist, or from the order of the layers."""
+    """Differences between the package table and the existing packages, or the order of the layers."""
     level = {name: depth for depth, layer in enumerate(contract) for name in layer}
     found = [f"{name} is missing" for name in sorted(set(existing) - set(table))]
     found += [f"{name} does not exist" for name in sorted(set(table) - set(existing))]
@@ -96,6 +93,12 @@ def broken_links(document: str, folder: Path) -> list[str]:
     return [link for link in links if not (folder / link).exists()]
 
 
+def missing_modules(document: str, packages: Iterable[str]) -> list[str]:
+    """Paths in backticks that start with a package of compass_ray and do not exist."""
+    found = re.findall(rf"`(?:compass_ray/)?((?:{'|'.join(sorted(packages))})/[\w./]*)`", document)
+    return [path for path in found if not (PACKAGE / path).exists()]
+
+
 def test_class_names_are_unique() -> None:
     assert not repeated_classes({str(path.relative_to(ROOT)): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")})
 
@@ -107,11 +110,11 @@ def test_a_class_name_that_repeats_is_found() -> None:
 
 def test_modules_are_nouns_or_known_operations() -> None:
     packages = {path.parent.name for path in PACKAGE.rglob("__init__.py")}
-    assert not acts({path.stem for path in _modules()} | packages)
+    assert not actions({path.stem for path in _modules()} | packages)
 
 
-def test_a_module_named_after_an_act_is_found() -> None:
-    assert acts(["looking", "making_plans", "row_sampling", "promotion"]) == ["looking", "making_plans"]
+def test_a_module_named_after_an_action_is_found() -> None:
+    assert actions(["looking", "making_plans", "row_sampling", "promotion"]) == ["looking", "making_plans"]
 
 
 def _top_level() -> set[str]:
@@ -171,3 +174,15 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert broken_links("[a](gone.md#x), [b](https://example.org)", tmp_path) == ["gone.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_named_in_documents_exist(path: Path) -> None:
+    assert not missing_modules(path.read_text("utf-8"), _top_level())
+
+
+def test_a_module_that_is_gone_is_found() -> None:
+    assert missing_modules("`core/gap.py`, `core/gone.py`, `compass_ray/core/old/`, `other/x.py`", {"core"}) == [
+        "core/gone.py",
+        "core/old/",
+    ]

@@ -68,7 +68,7 @@ def measure(base: BaseModel, folder: Path, count: int, size: Size) -> dict[str, 
         engine = Engine(base, limits)
         for i in range(count):
             engine.load_adapter(f"a{i}", folder)
-        with patch.object(op, "usable", op.is_supported if kernels else lambda y: False):
+        with patch.object(op, "is_supported", op.is_supported if kernels else lambda y: False):
             step = decoding(engine, [f"a{i % count}" for i in range(ROWS)])
             found[name] = seconds(step, size.steps, base.device)
         adapter = engine.adapter_manager.nbytes / count

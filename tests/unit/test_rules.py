@@ -9,12 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+
+from compass_ray.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "compass_ray"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+PRESENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
+"""Documents that name present settings only."""
 KNOWN_OPERATIONS = frozenset(
     {
         "autoscaling", "batching", "clustering", "embedding", "finetuning", "checkpointing", "forgetting", "mapping", "mixing",
@@ -97,6 +102,23 @@ def missing_modules(document: str, packages: Iterable[str]) -> list[str]:
     """Paths in backticks that start with a package of compass_ray and do not exist."""
     found = re.findall(rf"`(?:compass_ray/)?((?:{'|'.join(sorted(packages))})/[\w./]*)`", document)
     return [path for path in found if not (PACKAGE / path).exists()]
+
+
+def unknown_settings(document: str) -> list[str]:
+    """Settings in backticks, such as ``select.budget``, that no configuration has."""
+    sections = "|".join(RunConfig.model_fields)
+    named = re.findall(rf"`((?:{sections})\.[a-z_]+(?:\.[a-z_]+)*)\b(?!\.)(?=[^`]*`)", document)
+    return sorted({name for name in named if not name.endswith((".py", ".yaml")) and not _is_setting(name)})
+
+
+def _is_setting(name: str) -> bool:
+    section: Any = RunConfig
+    for part in name.split("."):
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return False
+        section = next((kind for kind in (field.annotation, *get_args(field.annotation)) if hasattr(kind, "model_fields")), None)
+    return True
 
 
 def test_class_names_are_unique() -> None:
@@ -186,3 +208,13 @@ def test_a_module_that_is_gone_is_found() -> None:
         "core/gone.py",
         "core/old/",
     ]
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_named_in_documents_exist(path: Path) -> None:
+    assert not unknown_settings(path.read_text("utf-8"))
+
+
+def test_a_setting_that_is_gone_is_found() -> None:
+    text = "`select.budget: tuned`, `serve.max_rows`, `select.py`, `train.adapter.target_modules`, `drift.floor`"
+    assert unknown_settings(text) == ["drift.floor", "serve.max_rows"]

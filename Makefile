@@ -6,14 +6,14 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint slow wheel models clean
+.PHONY: help setup demo test lint slow soak wheel models clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 # Written last, so a set-up that was killed is done anew.
 READY := $(VENV)/ready
 TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
-FAST := not slow and not demo and not gpu
+FAST := not slow and not soak and not demo and not gpu
 # Those with Ray share one cluster that is started once, so they cannot run side by side; the others can.
 WITH_RAY := tests/ray tests/e2e tests/cluster
 
@@ -47,8 +47,11 @@ lint: $(READY) ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-slow: $(READY) ## the tests that are slow, the full demo among them
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '(slow or demo) and not gpu' --timeout 3600
+slow: $(READY) ## slow tests: complete runs on Ray, kills, load, real data, the full demo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '(slow or demo) and not gpu' --timeout 1800
+
+soak: $(READY) ## the longest tests, which CI does not run
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m 'soak and not gpu' --timeout 3600
 
 wheel: $(READY) ## dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -1,1 +1,1 @@
-"""Rows in: hub data sets, local files of the same columns, and the embedded atlas. No Ray, no models."""
+"""Sources of rows: hub data sets, local files with the same columns, and the embedded atlas. No Ray, no models."""

@@ -1,7 +1,7 @@
-"""Rows of a source under our column names.
+"""Load the rows of a source under this project's column names.
 
-Key property: the layout is recognised by its columns, or named, so a hub data set, a local copy of it and the atlas go
-through the same code. This module checks that columns are there; it does not judge rows.
+Key property: the layout is detected by its columns, or named in the settings. A hub data set, a local copy of it and the
+atlas therefore use the same code. This module checks that columns exist; it does not validate rows.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ __all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "source_content
 
 @dataclass(frozen=True)
 class MappedTable:
-    """Rows of one source as string columns under our names, and the layout they came in."""
+    """Rows of one source as string columns under our names, and their layout."""
 
     table: pa.Table
     layout: BenchmarkLayout
 
 
 def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
-    """Rows of a source, and of those that join it, under our names.
+    """Rows of a source and of its extra sources, under our names.
 
     Args:
         source: where the rows are.
-        needed: our columns that must be there. ``subject``, ``source`` and what identifies a row are added where the source
-            has them, and with ``option_a`` all further options.
-        language: fills ``{language}`` in the path and name, and keeps that language's rows where there are several.
+        needed: our columns that must exist. ``subject``, ``source`` and row identifiers are added if the source has them,
+            and all further options if ``option_a`` is needed.
+        language: replaces ``{language}`` in path and name; rows of other languages are dropped.
 
     Returns:
         A table of string columns: ``needed`` plus whichever optional ones exist.
@@ -47,7 +47,7 @@ def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | Non
 
 
 def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[MappedTable]:
-    """As `load`, each source by itself and with its layout."""
+    """Rows of a source and of its extra sources as `load_rows` gives them, each with its layout."""
     return [_load_part(each, needed, language) for each in (source, *source.extra_sources)]
 
 
@@ -76,7 +76,7 @@ def _map_columns(present: list[str], source: SourceConfig, layout: BenchmarkLayo
     if missing:
         raise ConfigError(
             f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
-            f"Say which is which, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}"
+            f"Map the columns, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}"
         )
     more = OPTIONS if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]

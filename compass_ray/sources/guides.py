@@ -1,7 +1,7 @@
 """Guide sets and test sets of a target language (COMPASS, sections 3.1 and 4.1).
 
-Key property: a guide set holds prompts only, and shares no prompt with the test set. The leak check is by content, and by
-what a benchmark calls its items, so that an item that is worded otherwise in another of its sets is found as well.
+Key property: a guide set holds only prompts, and shares no prompt with the test set. The leak check compares contents and
+benchmark item ids, so it also finds an item that has another wording in another set of the benchmark.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["GuideAndTest", "prompt_key", "read_guide_and_test"]
 
 @dataclass(frozen=True)
 class GuideAndTest:
-    """Guide prompts (tables.GUIDES) and test items (tables.ITEMS) of one language."""
+    """Guide prompts (schemas.GUIDES) and test items (schemas.ITEMS) of one language."""
 
     guide: pa.Table
     test: pa.Table
     removed: int = 0
-    """Test items that were taken out because they guided."""
+    """Number of test items removed because they are in the guide set."""
 
 
 def read_guide_and_test(config: PoolConfig, language: str, items: int | None = None) -> GuideAndTest:
@@ -37,21 +37,21 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
     Args:
         config: the sources.
         language: code of the target language.
-        items: bound on test items, the first by item_id hash; all when None.
+        items: maximum number of test items, the first by item_id; None for all.
 
     Raises:
-        ConfigError: a source cannot be read, a set is empty, or the two overlap where that is to be refused.
+        ConfigError: a source cannot be read, a set is empty, or the sets overlap and ``on_guide_overlap`` is ``refuse``.
     """
     guides = load_parts(config.guides, ("prompt",), language)
     tests = load_parts(config.tests, ("prompt", *OPTIONS[:2], "answer"), language)
     guide, test = _guide_table(guides, language), _test_table(config, tests, language)
-    guided = _in_guide_set(config, guides, tests, language)
-    if config.tests.on_guide_overlap == "refuse" and any(guided):
-        _raise_leak(guide, test.filter(pa.array(guided)), language)
-    kept = test.filter(pa.array([not each for each in guided], pa.bool_())).sort_by("item_id")
+    in_guide = _in_guide_set(config, guides, tests, language)
+    if config.tests.on_guide_overlap == "refuse" and any(in_guide):
+        _raise_leak(guide, test.filter(pa.array(in_guide)), language)
+    kept = test.filter(pa.array([not each for each in in_guide], pa.bool_())).sort_by("item_id")
     if kept.num_rows == 0:
-        raise ConfigError(f"every test item of {language!r} stands in its guide set; give other items in pool.tests")
-    return GuideAndTest(guide, kept if items is None else kept.slice(0, items), sum(guided))
+        raise ConfigError(f"every test item of {language!r} is in its guide set; set other items in pool.tests")
+    return GuideAndTest(guide, kept if items is None else kept.slice(0, items), sum(in_guide))
 
 
 def _guide_table(parts: list[MappedTable], language: str) -> pa.Table:
@@ -75,8 +75,8 @@ def _test_table(config: PoolConfig, parts: list[MappedTable], language: str) -> 
 
 
 def _in_guide_set(config: PoolConfig, guides: list[MappedTable], tests: list[MappedTable], language: str) -> list[bool]:
-    """Whether each test item stands in the guide set, by its text or by being the same item of the same benchmark."""
-    asked = {prompt_key(prompt or "") for part in guides for prompt in part.table["prompt"].to_pylist()}
+    """Whether each test item is in the guide set, by its text or by its benchmark item id."""
+    guide_keys = {prompt_key(prompt or "") for part in guides for prompt in part.table["prompt"].to_pylist()}
     known = {each for part in guides for each in item_identities(part)} - {None} | find_cross_benchmark_duplicates(
         config, guides, tests, language
     )
@@ -84,7 +84,7 @@ def _in_guide_set(config: PoolConfig, guides: list[MappedTable], tests: list[Map
     for part in tests:
         prompts = part.table["prompt"].to_pylist()
         pairs = zip(prompts, item_identities(part), strict=True)
-        found += [prompt_key(prompt or "") in asked or identity in known for prompt, identity in pairs]
+        found += [prompt_key(prompt or "") in guide_keys or identity in known for prompt, identity in pairs]
     return found
 
 
@@ -95,13 +95,13 @@ def _with_subject(table: pa.Table) -> pa.Table:
 
 
 def _raise_leak(guide: pa.Table, leaked: pa.Table, language: str) -> None:
-    remedy = "take them out of one of the two (pool.guides, pool.tests), or set pool.tests.on_guide_overlap=remove"
+    remedy = "remove them from pool.guides or pool.tests, or set pool.tests.on_guide_overlap=remove"
     keys = {prompt_key(question) for question in leaked["question"].to_pylist()}
     if same := [prompt for prompt in guide["prompt"].to_pylist() if prompt_key(prompt) in keys]:
         raise ConfigError(
-            f"{len(same)} guide prompts of {language!r} are test questions too, for example {same[0][:80]!r}; {remedy}"
+            f"{len(same)} guide prompts of {language!r} are also test questions, for example {same[0][:80]!r}; {remedy}"
         )
     raise ConfigError(
-        f"{leaked.num_rows} test items of {language!r} are items of the guide set in other words, for example "
+        f"{leaked.num_rows} test items of {language!r} are guide set items in another wording, for example "
         f"{leaked['question'][0].as_py()[:80]!r}; {remedy}"
     )

@@ -1,7 +1,7 @@
 """The pool: instruction rows of every language, checked and identified (COMPASS, section 3.1).
 
-Key property: a row's identity is the hash of its content, so order of sources and of files changes nothing. Rows that
-are refused are kept with the reason.
+Key property: the id of a row is the hash of its content, so the order of sources and files does not matter. Rejected rows
+are stored with the reason.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.column_mapping import load_rows
 
 SHARD_ROWS = 4096
-"""Rows of one row group of the pool, the unit in which it is embedded."""
+"""Rows per row group of the pool; the embed stage works on row groups."""
 _SOURCE_INDEX = "number"
-"""Which of the configured sources a row came from, while the pool is read."""
+"""Temporary column: index of the configured source of a row."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Accepted rows (tables.POOL, sorted by prompt length, then row_id) and refused ones (tables.REJECTED)."""
+    """Accepted rows (schemas.POOL, sorted by prompt length, then row_id) and rejected rows (schemas.REJECTED)."""
 
     rows: pa.Table
     rejected: pa.Table
@@ -53,10 +53,10 @@ def read_pool(config: PoolConfig) -> Pool:
 def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
     paths = ", ".join(source.path for source in config.sources)
     if rejected.num_rows == 0:
-        return f"the pool is empty: {paths} held no rows; correct pool.sources"
+        return f"the pool is empty: {paths} have no rows; correct pool.sources"
     [(reason, count)] = Counter(rejected["reason"].to_pylist()).most_common(1)
     return (
-        f"the pool is empty: {paths} gave {rejected.num_rows} rows and none could be used, most often because {reason} "
+        f"the pool is empty: {paths} have {rejected.num_rows} rows, and none is usable, most often because {reason} "
         f"({count} rows); correct pool.sources or pool.languages"
     )
 
@@ -80,7 +80,7 @@ def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
 
 
 def _language_code(value: str | None) -> str | None:
-    """Our code of a language as the source spells it, None where it is no language code at all."""
+    """Our code of a language as the source spells it; None if it is not a language code."""
     if value in languages.LANGUAGES:
         return value
     try:
@@ -95,7 +95,7 @@ def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
 
 
 def _rejection_reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Array:
-    """Why each row is refused, null where it is accepted; the first reason that holds."""
+    """First reason for the rejection of each row; null if it is accepted."""
     first = np.zeros(table.num_rows, dtype=bool)
     first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
     blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True) for name in ("prompt", "response")}

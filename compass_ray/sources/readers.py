@@ -1,6 +1,6 @@
-"""What a source's files hold, as they have it: Parquet, JSON Lines, CSV, TSV, a folder that `datasets` reads, or the hub.
+"""Read the raw rows of a source: Parquet, JSON Lines, CSV, TSV, a folder that `datasets` reads, or a hub data set.
 
-Key property: nothing of a data set is ever run; `datasets` is not told to trust remote code. Columns keep their names; see
+Key property: no code of a data set is ever executed; remote code is never trusted. Columns keep their names; see
 `compass_ray.sources.column_mapping` for ours.
 """
 
@@ -25,22 +25,24 @@ _ATLAS_SIZES = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 
 
 def read_raw(source: SourceConfig, language: str | None = None) -> pa.Table:
-    """Rows of one source as its files have them, less those that its filters leave out.
+    """Rows of one source with the original columns, after its filters.
 
     Raises:
-        ConfigError: the source cannot be read, or a filter names no column of it.
+        ConfigError: the source cannot be read, or a filter names an unknown column.
     """
     return _apply_filters(_read_source(source, language), source)
 
 
 def source_content(source: SourceConfig, language: str | None = None) -> str:
-    """What a fingerprint holds of a source's content: a hash where it lies on this machine, nothing for the hub."""
+    """Hash of a source's content for a fingerprint; empty for hub data sets, whose revision counts instead."""
     contents = [_content_hash(each, language) for each in (source, *source.extra_sources)]
     return contents[0] if len(contents) == 1 else content_hash(*contents)
 
 
 def _content_hash(source: SourceConfig, language: str | None) -> str:
-    path = Path(__file__).parent / "atlas" if source.path in _ATLAS_SIZES else Path(_resolve_path(source, language))
+    if source.path in _ATLAS_SIZES:
+        return atlas.CONTENT_HASH
+    path = Path(_resolve_path(source, language))
     if not path.exists():
         return ""
     files = sorted(p for p in path.rglob("*") if p.suffix in _DATA_SUFFIXES) if path.is_dir() else [path]
@@ -80,7 +82,7 @@ def _read_atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.T
 
 
 def _read_delimited(path: str) -> pa.Table:
-    """Read a CSV or TSV file; a tab-separated file quotes nothing."""
+    """Read a CSV or TSV file; TSV has no quoting."""
     quote = False if path.endswith(".tsv") else '"'
     parse = pac.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", quote_char=quote, newlines_in_values=bool(quote))
     return pac.read_csv(path, pac.ReadOptions(), parse, pac.ConvertOptions(quoted_strings_can_be_null=False))
@@ -88,7 +90,7 @@ def _read_delimited(path: str) -> pa.Table:
 
 def _read_file(path: str, read: Callable[[str], pa.Table]) -> pa.Table:
     if not Path(path).is_file():
-        raise ConfigError(f"{path}: there is no such file; give a Parquet, JSON Lines, CSV or TSV file, a folder, or a hub id")
+        raise ConfigError(f"{path}: the file does not exist; give a Parquet, JSON Lines, CSV or TSV file, a folder, or a hub id")
     try:
         return read(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -105,7 +107,7 @@ def _load_dataset(path: str, source: SourceConfig, language: str | None) -> pa.T
         reason = str(error).splitlines()[0]
         where = f"{path} ({name}, {source.split})" if name else f"{path} ({source.split})"
         scripted = "scripts are no longer supported" in reason
-        remedy = "Give a copy's files as path" if scripted else "Check the name, the split, and hub access"
+        remedy = "Give the path of downloaded files" if scripted else "Check the name, the split, and hub access"
         raise ConfigError(f"{where}: cannot be loaded: {reason}. {remedy}") from None
     return found.data.table
 
@@ -116,7 +118,7 @@ def _config_name(source: SourceConfig, language: str | None) -> str | None:
     try:
         return source.name.format(language=language)
     except (KeyError, IndexError, ValueError):
-        raise ConfigError(f"{source.path}: the name {source.name!r} may hold {{language}} and no other braces") from None
+        raise ConfigError(f"{source.path}: the name {source.name!r} may contain {{language}} and no other braces") from None
 
 
 def _apply_filters(table: pa.Table, source: SourceConfig) -> pa.Table:

@@ -56,7 +56,7 @@ def test_a_source_that_cannot_be_read_is_told_as_if_there_were_no_worker(tmp_pat
 
 def test_what_can_be_read_is_kept_where_something_else_cannot(tmp_path: Path) -> None:
     run, told = RunDir(str(tmp_path / "run")), []
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="the file does not exist"):
         pool.run(_reading(str(tmp_path / "nowhere.parquet")), run)
     assert run.pool.manifest() is None
     assert [run.guide(code).manifest() is not None for code in ("sw", "hi")] == [True, True]
@@ -125,7 +125,7 @@ def test_a_bad_pool_is_refused(run: RunDir, tmp_path: Path, columns: dict[str, l
 
 
 def test_a_guide_set_that_overlaps_the_test_set_is_refused(run: RunDir, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are test questions too"):
+    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are also test questions"):
         run_all(_settings(tmp_path, ["g", "B"]), run, until="pool")
     assert run.guide("sw").manifest() is None
 

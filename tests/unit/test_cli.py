@@ -1,4 +1,4 @@
-"""The command: exit codes, errors without a stack trace, JSON alone where JSON was asked for, examples in every help."""
+"""The command: exit codes, errors without a stack trace, JSON output, and an example in every help text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _commands() -> Iterator[str]:
 VERBS = ("list", "show", "promote", "rollback", "pin", "unpin", "canary", "shadow")
 
 
-def test_these_are_the_commands() -> None:
+def test_the_list_of_commands() -> None:
     names = {"demo", "adapt", "status", "report", "serve", "update", "recluster", "doctor", "export"}
     assert set(_commands()) >= names | {f"adapters {verb}" for verb in VERBS}
 
@@ -58,14 +58,14 @@ def test_the_version_is_printed(compass_ray: Command) -> None:
     assert compass_ray("--version") == Done(0, f"{__version__}\n", "")
 
 
-def test_no_command_shows_what_there_is(compass_ray: Command) -> None:
+def test_no_command_shows_the_help(compass_ray: Command) -> None:
     done = compass_ray("")
     assert all(name in done.out + done.err for name in ("adapt", "serve", "adapters"))
     assert "--install-completion" in compass_ray("--help").out
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("adapt --run {run} --preset atlas-test --languages swa", "unknown language 'swa': did you mean 'sw'"),
         ("adapt --run {run} --preset atlass", "did you mean 'atlas'"),
@@ -85,21 +85,21 @@ def test_no_command_shows_what_there_is(compass_ray: Command) -> None:
         ("update {run} --language yo", "'yo' is not a language of this run; it has sw, hi"),
         ("update {run} --language sw --prompts {run}/none.jsonl", "not JSON Lines with a 'prompt' field"),
         ("recluster {run} --set cluster.scope=per_language", "cluster.scope is per_language"),
-        ("recluster {run} --set embed.max_tokens=9", "recluster takes settings of cluster and of resources alone"),
+        ("recluster {run} --set embed.max_tokens=9", "recluster accepts settings of cluster and resources only"),
         ("serve {run} --set serve.port=99999", "serve.port: "),
         ("export {run} sw {run}", "is not empty; give a new folder"),
         ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'; it has v0001, v0002"),
     ],
 )
-def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: str, line: str, told: str) -> None:
+def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: str, line: str, message: str) -> None:
     done = compass_ray(line.format(run=folder))
     assert (done.code, done.out) == (2, "")
-    assert told in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("status {run}/none", "there is no run in"),
         ("report {run}/none", "there is no run in"),
@@ -111,10 +111,10 @@ def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: 
         ("adapters rollback {run} hi", "hi has no earlier live version to roll back to"),
     ],
 )
-def test_a_failure_ends_with_1(compass_ray: Command, folder: str, line: str, told: str) -> None:
+def test_a_failure_ends_with_1(compass_ray: Command, folder: str, line: str, message: str) -> None:
     done = compass_ray(line.format(run=folder))
     assert (done.code, done.out) == (1, "")
-    assert told in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
 
 
@@ -128,7 +128,7 @@ def test_a_run_of_another_configuration_ends_with_1_and_the_fields(compass_ray: 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("[bold] broke"), ValueError("[bold] broke")])
-def test_an_unforeseen_error_is_told_whole_and_the_trace_is_one_setting_away(
+def test_an_unexpected_error_is_printed_and_a_setting_shows_the_trace(
     compass_ray: Command, folder: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*args: object) -> None:
@@ -149,7 +149,7 @@ def test_an_unforeseen_error_is_told_whole_and_the_trace_is_one_setting_away(
         ("status {run}", [{"stage": "pool", "whole": 0, "total": 3}, {"stage": "embed", "whole": 0, "total": 3}]),
     ],
 )
-def test_json_is_all_that_is_printed(compass_ray: Command, folder: str, line: str, expected: list[dict[str, Any]]) -> None:
+def test_only_json_is_printed(compass_ray: Command, folder: str, line: str, expected: list[dict[str, Any]]) -> None:
     done = compass_ray(line.format(run=folder), "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out)[: len(expected)] == expected
@@ -157,7 +157,7 @@ def test_json_is_all_that_is_printed(compass_ray: Command, folder: str, line: st
 
 @pytest.fixture
 def three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline of one stage that tells of three parts and leaves nothing."""
+    """A pipeline of one stage that reports three parts and makes no artifact."""
 
     def run_all(*_: object, progress: Progress, **__: object) -> dict[str, float]:
         for done in (1, 2, 3):
@@ -175,9 +175,7 @@ def test_adapt_prints_json_without_progress(compass_ray: Command, tmp_path: Path
     assert json.loads(done.out) == {"run": str(tmp_path / "mine"), "seconds": {"pool": 1.5}, "cautions": []}
 
 
-def test_what_ray_prints_meanwhile_is_no_part_of_the_json(
-    compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_of_ray_is_not_in_the_json(compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(*args: object, **named: object) -> dict[str, float]:
         print("(raylet) a task failed and is tried again")
         return {"pool": 1.0}
@@ -211,7 +209,7 @@ def test_a_damaged_adapter_is_not_promoted(compass_ray: Command, folder: str) ->
     assert (RunDir(folder).live("sw") or {})["version"] == "v0001"
 
 
-def test_the_doctor_finds_nothing_in_the_way_of_the_small_run(compass_ray: Command, tmp_path: Path) -> None:
+def test_the_doctor_finds_no_problem_of_the_small_run(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --json")
     assert done.code == 0
     findings = json.loads(done.out)
@@ -220,20 +218,20 @@ def test_the_doctor_finds_nothing_in_the_way_of_the_small_run(compass_ray: Comma
 
 
 @pytest.mark.parametrize(
-    ("setting", "check", "told"),
+    ("setting", "check", "message"),
     [
         ("embed.encoder=/nowhere/encoder", "encoder", "'/nowhere/encoder' does not exist"),
         ("train.base_model=some/model", "base model", "hub id and HF_HUB_OFFLINE=1"),
-        ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are test questions too"),
+        ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are also test questions"),
         ("pool.guides.path=${UNSET_HERE}/x.parquet", "guide sets", "UNSET_HERE is not set"),
         ("resources.cpus_per_worker=500", "resources", "asks for CPU 500 on one machine"),
     ],
 )
-def test_the_doctor_names_what_is_in_the_way(compass_ray: Command, tmp_path: Path, setting: str, check: str, told: str) -> None:
+def test_the_doctor_names_the_problem(compass_ray: Command, tmp_path: Path, setting: str, check: str, message: str) -> None:
     done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --json", "--set", setting)
     assert done.code == 1
     [found] = [finding for finding in json.loads(done.out) if finding["blocking"] and finding["check"] == check]
-    assert told in found["found"]
+    assert message in found["found"]
     assert found["remedy"]
 
 
@@ -244,7 +242,7 @@ def test_the_doctor_says_when_the_run_cannot_be_written(compass_ray: Command, tm
     assert [f["check"] for f in json.loads(done.out) if f["blocking"]] == ["storage"]
 
 
-def test_adapt_tells_everything_that_is_in_its_way_before_any_work(compass_ray: Command, tmp_path: Path) -> None:
+def test_adapt_reports_all_problems_before_any_work(compass_ray: Command, tmp_path: Path) -> None:
     settings = ("resources.cpus_per_worker=500", "train.base_model=some/model", "pool.languages=[sw]")
     done = compass_ray(f"adapt --preset atlas-test --run {tmp_path / 'mine'}", *(p for s in settings for p in ("--set", s)))
     assert done.code == 1
@@ -255,7 +253,7 @@ def test_adapt_tells_everything_that_is_in_its_way_before_any_work(compass_ray: 
     assert not (tmp_path / "mine").exists()
 
 
-def test_adapt_calls_a_wrong_setting_a_wrong_request(compass_ray: Command, tmp_path: Path) -> None:
+def test_adapt_ends_with_2_for_a_wrong_setting(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"adapt --preset atlas-test --run {tmp_path / 'mine'} --set resources.cpus_per_worker=500")
     assert done.code == 2
     assert "lower resources.cpus_per_worker" in done.err
@@ -263,21 +261,19 @@ def test_adapt_calls_a_wrong_setting_a_wrong_request(compass_ray: Command, tmp_p
 
 @pytest.fixture
 def adapted(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
-    """What `adapt` would have run, in place of running it."""
+    """The stages that `adapt` would run; they are recorded instead."""
     seen: list[RunConfig] = []
     monkeypatch.setattr(pipeline, "run_all", lambda config, run, **_: seen.append(config) or {})
     return seen
 
 
-def test_what_the_stages_asked_for_do_not_need_does_not_stop_them(
-    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
-) -> None:
+def test_problems_of_other_stages_do_not_stop_a_run(compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]) -> None:
     line = f"adapt --preset atlas-test --run {tmp_path / 'mine'} --until pool"
     assert compass_ray(f"{line} --set train.base_model=some/model").code == 0
     assert len(adapted) == 1
 
 
-def test_what_stands_is_not_checked_again(
+def test_complete_stages_are_not_checked_again(
     compass_ray: Command, tmp_path: Path, adapted: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDir(str(tmp_path / "mine"))
@@ -288,9 +284,7 @@ def test_what_stands_is_not_checked_again(
     assert len(adapted) == 1
 
 
-def test_an_old_report_does_not_stand_for_what_is_missing_before_it(
-    compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
-) -> None:
+def test_an_old_report_does_not_hide_missing_stages(compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]) -> None:
     run = RunDir(str(tmp_path / "mine"))
     run.report.begin(Identity("report", {}, {})).publish()
     done = compass_ray(f"adapt --preset atlas-test --run {run.uri} --set resources.cpus_per_worker=500")
@@ -298,16 +292,16 @@ def test_an_old_report_does_not_stand_for_what_is_missing_before_it(
     assert "asks for CPU 500" in done.err
 
 
-def test_pins_are_written_only_where_the_hub_answers(compass_ray: Command, tmp_path: Path) -> None:
+def test_pins_are_written_only_if_the_hub_answers(compass_ray: Command, tmp_path: Path) -> None:
     line = f"doctor --preset atlas-test --pin --run {tmp_path / 'mine'}"
     done = compass_ray(f"{line} --set train.base_model=some/model")
     assert done.code == 1
     assert "nothing was pinned: some/model: HF_HUB_OFFLINE=1" in done.err
     assert not (tmp_path / "mine").exists()
-    assert "nothing of this run comes from the hub" in compass_ray(line).out
+    assert "this run uses nothing from the hub" in compass_ray(line).out
 
 
-def test_a_run_keeps_to_its_pins_and_tells_what_overrules_them(
+def test_a_run_uses_its_pins_and_reports_settings_that_override_them(
     compass_ray: Command, tmp_path: Path, adapted: list[RunConfig]
 ) -> None:
     run, commit = RunDir(str(tmp_path / "mine")), "c" * 40
@@ -320,7 +314,7 @@ def test_a_run_keeps_to_its_pins_and_tells_what_overrules_them(
     assert [config.train.revision for config in adapted] == [commit, "v2"]
 
 
-def test_the_doctor_says_why_a_cluster_that_is_named_cannot_be_joined(
+def test_the_doctor_reports_why_the_cluster_cannot_be_joined(
     compass_ray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(resources: Resources) -> None:
@@ -335,9 +329,9 @@ def test_the_doctor_says_why_a_cluster_that_is_named_cannot_be_joined(
     assert "RAY_ADDRESS" in found["remedy"]
 
 
-def test_the_doctor_puts_what_to_do_below_what_it_found(compass_ray: Command, tmp_path: Path) -> None:
+def test_the_doctor_prints_the_remedy_below_the_result(compass_ray: Command, tmp_path: Path) -> None:
     done = compass_ray(f"doctor --preset atlas-test --run {tmp_path / 'mine'} --set resources.cpus_per_worker=500")
     assert done.code == 1
     lines = [line.split() for line in done.out.splitlines()]
-    [at] = [i for i, words in enumerate(lines) if words[:2] == ["stops", "resources"]]
+    [at] = [i for i, words in enumerate(lines) if words[:2] == ["blocks", "resources"]]
     assert any(words[:2] == ["->", "lower"] for words in lines[at : at + 4])

@@ -1,8 +1,8 @@
-"""The atlas: a small multilingual data set of facts from Unicode CLDR, embedded so that everything runs with no download.
+"""The atlas: a small multilingual data set of facts from Unicode CLDR, embedded so that everything runs without downloads.
 
-It has the layout of Aya (pool) and Global-MMLU (guide and test sets) in 42 languages, so it is read by the same loaders.
-Facts asked in a language's test set are in no row of its pool, but in the pools of other languages. Not a benchmark of
-models: its questions are as small as the models that ship with it.
+It has the layouts of Aya (pool) and Global-MMLU (guide and test sets) in 42 languages, so the same readers load it. A fact
+in the test set of a language is in no row of its pool, but in the pools of other languages. It is not a benchmark of
+models: its questions are as simple as the models that ship with it.
 """
 
 from compass_ray.sources.atlas.export import export
@@ -17,8 +17,12 @@ from compass_ray.sources.atlas.rows import (
 )
 from compass_ray.sources.atlas.splits import FULL, SMALL, AtlasSize
 
+CONTENT_HASH = "3269e76ccc824504"
+"""Identity of the atlas in fingerprints. Change it together with the generated data; a test compares both."""
+
 __all__ = [
     "AYA_SCHEMA",
+    "CONTENT_HASH",
     "FULL",
     "GLOBAL_MMLU_SCHEMA",
     "POOL_SCHEMA",

@@ -1,7 +1,7 @@
-"""The atlas as files, in the folder layout of the data sets on the hub.
+"""Export the atlas as files in the folder layout of the hub data sets.
 
-Key property: `datasets.load_dataset` reads the folders as it reads `aya_dataset` and `Global-MMLU`, configuration by
-configuration. It writes no manifest: an export is data for any reader, not an artefact of a run.
+Key property: `datasets.load_dataset` reads the folders like `aya_dataset` and `Global-MMLU`. An export has no manifest; it
+is not an artifact of a run.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The facts of the atlas: a relation holds between two entities, and a relation within a region is a subject.
 
 Key property: facts are of the world, not of a language; the same fact is asked in every language that names both entities,
-which is what makes rows of one language teach another. Currencies, languages, zones and week data come from CLDR's
+so rows of one language can teach another. Currencies, languages, zones and week data come from CLDR's
 supplemental data through Babel, regions from UN M49. Not here: wording, splits, and which facts a language can ask.
 """
 
@@ -26,17 +26,17 @@ from compass_ray.sources.atlas.geography import (
 from compass_ray.sources.atlas.names import Entity
 
 ANSWER_SHARE = 1 / 3
-"""No answer may take more of a subject than this: Spanish would else answer most of `language_americas`."""
+"""Maximum share of one answer in a subject: otherwise Spanish would answer most of `language_americas`."""
 
 _OFFICIAL = frozenset({"official", "de_facto_official", "official_regional"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`relation` holds between `asked` and `answer`; `knowledge` is equal for facts that give each other away.
+    """`relation` holds between `question_entity` and `answer`; `knowledge` is equal for facts that reveal each other.
 
-    `template` names the wording (the two directions of a calendar relation differ); `also_true` are answers that hold as
-    well and so may not stand as wrong options.
+    `template` names the wording (the two directions of a calendar relation differ). `also_true` holds further correct
+    answers, which must not be wrong options.
     """
 
     subject: str

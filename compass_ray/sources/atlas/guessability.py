@@ -1,7 +1,7 @@
-"""Which answers could be guessed from the letters of the name asked about, and so teach and test nothing.
+"""Detect answers that can be guessed from the letters of the question entity, and so teach and test nothing.
 
-Key property: an answer is guessable where it shares more letter n-grams with the name asked about than the other answers of
-its subject usually do ("Japan", "Japanese"), judged in each language by itself. It is a filter on facts, not a model.
+Key property: an answer is guessable if it shares more letter n-grams with the question entity than the other answers of its
+subject usually do ("Japan", "Japanese"). Each language is checked separately.
 """
 
 import statistics
@@ -30,9 +30,9 @@ def shared_grams(first: str, second: str, code: str) -> int:
     return len(_grams(first, size) & _grams(second, size))
 
 
-def is_guessable(asked: str, answer: str, others: Collection[str], code: str) -> bool:
-    """Tell whether `answer` looks more like `asked` than the median of the other answers does."""
-    shared = shared_grams(asked, answer, code)
+def is_guessable(question_name: str, answer: str, others: Collection[str], code: str) -> bool:
+    """Whether `answer` is more similar to `question_name` than the median of the other answers."""
+    shared = shared_grams(question_name, answer, code)
     if shared == 0:
         return False
-    return shared > statistics.median([shared_grams(asked, each, code) for each in others] or [0])
+    return shared > statistics.median([shared_grams(question_name, each, code) for each in others] or [0])

@@ -1,6 +1,6 @@
-"""How a question is worded: two paraphrases of every relation in every language, read from `templates.yaml`.
+"""Question templates: two paraphrases of every relation in every language, read from `templates.yaml`.
 
-Key property: names follow a colon or a dash, so no language has to inflect them. It words only questions; answers are names.
+Key property: names follow a colon or a dash, so no language has to inflect them. Answers are names without a template.
 """
 
 from functools import cache
@@ -18,19 +18,19 @@ def _templates() -> dict[str, dict[str, list[str]]]:
     return loaded
 
 
-def render_question(code: str, template: str, asked: str, paraphrase: int) -> str:
-    """Word a question about the name `asked`; paraphrase 0 is a full question, 1 its keyword form.
+def render_question(code: str, template: str, name: str, paraphrase: int) -> str:
+    """Render a question about `name`; paraphrase 0 is a full question, 1 its keyword form.
 
     >>> render_question("en", "currency", "Kenya", 1)
     'Kenya – currency?'
     """
     full, keyword = _templates()[code][template]
     if paraphrase == 0:
-        return full.replace("{x}", asked)
-    return f"{asked} – {keyword}{full.rsplit('{x}', 1)[1]}"
+        return full.replace("{x}", name)
+    return f"{name} – {keyword}{full.rsplit('{x}', 1)[1]}"
 
 
 @cache
 def template_names() -> tuple[str, ...]:
-    """Return the names of all templates: those of the relations, and `code` and `name`, which ask for no fact."""
+    """Names of all templates: those of the relations, and `code` and `name`, which ask for no fact."""
     return tuple(_templates()["en"])

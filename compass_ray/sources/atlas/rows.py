@@ -2,7 +2,7 @@
 
 Key property: the fields and their types are exactly those of the data sets on the hub, so the same loaders read both; the
 pool has one column more, `subject`, which Aya lacks. Prompts are in the language itself (but see `names` for Malagasy, Shona
-and Chichewa). Nothing is drawn from a generator: options and splits depend on hashes alone.
+and Chichewa). No random generator is used: options and splits depend only on hashes.
 """
 
 from collections.abc import Iterable, Iterator

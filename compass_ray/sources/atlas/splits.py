@@ -1,8 +1,8 @@
-"""Which facts a language asks, and whether each stands in its pool, its guide set or its test set.
+"""Facts that each language asks, and their split into pool, guide set and test set.
 
-Key property: what a language is tested on is in no row of its pool, in either direction of the relation, though it stands
-in the pools of most other languages; that is the transfer under test. The split depends on hashes of language and fact
-only, so it is the same on every machine and in any order. It does not word questions.
+Key property: a test fact of a language is in no row of its pool, in either direction of the relation, but in the pools of
+most other languages. That is the transfer under test. The split depends only on hashes of language and fact, so it is the
+same on every machine.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ SMALL = AtlasSize(languages=("am", "ar", "el", "en", "hi", "ko", "ru", "sw"), fa
 
 @dataclass(frozen=True, slots=True)
 class NamedFact:
-    """A fact as one language can ask it, with the names of both ends and its place in the split."""
+    """A fact in one language: the names of both entities, and its split."""
 
     fact: Fact
     question_name: str
@@ -59,9 +59,9 @@ def stable_hash(*parts: object) -> int:
 
 @cache
 def named_facts(code: str, size: AtlasSize = FULL) -> tuple[NamedFact, ...]:
-    """Return the facts that language `code` asks: both ends named, the answer not to be guessed from letters.
+    """Facts that language `code` asks: both entities have names, and the answer is not guessable.
 
-    Raises UnknownLanguageError for a code that is no language's, ValueError for one that this size leaves out.
+    Raises UnknownLanguageError for an unknown code, ValueError for a language outside this size.
     """
     if get_language(code).code not in size.languages:
         raise ValueError(f"language {code!r} is not in this size of the atlas: expected one of {', '.join(size.languages)}")
@@ -71,10 +71,10 @@ def named_facts(code: str, size: AtlasSize = FULL) -> tuple[NamedFact, ...]:
         if entity_name(each.question_entity, code) and entity_name(each.answer, code)
     ]
     asked = [each for each in named if not _is_guessable_fact(each, named, code)]
-    place = _assign_splits(asked, code)
+    split = _assign_splits(asked, code)
     return tuple(
         NamedFact(
-            each, entity_name(each.question_entity, code) or "", entity_name(each.answer, code) or "", place[each.knowledge]
+            each, entity_name(each.question_entity, code) or "", entity_name(each.answer, code) or "", split[each.knowledge]
         )
         for each in asked
     )

@@ -1,4 +1,4 @@
-"""Test sets as their authors lay them out: multiple choice, and questions that are answered in words or numbers.
+"""Readers of benchmark test sets: multiple choice, and OneRuler's needles.
 
-Key property: columns and file layouts are those of the hub's repositories (COMPASS, section 4.1). Scores nothing.
+Key property: columns and file layouts are those of the hub repositories (COMPASS, section 4.1). Nothing is scored here.
 """

@@ -1,8 +1,8 @@
-"""When two prompts, and when two items of benchmarks, are the same one (COMPASS, section 4.1).
+"""Identity of prompts and of benchmark items (COMPASS, section 4.1).
 
-Key property: by text, in spite of case, spacing and encoding; and by what a benchmark calls its items, which is the same in
-all its languages and in the parts that it comes in. MMLU-ProX took many items over from MMLU and says from which subject: such
-an item is found in Global-MMLU by its English text in that subject, and is then known in every language.
+Key property: prompts are compared by text, without case, spacing and encoding. Items are compared by their id, which is the
+same in all languages and splits of a benchmark. MMLU-ProX contains items of MMLU and names their subject. Such an item is
+found in Global-MMLU by its English text in that subject, and is then known in every language.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from compass_ray.config import ConfigError, PoolConfig
 from compass_ray.sources.column_mapping import MappedTable, load_parts
 
 ItemIdentity = tuple[str, str]
-"""A family of benchmarks and the item's name in it."""
+"""Benchmark family and item id."""
 _FROM_MMLU = "ori_mmlu-"
-"""How MMLU-ProX begins the source of an item that is MMLU's; the subject follows."""
+"""Prefix of the source field of MMLU items in MMLU-ProX; the subject follows."""
 
 
 def prompt_key(prompt: str) -> str:
-    """What makes two prompts the same: their text without case, spacing and ways to encode a character.
+    """Key that is equal for equal prompts: the text without case, spacing and encoding variants.
 
-    Unicode's compatibility caseless matching (standard, D146), so fullwidth forms, ligatures and superscripts are as plain.
+    Unicode compatibility caseless matching (standard, D146): fullwidth forms, ligatures and superscripts match plain ones.
 
     >>> prompt_key("Ｍｊｉ\\u3000ｍｋｕｕ？") == prompt_key("mji mkuu?")
     True
     """
-    folded = _fold_case(
-        _fold_case(unicodedata.normalize("NFD", prompt))
-    )  # folding a letter can leave one that has to be composed
+    # Twice: folding a letter can produce one that has to be composed.
+    folded = _fold_case(_fold_case(unicodedata.normalize("NFD", prompt)))
     return " ".join(folded.split())
 
 
@@ -38,7 +37,7 @@ def _fold_case(text: str) -> str:
 
 
 def item_identities(part: MappedTable) -> list[ItemIdentity | None]:
-    """What the benchmark calls each row, None where its name means nothing outside its own file."""
+    """Identity of each row; None if its id is not unique outside its file."""
     if part.layout.family is None or "item_id" not in part.table.column_names:
         return [None] * part.table.num_rows
     return [(part.layout.family, name) if name else None for name in part.table["item_id"].to_pylist()]
@@ -47,25 +46,24 @@ def item_identities(part: MappedTable) -> list[ItemIdentity | None]:
 def find_cross_benchmark_duplicates(
     config: PoolConfig, guides: list[MappedTable], tests: list[MappedTable], language: str
 ) -> set[ItemIdentity]:
-    """Items of the tests' benchmark that are items of the guide set under another benchmark's name.
+    """Test items that are in the guide set under the id of another benchmark.
 
-    Looked for between Global-MMLU and MMLU-ProX only, through their English parts; none are found where the sources have no
-    English part.
+    Only Global-MMLU and MMLU-ProX are compared, by their English parts. Without English parts nothing is found.
     """
     families = ({part.layout.family for part in parts} - {None} for parts in (guides, tests))
     if set().union(*(sides := [*families])) != {"MMLU", "MMLU-Pro"} or sides[0] == sides[1] or language == "en":
         return set()
     known = {each for part in guides for each in item_identities(part)}
     try:
-        asked, tested = (load_parts(source, ("prompt",), "en") for source in (config.guides, config.tests))
+        guide_parts, test_parts = (load_parts(source, ("prompt",), "en") for source in (config.guides, config.tests))
     except ConfigError:
         return set()
-    texts = {text for text, identity in _texts_of_mmlu_items(asked) if identity in known}
-    return {identity for text, identity in _texts_of_mmlu_items(tested) if text in texts}
+    texts = {text for text, identity in _texts_of_mmlu_items(guide_parts) if identity in known}
+    return {identity for text, identity in _texts_of_mmlu_items(test_parts) if text in texts}
 
 
 def _texts_of_mmlu_items(parts: Iterable[MappedTable]) -> list[tuple[tuple[str, str], ItemIdentity]]:
-    """(MMLU's subject, key of the text) and identity of each row that is an item of MMLU."""
+    """MMLU subject and text key, and identity, of each row that is an MMLU item."""
     found = []
     for part in parts:
         subjects = _mmlu_subjects(part)

@@ -1,7 +1,7 @@
-"""The layouts in which data sets come: which of their columns is which of ours.
+"""Column layouts of known data sets, mapped to this project's columns.
 
-Key property: a layout is recognised by its columns, so a hub data set, a local copy and the atlas go through the same code
-(COMPASS, section 4.1). Reads no file.
+Key property: a layout is detected by its columns, so a hub data set, a local copy and the atlas use the same code
+(COMPASS, section 4.1).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from compass_ray.config.data import LayoutName as LayoutName
+from compass_ray.config.data import LayoutName
 from compass_ray.sources.benchmarks import xnli
 
 LETTERS = "ABCDEFGHIJ"
 OPTIONS = tuple(f"option_{letter.lower()}" for letter in LETTERS)
-"""Our columns of an item's options, as many as MMLU-ProX has."""
+"""Columns of the options of an item, as many as MMLU-ProX has."""
 OPTIONAL = ("subject", "source", "item_id", "language", "src")
-"""Our columns that are read where a source has them."""
+"""Columns that are read if a source has them."""
 
 
 def _unchanged(table: pa.Table, language: str | None) -> pa.Table:
@@ -29,9 +29,9 @@ def _unchanged(table: pa.Table, language: str | None) -> pa.Table:
 class BenchmarkLayout:
     """One layout of columns.
 
-    ``columns``: ours to theirs, and what the layout is recognised by, with ``marks`` besides. ``options``: those that every
-    item must have; others may be empty and are left out. ``derive``: makes our columns where theirs have to be put together
-    first. ``family``: what an item's identity is unique in, None where it means nothing outside its own file.
+    ``columns`` maps our columns to theirs; the layout is detected by these and by ``marks``. ``options`` are the options that
+    every item has; empty other options are dropped. ``derive`` computes our columns where a plain mapping is not possible.
+    ``family`` is the benchmark family in which item ids are unique, None if they are unique only within a file.
     """
 
     columns: Mapping[str, str]
@@ -62,14 +62,14 @@ LAYOUTS: Mapping[LayoutName, BenchmarkLayout] = {
             "answer": "answer",
             "subject": "category",
             "src": "src",
-            **{ours: f"option_{place}" for place, ours in enumerate(OPTIONS)},
+            **{ours: f"option_{index}" for index, ours in enumerate(OPTIONS)},
         },
         family="MMLU-Pro",
     ),
     "xnli": BenchmarkLayout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.to_items),
     "own": BenchmarkLayout({"prompt": "prompt", "response": "response", "language": "language"}),
 }
-"""Every layout, in the order in which they are tried; `own`, the last, is also what an unknown one is read as."""
+"""All layouts in the order of detection; `own`, the last one, is the fallback."""
 
 
 def detect_layout(present: Iterable[str]) -> LayoutName:

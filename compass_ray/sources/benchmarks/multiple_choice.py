@@ -1,7 +1,7 @@
-"""Items of multiple choice from loaded rows: two to ten options, one of them right (COMPASS, section 4.1).
+"""Build multiple-choice items from loaded rows: two to ten options, one correct (COMPASS, section 4.1).
 
-Key property: an answer is read by its letter before empty options are left out, so a gap among the options moves the index
-of the right one and never the answer.
+Key property: the answer letter is resolved before empty options are dropped, so a gap among the options changes the index
+of the correct option but never the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EMPTY = {"", "n/a"}
 
 
 def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
-    """tables.ITEMS of one source, in its order.
+    """Items (schemas.ITEMS) of one source, in its order.
 
     Raises:
         ConfigError: an item lacks its question or an option that its layout always has, or its answer names no option.
@@ -29,7 +29,7 @@ def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
     require_texts(table, ("prompt", *loaded.layout.options), "test", language)
     names = [name for name in OPTIONS if name in table.column_names]
     listed = [_nonempty_options(dict(zip(names, row, strict=True)), loaded.layout) for row in _iter_rows(table, names)]
-    places = [_answer_index(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
+    answers = [_answer_index(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
     options = [list(row.values()) for row in listed]
     rows = {
         "item_id": pa.array(_item_ids(table, options, language), pa.string()),
@@ -37,7 +37,7 @@ def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
         "subject": table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string()),
         "question": table["prompt"],
         "options": pa.array(options, pa.list_(pa.string())),
-        "answer": pa.array(places, pa.int8()),
+        "answer": pa.array(answers, pa.int8()),
     }
     return pa.table(rows).cast(schemas.ITEMS)
 
@@ -47,13 +47,13 @@ def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | No
 
 
 def _nonempty_options(options: Mapping[str, str | None], layout: BenchmarkLayout) -> dict[str, str]:
-    """An item's options without the empty ones; those that its layout always has are options whatever they say."""
+    """Options of an item without empty ones; options that the layout requires are always kept."""
     kept = {name: text or "" for name, text in options.items()}
     return {name: text for name, text in kept.items() if name in layout.options or text.strip().lower() not in _EMPTY}
 
 
 def _answer_index(answer: str | None, names: Sequence[str], path: str) -> int:
-    """The right option's index among those of its item."""
+    """Index of the correct option among the options of its item."""
     letters = [LETTERS[OPTIONS.index(name)] for name in names]
     letter = (answer or "").strip().upper()[:1]
     if letter not in letters:
@@ -68,10 +68,10 @@ def _item_ids(table: pa.Table, options: Sequence[Sequence[str]], language: str) 
 
 
 def require_texts(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
-    """Every row of a set has a text in these columns, and there are rows.
+    """Check that a set has rows, and that these columns have text in every row.
 
     Raises:
-        ConfigError: the set is empty, or a text is.
+        ConfigError: the set or a text is empty.
     """
     if table.num_rows == 0:
         raise ConfigError(f"the {which} set of {language!r} is empty; check pool.{which}s")
@@ -80,5 +80,5 @@ def require_texts(table: pa.Table, names: tuple[str, ...], which: str, language:
         if blank:
             raise ConfigError(
                 f"the {which} set of {language!r} has no {name} in row {blank[0]} ({len(blank)} such rows); "
-                f"fill it in or leave the rows out of pool.{which}s"
+                f"fill it in, or remove the rows from pool.{which}s"
             )

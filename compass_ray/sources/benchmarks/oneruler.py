@@ -1,7 +1,8 @@
 """OneRuler's needles in a haystack: numbers hidden in a book, asked for at the end of a long prompt (COMPASS, section 4.1).
 
-Key property: made on the spot from the authors' prompts, nouns and books, and equal for an equal seed and tokenizer. It makes
-the five tasks with needles, not the two with lists of common words. Needs the authors' folder (`books`, `prompt`, `vocab`).
+Key property: prompts are generated from the authors' templates, nouns and books; equal seeds and tokenizers give equal
+prompts. The five needle tasks are supported, not the two with lists of common words. The authors' folder is needed (`books`,
+`prompt`, `vocab`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from compass_ray.core.seeds import generator
 
 @dataclass(frozen=True)
 class NeedleTask:
-    """How many nouns have a number, how many numbers each, of how many nouns is asked, and whether these are in the text."""
+    """Number of nouns with numbers, numbers per noun, nouns in the question, and whether these nouns are in the text."""
 
     keys: int
     values: int = 1
@@ -48,7 +49,7 @@ _SENTENCE = re.compile(r"(?<=[.?!])\s+|(?<=[。？！।۔؟])\s*")
 
 @dataclass(frozen=True)
 class _HaystackMaterial:
-    """What the authors give in one language: prompt parts, nouns and the sentences of its books."""
+    """Material of one language: prompt parts, nouns, and sentences of its books."""
 
     language: str
     parts: Mapping[str, str]
@@ -66,19 +67,19 @@ class _NeedleQuiz:
 def needle_items(
     folder: str | Path, language: str, *, task: str, tokens: int, items: int, seed: int, count: Callable[[str], int]
 ) -> pa.Table:
-    """tables.OPEN_ITEMS: prompts with as much of the books as they can hold.
+    """Items (schemas.OPEN_ITEMS) whose prompts contain as much of the books as fits.
 
     Args:
-        folder: the authors' data folder; books may be packed (``.txt.xz``).
+        folder: the authors' data folder; books may be compressed (``.txt.xz``).
         language: code of one of OneRuler's languages.
         task: one of `TASKS`.
-        tokens: bound on a prompt's tokens, such as 8192; a book that is too short comes again.
-        items: how many prompts.
-        seed: of nouns, numbers and places.
-        count: tokens of a text, by the tokenizer of the model that will read it.
+        tokens: maximum tokens of a prompt, such as 8192; short books are repeated.
+        items: number of prompts.
+        seed: seed of nouns, numbers and depths.
+        count: counts the tokens of a text with the tokenizer of the model.
 
     Raises:
-        ConfigError: an unknown task, a language without prompt, nouns or book, or a bound that leaves no room for a book.
+        ConfigError: an unknown task, a language without prompt, nouns or books, or too few tokens for a book.
     """
     if task not in TASKS:
         raise ConfigError(f"OneRuler has no task {task!r}; it has {', '.join(TASKS)}")
@@ -106,9 +107,7 @@ def _load_material(folder: Path, language: str) -> _HaystackMaterial:
     books = sorted(p for p in (folder / "books" / language).glob("*") if p.name.endswith((".txt", ".txt.xz")))
     if not prompt.is_file() or not books:
         there = sorted({p.parent.name for p in (folder / "books").glob("*/*")})
-        raise ConfigError(
-            f"{folder}: no prompt or no book in {language!r}; books are there in {', '.join(there) or 'no language'}"
-        )
+        raise ConfigError(f"{folder}: no prompt or no book in {language!r}; books exist in {', '.join(there) or 'no language'}")
     with (folder / "vocab" / "100_noun_list_translated.tsv").open(encoding="utf-8", newline="") as file:
         nouns = [row[language].strip() for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
     text = " ".join(" ".join(map(_read_book, books)).split())
@@ -121,7 +120,7 @@ def _read_book(book: Path) -> str:
 
 
 def _make_quiz(material: _HaystackMaterial, task: NeedleTask, rng: np.random.Generator) -> _NeedleQuiz:
-    """Nouns with their numbers, hidden in any order, and what is asked of them."""
+    """Draw nouns with numbers, in random order, and the nouns of the question."""
     chosen = [material.nouns[i] for i in rng.permutation(len(material.nouns))[: task.keys + 1]]
     keys, other = chosen[: task.keys], chosen[task.keys]
     numbers = {key: [str(rng.integers(10**6, 10**7)) for _ in range(task.values)] for key in keys}
@@ -141,7 +140,7 @@ def _build_prompt(
     sizes: list[int],
     count: Callable[[str], int],
 ) -> str:
-    """The longest prompt within the bound: needles at depths of their own between sentences of the books."""
+    """The longest prompt within the limit, with needles at random depths between sentences of the books."""
     depths = np.sort(rng.choice(np.linspace(0.0, 1.0, _DEPTHS), len(quiz.needles), replace=False))
     kept = _count_fitting(sizes, tokens - count(_fill_prompt(material, quiz, " ".join(quiz.needles))))
     while kept > 0:
@@ -150,11 +149,11 @@ def _build_prompt(
         if over <= 0:
             return prompt
         kept -= max(1, over // max(sizes))
-    raise ConfigError(f"{tokens} tokens leave no room for a book in {material.language!r}; give more, such as 8192")
+    raise ConfigError(f"{tokens} tokens are too few for a book in {material.language!r}; give more, such as 8192")
 
 
 def _count_fitting(sizes: list[int], room: int) -> int:
-    """How many sentences fit, the books from the beginning again where they end."""
+    """Number of sentences that fit; the books are repeated if needed."""
     rounds, rest = divmod(max(room, 0), sum(sizes))
     return rounds * len(sizes) + int(np.searchsorted(np.cumsum(sizes), rest, side="right"))
 
@@ -164,16 +163,16 @@ def _haystack(material: _HaystackMaterial, quiz: _NeedleQuiz, depths: np.ndarray
 
 
 def _interleave(material: _HaystackMaterial, quiz: _NeedleQuiz, depths: np.ndarray, kept: int) -> Iterator[str]:
-    places = [int(depth * kept) for depth in depths]
-    for at in range(kept + 1):
-        yield from (needle for place, needle in zip(places, quiz.needles, strict=True) if place == at)
-        if at < kept:
-            yield material.sentences[at % len(material.sentences)]
+    indices = [int(depth * kept) for depth in depths]
+    for position in range(kept + 1):
+        yield from (needle for index, needle in zip(indices, quiz.needles, strict=True) if index == position)
+        if position < kept:
+            yield material.sentences[position % len(material.sentences)]
 
 
 def _fill_prompt(material: _HaystackMaterial, quiz: _NeedleQuiz, context: str) -> str:
     parts, space = material.parts, "" if material.language in _UNSPACED else " "
-    asked = "question_single_numbers" if len(quiz.queries) == 1 else "question_multi_numbers"
+    template = "question_single_numbers" if len(quiz.queries) == 1 else "question_multi_numbers"
     queries = {f"query{n}": query for n, query in enumerate(quiz.queries, start=1)}
-    question = space.join([parts[asked].format(**queries), parts["please_list"], parts["if_no_numbers"]])
+    question = space.join([parts[template].format(**queries), parts["please_list"], parts["if_no_numbers"]])
     return parts["task"].replace("{context}", context) + question + space.join([parts["answer_prefix"], parts["answer_numbers"]])

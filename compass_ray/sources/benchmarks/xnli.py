@@ -1,7 +1,7 @@
 """XNLI as items with three options: does the first sentence entail the second (COMPASS, section 4.1).
 
-Key property: the words that stand for the three labels are in the language of the item. The wording is ours, not that of
-another harness, so accuracies are comparable between the methods of a run and not with published ones.
+Key property: the words for the three labels are in the language of the item. The wording is this project's own, so
+accuracies are comparable between methods of a run, but not with published ones.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def to_items(table: pa.Table, language: str | None) -> pa.Table:
     """Columns prompt, option_a to option_c and answer (a letter) of a table with premise, hypothesis and label (0, 1 or 2).
 
     Raises:
-        ConfigError: a language that XNLI does not have, or a label that is none of the three.
+        ConfigError: a language that is not in XNLI, or an unknown label.
     """
     words = _WORDS.get(language or "")
     if words is None:
-        raise ConfigError(f"XNLI has no {language!r}; it has {', '.join(_WORDS)}: name other languages, or another test set")
+        raise ConfigError(f"XNLI has no {language!r}; it has {', '.join(_WORDS)}; set other languages or another test set")
     pairs = zip(table["premise"].to_pylist(), table["hypothesis"].to_pylist(), strict=True)
     columns = {name: [word] * table.num_rows for name, word in zip("abc", words, strict=True)}
     return pa.table(
@@ -57,7 +57,5 @@ def _question(premise: str | None, hypothesis: str | None) -> str | None:
 
 def _answer_letter(label: int | None) -> str:
     if label not in (0, 1, 2):
-        raise ConfigError(
-            f"XNLI: label {label!r} is not 0, 1 or 2; leave such rows out with pool.tests.exclude: {{label: ['-1']}}"
-        )
+        raise ConfigError(f"XNLI: label {label!r} is not 0, 1 or 2; remove such rows with pool.tests.exclude: {{label: ['-1']}}")
     return "ABC"[label]

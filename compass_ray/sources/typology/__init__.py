@@ -1,6 +1,6 @@
-"""Languages as vectors of their features, and what has been measured of transfer between them (COMPASS, section 4.3).
+"""Feature vectors of languages, and measured transfers between languages (COMPASS, section 4.3).
 
-Key property: the vectors say where they are from, a package that is kept elsewhere or a table of our own. No downloads.
+Key property: vectors name their source, which is lang2vec or a built-in table. No downloads.
 """
 
 from compass_ray.sources.typology.transfers import PACKAGED, Transfers, read_transfers

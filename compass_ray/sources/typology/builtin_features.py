@@ -1,7 +1,7 @@
-"""A small stand-in for lang2vec: family and branch, script, and place of a language, each one-hot.
+"""Built-in fallback for lang2vec: one-hot family and branch, script, and geography of a language.
 
-Key property: made from our list of languages and from CLDR, so it is there without another package. It knows only the
-49 languages of `compass_ray.languages`, and nothing of grammar or sounds.
+Key property: it is derived from the language list and CLDR, so it needs no other package. It covers only the 49 languages
+of `compass_ray.languages`, without grammar or phonology.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _REGIONS: Mapping[str, tuple[str, str]] = {
     for part, members in parts.items()
     for territory in members.split()
 } | {"IL": ("145", "asia"), "MW": ("014", "africa")}
-"""Territory -> its M49 sub-region and region; the atlas asks about all but two of the home territories."""
+"""Territory -> M49 sub-region and region; the atlas lacks two of the home territories."""
 
 
 def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
-    """Each group's vectors float64 (n, d), zeros for a language that is not in our list."""
+    """Vectors float64 (n, d) of each group; zeros for an unknown language."""
     known = [LANGUAGES.get(code) for code in codes]
     return {
         "family": _one_hot([(each.family, f"{each.family}/{each.branch}") if each else () for each in known]),
@@ -37,7 +37,7 @@ def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
 
 
 def _regions(code: str) -> tuple[str, ...]:
-    """The territory where a language is most at home by CLDR's likely subtags, and the regions around it."""
+    """Home territory of a language by CLDR's likely subtags, and its regions."""
     from babel.core import get_global
 
     territory = get_global("likely_subtags")[code].split("_")[-1]

@@ -1,9 +1,8 @@
-"""Measured transfers: what one language's rows gained a target language, and the data that both had.
+"""Measured transfers: how much rows of one language improved a target language, and statistics of both data sets.
 
-Key property: what is stored is measured of the data and of the training; distances between languages are not stored but
-taken from the vectors at hand. The table that comes with the package was measured on the atlas by
-`benchmarks/paper/transfers.py`, with small models on short facts. What is learned from it there is no better than chance for
-targets it has not seen, so give a table of your own transfers where langrank is to mean something.
+Key property: the table stores measurements of data and training. Distances between languages come from the vectors at run
+time. The packaged table was measured on the atlas by `benchmarks/paper/transfers.py`, with small models on short facts.
+A ranker trained on it is no better than chance for new targets, so supply your own table for meaningful langrank results.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _FORMATS = (".csv", ".json", ".parquet")
 
 @dataclass(frozen=True)
 class Transfers:
-    """One entry a measured transfer: codes, `gain` float64[n] (more is better) and `measured` float64 (n, 6)."""
+    """Measured transfers: language codes, `gain` float64[n] (higher is better) and `measured` float64 (n, 6)."""
 
     target: tuple[str, ...]
     transfer: tuple[str, ...]
@@ -41,10 +40,10 @@ class Transfers:
     measured: FloatArray
     source: str
     sha256: str
-    """Of the file, since what a ranker says depends on it."""
+    """Hash of the file, which the scores of a ranker depend on."""
 
     def without(self, target: str) -> Transfers:
-        """The same without every transfer to or from one language."""
+        """The table without transfers to or from one language."""
         keep = np.array([target not in pair for pair in zip(self.target, self.transfer, strict=True)], np.bool_)
         kept = [i for i, each in enumerate(keep) if each]
         names = tuple(self.target[i] for i in kept), tuple(self.transfer[i] for i in kept)
@@ -52,19 +51,19 @@ class Transfers:
 
 
 def read_transfers(path: str | None = None) -> Transfers:
-    """Read a table of transfers (.csv, .json or .parquet); the package's own when None.
+    """Read a table of transfers (.csv, .json or .parquet); the packaged one if ``path`` is None.
 
-    Codes become those of a pool, so that another code of a target language, such as swh for sw, is that language.
+    Codes are converted to those of a pool, for example swh to sw.
 
     Raises:
-        ConfigError: the file cannot be read, a column is missing, empty or not a number, or a code is no language's.
+        ConfigError: the file cannot be read, a column is missing, empty or not numeric, or a code is unknown.
     """
     data, name = _read_bytes(path)
     table = _validate(_parse(data, name), name)
     measured = np.column_stack([_numbers(table, column) for column in MEASURED])
     target, transfer = (_language_codes(table, side, name) for side in ("target", "transfer"))
     if len(set(target)) < 2:
-        raise ConfigError(f"{name}: a ranker learns from transfers to two targets or more; found {', '.join(sorted({*target}))}")
+        raise ConfigError(f"{name}: a ranker needs transfers to at least two targets; found {', '.join(sorted({*target}))}")
     source = "atlas" if path is None else Path(path).name
     return Transfers(target, transfer, _numbers(table, "gain"), measured, source, hashlib.sha256(data).hexdigest())
 
@@ -88,18 +87,18 @@ def _parse(data: bytes, name: str) -> pa.Table:
         reader = pyarrow.parquet.read_table if name.endswith(".parquet") else pyarrow.csv.read_csv
         return reader(io.BytesIO(data))
     except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise ConfigError(f"{name} is no table of transfers ({error}); expected columns {', '.join(_COLUMNS)}") from None
+        raise ConfigError(f"{name} is not a table of transfers ({error}); expected columns {', '.join(_COLUMNS)}") from None
 
 
 def _validate(table: pa.Table, name: str) -> pa.Table:
     if missing := [column for column in _COLUMNS if column not in table.column_names]:
-        raise ConfigError(f"{name} has no column {', '.join(missing)}; a table of transfers has {', '.join(_COLUMNS)}")
+        raise ConfigError(f"{name} has no column {', '.join(missing)}; expected columns {', '.join(_COLUMNS)}")
     for column in _COLUMNS[2:]:
         kind = table[column].type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)) or not _finite(table[column]):
             raise ConfigError(f"{name}: column {column} ({kind}) must hold a finite number in every row")
     if any(table[column].null_count for column in _COLUMNS[:2]):
-        raise ConfigError(f"{name}: every row names target and transfer; fill them in, or leave the rows out")
+        raise ConfigError(f"{name}: every row needs target and transfer; fill them in, or remove the rows")
     return table
 
 
@@ -110,7 +109,7 @@ def _language_codes(table: pa.Table, side: str, name: str) -> tuple[str, ...]:
 
 
 def _language_code(given: str, where: str) -> str:
-    """The code that a pool has for a language: Global-MMLU's by any other code or label of it, else ISO 639-3."""
+    """Pool code of a language: that of Global-MMLU for any code or label of it, otherwise ISO 639-3."""
     from babel.core import get_global
 
     labelled = from_glotlid(given)
@@ -119,8 +118,8 @@ def _language_code(given: str, where: str) -> str:
         return code if code in LANGUAGES else from_aya(given)
     except UnknownLanguageError:
         raise ConfigError(
-            f"{where} has {given!r}, which is no code of a language; expected one of Global-MMLU's, such as 'sw', or for other "
-            f"languages that of ISO 639-3, such as 'bul'"
+            f"{where} has {given!r}, which is not a language code; expected a code of Global-MMLU, such as 'sw', or of "
+            f"ISO 639-3 for other languages, such as 'bul'"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """URIEL's features of languages, read from the data that the lang2vec package carries.
 
 Key property: the package is never imported. Its version 1.1.2 needs `pkg_resources`, which setuptools no longer has; its
-data are plain npz files beside it. Features that it predicts by nearest neighbours stand in for what nobody described.
+data are plain npz files beside it. Features predicted by nearest neighbours replace missing descriptions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "fam": ("family_features.npz", "F_"),
     "geo": ("geocoord_features.npz", "GC_"),
 }
-"""Group -> file and beginning of its features' names."""
+"""Group -> file and prefix of its feature names."""
 
 GROUPS_BY_DISTANCE: Mapping[str, tuple[str, ...]] = {
     "geographic": ("geo",),
@@ -36,7 +36,7 @@ GROUPS_BY_DISTANCE: Mapping[str, tuple[str, ...]] = {
 
 
 def installed() -> str | None:
-    """The version of lang2vec that is installed, None where it is not."""
+    """Installed version of lang2vec; None if it is not installed."""
     try:
         return importlib.metadata.version("lang2vec")
     except importlib.metadata.PackageNotFoundError:
@@ -44,10 +44,10 @@ def installed() -> str | None:
 
 
 def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
-    """Each group's vectors float64 (n, d), zeros for a language that lang2vec has not.
+    """Vectors float64 (n, d) of each group; zeros for a language that lang2vec lacks.
 
     Raises:
-        ConfigError: the package's data are not as version 1.1.2 has them.
+        ConfigError: the data do not match version 1.1.2.
     """
     folder, iso = _folder(), [LANGUAGES[code].aya_code if code in LANGUAGES else code for code in codes]
     try:
@@ -55,7 +55,7 @@ def groups(codes: tuple[str, ...]) -> dict[str, FloatArray]:
     except (OSError, KeyError, ValueError) as error:
         raise ConfigError(
             f"lang2vec {installed()} is installed, but its data cannot be read ({error}); "
-            f"install lang2vec==1.1.2, or uninstall it to use the table that compass-ray carries"
+            f"install lang2vec==1.1.2, or uninstall it to use the built-in table"
         ) from None
     return {group: _columns(*files[file], prefix) for group, (file, prefix) in _GROUPS.items()}
 
@@ -66,17 +66,17 @@ def _folder() -> Path:
 
 
 def _rows(file: Path, iso: list[str]) -> tuple[list[str], FloatArray]:
-    """Names of a file's features, and their values (n, d) for some languages."""
+    """Feature names of a file, and their values (n, d) for the given languages."""
     with np.load(file, allow_pickle=False) as data:
-        place = {code: i for i, code in enumerate(data["langs"].tolist())}
+        index = {code: i for i, code in enumerate(data["langs"].tolist())}
         names, values = data["feats"].tolist(), data["data"]
-    known = [i for i, code in enumerate(iso) if code in place]
+    known = [i for i, code in enumerate(iso) if code in index]
     found = np.zeros((len(iso), len(names)))
-    found[known] = values[[place[iso[i]] for i in known], :, 0]
+    found[known] = values[[index[iso[i]] for i in known], :, 0]
     return names, np.maximum(found, 0.0)
 
 
 def _columns(names: list[str], values: FloatArray, prefix: str) -> FloatArray:
-    """The columns of one group that are not zero for all: zeros change no cosine."""
+    """Columns of one group that are not all zero; zero columns change no cosine."""
     kept = np.array([name.startswith(prefix) for name in names]) & values.any(axis=0)
     return np.asarray(values[:, kept])

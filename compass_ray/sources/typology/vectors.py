@@ -1,7 +1,7 @@
-"""Vectors of languages: those of lang2vec where it is installed, else a table made from CLDR and our list of languages.
+"""Feature vectors of languages: from lang2vec if it is installed, otherwise from the built-in table.
 
-Key property: individual languages, never macrolanguages (`swh`, not `swa`), since a vector of many languages at once is
-like all of them. A language without a vector in a group has zeros there. Computes no similarity.
+Key property: vectors are of individual languages, never of macrolanguages (`swh`, not `swa`), because a vector of many
+languages resembles all of them. A language without a vector in a group has zeros there.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from compass_ray.sources.typology import builtin_features, uriel
 
 @dataclass(frozen=True)
 class LanguageVectors:
-    """Feature groups, each float64 (n, d_g), of `codes`; `source` names where they are from."""
+    """Feature groups of `codes`, each float64 (n, d_g); `source` names their origin."""
 
     source: str
     codes: tuple[str, ...]
     groups: Mapping[str, FloatArray]
     groups_by_distance: Mapping[str, tuple[str, ...]]
-    """The groups whose concatenation gives each of `DISTANCES`; a distance that is not there is not known."""
+    """Groups whose concatenation gives each of `DISTANCES`; missing distances are unknown."""
 
     def similarity(self, code: str) -> FloatArray:
-        """Mean cosine over groups float64[n] of one language to each of `codes`; NaN where there are no vectors."""
+        """Mean cosine over groups float64[n] of one language to each of `codes`; NaN without vectors."""
         return np.asarray(mean_similarity(list(self.groups.values()))[self.codes.index(code)])
 
     def distances(self, code: str) -> FloatArray:
-        """Columns of `DISTANCES`, float64 (n, 6), of one language to each of `codes`; NaN where one is not known."""
-        at = self.codes.index(code)
-        return np.column_stack([self._distance(name)[at] for name in DISTANCES])
+        """Columns of `DISTANCES`, float64 (n, 6), of one language to each of `codes`; NaN if unknown."""
+        index = self.codes.index(code)
+        return np.column_stack([self._distance(name)[index] for name in DISTANCES])
 
     def _distance(self, name: str) -> FloatArray:
         parts = [self.groups[group] for group in self.groups_by_distance.get(name, ())]
@@ -45,17 +45,17 @@ class LanguageVectors:
 
 
 def vectors_source() -> str:
-    """Where `language_vectors` would come from here, with the version."""
+    """Source of the vectors of `load_language_vectors`, with its version."""
     version = uriel.installed()
     return f"lang2vec {version}" if version else builtin_features.NAME
 
 
 @lru_cache(maxsize=4)
 def load_language_vectors(codes: tuple[str, ...]) -> LanguageVectors:
-    """Vectors of languages by their code in a pool: Global-MMLU's, or ISO 639-3 for others.
+    """Vectors of languages by their pool code: Global-MMLU code, or ISO 639-3 for other languages.
 
     Raises:
-        ConfigError: lang2vec is installed, and its data cannot be read.
+        ConfigError: lang2vec is installed, but its data cannot be read.
     """
     if uriel.installed():
         return LanguageVectors(vectors_source(), codes, uriel.groups(codes), uriel.GROUPS_BY_DISTANCE)

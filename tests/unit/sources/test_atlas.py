@@ -13,7 +13,7 @@ import pytest
 
 from compass_ray.languages import GLOBAL_MMLU as CODES
 from compass_ray.languages import LANGUAGES, UnknownLanguageError
-from compass_ray.sources.atlas import SMALL, atlas_guide, atlas_pool, atlas_test, export, subjects
+from compass_ray.sources.atlas import CONTENT_HASH, SMALL, atlas_guide, atlas_pool, atlas_test, export, subjects
 from compass_ray.sources.atlas.question_templates import render_question
 from compass_ray.sources.atlas.splits import FULL, Split, named_facts
 
@@ -144,3 +144,14 @@ def test_the_hub_loader_reads_an_export(tmp_path: Path) -> None:
     items = datasets.load_dataset(str(tmp_path / "out/global_mmlu"), "sw", cache_dir=cache)
     assert pool.num_rows == atlas_pool(SMALL).num_rows
     assert items["test"].column_names == GLOBAL_MMLU
+
+
+def test_the_content_hash_belongs_to_the_generated_data() -> None:
+    digest = hashlib.sha256()
+    tables = [atlas_pool(SMALL)]
+    tables += [make(code, SMALL) for code in SMALL.languages for make in (atlas_guide, atlas_test)]
+    for table in tables:
+        for row in table.to_pylist():
+            digest.update(repr(row).encode())
+    expected = "8baf87c6589721fe6e16cf76fcf171b9908776db58011b6b7727781738103794"
+    assert (CONTENT_HASH, digest.hexdigest()) == ("3269e76ccc824504", expected), "change CONTENT_HASH with the data"

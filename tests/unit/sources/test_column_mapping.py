@@ -114,7 +114,7 @@ def test_a_file_for_each_language_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("gone.parquet", None, "there is no such file"),
+        ("gone.parquet", None, "the file does not exist"),
         ("bad.parquet", b"PAR1 but not really", "cannot be read as a table"),
         ("bad.jsonl", b'{"prompt": "a"', "cannot be read as a table"),
     ],
@@ -156,7 +156,7 @@ def test_items_in_the_folder_layout_of_the_hub_are_the_atlas_s_own(exported: Pat
     ("changes", "told"),
     [
         ({"split": "nosuch"}, r"\(sw, nosuch\): cannot be loaded: .*nosuch.*Check the name, the split"),
-        ({"name": "{tongue}"}, r"the name '\{tongue\}' may hold \{language\}"),
+        ({"name": "{tongue}"}, r"the name '\{tongue\}' may contain \{language\}"),
         ({"name": "xx"}, r"\(xx, test\): cannot be loaded"),
     ],
 )
@@ -228,7 +228,7 @@ def test_code_of_a_data_set_is_never_run(tmp_path: Path) -> None:
     folder = tmp_path / "scripted"
     folder.mkdir()
     (folder / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", "utf-8")
-    with pytest.raises(ConfigError, match=r"scripted \(train\): cannot be loaded: .*scripts.*Give a copy's files as path"):
+    with pytest.raises(ConfigError, match=r"scripted \(train\): cannot be loaded: .*scripts.*Give the path of downloaded files"):
         load_rows(SourceConfig(path=str(folder)), ROW)
     assert not (tmp_path / "ran").exists()
 

@@ -91,7 +91,7 @@ def test_an_answer_that_names_no_option_is_refused(tmp_path: Path, written: str 
 
 @pytest.mark.parametrize("leaked", ["what is 3?", "  What IS\n3? "])
 def test_a_guide_prompt_that_is_a_test_question_is_refused(tmp_path: Path, leaked: str) -> None:
-    with pytest.raises(ConfigError, match=r"1 guide prompts of 'sw' are test questions too.*take them out of one") as raised:
+    with pytest.raises(ConfigError, match=r"1 guide prompts of 'sw' are also test questions.*remove them from pool") as raised:
         _read(tmp_path, {"prompt": ["fine", leaked]}, _items())
     assert leaked[:8] in str(raised.value)
 
@@ -141,5 +141,5 @@ def test_ways_to_encode_a_text_make_no_other_prompt(prompt: str, form: Any) -> N
     ],
 )
 def test_a_test_question_in_another_encoding_is_a_leak(tmp_path: Path, one: str, other: str) -> None:
-    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are test questions too"):
+    with pytest.raises(ConfigError, match="1 guide prompts of 'sw' are also test questions"):
         _read(tmp_path, {"prompt": [one]}, _items(1, question=[other]))

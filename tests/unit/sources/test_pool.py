@@ -92,8 +92,8 @@ def test_languages_outside_the_pool_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([], "held no rows"),
-        ([("", "x", "swh"), (" ", "x", "swh"), ("q", "x", "?")], r"gave 3 rows .*because the prompt is empty \(2 rows\)"),
+        ([], "have no rows"),
+        ([("", "x", "swh"), (" ", "x", "swh"), ("q", "x", "?")], r"have 3 rows.*because the prompt is empty \(2 rows\)"),
     ],
 )
 def test_an_empty_pool_says_why(tmp_path: Path, rows: list[Row], told: str) -> None:

@@ -71,8 +71,8 @@ def test_items_that_guided_are_counted_and_left_out_by_number_and_by_text(tmp_pa
 @pytest.mark.parametrize(
     ("lite", "told"),
     [
-        (LITE[:1], r"1 test items of 'sw' are items of the guide set in other words, for example 'Lite, kwa maneno"),
-        (LITE[1:], r"1 guide prompts of 'sw' are test questions too, for example 'Lite,  MANENO"),
+        (LITE[:1], r"1 test items of 'sw' are guide set items in another wording, for example 'Lite, kwa maneno"),
+        (LITE[1:], r"1 guide prompts of 'sw' are also test questions, for example 'Lite,  MANENO"),
     ],
 )
 def test_where_it_is_not_meant_the_overlap_is_refused(tmp_path: Path, lite: Rows, told: str) -> None:
@@ -84,7 +84,7 @@ def test_where_it_is_not_meant_the_overlap_is_refused(tmp_path: Path, lite: Rows
 
 def test_a_test_set_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     configs = _configs(tmp_path, test=TEST[-2:])
-    with pytest.raises(ConfigError, match="every test item of 'sw' stands in its guide set"):
+    with pytest.raises(ConfigError, match="every test item of 'sw' is in its guide set"):
         read_guide_and_test(PoolConfig.model_validate(configs), "sw")
 
 

@@ -94,7 +94,7 @@ def test_needles_lie_at_any_depth(folder: Path) -> None:
     ("changes", "told"),
     [
         ({"task": "cwe"}, "OneRuler has no task 'cwe'; it has single, multi_key"),
-        ({"tokens": 20}, "20 tokens leave no room for a book in 'en'"),
+        ({"tokens": 20}, "20 tokens are too few for a book in 'en'"),
     ],
 )
 def test_what_cannot_be_made_is_said(folder: Path, changes: dict[str, Any], told: str) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_made_is_said(folder: Path, changes: dict[str, Any], told
 
 
 def test_a_language_without_a_book_is_named(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no prompt or no book in 'sw'; books are there in en"):
+    with pytest.raises(ConfigError, match="no prompt or no book in 'sw'; books exist in en"):
         needle_items(folder, "sw", task="single", tokens=300, items=1, seed=0, count=words)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from compass_ray import pipeline, registry
-from compass_ray.artifacts import RunDir
+from compass_ray.artifacts import SHARED, RunDir
 from compass_ray.engine.requests import GenerationRequest
 from compass_ray.report.drift_summary import summarize_drift
 from compass_ray.serving.adapter_server import open_engine
+from compass_ray.stages import cluster, embed, evaluate, pool, select
+from compass_ray.stages.train import train_jobs
 from tests import former_run
 
 
@@ -32,6 +34,20 @@ def test_every_stage_but_the_report_is_complete(run: RunDir) -> None:
     status = {stage.name: (stage.complete, stage.total) for stage in pipeline.collect_status(run.read_config(), run)}
     assert status.pop("report") == (0, 1)
     assert all(complete == total for complete, total in status.values()), status
+
+
+def test_no_fingerprint_has_changed(run: RunDir) -> None:
+    config = run.read_config()
+    identities = [
+        (run.pool, pool._pool_identity(config)),
+        (run.guide("sw"), pool._guide_identity(config, "sw")),
+        (run.embeddings, embed._identity(config, run.pool)),
+        (run.clusters, cluster._identity(config, run, SHARED)),
+        *((run.selection(method, "sw"), select._identity(config, run, method, "sw")) for method in config.select.methods),
+        *((train_jobs.adapter_artifact(run, job), train_jobs.identity(config, run, job)) for job in train_jobs.list_jobs(config)),
+        (run.evaluation("compass", "sw"), evaluate._identity(config, run, evaluate.Evaluation("compass", "sw", "v0001"))),
+    ]
+    assert [artifact.name for artifact, identity in identities if artifact.require().fingerprint != identity.fingerprint] == []
 
 
 def test_every_version_can_be_served(run: RunDir) -> None:

@@ -1,9 +1,9 @@
-"""The ``compass-ray`` command: parse, call, print. No work is done here.
+"""The ``compass-ray`` command: it parses options, calls the package and prints results.
 
-Exit code 0 when done, 2 for a request that cannot be run as given, 1 for a failure; neither shows a stack trace.
+Exit codes: 0 for success, 2 for an invalid request, 1 for a failure. Errors are printed without a stack trace.
 """
 
-# Each registers its commands; --help lists them in this order.
+# Each import registers commands; --help lists them in this order.
 from compass_ray.cli import run_commands  # isort: skip
 from compass_ray.cli import experiment  # isort: skip
 from compass_ray.cli import report  # isort: skip

@@ -1,4 +1,4 @@
-"""Adapter versions as rows of a table, as JSON, and in full. It reads nothing."""
+"""Formats adapter versions as table rows, as JSON and as a full description. It reads no files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compass_ray.cli.output import to_json
 if TYPE_CHECKING:
     from compass_ray.registry import AdapterEntry, LivePointer
 
-COLUMNS = ("language", "version", "", "made (UTC)", "from", "rows", "accuracy", "loss on its window")
+COLUMNS = ("language", "version", "", "created (UTC)", "parent", "rows", "accuracy", "loss on its window")
 
 
 def to_row(entry: AdapterEntry) -> list[Any]:
-    """What the list says of a version, in the order of `COLUMNS`."""
+    """Table row of a version, in the order of `COLUMNS`."""
     accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.3f}"
     return [
         entry.name.language,
@@ -29,39 +29,36 @@ def to_row(entry: AdapterEntry) -> list[Any]:
 
 
 def describe_state(entry: AdapterEntry) -> str:
-    """What a version does at present, in a word or two.
-
-    Such as ``live, pinned``, ``canary 5%``, ``refused`` by the gate, or nothing.
-    """
-    words = [
+    """Current state of a version, for example ``live, pinned``, ``canary 5%`` or ``rejected`` by the gate; empty if none."""
+    states = [
         "live" if entry.live else "",
         "pinned" if entry.pinned else "",
         f"canary {100 * entry.canary:.3g}%" if entry.canary else "",
         "shadow" if entry.shadow else "",
-        "refused" if entry.gate.get("accepted") is False else "",
+        "rejected" if entry.gate.get("accepted") is False else "",
     ]
-    return ", ".join(word for word in words if word)
+    return ", ".join(state for state in states if state)
 
 
 def to_flat_json(entry: AdapterEntry) -> dict[str, Any]:
-    """An entry as JSON, its name apart and its lineage beside the rest."""
+    """An entry as flat JSON: the fields of its name and lineage are at the top level."""
     tree: dict[str, Any] = to_json(entry)
     name, lineage = tree.pop("name"), tree.pop("lineage")
     return {**name, **tree, **lineage}
 
 
 def describe(entry: AdapterEntry, live: LivePointer | None) -> list[str]:
-    """All that is known of a version, in lines; ``live`` is what its language serves."""
+    """Full description of a version, in lines; ``live`` is the live pointer of its language."""
     lineage = entry.lineage
     facts = {
-        "state": describe_state(entry) or "at rest",
-        "made": format_time(entry.finished),
+        "state": describe_state(entry) or "inactive",
+        "created": format_time(entry.finished),
         "fingerprint": entry.fingerprint,
         "base model": lineage.base_model,
-        "updated from": lineage.parent or "nothing: a first version",
-        "trained on": ", ".join(f"{name} ({mark})" for name, mark in lineage.trained_on.items()),
+        "updated from": lineage.parent or "none (first version)",
+        "trained on": ", ".join(f"{name} ({fingerprint})" for name, fingerprint in lineage.trained_on.items()),
         "software": lineage.commit or "",
-        "accuracy": "" if entry.accuracy is None else f"{entry.accuracy:.3f} on the language's test set",
+        "accuracy": "" if entry.accuracy is None else f"{entry.accuracy:.3f} on the test set of the language",
         "gate": entry.gate.get("reason", ""),
         **{name.replace("_", " "): value for name, value in entry.metrics.items()},
         "problem": entry.problem,
@@ -71,7 +68,7 @@ def describe(entry: AdapterEntry, live: LivePointer | None) -> list[str]:
 
 
 def format_time(moment: str) -> str:
-    """A time as a manifest holds it, to the minute and in UTC."""
+    """A manifest's time to the minute, in UTC."""
     try:
         return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
     except ValueError:
@@ -79,9 +76,9 @@ def format_time(moment: str) -> str:
 
 
 def _history(live: LivePointer) -> list[str]:
-    told = [f"  {past.version}{_since(past.since)}: {past.reason or 'no reason kept'}" for past in (*live.history, live)]
+    lines = [f"  {past.version}{_since(past.since)}: {past.reason or 'no reason recorded'}" for past in (*live.history, live)]
     pinned = [f"pinned{_since(live.pinned.since)}: {live.pinned.reason}"] if live.pinned else []
-    return ["live so far, the latest last", *told, *pinned]
+    return ["live versions, latest last", *lines, *pinned]
 
 
 def _since(moment: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Commands about the versions of each language's adapter: look at them, change what is live, try one on traffic."""
+"""Commands on adapter versions: list and show them, change the live version, start a canary or a shadow."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from compass_ray.cli.options import Json, LanguageArgument, RunArgument, require
 from compass_ray.cli.output import emit, err, out, print_lines, print_rows, to_json
 from compass_ray.config import ConfigError
 
-Version = Annotated[str, typer.Argument(help="Version of the language's adapter, as in v0002.")]
-CandidateVersion = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to try, as in v0002.")]
-Why = Annotated[str, typer.Option("--reason", help="Kept in the log of decisions.")]
+Version = Annotated[str, typer.Argument(help="Version of the adapter, for example v0002.")]
+CandidateVersion = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to try, for example v0002.")]
+Why = Annotated[str, typer.Option("--reason", help="Reason to write into the decision log.")]
 DEFAULT_REASON = "by hand"
 
 
 @adapters.command("list", epilog="Example: `compass-ray adapters list runs/mine`")
 def list_(
     run: RunArgument,
-    language: Annotated[str | None, typer.Option("--language", help="Only this language's versions.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="List the versions of this language only.")] = None,
     json_: Json = False,
 ) -> None:
-    """Every adapter version: which is live, pinned or on trial, where it came from, and what it scored."""
+    """List all adapter versions with state, parent and scores."""
     from compass_ray import registry
 
     where = RunDir(run)
-    found = registry.list_versions(where, _languages(where, language))
-    emit(json_, [to_flat_json(entry) for entry in found], lambda: print_rows(list(COLUMNS), [to_row(entry) for entry in found]))
-    for problem in () if json_ else dict.fromkeys(entry.problem for entry in found if entry.problem):
+    entries = registry.list_versions(where, _languages(where, language))
+    emit(json_, [to_flat_json(entry) for entry in entries], lambda: print_rows(list(COLUMNS), [to_row(e) for e in entries]))
+    for problem in () if json_ else dict.fromkeys(entry.problem for entry in entries if entry.problem):
         err.print(f"note: {problem}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -39,24 +39,24 @@ def list_(
 def show_(
     run: RunArgument,
     language: LanguageArgument,
-    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The live one if unset.")] = None,
+    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Version to show. Default: the live one.")] = None,
     json_: Json = False,
 ) -> None:
-    """All that is known of one version, and what its language served before."""
+    """Show one version in full, with the history of the live version of its language."""
     from compass_ray import registry
 
     where = _open_run(run, language)
     live = registry.read_pointer(where, language).live
     chosen = version or (live.version if live else None)
-    found = [entry for entry in registry.list_versions(where, [language]) if entry.name.version == chosen]
-    if not found:
+    entries = [entry for entry in registry.list_versions(where, [language]) if entry.name.version == chosen]
+    if not entries:
         raise ConfigError(
-            f"{language} has no whole version {chosen!r}; see 'compass-ray adapters list {run} --language {language}'"
+            f"{language} has no complete version {chosen!r}; see 'compass-ray adapters list {run} --language {language}'"
             if chosen
-            else f"{language} serves no version, so name one; see 'compass-ray adapters list {run} --language {language}'"
+            else f"{language} has no live version; give a VERSION from 'compass-ray adapters list {run} --language {language}'"
         )
     history = to_json(live.history) if live else []
-    emit(json_, to_flat_json(found[0]) | {"history": history}, lambda: print_lines(describe(found[0], live)))
+    emit(json_, to_flat_json(entries[0]) | {"history": history}, lambda: print_lines(describe(entries[0], live)))
 
 
 @adapters.command(epilog="Example: `compass-ray adapters promote runs/mine sw v0002`")
@@ -65,10 +65,12 @@ def promote(
     language: LanguageArgument,
     version: Version,
     reason: Why = DEFAULT_REASON,
-    force: Annotated[bool, typer.Option("--force", help="Also if the language is pinned or its pointer damaged.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if the language is pinned or its pointer is damaged.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Serve this version from now on; it also concludes its canary."""
+    """Make this version live; this also ends its canary."""
     from compass_ray import registry
 
     pointer = registry.promote(_open_run(run, language), language, version, reason=reason, force=force)
@@ -77,7 +79,7 @@ def promote(
 
 @adapters.command(epilog="Example: `compass-ray adapters rollback runs/mine sw`")
 def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
-    """Serve the version that was live before."""
+    """Make the previous live version live again."""
     from compass_ray import registry
 
     pointer = registry.roll_back(_open_run(run, language), language, reason=reason)
@@ -86,35 +88,35 @@ def rollback(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT
 
 @adapters.command(epilog="Example: `compass-ray adapters pin runs/mine sw --reason 'exams until June'`")
 def pin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
-    """Keep the version that is live: no update, promotion or roll-back replaces it until it is unpinned."""
+    """Pin the live version: no update, promotion or rollback replaces it until it is unpinned."""
     from compass_ray import registry
 
     pointer = registry.pin(_open_run(run, language), language, reason=reason)
-    _emit_pointer(json_, pointer, f"{language} stays at {pointer['version']}")
+    _emit_pointer(json_, pointer, f"{language} is pinned to {pointer['version']}")
 
 
 @adapters.command(epilog="Example: `compass-ray adapters unpin runs/mine sw`")
 def unpin(run: RunArgument, language: LanguageArgument, reason: Why = DEFAULT_REASON, json_: Json = False) -> None:
-    """Let the live version change again."""
+    """Unpin the live version, so that it can be replaced."""
     from compass_ray import registry
 
     pointer = registry.unpin(_open_run(run, language), language, reason=reason)
-    _emit_pointer(json_, pointer, f"{language} serves {pointer['version']}, which may be replaced")
+    _emit_pointer(json_, pointer, f"{language} is unpinned and serves {pointer['version']}")
 
 
 @adapters.command(
-    epilog="Example: `compass-ray adapters canary runs/mine sw v0002 --share 0.05`; ends with `promote` or `--stop`"
+    epilog="Example: `compass-ray adapters canary runs/mine sw v0002 --share 0.05`; end it with `promote` or `--stop`"
 )
 def canary(
     run: RunArgument,
     language: LanguageArgument,
     version: CandidateVersion = None,
-    share: Annotated[float | None, typer.Option("--share", help="Share of the language's requests, as in 0.05.")] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="End the canary: the live version answers all again.")] = False,
+    share: Annotated[float | None, typer.Option("--share", help="Fraction of the language's requests, for example 0.05.")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="End the canary: the live version answers all requests.")] = False,
     reason: Why = DEFAULT_REASON,
     json_: Json = False,
 ) -> None:
-    """Let a version answer a share of a language's requests, until it is promoted or stopped."""
+    """Start a canary: this version answers a share of the language's requests until it is promoted or stopped."""
     from compass_ray import registry
 
     where = _open_run(run, language)
@@ -124,34 +126,33 @@ def canary(
         _emit_pointer(json_, pointer, f"{pointer['version']} answers all requests of {language}")
         return
     if version is None or share is None:
-        raise ConfigError("a canary needs a VERSION and its --share, as in 'v0002 --share 0.05'; or give --stop to end one")
+        raise ConfigError("a canary needs a VERSION and --share, for example 'v0002 --share 0.05'; to end one, give --stop")
     pointer = registry.set_canary(where, language, version, share, reason=reason)
-    _emit_pointer(json_, pointer, f"{version} answers {share:.3g} of the requests of {language}, {pointer['version']} the others")
+    _emit_pointer(json_, pointer, f"{version} answers {share:.3g} of the requests of {language}, {pointer['version']} the rest")
 
 
-@adapters.command(epilog="Example: `compass-ray adapters shadow runs/mine sw v0002`, later with `--stop`")
+@adapters.command(epilog="Example: `compass-ray adapters shadow runs/mine sw v0002`; end it with `--stop`")
 def shadow(
     run: RunArgument,
     language: LanguageArgument,
     version: CandidateVersion = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Copy requests no longer.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the shadow: stop copying requests.")] = False,
     reason: Why = DEFAULT_REASON,
     json_: Json = False,
 ) -> None:
-    """Let a version answer a copy of each request of a language, which no client sees."""
+    """Start a shadow: this version answers copies of the language's requests. Clients do not see these replies."""
     from compass_ray import registry
 
     where = _open_run(run, language)
     if stop:
         _only_stop("shadow", version)
         pointer = registry.stop_shadow(where, language, reason=reason)
-        _emit_pointer(json_, pointer, f"requests of {language} go to {pointer['version']} alone")
+        _emit_pointer(json_, pointer, f"requests of {language} go to {pointer['version']} only")
         return
     if version is None:
-        raise ConfigError("a shadow needs a VERSION, as in 'v0002'; or give --stop to end one")
-    _emit_pointer(
-        json_, registry.set_shadow(where, language, version, reason=reason), f"{version} answers copies of what {language} asks"
-    )
+        raise ConfigError("a shadow needs a VERSION, for example 'v0002'; to end one, give --stop")
+    pointer = registry.set_shadow(where, language, version, reason=reason)
+    _emit_pointer(json_, pointer, f"{version} answers copies of the requests of {language}")
 
 
 def _languages(run: RunDir, language: str | None) -> list[str]:
@@ -164,9 +165,9 @@ def _open_run(run: str, language: str) -> RunDir:
     return where
 
 
-def _only_stop(trial: str, *given: object) -> None:
+def _only_stop(kind: str, *given: object) -> None:
     if any(value is not None for value in given):
-        raise ConfigError(f"--stop ends whatever {trial} there is; give it without a version or share")
+        raise ConfigError(f"--stop ends the current {kind}; give it without a version or share")
 
 
 def _emit_pointer(as_json: bool, pointer: dict[str, Any], sentence: str) -> None:

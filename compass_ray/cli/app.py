@@ -1,4 +1,4 @@
-"""The command itself: its groups, its entry, and how an error ends it."""
+"""The command: its groups, its entry point and its error handling."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
 
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
-"""Exit code of a command that was told to stop."""
+"""Exit code of a command stopped by SIGTERM."""
 
 _show_python_warning = warnings.showwarning
 
 app = typer.Typer(
     name="compass-ray",
-    help="Make one language model good in many languages, and keep it good while its users change.",
+    help="Train, serve, monitor and update one adapter per language on a shared base model.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-adapters = typer.Typer(help="The versions of each language's adapter, and which one is served.", no_args_is_help=True)
+adapters = typer.Typer(help="List and change adapter versions: live version, pin, canary, shadow.", no_args_is_help=True)
 app.add_typer(adapters, name="adapters")
 
 
 def main() -> None:
-    """Entry of the console script."""
+    """Entry point of the console script."""
     from compass_ray import ray_session
 
     ray_session.prepare_environment()
@@ -45,7 +45,7 @@ def main() -> None:
         app()
     except SystemExit as ended:
         if ended.code == SIGTERM_EXIT_CODE:
-            _fail("stopped by SIGTERM; the same command goes on from what is whole", SIGTERM_EXIT_CODE)
+            _fail("stopped by SIGTERM; run the same command again to continue from the complete artifacts", SIGTERM_EXIT_CODE)
         raise
     except (ConfigError, UnknownLanguageError) as error:
         _fail(ray_session.user_message(error), 2)
@@ -81,4 +81,4 @@ def _version(shown: bool) -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Options before the command."""

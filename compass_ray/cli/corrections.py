@@ -1,4 +1,4 @@
-"""What users corrected: a list of it with verdicts, and the word of a person on what waits for one."""
+"""Lists users' corrections with the filter's verdicts, and records a person's reviews."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ if TYPE_CHECKING:
     from compass_ray.continual.corrections import CorrectionVerdict
 
 _TEXT = 160
-"""Characters of a prompt or a correction in the list; JSON has all."""
+"""Maximum characters of a prompt or a correction in the table; JSON has the complete text."""
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What would act on a terminal, or show a text in another order than it is trained on."""
+"""Characters that control a terminal or change the displayed order of a text."""
 
 
-@app.command(epilog="Example: `compass-ray corrections runs/mine --language sw`, then with `--accept 3f2a9c01d4e7`")
+@app.command(epilog="Example: `compass-ray corrections runs/mine --language sw`, then add `--accept 3f2a9c01d4e7`")
 def corrections(
     run: RunArgument,
-    language: Annotated[str, typer.Option(help="Language whose replies were corrected.")],
-    accept: Annotated[str | None, typer.Option(metavar="ID,ID", help="Let these be trained on.")] = None,
-    reject: Annotated[str | None, typer.Option(metavar="ID,ID", help="Never train on these.")] = None,
+    language: Annotated[str, typer.Option(help="Language of the corrected replies.")],
+    accept: Annotated[str | None, typer.Option(metavar="ID,ID", help="Accept these corrections for training.")] = None,
+    reject: Annotated[str | None, typer.Option(metavar="ID,ID", help="Reject these corrections: never train on them.")] = None,
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
-    """Users' corrections of replies: what the next update makes of each, and why; accept or reject those that wait."""
-    from compass_ray.continual import corrections as labelled
+    """List users' corrections of replies, and whether and why the next update uses each; accept or reject pending ones."""
+    from compass_ray.continual import corrections as review
 
     where = RunDir(run)
     settings = apply_overrides(where.read_config(), set_)
-    found = labelled.filter_corrections(settings, where, require_language(where, language)).verdicts
+    verdicts = review.filter_corrections(settings, where, require_language(where, language)).verdicts
     if accept is not None or reject is not None:
-        pairs = [verdict.pair for verdict in found]
-        yes, no = (labelled.find_corrections(pairs, parse_languages(ids) or ()) for ids in (accept, reject))
-        _require_acceptable(found, yes)
-        labelled.record_reviews(where, yes, no)
-        found = labelled.filter_corrections(settings, where, language).verdicts
-    emit(json_, [_flat(verdict) for verdict in found], lambda: _print(found))
+        pairs = [verdict.pair for verdict in verdicts]
+        accepted, rejected = (review.find_corrections(pairs, parse_languages(ids) or ()) for ids in (accept, reject))
+        _require_acceptable(verdicts, accepted)
+        review.record_reviews(where, accepted, rejected)
+        verdicts = review.filter_corrections(settings, where, language).verdicts
+    emit(json_, [_to_json(verdict) for verdict in verdicts], lambda: _print(verdicts))
     for note in () if json_ else _notes(settings, where, language):
         err.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _require_acceptable(found: Sequence[CorrectionVerdict], accepted: Sequence[Any]) -> None:
+def _require_acceptable(verdicts: Sequence[CorrectionVerdict], accepted: Sequence[Any]) -> None:
     from compass_ray.continual.corrections import CorrectionState
 
-    for verdict in found:
+    for verdict in verdicts:
         if verdict.pair in accepted and verdict.state in (CorrectionState.REFUSED, CorrectionState.TRAINED):
-            raise ConfigError(f"correction {verdict.pair.id} is {verdict.state}, whoever accepts it: {verdict.reason}")
+            raise ConfigError(f"correction {verdict.pair.id} is {verdict.state} and cannot be accepted: {verdict.reason}")
 
 
-def _flat(verdict: CorrectionVerdict) -> dict[str, Any]:
+def _to_json(verdict: CorrectionVerdict) -> dict[str, Any]:
     pair = verdict.pair
     return {
         "id": pair.id,
@@ -70,23 +70,24 @@ def _flat(verdict: CorrectionVerdict) -> dict[str, Any]:
     }
 
 
-def _print(found: Sequence[CorrectionVerdict]) -> None:
+def _print(verdicts: Sequence[CorrectionVerdict]) -> None:
     from compass_ray.continual.corrections import SHOWN_ID_DIGITS
     from compass_ray.report.explain_text import shorten
 
-    texts = [[_MISLEADING.sub("\ufffd", shorten(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in found]
+    texts = [[_MISLEADING.sub("\ufffd", shorten(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in verdicts]
     rows = [
-        [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", v.state, *each, v.reason] for v, each in zip(found, texts, strict=True)
+        [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", v.state, *pair, v.reason]
+        for v, pair in zip(verdicts, texts, strict=True)
     ]
-    print_rows(["id", "key", "state", "prompt", "correction", "why"], rows)
+    print_rows(["id", "key", "state", "prompt", "correction", "reason"], rows)
 
 
 def _notes(config: RunConfig, run: RunDir, language: str) -> list[str]:
     from compass_ray.monitoring.feedback import count_without_prompt
 
-    alone, keeps = count_without_prompt(run, language), config.drift.retention
+    without_prompt, retention = count_without_prompt(run, language), config.drift.retention
     return [
-        *(["update.corrections is none, so no update trains on any of them"] if config.update.corrections == "none" else []),
-        *([f"drift.retention is {keeps}, and corrections are kept under text only"] if keeps != "text" else []),
-        *([f"corrections whose prompt was not kept any more, and which are of no use: {alone}"] if alone else []),
+        *(["update.corrections is none, so no update trains on corrections"] if config.update.corrections == "none" else []),
+        *([f"drift.retention is {retention}, but corrections are stored with text only"] if retention != "text" else []),
+        *([f"unusable corrections, because their prompt is no longer stored: {without_prompt}"] if without_prompt else []),
     ]

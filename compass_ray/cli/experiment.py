@@ -1,4 +1,4 @@
-"""Several runs at once: variants of a configuration, and what differs between them."""
+"""The command that runs and compares variants of a configuration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to
 if TYPE_CHECKING:
     from compass_ray.evaluation.experiments import ResultTable
 
-Folder = Annotated[str, typer.Option("--run", help="Folder of the variants' runs, local or a URI such as s3://bucket/budgets.")]
-Vary = Annotated[list[str] | None, typer.Option("--vary", help="Values of one key, as in select.budget=0.4,0.8; repeatable.")]
-Against = Annotated[str | None, typer.Option("--against", help="Variant to compare the others with; the first if unset.")]
+Folder = Annotated[
+    str, typer.Option("--run", help="Folder for the runs of all variants, local or a URI such as s3://bucket/budgets.")
+]
+Vary = Annotated[
+    list[str] | None, typer.Option("--vary", help="Values of one setting, for example select.budget=0.4,0.8. Can be repeated.")
+]
+Against = Annotated[str | None, typer.Option("--against", help="Variant to compare the others with. Default: the first one.")]
 
-_BETWEEN = 2
-"""Columns of a printed table are so far apart."""
+_COLUMN_GAP = 2
+"""Characters between columns of a printed table."""
 
 
 @app.command(
@@ -40,21 +44,21 @@ def experiment(
     vary: Vary = None,
     against: Against = None,
     force: Force = None,
-    until: Annotated[str | None, typer.Option(help="Last stage to run, as in select.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
     json_: Json = False,
 ) -> None:
-    """Run variants of a configuration and compare them; what they have in common is made once."""
+    """Run variants of a configuration and compare them. Artifacts that variants share are made once."""
     from compass_ray.evaluation import experiments
 
     read = experiments.read_experiment(
         load_raw_config(preset, config), vary or (), against=against, overrides=set_ or (), languages=parse_languages(languages)
     )
     where = RunDir(run)
-    asked = preflight_variants.with_pins(read, where)
+    pinned = preflight_variants.with_pins(read, where)
     watch, say = partial(progress_bars, quiet=json_), _ignore if json_ else _say
-    with redirect_stdout(sys.stderr), preflight_variants.checked_session(asked, where, until, force or ()):
-        ended = experiments.run_all_variants(asked, where, force=force or (), until=until, watch=watch, say=say)
-    outcomes = experiments.collect_outcomes(asked, ended)
+    with redirect_stdout(sys.stderr), preflight_variants.checked_session(pinned, where, until, force or ()):
+        ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
+    outcomes = experiments.collect_outcomes(pinned, ended)
     experiments.write_report(where, outcomes)
     emit(json_, {"run": where.uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
     for reason, names in outcomes.failures.items():
@@ -79,18 +83,18 @@ def _print(where: RunDir, tables: list[ResultTable]) -> None:
     out.print(f"\nreport: {where.uri}/index.html", soft_wrap=True, highlight=False)
 
 
-def split_columns(rows: list[tuple[str, ...]], room: int) -> Iterator[list[tuple[str, ...]]]:
-    """The table in parts side by side that are at most ``room`` characters wide, each with the first column.
+def split_columns(rows: list[tuple[str, ...]], width: int) -> Iterator[list[tuple[str, ...]]]:
+    """Split a table into tables of at most ``width`` characters, each with the first column.
 
     >>> list(split_columns([("who", "first", "second"), ("a", "1", "2")], 12))
     [[('who', 'first'), ('a', '1')], [('who', 'second'), ('a', '2')]]
     """
-    widths = [max(map(len, column)) + _BETWEEN for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) + _COLUMN_GAP for column in zip(*rows, strict=True)]
     taken, used = [0], widths[0]
-    for place in range(1, len(widths)):
-        if len(taken) > 1 and used + widths[place] > room:
+    for column in range(1, len(widths)):
+        if len(taken) > 1 and used + widths[column] > width:
             yield [tuple(row[i] for i in taken) for row in rows]
             taken, used = [0], widths[0]
-        taken.append(place)
-        used += widths[place]
+        taken.append(column)
+        used += widths[column]
     yield [tuple(row[i] for i in taken) for row in rows]

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the configuration that they name."""
+"""Options that several commands share, and the configuration that they select."""
 
 from __future__ import annotations
 
@@ -13,41 +13,47 @@ from compass_ray.config import ConfigError, RunConfig
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="Settings that ship with the package.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Name of a configuration that ships with the package.")]
 File = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; it may start with 'extends: PRESET'.")]
-Languages = Annotated[str | None, typer.Option("--languages", help="Target languages, as in am,sw.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="One setting, as in select.budget=1.2; repeatable.")]
+Languages = Annotated[str | None, typer.Option("--languages", help="Target languages, for example am,sw.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one setting, for example select.budget=1.2. Can be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Force = Annotated[list[str] | None, typer.Option("--force", help="Make this stage anew; repeatable.")]
-LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language, as in sw.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Force = Annotated[list[str] | None, typer.Option("--force", help="Recompute this stage even if it is complete. Can be repeated.")]
+LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language, for example sw.")]
 
 
 def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
-    """The configuration that a command line names."""
+    """The configuration that the options select."""
     return configuration.resolve_config(load_raw_config(preset, file), set_ or (), parse_languages(languages))
 
 
 def load_raw_config(preset: str | None, file: Path | None) -> dict[str, Any]:
-    """The settings that a preset or a file holds, not checked yet."""
+    """The settings of a preset or a file, not yet validated."""
     if preset and file:
         raise ConfigError("give --preset or --config, not both; a file may start with 'extends: PRESET'")
     return configuration.read_raw_config(preset, file)
 
 
 def parse_languages(languages: str | None) -> list[str] | None:
-    """The codes that ``--languages`` names, None where it is not given."""
+    """The codes in ``--languages``; None if it is not given."""
     return None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
 
 
 def require_language(run: RunDir, language: str) -> str:
-    """The language, once the run is known to have it."""
-    known = run.read_config().languages
-    if language not in known:
-        raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(known)}")
+    """Return the language if the run has it.
+
+    Raises:
+        ConfigError: the run does not have the language.
+    """
+    languages = run.read_config().languages
+    if language not in languages:
+        raise ConfigError(f"{language!r} is not a language of this run; choose one of {', '.join(languages)}")
     return language
 
 
 def apply_overrides(recorded: RunConfig, set_: list[str] | None) -> RunConfig:
-    """A recorded configuration with settings changed."""
+    """A recorded configuration with ``--set`` options applied."""
     return configuration.with_overrides(recorded, set_ or ())

@@ -1,4 +1,4 @@
-"""What a command prints: results on standard output, as text or JSON, and progress and errors beside them."""
+"""Output of commands: results on standard output as text or JSON, progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
 
-# A log is no terminal and reports 80 columns, in which the comparison would wrap.
+# A job log reports 80 columns, in which the comparison would wrap.
 out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 
 @contextmanager
 def progress_bars(*, quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal, lines in a job log, nothing when quiet; what others print meanwhile is not a result."""
+    """Progress bars on a terminal, lines in a job log, nothing if quiet; other output goes to standard error."""
     with redirect_stdout(sys.stderr):
         if quiet:
             yield silent
@@ -53,20 +53,20 @@ def _bars() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """A line for every tenth of a stage."""
-    told: dict[str, int] = {}
+    """Print a line for every tenth of a stage."""
+    printed: dict[str, int] = {}
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def advance(stage: str, done: int, total: int) -> None:
         tenth = 10 * done // max(total, 1)
-        if tenth != told.get(stage, 0):
-            told[stage] = tenth
+        if tenth != printed.get(stage, 0):
+            printed[stage] = tenth
             err.print(f"{stage} {done}/{total}", highlight=False)
 
-    return tell
+    return advance
 
 
 def emit(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
-    """Print a result, as JSON alone or as ``print_`` does."""
+    """Print a result: only JSON, or with ``print_``."""
     if as_json:
         print(json.dumps(value, ensure_ascii=False, default=str))
     else:
@@ -79,13 +79,13 @@ def to_json(value: Any) -> Any:
 
 
 def print_lines(lines: list[str]) -> None:
-    """Lines as they are, however long."""
+    """Print lines without wrapping them."""
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_rows(names: list[str], rows: list[list[Any]]) -> None:
-    """A table for the terminal."""
+    """Print a table."""
     table = Table(*names, header_style="bold", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
@@ -93,21 +93,21 @@ def print_rows(names: list[str], rows: list[list[Any]]) -> None:
 
 
 def print_comparison(run: RunDir, config: RunConfig) -> None:
-    """What the methods scored, what to beware of, and where the page is."""
+    """Print the scores of the methods, the warnings and the location of the report."""
     from compass_ray.report import comparison
 
-    whole = run.report.manifest() is not None
-    for title, rows in comparison.terminal_tables(comparison.compare(run, config)) if whole else ():
+    is_complete = run.report.manifest() is not None
+    for title, rows in comparison.terminal_tables(comparison.compare(run, config)) if is_complete else ():
         out.print(f"\n[bold]{title}[/]")
         print_rows(list(rows[0]), [list(row) for row in rows[1:]])
-    for caution in list_warnings(run, config):
-        out.print(f"[bold]note:[/] {escape(caution)}", highlight=False)
-    if whole:
+    for warning in list_warnings(run, config):
+        out.print(f"[bold]note:[/] {escape(warning)}", highlight=False)
+    if is_complete:
         out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
 
 
 def list_warnings(run: RunDir, config: RunConfig) -> list[str]:
-    """What to beware of in a run."""
+    """Warnings about a run's results."""
     from compass_ray.report.run_reader import RunReader
     from compass_ray.report.warnings import find_warnings
 

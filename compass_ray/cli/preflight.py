@@ -1,4 +1,4 @@
-"""Checks before any work, and the session that starts only where nothing is in the way."""
+"""Checks before any work, and a Ray session that starts only if no check blocks the run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from compass_ray.config import RunConfig
 if TYPE_CHECKING:
     from compass_ray.preflight import CheckResult, ClusterEnvironment
 
-_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "blocking": ("stops", "bold red")}
+_LABELS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "blocking": ("blocks", "bold red")}
 
 
 @contextmanager
 def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> Iterator[None]:
-    """Ray for as long as the block runs, unless a quick check finds something in the way of ``stages``.
+    """Ray session for the duration of the block, unless a quick check blocks ``stages``.
 
     Raises:
-        typer.Exit: it did, and everything that is in the way was told.
+        typer.Exit: a check blocks; all blocking results have been printed.
     """
     from compass_ray import preflight
 
@@ -40,54 +40,54 @@ def checked_session(config: RunConfig, run: RunDir, stages: Collection[str]) -> 
 
 
 def missing_stages(config: RunConfig, run: RunDir, until: str | None, force: Collection[str]) -> frozenset[str]:
-    """Stages up to ``until`` that have something to do; all of them where the storage cannot be asked."""
+    """Incomplete stages up to ``until``; all stages if the storage cannot be read."""
     from compass_ray import pipeline
 
     try:
         return pipeline.incomplete_stages(config, run, until, force)
-    except OSError:  # the check of the storage tells it
+    except OSError:  # the storage check reports it
         return frozenset(stage.name for stage in pipeline.stages_until(until, force))
 
 
 def with_pins(config: RunConfig, run: RunDir) -> RunConfig:
-    """The configuration with the revisions that the run is pinned to; tells where it names others."""
+    """The configuration with the pinned revisions of the run; print a note for each setting with another revision."""
     from compass_ray import preflight
 
     try:
-        found = preflight.apply_pins(config, preflight.read_pins(run))
-    except OSError:  # the check of the storage tells it, with everything else that is wrong
+        pinned = preflight.apply_pins(config, preflight.read_pins(run))
+    except OSError:  # the storage check reports it, together with other problems
         return config
-    for told in found.overruled:
-        err.print(Text.assemble(("note", "bold"), f": {told}"), soft_wrap=True)
-    return found.config
+    for note in pinned.overruled:
+        err.print(Text.assemble(("note", "bold"), f": {note}"), soft_wrap=True)
+    return pinned.config
 
 
 def run_checks(config: RunConfig, run: RunDir) -> list[CheckResult]:
-    """Every check, on the cluster that is named or on this machine."""
+    """All checks, on the cluster of RAY_ADDRESS or on this machine."""
     from compass_ray import preflight
 
     return preflight.run_checks(config, run, _probe_environment(config, run))
 
 
 def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:
-    """Pin everything of the hub to its commit, and print what the run is pinned to."""
+    """Pin all models and data sets of the hub to their current commit, and print the pins."""
     from compass_ray import preflight
 
     pins = preflight.pin(config, run, datetime.now(UTC))
     pairs = [*pins.models.items(), *pins.datasets.items()]
-    lines = [f"{name} is pinned to {commit}" for name, commit in pairs] or ["nothing of this run comes from the hub"]
+    lines = [f"{name} is pinned to {commit}" for name, commit in pairs] or ["this run uses nothing from the hub"]
     emit(as_json, to_json(pins), lambda: out.print("\n".join(lines), highlight=False, soft_wrap=True))
 
 
-def print_check_results(findings: list[CheckResult]) -> None:
-    """A table of three columns, what to do below what was found."""
+def print_check_results(results: list[CheckResult]) -> None:
+    """Print a table of three columns, with the remedy below each result."""
     table = Table("", "check", "found", header_style="bold", box=None, pad_edge=False)
-    for finding in findings:
-        mark, style = _MARKS["blocking" if finding.blocking else "note" if finding.remedy else "ok"]
-        told = Text(finding.found)
-        if finding.remedy:
-            told.append(f"\n-> {finding.remedy}", style="bold" if finding.blocking else "")
-        table.add_row(Text(mark, style=style), Text(finding.check), told)
+    for result in results:
+        label, style = _LABELS["blocking" if result.blocking else "note" if result.remedy else "ok"]
+        text = Text(result.found)
+        if result.remedy:
+            text.append(f"\n-> {result.remedy}", style="bold" if result.blocking else "")
+        table.add_row(Text(label, style=style), Text(result.check), text)
     out.print(table)
 
 
@@ -111,11 +111,11 @@ def _probe_cluster(run: RunDir) -> ClusterEnvironment:
     return probe_cluster(run)
 
 
-def _exit_if_blocked(findings: list[CheckResult]) -> None:
+def _exit_if_blocked(results: list[CheckResult]) -> None:
     from compass_ray import preflight
 
-    found = preflight.blocking_results(findings)
-    for each in found:
+    blocking = preflight.blocking_results(results)
+    for each in blocking:
         err.print(Text.assemble(("error", "bold red"), f": {each.check}: {each.found}; {each.remedy}"), soft_wrap=True)
-    if found:
-        raise typer.Exit(2 if all(each.by == "settings" for each in found) else 1)
+    if blocking:
+        raise typer.Exit(2 if all(each.by == "settings" for each in blocking) else 1)

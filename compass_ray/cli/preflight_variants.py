@@ -1,4 +1,4 @@
-"""Checks of all variants of an experiment before the first one starts, and the session that starts only where all may."""
+"""Checks of all variants of an experiment, and a Ray session that starts only if no check blocks a variant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
-from compass_ray.cli import preflight as checking
+from compass_ray.cli import preflight as single_run
 from compass_ray.cli.output import err
 
 if TYPE_CHECKING:
@@ -19,70 +19,70 @@ if TYPE_CHECKING:
     from compass_ray.preflight import CheckResult, ClusterEnvironment
 
 Stages = Mapping[str, frozenset[str]]
-"""By the variant's name, the stages that have something to do."""
+"""Incomplete stages by name of the variant."""
 
 
 def with_pins(experiment: Experiment, where: RunDir) -> Experiment:
-    """The experiment with the revisions that its folder and its variants are pinned to; tells where settings name others."""
+    """The experiment with the pinned revisions of its folder and variants; print a note for each other revision."""
     from compass_ray.evaluation import experiments
 
     try:
-        found, told = experiments.with_pins(experiment, where)
-    except OSError:  # the check of the storage tells it, with everything else that is wrong
+        pinned, notes = experiments.with_pins(experiment, where)
+    except OSError:  # the storage check reports it, together with other problems
         return experiment
-    for line in told:
-        err.print(Text.assemble(("note", "bold"), f": {line}"), soft_wrap=True)
-    return found
+    for note in notes:
+        err.print(Text.assemble(("note", "bold"), f": {note}"), soft_wrap=True)
+    return pinned
 
 
 @contextmanager
 def checked_session(experiment: Experiment, where: RunDir, until: str | None, force: Collection[str]) -> Iterator[None]:
-    """Ray for as long as the block runs, unless a quick check finds something in the way of any variant.
+    """Ray session for the duration of the block, unless a quick check blocks a variant.
 
     Raises:
-        typer.Exit: it did, and everything that is in the way of whichever variant was told.
+        typer.Exit: a check blocks; all blocking results of all variants have been printed.
     """
     from compass_ray import preflight
     from compass_ray.evaluation.experiments import variant_run_dir
 
-    first = experiment.variants[0].config  # all have its resources
-    stages = {v.name: checking.missing_stages(v.config, variant_run_dir(where, v), until, force) for v in experiment.variants}
-    works = any(stages.values())
-    if works and not ray_session.joins_cluster():
+    first = experiment.variants[0].config  # all variants have the same resources
+    stages = {v.name: single_run.missing_stages(v.config, variant_run_dir(where, v), until, force) for v in experiment.variants}
+    has_work = any(stages.values())
+    if has_work and not ray_session.joins_cluster():
         _exit_if_blocked(experiment, where, stages, preflight.local_environment(first, where))
     with ray_session.session(first.resources):
-        if works and ray_session.joins_cluster():
+        if has_work and ray_session.joins_cluster():
             from compass_ray.ray_session.cluster_probe import probe_cluster
 
             _exit_if_blocked(experiment, where, stages, probe_cluster(where))
         yield
 
 
-def _exit_if_blocked(experiment: Experiment, where: RunDir, stages: Stages, around: ClusterEnvironment) -> None:
-    found = _find_blocking(experiment, where, stages, around)
-    for each, names in found.items():
-        whose = "" if len(names) == len(experiment.variants) else f" (of {', '.join(names)})"
+def _exit_if_blocked(experiment: Experiment, where: RunDir, stages: Stages, environment: ClusterEnvironment) -> None:
+    blocking = _find_blocking(experiment, where, stages, environment)
+    for each, names in blocking.items():
+        variants = "" if len(names) == len(experiment.variants) else f" (of {', '.join(names)})"
         err.print(
-            Text.assemble(("error", "bold red"), f": {each.check}: {each.found}{whose}; {each.remedy}"),
+            Text.assemble(("error", "bold red"), f": {each.check}: {each.found}{variants}; {each.remedy}"),
             soft_wrap=True,
         )
-    if found:
-        raise typer.Exit(2 if all(each.by == "settings" for each in found) else 1)
+    if blocking:
+        raise typer.Exit(2 if all(each.by == "settings" for each in blocking) else 1)
 
 
 def _find_blocking(
-    experiment: Experiment, where: RunDir, stages: Stages, around: ClusterEnvironment
+    experiment: Experiment, where: RunDir, stages: Stages, environment: ClusterEnvironment
 ) -> dict[CheckResult, list[str]]:
-    """What stops variants, and which; those that differ by seed alone are looked at once."""
+    """Blocking results with the variants that they block; variants that differ only in their seed are checked once."""
     from compass_ray import preflight
 
-    found: dict[CheckResult, list[str]] = {}
-    known: dict[tuple[str, frozenset[str]], list[CheckResult]] = {}
+    blocking: dict[CheckResult, list[str]] = {}
+    checked: dict[tuple[str, frozenset[str]], list[CheckResult]] = {}
     for variant in experiment.variants:
         todo = stages[variant.name]
-        alike = (variant.config.model_copy(update={"seed": 0}).model_dump_json(), todo)
-        if todo and alike not in known:
-            known[alike] = preflight.blocking_results(preflight.run_quick_checks(variant.config, where, around, todo))
-        for finding in known.get(alike, ()):
-            found.setdefault(finding, []).append(variant.name)
-    return found
+        key = (variant.config.model_copy(update={"seed": 0}).model_dump_json(), todo)
+        if todo and key not in checked:
+            checked[key] = preflight.blocking_results(preflight.run_quick_checks(variant.config, where, environment, todo))
+        for result in checked.get(key, ()):
+            blocking.setdefault(result, []).append(variant.name)
+    return blocking

@@ -1,4 +1,4 @@
-"""The command that fits clusters anew once traffic has left those that stand."""
+"""The command that re-fits clusters after traffic has moved away from them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from compass_ray.config import ConfigError
 def recluster(
     run: RunArgument,
     set_: Settings = None,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the log of decisions.")] = "by hand",
+    reason: Annotated[str, typer.Option("--reason", help="Reason to write into the decision log.")] = "by hand",
     json_: Json = False,
 ) -> None:
-    """Fit clusters anew with the traffic that is kept, and watch traffic and select for updates in them from then on."""
+    """Re-fit clusters with stored traffic; monitoring and updates use the new clusters from then on."""
     from compass_ray import ray_session
     from compass_ray.continual import recluster as reclustering
 
@@ -28,7 +28,7 @@ def recluster(
     recorded = where.read_config()
     settings = apply_overrides(recorded, set_)
     if settings != recorded.model_copy(update={"cluster": settings.cluster, "resources": settings.resources}):
-        raise ConfigError("recluster takes settings of cluster and of resources alone; anything else needs another --run")
+        raise ConfigError("recluster accepts settings of cluster and resources only; other settings need another --run")
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
-        found = reclustering.recluster(settings, where, reason=reason, progress=progress)
-    emit(json_, to_json(found), lambda: print_lines(found.summarize()))
+        result = reclustering.recluster(settings, where, reason=reason, progress=progress)
+    emit(json_, to_json(result), lambda: print_lines(result.summarize()))

@@ -1,4 +1,4 @@
-"""Commands that make a run, and that say whether it could be made and how far it is."""
+"""Commands that make a run, check its requirements and show its progress."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def adapt(
     languages: Languages = None,
     set_: Settings = None,
     force: Force = None,
-    until: Annotated[str | None, typer.Option(help="Last stage to run, as in select.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
     json_: Json = False,
 ) -> None:
-    """Embed, cluster, select, train, evaluate and report; goes on where an earlier attempt stopped."""
+    """Embed, cluster, select, train, evaluate and report. Continues an earlier attempt."""
     from compass_ray import pipeline
 
     where = RunDir(run)
@@ -33,8 +33,8 @@ def adapt(
     missing = preflight.missing_stages(settings, where, until, force or ())
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
-    told = list_warnings(where, settings)
-    emit(json_, {"run": where.uri, "seconds": seconds, "cautions": told}, lambda: print_comparison(where, settings))
+    warnings = list_warnings(where, settings)
+    emit(json_, {"run": where.uri, "seconds": seconds, "cautions": warnings}, lambda: print_comparison(where, settings))
 
 
 @app.command(epilog="Example: `compass-ray demo --run demo-run`")
@@ -44,19 +44,19 @@ def demo(
     set_: Settings = None,
     json_: Json = False,
 ) -> None:
-    """The whole loop on this machine: adapt, serve, drift, update, report."""
+    """Run the complete loop on this machine: adapt, serve, drift, update, report."""
     from compass_ray import demo as loop
     from compass_ray import ray_session
 
     settings, where = load_config(preset or "atlas", None, None, set_), RunDir(run)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
-        story = loop.run(settings, where, progress=progress)
-    emit(json_, story.as_json(), lambda: _print_demo(where, settings, story.lines))
+        result = loop.run(settings, where, progress=progress)
+    emit(json_, result.as_json(), lambda: _print_demo(where, settings, result.lines))
 
 
 @app.command(epilog="Example: `compass-ray status runs/mine`")
 def status(run: RunArgument, json_: Json = False) -> None:
-    """What stands of a run, stage by stage."""
+    """Show how many artifacts of each stage are complete."""
     from compass_ray import pipeline
 
     where = RunDir(run)
@@ -65,7 +65,7 @@ def status(run: RunArgument, json_: Json = False) -> None:
     emit(
         json_,
         rows,
-        lambda: print_rows(["stage", "whole", "of"], [[s.name, s.complete, s.total] for s in stages]),
+        lambda: print_rows(["stage", "complete", "total"], [[s.name, s.complete, s.total] for s in stages]),
     )
 
 
@@ -76,22 +76,22 @@ def doctor(
     config: File = None,
     languages: Languages = None,
     set_: Settings = None,
-    pin: Annotated[bool, typer.Option("--pin", help="Write the commit of everything of the hub into the run.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Pin all Hugging Face models and datasets to their current commit.")] = False,
     json_: Json = False,
 ) -> None:
-    """Check, before any work, whether a run could be done here, or on the cluster that RAY_ADDRESS names."""
+    """Check whether a run can be done on this machine or on the cluster of RAY_ADDRESS, before any work."""
     settings, where = load_config(preset, config, languages, set_), RunDir(run)
     if pin:
         preflight.write_pins(settings, where, as_json=json_)
         return
-    findings = preflight.run_checks(preflight.with_pins(settings, where), where)
-    emit(json_, to_json(findings), lambda: preflight.print_check_results(findings))
-    if any(finding.blocking for finding in findings):
+    results = preflight.run_checks(preflight.with_pins(settings, where), where)
+    emit(json_, to_json(results), lambda: preflight.print_check_results(results))
+    if any(result.blocking for result in results):
         raise typer.Exit(1)
 
 
-def _print_demo(run: RunDir, config: RunConfig, story: list[str]) -> None:
-    out.print("\n[bold]What happened with the traffic[/]")
-    for line in story:
+def _print_demo(run: RunDir, config: RunConfig, lines: list[str]) -> None:
+    out.print("\n[bold]Traffic, drift and updates[/]")
+    for line in lines:
         out.print(f"  {line}", highlight=False)
     print_comparison(run, config)

@@ -1,4 +1,4 @@
-"""Commands that run what is served: the service, and a way out of here; `adapters` changes what is live."""
+"""Commands that serve adapters or export one for other engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     set_: Settings = None,
 ) -> None:
-    """Serve a run's adapters behind an OpenAI-style endpoint, until interrupted."""
+    """Serve a run's adapters behind an OpenAI-compatible endpoint until interrupted."""
     from compass_ray import ray_session
     from compass_ray.continual import deployment
     from compass_ray.registry import promote_first_versions
@@ -31,24 +31,24 @@ def serve(
     where = RunDir(run)
     settings = apply_overrides(where.read_config(), set_)
     with ray_session.session(settings.resources):
-        for language, why in promote_first_versions(settings, where).items():
-            out.print(f"{language} is answered by the base model: {why}", highlight=False)
+        for language, reason in promote_first_versions(settings, where).items():
+            out.print(f"the base model answers {language}: {reason}", highlight=False)
         endpoint = deployment.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
         if settings.update.auto:
-            out.print(f"alarms are answered with updates (update.promotion is {settings.update.promotion})", highlight=False)
-        asked = _StopSignals()
+            out.print(f"automatic updates are on (update.promotion={settings.update.promotion})", highlight=False)
+        signals = _StopSignals()
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, asked)
-        asked.stop_requested.wait()
-        out.print("stopping: replies under way are finished first (again stops now)")
-        drain(asked.abort_requested.is_set)
-        if ray_session.joins_cluster():  # what was started here ends with its Ray
+            signal.signal(name, signals)
+        signals.stop_requested.wait()
+        out.print("stopping after running requests have finished (repeat to stop now)")
+        drain(signals.abort_requested.is_set)
+        if ray_session.joins_cluster():  # a Ray started here ends with this process
             deployment.stop(endpoint)
 
 
 class _StopSignals:
-    """How often this process was asked to stop."""
+    """Signal handler: the first signal requests a stop, the second one an abort."""
 
     def __init__(self) -> None:
         self.stop_requested, self.abort_requested = threading.Event(), threading.Event()
@@ -61,14 +61,14 @@ class _StopSignals:
 def export(
     run: RunArgument,
     language: LanguageArgument,
-    folder: Annotated[Path, typer.Argument(help="New folder to write to.")],
-    version: Annotated[str | None, typer.Option(help="Version as in v0002, or live (if unset), canary, shadow.")] = None,
-    merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of a PEFT directory.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
+    version: Annotated[str | None, typer.Option(help="Version such as v0002, or live, canary, shadow. Default: live.")] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Write a complete model instead of a PEFT directory.")] = False,
     json_: Json = False,
 ) -> None:
-    """Write an adapter for other engines: a PEFT directory, or the base model with the adapter merged.
+    """Export an adapter for other engines: a PEFT directory, or the base model with the adapter merged.
 
-    What was written is loaded again and compared before it is kept.
+    The export is loaded again and compared with the adapter; an export that differs is deleted.
     """
     from compass_ray import export as exporting
 

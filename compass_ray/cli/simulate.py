@@ -1,4 +1,4 @@
-"""The command that tries the drift alarm, or updates, on simulated users, before real ones depend on it."""
+"""The command that evaluates drift alarms or updates on simulated traffic."""
 
 from __future__ import annotations
 
@@ -22,19 +22,29 @@ if TYPE_CHECKING:
 
 _UNTIL = "cluster"
 
-Seeds = Annotated[int | None, typer.Option("--seeds", help="Streams of traffic, each drawn by a seed (20; trainings: 1).")]
-Period = Annotated[int, typer.Option("--period", help="Prompts of each period.")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="Number of simulated traffic streams. Default 20, or 1 with --training.")
+]
+Period = Annotated[int, typer.Option("--period", help="Number of prompts in each period.")]
 FreshShare = Annotated[
     float | None,
-    typer.Option("--fresh-share", help="Share that new subjects take after a change (0.5; of what is trained for: 1)."),
+    typer.Option("--fresh-share", help="Fraction of traffic on new subjects after a shift. Default 0.5, or 1.0 with --training."),
 ]
 Thresholds = Annotated[
-    str | None, typer.Option("--thresholds", help="Fixed thresholds to compare with, in bits, as in 0.1,0.15.")
+    str | None, typer.Option("--thresholds", help="Fixed thresholds to compare with, in bits, for example 0.1,0.15.")
 ]
-ScenarioName = Annotated[str | None, typer.Option("--scenario", help="paper, atlas, families or drawn; what fits if unset.")]
-Tests = Annotated[bool, typer.Option("--tests", help="Ask test questions too. Nothing is trained on them.")]
-Training = Annotated[bool, typer.Option("--training", help="Try the updates instead: what each strategy learns and forgets.")]
-Sweeps = Annotated[bool, typer.Option("--sweeps", help="With --training: also ECDA by its anchors, and by lambda and beta.")]
+ScenarioName = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        help="Subjects that are added: paper, atlas, families, drawn (random). Default: the first one that the data supports.",
+    ),
+]
+Tests = Annotated[bool, typer.Option("--tests", help="Also send test questions as prompts. Nothing is trained on them.")]
+Training = Annotated[
+    bool, typer.Option("--training", help="Train updates with every strategy and report learning and forgetting.")
+]
+Sweeps = Annotated[bool, typer.Option("--sweeps", help="With --training, also sweep the buffer size, lambda and beta of ECDA.")]
 
 
 @app.command(epilog="Example: `compass-ray simulate --preset atlas --run runs/mine --languages sw --seeds 5`")
@@ -54,7 +64,10 @@ def simulate(
     sweeps: Sweeps = False,
     json_: Json = False,
 ) -> None:
-    """Try the drift alarm on users whose subjects change: what it finds, how late, and its false alarms."""
+    """Simulate traffic drift and report detection rate, delay and false alarms.
+
+    Nothing is trained unless --training is given.
+    """
     from compass_ray.evaluation.simulation import drift as simulation
 
     where = RunDir(run)
@@ -73,21 +86,21 @@ def simulate(
     plan.validate(settings.drift.window)
     with progress_bars(quiet=json_) as progress:
         _prepare_run(settings, where, plan, progress)
-        found = [simulation.simulate(settings, where, code, plan, progress=progress) for code in settings.languages]
-    emit(json_, [simulation.as_json(each) for each in found], lambda: _print(where, found))
+        results = [simulation.simulate(settings, where, code, plan, progress=progress) for code in settings.languages]
+    emit(json_, [simulation.as_json(each) for each in results], lambda: _print(where, results))
 
 
 def _run_forgetting(
-    settings: RunConfig, where: RunDir, placing: SimulationSettings, plan: ForgettingSettings, *, json_: bool
+    settings: RunConfig, where: RunDir, prompts: SimulationSettings, plan: ForgettingSettings, *, json_: bool
 ) -> None:
-    """Train by every strategy and show what was learnt and forgotten."""
+    """Train updates with every strategy and print learning and forgetting."""
     from compass_ray.evaluation.simulation import forgetting
 
     plan.validate()
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, {"train"}):
-        _prepare_run(settings, where, placing, progress)
-        found = forgetting.simulate_forgetting(settings, where, plan, progress=progress)
-    emit(json_, found.as_json(), lambda: _print_forgetting(where, found))
+        _prepare_run(settings, where, prompts, progress)
+        results = forgetting.simulate_forgetting(settings, where, plan, progress=progress)
+    emit(json_, results.as_json(), lambda: _print_forgetting(where, results))
 
 
 def _forgetting_plan(seeds: int | None, fresh_share: float | None, scenario: str | None, *, sweeps: bool) -> ForgettingSettings:
@@ -98,7 +111,7 @@ def _forgetting_plan(seeds: int | None, fresh_share: float | None, scenario: str
 
 
 def _prepare_run(settings: RunConfig, where: RunDir, plan: SimulationSettings, progress: Progress) -> None:
-    """Make what the run lacks up to its clusters, and place the prompts; starts Ray only where there is something to do."""
+    """Run missing stages up to the clusters and assign the prompts to clusters; start Ray only if that has work."""
     from compass_ray import pipeline
     from compass_ray.evaluation.simulation import drift as simulation
 
@@ -115,23 +128,24 @@ def _prepare_run(settings: RunConfig, where: RunDir, plan: SimulationSettings, p
 def _resolve_settings(
     where: RunDir, preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None
 ) -> RunConfig:
-    """What the options name, which must be what the run was made with where it stands, or the run's own settings.
+    """The configuration of the options; for an existing run, its own settings with the options applied.
 
     Raises:
-        ConfigError: they name other rows or clusters than the run's.
+        ConfigError: the options select other rows or clusters than the existing run has.
     """
     if where.read_config_bytes() is None:
         return load_config(preset, file, languages, set_)
     recorded = where.read_config()
     given = load_config(preset, file, languages, set_) if preset or file else apply_overrides(recorded, set_)
     codes = tuple(parse_languages(languages) or given.languages)
-    asked = given.model_copy(update={"languages": codes})
-    differing = [name for name in ("pool", "embed", "cluster", "seed") if getattr(asked, name) != getattr(recorded, name)]
-    strangers = [code for code in codes if code not in recorded.languages]
-    if differing or strangers:
-        found = ", ".join([*(f"other settings of {name}" for name in differing), *strangers])
-        raise ConfigError(f"{where.uri} was made without {found}; name a new --run, or leave out --preset and --config")
-    return asked
+    settings = given.model_copy(update={"languages": codes})
+    differing = [name for name in ("pool", "embed", "cluster", "seed") if getattr(settings, name) != getattr(recorded, name)]
+    missing = [code for code in codes if code not in recorded.languages]
+    if differing or missing:
+        reasons = [f"has other settings of {', '.join(differing)}"] if differing else []
+        reasons += [f"lacks the languages {', '.join(missing)}"] if missing else []
+        raise ConfigError(f"{where.uri} {' and '.join(reasons)}; give a new --run, or leave out --preset and --config")
+    return settings
 
 
 def _bits(thresholds: str | None) -> tuple[float, ...]:
@@ -143,23 +157,23 @@ def _bits(thresholds: str | None) -> tuple[float, ...]:
         raise ConfigError(f"--thresholds {thresholds!r}: expected numbers such as 0.1,0.15") from None
 
 
-def _print(where: RunDir, found: list[DetectionResult]) -> None:
+def _print(where: RunDir, results: list[DetectionResult]) -> None:
     from compass_ray.evaluation.simulation.drift import TABLE_COLUMNS
 
-    for each in found:
-        moved = ", ".join(f"{bits:.3f}" for bits in each.shifts)
-        out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/], traffic moves by {moved} bits", highlight=False)
+    for each in results:
+        shifts = ", ".join(f"{bits:.3f}" for bits in each.shifts)
+        out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/], shifts of {shifts} bits", highlight=False)
         print_rows(list(TABLE_COLUMNS), [list(row) for row in each.table()])
         name = where.simulation(each.language, "detection").name
-        out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)
+        out.print(f"plots: {where.uri}/{name}", soft_wrap=True, highlight=False)
 
 
-def _print_forgetting(where: RunDir, found: ForgettingResults) -> None:
+def _print_forgetting(where: RunDir, results: ForgettingResults) -> None:
     from compass_ray.artifacts import SHARED
     from compass_ray.evaluation.simulation.forgetting import TABLE_COLUMNS
 
-    asked = f"{found.items['old']} test items of old subjects and {found.items['new']} of new ones"
-    out.print(f"\n[bold]{', '.join(found.languages)}[/], after {len(found.periods) - 1} updates: {asked}", highlight=False)
-    print_rows(list(TABLE_COLUMNS), found.table())
+    items = f"{results.items['old']} test items of old subjects and {results.items['new']} of new ones"
+    out.print(f"\n[bold]{', '.join(results.languages)}[/], after {len(results.periods) - 1} updates: {items}", highlight=False)
+    print_rows(list(TABLE_COLUMNS), results.table())
     name = where.simulation(SHARED, "learning").name
-    out.print(f"pictures: {where.uri}/{name}", soft_wrap=True, highlight=False)
+    out.print(f"plots: {where.uri}/{name}", soft_wrap=True, highlight=False)

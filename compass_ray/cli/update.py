@@ -1,4 +1,4 @@
-"""The command that updates adapters to their traffic."""
+"""The command that updates adapters to their recent traffic."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: `compass-ray update runs/mine --language sw --prompts traffic.jsonl`")
 def update(
     run: RunArgument,
-    language: Annotated[str | None, typer.Option(help="Language to update, or several, as in sw,hi.")] = None,
-    ready: Annotated[bool, typer.Option("--ready", help="All languages whose windows the monitor offers.")] = False,
-    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts; the traffic collected if unset.")] = None,
-    now: Annotated[bool, typer.Option("--now", help="Also outside the hours of update.schedule_utc.")] = False,
+    language: Annotated[str | None, typer.Option(help="Languages to update, for example sw,hi.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Update all languages with a ready window.")] = False,
+    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts. Default: the collected traffic.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Update even outside the time window of update.schedule_utc.")] = False,
     set_: Settings = None,
     yes: Yes = False,
     json_: Json = False,
 ) -> None:
-    """Update languages' adapters to their traffic without forgetting, and promote those that the gate accepts."""
+    """Update adapters to recent traffic, and promote versions that the gate accepts."""
     from compass_ray import ray_session
     from compass_ray.continual import update as updates
 
@@ -40,36 +40,36 @@ def update(
         updates.require_scheduled_time(settings, datetime.now(UTC))
     windows, unusable = _windows(where, settings, parse_languages(language), prompts, ready=ready)
     if not windows and not unusable:
-        emit(json_, to_json(updates.UpdateBatch((), {})), lambda: out.print("no language's window waits for an update"))
+        emit(json_, to_json(updates.UpdateBatch((), {})), lambda: out.print("no language has a ready window"))
         return
     if windows and not yes and sys.stdin.isatty():
         typer.confirm("; ".join(f"update {window.language} to {len(window)} prompts" for window in windows) + "?", abort=True)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
         if not windows:
-            made = updates.UpdateBatch((), {})
+            batch = updates.UpdateBatch((), {})
         elif len(windows) == 1 and not ready:
-            made = updates.UpdateBatch((updates.run_update(settings, where, windows[0], progress=progress),), {})
+            batch = updates.UpdateBatch((updates.run_update(settings, where, windows[0], progress=progress),), {})
         else:
-            made = updates.run_updates(settings, where, windows, progress=progress)
-        if prompts is None:  # else what waits is another window
-            updates.notify_outcomes(where, made.outcomes, unusable)
-    made = updates.UpdateBatch(made.outcomes, {**made.failures, **unusable})
-    found = to_json(made) if ready or len(windows) > 1 else to_json(made.outcomes[0])
-    emit(json_, found, lambda: print_lines([outcome.summarize() for outcome in made.outcomes]))
-    if made.failures:
-        raise LanguagesFailedError(made.failures)
+            batch = updates.run_updates(settings, where, windows, progress=progress)
+        if prompts is None:  # with --prompts the monitor's window is another one
+            updates.notify_outcomes(where, batch.outcomes, unusable)
+    batch = updates.UpdateBatch(batch.outcomes, {**batch.failures, **unusable})
+    result = to_json(batch) if ready or len(windows) > 1 else to_json(batch.outcomes[0])
+    emit(json_, result, lambda: print_lines([outcome.summarize() for outcome in batch.outcomes]))
+    if batch.failures:
+        raise LanguagesFailedError(batch.failures)
 
 
 def _windows(
     run: RunDir, config: RunConfig, languages: list[str] | None, prompts: Path | None, *, ready: bool
 ) -> tuple[list[Window], dict[str, str]]:
-    """The windows to update for, and why there is none of some languages whose windows wait."""
+    """The windows to update to, and by language the reason why a ready window is unusable."""
     from compass_ray.continual import update as updates
 
     if ready == bool(languages):
-        raise ConfigError("say what to update: --language sw, several as in --language sw,hi, or --ready for all that wait")
+        raise ConfigError("give either --language, for example sw or sw,hi, or --ready for all ready windows")
     if prompts and len(languages or ()) != 1:
-        raise ConfigError("--prompts are those of one language; name it alone with --language")
+        raise ConfigError("--prompts needs exactly one language; give it with --language")
     if ready:
         return updates.load_ready_windows(run, config)
     return [updates.read_window(run, config, language, prompts) for language in languages or ()], {}

@@ -57,7 +57,7 @@ def test_stopped_while_training_starts_it_ends_soon_and_says_so(copy: Copy) -> N
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
     ended = end_when(lambda: any(Path(run.path).glob("adapters/*/*/begun.json")), command, signal.SIGTERM)
     assert ended.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM; the same command goes on from what is whole" in ended.stderr
+    assert "stopped by SIGTERM; run the same command again to continue from the complete artifacts" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Started a local Ray instance" not in ended.stderr
 

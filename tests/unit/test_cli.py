@@ -88,7 +88,7 @@ def test_no_command_shows_the_help(compass_ray: Command) -> None:
         ("recluster {run} --set embed.max_tokens=9", "recluster accepts settings of cluster and resources only"),
         ("serve {run} --set serve.port=99999", "serve.port: "),
         ("export {run} sw {run}", "is not empty; give a new folder"),
-        ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'; it has v0001, v0002"),
+        ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'. Existing versions: v0001, v0002"),
     ],
 )
 def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: str, line: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A run with versions to look at."""
+"""A run with several adapter versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compass_ray.models.model_resolver import model_identity
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    """``v0001`` of Swahili is live; ``v0002`` was updated from it and judged, ``v0003`` is of no parent."""
+    """``v0001`` of Swahili is live; ``v0002`` is an update of it with a gate verdict, ``v0003`` has no parent."""
     run = RunDir(str(tmp_path / "run"))
     run.write_config(load_run_config("atlas-test"))
     config, parents = {"base_model": model_identity("atlas")}, {}
@@ -33,5 +33,5 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def folder(run: RunDir) -> str:
-    """Where the run lies."""
+    """The folder of the run."""
     return run.uri

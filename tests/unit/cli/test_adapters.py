@@ -1,4 +1,4 @@
-"""`compass-ray adapters` as a user types it: what it tells, what it changes, and errors with the remedy."""
+"""`compass-ray adapters` as a user types it: output, changes, and errors with the remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _pointer(run: RunDir) -> dict[str, Any]:
     return run.live("sw") or {}
 
 
-def test_the_list_tells_what_each_version_does_and_where_it_came_from(compass_ray: Command, run: RunDir) -> None:
+def test_the_list_shows_state_and_parent_of_each_version(compass_ray: Command, run: RunDir) -> None:
     registry.set_canary(run, "sw", "v0002", 0.05)
     registry.set_shadow(run, "sw", "v0003")
     done = compass_ray(f"adapters list {run.uri}")
@@ -30,7 +30,7 @@ def test_the_list_tells_what_each_version_does_and_where_it_came_from(compass_ra
     assert third[:3] == ["sw", "v0003", "shadow"]
 
 
-def test_the_list_as_json_has_a_version_a_record(compass_ray: Command, run: RunDir) -> None:
+def test_the_list_as_json_has_one_record_per_version(compass_ray: Command, run: RunDir) -> None:
     registry.pin(run, "sw")
     one, two, three = json.loads(compass_ray(f"adapters list {run.uri} --json").out)
     assert (one["language"], one["version"], one["live"], one["pinned"], one["accuracy"]) == ("sw", "v0001", True, True, 0.625)
@@ -55,67 +55,67 @@ def test_a_damaged_pointer_does_not_hide_the_versions(compass_ray: Command, run:
 def test_one_version_in_full(compass_ray: Command, run: RunDir) -> None:
     registry.promote(run, "sw", "v0002", reason="better")
     registry.pin(run, "sw", reason="exams")
-    told = compass_ray(f"adapters show {run.uri} sw").out
+    message = compass_ray(f"adapters show {run.uri} sw").out
     for words in ("sw@v0002\n", "state: live, pinned", "updated from: v0001", "selections/v0002/sw (f00d)", "accepted: better"):
-        assert words in told
-    assert told.index("UTC: first training") < told.index("UTC: better") < told.index("exams")
+        assert words in message
+    assert message.index("UTC: first training") < message.index("UTC: better") < message.index("exams")
     tree = json.loads(compass_ray(f"adapters show {run.uri} sw v0001 --json").out)
     assert (tree["version"], tree["live"], [past["version"] for past in tree["history"]]) == ("v0001", False, ["v0001"])
 
 
 def test_a_canary_from_its_start_to_its_promotion(compass_ray: Command, run: RunDir) -> None:
     done = compass_ray(f"adapters canary {run.uri} sw v0002 --share 0.05 --reason look")
-    assert (done.code, done.out) == (0, "v0002 answers 0.05 of the requests of sw, v0001 the others\n")
+    assert (done.code, done.out) == (0, "v0002 answers 0.05 of the requests of sw, v0001 the rest\n")
     assert _pointer(run)["canary"] == {"version": "v0002", "share": 0.05}
     assert compass_ray(f"adapters promote {run.uri} sw v0002").out == "sw now serves v0002\n"
     assert "canary" not in _pointer(run)
     assert jsonl_log.read(run, "decisions.jsonl")[-2]["reason"] == "look"
 
 
-def test_trials_are_stopped(compass_ray: Command, run: RunDir) -> None:
+def test_canary_and_shadow_are_stopped(compass_ray: Command, run: RunDir) -> None:
     registry.set_canary(run, "sw", "v0002", 0.05)
     assert compass_ray(f"adapters canary {run.uri} sw --stop").out == "v0001 answers all requests of sw\n"
-    assert compass_ray(f"adapters shadow {run.uri} sw v0003").out == "v0003 answers copies of what sw asks\n"
+    assert compass_ray(f"adapters shadow {run.uri} sw v0003").out == "v0003 answers copies of the requests of sw\n"
     assert "shadow" not in json.loads(compass_ray(f"adapters shadow {run.uri} sw --stop --json").out)
 
 
-def test_pinned_and_let_go(compass_ray: Command, run: RunDir) -> None:
-    assert compass_ray(f"adapters pin {run.uri} sw --reason exams").out == "sw stays at v0001\n"
+def test_pin_and_unpin(compass_ray: Command, run: RunDir) -> None:
+    assert compass_ray(f"adapters pin {run.uri} sw --reason exams").out == "sw is pinned to v0001\n"
     for line in ("promote {} sw v0002", "rollback {} sw", "canary {} sw v0002 --share 0.1"):
         done = compass_ray(f"adapters {line.format(run.uri)}")
         assert done.code == 1
         assert "sw is pinned to v0001 (exams)" in done.err or "no earlier live version" in done.err
     assert compass_ray(f"adapters promote {run.uri} sw v0002 --force").code == 0
-    assert compass_ray(f"adapters unpin {run.uri} sw").out == "sw serves v0002, which may be replaced\n"
+    assert compass_ray(f"adapters unpin {run.uri} sw").out == "sw is unpinned and serves v0002\n"
     assert compass_ray(f"adapters rollback {run.uri} sw").out == "sw now serves v0001\n"
 
 
 def test_other_commands_know_the_run_s_languages_and_a_port_s_bounds(compass_ray: Command, folder: str, tmp_path: Path) -> None:
     done = compass_ray(f"export {folder} yo {tmp_path / 'out'}")
     assert (done.code, done.out) == (2, "")
-    assert "'yo' is not a language of this run; it has sw, hi" in done.err
+    assert "'yo' is not a language of this run; choose one of sw, hi" in done.err
     done = compass_ray(f"serve {folder} --port 99999")
     assert (done.code, done.out) == (2, "")
     assert "Invalid value for '--port'" in done.err
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "told"),
+    ("line", "code", "message"),
     [
-        ("list {} --language yo", 2, "'yo' is not a language of this run; it has sw, hi"),
+        ("list {} --language yo", 2, "'yo' is not a language of this run; choose one of sw, hi"),
         ("show {} yo", 2, "'yo' is not a language of this run"),
-        ("promote {} yo v0001", 2, "'yo' is not a language of this run; it has sw, hi"),
+        ("promote {} yo v0001", 2, "'yo' is not a language of this run; choose one of sw, hi"),
         ("rollback {} yo", 2, "'yo' is not a language of this run"),
         ("pin {} yo", 2, "'yo' is not a language of this run"),
         ("unpin {} yo", 2, "'yo' is not a language of this run"),
         ("canary {} yo v0001 --share 0.1", 2, "'yo' is not a language of this run"),
         ("shadow {} yo v0001", 2, "'yo' is not a language of this run"),
-        ("show {} sw v0009", 2, "sw has no whole version 'v0009'; see 'compass-ray adapters list"),
-        ("show {} hi", 2, "hi serves no version, so name one"),
-        ("canary {} sw", 2, "a canary needs a VERSION and its --share"),
-        ("canary {} sw v0002", 2, "a canary needs a VERSION and its --share"),
+        ("show {} sw v0009", 2, "sw has no complete version 'v0009'; see 'compass-ray adapters list"),
+        ("show {} hi", 2, "hi has no live version; give a VERSION from"),
+        ("canary {} sw", 2, "a canary needs a VERSION and --share"),
+        ("canary {} sw v0002", 2, "a canary needs a VERSION and --share"),
         ("canary {} sw v0002 --share 1", 2, "Invalid canary share 1. Give a share between 0 and 1"),
-        ("canary {} sw v0002 --stop", 2, "--stop ends whatever canary there is"),
+        ("canary {} sw v0002 --stop", 2, "--stop ends the current canary"),
         ("canary {} sw --stop", 1, "sw has no canary to stop; v0001 answers all its requests"),
         ("canary {} sw v0001 --share 0.1", 1, "sw@v0001 is live and already answers every request"),
         ("canary {} hi v0001 --share 0.1", 1, "hi has no live version. Promote one first: compass-ray adapters promote"),
@@ -126,8 +126,8 @@ def test_other_commands_know_the_run_s_languages_and_a_port_s_bounds(compass_ray
         ("unpin {} sw", 1, "sw is not pinned; its live version v0001"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_the_way_on(compass_ray: Command, folder: str, line: str, code: int, told: str) -> None:
+def test_errors_name_the_remedy(compass_ray: Command, folder: str, line: str, code: int, message: str) -> None:
     done = compass_ray(f"adapters {line.format(folder)}")
     assert (done.code, done.out) == (code, "")
-    assert told in done.err
+    assert message in done.err
     assert "Traceback" not in done.err

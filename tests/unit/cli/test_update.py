@@ -1,4 +1,4 @@
-"""`compass-ray update`: which languages it is for, and what it tells of several."""
+"""`compass-ray update`: the choice of languages, and its output for several."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.unit.command_line import Command
 
 
 class FakeMonitor:
-    """A running monitor that notes what it is told."""
+    """A running monitor that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, ...]] = []
+        self.calls: list[tuple[str, ...]] = []
 
-    def reset(self, language: str, version: str) -> None:
-        self.told.append(("reset", language, version))
+    def reset_reference(self, language: str, version: str) -> None:
+        self.calls.append(("reset", language, version))
 
-    def release(self, language: str) -> None:
-        self.told.append(("release", language))
+    def discard_window(self, language: str) -> None:
+        self.calls.append(("release", language))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> FakeMonitor:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, monitor: FakeMonitor) -> list[str]:
-    """Languages that updates were asked for; the gate accepts Swahili, refuses Hindi, and all others fail."""
+    """Languages of the requested updates; the gate accepts Swahili, rejects Hindi, and all others fail."""
     asked: list[str] = []
 
     def update_all(config: RunConfig, run: RunDir, windows: Sequence[updates.Window], **_: Any) -> updates.UpdateBatch:
@@ -62,7 +62,7 @@ def made(monkeypatch: pytest.MonkeyPatch, monitor: FakeMonitor) -> list[str]:
 
 
 def _offer(run: RunDir, language: str) -> None:
-    """What a monitor leaves that offers a window."""
+    """State files of a monitor with a ready window."""
     buffer, file = io.BytesIO(), f"windows/{language}-000000040.parquet"
     pq.write_table(window_store.window_table(language, [{"cluster": 1, "coarse": 1}]), buffer)
     run.write_monitor(file, buffer.getvalue())
@@ -75,24 +75,24 @@ def _traffic(run: RunDir, language: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        ("", "say what to update: --language sw, several as in --language sw,hi, or --ready"),
-        ("--language sw --ready", "say what to update"),
-        ("--language sw,hi --prompts x.jsonl", "--prompts are those of one language"),
-        ("--ready --prompts x.jsonl", "--prompts are those of one language"),
+        ("", "give either --language, for example sw or sw,hi, or --ready"),
+        ("--language sw --ready", "give either --language"),
+        ("--language sw,hi --prompts x.jsonl", "--prompts needs exactly one language"),
+        ("--ready --prompts x.jsonl", "--prompts needs exactly one language"),
         ("--language sw,yo", "'yo' is not a language of this run"),
     ],
 )
-def test_what_cannot_be_updated_is_said(compass_ray: Command, run: RunDir, folder: str, words: str, told: str) -> None:
+def test_impossible_updates_are_errors(compass_ray: Command, run: RunDir, folder: str, words: str, message: str) -> None:
     _traffic(run, "sw")
     done = compass_ray(f"update {folder} {words}")
     assert done.code == 2
-    assert told in done.err
+    assert message in done.err
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_a_refused_update_of_one_language_lets_the_monitor_watch_on(
+def test_a_rejected_update_of_one_language_resumes_monitoring(
     compass_ray: Command,
     run: RunDir,
     folder: str,
@@ -105,7 +105,7 @@ def test_a_refused_update_of_one_language_lets_the_monitor_watch_on(
     monkeypatch.setattr(updates, "read_window", lambda *_: window)
     monkeypatch.setattr(updates, "run_update", lambda *_, **__: updates.UpdateResult("sw", "v0001", "v0002", False, "as judged"))
     compass_ray(f"update {folder} --language sw --yes{' --prompts x.jsonl' if from_file else ''}")
-    assert monitor.told == ([] if from_file else [("release", "sw")])
+    assert monitor.calls == ([] if from_file else [("release", "sw")])
 
 
 @pytest.mark.parametrize("json_", [False, True])
@@ -123,7 +123,7 @@ def test_one_language_s_outcome_is_the_command_s_result(
     assert made == []
 
 
-def test_several_languages_are_updated_and_each_is_told(compass_ray: Command, run: RunDir, folder: str, made: list[str]) -> None:
+def test_several_languages_are_updated_and_reported(compass_ray: Command, run: RunDir, folder: str, made: list[str]) -> None:
     for language in ("sw", "hi"):
         _traffic(run, language)
     done = compass_ray(f"update {folder} --language sw,hi --yes")
@@ -135,7 +135,7 @@ def test_several_languages_are_updated_and_each_is_told(compass_ray: Command, ru
     ]
 
 
-def test_those_that_failed_are_told_after_the_others(
+def test_failed_languages_are_reported_after_the_others(
     compass_ray: Command, run: RunDir, folder: str, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.write_config(run.read_config().model_copy(update={"languages": ("sw", "ru")}))
@@ -143,37 +143,37 @@ def test_those_that_failed_are_told_after_the_others(
         _traffic(run, language)
     done = compass_ray(f"update {folder} --language sw,ru --yes --json")
     assert done.code == 1
-    assert "one language failed; what could be made of the others is whole. ru: it broke" in done.err
+    assert "one language failed; the artifacts of the other languages are complete. ru: it broke" in done.err
     found = json.loads(done.out)
     assert [outcome["language"] for outcome in found["outcomes"]] == ["sw"]
     assert found["failures"] == {"ru": "it broke"}
 
 
-def test_where_no_window_waits_nothing_is_started(compass_ray: Command, folder: str) -> None:
-    assert compass_ray(f"update {folder} --ready").out == "no language's window waits for an update\n"
+def test_without_a_ready_window_nothing_is_started(compass_ray: Command, folder: str) -> None:
+    assert compass_ray(f"update {folder} --ready").out == "no language has a ready window\n"
     assert json.loads(compass_ray(f"update {folder} --ready --json").out) == {"outcomes": [], "failures": {}}
 
 
-def test_all_that_wait_are_updated_and_the_monitor_is_told(
+def test_all_ready_windows_are_updated_and_the_monitor_is_notified(
     compass_ray: Command, run: RunDir, folder: str, made: list[str], monitor: FakeMonitor
 ) -> None:
     for language in ("hi", "sw"):
         _offer(run, language)
     done = compass_ray(f"update {folder} --ready --yes")
     assert (done.code, made) == (0, ["sw", "hi"])
-    assert monitor.told == [("reset", "sw", "v0002"), ("release", "hi")]
+    assert monitor.calls == [("reset", "sw", "v0002"), ("release", "hi")]
 
 
-@pytest.mark.parametrize(("damage", "told"), [(None, "is missing"), (b"PAR1", "cannot be read as a window")])
+@pytest.mark.parametrize(("damage", "message"), [(None, "is missing"), (b"PAR1", "cannot be read as a window")])
 @pytest.mark.parametrize("others", [["sw"], []])
-def test_a_window_that_is_of_no_use_holds_up_no_other_and_is_let_go(
+def test_an_unusable_window_is_discarded_and_blocks_no_other(
     compass_ray: Command,
     run: RunDir,
     folder: str,
     made: list[str],
     monitor: FakeMonitor,
     damage: bytes | None,
-    told: str,
+    message: str,
     others: list[str],
 ) -> None:
     for language in ("hi", *others):
@@ -183,16 +183,16 @@ def test_a_window_that_is_of_no_use_holds_up_no_other_and_is_let_go(
         run.write_monitor("windows/hi-000000040.parquet", damage)
     done = compass_ray(f"update {folder} --ready --yes --json")
     assert (done.code, made) == (1, others)
-    assert told in json.loads(done.out)["failures"]["hi"]
-    assert told in done.err
-    assert monitor.told == [*(("reset", code, "v0002") for code in others), ("release", "hi")]
+    assert message in json.loads(done.out)["failures"]["hi"]
+    assert message in done.err
+    assert monitor.calls == [*(("reset", code, "v0002") for code in others), ("release", "hi")]
     [released] = [each for each in jsonl_log.read(run, "decisions.jsonl") if each["kind"] == "released"]
-    assert (released["language"], told in released["reason"]) == ("hi", True)
+    assert (released["language"], message in released["reason"]) == ("hi", True)
 
 
-def test_a_window_whose_version_is_only_tried_goes_on_waiting(run: RunDir, monitor: FakeMonitor) -> None:
+def test_a_window_with_a_canary_version_stays_ready(run: RunDir, monitor: FakeMonitor) -> None:
     updates.notify_outcomes(run, [updates.UpdateResult("sw", "v0001", "v0002", True, "better", "canary")])
-    assert monitor.told == []
+    assert monitor.calls == []
     registry.promote(run, "sw", "v0002")
     updates.notify_outcomes(run, [updates.UpdateResult("sw", "v0001", "v0002", True, "better", "canary")])
-    assert monitor.told == [("reset", "sw", "v0002")]
+    assert monitor.calls == [("reset", "sw", "v0002")]

@@ -60,8 +60,8 @@ def test_rows_on_the_terminal_in_json_and_in_a_file(report: Command, run: RunDir
         (("--cluster", "99"), 2, "cluster 99 does not exist"),
         (("--cluster", "nine"), 2, "expected a number such as 9"),
         (("--cluster", "swahilli:9"), 2, "unknown language 'swahilli'"),
-        (("--cluster", "9", "--rows", "sw"), 2, "ask one at a time"),
-        (("--output", "rows.csv"), 2, "give --rows LANGUAGE too"),
+        (("--cluster", "9", "--rows", "sw"), 2, "cannot be combined; give one of them"),
+        (("--output", "rows.csv"), 2, "add --rows LANGUAGE"),
         (("--rows", "sw", "--output", "rows.txt"), 2, "give a name that ends so"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command: what it refuses, how it ends, and that wide tables are shown in parts."""
+"""The command: invalid requests, exit codes, and wide tables in parts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from compass_ray.cli.experiment import split_columns
 from compass_ray.cluster_capacity import ClusterCapacity, Node
 from compass_ray.config import Resources, RunConfig
 from tests.unit.command_line import Command
-from tests.unit.evaluation.experiments.made_up import fill, right
+from tests.unit.evaluation.experiments.made_up import fill, first_correct
 
 
 @pytest.fixture
 def experiment(ray_sessions: list[Resources], compass_ray: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run the command in this process, with runs that are filled in instead of made; budget 1.6 fails."""
+    """Run the command in this process, with results that are written instead of computed. Budget 1.6 fails."""
 
     def run_all(config: RunConfig, run: RunDir, **named: Any) -> dict[str, float]:
         run.write_config(config)
         if config.select.budget == 1.6:
             raise ArtifactError("no rows for it")
-        fill(run, "sw", {"compass": right(0.5 if config.select.budget == 0.4 else 0.75, 40)})
+        fill(run, "sw", {"compass": first_correct(0.5 if config.select.budget == 0.4 else 0.75, 40)})
         return {}
 
     monkeypatch.setattr(pipeline, "run_all", run_all)
@@ -36,22 +36,25 @@ def experiment(ray_sessions: list[Resources], compass_ray: Command, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("--preset atlas-test", "nothing varies"),
         ("--preset atlas-test --vary selekt.budget=1,2", "unknown key 'selekt'; did you mean 'select'?"),
         ("--preset atlas-test --vary select.budget=11,1", "select.budget: expected a number from 0 to 10"),
-        ("--preset atlas-test --vary seed=0,1 --against seed=2", "--against 'seed=2' is none of the variants"),
-        ("--preset atlas-test --vary seed=0 --until trian", "'trian' is no stage"),
+        (
+            "--preset atlas-test --vary seed=0,1 --against seed=2",
+            "--against 'seed=2' matches no variant; choose one of: seed=0; seed=1",
+        ),
+        ("--preset atlas-test --vary seed=0 --until trian", "unknown stage 'trian'"),
         ("--preset atlas-test --vary seed=0 --languages swa", "unknown language 'swa': did you mean 'sw'"),
         ("--preset atlas-test --config x.yaml --vary seed=0", "give --preset or --config, not both"),
         ("--config x.yaml --vary seed=0", "x.yaml: cannot be read"),
     ],
 )
-def test_what_cannot_be_run_ends_with_2_before_any_work(experiment: Command, tmp_path: Path, line: str, told: str) -> None:
+def test_what_cannot_be_run_ends_with_2_before_any_work(experiment: Command, tmp_path: Path, line: str, message: str) -> None:
     code, out, err = experiment(f"--run {tmp_path / 'new'} {line}")
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert not (tmp_path / "new").exists()
 
 
@@ -59,7 +62,7 @@ def test_a_run_is_refused_as_the_folder_of_an_experiment(experiment: Command, tm
     (tmp_path / "run.json").write_text("{}")
     code, _, err = experiment(f"--run {tmp_path} --preset atlas-test --vary seed=0,1")
     assert code == 2
-    assert "is a run; an experiment holds runs in folders of its own: give another --run" in err
+    assert "is a run; an experiment needs a folder that contains only its variants: give another --run" in err
 
 
 def test_one_session_and_a_table_of_all_variants(experiment: Command, ray_sessions: list[Resources], tmp_path: Path) -> None:
@@ -71,7 +74,7 @@ def test_one_session_and_a_table_of_all_variants(experiment: Command, ray_sessio
     assert out.rstrip().endswith(f"report: {tmp_path}/index.html")
 
 
-def test_what_no_machine_can_hold_is_told_once_before_ray_starts(
+def test_a_requirement_that_no_machine_meets_is_reported_once_before_ray_starts(
     experiment: Command, ray_sessions: list[Resources], tmp_path: Path
 ) -> None:
     code, out, err = experiment(
@@ -84,7 +87,7 @@ def test_what_no_machine_can_hold_is_told_once_before_ray_starts(
     assert not (tmp_path / "new").exists()
 
 
-def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
+def test_problems_of_all_variants_are_reported_at_once(
     experiment: Command, ray_sessions: list[Resources], tmp_path: Path
 ) -> None:
     code, out, err = experiment(
@@ -100,42 +103,42 @@ def test_everything_in_the_way_of_whichever_variant_is_told_at_once(
     assert f"(of {', '.join(names)})" in base
 
 
-def test_variants_that_differ_by_seed_alone_are_looked_at_once(
+def test_variants_that_differ_only_in_the_seed_are_checked_once(
     experiment: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[float | str] = []
+    checked: list[float | str] = []
 
     def quick(config: RunConfig, *others: object) -> list[preflight.CheckResult]:
-        looked.append(config.select.budget)
+        checked.append(config.select.budget)
         return []
 
     monkeypatch.setattr(preflight, "run_quick_checks", quick)
     code, _, _ = experiment(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --vary seed=0,1,2")
-    assert (code, looked) == (0, [0.4, 1.2])
+    assert (code, checked) == (0, [0.4, 1.2])
 
 
-def test_on_a_cluster_its_machines_are_asked_once_it_is_joined(
+def test_on_a_cluster_its_machines_are_probed_after_the_connection(
     experiment: Command, ray_sessions: list[Resources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, str]] = []
+    probed: list[tuple[int, str]] = []
 
-    def surroundings(run: RunDir) -> preflight.ClusterEnvironment:
-        asked.append((len(ray_sessions), run.uri))
+    def probe_cluster(run: RunDir) -> preflight.ClusterEnvironment:
+        probed.append((len(ray_sessions), run.uri))
         return preflight.ClusterEnvironment(
             ClusterCapacity((Node({"CPU": 1.0}),), ()), (preflight.StorageProbe("a", "it is full"),), is_cluster=True
         )
 
     monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
-    monkeypatch.setattr("compass_ray.ray_session.cluster_probe.probe_cluster", surroundings)
+    monkeypatch.setattr("compass_ray.ray_session.cluster_probe.probe_cluster", probe_cluster)
     line = f"--run {tmp_path} --preset atlas-test --vary seed=0,1 --until embed --set resources.cpus_per_worker=2"
     code, _, err = experiment(line)
-    assert (code, asked) == (1, [(1, str(tmp_path))])
+    assert (code, probed) == (1, [(1, str(tmp_path))])
     assert "error: resources: embed: asks for CPU 2 on one machine" in err
     assert f"error: storage: {tmp_path} cannot be written from a: it is full; " in err
     assert "variant 1 of 2" not in err
 
 
-def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(experiment: Command, tmp_path: Path) -> None:
+def test_the_folders_pins_apply_to_all_variants_and_a_variants_own_have_priority(experiment: Command, tmp_path: Path) -> None:
     pins = preflight.Pins(models={"some/encoder": "a" * 40, "some/base": "b" * 40})
     RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
     own = preflight.Pins(models={"some/encoder": "c" * 40})
@@ -152,14 +155,16 @@ def test_the_folders_pins_hold_for_all_variants_and_a_variants_own_come_first(ex
     assert err.count("note: ") == 2  # and that the pins of one variant differ from the folder's
 
 
-def test_variants_that_the_pins_make_one_are_refused(experiment: Command, ray_sessions: list[Resources], tmp_path: Path) -> None:
+def test_variants_that_the_pins_make_equal_are_rejected(
+    experiment: Command, ray_sessions: list[Resources], tmp_path: Path
+) -> None:
     pins = preflight.Pins(models={"some/encoder": "a" * 40})
     RunDir(str(tmp_path)).write_pins(pins.model_dump_json().encode())
     code, _, err = experiment(
         f"--run {tmp_path} --preset atlas-test --set embed.encoder=some/encoder --vary embed.revision=null,{'a' * 40}"
     )
     assert (code, ray_sessions) == (2, [])
-    assert "are one configuration and would count as two" in err
+    assert "are the same configuration; remove one of them" in err
 
 
 def test_a_failed_variant_ends_with_1_after_the_tables(experiment: Command, tmp_path: Path) -> None:
@@ -172,13 +177,13 @@ def test_a_failed_variant_ends_with_1_after_the_tables(experiment: Command, tmp_
     assert "Traceback" not in err
 
 
-def test_json_is_all_that_is_printed(experiment: Command, tmp_path: Path) -> None:
+def test_with_json_nothing_else_is_printed(experiment: Command, tmp_path: Path) -> None:
     code, out, err = experiment(f"--run {tmp_path} --preset atlas-test --vary select.budget=0.4,1.2 --json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told.pop("run") == str(tmp_path)
-    assert told == json.loads((tmp_path / "experiment.json").read_text("utf-8"))
-    assert [v["name"] for v in told["variants"]] == ["select.budget=0.4", "select.budget=1.2"]
+    printed = json.loads(out)
+    assert printed.pop("run") == str(tmp_path)
+    assert printed == json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    assert [v["name"] for v in printed["variants"]] == ["select.budget=0.4", "select.budget=1.2"]
 
 
 def test_a_file_says_the_same_as_the_command_line(experiment: Command, tmp_path: Path) -> None:
@@ -188,11 +193,11 @@ def test_a_file_says_the_same_as_the_command_line(experiment: Command, tmp_path:
         "  variants:\n    paper: []\n    even: [select.weights=none]\n  against: even\n"
     )
     code, out, _ = experiment(f"--run {tmp_path / 'new'} --config {file} --vary seed=7 --json")
-    told = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert told["against"] == "even,select.budget=0.4,seed=7"
-    assert told["variants"][1]["settings"] == ["select.weights=none", "select.budget=0.4", "seed=7"]
-    assert RunDir(told["variants"][1]["run"]).read_config().select.weights == "none"
+    assert printed["against"] == "even,select.budget=0.4,seed=7"
+    assert printed["variants"][1]["settings"] == ["select.weights=none", "select.budget=0.4", "seed=7"]
+    assert RunDir(printed["variants"][1]["run"]).read_config().select.weights == "none"
 
 
 @given(
@@ -201,9 +206,9 @@ def test_a_file_says_the_same_as_the_command_line(experiment: Command, tmp_path:
     )
 )
 def test_a_wide_table_is_shown_in_parts_that_fit_and_lose_nothing(drawn: tuple[list[int], int]) -> None:
-    widths, room = drawn
-    rows = [tuple(f"{r}{i:x}"[:width].ljust(width, "x") for i, width in enumerate(widths)) for r in range(2)]
-    parts = list(split_columns(rows, room))
-    assert all(sum(len(cell) + 2 for cell in row) <= room for part in parts for row in part)
-    assert all(row[0] == whole[0] for part in parts for row, whole in zip(part, rows, strict=True))
+    widths, width = drawn
+    rows = [tuple(f"{r}{i:x}"[:chars].ljust(chars, "x") for i, chars in enumerate(widths)) for r in range(2)]
+    parts = list(split_columns(rows, width))
+    assert all(sum(len(cell) + 2 for cell in row) <= width for part in parts for row in part)
+    assert all(row[0] == full[0] for part in parts for row, full in zip(part, rows, strict=True))
     assert [tuple(cell for part in parts for cell in part[r][1:]) for r in range(2)] == [row[1:] for row in rows]

@@ -63,8 +63,8 @@ def test_the_runs_own_settings_stay_as_they_are(compass_ray: Command, standing: 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--languages hi", "was made without hi; name a new --run"),
-        ("--preset atlas --languages sw", "was made without other settings of pool, other settings of cluster"),
+        ("--languages hi", "lacks the languages hi; give a new --run"),
+        ("--preset atlas --languages sw", "has other settings of pool, cluster; give a new --run"),
         ("--thresholds some", "--thresholds 'some': expected numbers"),
         ("--period 60", "periods of 60 prompts are too short"),
         ("--scenario mine", "there is no scenario 'mine'"),

@@ -1,7 +1,7 @@
-"""The card of an exported model: a README as model hubs show it, and the same facts as JSON.
+"""The model card of an export: a README for model hubs, and the same facts as JSON.
 
-Key property: it says what the export was made of and what was checked, and of licences only whose they are. It loads no
-model.
+Key property: the card states the origin of the export and the result of the comparison. For licences it names only the
+sources that they come from. Loads no model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from compass_ray import __version__
 from compass_ray.artifacts import Manifest
 from compass_ray.config import RunConfig
 from compass_ray.export.parity import PROBES, Parity
-from compass_ray.languages import get_language as known
+from compass_ray.languages import get_language
 from compass_ray.models.model_resolver import hub_id
 
 FACTS = "compass_ray.json"
@@ -25,7 +25,7 @@ CARD = "README.md"
 def write_card(
     folder: Path, config: RunConfig, language: str, version: str, manifest: Manifest, parity: Parity, *, merged: bool
 ) -> None:
-    """Write ``README.md`` and ``compass_ray.json`` beside the model."""
+    """Write ``README.md`` and ``compass_ray.json`` into the export's folder."""
     facts = {
         "language": language,
         "version": version,
@@ -48,7 +48,7 @@ def write_card(
 
 
 def _card_metadata(config: RunConfig, language: str, *, merged: bool) -> str:
-    """What a hub reads of a card."""
+    """The card's YAML metadata for model hubs."""
     from huggingface_hub import ModelCardData
 
     base = hub_id(config.train.base_model)
@@ -66,7 +66,7 @@ def _card_metadata(config: RunConfig, language: str, *, merged: bool) -> str:
 
 
 def _card_body(config: RunConfig, facts: dict[str, Any]) -> str:
-    parity, name = facts["parity"], known(facts["language"]).name
+    parity, name = facts["parity"], get_language(facts["language"]).name
     sources = ", ".join(f"`{source.path}`" for source in config.pool.sources)
     return f"""# {name} ({facts["language"]}), {facts["version"]}
 
@@ -77,25 +77,29 @@ A {facts["kind"]} for {name}, trained by compass-ray {facts["compass_ray"]} on r
 | base model | `{facts["base_model"]}`, {_revision(facts)} |
 | adapter | {facts["adapter"]}, rank {config.train.adapter.r}, alpha {config.train.adapter.alpha} |
 | version | {facts["version"]}, fingerprint `{facts["fingerprint"]}` |
-| made | {facts["finished"] or "unknown"} |
-| rows trained on | {facts["metrics"].get("rows", "unknown")}, from {sources} |
+| trained | {facts["finished"] or "unknown"} |
+| training rows | {facts["metrics"].get("rows", "unknown")}, from {sources} |
 
-## How to load it
+## Load the model
 
 ```python
 {_USAGE[facts["kind"]]}```
 
-## What was checked
+## Verification
 
-The export was loaded so and compared with the adapter as it is served, on {parity["positions"]} positions of {len(PROBES)}
-prompts in nine scripts, in {parity["dtype"]}: its logits differ by {parity["difference"]:.1e} at most ({parity["tolerance"]:.1e}
-would have been allowed; the adapter itself changes the base's by up to {parity["effect"]:.1e}), and the likeliest token is
-the same at {parity["agreement"]:.1%} of them.
+The export was loaded as shown above and compared with the served adapter in {parity["dtype"]}, on {parity["positions"]} positions
+of {len(PROBES)} prompts in nine scripts.
+
+| | |
+| --- | --- |
+| largest difference between logits | {parity["difference"]:.1e} (tolerance {parity["tolerance"]:.1e}) |
+| largest change that the adapter makes to a base logit | {parity["effect"]:.1e} |
+| positions with the same most likely token | {parity["agreement"]:.1%} |
 
 ## Licence
 
-These weights derive from the base model and were trained on the data named above. The licences of both hold for them; read
-these before you use or share the model. compass-ray itself is under Apache-2.0 and adds no terms.
+These weights derive from the base model and were trained on the data named above. The licences of both apply. Read them before
+you use or share the model. compass-ray itself is under Apache-2.0 and adds no terms.
 """
 
 

@@ -1,7 +1,7 @@
-"""Whether an exported model computes what the adapter on its base computes, on prompts in nine scripts.
+"""Comparison of an exported model with the served adapter, on prompts in nine scripts.
 
-Key property: every logit of every position of every prompt counts, the tokenizer's ids too, and the largest difference
-decides. It says nothing of prompts beyond a few hundred tokens.
+Key property: it compares the token ids and every logit of every position. The largest difference decides. Prompts have at
+most 256 tokens, so longer prompts are not covered.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ PROBES = (*_SENTENCES, "\n".join(_SENTENCES))
 """The first article of the Universal Declaration of Human Rights, some code, and all of it in one prompt."""
 _MAX_TOKENS = 256
 _EXACT = 1e-4
-"""Largest difference in float32, where the order of additions is all that differs."""
+"""Largest difference in float32: only the order of additions differs."""
 _UNIT_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison of an export with its adapter."""
+    """The result of comparing an export with its adapter."""
 
     difference: float
-    """The largest of two logits."""
+    """The largest difference between two logits."""
     tolerance: float
-    """What it may be at most (see `tolerance`)."""
+    """The largest difference allowed (see `logit_tolerance`)."""
     positions: int
     """Positions compared, each with a logit for every token of the vocabulary."""
     agreement: float
-    """Share of the positions at which both find the same token likeliest."""
+    """Share of positions with the same most likely token."""
     dtype: str
     effect: float
-    """The largest difference that the adapter itself makes to a logit of the base model, to set the others against."""
+    """The largest change that the adapter makes to a logit of the base model, as a scale for ``difference``."""
 
 
 @dataclass(frozen=True)
 class ExpectedOutputs:
-    """What an export is to compute: ids of each probe, and for each float32 (positions, vocabulary) with the adapter."""
+    """Reference outputs: token ids of each probe, and its logits float32 (positions, vocabulary) with the adapter."""
 
     ids: list[list[int]]
     logits: list[Any]
@@ -66,7 +66,7 @@ class ExpectedOutputs:
 
 
 def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> ExpectedOutputs:
-    """From the adapter on its base, as it is served."""
+    """Reference outputs of the adapter on its base model, computed by the layers that serve it."""
     ids = encode_probes(base.tokenizer)
     plain = compute_logits(base.model, ids, base.device)
     with attach_for_inference(base.model, adapter):
@@ -76,12 +76,12 @@ def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> Exp
 
 
 def encode_probes(tokenizer: Any) -> list[list[int]]:
-    """Ids of every probe as a user's prompt."""
+    """Token ids of every probe in the chat template of a user prompt."""
     return [encode_prompt(tokenizer, probe, _MAX_TOKENS) for probe in PROBES]
 
 
 def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> list[Any]:
-    """float32 (positions, vocabulary) of each row of ids, on the CPU."""
+    """Logits float32 (positions, vocabulary) of each list of ids, on the CPU."""
     import torch
 
     with torch.inference_mode():
@@ -90,12 +90,12 @@ def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> lis
 
 
 def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
-    """How far two computations of the same logits may be apart.
+    """The largest difference allowed between two computations of the same logits.
 
-    In float32 1e-4. In bfloat16, of unit roundoff u = 2^-8, merging rounds every weight once, and each of the 2 L + 1 sums of
-    a model of L layers (attention, feed-forward, head) is then off by about u of its size, one independent of the other. So
-    the largest logit is off by some sqrt(2 L + 1) u of its size. The largest of millions of such differences was found at up
-    to 1.4 times that; four times is allowed.
+    In float32: 1e-4. In bfloat16 the unit roundoff is u = 2^-8, and merging rounds every weight once. Each of the 2 L + 1 sums
+    of a model with L layers (attention, feed-forward, head) then has an independent relative error of about u. The relative
+    error of the largest logit is about sqrt(2 L + 1) u. The largest of millions of measured differences was up to 1.4 times
+    that value. The tolerance is four times that value.
 
     >>> logit_tolerance("float32", 32, 20.0)
     0.0001
@@ -106,41 +106,42 @@ def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
     return _EXACT if unit is None else max(4 * math.sqrt(2 * layers + 1) * unit * largest, _EXACT)
 
 
-def compare_logits(wanted: ExpectedOutputs, model: Any, device: Any) -> Parity:
-    """The comparison of a loaded export with what it is to compute.
+def compare_logits(expected: ExpectedOutputs, model: Any, device: Any) -> Parity:
+    """Compare a loaded export with the reference outputs.
 
     Raises:
-        ModelError: they differ by more than the tolerance, or one of them is no number.
+        ModelError: the logits differ by more than the tolerance, or one of them is NaN.
     """
-    found = compute_logits(model, wanted.ids, device)
-    difference = _max_difference(wanted.logits, found)
-    allowed = logit_tolerance(wanted.dtype, wanted.layers, max(float(one.abs().max()) for one in wanted.logits))
-    if not difference <= allowed:
+    actual = compute_logits(model, expected.ids, device)
+    difference = _max_difference(expected.logits, actual)
+    tolerance = logit_tolerance(expected.dtype, expected.layers, max(float(one.abs().max()) for one in expected.logits))
+    if not difference <= tolerance:
         raise ModelError(
-            f"the exported model's logits differ from the adapter's by up to {difference:.3g}, where {allowed:.3g} is the most "
-            f"in {wanted.dtype}; nothing was kept. Check that peft, transformers and torch are of the versions pinned by this "
-            f"release, and export again"
+            f"logits of the exported model differ from the adapter's by up to {difference:.3g}; the tolerance in "
+            f"{expected.dtype} is {tolerance:.3g}. The export was deleted. Install the versions of peft, transformers and torch "
+            f"that this release pins, then export again"
         )
-    pairs = list(zip(wanted.logits, found, strict=True))
-    positions = sum(len(one) for one in found)
+    pairs = list(zip(expected.logits, actual, strict=True))
+    positions = sum(len(one) for one in actual)
     same = sum(int((one.argmax(-1) == other.argmax(-1)).sum()) for one, other in pairs)
-    return Parity(difference, allowed, positions, same / positions, wanted.dtype, wanted.effect)
+    return Parity(difference, tolerance, positions, same / positions, expected.dtype, expected.effect)
 
 
-def check_token_ids(wanted: ExpectedOutputs, tokenizer: Any) -> None:
-    """Compare an exported tokenizer and chat template with the base's.
+def check_token_ids(expected: ExpectedOutputs, tokenizer: Any) -> None:
+    """Compare an exported tokenizer and chat template with those of the base model.
 
     Raises:
-        ModelError: a prompt has other ids.
+        ModelError: the token ids of a probe differ.
     """
-    for probe, one, other in zip(PROBES, wanted.ids, encode_probes(tokenizer), strict=True):
-        if one != other:
+    for probe, wanted, actual in zip(PROBES, expected.ids, encode_probes(tokenizer), strict=True):
+        if wanted != actual:
             raise ModelError(
-                f"the exported tokenizer gives {probe[:40]!r} other ids than the base model's ({len(other)} and {len(one)}); "
-                f"nothing was kept. Check that transformers and tokenizers are of the versions pinned by this release"
+                f"the exported tokenizer gives different ids for {probe[:40]!r} ({len(actual)} ids) than the base model's "
+                f"({len(wanted)} ids). The export was deleted. Install the versions of transformers and tokenizers that this "
+                f"release pins, then export again"
             )
 
 
 def _max_difference(one: Sequence[Any], other: Sequence[Any]) -> float:
-    """The largest difference of two logits; infinite where one is no number."""
+    """The largest difference between two logits. Infinite if one is NaN."""
     return max(float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in zip(one, other, strict=True))

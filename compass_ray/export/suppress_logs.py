@@ -1,7 +1,7 @@
-"""Other libraries' progress bars and remarks, held back while an export is written and loaded again.
+"""Suppression of other libraries' progress bars and messages during an export.
 
-Key property: only what is named here is held back, and all of it comes again afterwards; errors, and every other warning, are
-printed as ever. It decides nothing about what this package prints itself.
+Key property: only the messages named here are suppressed, and only within the context. Errors and all other warnings are
+printed as usual. The output of this package does not change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NO_GPU = "Setting accelerator to CPU"
 
 @contextmanager
 def suppress_library_logs() -> Iterator[None]:
-    """Hold back transformers' bars, its remark on a renamed property that PEFT reads, and DeepSpeed's on a machine of no GPU."""
+    """Suppress three outputs: transformers' progress bars, its warning on a property that PEFT reads, DeepSpeed's on no GPU."""
     _DEEPSPEED.addFilter(_is_relevant)
     try:
         with warnings.catch_warnings(), _hide_progress_bars():
@@ -33,12 +33,12 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _hide_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging as told
+    from transformers.utils import logging as transformers_logging
 
-    shown = told.is_progress_bar_enabled()
-    told.disable_progress_bar()
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            told.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

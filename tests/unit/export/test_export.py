@@ -1,4 +1,4 @@
-"""Exports as other engines load them: what they compute, what they say of themselves, and that a wrong one is not kept."""
+"""Exports loaded by other engines: their outputs, their model cards, and the removal of a wrong export."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _run(folder: Path, config: RunConfig, versions: tuple[str, ...], adapter: Ad
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Three random adapters on the small base model, the first of them live, the others on trial."""
+    """Three random adapters on the small base model: the first is live, the others are canary and shadow."""
     config = load_run_config("atlas-test")
     made = _run(tmp_path_factory.mktemp("run"), config, ("v0001", "v0002", "v0003"), config.train.adapter)
     registry.set_canary(made, "sw", "v0002", 0.1)
@@ -61,7 +61,7 @@ def _ids(base: BaseModel) -> torch.Tensor:
 
 
 def _served(run: RunDir, version: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids of a prompt, and logits of the base without and with the adapter as it is served."""
+    """Ids of a prompt, and logits of the base model without and with the served adapter."""
     base = load_base(run.read_config().train)
     ids = _ids(base)
     with torch.inference_mode():
@@ -70,13 +70,15 @@ def _served(run: RunDir, version: str) -> tuple[torch.Tensor, torch.Tensor, torc
             return ids, plain, base.model(input_ids=ids).logits
 
 
-@pytest.mark.parametrize(("asked", "version"), [(None, "v0001"), ("canary", "v0002"), ("shadow", "v0003"), ("v0003", "v0003")])
+@pytest.mark.parametrize(
+    ("requested", "version"), [(None, "v0001"), ("canary", "v0002"), ("shadow", "v0003"), ("v0003", "v0003")]
+)
 def test_peft_alone_loads_any_version_and_computes_what_is_served(
-    run: RunDir, tmp_path: Path, asked: str | None, version: str
+    run: RunDir, tmp_path: Path, requested: str | None, version: str
 ) -> None:
     from peft import AutoPeftModelForCausalLM
 
-    written = export.export_adapter(run, "sw", asked, tmp_path / "out", merged=False)
+    written = export.export_adapter(run, "sw", requested, tmp_path / "out", merged=False)
     assert (written.version, written.parity.tolerance) == (version, 1e-4)
     assert written.difference < 1e-4
     ids, plain, expected = _served(run, version)
@@ -137,7 +139,7 @@ def _other_base(folder: Path, family: str, dtype: str) -> RunConfig:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_other_libraries_print_nothing_meanwhile(
+def test_other_libraries_print_nothing_during_an_export(
     run: RunDir, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder, merged: bool
 ) -> None:
     export.export_adapter(run, "sw", None, tmp_path / "out", merged=merged)
@@ -145,37 +147,37 @@ def test_other_libraries_print_nothing_meanwhile(
     assert not [each for each in recwarn if "is_gradient_checkpointing" in str(each.message)]
 
 
-def test_only_what_is_known_is_held_back_and_all_of_it_comes_again() -> None:
-    from transformers.utils import logging as told
+def test_only_named_messages_are_suppressed_and_only_in_the_context() -> None:
+    from transformers.utils import logging as transformers_logging
 
-    logger, heard = logging.getLogger("DeepSpeed"), logging.Handler()
+    logger, handler = logging.getLogger("DeepSpeed"), logging.Handler()
     records: list[str] = []
-    heard.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(heard)
-    shown = told.is_progress_bar_enabled()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    shown = transformers_logging.is_progress_bar_enabled()
     try:
         with suppress_library_logs():
             logger.warning("Setting accelerator to CPU.")
             logger.error("out of memory")
             with pytest.warns(FutureWarning, match="another"):
                 warnings.warn("another", FutureWarning, stacklevel=1)
-        assert told.is_progress_bar_enabled() == shown
+        assert transformers_logging.is_progress_bar_enabled() == shown
         logger.warning("Setting accelerator to CPU.")
     finally:
-        logger.removeHandler(heard)
+        logger.removeHandler(handler)
     assert records == ["out of memory", "Setting accelerator to CPU."]
 
 
-def test_an_export_says_what_it_is(run: RunDir, tmp_path: Path) -> None:
+def test_the_model_card_states_the_facts_of_the_export(run: RunDir, tmp_path: Path) -> None:
     written = export.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
     facts = json.loads((tmp_path / "out" / "compass_ray.json").read_text("utf-8"))
     assert (facts["language"], facts["version"], facts["base_model"], facts["metrics"]) == ("sw", "v0001", "atlas", {"rows": 40})
     assert facts["fingerprint"] == run.adapter("sw", "v0001").require().fingerprint
     assert facts["parity"]["difference"] == written.difference
     _, header, body = (tmp_path / "out" / "README.md").read_text("utf-8").split("---\n", 2)
-    told = yaml.safe_load(header)
-    assert (told["language"], told["library_name"], told["pipeline_tag"]) == ("sw", "peft", "text-generation")
-    assert "base_model" not in told, "what lies on this machine alone is no model of a hub"
+    metadata = yaml.safe_load(header)
+    assert (metadata["language"], metadata["library_name"], metadata["pipeline_tag"]) == ("sw", "peft", "text-generation")
+    assert "base_model" not in metadata, "a local base model is not on the hub"
     for words in ("# Swahili (sw), v0001", "AutoPeftModelForCausalLM", "## Licence", "base model `"):
         assert words in body or words.replace("base model `", "| base model | `atlas`") in body
     settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text("utf-8"))
@@ -191,8 +193,8 @@ def test_a_model_of_a_hub_is_named_with_its_revision(run: RunDir, tmp_path: Path
 
     found = parity.Parity(0.0, 1e-4, 10, 1.0, "float32", 2.0)
     write_card(tmp_path, config, "sw", "v0001", run.adapter("sw", "v0001").require(), found, merged=True)
-    told = yaml.safe_load((tmp_path / "README.md").read_text("utf-8").split("---\n")[1])
-    assert (told["base_model"], told["base_model_relation"], told["library_name"]) == (
+    metadata = yaml.safe_load((tmp_path / "README.md").read_text("utf-8").split("---\n")[1])
+    assert (metadata["base_model"], metadata["base_model_relation"], metadata["library_name"]) == (
         "organisation/model",
         "finetune",
         "transformers",
@@ -213,12 +215,13 @@ def _other_template(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"), [(_unscaled, r"logits differ from .* 0\.0001 is the most in float32"), (_other_template, "other ids")]
+    ("spoil", "message"),
+    [(_unscaled, r"differ from .* tolerance in float32 is 0\.0001"), (_other_template, "different ids")],
 )
-def test_an_export_that_computes_something_else_is_not_kept(
-    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], told: str
+def test_an_export_with_different_outputs_is_deleted(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
 ) -> None:
-    """One magnitude in a thousand too large, or another chat template, between writing and loading."""
+    """A magnitude that is 0.1% too large, or a different chat template, set between writing and loading."""
     check = writers._check_tokenizer
 
     def spoilt(folder: Path, *words: Any) -> None:
@@ -226,7 +229,7 @@ def test_an_export_that_computes_something_else_is_not_kept(
         check(folder, *words)
 
     monkeypatch.setattr(writers, "_check_tokenizer", spoilt)
-    with pytest.raises(ModelError, match=rf"{told}.*nothing was kept"):
+    with pytest.raises(ModelError, match=rf"{message}.*The export was deleted"):
         export.export_adapter(run, "sw", None, tmp_path / "out", merged=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -235,39 +238,39 @@ def _halved(stored: StoredAdapter) -> StoredAdapter:
     return replace(stored, scaling=stored.scaling / 2)
 
 
-def test_a_merged_model_of_another_scaling_is_not_kept_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound of bfloat16 is wide, but not as wide as half an adapter's effect."""
+def test_a_merged_model_with_a_wrong_scaling_is_deleted_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bfloat16 tolerance is wide, but below half the effect of an adapter."""
     config = _other_base(tmp_path / "base", "llama", "bfloat16")
     run = _run(tmp_path / "run", config, ("v0001",), AdapterConfig(r=4, alpha=8, target_modules=("q_proj", "down_proj")))
     ours = parity.attach_for_inference
     monkeypatch.setattr(parity, "attach_for_inference", lambda model, stored: ours(model, _halved(stored)))
-    with pytest.raises(ModelError, match="is the most in bfloat16"):
+    with pytest.raises(ModelError, match="tolerance in bfloat16 is"):
         export.export_adapter(run, "sw", None, tmp_path / "out", merged=True)
     assert not (tmp_path / "out").exists()
 
 
-def test_no_number_is_no_parity() -> None:
+def test_nan_logits_fail_the_comparison() -> None:
     broken = torch.tensor([[0.0, float("nan")]])
-    wanted = parity.ExpectedOutputs([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
+    expected = parity.ExpectedOutputs([[1]], [torch.zeros(1, 2)], 1.0, "float32", 2)
     with pytest.raises(ModelError, match="differ from the adapter's by up to inf"):
-        parity.compare_logits(wanted, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
+        parity.compare_logits(expected, lambda **_: SimpleNamespace(logits=broken[None]), "cpu")
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
-    [("v0009", "sw has no version 'v0009'; it has v0001, v0002, v0003"), ("compass_fft", "no adapter to export")],
+    ("version", "message"),
+    [("v0009", "sw has no version 'v0009'. Existing versions: v0001, v0002, v0003"), ("compass_fft", "no adapter to export")],
 )
-def test_what_there_is_not_is_not_exported(run: RunDir, tmp_path: Path, version: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_version_without_an_adapter_is_refused(run: RunDir, tmp_path: Path, version: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         export.export_adapter(run, "sw", version, tmp_path / "out", merged=False)
 
 
-def test_no_canary_no_export_of_it(run: RunDir, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="hi has no canary at present; name a version"):
+def test_an_export_of_a_missing_canary_is_refused(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hi has no canary\. Name a version"):
         export.export_adapter(run, "hi", "canary", tmp_path / "out", merged=False)
 
 
-def test_a_full_folder_and_a_damaged_version_are_refused(tmp_path: Path, run: RunDir) -> None:
+def test_a_folder_with_files_and_a_damaged_version_are_refused(tmp_path: Path, run: RunDir) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match="is not empty; give a new folder"):
@@ -278,21 +281,21 @@ def test_a_full_folder_and_a_damaged_version_are_refused(tmp_path: Path, run: Ru
         export.export_adapter(made, "sw", None, tmp_path / "out", merged=False)
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, run: RunDir) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path, run: RunDir) -> None:
     (tmp_path / "file").write_text("x", "utf-8")
-    with pytest.raises(ConfigError, match=r"file/out cannot be made .*; give a folder where you may write"):
+    with pytest.raises(ConfigError, match=r"cannot create .*file/out .*; give a folder that you can write to"):
         export.export_adapter(run, "sw", "v0001", tmp_path / "file" / "out", merged=False)
 
 
-def test_the_command_ends_with_what_was_checked(
+def test_the_command_prints_the_comparison(
     compass_ray: Command, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = partial(compass_ray, f"export {run.uri} sw")
     code, out, _ = call(str(tmp_path / "out"), "--version", "canary", "--json")
-    told = json.loads(out)
-    assert (code, told["version"], told["parity"]["dtype"]) == (0, "v0002", "float32")
+    printed = json.loads(out)
+    assert (code, printed["version"], printed["parity"]["dtype"]) == (0, "v0002", "float32")
     monkeypatch.setattr(parity, "_EXACT", 0.0)
     code, out, err = call(str(tmp_path / "other"), "--merged")
     assert (code, out) == (1, "")
-    assert "nothing was kept" in err
+    assert "The export was deleted" in err
     assert not (tmp_path / "other").exists()

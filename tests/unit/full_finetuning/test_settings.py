@@ -95,7 +95,7 @@ def test_it_cannot_be_served_and_is_no_adapter_to_export(tmp_path: Path) -> None
         asked("serve.method=compass_fft")
     run = RunDir(str(tmp_path / "run"))
     run.write_config(asked())
-    with pytest.raises(ConfigError, match=r"no adapter to export: .*models/sw/compass_fft is the whole model"):
+    with pytest.raises(ConfigError, match=r"no adapter to export: .*models/sw/compass_fft is the complete model"):
         export_adapter(run, "sw", "compass_fft", tmp_path / "out", merged=True)
 
 

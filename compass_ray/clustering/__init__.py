@@ -1,4 +1,4 @@
-"""Clusters of the embedded pool, by density or by centre, on a CPU or through cuML (COMPASS, section 3.2.1)."""
+"""Cluster the embedded pool by density or by centre, on a CPU or with cuML (COMPASS, section 3.2.1)."""
 
 from compass_ray.clustering.fit import fit_clusters
 from compass_ray.clustering.load import load_clusterer

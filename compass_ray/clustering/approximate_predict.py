@@ -1,7 +1,7 @@
-"""Approximate prediction: where new rows would join a fitted density clustering (COMPASS, section 3.3.1).
+"""Approximate prediction: assign new rows to a fitted density clustering (COMPASS, section 3.3.1).
 
-Key property: nothing of the fit changes, and a row's place depends on no other new row. A row takes the cluster of its
-nearest neighbour in mutual reachability, as far up the condensed tree as its own density reaches.
+The fit does not change, and a row's cluster does not depend on other new rows. A row takes the cluster of its nearest
+neighbour in mutual reachability, as far up the condensed tree as its own density reaches.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _BLOCK = 4096
 
 
 class ApproximatePredictor:
-    """Approximate prediction: where new points would join a fitted tree."""
+    """Assigns new points to a fitted tree."""
 
     def __init__(self, points: Float32, core: Float64, min_samples: int, tree: CondensedTree) -> None:
-        """``points`` float32[f, r] and ``core`` float64[f] are those the tree was made of."""
+        """``points`` float32[f, r] and ``core`` float64[f] are those of the tree."""
         from sklearn.neighbors import NearestNeighbors
 
         self.core, self.tree, self.min_samples = core, tree, min_samples

@@ -1,8 +1,8 @@
-"""Who does the heavy arithmetic of clustering: this CPU, or a GPU through cuML.
+"""Backends for the expensive steps of clustering: this CPU, or a GPU with cuML.
 
-Both give the same three things, and everything above them is shared. cuML is imported only when it is asked for, or when
-torch sees a GPU and the package is there; which one did the work is on record in the result, and in the log. A GPU that
-is left idle because cuML is missing is warned of.
+Both provide the same three operations; all other code is shared. cuML is imported only if it is configured, or if torch sees a
+GPU and cuML is installed. The result and the log record the backend. A warning is logged if a GPU is unused because cuML is
+missing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 class ClusteringBackend(Protocol):
-    """The heavy steps of clustering."""
+    """The expensive steps of clustering."""
 
     @property
     def name(self) -> str:
         """``cpu`` or ``gpu``."""
 
     def neighbour_distances(self, points: Float32, k: int) -> Float64:
-        """float64[n, k + 1] distances to the nearest points, itself first."""
+        """float64[n, k + 1] distances to the nearest points, the point itself first."""
 
     def spanning_tree(self, points: Float32, core: Float64, min_samples: int) -> Float64:
         """float64[n - 1, 3] edges of the minimum spanning tree of mutual reachability, ascending."""
@@ -43,49 +43,49 @@ class CpuBackend:
     name = "cpu"
 
     def neighbour_distances(self, points: Float32, k: int) -> Float64:
-        """See `Backend`."""
+        """See `ClusteringBackend`."""
         return cpu_tree.neighbour_distances(points, k)
 
     def spanning_tree(self, points: Float32, core: Float64, min_samples: int) -> Float64:
-        """See `Backend`."""
+        """See `ClusteringBackend`."""
         return cpu_tree.spanning_tree(points, core)
 
     def kmeans(self, points: Float32, k: int, n_init: int, seed: int) -> Float32:
-        """See `Backend`."""
+        """See `ClusteringBackend`."""
         from sklearn.cluster import KMeans
 
         fitted = KMeans(k, n_init=n_init, random_state=seed).fit(points)
         return np.asarray(fitted.cluster_centers_, dtype=np.float32)
 
 
-def choose_backend(asked: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
-    """The backend asked for; ``auto`` takes the GPU where torch sees one and cuML is installed.
+def choose_backend(setting: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
+    """The configured backend; ``auto`` takes the GPU if torch sees one and cuML is installed.
 
     Raises:
-        ModelError: ``gpu`` was asked for and cannot be had.
+        ModelError: ``gpu`` is configured but not available.
     """
-    backend = _select_backend(asked)
-    logger.info("cluster.backend is %s: clustering on the %s", asked, backend.name.upper())
+    backend = _select_backend(setting)
+    logger.info("cluster: backend=%s, clustering on the %s", setting, backend.name.upper())
     return backend
 
 
-def _select_backend(asked: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
-    if asked == "cpu":
+def _select_backend(setting: Literal["auto", "cpu", "gpu"]) -> ClusteringBackend:
+    if setting == "cpu":
         return CpuBackend()
-    gpu, cuml = _sees_gpu(), importlib.util.find_spec("cuml") is not None
-    if gpu and cuml:
+    has_gpu, has_cuml = _sees_gpu(), importlib.util.find_spec("cuml") is not None
+    if has_gpu and has_cuml:
         from compass_ray.clustering.cuml_backend import CumlBackend
 
         return CumlBackend()
-    if asked == "gpu":
+    if setting == "gpu":
         raise ModelError(
             "cluster.backend is gpu, but torch sees no GPU or cuML is not installed; install compass-ray[gpu] on a "
-            "machine with one, or set cluster.backend=cpu"
+            "machine with a GPU, or set cluster.backend=cpu"
         )
-    if gpu:
+    if has_gpu:
         logger.warning(
-            "There is a GPU, but cuML is not installed: clustering on the CPU. Install compass-ray[gpu] to use the GPU, or "
-            "set cluster.backend=cpu to have it so"
+            "cluster: a GPU is available but cuML is not installed, clustering on the CPU. Install compass-ray[gpu] to use the "
+            "GPU, or set cluster.backend=cpu"
         )
     return CpuBackend()
 

@@ -1,11 +1,11 @@
-"""Taylor-Butina: spheres of a cosine similarity, the fullest first; singletons are noise (COMPASS, appendix E).
+"""Taylor-Butina: spheres of cosine similarity, the largest first; singletons are noise (COMPASS, appendix E).
 
-Key property: a new point joins the nearest centre if it lies within its sphere, and is noise otherwise. The threshold is
-the one with most clusters among those that leave at most ``1 - cluster.min_assigned`` of the rows alone; where no
-threshold does, the one that leaves fewest alone, and the sweep's table says so. The count of clusters has its peak
-inside the range, where bisection as printed does not look: a grid first, then halved steps around its best.
-A large pool is judged by whole cells of its partition: in every n-th row neighbours are as rare as rows, and far more
-of them would be alone than in the fit.
+A new point joins the nearest centre if it is within its sphere, otherwise it is noise. The threshold is the one with most
+clusters among those that leave at most ``1 - cluster.min_assigned`` of the rows unassigned. If no threshold does, the one
+with the fewest unassigned rows is used, and the sweep's table records it. The cluster count peaks inside the range, where the
+paper's bisection does not look. So the search uses a grid first, then halved steps around its best. A large pool is scored on
+complete cells of its partition: in every n-th row, neighbours would be as rare as rows, and far more rows would be singletons
+than in the fit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BLOCK_CELLS = 4_000_000
 
 @dataclass(frozen=True)
 class ButinaClusterer:
-    """Unit centres float32[K, r] in the reduced space, and the similarity that a row must have to one of them."""
+    """Unit centres float32[K, r] in the reduced space, and the minimum similarity of a row to its centre."""
 
     kind: ClassVar[str] = "butina"
     labels: Int32
@@ -44,7 +44,7 @@ class ButinaClusterer:
     threshold: float
 
     def assign(self, embeddings: Float32) -> Int32:
-        """int32[n] nearest centre of each row float32[n, d], -1 where it is out of reach; see `Clusterer`."""
+        """int32[n] nearest centre of each row float32[n, d], -1 if it is not similar enough; see `Clusterer`."""
         points = prepare_points(self.reduction(check_new_rows(embeddings, self.reduction.input_dimensions)), "cosine")
         labels = np.full(len(points), -1, np.int32)
         block = max(1, _BLOCK_CELLS // len(self.centres))
@@ -56,46 +56,48 @@ class ButinaClusterer:
         return labels
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder``."""
-        own = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
-        save_arrays(folder, self.kind, {"threshold": self.threshold}, own | self.reduction.to_arrays())
+        """Write the clusterer into ``folder``."""
+        fields = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
+        save_arrays(folder, self.kind, {"threshold": self.threshold}, fields | self.reduction.to_arrays())
 
     @classmethod
     def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ButinaClusterer:
-        """From what `save` stored."""
-        own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
+        """Create it from what `save` stored."""
+        fields = {name: arrays[name] for name in ("labels", "centroids", "centres")}
         return cls(
-            reduction=PcaReduction.from_arrays(arrays), threshold=float(read_setting(settings, "threshold", (int, float))), **own
+            reduction=PcaReduction.from_arrays(arrays),
+            threshold=float(read_setting(settings, "threshold", (int, float))),
+            **fields,
         )
 
 
 def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> FitResult:
-    """Search the threshold on whole cells of rows float32[n, d]; with the best one cluster all rows, cell by cell.
+    """Search the threshold on complete cells of rows float32[n, d]; cluster all rows with the best one, cell by cell.
 
-    The chosen setting's ``assigned_in_fit`` is the share of all rows that the fit put into clusters.
+    The chosen setting's ``assigned_in_fit`` is the fraction of all rows that the fit assigned to clusters.
 
     Raises:
-        ModelError: at every threshold every row is alone.
+        ModelError: every row is a singleton at every threshold.
     """
     reduction, seed = fit_pca(rows, config.pca_dims), int(rng.integers(2**31))
     points = prepare_points(reduction(rows), "cosine")
     parts = split_into_cells(points, config.cell_rows, seed)
-    swept = sweep(config, [points[part] for part in evaluation_cells(parts, config.sweep_rows, seed)])
-    threshold = float(next(cell.parameters["threshold"] for cell in swept if cell.chosen))
+    sweep_cells = sweep(config, [points[part] for part in evaluation_cells(parts, config.sweep_rows, seed)])
+    threshold = float(next(cell.parameters["threshold"] for cell in sweep_cells if cell.chosen))
     spheres = fit_spheres(points, threshold, parts)
     if not len(spheres.centre_rows):
         raise ModelError(
-            f"Taylor-Butina finds no two of {len(rows)} rows as similar as {threshold}: all would be noise; lower "
+            f"Taylor-Butina finds no two of {len(rows)} rows with similarity {threshold} or more, so all are noise; lower "
             f"cluster.thresholds (they are {list(config.thresholds)}), or set cluster.method=kmeans"
         )
     strength = (spheres.labels >= 0).astype(np.float32)
     centroids = spherical_means(rows, spheres.labels, strength)
     clusterer = ButinaClusterer(spheres.labels, centroids, reduction, points[spheres.centre_rows], threshold)
-    return FitResult(clusterer, strength, tuple(_with_fit(cell, spheres.assigned_share) for cell in swept))
+    return FitResult(clusterer, strength, tuple(_with_fit(cell, spheres.assigned_share) for cell in sweep_cells))
 
 
 def evaluation_cells(parts: list[Int64], at_least: int, seed: int) -> list[Int64]:
-    """Whole cells, in seeded order, until they hold ``at_least`` rows; all of them, as they are, if they hold no more.
+    """Complete cells, chosen in seeded order, with at least ``at_least`` rows in total; all cells if they have fewer rows.
 
     >>> [rows.tolist() for rows in evaluation_cells([np.arange(3), np.arange(3, 6)], 6, seed=0)]
     [[0, 1, 2], [3, 4, 5]]
@@ -106,15 +108,17 @@ def evaluation_cells(parts: list[Int64], at_least: int, seed: int) -> list[Int64
 
 
 def sweep(config: ClusterConfig, parts: list[Float32]) -> tuple[SweepCell, ...]:
-    """The grid of thresholds on cells of unit points float32[m, r], then halved steps around the best; in ascending order."""
+    """Score the grid of thresholds on cells of unit points float32[m, r], then halved steps around the best; ascending."""
     grid = sorted(set(config.thresholds))
-    tried = _try_thresholds(grid, parts, config.min_assigned)
+    cells = _try_thresholds(grid, parts, config.min_assigned)
     step = float(min(np.diff(grid), default=0.0))
     for _ in range(_REFINEMENTS):
-        step, middle = step / 2, max(tried, key=lambda t: tried[t].score)
-        beside = [round(middle - step, 4), round(middle + step, 4)]
-        tried |= _try_thresholds([t for t in beside if grid[0] <= t <= grid[-1] and t not in tried], parts, config.min_assigned)
-    return mark_best([tried[threshold] for threshold in sorted(tried)])
+        step, middle = step / 2, max(cells, key=lambda t: cells[t].score)
+        neighbours = [round(middle - step, 4), round(middle + step, 4)]
+        cells |= _try_thresholds(
+            [t for t in neighbours if grid[0] <= t <= grid[-1] and t not in cells], parts, config.min_assigned
+        )
+    return mark_best([cells[threshold] for threshold in sorted(cells)])
 
 
 def fit_spheres(points: Float32, threshold: float, parts: list[Int64]) -> Spheres:
@@ -122,9 +126,9 @@ def fit_spheres(points: Float32, threshold: float, parts: list[Int64]) -> Sphere
     labels, centres = np.full(len(points), -1, np.int32), [np.zeros(0, np.int64)]
     for rows in parts:
         part = points[rows]
-        found = grow_spheres(part, count_neighbours(part, [threshold])[0], threshold)
-        labels[rows] = np.where(found.labels >= 0, found.labels + sum(map(len, centres)), -1)
-        centres.append(rows[found.centre_rows])
+        spheres = grow_spheres(part, count_neighbours(part, [threshold])[0], threshold)
+        labels[rows] = np.where(spheres.labels >= 0, spheres.labels + sum(map(len, centres)), -1)
+        centres.append(rows[spheres.centre_rows])
     return Spheres(labels, np.concatenate(centres))
 
 
@@ -132,17 +136,17 @@ def _try_thresholds(thresholds: list[float], parts: list[Float32], min_assigned:
     if not thresholds:
         return {}
     counts = [count_neighbours(part, thresholds) for part in parts]
-    made: dict[float, SweepCell] = {}
+    cells: dict[float, SweepCell] = {}
     for i, threshold in enumerate(thresholds):
-        found = [grow_spheres(part, count[i], threshold) for part, count in zip(parts, counts, strict=True)]
-        made[threshold] = _make_sweep_cell(threshold, found, min_assigned)
-    return made
+        spheres = [grow_spheres(part, count[i], threshold) for part, count in zip(parts, counts, strict=True)]
+        cells[threshold] = _make_sweep_cell(threshold, spheres, min_assigned)
+    return cells
 
 
-def _make_sweep_cell(threshold: float, found: list[Spheres], min_assigned: float) -> SweepCell:
-    """Score: number of clusters where enough rows are in one; below 0, the more the nearer to that, where not."""
-    labels = np.concatenate([spheres.labels for spheres in found])
-    clusters, assigned = sum(len(spheres.centre_rows) for spheres in found), float(np.mean(labels >= 0))
+def _make_sweep_cell(threshold: float, parts: list[Spheres], min_assigned: float) -> SweepCell:
+    """Score: the number of clusters if enough rows are assigned; otherwise negative, higher with more assigned rows."""
+    labels = np.concatenate([spheres.labels for spheres in parts])
+    clusters, assigned = sum(len(spheres.centre_rows) for spheres in parts), float(np.mean(labels >= 0))
     enough = assigned >= min_assigned
     details = {"assigned": assigned, "enough_assigned": float(enough)}
     return SweepCell(

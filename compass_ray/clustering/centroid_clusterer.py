@@ -1,4 +1,4 @@
-"""Clusters that are told by their centres: nearest centre, silhouette, and the stored form k-means and Ward share."""
+"""Base of clusterers defined by centres (k-means, Ward): nearest centre, silhouette, and storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SILHOUETTE_MIB = 64
 
 @dataclass(frozen=True)
 class CentroidClusterer:
-    """Centres float32[K, r] in the reduced space; ``metric`` cosine compares unit rows there."""
+    """Centres float32[K, r] in the reduced space; metric ``cosine`` compares unit rows there."""
 
     kind: ClassVar[str]
     labels: Int32
@@ -39,31 +39,31 @@ class CentroidClusterer:
         return assign_nearest(prepare_points(self.reduction(rows), self.metric), self.centres)
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder``."""
-        own = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
-        save_arrays(folder, self.kind, {"metric": self.metric}, own | self.reduction.to_arrays())
+        """Write the clusterer into ``folder``."""
+        fields = {"labels": self.labels, "centroids": self.centroids, "centres": self.centres}
+        save_arrays(folder, self.kind, {"metric": self.metric}, fields | self.reduction.to_arrays())
 
     @classmethod
     def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> Self:
-        """From what `save` stored."""
-        own = {name: arrays[name] for name in ("labels", "centroids", "centres")}
+        """Create it from what `save` stored."""
+        fields = {name: arrays[name] for name in ("labels", "centroids", "centres")}
         metric = read_setting(settings, "metric", str)
         if metric not in get_args(Metric):
             raise ValueError(f"a usable metric (it is {metric!r})")
-        return cls(reduction=PcaReduction.from_arrays(arrays), metric=metric, **own)
+        return cls(reduction=PcaReduction.from_arrays(arrays), metric=metric, **fields)
 
 
-def metrics_to_try(asked: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:
-    """The metrics to try.
+def metrics_to_try(setting: Literal["euclidean", "cosine", "both"]) -> tuple[Metric, ...]:
+    """Metrics of the sweep.
 
     >>> metrics_to_try("both")
     ('euclidean', 'cosine')
     """
-    return ("euclidean", "cosine") if asked == "both" else (asked,)
+    return ("euclidean", "cosine") if setting == "both" else (setting,)
 
 
 def prepare_points(points: Float32, metric: str) -> Float32:
-    """Points float32[n, r] as they are compared: unit rows for cosine."""
+    """Points float32[n, r] in the form that is compared: unit rows for cosine."""
     if metric != "cosine":
         return points
     length = np.linalg.norm(points, axis=1, keepdims=True)
@@ -72,7 +72,7 @@ def prepare_points(points: Float32, metric: str) -> Float32:
 
 
 def assign_nearest(points: Float32, centres: Float32) -> Int32:
-    """int32[n] index of the nearest of ``centres`` float32[K, r] to each of ``points`` float32[n, r], by blocks."""
+    """int32[n] index of the nearest of ``centres`` float32[K, r] for each of ``points`` float32[n, r], in blocks."""
     labels = np.empty(len(points), np.int32)
     half = 0.5 * np.square(centres).sum(1)
     block = max(1, min(_BLOCK, _BLOCK_CELLS // len(centres)))
@@ -83,9 +83,9 @@ def assign_nearest(points: Float32, centres: Float32) -> Int32:
 
 
 def silhouette(points: Float32, labels: Int32) -> float:
-    """Mean silhouette in [-1, 1] of ``points`` float32[m, r]; -1 where there are fewer than two clusters, or m.
+    """Mean silhouette in [-1, 1] of ``points`` float32[m, r]; -1 for fewer than two clusters, or for m of them.
 
-    Blocks keep the distances that are held at once within 64 MiB.
+    Blocks limit the distances in memory to 64 MiB.
     """
     from sklearn import config_context
     from sklearn.metrics import silhouette_score

@@ -1,4 +1,4 @@
-"""Centroids of clusters in the embeddings' own space, and the coarse cut over them."""
+"""Centroids of clusters in the space of the embeddings, and coarse clusters over them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from compass_ray.clustering.protocol import Float32, Float64, Int32, Int64
 from compass_ray.clustering.ward_tree import ward_tree
 
 _EXACT = 4_000
-"""Centroids whose distances to one another are held at once: 64 MB."""
+"""Maximum number of centroids with a full distance matrix: 64 MB."""
 _FEW_DIMENSIONS = 64
 
 
 def spherical_means(embeddings: Float32, labels: Int32, weights: Float32) -> Float32:
-    """float32[K, d] unit-length weighted mean of each cluster's members; noise (-1) belongs to none."""
+    """float32[K, d] unit-length weighted mean of each cluster's members; noise (-1) counts nowhere."""
     sums = np.zeros((int(labels.max()) + 1, embeddings.shape[1]))
     for cluster, members in enumerate(_members(labels)):
         sums[cluster] = weights[members].astype(np.float64) @ embeddings[members]
@@ -36,14 +36,14 @@ def cluster_means(points: Float32, labels: Int32) -> Float64:
 
 
 def _members(labels: Int32) -> list[Int64]:
-    """Ascending rows int64 of each cluster."""
+    """Ascending row numbers int64 of each cluster."""
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(int(labels.max()) + 2))
     return [order[start:stop] for start, stop in pairwise(bounds.tolist())]
 
 
 def coarse_cut(centroids: Float32, at_most: int) -> Int32:
-    """int32[K] coarse cluster of each cluster, at most ``at_most`` of them, numbered in order of appearance (Ward).
+    """int32[K] coarse cluster of each cluster by Ward, at most ``at_most`` of them, numbered in order of appearance.
 
     >>> coarse_cut(np.eye(3, dtype=np.float32), 8).tolist()
     [0, 1, 2]
@@ -59,7 +59,7 @@ def coarse_cut(centroids: Float32, at_most: int) -> Int32:
 
 
 def _cut_groups(centroids: Float32, at_most: int) -> Int32:
-    """Ward's cut of thousands of centroids: over groups of them, in fewer dimensions."""
+    """Ward's cut of thousands of centroids: on groups of them, in fewer dimensions."""
     from scipy.cluster.hierarchy import fcluster
 
     points = fit_pca(centroids, _FEW_DIMENSIONS)(centroids)

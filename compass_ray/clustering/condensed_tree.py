@@ -1,7 +1,7 @@
 """Flat clusters from a spanning tree: condensed tree, excess of mass, membership (Campello et al. 2013).
 
-The single linkage and the condensing are the `hdbscan` package's compiled functions; the selection is written out here
-because new points need to know which branch belongs to which cluster.
+Single linkage and condensing are compiled functions of the `hdbscan` package. The selection is implemented here, because new
+points need the cluster of each branch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from compass_ray.clustering.protocol import Float32, Float64, Int32, Int64
 
 @dataclass(frozen=True)
 class CondensedTree:
-    """Branches 0 .. m-1, the root first and children after their parents; n fitted points.
+    """Branches 0 .. m-1, the root first and children after their parents, over n fitted points.
 
-    ``branch`` int64[n] is the branch each point leaves from and ``density`` float64[n] the inverse distance at which it
-    does; ``parent`` int64[m] and ``birth`` float64[m] describe the branches; ``cluster`` int32[m] is the flat cluster a
-    branch belongs to, -1 above all of them; ``peak`` float64[K] the density at which each cluster's own branch ends.
+    ``branch`` int64[n] is the branch that each point leaves, and ``density`` float64[n] the inverse distance at which it
+    leaves. ``parent`` int64[m] and ``birth`` float64[m] describe the branches. ``cluster`` int32[m] is the flat cluster of a
+    branch, -1 above all clusters. ``peak`` float64[K] is the density at which each cluster's own branch ends.
     """
 
     branch: Int64
@@ -40,7 +40,7 @@ class CondensedTree:
         return self.cluster[self.branch]
 
     def strength(self, labels: Int32, density: Float64) -> Float32:
-        """float32[n] membership in [0, 1] of points that lie in ``labels`` at ``density``; 0 for noise."""
+        """float32[n] membership in [0, 1] of points in ``labels`` at ``density``; 0 for noise."""
         inside = labels >= 0
         strength = np.zeros(len(labels), np.float32)
         peak = self.peak[labels[inside]]
@@ -49,7 +49,7 @@ class CondensedTree:
 
 
 def condense(edges: Float64, min_cluster_size: int) -> CondensedTree:
-    """The condensed tree of a spanning tree ``edges`` float64[n - 1, 3], with clusters chosen by excess of mass."""
+    """Condense a spanning tree ``edges`` float64[n - 1, 3], with clusters selected by excess of mass."""
     from hdbscan._hdbscan_linkage import label
     from hdbscan._hdbscan_tree import compute_stability, condense_tree
 
@@ -70,14 +70,14 @@ def condense(edges: Float64, min_cluster_size: int) -> CondensedTree:
 
 
 def _excess_of_mass(parent: Int64, stability: dict[int, float]) -> list[int]:
-    """Branches whose stability exceeds what their descendants reach; the root never."""
+    """Branches with a stability of at least that of their descendants; never the root."""
     m = len(parent)
-    own = np.array([stability.get(branch, 0.0) for branch in range(m)])
+    stabilities = np.array([stability.get(branch, 0.0) for branch in range(m)])
     below = np.zeros(m)
     chosen = np.zeros(m, bool)
     for branch in range(m - 1, 0, -1):
-        chosen[branch] = own[branch] >= below[branch]
-        below[parent[branch]] += max(own[branch], below[branch])
+        chosen[branch] = stabilities[branch] >= below[branch]
+        below[parent[branch]] += max(stabilities[branch], below[branch])
     covered = np.zeros(m, bool)
     for branch in range(1, m):
         covered[branch] = covered[parent[branch]] or chosen[parent[branch]]
@@ -94,7 +94,7 @@ def _flat(parent: Int64, selected: list[int]) -> Int32:
 
 
 def _peaks(parent: Int64, birth: Float64, selected: list[int], branch: Int64, density: Float64) -> Float64:
-    """The density at which each selected branch itself ends; what lies deeper is a full member."""
+    """The density at which each selected branch ends; points beyond it are full members."""
     last = np.zeros(len(parent))
     np.maximum.at(last, branch, density)
     np.maximum.at(last, parent[1:], birth[1:])

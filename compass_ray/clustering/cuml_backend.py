@@ -1,8 +1,7 @@
-"""The heavy steps of clustering on a GPU, by cuML. Imported by `backends` alone, and only when it is used.
+"""The expensive steps of clustering on a GPU with cuML. Only `backends` imports it, when it is used.
 
-Key property: cuML says which rows are neighbours and which edges make the tree; the distances, in which its float32 products
-are off by up to about 0.001 of a row's length, are taken again in float64. Relative validity, which it lacks, is read off the
-tree like the CPU's.
+cuML finds the neighbours and the edges of the tree. Distances are recomputed in float64, because cuML's float32 products have
+errors of up to about 0.001 of a row's length. cuML has no relative validity; it is computed from the tree as on the CPU.
 """
 
 from __future__ import annotations
@@ -15,24 +14,26 @@ from compass_ray.clustering import spanning_tree as cpu_tree
 from compass_ray.clustering.protocol import Float32, Float64
 
 _BLURRED = 1e-3
-"""Core distance, of the longest row, that float32 products cannot tell from 0. Where a row has more copies than min_samples,
-cuML is known to end the whole process; such rows get the CPU's tree."""
+"""Core distance, relative to the longest row, that float32 products cannot distinguish from 0.
+
+If a row has more copies than min_samples, cuML is known to crash the process; such rows use the CPU's tree.
+"""
 
 
 class CumlBackend:
-    """cuML; all rows at once, as far as the GPU's memory goes."""
+    """cuML on all rows at once, limited by the GPU's memory."""
 
     name = "gpu"
 
     def neighbour_distances(self, points: Float32, k: int) -> Float64:
-        """See `backends.Backend`."""
+        """See `ClusteringBackend`."""
         centred = points - points.mean(0)
         search = NearestNeighbors(n_neighbors=min(k + 1, len(points)), algorithm="brute", output_type="numpy").fit(centred)
-        found = np.asarray(search.kneighbors(centred)[1], dtype=np.int64)
-        return cpu_tree.distances_to(points, found)
+        neighbours = np.asarray(search.kneighbors(centred)[1], dtype=np.int64)
+        return cpu_tree.distances_to(points, neighbours)
 
     def spanning_tree(self, points: Float32, core: Float64, min_samples: int) -> Float64:
-        """See `backends.Backend`; cuML takes the core distances anew, and like `hdbscan` does not count the row itself."""
+        """See `ClusteringBackend`. cuML recomputes core distances and, like `hdbscan`, does not count the row itself."""
         centred = points - points.mean(0)
         if core.min() <= _BLURRED * np.linalg.norm(centred, axis=1).max():
             return cpu_tree.spanning_tree(points, core)
@@ -41,6 +42,6 @@ class CumlBackend:
         return cpu_tree.weigh_edges(points, core, edges.astype(np.int64))
 
     def kmeans(self, points: Float32, k: int, n_init: int, seed: int) -> Float32:
-        """See `backends.Backend`."""
+        """See `ClusteringBackend`."""
         fitted = KMeans(n_clusters=k, init="k-means++", n_init=n_init, random_state=seed, output_type="numpy").fit(points)
         return np.asarray(fitted.cluster_centers_, dtype=np.float32)

@@ -1,16 +1,16 @@
-"""Density-based clustering validation: how good a density clustering is, from the rows themselves (Moulavi et al. 2014).
+"""Density-based clustering validation (DBCV) of a density clustering, from the rows themselves (Moulavi et al. 2014).
 
     core(x)    = (mean over the other rows y of x's cluster of |x - y|^-d) ^ (-1/d), in d dimensions
     reach(x,y) = max(core(x), core(y), |x - y|)
     validity   = sum over clusters of |C| / n * (separation - sparseness) / max(separation, sparseness)
 
-A row of a cluster's spanning tree of reach is inner where it has two edges or more. Sparseness is the longest edge between
-inner rows, separation the least reach from an inner row to one of another cluster.
+A row is inner if it has two or more edges in its cluster's spanning tree of reach. Sparseness is the longest edge between
+inner rows. Separation is the smallest reach from an inner row to an inner row of another cluster.
 
-Key property: powers of d are taken of distances relative to the nearest row and in logarithms, so that hundreds of
-dimensions neither overflow nor underflow. Exact on at most `ROWS` rows, above that on a sample drawn cluster by cluster. The
-largest array is a block of 256 rows against the rows of the sample, 10 MB. It scores settings on one data set (COMPASS,
-appendix E); the cheaper estimate from the tree that clustering needs anyway is in `validity`.
+Powers of d are computed in logarithms of distances relative to the nearest row, so that hundreds of dimensions neither
+overflow nor underflow. The result is exact up to `MAX_ROWS` rows; above, each cluster is sampled. The largest array is a
+block of 256 rows against the sample, 10 MB. It scores settings on one data set (COMPASS, appendix E). `relative_validity` is
+the cheaper estimate from the spanning tree.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import numpy as np
 from compass_ray.clustering.protocol import Float32, Float64, Int32, Int64
 
 MAX_ROWS = 5_000
-"""Rows compared at most, or two a cluster where that is more."""
+"""Maximum number of compared rows, or two per cluster if that is more."""
 _MIN_CLUSTER_ROWS = 10
-"""Rows that a cluster keeps before the rest is shared out by size."""
+"""Rows that a cluster keeps before the rest is distributed by size."""
 _BLOCK = 256
 _COPY = 1e-12
-"""Squared distance over squared lengths below which float64 products no longer tell two rows apart."""
+"""Squared distance relative to squared lengths below which float64 products cannot distinguish two rows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def dbcv(points: Float32, labels: Int32, *, rows: int = MAX_ROWS, seed: int = 0)
     """Validity in [-1, 1] of ``labels`` int32[n] on points float32[n, d]; noise (-1) and clusters of one row count as 0.
 
     Fewer than two clusters have no separation and get -1. A row with a copy in its cluster has core distance 0, the limit
-    of its formula; a cluster without inner rows is taken whole.
+    of its formula. In a cluster without inner rows, all rows count as inner.
 
     >>> points = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]], np.float32)
     >>> round(dbcv(points, np.array([0, 0, 0, 1, 1, 1], np.int32)), 4)
@@ -62,14 +62,14 @@ def dbcv(points: Float32, labels: Int32, *, rows: int = MAX_ROWS, seed: int = 0)
 
 
 def subsample_clusters(members: list[Int64], at_most: int, rng: np.random.Generator) -> list[Int64]:
-    """Ascending rows of each cluster, at most ``at_most`` in all (or two a cluster), small clusters the least thinned."""
+    """Ascending rows of each cluster, at most ``at_most`` in total (or two per cluster); small clusters lose least."""
     sizes = np.array([len(each) for each in members])
     if sizes.sum() <= at_most:
         return members
-    least = np.minimum(sizes, np.clip(at_most // len(sizes), 2, _MIN_CLUSTER_ROWS))
-    spare = max(at_most - int(least.sum()), 0)
-    quota = least + spare * (sizes - least) // max(int((sizes - least).sum()), 1)
-    return [np.sort(rng.permutation(each)[:few]) for each, few in zip(members, quota, strict=True)]
+    minimum = np.minimum(sizes, np.clip(at_most // len(sizes), 2, _MIN_CLUSTER_ROWS))
+    spare = max(at_most - int(minimum.sum()), 0)
+    quota = minimum + spare * (sizes - minimum) // max(int((sizes - minimum).sum()), 1)
+    return [np.sort(rng.permutation(each)[:count]) for each, count in zip(members, quota, strict=True)]
 
 
 def core_distances(points: Float64) -> Float64:
@@ -79,8 +79,8 @@ def core_distances(points: Float64) -> Float64:
     for start in range(0, n, _BLOCK):
         part = slice(start, start + _BLOCK)
         squares = _squares(points[part], lengths[part], points, lengths)
-        own = np.arange(len(squares))
-        squares[own, start + own] = np.inf
+        indices = np.arange(len(squares))
+        squares[indices, start + indices] = np.inf
         nearest = squares.min(1)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = np.exp(d / 2 * (np.log(nearest)[:, None] - np.log(squares)))
@@ -94,15 +94,15 @@ def _inner(points: Float64) -> _InnerRows:
     ends, lengths = minimum_spanning_tree(points, core)
     inner = np.bincount(ends.ravel(), minlength=len(points)) > 1
     between = inner[ends].all(1)
-    kept = inner if inner.any() else np.ones(len(points), bool)
-    return _InnerRows(points[kept], core[kept], float(lengths[between if between.any() else slice(None)].max()))
+    retained = inner if inner.any() else np.ones(len(points), bool)
+    return _InnerRows(points[retained], core[retained], float(lengths[between if between.any() else slice(None)].max()))
 
 
 def minimum_spanning_tree(points: Float64, core: Float64) -> tuple[Int64, Float64]:
-    """Edges int64[n - 1, 2] of the minimum spanning tree of reach and their reach float64[n - 1] (Prim).
+    """Edges int64[n - 1, 2] of the minimum spanning tree of reach, and their reach float64[n - 1] (Prim).
 
-    Many edges are equally long, because core distances decide. Of those the one with the denser end is taken, so that the
-    tree does not depend on the order of rows and its inner rows are the dense ones, which is what they stand for.
+    Many edges have equal length, because core distances determine them. Among equals the edge with the denser end is taken. So
+    the tree does not depend on the order of rows, and its inner rows are the dense ones.
     """
     n, squared = len(points), _lengths(points)
     reach, densest, source = np.full(n, np.inf), np.full(n, np.inf), np.zeros(n, np.int64)
@@ -123,7 +123,7 @@ def minimum_spanning_tree(points: Float64, core: Float64) -> tuple[Int64, Float6
 
 
 def _separations(clusters: list[_InnerRows]) -> Float64:
-    """float64[K] least reach from each cluster to any other."""
+    """float64[K] smallest reach from each cluster to any other."""
     rows, core = np.concatenate([each.rows for each in clusters]), np.concatenate([each.core for each in clusters])
     owner = np.repeat(np.arange(len(clusters)), [len(each.core) for each in clusters])
     separation, lengths = np.full(len(clusters), np.inf), _lengths(rows)

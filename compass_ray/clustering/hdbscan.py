@@ -1,7 +1,7 @@
 """HDBSCAN: clusters of any shape, noise, and new points without refitting (COMPASS, section 3.2.1).
 
-Key property: new points are placed by approximate prediction on the fitted condensed tree, which never changes, so a
-prompt gets the same cluster for as long as the clusterer is kept. How the spanning tree is built is the backend's work.
+New points are assigned by approximate prediction on the fitted condensed tree, which never changes. So a prompt always gets
+the same cluster from the same clusterer. The backend builds the spanning tree.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TREE_ARRAYS = ("branch", "density", "parent", "birth", "cluster", "peak")
 class HdbscanClusterer:
     """A fitted HDBSCAN: reduced points float32[f, r] with their core distances float64[f], and the condensed tree.
 
-    ``labels`` int32[n] covers all rows given to the fit, also those that were placed rather than put in the tree.
+    ``labels`` int32[n] covers all fitted rows, including those that were assigned by prediction and are not in the tree.
     """
 
     kind: ClassVar[str] = "hdbscan"
@@ -55,14 +55,14 @@ class HdbscanClusterer:
         return ApproximatePredictor(self.points, self.core, self.min_samples, self.tree).predict(points)
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder``."""
+        """Write the clusterer into ``folder``."""
         tree = {name: getattr(self.tree, name) for name in _TREE_ARRAYS}
-        own = {"labels": self.labels, "centroids": self.centroids, "points": self.points, "core": self.core}
-        save_arrays(folder, self.kind, {"min_samples": self.min_samples}, own | tree | self.reduction.to_arrays())
+        fields = {"labels": self.labels, "centroids": self.centroids, "points": self.points, "core": self.core}
+        save_arrays(folder, self.kind, {"min_samples": self.min_samples}, fields | tree | self.reduction.to_arrays())
 
     @classmethod
     def from_arrays(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> HdbscanClusterer:
-        """From what `save` stored."""
+        """Create it from what `save` stored."""
         return cls(
             labels=arrays["labels"],
             centroids=arrays["centroids"],
@@ -76,7 +76,7 @@ class HdbscanClusterer:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One setting tried on a sample: ``score`` is what settings are compared by, ``details`` what it is made of."""
+    """One setting fitted on a sample. ``score`` ranks settings; ``details`` are the measures behind it."""
 
     min_samples: int
     min_cluster_size: int
@@ -87,19 +87,19 @@ class SweepPoint:
     core: Float64
 
     def to_sweep_cell(self, chosen: bool) -> SweepCell:
-        """As the sweep's table shows it."""
+        """The row of the sweep's table."""
         settings = {"min_cluster_size": self.min_cluster_size, "min_samples": self.min_samples}
         noise = float(np.mean(self.tree.labels < 0))
         return SweepCell(settings, self.score, self.tree.n_clusters, noise, chosen, self.details)
 
 
 def sweep(config: ClusterConfig, points: Float32, backend: ClusteringBackend) -> list[SweepPoint]:
-    """Every setting on reduced points float32[m, r]: one search for neighbours, one spanning tree for each min_samples.
+    """Fit every setting on reduced points float32[m, r]: one neighbour search, one spanning tree for each min_samples.
 
-    All are screened by relative validity, which compares settings on one tree. The best of each tree, and settings that
-    find the same clusters, are then scored by exact validity on at most `dbcv.ROWS` rows, which compares them all. Both
-    count times (1 - noise share). A setting left out by the screen keeps its screen's score, but no more than the lowest
-    exact one, so that scores stand in the order of preference.
+    Relative validity screens all settings of one tree. The best of each tree, and settings that find the same clusters, are then
+    scored by exact validity on at most `dbcv.MAX_ROWS` rows, which is comparable between trees. Both are multiplied by
+    (1 - noise share). A setting without an exact score keeps its screening score, but at most the lowest exact one, so that
+    scores are in the order of preference.
     """
     cells: list[SweepPoint] = []
     finalists: list[SweepPoint] = []
@@ -107,9 +107,9 @@ def sweep(config: ClusterConfig, points: Float32, backend: ClusteringBackend) ->
     for min_samples in config.min_samples:
         core = distances[:, min(min_samples, distances.shape[1] - 1)]
         edges = backend.spanning_tree(points, core, min_samples)
-        tried = [_screen(min_samples, size, edges, core) for size in config.min_cluster_size]
-        cells += tried
-        finalists.append(select_best(tried))
+        screened = [_screen(min_samples, size, edges, core) for size in config.min_cluster_size]
+        cells += screened
+        finalists.append(select_best(screened))
     return _score_finalists(cells, finalists, points)
 
 
@@ -121,15 +121,15 @@ def _screen(min_samples: int, size: int, edges: Float64, core: Float64) -> Sweep
 
 def _score_finalists(cells: list[SweepPoint], finalists: list[SweepPoint], points: Float32) -> list[SweepPoint]:
     exact = {_clusters_key(cell): dbcv(points, cell.tree.labels) for cell in finalists}
-    reached = {_clusters_key(cell): apply_noise_penalty(exact[_clusters_key(cell)], cell.tree.labels) for cell in finalists}
-    lowest = min(reached.values())
-    return [_with_final_score(cell, exact.get(_clusters_key(cell)), reached.get(_clusters_key(cell), lowest)) for cell in cells]
+    scores = {_clusters_key(cell): apply_noise_penalty(exact[_clusters_key(cell)], cell.tree.labels) for cell in finalists}
+    lowest = min(scores.values())
+    return [_with_final_score(cell, exact.get(_clusters_key(cell)), scores.get(_clusters_key(cell), lowest)) for cell in cells]
 
 
-def _with_final_score(cell: SweepPoint, validity: float | None, reached: float) -> SweepPoint:
+def _with_final_score(cell: SweepPoint, validity: float | None, score: float) -> SweepPoint:
     if validity is None:
-        return replace(cell, score=min(cell.score, reached))
-    return replace(cell, score=reached, details={**cell.details, "dbcv": validity})
+        return replace(cell, score=min(cell.score, score))
+    return replace(cell, score=score, details={**cell.details, "dbcv": validity})
 
 
 def _clusters_key(cell: SweepPoint) -> bytes:
@@ -138,17 +138,17 @@ def _clusters_key(cell: SweepPoint) -> bytes:
 
 
 def select_best(cells: list[SweepPoint]) -> SweepPoint:
-    """The cell with the highest score; of equals one that was scored exactly, and of those the first."""
+    """The cell with the highest score. Among equals, one with an exact score is preferred, then the first."""
     return max(cells, key=lambda cell: (cell.score, "dbcv" in cell.details))
 
 
 def fit_tree(cell: SweepPoint, points: Float32, backend: ClusteringBackend) -> SweepPoint:
-    """The cell's setting fitted on other points."""
+    """Fit the cell's setting on other points."""
     core = backend.neighbour_distances(points, cell.min_samples)[:, -1]
     edges = backend.spanning_tree(points, core, cell.min_samples)
     return _screen(cell.min_samples, cell.min_cluster_size, edges, core)
 
 
 def min_sweep_rows(config: ClusterConfig) -> int:
-    """Rows that the sweep needs at least."""
+    """Minimum number of rows for the sweep."""
     return 2 * max(*config.min_cluster_size, *config.min_samples) + 1

@@ -1,4 +1,4 @@
-"""Whether embeddings can be clustered at all, said before the work starts rather than by what comes out of it."""
+"""Checks of embeddings and settings before clustering starts."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ def check_embeddings(embeddings: Float32, at_least: int, method: str) -> Float32
     """The embeddings as contiguous float32[n, d].
 
     Raises:
-        ModelError: NaN, rows of zeros, fewer rows than clusters need, or no two different rows.
+        ModelError: there are NaN, zero rows, fewer rows than needed, or no two different rows.
     """
     rows = _check_rows(embeddings)
     if len(rows) < at_least:
         other = f", or set {_REMEDY[method]}" if method in _REMEDY else ""
         raise ModelError(
-            f"there are {len(rows)} embedded rows, and clustering by {method} needs {at_least}; give more rows{other}"
+            f"there are {len(rows)} embedded rows, but clustering by {method} needs {at_least}; add more rows{other}"
         )
     if bool((rows == rows[0]).all()):
-        raise ModelError(f"all {len(rows)} embeddings are identical; look at the prompts and the encoder")
+        raise ModelError(f"all {len(rows)} embeddings are identical; check the prompts and the encoder")
     return rows
 
 
 def check_new_rows(embeddings: Float32, dimensions: int) -> Float32:
-    """New rows as contiguous float32[n, d], for a clusterer that was fitted on ``dimensions`` of them.
+    """New rows as contiguous float32[n, d], for a clusterer that was fitted in ``dimensions`` dimensions.
 
     Raises:
-        ModelError: another dimension, NaN, or rows of zeros.
+        ModelError: the rows have another dimension, NaN, or only zeros.
     """
     rows = _check_rows(embeddings)
     if rows.shape[1] != dimensions:
         raise ModelError(
-            f"embeddings have {rows.shape[1]} dimensions, and the clusterer was fitted on {dimensions}; "
-            f"use the encoder that the pool was embedded with"
+            f"embeddings have {rows.shape[1]} dimensions, but the clusterer was fitted with {dimensions}; "
+            f"use the encoder of the pool's embeddings"
         )
     return rows
 
@@ -55,37 +55,37 @@ def _check_rows(embeddings: Float32) -> Float32:
         raise ModelError(f"embeddings have shape {rows.shape}; expected (rows, dimensions)")
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if bad.size:
-        raise ModelError(f"{bad.size} embeddings hold NaN or infinity, the first is row {bad[0]}; embed them again")
+        raise ModelError(f"{bad.size} embeddings have NaN or infinity, first in row {bad[0]}; embed them again")
     empty = np.flatnonzero(~rows.any(1))
     if empty.size:
         raise ModelError(
-            f"{empty.size} embeddings are all zeros and have no direction, the first is row {empty[0]}; embed them again"
+            f"{empty.size} embeddings are all zeros and have no direction, first in row {empty[0]}; embed them again"
         )
     return rows
 
 
-def check_samples(config: ClusterConfig, at_least: int, *, whole: bool) -> None:
-    """Whether the rows that settings are tried on, and those of HDBSCAN's tree unless it is of the ``whole`` pool, suffice.
+def check_samples(config: ClusterConfig, at_least: int, *, full_tree: bool) -> None:
+    """Check that the sweep's sample, and the rows of HDBSCAN's tree unless it is a ``full_tree`` of the pool, are large enough.
 
     Raises:
-        ModelError: the setting allows fewer than ``at_least``.
+        ModelError: a setting allows fewer than ``at_least`` rows.
     """
-    asked = {"sweep_rows": config.sweep_rows}
-    if config.method == "hdbscan" and not whole:
-        asked["tree_rows"] = config.tree_rows
-    for name, rows in asked.items():
+    settings = {"sweep_rows": config.sweep_rows}
+    if config.method == "hdbscan" and not full_tree:
+        settings["tree_rows"] = config.tree_rows
+    for name, rows in settings.items():
         if rows < at_least:
             raise ModelError(
-                f"cluster.{name} is {rows}, and clustering by {config.method} compares its settings on {at_least} rows at "
-                f"least; set cluster.{name}={at_least} or more, better thousands"
+                f"cluster.{name} is {rows}, but clustering by {config.method} needs at least {at_least} rows for its sweep; "
+                f"set cluster.{name}={at_least} or more, preferably thousands"
             )
 
 
 def check_strata(strata: Sequence[str] | None, n: int) -> None:
-    """Whether every row has its stratum.
+    """Check that every row has a stratum.
 
     Raises:
-        ModelError: there are fewer of them, or more.
+        ModelError: the numbers differ.
     """
     if strata is not None and len(strata) != n:
-        raise ModelError(f"there are {n} embedded rows and {len(strata)} languages of rows; give one for each row")
+        raise ModelError(f"there are {n} embedded rows but {len(strata)} row languages; pass one language for each row")

@@ -13,19 +13,19 @@ from compass_ray.clustering.ward import WardClusterer
 from compass_ray.models.errors import ModelError
 
 _FROM_ARRAYS = {kind.kind: kind.from_arrays for kind in (ButinaClusterer, HdbscanClusterer, KMeansClusterer, WardClusterer)}
-"""Constructor of each kind that a header may name."""
+"""Constructor of each kind in a header."""
 
 
 def load_clusterer(folder: str | Path) -> Clusterer:
     """Read a clusterer that `Clusterer.save` wrote.
 
     Raises:
-        ModelError: a file is missing, damaged, or was not written by this package.
+        ModelError: a file is missing or damaged, or compass_ray did not write it.
     """
     header, arrays = read_clusterer(Path(folder))
     kind = header.get("kind")
     if not isinstance(kind, str) or kind not in _FROM_ARRAYS:
-        raise ModelError(f"{folder} holds a clusterer of kind {kind!r}; known: {', '.join(sorted(_FROM_ARRAYS))}")
+        raise ModelError(f"{folder} has a clusterer of unknown kind {kind!r}; expected one of {', '.join(sorted(_FROM_ARRAYS))}")
     try:
         return _FROM_ARRAYS[kind](dict(header["settings"]), arrays)
     except (KeyError, TypeError, ValueError) as error:

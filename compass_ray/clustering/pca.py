@@ -1,4 +1,4 @@
-"""Principal components before clustering, kept for new points. Deterministic: an eigendecomposition, no random sketch."""
+"""PCA before clustering, stored for new points. Deterministic: an eigendecomposition, no random sketch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compass_ray.clustering.protocol import Float32
 
 @dataclass(frozen=True)
 class PcaReduction:
-    """``mean`` float32[d] and ``components`` float32[reduced, d]; without components the rows stay as they are."""
+    """``mean`` float32[d] and ``components`` float32[reduced, d]; without components rows do not change."""
 
     mean: Float32
     components: Float32
@@ -26,21 +26,21 @@ class PcaReduction:
 
     @property
     def input_dimensions(self) -> int:
-        """d, of the embeddings that it takes."""
+        """Dimension d of the input embeddings."""
         return len(self.mean)
 
     def to_arrays(self) -> dict[str, Any]:
-        """Its arrays by name, for storage."""
+        """The arrays by name, for storage."""
         return {"mean": self.mean, "components": self.components}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> PcaReduction:
-        """From stored arrays."""
+        """Create it from stored arrays."""
         return cls(arrays["mean"], arrays["components"])
 
 
 def fit_pca(embeddings: Float32, dimensions: int | None) -> PcaReduction:
-    """PCA to ``dimensions``; none where the embeddings have no more than that, or it is None."""
+    """PCA to ``dimensions``; no reduction if it is None or the embeddings have no more dimensions."""
     n, d = embeddings.shape
     if dimensions is None or min(n, d) <= dimensions:
         return PcaReduction(np.zeros(d, np.float32), np.zeros((0, d), np.float32))

@@ -1,4 +1,4 @@
-"""What a fitted clusterer can do, and the record of a fit. No algorithm."""
+"""Interface of a fitted clusterer, and records of a fit. No algorithm."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Clusterer(Protocol):
 
     @property
     def labels(self) -> Int32:
-        """int32[n] cluster of each row it was fitted on, -1 for noise."""
+        """int32[n] cluster of each fitted row, -1 for noise."""
 
     @property
     def centroids(self) -> Float32:
-        """float32[K, d] spherical mean of each cluster's members, in the embeddings' own space."""
+        """float32[K, d] spherical mean of each cluster's members, in the space of the embeddings."""
 
     def assign(self, embeddings: Float32) -> Int32:
         """int32[n] cluster of new rows float32[n, d], -1 for noise, without refitting.
 
         Raises:
-            ModelError: rows of another dimension, NaN, or rows of zeros.
+            ModelError: the rows have another dimension, NaN, or only zeros.
         """
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder``, as arrays and JSON."""
+        """Write the clusterer into ``folder``, as arrays and JSON."""
 
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One setting of a sweep: higher scores are better."""
+    """One setting of a sweep. Higher scores are better."""
 
     parameters: Mapping[str, int | float | str]
     score: float
@@ -48,18 +48,18 @@ class SweepCell:
     noise_share: float
     chosen: bool = False
     details: Mapping[str, float] = field(default_factory=dict)
-    """What else was measured of this setting, by name."""
+    """Further measures of this setting, by name."""
 
 
 def mark_best(cells: Sequence[SweepCell]) -> tuple[SweepCell, ...]:
-    """The same cells with the best one marked as chosen; of equals the first."""
+    """Return the cells with the best one marked as chosen; the first of equals."""
     best = max(range(len(cells)), key=lambda i: cells[i].score)
     return tuple(replace(cell, chosen=i == best) for i, cell in enumerate(cells))
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a family of clusterers gives back: ``strength`` float32[n] in [0, 1] is membership (0 for noise)."""
+    """Result of one clustering method. ``strength`` float32[n] in [0, 1] is membership (0 for noise)."""
 
     clusterer: Clusterer
     strength: Float32
@@ -68,7 +68,7 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FittedClusters:
-    """A fit: ``strength`` float32[n] in [0, 1] is membership (0 for noise); ``coarse`` int32[K] merges clusters."""
+    """A fit. ``strength`` float32[n] in [0, 1] is membership (0 for noise); ``coarse`` int32[K] merges clusters."""
 
     clusterer: Clusterer
     labels: Int32
@@ -76,4 +76,4 @@ class FittedClusters:
     coarse: Int32
     sweep: tuple[SweepCell, ...]
     backend: str
-    """``cpu`` or ``gpu``: what did the work."""
+    """``cpu`` or ``gpu``, which ran the fit."""

@@ -1,8 +1,8 @@
-"""How good a density clustering is: relative validity from the spanning tree alone.
+"""Relative validity: the quality of a density clustering, estimated from the spanning tree.
 
-An estimate of DBCV (Moulavi et al. 2014) whose densities and separations are read off the edges of the tree that
-clustering needs anyway, so that a whole sweep costs no further distances. It screens the settings of a sweep, whose best
-few are then scored by `dbcv` itself (COMPASS, appendix E); it is not comparable between data sets.
+An estimate of DBCV (Moulavi et al. 2014). Densities and separations are read from the edges of the spanning tree that
+clustering needs anyway, so a sweep computes no further distances. It screens the settings of a sweep; `dbcv` then scores the
+best ones (COMPASS, appendix E). Not comparable between data sets.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from compass_ray.clustering.protocol import Float64, Int32
 
 WORST_SCORE = -2.0
-"""Score of a setting that finds no cluster."""
+"""Score of a setting without clusters."""
 
 
 def relative_validity(edges: Float64, labels: Int32) -> float:
     """Validity in [-1, 1] of ``labels`` int32[n] on spanning tree ``edges`` float64[n - 1, 3]; noise counts as 0.
 
-    Sum over clusters of |C| / n * (separation - sparseness) / max(separation, sparseness), where sparseness is the
-    longest edge inside the cluster and separation the shortest to another one.
+    Sum over clusters of |C| / n * (separation - sparseness) / max(separation, sparseness). Sparseness is the longest edge
+    inside the cluster, separation the shortest edge to another one.
     """
     k = int(labels.max()) + 1
     if k == 0:
@@ -32,7 +32,7 @@ def relative_validity(edges: Float64, labels: Int32) -> float:
     np.maximum.at(sparseness, a[inside], distance[inside])
     for side in (a, b):
         np.minimum.at(separation, side[between], distance[between])
-    # A cluster that only noise connects to the rest is farther away than any edge says.
+    # A cluster that only noise connects to the others is farther away than any edge.
     alone = (a >= 0) ^ (b >= 0)
     farthest = distance.max() if k > 1 or not alone.any() else distance[alone].min()
     separation[np.isinf(separation)] = 2 * farthest
@@ -41,12 +41,12 @@ def relative_validity(edges: Float64, labels: Int32) -> float:
 
 
 def screening_score(edges: Float64, labels: Int32) -> float:
-    """Relative validity with the noise penalty: what a sweep is screened by."""
+    """Relative validity with noise penalty, the score of the screening."""
     return apply_noise_penalty(relative_validity(edges, labels), labels)
 
 
 def apply_noise_penalty(validity: float, labels: Int32) -> float:
-    """Validity times (1 - noise share); a negative one is made worse by noise, not better, and nothing but noise is worst.
+    """Validity times (1 - noise share); noise lowers a negative validity too. Noise only gives `WORST_SCORE`.
 
     >>> labels = np.array([0, 0, -1, -1], np.int32)
     >>> apply_noise_penalty(0.5, labels), apply_noise_penalty(-0.5, labels)

@@ -1,6 +1,6 @@
-"""Fitted clusterers on disk: arrays in one npz file without pickle, and a JSON header.
+"""Store fitted clusterers: arrays in one npz file without pickle, and a JSON header.
 
-Key property: the header holds the SHA-256 of the npz file, so damaged or exchanged arrays are refused.
+The header has the SHA-256 of the npz file, so damaged or replaced arrays are rejected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = "compass-ray clusterer"
 VERSION = 2
 
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What numpy and zipfile say of a file that is no npz, or no longer one."""
+"""Errors that numpy and zipfile raise for a file that is not a valid npz."""
 
 
 def save_arrays(folder: Path, kind: str, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -38,8 +38,8 @@ def read_setting(settings: Mapping[str, Any], name: str, kind: type | tuple[type
     """A stored setting of one of these types.
 
     Raises:
-        KeyError: it is not there.
-        TypeError: it is something else.
+        KeyError: it is missing.
+        TypeError: it has another type.
     """
     if not isinstance(settings[name], kind):
         raise TypeError(f"a usable {name} (it is {settings[name]!r})")
@@ -50,7 +50,7 @@ def read_clusterer(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The header and the arrays that `save_arrays` wrote.
 
     Raises:
-        ModelError: a file is missing, damaged, or was not written by this package.
+        ModelError: a file is missing or damaged, or compass_ray did not write it.
     """
     header = _read_header(folder)
     return header, _read_arrays(folder, header)
@@ -60,15 +60,15 @@ def _read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads((folder / HEADER_FILE).read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} holds no clusterer: it lacks {HEADER_FILE}; run the cluster stage first") from None
+        raise ModelError(f"{folder} has no clusterer: {HEADER_FILE} is missing; run the cluster stage first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / HEADER_FILE} is damaged ({error}); run the cluster stage again") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ModelError(f"{folder / HEADER_FILE} was not written by compass_ray; run the cluster stage again")
     if header.get("version") != VERSION:
         raise ModelError(
-            f"{folder / HEADER_FILE} has version {header.get('version')!r} of the format, and this compass_ray reads {VERSION}; "
-            f"use the compass_ray that wrote it, or run the cluster stage again"
+            f"{folder / HEADER_FILE} has format version {header.get('version')!r}, but this compass_ray reads {VERSION}; "
+            f"use the compass_ray version that wrote it, or run the cluster stage again"
         )
     return header
 
@@ -77,9 +77,7 @@ def _read_arrays(folder: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / ARRAYS_FILE
     try:
         if _sha256(path) != header.get("sha256"):
-            raise ModelError(
-                f"{path} is damaged: it is not the file that {HEADER_FILE} was written for; run the cluster stage again"
-            )
+            raise ModelError(f"{path} is damaged: its checksum differs from {HEADER_FILE}; run the cluster stage again")
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in header["arrays"]}
     except ModelError:

@@ -1,8 +1,7 @@
-"""Sphere exclusion as Taylor and Butina have it: the point with most neighbours takes them all, and so on.
+"""Sphere exclusion of Taylor and Butina: the point with most neighbours takes them all, and so on.
 
-Key property: neighbours are counted and taken by blocks of dot products, so that neither a matrix nor lists of neighbours
-of all points are held. Points with equally many neighbours go in order of their coordinates: the order of rows
-decides nothing. COMPASS, appendix E.
+Neighbours are counted and taken in blocks of dot products, so no full matrix or neighbour list is stored. Points with equally
+many neighbours are ordered by their coordinates, so the order of rows has no effect. COMPASS, appendix E.
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ from compass_ray.clustering.protocol import Float32, Int32, Int64
 
 _BLOCK_CELLS = 2_000_000
 _AHEAD = 64
-"""Centres whose similarities are computed in one product, before it is known whether an earlier one takes them."""
+"""Centres with similarities computed in one product, before it is known whether an earlier centre takes them."""
 _SINGLETON = -2
 
 
 @dataclass(frozen=True)
 class Spheres:
-    """``labels`` int32[n], -1 for singletons; ``centres`` int64[K] are the rows that the clusters grew around."""
+    """``labels`` int32[n], -1 for singletons; ``centre_rows`` int64[K] are the rows at the centres of the clusters."""
 
     labels: Int32
     centre_rows: Int64
 
     @property
     def assigned_share(self) -> float:
-        """Share of rows that are no singletons."""
+        """Fraction of rows that are not singletons."""
         return float(np.mean(self.labels >= 0))
 
 
 def count_neighbours(points: Float32, thresholds: Sequence[float]) -> Int64:
-    """int64[T, n]: points at cosine similarity of at least each threshold, itself among them.
+    """int64[T, n]: number of points with at least each threshold of cosine similarity, including the point itself.
 
-    ``points`` are unit rows float32[n, r], ``thresholds`` ascend.
+    ``points`` are unit rows float32[n, r]; ``thresholds`` are ascending.
 
     >>> count_neighbours(np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32), [0.5, 0.7]).tolist()
     [[2, 3, 2], [2, 2, 1]]
@@ -59,18 +58,18 @@ def grow_spheres(points: Float32, counts: Int64, threshold: float) -> Spheres:
     """Spheres of one threshold, given its ``counts`` int64[n]; numbered in order of their centres' counts."""
     labels = np.full(len(points), -1, np.int32)
     centres: list[int] = []
-    waiting = _order(points, counts)
-    while len(waiting := waiting[labels[waiting] == -1]):
-        ahead = waiting[:_AHEAD]
-        taken = points[ahead] @ points[waiting].T >= np.float32(threshold)
+    pending = _order(points, counts)
+    while len(pending := pending[labels[pending] == -1]):
+        ahead = pending[:_AHEAD]
+        taken = points[ahead] @ points[pending].T >= np.float32(threshold)
         for centre, near in zip(ahead.tolist(), taken, strict=True):
-            _take(centre, waiting[near], labels, centres)
+            _take(centre, pending[near], labels, centres)
     labels[labels == _SINGLETON] = -1
     return Spheres(labels, np.array(centres, dtype=np.int64))
 
 
 def _take(centre: int, near: Int64, labels: Int32, centres: list[int]) -> None:
-    """Make a cluster of what is still free among the points near a centre, if that is not the centre alone."""
+    """Create a cluster from the unassigned points near a centre, unless only the centre is left."""
     if labels[centre] != -1:
         return
     members = near[labels[near] == -1]
@@ -81,7 +80,7 @@ def _take(centre: int, near: Int64, labels: Int32, centres: list[int]) -> None:
 
 
 def _order(points: Float32, counts: Int64) -> Int64:
-    """Points with neighbours, most of them first."""
-    social = np.flatnonzero(counts > 1)
-    keys: tuple[npt.NDArray[np.generic], ...] = (*points[social].T[::-1], -counts[social])
-    return social[np.lexsort(keys)]
+    """Points with neighbours, those with most neighbours first."""
+    with_neighbours = np.flatnonzero(counts > 1)
+    keys: tuple[npt.NDArray[np.generic], ...] = (*points[with_neighbours].T[::-1], -counts[with_neighbours])
+    return with_neighbours[np.lexsort(keys)]

@@ -1,9 +1,9 @@
 """Ward's hierarchical clusters: one tree, cut where the silhouette is best (COMPASS, appendix E).
 
-Key property: no matrix of distances. A pool of at most ``cluster.micro_clusters`` rows has the exact tree of its rows; a
-larger one has the tree of that many micro-clusters of a mini-batch k-means, each weighing as many rows as it holds. New
-points join the nearest centre, as in the paper; no noise. Not the same as labels: a cut follows the tree, so that a
-fitted row near a border may have another cluster's centre nearest.
+No distance matrix. A pool of at most ``cluster.micro_clusters`` rows gets the exact tree of its rows. A larger one gets the
+tree of that many micro-clusters from mini-batch k-means, each weighted by its number of rows. New points join the nearest
+centre, as in the paper; there is no noise. `labels` may differ from `assign`: the cut follows the tree, so a fitted row near
+a border may be nearer to the centre of another cluster.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ class WardTree:
     merges: Float64
 
     def cut(self, k: int) -> Int32:
-        """int32[n] cluster of each row, at most ``k`` of them."""
+        """int32[n] cluster of each row, at most ``k`` clusters."""
         from scipy.cluster.hierarchy import fcluster
 
         groups = fcluster(self.merges, k, "maxclust")
         return (np.unique(groups, return_inverse=True)[1].astype(np.int32))[self.micro]
 
 
-def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Generator) -> FitResult:
-    """One tree for each metric over float32[n, d]; every cut of it is judged on rows of ``tried`` int64[m].
+def fit(config: ClusterConfig, rows: Float32, sample: Int64, rng: np.random.Generator) -> FitResult:
+    """One tree per metric over float32[n, d]; each of its cuts is scored on rows of ``sample`` int64[m].
 
-    Cuts cost next to nothing once a tree stands, so that it is made of the whole pool at once and nothing is fitted twice.
+    Cuts of a tree cost almost nothing, so the tree is built once from the complete pool and nothing is fitted twice.
     """
     reduction = fit_pca(rows, config.pca_dims)
     reduced, seed = reduction(rows), int(rng.integers(2**31))
-    judged = tried[rng.permutation(len(tried))[:SILHOUETTE_ROWS]]
+    scored = sample[rng.permutation(len(sample))[:SILHOUETTE_ROWS]]
     trees = {
         metric: grow_tree(prepare_points(reduced, metric), metric, config.micro_clusters, seed)
         for metric in metrics_to_try(config.metric)
     }
-    cells = mark_best([cell for tree in trees.values() for cell in _make_sweep_cells(config, tree, judged)])
-    winner = next(cell.parameters for cell in cells if cell.chosen)
-    tree = next(tree for metric, tree in trees.items() if metric == winner["metric"])
-    labels = tree.cut(int(winner["n_clusters"]))
+    cells = mark_best([cell for tree in trees.values() for cell in _make_sweep_cells(config, tree, scored)])
+    best = next(cell.parameters for cell in cells if cell.chosen)
+    tree = next(tree for metric, tree in trees.items() if metric == best["metric"])
+    labels = tree.cut(int(best["n_clusters"]))
     strength = np.ones(len(rows), np.float32)
     centres = cluster_means(tree.points, labels).astype(np.float32)
     clusterer = WardClusterer(labels, spherical_means(rows, labels, strength), reduction, centres, tree.metric)
@@ -75,17 +75,17 @@ def fit(config: ClusterConfig, rows: Float32, tried: Int64, rng: np.random.Gener
 
 
 def grow_tree(points: Float32, metric: Metric, at_most: int, seed: int) -> WardTree:
-    """The tree over ``points`` float32[n, r], as they are compared, through at most so many micro-clusters."""
+    """The tree over prepared ``points`` float32[n, r], through at most ``at_most`` micro-clusters."""
     if len(points) <= at_most:
         return WardTree(metric, points, np.arange(len(points), dtype=np.int32), ward_tree(points, np.ones(len(points))))
     micro = mini_batch_labels(points, at_most, seed)
     return WardTree(metric, points, micro, ward_tree(cluster_means(points, micro), np.bincount(micro)))
 
 
-def _make_sweep_cells(config: ClusterConfig, tree: WardTree, judged: Int64) -> list[SweepCell]:
+def _make_sweep_cells(config: ClusterConfig, tree: WardTree, scored: Int64) -> list[SweepCell]:
     cells = []
     for k in (k for k in config.n_clusters if k < len(tree.points)):
         labels, settings = tree.cut(k), {"n_clusters": k, "metric": tree.metric}
-        score = silhouette(tree.points[judged], labels[judged])
+        score = silhouette(tree.points[scored], labels[scored])
         cells.append(SweepCell(settings, score, int(labels.max()) + 1, 0.0, details={"leaves": float(len(tree.merges) + 1)}))
     return cells

@@ -1,8 +1,8 @@
-"""The clusters that traffic is counted in: which clustering, with which centroids, and what was trained on in them.
+"""The cluster spaces in which traffic is counted: the active clustering, its centroids, and the training rows in it.
 
-Key property: a count never mixes two clusterings or two sets of centroids. ``clusters`` and all that selection made of it stay as
-they are; one pointer says which clustering is watched instead, once it was fitted anew, and every adapter version carries the
-centroids that its own update moved. COMPASS, section 3.3.1. It fits nothing and knows no Ray.
+A count never mixes two clusterings or two sets of centroids. ``clusters`` and all selections made in it never change. After a
+re-clustering, one pointer names the active clustering. Every adapter version stores the centroids that its own update moved.
+COMPASS, section 3.3.1. Fits nothing and knows no Ray.
 """
 
 from compass_ray.adapters.lineage import lineage_selections, parent_version

@@ -1,7 +1,7 @@
-"""Incremental k-means: what the window of an update makes of the centroids that its prompts were placed at.
+"""Incremental k-means: move the centroids by the window of an update.
 
-Key property: a cluster without prompts stays where it is, and the window is counted at the very centroids that it moved, which
-the new version keeps. COMPASS, section 3.3.1, equation 2. Other clusterers have a fixed tree or fixed spheres.
+A cluster without prompts does not move. The window is counted with the moved centroids, which the new version keeps. COMPASS,
+section 3.3.1, equation 2. Other clusterers have a fixed tree or fixed spheres.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from compass_ray.clustering.kmeans import KMeansClusterer
 from compass_ray.core.distribution import cluster_counts
 
 CENTRES_FILE, CENTROIDS_FILE = "centres.npy", "centroids.npy"
-"""Of a version whose update moved them, or that has them from its parent: in the space of comparison, and in the embeddings'."""
+"""Files of a version that moved them or inherits them: in the space of comparison, and in that of the embeddings."""
 MOVED_COUNTS_FILE = "moved_counts.json"
-"""Beside them in the selection of an update: prompts of its window by cluster at these centroids, noise last."""
+"""In the selection of an update: its window's prompts by cluster with these centroids, noise last."""
 
 
 @dataclass(frozen=True)
 class CentroidUpdate:
-    """Centres float32[K, r], centroids float32[K, d], and the window's prompts at them: counts int64[K + 1], noise last."""
+    """Centres float32[K, r], centroids float32[K, d], and the window's prompts by cluster: int64[K + 1], noise last."""
 
     centres: npt.NDArray[np.float32]
     centroids: npt.NDArray[np.float32]
@@ -31,17 +31,17 @@ class CentroidUpdate:
 
     @classmethod
     def from_window(cls, clusterer: KMeansClusterer, window: npt.NDArray[np.float32], eta: float) -> CentroidUpdate:
-        """Drawn by ``eta`` to a window's embeddings float32[n, d], which is counted where it lies then."""
-        drawn = clusterer.with_updated_centroids(window, clusterer.assign(window), eta)
-        return cls.unchanged(drawn, drawn.assign(window))
+        """Move the centres by ``eta`` towards a window's embeddings float32[n, d], then count the window."""
+        moved = clusterer.with_updated_centroids(window, clusterer.assign(window), eta)
+        return cls.unchanged(moved, moved.assign(window))
 
     @classmethod
     def unchanged(cls, clusterer: KMeansClusterer, labels: npt.NDArray[np.integer]) -> CentroidUpdate:
-        """As they are, with a window whose clusters int[n] at them are known."""
+        """Keep the centres, with a window of known clusters int[n]."""
         return cls(clusterer.centres, clusterer.centroids, cluster_counts(labels, len(clusterer.centres)))
 
     def write(self, writer: Writer) -> None:
-        """Write them into the selection of an update, from where its adapter takes them."""
+        """Write them into the selection of an update; the adapter reads them there."""
         writer.write_array(CENTRES_FILE, self.centres)
         writer.write_array(CENTROIDS_FILE, self.centroids)
         writer.write_json(MOVED_COUNTS_FILE, self.counts.tolist())

@@ -1,7 +1,7 @@
-"""The counts that a version's traffic is compared with, from what was asked and what was trained on.
+"""Reference counts, which a version's traffic is compared with, from prompts and training rows.
 
-Key property: one rule makes them for a version that was just trained and for one whose counts are made again in other clusters.
-COMPASS, section 3.3.2, equation 3.
+The same rule applies to a new version and to one whose counts are recomputed in another clustering. COMPASS, section 3.3.2,
+equation 3.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from compass_ray.records.references import ReferenceRecord
 
 
 def build_reference(
-    trained: TrainedRows, asked: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32], clusters: str
+    trained: TrainedRows, prompt_clusters: npt.NDArray[np.int64], coarse: npt.NDArray[np.int32], clustering: str
 ) -> ReferenceRecord:
-    """The content of ``reference.json``: counts by coarse cluster, noise last, and those trained on also by fine cluster.
+    """The content of ``reference.json``: counts by coarse cluster, noise last; training rows also by fine cluster.
 
-    ``asked`` int64[n] are the fine clusters of the guide prompts, or of the window that a version was made for; ``coarse``
-    int32[K] is one a cluster of the clustering ``clusters``.
+    ``prompt_clusters`` int64[n] are the fine clusters of the guide prompts, or of the window that a version was made for.
+    ``coarse`` int32[K] is the coarse cluster of each cluster of ``clustering``.
     """
     return ReferenceRecord(
-        clusters=clusters,
-        guide_counts=tuple(count_by_coarse_cluster(asked, coarse)),
+        clusters=clustering,
+        guide_counts=tuple(count_by_coarse_cluster(prompt_clusters, coarse)),
         selected_counts=tuple(count_by_coarse_cluster(trained.clusters[trained.added], coarse)),
         trained_counts=tuple(count_by_coarse_cluster(trained.clusters, coarse)),
         trained_fine=tuple(cluster_counts(trained.clusters, len(coarse)).tolist()),
@@ -37,15 +37,15 @@ def build_reference(
 
 
 def measure_guide_fit(run: RunDir, language: str, clusterer: Callable[[], Clusterer]) -> dict[str, float]:
-    """How a language's guide prompts fit clusters, for a reference: mean distance to their centroids, share of noise.
+    """How well a language's guide prompts fit the clusters: mean distance to their centroids, share of noise.
 
-    Of the guide set under every version: an update for prompts that fit no cluster would make them the measure. Empty where the
-    run has no embedded guide set.
+    It uses the guide set for every version: an update for prompts that fit no cluster would otherwise make them the reference.
+    Empty if the run has no embedded guide set.
     """
-    embedded = run.guide_embeddings(language)
-    if embedded.manifest() is None:
+    embeddings = run.guide_embeddings(language)
+    if embeddings.manifest() is None:
         return {}
-    vectors = embedded.read_embeddings()
+    vectors = embeddings.read_embeddings()
     fitted = clusterer()
     labels = fitted.assign(vectors)
     distances = centroid_distances(vectors, fitted.centroids, labels)

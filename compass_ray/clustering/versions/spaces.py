@@ -1,7 +1,7 @@
-"""Where the prompts of a language are placed: a clustering, and the centroids of the version that answers them.
+"""Cluster spaces: a clustering, with the centroids of the version that answers the prompts.
 
-Key property: a place has a mark that is equal for equal centroids, so a window says by one word whether it can be compared with a
-reference. Which cluster is which never changes with its centroid. COMPASS, section 3.3.1, equation 2.
+`space_id` identifies a clustering plus its centroids. Counts are comparable only if their `space_id` is equal. The identity of
+a cluster does not change when its centroid moves. COMPASS, section 3.3.1, equation 2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIGITS = 8
 
 @dataclass(frozen=True)
 class ClusterSpace:
-    """A clustering by its name, and of a language the version whose centroids are used, None for those that were fitted."""
+    """A clustering, and the language and version with the used centroids; None for the fitted centroids."""
 
     clustering: str
     language: str | None = None
@@ -28,34 +28,34 @@ class ClusterSpace:
     space_id: str = ""
 
     def __post_init__(self) -> None:
-        """The mark of centroids as fitted is the clustering's name."""
+        """The id of the fitted centroids is the name of the clustering."""
         if not self.space_id:
             object.__setattr__(self, "space_id", self.clustering)
 
 
-def resolve_space(run: RunDir, clusters: str, language: str, version: str | None) -> ClusterSpace:
-    """Where prompts are placed while ``version`` is live: at its own centroids, if it has any in this clustering."""
+def resolve_space(run: RunDir, clustering: str, language: str, version: str | None) -> ClusterSpace:
+    """The space of prompts while ``version`` is live: with its own centroids, if it has any in this clustering."""
     manifest = run.adapter(language, version).manifest() if version else None
     sums = {output.path: output.sha256 for output in manifest.outputs} if manifest else {}
-    if version is None or CENTRES_FILE not in sums or _reference_clustering(run, language, version) != clusters:
-        return ClusterSpace(clusters)
-    return ClusterSpace(clusters, language, version, f"{clusters}:{sums[CENTRES_FILE][:_DIGITS]}")
+    if version is None or CENTRES_FILE not in sums or _reference_clustering(run, language, version) != clustering:
+        return ClusterSpace(clustering)
+    return ClusterSpace(clustering, language, version, f"{clustering}:{sums[CENTRES_FILE][:_DIGITS]}")
 
 
 def _reference_clustering(run: RunDir, language: str, version: str) -> str:
     return ReferenceRecord.read(run.adapter(language, version)).clusters
 
 
-def load_space_clusterer(run: RunDir, place: ClusterSpace, fitted: Clusterer | None = None) -> Clusterer:
-    """The clusterer of a place; ``fitted`` is that of its clustering, where it is at hand already.
+def load_space_clusterer(run: RunDir, space: ClusterSpace, fitted: Clusterer | None = None) -> Clusterer:
+    """The clusterer of a space. ``fitted`` is the clusterer of its clustering, if it is already loaded.
 
     Raises:
-        ArtifactError: the clustering is not whole, or has no centroids that could have been moved.
+        ArtifactError: the clustering is incomplete, or has no movable centroids.
     """
-    found = fitted or _load_fitted(run.reclustering(place.clustering))
-    if place.version is None or place.language is None:
-        return found
-    return with_moved_centroids(found, run.adapter(place.language, place.version))
+    clusterer = fitted or _load_fitted(run.reclustering(space.clustering))
+    if space.version is None or space.language is None:
+        return clusterer
+    return with_moved_centroids(clusterer, run.adapter(space.language, space.version))
 
 
 def _load_fitted(artifact: Artifact) -> Clusterer:
@@ -64,12 +64,12 @@ def _load_fitted(artifact: Artifact) -> Clusterer:
         return load_clusterer(folder)
 
 
-def with_moved_centroids(clusterer: Clusterer, home: Artifact) -> KMeansClusterer:
-    """The same clusters at the moved centroids that an artefact holds.
+def with_moved_centroids(clusterer: Clusterer, artifact: Artifact) -> KMeansClusterer:
+    """The same clusters with the moved centroids in ``artifact``.
 
     Raises:
-        ArtifactError: they are not of k-means.
+        ArtifactError: the clusters are not of k-means.
     """
     if not isinstance(clusterer, KMeansClusterer):
-        raise ArtifactError(f"{home.name} has moved centroids, and its clusters are not of k-means; remove {home.path}")
-    return clusterer.with_centroids(home.read_array(CENTRES_FILE), home.read_array(CENTROIDS_FILE))
+        raise ArtifactError(f"{artifact.name} has moved centroids, but its clusters are not of k-means; remove {artifact.path}")
+    return clusterer.with_centroids(artifact.read_array(CENTRES_FILE), artifact.read_array(CENTROIDS_FILE))

@@ -1,7 +1,7 @@
-"""What a line of versions was trained on, in the clusters of one clustering.
+"""The rows that a lineage was trained on, in the clusters of one clustering.
 
-Key property: rows are found by their id, so that selections that were made in different clusterings are counted in one. Rows that
-are not of the pool, and so have no place in another clustering than the one they were selected in, are left out there.
+Rows are matched by id, so selections made in different clusterings can be counted in one. Rows outside the pool have no
+cluster in other clusterings than that of their selection, and are left out there.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from compass_ray.core.validation_split import split_holdout
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """Rows that a line of versions was trained on: ids, fine clusters, and whether each was added to the language's own."""
+    """Rows that a lineage was trained on: ids, fine clusters, and whether each was added to the language's own rows."""
 
     row_ids: list[str]
     clusters: npt.NDArray[np.int64]
     added: npt.NDArray[np.bool_]
     proto: npt.NDArray[np.float64]
-    """Prototype scores that the selections themselves tell, NaN where they leave it to the pool's table."""
+    """Prototype scores stored in the selections, NaN if only the pool's table has them."""
     held_out: npt.NDArray[np.bool_]
-    """Those that were held out from training, for early stopping and for the gate."""
+    """Rows held out from training, for early stopping and for the gate."""
 
     @classmethod
     def read(cls, config: RunConfig, selections: Sequence[Artifact], clusters: Artifact | None = None) -> TrainedRows:
-        """The rows of some selections together, in order, in the clusters of one clustering, or as each was selected."""
+        """The rows of several selections, in order, in the clusters of one clustering, or of each selection's own."""
         rows = pa.concat_tables(
             [_assign_clusters(_read_rows(config, each), clustering_of(each), clusters) for each in selections]
         )
@@ -54,20 +54,20 @@ class TrainedRows:
 
 
 def holdout_mask(config: RunConfig, selection: Artifact, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """bool[n]: which rows of a selection no training sees, given the clusters int64[n] that they were selected in."""
+    """bool[n]: the rows of a selection that no training uses, given their clusters int64[n] at selection."""
     return split_holdout(clusters, config.train.holdout, generator(config.seed, "holdout", selection.name))
 
 
 def _read_rows(config: RunConfig, selection: Artifact) -> pa.Table:
     rows = selection.read_table("rows.parquet", ["row_id", "cluster", "role", "proto"])
-    held = holdout_mask(config, selection, rows["cluster"].to_numpy().astype(np.int64))
-    return rows.append_column("held", pa.array(held))
+    held_out = holdout_mask(config, selection, rows["cluster"].to_numpy().astype(np.int64))
+    return rows.append_column("held", pa.array(held_out))
 
 
-def _assign_clusters(rows: pa.Table, made: str, clusters: Artifact | None) -> pa.Table:
-    if clusters is None or clusters.name.rpartition("/")[-1] == made:
+def _assign_clusters(rows: pa.Table, clustering: str, clusters: Artifact | None) -> pa.Table:
+    if clusters is None or clusters.name.rpartition("/")[-1] == clustering:
         return rows
     assigned = clusters.map_table("assignments.arrow")
-    places = pc.index_in(rows["row_id"], value_set=assigned["row_id"].combine_chunks())
-    anew = rows.set_column(rows.schema.get_field_index("cluster"), "cluster", assigned["cluster"].take(places))
-    return anew.filter(pc.is_valid(anew["cluster"])).cast(rows.schema)
+    indices = pc.index_in(rows["row_id"], value_set=assigned["row_id"].combine_chunks())
+    assigned_rows = rows.set_column(rows.schema.get_field_index("cluster"), "cluster", assigned["cluster"].take(indices))
+    return assigned_rows.filter(pc.is_valid(assigned_rows["cluster"])).cast(rows.schema)

@@ -1,4 +1,4 @@
-"""Rows whose clusters are known, for the tests of clusterers."""
+"""Rows with known clusters, for the tests of clusterers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def blobs(n: int, k: int = 6, d: int = 24, *, spread: float = 0.1, seed: int = 0
 
 
 def moons(n: int, *, noise: int, seed: int = 0) -> tuple[Rows, Truth]:
-    """Two half circles that reach into each other, and ``noise`` rows anywhere, whose truth is -1."""
+    """Two interleaved half circles, and ``noise`` random rows with truth -1."""
     from sklearn.datasets import make_moons
 
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Taylor-Butina against the textbook's loop over all neighbours, and the search of its threshold."""
+"""Taylor-Butina against the textbook's loop over all neighbours, and the search for its threshold."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_threshold_has_most_clusters_among_those_that_assign_enough() -> None:
     assert 0.7 <= min(tried) <= max(tried) <= 0.95
 
 
-def test_search_looks_closer_than_the_grid() -> None:
+def test_search_refines_the_grid() -> None:
     rows, _ = blobs(500, k=12, spread=0.6)
     coarse = BUTINA.model_copy(update={"thresholds": (0.7, 0.8, 0.9, 0.95)})
     found = fit_clusters(coarse, rows, seed=0)
@@ -93,7 +93,7 @@ def test_search_looks_closer_than_the_grid() -> None:
     assert len(found.sweep) > len(coarse.thresholds)
 
 
-def test_where_too_few_can_be_assigned_the_nearest_to_it_is_taken_and_said() -> None:
+def test_if_no_threshold_assigns_enough_rows_the_best_one_is_used_and_recorded() -> None:
     points = unit(300, 8, 0)
     config = BUTINA.model_copy(update={"pca_dims": None})
     found = fit_clusters(config, points, seed=0)
@@ -110,7 +110,7 @@ def test_one_threshold_needs_no_search() -> None:
     assert adjusted_rand_score(found.labels, truth) > 0.95
 
 
-def test_new_rows_join_the_nearest_centre_in_reach() -> None:
+def test_new_rows_join_the_nearest_centre_within_the_threshold() -> None:
     rows, _ = blobs(300, spread=0.5)
     config = BUTINA.model_copy(update={"pca_dims": None, "thresholds": (0.7,)})
     found = fit_clusters(config, rows, seed=0)
@@ -120,11 +120,11 @@ def test_new_rows_join_the_nearest_centre_in_reach() -> None:
     expected = np.where(similar.max(1) >= 0.7, similar.argmax(1), -1)
     np.testing.assert_array_equal(found.clusterer.assign(new), expected)
     assert expected[-1] == -1 or similar[-1].max() >= 0.7
-    # Centres are fitted rows, and nothing is nearer to them than themselves.
+    # Centres are fitted rows, and each is its own nearest row.
     np.testing.assert_array_equal(found.clusterer.assign(found.clusterer.centres), np.arange(len(found.coarse)))
 
 
-def test_nothing_but_noise_names_the_remedy() -> None:
+def test_error_for_noise_only_says_what_to_do() -> None:
     with pytest.raises(ModelError, match=r"cluster\.thresholds"):
         fit_clusters(BUTINA.model_copy(update={"pca_dims": None}), np.eye(12, dtype=np.float32), seed=0)
 
@@ -161,8 +161,8 @@ def sparse(n: int, a_topic: int, seed: int = 0) -> Rows:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_thresholds_are_judged_where_neighbours_are_as_dense_as_in_the_fit() -> None:
-    # Of 6 rows a topic, every 12th row is mostly without another of its topic.
+def test_thresholds_are_scored_on_cells_as_dense_as_the_fit() -> None:
+    # With 6 rows per topic, most rows of a sample of every 12th row have no other row of their topic.
     rows = sparse(3000, 6)
     config = BUTINA.model_copy(update={"pca_dims": None, "thresholds": (0.8, 0.85, 0.9), "sweep_rows": 250, "cell_rows": 300})
     found = fit_clusters(config, rows, seed=0)
@@ -173,7 +173,7 @@ def test_thresholds_are_judged_where_neighbours_are_as_dense_as_in_the_fit() -> 
     assert all("assigned_in_fit" not in cell.details for cell in found.sweep if not cell.chosen)
 
 
-def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
+def test_pool_that_fits_into_the_sweep_is_scored_completely() -> None:
     rows = sparse(600, 6)
     for cell_rows in (200, 600):
         config = BUTINA.model_copy(update={"pca_dims": None, "sweep_rows": 600, "cell_rows": cell_rows})
@@ -183,7 +183,7 @@ def test_pool_that_fits_into_the_sweep_is_judged_whole() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 400), st.integers(0, 99))
-def test_judged_cells_are_whole_and_no_more_than_it_takes(sizes: list[int], at_least: int, seed: int) -> None:
+def test_scored_cells_are_complete_and_no_more_than_needed(sizes: list[int], at_least: int, seed: int) -> None:
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     taken = butina.evaluation_cells(parts, at_least, seed)
     held = sum(map(len, taken))

@@ -68,14 +68,14 @@ def test_clusters_of_a_tree_equal_those_of_hdbscan(spread: float, size: int, sam
 
 @pytest.mark.parametrize("samples", [1, 3, 5])
 def test_our_tree_gives_nearly_the_same_clusters(samples: int) -> None:
-    # Not wholly: several edges of a tree of mutual reachability are equally long, and any of them may be taken.
+    # Not equal: several edges of mutual reachability have equal length, and a tree may use any of them.
     points, _ = blobs(700, spread=0.8, d=6)
     ours = condense(spanning_tree(points, neighbour_distances(points, samples)[:, -1]), 10)
     assert adjusted_rand_score(ours.labels, reference(points, 10, samples).labels_) > 0.97
 
 
 @pytest.mark.parametrize("samples", [1, 4])
-def test_new_points_are_placed_as_hdbscan_predicts_them(samples: int) -> None:
+def test_new_points_are_assigned_as_hdbscan_predicts_them(samples: int) -> None:
     import hdbscan
 
     points, _ = blobs(600, spread=0.6, d=6)
@@ -133,7 +133,7 @@ def test_density_alone_follows_moons_through_noise() -> None:
 
 
 @ALL
-def test_new_points_join_their_blob_also_after_the_disk(config: ClusterConfig, tmp_path: Path) -> None:
+def test_new_points_join_their_blob_after_save_and_load_too(config: ClusterConfig, tmp_path: Path) -> None:
     rows, truth = blobs(600)
     new, new_truth = blobs(300, seed=3)
     found = fit_clusters(config, rows, seed=0)
@@ -159,7 +159,7 @@ def test_equal_seed_gives_equal_clusters(config: ClusterConfig) -> None:
     assert first.sweep == second.sweep
 
 
-def test_rows_beyond_the_tree_are_placed() -> None:
+def test_rows_outside_the_tree_are_assigned() -> None:
     rows, truth = blobs(900)
     found = fit_clusters(DENSITY.model_copy(update={"tree_rows": 400, "sweep_rows": 250}), rows, seed=1)
     assert len(found.labels) == 900
@@ -167,7 +167,7 @@ def test_rows_beyond_the_tree_are_placed() -> None:
     assert np.mean(found.labels < 0) < 0.1
 
 
-def test_kmeans_labels_are_what_assign_says() -> None:
+def test_kmeans_labels_equal_assign() -> None:
     rows, _ = blobs(500, spread=1.5)
     for metric in ("cosine", "euclidean"):
         found = fit_clusters(CENTRES.model_copy(update={"metric": metric}), rows, seed=0)
@@ -208,7 +208,7 @@ def test_coarse_cut_is_bounded_and_numbered_without_gaps(at_most: int) -> None:
     assert sorted(set(coarse.tolist())) == list(range(min(at_most, 40)))
 
 
-def test_coarse_cut_of_more_than_can_be_compared_keeps_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coarse_cut_of_many_centroids_merges_similar_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compass_ray.clustering.centroids._EXACT", 100)
     centroids, truth = blobs(300, d=80, spread=0.3)
     assert adjusted_rand_score(coarse_cut(centroids, 6), truth) > 0.99
@@ -234,7 +234,7 @@ def _empty(rows: Rows) -> Rows:
         (_broken(blobs(100)[0]), "NaN.*row 17"),
         (np.tile(blobs(1)[0], (100, 1)), "identical"),
         (blobs(1)[0], "there are 1 embedded rows"),
-        (blobs(2)[0], "there are 2 embedded rows|all would be noise"),
+        (blobs(2)[0], "there are 2 embedded rows|all are noise"),
         (np.zeros((0, 24), np.float32), "there are 0 embedded rows"),
         (np.zeros(24, np.float32), "shape"),
     ],
@@ -245,30 +245,30 @@ def test_embeddings_that_cannot_be_clustered(config: ClusterConfig, rows: Rows, 
         fit_clusters(config, rows, seed=0)
 
 
-def test_nothing_but_noise_names_the_remedy() -> None:
+def test_error_for_noise_only_says_what_to_do() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
     config = DENSITY.model_copy(update={"min_cluster_size": (25,), "pca_dims": None})
     with pytest.raises(ModelError, match=r"cluster\.method=kmeans"):
         fit_clusters(config, rows, seed=0)
 
 
-def test_gpu_that_is_not_there_is_an_error() -> None:
+def test_missing_gpu_is_an_error() -> None:
     with pytest.raises(ModelError, match=r"cluster\.backend=cpu"):
         choose_backend("gpu")
 
 
-@pytest.mark.parametrize("asked", ["auto", "cpu"])
-def test_gpu_left_idle_for_want_of_cuml_is_warned_of(
-    asked: Literal["auto", "cpu"], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("setting", ["auto", "cpu"])
+def test_unused_gpu_without_cuml_logs_a_warning(
+    setting: Literal["auto", "cpu"], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with caplog.at_level("INFO", "compass_ray"):
-        assert choose_backend(asked).name == "cpu"
+        assert choose_backend(setting).name == "cpu"
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warned) == (asked == "auto")
+    assert len(warned) == (setting == "auto")
     assert all("compass-ray[gpu]" in message and "cluster.backend=cpu" in message for message in warned)
-    assert caplog.messages[-1] == f"cluster.backend is {asked}: clustering on the CPU"
+    assert caplog.messages[-1] == f"cluster: backend={setting}, clustering on the CPU"
 
 
 def test_no_gpu_needs_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -292,19 +292,19 @@ ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     [
         ("mark", "damaged"),
         ("format", "not written by compass_ray"),
-        ("version", "has version 'other'.*compass_ray that wrote it"),
-        ("kind", "of kind 'other'"),
+        ("version", "has format version 'other'.*compass_ray version that wrote it"),
+        ("kind", "of unknown kind 'other'"),
         ("settings", "damaged: it lacks"),
         ("arrays", "damaged"),
-        ("missing", "holds no clusterer"),
-        ("unhashable", r"of kind \['x'\]"),
+        ("missing", "has no clusterer"),
+        ("unhashable", r"of unknown kind \['x'\]"),
         ("directory", "damaged"),
         ("null settings", "damaged: it lacks"),
         ("settings of another type", "damaged: it lacks a usable"),
         ("names", "damaged"),
     ],
 )
-def test_folder_that_no_clusterer_wrote_is_refused(
+def test_folder_that_no_clusterer_wrote_is_rejected(
     config: ClusterConfig, tmp_path: Path, damage: str, said: str, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
@@ -329,7 +329,7 @@ def test_folder_that_no_clusterer_wrote_is_refused(
 
 
 @ALL
-def test_arrays_that_the_mark_was_not_written_for_are_refused(
+def test_arrays_that_do_not_match_the_header_are_rejected(
     config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
@@ -349,13 +349,13 @@ def test_arrays_that_the_mark_was_not_written_for_are_refused(
 
 
 @ALL
-def test_arrays_that_cannot_be_read_are_refused_also_where_the_mark_fits(
+def test_unreadable_arrays_are_rejected_even_if_the_checksum_matches(
     config: ClusterConfig, tmp_path: Path, fitted: dict[str, Clusterer]
 ) -> None:
     fitted[config.method].save(tmp_path)
     path, mark = tmp_path / ARRAYS_FILE, json.loads((tmp_path / HEADER_FILE).read_text())
     whole = path.read_bytes()
-    # The 5th byte of a zip's first local header is the version that is needed to read it; the same stands in its directory.
+    # The 5th byte of a zip's first local header is the version needed to read it; its directory repeats it.
     newer = bytearray(whole)
     newer[whole.rindex(b"PK\x01\x02") + 6] = 0xFF
     flipped = bytearray(whole)
@@ -372,10 +372,10 @@ def test_arrays_that_cannot_be_read_are_refused_also_where_the_mark_fits(
 
 
 @ALL
-def test_new_rows_that_do_not_fit_are_refused(config: ClusterConfig, fitted: dict[str, Clusterer]) -> None:
+def test_new_rows_of_another_dimension_are_rejected(config: ClusterConfig, fitted: dict[str, Clusterer]) -> None:
     new, _ = blobs(30, seed=3)
     clusterer = fitted[config.method]
-    with pytest.raises(ModelError, match="5 dimensions, and the clusterer was fitted on 24"):
+    with pytest.raises(ModelError, match="5 dimensions, but the clusterer was fitted with 24"):
         clusterer.assign(new[:, :5])
     with pytest.raises(ModelError, match=r"NaN.*row 17"):
         clusterer.assign(_broken(new))
@@ -388,14 +388,14 @@ def test_new_rows_that_do_not_fit_are_refused(config: ClusterConfig, fitted: dic
 @pytest.mark.parametrize(
     ("config", "name"), [(DENSITY, "sweep_rows"), (DENSITY, "tree_rows"), (CENTRES, "sweep_rows"), (WARD, "sweep_rows")]
 )
-def test_sample_too_small_to_choose_by_is_named(config: ClusterConfig, name: str) -> None:
+def test_too_small_sample_setting_is_named(config: ClusterConfig, name: str) -> None:
     rows, _ = blobs(200)
     with pytest.raises(ModelError, match=rf"cluster\.{name} is 2, .*set cluster\.{name}="):
         fit_clusters(config.model_copy(update={name: 2}), rows, seed=0)
 
 
 @ALL
-def test_least_sample_that_is_asked_for_is_enough(config: ClusterConfig) -> None:
+def test_minimum_sample_is_enough(config: ClusterConfig) -> None:
     rows, _ = blobs(200)
     with pytest.raises(ModelError, match=r"set cluster\.sweep_rows=(\d+)") as told:
         fit_clusters(config.model_copy(update={"sweep_rows": 1}), rows, seed=0)
@@ -411,7 +411,7 @@ def test_no_pickle_is_needed_to_read_one(config: ClusterConfig, tmp_path: Path, 
     assert json.loads((tmp_path / HEADER_FILE).read_text())["kind"] == config.method
 
 
-def test_method_without_a_way_on_a_gpu_says_so() -> None:
+def test_method_without_gpu_support_runs_on_the_cpu() -> None:
     with pytest.raises(ValueError, match="backend to auto or cpu"):
         ClusterConfig(method="ward", backend="gpu")
 
@@ -462,11 +462,11 @@ def test_size_of_the_numbers_changes_no_cluster(config: ClusterConfig, scale: fl
 
 
 @pytest.mark.parametrize("config", [CENTRES, WARD, BUTINA], ids=lambda config: config.method)
-def test_no_array_is_of_all_rows_by_all_rows(config: ClusterConfig) -> None:
+def test_no_array_is_quadratic_in_rows(config: ClusterConfig) -> None:
     n = 12_000
     rows, _ = blobs(n, d=6, spread=0.6)
     few = {"pca_dims": None, "n_clusters": (6,), "n_init": 1, "micro_clusters": 200, "thresholds": (0.8,)}
-    fit_clusters(config.model_copy(update=few), rows[:200], seed=0)  # imports are no part of it
+    fit_clusters(config.model_copy(update=few), rows[:200], seed=0)  # imports must not be measured
     tracemalloc.start()
     fit_clusters(config.model_copy(update=few), rows, seed=0)
     peak = tracemalloc.get_traced_memory()[1]

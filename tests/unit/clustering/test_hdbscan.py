@@ -73,7 +73,7 @@ def ours(points: Rows, size: int, samples: int) -> tuple[Any, Any]:
 @pytest.mark.parametrize("d", [1, 2, 5, 12])
 @pytest.mark.parametrize("spread", [0.2, 0.6])
 def test_validity_is_that_of_the_package_on_rows_in_order_of_density(d: int, spread: float) -> None:
-    # Of equally long edges the package takes the one to the row that comes first, we the one to the densest row.
+    # Among equally long edges the package takes the one to the first row, compass_ray the one to the densest row.
     from hdbscan.validity import validity_index
 
     points, labels = blobs(240, d, spread=spread, noise=0.05)
@@ -222,7 +222,7 @@ def test_examples_hold(module: ModuleType) -> None:
 # The sweep
 
 
-def test_the_table_holds_every_setting_with_both_validities() -> None:
+def test_the_sweep_has_every_setting_with_both_validities() -> None:
     points, _ = blobs(500, 5, spread=0.4, noise=0.1)
     table = fit_clusters(GRID, points, seed=0).sweep
     settings_ = [(cell.parameters["min_samples"], cell.parameters["min_cluster_size"]) for cell in table]
@@ -246,7 +246,7 @@ def test_the_exact_validity_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Counting(CpuBackend):
-    """Counts what it is asked for."""
+    """Counts its calls."""
 
     def __init__(self) -> None:
         self.searches, self.trees = 0, 0
@@ -269,7 +269,7 @@ def test_a_sweep_searches_once_and_grows_one_tree_for_each_min_samples() -> None
 # Clusters
 
 
-def test_moons_are_told_apart_from_noise() -> None:
+def test_moons_are_separated_from_noise() -> None:
     points, truth = moons(900)
     found = fit_clusters(GRID, points, seed=0)
     inside = truth >= 0
@@ -278,14 +278,14 @@ def test_moons_are_told_apart_from_noise() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_blobs_are_told_apart_from_noise(seed: int) -> None:
+def test_blobs_are_separated_from_noise(seed: int) -> None:
     points, truth = blobs(900, 10, k=6, spread=0.15, noise=0.1, seed=seed)
     assert adjusted_rand_score(truth, fit_clusters(GRID, points, seed=0).labels) > 0.95
 
 
 @pytest.mark.parametrize("data", [blobs(700, 6, spread=0.4, noise=0.1)[0], moons(700)[0]], ids=["blobs", "moons"])
 def test_labels_and_predictions_are_those_of_the_package_over_the_grid(data: Rows) -> None:
-    # Not in every row: of equally long edges of a tree any may be taken.
+    # Not in every row: a tree may use any of several equally long edges.
     import hdbscan
 
     rng = np.random.default_rng(7)
@@ -303,7 +303,7 @@ def test_labels_and_predictions_are_those_of_the_package_over_the_grid(data: Row
     assert np.mean(placed) > 0.99
 
 
-def test_rows_beyond_the_tree_get_the_cluster_of_their_blob() -> None:
+def test_rows_outside_the_tree_get_the_cluster_of_their_blob() -> None:
     points, truth = blobs(2_000, 6, spread=0.1)
     found = fit_clusters(SMALL.model_copy(update={"tree_rows": 500, "sweep_rows": 300}), points, seed=0)
     inside = found.labels >= 0
@@ -313,12 +313,12 @@ def test_rows_beyond_the_tree_get_the_cluster_of_their_blob() -> None:
 
 
 def _peak(n: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Most bytes held at once by a fit."""
+    """Maximum bytes allocated by a fit."""
     points, _ = blobs(n, 8)
     peaks = []
 
     def untraced(*arguments: Any) -> Any:
-        # The compiled condensing makes a small object for every row: tracing them takes longer than all the rest.
+        # The compiled condensing creates an object for every row; tracing them takes longer than the rest.
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         tree = condense(*arguments)
@@ -333,14 +333,14 @@ def _peak(n: int, monkeypatch: pytest.MonkeyPatch) -> int:
     return max(peaks)
 
 
-def test_no_array_is_of_all_rows_by_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    _peak(200, monkeypatch)  # loads what is loaded once
+def test_no_array_is_quadratic_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    _peak(200, monkeypatch)  # imports modules once
     small, large = _peak(1_000, monkeypatch), _peak(8_000, monkeypatch)
     assert large < 4 * 8_000**2 / 4, "a quarter of all pairs as float32"
     assert large < 20 * small, "eight times the rows, where pairs are 64 times as many"
 
 
-# cuML, as far as it can be followed without a GPU
+# cuML, as far as it can be tested without a GPU
 
 
 class FakeHdbscan:
@@ -363,7 +363,7 @@ class FakeHdbscan:
 
 
 class FakeNeighbours:
-    """Blurs distances as float32 products do; rows need not stand first among their own neighbours."""
+    """Blurs distances as float32 products do; a row is not always its own first neighbour."""
 
     def __init__(self, *, n_neighbors: int, algorithm: str, output_type: str) -> None:
         from sklearn.neighbors import NearestNeighbors
@@ -429,7 +429,7 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert choose_backend("auto").name == "cpu"
 
 
-# What cannot be clustered, in plain words
+# Errors for rows that cannot be clustered
 
 
 def test_fewer_rows_than_neighbours_names_how_many_are_needed() -> None:
@@ -437,20 +437,20 @@ def test_fewer_rows_than_neighbours_names_how_many_are_needed() -> None:
         fit_clusters(SMALL.model_copy(update={"min_samples": (50,)}), blobs(60, 4)[0], seed=0)
 
 
-def test_one_row_and_identical_rows_are_refused() -> None:
+def test_one_row_and_identical_rows_are_rejected() -> None:
     with pytest.raises(ModelError, match="1 embedded row"):
         fit_clusters(SMALL, blobs(1, 4)[0], seed=0)
     with pytest.raises(ModelError, match="identical"):
         fit_clusters(SMALL, np.tile(blobs(1, 4)[0], (100, 1)), seed=0)
 
 
-def test_nothing_but_noise_is_refused() -> None:
+def test_noise_only_is_rejected() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
-    with pytest.raises(ModelError, match="takes all 60 rows for noise"):
+    with pytest.raises(ModelError, match="assigns all 60 rows to noise"):
         fit_clusters(SMALL.model_copy(update={"min_cluster_size": (25,)}), rows, seed=0)
 
 
-def test_a_sweep_over_copies_of_one_row_finds_noise_and_says_so() -> None:
+def test_a_sweep_over_copies_of_one_row_finds_only_noise() -> None:
     rows = np.concatenate([np.tile(blobs(1, 4)[0], (300, 1)), blobs(5, 4, seed=1)[0]])
     cells = density.sweep(SMALL, rows[:300], CpuBackend())
     assert {cell.score for cell in cells} == {-2.0}

@@ -1,4 +1,4 @@
-"""k-means: its sweep over numbers of clusters and metrics, and the sample that the sweep is run on."""
+"""k-means: its sweep over numbers of clusters and metrics, and the sample of the sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.clustering.shapes import blobs
 KMEANS = ClusterConfig(method="kmeans", n_clusters=(3, 6, 9), n_init=2, pca_dims=None, backend="cpu")
 
 
-def test_as_printed_the_sweep_tries_23_numbers_with_ten_starts() -> None:
+def test_the_paper_s_sweep_tries_23_numbers_with_ten_starts() -> None:
     config = ClusterConfig(method="kmeans")
     assert config.n_clusters == tuple(range(10, 121, 5))
     assert config.n_init == 10
@@ -41,21 +41,21 @@ def test_both_metrics_are_tried_and_the_better_one_is_fitted() -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_one_metric_scores_the_same_alone_as_beside_the_other(metric: str) -> None:
+def test_a_metric_scores_the_same_alone_and_with_the_other(metric: str) -> None:
     rows, _ = blobs(200, spread=1.0)
     alone = fit_clusters(KMEANS.model_copy(update={"metric": metric}), rows, seed=3).sweep
     both = fit_clusters(KMEANS.model_copy(update={"metric": "both"}), rows, seed=3).sweep
     assert [cell.score for cell in alone] == [cell.score for cell in both if cell.parameters["metric"] == metric]
 
 
-def test_numbers_of_clusters_that_the_rows_are_too_few_for_are_left_out() -> None:
+def test_numbers_of_clusters_above_the_number_of_rows_are_skipped() -> None:
     rows, _ = blobs(8)
     assert [cell.n_clusters for cell in fit_clusters(KMEANS, rows, seed=0).sweep] == [3, 6]
 
 
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 10_000))
-def test_nearest_is_what_all_distances_say(n: int, k: int, seed: int) -> None:
+def test_nearest_equals_the_minimum_of_all_distances(n: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     points, centres = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=(k, 4)).astype(np.float32)
     expected = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(1)
@@ -98,19 +98,19 @@ def test_rare_language_is_in_the_sweep() -> None:
     assert (taken >= 1998).sum() == 1
 
 
-def test_strata_of_another_length_are_refused() -> None:
-    with pytest.raises(ModelError, match="50 embedded rows and 2 languages"):
+def test_strata_of_another_length_are_rejected() -> None:
+    with pytest.raises(ModelError, match="50 embedded rows but 2 row languages"):
         fit_clusters(KMEANS, blobs(50)[0], seed=0, strata=["en", "mg"])
 
 
-def test_sample_with_fewer_rows_than_clusters_is_refused_in_words() -> None:
-    with pytest.raises(ModelError, match=r"cluster\.sweep_rows is 5, .* on 11 rows"):
+def test_sample_with_fewer_rows_than_clusters_is_rejected() -> None:
+    with pytest.raises(ModelError, match=r"cluster\.sweep_rows is 5, .* at least 11 rows"):
         fit_clusters(ClusterConfig(method="kmeans", sweep_rows=5, backend="cpu"), blobs(50)[0], seed=0)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("pca_dims", [None, 8])
-def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, pca_dims: int | None) -> None:
+def test_centres_move_to_new_rows_by_equation_two(metric: str, pca_dims: int | None) -> None:
     rows, _ = blobs(200, spread=0.5)
     found = fit_clusters(KMEANS.model_copy(update={"metric": metric, "pca_dims": pca_dims}), rows, seed=0).clusterer
     assert isinstance(found, KMeansClusterer)
@@ -134,7 +134,7 @@ def test_centres_are_drawn_to_new_rows_by_equation_two(metric: str, pca_dims: in
     np.testing.assert_array_equal(moved.assign(new), distances.argmin(1))
 
 
-def test_without_eta_nothing_moves_and_whole_eta_ends_at_the_new_mean() -> None:
+def test_eta_zero_moves_nothing_and_eta_one_ends_at_the_new_mean() -> None:
     rows, _ = blobs(200)
     found = fit_clusters(KMEANS, rows, seed=0).clusterer
     assert isinstance(found, KMeansClusterer)

@@ -53,7 +53,7 @@ def test_one_point_has_no_merges() -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_pool_below_the_bound_has_scipys_cut_of_the_best_silhouette(metric: str) -> None:
+def test_small_pool_has_scipys_cut_of_the_best_silhouette(metric: str) -> None:
     rows, _ = blobs(300, spread=1.2, d=6)
     config = WARD.model_copy(update={"metric": metric, "pca_dims": None, "n_clusters": tuple(range(2, 12))})
     found = fit_clusters(config, rows * np.linspace(0.5, 2, 300, dtype=np.float32)[:, None], seed=0)
@@ -75,7 +75,7 @@ def test_both_metrics_are_in_the_sweep_and_one_cell_wins() -> None:
     assert adjusted_rand_score(found.labels, truth) > 0.99
 
 
-def test_larger_pool_goes_through_micro_clusters_that_weigh_their_rows() -> None:
+def test_larger_pool_uses_micro_clusters_weighted_by_their_rows() -> None:
     rows, truth = blobs(1500, spread=0.5)
     config = WARD.model_copy(update={"micro_clusters": 60})
     found = fit_clusters(config, rows, seed=0)

@@ -1,4 +1,4 @@
-"""A run with clusters, made once and copied for each test, and a re-clustering that needs no Ray."""
+"""A run with clusters, created once and copied for each test, and a re-clustering without Ray."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(_made: RunDir, tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What would be Ray tasks run here, and prompts are embedded by their words; their names are collected."""
+    """Run Ray tasks inline and embed prompts by their words. Return the list of task names."""
     called: list[str] = []
 
     def task(config: RunConfig, function: Callable[..., object], *arguments: object) -> object:

@@ -48,7 +48,7 @@ def config_of(**drift: object) -> RunConfig:
 
 
 def encode(prompts: Sequence[str], *, batch_size: int = 64) -> Float32:
-    """Unit rows; the numbers in a prompt shake it a little."""
+    """Unit rows; the numbers in a prompt perturb its row a little."""
     rows = np.zeros((len(prompts), DIMENSIONS), np.float32)
     for row, prompt in zip(rows, prompts, strict=True):
         for word in prompt.split():
@@ -67,12 +67,12 @@ class Embedder:
 
 
 def prompts_of(words: Sequence[str], n: int, seed: int = 0) -> list[str]:
-    """So many prompts of some words in turn, no two the same."""
+    """``n`` different prompts that cycle through some words."""
     return [f"{words[i % len(words)]} {seed + i}" for i in range(n)]
 
 
 def make_run(uri: str, config: RunConfig) -> RunDir:
-    """Pool, guide sets, embeddings, clusters, and ``v0001`` of each language; nothing is live."""
+    """Pool, guide sets, embeddings, clusters, and ``v0001`` of each language; no version is live."""
     run = RunDir(uri)
     run.write_config(config)
     _pool(run)
@@ -86,12 +86,12 @@ def make_run(uri: str, config: RunConfig) -> RunDir:
         selection.write_table("rows.parquet", chosen.rows)
         chosen.allocation.write(selection)
         selection.publish()
-        leave_version(run, config, code, "v0001")
+        write_version(run, config, code, "v0001")
     return run
 
 
-def leave_version(run: RunDir, config: RunConfig, language: str, version: str, *, before: str | None = None) -> None:
-    """An adapter with the reference that training leaves, by the allocation of its selection."""
+def write_version(run: RunDir, config: RunConfig, language: str, version: str, *, before: str | None = None) -> None:
+    """Write an adapter with the reference that training writes, from the allocation of its selection."""
     selection = run.selection("compass" if before is None else version, language)
     selections = [run.selection("compass", language)] + ([selection] if before else [])
     counts = AllocationRecord.read(selection).guide_counts
@@ -106,8 +106,8 @@ def leave_version(run: RunDir, config: RunConfig, language: str, version: str, *
     writer.publish()
 
 
-def leave_window(run: RunDir, language: str, entries: Sequence[dict[str, object]], file: str, place: str | None = None) -> None:
-    """A window file as the monitor leaves it."""
+def write_window(run: RunDir, language: str, entries: Sequence[dict[str, object]], file: str, place: str | None = None) -> None:
+    """Write a window file as the monitor does."""
     buffer = io.BytesIO()
     pq.write_table(window_table(language, entries, place), buffer)
     run.write_monitor(file, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""The pointer to the clustering that traffic is counted in, on a disk and on S3."""
+"""The pointer to the active clustering, on a disk and on S3."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDir:
     return made
 
 
-def test_without_a_pointer_it_is_what_the_cluster_stage_made(run: RunDir) -> None:
+def test_without_a_pointer_the_initial_clustering_is_active(run: RunDir) -> None:
     assert read_active(run) == ActiveClustering(None, INITIAL_CLUSTERING, ())
     assert run.reclustering(INITIAL_CLUSTERING).name == "clusters"
 
 
-def test_every_clustering_that_was_in_use_stays_on_record(run: RunDir) -> None:
+def test_every_clustering_that_was_active_stays_in_the_history(run: RunDir) -> None:
     set_active(run, read_active(run), "c0002", reason="stale", clock=lambda: 5.0)
     set_active(run, read_active(run), "c0003", reason="stale", clock=lambda: 6.0)
     set_active(run, read_active(run), INITIAL_CLUSTERING, reason="by hand", clock=lambda: 7.0)
@@ -39,7 +39,7 @@ def test_every_clustering_that_was_in_use_stays_on_record(run: RunDir) -> None:
     assert not found.was_ever_active("c0004")
 
 
-def test_of_two_that_read_the_same_one_is_refused(run: RunDir) -> None:
+def test_one_of_two_concurrent_changes_is_rejected(run: RunDir) -> None:
     found = read_active(run)
     set_active(run, found, "c0002", reason="first")
     with pytest.raises(ConflictError):
@@ -47,13 +47,13 @@ def test_of_two_that_read_the_same_one_is_refused(run: RunDir) -> None:
     assert read_active(run).name == "c0002"
 
 
-def test_a_clustering_that_is_not_whole_is_not_taken_into_use(run: RunDir) -> None:
+def test_an_incomplete_clustering_cannot_be_activated(run: RunDir) -> None:
     with pytest.raises(ArtifactError, match="clusterings/c0009 is missing"):
         set_active(run, read_active(run), "c0009", reason="stale")
     assert read_active(run).name == INITIAL_CLUSTERING
 
 
-def test_a_clustering_of_a_pool_that_was_made_anew_counts_no_more(run: RunDir) -> None:
+def test_a_clustering_of_an_earlier_pool_is_ignored(run: RunDir) -> None:
     set_active(run, read_active(run), "c0002", reason="stale")
     _clustering(run, INITIAL_CLUSTERING, embeddings="e2")
     assert read_active(run).name == INITIAL_CLUSTERING
@@ -63,15 +63,15 @@ def test_a_clustering_of_a_pool_that_was_made_anew_counts_no_more(run: RunDir) -
 
 
 @pytest.mark.parametrize("said", [{}, {"clusters": 3}, {"clusters": "c0002", "history": "c0001"}])
-def test_a_damaged_pointer_says_the_way_out(tmp_path: Path, said: object) -> None:
+def test_a_damaged_pointer_error_says_what_to_do(tmp_path: Path, said: object) -> None:
     run = RunDir(str(tmp_path / "run"))
     _clustering(run, INITIAL_CLUSTERING)
     file = tmp_path / "run/serving/clusters.json"
     file.parent.mkdir()
     file.write_text(json.dumps(said))
-    with pytest.raises(ArtifactError, match=r"delete it to count in 'clusters' again, or run 'compass-ray recluster"):
+    with pytest.raises(ArtifactError, match=r"delete it to use 'clusters' again, or run 'compass-ray recluster"):
         read_active(run)
 
 
-def test_the_mark_of_fitted_centroids_is_their_clustering() -> None:
+def test_the_space_id_of_fitted_centroids_is_their_clustering() -> None:
     assert (ClusterSpace("c0002").space_id, ClusterSpace("c0002", "sw", "v0002", "c0002:ab").space_id) == ("c0002", "c0002:ab")

@@ -1,4 +1,4 @@
-"""``compass-ray recluster``: what it says and how it ends; nothing starts Ray here."""
+"""``compass-ray recluster``: its output and exit codes, without Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compass_ray import registry
 from compass_ray.artifacts import RunDir
 from compass_ray.clustering.versions import read_active
 from compass_ray.config import Resources
-from tests.unit.clustering.versions.made_run import WORDS, leave_window, prompts_of
+from tests.unit.clustering.versions.made_run import WORDS, prompts_of, write_window
 from tests.unit.command_line import Command
 
 
@@ -26,22 +26,22 @@ def _traffic(run: RunDir) -> None:
         {"language": "sw", "row_id": f"p{i}", "prompt": prompt, "cluster": 0, "coarse": 0, "time": float(i)}
         for i, prompt in enumerate(prompts_of(WORDS[4:], 20))
     ]
-    leave_window(run, "sw", entries, "windows/sw-000000020.parquet")
+    write_window(run, "sw", entries, "windows/sw-000000020.parquet")
 
 
-def test_an_unknown_run_ends_with_1_and_the_way_to_make_one(command: Command, tmp_path: Path) -> None:
+def test_an_unknown_run_exits_with_1_and_the_command_to_create_one(command: Command, tmp_path: Path) -> None:
     code, out, err = command(str(tmp_path / "nothing"))
     assert (code, out) == (1, "")
     assert "there is no run in" in err
 
 
-def test_nothing_to_do_is_said_and_is_no_failure(command: Command, run: RunDir) -> None:
+def test_nothing_to_do_is_reported_and_not_a_failure(command: Command, run: RunDir) -> None:
     code, out, _ = command(run.uri)
     assert code == 0
     assert out.startswith("nothing to do: clustering clusters is up to date")
 
 
-def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir) -> None:
+def test_the_result_is_reported_with_each_reference(command: Command, run: RunDir) -> None:
     registry.promote(run, "sw", "v0001")
     _traffic(run)
     code, out, _ = command(run.uri, "--reason", "stale")
@@ -52,7 +52,7 @@ def test_what_was_done_is_said_with_each_reference(command: Command, run: RunDir
     assert (read_active(run).pointer or {})["reason"] == "stale"
 
 
-def test_json_is_all_that_is_printed(command: Command, run: RunDir) -> None:
+def test_json_output_has_nothing_else(command: Command, run: RunDir) -> None:
     _traffic(run)
     code, out, _ = command(run.uri, "--json")
     found = json.loads(out)

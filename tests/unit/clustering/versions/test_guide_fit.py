@@ -1,4 +1,4 @@
-"""What a reference says of the guide set: how it fits the clusters, against distances measured one by one."""
+"""The guide fit of a reference, against distances measured one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows that follow their clusters, in a monitor that goes on and in one that is made anew after a kill."""
+"""Windows are re-assigned with their clusters, in a running monitor and in one restarted after a kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compass_ray.monitoring.language_monitor import Phase
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import Observation
 from compass_ray.monitoring.window_store import read_window
-from tests.unit.clustering.versions.made_run import WORDS, Embedder, config_of, encode, leave_window, prompts_of
+from tests.unit.clustering.versions.made_run import WORDS, Embedder, config_of, encode, prompts_of, write_window
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -40,12 +40,12 @@ def _ask(monitor: TrafficMonitor, prompts: Sequence[str], language: str = "sw", 
     assert monitor.record(seen).stored == len(prompts)
 
 
-def _fitted_anew(run: RunDir, config: RunConfig) -> None:
-    """Other clusters than before, in use."""
+def _recluster(run: RunDir, config: RunConfig) -> None:
+    """Fit and activate another clustering."""
     entries = [
         {"language": "de", "row_id": f"p{i}", "prompt": p, "cluster": 0, "coarse": 0, "time": float(i)} for i, p in enumerate(NEW)
     ]
-    leave_window(run, "de", entries, "windows/de-000000020.parquet")
+    write_window(run, "de", entries, "windows/de-000000020.parquet")
     assert recluster(config, run).changed
 
 
@@ -69,25 +69,25 @@ def live(run: RunDir) -> RunDir:
 
 
 @pytest.mark.parametrize("retention", ["text", "embedding"])
-def test_a_window_is_placed_anew_by_what_is_kept_of_it(live: RunDir, retention: str) -> None:
+def test_a_window_is_reassigned_from_its_retained_data(live: RunDir, retention: str) -> None:
     config = config_of(retention=retention)
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
     assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     assert _window(monitor) == _labels(live, "c0002", ASKED)
-    assert monitor.log.language_state("sw").place == "c0002"
+    assert monitor.log.language_state("sw").space_id == "c0002"
     fine = live.reclustering("c0002").read_array("coarse.npy")
     assert [entry["coarse"] for entry in monitor.log.language_state("sw").window] == fine[_window(monitor)].tolist()
 
 
 @pytest.mark.parametrize("retention", ["none", "hash"])
-def test_a_window_of_which_nothing_is_kept_is_emptied_and_fills_again(live: RunDir, retention: str) -> None:
+def test_a_window_without_retained_data_is_emptied_and_fills_again(live: RunDir, retention: str) -> None:
     config = config_of(retention=retention)
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     assert _window(monitor) == []
     _ask(monitor, ASKED[:5], start=20)
@@ -98,60 +98,60 @@ def test_a_window_of_which_nothing_is_kept_is_emptied_and_fills_again(live: RunD
 def test_checks_compare_window_and_reference_in_the_new_clusters(live: RunDir, config: RunConfig) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     _ask(monitor, prompts_of(WORDS[:2], 20, seed=9000), start=20)
     checks = [line for line in jsonl_log.read(live, "checks.jsonl") if line["language"] == "sw"]
     assert [line["prompts"] for line in checks] == [20, 30, 40]
-    assert checks[-1]["divergence"] == pytest.approx(0.0, abs=1e-6)  # both are half and half
+    assert checks[-1]["divergence"] == pytest.approx(0.0, abs=1e-6)  # half of the prompts in each
 
 
 def test_a_monitor_killed_at_any_moment_has_the_same_state_again(live: RunDir, config: RunConfig) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
     _ask(monitor, ASKED[:7], "de")
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     _ask(monitor, ASKED[7:12], start=40)
     before = _state(monitor)
     again = _monitor(live, config)
     assert _state(again) == before
-    again.sync_clusters()  # there is nothing to follow
+    again.sync_clusters()  # no change
     assert _state(again) == before
     again.log.compact()
     assert _state(_monitor(live, config)) == before
 
 
-def test_a_monitor_killed_before_it_followed_does_so_with_the_next_prompt(live: RunDir, config: RunConfig) -> None:
+def test_a_monitor_killed_before_reassignment_does_it_with_the_next_prompt(live: RunDir, config: RunConfig) -> None:
     _ask(_monitor(live, config), ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     again = _monitor(live, config)
     _ask(again, ASKED[:1], start=20)
     assert _window(again) == _labels(live, "c0002", [*ASKED[1:], ASKED[0]])
 
 
-def test_a_window_that_waits_for_an_update_is_offered_in_the_new_clusters(live: RunDir, config: RunConfig) -> None:
+def test_a_ready_window_is_stored_in_the_new_clusters(live: RunDir, config: RunConfig) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, prompts_of(WORDS[2:4], 40, seed=100))
     _ask(monitor, prompts := prompts_of(WORDS[2:4], 20, seed=200), start=40)
     [offered] = monitor.ready()
     assert set(read_window(live, offered)["place"].to_pylist()) == {INITIAL_CLUSTERING}
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     [again] = monitor.ready()
-    assert again.file != offered.file  # whoever knows a window by its file does not take one for the other
+    assert again.file != offered.file  # a window is identified by its file
     found = read_window(live, again)
     assert set(found["place"].to_pylist()) == {"c0002"}
     assert Counter(found["cluster"].to_pylist()) == Counter(_labels(live, "c0002", found["prompt"].to_pylist()))
     assert set(found["prompt"].to_pylist()) <= {*prompts, *prompts_of(WORDS[2:4], 40, seed=100)}
 
 
-def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunDir) -> None:
+def test_a_ready_window_without_retained_data_is_collected_again(live: RunDir) -> None:
     config = config_of(retention="none")
     monitor = _monitor(live, config)
     _ask(monitor, prompts_of(WORDS[2:4], 60, seed=100))
     assert monitor.ready()
-    _fitted_anew(live, config)
+    _recluster(live, config)
     monitor.sync_clusters()
     assert monitor.ready() == []
     assert monitor.log.language_state("sw").phase is Phase.COLLECTING
@@ -161,18 +161,18 @@ def test_a_window_that_waits_is_collected_again_where_nothing_is_kept(live: RunD
     assert len(monitor.ready()) == 1
 
 
-def test_a_clustering_that_is_gone_stops_no_traffic(live: RunDir, config: RunConfig) -> None:
-    _fitted_anew(live, config)
+def test_a_missing_clustering_does_not_stop_traffic(live: RunDir, config: RunConfig) -> None:
+    _recluster(live, config)
     (Path(live.reclustering("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
     placer = PromptAssigner(Embedder(), ClusterSpace(INITIAL_CLUSTERING), make_assigner_loader(live))
     monitor = TrafficMonitor(live, config, placer, lambda: 1000.0)
     _ask(monitor, ASKED)
     assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, ASKED)
-    assert monitor.log.recent_checks == {}  # nothing is compared across clusterings
+    assert monitor.log.recent_checks == {}  # no comparison across clusterings
 
 
-def leave_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
-    """A version whose update moved the centroids to the window, as training leaves it."""
+def write_moved_version(run: RunDir, version: str, eta: float) -> KMeansClusterer:
+    """Write a version whose update moved the centroids to the window, as training does."""
     with run.clusters.local_folder() as folder:
         fitted = load_clusterer(folder)
     assert isinstance(fitted, KMeansClusterer)
@@ -188,28 +188,28 @@ def leave_moved(run: RunDir, version: str, eta: float) -> KMeansClusterer:
     return fitted.with_centroids(moved.centres, moved.centroids)
 
 
-def test_a_language_is_placed_at_the_centroids_of_its_live_version_and_others_are_not(live: RunDir, config: RunConfig) -> None:
-    moved = leave_moved(live, "v0002", 0.9)
+def test_only_one_language_uses_the_centroids_of_its_live_version(live: RunDir, config: RunConfig) -> None:
+    moved = write_moved_version(live, "v0002", 0.9)
     border = prompts_of(["maji lugha", "mlima fedha", "maji", "lugha"], 20, seed=50)
     assert (moved.assign(encode(border)) != np.array(_labels(live, INITIAL_CLUSTERING, border))).any()
     monitor = _monitor(live, config)
     _ask(monitor, border)
     registry.promote(live, "sw", "v0002")
-    monitor.reset("sw", "v0002")
+    monitor.reset_reference("sw", "v0002")
     _ask(monitor, border[:10], start=20)
     _ask(monitor, border, "de")
     assert _window(monitor) == moved.assign(encode([*border[10:], *border[:10]])).tolist()
     assert _window(monitor, "de") == _labels(live, INITIAL_CLUSTERING, border)
     registry.roll_back(live, "sw")
-    _ask(monitor, border, start=30)  # the check in it finds the roll-back
+    _ask(monitor, border, start=30)  # the check of these prompts detects the rollback
     monitor.sync_clusters()
     assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, border)
 
 
-def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunDir, config: RunConfig) -> None:
+def test_a_window_and_a_reference_with_different_centroids_are_not_compared(live: RunDir, config: RunConfig) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    leave_moved(live, "v0002", 0.9)
+    write_moved_version(live, "v0002", 0.9)
     registry.promote(live, "sw", "v0002")
     _ask(monitor, ASKED[:10], start=20)
     assert monitor.log.language_state("sw").version == "v0002"
@@ -218,39 +218,39 @@ def test_a_window_and_a_reference_at_other_centroids_are_not_compared(live: RunD
     assert [line["version"] for line in jsonl_log.read(live, "checks.jsonl")] == ["v0001", "v0002"]
 
 
-def test_moved_centroids_are_left_behind_by_a_re_clustering(live: RunDir, config: RunConfig) -> None:
-    leave_moved(live, "v0002", 0.9)
+def test_a_re_clustering_drops_moved_centroids(live: RunDir, config: RunConfig) -> None:
+    write_moved_version(live, "v0002", 0.9)
     registry.promote(live, "sw", "v0002")
     monitor = _monitor(live, config)
     _ask(monitor, ASKED[:3])
-    assert monitor.log.language_state("sw").place.startswith("clusters:")
+    assert monitor.log.language_state("sw").space_id.startswith("clusters:")
     run_before = read_active(live)
     _clusters_copied(live)
     set_active(live, run_before, "c0002", reason="stale")
     monitor.sync_clusters()
-    assert monitor.log.language_state("sw").place == "c0002"
+    assert monitor.log.language_state("sw").space_id == "c0002"
     assert _window(monitor) == _labels(live, "c0002", ASKED[:3])
 
 
 def _clusters_copied(run: RunDir) -> None:
-    """A clustering that is whole, of the same rows."""
+    """A complete clustering of the same rows."""
     writer = run.reclustering("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
     for file in run.clusters.files():
         writer.write_bytes(file, run.clusters.read_bytes(file))
     writer.publish({"clusters": 4, "noise_share": 0.0})
 
 
-def test_a_store_that_is_away_for_a_moment_leaves_the_window_where_it_is(
+def test_a_temporary_storage_error_leaves_the_window_unchanged(
     live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     with monkeypatch.context() as patch:
         patch.setattr(monitor.reassigner.assigner, "preload", _away)
         monitor.sync_clusters()
         _ask(monitor, ASKED[:3], start=20)
-    assert monitor.log.language_state("sw").place == INITIAL_CLUSTERING
+    assert monitor.log.language_state("sw").space_id == INITIAL_CLUSTERING
     assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, [*ASKED[3:], *ASKED[:3]])
     monitor.sync_clusters()
     assert _window(monitor) == _labels(live, "c0002", [*ASKED[3:], *ASKED[:3]])
@@ -260,15 +260,15 @@ def _away(place: ClusterSpace) -> None:
     raise OSError("the store is away")
 
 
-def test_texts_that_no_encoder_takes_any_more_are_out_of_the_window(
+def test_texts_that_the_encoder_rejects_are_removed_from_the_window(
     live: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = _monitor(live, config)
     _ask(monitor, ASKED)
-    _fitted_anew(live, config)
+    _recluster(live, config)
     with monkeypatch.context() as patch:
         patch.setattr(monitor.reassigner.assigner, "embed", _away)
         monitor.sync_clusters()
-    assert (_window(monitor), monitor.log.language_state("sw").place) == ([], "c0002")
+    assert (_window(monitor), monitor.log.language_state("sw").space_id) == ([], "c0002")
     _ask(monitor, ASKED[:3], start=20)
     assert _window(monitor) == _labels(live, "c0002", ASKED[:3])

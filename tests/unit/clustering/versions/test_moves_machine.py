@@ -1,4 +1,4 @@
-"""Windows in any order of traffic, re-clusterings, promotions, roll-backs and kills: each lies where its place says."""
+"""Windows under any order of traffic, re-clusterings, promotions, rollbacks and kills: every prompt has its space's cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import Observation
 from compass_ray.stages.cluster import fit_and_store
 from tests.unit.clustering.versions.made_run import WORDS, Embedder, config_of, encode, make_run
-from tests.unit.clustering.versions.test_moves import leave_moved
+from tests.unit.clustering.versions.test_moves import write_moved_version
 
 CONFIG = config_of()
 PROMPTS = [f"{first} {second} {n}" for n in range(3) for first in WORDS for second in WORDS]
@@ -40,18 +40,18 @@ STEPS = st.one_of(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """Two clusterings of one pool, and two versions of which one has centroids of its own in the first."""
+    """Two clusterings of one pool, and two versions, one with its own centroids in the first clustering."""
     run = make_run(str(tmp_path_factory.mktemp("machine") / "run"), CONFIG)
     finer = with_overrides(CONFIG, ["cluster.n_clusters=[6]"])
     fit_and_store(finer, run, run.reclustering("c0002"), Identity("cluster", {"n": 6}, dict(run.clusters.require().inputs)))
-    leave_moved(run, "v0002", 0.8)
+    write_moved_version(run, "v0002", 0.8)
     registry.promote(run, "sw", "v0001")
     return run
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
-def test_every_prompt_of_a_window_lies_where_its_place_puts_it(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
+def test_every_prompt_of_a_window_is_in_the_cluster_of_its_space(made: RunDir, steps: list[tuple[str, int | str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(made.path, Path(folder, "run"))
         _walk(RunDir(str(Path(folder, "run"))), steps)
@@ -67,7 +67,7 @@ def _walk(run: RunDir, steps: list[tuple[str, int | str]]) -> None:
                 asked += int(how)
             case "use":
                 if read_active(run).name != how:
-                    set_active(run, read_active(run), str(how), reason="asked for")
+                    set_active(run, read_active(run), str(how), reason="by hand")
             case "promote":
                 registry.promote(run, "sw", "v0002")
             case "roll back" if (run.live("sw") or {})["version"] == "v0002":
@@ -78,20 +78,20 @@ def _walk(run: RunDir, steps: list[tuple[str, int | str]]) -> None:
                 assert monitor.log.language_state("sw").snapshot() == before
             case "follow":
                 monitor.sync_clusters()
-        _lies_at_its_place(run, monitor, min(asked, CONFIG.drift.window))
+        _check_clusters(run, monitor, min(asked, CONFIG.drift.window))
     if not asked:
         return
     monitor.sync_clusters()
     watch = monitor.log.language_state("sw")
     assert (
-        watch.place
+        watch.space_id
         == resolve_space(run, read_active(run).name, "sw", watch.version or (run.live("sw") or {})["version"]).space_id
     )
 
 
-def _lies_at_its_place(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
+def _check_clusters(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
     watch = monitor.log.language_state("sw")
-    assert len(watch.window) == held  # texts are kept, so no move loses a prompt
+    assert len(watch.window) == held  # texts are retained, so no reassignment loses a prompt
     if not held:
         return
     places = {
@@ -102,7 +102,7 @@ def _lies_at_its_place(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
             resolve_space(run, INITIAL_CLUSTERING, "sw", "v0002"),
         )
     }
-    labels = load_space_clusterer(run, places[watch.place]).assign(encode([entry["prompt"] for entry in watch.window]))
+    labels = load_space_clusterer(run, places[watch.space_id]).assign(encode([entry["prompt"] for entry in watch.window]))
     np.testing.assert_array_equal([entry["cluster"] for entry in watch.window], labels)
 
 

@@ -1,4 +1,4 @@
-"""Full re-clustering: what it makes, what it leaves alone, and that it is finished wherever it was killed."""
+"""Full re-clustering: what it writes, what it leaves unchanged, and that it can be resumed after any kill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from compass_ray.monitoring.references import read_reference
 from compass_ray.monitoring.retained_traffic import embed_rows, read_retained_traffic
 from compass_ray.records.references import ReferenceRecord
 from compass_ray.row_selection import PoolView
-from tests.unit.clustering.versions.made_run import WORDS, encode, leave_version, leave_window, make_run, prompts_of
+from tests.unit.clustering.versions.made_run import WORDS, encode, make_run, prompts_of, write_version, write_window
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -46,9 +46,9 @@ def _hashes(folder: str) -> dict[str, str]:
 
 @pytest.fixture
 def traffic(run: RunDir) -> RunDir:
-    """The run, with ``v0001`` live and a window of new subjects kept."""
+    """The run, with ``v0001`` live and a retained window of new subjects."""
     registry.promote(run, "sw", "v0001")
-    leave_window(run, "sw", _entries(NEW), "windows/sw-000000040.parquet")
+    write_window(run, "sw", _entries(NEW), "windows/sw-000000040.parquet")
     return run
 
 
@@ -59,7 +59,7 @@ def test_without_traffic_there_is_nothing_to_do(run: RunDir, config: RunConfig, 
     assert (inline, read_active(run).name, run.reclusterings()) == ([], INITIAL_CLUSTERING, [])
 
 
-def test_the_new_clusters_know_the_traffic_and_hold_the_pool_s_rows_alone(traffic: RunDir, config: RunConfig) -> None:
+def test_the_new_clusters_are_fitted_with_traffic_and_contain_only_pool_rows(traffic: RunDir, config: RunConfig) -> None:
     before = _hashes(traffic.clusters.path)
     found = recluster(with_overrides(config, ["cluster.n_clusters=[6]"]), traffic, reason="stale")
     assert (found.name, found.before, found.prompts) == ("c0002", INITIAL_CLUSTERING, 40)
@@ -72,12 +72,12 @@ def test_the_new_clusters_know_the_traffic_and_hold_the_pool_s_rows_alone(traffi
     rows = PoolView.read(traffic.reclustering("c0002"))
     assert sorted(rows.row_id.to_pylist()) == sorted(traffic.pool.read_table("rows.parquet")["row_id"].to_pylist())
     assert rows.n_clusters == 6
-    assert len(set(rows.cluster.tolist())) == 4  # two clusters are of traffic alone
+    assert len(set(rows.cluster.tolist())) == 4  # two clusters contain only traffic
     assert _hashes(traffic.clusters.path) == before
     assert traffic.reclustering("c0002").verify().inputs["embeddings"] == traffic.clusters.require().inputs["embeddings"]
 
 
-def test_what_was_decided_is_on_record_for_every_language(traffic: RunDir, config: RunConfig) -> None:
+def test_the_decision_is_recorded_for_every_language(traffic: RunDir, config: RunConfig) -> None:
     recluster(config, traffic, reason="stale")
     told = [line for line in jsonl_log.read(traffic, "decisions.jsonl") if line["kind"] == "recluster"]
     assert [(line["language"], line["clusters"], line["reason"]) for line in told] == [
@@ -86,27 +86,25 @@ def test_what_was_decided_is_on_record_for_every_language(traffic: RunDir, confi
     ]
 
 
-def test_a_second_one_finds_nothing_to_do_until_there_is_new_traffic(
-    traffic: RunDir, config: RunConfig, inline: list[str]
-) -> None:
+def test_a_second_re_clustering_does_nothing_without_new_traffic(traffic: RunDir, config: RunConfig, inline: list[str]) -> None:
     assert recluster(config, traffic).name == "c0002"
     inline.clear()
     assert not recluster(config, traffic).changed
     assert inline == []
-    leave_window(traffic, "de", _entries(NEW, "de"), "windows/de-000000040.parquet")
+    write_window(traffic, "de", _entries(NEW, "de"), "windows/de-000000040.parquet")
     found = recluster(config, traffic)
     assert (found.name, found.before, found.prompts) == ("c0003", "c0002", 80)
     assert read_active(traffic).history == (INITIAL_CLUSTERING, "c0002")
 
 
-def test_traffic_that_was_erased_since_is_no_reason_to_go_back(traffic: RunDir, config: RunConfig) -> None:
+def test_deleted_traffic_does_not_cause_a_re_clustering(traffic: RunDir, config: RunConfig) -> None:
     recluster(config, traffic)
     traffic.delete_monitor("windows/sw-000000040.parquet")
     assert not recluster(config, traffic).changed
     assert read_active(traffic).name == "c0002"
 
 
-def test_the_reference_is_the_guide_set_s_in_the_new_clusters(traffic: RunDir, config: RunConfig) -> None:
+def test_the_reference_counts_the_guide_set_in_the_new_clusters(traffic: RunDir, config: RunConfig) -> None:
     recluster(config, traffic)
     found = read_reference(traffic, "c0002", "sw", "v0001")
     assert found
@@ -128,13 +126,13 @@ def _assignments(run: RunDir, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kept", ["prompt", "embedding", "half", "few", "nothing"])
-def test_an_update_s_reference_is_its_window_s_as_far_as_that_is_kept(traffic: RunDir, config: RunConfig, kept: str) -> None:
+def test_an_update_s_reference_counts_its_retained_window(traffic: RunDir, config: RunConfig, kept: str) -> None:
     entries = _entries(NEW[:20])
     for i, entry in enumerate(entries):
         prompt = entry.pop("prompt") if kept != "prompt" else None
         if prompt and (kept == "embedding" or (kept == "half" and i % 2) or (kept == "few" and i < 3)):
             entry["embedding"] = _packed(encode([prompt])[0])
-    leave_window(traffic, "sw", entries, "windows/sw-000000020.parquet")
+    write_window(traffic, "sw", entries, "windows/sw-000000020.parquet")
     _leave_update(traffic, config, "windows/sw-000000020.parquet")
     registry.promote(traffic, "sw", "v0002")
     told = recluster(config, traffic).references
@@ -147,7 +145,7 @@ def test_an_update_s_reference_is_its_window_s_as_far_as_that_is_kept(traffic: R
     coarse = traffic.reclustering("c0002").read_array("coarse.npy")
     assert list(found.guide_counts) == np.bincount(coarse[clusterer.assign(asked)], minlength=coarse.max() + 2).tolist()
     assert told["sw@v0002"] == found.asked_of
-    assert told["sw@v0001"] == "the guide set"  # a roll-back away
+    assert told["sw@v0001"] == "the guide set"  # still reachable by a rollback
     assert ("of this version's window are kept" in str(found.asked_of)) == (window is None)
 
 
@@ -167,11 +165,11 @@ def _leave_update(run: RunDir, config: RunConfig, file: str) -> None:
     writer.write_json("allocation.json", first.read_json("allocation.json"))
     writer.write_json("window.json", {"file": file, "prompts": 20})
     writer.publish()
-    leave_version(run, config, "sw", "v0002", before="v0001")
+    write_version(run, config, "sw", "v0002", before="v0001")
 
 
 class KilledError(Exception):
-    """The process ended here."""
+    """Simulates the end of the process."""
 
 
 def _killed(*_: object, **__: object) -> None:
@@ -179,7 +177,7 @@ def _killed(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("step", ["ensure_reference", "set_active", "_record"])
-def test_killed_after_the_fit_it_is_finished_without_another(
+def test_killed_after_the_fit_it_finishes_without_another_fit(
     traffic: RunDir, config: RunConfig, inline: list[str], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -190,7 +188,7 @@ def test_killed_after_the_fit_it_is_finished_without_another(
     assert in_use_then == ("c0002" if step == "_record" else INITIAL_CLUSTERING)
     inline.clear()
     whole = traffic.reclustering("c0002").require().provenance["finished"]
-    leave_window(traffic, "de", _entries(NEW, "de"), "windows/de-000000040.parquet")
+    write_window(traffic, "de", _entries(NEW, "de"), "windows/de-000000040.parquet")
     if in_use_then == INITIAL_CLUSTERING:
         assert recluster(config, traffic).name == "c0002"
         assert "_fit" not in inline
@@ -198,7 +196,7 @@ def test_killed_after_the_fit_it_is_finished_without_another(
     assert traffic.reference("c0002", "sw", "v0001").verify()
 
 
-def test_what_was_never_used_is_not_taken_for_what_is_asked_for_now(
+def test_an_unused_clustering_with_other_settings_is_not_reused(
     traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -210,7 +208,7 @@ def test_what_was_never_used_is_not_taken_for_what_is_asked_for_now(
     assert recluster(config, traffic).name == "c0004", "older than the one in use"
 
 
-def test_killed_in_the_fit_a_part_is_never_taken_for_whole(
+def test_killed_during_the_fit_a_partial_clustering_is_never_used(
     traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recluster(config, traffic)
@@ -224,7 +222,7 @@ def test_killed_in_the_fit_a_part_is_never_taken_for_whole(
     assert _hashes(traffic.reclustering("c0002").path)["vectors.npy"] == made["vectors.npy"]
 
 
-def test_of_two_at_once_one_is_refused(traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_concurrent_runs_is_rejected(traffic: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(run: RunDir, found: Any, name: str, *, reason: str) -> None:
         set_active(run, read_active(run), name, reason="the other")
         set_active(run, found, name, reason=reason)
@@ -235,14 +233,14 @@ def test_of_two_at_once_one_is_refused(traffic: RunDir, config: RunConfig, monke
     assert (traffic.active_clustering_pointer().read() or {})["reason"] == "the other"
 
 
-def test_clusters_of_each_language_are_refused(run: RunDir, config: RunConfig) -> None:
+def test_per_language_clusters_are_rejected(run: RunDir, config: RunConfig) -> None:
     with pytest.raises(ConfigError, match=r"cluster\.scope is per_language"):
         recluster(with_overrides(config, ["cluster.scope=per_language"]), run)
 
 
-def test_a_prompt_counts_once_wherever_it_is_kept(traffic: RunDir) -> None:
-    leave_window(traffic, "sw", _entries(NEW[:20]), "windows/sw-000000020.parquet")
-    leave_window(traffic, "sw", [{**_entries(NEW[:1])[0], "time": 99.0}], "windows/sw-000000099.parquet")
+def test_a_prompt_counts_once_in_all_stores(traffic: RunDir) -> None:
+    write_window(traffic, "sw", _entries(NEW[:20]), "windows/sw-000000020.parquet")
+    write_window(traffic, "sw", [{**_entries(NEW[:1])[0], "time": 99.0}], "windows/sw-000000099.parquet")
     found = read_retained_traffic(traffic, ["sw"], 1000)
     assert len(found) == 41
     assert found["time"].to_pylist()[:2] == [99.0, 39.0]
@@ -251,10 +249,10 @@ def test_a_prompt_counts_once_wherever_it_is_kept(traffic: RunDir) -> None:
     np.testing.assert_array_equal(embed_rows(found, encode).vectors[1:], encode(NEW[::-1]))
 
 
-def test_a_run_on_a_store_is_clustered_anew(s3_uri: str, config: RunConfig) -> None:
+def test_a_run_on_an_object_store_is_re_clustered(s3_uri: str, config: RunConfig) -> None:
     run = make_run(f"{s3_uri}/run", config)
     registry.promote(run, "sw", "v0001")
-    leave_window(run, "sw", _entries(NEW), "windows/sw-000000040.parquet")
+    write_window(run, "sw", _entries(NEW), "windows/sw-000000040.parquet")
     found = recluster(config, run)
     assert (found.name, read_active(run).name, found.references) == ("c0002", "c0002", {"sw@v0001": "the guide set"})
     assert run.reclustering("c0002").verify()

@@ -1,4 +1,4 @@
-"""The window of an update where the version before would have it, and the centroids that come of it."""
+"""The window of an update in the cluster space of its parent version, and the centroids that it moves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from compass_ray.continual.update.window_clusters import ClusteredWindow, cluste
 from compass_ray.continual.update.windows import Window, load_ready_window, read_window
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.retained_traffic import Encode
-from tests.unit.clustering.versions.made_run import encode, leave_window, prompts_of
+from tests.unit.clustering.versions.made_run import encode, prompts_of, write_window
 
 UPDATE = UpdateSpec("sw", "v0001", "v0002", "abc")
 FILE = "windows/sw-000000020.parquet"
@@ -37,13 +37,13 @@ def _no_model(prompts: object) -> np.ndarray:
 
 
 def _window(run: RunDir, place: str | None = None, *, kept: int = 20, clusters: list[int] | None = None) -> Window:
-    """What the monitor offers: the texts of the last ``kept`` prompts, in clusters of a place."""
+    """The monitor's window: the texts of the last ``kept`` prompts, in clusters of a space."""
     labels = clusters or load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING)).assign(encode(ASKED)).tolist()
     entries = [
         {"row_id": f"p{i}", "cluster": label, "coarse": 0, "time": float(i), **({"prompt": prompt} if i >= 20 - kept else {})}
         for i, (label, prompt) in enumerate(zip(labels, ASKED, strict=True))
     ]
-    leave_window(run, "sw", entries, FILE, place)
+    write_window(run, "sw", entries, FILE, place)
     return load_ready_window(run, WindowReady("sw", FILE, 20, "v0001"))
 
 
@@ -59,7 +59,7 @@ def test_without_eta_the_window_is_as_it_was_collected_and_nothing_is_embedded(r
     assert (found.labels.tolist(), found.centroid_update, found.centroids_note) == (list(window.clusters), None, "as fitted")
 
 
-def test_with_eta_centroids_move_by_equation_two_and_the_window_is_counted_at_them(run: RunDir, config: RunConfig) -> None:
+def test_with_eta_centroids_move_by_equation_two_and_count_the_window(run: RunDir, config: RunConfig) -> None:
     window, fitted = _window(run), load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING))
     found = _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window)
     assert isinstance(fitted, KMeansClusterer)
@@ -71,12 +71,12 @@ def test_with_eta_centroids_move_by_equation_two_and_the_window_is_counted_at_th
         np.testing.assert_allclose(found.centroid_update.centres[k], expected, atol=1e-6)
     nearest = np.linalg.norm(vectors[:, None] - found.centroid_update.centres[None], axis=2).argmin(1)
     assert found.centroid_update.counts.tolist() == [*np.bincount(nearest, minlength=4).tolist(), 0]
-    assert found.labels.tolist() == list(window.clusters)  # what is selected for: the version before answered it
+    assert found.labels.tolist() == list(window.clusters)  # selection uses the space of the parent version
     assert found.centroids_note == "moved by 0.4 to 20 prompts"
 
 
 @pytest.mark.parametrize("kept", [9, 0])
-def test_centroids_stay_where_too_little_of_the_window_is_kept(run: RunDir, config: RunConfig, kept: int) -> None:
+def test_centroids_do_not_move_if_too_little_of_the_window_is_retained(run: RunDir, config: RunConfig, kept: int) -> None:
     found = _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, _window(run, kept=kept))
     fitted = load_space_clusterer(run, ClusterSpace(INITIAL_CLUSTERING))
     assert found.centroid_update is not None
@@ -85,7 +85,7 @@ def test_centroids_stay_where_too_little_of_the_window_is_kept(run: RunDir, conf
     assert found.centroids_note == "those of the parent version: too little of the window is retained to move them"
 
 
-def test_what_became_of_the_centroids_is_on_record_beside_them(run: RunDir, config: RunConfig) -> None:
+def test_the_move_of_the_centroids_is_recorded(run: RunDir, config: RunConfig) -> None:
     window = _window(run)
     writer = run.selection("v0002", "sw").begin(Identity("update", {}, {}))
     _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window).store(writer, window)
@@ -119,7 +119,7 @@ def test_a_window_of_noise_is_rejected(run: RunDir, config: RunConfig) -> None:
         _placed(with_overrides(config, ["update.centroid_step=0.4"]), run, window)
 
 
-def test_the_log_s_window_tells_where_it_lies_too(run: RunDir, config: RunConfig) -> None:
+def test_a_window_from_the_log_has_its_space_too(run: RunDir, config: RunConfig) -> None:
     registry.promote(run, "sw", "v0001")
     prompt = {
         "event": "prompt",
@@ -137,18 +137,18 @@ def test_the_log_s_window_tells_where_it_lies_too(run: RunDir, config: RunConfig
     assert (found.space_id, found.clusters, found.file) == ("c0002", (1,), None)
 
 
-def test_rows_that_were_selected_in_other_clusters_are_counted_by_their_ids(run: RunDir, config: RunConfig) -> None:
+def test_rows_selected_in_other_clusters_are_counted_by_their_ids(run: RunDir, config: RunConfig) -> None:
     _same_again(run, shift=1)
     first = run.selection("compass", "sw")
     stored = TrainedRows.read(config, [first], run.reclustering(INITIAL_CLUSTERING))
     there = TrainedRows.read(config, [first], run.reclustering("c0002"))
     assert there.row_ids == stored.row_ids
     assert there.clusters.tolist() == ((stored.clusters + 1) % 4).tolist()
-    np.testing.assert_array_equal(there.held_out, stored.held_out)  # who was held out does not follow the clusters
+    np.testing.assert_array_equal(there.held_out, stored.held_out)  # held-out rows do not depend on the clusters
 
 
 def _same_again(run: RunDir, shift: int = 0) -> None:
-    """Another clustering in use, whose numbers are those of before moved on by ``shift``."""
+    """Activate another clustering, with the same clusters but numbers shifted by ``shift``."""
     writer = run.reclustering("c0002").begin(Identity("cluster", {}, dict(run.clusters.require().inputs)))
     for file in run.clusters.files():
         writer.write_bytes(file, run.clusters.read_bytes(file))

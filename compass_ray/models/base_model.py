@@ -1,7 +1,7 @@
 """The frozen base model and its tokenizer.
 
-Key property: no parameter of it ever takes a gradient; adapters are put on and taken off around it, and it comes back
-bit-equal. It is not an adapter and knows of none.
+No parameter of it ever gets a gradient. Adapters are attached and detached around it, and detaching restores it bit for bit.
+It knows no adapters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A causal language model in evaluation mode, its tokenizer, and the name an adapter records it by."""
+    """A causal language model in evaluation mode, its tokenizer, and the name that adapters record for it."""
 
     model: Any
     """A transformers causal language model."""
@@ -36,32 +36,32 @@ class BaseModel:
 
 
 def load_base(config: TrainConfig, *, device: str | None = None) -> BaseModel:
-    """Load ``config.base_model`` frozen, in ``config.dtype``, onto ``device`` or a GPU if torch sees one.
+    """Load ``config.base_model`` frozen, in ``config.dtype``, onto ``device``, or onto a GPU if torch sees one.
 
     Raises:
-        ModelError: the model is missing or is no causal language model.
+        ModelError: the model is missing or is not a causal language model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = resolve_model(config.base_model, "base_model")
-    chosen = choose_device(device)
+    path = resolve_model(config.base_model, "base_model")
+    target = choose_device(device)
     source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **source)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=_DTYPES[config.dtype], **source)
+        tokenizer = AutoTokenizer.from_pretrained(path, **source)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=_DTYPES[config.dtype], **source)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"base model {config.base_model!r} cannot be loaded ({str(error).splitlines()[0]}); give a directory of a "
+            f"base model {config.base_model!r} cannot be loaded ({str(error).splitlines()[0]}); use the directory of a "
             f"causal language model, or check the hub id, train.revision and the network"
         ) from error
-    return freeze(model, tokenizer, chosen, config.base_model)
+    return freeze(model, tokenizer, target, config.base_model)
 
 
 def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseModel:
-    """A base model from parts already loaded: frozen, in evaluation mode, on ``device``.
+    """Freeze a loaded model, set it to evaluation mode and move it to ``device``.
 
     Raises:
-        ModelError: the tokenizer has neither a padding nor an end token.
+        ModelError: the tokenizer has neither a padding token nor an end token.
     """
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
@@ -73,19 +73,21 @@ def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseM
 
 @contextmanager
 def swap_model(base: BaseModel, config: TrainConfig, folder: Path) -> Iterator[BaseModel]:
-    """The model in ``folder`` where the base was, which makes room for it on a GPU and comes back at the end.
+    """Use the model in ``folder`` instead of the base model within the block.
+
+    The base model moves to the CPU meanwhile, to free GPU memory, and moves back at the end.
 
     Raises:
-        ModelError: the folder holds no causal language model.
+        ModelError: the folder has no causal language model.
     """
     base.model.to("cpu")
-    found = None
+    swapped = None
     try:
-        found = load_base(config.model_copy(update={"base_model": str(folder), "revision": None}), device=str(base.device))
-        yield found
+        swapped = load_base(config.model_copy(update={"base_model": str(folder), "revision": None}), device=str(base.device))
+        yield swapped
     finally:
-        if found is not None:
-            found.model.to("meta")  # frees its memory whoever still holds it
+        if swapped is not None:
+            swapped.model.to("meta")  # frees its memory even if something still refers to it
         gc.collect()
         if base.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Prompt and response to token ids through the base model's chat template (COMPASS, section 3.2.4).
+"""Encode prompt and response to token ids with the base model's chat template (COMPASS, section 3.2.4).
 
-Key property: the prompt's ids are exactly those that serving prefills, and only the response, with the token that ends
-its turn, carries loss. Not a trainer: no tensors, no padding.
+The prompt ids are exactly those that serving prefills. Only the response and its end-of-turn token have a loss. No tensors and
+no padding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """Token ids of one row and its labels: `IGNORED` on the prompt, the id itself on the response."""
+    """Token ids of one row, and its labels: `IGNORE_INDEX` on the prompt, the id itself on the response."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -37,7 +37,7 @@ class EncodedExample:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One instruction row to learn from; ``weight`` scales its loss."""
+    """One instruction row for training; ``weight`` scales its loss."""
 
     prompt: str
     response: str
@@ -45,44 +45,44 @@ class TrainingRow:
 
 
 def encode_prompt(tokenizer: Any, prompt: str, max_tokens: int) -> list[int]:
-    """Ids of a lone user prompt, up to where the reply begins; at most ``max_tokens``, cut from the left."""
+    """Ids of a single user prompt, up to the start of the reply; at most ``max_tokens``, truncated on the left."""
     return encode_messages(tokenizer, [{"role": "user", "content": prompt}], max_tokens)
 
 
 def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]], max_tokens: int) -> list[int]:
-    """Ids of a conversation, up to where the next reply begins; at most ``max_tokens``, cut from the left.
+    """Ids of a conversation, up to the start of the next reply; at most ``max_tokens``, truncated on the left.
 
     Raises:
-        ModelError: no chat template, or one that refuses these messages.
+        ModelError: the tokenizer has no chat template, or the template rejects the messages.
     """
     text = _render(tokenizer, messages, reply=True)
     return _ids(tokenizer, text)[-max_tokens:]
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Ids of a text to be continued as it stands, with what the tokenizer begins every text with."""
+    """Ids of a text to continue, with the tokenizer's start tokens."""
     return list(tokenizer(text)["input_ids"])
 
 
 def encode_example(tokenizer: Any, prompt: str, response: str, max_tokens: int, *, weight: float = 1.0) -> EncodedExample:
     """Ids and labels of one row, at most ``max_tokens``.
 
-    Too long a row loses the start of its prompt first, down to half of ``max_tokens``; only then the end of its
-    response, together with the end of turn, so that a cut reply is never taught as a finished one.
+    A row that is too long first loses the start of its prompt, down to half of ``max_tokens``. Then it loses the end of its
+    response with the end of turn, so that a truncated reply is never trained as a finished one.
 
     Raises:
-        ModelError: no chat template, an empty response, or fewer than 2 tokens allowed.
+        ModelError: no chat template, an empty response, or ``max_tokens`` below 2.
     """
     if max_tokens < 2:
-        raise ModelError(f"max_tokens is {max_tokens}; a row needs 2 at least, set train.max_tokens higher")
+        raise ModelError(f"max_tokens is {max_tokens}; a row needs at least 2, so raise train.max_tokens")
     messages = [{"role": "user", "content": prompt}]
-    start = _render(tokenizer, messages, reply=True)
-    reply = _response_ids(tokenizer, messages, start, response)
-    before = _ids(tokenizer, start)
-    room = max(max_tokens - len(reply), min(len(before), max_tokens // 2))
-    before = before[-room:]
-    reply = reply[: max_tokens - len(before)]
-    return EncodedExample(tuple(before + reply), tuple([IGNORE_INDEX] * len(before) + reply), weight)
+    prompt_text = _render(tokenizer, messages, reply=True)
+    reply = _response_ids(tokenizer, messages, prompt_text, response)
+    prompt_ids = _ids(tokenizer, prompt_text)
+    limit = max(max_tokens - len(reply), min(len(prompt_ids), max_tokens // 2))
+    prompt_ids = prompt_ids[-limit:]
+    reply = reply[: max_tokens - len(prompt_ids)]
+    return EncodedExample(tuple(prompt_ids + reply), tuple([IGNORE_INDEX] * len(prompt_ids) + reply), weight)
 
 
 def encode_rows(tokenizer: Any, rows: Iterable[TrainingRow], max_tokens: int) -> list[EncodedExample]:
@@ -90,15 +90,15 @@ def encode_rows(tokenizer: Any, rows: Iterable[TrainingRow], max_tokens: int) ->
     return [encode_example(tokenizer, row.prompt, row.response, max_tokens, weight=row.weight) for row in rows]
 
 
-def _response_ids(tokenizer: Any, messages: list[dict[str, str]], start: str, response: str) -> list[int]:
-    whole = _render(tokenizer, [*messages, {"role": "assistant", "content": response}], reply=False)
-    reply = _ids(tokenizer, whole[len(start) :] if whole.startswith(start) else response)
+def _response_ids(tokenizer: Any, messages: list[dict[str, str]], prompt_text: str, response: str) -> list[int]:
+    conversation = _render(tokenizer, [*messages, {"role": "assistant", "content": response}], reply=False)
+    reply = _ids(tokenizer, conversation[len(prompt_text) :] if conversation.startswith(prompt_text) else response)
     end = tokenizer.eos_token_id
     if end is not None:
         last = len(reply) - 1 - reply[::-1].index(end) if end in reply else len(reply)
         reply = [*reply[:last], end]
     if not response.strip() or not reply:
-        raise ModelError("a row has an empty response; leave such rows out of the pool")
+        raise ModelError("a row has an empty response; remove such rows from the pool")
     return reply
 
 
@@ -106,13 +106,13 @@ def _render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, reply: boo
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'the base model'!r} has no chat template; use an "
-            f"instruction-tuned base model, or put a chat_template.jinja beside its tokenizer"
+            f"instruction-tuned base model, or put a chat_template.jinja next to its tokenizer"
         )
     try:
         rendered = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
     except TemplateError as error:
         roles = [message.get("role") for message in messages]
-        raise ModelError(f"the chat template refuses messages with roles {roles}: {error}") from error
+        raise ModelError(f"the chat template rejects messages with roles {roles}: {error}") from error
     return str(rendered)
 
 

@@ -1,7 +1,7 @@
-"""Prompts to unit embeddings by any sentence-transformers model (COMPASS, section 3.2.1).
+"""Encode prompts to unit embeddings with any sentence-transformers model (COMPASS, section 3.2.1).
 
-Only prompts are embedded, never responses. Rows come back in the order given, whatever the batch size; the model
-library sorts by length inside. Half precision by default on a GPU only.
+Only prompts are embedded, never responses. Rows are returned in the given order for any batch size; the library sorts by
+length internally. Half precision is the default only on a GPU.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from compass_ray.models.model_resolver import resolve_model
 
 
 class Encoder:
-    """A sentence encoder; ``dimension`` is the length of its rows."""
+    """A sentence encoder; ``dimension`` is the length of its embeddings."""
 
     def __init__(self, config: EmbedConfig, *, device: str | None = None) -> None:
         """Load ``config.encoder`` onto ``device``, or onto a GPU if torch sees one.
 
         Raises:
-            ModelError: the model is missing, is no sentence encoder, or knows no tasks where ``config.task`` names one.
+            ModelError: the model is missing, is not a sentence encoder, or has no tasks although ``config.task`` is set.
         """
         self.config = config
         self.device = choose_device(device)
         self.model = _load(config, self.device)
         self._task = _task_kwargs(config, self.model)
-        if self.model.max_seq_length != math.inf:  # a static embedding has no bound and takes none
+        if self.model.max_seq_length != math.inf:  # a static embedding has no limit and accepts none
             self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
-        found = self.model.get_embedding_dimension()
-        self.dimension: int = found if found else self.encode(["dimension"], batch_size=1).shape[1]
+        dimension = self.model.get_embedding_dimension()
+        self.dimension: int = dimension if dimension else self.encode(["dimension"], batch_size=1).shape[1]
 
     def encode(self, prompts: Sequence[str], *, batch_size: int) -> npt.NDArray[np.float32]:
         """Unit rows float32[n, dimension] of ``prompts``, in their order.
@@ -45,30 +45,32 @@ class Encoder:
             ModelError: the model returned NaN or a zero row, or ``batch_size`` is below 1.
         """
         if batch_size < 1:
-            raise ModelError(f"batch_size is {batch_size}; give 1 or more")
+            raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
         if not prompts:
             return np.zeros((0, self.dimension), np.float32)
         texts = [self.config.prompt_prefix + prompt for prompt in prompts]
         with torch.inference_mode():
-            found = self.model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False, **self._task)
-        return _normalize(np.asarray(found, dtype=np.float32), self.config.encoder)
+            embeddings = self.model.encode(
+                texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False, **self._task
+            )
+        return _normalize(np.asarray(embeddings, dtype=np.float32), self.config.encoder)
 
 
 def _task_kwargs(config: EmbedConfig, model: Any) -> dict[str, str]:
     if config.task is None:
         return {}
     if "task" not in model.get_model_kwargs():
-        raise ModelError(f"encoder {config.encoder!r} knows no tasks; unset embed.task (it is {config.task!r})")
+        raise ModelError(f"encoder {config.encoder!r} has no tasks; remove embed.task (it is {config.task!r})")
     return {"task": config.task}
 
 
 def _load(config: EmbedConfig, device: torch.device) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    where = resolve_model(config.encoder, "encoder")
+    path = resolve_model(config.encoder, "encoder")
     try:
         return SentenceTransformer(
-            where,
+            path,
             device=str(device),
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
@@ -76,7 +78,7 @@ def _load(config: EmbedConfig, device: torch.device) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"encoder {config.encoder!r} cannot be loaded ({str(error).splitlines()[0]}); give a sentence-transformers "
+            f"encoder {config.encoder!r} cannot be loaded ({str(error).splitlines()[0]}); use a sentence-transformers "
             f"directory, or check the hub id, embed.revision and the network"
         ) from error
 
@@ -92,8 +94,8 @@ def _normalize(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float
     bad = np.flatnonzero(~np.isfinite(length[:, 0]) | (length[:, 0] == 0))
     if bad.size:
         raise ModelError(
-            f"encoder {name!r} gave NaN or a zero row for {bad.size} of {len(rows)} prompts, the first is number "
-            f"{bad[0]}; use another encoder or leave these prompts out"
+            f"encoder {name!r} returned NaN or a zero row for {bad.size} of {len(rows)} prompts, first for number "
+            f"{bad[0]}; use another encoder or remove these prompts"
         )
     unit: npt.NDArray[np.float32] = rows / length
     return unit

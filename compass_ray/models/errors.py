@@ -1,9 +1,9 @@
-"""The one error of this layer: a model, adapter or input that cannot be used, with the next thing to do."""
+"""Errors of models, adapters and their inputs."""
 
 
 class ModelError(ValueError):
-    """A model, an adapter directory or an input that cannot be used; the message says what to do instead."""
+    """A model, an adapter directory or an input that cannot be used; the message says what to do."""
 
 
 class TooLongError(ModelError):
-    """A prompt and the tokens asked for, together more than the model takes."""
+    """The prompt and ``max_tokens`` together exceed the model's context."""

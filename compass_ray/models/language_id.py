@@ -1,8 +1,7 @@
-"""The language of a text, by a fastText model with GlotLID's labels (COMPASS, sections 3.2.5 and 4.2).
+"""Identify the language of a text with a fastText model that has GlotLID labels (COMPASS, sections 3.2.5 and 4.2).
 
-Key property: confidence is the model's own probability, and a restriction neither rescales it nor takes labels out of the
-race, so that a text in a language that is not served never becomes the nearest served one. Whether it is sure enough is
-decided by the router, not here.
+Confidence is the model's own probability. ``restrict`` neither rescales it nor removes labels. So a text in a language that is
+not served never becomes the nearest served language. The router applies the confidence threshold.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import resolve_model
 
 _MIN_PROBABILITY = 1e-4
-"""Labels less likely than this are left out: to add up as many as GlotLID has takes 1.7 to 3.7 ms a text, against 0.5 ms."""
+"""Less likely labels are dropped: summing as many labels as GlotLID has takes 1.7 to 3.7 ms per text, against 0.5 ms."""
 _HUB_FILES = ("model_v3.bin", "model.bin", "model.ftz")
 
 
 @dataclass(frozen=True)
 class LanguagePrediction:
-    """A language code, or None for a language that is none of ours; the model's label; confidence in [0, 1].
+    """A language code, or None for an unknown language; the model's label; confidence in [0, 1].
 
-    ``alternatives`` are the next languages of ours with their confidence, the likeliest first.
+    ``alternatives`` are the next known languages with their confidence, most likely first.
     """
 
     language: str | None
@@ -37,52 +36,54 @@ class LanguagePrediction:
 
 MAX_ALTERNATIVES = 3
 UNKNOWN_LANGUAGE = LanguagePrediction(None, "", 0.0)
-"""What an empty text is identified as."""
+"""The prediction for an empty text."""
 
 
 class LanguageIdentifier:
     """Identifies the language of texts."""
 
     def __init__(self, config: IdentifierConfig) -> None:
-        """Load the fastText model that the configuration names.
+        """Load the configured fastText model.
 
         Raises:
-            ModelError: it is missing or damaged, or none of its labels is a language of ours.
+            ModelError: it is missing or damaged, or none of its labels is a known language.
         """
         self.config = config
         self.model = _load(_file(config), config.model)
         self._codes = {label: _code(label) for label in self.model.get_labels()}
         if not any(self._codes.values()):
             raise ModelError(
-                f"identifier {config.model!r} has no GlotLID labels such as {GLOTLID_PREFIX}swh_Latn; give a GlotLID model"
+                f"identifier {config.model!r} has no GlotLID labels such as {GLOTLID_PREFIX}swh_Latn; use a GlotLID model"
             )
 
     def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[LanguagePrediction]:
-        """The most probable language of each text; with ``restrict``, any other than those codes counts as none of ours.
+        """The most probable language of each text. With ``restrict``, any language outside it counts as unknown.
 
-        The probabilities of the labels of one language, such as the Arabic dialects, are added up.
+        Probabilities of several labels of one language, such as the Arabic dialects, are added.
         """
-        ours = {code for code in self._codes.values() if code and (restrict is None or code in restrict)}
-        return [self._identify_one(text, ours) for text in texts]
+        known = {code for code in self._codes.values() if code and (restrict is None or code in restrict)}
+        return [self._identify_one(text, known) for text in texts]
 
-    def _identify_one(self, text: str, ours: set[str]) -> LanguagePrediction:
-        # fastText takes one line; a newline inside would end it.
+    def _identify_one(self, text: str, known: set[str]) -> LanguagePrediction:
+        # fastText reads one line, so the text must not contain a newline.
         line = " ".join(text.split())
         if not line:
             return UNKNOWN_LANGUAGE
-        found = [(max(p, 0.0), label.strip()) for p, label in self.model.f.predict(f"{line}\n", -1, _MIN_PROBABILITY, "strict")]
+        predictions = [
+            (max(p, 0.0), label.strip()) for p, label in self.model.f.predict(f"{line}\n", -1, _MIN_PROBABILITY, "strict")
+        ]
         totals: dict[str, float] = {}
         names: dict[str, str] = {}
-        for probability, label in found:
+        for probability, label in predictions:
             key = self._codes.get(label) or label
             totals[key] = totals.get(key, 0.0) + probability
             names.setdefault(key, label)
         if not totals:
             return UNKNOWN_LANGUAGE
         best, *others = sorted(totals, key=lambda key: (-totals[key], key))
-        alternatives = tuple((key, min(totals[key], 1.0)) for key in others if key in ours)[:MAX_ALTERNATIVES]
+        alternatives = tuple((key, min(totals[key], 1.0)) for key in others if key in known)[:MAX_ALTERNATIVES]
         label = names[best].removeprefix(GLOTLID_PREFIX)
-        return LanguagePrediction(best if best in ours else None, label, min(totals[best], 1.0), alternatives)
+        return LanguagePrediction(best if best in known else None, label, min(totals[best], 1.0), alternatives)
 
 
 def _code(label: str) -> str | None:
@@ -91,14 +92,14 @@ def _code(label: str) -> str | None:
 
 
 def _file(config: IdentifierConfig) -> Path:
-    where = Path(resolve_model(config.model, "language_id"))
-    if where.is_file():
-        return where
-    if where.is_dir():
-        models = sorted(p for p in where.iterdir() if p.suffix in (".bin", ".ftz"))
+    path = Path(resolve_model(config.model, "language_id"))
+    if path.is_file():
+        return path
+    if path.is_dir():
+        models = sorted(p for p in path.iterdir() if p.suffix in (".bin", ".ftz"))
         if models:
             return models[-1]
-        raise ModelError(f"identifier {config.model!r}: {where} holds no .bin or .ftz file; give a fastText model")
+        raise ModelError(f"identifier {config.model!r}: {path} has no .bin or .ftz file; use a fastText model")
     return _download(config)
 
 
@@ -110,10 +111,10 @@ def _download(config: IdentifierConfig) -> Path:
         try:
             return Path(hf_hub_download(config.model, name, revision=config.revision))
         except LocalEntryNotFoundError as error:
-            raise ModelError(f"identifier {config.model!r} cannot be fetched ({error}); give a file instead") from error
+            raise ModelError(f"identifier {config.model!r} cannot be downloaded ({error}); use a local file") from error
         except HfHubHTTPError:
             continue
-    raise ModelError(f"identifier {config.model!r} on the hub has none of {', '.join(_HUB_FILES)}; give a file instead")
+    raise ModelError(f"identifier {config.model!r} on the hub has none of {', '.join(_HUB_FILES)}; use a local file")
 
 
 def _load(file: Path, name: str) -> Any:
@@ -122,4 +123,4 @@ def _load(file: Path, name: str) -> Any:
     try:
         return fasttext.load_model(str(file))
     except (ValueError, RuntimeError, MemoryError) as error:
-        raise ModelError(f"identifier {name!r}: {file} is no fastText model ({error}); give model_v3.bin of GlotLID") from None
+        raise ModelError(f"identifier {name!r}: {file} is not a fastText model ({error}); use GlotLID's model_v3.bin") from None

@@ -1,6 +1,6 @@
-"""Where a model named in a configuration lies: in the package, in a directory, or on the hub.
+"""Resolve a configured model name to the package, a directory, or the hub.
 
-``atlas`` names the small models that ship with the package. This module only finds; it loads and downloads nothing.
+``atlas`` is the set of small models in the package. This module loads and downloads nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FULLY_HASHED_BYTES = 32 << 20
 
 
 def resolve_model(name: str, part: ModelRole) -> str:
-    """A directory or file that exists, or a hub id, for the model ``name`` in its role ``part``.
+    """An existing directory or file, or a hub id, for the model ``name`` in role ``part``.
 
     Raises:
-        ModelError: a path that does not exist, or a package without its small models.
+        ModelError: the path does not exist, or the package lacks its small models.
     """
     if name == ATLAS:
         return _packaged_path(part)
@@ -31,14 +31,14 @@ def resolve_model(name: str, part: ModelRole) -> str:
         return str(path)
     if _is_path(name):
         raise ModelError(
-            f"{part} {name!r} does not exist on this machine; give an existing directory, a hub id such as "
+            f"{part} {name!r} does not exist on this machine; use an existing directory, a hub id such as "
             f"'organisation/model', or {ATLAS!r} for the small model that ships with the package"
         )
     return name
 
 
 def hub_id(name: str) -> str | None:
-    """The name where it can only be a hub id: neither the package's own, nor on this machine, nor spelled as a path.
+    """The name if it can only be a hub id: not the package's own, not on this machine, and not written as a path.
 
     >>> hub_id("organisation/model"), hub_id("atlas"), hub_id("./folder")
     ('organisation/model', None, None)
@@ -48,9 +48,9 @@ def hub_id(name: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def model_identity(name: str, revision: str | None = None) -> str:
-    """What a fingerprint holds of a model: its hub id and revision, or a hash of its files wherever they lie.
+    """Identity of a model for fingerprints: its hub id and revision, or a hash of its files, independent of their location.
 
-    Of a file above 32 MiB only its size and its first and last MiB are read.
+    For a file above 32 MiB only its size and its first and last MiB are hashed.
     """
     path = _assets() if name == ATLAS else Path(name).expanduser()
     if not path.exists():
@@ -58,8 +58,8 @@ def model_identity(name: str, revision: str | None = None) -> str:
     files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
-        inner = file.relative_to(path).as_posix() if path.is_dir() else file.suffix
-        digest.update(f"{inner}\0{file.stat().st_size}\0".encode())
+        relative = file.relative_to(path).as_posix() if path.is_dir() else file.suffix
+        digest.update(f"{relative}\0{file.stat().st_size}\0".encode())
         digest.update(_sample(file))
     return f"sha256:{digest.hexdigest()[:16]}"
 
@@ -81,8 +81,8 @@ def _packaged_path(part: ModelRole) -> str:
     path = _assets() / part
     if not path.is_dir() or not any(path.iterdir()):
         raise ModelError(
-            f"the package lacks its small {part} ({path} is missing); install compass_ray whole, "
-            f"or name a directory or hub id instead of {ATLAS!r}"
+            f"the package lacks its small {part} ({path} is missing); reinstall compass_ray, "
+            f"or use a directory or hub id instead of {ATLAS!r}"
         )
     return str(path)
 

@@ -1,6 +1,6 @@
-"""Multiple-choice questions as text: how the options stand in a prompt, and which of them a reply says.
+"""Multiple-choice questions as text: format the options in a prompt, and parse the choice of a reply.
 
-Key property: plain strings without torch, so that a process that asks questions loads no model. It scores nothing: see `scorer`.
+Plain strings without torch, so a process that asks questions loads no model. `scorer` computes scores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scoring = Literal["letter", "option"]
 
 
 def format_options(question: str, options: Sequence[str]) -> str:
-    """The question with its options as lettered lines.
+    """Return the question with its options as lettered lines.
 
     >>> print(format_options("Capital of Kenya?", ["Nairobi", "Lagos"]))
     Capital of Kenya?
@@ -28,7 +28,7 @@ def format_options(question: str, options: Sequence[str]) -> str:
 
 
 def parse_choice(reply: str, options: Sequence[str], scoring: Scoring) -> int | None:
-    """Which option a reply begins with, by its letter or by its text; None where it is none of them.
+    """Index of the option that a reply begins with, by its letter or its text; None if there is none.
 
     >>> parse_choice("B. Lagos", ["Nairobi", "Lagos"], "letter"), parse_choice(" (b)", ["Nairobi", "Lagos"], "letter")
     (1, 1)
@@ -38,12 +38,12 @@ def parse_choice(reply: str, options: Sequence[str], scoring: Scoring) -> int | 
     1
     """
     if scoring == "letter":
-        found = _LETTER.match(reply)
-        place = LETTERS.index(found[1].upper()) if found else len(options)
-        return place if place < len(options) else None
-    spoken = _normalize(reply)
-    begun = [place for place, option in enumerate(options) if re.match(re.escape(_normalize(option)) + r"(?!\w)", spoken)]
-    return max(begun, key=lambda place: len(options[place]), default=None)
+        match = _LETTER.match(reply)
+        index = LETTERS.index(match[1].upper()) if match else len(options)
+        return index if index < len(options) else None
+    answer = _normalize(reply)
+    matching = [index for index, option in enumerate(options) if re.match(re.escape(_normalize(option)) + r"(?!\w)", answer)]
+    return max(matching, key=lambda index: len(options[index]), default=None)
 
 
 def _normalize(text: str) -> str:

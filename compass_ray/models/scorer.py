@@ -1,9 +1,8 @@
-"""Multiple choice by log-probabilities (COMPASS, sections 4.1 and 5).
+"""Score multiple-choice questions by log-probabilities (COMPASS, sections 4.1 and 5).
 
-``letter``: the options stand in the prompt, one prefill, the log-probability of each option's letter. ``option``: the
-bare question is prefilled once, and each option is scored as the reply to it, by the mean log-probability of its tokens
-and of the token that ends the turn, which is minus the loss that training takes of that reply. Questions may have 2 to 10
-options each. Generates nothing.
+``letter``: the prompt lists the options; one prefill gives the log-probability of each option's letter. ``option``: the
+question alone is prefilled once; each option is scored as its reply, by the mean log-probability of the option's tokens and
+the end-of-turn token. This is minus the training loss of that reply. A question has 2 to 10 options. Generates nothing.
 """
 
 from __future__ import annotations
@@ -34,31 +33,31 @@ def score_items(
     batch_size: int,
     max_tokens: int,
 ) -> npt.NDArray[np.float32]:
-    """Log-probabilities float32[n, k] of each question's options, in nats; k is the most that a question has.
+    """Log-probabilities float32[n, k] of each question's options, in nats; k is the largest number of options.
 
-    A question with fewer options has -inf for those it lacks, so that an arg max never names one.
+    A question with fewer options has -inf for the others, so that argmax never selects them.
 
     Raises:
-        ModelError: a question without options or with too many, or letters that the tokenizer cannot tell apart.
+        ModelError: a question has no options or too many, or the tokenizer cannot distinguish the letters.
     """
     counts = [len(each) for each in options]
     if len(questions) != len(options) or any(not 2 <= count <= len(LETTERS) for count in counts):
         raise ModelError(
-            f"{len(questions)} questions with {sorted(set(counts))} options; give every question 2 to {len(LETTERS)} options"
+            f"{len(questions)} questions with {sorted(set(counts))} options; every question needs 2 to {len(LETTERS)} options"
         )
     scores = np.full((len(questions), max(counts, default=4)), -np.inf, np.float32)
     items = _items(base, questions, options, scoring, max_tokens)
-    for chosen in _batches(items, batch_size):
-        scores[chosen, : counts[chosen[0]]] = _score(base, [items[i] for i in chosen])
+    for batch in _batches(items, batch_size):
+        scores[batch, : counts[batch[0]]] = _score(base, [items[i] for i in batch])
     return scores
 
 
 def _batches(items: Sequence[_Item], batch_size: int) -> Iterator[list[int]]:
-    """Places of items with equally many options, of similar length."""
+    """Indices of items with the same number of options and of similar length."""
     order = sorted(range(len(items)), key=lambda i: (len(items[i].replies), len(items[i].prompt)))
     for _, same in groupby(order, key=lambda i: len(items[i].replies)):
-        places = list(same)
-        yield from (places[start : start + batch_size] for start in range(0, len(places), batch_size))
+        indices = list(same)
+        yield from (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def _items(
     base: BaseModel, questions: Sequence[str], options: Sequence[Sequence[str]], scoring: str, max_tokens: int
 ) -> list[_Item]:
     if scoring == "option":
-        listing = zip(questions, options, strict=True)
-        return [_option_item(base, question, each, max_tokens) for question, each in listing]
+        pairs = zip(questions, options, strict=True)
+        return [_option_item(base, question, each, max_tokens) for question, each in pairs]
     letters = _letter_tokens(base.tokenizer, max(map(len, options), default=0))
     pairs = zip(questions, options, strict=True)
     prompts = [(encode_prompt(base.tokenizer, format_options(question, each), max_tokens), len(each)) for question, each in pairs]
@@ -87,26 +86,26 @@ def _option_item(base: BaseModel, question: str, options: Sequence[str], max_tok
 
 
 def _letter_tokens(tokenizer: Any, width: int) -> list[list[int]]:
-    # The first token of the letter as a reply, which differs from the letter's own id where a template adds a space.
+    # The first token of the letter as a reply. It differs from the letter's own id if the template adds a space.
     examples = [encode_example(tokenizer, "?", letter, 4096) for letter in LETTERS[:width]]
     tokens = [[example.input_ids[example.prompt_length]] for example in examples]
     if len({token[0] for token in tokens}) < width:
-        raise ModelError("the tokenizer begins several of the letters with the same token; set evaluate.scoring=option instead")
+        raise ModelError("several letters begin with the same token in this tokenizer; set evaluate.scoring=option")
     return tokens
 
 
 @torch.inference_mode()
 def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
-    """float32[b, k]: prefill each prompt once, then every reply on a copy of its cache."""
+    """float32[b, k]: prefill each prompt once, then score every reply on a copy of its cache."""
     width = len(items[0].replies)
     ids, mask = pad_left([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
-    known = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
+    prefill = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
     replies, present = pad_right([reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device)
-    first = known.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
+    first = prefill.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
     log_probs = first.gather(1, replies[:, :1])
     if replies.shape[1] > 1:
-        known.past_key_values.batch_repeat_interleave(width)
-        later = _continue(base, known.past_key_values, mask.repeat_interleave(width, 0), replies, present)
+        prefill.past_key_values.batch_repeat_interleave(width)
+        later = _continue(base, prefill.past_key_values, mask.repeat_interleave(width, 0), replies, present)
         log_probs = torch.cat([log_probs, later], 1)
     means = (log_probs * present).sum(1) / present.sum(1)
     return np.asarray(means.view(len(items), width).cpu().numpy(), dtype=np.float32)
@@ -114,12 +113,12 @@ def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
 
 def _continue(base: BaseModel, cache: Any, mask: Tensor, replies: Tensor, present: Tensor) -> Tensor:
     """float32[b, t - 1] log-probabilities of the reply tokens after the first."""
-    whole = torch.cat([mask, present[:, :-1]], 1)
+    full_mask = torch.cat([mask, present[:, :-1]], 1)
     steps = replies.shape[1] - 1
     out = base.model(
         input_ids=replies[:, :-1],
-        attention_mask=whole,
-        position_ids=positions_of(whole)[:, -steps:],
+        attention_mask=full_mask,
+        position_ids=positions_of(full_mask)[:, -steps:],
         past_key_values=cache,
         use_cache=True,
     )

@@ -1,8 +1,7 @@
-"""Words of any script, the pieces they are made of, and hashed counts of words and of pairs of words.
+"""Words of any script, their character n-grams, and hashed counts of words and word pairs.
 
-Key property: no model and no dictionary. Where a script puts no spaces between words, each character stands for a word, so
-pairs of words are pairs of characters. Hashes are MurmurHash3, equal in every process. COMPASS, section 4.3, for the
-baselines that look at texts. Not a tokenizer of a model.
+No model and no dictionary. In scripts without spaces between words each character is a word, so word pairs are character
+pairs. Hashes are MurmurHash3, equal in every process. For the text-based baselines of COMPASS, section 4.3.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from compass_ray.core.baselines.transfer_ranking import Corpus
 
 NUM_BUCKETS = 10_000
 NGRAM_CHARACTERS = 4
-"""Characters of a piece of a word, its two ends counting as one character each."""
+"""Characters of an n-gram; the start and the end of a word count as one character each."""
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _TOKEN = regex.compile(
@@ -27,16 +26,16 @@ _TOKEN = regex.compile(
 
 
 def split_words(text: str) -> list[str]:
-    """Words and runs of marks in a text, in its order, normalised (NFKC) and without case.
+    """Words and runs of punctuation of a text, in order, NFKC-normalized and casefolded.
 
     >>> split_words("Dar es Salaam?"), split_words("首都は?"), split_words("राजधानी है")
     (['dar', 'es', 'salaam', '?'], ['首', '都', 'は', '?'], ['राजधानी', 'है'])
     """
-    return [str(found) for found in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
+    return [str(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())]
 
 
 def character_ngrams(word: str) -> set[str]:
-    """Runs of four characters of a word between its ends; the word itself where it is shorter.
+    """Runs of four characters of a word with its ends marked; the word itself if it is shorter.
 
     >>> sorted(character_ngrams("mji")), sorted(character_ngrams("miji"))
     (['<mji', 'mji>'], ['<mij', 'iji>', 'miji'])
@@ -46,19 +45,19 @@ def character_ngrams(word: str) -> set[str]:
 
 
 def build_corpus(prompts: Iterable[str]) -> Corpus:
-    """What a ranker of transfer languages looks at in one language's prompts."""
+    """Corpus statistics of one language's prompts, for ranking transfer languages."""
     counts: Counter[str] = Counter()
     rows = 0
     for prompt in prompts:
         counts.update(split_words(prompt))
         rows += 1
     return Corpus(
-        rows, counts.total(), frozenset(counts), frozenset(piece for word in counts for piece in character_ngrams(word))
+        rows, counts.total(), frozenset(counts), frozenset(ngram for word in counts for ngram in character_ngrams(word))
     )
 
 
 def hashed_ngram_counts(prompts: Sequence[str]) -> Any:
-    """Counts of words and pairs of words in 10,000 hashed buckets: scipy CSR float64 (n, 10000)."""
+    """Counts of words and word pairs in 10,000 hashed buckets: scipy CSR float64 (n, 10000)."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(

@@ -1,8 +1,8 @@
-"""A ranker of transfer languages: gradient-boosted trees under LambdaRank (Lin et al. 2019; COMPASS, section 4.3).
+"""Rank transfer languages with gradient-boosted trees and LambdaRank (Lin et al. 2019; COMPASS, section 4.3).
 
-Key property: learned from measured transfers, each target a group of its own, and the same on every machine: one thread,
-no sampling. Needs lightgbm, which the extra `baselines` brings. The language that it is asked about is in nothing that it
-learned from, neither as a target nor as a transfer language (`without_target`).
+The model learns from measured transfers, with each target as a group. It gives the same result on every machine: one thread,
+no sampling. Needs lightgbm from the extra `baselines`. Training excludes the ranked target, both as target and as transfer
+language (`exclude_target`).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _SETTINGS: dict[str, Any] = {
 }
 
 MIN_TRANSFERS = 2 * int(_SETTINGS["min_child_samples"]) + 1
-"""Transfers that a ranking is learned from at the least: with fewer no tree was seen to split, so all languages score alike."""
+"""Minimum number of transfers: with fewer, no tree was seen to split, so all languages score the same."""
 
 
 def check_method_requirements(config: SelectConfig, targets: Sequence[str]) -> None:
-    """Say before any work what a method lacks for the target languages.
+    """Check early that a method has what it needs for the target languages.
 
     Raises:
-        ConfigError: the table of transfers that langrank learns from cannot be used, or has too few without a target.
-        ModelError: langrank without lightgbm, with how to install it.
+        ConfigError: langrank's table of transfers is invalid, or has too few without one of the targets.
+        ModelError: langrank is configured without lightgbm; the message says how to install it.
     """
     if "langrank" in config.methods:
         _require_lightgbm()
@@ -53,32 +53,32 @@ def check_method_requirements(config: SelectConfig, targets: Sequence[str]) -> N
 
 
 def exclude_target(table: Transfers, target: str) -> Transfers:
-    """The transfers that a ranking for one target is learned from: those between other languages.
+    """Transfers to learn a target's ranking from: those between other languages.
 
     Raises:
-        ConfigError: fewer than `LEAST` of them can be compared, as transfers to the same target can.
+        ConfigError: fewer than `MIN_TRANSFERS` of them are comparable, which means that they share a target with another one.
     """
-    learned = table.without(target)
-    compared = sum(count for count in Counter(learned.target).values() if count > 1)
-    if compared < MIN_TRANSFERS:
+    remaining = table.without(target)
+    comparable = sum(count for count in Counter(remaining.target).values() if count > 1)
+    if comparable < MIN_TRANSFERS:
         raise ConfigError(
-            f"langrank: of the {len(table.gain)} transfers of {table.source}, {compared} are left to learn a ranking for "
-            f"{target} from: those neither to nor from it, to targets with two or more; expected {MIN_TRANSFERS} or more. "
-            f"Add such transfers to select.transfer.results, or leave langrank out of select.methods"
+            f"langrank: {comparable} of the {len(table.gain)} transfers of {table.source} can be used to learn a ranking for "
+            f"{target} (neither to nor from it, and to a target with two or more); expected at least {MIN_TRANSFERS}. Add "
+            f"such transfers to select.transfer.results, or remove langrank from select.methods"
         )
-    return learned
+    return remaining
 
 
 def _require_lightgbm() -> None:
     if importlib.util.find_spec("lightgbm") is None:
         raise ModelError(
-            "select.methods has langrank, which needs lightgbm, and that is not installed: "
-            "pip install 'compass-ray[baselines]', or leave langrank out"
+            "select.methods has langrank, which needs lightgbm, but it is not installed; run "
+            "pip install 'compass-ray[baselines]', or remove langrank"
         )
 
 
 class TransferRanker:
-    """Scores transfer languages of a target, the higher the better; scores of different targets do not compare."""
+    """Scores transfer languages of a target, higher is better. Scores of different targets are not comparable."""
 
     def __init__(self, targets: Sequence[str], features: npt.ArrayLike, gains: npt.ArrayLike) -> None:
         """Learn from the gain of each measured transfer: `features` (n, d), NaN where unknown, and `gains` (n,).

@@ -158,7 +158,7 @@ def test_an_unknown_language_is_refused_before_anything_is_read(run: RunDir) -> 
 @pytest.mark.parametrize(("setting", "until"), [("embed.encoder", "embed"), ("train.base_model", "report")])
 def test_a_missing_model_is_found_before_any_work(run: RunDir, setting: str, until: str) -> None:
     config = load_run_config("atlas-test", overrides=[f"{setting}=/nowhere/model"])
-    with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; give an existing directory"):
+    with pytest.raises(ModelError, match="'/nowhere/model' does not exist on this machine; use an existing directory"):
         run_all(config, run, until=until)
     assert not Path(run.uri).exists()
 

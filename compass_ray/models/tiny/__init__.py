@@ -1,1 +1,1 @@
-"""The small models of the atlas: built from scratch, then loaded by the same code as any hub model."""
+"""Small models of the atlas: built from scratch, loaded by the same code as any hub model."""

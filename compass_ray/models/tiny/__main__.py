@@ -7,7 +7,7 @@ from compass_ray.models.tiny.build import build
 
 
 def main(arguments: list[str]) -> int:
-    """Build into the directory of the command line; 2 for wrong usage."""
+    """Build into the directory of the command line. Return 2 for wrong usage."""
     if not 1 <= len(arguments) <= 2 or (len(arguments) == 2 and not arguments[1].isdecimal()):
         print("usage: python -m compass_ray.models.tiny DIRECTORY [SEED]", file=sys.stderr)
         return 2

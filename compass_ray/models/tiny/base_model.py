@@ -1,8 +1,8 @@
 """The small base model: a causal language model of the Qwen2 architecture that reads every script of the atlas.
 
-Key property: an ordinary transformers directory (config, float16 safetensors, fast tokenizer, chat template) of about two
-million parameters. Its token embeddings start aligned over languages: the vector of a name is that of its entity plus that
-of its language, which a large model has from its pre-training. It knows names and questions, and no facts.
+An ordinary transformers directory (config, float16 safetensors, fast tokenizer, chat template) of about two million
+parameters. Its token embeddings start aligned over languages: the vector of a name is that of its entity plus that of its
+language. A large model gets this from pre-training. The model knows names and questions, but no facts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from compass_ray.sources.atlas.question_templates import PARAPHRASES, render_que
 HIDDEN, LAYERS, HEADS = 128, 3, 4
 STEPS, BATCH, RATE = 450, 96, 2e-3
 LANGUAGE_NORM, NOISE_NORM = 0.6, 0.2
-"""Against 1 for an entity: enough to tell languages apart, too little to tell an entity's names apart by."""
+"""The norm of an entity is 1. This is enough to separate languages, and too little to separate the names of an entity."""
 _IGNORE_INDEX = -100
 _SORTED_BATCHES = 16
-"""Batches whose lessons are sorted by length together, which halves the padding."""
+"""Batches of examples that are sorted by length together, which halves the padding."""
 
 
 def build_base_model(directory: Path, *, seed: int, steps: int = STEPS) -> None:
@@ -64,24 +64,24 @@ def _new_model(tokenizer: Any) -> Any:
 
 
 def make_aligned_embeddings(tokenizer: Any, known: list[Spelling], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return float32[vocabulary, HIDDEN]: what each token means, plus the language it is of, plus noise.
+    """Return float32[vocabulary, HIDDEN]: the sum of a token's meaning, its language, and noise.
 
-    A token of a name means its entity, a word of a question the relations it asks for; where it has several meanings or
-    languages it gets their mean.
+    A name token means its entity, a question word the relations that it asks for. A token with several meanings or languages gets
+    their mean.
     """
     meanings, languages = _TokenMeans(len(tokenizer)), _TokenMeans(len(tokenizer))
     entity = {each: _direction(1.0, rng) for each in sorted({each.entity for each in known})}
     relation = {each: _direction(1.0, rng) for each in template_names()}
-    spoken = {code: _direction(LANGUAGE_NORM, rng) for code in GLOBAL_MMLU}
+    language = {code: _direction(LANGUAGE_NORM, rng) for code in GLOBAL_MMLU}
     for each in known:
         for token in _ids(tokenizer, each.written):
             meanings.add(token, entity[each.entity])
-            languages.add(token, spoken[each.language])
+            languages.add(token, language[each.language])
     for code in GLOBAL_MMLU:
         for template, vector in relation.items():
             for token in {t for p in range(PARAPHRASES) for t in _ids(tokenizer, render_question(code, template, "", p))}:
                 meanings.add(token, vector)
-                languages.add(token, spoken[code])
+                languages.add(token, language[code])
     codes = {entity_code(each): vector for each, vector in entity.items()}
     codes |= {relation_code(each): vector for each, vector in relation.items()}
     for code, vector in codes.items():
@@ -91,7 +91,7 @@ def make_aligned_embeddings(tokenizer: Any, known: list[Spelling], rng: np.rando
 
 
 class _TokenMeans:
-    """The mean of the vectors added to each token; zero where there is none."""
+    """Mean of the vectors added to each token; zero for a token without vectors."""
 
     def __init__(self, size: int) -> None:
         self._sums, self._counts = np.zeros((size, HIDDEN)), np.zeros((size, 1))
@@ -115,30 +115,30 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _batches(tokenizer: Any, known: list[Spelling], rng: np.random.Generator, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    made = 0
-    while made < steps:
-        lessons = make_epoch_examples(known, rng)
-        for start in range(0, len(lessons) - BATCH + 1, BATCH * _SORTED_BATCHES):
+    count = 0
+    while count < steps:
+        examples = make_epoch_examples(known, rng)
+        for start in range(0, len(examples) - BATCH + 1, BATCH * _SORTED_BATCHES):
             pooled = sorted(
-                (encode(tokenizer, each) for each in lessons[start : start + BATCH * _SORTED_BATCHES]),
+                (encode(tokenizer, each) for each in examples[start : start + BATCH * _SORTED_BATCHES]),
                 key=lambda ids: len(ids[0]) + len(ids[1]),
             )
             for first in rng.permutation(len(pooled) // BATCH).tolist():
                 yield collate(pooled[first * BATCH : (first + 1) * BATCH], tokenizer.pad_token_id)
-                made += 1
-                if made == steps:
+                count += 1
+                if count == steps:
                     return
 
 
-def encode(tokenizer: Any, lesson: TrainingExample) -> tuple[list[int], list[int]]:
-    """Return the token ids of the chat prompt and of the response with the end of its turn."""
-    messages = [{"role": "user", "content": lesson.prompt}]
+def encode(tokenizer: Any, example: TrainingExample) -> tuple[list[int], list[int]]:
+    """Return the token ids of the chat prompt, and of the response with its end-of-turn token."""
+    messages = [{"role": "user", "content": example.prompt}]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return _ids(tokenizer, prompt), [*_ids(tokenizer, lesson.response), tokenizer.eos_token_id]
+    return _ids(tokenizer, prompt), [*_ids(tokenizer, example.response), tokenizer.eos_token_id]
 
 
 def collate(encoded: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
-    """Return ids and labels, int64[batch, length], padded on the right; labels are -100 off the response."""
+    """Return ids and labels, int64[batch, length], padded on the right; labels are -100 outside the response."""
     longest = max(len(prompt) + len(response) for prompt, response in encoded)
     ids = torch.full((len(encoded), longest), pad)
     labels = torch.full((len(encoded), longest), _IGNORE_INDEX)
@@ -152,13 +152,13 @@ def collate(encoded: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tenso
 def response_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     """Return the mean negative log-likelihood of the response tokens, in nats.
 
-    Padding is on the right, so causal attention alone keeps it out. The head runs on response positions only: with 13
-    thousand tokens it would else cost more than the layers.
+    Padding is on the right, so causal attention excludes it. The head runs on response positions only; with 13 thousand tokens
+    it would cost more than the layers.
     """
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-    wanted = labels[:, 1:]
-    taught = wanted != _IGNORE_INDEX
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[taught]), wanted[taught])
+    targets = labels[:, 1:]
+    in_response = targets != _IGNORE_INDEX
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[in_response]), targets[in_response])
 
 
 def _train(model: Any, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:

@@ -1,7 +1,7 @@
-"""Builds all the small models of the atlas.
+"""Build all small models of the atlas.
 
-Key property: from nothing but the package, seeded, to directories that the ordinary loaders read: `encoder/`,
-`base_model/`, `language_id/`. What ships as the atlas's assets is this function's output.
+The build needs only the package, is seeded, and writes directories for the ordinary loaders: `encoder/`, `base_model/`,
+`language_id/`. The atlas assets in the package are its output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from compass_ray.sources.atlas import atlas_pool
 
 
 def build(directory: Path, seed: int = 0) -> None:
-    """Build the three models under `directory`; what stood there under their names is replaced."""
+    """Build the three models under `directory` and replace existing ones."""
     pool = _training_rows()
     _make_empty(directory / "language_id")
     build_language_id(directory / "language_id", pool, seed=seed)

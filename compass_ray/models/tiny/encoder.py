@@ -1,7 +1,7 @@
 """A small multilingual sentence encoder, trained on aligned facts of the atlas.
 
-Key property: prompts that ask of the same subject in different languages lie together. An ordinary sentence-transformers
-directory: a static embedding a token, averaged. It knows the atlas's words and no others.
+Prompts about the same subject have similar embeddings in all languages. An ordinary sentence-transformers directory with one
+static embedding per token, averaged. It knows only the words of the atlas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EPOCHS, BATCH, RATE, MARGIN = 10, 256, 0.05, 0.5
 def build_encoder(directory: Path, pool: pa.Table, *, seed: int) -> None:
     """Train on the prompts of a pool with the columns ``prompt`` and ``subject``, and save.
 
-    Prompts of one subject, in whatever languages, are drawn together, those of different subjects apart.
+    Training pulls prompts of one subject together, in all languages, and pushes those of different subjects apart.
     """
     import torch
     from datasets import Dataset

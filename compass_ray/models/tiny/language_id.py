@@ -1,7 +1,7 @@
 """A small fastText language identifier with GlotLID's labels, trained on prompts and answers of the atlas.
 
-Key property: same file format and labels as GlotLID, so the router cannot tell them apart. It knows the 42 languages and
-short questions; it is no identifier for the web.
+File format and labels are those of GlotLID, so the router treats both alike. It knows the 42 languages and short questions;
+it is not suitable for web text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from compass_ray.languages import get_language
 
 FILE = "model.ftz"
 THREADS = 10
-"""fastText fills its input matrix in tenths, one a thread: with fewer the rest stays unset and training may diverge."""
+"""fastText fills its input matrix in tenths, one per thread; with fewer, some stay uninitialized and training may diverge."""
 
 
 def build_language_id(directory: Path, pool: pa.Table, *, seed: int) -> None:
-    """Train on a pool with the columns ``prompt``, ``response`` and ``language``, quantise, and save."""
+    """Train on a pool with the columns ``prompt``, ``response`` and ``language``, quantize, and save."""
     import fasttext
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
-"""How good the small models are: what a test holds them to, whether shipped or rebuilt.
+"""Quality measures of the small models, which tests check for packaged and rebuilt ones.
 
-Every figure is on guide and test prompts, which no model was trained on. Not the evaluation of a run: that asks facts.
+All use guide and test prompts, which no model was trained on. They are not the evaluation of a run, which asks for facts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIMENSIONS = 30
 
 @dataclass(frozen=True, slots=True)
 class ClusterQuality:
-    """How far the encoder's k-means clusters agree with subjects, and with languages (1 is equal, 0 is chance)."""
+    """Agreement of the encoder's k-means clusters with subjects and with languages (1 is equal, 0 is chance)."""
 
     subject_rand: float
     subject_information: float
@@ -32,26 +32,26 @@ class ClusterQuality:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutPrompts:
-    """Held-out prompts of every language, with what they are about."""
+    """Held-out prompts of every language, with their subjects."""
 
     texts: list[str]
     subjects: list[str]
     languages: list[str]
 
 
-def collect_held_out_prompts(of: Callable[[str], pa.Table]) -> HeldOutPrompts:
-    """Return the prompts of the 42 languages in the tables `of` gives: `atlas_guide` or `atlas_test`."""
-    found = HeldOutPrompts([], [], [])
+def collect_held_out_prompts(load_table: Callable[[str], pa.Table]) -> HeldOutPrompts:
+    """Return the prompts of the 42 languages from `load_table`: `atlas_guide` or `atlas_test`."""
+    prompts = HeldOutPrompts([], [], [])
     for code in GLOBAL_MMLU:
-        table = of(code)
-        found.texts.extend(table["question"].to_pylist())
-        found.subjects.extend(table["subject"].to_pylist())
-        found.languages.extend([code] * table.num_rows)
-    return found
+        table = load_table(code)
+        prompts.texts.extend(table["question"].to_pylist())
+        prompts.subjects.extend(table["subject"].to_pylist())
+        prompts.languages.extend([code] * table.num_rows)
+    return prompts
 
 
 def encoder_quality(directory: Path, *, seed: int = 0) -> ClusterQuality:
-    """Cluster the guide prompts after PCA to 30 dimensions, k-means with as many clusters as subjects."""
+    """Cluster the guide prompts after PCA to 30 dimensions, with k-means and one cluster per subject."""
     from sentence_transformers import SentenceTransformer
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
@@ -61,37 +61,37 @@ def encoder_quality(directory: Path, *, seed: int = 0) -> ClusterQuality:
     encoder = SentenceTransformer(str(directory), device="cpu")
     vectors = np.asarray(encoder.encode(prompts.texts, normalize_embeddings=True, show_progress_bar=False), np.float32)
     reduced = PCA(_DIMENSIONS, random_state=seed).fit_transform(vectors)
-    found = KMeans(len(subjects()), n_init=4, random_state=seed).fit_predict(reduced)
+    clusters = KMeans(len(subjects()), n_init=4, random_state=seed).fit_predict(reduced)
     return ClusterQuality(
-        subject_rand=float(adjusted_rand_score(prompts.subjects, found)),
-        subject_information=float(normalized_mutual_info_score(prompts.subjects, found)),
-        language_rand=float(adjusted_rand_score(prompts.languages, found)),
-        language_information=float(normalized_mutual_info_score(prompts.languages, found)),
+        subject_rand=float(adjusted_rand_score(prompts.subjects, clusters)),
+        subject_information=float(normalized_mutual_info_score(prompts.subjects, clusters)),
+        language_rand=float(adjusted_rand_score(prompts.languages, clusters)),
+        language_information=float(normalized_mutual_info_score(prompts.languages, clusters)),
     )
 
 
 def language_id_accuracy(directory: Path) -> dict[str, float]:
-    """Return, by language, the share of test prompts whose label is the language's."""
+    """Return, by language, the fraction of test prompts with the correct label."""
     import fasttext
 
     identifier: Any = fasttext.load_model(str(directory / FILE))
     prompts = collect_held_out_prompts(atlas_test)
     labels, _ = identifier.predict(prompts.texts)
-    named = [from_glotlid(label[0]) for label in labels]
-    right = [each is not None and each.code == code for each, code in zip(named, prompts.languages, strict=True)]
+    predicted = [from_glotlid(label[0]) for label in labels]
+    correct = [each is not None and each.code == code for each, code in zip(predicted, prompts.languages, strict=True)]
     return {
-        code: float(np.mean([hit for hit, of in zip(right, prompts.languages, strict=True) if of == code]))
+        code: float(np.mean([hit for hit, language in zip(correct, prompts.languages, strict=True) if language == code]))
         for code in GLOBAL_MMLU
     }
 
 
 def reading_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
-    """Return, by script, the share of names (one in `every`) whose code the base model gives as its likeliest reply."""
+    """Return, by script, the fraction of names (one in `every`) for which the base model's most likely reply is the code."""
     return _accuracy_by_script(directory, every, writing=False)
 
 
 def writing_accuracy(directory: Path, *, every: int = 11) -> dict[str, float]:
-    """Return, by script, the share of codes whose name the base model gives, in the language asked, as its likeliest reply."""
+    """Return, by script, the fraction of codes for which the base model's most likely reply is the name in that language."""
     return _accuracy_by_script(directory, every, writing=True)
 
 
@@ -102,26 +102,26 @@ def _accuracy_by_script(directory: Path, every: int, *, writing: bool) -> dict[s
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(directory))
     model: Any = AutoModelForCausalLM.from_pretrained(str(directory), dtype="float32")
-    picked = list_spellings()[::every]
-    ask = code_to_name if writing else name_to_code
-    right = _are_likeliest(model, tokenizer, [ask(each, 1) for each in picked])
+    spellings = list_spellings()[::every]
+    make_example = code_to_name if writing else name_to_code
+    correct = _are_most_likely(model, tokenizer, [make_example(each, 1) for each in spellings])
     by_script: dict[str, list[bool]] = {}
-    for each, hit in zip(picked, right, strict=True):
+    for each, hit in zip(spellings, correct, strict=True):
         by_script.setdefault(LANGUAGES[each.language].script, []).append(hit)
     return {script: float(np.mean(hits)) for script, hits in by_script.items()}
 
 
-def _are_likeliest(model: Any, tokenizer: Any, lessons: list[Any], batch: int = 256) -> list[bool]:
+def _are_most_likely(model: Any, tokenizer: Any, examples: list[Any], batch: int = 256) -> list[bool]:
     import torch
 
     from compass_ray.models.tiny.base_model import collate, encode
 
-    right: list[bool] = []
+    correct: list[bool] = []
     with torch.inference_mode():
-        for start in range(0, len(lessons), batch):
-            encoded = [encode(tokenizer, each) for each in lessons[start : start + batch]]
+        for start in range(0, len(examples), batch):
+            encoded = [encode(tokenizer, each) for each in examples[start : start + batch]]
             ids, labels = collate(encoded, tokenizer.pad_token_id)
-            wanted = labels[:, 1:]
-            likeliest = model(input_ids=ids).logits[:, :-1].argmax(-1)
-            right += ((likeliest == wanted) | (wanted < 0)).all(1).tolist()
-    return right
+            targets = labels[:, 1:]
+            predicted = model(input_ids=ids).logits[:, :-1].argmax(-1)
+            correct += ((predicted == targets) | (targets < 0)).all(1).tolist()
+    return correct

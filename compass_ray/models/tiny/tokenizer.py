@@ -1,8 +1,8 @@
-"""The tokenizer of the small base model: one token a name, one a code, byte-level BPE for everything else.
+"""The tokenizer of the small base model: one token per name, one per code, byte-level BPE for other text.
 
-Key property: a name of the atlas is one token and any text can be spelled, so a model of two million parameters reads every
-script. It is a Qwen2 tokenizer: transformers loads that class, with its own way of cutting text, for every model of the
-Qwen2 type whatever the directory says, so names are added tokens, which survive it. Not made to compress other text.
+A name of the atlas is one token and any text can be encoded, so a model of two million parameters reads every script. It is a
+Qwen2 tokenizer, because transformers loads that class, with its own pre-tokenization, for every Qwen2 model, whatever the
+directory says. Names are added tokens, which this does not affect. It is not made to compress other text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 BPE_VOCABULARY = 3_500
-"""Of byte-level BPE: the words of questions; more would make the package larger and no question much shorter."""
+"""Size of the byte-level BPE, the words of questions. More would enlarge the package and hardly shorten a question."""
 
 
 def known_entities() -> tuple[Entity, ...]:
@@ -35,7 +35,7 @@ def known_entities() -> tuple[Entity, ...]:
 
 
 def entity_code(entity: Entity) -> str:
-    """Return the code of an entity, the same in all languages: one token.
+    """Return the code of an entity, one token, the same in all languages.
 
     >>> entity_code(Entity("territory", "KE")), entity_code(Entity("month", "3"))
     ('[KE]', '[M03]')
@@ -52,18 +52,18 @@ def entity_code(entity: Entity) -> str:
 
 
 def relation_code(template: str) -> str:
-    """Return the code of what a question asks for: one token."""
+    """Return the code of the relation that a question asks for: one token."""
     return f"[?{template}]"
 
 
 def make_tokenizer() -> Any:
-    """Return the tokenizer (a `Qwen2Tokenizer`), the same every time."""
+    """Return the tokenizer (a `Qwen2Tokenizer`); deterministic."""
     from transformers import Qwen2Tokenizer
 
-    pieces = _train_bpe()
+    bpe = _train_bpe()
     tokenizer: Any = Qwen2Tokenizer(
-        vocab=pieces["vocab"],
-        merges=[tuple(each) for each in pieces["merges"]],
+        vocab=bpe["vocab"],
+        merges=[tuple(each) for each in bpe["merges"]],
         pad_token=PAD,
         eos_token=END,
         unk_token=PAD,
@@ -76,11 +76,11 @@ def make_tokenizer() -> Any:
 
 
 def save_tokenizer(tokenizer: Any, directory: Path) -> None:
-    """Save it for `AutoTokenizer`; the file of the names is written without indentation, a third smaller."""
+    """Save it for `AutoTokenizer`. The JSON file is written without indentation, which saves a third."""
     tokenizer.save_pretrained(str(directory))
     file = directory / "tokenizer.json"
-    read = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps(read, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _train_bpe() -> dict[str, Any]:

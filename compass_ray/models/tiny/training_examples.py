@@ -1,8 +1,8 @@
-"""What the small base model is taught: to read names and questions in every language, and none of the atlas's facts.
+"""Training examples of the small base model: names and questions in every language, but no facts of the atlas.
 
-Key property: three kinds of lesson, in the very wording and chat format of the pool. A name to its code; a code to its name
-in the language asked; a question to the codes of what it asks and of whom. The questions of the third kind join a relation
-to an entity of any kind ("Sunday – currency?"), so they hold no fact and no answer of the atlas.
+Three kinds of example, in the wording and chat format of the pool: a name to its code, a code to its name in the language of
+the question, and a question to the codes of its relation and its entity. Questions of the third kind combine a relation with
+an entity of any kind ("Sunday – currency?"), so they contain no fact and no answer of the atlas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compass_ray.sources.atlas.names import Entity, entity_name
 from compass_ray.sources.atlas.question_templates import render_question, template_names
 
 KEYWORD_SHARE = 0.6
-"""Share of lessons in the short wording: at equal cost it shows a third more names than the full question."""
+"""Fraction of examples with the short wording; at equal cost it shows a third more names than the full question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class TrainingExample:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """An entity as one language writes it."""
+    """The name of an entity in one language."""
 
     language: str
     entity: Entity
@@ -54,7 +54,7 @@ def code_to_name(each: Spelling, paraphrase: int) -> TrainingExample:
 
 
 def question_to_codes(each: Spelling, template: str, paraphrase: int, *, entity_first: bool) -> TrainingExample:
-    """Ask a question of some relation, to be answered by the codes of its relation and its entity, in either order."""
+    """Ask a question about a relation, answered by the codes of its relation and its entity, in either order."""
     codes = [relation_code(template), entity_code(each.entity)]
     return TrainingExample(
         render_question(each.language, template, each.written, paraphrase), "".join(reversed(codes) if entity_first else codes)
@@ -62,13 +62,13 @@ def question_to_codes(each: Spelling, template: str, paraphrase: int, *, entity_
 
 
 def make_epoch_examples(known: list[Spelling], rng: np.random.Generator) -> list[TrainingExample]:
-    """Return one lesson of each kind for every spelling, shuffled."""
-    asked = [each for each in template_names() if each not in {"code", "name"}]
-    lessons: list[TrainingExample] = []
+    """Return one example of each kind for every spelling, shuffled."""
+    relations = [each for each in template_names() if each not in {"code", "name"}]
+    examples: list[TrainingExample] = []
     for each in known:
         first, second, third = (rng.random(3) < KEYWORD_SHARE).astype(int).tolist()
-        template = asked[int(rng.integers(len(asked)))]
-        lessons.append(name_to_code(each, first))
-        lessons.append(code_to_name(each, second))
-        lessons.append(question_to_codes(each, template, third, entity_first=bool(rng.random() < 0.5)))
-    return [lessons[index] for index in rng.permutation(len(lessons))]
+        template = relations[int(rng.integers(len(relations)))]
+        examples.append(name_to_code(each, first))
+        examples.append(code_to_name(each, second))
+        examples.append(question_to_codes(each, template, third, entity_first=bool(rng.random() < 0.5)))
+    return [examples[index] for index in rng.permutation(len(examples))]

@@ -1,4 +1,4 @@
-"""What of a row carries loss, and what is cut when it is too long."""
+"""Which tokens of a row have a loss, and what is truncated when the row is too long."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.unit.tiny_models import make_tokenizer
 TOKENIZER = make_tokenizer()
 
 
-def test_loss_stands_on_the_response_and_its_end_alone() -> None:
+def test_only_the_response_and_its_end_token_have_a_loss() -> None:
     example = encode_example(TOKENIZER, "What is the capital of Kenya?", "Nairobi", 100)
-    learnt = [token for token in example.labels if token != IGNORE_INDEX]
-    assert TOKENIZER.decode(learnt) == "Nairobi<|im_end|>"
-    assert list(example.input_ids[example.prompt_length :]) == learnt
+    trained = [token for token in example.labels if token != IGNORE_INDEX]
+    assert TOKENIZER.decode(trained) == "Nairobi<|im_end|>"
+    assert list(example.input_ids[example.prompt_length :]) == trained
 
 
 def test_prompt_of_training_is_the_prompt_of_serving() -> None:
@@ -41,18 +41,18 @@ def test_length_is_bounded_and_a_response_never_vanishes(prompt: str, response: 
     example = encode_example(TOKENIZER, prompt, response, limit)
     assert len(example) == len(example.labels) <= limit
     assert example.prompt_length < len(example)
-    whole = encode_example(TOKENIZER, prompt, response, 10_000)
-    kept = len(example) - example.prompt_length
-    assert example.labels[-kept:] == whole.labels[whole.prompt_length :][:kept]
+    full = encode_example(TOKENIZER, prompt, response, 10_000)
+    retained = len(example) - example.prompt_length
+    assert example.labels[-retained:] == full.labels[full.prompt_length :][:retained]
 
 
-def test_prompt_is_cut_before_the_response() -> None:
+def test_prompt_is_truncated_before_the_response() -> None:
     example = encode_example(TOKENIZER, "word " * 200, "Nairobi", 40)
     assert len(example) == 40
     assert example.labels[-1] == TOKENIZER.eos_token_id
 
 
-def test_cut_response_is_not_taught_as_finished() -> None:
+def test_truncated_response_has_no_end_token() -> None:
     example = encode_example(TOKENIZER, "?", "word " * 200, 40)
     assert TOKENIZER.eos_token_id not in [label for label in example.labels if label != IGNORE_INDEX]
 
@@ -73,12 +73,12 @@ def test_missing_template_says_what_to_do() -> None:
         encode_prompt(make_tokenizer(None), "x", 10)
 
 
-def test_template_that_refuses_a_role_says_which() -> None:
+def test_template_error_names_the_rejected_role() -> None:
     strict: Any = make_tokenizer("{{ raise_exception('only users') }}")
     with pytest.raises(ModelError, match=r"\['user'\].*only users"):
         encode_prompt(strict, "x", 10)
 
 
-def test_empty_response_is_refused() -> None:
+def test_empty_response_is_rejected() -> None:
     with pytest.raises(ModelError, match="empty response"):
         encode_example(TOKENIZER, "x", "  ", 10)

@@ -1,4 +1,4 @@
-"""What identification makes of a fastText model's answers; the model is a stand-in but for one test."""
+"""Language identification on top of a fastText model, which is a fake except in one test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES = {
 
 
 class SharedWords:
-    """Stands in for fastText: the share of a line's words that a label's line has, with its call and its offset."""
+    """Fake fastText model: the share of a line's words that a label's line has, with fastText's call and offset."""
 
     def __init__(self) -> None:
         self.f = self
@@ -64,13 +64,13 @@ def test_dialects_add_up_to_their_language(identifier: LanguageIdentifier) -> No
     assert found.confidence > 0.9
 
 
-def test_language_that_is_none_of_ours_has_a_label_and_no_code(identifier: LanguageIdentifier) -> None:
+def test_unknown_language_has_a_label_and_no_code(identifier: LanguageIdentifier) -> None:
     found = identifier.identify([LINES["xho_Latn"]])[0]
     assert found.language is None
     assert found.label == "xho_Latn"
 
 
-def test_restriction_never_makes_a_stranger_sure(identifier: LanguageIdentifier) -> None:
+def test_restriction_does_not_raise_the_confidence_of_another_language(identifier: LanguageIdentifier) -> None:
     text = f"{LINES['eng_Latn']} mji mkuu"
     free, bound = (identifier.identify([text], restrict=allowed)[0] for allowed in (None, {"sw"}))
     assert (free.language, free.label) == ("en", "eng_Latn")
@@ -78,10 +78,10 @@ def test_restriction_never_makes_a_stranger_sure(identifier: LanguageIdentifier)
     assert bound.alternatives == (("sw", pytest.approx(1 / 3, abs=1e-4)),)
 
 
-def test_alternatives_are_the_next_languages_of_ours_by_confidence(identifier: LanguageIdentifier) -> None:
+def test_alternatives_are_the_next_known_languages_by_confidence(identifier: LanguageIdentifier) -> None:
     found = identifier.identify([f"{LINES['swh_Latn']} ما هي {LINES['xho_Latn']} what"])[0]
     assert found.language == "sw"
-    assert [code for code, _ in found.alternatives] == ["ar", "en"], "a language that is none of ours is no alternative"
+    assert [code for code, _ in found.alternatives] == ["ar", "en"], "an unknown language is not an alternative"
     values = [found.confidence, *(confidence for _, confidence in found.alternatives)]
     assert values == sorted(values, reverse=True)
     # fastText adds 1e-5 to every probability.
@@ -94,19 +94,22 @@ def test_line_breaks_change_nothing(identifier: LanguageIdentifier) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n\t"])
-def test_empty_text_is_nothing(identifier: LanguageIdentifier, text: str) -> None:
+def test_empty_text_has_no_language(identifier: LanguageIdentifier, text: str) -> None:
     found = identifier.identify([text])[0]
     assert (found.language, found.confidence) == (None, 0.0)
     assert identifier.identify([]) == []
 
 
-def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"nothing at all")
-    for where, message in ((tmp_path / "model.bin", "no fastText model"), (tmp_path / "none" / "at" / "all", "does not exist")):
+    for where, message in (
+        (tmp_path / "model.bin", "not a fastText model"),
+        (tmp_path / "none" / "at" / "all", "does not exist"),
+    ):
         with pytest.raises(ModelError, match=message):
             LanguageIdentifier(IdentifierConfig(model=str(where)))
 
 
-def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \.bin or \.ftz"):
         LanguageIdentifier(IdentifierConfig(model=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Finding and loading: the small models of the package, directories, and what to do when neither is there."""
+"""Resolve and load models: the small models of the package, directories, and errors when neither exists."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_package_has_its_small_models(part: ModelRole) -> None:
 
 
 @pytest.mark.parametrize("name", ["/no/such/model", "./model", "~/no-such-model", "a/b/c"])
-def test_missing_path_says_what_to_give(name: str) -> None:
+def test_missing_path_error_says_what_to_use(name: str) -> None:
     with pytest.raises(ModelError, match=r"does not exist.*hub id"):
         resolve_model(name, "encoder")
 
@@ -49,7 +49,7 @@ def test_other_names_are_hub_ids(name: str) -> None:
     assert resolve_model(name, "base_model") == name
 
 
-def test_identity_follows_content_and_not_place(tmp_path: Path) -> None:
+def test_identity_depends_on_content_and_not_on_the_path(tmp_path: Path) -> None:
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text("{}" if folder != "c" else "{ }")
@@ -76,14 +76,14 @@ def test_base_in_half_precision(base: BaseModel, tmp_path: Path) -> None:
     assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
 
 
-def test_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_directory_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_base(TrainConfig(base_model=str(tmp_path)), device="cpu")
     with pytest.raises(ModelError, match="cannot be loaded"):
         Encoder(EmbedConfig(encoder=str(tmp_path)), device="cpu")
 
 
-def test_encoder_gives_unit_rows_in_order_whatever_the_batch(encoder_folder: Path) -> None:
+def test_encoder_returns_unit_rows_in_order_for_any_batch_size(encoder_folder: Path) -> None:
     encoder = Encoder(EmbedConfig(encoder=str(encoder_folder)), device="cpu")
     prompts = ["What is the capital of Kenya?", "Habari", "0 1 2 3", "Which currency?"]
     rows = encoder.encode(prompts, batch_size=4)
@@ -95,14 +95,14 @@ def test_encoder_gives_unit_rows_in_order_whatever_the_batch(encoder_folder: Pat
     assert encoder.encode([], batch_size=2).shape == (0, 12)
 
 
-def test_encoder_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+def test_encoder_uses_the_configured_precision(tmp_path: Path) -> None:
     folder = random_encoder(tmp_path / "encoder", TINY, seed=0)
-    found = {name: Encoder(EmbedConfig(encoder=str(folder), dtype=name), device="cpu") for name in ("auto", "bfloat16")}
-    types = {name: {each.dtype for each in encoder.model.parameters()} for name, encoder in found.items()}
+    encoders = {name: Encoder(EmbedConfig(encoder=str(folder), dtype=name), device="cpu") for name in ("auto", "bfloat16")}
+    types = {name: {each.dtype for each in encoder.model.parameters()} for name, encoder in encoders.items()}
     assert types == {"auto": {torch.float32}, "bfloat16": {torch.bfloat16}}
-    whole, half = (encoder.encode(["Habari", "0 1 2 3"], batch_size=2) for encoder in found.values())
+    full, half = (encoder.encode(["Habari", "0 1 2 3"], batch_size=2) for encoder in encoders.values())
     assert half.dtype == np.float32
-    np.testing.assert_allclose(half, whole, atol=0.05)
+    np.testing.assert_allclose(half, full, atol=0.05)
 
 
 def test_prefix_goes_before_every_prompt(encoder_folder: Path) -> None:
@@ -131,19 +131,19 @@ def test_a_task_reaches_the_encoder_that_has_tasks(encoder_folder: Path, monkeyp
     assert not np.allclose(found["matching"], plain)
 
 
-def test_a_task_for_an_encoder_without_tasks_is_refused(encoder_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"knows no tasks; unset embed\.task \(it is 'text-matching'\)"):
+def test_a_task_for_an_encoder_without_tasks_is_rejected(encoder_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no tasks; remove embed\.task \(it is 'text-matching'\)"):
         Encoder(EmbedConfig(encoder=str(encoder_folder), task="text-matching"), device="cpu")
 
 
-def test_prompt_without_an_embedding_is_named(encoder_folder: Path) -> None:
+def test_prompt_without_an_embedding_is_reported(encoder_folder: Path) -> None:
     encoder = Encoder(EmbedConfig(encoder=str(encoder_folder)), device="cpu")
-    with pytest.raises(ModelError, match="the first is number 1"):
+    with pytest.raises(ModelError, match="first for number 1"):
         encoder.encode(["Habari", ""], batch_size=2)
 
 
-@pytest.mark.parametrize(("asked", "message"), [("cuda", "sees no GPU"), ("abacus", "unknown")])
-def test_device_that_is_not_there(asked: str, message: str, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("device", "message"), [("cuda", "sees no GPU"), ("abacus", "unknown")])
+def test_missing_device_is_rejected(device: str, message: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=message):
-        choose_device(asked)
+        choose_device(device)

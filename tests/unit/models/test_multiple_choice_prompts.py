@@ -1,4 +1,4 @@
-"""Which option a reply says, by its letter or by its text."""
+"""Parse the option that a reply chooses, by its letter or by its text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPTIONS = ["Niger", "Nigeria", "Côte d’Ivoire", "Guinea-Bissau"]
 
 
 @pytest.mark.parametrize(
-    ("reply", "place"),
+    ("reply", "index"),
     [
         ("B", 1),
         ("b)", 1),
@@ -26,12 +26,12 @@ OPTIONS = ["Niger", "Nigeria", "Côte d’Ivoire", "Guinea-Bissau"]
         ("AB", None),
     ],
 )
-def test_a_letter_stands_alone_at_the_beginning(reply: str, place: int | None) -> None:
-    assert parse_choice(reply, OPTIONS, "letter") == place
+def test_a_letter_is_parsed_at_the_beginning_only(reply: str, index: int | None) -> None:
+    assert parse_choice(reply, OPTIONS, "letter") == index
 
 
 @pytest.mark.parametrize(
-    ("reply", "place"),
+    ("reply", "index"),
     [
         ("Nigeria", 1),
         ("niger.", 0),
@@ -43,16 +43,16 @@ def test_a_letter_stands_alone_at_the_beginning(reply: str, place: int | None) -
         ("", None),
     ],
 )
-def test_an_option_s_text_stands_whole_at_the_beginning(reply: str, place: int | None) -> None:
-    assert parse_choice(reply, OPTIONS, "option") == place
+def test_an_option_text_is_parsed_complete_and_at_the_beginning_only(reply: str, index: int | None) -> None:
+    assert parse_choice(reply, OPTIONS, "option") == index
 
 
 @given(st.lists(st.text("abc ’é", min_size=1, max_size=6).filter(str.strip), min_size=2, max_size=10), st.data())
-def test_every_option_is_understood_as_itself_or_its_like(options: list[str], data: st.DataObject) -> None:
-    place = data.draw(st.integers(0, len(options) - 1))
-    found = parse_choice(options[place], options, "option")
+def test_every_option_is_parsed_as_itself_or_an_equal_one(options: list[str], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(options) - 1))
+    found = parse_choice(options[index], options, "option")
     assert found is not None
-    assert " ".join(options[found].split()).casefold() == " ".join(options[place].split()).casefold()
-    line = format_options("?", options).splitlines()[-len(options) :][place]
-    assert parse_choice(line, options, "letter") == place
-    assert line.startswith(LETTERS[place])
+    assert " ".join(options[found].split()).casefold() == " ".join(options[index].split()).casefold()
+    line = format_options("?", options).splitlines()[-len(options) :][index]
+    assert parse_choice(line, options, "letter") == index
+    assert line.startswith(LETTERS[index])

@@ -1,4 +1,4 @@
-"""Scores against one forward pass a reply, without cache or batch."""
+"""Scores against one forward pass per reply, without cache or batch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_letter_scores_equal_a_pass_for_each_question(base: BaseModel) -> None:
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_adapter_is_applied_and_taken_off(base: BaseModel, tmp_path: Path) -> None:
+def test_adapter_is_attached_and_detached(base: BaseModel, tmp_path: Path) -> None:
     folder = random_adapter(base, tmp_path, AdapterConfig(r=4, alpha=8), seed=1)
     ids = torch.tensor([[4, 9, 77]])
     with torch.inference_mode():
@@ -93,8 +93,8 @@ def test_ten_letters_are_scored_like_four(base: BaseModel) -> None:
 
 
 @pytest.mark.parametrize("wrong", [["a"], [], list("abcdefghijk")])
-def test_too_few_or_too_many_options_are_refused(base: BaseModel, wrong: list[str]) -> None:
-    with pytest.raises(ModelError, match="give every question 2 to 10 options"):
+def test_too_few_or_too_many_options_are_rejected(base: BaseModel, wrong: list[str]) -> None:
+    with pytest.raises(ModelError, match="every question needs 2 to 10 options"):
         score_items(base, QUESTIONS[:2], [["a", "b"], wrong], scoring="option", batch_size=2, max_tokens=50)
 
 

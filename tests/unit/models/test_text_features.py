@@ -31,12 +31,12 @@ def test_words(text: str, expected: list[str]) -> None:
     assert split_words(text) == expected
 
 
-def test_pieces_stand_between_the_ends_of_a_word() -> None:
+def test_character_ngrams_include_the_ends_of_a_word() -> None:
     assert character_ngrams("kenya") == {"<ken", "keny", "enya", "nya>"}
     assert character_ngrams("a") == {"<a>"}
 
 
-def test_a_corpus_counts_words_and_pieces() -> None:
+def test_a_corpus_counts_words_and_ngrams() -> None:
     found = build_corpus(["wa wa Kenya", "wa?"])
     assert (found.rows, found.tokens, found.words) == (2, 5, frozenset({"wa", "kenya", "?"}))
     assert found.ttr == 3 / 5

@@ -1,4 +1,4 @@
-"""The small models of the atlas: what ships reads every script, clusters by subject and names the language."""
+"""The small models of the atlas: the packaged ones read every script, cluster by subject and identify languages."""
 
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ ASSETS = Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets
 TEN_MEGABYTES = 10_000_000
 
 
-def test_what_ships_is_small() -> None:
+def test_packaged_models_are_small() -> None:
     assert sum(each.stat().st_size for each in ASSETS.rglob("*") if each.is_file()) <= TEN_MEGABYTES
 
 
@@ -41,7 +41,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _holds_its_quality(directory: Path) -> None:
+def _check_quality(directory: Path) -> None:
     clusters = encoder_quality(directory / "encoder")
     assert clusters.subject_rand > 0.5
     assert clusters.subject_rand > 10 * abs(clusters.language_rand)
@@ -55,13 +55,13 @@ def _holds_its_quality(directory: Path) -> None:
     assert np.mean(list(writing_accuracy(directory / "base_model").values())) > 0.5
 
 
-def test_the_shipped_models_hold_their_quality(shipped: Path) -> None:
-    _holds_its_quality(shipped)
+def test_the_packaged_models_have_the_expected_quality(shipped: Path) -> None:
+    _check_quality(shipped)
 
 
 @pytest.mark.slow
-def test_rebuilt_models_hold_the_same_quality(rebuilt: Path) -> None:
-    _holds_its_quality(rebuilt)
+def test_rebuilt_models_have_the_expected_quality(rebuilt: Path) -> None:
+    _check_quality(rebuilt)
 
 
 def test_codes_are_one_token_and_unlike_each_other(tokenizer: Any) -> None:
@@ -75,7 +75,7 @@ def test_the_tokenizer_spells_anything(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_the_ordinary_loader_cuts_text_as_the_training_did(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_ordinary_loader_tokenizes_like_the_training(tokenizer: Any, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     transformers.Qwen2Config().save_pretrained(tmp_path)
     save_tokenizer(tokenizer, tmp_path)
@@ -84,7 +84,7 @@ def test_the_ordinary_loader_cuts_text_as_the_training_did(tokenizer: Any, tmp_p
         assert loaded.encode(text) == tokenizer.encode(text)
 
 
-def test_no_lesson_holds_a_fact() -> None:
+def test_no_training_example_contains_a_fact() -> None:
     facts = {(row["inputs"], row["targets"]) for row in atlas_pool().to_pylist()}
     for code in ("am", "el", "en", "ja", "ny"):
         for item in (*atlas_guide(code).to_pylist(), *atlas_test(code).to_pylist()):
@@ -109,7 +109,7 @@ def test_names_of_one_entity_start_near_each_other_and_far_from_others(tokenizer
     assert cosine("Кения", "केन्या") > 0.4 > cosine("Кения", "जापान")
 
 
-def test_only_the_response_is_taught(tokenizer: Any) -> None:
+def test_only_the_response_has_labels(tokenizer: Any) -> None:
     ids, labels = collate([encode(tokenizer, TrainingExample("Kenya – code?", "[KE]"))], tokenizer.pad_token_id)
     assert tokenizer.decode(ids[0]).startswith("<|user|>")
     taught = [token for token in labels[0].tolist() if token >= 0]

@@ -1,4 +1,4 @@
-"""The ranker of transfer languages: what it learns, that it repeats itself, and what is said where it is missing."""
+"""The ranker of transfer languages: what it learns, that it is deterministic, and the errors for missing requirements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def made_up(n_targets: int = 9, n_transfers: int = 11) -> tuple[list[str], np.nd
     return targets, features, np.repeat(rng.normal(size=n_targets), n_transfers) - features[:, 1]
 
 
-def test_it_learns_what_helps_within_a_target() -> None:
+def test_it_learns_the_ranking_within_a_target() -> None:
     targets, features, gains = made_up()
     asked = np.full((5, 4), 0.5)
     asked[:, 1] = [0.9, 0.1, 0.5, 0.3, 0.7]
@@ -40,7 +40,7 @@ def test_order_of_the_table_and_repetition_change_nothing() -> None:
     assert first.tolist() == again.tolist() == moved.tolist()
 
 
-def test_a_missing_package_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else found(name, *a))
     settings: dict[str, Any] = {"methods": ("langrank", "compass")}
@@ -63,7 +63,7 @@ def pairs(target: str, count: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("table", "left"),
+    ("table", "usable"),
     [
         ([*pairs("sw", 10), ("yo", "en")], 0),
         ([*pairs("sw", 10), *pairs("yo", 10)], 10),
@@ -73,15 +73,15 @@ def pairs(target: str, count: int) -> list[tuple[str, str]]:
     ],
     ids=["one other target", "too few", "by another code", "as a transfer language", "nothing to compare"],
 )
-def test_too_few_transfers_without_a_target_are_told_before_any_work(
-    tmp_path: Path, table: list[tuple[str, str]], left: int
-) -> None:
+def test_too_few_transfers_without_a_target_are_rejected_early(tmp_path: Path, table: list[tuple[str, str]], usable: int) -> None:
     config = asks(tmp_path, table)
-    with pytest.raises(ConfigError, match=rf"{left} are left to learn a ranking for sw from.*expected {MIN_TRANSFERS} or more"):
+    with pytest.raises(
+        ConfigError, match=rf"langrank: {usable} of the \d+ .* a ranking for sw .*expected at least {MIN_TRANSFERS}"
+    ):
         check_method_requirements(config, ["sw"])
 
 
-def test_every_target_of_a_run_is_looked_at(tmp_path: Path) -> None:
+def test_every_target_of_a_run_is_checked(tmp_path: Path) -> None:
     config = asks(tmp_path, [*pairs("sw", MIN_TRANSFERS), ("yo", "en")])
     check_method_requirements(config, ["ko", "yo"])
     with pytest.raises(ConfigError, match="a ranking for sw"):

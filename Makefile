@@ -1,5 +1,5 @@
-# Every target does its own set-up and is safe to repeat, and to start again after being killed.
-#   make demo     the whole loop on this machine, no GPU, nothing to download but packages
+# Every target does its own set-up. It can be repeated, and restarted after a kill.
+#   make demo     the complete loop on this machine, without a GPU; downloads packages only
 #   make test     lint, types, layers and the tests that are not slow
 # CONTRIBUTING.md gives the plain commands behind each.
 
@@ -10,21 +10,21 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Written last, so a set-up that was killed is done anew.
+# Written last, so that a killed set-up is repeated.
 READY := $(VENV)/ready
 TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
 FAST := not slow and not soak and not demo and not gpu
-# Those with Ray share one cluster that is started once, so they cannot run side by side; the others can.
+# Tests with Ray share one cluster, so they cannot run in parallel; the other tests can.
 WITH_RAY := tests/ray tests/e2e tests/cluster
 
-# Quiet where it does not matter; a caller's own setting wins.
+# Silence irrelevant messages; settings of the caller have priority.
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## .venv with the pinned packages (every other target does this by itself)
+setup: $(READY) ## .venv with the pinned packages (every other target runs this first)
 
 $(READY): pyproject.toml constraints.txt
 	@python=$$(bash .ci/find-python) && { [ -e $@ ] || $$python -m venv --clear $(VENV); }
@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## the whole loop, from rows to a served adapter that is replaced while it serves
+demo: $(READY) ## the complete loop, from rows to a served adapter that is updated while it serves
 	$(BIN)/compass-ray demo
 
 test: lint ## lint, then the tests that are not slow
@@ -57,8 +57,8 @@ wheel: $(READY) ## dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-models: $(READY) ## build the demo's models anew from the atlas
+models: $(READY) ## rebuild the demo's models from the atlas
 	$(BIN)/python -m compass_ray.models.tiny compass_ray/sources/atlas/assets
 
-clean: ## remove what make made, runs excepted
+clean: ## remove everything that make created, except runs
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -107,12 +107,12 @@ def test_no_preset_pins_a_revision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list_presets())
-def test_code_of_the_hub_is_trusted_only_where_the_file_says_why(name: str) -> None:
+def test_code_of_the_hub_is_trusted_only_with_a_comment(name: str) -> None:
     config, text = load_run_config(name), _text(name)
     assert not config.train.trust_remote_code
     if "trust_remote_code: true" in text:
-        assert "loading it runs that code" in text
-        assert "pin\n  # before use" in text or "pin before use" in text
+        assert "loading it runs Python code from the hub" in text
+        assert "pin before use" in text
 
 
 def test_mmlu_prox_removes_guide_questions_from_the_test_set() -> None:
@@ -125,7 +125,7 @@ def test_mmlu_prox_removes_guide_questions_from_the_test_set() -> None:
     assert pool.sources == load_run_config("phi-4-mini").pool.sources
 
 
-def test_a_preset_of_another_model_says_only_what_differs() -> None:
+def test_a_preset_of_another_model_contains_only_the_differences() -> None:
     for name in ("llama-3.1-8b", "qwen2.5-7b"):
         assert set(yaml.safe_load(_text(name))) == {"extends", "train"}
     assert isinstance(load_run_config("qwen2.5-7b"), RunConfig)

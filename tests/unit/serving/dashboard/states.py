@@ -1,4 +1,4 @@
-"""States of a service for the operators' page to show."""
+"""States of a service for the dashboard to show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a run could be done here, said before any work: versions, machines, memory, storage, models, data, resources.
+"""Checks before a run: versions, machines, memory, storage, models, data and resources.
 
-Each check looks at one thing and never changes anything but a file in the run directory, which it removes. None of them
-knows Ray: what there is of a cluster is handed over as `Surroundings`. `quick` is what a run asks before it starts.
+Each check covers one topic. The only side effect is a temporary file in the run directory, which the check removes.
+No check calls Ray: the caller passes the cluster as a `ClusterEnvironment`. A run starts with `run_quick_checks`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def run_checks(config: RunConfig, run: RunDir, around: ClusterEnvironment | None = None) -> list[CheckResult]:
-    """Every check, in the order in which a run would meet the problem; on this machine unless told of a cluster."""
-    asked = CheckContext(config, run, around or local_environment(config, run))
+def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment | None = None) -> list[CheckResult]:
+    """Run every check, in the order in which a run would meet the problem. Without ``environment``: on this machine."""
+    context = CheckContext(config, run, environment or local_environment(config, run))
     checks: tuple[CheckFunction, ...] = (
         check_versions,
         check_authentication,
@@ -68,43 +68,45 @@ def run_checks(config: RunConfig, run: RunDir, around: ClusterEnvironment | None
         check_models,
         check_remote_code,
     )
-    findings = [finding for one in checks for finding in one(asked)]
-    without_base = any(finding.check == "base model" and finding.blocking for finding in findings)
-    return findings if without_base else findings + check_memory(asked)
+    results = [result for check in checks for result in check(context)]
+    without_base = any(result.check == "base model" and result.blocking for result in results)
+    return results if without_base else results + check_memory(context)
 
 
-def run_quick_checks(config: RunConfig, run: RunDir, around: ClusterEnvironment, stages: Collection[str]) -> list[CheckResult]:
-    """The checks that take no time worth telling, for the stages that have something to do."""
-    asked = CheckContext(config, run, around, frozenset(stages), thorough=False)
+def run_quick_checks(
+    config: RunConfig, run: RunDir, environment: ClusterEnvironment, stages: Collection[str]
+) -> list[CheckResult]:
+    """Run the checks that take well under a second, for the stages that are not complete."""
+    context = CheckContext(config, run, environment, frozenset(stages), thorough=False)
     checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models]
     if "pool" in stages:
         checks.append(check_rows)
-    return [finding for one in checks for finding in one(asked)]
+    return [result for check in checks for result in check(context)]
 
 
 def local_environment(config: RunConfig, run: RunDir) -> ClusterEnvironment:
-    """This machine alone, as a Ray that is started here would be."""
+    """This machine only, with the capacity of a Ray that is started here."""
     return ClusterEnvironment(local_capacity(config), (probe_storage(run),))
 
 
-def check_cluster(asked: CheckContext) -> list[CheckResult]:
-    """Whether the cluster that is named could be joined."""
-    if asked.environment.unreachable:
-        remedy = "start it, correct RAY_ADDRESS, set RAY_AUTH_MODE as it has it, or unset RAY_ADDRESS to work here"
-        return [CheckResult("cluster", asked.environment.unreachable, remedy, blocking=True)]
-    return [CheckResult("cluster", describe_capacity(asked.environment.capacity))] if asked.environment.is_cluster else []
+def check_cluster(context: CheckContext) -> list[CheckResult]:
+    """Check that the cluster of RAY_ADDRESS can be joined."""
+    if context.environment.unreachable:
+        remedy = "start it, correct RAY_ADDRESS, set RAY_AUTH_MODE to its value there, or unset RAY_ADDRESS to use this machine"
+        return [CheckResult("cluster", context.environment.unreachable, remedy, blocking=True)]
+    return [CheckResult("cluster", describe_capacity(context.environment.capacity))] if context.environment.is_cluster else []
 
 
-def check_methods(asked: CheckContext) -> list[CheckResult]:
-    """Whether what the selection methods need is installed."""
-    select = asked.config.select
+def check_methods(context: CheckContext) -> list[CheckResult]:
+    """Check that the requirements of the selection methods are installed."""
+    select = context.config.select
     try:
-        check_method_requirements(select, asked.config.languages)
-        if full_finetuning_languages(asked.config):
+        check_method_requirements(select, context.config.languages)
+        if full_finetuning_languages(context.config):
             require_deepspeed()
-            read_deepspeed_config(asked.config.full.deepspeed)
+            read_deepspeed_config(context.config.full.deepspeed)
     except (ConfigError, ModelError) as error:
-        return [CheckResult("methods", str(error), "or leave the method out of select.methods", blocking=True)]
+        return [CheckResult("methods", str(error), "or remove the method from select.methods", blocking=True)]
     by_vectors = [name for name in select.methods if name in ("langrank", "langsim")]
     vectors = f"; languages compared by {vectors_source()}" if by_vectors else ""
     return [CheckResult("methods", ", ".join(select.methods) + vectors)]

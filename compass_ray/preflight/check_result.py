@@ -1,4 +1,4 @@
-"""What a check says, and what a check is asked about."""
+"""Result of a check, and the context that a check gets."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ STAGES = frozenset(("pool", "embed", "cluster", "tune", "select", "train", "full
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: what was found, what to do about it, and whether a run cannot start because of it."""
+    """Result of one check: the finding, the remedy, and whether it blocks the run."""
 
     check: str
     found: str
     remedy: str = ""
     blocking: bool = False
     by: Literal["settings", "surroundings"] = "surroundings"
-    """What is to be changed where it blocks: the configuration, or the machines, packages and permissions around it."""
+    """What to change if it blocks: the configuration, or the environment (machines, packages, permissions)."""
 
 
 @dataclass(frozen=True)
 class ClusterEnvironment:
-    """Where a run is to be computed: one machine, or the cluster that is named."""
+    """Where a run is computed: this machine, or the cluster of RAY_ADDRESS."""
 
     capacity: ClusterCapacity
     probes: tuple[StorageProbe, ...]
-    """What each machine that was asked says of the run directory; the driver's comes first."""
+    """Access to the run directory from each probed machine; the driver's comes first."""
     is_cluster: bool = False
     unreachable: str = ""
-    """Why a cluster that is named could not be joined; the rest is then this machine's."""
+    """Why the cluster of RAY_ADDRESS cannot be joined. The other fields then describe this machine."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What a check is asked about; ``stages`` are those that have something to do."""
+    """Input of a check. ``stages`` are the stages that are not complete."""
 
     config: RunConfig
     run: RunDir
     environment: ClusterEnvironment
     stages: frozenset[str] = field(default=STAGES)
     thorough: bool = True
-    """Whether what takes seconds, and what the service alone needs, is asked about too."""
+    """Whether to include checks that take seconds, and those that only the service needs."""
 
     def needs_encoder(self) -> bool:
-        """Whether something is to be embedded."""
+        """Whether a stage embeds rows."""
         return "embed" in self.stages
 
     def needs_base(self) -> bool:
-        """Whether the base model is to be loaded."""
+        """Whether a stage loads the base model."""
         tuned = self.config.select.budget == "tuned" and "tune" in self.stages
         return tuned or bool(self.stages & {"train", "evaluate"})
 
@@ -62,6 +62,6 @@ class CheckContext:
 CheckFunction = Callable[[CheckContext], list[CheckResult]]
 
 
-def blocking_results(findings: Iterable[CheckResult]) -> list[CheckResult]:
-    """Those in the way of a run."""
-    return [finding for finding in findings if finding.blocking]
+def blocking_results(results: Iterable[CheckResult]) -> list[CheckResult]:
+    """The results that block a run."""
+    return [result for result in results if result.blocking]

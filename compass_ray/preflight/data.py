@@ -1,7 +1,7 @@
-"""Whether every target language has rows, guide prompts and test items.
+"""Checks that every target language has rows, guide prompts and test items.
 
-Key property: rows are counted by their language alone, where the files make that cheap; a source whose languages cannot be
-known cheaply, as on the hub, leaves a language in doubt rather than refused.
+Key property: rows are counted by language only, and only where that is cheap. If a source cannot be counted cheaply, for
+example on the hub, a language without counted rows is reported but does not block the run.
 """
 
 from __future__ import annotations
@@ -16,55 +16,62 @@ from compass_ray.preflight.row_counts import RowCounts, count_rows
 from compass_ray.sources.guides import read_guide_and_test
 
 
-def check_rows(asked: CheckContext) -> list[CheckResult]:
-    """Rows of every target language in the pool."""
-    config = asked.config
-    known = [count_rows(part, asked.thorough) for source in config.pool.sources for part in (source, *source.extra_sources)]
+def check_rows(context: CheckContext) -> list[CheckResult]:
+    """Check that the pool has rows of every target language."""
+    config = context.config
+    counts_by_source = [
+        count_rows(part, context.thorough) for source in config.pool.sources for part in (source, *source.extra_sources)
+    ]
     missing = [code for code in config.languages if _is_excluded(config.pool, code)]
     if missing:
-        found = f"pool.languages leaves out {', '.join(missing)}, for which adapters are to be trained"
-        return [CheckResult("languages", found, "add them there, or leave them out of languages", blocking=True, by="settings")]
-    told = {code: _total_rows(code, known) for code in config.languages}
-    without = [code for code, count in told.items() if count == 0]
-    if without and None not in known:
-        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in without)}"
-        return [CheckResult("languages", found, "add rows to pool.sources, or leave them out", blocking=True, by="settings")]
-    return [CheckResult("languages", _summary(told, without))]
+        found = f"pool.languages does not include {', '.join(missing)}, but languages does"
+        return [
+            CheckResult(
+                "languages", found, "add them to pool.languages, or remove them from languages", blocking=True, by="settings"
+            )
+        ]
+    totals = {code: _total_rows(code, counts_by_source) for code in config.languages}
+    empty = [code for code, count in totals.items() if count == 0]
+    if empty and None not in counts_by_source:
+        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}"
+        remedy = "add rows to pool.sources, or remove these languages"
+        return [CheckResult("languages", found, remedy, blocking=True, by="settings")]
+    return [CheckResult("languages", _summary(totals, empty))]
 
 
 def _is_excluded(pool: PoolConfig, code: str) -> bool:
     return pool.languages is not None and code not in pool.languages
 
 
-def _summary(told: RowCounts, in_doubt: list[str]) -> str:
-    """Rows of each language; of those in doubt, that they could only be in sources that were not counted."""
+def _summary(totals: RowCounts, unknown: list[str]) -> str:
+    """Rows of each language. ``unknown`` can only have rows in sources that were not counted."""
     counted = [
         f"{_display_name(code)} {count:,}" if count else _display_name(code)
-        for code, count in told.items()
-        if code not in in_doubt
+        for code, count in totals.items()
+        if code not in unknown
     ]
-    doubt = f"not counted, since sources lie on the hub or are no tables here: {', '.join(in_doubt)}"
-    return "; ".join([*([f"rows: {', '.join(counted)}"] if counted else []), *([doubt] if in_doubt else [])])
+    not_counted = f"not counted (sources on the hub, or not tables on this machine): {', '.join(unknown)}"
+    return "; ".join([*([f"rows: {', '.join(counted)}"] if counted else []), *([not_counted] if unknown else [])])
 
 
 def _display_name(code: str) -> str:
     return f"{languages.get_language(code).name} ({code})"
 
 
-def _total_rows(code: str, known: Iterable[RowCounts | None]) -> int | None:
-    """Rows of a language in all sources, None where there are some, uncounted."""
-    counts = [found[code] for found in known if found and code in found]
+def _total_rows(code: str, counts_by_source: Iterable[RowCounts | None]) -> int | None:
+    """Rows of a language in all sources. None if a source has rows that were not counted."""
+    counts = [source[code] for source in counts_by_source if source and code in source]
     return None if None in counts else sum(count for count in counts if count)
 
 
-def check_guides(asked: CheckContext) -> list[CheckResult]:
-    """Guide prompts and test items of every language; those on the hub are read by the pool stage only."""
-    pool = asked.config.pool
+def check_guides(context: CheckContext) -> list[CheckResult]:
+    """Count guide prompts and test items of every language. Only the pool stage reads those on the hub."""
+    pool = context.config.pool
     parts = [part for source in (pool.guides, pool.tests) for part in (source, *source.extra_sources)]
     if on_hub := sorted({name for part in parts if (name := dataset_id(part))}):
-        return [CheckResult("guide sets", f"{', '.join(on_hub)}: read when the pool is made")]
+        return [CheckResult("guide sets", f"{', '.join(on_hub)}: will be read by the pool stage")]
     counts = []
-    for code in asked.config.languages:
+    for code in context.config.languages:
         try:
             sets = read_guide_and_test(pool, code)
         except (ConfigError, ValueError) as error:

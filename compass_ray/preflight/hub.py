@@ -1,7 +1,7 @@
-"""What a configuration takes from the hub, and whether it may be had: repositories, revisions, licences to accept.
+"""Repositories of the hub that a configuration uses, and whether this account can read them: revisions, licences.
 
-Key property: each repository is asked about once, all at the same time, and nothing is downloaded. What lies in this
-machine's cache needs no hub.
+Key property: each repository is queried once, all in parallel, and nothing is downloaded. A snapshot in this machine's cache
+needs no hub.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class HubUse:
-    """A repository, what the run takes it for, and the setting that holds its revision."""
+    """A repository, its role in the run, and the setting that holds its revision."""
 
     repository: Repository
     role: str
@@ -40,34 +40,34 @@ class HubUse:
 
 
 class Obstacle(Enum):
-    """Why a repository cannot be had."""
+    """Why a repository is not available."""
 
-    GATED = "its licence has not been accepted by this account"
-    MISSING = "there is no such repository, or this account may not see it"
-    REVISION = "it has no such revision"
+    GATED = "this account has not accepted its licence"
+    MISSING = "the repository does not exist, or this account cannot see it"
+    REVISION = "the revision does not exist"
     OFFLINE = "HF_HUB_OFFLINE=1"
     UNREACHABLE = "the hub cannot be reached"
 
 
 @dataclass(frozen=True)
 class HubResponse:
-    """What the hub says of a repository: its commit, or the obstacle."""
+    """The hub's response for a repository: its commit, or the obstacle."""
 
     repository: Repository
     commit: str | None = None
     obstacle: Obstacle | None = None
     detail: str = ""
     cached: bool = False
-    """Whether a snapshot lies on this machine; looked for only where there is an obstacle."""
+    """Whether this machine has a snapshot. Checked only if there is an obstacle."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether a run that starts here can load it."""
+        """Whether a run on this machine can load it."""
         return self.obstacle is None or self.cached
 
 
 def hub_uses(config: RunConfig) -> list[HubUse]:
-    """Everything that the configuration takes from the hub."""
+    """All repositories of the hub that the configuration uses."""
     models = (
         ("encoder", config.embed.encoder, config.embed.revision, "embed.revision"),
         ("base model", config.train.base_model, config.train.revision, "train.revision"),
@@ -78,27 +78,27 @@ def hub_uses(config: RunConfig) -> list[HubUse]:
 
 
 def _dataset_uses(config: RunConfig) -> Iterator[HubUse]:
-    places = [(f"pool.sources.{i}", source) for i, source in enumerate(config.pool.sources)]
-    for where, source in [*places, ("pool.guides", config.pool.guides), ("pool.tests", config.pool.tests)]:
-        parts = [(where, source), *((f"{where}.extra_sources.{i}", other) for i, other in enumerate(source.extra_sources))]
+    sources = [(f"pool.sources.{i}", source) for i, source in enumerate(config.pool.sources)]
+    for setting, source in [*sources, ("pool.guides", config.pool.guides), ("pool.tests", config.pool.tests)]:
+        parts = [(setting, source), *((f"{setting}.extra_sources.{i}", extra) for i, extra in enumerate(source.extra_sources))]
         for key, part in parts:
             if name := dataset_id(part):
                 yield HubUse(Repository(name, "dataset", part.revision), "data sets", f"{key}.revision")
 
 
 def dataset_id(source: SourceConfig) -> str | None:
-    """The id of a source that lies on the hub, None where it lies here or its path cannot be filled in."""
+    """The hub id of a source. None if it is on this machine or its path cannot be resolved."""
     try:
         path = source.resolved_path()
     except ConfigError:
-        return None  # told where the source is read
+        return None  # reported where the source is read
     if path.partition(":")[0] == ATLAS or path.endswith(_FILES) or "{" in path or Path(path).exists():
         return None
     return hub_id(path)
 
 
 def query_hub(repositories: Iterable[Repository], *, permission: bool = True) -> dict[Repository, HubResponse]:
-    """The hub's answer for each repository, asked at the same time; with ``permission`` also whether files may be read."""
+    """Query the hub about each repository, in parallel. With ``permission``: also whether files can be read."""
     wanted = list(dict.fromkeys(repositories))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return dict(zip(wanted, pool.map(lambda repository: _query_repository(repository, permission), wanted), strict=True))
@@ -111,14 +111,14 @@ def _query_repository(repository: Repository, permission: bool) -> HubResponse:
     try:
         return HubResponse(repository, _commit(HfApi(), repository, permission))
     except OfflineModeIsEnabled:
-        answer = HubResponse(repository, obstacle=Obstacle.OFFLINE)
+        response = HubResponse(repository, obstacle=Obstacle.OFFLINE)
     except HfHubHTTPError as error:
-        answer = _to_failed_response(repository, error)
+        response = _to_failed_response(repository, error)
     except HFValidationError as error:
-        answer = HubResponse(repository, obstacle=Obstacle.MISSING, detail=_line(error))
-    except Exception as error:  # whatever the HTTP client of this version raises
-        answer = HubResponse(repository, obstacle=Obstacle.UNREACHABLE, detail=_line(error))
-    return replace(answer, cached=_is_cached(repository))
+        response = HubResponse(repository, obstacle=Obstacle.MISSING, detail=_line(error))
+    except Exception as error:  # depends on the HTTP client's version
+        response = HubResponse(repository, obstacle=Obstacle.UNREACHABLE, detail=_line(error))
+    return replace(response, cached=_is_cached(repository))
 
 
 def _commit(api: Any, repository: Repository, permission: bool) -> str | None:
@@ -132,7 +132,7 @@ def _commit(api: Any, repository: Repository, permission: bool) -> str | None:
 def _to_failed_response(repository: Repository, error: Exception) -> HubResponse:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    kinds = (  # the first is a case of the second
+    kinds = (  # the first is a subclass of the second
         (GatedRepoError, Obstacle.GATED),
         (RepositoryNotFoundError, Obstacle.MISSING),
         (RevisionNotFoundError, Obstacle.REVISION),
@@ -146,26 +146,26 @@ def _is_cached(repository: Repository) -> bool:
 
     try:
         snapshot_download(repository.id, repo_type=repository.kind, revision=repository.revision, local_files_only=True)
-    except Exception:  # of whatever kind, it is not there
+    except Exception:  # any failure means that it is not cached
         return False
     return True
 
 
-def suggest_remedy(answer: HubResponse) -> str:
-    """What to do about an obstacle."""
+def suggest_remedy(response: HubResponse) -> str:
+    """The remedy for the obstacle of a response; empty if there is none."""
     from huggingface_hub import constants, get_token
 
-    repository = answer.repository
+    repository = response.repository
     page = f"{constants.ENDPOINT}/{'datasets/' if repository.kind == 'dataset' else ''}{repository.id}"
-    token = "" if get_token() else "set HF_TOKEN to a token that may read it, "
+    token = "" if get_token() else "set HF_TOKEN to a token that can read it, "
     remedies = {
-        Obstacle.GATED: f"{token}accept the licence at {page} with that account, and give every machine the same HF_TOKEN",
-        Obstacle.MISSING: f"{token}check the spelling, or give a directory",
-        Obstacle.REVISION: f"name a branch, tag or commit of {page}",
-        Obstacle.OFFLINE: "give a directory, or allow the hub",
-        Obstacle.UNREACHABLE: "check network, proxy and HF_ENDPOINT, or give a directory",
+        Obstacle.GATED: f"{token}accept the licence at {page} with that account, and set the same HF_TOKEN on every machine",
+        Obstacle.MISSING: f"{token}check the spelling, or use a local directory",
+        Obstacle.REVISION: f"use a branch, tag or commit of {page}",
+        Obstacle.OFFLINE: "use a local directory, or unset HF_HUB_OFFLINE",
+        Obstacle.UNREACHABLE: "check network, proxy and HF_ENDPOINT, or use a local directory",
     }
-    return remedies[answer.obstacle] if answer.obstacle else ""
+    return remedies[response.obstacle] if response.obstacle else ""
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""This machine: its GPUs, the limits that Ray runs into, and Ray's authentication. It says nothing of other machines."""
+"""Checks of this machine: GPUs, system limits that affect Ray, and Ray authentication. Covers no other machine."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ from compass_ray.artifacts import RunDir
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 
 _MIN_OPEN_FILES = 4096
-"""Open files below which Ray's own processes run out on a busy node; its documentation asks for 65,536."""
+"""Fewer open files than this are too few for Ray's processes on a busy node. Ray's documentation recommends 65,536."""
 _MIN_FREE_SHARE = 0.05
-"""Free share of a disk below which Ray takes nothing more onto it."""
+"""Free share of a disk below which Ray stops writing to it."""
 _OBJECT_STORE_SHARE = 0.3
-"""Of the memory, what Ray's object store takes unless told otherwise."""
+"""Default share of memory for Ray's object store."""
 _GB = 1e9
 
 
-def check_devices(asked: CheckContext) -> list[CheckResult]:
-    """GPUs of this machine as torch sees them."""
+def check_devices(context: CheckContext) -> list[CheckResult]:
+    """Report the GPUs that torch finds on this machine."""
     import torch
 
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     if gpus:
-        told = ", ".join(f"{gpu.name} with {gpu.total_memory / _GB:.0f} GB" for gpu in gpus)
-        return [CheckResult("devices", told)]
-    if asked.config.resources.gpus_per_worker > 0 and not asked.environment.is_cluster:
-        remedy = "set resources.gpus_per_worker=0, or name a cluster with RAY_ADDRESS"
-        return [CheckResult("devices", "no GPU on this machine, and resources.gpus_per_worker asks for some", remedy)]
+        return [CheckResult("devices", ", ".join(f"{gpu.name} with {gpu.total_memory / _GB:.0f} GB" for gpu in gpus))]
+    if context.config.resources.gpus_per_worker > 0 and not context.environment.is_cluster:
+        remedy = "set resources.gpus_per_worker=0, or set RAY_ADDRESS to a cluster with GPUs"
+        return [CheckResult("devices", "no GPU on this machine, but resources.gpus_per_worker is above 0", remedy)]
     return [
-        CheckResult("devices", "no GPU on this machine" + ("" if asked.environment.is_cluster else ": everything runs on CPU"))
+        CheckResult("devices", "no GPU on this machine" + ("" if context.environment.is_cluster else ": everything runs on CPU"))
     ]
 
 
-def check_limits(asked: CheckContext) -> list[CheckResult]:
-    """Open files, shared memory and disks."""
-    found = [*_open_files(), *_shared_memory(), *_disks(asked.run)]
-    return found or [CheckResult("limits", "open files, shared memory and disks leave room")]
+def check_limits(context: CheckContext) -> list[CheckResult]:
+    """Check the limits for open files, shared memory and disks."""
+    found = [*_open_files(), *_shared_memory(), *_disks(context.run)]
+    return found or [CheckResult("limits", "open files, shared memory and disk space are sufficient")]
 
 
 def _open_files() -> list[CheckResult]:
@@ -52,8 +51,8 @@ def _open_files() -> list[CheckResult]:
     return [
         CheckResult(
             "open files",
-            f"a process may open {soft} files, Ray needs {_MIN_OPEN_FILES} or more",
-            f"ulimit -n; {allowed} is allowed",
+            f"the limit is {soft} open files per process; Ray needs at least {_MIN_OPEN_FILES}",
+            f"raise it with ulimit -n ({allowed} is allowed)",
         )
     ]
 
@@ -64,38 +63,38 @@ def _shared_memory() -> list[CheckResult]:
     shared = Path("/dev/shm")
     if not shared.is_dir():
         return []
-    has, wanted = shutil.disk_usage(shared).total, _OBJECT_STORE_SHARE * psutil.virtual_memory().total
-    if has >= wanted:
+    size, wanted = shutil.disk_usage(shared).total, _OBJECT_STORE_SHARE * psutil.virtual_memory().total
+    if size >= wanted:
         return []
-    found = f"/dev/shm has {has / _GB:.1f} GB, Ray's object store takes {wanted / _GB:.1f} GB and would go to the disk"
-    return [CheckResult("shared memory", found, f"in a container give --shm-size={wanted / _GB:.0f}g")]
+    found = f"/dev/shm has {size / _GB:.1f} GB; Ray's object store needs {wanted / _GB:.1f} GB and would use the disk"
+    return [CheckResult("shared memory", found, f"in a container, set --shm-size={wanted / _GB:.0f}g")]
 
 
 def _disks(run: RunDir) -> list[CheckResult]:
     folders = {"Ray's temporary folder": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())}
     if isinstance(run.filesystem, pafs.LocalFileSystem):
         folders["the run directory"] = Path(run.path)
-    return [finding for what, folder in folders.items() for finding in _disk(what, folder)]
+    return [result for label, folder in folders.items() for result in _disk(label, folder)]
 
 
-def _disk(what: str, folder: Path) -> list[CheckResult]:
-    there = next((f for f in (folder, *folder.parents) if f.is_dir()), None)
-    usage = shutil.disk_usage(there) if there else None
+def _disk(label: str, folder: Path) -> list[CheckResult]:
+    existing = next((f for f in (folder, *folder.parents) if f.is_dir()), None)
+    usage = shutil.disk_usage(existing) if existing else None
     if usage is None or usage.free >= _MIN_FREE_SHARE * usage.total:
         return []
-    found = f"the disk of {what} ({there}) has {usage.free / _GB:.1f} of {usage.total / _GB:.0f} GB left"
-    return [CheckResult("disk", found, "free some, or name another place (--run, RAY_TMPDIR)")]
+    found = f"the disk of {label} ({existing}) has {usage.free / _GB:.1f} of {usage.total / _GB:.0f} GB free"
+    return [CheckResult("disk", found, "free disk space, or choose another folder (--run, RAY_TMPDIR)")]
 
 
-def check_authentication(asked: CheckContext) -> list[CheckResult]:
-    """Whether a token that an earlier Ray left would make the next one answer Unauthorized."""
+def check_authentication(context: CheckContext) -> list[CheckResult]:
+    """Check for a token of an earlier Ray session, which can make the next one answer Unauthorized."""
     token = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.path.exists(token) and not os.environ.get("RAY_AUTH_MODE"):
         return [
             CheckResult(
                 "Ray authentication",
-                f"a token lies in {token}, and RAY_AUTH_MODE is not set",
-                "set RAY_AUTH_MODE alike for the cluster and its clients, or 'ray start' may answer Unauthorized",
+                f"there is a token in {token}, but RAY_AUTH_MODE is not set",
+                "set RAY_AUTH_MODE to the same value for the cluster and its clients, or 'ray start' may answer Unauthorized",
             )
         ]
-    return [CheckResult("Ray authentication", "nothing in the way")]
+    return [CheckResult("Ray authentication", "no conflict")]

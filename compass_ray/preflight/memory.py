@@ -1,7 +1,7 @@
-"""Whether the base model and the training of an adapter on it have room where a worker runs: an estimate, and told as one.
+"""Check that the base model and the training of an adapter fit into the memory of a worker: an estimate.
 
-Key property: only weights and adapter that cannot fit stop a run. How long rows are is not known before they are read, so
-what is left for them is told as a number of tokens.
+Key property: only weights and adapter that cannot fit block a run. The length of rows is unknown before they are read, so
+the memory left for them is reported as a number of tokens.
 """
 
 from __future__ import annotations
@@ -19,62 +19,61 @@ _GPU_GB = {
     "A10G": 24, "A100": 40, "A100-40G": 40, "A100-80G": 80, "B200": 180, "B300": 270, "GB200": 180, "GB300": 270, "H100": 80,
     "H20": 96, "H200": 141, "K80": 12, "L4": 24, "L40S": 48, "P4": 8, "P100": 16, "RTX-PRO-6000": 96, "T4": 16, "V100": 16,
 }  # fmt: skip
-"""By the names that Ray gives GPUs; the smallest of a name."""
+"""Memory by Ray's accelerator name; the smallest variant of each name."""
 _USABLE = 0.94
-"""Of a GPU's memory, what its driver, CUDA's own state and the allocator's gaps leave."""
+"""Usable share of a GPU's memory, after driver, CUDA context and allocator fragmentation."""
 
 
 @dataclass(frozen=True)
 class AvailableMemory:
-    """Bytes that one worker has, and of what."""
+    """Bytes of memory that one worker has, and the device."""
 
     available: float
     device: str
 
 
-def check_memory(asked: CheckContext) -> list[CheckResult]:
-    """The base model and its training against the memory of one worker."""
-    if not asked.needs_base():
+def check_memory(context: CheckContext) -> list[CheckResult]:
+    """Compare the base model and its training with the memory of one worker."""
+    if not context.needs_base():
         return []
-    config = asked.config
+    config = context.config
     try:
         size = model_size(config.train)
     except ModelError as error:
-        # What is wrong with the base model itself is told where it is looked for.
+        # check_models reports other problems of the base model.
         wrong_layers = "target_modules" in str(error)
-        remedy = "name layers that it has" if wrong_layers else "the estimate is left out"
+        remedy = "set train.adapter.target_modules to layers of the model" if wrong_layers else "memory is not estimated"
         return [CheckResult("memory", str(error), remedy, blocking=wrong_layers, by="settings")]
     needs = training_memory(size, config.train, checkpointing=config.train.gradient_checkpointing)
-    rooms = _list_available(config, asked.environment.capacity, cluster=asked.environment.is_cluster)
-    if not rooms:
-        return [CheckResult("memory", f"{_describe_estimate(size, needs)}; what a worker's GPU holds is unknown")]
-    return [
-        _compare_with_memory(config, size, needs, min(rooms, key=lambda room: room.available), max(r.available for r in rooms))
-    ]
+    memories = _list_available(config, context.environment.capacity, cluster=context.environment.is_cluster)
+    if not memories:
+        return [CheckResult("memory", f"{_describe_estimate(size, needs)}; the memory of a worker's GPU is unknown")]
+    smallest, largest = min(memories, key=lambda memory: memory.available), max(memory.available for memory in memories)
+    return [_compare_with_memory(config, size, needs, smallest, largest)]
 
 
 def _compare_with_memory(
-    config: RunConfig, size: ModelSize, needs: TrainingMemory, room: AvailableMemory, largest: float
+    config: RunConfig, size: ModelSize, needs: TrainingMemory, memory: AvailableMemory, largest: float
 ) -> CheckResult:
-    told = f"{_describe_estimate(size, needs)}; a worker has {room.available / _GB:.1f} GB of {room.device}"
-    if needs.weights + needs.adapter > room.available:
-        remedy = "take a smaller base, dtype bfloat16, a larger GPU, or fewer workers a machine"
-        return CheckResult("memory", told, remedy, blocking=needs.weights + needs.adapter > largest, by="settings")
-    tokens = needs.max_tokens_within(room.available)
-    told += f"; about {tokens:,} tokens at once fit beside them"
+    found = f"{_describe_estimate(size, needs)}; a worker has {memory.available / _GB:.1f} GB of {memory.device}"
+    if needs.weights + needs.adapter > memory.available:
+        remedy = "use a smaller base model, train.dtype=bfloat16, a larger GPU, or fewer workers per machine"
+        return CheckResult("memory", found, remedy, blocking=needs.weights + needs.adapter > largest, by="settings")
+    tokens = needs.max_tokens_within(memory.available)
+    found += f"; the rest holds about {tokens:,} tokens at once"
     if tokens >= config.train.max_tokens:
-        return CheckResult("memory", told)
+        return CheckResult("memory", found)
     saving = "" if config.train.gradient_checkpointing else "set train.gradient_checkpointing=true, or "
-    return CheckResult("memory", f"{told}, a row may have {config.train.max_tokens:,}", f"{saving}lower train.max_tokens")
+    return CheckResult("memory", f"{found}, but a row may have {config.train.max_tokens:,}", f"{saving}lower train.max_tokens")
 
 
 def _describe_estimate(size: ModelSize, needs: TrainingMemory) -> str:
     parts = f"weights {needs.weights / _GB:.2f} GB, adapter with optimiser {needs.adapter / _GB:.2f} GB"
-    return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {needs.token / 1e6:.2f} MB a token"
+    return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {needs.token / 1e6:.2f} MB per token"
 
 
 def _list_available(config: RunConfig, capacity: ClusterCapacity, *, cluster: bool) -> list[AvailableMemory]:
-    """What a worker has on each kind of machine that can hold one, as far as that is known."""
+    """Memory of a worker on each kind of machine that can run one, where it is known."""
     share = config.resources.gpus_per_worker
     request = {"CPU": config.resources.cpus_per_worker, "GPU": share}
     if share > 0:
@@ -110,13 +109,13 @@ def _own_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) 
 
 def _cluster_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
     shapes = [n.resources for n in capacity.nodes] + [kind.resources for kind in capacity.types or ()]
-    able = [shape for shape in shapes if shape.get("memory") and count_fitting(shape, request)]
-    return [_share_of_machine(shape["memory"], config, shape, request) for shape in able]
+    suitable = [shape for shape in shapes if shape.get("memory") and count_fitting(shape, request)]
+    return [_share_of_machine(shape["memory"], config, shape, request) for shape in suitable]
 
 
 def _share_of_machine(total: float, config: RunConfig, resources: Request, request: Request) -> AvailableMemory:
-    """A machine's memory among the workers that it holds at once."""
+    """Memory of one worker: the machine's memory divided by the workers that run there at once."""
     pooled = config.train.layout == "pooled"
     wanted = config.resources.train_workers if pooled else config.resources.train_concurrency
     sharing = max(min(count_fitting(resources, request) or 1, wanted), 1)
-    return AvailableMemory(total / sharing, f"memory ({total / _GB:.1f} GB among {sharing})" if sharing > 1 else "memory")
+    return AvailableMemory(total / sharing, f"memory ({total / _GB:.1f} GB shared by {sharing})" if sharing > 1 else "memory")

@@ -1,8 +1,8 @@
-"""How large a base model and the training of an adapter on it are, from its configuration alone: no weights are read.
+"""Memory of a base model and of adapter training on it, from the model's configuration only: no weights are read.
 
-Key property: parameters are counted exactly, on a model without storage; activations are an estimate, fitted to what
-PyTorch keeps for the way back in blocks of Llama's kind (Llama, Qwen2, Phi3 shapes, 2-10% above the measured). Other
-architectures, and mixtures of experts above all, may differ more.
+Key property: parameters are counted exactly, on a model without storage. Activations are an estimate, fitted to what PyTorch
+saves for the backward pass in Llama-like blocks (Llama, Qwen2 and Phi3: 2-10% above the measured value). Other architectures
+can differ more, in particular mixtures of experts.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from compass_ray.models.model_resolver import resolve_model
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _OPTIMISED = 16
-"""Bytes of one trained parameter: itself, its gradient and two moments, in float32."""
+"""Bytes per trained parameter in float32: value, gradient and two optimizer moments."""
 _PER_HIDDEN, _PER_INNER = 15, 6
-"""Numbers kept of a token in a block, by its width and by the width inside its perceptron."""
+"""Values saved per token and block, per unit of the hidden size and of the MLP's inner size."""
 _LOGIT = 12
-"""Bytes of one logit beside its own: in float32, its softmax, and the gradient."""
+"""Additional bytes per logit: its float32 copy, softmax and gradient."""
 _RESPONSE_SHARE = 0.5
-"""Share of tokens that stand in responses, on which alone logits are computed."""
+"""Share of tokens in responses. Logits are computed for these only."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of parameters, and the widths that activations follow."""
+    """Numbers of parameters, and the sizes that determine the activations."""
 
     parameters: int
     adapter: int
@@ -38,22 +38,22 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes of training an adapter: what is there all the time, and what each token of a forward pass adds."""
+    """Bytes of adapter training: the constant part, and the part per token of a forward pass."""
 
     weights: int
     adapter: int
     token: int
 
     def max_tokens_within(self, available: float) -> int:
-        """How many tokens at once fit beside weights and adapter."""
+        """Number of tokens that fit at once, in addition to weights and adapter."""
         return max(int((available - self.weights - self.adapter) / self.token), 0)
 
 
 def model_size(config: TrainConfig) -> ModelSize:
-    """Sizes of the base model, from its ``config.json`` and a model without storage.
+    """Size of the base model, from its ``config.json`` and a model without storage.
 
     Raises:
-        ModelError: the configuration cannot be had or is of no causal language model, or the adapter does not fit it.
+        ModelError: the configuration cannot be loaded or is not of a causal language model, or the adapter's layers are missing.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -68,7 +68,7 @@ def model_size(config: TrainConfig) -> ModelSize:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(found, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        raise ModelError(f"the size of {config.base_model!r} is unknown ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"cannot determine the size of {config.base_model!r} ({str(error).splitlines()[0]})") from error
     adapted = find_target_layers(model, config.adapter.target_modules).values()
     magnitudes = config.adapter.kind == "dora"
     text = found.get_text_config()
@@ -83,7 +83,7 @@ def model_size(config: TrainConfig) -> ModelSize:
 
 
 def training_memory(size: ModelSize, config: TrainConfig, *, checkpointing: bool) -> TrainingMemory:
-    """What training takes.
+    """Estimate the memory of training.
 
     >>> size = ModelSize(8_000_000_000, 40_000_000, hidden=4096, inner=14336, layers=32, vocabulary=128_000)
     >>> found = training_memory(size, TrainConfig(dtype="bfloat16"), checkpointing=False)
@@ -92,6 +92,6 @@ def training_memory(size: ModelSize, config: TrainConfig, *, checkpointing: bool
     """
     each = _BYTES[config.dtype]
     block = _PER_HIDDEN * size.hidden + _PER_INNER * size.inner
-    kept = block + size.layers * size.hidden if checkpointing else size.layers * block
+    saved = block + size.layers * size.hidden if checkpointing else size.layers * block
     logits = int(_RESPONSE_SHARE * size.vocabulary * (each + _LOGIT))
-    return TrainingMemory(size.parameters * each, size.adapter * _OPTIMISED, kept * each + logits)
+    return TrainingMemory(size.parameters * each, size.adapter * _OPTIMISED, saved * each + logits)

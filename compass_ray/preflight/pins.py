@@ -1,7 +1,7 @@
-"""The commit of everything that a run takes from the hub, written into the run and filled in where none is set.
+"""Pinned commits of all models and data sets that a run uses from the hub. They fill in revisions that are not set.
 
-Key property: a pin that stands is kept, so that a run means the same files for ever; a revision that the configuration
-names wins over it, and that is told. Nothing is written unless every commit is known.
+Key property: an existing pin never changes, so a run always uses the same files. A revision in the configuration overrides the
+pin, with a note to the user. Nothing is written unless every commit is known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from compass_ray.preflight.hub import HubUse, Repository, hub_uses, query_hub, s
 
 
 class Pins(BaseModel):
-    """Repository id to commit, and when the last was added."""
+    """Commits by repository id, and the time of the last addition."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,23 +28,23 @@ class Pins(BaseModel):
     datasets: dict[str, str] = {}
 
     def commit_of(self, repository: Repository) -> str | None:
-        """The commit of a repository."""
+        """The pinned commit of a repository. None if it has no pin."""
         return (self.models if repository.kind == "model" else self.datasets).get(repository.id)
 
 
 @dataclass(frozen=True)
 class PinnedConfig:
-    """A configuration with its revisions filled in, and the settings that name another revision than the run's pins."""
+    """A configuration with pinned revisions, and a note for each setting that overrides a pin."""
 
     config: RunConfig
     overruled: tuple[str, ...] = ()
 
 
 def read_pins(run: RunDir) -> Pins:
-    """The run's pins, none where it was never pinned.
+    """Read the run's pins; empty if it was never pinned.
 
     Raises:
-        ArtifactError: they are damaged.
+        ArtifactError: the file is damaged.
     """
     found = run.read_pins()
     if found is None:
@@ -58,10 +58,10 @@ def read_pins(run: RunDir) -> Pins:
 
 
 def pin(config: RunConfig, run: RunDir, now: datetime) -> Pins:
-    """Look up the commit of every repository without a revision, and write what the run had no pin for.
+    """Look up the commit of every repository that has neither a revision nor a pin, and write the new pins.
 
     Raises:
-        ModelError: a commit cannot be looked up; nothing is written then.
+        ModelError: a commit cannot be looked up. Nothing is written.
     """
     before = read_pins(run)
     commits = _look_up_commits(
@@ -77,16 +77,16 @@ def pin(config: RunConfig, run: RunDir, now: datetime) -> Pins:
 
 
 def _look_up_commits(repositories: Iterable[Repository]) -> dict[Repository, str]:
-    answers = query_hub(repositories, permission=False)
-    lost = [answer for answer in answers.values() if not answer.commit]
-    if lost:
-        reasons = [f"{a.repository.id}: {a.obstacle.value if a.obstacle else 'no commit'}; {suggest_remedy(a)}" for a in lost]
+    responses = query_hub(repositories, permission=False)
+    failed = [response for response in responses.values() if not response.commit]
+    if failed:
+        reasons = [f"{r.repository.id}: {r.obstacle.value if r.obstacle else 'no commit'}; {suggest_remedy(r)}" for r in failed]
         raise ModelError(f"nothing was pinned: {'. '.join(reasons)}")
-    return {repository: answer.commit for repository, answer in answers.items() if answer.commit}
+    return {repository: response.commit for repository, response in responses.items() if response.commit}
 
 
 def apply_pins(config: RunConfig, pins: Pins) -> PinnedConfig:
-    """The configuration with unset revisions filled in from the pins."""
+    """Fill in unset revisions of the configuration from the pins."""
     used = [(use, commit) for use in hub_uses(config) if (commit := pins.commit_of(use.repository))]
     missing = [f"{use.setting}={commit!r}" for use, commit in used if use.repository.revision is None]
     return PinnedConfig(with_overrides(config, missing) if missing else config, tuple(_overruled(used)))
@@ -94,6 +94,6 @@ def apply_pins(config: RunConfig, pins: Pins) -> PinnedConfig:
 
 def _overruled(used: Iterable[tuple[HubUse, str]]) -> Iterable[str]:
     for use, commit in used:
-        named = use.repository.revision
-        if named not in (None, commit):
-            yield f"{use.setting} is {named}, and is used; the run's pins have {commit} for {use.repository.id}"
+        revision = use.repository.revision
+        if revision not in (None, commit):
+            yield f"{use.setting}={revision} overrides the run's pin of {use.repository.id}, which is {commit}"

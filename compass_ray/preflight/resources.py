@@ -1,7 +1,7 @@
-"""Whether what each stage asks for can ever be had here: said at once, not as a job that stays pending.
+"""Check that the cluster can satisfy the resource request of each stage. Without it, a job would stay pending.
 
-Key property: a request is set against what single machines hold, present ones and those that the autoscaler may start.
-Where it is unknown what may start, a request that no present machine holds is told and does not stop the run.
+Key property: a request is compared with single machines, running ones and those that the autoscaler can start. If it is unknown
+what can start, a request that fits no running machine is reported but does not block the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HIDDEN = ("memory", "object_store_memory")
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """What a stage asks for: so many requests that must all find room at once, and the setting that says how many."""
+    """Request of a stage: ``count`` requests that must fit at the same time, and the setting for ``count``."""
 
     stage: str
     request: Request
@@ -32,9 +32,9 @@ class ResourceRequest:
 
 
 def resource_requests(config: RunConfig) -> list[ResourceRequest]:
-    """What each stage asks for at the least.
+    """The minimum request of each stage.
 
-    One worker, where a stage makes do with as many as find room; all workers of a training, where they start together.
+    One worker, if a stage runs with as many workers as fit. All workers of a training, if they start together.
     """
     resources = config.resources
     plain = {"CPU": resources.cpus_per_worker}
@@ -42,7 +42,7 @@ def resource_requests(config: RunConfig) -> list[ResourceRequest]:
     together = resources.adapter_workers if config.train.layout == "per_language" else 1
     from_hub = any(use.repository.kind == "dataset" for use in hub_uses(config))
     return [
-        *([ResourceRequest("pool", plain)] if from_hub else []),  # what lies here is read on this machine, for no CPU
+        *([ResourceRequest("pool", plain)] if from_hub else []),  # local data is read by the driver and requests no CPU
         ResourceRequest("embed", worker),
         ResourceRequest("cluster", worker),
         *([ResourceRequest("tune", worker)] if config.select.budget == "tuned" else []),
@@ -57,42 +57,39 @@ def resource_requests(config: RunConfig) -> list[ResourceRequest]:
     ]
 
 
-def check_resources(asked: CheckContext) -> list[CheckResult]:
-    """Every stage whose request can never be met, or what there is."""
-    capacity, told = asked.environment.capacity, describe_capacity(asked.environment.capacity)
+def check_resources(context: CheckContext) -> list[CheckResult]:
+    """Report every stage with a request that can never be satisfied; otherwise the capacity."""
+    capacity = context.environment.capacity
+    description = describe_capacity(capacity)
     merged: dict[tuple[str, bool], list[ResourceRequest]] = {}
-    for wish in resource_requests(asked.config):
-        if wish.stage in asked.stages and (found := _unmet(wish, capacity)):
-            merged.setdefault((found, capacity.types is None), []).append(wish)
+    for each in resource_requests(context.config):
+        if each.stage in context.stages and (problem := _problem(each, capacity)):
+            merged.setdefault((problem, capacity.types is None), []).append(each)
     if not merged:
-        return [
-            CheckResult(
-                "resources", f"{told}; one worker asks for {_format_request(resource_requests(asked.config)[-1].request)}"
-            )
-        ]
-    return [_finding(found, unknown, group, asked, told) for (found, unknown), group in merged.items()]
+        worker = _format_request(resource_requests(context.config)[-1].request)
+        return [CheckResult("resources", f"{description}; one worker requests {worker}")]
+    return [_shortage(problem, unknown, group, context, description) for (problem, unknown), group in merged.items()]
 
 
-def _unmet(wish: ResourceRequest, capacity: ClusterCapacity) -> str:
-    """What is wrong with a wish; nothing where it can be met."""
-    if not capacity.fits(wish.request):
-        return f"asks for {_format_request(wish.request)} on one machine"
-    most = capacity.max_count(wish.request)
-    return (
-        "" if most is None or most >= wish.count else f"asks for {wish.count} times {_format_request(wish.request)}, {most} fit"
-    )
+def _problem(needed: ResourceRequest, capacity: ClusterCapacity) -> str:
+    """Why a request cannot be satisfied; empty if it can."""
+    shown = _format_request(needed.request)
+    if not capacity.fits(needed.request):
+        return f"requests {shown} on one machine"
+    most = capacity.max_count(needed.request)
+    return "" if most is None or most >= needed.count else f"requests {needed.count} times {shown}, only {most} can run"
 
 
-def _finding(found: str, unknown: bool, group: list[ResourceRequest], asked: CheckContext, told: str) -> CheckResult:
-    """One shortage of several stages."""
-    stages, request = ", ".join(wish.stage for wish in group), group[0].request
-    too_many = asked.environment.capacity.fits(request)
-    fewer = [" and ".join(wish.setting for wish in group)] if too_many else []
-    larger = "raise resources.cpus" if "GPU" not in request else "name a cluster with RAY_ADDRESS"
-    more = f"add {'more machines' if too_many else 'a larger node type'}" if asked.environment.is_cluster else larger
+def _shortage(problem: str, unknown: bool, group: list[ResourceRequest], context: CheckContext, capacity: str) -> CheckResult:
+    """The result for stages with the same problem."""
+    stages, request = ", ".join(each.stage for each in group), group[0].request
+    too_many = context.environment.capacity.fits(request)
+    fewer = [" and ".join(each.setting for each in group)] if too_many else []
+    larger = "raise resources.cpus" if "GPU" not in request else "set RAY_ADDRESS to a larger cluster"
+    more = f"add {'more machines' if too_many else 'a larger node type'}" if context.environment.is_cluster else larger
     return CheckResult(
         "resources",
-        f"{stages}: {found}; {told}",
+        f"{stages}: {problem}; available: {capacity}",
         f"lower {', or '.join([_list_settings(request), *fewer, more])}",
         blocking=not unknown,
         by="settings",
@@ -100,23 +97,23 @@ def _finding(found: str, unknown: bool, group: list[ResourceRequest], asked: Che
 
 
 def _list_settings(request: Request) -> str:
-    """The settings behind a request."""
+    """The settings that determine a request."""
     custom = " or resources.worker_resources" if request.keys() - {*_SHOWN} else ""
     return "resources.cpus_per_worker" + (" or resources.gpus_per_worker" if "GPU" in request else "") + custom
 
 
 def describe_capacity(capacity: ClusterCapacity) -> str:
-    """What a cluster is and can grow to, in words.
+    """Describe the machines of a cluster, and those that it can add.
 
     >>> from compass_ray.cluster_capacity import Node, NodeType
     >>> describe_capacity(ClusterCapacity((Node({"CPU": 2}),), (NodeType("gpu", {"CPU": 8, "GPU": 1}, 4),)))
-    'there is 1 machine with CPU 2, and may be 4 more of gpu with CPU 8, GPU 1'
+    '1 machine with CPU 2; can start 4 more of gpu with CPU 8, GPU 1'
     """
     shapes = Counter(_format_request(node.resources) for node in capacity.nodes)
-    here = ", ".join(f"{count} machine{'s' * (count > 1)} with {shape}" for shape, count in shapes.items())
-    there = f"there {'are' if len(capacity.nodes) > 1 else 'is'} {here or 'no machine'}"
+    machines = [f"{count} machine{'s' * (count > 1)} with {shape}" for shape, count in shapes.items()]
+    running = ", ".join(machines) or "no machine"
     if capacity.types is None:
-        return f"{there}; whether it can grow is unknown"
+        return f"{running}; unknown whether the cluster can grow"
     growth = capacity.startable_nodes()
     more = [
         f"{'any number' if (count := growth[kind.name]) is None else count} more of {kind.name} "
@@ -124,16 +121,16 @@ def describe_capacity(capacity: ClusterCapacity) -> str:
         for kind in capacity.types
         if growth[kind.name] != 0
     ]
-    return there + (f", and may be {', '.join(more)}{_describe_total_limit(capacity)}" if more else "")
+    return running + (f"; can start {', '.join(more)}{_describe_total_limit(capacity)}" if more else "")
 
 
 def _describe_total_limit(capacity: ClusterCapacity) -> str:
-    """The bound on machines of all types together, where it says more than those of each type."""
+    """The limit on machines of all types together, if it is stricter than the limits of the types."""
     limits = [kind.max_nodes for kind in capacity.types or ()]
     known = [limit for limit in limits if limit is not None]
     if capacity.max_workers is None or (len(known) == len(limits) and sum(known) <= capacity.max_workers):
         return ""
-    return f", {capacity.max_workers} at once in all"
+    return f", at most {capacity.max_workers} in total"
 
 
 def _format_request(resources: Request) -> str:
@@ -143,7 +140,7 @@ def _format_request(resources: Request) -> str:
 
 
 def local_capacity(config: RunConfig) -> ClusterCapacity:
-    """This machine as a Ray started here would offer it."""
+    """Capacity of this machine as a local Ray would offer it."""
     gpus = {"GPU": float(_gpus())} if config.resources.gpus_per_worker > 0 else {}
     custom = dict.fromkeys(config.resources.worker_resources, UNBOUND)
     return ClusterCapacity((Node({"CPU": float(config.resources.cpus or os.cpu_count() or 1), **gpus, **custom}),))

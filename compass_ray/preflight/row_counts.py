@@ -1,7 +1,7 @@
-"""Rows of each language in a source, counted by their language alone.
+"""Number of rows of each language in a source, counted by the language column.
 
-Key property: only the columns of the language and of the filters are read from Parquet, and nothing is fetched; where that
-does not do, the count is unknown. Rows are not judged, so the pool may hold fewer.
+Key property: reads only the language and filter columns of Parquet files, and downloads nothing. Otherwise the count is
+unknown. Row quality is not checked, so the pool can have fewer rows.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from compass_ray.sources.column_mapping import read_raw
 
 _ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20
-"""Bytes up to which a text file is read whole."""
+"""Largest text file that is read completely, in bytes."""
 
 RowCounts = dict[str, int | None]
-"""Rows of each language; None where there are some, uncounted."""
+"""Rows by language. None: it has rows, but they were not counted."""
 
 
 def count_rows(source: SourceConfig, thorough: bool) -> RowCounts | None:
-    """Rows of each language in a source, None where that cannot be known cheaply."""
+    """Rows of each language in a source. None if they cannot be counted cheaply."""
     if source.path in _ATLAS and not thorough:
-        return dict.fromkeys(_ATLAS[source.path].languages)  # making its rows takes seconds
+        return dict.fromkeys(_ATLAS[source.path].languages)  # generating its rows takes seconds
     try:
         if source.path in _ATLAS:
             return _count_table(source, read_raw(source))
         files = _list_parquet_files(source)
         return _count_parquet(source, files) if files else _count_text(source)
     except (ConfigError, OSError, pa.ArrowException, KeyError):
-        return None  # the pool stage says what is wrong
+        return None  # the pool stage reports the error
 
 
 def _list_parquet_files(source: SourceConfig) -> list[str]:
-    """Files of a source: the one that is named, or those of the folder's configuration and split."""
+    """Parquet files of a source: the file itself, or those of its folder, configuration and split."""
     path = Path(source.resolved_path())
     if path.suffix == ".parquet":
         return [str(path)]
@@ -50,15 +50,15 @@ def _list_parquet_files(source: SourceConfig) -> list[str]:
 
 
 def _count_parquet(source: SourceConfig, files: list[str]) -> RowCounts:
-    import pyarrow.dataset as pads  # which imports pandas where there is one
+    import pyarrow.dataset as pads  # imports pandas if installed
 
     data = pads.dataset(files, format="parquet")
-    kept = _filter(source)
+    condition = _filter(source)
     if source.language is not None:
-        return _by_code([(source.language, data.count_rows(filter=kept))])
+        return _by_code([(source.language, data.count_rows(filter=condition))])
     column = _language_column(source, data.schema.names)
-    found = data.to_table(columns=[column], filter=kept)[column].value_counts().to_pylist()
-    return _by_code((str(each["values"]), each["counts"]) for each in found)
+    counts = data.to_table(columns=[column], filter=condition)[column].value_counts().to_pylist()
+    return _by_code((str(each["values"]), each["counts"]) for each in counts)
 
 
 def _count_text(source: SourceConfig) -> RowCounts | None:
@@ -82,23 +82,23 @@ def _language_column(source: SourceConfig, present: list[str]) -> str:
 
 def _filter(source: SourceConfig) -> pc.Expression | None:
     text = {name: pc.field(name).cast(pa.string()) for name in (*source.include, *source.exclude)}
-    kept = [text[name] == value for name, value in source.include.items()]
-    kept += [~text[name].isin(list(values)) for name, values in source.exclude.items() if values]
-    whole: pc.Expression | None = None
-    for each in kept:
-        whole = each if whole is None else whole & each
-    return whole
+    conditions = [text[name] == value for name, value in source.include.items()]
+    conditions += [~text[name].isin(list(values)) for name, values in source.exclude.items() if values]
+    combined: pc.Expression | None = None
+    for each in conditions:
+        combined = each if combined is None else combined & each
+    return combined
 
 
-def _by_code(found: Iterable[tuple[str, int]]) -> RowCounts:
+def _by_code(counted: Iterable[tuple[str, int]]) -> RowCounts:
     counts: Counter[str] = Counter()
-    for spelled, count in found:
-        counts[_code(spelled)] += count
+    for name, count in counted:
+        counts[_code(name)] += count
     return dict(counts)
 
 
-def _code(spelled: str) -> str:
+def _code(name: str) -> str:
     try:
-        return spelled if spelled in languages.LANGUAGES else languages.from_aya(spelled)
+        return name if name in languages.LANGUAGES else languages.from_aya(name)
     except languages.UnknownLanguageError:
-        return spelled
+        return name

@@ -1,7 +1,7 @@
-"""Whether the run directory can be written, from here and from every machine of a cluster that is up.
+"""Check that the driver and every running machine of the cluster can write to the run directory.
 
-Key property: whether machines meet in the run directory is tried, not guessed from its name (see `witness`). Machines that
-are not up yet cannot be asked; a path on a disk is then told as such.
+Key property: shared access is tested, not inferred from the path (see `storage_probe`). Machines that start later cannot be
+tested, so a local path is reported with a note.
 """
 
 from __future__ import annotations
@@ -11,39 +11,40 @@ from pyarrow import fs as pafs
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 
 
-def check_storage(asked: CheckContext) -> list[CheckResult]:
-    """The run directory, from wherever it was tried."""
-    failed = [w for w in asked.environment.probes if w.error]
-    blind = [w.machine for w in asked.environment.probes if not w.sees_driver]
-    uri = asked.run.uri
+def check_storage(context: CheckContext) -> list[CheckResult]:
+    """Report access to the run directory from all probed machines."""
+    probes = context.environment.probes
+    failed = [probe for probe in probes if probe.error]
+    separate = [probe.machine for probe in probes if not probe.sees_driver]
+    uri = context.run.uri
     if failed:
-        found = "; ".join(f"{uri} cannot be written from {w.machine}: {w.error}" for w in failed)
-        return [CheckResult("storage", found, "give another --run, or the machines access to this one", blocking=True)]
-    if blind:
-        found = f"{', '.join(blind)} cannot see what the driver writes to {uri}: each has a disk of its own there"
-        return [
-            CheckResult("storage", found, "give --run a URI such as s3://bucket/run, or a folder that all mount", blocking=True)
-        ]
-    many = len({w.machine for w in asked.environment.probes})
+        found = "; ".join(f"{uri} cannot be written from {probe.machine}: {probe.error}" for probe in failed)
+        return [CheckResult("storage", found, "use another --run, or give the machines access to this one", blocking=True)]
+    if separate:
+        found = f"{', '.join(separate)} cannot see files that the driver writes to {uri}: the path is on a local disk there"
+        remedy = "set --run to a URI such as s3://bucket/run, or to a folder that all machines mount"
+        return [CheckResult("storage", found, remedy, blocking=True)]
+    machines = len({probe.machine for probe in probes})
     return [
-        _storage_result(asked, f"{uri} can be written" + (f" from {many} machines, which see one another" if many > 1 else ""))
+        _storage_result(context, f"{uri} is writable" + (f" from {machines} machines, shared by all" if machines > 1 else ""))
     ]
 
 
-def _storage_result(asked: CheckContext, found: str) -> CheckResult:
-    local = isinstance(asked.run.filesystem, pafs.LocalFileSystem)
-    more = asked.environment.capacity.types is None or any(n != 0 for n in asked.environment.capacity.startable_nodes().values())
-    if asked.environment.is_cluster and local and more:
-        remedy = "fine if that folder is mounted on all of them; else give --run a URI such as s3://bucket/run"
-        return CheckResult("storage", f"{found}; machines that start later may have a disk of their own there", remedy)
+def _storage_result(context: CheckContext, found: str) -> CheckResult:
+    local = isinstance(context.run.filesystem, pafs.LocalFileSystem)
+    capacity = context.environment.capacity
+    can_grow = capacity.types is None or any(n != 0 for n in capacity.startable_nodes().values())
+    if context.environment.is_cluster and local and can_grow:
+        remedy = "no action if all of them mount that folder; otherwise set --run to a URI such as s3://bucket/run"
+        return CheckResult("storage", f"{found}; on machines that start later the path may be a local disk", remedy)
     return CheckResult("storage", found)
 
 
-def check_versions_alike(asked: CheckContext) -> list[CheckResult]:
-    """Whether the machines of a cluster have the driver's versions."""
-    driver, *others = asked.environment.probes
+def check_versions_alike(context: CheckContext) -> list[CheckResult]:
+    """Check that the machines of a cluster have the driver's package versions."""
+    driver, *others = context.environment.probes
     differing = [
-        f"{other.machine} has {name} {other.versions[name]}, the driver {version}"
+        f"{other.machine} has {name} {other.versions[name]}, the driver has {version}"
         for other in others
         for name, version in driver.versions.items()
         if other.versions.get(name, version) != version

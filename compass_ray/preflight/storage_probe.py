@@ -1,7 +1,7 @@
-"""What one machine finds of the run directory: whether it can write, read and remove there, and what others wrote.
+"""Probe of the run directory from one machine: whether it can write, read and delete there, and sees the driver's file.
 
-Key property: whether machines meet in the run directory is tried, not guessed from its name: the driver leaves a file
-that each of them looks for. Nothing is left behind, not even a folder that was not there.
+Key property: shared access is tested, not inferred from the path: the driver writes a file that each machine looks for. The
+probe leaves no files and no new folders behind.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
 
-_CONTENT = b"written by a check, to be removed by it"
+_CONTENT = b"temporary file of a compass-ray check"
 _COMPARED_PACKAGES = ("compass-ray", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class StorageProbe:
-    """What one machine found: an error where it cannot write, read or remove there, and whether it sees the driver's file."""
+    """Result on one machine: an error if it cannot write, read or delete, and whether it sees the driver's file."""
 
     machine: str
     error: str = ""
     sees_driver: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of packages that must not differ between the driver and its workers."""
+    """Versions of packages that must be equal on the driver and its workers."""
 
 
-def probe_storage(run: RunDir, left_by_driver: str | None = None) -> StorageProbe:
-    """Write, read and remove a file in the run directory, and look for the one that the driver has left."""
+def probe_storage(run: RunDir, driver_file: str | None = None) -> StorageProbe:
+    """Write, read and delete a file in the run directory, and look for the driver's file."""
     seen = True
     try:
-        seen = left_by_driver is None or run.filesystem.get_file_info(left_by_driver).type == pafs.FileType.File
-        with driver_marker_file(run) as mine, run.filesystem.open_input_stream(mine) as stream:
-            error = "" if stream.read() == _CONTENT else "what was written does not come back"
+        seen = driver_file is None or run.filesystem.get_file_info(driver_file).type == pafs.FileType.File
+        with driver_marker_file(run) as path, run.filesystem.open_input_stream(path) as stream:
+            error = "" if stream.read() == _CONTENT else "a file reads back with different content"
     except OSError as failed:
         error = str(failed).splitlines()[0]
     return StorageProbe(
@@ -49,12 +49,12 @@ def probe_storage(run: RunDir, left_by_driver: str | None = None) -> StorageProb
 
 @contextmanager
 def driver_marker_file(run: RunDir) -> Iterator[str]:
-    """The path of a file that is in the run directory as long as the block runs.
+    """Path of a temporary file in the run directory, deleted at the end of the block.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    made = _create_folders(run)
+    created = _create_folders(run)
     path = f"{run.path}/probe-{uuid.uuid4().hex}"
     try:
         with run.filesystem.open_output_stream(path) as stream:
@@ -63,13 +63,13 @@ def driver_marker_file(run: RunDir) -> Iterator[str]:
     finally:
         with suppress(OSError):
             run.filesystem.delete_file(path)
-        for folder in made:
-            with suppress(OSError):  # somebody else's by now
+        for folder in created:
+            with suppress(OSError):  # another process has used it since
                 folder.rmdir()
 
 
 def _create_folders(run: RunDir) -> list[Path]:
-    """Folders made on a local disk for the run, the innermost first; an object store has none."""
+    """Create the run's folder on a local disk. Return the new folders, innermost first; none for an object store."""
     if not isinstance(run.filesystem, pafs.LocalFileSystem):
         return []
     path = Path(run.path)

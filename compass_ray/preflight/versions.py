@@ -1,6 +1,7 @@
-"""Versions that are installed, against those that the package needs and those that it is tested with.
+"""Compare installed versions with the versions that the package requires, and with those that it is tested with.
 
-Key property: what it needs stops a run, what it is tested with is told. The tested versions are known in a checkout only.
+Key property: an unmet requirement blocks a run, an untested version is only reported. Tested versions are known only in a
+source checkout.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ _REPORTED_PACKAGES = ("ray", "torch", "transformers", "sentence-transformers", "
 _CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
-def check_versions(asked: CheckContext) -> list[CheckResult]:
-    """Python and the packages that matter most; what is missing or too old stops a run."""
-    if lacking := list(_list_unmet()):
-        return [CheckResult("versions", "; ".join(lacking), "pip install -c constraints.txt -e .", blocking=True)]
-    found = {name: importlib.metadata.version(name) for name in _REPORTED_PACKAGES}
-    told = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **found}.items())
-    if others := _untested(found):
-        return [CheckResult("versions", f"{told}; tested with {', '.join(others)}", "pip install -c constraints.txt -e .")]
-    return [CheckResult("versions", told)]
+def check_versions(context: CheckContext) -> list[CheckResult]:
+    """Check Python and the required packages. A missing or too old one blocks a run."""
+    if unmet := list(_list_unmet()):
+        return [CheckResult("versions", "; ".join(unmet), "pip install -c constraints.txt -e .", blocking=True)]
+    installed = {name: importlib.metadata.version(name) for name in _REPORTED_PACKAGES}
+    found = ", ".join(f"{name} {version}" for name, version in {"Python": platform.python_version(), **installed}.items())
+    if others := _untested(installed):
+        return [CheckResult("versions", f"{found}; tested with {', '.join(others)}", "pip install -c constraints.txt -e .")]
+    return [CheckResult("versions", found)]
 
 
 def _list_unmet() -> Iterator[str]:
-    """What the package's own metadata asks for and this environment does not have."""
+    """Requirements of the package's metadata that this environment does not meet."""
     python = importlib.metadata.metadata(_PACKAGE)["Requires-Python"] or ""
     if not SpecifierSet(python).contains(platform.python_version()):
         yield f"Python {platform.python_version()} is installed, {_PACKAGE} needs {python}"
@@ -52,9 +53,9 @@ def _unmet(requirement: Requirement) -> Iterator[str]:
         yield f"{requirement.name} {version} is installed, {_PACKAGE} needs {requirement.specifier}"
 
 
-def _untested(found: Mapping[str, str]) -> list[str]:
+def _untested(installed: Mapping[str, str]) -> list[str]:
     pinned = dict(line.split("==") for line in _pins())
-    return [f"{name} {pinned[name]}" for name, version in found.items() if pinned.get(name, version) != version.split("+")[0]]
+    return [f"{name} {pinned[name]}" for name, version in installed.items() if pinned.get(name, version) != version.split("+")[0]]
 
 
 def _pins() -> list[str]:

@@ -221,10 +221,10 @@ def test_the_doctor_finds_no_problem_of_the_small_run(compass_ray: Command, tmp_
     ("setting", "check", "message"),
     [
         ("embed.encoder=/nowhere/encoder", "encoder", "'/nowhere/encoder' does not exist"),
-        ("train.base_model=some/model", "base model", "hub id and HF_HUB_OFFLINE=1"),
+        ("train.base_model=some/model", "base model", "hub id: HF_HUB_OFFLINE=1"),
         ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are also test questions"),
         ("pool.guides.path=${UNSET_HERE}/x.parquet", "guide sets", "UNSET_HERE is not set"),
-        ("resources.cpus_per_worker=500", "resources", "asks for CPU 500 on one machine"),
+        ("resources.cpus_per_worker=500", "resources", "requests CPU 500 on one machine"),
     ],
 )
 def test_the_doctor_names_the_problem(compass_ray: Command, tmp_path: Path, setting: str, check: str, message: str) -> None:
@@ -247,9 +247,9 @@ def test_adapt_reports_all_problems_before_any_work(compass_ray: Command, tmp_pa
     done = compass_ray(f"adapt --preset atlas-test --run {tmp_path / 'mine'}", *(p for s in settings for p in ("--set", s)))
     assert done.code == 1
     assert done.out == ""
-    assert "resources: embed, cluster, select, train, evaluate: asks for CPU 500 on one machine" in done.err
-    assert "base model: some/model is a hub id and HF_HUB_OFFLINE=1; give a directory" in done.err
-    assert "languages: pool.languages leaves out hi" in done.err
+    assert "resources: embed, cluster, select, train, evaluate: requests CPU 500 on one machine" in done.err
+    assert "base model: some/model is a hub id: HF_HUB_OFFLINE=1; use a local directory" in done.err
+    assert "languages: pool.languages does not include hi" in done.err
     assert not (tmp_path / "mine").exists()
 
 
@@ -289,7 +289,7 @@ def test_an_old_report_does_not_hide_missing_stages(compass_ray: Command, tmp_pa
     run.report.begin(Identity("report", {}, {})).publish()
     done = compass_ray(f"adapt --preset atlas-test --run {run.uri} --set resources.cpus_per_worker=500")
     assert (done.code, adapted) == (2, [])
-    assert "asks for CPU 500" in done.err
+    assert "requests CPU 500" in done.err
 
 
 def test_pins_are_written_only_if_the_hub_answers(compass_ray: Command, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_run_uses_its_pins_and_reports_settings_that_override_them(
     assert compass_ray(line).code == 0
     done = compass_ray(f"{line} --set train.revision=v2")
     assert done.code == 0
-    assert f"train.revision is v2, and is used; the run's pins have {commit}" in done.err
+    assert f"train.revision=v2 overrides the run's pin of some/model, which is {commit}" in done.err
     assert [config.train.revision for config in adapted] == [commit, "v2"]
 
 

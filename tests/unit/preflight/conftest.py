@@ -1,4 +1,4 @@
-"""A hub on the loopback interface, and what checks are asked about."""
+"""A hub on the loopback interface, and inputs of the checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.preflight.fake_hub import Hub
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The hub that everything in this process asks, without a token and with an empty cache."""
+    """The hub that this process queries, without a token and with an empty cache."""
     from huggingface_hub import constants
 
     server = Hub()

@@ -1,4 +1,4 @@
-"""A hub on the loopback interface that knows what a test tells it."""
+"""A hub on the loopback interface with the repositories that a test sets."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers what a repository's commit is; ``asked`` are the paths that were."""
+    """Serves the commits of repositories; ``requests`` are the requested paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commits: dict[str, str] = {}
         """``models/<id>`` or ``datasets/<id>`` to commit."""
         self.gated: set[str] = set()
-        """Repositories whose files may not be read."""
+        """Repositories with files that the account cannot read."""
         self.hidden: set[str] = set()
-        """Repositories of which nothing is told, for want of permission."""
-        self.asked: list[str] = []
+        """Repositories that the account cannot see."""
+        self.requests: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         name, _, rest = self.path.removeprefix("/api/").partition("/revision/")
         name, checks, _ = name.partition("/auth-check")
         if name in self.server.hidden or (checks and name in self.server.gated):

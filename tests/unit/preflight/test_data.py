@@ -1,4 +1,4 @@
-"""Languages without rows: counted as the pool counts them, doubted where counting is not cheap."""
+"""Languages without rows: counted as the pool counts them, unknown if counting is not cheap."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ROWS = pa.table(
 )
 
 
-def _told(run: RunDir, machine: ClusterEnvironment, *settings: str, languages: str = "sw,hi") -> CheckResult:
+def _result(run: RunDir, machine: ClusterEnvironment, *settings: str, languages: str = "sw,hi") -> CheckResult:
     config = load_run_config("atlas-test", overrides=settings, languages=languages.split(","))
-    [found] = check_rows(CheckContext(config, run, machine))
-    return found
+    [result] = check_rows(CheckContext(config, run, machine))
+    return result
 
 
-def _written(folder: Path, kind: str) -> str:
+def _write_rows(folder: Path, kind: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"rows.{kind}"
     if kind == "parquet":
@@ -51,56 +51,56 @@ def _written(folder: Path, kind: str) -> str:
 def test_rows_are_counted_as_the_pool_reads_them(
     run: RunDir, machine: ClusterEnvironment, tmp_path: Path, kind: str, where: str
 ) -> None:
-    source = f"pool.sources=[{{path: {_written(tmp_path, kind)}, where: {where}}}]"
+    source = f"pool.sources=[{{path: {_write_rows(tmp_path, kind)}, where: {where}}}]"
     pool = Counter(read_pool(load_run_config("atlas-test", overrides=[source]).pool).rows["language"].to_pylist())
-    found = _told(run, machine, source)
+    found = _result(run, machine, source)
     assert f"Swahili (sw) {pool['sw']}" in found.found
     assert f"Hindi (hi) {pool['hi']}" in found.found
     assert not found.blocking
 
 
-def test_a_target_without_rows_stops_the_run(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
-    source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}]"
-    found = _told(run, machine, source, languages="sw,yo,ig")
+def test_a_target_without_rows_blocks_the_run(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
+    source = f"pool.sources=[{{path: {_write_rows(tmp_path, 'parquet')}}}]"
+    found = _result(run, machine, source, languages="sw,yo,ig")
     assert found.blocking
     assert found.by == "settings"
     assert found.found == "no rows in the pool's sources: Yoruba (yo), Igbo (ig)"
 
 
-def test_rows_that_a_filter_leaves_out_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
-    path = _written(tmp_path, "parquet")
+def test_rows_that_a_filter_excludes_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
+    path = _write_rows(tmp_path, "parquet")
     source = f"pool.sources=[{{path: {path}, where: {{kind: a}}, without: {{inputs: [prompt 4, prompt 6]}}}}]"
-    assert _told(run, machine, source).found == "no rows in the pool's sources: Hindi (hi)"
+    assert _result(run, machine, source).found == "no rows in the pool's sources: Hindi (hi)"
 
 
 def test_a_folder_is_read_by_configuration_and_split(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
-    pq.write_table(_ROWS.slice(0, 4), _written(tmp_path / "one", "parquet").replace("rows", "train-00000"))
-    pq.write_table(_ROWS.slice(4), _written(tmp_path / "two", "parquet").replace("rows", "train-00000"))
-    found = _told(run, machine, f"pool.sources=[{{path: {tmp_path}, name: one}}]")
+    pq.write_table(_ROWS.slice(0, 4), _write_rows(tmp_path / "one", "parquet").replace("rows", "train-00000"))
+    pq.write_table(_ROWS.slice(4), _write_rows(tmp_path / "two", "parquet").replace("rows", "train-00000"))
+    found = _result(run, machine, f"pool.sources=[{{path: {tmp_path}, name: one}}]")
     assert found.found == "no rows in the pool's sources: Hindi (hi)"
 
 
 def test_a_source_of_one_language_counts_for_it(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     pq.write_table(_ROWS.drop_columns(["language_code"]), tmp_path / "rows.parquet")
-    found = _told(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, language: swh}}]", languages="sw")
+    found = _result(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, language: swh}}]", languages="sw")
     assert found.found == "rows: Swahili (sw) 9"
 
 
 @pytest.mark.parametrize("other", ["org/set", "missing.jsonl"])
-def test_a_source_that_cannot_be_counted_leaves_a_doubt(
+def test_a_source_that_cannot_be_counted_does_not_block(
     run: RunDir, machine: ClusterEnvironment, tmp_path: Path, other: str
 ) -> None:
-    source = f"pool.sources=[{{path: {_written(tmp_path, 'parquet')}}}, {{path: {other}}}]"
-    found = _told(run, machine, source, languages="sw,yo")
+    source = f"pool.sources=[{{path: {_write_rows(tmp_path, 'parquet')}}}, {{path: {other}}}]"
+    found = _result(run, machine, source, languages="sw,yo")
     assert not found.blocking
     assert found.found.startswith("rows: Swahili (sw) 4; not counted")
     assert found.found.endswith(": yo")
 
 
-def test_a_target_outside_the_pools_languages_stops_the_run(run: RunDir, machine: ClusterEnvironment) -> None:
-    found = _told(run, machine, "pool.languages=[sw, en]")
+def test_a_target_outside_the_pools_languages_blocks_the_run(run: RunDir, machine: ClusterEnvironment) -> None:
+    found = _result(run, machine, "pool.languages=[sw, en]")
     assert found.blocking
-    assert "pool.languages leaves out hi" in found.found
+    assert "pool.languages does not include hi" in found.found
 
 
 def test_the_atlas_has_every_language_of_its_presets(run: RunDir, machine: ClusterEnvironment) -> None:

@@ -1,4 +1,4 @@
-"""What the hub lets us have: each obstacle told with its remedy, each repository asked about once."""
+"""Access to the hub: each obstacle is reported with its remedy, each repository is queried once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _config(*settings: str) -> RunConfig:
 
 
 def _found(config: RunConfig, run: RunDir, machine: ClusterEnvironment, role: str) -> list[CheckResult]:
-    return [finding for finding in check_models(CheckContext(config, run, machine)) if finding.check == role]
+    return [result for result in check_models(CheckContext(config, run, machine)) if result.check == role]
 
 
-def test_what_lies_on_the_hub_is_found_in_every_place_of_a_preset() -> None:
+def test_repositories_of_the_hub_are_found_in_every_setting_of_a_preset() -> None:
     found = {(use.repository.id, use.role, use.setting) for use in hub_uses(load_run_config("phi-4-mini"))}
     assert ("microsoft/Phi-4-mini-instruct", "base model", "train.revision") in found
     assert ("CohereLabs/aya_collection", "data sets", "pool.sources.1.revision") in found
@@ -33,7 +33,7 @@ def test_what_lies_on_the_hub_is_found_in_every_place_of_a_preset() -> None:
     assert ("cis-lmu/glotlid", "language identifier", "identifier.revision") in found
 
 
-def test_nothing_of_the_atlas_or_of_this_machine_lies_on_the_hub(tmp_path: Path) -> None:
+def test_atlas_and_local_paths_are_not_on_the_hub(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     assert hub_uses(_config(f"pool.sources.0.path={tmp_path / 'rows'}", "pool.guides.path=asked.jsonl")) == []
 
@@ -46,7 +46,7 @@ def test_a_repository_is_named_with_its_commit(hub: Hub, run: RunDir, machine: C
 
 
 @pytest.mark.parametrize("how", ["gated", "hidden"])
-def test_a_licence_that_is_not_accepted_stops_the_run(hub: Hub, run: RunDir, machine: ClusterEnvironment, how: str) -> None:
+def test_a_licence_that_is_not_accepted_blocks_the_run(hub: Hub, run: RunDir, machine: ClusterEnvironment, how: str) -> None:
     hub.commits["models/org/base"] = "0123456789abcdef"
     getattr(hub, how).add("models/org/base")
     [found] = _found(_config(_BASE), run, machine, "base model")
@@ -57,44 +57,44 @@ def test_a_licence_that_is_not_accepted_stops_the_run(hub: Hub, run: RunDir, mac
     assert f"accept the licence at http://127.0.0.1:{hub.server_port}/org/base" in found.remedy
 
 
-def test_a_repository_that_is_not_there_is_a_setting_to_correct(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
+def test_a_missing_repository_is_an_error_of_the_settings(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     [found] = _found(_config(_BASE), run, machine, "base model")
     assert found.blocking
     assert found.by == "settings"
-    assert "org/base is a hub id and there is no such repository" in found.found
+    assert "org/base is a hub id: the repository does not exist" in found.found
     assert "check the spelling" in found.remedy
 
 
-def test_a_revision_that_is_not_there_is_named(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
+def test_a_missing_revision_is_named(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     hub.commits["models/org/base"] = "0123456789abcdef"
     [found] = _found(_config(_BASE, "train.revision=v9"), run, machine, "base model")
     assert found.blocking
-    assert "org/base@v9 is a hub id and it has no such revision" in found.found
+    assert "org/base@v9 is a hub id: the revision does not exist" in found.found
 
 
-def test_a_hub_that_cannot_be_reached_is_told_apart(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_a_separate_obstacle(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    [answer] = query_hub([Repository("org/base", "model")]).values()
-    assert answer.obstacle is Obstacle.UNREACHABLE
-    assert answer.detail
-    assert not answer.is_usable
+    [response] = query_hub([Repository("org/base", "model")]).values()
+    assert response.obstacle is Obstacle.UNREACHABLE
+    assert response.detail
+    assert not response.is_usable
 
 
-def test_data_sets_with_one_obstacle_are_told_together(run: RunDir, machine: ClusterEnvironment) -> None:
+def test_data_sets_with_the_same_obstacle_are_reported_together(run: RunDir, machine: ClusterEnvironment) -> None:
     config = _config("pool.sources=[{path: org/one}, {path: org/two}]", "pool.tests={path: org/two, revision: abc}")
-    [found] = _found(config, run, machine, "data sets")  # the tests of this project are offline
-    assert "org/one, org/two, org/two@abc are hub ids and HF_HUB_OFFLINE=1" in found.found
+    [found] = _found(config, run, machine, "data sets")  # the project's tests run offline
+    assert "org/one, org/two, org/two@abc are hub ids: HF_HUB_OFFLINE=1" in found.found
     assert found.blocking
 
 
-def test_a_repository_in_several_roles_is_asked_about_once(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
+def test_a_repository_in_several_roles_is_queried_once(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     hub.commits["datasets/org/set"] = "f" * 40
     config = _config("pool.guides.path=org/set", "pool.tests.path=org/set")
     [found] = _found(config, run, machine, "data sets")
     assert not found.blocking
-    assert len(hub.asked) == 1
+    assert len(hub.requests) == 1
 
 
 def test_a_snapshot_in_the_cache_needs_no_hub(
@@ -113,14 +113,14 @@ def test_a_snapshot_in_the_cache_needs_no_hub(
     assert "in this machine's cache" in found.found
 
 
-def test_only_what_the_stages_to_come_need_is_asked_about(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
+def test_only_repositories_of_incomplete_stages_are_queried(hub: Hub, run: RunDir, machine: ClusterEnvironment) -> None:
     config = _config(_BASE, "embed.encoder=org/encoder", "identifier.model=org/identifier", "pool.tests.path=org/tests")
-    asked = {stage: run_quick_checks(config, run, machine, {stage}) for stage in ("pool", "embed", "train")}
-    named = {stage: {f.check for f in found if f.blocking} for stage, found in asked.items()}
+    results = {stage: run_quick_checks(config, run, machine, {stage}) for stage in ("pool", "embed", "train")}
+    named = {stage: {f.check for f in found if f.blocking} for stage, found in results.items()}
     assert named == {"pool": {"data sets"}, "embed": {"encoder"}, "train": {"base model"}}
 
 
-def test_code_of_the_hub_that_nothing_pins_is_told(run: RunDir, machine: ClusterEnvironment) -> None:
+def test_unpinned_code_of_the_hub_is_reported(run: RunDir, machine: ClusterEnvironment) -> None:
     trusted = ("embed.encoder=org/encoder", "embed.trust_remote_code=true")
     [found] = check_remote_code(CheckContext(_config(*trusted), run, machine))
     assert "embed.revision is not set" in found.found

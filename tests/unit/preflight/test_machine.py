@@ -21,7 +21,7 @@ _Usage = namedtuple("_Usage", "total used free")
 
 
 @pytest.fixture
-def asked(run: RunDir, machine: ClusterEnvironment) -> CheckContext:
+def context(run: RunDir, machine: ClusterEnvironment) -> CheckContext:
     return CheckContext(load_run_config("atlas-test"), run, machine)
 
 
@@ -37,59 +37,59 @@ def _installed(monkeypatch: pytest.MonkeyPatch, **others: str | None) -> None:
     monkeypatch.setattr(importlib.metadata, "version", version)
 
 
-def test_this_environment_is_what_is_tested(asked: CheckContext) -> None:
-    [found] = check_versions(asked)
+def test_this_environment_has_the_tested_versions(context: CheckContext) -> None:
+    [found] = check_versions(context)
     assert not found.blocking
     assert "tested with" not in found.found
     assert found.found.startswith("Python 3.")
 
 
-def test_a_package_that_is_too_old_stops_the_run(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_too_old_blocks_the_run(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed(monkeypatch, transformers="4.50.0", peft=None)
-    [found] = check_versions(asked)
+    [found] = check_versions(context)
     assert found.blocking
     assert "transformers 4.50.0 is installed, compass-ray needs >=5.23" in found.found
     assert "peft is not installed" in found.found
 
 
-def test_another_version_than_the_tested_one_is_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untested_version_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed(monkeypatch, transformers="5.99.0")
-    [found] = check_versions(asked)
+    [found] = check_versions(context)
     assert not found.blocking
     assert "transformers 5.99.0" in found.found
     assert "tested with transformers 5.23.0" in found.found
     assert found.remedy
 
 
-def test_a_machine_with_room_has_nothing_to_tell(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_with_sufficient_limits_passes(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (65536, 65536))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(1e15, 0, 1e15))
-    [found] = check_limits(asked)
+    [found] = check_limits(context)
     assert not found.remedy
 
 
-def test_few_open_files_are_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_low_limit_for_open_files_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 65536))
-    [found] = [each for each in check_limits(asked) if each.check == "open files"]
-    assert "may open 1024 files" in found.found
+    [found] = [each for each in check_limits(context) if each.check == "open files"]
+    assert "the limit is 1024 open files" in found.found
     assert "up to 65536" in found.remedy
 
 
-def test_full_disks_and_little_shared_memory_are_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disks_and_little_shared_memory_are_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(64 << 20, 63 << 20, 1 << 20))
-    found = {each.check: each for each in check_limits(asked)}
-    assert "0.1 GB, Ray's object store takes" in found["shared memory"].found
+    found = {each.check: each for each in check_limits(context)}
+    assert "0.1 GB; Ray's object store needs" in found["shared memory"].found
     assert "--shm-size" in found["shared memory"].remedy
-    assert sum(each.check == "disk" for each in check_limits(asked)) == 2  # Ray's folder and the run's
+    assert sum(each.check == "disk" for each in check_limits(context)) == 2  # Ray's folder and the run's
 
 
-def test_a_token_that_nobody_asked_for_is_told(asked: CheckContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_leftover_token_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    [found] = check_authentication(asked)
+    [found] = check_authentication(context)
     assert "RAY_AUTH_MODE" in found.remedy
     assert "secret" not in found.found
     for mode in ("token", "disabled"):
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-        assert not check_authentication(asked)[0].remedy
+        assert not check_authentication(context)[0].remedy

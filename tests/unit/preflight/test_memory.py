@@ -1,4 +1,4 @@
-"""Memory: parameters as PEFT and transformers count them, activations as PyTorch keeps them, and the verdict."""
+"""Memory: parameters as PEFT and transformers count them, activations as PyTorch saves them, and the result."""
 
 from __future__ import annotations
 
@@ -42,69 +42,69 @@ def test_parameters_are_counted_without_weights(folder: str, kind: str) -> None:
     config = TrainConfig(base_model=folder, adapter={"kind": kind})
     found = model_size(config)
 
-    whole = AutoModelForCausalLM.from_config(_shape(3))
-    assert found.parameters == sum(p.numel() for p in whole.parameters())
+    model = AutoModelForCausalLM.from_config(_shape(3))
+    assert found.parameters == sum(p.numel() for p in model.parameters())
     modules = list(config.adapter.target_modules)
-    adapted = get_peft_model(whole, LoraConfig(r=16, target_modules=modules, use_dora=kind == "dora"))
+    adapted = get_peft_model(model, LoraConfig(r=16, target_modules=modules, use_dora=kind == "dora"))
     assert found.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_activations_are_about_what_pytorch_keeps(folder: str, dtype: Any) -> None:
+def test_activations_are_close_to_what_pytorch_saves(folder: str, dtype: Any) -> None:
     config = TrainConfig(base_model=folder, dtype=dtype)
     size = model_size(config)
-    kept = (_kept(4, dtype) - _kept(2, dtype)) / 2
+    saved = (_saved_bytes(4, dtype) - _saved_bytes(2, dtype)) / 2
     estimated = training_memory(size, config, checkpointing=False).token - _logits(size, config)
-    assert 0.9 < estimated / size.layers / kept < 1.25
+    assert 0.9 < estimated / size.layers / saved < 1.25
 
 
 def _logits(size: ModelSize, config: TrainConfig) -> int:
-    """What a token adds in a model of no layers."""
+    """Bytes per token in a model without layers."""
     bare = ModelSize(size.parameters, size.adapter, size.hidden, size.inner, 0, size.vocabulary)
     return training_memory(bare, config, checkpointing=False).token
 
 
-def _kept(layers: int, dtype: str) -> float:
-    """Bytes that PyTorch keeps of each token for the way back through so many blocks."""
+def _saved_bytes(layers: int, dtype: str) -> float:
+    """Bytes per token that PyTorch saves for the backward pass through ``layers`` blocks."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(_shape(layers), dtype=getattr(torch, dtype)).requires_grad_(False).eval()
     dora.attach(model, TrainConfig().adapter, seed=0)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, tuple[int, torch.Tensor]] = {}
+    saved: dict[int, tuple[int, torch.Tensor]] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+            saved[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
     ids = torch.randint(0, 500, (4, 256), generator=torch.Generator().manual_seed(0))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.model(input_ids=ids)
-    return sum(size for size, _ in kept.values()) / ids.numel()
+    return sum(size for size, _ in saved.values()) / ids.numel()
 
 
-def test_checkpointing_keeps_less(folder: str) -> None:
+def test_checkpointing_saves_memory(folder: str) -> None:
     config = TrainConfig(base_model=folder)
     size = model_size(config)
-    without, with_it = (training_memory(size, config, checkpointing=c) for c in (False, True))
-    assert with_it.token < without.token
-    assert (with_it.weights, with_it.adapter) == (without.weights, without.adapter)
+    without, checkpointed = (training_memory(size, config, checkpointing=c) for c in (False, True))
+    assert checkpointed.token < without.token
+    assert (checkpointed.weights, checkpointed.adapter) == (without.weights, without.adapter)
 
 
-def test_a_base_that_is_no_language_model_has_no_size(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is unknown"):
+def test_the_size_of_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot determine the size"):
         model_size(TrainConfig(base_model=str(tmp_path)))
 
 
-def _told(
-    config: RunConfig, run: RunDir, around: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch, parameters: int
+def _result(
+    config: RunConfig, run: RunDir, environment: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch, parameters: int
 ) -> CheckResult:
     size = ModelSize(parameters, parameters // 200, hidden=4096, inner=14336, layers=32, vocabulary=128_000)
     monkeypatch.setattr("compass_ray.preflight.memory.model_size", lambda train: size)
-    [found] = check_memory(CheckContext(config, run, around))
-    return found
+    [result] = check_memory(CheckContext(config, run, environment))
+    return result
 
 
 _GPUS = ("resources.gpus_per_worker=1", "resources.cpus_per_worker=1", "train.dtype=bfloat16")
@@ -115,41 +115,41 @@ def _cluster(*names: str) -> ClusterEnvironment:
     return ClusterEnvironment(ClusterCapacity((Node({"CPU": 2}),), types), (), is_cluster=True)
 
 
-def test_a_base_that_fits_no_gpu_of_the_cluster_stops_the_run(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_that_fits_no_gpu_of_the_cluster_blocks_the_run(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_run_config("atlas-test", overrides=_GPUS)
-    found = _told(config, run, _cluster("L4"), monkeypatch, 14_000_000_000)
+    found = _result(config, run, _cluster("L4"), monkeypatch, 14_000_000_000)
     assert found.blocking
     assert "weights 28.00 GB" in found.found
     assert "22.6 GB of L4" in found.found
-    assert "smaller base" in found.remedy
+    assert "smaller base model" in found.remedy
 
 
-def test_a_base_that_fits_some_gpus_only_is_told_and_goes_on(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("L4", "H100"), monkeypatch, 14_000_000_000)
+def test_a_base_that_fits_only_some_gpus_is_reported_and_does_not_block(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _result(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("L4", "H100"), monkeypatch, 14_000_000_000)
     assert not found.blocking
     assert found.remedy
 
 
-def test_what_is_left_for_rows_is_told_in_tokens(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    roomy = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("H100"), monkeypatch, 8_000_000_000)
-    assert "tokens at once fit" in roomy.found
+def test_memory_left_for_rows_is_reported_in_tokens(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    roomy = _result(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("H100"), monkeypatch, 8_000_000_000)
+    assert "tokens at once" in roomy.found
     assert not roomy.remedy
     config = load_run_config("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192"))
-    tight = _told(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000)
+    tight = _result(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000)
     assert not tight.blocking
     assert "a row may have 8,192" in tight.found
     assert "gradient_checkpointing=true" in tight.remedy
     saving = load_run_config("atlas-test", overrides=(*_GPUS, "train.max_tokens=8192", "train.gradient_checkpointing=true"))
-    assert not _told(saving, run, _cluster("L40S"), monkeypatch, 8_000_000_000).remedy
+    assert not _result(saving, run, _cluster("L40S"), monkeypatch, 8_000_000_000).remedy
 
 
 def test_a_share_of_a_gpu_is_a_share_of_its_memory(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_run_config("atlas-test", overrides=(*_GPUS, "resources.gpus_per_worker=0.25"))
-    assert _told(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000).blocking
+    assert _result(config, run, _cluster("L40S"), monkeypatch, 8_000_000_000).blocking
 
 
-def test_a_gpu_of_unknown_name_leaves_the_verdict_open(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _told(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("Abacus"), monkeypatch, 8_000_000_000)
+def test_a_gpu_of_unknown_name_does_not_block(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _result(load_run_config("atlas-test", overrides=_GPUS), run, _cluster("Abacus"), monkeypatch, 8_000_000_000)
     assert not found.blocking
     assert "unknown" in found.found
 
@@ -159,11 +159,11 @@ def test_workers_of_one_machine_share_its_memory(
 ) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 64e9}))
     config = load_run_config("atlas-test", overrides=("resources.train_workers=4", "resources.cpus_per_worker=1"))
-    found = _told(config, run, machine, monkeypatch, 100_000_000)
-    assert "16.0 GB of memory (64.0 GB among 4)" in found.found
+    found = _result(config, run, machine, monkeypatch, 100_000_000)
+    assert "16.0 GB of memory (64.0 GB shared by 4)" in found.found
 
 
-def test_layers_that_the_base_does_not_have_stop_the_run(folder: str, run: RunDir, machine: ClusterEnvironment) -> None:
+def test_layers_that_the_base_does_not_have_block_the_run(folder: str, run: RunDir, machine: ClusterEnvironment) -> None:
     config = load_run_config(
         "atlas-test", overrides=(f"train.base_model={folder}", "train.adapter.target_modules=[query_key_value]")
     )

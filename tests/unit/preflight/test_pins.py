@@ -1,4 +1,4 @@
-"""Pins: every commit or nothing, kept once written, filled in where unset, and overruled by what is named."""
+"""Pins: written all at once, never changed, applied to unset revisions, and overridden by set ones."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ def test_nothing_else_of_the_configuration_changes(full: Hub, run: RunDir) -> No
 
 def test_nothing_is_written_unless_every_commit_is_known(hub: Hub, run: RunDir) -> None:
     hub.commits["models/org/base"] = _BASE
-    with pytest.raises(ModelError, match="nothing was pinned: org/set: there is no such repository"):
+    with pytest.raises(ModelError, match="nothing was pinned: org/set: the repository does not exist"):
         pin(_config(), run, _NOW)
     assert not Path(run.uri).exists()
 
 
-def test_a_pin_that_stands_is_kept_and_needs_no_hub(full: Hub, run: RunDir) -> None:
+def test_an_existing_pin_is_kept_and_needs_no_hub(full: Hub, run: RunDir) -> None:
     pin(load_run_config("atlas-test", overrides=_SETTINGS[:1]), run, _NOW)
     full.commits["models/org/base"] = "c" * 40
-    full.asked.clear()
+    full.requests.clear()
     pins = pin(_config(), run, _NOW)
     assert pins.models == {"org/base": _BASE}
     assert pins.datasets == {"org/set": _SET}
-    assert not any("base" in path for path in full.asked)
+    assert not any("base" in path for path in full.requests)
 
 
-def test_a_revision_that_is_named_is_not_looked_up_and_wins(full: Hub, run: RunDir) -> None:
+def test_a_revision_in_the_settings_is_not_looked_up_and_overrides_the_pin(full: Hub, run: RunDir) -> None:
     pin(_config(), run, _NOW)
     found = apply_pins(_config("train.revision=v2"), read_pins(run))
     assert found.config.train.revision == "v2"
-    [told] = found.overruled
-    assert "train.revision is v2, and is used" in told
-    assert _BASE in told
+    [note] = found.overruled
+    assert "train.revision=v2 overrides the run's pin" in note
+    assert _BASE in note
     assert apply_pins(_config(f"train.revision='{_BASE}'"), read_pins(run)).overruled == ()
 
 
@@ -78,7 +78,7 @@ def test_a_run_without_pins_leaves_the_configuration_as_it_is(run: RunDir) -> No
     assert apply_pins(_config(), Pins()).config == _config()
 
 
-def test_damaged_pins_are_told(run: RunDir) -> None:
+def test_damaged_pins_are_an_error(run: RunDir) -> None:
     run.write_pins(b'{"models": [')
     with pytest.raises(ArtifactError, match=r"pins\.json is damaged; remove it"):
         read_pins(run)

@@ -1,4 +1,4 @@
-"""The run directory: tried, left as it was, and machines that do not meet there."""
+"""The run directory: probed, left unchanged, and machines that do not share it."""
 
 from __future__ import annotations
 
@@ -17,69 +17,69 @@ _NODE = Node({"CPU": 4})
 _FIXED = ClusterCapacity((_NODE,))
 
 
-def _asked(run: RunDir, *witnesses: StorageProbe, capacity: ClusterCapacity = _FIXED, cluster: bool = True) -> CheckContext:
-    return CheckContext(load_run_config("atlas-test"), run, ClusterEnvironment(capacity, witnesses, cluster))
+def _context(run: RunDir, *probes: StorageProbe, capacity: ClusterCapacity = _FIXED, cluster: bool = True) -> CheckContext:
+    return CheckContext(load_run_config("atlas-test"), run, ClusterEnvironment(capacity, probes, cluster))
 
 
-def test_a_run_that_is_not_there_yet_is_not_there_afterwards(tmp_path: Path) -> None:
+def test_a_probe_leaves_no_new_folder(tmp_path: Path) -> None:
     assert probe_storage(RunDir(str(tmp_path / "runs" / "mine"))).error == ""
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_that_is_there_keeps_everything(run: RunDir) -> None:
+def test_a_probe_leaves_existing_files(run: RunDir) -> None:
     Path(run.path).mkdir()
     (Path(run.path) / "run.json").write_text("{}")
     assert probe_storage(run).error == ""
     assert [file.name for file in Path(run.path).iterdir()] == ["run.json"]
 
 
-def test_an_object_store_is_tried_and_left_empty(s3_uri: str) -> None:
+def test_a_probe_leaves_an_object_store_empty(s3_uri: str) -> None:
     from pyarrow import fs as pafs
 
     run = RunDir(s3_uri)
-    with driver_marker_file(run) as left:
-        assert probe_storage(run, left) == StorageProbe(probe_storage(run).machine, "", True, probe_storage(run).versions)
+    with driver_marker_file(run) as marker:
+        assert probe_storage(run, marker) == StorageProbe(probe_storage(run).machine, "", True, probe_storage(run).versions)
     assert not [f for f in run.filesystem.get_file_info(pafs.FileSelector(run.path, allow_not_found=True)) if f.is_file]
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     run = RunDir(str(tmp_path / "file" / "run"))
-    [found] = check_storage(_asked(run, probe_storage(run)))
+    [found] = check_storage(_context(run, probe_storage(run)))
     assert found.blocking
     assert "cannot be written from" in found.found
 
 
-def test_a_machine_with_a_disk_of_its_own_does_not_see_the_drivers_file(run: RunDir, tmp_path: Path) -> None:
+def test_a_machine_with_a_local_disk_does_not_see_the_drivers_file(run: RunDir, tmp_path: Path) -> None:
     elsewhere = RunDir(str(tmp_path / "of another machine" / "run"))
-    with driver_marker_file(run) as left:
-        here = probe_storage(run, left)
-        there = probe_storage(elsewhere, left.replace(run.path, elsewhere.path))
+    with driver_marker_file(run) as marker:
+        here = probe_storage(run, marker)
+        there = probe_storage(elsewhere, marker.replace(run.path, elsewhere.path))
     assert (here.sees_driver, there.sees_driver) == (True, False)
-    [found] = check_storage(_asked(run, here, StorageProbe("worker-1", sees_driver=False)))
+    [found] = check_storage(_context(run, here, StorageProbe("worker-1", sees_driver=False)))
     assert found.blocking
-    assert "worker-1 cannot see what the driver writes" in found.found
+    assert "worker-1 cannot see files that the driver writes" in found.found
     assert "s3://" in found.remedy
 
 
-def test_machines_that_start_later_may_not_see_a_path_on_a_disk(run: RunDir, s3_uri: str) -> None:
+def test_machines_that_start_later_may_not_see_a_local_path(run: RunDir, s3_uri: str) -> None:
     grows = ClusterCapacity((_NODE,), (NodeType("gpu", {"CPU": 8}, 4),))
-    [local] = check_storage(_asked(run, StorageProbe("head"), capacity=grows))
+    [local] = check_storage(_context(run, StorageProbe("head"), capacity=grows))
     assert not local.blocking
     assert "machines that start later" in local.found
-    [stored] = check_storage(_asked(RunDir(s3_uri), StorageProbe("head"), capacity=grows))
+    [stored] = check_storage(_context(RunDir(s3_uri), StorageProbe("head"), capacity=grows))
     assert not stored.remedy
 
 
 @pytest.mark.parametrize("cluster", [True, False])
-def test_machines_that_all_meet_are_counted(run: RunDir, cluster: bool) -> None:
-    [found] = check_storage(_asked(run, StorageProbe("driver"), StorageProbe("worker-1"), cluster=cluster))
+def test_machines_that_share_the_directory_are_counted(run: RunDir, cluster: bool) -> None:
+    [found] = check_storage(_context(run, StorageProbe("driver"), StorageProbe("worker-1"), cluster=cluster))
     assert not found.remedy
     assert "from 2 machines" in found.found
 
 
-def test_versions_that_differ_are_told(run: RunDir) -> None:
+def test_different_versions_are_reported(run: RunDir) -> None:
     driver, worker = StorageProbe("driver", versions={"torch": "2.13.0"}), StorageProbe("worker-1", versions={"torch": "2.12.0"})
-    [found] = check_versions_alike(_asked(run, driver, worker))
-    assert found.found == "worker-1 has torch 2.12.0, the driver 2.13.0"
-    assert check_versions_alike(_asked(run, driver, driver)) == []
+    [found] = check_versions_alike(_context(run, driver, worker))
+    assert found.found == "worker-1 has torch 2.12.0, the driver has 2.13.0"
+    assert check_versions_alike(_context(run, driver, driver)) == []

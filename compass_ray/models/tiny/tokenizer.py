@@ -30,7 +30,7 @@ BPE_VOCABULARY = 3_500
 
 
 def known_entities() -> tuple[Entity, ...]:
-    """Return every entity of the whole atlas."""
+    """Return every entity of the atlas."""
     return entities(facts(FULL.facts_per_subject))
 
 

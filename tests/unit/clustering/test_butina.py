@@ -55,14 +55,14 @@ def test_spheres_are_the_textbooks(n: int, d: int, threshold: float, seed: int) 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     points = unit(300, 3, 0)
-    whole = count_neighbours(points, [0.7, 0.8, 0.9])
+    all_counts = count_neighbours(points, [0.7, 0.8, 0.9])
     brute = np.stack([(points @ points.T >= np.float32(t)).sum(1) for t in (0.7, 0.8, 0.9)])
-    expected = grow_spheres(points, whole[1], 0.8)
+    expected = grow_spheres(points, all_counts[1], 0.8)
     monkeypatch.setattr(sphere_exclusion, "_BLOCK_CELLS", 700)
     monkeypatch.setattr(sphere_exclusion, "_AHEAD", 3)
-    np.testing.assert_array_equal(whole, brute)
+    np.testing.assert_array_equal(all_counts, brute)
     np.testing.assert_array_equal(count_neighbours(points, [0.7, 0.8, 0.9]), brute)
-    np.testing.assert_array_equal(grow_spheres(points, whole[1], 0.8).labels, expected.labels)
+    np.testing.assert_array_equal(grow_spheres(points, all_counts[1], 0.8).labels, expected.labels)
 
 
 def test_rows_without_direction_are_alone() -> None:

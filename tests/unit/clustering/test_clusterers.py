@@ -334,7 +334,7 @@ def test_arrays_that_do_not_match_the_header_are_rejected(
 ) -> None:
     fitted[config.method].save(tmp_path)
     path = tmp_path / ARRAYS_FILE
-    whole = path.read_bytes()
+    content = path.read_bytes()
     with np.load(path, allow_pickle=False) as stored:
         arrays = dict(stored)
     main = "points" if config.method == "hdbscan" else "centres"
@@ -342,8 +342,8 @@ def test_arrays_that_do_not_match_the_header_are_rejected(
         np.savez_compressed(path, **(arrays | change))
         with pytest.raises(ModelError, match="damaged"):
             load_clusterer(tmp_path)
-    for at in range(0, len(whole), max(1, len(whole) // 50)):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+    for at in range(0, len(content), max(1, len(content) // 50)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
         with pytest.raises(ModelError, match="damaged"):
             load_clusterer(tmp_path)
 
@@ -354,13 +354,13 @@ def test_unreadable_arrays_are_rejected_even_if_the_checksum_matches(
 ) -> None:
     fitted[config.method].save(tmp_path)
     path, mark = tmp_path / ARRAYS_FILE, json.loads((tmp_path / HEADER_FILE).read_text())
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     # The 5th byte of a zip's first local header is the version needed to read it; its directory repeats it.
-    newer = bytearray(whole)
-    newer[whole.rindex(b"PK\x01\x02") + 6] = 0xFF
-    flipped = bytearray(whole)
-    flipped[len(whole) // 3 : len(whole) // 3 + 40] = b"\xff" * 40
-    for content in (b"", bytes(newer), bytes(flipped), whole[: len(whole) // 2], b"no npz"):
+    newer = bytearray(intact)
+    newer[intact.rindex(b"PK\x01\x02") + 6] = 0xFF
+    flipped = bytearray(intact)
+    flipped[len(intact) // 3 : len(intact) // 3 + 40] = b"\xff" * 40
+    for content in (b"", bytes(newer), bytes(flipped), intact[: len(intact) // 2], b"no npz"):
         path.write_bytes(content)
         sealed = mark | {"sha256": hashlib.sha256(content).hexdigest()}
         (tmp_path / HEADER_FILE).write_text(json.dumps(sealed))

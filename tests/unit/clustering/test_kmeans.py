@@ -140,6 +140,6 @@ def test_eta_zero_moves_nothing_and_eta_one_ends_at_the_new_mean() -> None:
     assert isinstance(found, KMeansClusterer)
     labels = found.assign(rows[:50])
     np.testing.assert_allclose(found.with_updated_centroids(rows[:50], labels, 0.0).centres, found.centres, atol=1e-6)
-    whole = found.with_updated_centroids(rows[:50], labels, 1.0)
+    full_step = found.with_updated_centroids(rows[:50], labels, 1.0)
     for k in np.unique(labels):
-        np.testing.assert_allclose(whole.centres[k], rows[:50][labels == k].mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(full_step.centres[k], rows[:50][labels == k].mean(axis=0), atol=1e-6)

@@ -94,7 +94,7 @@ def _check_clusters(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
     assert len(watch.window) == held  # texts are retained, so no reassignment loses a prompt
     if not held:
         return
-    places = {
+    spaces = {
         place.space_id: place
         for place in (
             ClusterSpace(INITIAL_CLUSTERING),
@@ -102,7 +102,7 @@ def _check_clusters(run: RunDir, monitor: TrafficMonitor, held: int) -> None:
             resolve_space(run, INITIAL_CLUSTERING, "sw", "v0002"),
         )
     }
-    labels = load_space_clusterer(run, places[watch.space_id]).assign(encode([entry["prompt"] for entry in watch.window]))
+    labels = load_space_clusterer(run, spaces[watch.space_id]).assign(encode([entry["prompt"] for entry in watch.window]))
     np.testing.assert_array_equal([entry["cluster"] for entry in watch.window], labels)
 
 

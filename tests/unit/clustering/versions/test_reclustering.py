@@ -125,28 +125,28 @@ def _assignments(run: RunDir, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("kept", ["prompt", "embedding", "half", "few", "nothing"])
-def test_an_update_s_reference_counts_its_retained_window(traffic: RunDir, config: RunConfig, kept: str) -> None:
+@pytest.mark.parametrize("retained", ["prompt", "embedding", "half", "few", "nothing"])
+def test_an_update_s_reference_counts_its_retained_window(traffic: RunDir, config: RunConfig, retained: str) -> None:
     entries = _entries(NEW[:20])
     for i, entry in enumerate(entries):
-        prompt = entry.pop("prompt") if kept != "prompt" else None
-        if prompt and (kept == "embedding" or (kept == "half" and i % 2) or (kept == "few" and i < 3)):
+        prompt = entry.pop("prompt") if retained != "prompt" else None
+        if prompt and (retained == "embedding" or (retained == "half" and i % 2) or (retained == "few" and i < 3)):
             entry["embedding"] = _packed(encode([prompt])[0])
     write_window(traffic, "sw", entries, "windows/sw-000000020.parquet")
     _leave_update(traffic, config, "windows/sw-000000020.parquet")
     registry.promote(traffic, "sw", "v0002")
-    told = recluster(config, traffic).references
-    found = read_reference(traffic, "c0002", "sw", "v0002")
-    assert found
+    references = recluster(config, traffic).references
+    reference = read_reference(traffic, "c0002", "sw", "v0002")
+    assert reference
     with traffic.reclustering("c0002").local_folder() as folder:
         clusterer = load_clusterer(folder)
-    window = {"prompt": NEW[:20], "embedding": NEW[:20], "half": NEW[1:20:2]}.get(kept)
-    asked = encode(window) if window else traffic.guide_embeddings("sw").read_embeddings()
+    window = {"prompt": NEW[:20], "embedding": NEW[:20], "half": NEW[1:20:2]}.get(retained)
+    embeddings = encode(window) if window else traffic.guide_embeddings("sw").read_embeddings()
     coarse = traffic.reclustering("c0002").read_array("coarse.npy")
-    assert list(found.guide_counts) == np.bincount(coarse[clusterer.assign(asked)], minlength=coarse.max() + 2).tolist()
-    assert told["sw@v0002"] == found.asked_of
-    assert told["sw@v0001"] == "the guide set"  # still reachable by a rollback
-    assert ("of this version's window are kept" in str(found.asked_of)) == (window is None)
+    assert list(reference.guide_counts) == np.bincount(coarse[clusterer.assign(embeddings)], minlength=coarse.max() + 2).tolist()
+    assert references["sw@v0002"] == reference.asked_of
+    assert references["sw@v0001"] == "the guide set"  # still reachable by a rollback
+    assert ("of this version's window are retained" in str(reference.asked_of)) == (window is None)
 
 
 def _packed(vector: np.ndarray) -> str:
@@ -187,12 +187,12 @@ def test_killed_after_the_fit_it_finishes_without_another_fit(
     in_use_then = read_active(traffic).name
     assert in_use_then == ("c0002" if step == "_record" else INITIAL_CLUSTERING)
     inline.clear()
-    whole = traffic.reclustering("c0002").require().provenance["finished"]
+    finished = traffic.reclustering("c0002").require().provenance["finished"]
     write_window(traffic, "de", _entries(NEW, "de"), "windows/de-000000040.parquet")
     if in_use_then == INITIAL_CLUSTERING:
         assert recluster(config, traffic).name == "c0002"
         assert "_fit" not in inline
-    assert traffic.reclustering("c0002").require().provenance["finished"] == whole
+    assert traffic.reclustering("c0002").require().provenance["finished"] == finished
     assert traffic.reference("c0002", "sw", "v0001").verify()
 
 

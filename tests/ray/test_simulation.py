@@ -9,10 +9,10 @@ from compass_ray.config import DriftConfig, RunConfig
 from compass_ray.evaluation.simulation.drift import SimulationSettings, is_prepared, simulate
 from compass_ray.evaluation.simulation.drift.prompt_bank import prepare_prompts, read_prompts
 from compass_ray.evaluation.simulation.forgetting import ForgettingSettings, simulate_forgetting
-from compass_ray.evaluation.simulation.forgetting.run_forgetting import ForgettingWorker, write_results
 from compass_ray.evaluation.simulation.forgetting.schedule import initial_overlay, variant_overlay
 from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
 from compass_ray.sources.atlas.facts import subjects
+from tests.ray.in_process import no_workers
 
 PLAN = SimulationSettings(seeds=1, period=700, thresholds=(0.15,))
 
@@ -51,7 +51,7 @@ def test_lines_of_versions_are_made_once_and_leave_the_run_alone(small: RunConfi
         ecda.selection("v0002", "sw").require().metrics["selected"]
     ] * 2
     kept = naive.adapter("sw", "v0004").require()
-    ForgettingWorker(run.uri, config.model_dump(mode="json"), plan).learn("sw", 0)
-    assert write_results(config, run, plan) == found
+    with no_workers():
+        assert simulate_forgetting(config, run, plan) == found
     assert naive.adapter("sw", "v0004").require() == kept, "a version is made once"
     assert run.simulation("shared", "learning").read_json("results.json")["items"] == found.items

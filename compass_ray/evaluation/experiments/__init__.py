@@ -1,7 +1,7 @@
-"""Experiments: variants of a run side by side, what they have in common made once (COMPASS, sections 5.1 to 5.3).
+"""Experiments: compare variants of a run. Artifacts that variants share are made once (COMPASS, sections 5.1 to 5.3).
 
-Key property: each variant is an ordinary run in its own folder, so everything that reads a run reads a variant. Not here:
-how a run is made (`pipeline`), and how one run's methods compare (`report`).
+Each variant is an ordinary run in its own folder, so everything that reads a run can read a variant. `pipeline` makes a
+run; `report` compares the methods within one run.
 """
 
 from compass_ray.evaluation.experiments.collect_results import collect_outcomes

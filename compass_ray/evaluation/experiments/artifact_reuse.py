@@ -1,8 +1,8 @@
-"""Artefacts that variants have in common are made once: before one is made, an equal one of another variant is taken over.
+"""Reuse of artifacts between variants: before a stage makes an artifact, an equal one of another variant is taken.
 
-Key property: equality is that of fingerprints, asked where a stage asks whether its artefact is done, so whatever decides
-what an artefact is made of decides what is shared. Files are linked where the disk can, copied within the object store
-otherwise, and the manifest comes last; so a variant is a whole run of its own, which outlives the others.
+Artifacts are equal if their fingerprints are equal. The check is part of the check whether a stage is complete, so the
+settings in the fingerprint decide what is shared. Files are linked on disks that support it and copied otherwise, within
+the object store. The manifest is written last. Each variant is therefore a complete run that outlives the others.
 """
 
 from __future__ import annotations
@@ -17,32 +17,35 @@ from compass_ray.artifacts import MANIFEST, SCHEMA_VERSION, Artifact, ArtifactEr
 from compass_ray.artifacts.files import Files
 
 REUSED_FROM = "taken_from"
-"""Key of a manifest's provenance that names the variant an artefact was made in."""
+"""Key in the provenance of a manifest: the variant that made the artifact."""
 
 
 class ArtifactDonors:
-    """The runs of all variants, and which whole artefacts they have."""
+    """The runs of all variants and their complete artifacts."""
 
     def __init__(self, runs: Sequence[RunDir]) -> None:
-        """Nothing is read until it is asked for, and then once."""
+        """Register the runs. Each manifest is read once, on first use."""
         self._runs = {run.uri: run for run in runs}
         self._known: dict[tuple[str, str], Manifest | None] = {}
         self._completed: set[str] = set()
 
-    def find(self, name: str, identity: Identity, *, asking: str, made: bool) -> tuple[RunDir, Manifest] | None:
-        """A run that has this very artefact; with ``made``, of the runs that ended since this experiment started."""
+    def find(self, name: str, identity: Identity, *, requester: str, completed_only: bool) -> tuple[RunDir, Manifest] | None:
+        """Return a run other than ``requester`` that has an equal artifact, and its manifest.
+
+        With ``completed_only``, consider only runs that completed since this object was created.
+        """
         for uri, run in self._runs.items():
-            if uri == asking or (made and uri not in self._completed):
+            if uri == requester or (completed_only and uri not in self._completed):
                 continue
-            found = self._manifest(run, name)
-            if found and found.fingerprint == identity.fingerprint and found.schema_version == SCHEMA_VERSION:
-                return run, found
+            manifest = self._manifest(run, name)
+            if manifest and manifest.fingerprint == identity.fingerprint and manifest.schema_version == SCHEMA_VERSION:
+                return run, manifest
         return None
 
-    def record_end(self, run: RunDir, *, whole: bool) -> None:
-        """The run has what it has from now on; ``whole`` if all that was asked for."""
+    def record_end(self, run: RunDir, *, complete: bool) -> None:
+        """Record that a run ended. Its manifests are read again; ``complete`` if no stage failed."""
         self._known = {key: known for key, known in self._known.items() if key[0] != run.uri}
-        if whole:
+        if complete:
             self._completed.add(run.uri)
 
     def _manifest(self, run: RunDir, name: str) -> Manifest | None:
@@ -53,70 +56,68 @@ class ArtifactDonors:
 
 
 class VariantRun(RunDir):
-    """A variant's run directory, whose artefacts are taken over from other variants where equal ones stand."""
+    """Run directory of a variant that reuses equal artifacts of other variants."""
 
     def __init__(self, uri: str, donors: ArtifactDonors) -> None:
-        """As a run directory, beside those of ``donors``."""
+        """Open the run directory; ``donors`` are the runs to reuse artifacts from."""
         super().__init__(uri)
         self._donors = donors
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
-        """Workers make what the driver found to be missing; they need the plain run directory."""
+        """Pickle as a plain run directory: workers only make what the driver found missing."""
         return (RunDir, (self.uri,))
 
     def artifact(self, *parts: str) -> Artifact:
-        """The artefact at a path below the run, which may be taken over."""
-        plain = super().artifact(*parts)
-        return _ReusableArtifact(plain, self)
+        """The artifact at a path below the run; it may be reused from another variant."""
+        return _ReusableArtifact(super().artifact(*parts), self)
 
     def try_reuse(self, artifact: Artifact, identity: Identity, *, force: bool) -> Manifest | None:
-        """Take over an equal artefact, if there is one."""
-        found = self._donors.find(artifact.name, identity, asking=self.uri, made=force)
+        """Reuse an equal artifact of another variant, if there is one."""
+        found = self._donors.find(artifact.name, identity, requester=self.uri, completed_only=force)
         return reuse_artifact(artifact, found[0].artifact(artifact.name), found[1]) if found else None
 
 
 class _ReusableArtifact(Artifact):
-    """An artefact that looks about before it says that it is to be made."""
+    """An artifact that tries to reuse an equal one before it reports that it is missing."""
 
     def __init__(self, plain: Artifact, run: VariantRun) -> None:
         super().__init__(plain.filesystem, plain.path, plain.name)
         self._run = run
 
     def __reduce__(self) -> tuple[type[Artifact], tuple[pafs.FileSystem, str, str]]:
-        """Workers look about for nothing."""
+        """Pickle as a plain artifact: workers reuse nothing."""
         return (Artifact, (self.filesystem, self.path, self.name))
 
     def find_complete(self, identity: Identity, *, force: bool = False) -> Manifest | None:
-        """As of any artefact, after an equal one of another variant was taken over if this one is to be made."""
-        found = super().find_complete(identity, force=force)
-        return found or self._run.try_reuse(self, identity, force=force)
+        """Return the manifest if the artifact is complete or can be reused from another variant, else None."""
+        return super().find_complete(identity, force=force) or self._run.try_reuse(self, identity, force=force)
 
 
 def reuse_artifact(artifact: Artifact, donor: Artifact, manifest: Manifest) -> Manifest:
-    """Make ``artifact`` the same as a whole one of another run on the same filesystem.
+    """Link or copy a complete artifact of another run on the same filesystem.
 
     Args:
-        artifact: where to; what is there is removed.
-        donor: whose files are taken.
-        manifest: the donor's.
+        artifact: the target; its existing files are removed.
+        donor: the source.
+        manifest: the manifest of the donor.
 
     Returns:
-        The manifest, which names the run that the artefact was made in and is otherwise the donor's.
+        The new manifest: that of the donor, plus the name of the run that made the artifact.
 
     Raises:
-        ArtifactError: the donor lacks a file that its manifest names.
+        ArtifactError: the donor lacks a file that its manifest lists.
     """
     artifact.remove()
     for output in manifest.outputs:
         _link_or_copy(artifact.filesystem, f"{donor.path}/{output.path}", f"{artifact.path}/{output.path}")
     origin = donor.path.removesuffix(f"/{donor.name}").rpartition("/")[2]
-    told = manifest.model_copy(update={"provenance": {REUSED_FROM: origin, **manifest.provenance}})
-    artifact.store_bytes(MANIFEST, told.model_dump_json(indent=2).encode())
-    return told
+    reused = manifest.model_copy(update={"provenance": {REUSED_FROM: origin, **manifest.provenance}})
+    artifact.store_bytes(MANIFEST, reused.model_dump_json(indent=2).encode())
+    return reused
 
 
 def _link_or_copy(filesystem: pafs.FileSystem, source: str, target: str) -> None:
-    """Without moving the bytes, where that can be done: a file of an artefact is replaced or removed and never written to."""
+    """Link a file if possible, else copy it. A link is safe: files of an artifact are replaced or removed, never modified."""
     files = Files(filesystem)
     if files.size(source) is None:
         raise ArtifactError(f"{source} is missing; remove {source.rpartition('/')[0]} and run again")
@@ -127,7 +128,7 @@ def _link_or_copy(filesystem: pafs.FileSystem, source: str, target: str) -> None
         else:
             files.with_retries(lambda: filesystem.copy_file(source, target), target)
     except (OSError, ArtifactError):
-        # A disk without links, or an object larger than the store copies in one request.
+        # The disk does not support links, or the object is too large for a copy in one request.
         files.with_retries(lambda: _copy(filesystem, source, target), target)
 
 

@@ -1,7 +1,8 @@
-"""Reads what the variants of an experiment hold and compares it.
+"""Read the results of the variants of an experiment and compare them.
 
-Key property: a difference is over the items that both variants answered, and of under-represented subjects only in
-languages where both hold the same ones to be so. Nothing is trained or scored here. COMPASS, sections 4.3 and 5.
+A difference is computed over the items that both variants answered. For under-represented subjects, only languages count
+in which both variants classify the same subjects as under-represented. Nothing is trained or scored here. COMPASS,
+sections 4.3 and 5.
 """
 
 from __future__ import annotations
@@ -33,47 +34,49 @@ from compass_ray.report.run_reader import METHODS, RunReader
 
 _TRAINING = ("train", "full")
 _MAX_CONCURRENT_READS = 16
-"""Manifests read at once: one takes an object store some 20 ms."""
+"""Concurrent reads of manifests: an object store takes about 20 ms for one."""
 
 
-def collect_outcomes(experiment: Experiment, ended: Sequence[VariantAttempt]) -> ExperimentOutcomes:
-    """Read what the variants hold, whether or not they are whole."""
-    evidence = {each.variant.name: RunReader(each.run) for each in ended}
-    outcomes = tuple(_read_outcome(experiment, each, evidence) for each in ended)
-    settings = ended[0].variant.config.evaluate
+def collect_outcomes(experiment: Experiment, attempts: Sequence[VariantAttempt]) -> ExperimentOutcomes:
+    """Read the results of the variants, complete or not."""
+    readers = {each.variant.name: RunReader(each.run) for each in attempts}
+    outcomes = tuple(_read_outcome(experiment, each, readers) for each in attempts)
+    settings = attempts[0].variant.config.evaluate
     return ExperimentOutcomes(experiment.against, settings.confidence, outcomes, _group_by_seed(outcomes))
 
 
-def _read_outcome(experiment: Experiment, ended: VariantAttempt, evidence: Mapping[str, RunReader]) -> VariantOutcome:
-    variant, own = ended.variant, evidence[ended.variant.name]
+def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapping[str, RunReader]) -> VariantOutcome:
+    variant, own = attempt.variant, readers[attempt.variant.name]
     reference = experiment.reference_for(variant)
-    compared = compare(ended.run, variant.config)
+    compared = compare(attempt.run, variant.config)
     means = {scope: mean for scope in SCOPES if (mean := compared.mean_row(scope))}
-    differ = {} if reference == variant else _differences(ended, own, evidence[reference.name])
+    differ = {} if reference == variant else _differences(attempt, own, readers[reference.name])
     return VariantOutcome(
         name=variant.name,
         group=variant.group,
         seed=variant.config.seed,
         settings=variant.settings,
-        run=ended.run.uri,
-        failure=ended.failure,
+        run=attempt.run.uri,
+        failure=attempt.failure,
         accuracy={scope: dict(mean.accuracy) for scope, mean in means.items()},
         items={scope: mean.items for scope, mean in means.items()},
         reference=reference.name,
         difference=differ,
         gap={m: left for m in variant.config.select.methods if (left := _gap(own, m, variant.config.languages))},
         served=variant.config.serve.method,
-        cost=_cost(ended),
+        cost=_cost(attempt),
     )
 
 
-def _differences(ended: VariantAttempt, own: RunReader, other: RunReader) -> dict[Scope, dict[str, AccuracyDifference]]:
-    found = {scope: {m: _difference(ended, scope, m, own, other) for m in METHODS} for scope in SCOPES}
+def _differences(attempt: VariantAttempt, own: RunReader, other: RunReader) -> dict[Scope, dict[str, AccuracyDifference]]:
+    found = {scope: {m: _difference(attempt, scope, m, own, other) for m in METHODS} for scope in SCOPES}
     return {scope: {m: each for m, each in by.items() if each} for scope, by in found.items() if any(by.values())}
 
 
-def _difference(ended: VariantAttempt, scope: Scope, method: str, own: RunReader, other: RunReader) -> AccuracyDifference | None:
-    config = ended.variant.config
+def _difference(
+    attempt: VariantAttempt, scope: Scope, method: str, own: RunReader, other: RunReader
+) -> AccuracyDifference | None:
+    config = attempt.variant.config
     paired = [found for code in config.languages if (found := _pair_answers(scope, method, code, own, other)) is not None]
     if not paired:
         return None
@@ -84,13 +87,13 @@ def _difference(ended: VariantAttempt, scope: Scope, method: str, own: RunReader
         strata=np.repeat(np.arange(len(paired)), [each.shape[1] for each in paired]),
         resamples=config.evaluate.resamples,
         confidence=config.evaluate.confidence,
-        rng=generator(config.seed, "experiment", ended.variant.name, scope, method),
+        rng=generator(config.seed, "experiment", attempt.variant.name, scope, method),
     )
     return AccuracyDifference(interval, len(a), len(paired))
 
 
 def _pair_answers(scope: Scope, method: str, code: str, own: RunReader, other: RunReader) -> np.ndarray | None:
-    """float64[2, n]: answers of both to the items that both answered, 1 for right; None where nothing can be paired."""
+    """Answers of both variants to the items that both answered, float64[2, n], 1 if correct. None if there are none."""
     a, b = own.scored_items(method, code), other.scored_items(method, code)
     if not (a and b):
         return None
@@ -107,28 +110,27 @@ def _answers(scored: ScoredItems) -> dict[str, bool]:
     return dict(zip(scored.item_ids, scored.correct.tolist(), strict=True))
 
 
-def _gap(evidence: RunReader, method: str, languages: Sequence[str]) -> RemainingGap | None:
-    made = [found for code in languages if (found := evidence.allocation(method, code))]
-    measured = [(a.js_before, a.js_after) for a in made if a.js_before is not None and a.js_after is not None]
+def _gap(reader: RunReader, method: str, languages: Sequence[str]) -> RemainingGap | None:
+    allocations = [found for code in languages if (found := reader.allocation(method, code))]
+    measured = [(a.js_before, a.js_after) for a in allocations if a.js_before is not None and a.js_after is not None]
     if not measured:
         return None
     before, after = np.mean(measured, axis=0)
-    unfilled = [a.unfilled / a.budget for a in made if a.budget]
+    unfilled = [a.unfilled / a.budget for a in allocations if a.budget]
     return RemainingGap(float(before), float(after), float(np.mean(unfilled)) if unfilled else 0.0, len(measured))
 
 
-def _cost(ended: VariantAttempt) -> VariantCost:
-    config, run = ended.variant.config, ended.run
+def _cost(attempt: VariantAttempt) -> VariantCost:
+    config, run = attempt.variant.config, attempt.run
     artifacts = [artifact for stage in pipeline.STAGES for artifact in stage.artifacts(config, run)]
     with ThreadPoolExecutor(_MAX_CONCURRENT_READS) as pool:
-        found = list(pool.map(lambda artifact: artifact.manifest(), artifacts))
-    whole = [manifest for manifest in found if manifest]
+        manifests = [manifest for manifest in pool.map(lambda artifact: artifact.manifest(), artifacts) if manifest]
     return VariantCost(
-        seconds=round(sum(attempt.makespan for attempt in read_attempts(run)), 2),
-        training_seconds=round(sum(float(m.metrics.get("seconds", 0.0)) for m in whole if m.stage in _TRAINING), 2),
-        whole=len(whole),
+        seconds=round(sum(each.makespan for each in read_attempts(run)), 2),
+        training_seconds=round(sum(float(m.metrics.get("seconds", 0.0)) for m in manifests if m.stage in _TRAINING), 2),
+        whole=len(manifests),
         total=len(artifacts),
-        taken=sum(REUSED_FROM in manifest.provenance for manifest in whole),
+        taken=sum(REUSED_FROM in manifest.provenance for manifest in manifests),
     )
 
 
@@ -159,7 +161,7 @@ def _spreads(measured: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistic
 
 
 def summarize_seeds(values: Sequence[float]) -> SeedStatistics:
-    """Mean and sample standard deviation.
+    """Return the mean and the sample standard deviation over seeds.
 
     >>> summarize_seeds([1.0, 3.0])
     SeedStatistics(mean=2.0, deviation=1.4142135623730951, seeds=2)

@@ -1,6 +1,6 @@
-"""Writes what an experiment found: ``experiment.json`` for programs and ``index.html`` for people.
+"""Write the results of an experiment: ``experiment.json`` for programs and ``index.html`` for people.
 
-Key property: both are made of the variants' artefacts alone and anew each time, and the page needs no other file.
+Both depend only on the artifacts of the variants and are rewritten each time. The page needs no other file.
 """
 
 from __future__ import annotations
@@ -20,49 +20,48 @@ from compass_ray.report.page import PAGE, render
 
 RECORD = "experiment.json"
 _MAX_PLOTTED_VARIANTS = 24
-"""A picture of more variants would be taller than a screen; the tables have them."""
+"""A plot of more variants would be taller than a screen; the tables show all."""
 
 
-def write_report(where: RunDir, outcomes: ExperimentOutcomes) -> None:
-    """Put both files beside the variants."""
-    folder = Artifact(where.filesystem, where.path, RECORD)
-    found = TypeAdapter(ExperimentOutcomes).dump_python(outcomes, mode="json")
-    folder.store_bytes(RECORD, json.dumps(found, indent=2, ensure_ascii=False).encode())
-    folder.store_bytes(PAGE, render(where.path.rsplit("/", 1)[-1], build_sections(outcomes), of="experiment").encode())
+def write_report(folder: RunDir, outcomes: ExperimentOutcomes) -> None:
+    """Write both files into the folder of the experiment."""
+    target = Artifact(folder.filesystem, folder.path, RECORD)
+    record = TypeAdapter(ExperimentOutcomes).dump_python(outcomes, mode="json")
+    target.store_bytes(RECORD, json.dumps(record, indent=2, ensure_ascii=False).encode())
+    target.store_bytes(PAGE, render(folder.path.rsplit("/", 1)[-1], build_sections(outcomes), kind="experiment").encode())
 
 
 def build_sections(outcomes: ExperimentOutcomes) -> list[ReportSection]:
-    """The page's sections."""
+    """Build the sections of the page."""
     tables = build_tables(outcomes)
     seeds = [_table(listing) for listing in tables if listing.kind == "seeds"]
     return [
-        ReportSection("variants", "What was varied?", list(_variants(outcomes))),
-        ReportSection("accuracy", "What did it do to accuracy?", list(_accuracy(outcomes, tables))),
-        *([ReportSection("seeds", "How much is chance?", [TextBlock(_SEEDS), *seeds])] if seeds else []),
-        ReportSection("gap", "What did it do to the gap?", list(_gap(outcomes, tables))),
+        ReportSection("variants", "What varies?", list(_variants(outcomes))),
+        ReportSection("accuracy", "How does accuracy change?", list(_accuracy(outcomes, tables))),
+        *([ReportSection("seeds", "How large is the variation over seeds?", [TextBlock(_SEEDS), *seeds])] if seeds else []),
+        ReportSection("gap", "How does the gap change?", list(_gap(outcomes, tables))),
         ReportSection(
-            "cost", "What did it take?", [TextBlock(_COST), *(_table(listing) for listing in tables if listing.kind == "cost")]
+            "cost", "What did it cost?", [TextBlock(_COST), *(_table(listing) for listing in tables if listing.kind == "cost")]
         ),
     ]
 
 
 _SEEDS = (
-    "Variants that differ by seed alone, taken together. A seed decides which subjects are thinned, what is sampled, and "
-    "how adapters are trained. Differences are between variants with the same seed. The deviation is that of single "
-    "runs, not of their mean."
+    "Results of variants that differ only in the seed. The seed affects which subjects are thinned, which rows are sampled, "
+    "and how adapters are trained. Differences are between variants with the same seed. The standard deviation is that of "
+    "single runs, not of their mean."
 )
 _COST = (
-    "An artefact that is made of the same things in two variants is made in the first of them and taken over by the other. "
-    "Seconds here are those of the variant's own stages over all attempts; seconds of training are those of all its "
-    "adapters, wherever they were made."
+    "An artifact that two variants share is made in the first and reused in the second. Stage seconds count the variant's "
+    "own stages over all attempts. Training seconds count all its adapters, including reused ones."
 )
 
 
 def _variants(outcomes: ExperimentOutcomes) -> Iterator[Block]:
-    rows = [(o.name, "; ".join(o.settings) or "nothing") for o in outcomes.variants]
+    rows = [(o.name, "; ".join(o.settings) or "none") for o in outcomes.variants]
     yield TextBlock(
-        f"{len(rows)} variants, compared with {describe_reference(outcomes)}. Each variant is a run with its own report, in the "
-        f"folder of its name."
+        f"{len(rows)} variants, compared with {describe_reference(outcomes)}. Each variant is a run with its own report, in a "
+        f"folder of the same name."
     )
     yield TableBlock("What each variant changes", ("variant", "changes"), rows, numbers=2)
     for reason, names in outcomes.failures.items():
@@ -77,7 +76,13 @@ def _accuracy(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterat
             name = f"Accuracy on {title}"
             figure = plots.plot_accuracy(outcomes.variants, scope, outcomes.confidence, name)
             yield PlotsBlock(
-                [plot_image(f"accuracy-{scope}.png", figure, f"{name}: every method in every variant, as in the table.")]
+                [
+                    plot_image(
+                        f"accuracy-{scope}.png",
+                        figure,
+                        f"{name} by method and variant, as in the table.",
+                    )
+                ]
             )
     if any(outcome.accuracy for outcome in outcomes.variants):
         yield TextBlock(_explain_differences(outcomes))
@@ -86,15 +91,15 @@ def _accuracy(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterat
 
 
 def _explain_differences(outcomes: ExperimentOutcomes) -> str:
-    """How to read the differences, with how many of them there are: some exclude 0 by chance."""
+    """Explain the differences, and count them: some intervals exclude 0 by chance."""
     shown = [d for outcome in outcomes.variants for by in outcome.difference.values() for d in by.values() if d.is_nonzero]
     clear = sum(not includes_zero(d.interval) for d in shown)
-    told = (
-        f"Languages weigh the same. A difference is over the items that both variants answered, paired, with its "
-        f"{outcomes.confidence:.0%} interval by bootstrap over items; it says nothing of another seed."
+    text = (
+        f"All languages have the same weight. A difference is paired over the items that both variants answered, with a "
+        f"{outcomes.confidence:.0%} bootstrap interval over items. The interval does not include the variation over seeds."
     )
-    chance = f"Differences: {len(shown)}; intervals without 0: {clear}; to be expected of chance alone: "
-    return f"{told} {chance}{(1 - outcomes.confidence) * len(shown):.1f}." if shown else told
+    chance = f"Differences: {len(shown)}; intervals that exclude 0: {clear}; expected by chance: "
+    return f"{text} {chance}{(1 - outcomes.confidence) * len(shown):.1f}." if shown else text
 
 
 def _gap(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Block]:
@@ -106,7 +111,7 @@ def _gap(outcomes: ExperimentOutcomes, tables: list[ResultTable]) -> Iterator[Bl
     if len(outcomes.variants) <= _MAX_PLOTTED_VARIANTS:
         figure = plots.plot_gaps(outcomes.variants, "Divergence by variant")
         yield PlotsBlock(
-            [plot_image("gap.png", figure, "Divergence from the guide set by variant and method, before and after.")]
+            [plot_image("gap.png", figure, "Divergence from the guide set before and after selection, by variant and method.")]
         )
 
 

@@ -1,7 +1,7 @@
-"""Variants with the commits that they are pinned to: each with its own run's pins, then those of the experiment's folder.
+"""Pinned commits of variants: the pins of the variant's own run apply first, then those of the experiment's folder.
 
-Key property: as for a single run, a revision that a configuration names wins, and that is told. It writes nothing; pins
-are written by `preflight.pin`, into either folder.
+As for a single run, a revision in the configuration has priority over a pin, and a note says so. This module writes
+nothing; `preflight.pin` writes pins into either folder.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from compass_ray.evaluation.experiments.variants import Experiment
 from compass_ray.preflight import Pins, apply_pins, read_pins
 
 
-def with_pins(experiment: Experiment, where: RunDir) -> tuple[Experiment, tuple[str, ...]]:
-    """The experiment with unset revisions filled in, and what is to be told, each line once.
+def with_pins(experiment: Experiment, folder: RunDir) -> tuple[Experiment, tuple[str, ...]]:
+    """Return the experiment with unset revisions filled in, and notes for the user without duplicates.
 
     Raises:
-        ArtifactError: pins that are damaged.
-        ConfigError: variants that the pins make one.
+        ArtifactError: damaged pins.
+        ConfigError: the pins make two variants equal.
         OSError: the folder cannot be reached.
     """
-    shared, told, variants = read_pins(where), dict[str, None](), []
+    shared, notes, variants = read_pins(folder), dict[str, None](), []
     for variant in experiment.variants:
-        config, overruled = _fill_revisions(variant.config, read_pins(variant_run_dir(where, variant)), shared)
+        config, overruled = _fill_revisions(variant.config, read_pins(variant_run_dir(folder, variant)), shared)
         variants.append(replace(variant, config=config))
-        told |= dict.fromkeys(overruled)
+        notes |= dict.fromkeys(overruled)
     check_configurations({variant.name: variant.config for variant in variants})
-    return replace(experiment, variants=tuple(variants)), tuple(told)
+    return replace(experiment, variants=tuple(variants)), tuple(notes)
 
 
 def _fill_revisions(config: RunConfig, own: Pins, shared: Pins) -> tuple[RunConfig, tuple[str, ...]]:

@@ -1,6 +1,6 @@
-"""The pictures of an experiment: accuracy of every method and the gap left, variant by variant.
+"""Plots of an experiment: accuracy and remaining gap of every method in every variant.
 
-Key property: they draw numbers that the page also gives as tables. Nothing is read or written here.
+The page shows the same numbers as tables. Nothing is read or written here.
 """
 
 from __future__ import annotations
@@ -22,44 +22,50 @@ _MAX_LABEL_LENGTH = 44
 
 @with_style
 def plot_accuracy(outcomes: Sequence[VariantOutcome], scope: Scope, confidence: float, title: str) -> Figure:
-    """Accuracy of every method in every variant, with intervals."""
+    """Plot the accuracy of every method in every variant, with intervals."""
     methods = [m for m in METHODS if any(m in o.accuracy.get(scope, {}) for o in outcomes)]
     figure, axes = new_figure(6.4, 1.4 + max(0.46, 0.11 * len(methods)) * len(outcomes))
-    apart = min(0.17, 0.8 / max(len(methods), 1))
-    for place, method in enumerate(methods):
+    spacing = min(0.17, 0.8 / max(len(methods), 1))
+    for index, method in enumerate(methods):
         found = {row: o.accuracy.get(scope, {}).get(method) for row, o in enumerate(outcomes)}
-        shown = {row + apart * (place - (len(methods) - 1) / 2): interval for row, interval in found.items() if interval}
+        shown = {row + spacing * (index - (len(methods) - 1) / 2): interval for row, interval in found.items() if interval}
         _plot_intervals(axes, shown, method)
     _label_rows(axes, outcomes)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
+    axes.set_xlabel(f"accuracy with {confidence:.0%} interval")
     axes.set_title(title)
     add_legend_below(figure, axes, 4)
     return figure
 
 
 def _plot_intervals(axes: Axes, shown: Mapping[float, Interval], method: str) -> None:
-    look, heights, found = METHOD_STYLES.get(method, OTHER_STYLE), list(shown), list(shown.values())
-    axes.hlines(heights, [i.low for i in found], [i.high for i in found], color=look.colour, linewidth=1.6, alpha=0.75)
-    means = [i.mean for i in found]
-    axes.scatter(means, heights, s=30, marker=look.marker, color=look.colour, label=METHODS[method], zorder=3)
+    style, heights, intervals = METHOD_STYLES.get(method, OTHER_STYLE), list(shown), list(shown.values())
+    axes.hlines(heights, [i.low for i in intervals], [i.high for i in intervals], color=style.colour, linewidth=1.6, alpha=0.75)
+    means = [i.mean for i in intervals]
+    axes.scatter(means, heights, s=30, marker=style.marker, color=style.colour, label=METHODS[method], zorder=3)
 
 
 @with_style
 def plot_gaps(outcomes: Sequence[VariantOutcome], title: str) -> Figure:
-    """Divergence from the guide set of every method in every variant, and before."""
+    """Plot the divergence from the guide set of every method in every variant, and before selection."""
     methods = [m for m in METHODS if m != "target" and any(m in o.gap for o in outcomes)]
     figure, axes = new_figure(6.4, 1.5 + 0.3 * len(outcomes))
     before = [(row, left.before) for row, o in enumerate(outcomes) for left in list(o.gap.values())[:1]]
     axes.scatter(
-        [x for _, x in before], [row for row, _ in before], s=110, marker="|", color=GUIDE, linewidth=2.2, label="rows before"
+        [x for _, x in before],
+        [row for row, _ in before],
+        s=110,
+        marker="|",
+        color=GUIDE,
+        linewidth=2.2,
+        label="before",
     )
     for method in methods:
-        look = METHOD_STYLES.get(method, OTHER_STYLE)
-        found = [(row, o.gap[method].after) for row, o in enumerate(outcomes) if method in o.gap]
-        drawn = axes.scatter([x for _, x in found], [row for row, _ in found], s=30, marker=look.marker, color=look.colour)
-        drawn.set(label=METHODS[method], clip_on=False, zorder=4)
+        style = METHOD_STYLES.get(method, OTHER_STYLE)
+        after = [(row, o.gap[method].after) for row, o in enumerate(outcomes) if method in o.gap]
+        points = axes.scatter([x for _, x in after], [row for row, _ in after], s=30, marker=style.marker, color=style.colour)
+        points.set(label=METHODS[method], clip_on=False, zorder=4)
     _label_rows(axes, outcomes)
     axes.set_xlim(left=0)
     axes.set_xlabel("divergence from the guide set, bits, mean over languages")

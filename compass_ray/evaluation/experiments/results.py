@@ -1,7 +1,7 @@
-"""What the variants of an experiment measured, as records: accuracy, differences, the gap left, and the cost.
+"""Results of the variants of an experiment: accuracy, differences, remaining gap, and cost.
 
-Key property: they hold numbers only, and judge nothing: an interval is given, and over seeds a mean with its sample
-standard deviation. How they are measured stands in `measuring`.
+The classes hold numbers only: intervals, and over seeds the mean with its sample standard deviation. `collect_results`
+computes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from compass_ray.report.run_reader import METHODS
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Accuracy of a variant minus that of its reference, mean over ``languages``, on ``items`` that both answered."""
+    """Accuracy of a variant minus that of its reference: mean over ``languages``, on ``items`` that both answered."""
 
     interval: Interval
     items: int
@@ -24,13 +24,13 @@ class AccuracyDifference:
 
     @property
     def is_nonzero(self) -> bool:
-        """Whether any answer differs: zero-shot on one base model does not."""
+        """Whether any answer differs. Zero-shot answers on the same base model do not."""
         return any((self.interval.mean, self.interval.low, self.interval.high))
 
 
 @dataclass(frozen=True)
 class RemainingGap:
-    """Means over languages: divergence from the guide set in bits before and after, and the share of quotas not filled."""
+    """Means over languages: divergence from the guide set before and after, in bits, and the unfilled share of the quotas."""
 
     before: float
     after: float
@@ -40,21 +40,21 @@ class RemainingGap:
 
 @dataclass(frozen=True)
 class VariantCost:
-    """What a variant took: seconds of its own attempts, and of its adapters' training wherever that was; its artefacts."""
+    """Cost of a variant: seconds of its own attempts, training seconds of all its adapters (also reused ones), artifacts."""
 
     seconds: float
     training_seconds: float
     whole: int
-    """Artefacts that stand."""
+    """Number of complete artifacts."""
     total: int
-    """Artefacts that a whole run has."""
+    """Number of artifacts of a complete run."""
     taken: int
-    """Of those that stand, taken over from other variants."""
+    """Number of complete artifacts that were reused from other variants."""
 
 
 @dataclass(frozen=True)
 class VariantOutcome:
-    """One variant."""
+    """The results of one variant."""
 
     name: str
     group: str
@@ -67,17 +67,17 @@ class VariantOutcome:
     items: Mapping[Scope, int]
     reference: str
     difference: Mapping[Scope, Mapping[str, AccuracyDifference]]
-    """Minus the reference's same method; empty for the reference itself."""
+    """Accuracy minus that of the reference, by scope and method; empty for the reference itself."""
     gap: Mapping[str, RemainingGap]
     """By method."""
     served: str
-    """The method that the run serves."""
+    """The method whose adapters the run serves."""
     cost: VariantCost
 
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """Over seeds: the mean, the sample standard deviation (None of one), and how many."""
+    """Mean and sample standard deviation (None for one seed) over ``seeds`` seeds."""
 
     mean: float
     deviation: float | None
@@ -86,20 +86,20 @@ class SeedStatistics:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Variants that differ by seed alone; accuracies and differences in [0, 1], by scope and method."""
+    """Variants that differ only in the seed. Accuracies and differences are in [0, 1], by scope and method."""
 
     group: str
     seeds: tuple[int, ...]
     accuracy: Mapping[Scope, Mapping[str, SeedStatistics]]
     difference: Mapping[Scope, Mapping[str, SeedStatistics]]
-    """Each seed's variant minus the reference with the same seed."""
+    """The variant of each seed minus the reference with the same seed."""
     gap: Mapping[str, SeedStatistics]
-    """Divergence left, in bits, by method."""
+    """Remaining divergence in bits, by method."""
 
 
 @dataclass(frozen=True)
 class ExperimentOutcomes:
-    """All variants of an experiment, and their groups where seeds vary."""
+    """All variants of an experiment, and their groups if seeds vary."""
 
     against: str
     confidence: float
@@ -108,7 +108,7 @@ class ExperimentOutcomes:
 
     @property
     def failures(self) -> dict[str, list[str]]:
-        """Why variants failed at the last attempt, and which."""
+        """The variants that failed at the last attempt, by reason."""
         found: dict[str, list[str]] = {}
         for outcome in self.variants:
             if outcome.failure:
@@ -117,6 +117,6 @@ class ExperimentOutcomes:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that any variant measured, in the order of tables."""
+        """Methods with results in any variant, in the order of the tables."""
         found = {m for o in self.variants for each in (*o.accuracy.values(), o.gap) for m in each}
         return tuple(method for method in METHODS if method in found)

@@ -1,7 +1,7 @@
-"""The outcomes of an experiment as tables of text, for the terminal and the page alike.
+"""Tables of the results of an experiment, as text for the terminal and the page.
 
-Key property: a dash stands for what was not measured, so a failed variant has its row like the others. Accuracy is in
-percent, differences and deviations are in percentage points, divergences in bits.
+A dash means "not measured", so a failed variant has a row too. Accuracy is in percent, differences and deviations are in
+percentage points, divergences in bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PLUS = "mean ± standard deviation"
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table: what it is of, its title, and its rows, the header first."""
+    """A table: its kind, its title, and its rows. The first row is the header."""
 
     kind: str
     title: str
@@ -28,7 +28,7 @@ class ResultTable:
 
 
 def build_tables(outcomes: ExperimentOutcomes) -> list[ResultTable]:
-    """All tables that have something to show."""
+    """Build every table that has data."""
     return [*_accuracies(outcomes), *_seeds(outcomes), *_gaps(outcomes), _cost(outcomes)]
 
 
@@ -43,7 +43,7 @@ def _accuracies(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
 
 
 def describe_reference(outcomes: ExperimentOutcomes) -> str:
-    """What the variants are compared with, in words."""
+    """Describe the reference that the variants are compared with."""
     chosen = next(outcome for outcome in outcomes.variants if outcome.name == outcomes.against)
     many = len({outcome.reference for outcome in outcomes.variants}) > 1
     return f"{chosen.group} with the same seed" if many else chosen.name
@@ -66,7 +66,7 @@ def _share(outcome: VariantOutcome, scope: Scope, method: str) -> str:
 
 
 def _difference(outcomes: ExperimentOutcomes, scope: Scope) -> TextRows:
-    """Methods that differ in no variant, as zero-shot does on one base model, are left out."""
+    """Rows of differences. Methods without a difference in any variant, such as zero-shot on one base model, are omitted."""
     found = {o.name: o.difference.get(scope, {}) for o in outcomes.variants if o.name != o.reference}
     moved = {m for by in found.values() for m, d in by.items() if d.is_nonzero}
     methods = [m for m in METHODS if m in moved] or [m for m in METHODS if any(m in by for by in found.values())]
@@ -79,7 +79,7 @@ def _gaps(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
     if any(outcome.gap for outcome in outcomes.variants):
         served = {METHODS.get(outcome.served, outcome.served) for outcome in outcomes.variants}
         rows = [(o.name, *_gap(o.gap.get(o.served))) for o in outcomes.variants]
-        header = ("variant", "gap before, bits", "gap left, bits", "quota not filled, percent")
+        header = ("variant", "gap before, bits", "gap after, bits", "unfilled quota, percent")
         yield ResultTable("gap", f"Divergence from the guide set with the rows of {' or '.join(sorted(served))}", [header, *rows])
 
 
@@ -102,11 +102,11 @@ def _seeds(outcomes: ExperimentOutcomes) -> Iterator[ResultTable]:
             yield ResultTable("seeds", name, _spreads(differ))
     left = {group.group: group.gap for group in outcomes.seeds}
     if any(left.values()):
-        yield ResultTable("seeds", f"Over seeds: divergence left, bits, {_PLUS}", _spreads(left, scale=1.0, digits=3))
+        yield ResultTable("seeds", f"Over seeds: remaining divergence, bits, {_PLUS}", _spreads(left, scale=1.0, digits=3))
 
 
 def _spreads(found: Mapping[str, Mapping[str, SeedStatistics]], *, scale: float = 100.0, digits: int = 1) -> TextRows:
-    """A row a group, a column a method; methods that stand still over all of them at 0 are left out."""
+    """One row for each group, one column for each method. Methods that are 0 in all groups are omitted."""
     moved = {m for by in found.values() for m, s in by.items() if s.mean or s.deviation}
     methods = [m for m in METHODS if m in moved]
     seeds = {name: max((s.seeds for s in by.values()), default=0) for name, by in found.items()}
@@ -122,7 +122,7 @@ def _spread(spread: SeedStatistics | None, scale: float, digits: int) -> str:
 
 
 def _cost(outcomes: ExperimentOutcomes) -> ResultTable:
-    header = ("variant", "artefacts", "taken over", "seconds here", "seconds of training", "")
+    header = ("variant", "complete artifacts", "reused", "stage seconds", "training seconds", "")
     rows = [
         (
             o.name,
@@ -134,4 +134,4 @@ def _cost(outcomes: ExperimentOutcomes) -> ResultTable:
         )
         for o in outcomes.variants
     ]
-    return ResultTable("cost", "What it took", [header, *rows])
+    return ResultTable("cost", "Cost", [header, *rows])

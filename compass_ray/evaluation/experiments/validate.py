@@ -1,7 +1,7 @@
-"""Whether variants are different runs: in their names, on any disk, and in what their results depend on.
+"""Check that variants are different runs: in their names, on any disk, and in the settings that affect results.
 
-Key property: configurations are compared as they were resolved, so two ways of writing one value do not count as two
-variants. It is about settings alone; whether artefacts are equal is asked of their fingerprints (`sharing`).
+Resolved configurations are compared, so two spellings of one value do not count as two variants. `artifact_reuse`
+compares artifacts, by their fingerprints.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _REMEDY = "give each value once, or name them in a file, under experiment.varian
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Each name can be a folder, and no two are the same one.
+    """Check that each name is a valid folder name, and that no two name the same folder.
 
     Raises:
-        ConfigError: a name that cannot, or names that differ in case at most.
+        ConfigError: an invalid name, or names that are equal or differ only in case.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -34,31 +34,31 @@ def check_names(names: Sequence[str]) -> None:
             )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
-            raise ConfigError(f"{other!r} and {name!r} differ in case alone, and some disks take them for one; {_REMEDY}")
+            raise ConfigError(f"{other!r} and {name!r} differ only in case and are one folder on some disks; {_REMEDY}")
     for name in seen.values():
         if (times := names.count(name)) > 1:
             raise ConfigError(f"{times} variants have the name {name!r}; {_REMEDY}")
 
 
 def check_configurations(configs: Mapping[str, RunConfig]) -> None:
-    """All variants are computed in one place, and each can have results of its own.
+    """Check that all variants have the same ``resources``, and that each can have different results.
 
     Args:
-        configs: by the variant's name, its whole configuration.
+        configs: the resolved configuration of each variant, by name.
 
     Raises:
-        ConfigError: two variants that differ in ``resources``, or in nothing that a result depends on.
+        ConfigError: two variants differ in ``resources``, or only in settings that do not affect results.
     """
-    made = {name: result_settings(config) for name, config in configs.items()}
+    effective = {name: result_settings(config) for name, config in configs.items()}
     for (one, a), (other, b) in itertools.combinations(configs.items(), 2):
         if a == b:
-            raise ConfigError(f"{one!r} and {other!r} are one configuration and would count as two; leave one of them out")
+            raise ConfigError(f"{one!r} and {other!r} are the same configuration; remove one of them")
         if a.resources != b.resources:
             raise ConfigError(
                 f"{one!r} and {other!r} differ in {_list_differences(a, b, 'resources')}: resources do not affect results, "
-                f"and all variants are computed in one place; set it for all with --set"
+                f"and all variants run in one Ray session; set it for all with --set"
             )
-        if made[one] == made[other]:
+        if effective[one] == effective[other]:
             raise ConfigError(
                 f"{one!r} and {other!r} differ only in {_list_differences(a, b)}, which does not affect results. "
                 f"Remove one, or set it for all variants with --set"
@@ -66,7 +66,7 @@ def check_configurations(configs: Mapping[str, RunConfig]) -> None:
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that rows, models and scores of a run depend on: all that enters a fingerprint but that of the page."""
+    """Return the settings that affect rows, models and scores: all settings in a fingerprint except that of the report."""
     return {
         **config.model_dump(exclude={"resources", "drift", "identifier", "train", "full", "evaluate", "serve", "update"}),
         "train": config.train.identity(),
@@ -78,13 +78,13 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _list_differences(a: RunConfig, b: RunConfig, section: str = "") -> str:
-    mine, others = _flatten(a.model_dump()), _flatten(b.model_dump())
-    keys = sorted(key for key in mine.keys() | others.keys() if mine.get(key) != others.get(key))
+    left, right = _flatten(a.model_dump()), _flatten(b.model_dump())
+    keys = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
     return ", ".join(key for key in keys if key.startswith(section))
 
 
-def _flatten(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -1,8 +1,7 @@
-"""What an experiment varies: from a grid and a list of overrides to named variants, each a whole configuration.
+"""Variants of an experiment: a grid and a list of overrides become named, complete configurations.
 
-Key property: a variant's name follows from its own settings alone, so more values can be added later and what stands is
-found again. All configurations are checked, and that they differ (`distinct`), before any work. It reads no run and
-starts nothing.
+The name of a variant depends only on its own settings, so values can be added later and existing variants are found
+again. All configurations are checked before any work (`validate`). This module reads no run and starts nothing.
 """
 
 from __future__ import annotations
@@ -21,47 +20,47 @@ from compass_ray.config import ConfigError, ConfigSection, RunConfig, resolve_co
 from compass_ray.evaluation.experiments.validate import check_configurations, check_names
 
 SECTION = "experiment"
-"""Key of a YAML file under which it says what is varied; the rest of the file is what all variants start from."""
+"""Key of the section of a YAML file that defines the variants. The rest of the file is common to all variants."""
 SEED = "seed"
 BASE = "base"
-"""Group of variants that differ by seed alone from what all start from."""
+"""Name of the group whose variants change nothing except the seed."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=,+-]+")
 
 
 class ExperimentConfig(ConfigSection):
-    """The ``experiment`` section of a file: each of the variants under each combination of the values varied."""
+    """The ``experiment`` section of a file: every named variant is combined with every combination of the varied values."""
 
     vary: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
-    """Values by key."""
+    """The values of each setting, by key."""
     variants: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """By name, what to change, each as ``key=value``."""
+    """The changes of each named variant, as ``key=value``."""
     against: str | None = None
-    """The variant that the others are compared with, by its name or how that begins; the first one if unset."""
+    """Name of the reference variant, or a prefix of it. Default: the first variant."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant: its name, what it changes, and the configuration that this makes."""
+    """One variant: its name, its changes, and the resulting configuration."""
 
     name: str
     settings: tuple[str, ...]
-    """Each as ``key=value``, in the order in which they are applied."""
+    """The changes as ``key=value``, in the order of application."""
     group: str
-    """Its name without the seed: what it shares with those that differ from it by seed alone."""
+    """The name without the seed. Variants that differ only in the seed have the same group."""
     config: RunConfig
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Variants, each once, and which of them the others are compared with."""
+    """Distinct variants, and the name of the reference variant (``against``)."""
 
     variants: tuple[Variant, ...]
     against: str
 
     def reference_for(self, variant: Variant) -> Variant:
-        """What a variant is compared with: ``against``, or of its group the one with the same seed, where there is one.
+        """Return the variant to compare with: the one in the group of ``against`` with the same seed, or ``against`` itself.
 
-        Where nothing but the seed varies, all are compared with the one.
+        If only the seed varies, all variants are compared with ``against``.
         """
         chosen = next(v for v in self.variants if v.name == self.against)
         if all(v.group == chosen.group for v in self.variants):
@@ -78,32 +77,31 @@ def read_experiment(
     overrides: Sequence[str] = (),
     languages: Sequence[str] | None = None,
 ) -> Experiment:
-    """What a file's tree of settings and a command line ask for together.
+    """Build the experiment that a settings tree and a command line define together.
 
     Args:
-        tree: settings that all variants start from; under ``experiment`` what is varied.
-        vary: grids as ``key=value,value``, beside those of the tree.
-        against: name of the variant to compare with, or how it begins; that of the tree if None.
+        tree: settings common to all variants; its ``experiment`` section defines the variants.
+        vary: grids as ``key=value,value``, in addition to those of the tree.
+        against: name of the reference variant, or a prefix of it; that of the tree if None.
         overrides: changes to all variants, as ``key=value``.
-        languages: target languages of all variants, those of the tree if None.
+        languages: target languages of all variants; those of the tree if None.
 
     Raises:
-        ConfigError: nothing is varied, a key or value that no configuration takes, names that are not names, or variants that
-            are no different runs.
+        ConfigError: nothing varies, a key or value is invalid, a name is invalid, or two variants are the same run.
     """
     base = dict(tree)
     section = _section(base.pop(SECTION, None))
     grid = _merge_grids([*((key, list(values)) for key, values in section.vary.items()), *(_parse_grid(text) for text in vary)])
-    found = [
+    variants = [
         _variant(base, named, changes, chosen, overrides, languages)
         for named, changes in (section.variants or {"": ()}).items()
         for chosen in (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
     ]
     if not grid and not section.variants:
-        raise ConfigError(f"nothing varies; give --vary select.budget=0.4,0.8, or a file with a section {SECTION!r}")
-    check_names([variant.name for variant in found])
-    check_configurations({variant.name: variant.config for variant in found})
-    return Experiment(tuple(found), _resolve_reference(found, against or section.against))
+        raise ConfigError(f"nothing varies; give --vary KEY=VALUE,VALUE or a file with a section {SECTION!r}")
+    check_names([variant.name for variant in variants])
+    check_configurations({variant.name: variant.config for variant in variants})
+    return Experiment(tuple(variants), _resolve_reference(variants, against or section.against))
 
 
 def _section(tree: Any) -> ExperimentConfig:
@@ -111,15 +109,15 @@ def _section(tree: Any) -> ExperimentConfig:
         return ExperimentConfig.model_validate(tree or {})
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in (SECTION, *problem["loc"]))
+        key = ".".join(str(part) for part in (SECTION, *problem["loc"]))
         raise ConfigError(
-            f"{where}: {problem['msg']} (it is {problem['input']!r}); expected vary: {{KEY: [VALUE, ...]}}, "
+            f"{key}: {problem['msg']} (it is {problem['input']!r}); expected vary: {{KEY: [VALUE, ...]}}, "
             f"variants: {{NAME: [KEY=VALUE, ...]}} and against: NAME"
         ) from None
 
 
 def _parse_grid(text: str) -> tuple[str, list[Any]]:
-    """A grid of the command line: ``key=value,value``, where a value may be a YAML list."""
+    """Parse ``key=value,value``; a value may be a YAML list."""
     key, equals, listed = text.partition("=")
     if not (key.strip() and equals and listed.strip()):
         raise ConfigError(f"--vary {text!r}: expected KEY=VALUE,VALUE, for example select.budget=0.4,0.8")
@@ -135,7 +133,7 @@ def _merge_grids(grids: list[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
         if key in joined:
             raise ConfigError(f"{key} is varied twice; name it once, with all its values")
         if not values:
-            raise ConfigError(f"{key} is varied over no value; give at least one")
+            raise ConfigError(f"{key} is varied but has no values; give at least one")
         joined[key] = values
     return joined
 
@@ -160,12 +158,12 @@ def _variant(
 
 
 def _override_text(value: Any) -> str:
-    """A value as an override has it."""
+    """Format a value for an override."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _path_safe(value: Any) -> str:
-    """A value as a part of a path on any disk and object store.
+    """Format a value so that it is safe in a path on any disk and object store.
 
     >>> _path_safe(0.4), _path_safe(None), _path_safe(["target", "compass"]), _path_safe("microsoft/Phi-4-mini-instruct")
     ('0.4', 'null', 'target,compass', 'microsoft-Phi-4-mini-instruct')
@@ -174,10 +172,10 @@ def _path_safe(value: Any) -> str:
     return _UNSAFE.sub("-", listed).strip("-")
 
 
-def _resolve_reference(variants: Sequence[Variant], asked: str | None) -> str:
-    if asked is None:
+def _resolve_reference(variants: Sequence[Variant], name: str | None) -> str:
+    if name is None:
         return variants[0].name
-    found = [v.name for v in variants if asked in (v.name, v.group) or v.name.startswith(f"{asked},")]
-    if not found:
-        raise ConfigError(f"--against {asked!r} is none of the variants: {'; '.join(v.name for v in variants)}")
-    return found[0]
+    matches = [v.name for v in variants if name in (v.name, v.group) or v.name.startswith(f"{name},")]
+    if not matches:
+        raise ConfigError(f"--against {name!r} matches no variant; choose one of: {'; '.join(v.name for v in variants)}")
+    return matches[0]

@@ -1,4 +1,4 @@
-"""Variants with answers, gaps and costs of known numbers, without anything having been run."""
+"""Variants with known answers, gaps and costs, written without running any stage."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from compass_ray.config import read_raw_config
 from compass_ray.evaluation.experiments import Experiment, VariantAttempt, read_experiment
 
 LOW = ("subject 1", "subject 3")
-"""Of four subjects, so half of the items."""
+"""Two of four subjects, so half of the items."""
 
 
-def asked(*vary: str, **more: Any) -> Experiment:
-    """An experiment on the smallest preset, whose languages are sw and hi."""
+def make_experiment(*vary: str, **more: Any) -> Experiment:
+    """An experiment on the smallest preset, with the languages sw and hi."""
     return read_experiment(read_raw_config("atlas-test"), vary, **more)
 
 
-def ended(experiment: Experiment, folder: Path, **failures: str) -> list[VariantAttempt]:
-    """Its variants, with nothing in their runs."""
+def make_attempts(experiment: Experiment, folder: Path, **failures: str) -> list[VariantAttempt]:
+    """An attempt for each variant, with an empty run."""
     runs = [RunDir(str(folder / variant.name)) for variant in experiment.variants]
     for variant, run in zip(experiment.variants, runs, strict=True):
         run.write_config(variant.config)
     return [VariantAttempt(v, r, failures.get(v.group)) for v, r in zip(experiment.variants, runs, strict=True)]
 
 
-def right(share: float, items: int) -> list[bool]:
-    """The first ``share`` of the items are answered."""
+def first_correct(share: float, items: int) -> list[bool]:
+    """Answers of which the first ``share`` are correct."""
     return [i < share * items for i in range(items)]
 
 
 def fill(run: RunDir, language: str, answers: Mapping[str, list[bool]], *, low: tuple[str, ...] = LOW, js: float = 0.1) -> None:
-    """What a variant holds of a language: every method's answers, its selection with a gap, its adapter."""
+    """Write the results of a language: the answers of every method, its selection with a gap, its adapter."""
     for method, correct in answers.items():
         _write(run.evaluation(method, language), "evaluate", {}, items=_scored(language, correct))
         if method == "zero_shot":

@@ -1,4 +1,4 @@
-"""Equal artefacts are made once, different ones are not taken for equal, and a variant outlives those it took from."""
+"""Equal artifacts are made once, different ones are not reused, and a variant outlives the variant it reused from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from compass_ray.pipeline import Stage
 from compass_ray.progress import Progress, silent
 
 _OF = {"pool": lambda c: {}, "select": lambda c: {"budget": c.select.budget}, "train": lambda c: {"tau": c.select.tau}}
-"""What each of three made-up stages depends on, beside the stage before it."""
+"""Settings that each of three fake stages depends on, in addition to the stage before it."""
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Three stages that publish one artefact each; tells which were made, and for which variant."""
+    """Three stages that publish one artifact each. The list records which were made, and for which variant."""
     calls: list[str] = []
     monkeypatch.setattr(pipeline, "STAGES", tuple(_stage(name, calls) for name in _OF))
     return calls
@@ -55,7 +55,7 @@ def _content(attempt: VariantAttempt, name: str) -> str:
     return attempt.run.artifact(name).read_bytes("deep/content.txt").decode()
 
 
-def test_what_variants_have_in_common_is_made_once(made: list[str], tmp_path: Path) -> None:
+def test_shared_artifacts_are_made_once(made: list[str], tmp_path: Path) -> None:
     attempts = run_all_variants(_experiment("select.budget=0.4,1.2", "select.tau=0.5,0.9"), RunDir(str(tmp_path)))
     assert [a.failure for a in attempts] == [None] * 4
     assert made == [
@@ -76,17 +76,17 @@ def test_what_variants_have_in_common_is_made_once(made: list[str], tmp_path: Pa
 def test_variants_share_on_an_object_store_too(made: list[str], s3_uri: str) -> None:
     experiment = _experiment("select.tau=0.5,0.9", "seed=0,1")
     for _ in range(2):
-        ended = run_all_variants(experiment, RunDir(s3_uri))
-        assert [each.failure for each in ended] == [None] * 4
+        attempts = run_all_variants(experiment, RunDir(s3_uri))
+        assert [each.failure for each in attempts] == [None] * 4
     assert made == [
         "select.tau=0.5,seed=0: pool",
         "select.tau=0.5,seed=0: select",
         *(f"select.tau={t},seed=0: train" for t in (0.5, 0.9)),
     ]
-    assert ended[3].run.artifact("train").verify().provenance[REUSED_FROM] == "select.tau=0.9,seed=0"
+    assert attempts[3].run.artifact("train").verify().provenance[REUSED_FROM] == "select.tau=0.9,seed=0"
 
 
-def test_a_second_call_makes_nothing_and_tells_the_same(made: list[str], tmp_path: Path) -> None:
+def test_a_second_call_makes_nothing_and_returns_the_same(made: list[str], tmp_path: Path) -> None:
     experiment, where = _experiment("select.budget=0.4,1.2"), RunDir(str(tmp_path))
     before, calls = run_all_variants(experiment, where), list(made)
     after = run_all_variants(experiment, where)
@@ -94,21 +94,21 @@ def test_a_second_call_makes_nothing_and_tells_the_same(made: list[str], tmp_pat
     assert [a.failure for a in after] == [a.failure for a in before] == [None, None]
 
 
-def test_a_variant_added_later_takes_from_those_that_stand(made: list[str], tmp_path: Path) -> None:
+def test_a_variant_added_later_reuses_from_existing_variants(made: list[str], tmp_path: Path) -> None:
     where = RunDir(str(tmp_path))
     run_all_variants(_experiment("select.budget=0.4"), where)
     run_all_variants(_experiment("select.budget=1.2,0.4"), where)
     assert made[3:] == ["select.budget=1.2: select", "select.budget=1.2: train"]
 
 
-def test_a_variant_outlives_the_one_it_took_from(made: list[str], tmp_path: Path) -> None:
+def test_a_variant_outlives_the_one_it_reused_from(made: list[str], tmp_path: Path) -> None:
     first, second = run_all_variants(_experiment("select.tau=0.5,0.9"), RunDir(str(tmp_path)))
     shutil.rmtree(first.run.path)
     assert second.run.artifact("pool").verify().fingerprint
     assert _content(second, "select") == "select of select.tau=0.5"
 
 
-def test_what_is_made_anew_is_made_once_for_all(made: list[str], tmp_path: Path) -> None:
+def test_a_forced_stage_is_recomputed_once_for_all_variants(made: list[str], tmp_path: Path) -> None:
     experiment, where = _experiment("select.tau=0.5,0.9"), RunDir(str(tmp_path))
     run_all_variants(experiment, where)
     made.clear()
@@ -117,7 +117,7 @@ def test_what_is_made_anew_is_made_once_for_all(made: list[str], tmp_path: Path)
     assert [a.failure for a in attempts] == [None, None]
 
 
-def test_a_variant_that_fails_is_told_and_the_others_end(
+def test_a_failed_variant_is_reported_and_the_others_continue(
     made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(config: RunConfig, run: RunDir, **named: Any) -> list[Manifest]:
@@ -150,9 +150,10 @@ def test_other_settings_in_the_same_folder_are_refused_variant_by_variant(made: 
     assert attempt.failure is not None
     assert "select was made with other settings: budget was 0.8, is 2" in attempt.failure
     assert "--force select" in attempt.failure
+    assert attempt.failure.endswith("to recompute only this variant, remove its folder")
 
 
-def test_each_variant_is_watched_on_its_own(made: list[str], tmp_path: Path) -> None:
+def test_each_variant_has_its_own_progress_display(made: list[str], tmp_path: Path) -> None:
     opened: list[int] = []
 
     def watch() -> nullcontext[Progress]:
@@ -163,17 +164,17 @@ def test_each_variant_is_watched_on_its_own(made: list[str], tmp_path: Path) -> 
     assert opened == [0, 3]
 
 
-def test_a_run_is_no_folder_of_variants(made: list[str], tmp_path: Path) -> None:
+def test_a_run_is_rejected_as_the_folder_of_an_experiment(made: list[str], tmp_path: Path) -> None:
     experiment, where = _experiment("select.tau=0.5"), RunDir(str(tmp_path))
     where.write_config(experiment.variants[0].config)
-    with pytest.raises(ConfigError, match="is a run; an experiment holds runs in folders of its own"):
+    with pytest.raises(ConfigError, match="is a run; an experiment needs a folder of its own"):
         run_all_variants(experiment, where)
-    with pytest.raises(ConfigError, match="'trian' is no stage"):
+    with pytest.raises(ConfigError, match="unknown stage 'trian'"):
         run_all_variants(experiment, RunDir(str(tmp_path / "new")), until="trian")
     assert made == []
 
 
-# One artefact taken over.
+# Reuse of one artifact.
 
 
 def _write(artifact: Artifact, text: str = "rows") -> Manifest:
@@ -184,8 +185,8 @@ def _write(artifact: Artifact, text: str = "rows") -> Manifest:
 
 
 @pytest.fixture(params=["disk", "disk without links", "object store"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where runs stand."""
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The folder or bucket of the runs."""
 
     def refuse(*args: object) -> None:
         raise OSError("links are not supported")
@@ -195,8 +196,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return str(request.getfixturevalue("s3_uri")) if request.param == "object store" else str(tmp_path)
 
 
-def test_an_artefact_taken_over_is_whole_and_the_same(place: str) -> None:
-    donor, target = (RunDir(f"{place}/{name}").artifact("guides", "sw") for name in ("a=1", "b"))
+def test_a_reused_artifact_is_complete_and_equal(storage: str) -> None:
+    donor, target = (RunDir(f"{storage}/{name}").artifact("guides", "sw") for name in ("a=1", "b"))
     manifest = _write(donor)
     target.store_bytes("left over.txt", b"of an attempt that was killed")
     reuse_artifact(target, donor, manifest)
@@ -205,15 +206,15 @@ def test_an_artefact_taken_over_is_whole_and_the_same(place: str) -> None:
     assert target.require().provenance == {REUSED_FROM: "a=1", **manifest.provenance}
 
 
-def test_what_is_made_anew_later_leaves_the_other_as_it_was(place: str) -> None:
-    donor, target = (RunDir(f"{place}/{name}").artifact("pool") for name in "ab")
+def test_recomputing_the_donor_later_does_not_change_the_reused_artifact(storage: str) -> None:
+    donor, target = (RunDir(f"{storage}/{name}").artifact("pool") for name in "ab")
     reuse_artifact(target, donor, _write(donor))
     _write(donor, "other rows")
     assert target.verify()
     assert target.read_bytes("part/a.txt") == b"rows"
 
 
-def test_killed_before_the_manifest_it_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_before_the_manifest_it_is_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     donor, target = (RunDir(str(tmp_path / name)).artifact("pool") for name in "ab")
     manifest = _write(donor)
 
@@ -229,7 +230,7 @@ def test_killed_before_the_manifest_it_is_not_whole(tmp_path: Path, monkeypatch:
     assert reuse_artifact(target, donor, manifest).outputs == target.verify().outputs
 
 
-def test_a_damaged_artefact_is_not_passed_on(tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_not_reused(tmp_path: Path) -> None:
     donor, target = (RunDir(str(tmp_path / name)).artifact("pool") for name in "ab")
     manifest = _write(donor)
     donor.drop("part/a.txt")
@@ -238,7 +239,7 @@ def test_a_damaged_artefact_is_not_passed_on(tmp_path: Path) -> None:
     assert target.manifest() is None
 
 
-def test_another_fingerprint_or_place_is_not_taken(tmp_path: Path) -> None:
+def test_another_fingerprint_or_path_is_not_reused(tmp_path: Path) -> None:
     donor = RunDir(str(tmp_path / "a"))
     manifest = _write(donor.artifact("pool"))
     run = VariantRun(str(tmp_path / "b"), ArtifactDonors([donor, RunDir(str(tmp_path / "b"))]))
@@ -256,7 +257,7 @@ def test_workers_get_the_plain_run_directory(tmp_path: Path) -> None:
     assert (type(artifact), artifact.path, artifact.name) == (Artifact, run.pool.path, "pool")
 
 
-def test_what_is_left_unfinished_gives_way_to_a_whole_one(tmp_path: Path) -> None:
+def test_a_complete_artifact_replaces_an_unfinished_one(tmp_path: Path) -> None:
     donor, own = RunDir(str(tmp_path / "a")), RunDir(str(tmp_path / "b"))
     _write(donor.artifact("pool"))
     identity = Identity("pool", {"text": "rows"}, {})

@@ -1,4 +1,4 @@
-"""Differences are paired and over equal items only, spreads are over seeds, and what is not there is a dash."""
+"""Differences are paired over equal items only, deviations are over seeds, and a missing value is a dash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compass_ray.evaluation.experiments import (
     collect_outcomes,
     write_report,
 )
-from tests.unit.evaluation.experiments.made_up import asked, ended, fill, right
+from tests.unit.evaluation.experiments.made_up import fill, first_correct, make_attempts, make_experiment
 
 SW, HI = 40, 20
 """Test items of the two languages."""
@@ -27,16 +27,16 @@ SW, HI = 40, 20
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[VariantAttempt]:
-    """Two budgets; COMPASS has 25% and 50% right with the first, 75% and 50% with the second."""
-    variants = ended(asked("select.budget=0.4,1.2"), tmp_path)
+    """Two budgets. COMPASS has 25% and 50% correct with the first, 75% and 50% with the second."""
+    variants = make_attempts(make_experiment("select.budget=0.4,1.2"), tmp_path)
     for each, share, js in zip(variants, (0.25, 0.75), (0.3, 0.1), strict=True):
-        fill(each.run, "sw", {"zero_shot": right(0.5, SW), "compass": right(share, SW)}, js=js)
-        fill(each.run, "hi", {"zero_shot": right(0.5, HI), "compass": right(0.5, HI)}, js=js)
+        fill(each.run, "sw", {"zero_shot": first_correct(0.5, SW), "compass": first_correct(share, SW)}, js=js)
+        fill(each.run, "hi", {"zero_shot": first_correct(0.5, HI), "compass": first_correct(0.5, HI)}, js=js)
     return variants
 
 
 def _measured(variants: list[VariantAttempt]) -> ExperimentOutcomes:
-    return collect_outcomes(asked("select.budget=0.4,1.2"), variants)
+    return collect_outcomes(make_experiment("select.budget=0.4,1.2"), variants)
 
 
 def _listing(outcomes: ExperimentOutcomes, title: str) -> ResultTable:
@@ -56,7 +56,7 @@ def test_a_difference_is_the_mean_over_languages_of_paired_differences(two: list
     assert second.reference == first.name == "select.budget=0.4"
 
 
-def test_zero_shot_does_not_move_and_is_left_out_of_the_table(two: list[VariantAttempt]) -> None:
+def test_zero_shot_does_not_change_and_is_omitted_from_the_table(two: list[VariantAttempt]) -> None:
     outcomes = _measured(two)
     assert not outcomes.variants[1].difference["all"]["zero_shot"].is_nonzero
     header, (name, difference, items) = _listing(outcomes, "Difference from select.budget=0.4 on all subjects").rows
@@ -66,37 +66,37 @@ def test_zero_shot_does_not_move_and_is_left_out_of_the_table(two: list[VariantA
 
 
 def test_only_items_that_both_answered_are_compared(tmp_path: Path) -> None:
-    variants = ended(asked("select.budget=0.4,1.2"), tmp_path)
-    fill(variants[0].run, "sw", {"compass": right(1.0, 30)})
-    fill(variants[1].run, "sw", {"compass": right(0.5, SW)})
-    fill(variants[1].run, "hi", {"compass": right(0.5, HI)})
+    variants = make_attempts(make_experiment("select.budget=0.4,1.2"), tmp_path)
+    fill(variants[0].run, "sw", {"compass": first_correct(1.0, 30)})
+    fill(variants[1].run, "sw", {"compass": first_correct(0.5, SW)})
+    fill(variants[1].run, "hi", {"compass": first_correct(0.5, HI)})
     found = _measured(variants).variants[1].difference["all"]["compass"]
     assert (found.items, found.languages) == (30, 1)
     assert found.interval.mean == pytest.approx(20 / 30 - 1)
 
 
-def test_other_under_represented_subjects_are_not_compared(two: list[VariantAttempt]) -> None:
-    fill(two[1].run, "sw", {"compass": right(0.75, SW)}, low=("subject 2",))
+def test_languages_with_different_under_represented_subjects_are_not_compared(two: list[VariantAttempt]) -> None:
+    fill(two[1].run, "sw", {"compass": first_correct(0.75, SW)}, low=("subject 2",))
     second = _measured(two).variants[1]
     assert second.difference["all"]["compass"].languages == 2
     assert second.difference["low"]["compass"].items == HI / 2
     assert second.difference["low"]["compass"].languages == 1
 
 
-def test_an_evaluation_taken_over_from_another_seed_does_not_decide_what_is_under_represented(tmp_path: Path) -> None:
-    variants = ended(asked("seed=0,1"), tmp_path)
+def test_an_evaluation_reused_from_another_seed_does_not_decide_what_is_under_represented(tmp_path: Path) -> None:
+    variants = make_attempts(make_experiment("seed=0,1"), tmp_path)
     for each, low in zip(variants, ("subject 1", "subject 2"), strict=True):
-        fill(each.run, "sw", {"zero_shot": right(0.5, SW), "compass": right(0.5, SW)}, low=(low,))
+        fill(each.run, "sw", {"zero_shot": first_correct(0.5, SW), "compass": first_correct(0.5, SW)}, low=(low,))
         evaluation = each.run.evaluation("zero_shot", "sw")
         evaluation.store_bytes("results.json", json.dumps({"low_subjects": ["subject 1"]}).encode())
-    outcomes = collect_outcomes(asked("seed=0,1"), variants)
-    # The items of one subject in four, and the first half of all items is right.
+    outcomes = collect_outcomes(make_experiment("seed=0,1"), variants)
+    # The items of one subject in four, and the first half of all items is correct.
     assert [o.items["low"] for o in outcomes.variants] == [SW // 4, SW // 4]
     assert outcomes.variants[1].difference["all"]["compass"].items == SW
     assert "low" not in outcomes.variants[1].difference
 
 
-def test_the_gap_and_the_cost_are_those_of_the_artefacts(two: list[VariantAttempt]) -> None:
+def test_the_gap_and_the_cost_are_those_of_the_artifacts(two: list[VariantAttempt]) -> None:
     outcomes = _measured(two)
     assert _listing(outcomes, "Divergence from the guide set with the rows of COMPASS").rows[1:] == [
         ("select.budget=0.4", "0.400", "0.300", "25.0"),
@@ -106,14 +106,14 @@ def test_the_gap_and_the_cost_are_those_of_the_artefacts(two: list[VariantAttemp
     assert (cost.training_seconds, cost.taken, cost.whole) == (5.0, 0, 8)
 
 
-def test_seeds_are_taken_together_and_compared_seed_by_seed(tmp_path: Path) -> None:
-    experiment = asked("select.budget=0.4,1.2", "seed=0,1,2")
+def test_seeds_are_grouped_and_compared_seed_by_seed(tmp_path: Path) -> None:
+    experiment = make_experiment("select.budget=0.4,1.2", "seed=0,1,2")
     shares = {(0.4, 0): 0.25, (0.4, 1): 0.5, (0.4, 2): 0.3, (1.2, 0): 0.5, (1.2, 1): 0.6, (1.2, 2): 0.75}
-    variants = ended(experiment, tmp_path)
+    variants = make_attempts(experiment, tmp_path)
     for each in variants:
         settings = each.variant.config
         assert isinstance(settings.select.budget, float)
-        fill(each.run, "sw", {"compass": right(shares[settings.select.budget, settings.seed], SW)})
+        fill(each.run, "sw", {"compass": first_correct(shares[settings.select.budget, settings.seed], SW)})
     outcomes = collect_outcomes(experiment, variants)
     low, high = outcomes.seeds
     assert (low.group, low.seeds) == ("select.budget=0.4", (0, 1, 2))
@@ -126,8 +126,8 @@ def test_seeds_are_taken_together_and_compared_seed_by_seed(tmp_path: Path) -> N
 
 
 def test_a_variant_that_failed_has_its_row_and_its_reason(two: list[VariantAttempt], tmp_path: Path) -> None:
-    experiment = asked("select.budget=0.4,1.2,1.6,1.8")
-    failed = ended(experiment, tmp_path, **{"select.budget=1.6": "no <rows>", "select.budget=1.8": "no <rows>"})
+    experiment = make_experiment("select.budget=0.4,1.2,1.6,1.8")
+    failed = make_attempts(experiment, tmp_path, **{"select.budget=1.6": "no <rows>", "select.budget=1.8": "no <rows>"})
     outcomes = collect_outcomes(experiment, [*two, *failed[2:]])
     assert outcomes.failures == {"no <rows>": ["select.budget=1.6", "select.budget=1.8"]}
     assert _listing(outcomes, "Accuracy on all subjects").rows[3] == ("select.budget=1.6", "–", "–", "–")
@@ -146,7 +146,7 @@ def test_the_page_and_the_record_say_the_same_as_the_tables(two: list[VariantAtt
     page = (tmp_path / "index.html").read_text("utf-8")
     text = html.unescape(re.sub(r"<[^>]+>", "\n", page))
     assert all(cell in text for each in build_tables(outcomes) for row in each.rows for cell in row)
-    assert "Differences: 2; intervals without 0: 2; to be expected of chance alone: 0.1." in text
+    assert "Differences: 2; intervals that exclude 0: 2; expected by chance: 0.1." in text
     assert page.count("data:image/png") == 3
     record = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
     assert record["against"] == "select.budget=0.4"
@@ -155,8 +155,8 @@ def test_the_page_and_the_record_say_the_same_as_the_tables(two: list[VariantAtt
     assert (tmp_path / "index.html").read_text("utf-8") == page
 
 
-def test_before_anything_was_evaluated_the_page_says_so(tmp_path: Path) -> None:
-    outcomes = _measured(ended(asked("select.budget=0.4,1.2"), tmp_path))
+def test_without_any_evaluation_the_page_says_so(tmp_path: Path) -> None:
+    outcomes = _measured(make_attempts(make_experiment("select.budget=0.4,1.2"), tmp_path))
     assert [each.kind for each in build_tables(outcomes)] == ["cost"]
     write_report(RunDir(str(tmp_path)), outcomes)
     page = (tmp_path / "index.html").read_text("utf-8")

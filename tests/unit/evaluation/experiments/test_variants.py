@@ -1,4 +1,4 @@
-"""What is varied: names that follow from a variant's own settings, configurations checked before any work."""
+"""Variants: names depend only on a variant's own settings, and configurations are checked before any work."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_value_may_be_a_list_a_name_or_nothing() -> None:
         ("s3://bucket/a", "train.base_model=s3-bucket-a"),
     ],
 )
-def test_what_no_path_can_hold_is_left_out_of_a_name(value: str, name: str) -> None:
+def test_characters_that_a_path_cannot_hold_are_omitted_from_a_name(value: str, name: str) -> None:
     [variant] = _read(f"train.base_model={value}").variants
     assert (variant.name, variant.config.train.base_model) == (name, value)
 
@@ -58,7 +58,7 @@ def test_what_no_path_can_hold_is_left_out_of_a_name(value: str, name: str) -> N
 def test_a_name_is_safe_on_every_disk_and_object_store(values: list[str]) -> None:
     try:
         names = _names(read_experiment({**read_raw_config("atlas-test"), "experiment": {"vary": {"embed.encoder": values}}}))
-    except ConfigError:  # two values look the same in a path, or one is no value there
+    except ConfigError:  # two values are equal in a path, or one is invalid
         return
     assert all(re.fullmatch(r"embed\.encoder=[A-Za-z0-9._=,+-]*", name) for name in names)
     assert len(set(names)) == len(values)
@@ -75,7 +75,7 @@ def test_a_file_names_its_variants_and_crosses_them_with_its_grid() -> None:
     assert experiment.against == "even,seed=0"
 
 
-def test_the_command_line_adds_to_a_file_and_decides_with_whom_to_compare() -> None:
+def test_the_command_line_adds_to_a_file_and_selects_the_reference() -> None:
     tree = {"experiment": {"variants": {"paper": [], "even": ["select.weights=none"]}, "against": "paper"}}
     experiment = _read("seed=3", tree=tree, against="even", overrides=["select.tau=0.5"], languages=["hi"])
     assert _names(experiment) == ["paper,seed=3", "even,seed=3"]
@@ -83,7 +83,7 @@ def test_the_command_line_adds_to_a_file_and_decides_with_whom_to_compare() -> N
     assert all((v.config.select.tau, v.config.languages) == (0.5, ("hi",)) for v in experiment.variants)
 
 
-def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> None:
+def test_a_variant_is_compared_with_the_reference_of_the_same_seed() -> None:
     crossed = _read("select.budget=0.4,1.2", "seed=0,1")
     assert [crossed.reference_for(v).name for v in crossed.variants] == [
         "select.budget=0.4,seed=0",
@@ -97,9 +97,9 @@ def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> 
 
 
 @pytest.mark.parametrize(
-    ("vary", "section", "told"),
+    ("vary", "section", "message"),
     [
-        ([], None, "nothing varies; give --vary select.budget=0.4,0.8"),
+        ([], None, "nothing varies; give --vary KEY=VALUE,VALUE or a file"),
         (["select.budget"], None, "--vary 'select.budget': expected KEY=VALUE,VALUE"),
         (["select.budget="], None, "expected KEY=VALUE,VALUE"),
         (["select.methods=[target"], None, "are not YAML values"),
@@ -107,10 +107,10 @@ def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> 
         (["select.budget=0.4,lots"], None, "variant 'select.budget=lots': select.budget: expected a number from 0 to 10"),
         (["seed=0,0"], None, "2 variants have the name 'seed=0'"),
         (["embed.encoder=a/b,a b"], None, "2 variants have the name 'embed.encoder=a-b'"),
-        (["seed=0,0.0"], None, "'seed=0' and 'seed=0.0' are one configuration and would count as two"),
-        (["select.budget=1,2,1.0"], None, "'select.budget=1' and 'select.budget=1.0' are one configuration"),
-        ([], {"variants": {"paper": [], "same": ["seed=0"]}}, "'paper' and 'same' are one configuration"),
-        (["embed.encoder=a/B,A/b"], None, "'embed.encoder=a-B' and 'embed.encoder=A-b' differ in case alone"),
+        (["seed=0,0.0"], None, "'seed=0' and 'seed=0.0' are the same configuration; remove one of them"),
+        (["select.budget=1,2,1.0"], None, "'select.budget=1' and 'select.budget=1.0' are the same configuration"),
+        ([], {"variants": {"paper": [], "same": ["seed=0"]}}, "'paper' and 'same' are the same configuration"),
+        (["embed.encoder=a/B,A/b"], None, "'embed.encoder=a-B' and 'embed.encoder=A-b' differ only in case"),
         (["resources.cpus=1,2"], None, "differ in resources.cpus: resources do not affect results"),
         (["seed=0,1", "resources.train_workers=1,2"], None, "differ in resources.train_workers: resources do not affect results"),
         ([], {"variants": {"a": ["resources.cpus=4"], "b": ["seed=1"]}}, "'a' and 'b' differ in resources.cpus: "),
@@ -121,7 +121,7 @@ def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> 
         (["full.micro_batch=1,2"], None, "differ only in full.micro_batch,"),
         (["seed=0", "seed=1"], None, "seed is varied twice"),
         (["seed=1"], {"vary": {"seed": [0]}}, "seed is varied twice"),
-        ([], {"vary": {"seed": []}}, "seed is varied over no value"),
+        ([], {"vary": {"seed": []}}, "seed is varied but has no values"),
         ([], {"variants": {"../up": []}}, "'../up' is not a valid variant name"),
         ([], {"variants": {"index.html": []}}, "'index.html' is not a valid variant name"),
         ([], {"variants": {"Index.HTML": []}}, "'Index.HTML' is not a valid variant name"),
@@ -129,13 +129,13 @@ def test_a_variant_is_compared_with_the_one_of_its_seed_where_there_is_one() -> 
         ([], {"variants": {"x" * 121: []}}, "expected 1 to 120 letters"),
         ([], {"variants": {"paper": "seed=1"}}, "experiment.variants.paper: "),
         ([], {"varies": {}}, "experiment.varies: "),
-        ([], {"variants": {"a": []}, "against": "b"}, "--against 'b' is none of the variants: a"),
+        ([], {"variants": {"a": []}, "against": "b"}, "--against 'b' matches no variant; choose one of: a"),
     ],
 )
-def test_what_cannot_be_an_experiment_says_why(vary: list[str], section: Any, told: str) -> None:
+def test_an_invalid_experiment_says_why(vary: list[str], section: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         _read(*vary, tree={"experiment": section} if section else None)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -151,20 +151,20 @@ def test_what_cannot_be_an_experiment_says_why(vary: list[str], section: Any, to
         "languages=[sw],[hi]",
     ],
 )
-def test_what_a_result_depends_on_may_be_varied(vary: str) -> None:
+def test_settings_that_affect_results_may_be_varied(vary: str) -> None:
     assert len(_read(vary).variants) == 2
 
 
-def test_one_place_may_be_named_for_all() -> None:
+def test_resources_may_be_set_for_all_variants() -> None:
     assert [v.config.resources.cpus for v in _read("resources.cpus=4", "seed=0,1").variants] == [4, 4]
 
 
-def test_a_setting_that_changes_no_result_may_stand_beside_one_that_does() -> None:
+def test_a_setting_that_affects_no_result_may_vary_with_one_that_does() -> None:
     tree = {"experiment": {"variants": {"a": ["train.layout=per_language"], "b": ["seed=5", "train.layout=pooled"]}}}
     assert [v.config.train.layout for v in _read(tree=tree).variants] == ["per_language", "pooled"]
 
 
-def test_the_settings_given_stay_as_they_are() -> None:
+def test_the_given_settings_are_not_changed() -> None:
     tree = read_raw_config("atlas-test") | {"experiment": {"vary": {"select.budget": [0.2, 0.3]}}}
     before = repr(tree)
     read_experiment(tree)

@@ -5,7 +5,6 @@ in the test set of a language is in no row of its pool, but in the pools of othe
 models: its questions are as simple as the models that ship with it.
 """
 
-from compass_ray.sources.atlas.export import export
 from compass_ray.sources.atlas.facts import subjects
 from compass_ray.sources.atlas.rows import (
     AYA_SCHEMA,
@@ -31,6 +30,5 @@ __all__ = [
     "atlas_guide",
     "atlas_pool",
     "atlas_test",
-    "export",
     "subjects",
 ]

@@ -10,11 +10,11 @@ import pytest
 from compass_ray.languages import GLOBAL_MMLU, LANGUAGES
 from compass_ray.models.tiny.base_model import collate, encode, make_aligned_embeddings
 from compass_ray.models.tiny.build import build
-from compass_ray.models.tiny.quality import encoder_quality, language_id_accuracy, reading_accuracy, writing_accuracy
 from compass_ray.models.tiny.tokenizer import entity_code, known_entities, make_tokenizer, relation_code, save_tokenizer
 from compass_ray.models.tiny.training_examples import TrainingExample, list_spellings, make_epoch_examples, question_to_codes
 from compass_ray.sources.atlas import atlas_guide, atlas_pool, atlas_test
 from compass_ray.sources.atlas.question_templates import template_names
+from tests.unit.models.tiny_quality import encoder_quality, language_id_accuracy, reading_accuracy, writing_accuracy
 
 ASSETS = Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets"))
 TEN_MEGABYTES = 10_000_000

@@ -13,9 +13,10 @@ import pytest
 
 from compass_ray.languages import GLOBAL_MMLU as CODES
 from compass_ray.languages import LANGUAGES, UnknownLanguageError
-from compass_ray.sources.atlas import CONTENT_HASH, SMALL, atlas_guide, atlas_pool, atlas_test, export, subjects
+from compass_ray.sources.atlas import CONTENT_HASH, SMALL, atlas_guide, atlas_pool, atlas_test, subjects
 from compass_ray.sources.atlas.question_templates import render_question
 from compass_ray.sources.atlas.splits import FULL, Split, named_facts
+from tests.unit.sources.atlas_export import export
 
 AYA = ["inputs", "targets", "language", "language_code", "annotation_type", "user_id"]
 GLOBAL_MMLU = [

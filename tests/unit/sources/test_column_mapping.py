@@ -14,9 +14,10 @@ import pytest
 
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
-from compass_ray.sources.atlas import SMALL, atlas_pool, atlas_test, export
+from compass_ray.sources.atlas import SMALL, atlas_pool, atlas_test
 from compass_ray.sources.column_mapping import load_rows, read_raw, source_content
 from compass_ray.sources.guides import read_guide_and_test
+from tests.unit.sources.atlas_export import export
 
 ROW = ("prompt", "response", "language")
 ITEM = ("prompt", "option_a", "option_b", "option_c", "option_d", "answer")

@@ -134,5 +134,5 @@ def _write_clusters(run: RunDir, config: RunConfig) -> dict[str, list[int]]:
     writer.write_folder(fitted.clusterer.save)
     writer.write_array("coarse.npy", fitted.coarse)
     writer.publish()
-    placer, coarse = load_prompt_assigner(run, config), int(fitted.coarse.max()) + 1
-    return {code: cluster_counts(placer.assign(each).coarse, coarse).tolist() for code, each in texts.items()}
+    assigner, coarse = load_prompt_assigner(run, config), int(fitted.coarse.max()) + 1
+    return {code: cluster_counts(assigner.assign(each).coarse, coarse).tolist() for code, each in texts.items()}

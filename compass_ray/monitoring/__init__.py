@@ -1,5 +1,8 @@
-"""The traffic: what was answered, on its way to the monitor, in its windows, checks and offers, and what is kept of it.
+"""The traffic monitor: record prompts and feedback, check windows for drift, and store what the retention setting allows.
 
-Key property: a state is a fold over a log, so a monitor made anew goes on where the last one was. COMPASS, section 3.3.2. It
-trains nothing, and knows no Ray: the actor around it is `monitor_actor`.
+The state is a fold over an event log, so a restarted monitor continues where the last one stopped. Modules, in reading
+order: `forwarder` (ingress to monitor), `monitor` (the entry point), `observations` (the messages), `ingest`,
+`cluster_assigner`, `language_monitor` (the state of a language), `processor`, `drift_check`, `references`,
+`reassignment`, `traffic_log`, `window_store`, `reply_quality`, `feedback`, `corrections`, `retention`,
+`retained_traffic`, `audit_records`. No Ray: the actor is `serving.monitor_actor`. COMPASS, section 3.3.2.
 """

@@ -1,7 +1,7 @@
-"""What is written down of checks: a line for each, and records of alarms and of stale clusters with all that they rest on.
+"""Build the records of drift checks, drift alarms and stale clusters.
 
-Key property: from the record of an alarm `core.drift` makes the same decision again, with nothing else at hand: counts of both
-sides, losses and shares of the replies, settings, state, and the names that its generator is seeded by. It decides nothing.
+From the record of an alarm alone, `core.drift` reproduces the decision. It holds the counts of both samples, the quality
+of the replies, the settings, the trigger's state and the seed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from compass_ray.records.decisions import DriftRecord, ObservedRecord, StaleReco
 
 _TEST_TEXTS = {
     "divergence": "{:.3f} bits from the reference, above {:.3f}",
-    "loss": "median loss of replies {:.3f} nats a token above that of when the version was new, beyond {:.3f}",
-    "feedback": "share of replies rated bad {:.3f} above that of when the version was new, beyond {:.3f}",
-    "canary": "share of canary questions answered wrong {:.3f} above that of when the version was new, beyond {:.3f}",
+    "loss": "median loss of replies rose by {:.3f} nats per token since the version was new, above {:.3f}",
+    "feedback": "share of replies rated bad rose by {:.3f} since the version was new, above {:.3f}",
+    "canary": "share of canary questions answered wrong rose by {:.3f} since the version was new, above {:.3f}",
 }
 _STALENESS_TEXTS = {
-    "noise": "{0.noise:.1%} of the window lies in no cluster, and {1.noise:.1%} of the guide set",
-    "distance": "prompts lie {0.distance:.3f} from their centroids, and guide prompts {1.distance:.3f}",
+    "noise": "{0.noise:.1%} of the window is noise, compared with {1.noise:.1%} of the guide set",
+    "distance": "mean distance to the centroids is {0.distance:.3f}, compared with {1.distance:.3f} for the guide set",
 }
 
 
 @dataclass(frozen=True)
 class DecisionInputs:
-    """All that a decision rests on but the trigger's settings; ``seed`` is what `core.seeding.generator` takes."""
+    """Inputs of a drift decision without the trigger's settings; ``seed`` holds the arguments of `core.seeds.generator`."""
 
     seed: tuple[int, str, str, int]
     state: DriftState
@@ -40,32 +40,32 @@ class DecisionInputs:
     window: ObservedSample
 
 
-def check_record(watch: LanguageMonitorState, decision: DriftDecision, now: float) -> CheckRecord:
-    """One check, for the checks file."""
+def check_record(state: LanguageMonitorState, decision: DriftDecision, now: float) -> CheckRecord:
+    """The record of one check, for ``checks.jsonl``."""
     return CheckRecord(
-        language=watch.language,
-        prompts=watch.seen,
+        language=state.language,
+        prompts=state.num_prompts,
         divergence=decision.divergence,
         p_value=decision.p_value,
         threshold=decision.threshold,
         drifted=decision.exceeded,
-        version=watch.version,
+        version=state.version,
         time=now,
-        phase=watch.phase.value,
-        mean_nll=watch.mean_nll(),
+        phase=state.phase.value,
+        mean_nll=state.mean_nll(),
         noise=decision.noise_window,
-        distance=watch.distance(),
+        distance=state.distance(),
         legs=_test_records(decision),
     )
 
 
-def drift_record(line: CheckRecord, trigger: Trigger, case: DecisionInputs, decision: DriftDecision) -> DriftRecord:
-    """An alarm, for the decisions file."""
+def drift_record(check: CheckRecord, trigger: Trigger, inputs: DecisionInputs, decision: DriftDecision) -> DriftRecord:
+    """The record of an alarm, for ``decisions.jsonl``."""
     return DriftRecord(
-        language=line.language,
-        time=line.time,
-        prompts=line.prompts,
-        from_version=line.version,
+        language=check.language,
+        time=check.time,
+        prompts=check.prompts,
+        from_version=check.version,
         reason=_reason(decision),
         trigger=decision.trigger,
         divergence=decision.divergence,
@@ -78,21 +78,21 @@ def drift_record(line: CheckRecord, trigger: Trigger, case: DecisionInputs, deci
         n_window=decision.n_window,
         legs=_test_records(decision),
         settings=asdict(trigger),  # type: ignore[call-overload]
-        seed=case.seed,
-        before=case.state,
+        seed=inputs.seed,
+        before=inputs.state,
         after=decision.state,
-        reference=_observed_record(case.reference, decision),
-        window=_observed_record(case.window, decision),
+        reference=_observed_record(inputs.reference, decision),
+        window=_observed_record(inputs.window, decision),
     )
 
 
-def stale_record(watch: LanguageMonitorState, found: StalenessCheck, now: float) -> StaleRecord:
-    """Clusters that have become stale, for the decisions file."""
+def stale_record(state: LanguageMonitorState, found: StalenessCheck, now: float) -> StaleRecord:
+    """The record of clusters that became stale, for ``decisions.jsonl``."""
     return StaleRecord(
-        language=watch.language,
+        language=state.language,
         time=now,
-        prompts=watch.seen,
-        from_version=watch.version,
+        prompts=state.num_prompts,
+        from_version=state.version,
         reason="; ".join(_STALENESS_TEXTS[name].format(found.window, found.guide) for name in found.beyond),
         guide=found.guide,
         window=found.window,
@@ -103,36 +103,36 @@ def stale_record(watch: LanguageMonitorState, found: StalenessCheck, now: float)
     )
 
 
-def summarize_checks(lines: Iterable[CheckRecord]) -> dict[str, list[Any]]:
-    """Checks as one list for each field that is drawn over time, rounded. Short enough to poll every few seconds."""
-    shown = list(lines)
+def summarize_checks(records: Iterable[CheckRecord]) -> dict[str, list[Any]]:
+    """One list per plotted field of the checks, rounded. Short enough to poll every few seconds."""
+    checks = list(records)
     return {
-        "time": [round(float(line.time or 0.0)) for line in shown],
-        "prompts": [line.prompts for line in shown],
-        "drifted": [line.drifted for line in shown],
-        "version": [line.version for line in shown],
-        "divergence": [_rounded(line.divergence) for line in shown],
-        "threshold": [_rounded(line.threshold) for line in shown],
-        "mean_nll": [_rounded(line.mean_nll) for line in shown],
+        "time": [round(float(check.time or 0.0)) for check in checks],
+        "prompts": [check.prompts for check in checks],
+        "drifted": [check.drifted for check in checks],
+        "version": [check.version for check in checks],
+        "divergence": [_rounded(check.divergence) for check in checks],
+        "threshold": [_rounded(check.threshold) for check in checks],
+        "mean_nll": [_rounded(check.mean_nll) for check in checks],
     }
 
 
 def _reason(decision: DriftDecision) -> str:
-    if not decision.legs:
+    if not decision.tests:
         significance = "" if decision.p_value is None else f", p = {decision.p_value:.2g}"
         return _TEST_TEXTS["divergence"].format(decision.divergence, decision.threshold) + significance
-    beyond = (leg for leg in decision.legs if leg.exceeded)
-    return "; ".join(f"{_TEST_TEXTS[leg.name].format(leg.effect, leg.floor)}, p = {leg.p_value:.2g}" for leg in beyond)
+    exceeded = (test for test in decision.tests if test.exceeded)
+    return "; ".join(f"{_TEST_TEXTS[test.name].format(test.effect, test.floor)}, p = {test.p_value:.2g}" for test in exceeded)
 
 
 def _test_records(decision: DriftDecision) -> tuple[StatTestRecord, ...]:
-    return tuple(StatTestRecord(**asdict(leg), exceeded=leg.exceeded) for leg in decision.legs)
+    return tuple(StatTestRecord(**asdict(test), exceeded=test.exceeded) for test in decision.tests)
 
 
 def _observed_record(observed: ObservedSample, decision: DriftDecision) -> ObservedRecord:
-    """One side. The quality of replies is recorded only where it was tested."""
+    """One sample. The quality of replies is recorded only if it was tested."""
     counts = tuple(np.asarray(observed.counts).tolist())
-    return ObservedRecord(counts=counts, signals=signals_to_record(observed.signals) if len(decision.legs) > 1 else None)
+    return ObservedRecord(counts=counts, signals=signals_to_record(observed.signals) if len(decision.tests) > 1 else None)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,7 +1,6 @@
-"""Prompts to clusters without refitting: the encoder, the fitted clusterer and the coarse cut in one.
+"""Assign prompts to clusters without refitting: encoder, fitted clusterer and coarse clusters together.
 
-Key property: the same prompt always gets the same cluster that the cluster stage would have given it, at centroids that were not
-moved since. COMPASS, section 3.3.2. It fits nothing.
+A prompt gets the cluster that the cluster stage would give it, unless centroids were moved since. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from compass_ray.core.centroids import centroid_distances
 
 _BATCH = 64
 _MAX_SPACES = 64
-"""Clusterings and sets of centroids that are held at once; more than languages have, mostly."""
+"""Cached cluster spaces; usually more than a run has languages."""
 
 
 class Embedder(Protocol):
@@ -46,9 +45,9 @@ class Assigner(Protocol):
 
 @dataclass(frozen=True)
 class Assignments:
-    """Where prompts lie: fine and coarse cluster int32[n] (-1 is noise), embeddings float32[n, d], and how far out.
+    """Fine and coarse clusters int32[n] of prompts (-1 is noise), embeddings float32[n, d] and ``distances`` float32[n].
 
-    ``distances`` float32[n] as of `core.centroids.centroid_distances`.
+    The distances are those of `core.centroids.centroid_distances`.
     """
 
     cluster: npt.NDArray[np.int32]
@@ -58,95 +57,95 @@ class Assignments:
 
     @classmethod
     def empty(cls, embeddings: npt.NDArray[np.float32]) -> Assignments:
-        """Of embeddings float32[n, d] that are still to be placed."""
+        """Uninitialized assignments for embeddings float32[n, d]."""
         n = len(embeddings)
         return cls(np.empty(n, np.int32), np.empty(n, np.int32), embeddings, np.empty(n, np.float32))
 
-    def set_rows(self, rows: npt.NDArray[np.int64], found: Assignments) -> None:
-        """Take over where some rows lie."""
-        self.cluster[rows], self.coarse[rows], self.distances[rows] = found.cluster, found.coarse, found.distances
+    def set_rows(self, rows: npt.NDArray[np.int64], source: Assignments) -> None:
+        """Copy the clusters and distances of some rows from ``source``."""
+        self.cluster[rows], self.coarse[rows], self.distances[rows] = source.cluster, source.coarse, source.distances
 
 
 @dataclass(frozen=True)
 class EmbeddingAssigner:
-    """What places embeddings: a clusterer, and ``coarse`` int32[K + 1], the coarse cluster of each fine one and of noise."""
+    """Assigns embeddings: a clusterer, and ``coarse`` int32[K + 1], the coarse cluster of each fine cluster and of noise."""
 
     assigner: Assigner
     coarse: npt.NDArray[np.int32]
 
     @classmethod
     def of(cls, assigner: Assigner, coarse: npt.NDArray[np.int32]) -> EmbeddingAssigner:
-        """From the coarse cluster int32[K] of each fine one."""
+        """Build one from the coarse cluster int32[K] of each fine cluster."""
         return cls(assigner, np.append(coarse, -1).astype(np.int32))
 
     def assign(self, embeddings: npt.NDArray[np.float32]) -> Assignments:
-        """Where embeddings float32[n, d] lie."""
+        """Assign embeddings float32[n, d]."""
         fine = np.asarray(self.assigner.assign(embeddings), dtype=np.int32)
         distances = centroid_distances(embeddings, self.assigner.centroids, fine)
         return Assignments(cluster=fine, coarse=self.coarse[fine], embeddings=embeddings, distances=distances)
 
 
 class PromptAssigner:
-    """Embeds and assigns prompts, at one place unless others are named."""
+    """Embeds and assigns prompts, in the default cluster space or in given ones."""
 
-    def __init__(self, embedder: Embedder, home: ClusterSpace, locate: Callable[[ClusterSpace], EmbeddingAssigner]) -> None:
-        """Combine the parts; ``locate`` gives what places at a place, and is asked once for each that is in use."""
-        self.embedder, self.default_space = embedder, home
-        self._assigner_for = lru_cache(_MAX_SPACES)(locate)
-        self.assigner = self._assigner_for(home).assigner
+    def __init__(
+        self, embedder: Embedder, default_space: ClusterSpace, load: Callable[[ClusterSpace], EmbeddingAssigner]
+    ) -> None:
+        """Combine the parts; ``load`` returns the assigner of a cluster space, and its results are cached."""
+        self.embedder, self.default_space = embedder, default_space
+        self._assigner_for = lru_cache(_MAX_SPACES)(load)
+        self.assigner = self._assigner_for(default_space).assigner
 
-    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
-        """Cluster of each prompt, in order, each at its own of ``places``."""
-        return self.assign_embeddings(self.embed(prompts), places)
+    def assign(self, prompts: Sequence[str], spaces: Sequence[ClusterSpace] | None = None) -> Assignments:
+        """Clusters of prompts in order, each in its own of ``spaces``."""
+        return self.assign_embeddings(self.embed(prompts), spaces)
 
-    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], places: Sequence[ClusterSpace] | None = None) -> Assignments:
-        """The same of prompts that were embedded before, float32[n, d]."""
-        at = [self.default_space] * len(embeddings) if places is None else list(places)
-        found = Assignments.empty(embeddings)
-        for place in dict.fromkeys(at):
-            rows = np.array([i for i, each in enumerate(at) if each == place])
-            found.set_rows(rows, self._assigner_for(place).assign(embeddings[rows]))
-        return found
+    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], spaces: Sequence[ClusterSpace] | None = None) -> Assignments:
+        """Clusters of embedded prompts float32[n, d]."""
+        by_row = [self.default_space] * len(embeddings) if spaces is None else list(spaces)
+        assignments = Assignments.empty(embeddings)
+        for space in dict.fromkeys(by_row):
+            rows = np.array([i for i, each in enumerate(by_row) if each == space])
+            assignments.set_rows(rows, self._assigner_for(space).assign(embeddings[rows]))
+        return assignments
 
-    def preload(self, place: ClusterSpace) -> None:
-        """Hold ready what places at a place.
+    def preload(self, space: ClusterSpace) -> None:
+        """Load the assigner of a cluster space into the cache.
 
         Raises:
             ArtifactError, ModelError: it is missing or damaged.
         """
-        self._assigner_for(place)
+        self._assigner_for(space)
 
     def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit rows float32[n, d] of prompts."""
+        """Embed prompts as unit rows float32[n, d]."""
         return self.embedder.encode(prompts, batch_size=_BATCH)
 
 
-def load_prompt_assigner(run: RunDir, config: RunConfig, place: ClusterSpace | None = None) -> PromptAssigner:
-    """The placer of a run's encoder, at the clusters that are in use unless another place is named.
+def load_prompt_assigner(run: RunDir, config: RunConfig, space: ClusterSpace | None = None) -> PromptAssigner:
+    """Load the assigner of a run, by default for the active clustering.
 
     Raises:
-        ConfigError: every language has clusters of its own, and traffic is watched in shared ones.
+        ConfigError: each language has its own clusters, but monitoring needs shared ones.
         ArtifactError: the run has no clusters yet.
     """
     if config.cluster.scope == "per_language":
-        raise ConfigError(
-            "cluster.scope is per_language, and traffic is watched in clusters that all languages share; set shared"
-        )
+        raise ConfigError("cluster.scope is per_language, but monitoring needs clusters that all languages share; set shared")
     from compass_ray.models.encoder import Encoder
 
     run.clusters.require()
-    return PromptAssigner(Encoder(config.embed), place or ClusterSpace(read_active(run).name), make_assigner_loader(run))
+    return PromptAssigner(Encoder(config.embed), space or ClusterSpace(read_active(run).name), make_assigner_loader(run))
 
 
 def make_assigner_loader(run: RunDir) -> Callable[[ClusterSpace], EmbeddingAssigner]:
-    """What gives the clusterer of each place of a run; one clustering is in memory once, however many moved its centroids.
+    """A function that loads the assigner of a cluster space. Spaces of one clustering share its fitted model in memory.
 
-    It raises ArtifactError or ModelError where a clustering or centroids are missing or damaged.
+    The function raises ArtifactError or ModelError if a clustering or centroids are missing or damaged.
     """
     fitted = lru_cache(2)(lambda name: load_space_clusterer(run, ClusterSpace(name)))
 
-    def locate(place: ClusterSpace) -> EmbeddingAssigner:
-        coarse = run.reclustering(place.clustering).read_array("coarse.npy")
-        return EmbeddingAssigner.of(load_space_clusterer(run, place, fitted(place.clustering)), coarse)
+    def load(space: ClusterSpace) -> EmbeddingAssigner:
+        coarse = run.reclustering(space.clustering).read_array("coarse.npy")
+        return EmbeddingAssigner.of(load_space_clusterer(run, space, fitted(space.clustering)), coarse)
 
-    return locate
+    return load

@@ -1,8 +1,8 @@
-"""What users say a reply should have been, kept with the prompt that was asked, as a file of the monitor's folder.
+"""The log of users' corrections: pairs of a prompt and the reply that it should have had.
 
-Key property: prompt and correction stand in one line and go together, when the prompt has reached its age; a client's later word
-on a reply replaces its pair or takes it back. Of more than is kept, every key loses what is beyond its turn first, so a flood by
-one displaces no other's. Kept under the retention setting ``text`` only. Whether a pair may be trained on is not decided here.
+A pair is one line and is deleted as a unit when the prompt reaches its maximum age. A client's later feedback on a reply
+replaces or withdraws its pair. If there are too many pairs, keys lose pairs in round-robin order, so one client cannot
+displace the others. Stored only with ``drift.retention`` = ``text``. `continual.corrections` decides which pairs are used.
 """
 
 from __future__ import annotations
@@ -19,88 +19,91 @@ from compass_ray.monitoring.language_monitor import Event
 from compass_ray.monitoring.retention import RetentionPeriod, RetentionPolicy
 
 CORRECTIONS_FILE = "corrections.jsonl"
-KEPT = 2_000
-"""Pairs; the file may grow to twice as many lines before it is shortened."""
+MAX_PAIRS = 2_000
+"""Stored pairs; the file grows to at most twice as many lines before it is compacted."""
 MAX_CORRECTION_CHARS = 8_000
-"""Characters of a correction or comment that are kept."""
+"""Stored characters of a correction or comment."""
 
 PromptLookup = Callable[[str], Event | None]
-"""Log entry of the prompt that a reply answered, by the reply's id; None where it is not known any more."""
+"""Returns the log entry of the prompt of a reply by the reply's id, None if it is no longer stored."""
 _Identity = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class CorrectionPair:
-    """A prompt of traffic and what its reply should have been, in the words of the client behind ``key``."""
+    """A prompt of the traffic, and the correct reply as written by the client with ``key``."""
 
     id: str
-    """Keyed hash of all of it: other words have another id, and it says nothing of them."""
+    """Keyed hash of the texts, reply and key. It reveals no text."""
     language: str
     prompt: str
     correction: str
     key: str
-    """Short hash of the API key; empty for all who have none."""
+    """Short hash of the API key; empty without a key."""
     is_single_turn: bool = True
-    """Whether the prompt was all that was said to the model."""
+    """Whether the prompt was the complete request."""
 
 
 class CorrectionLog:
-    """The pairs of a run. One owner calls it."""
+    """The correction pairs of a run. Not safe for several threads: one owner calls it."""
 
-    def __init__(self, run: RunDir, keeper: RetentionPolicy, asked: PromptLookup) -> None:
-        """Read which pairs there are; their texts stay on disk. ``asked`` finds the prompts of new ones."""
+    def __init__(self, run: RunDir, retention_policy: RetentionPolicy, find_prompt: PromptLookup) -> None:
+        """Index the stored pairs; their texts stay on disk."""
         self.run = run
-        self.retention_policy = keeper
-        self.find_prompt = asked
-        self._fresh = run.read_monitor(CORRECTIONS_FILE) is not None
-        """Whether another process left a file, which may hold torn lines, or what an earlier setting kept."""
+        self.retention_policy = retention_policy
+        self.find_prompt = find_prompt
+        self._needs_rewrite = run.read_monitor(CORRECTIONS_FILE) is not None
+        """Whether an earlier process left a file. It may contain torn lines, or texts that are no longer allowed."""
         self._rebuild_index(jsonl_log.read(run, CORRECTIONS_FILE))
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the corrections among lines of feedback whose prompt is known; the other lines take back what they replace.
+        """Store the corrections among lines of feedback if their prompts are known; other lines withdraw earlier pairs.
 
         Raises:
-            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+            ArtifactError, OSError: it could not be written; nothing of this call counts.
         """
-        found = [pair for line in lines if (pair := self._pair(line)) is not None]
-        jsonl_log.append(self.run, CORRECTIONS_FILE, found)
-        for pair in found:
-            self._remember(pair)
-        if self._length > 2 * KEPT:
+        pairs = [pair for line in lines if (pair := self._pair(line)) is not None]
+        jsonl_log.append(self.run, CORRECTIONS_FILE, pairs)
+        for pair in pairs:
+            self._add_to_index(pair)
+        if self._length > 2 * MAX_PAIRS:
             self._compact(-math.inf)
 
     def erase(self, horizon: float) -> bool:
-        """Take out what the keeper says; returns whether the file was written anew, as by a process's first call on one."""
-        if not self._fresh and self._oldest >= horizon:
+        """Delete pairs from before ``horizon`` or no longer allowed; returns whether the file was rewritten.
+
+        The first call of a process always rewrites an existing file.
+        """
+        if not self._needs_rewrite and self._oldest >= horizon:
             return False
         self._compact(horizon)
-        self._fresh = False
+        self._needs_rewrite = False
         return True
 
     def _pair(self, line: Mapping[str, Any]) -> dict[str, Any] | None:
         entry = self.find_prompt(line["reply"]) if "correction" in line else None
-        told = {"reply": line["reply"], "by": line["by"], "language": line["language"], "said": line["time"]}
+        fields = {"reply": line["reply"], "by": line["by"], "language": line["language"], "said": line["time"]}
         if entry is None or "prompt" not in entry:
-            return {**told, "time": line["time"]} if _identity(line) in self._held else None
-        # As old as the prompt, which must not outlive its days by being corrected late.
-        told |= {"time": min(line["time"], entry["time"]), "alone": entry.get("alone", True)}
-        return {**told, **self.retention_policy.pair_fields(line["reply"], entry["prompt"], line["correction"], line.get("key"))}
+            return {**fields, "time": line["time"]} if _identity(line) in self._held else None
+        # The age of the pair is that of the prompt: a late correction must not extend the prompt's storage.
+        fields |= {"time": min(line["time"], entry["time"]), "alone": entry.get("alone", True)}
+        pair = self.retention_policy.pair_fields(line["reply"], entry["prompt"], line["correction"], line.get("key"))
+        return {**fields, **pair}
 
     def _compact(self, horizon: float) -> None:
-        found = [
-            self.retention_policy.redact(line, horizon) for line in _latest_lines(jsonl_log.read(self.run, CORRECTIONS_FILE))
-        ]
-        kept = _limit_by_key([line for line in found if _is_complete(line)])
-        jsonl_log.rewrite(self.run, CORRECTIONS_FILE, kept)
-        self._rebuild_index(kept)
+        latest = _latest_lines(jsonl_log.read(self.run, CORRECTIONS_FILE))
+        redacted = [self.retention_policy.redact(line, horizon) for line in latest]
+        retained = _limit_by_key([line for line in redacted if _is_complete(line)])
+        jsonl_log.rewrite(self.run, CORRECTIONS_FILE, retained)
+        self._rebuild_index(retained)
 
     def _rebuild_index(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._held: set[_Identity] = set()
         self._length, self._oldest = 0, math.inf
         for line in lines:
-            self._remember(line)
+            self._add_to_index(line)
 
-    def _remember(self, line: Mapping[str, Any]) -> None:
+    def _add_to_index(self, line: Mapping[str, Any]) -> None:
         self._length += 1
         self._held.add(_identity(line))
         if _is_complete(line):
@@ -108,33 +111,33 @@ class CorrectionLog:
 
 
 def read_pairs(run: RunDir, drift: DriftConfig, now: float) -> list[CorrectionPair]:
-    """Every pair that may still be kept at ``now``, in order of id; reads the file, writes nothing."""
-    horizon, keeper = RetentionPeriod.from_days(drift.retention_days).cutoff(now), RetentionPolicy(drift.retention, b"")
-    lines = [keeper.redact(line, horizon) for line in _latest_lines(jsonl_log.read(run, CORRECTIONS_FILE))]
-    found = [
+    """Every pair that may still be stored at ``now``, in order of id; reads the file, writes nothing."""
+    horizon, policy = RetentionPeriod.from_days(drift.retention_days).cutoff(now), RetentionPolicy(drift.retention, b"")
+    lines = [policy.redact(line, horizon) for line in _latest_lines(jsonl_log.read(run, CORRECTIONS_FILE))]
+    pairs = [
         CorrectionPair(line["pair"], line["language"], line["prompt"], line["correction"], line.get("key") or "", line["alone"])
         for line in lines
         if _is_complete(line)
     ]
-    return sorted(found, key=lambda pair: pair.id)
+    return sorted(pairs, key=lambda pair: pair.id)
 
 
 def _latest_lines(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The newest line of each client on each reply, in the order of the file."""
-    found: dict[_Identity, dict[str, Any]] = {}
+    """The newest line of each client on each reply, in file order."""
+    latest: dict[_Identity, dict[str, Any]] = {}
     for line in lines:
-        before = found.get(_identity(line))
-        if before is None or line["said"] >= before["said"]:
-            found[_identity(line)] = line
-    return list(found.values())
+        previous = latest.get(_identity(line))
+        if previous is None or line["said"] >= previous["said"]:
+            latest[_identity(line)] = line
+    return list(latest.values())
 
 
 def _limit_by_key(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most `KEPT` of the lines, by turns of their keys."""
-    if len(lines) <= KEPT:
+    """At most `MAX_PAIRS` of the lines, taken from their keys in turn."""
+    if len(lines) <= MAX_PAIRS:
         return lines
-    kept = round_robin_order([line["pair"] for line in lines], [line.get("key") or "" for line in lines], seed=0).position[:KEPT]
-    return [lines[i] for i in sorted(kept.tolist())]
+    order = round_robin_order([line["pair"] for line in lines], [line.get("key") or "" for line in lines], seed=0)
+    return [lines[i] for i in sorted(order.position[:MAX_PAIRS].tolist())]
 
 
 def _is_complete(line: Mapping[str, Any]) -> bool:

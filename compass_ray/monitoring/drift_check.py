@@ -1,7 +1,7 @@
-"""One drift check of a watch: the trigger of a configuration, a version's reference, and what a check comes to.
+"""One drift check of a language: build the trigger and the reference, compare, and return the result as an event.
 
-Key property: the generator is seeded by language and prompt count, so a check that is made again decides
-the same. COMPASS, section 3.3.2. The triggers themselves are `core.drift`, the lines that are kept `records`.
+The generator is seeded by language and prompt count, so a repeated check gives the same result. The triggers are in
+`core.drift`. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from compass_ray.records.references import ReferenceRecord
 
 
 def build_trigger(drift: DriftConfig) -> Trigger:
-    """The trigger of a configuration; its cool-down, given in prompts, is counted in checks."""
-    checks = math.ceil(drift.cooldown / drift.check_every)
+    """The configured trigger. Its cool-down is configured in prompts and counted in checks."""
+    cooldown = math.ceil(drift.cooldown / drift.check_every)
     if drift.trigger == "fixed_threshold":
-        return FixedThresholdTrigger(threshold=drift.threshold, cooldown=checks)
-    rate, floor, rest = drift.false_alarm_rate, drift.min_divergence, (drift.consecutive_checks, checks, drift.permutations)
+        return FixedThresholdTrigger(threshold=drift.threshold, cooldown=cooldown)
+    rate, floor, rest = drift.false_alarm_rate, drift.min_divergence, (drift.consecutive_checks, cooldown, drift.permutations)
     if drift.trigger == "permutation_test":
         return PermutationTestTrigger(rate, floor, *rest)
     return CombinedTrigger(
@@ -50,69 +50,69 @@ def build_trigger(drift: DriftConfig) -> Trigger:
 
 
 def build_staleness_bounds(drift: DriftConfig) -> StalenessBounds:
-    """The bounds of a configuration beyond which clusters are stale."""
+    """The configured limits beyond which clusters are stale."""
     return StalenessBounds(drift.stale_noise_excess, drift.stale_distance_ratio, drift.consecutive_checks)
 
 
 def build_reference(
-    drift: DriftConfig, version: str, found: ReferenceRecord, place: str = INITIAL_CLUSTERING
+    drift: DriftConfig, version: str, record: ReferenceRecord, space_id: str = INITIAL_CLUSTERING
 ) -> ReferenceDistribution | None:
-    """The reference of an adapter version from its record: guide counts, or the printed one for the paper's trigger."""
-    guide = np.asarray(found.guide_counts, dtype=np.int64)
+    """The reference of an adapter version: its guide counts, or the paper's reference for ``fixed_threshold``."""
+    guide = np.asarray(record.guide_counts, dtype=np.int64)
     if not guide.sum():
         return None
-    counts = paper_reference(guide, found.selected_counts) if drift.trigger == "fixed_threshold" else guide
-    noise = noise_share(guide) if found.guide_noise is None else found.guide_noise  # older runs have neither
-    fit = ClusterFit(noise, found.guide_distance)
-    return ReferenceDistribution(version, counts, fit, place)
+    counts = paper_reference(guide, record.selected_counts) if drift.trigger == "fixed_threshold" else guide
+    noise = noise_share(guide) if record.guide_noise is None else record.guide_noise  # older runs have neither
+    fit = ClusterFit(noise, record.guide_distance)
+    return ReferenceDistribution(version, counts, fit, space_id)
 
 
 def check_event(
-    watch: LanguageMonitorState, reference: ReferenceDistribution, trigger: Trigger, ratings: RatingLookup, seed: int, now: float
+    state: LanguageMonitorState, reference: ReferenceDistribution, trigger: Trigger, ratings: RatingLookup, seed: int, now: float
 ) -> Event:
-    """Compare the window with the reference; the event carries the lines for the checks and decisions files.
+    """Compare the window with the reference; the event contains the records for ``checks.jsonl`` and ``decisions.jsonl``.
 
-    An alarm counts only while the language is watched, not while its window for an update is being collected.
+    An alarm counts only in phase MONITORING, not while a window for an update is collected.
     """
-    case = DecisionInputs(
-        seed=(seed, "drift", watch.language, watch.seen),
-        state=watch.trigger,
-        reference=ObservedSample(reference.counts, signals_from_record(watch.baseline) if watch.baseline else QualitySignals()),
-        window=ObservedSample(watch.counts(len(reference.counts) - 1), watch.reply_signals(ratings)),
+    inputs = DecisionInputs(
+        seed=(seed, "drift", state.language, state.num_prompts),
+        state=state.trigger,
+        reference=ObservedSample(reference.counts, signals_from_record(state.baseline) if state.baseline else QualitySignals()),
+        window=ObservedSample(state.counts(len(reference.counts) - 1), state.reply_signals(ratings)),
     )
-    decision = _decide(trigger, case)
-    alarm = decision.alarm and watch.phase is Phase.MONITORING
-    line = check_record(watch, decision, now)
+    decision = _decide(trigger, inputs)
+    alarm = decision.alarm and state.phase is Phase.MONITORING
+    check = check_record(state, decision, now)
     return {
         "event": "check",
-        "language": watch.language,
+        "language": state.language,
         "trigger": asdict(decision.state),
         "alarm": alarm,
-        "line": line.to_json(),
-        "decision": drift_record(line, trigger, case, decision).to_json() if alarm else None,
+        "line": check.to_json(),
+        "decision": drift_record(check, trigger, inputs, decision).to_json() if alarm else None,
     }
 
 
 def staleness_event(
-    watch: LanguageMonitorState, guide: ClusterFit, bounds: StalenessBounds, clusters: str | None, now: float
+    state: LanguageMonitorState, guide: ClusterFit, bounds: StalenessBounds, clusters: str | None, now: float
 ) -> Event:
-    """Compare how the window fits the clusters, by their fingerprint, with how the guide set does.
+    """Compare how well the window and the guide set fit the clusters with fingerprint ``clusters``.
 
-    The event carries a line for the decisions file where they have become stale.
+    The event contains a record for ``decisions.jsonl`` if the clusters became stale.
     """
-    before = watch.staleness if watch.clusters == clusters else StalenessState()
-    found = check_staleness(before, guide, ClusterFit(watch.noise() or 0.0, watch.distance()), bounds)
+    previous = state.staleness if state.clusters == clusters else StalenessState()
+    staleness = check_staleness(previous, guide, ClusterFit(state.noise() or 0.0, state.distance()), bounds)
     return {
         "event": "staleness",
-        "language": watch.language,
+        "language": state.language,
         "clusters": clusters,
-        "state": asdict(found.after),
-        "decision": stale_record(watch, found, now).to_json() if found.became_stale else None,
+        "state": asdict(staleness.after),
+        "decision": stale_record(state, staleness, now).to_json() if staleness.became_stale else None,
     }
 
 
-def _decide(trigger: Trigger, case: DecisionInputs) -> DriftDecision:
-    rng = generator(*case.seed)
+def _decide(trigger: Trigger, inputs: DecisionInputs) -> DriftDecision:
+    rng = generator(*inputs.seed)
     if isinstance(trigger, CombinedTrigger):
-        return trigger.check_with_signals(case.state, case.reference, case.window, rng)
-    return trigger.check(case.state, case.reference.counts, case.window.counts, rng)
+        return trigger.check_with_signals(inputs.state, inputs.reference, inputs.window, rng)
+    return trigger.check(inputs.state, inputs.reference.counts, inputs.window.counts, rng)

@@ -1,8 +1,8 @@
-"""Answered prompts and feedback on their way from the ingress to the monitor, off the path of the reply.
+"""Forward answered prompts and feedback from the ingress to the monitor, without delaying replies.
 
-Key property: `put` and `rate` never wait; a batch is sent again until it is acknowledged, so a restarting monitor loses nothing
-that still fits the queue. What does not fit is dropped and counted. Feedback never overtakes the prompts taken before it. It
-knows no Ray: it calls what it is given.
+`put` and `submit_feedback` never wait. A batch is sent again until it is acknowledged, so a restart of the monitor loses
+nothing as long as the queue has room. Items beyond its capacity are dropped and counted. Feedback is delivered after the
+prompts that were queued before it. No Ray: the calls are injected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CAPACITY = 5000
 _BATCH = 64
 _MAX_BACKOFF_SECONDS = 5.0
 _BATCH_DELAY_SECONDS = 0.2
-"""Seconds a prompt waits for company: embedding them one by one takes the cores that answer requests."""
+"""Time in seconds to fill a batch: embedding prompts one by one takes the cores that answer requests."""
 _DRAIN_SECONDS = 5.0
 
 Deliver = Callable[[list[Observation]], Awaitable[object]]
@@ -27,11 +27,11 @@ DeliverFeedback = Callable[[list[Feedback]], Awaitable[object]]
 
 
 async def _discard(_: list[Feedback]) -> None:
-    """Where feedback goes that nobody takes."""
+    """Ignore feedback."""
 
 
 class TrafficForwarder:
-    """A bounded queue and the loop that empties it."""
+    """A bounded queue and the loop that delivers its items."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TrafficForwarder:
         capacity: int = CAPACITY,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Send batches by what is given, which return when they are acknowledged; ``pause`` waits seconds."""
+        """Send batches with the given functions, which return once the batch is acknowledged; ``pause`` sleeps for seconds."""
         self.deliver = deliver
         self.deliver_feedback = deliver_feedback
         self.pause = pause
@@ -49,15 +49,15 @@ class TrafficForwarder:
         self.dropped = self.delivered = self.retries = self.pending = 0
 
     def put(self, observation: Observation) -> None:
-        """Take one observation, or drop and count it where the queue is full."""
+        """Queue one observation, or drop and count it if the queue is full."""
         self._queue(observation)
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        """Take one piece of feedback, or drop and count it where the queue is full."""
+        """Queue one piece of feedback, or drop and count it if the queue is full."""
         self._queue(feedback)
 
     def counts(self) -> dict[str, int]:
-        """How many wait, were acknowledged, were dropped, and how often a batch was sent again."""
+        """Number of waiting, delivered and dropped items, and of retried batches."""
         return {
             "waiting": self.queue.qsize() + self.pending,
             "delivered": self.delivered,
@@ -68,26 +68,26 @@ class TrafficForwarder:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            batch = await self._take()
+            batch = await self._next_batch()
             self.pending = len(batch)
             await self._deliver(batch)
             self.delivered += len(batch)
             self.pending = 0
 
     async def drain(self) -> None:
-        """Wait until everything taken so far was acknowledged, or five seconds have passed."""
+        """Wait until all queued items are acknowledged, at most five seconds."""
         for _ in range(round(_DRAIN_SECONDS / _BATCH_DELAY_SECONDS)):
             if not self.counts()["waiting"]:
                 return
             await self.pause(_BATCH_DELAY_SECONDS)
 
-    def _queue(self, one: Observation | Feedback) -> None:
+    def _queue(self, item: Observation | Feedback) -> None:
         try:
-            self.queue.put_nowait(one)
+            self.queue.put_nowait(item)
         except asyncio.QueueFull:
             self.dropped += 1
 
-    async def _take(self) -> list[Observation | Feedback]:
+    async def _next_batch(self) -> list[Observation | Feedback]:
         batch = [await self.queue.get()]
         self.pending = 1
         await self.pause(_BATCH_DELAY_SECONDS)
@@ -96,19 +96,21 @@ class TrafficForwarder:
         return batch
 
     async def _deliver(self, batch: list[Observation | Feedback]) -> None:
-        wait = 0.1
+        delay = 0.1
         while True:
             try:
                 await self._send(batch)
                 return
             except Exception as error:
                 self.retries += 1
-                logger.warning("the monitor did not take %d prompts or ratings (%s); sent again", len(batch), error)
-                await self.pause(wait)
-                wait = min(2 * wait, _MAX_BACKOFF_SECONDS)
+                logger.warning(
+                    "monitor: delivery of %d prompts or ratings failed, retrying in %.1f s: %s", len(batch), delay, error
+                )
+                await self.pause(delay)
+                delay = min(2 * delay, _MAX_BACKOFF_SECONDS)
 
     async def _send(self, batch: list[Observation | Feedback]) -> None:
-        if prompts := [one for one in batch if isinstance(one, Observation)]:
+        if prompts := [item for item in batch if isinstance(item, Observation)]:
             await self.deliver(prompts)
-        if feedback := [one for one in batch if isinstance(one, Feedback)]:
+        if feedback := [item for item in batch if isinstance(item, Feedback)]:
             await self.deliver_feedback(feedback)

@@ -1,7 +1,7 @@
-"""From observations to the entries of the monitor's log: what is taken in, where it belongs, and what is kept of it.
+"""Turn observations into log entries: validate, assign clusters, and apply the retention setting.
 
-Key property: one prompt that cannot be placed never takes its batch with it, and no field that the retention setting does not
-allow is in an entry. It writes nothing and remembers nothing.
+A prompt that cannot be assigned does not affect the rest of its batch. An entry contains no field that the retention
+setting forbids. Stateless; writes nothing.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from compass_ray.monitoring.retention import RetentionPolicy
 logger = logging.getLogger(__name__)
 
 _DIGITS = 4
-"""Of losses and distances, which are kept for every reply of a window of each version."""
+"""Decimal places of stored losses and distances."""
 
 
 class PromptAssignerProtocol(Protocol):
-    """Finds the clusters of prompts; see `placing.Placer`."""
+    """Assigns prompts to clusters; see `cluster_assigner.PromptAssigner`."""
 
-    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
-        """Cluster of each prompt, in order, at its place."""
+    def assign(self, prompts: Sequence[str], spaces: Sequence[ClusterSpace] | None = None) -> Assignments:
+        """Clusters of prompts in order, each in its own of ``spaces``."""
         ...
 
-    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], places: Sequence[ClusterSpace] | None = None) -> Assignments:
-        """The same of prompts that were embedded before."""
+    def assign_embeddings(self, embeddings: npt.NDArray[np.float32], spaces: Sequence[ClusterSpace] | None = None) -> Assignments:
+        """Clusters of embedded prompts."""
         ...
 
     def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit rows of prompts."""
         ...
 
-    def preload(self, place: ClusterSpace) -> None:
-        """Hold a place ready, or raise why it cannot be."""
+    def preload(self, space: ClusterSpace) -> None:
+        """Load a cluster space, or raise if it cannot be loaded."""
         ...
 
 
 @dataclass(frozen=True)
 class FilteredObservations:
-    """What is new among observations, and how many were not."""
+    """The new observations, and the number of the others."""
 
-    fresh: list[Observation]
+    new: list[Observation]
     duplicates: int
     rejected: int
 
@@ -66,49 +66,49 @@ class Ingest:
     clock: Callable[[], float]
 
     def filter(self, observations: Sequence[Observation], known: Container[str]) -> FilteredObservations:
-        """Leave out what is not sound, and what is ``known`` by its id or comes twice."""
-        fresh: dict[str, Observation] = {}
+        """Drop invalid observations, and those with an id that is ``known`` or repeated."""
+        new: dict[str, Observation] = {}
         duplicates = rejected = 0
         for each in observations:
             if not is_valid(each, self.languages):
                 rejected += 1
-            elif each.id in known or each.id in fresh:
+            elif each.id in known or each.id in new:
                 duplicates += 1
             else:
-                fresh[each.id] = each
-        return FilteredObservations(list(fresh.values()), duplicates, rejected)
+                new[each.id] = each
+        return FilteredObservations(list(new.values()), duplicates, rejected)
 
-    def make_entries(self, observations: Sequence[Observation], places: Mapping[str, ClusterSpace]) -> list[Event]:
-        """A log entry of each prompt that can be placed, in order; ``places`` says by language where."""
+    def make_entries(self, observations: Sequence[Observation], spaces: Mapping[str, ClusterSpace]) -> list[Event]:
+        """Log entries of the prompts that can be assigned, in order; ``spaces`` are the cluster spaces by language."""
         if not observations:
             return []
         texts = [sanitize(each.prompt) for each in observations]
         try:
-            placed = self.assigner.assign(texts, [places[each.language] for each in observations])
-        except Exception as error:  # a prompt that no encoder takes must not be sent again for ever, and hold up all others
-            if len(observations) == 1:  # the error's own words may be the prompt's
-                logger.warning("the prompt of %s could not be placed: %s", observations[0].id, type(error).__name__)
+            assigned = self.assigner.assign(texts, [spaces[each.language] for each in observations])
+        except Exception as error:  # a prompt that the encoder rejects must not be retried forever and block the others
+            if len(observations) == 1:  # no error message: it may contain the prompt
+                logger.warning("monitor: prompt of reply %s not assigned: %s", observations[0].id, type(error).__name__)
                 return []
-            return [entry for each in observations for entry in self.make_entries([each], places)]
-        return [self._entry(*each) for each in zip(observations, texts, iter_assignments(placed), strict=True)]
+            return [entry for each in observations for entry in self.make_entries([each], spaces)]
+        return [self._entry(*each) for each in zip(observations, texts, iter_assignments(assigned), strict=True)]
 
-    def _entry(self, seen: Observation, text: str, place: Assignment) -> Event:
+    def _entry(self, observation: Observation, text: str, assignment: Assignment) -> Event:
         return {
             "event": "prompt",
-            "id": seen.id,
-            "language": seen.language,
-            **place.to_record(),
-            "version": seen.version,
-            "nll": round(seen.nll, _DIGITS) if seen.nll is not None and math.isfinite(seen.nll) else None,
-            "time": min(seen.time, self.clock()),  # a clock ahead of this one would keep the prompt for longer
-            **({} if seen.is_single_turn else {"alone": False}),
-            **self.retention_policy.prompt_fields(seen.language, text, place.embedding, seen.key),
+            "id": observation.id,
+            "language": observation.language,
+            **assignment.to_record(),
+            "version": observation.version,
+            "nll": _rounded_loss(observation.nll),
+            "time": min(observation.time, self.clock()),  # a time in the future would extend the prompt's storage
+            **({} if observation.is_single_turn else {"alone": False}),
+            **self.retention_policy.prompt_fields(observation.language, text, assignment.embedding, observation.key),
         }
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where one prompt lies, as it is written down."""
+    """Clusters, distance and embedding of one prompt."""
 
     cluster: int
     coarse: int
@@ -116,13 +116,16 @@ class Assignment:
     embedding: npt.NDArray[np.float32]
 
     def to_record(self) -> dict[str, Any]:
-        """What a log entry says of it."""
+        """The fields of a log entry."""
         return {"cluster": self.cluster, "coarse": self.coarse, "distance": self.distance}
 
 
-def iter_assignments(placed: Assignments) -> Iterator[Assignment]:
-    """Where each of some prompts lies."""
-    for cluster, coarse, distance, embedding in zip(
-        placed.cluster, placed.coarse, placed.distances, placed.embeddings, strict=True
-    ):
+def iter_assignments(assigned: Assignments) -> Iterator[Assignment]:
+    """The assignment of each prompt."""
+    columns = (assigned.cluster, assigned.coarse, assigned.distances, assigned.embeddings)
+    for cluster, coarse, distance, embedding in zip(*columns, strict=True):
         yield Assignment(int(cluster), int(coarse), round(float(distance), _DIGITS), embedding)
+
+
+def _rounded_loss(nll: float | None) -> float | None:
+    return round(nll, _DIGITS) if nll is not None and math.isfinite(nll) else None

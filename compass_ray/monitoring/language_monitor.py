@@ -1,10 +1,9 @@
-"""What the monitor knows of one language: its window of prompts, its phase, its replies, and how all follow from events.
+"""The monitor's state of one language: window of prompts, phase, reply quality, and the event handlers that change it.
 
-Key property: the state is a fold over events (`Watch.apply`), so what is rebuilt from the log after a kill
-is what was there before. A watch goes from WATCHING by an alarm to COLLECTING, where it counts fresh
-prompts until the whole window is fresh, then to READY, where the window is offered for an update, and back
-by a reset or a release. How the replies of a version were when it was new is kept until another is watched. COMPASS,
-section 3.3.2. It decides nothing and writes nothing.
+The state is a fold over events (`LanguageMonitorState.apply`), so it can be rebuilt from the log after a kill. An alarm
+switches MONITORING to COLLECTING, which counts fresh prompts until the complete window is fresh. Then READY: the window
+waits for an update. A reset or a discarded window switches back to MONITORING. The baseline, the reply quality of a
+version's first window, is kept until another version is monitored. COMPASS, section 3.3.2. Writes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Event = dict[str, Any]
 
 
 class Phase(Enum):
-    """Where a language stands between two updates."""
+    """The phase of a language between two updates."""
 
     MONITORING = "watching"
     COLLECTING = "collecting"
@@ -36,48 +35,52 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class ReferenceDistribution:
-    """What the window is compared with: counts int64[K + 1] over coarse clusters, noise last, and how the guide set fits."""
+    """The counts int64[K + 1] over coarse clusters (noise last) that the window is compared with, and the guide set's fit."""
 
     version: str
     counts: npt.NDArray[np.int64]
     guide_fit: ClusterFit | None = None
     space_id: str = INITIAL_CLUSTERING
-    """Mark of the clusters and centroids that they were counted at, which a window must lie in too."""
+    """The cluster space of the counts; the window must be in the same space."""
 
 
 @dataclass
 class LanguageMonitorState:
-    """One language's window and phase; at most ``size`` prompts are held."""
+    """Window, phase and reply quality of one language; the window holds at most ``size`` prompts."""
 
     language: str
     size: int
     version: str | None = None
-    seen: int = 0
+    num_prompts: int = 0
+    """Prompts so far."""
     fresh: int = 0
-    refusals: int = 0
+    """Prompts since the alarm."""
+    rejections: int = 0
+    """Windows discarded in a row."""
     phase: Phase = Phase.MONITORING
     trigger: DriftState = field(default_factory=DriftState)
-    offered: str | None = None
+    ready_file: str | None = None
+    """File of the ready window, in the monitor's folder."""
     last_check: Event | None = None
     window: deque[Event] = field(default_factory=deque)
     answered: int = 0
-    """Replies of the watched version since it is watched."""
+    """Replies of the monitored version since its monitoring began."""
     baseline: Event | None = None
-    """How the first window of them was, as of `replies.as_record`; None until there is one."""
+    """Reply quality of its first window, from `signals_to_record`; None before that window is complete."""
     staleness: StalenessState = field(default_factory=StalenessState)
     clusters: str | None = None
-    """Fingerprint of the clusters that this is the staleness of."""
-    place: str = INITIAL_CLUSTERING
-    """Mark of the clusters and centroids that the window lies in (see `watched_clusters.places`)."""
+    """Fingerprint of the clustering that ``staleness`` is about."""
+    space_id: str = INITIAL_CLUSTERING
+    """The cluster space of the window (see `clustering.versions.ClusterSpace`)."""
 
     def __post_init__(self) -> None:
-        """Bound the window, whatever it was given."""
+        """Limit the window to ``size`` prompts."""
         self.window = deque(self.window, maxlen=self.size)
         self.reply_quality = ReplyQuality(self.size)
 
     @property
     def is_full(self) -> bool:
-        """Whether the window holds as many prompts as it is to."""
+        """Whether the window holds ``size`` prompts."""
         return len(self.window) == self.size
 
     @property
@@ -87,7 +90,7 @@ class LanguageMonitorState:
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether the watched version gave a whole window of replies that nothing was kept of yet, to compare others with."""
+        """Whether the monitored version has a complete first window of replies, but no baseline yet."""
         return self.version is not None and self.baseline is None and self.answered >= self.size
 
     def counts(self, n_clusters: int) -> npt.NDArray[np.int64]:
@@ -95,34 +98,34 @@ class LanguageMonitorState:
         return cluster_counts([entry["coarse"] for entry in self.window], n_clusters)
 
     def mean_nll(self) -> float | None:
-        """Mean token NLL of the replies to the window's prompts, in nats; None where none was given."""
+        """Mean token NLL of the replies to the window's prompts, in nats; None without any."""
         return _mean(entry["nll"] for entry in self.window)
 
     def distance(self) -> float | None:
-        """Mean distance of the window's prompts to their centroids, as of `Placed`; None where none was measured."""
+        """Mean distance of the window's prompts to their centroids, as in `Assignments`; None without any."""
         return _mean(entry.get("distance") for entry in self.window)
 
     def noise(self) -> float | None:
-        """Share of the window's prompts that lie in no cluster; None of an empty window."""
+        """Share of noise among the window's prompts; None of an empty window."""
         return _mean(float(entry["coarse"] < 0) for entry in self.window)
 
     def reply_signals(self, ratings: RatingLookup) -> QualitySignals:
-        """How the last replies of the watched version were."""
+        """Quality signals of the last replies of the monitored version."""
         return self.reply_quality.signals(self.version, ratings) if self.version else QualitySignals()
 
     def apply(self, event: Event) -> None:
-        """Follow an event of this language.
+        """Apply an event of this language.
 
         Raises:
-            ValueError: an event of a kind that is not known.
+            ValueError: the event is of an unknown kind.
         """
-        step = _EVENT_HANDLERS.get(event["event"])
-        if step is None:
-            raise ValueError(f"the monitor's log holds an event {event['event']!r}; expected one of {sorted(_EVENT_HANDLERS)}")
-        step(self, event)
+        handler = _EVENT_HANDLERS.get(event["event"])
+        if handler is None:
+            raise ValueError(f"unknown event {event['event']!r} in the monitor's log; expected one of {sorted(_EVENT_HANDLERS)}")
+        handler(self, event)
 
     def snapshot(self) -> Event:
-        """An event that sets a new watch to this state."""
+        """An event that sets a new `LanguageMonitorState` to this state."""
         return {
             "event": "snapshot",
             "language": self.language,
@@ -131,94 +134,99 @@ class LanguageMonitorState:
             "staleness": asdict(self.staleness),
             "window": list(self.window),
             "replies": self.reply_quality.snapshot(),
-            **{name: getattr(self, name) for name in sorted(_SNAPSHOT_FIELDS)},
+            **{field: getattr(self, attribute) for field, attribute in sorted(_SNAPSHOT_FIELDS.items())},
         }
 
 
-_SNAPSHOT_FIELDS = {"version", "seen", "fresh", "refusals", "offered", "last_check", "answered", "baseline", "clusters", "place"}
-"""Fields that a snapshot holds as they are."""
+_SNAPSHOT_FIELDS = {name: name for name in ("version", "fresh", "last_check", "answered", "baseline", "clusters")} | {
+    "seen": "num_prompts",
+    "refusals": "rejections",
+    "offered": "ready_file",
+    "place": "space_id",
+}
+"""Fields of a snapshot event that are stored as they are, and their attributes."""
 
 
-def _on_prompt(watch: LanguageMonitorState, event: Event) -> None:
-    watch.seen += 1
-    watch.window.append(event)
+def _on_prompt(state: LanguageMonitorState, event: Event) -> None:
+    state.num_prompts += 1
+    state.window.append(event)
     if event["version"] is not None:
-        watch.reply_quality.add_reply(event["version"], event["id"], event["nll"], watched=watch.version)
-        watch.answered += event["version"] == watch.version
-    if watch.phase is Phase.COLLECTING:
-        watch.fresh += 1
+        state.reply_quality.add_reply(event["version"], event["id"], event["nll"], monitored=state.version)
+        state.answered += event["version"] == state.version
+    if state.phase is Phase.COLLECTING:
+        state.fresh += 1
 
 
-def _on_check(watch: LanguageMonitorState, event: Event) -> None:
-    watch.last_check = event["line"]
-    if watch.phase is not Phase.MONITORING:
+def _on_check(state: LanguageMonitorState, event: Event) -> None:
+    state.last_check = event["line"]
+    if state.phase is not Phase.MONITORING:
         return
-    watch.trigger = _drift_state(event["trigger"])
+    state.trigger = _drift_state(event["trigger"])
     if event["alarm"]:
-        watch.phase, watch.fresh = Phase.COLLECTING, 0
+        state.phase, state.fresh = Phase.COLLECTING, 0
 
 
-def _on_staleness(watch: LanguageMonitorState, event: Event) -> None:
-    watch.clusters, watch.staleness = event["clusters"], StalenessState(**event["state"])
+def _on_staleness(state: LanguageMonitorState, event: Event) -> None:
+    state.clusters, state.staleness = event["clusters"], StalenessState(**event["state"])
 
 
-def _on_ready_window(watch: LanguageMonitorState, event: Event) -> None:
-    watch.phase, watch.offered = Phase.READY, event["file"]
+def _on_ready_window(state: LanguageMonitorState, event: Event) -> None:
+    state.phase, state.ready_file = Phase.READY, event["file"]
 
 
-def _on_reset(watch: LanguageMonitorState, event: Event) -> None:
-    watch.version = event["version"]
-    watch.refusals = watch.answered = 0
-    watch.baseline = None
-    _resume(watch, event)
+def _on_reset(state: LanguageMonitorState, event: Event) -> None:
+    state.version = event["version"]
+    state.rejections = state.answered = 0
+    state.baseline = None
+    _resume(state, event)
 
 
-def _on_baseline(watch: LanguageMonitorState, event: Event) -> None:
-    watch.baseline = event["signals"]
+def _on_baseline(state: LanguageMonitorState, event: Event) -> None:
+    state.baseline = event["signals"]
 
 
-def _on_canaries(watch: LanguageMonitorState, event: Event) -> None:
-    watch.reply_quality.add_canary_round(event["version"], event["time"], event["asked"], event["right"], watched=watch.version)
+def _on_canaries(state: LanguageMonitorState, event: Event) -> None:
+    state.reply_quality.add_canary_round(event["version"], event["time"], event["asked"], event["right"], monitored=state.version)
 
 
-def _on_release(watch: LanguageMonitorState, event: Event) -> None:
-    watch.refusals += 1
-    _resume(watch, event)
+def _on_discarded_window(state: LanguageMonitorState, event: Event) -> None:
+    state.rejections += 1
+    _resume(state, event)
 
 
-def _resume(watch: LanguageMonitorState, event: Event) -> None:
-    watch.phase, watch.fresh, watch.offered = Phase.MONITORING, 0, None
-    watch.trigger = _drift_state(event["trigger"])
+def _resume(state: LanguageMonitorState, event: Event) -> None:
+    state.phase, state.fresh, state.ready_file = Phase.MONITORING, 0, None
+    state.trigger = _drift_state(event["trigger"])
 
 
-def _on_recluster(watch: LanguageMonitorState, event: Event) -> None:
-    """The window lies in other clusters, or at other centroids; what could not be placed anew is out of it.
+def _on_recluster(state: LanguageMonitorState, event: Event) -> None:
+    """Move the window to another cluster space; prompts that could not be re-assigned leave it.
 
-    Excesses of before are no evidence any more, and a window that was offered is collected anew from what is left of it.
+    Earlier exceeded checks no longer count. A ready window goes back to COLLECTING with the prompts that are left.
     """
-    watch.place, found = event["place"], event["assigned"] or [None] * len(watch.window)
-    moved = [place and {**entry, **place} for entry, place in zip(watch.window, found, strict=True)]
-    fresh = len(moved) if watch.phase is Phase.READY else watch.fresh
-    watch.fresh = sum(entry is not None for entry in moved[len(moved) - fresh :]) if fresh else 0
-    watch.window = deque((entry for entry in moved if entry), maxlen=watch.size)
-    watch.trigger = replace(watch.trigger, streak=0)
-    if watch.phase is Phase.READY:
-        watch.phase, watch.offered = Phase.COLLECTING, None
+    state.space_id, assigned = event["place"], event["assigned"] or [None] * len(state.window)
+    entries = [fields and {**entry, **fields} for entry, fields in zip(state.window, assigned, strict=True)]
+    fresh = len(entries) if state.phase is Phase.READY else state.fresh
+    state.fresh = sum(entry is not None for entry in entries[len(entries) - fresh :]) if fresh else 0
+    state.window = deque((entry for entry in entries if entry), maxlen=state.size)
+    state.trigger = replace(state.trigger, streak=0)
+    if state.phase is Phase.READY:
+        state.phase, state.ready_file = Phase.COLLECTING, None
 
 
-def _on_snapshot(watch: LanguageMonitorState, event: Event) -> None:
-    for name in _SNAPSHOT_FIELDS & event.keys():  # a log of before knows less
-        setattr(watch, name, event[name])
-    watch.phase = Phase(event["phase"])
-    watch.trigger = _drift_state(event["trigger"])
-    watch.staleness = StalenessState(**event.get("staleness", {}))
-    watch.window = deque(event["window"], maxlen=watch.size)
-    watch.reply_quality.restore(event.get("replies", {}))
+def _on_snapshot(state: LanguageMonitorState, event: Event) -> None:
+    for name in _SNAPSHOT_FIELDS.keys() & event.keys():  # older logs have fewer fields
+        setattr(state, _SNAPSHOT_FIELDS[name], event[name])
+    state.phase = Phase(event["phase"])
+    state.trigger = _drift_state(event["trigger"])
+    state.staleness = StalenessState(**event.get("staleness", {}))
+    state.window = deque(event["window"], maxlen=state.size)
+    state.reply_quality.restore(event.get("replies", {}))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return float(np.mean(found)) if found else None
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else None
 
 
 def _drift_state(fields: Mapping[str, int]) -> DriftState:
@@ -233,7 +241,7 @@ _EVENT_HANDLERS = {
     "reset": _on_reset,
     "baseline": _on_baseline,
     "canaries": _on_canaries,
-    "release": _on_release,
+    "release": _on_discarded_window,
     "recluster": _on_recluster,
     "snapshot": _on_snapshot,
 }

@@ -1,9 +1,8 @@
-"""The traffic monitor: windows of prompts by language, drift checks, feedback, and the windows offered for updates.
+"""The traffic monitor: windows of prompts by language, drift checks, feedback, and windows that are ready for updates.
 
-Key property: when `record`, `rate` or `canaries` returns, what it was given is on disk; a monitor made anew over the same run
-directory goes on where that one was, with the same windows, phases and triggers. Checks fall on fixed prompt counts with seeded
-generators, so how the traffic was batched changes nothing. What was kept of a prompt is erased when its time is up. COMPASS,
-section 3.3.2. It trains nothing and decides nothing about promotion.
+When `record`, `record_feedback` or `record_canary_answers` returns, its input is on disk. A restarted monitor continues
+with the same windows, phases and triggers. Checks run at fixed prompt counts with seeded generators, so batching does not
+change results. Stored prompt data is deleted when it expires. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ from compass_ray.monitoring.processor import EventProcessor, ReferenceLookup
 from compass_ray.monitoring.reassignment import ClusterReassigner
 from compass_ray.monitoring.reply_quality import signals_from_record, summarize_signals
 from compass_ray.monitoring.retention import RetentionPeriod, load_retention_policy
-from compass_ray.monitoring.traffic_log import TrafficLog
+from compass_ray.monitoring.traffic_log import TrafficLog, ready_windows
 from compass_ray.monitoring.window_store import WindowStore
 
 logger = logging.getLogger(__name__)
 
 
 class TrafficMonitor:
-    """Windows, checks and alarms over one run. Not safe for several threads: one owner calls it."""
+    """The monitor of one run. Not safe for several threads: one owner calls it."""
 
     def __init__(
         self,
         run: RunDir,
         config: RunConfig,
-        placer: PromptAssignerProtocol,
+        assigner: PromptAssignerProtocol,
         clock: Callable[[], float],
         *,
         references: ReferenceLookup | None = None,
     ) -> None:
-        """Rebuild the state from the run's log, or start an empty one."""
+        """Rebuild the state from the run's log, or start with an empty one."""
         self.run = run
         self.config = config
         self.drift = config.drift
@@ -68,8 +67,8 @@ class TrafficMonitor:
         self.feedback = FeedbackLog(
             run, self.retention_policy, corrections, max_ratings_per_client(self.drift.min_bad_feedback_increase)
         )
-        self.reassigner = ClusterReassigner(run, placer)
-        self.ingest = Ingest(config.languages, self.retention_policy, placer, clock)
+        self.reassigner = ClusterReassigner(run, assigner)
+        self.ingest = Ingest(config.languages, self.retention_policy, assigner, clock)
         self.processor = EventProcessor(
             run, config, self.log, self.window_store, clock, self.feedback.count_ratings, self.reassigner, references
         )
@@ -77,78 +76,74 @@ class TrafficMonitor:
         self.erase_expired()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledgement:
-        """Take in answered prompts, run the checks that fall due, and put it all on disk.
+        """Record answered prompts and run the checks that are due; everything is on disk on return.
 
         Raises:
-            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+            ArtifactError, OSError: it could not be written; nothing of this call counts.
         """
         self.erase_expired()
-        sifted = self.ingest.filter(observations, self.log.recent_replies)
-        places = self._sync_windows({each.language for each in sifted.fresh})
-        entries = self.ingest.make_entries(sifted.fresh, places)
+        filtered = self.ingest.filter(observations, self.log.recent_replies)
+        spaces = self._sync_windows({each.language for each in filtered.new})
+        entries = self.ingest.make_entries(filtered.new, spaces)
         self.log.commit(self.processor.process(entries))
-        rejected = sifted.rejected + len(sifted.fresh) - len(entries)
-        self.duplicates += sifted.duplicates
+        rejected = filtered.rejected + len(filtered.new) - len(entries)
+        self.duplicates += filtered.duplicates
         self.rejected += rejected
-        return Acknowledgement(len(entries), sifted.duplicates, rejected)
+        return Acknowledgement(len(entries), filtered.duplicates, rejected)
 
     def record_feedback(self, feedback: Sequence[Feedback]) -> Acknowledgement:
-        """Take in what clients said of replies, and put it on disk.
+        """Record client feedback on replies; it is on disk on return.
 
         Raises:
-            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+            ArtifactError, OSError: it could not be written; nothing of this call counts.
         """
         self.erase_expired()
         return self.feedback.add(feedback, self.log.recent_replies, self._recent_reply_ids, self.clock())
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
-        """Take in how versions answered canary questions, and put it on disk.
+    def record_canary_answers(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
+        """Record how versions answered canary questions; it is on disk on return.
 
         Raises:
-            ArtifactError, OSError: it could not be written; nothing of this call counts then.
+            ArtifactError, OSError: it could not be written; nothing of this call counts.
         """
         events: list[Event] = []
-        sound = [each for each in answers if is_valid_canary_answers(each, self.config.languages)]
-        for each in sound:
+        valid = [each for each in answers if is_valid_canary_answers(each, self.config.languages)]
+        for each in valid:
             if not self.log.language_state(each.language).reply_quality.has_canary_round(each.version, each.time):
                 self.log.apply_event({"event": "canaries", **asdict(each)}, events)
         self.log.commit(events)
-        return Acknowledgement(len(events), len(sound) - len(events), len(answers) - len(sound))
+        return Acknowledgement(len(events), len(valid) - len(events), len(answers) - len(valid))
 
     def signals(self, language: str) -> dict[str, QualitySignals]:
-        """How the last replies of each of the last versions that answered in a language were.
+        """Quality signals of the last replies of each recent version of a language.
 
         Raises:
-            ValueError: it is none of the run's languages.
+            ValueError: it is not a language of the run.
         """
         replies = self.log.language_state(language).reply_quality
         return {version: replies.signals(version, self.feedback.count_ratings) for version in replies.versions}
 
     def ready(self) -> list[WindowReady]:
-        """Windows that wait for an update."""
-        return [
-            WindowReady(watch.language, watch.offered, watch.size, watch.version)
-            for watch in self.log.states.values()
-            if watch.phase is Phase.READY and watch.offered
-        ]
+        """Windows that are ready for an update."""
+        return ready_windows(self.log.states.values())
 
-    def reset(self, language: str, version: str) -> None:
-        """Compare with the reference of ``version`` from now on; the trigger stays silent for a cool-down."""
+    def reset_reference(self, language: str, version: str) -> None:
+        """Compare with the reference of ``version`` from now on, after one cool-down."""
         self.processor.invalidate_reference(language, version)
         self._apply_and_commit({"event": "reset", "version": version, **self.processor.cooldown_fields(language, 1)})
 
-    def release(self, language: str) -> None:
-        """An update was refused: watch on as before, silent for twice as long after each refusal in a row."""
-        watch = self.log.language_state(language)
-        if watch.phase is not Phase.MONITORING:
-            self._apply_and_commit({"event": "release", **self.processor.cooldown_fields(language, 2 ** (watch.refusals + 1))})
+    def discard_window(self, language: str) -> None:
+        """Discard the window and resume monitoring, with a cool-down that doubles with each window discarded in a row."""
+        state = self.log.language_state(language)
+        if state.phase is not Phase.MONITORING:
+            self._apply_and_commit({"event": "release", **self.processor.cooldown_fields(language, 2 ** (state.rejections + 1))})
 
     def status(self) -> dict[str, Any]:
-        """Every language's window, phase, checks and ratings, what was turned away, and what is kept for how long."""
+        """Window, phase, checks and ratings of every language, rejected and duplicate observations, and the retention setting."""
         self.erase_expired()
         ratings = self.feedback.ratings_by_language()
         return {
-            "languages": {code: self._describe(watch, ratings) for code, watch in sorted(self.log.states.items())},
+            "languages": {code: self._describe(state, ratings) for code, state in sorted(self.log.states.items())},
             "checks": {code: summarize_checks(lines) for code, lines in sorted(self.log.recent_checks.items())},
             "rejected": self.rejected,
             "duplicates": self.duplicates,
@@ -156,18 +151,18 @@ class TrafficMonitor:
         }
 
     def sync_clusters(self) -> None:
-        """Take every window to the clusters that are in use, traffic or none.
+        """Move every window to the active clustering, also without traffic.
 
         Raises:
-            ArtifactError, OSError: it could not be written; nothing took effect then.
+            ArtifactError, OSError: it could not be written; nothing took effect.
         """
         self.reassigner.refresh()
         self._sync_windows(list(self.log.states))
 
     def erase_expired(self) -> None:
-        """Erase what has become too old, where it is time to look; costs nothing otherwise.
+        """Delete expired prompt data if a sweep is due; otherwise free.
 
-        What cannot be erased now (a full disk, a store that is away) is told to the log and tried again at the next call.
+        A failure (a full disk, an unreachable store) is logged and retried at the next call.
         """
         now = self.clock()
         if now < self._next_sweep:
@@ -175,12 +170,12 @@ class TrafficMonitor:
         try:
             self._erase(self.retention_period.cutoff(now))
         except (ArtifactError, OSError) as error:
-            logger.error("prompts that are to be erased could not be: %s; tried again", error)
+            logger.error("monitor: deletion of expired prompts failed, will retry: %s", error)
             return
         self._next_sweep = now + self.retention_period.sweep_interval
 
     def _erase(self, horizon: float) -> None:
-        if math.isinf(self._next_sweep):  # what a killed monitor left half written
+        if math.isinf(self._next_sweep):  # partial files of a killed monitor
             for file in self.run.monitor_files():
                 if file.endswith(PARTIAL):
                     self.run.delete_monitor(file)
@@ -189,30 +184,30 @@ class TrafficMonitor:
         self.feedback.erase(horizon)
 
     def _recent_reply_ids(self, language: str, version: str) -> list[str]:
-        watch = self.log.states.get(language)
-        return watch.reply_quality.reply_ids(version) if watch else []
+        state = self.log.states.get(language)
+        return state.reply_quality.reply_ids(version) if state else []
 
-    def _describe(self, watch: LanguageMonitorState, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
+    def _describe(self, state: LanguageMonitorState, ratings: Mapping[str, dict[str, int]]) -> dict[str, Any]:
         return {
-            "phase": watch.phase.value,
-            "prompts": watch.seen,
-            "window": len(watch.window),
-            "window_size": watch.size,
-            "fresh": watch.fresh,
-            "version": watch.version,
-            "mean_nll": watch.mean_nll(),
-            "noise": watch.noise(),
-            "distance": watch.distance(),
-            "clusters": watch.place,
-            "stale": watch.staleness.stale,
-            "last_check": watch.last_check,
-            "ratings": ratings.get(watch.language, {}),
-            "replies": {version: summarize_signals(found) for version, found in self.signals(watch.language).items()},
-            "baseline": summarize_signals(signals_from_record(watch.baseline)) if watch.baseline else None,
+            "phase": state.phase.value,
+            "prompts": state.num_prompts,
+            "window": len(state.window),
+            "window_size": state.size,
+            "fresh": state.fresh,
+            "version": state.version,
+            "mean_nll": state.mean_nll(),
+            "noise": state.noise(),
+            "distance": state.distance(),
+            "clusters": state.space_id,
+            "stale": state.staleness.stale,
+            "last_check": state.last_check,
+            "ratings": ratings.get(state.language, {}),
+            "replies": {version: summarize_signals(signals) for version, signals in self.signals(state.language).items()},
+            "baseline": summarize_signals(signals_from_record(state.baseline)) if state.baseline else None,
         }
 
     def _sync_windows(self, languages: Collection[str]) -> dict[str, ClusterSpace]:
-        """Take windows to where their prompts are placed now; returns where that is, by language."""
+        """Move windows to their current cluster spaces; returns the spaces by language."""
         self.log.commit(self.processor.reassign(sorted(languages)))
         return {code: self.reassigner.space_for(self.log.language_state(code)) for code in languages}
 

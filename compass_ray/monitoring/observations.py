@@ -1,7 +1,7 @@
-"""What passes between the ingress, the monitor and the update: observations, feedback, canary answers and offered windows.
+"""The messages between ingress, monitor and updates: observations, feedback, canary answers and ready windows.
 
-Key property: plain frozen records that travel between processes. `sound` and `clean` are the only gate traffic passes before it
-is embedded, `sound_feedback` and `sound_canaries` the only ones that feedback and canary answers pass.
+Plain frozen records that are sent between processes. `is_valid`, `is_valid_feedback` and `is_valid_canary_answers` are the
+only validation of incoming messages; `sanitize` prepares prompts for embedding.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_PROMPT_CHARS = 20_000
-"""Characters of a prompt that are embedded and kept."""
+"""Characters of a prompt that are embedded and stored."""
 _MAX_ID_CHARS = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One answered prompt; ``id`` is the reply's, so that one sent twice counts once. ``nll`` in nats."""
+    """One answered prompt. ``id`` is the reply's id, so duplicates count once. ``nll`` in nats."""
 
     id: str
     language: str
@@ -29,28 +29,28 @@ class Observation:
     nll: float | None
     time: float
     key: str | None = None
-    """Short hash of the API key it came with."""
+    """Short hash of the API key of the request."""
     is_single_turn: bool = True
-    """Whether the prompt is all that was said: no earlier turns, no instructions, no text to continue."""
+    """Whether the prompt is the complete request: no earlier turns, no instructions, no text to continue."""
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a client says of the reply ``reply``; of several by one key the newest counts. ``time`` in Unix seconds."""
+    """A client's feedback on the reply with id ``reply``; of one key the newest counts. ``time`` in Unix seconds."""
 
     reply: str
     rating: Literal["good", "bad"] | None
     correction: str | None
-    """What the reply should have been."""
+    """The correct reply."""
     comment: str | None
     key: str | None
-    """Short hash of the API key it came with."""
+    """Short hash of the API key of the request."""
     time: float
 
 
 @dataclass(frozen=True)
 class CanaryAnswers:
-    """One round of canary questions, whose answers are known, to ``version``; the same ``time`` twice is the same round."""
+    """The result of one round of canary questions for ``version``. Two results with the same ``time`` are duplicates."""
 
     language: str
     version: str
@@ -61,9 +61,9 @@ class CanaryAnswers:
 
 @dataclass(frozen=True)
 class WindowReady:
-    """Fresh prompts after an alarm, for an update to select on.
+    """A window of fresh prompts after an alarm, ready for an update.
 
-    ``file`` is read with `offers.read_window`; ``version`` was live when the alarm came.
+    ``file`` is read with `window_store.read_window`; ``version`` was live at the alarm.
     """
 
     language: str
@@ -74,45 +74,45 @@ class WindowReady:
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """What became of the observations, feedback or canary answers of one call; the kept ones are on disk."""
+    """Counts of stored, duplicate and rejected items of one call; the stored ones are on disk."""
 
     stored: int
     duplicates: int
     rejected: int
 
 
-def is_valid(seen: Observation, languages: Sequence[str]) -> bool:
-    """Whether an observation can be taken in: a watched language, a prompt that is not empty, numbers."""
+def is_valid(observation: Observation, languages: Sequence[str]) -> bool:
+    """Whether an observation has a monitored language, a prompt that is not empty, and fields of the right types."""
     return (
-        isinstance(seen.id, str)
-        and seen.language in languages
-        and isinstance(seen.prompt, str)
-        and bool(seen.prompt.strip())
-        and isinstance(seen.version, str | None)
-        and isinstance(seen.nll, int | float | None)
-        and isinstance(seen.time, int | float)
-        and math.isfinite(seen.time)
-        and isinstance(seen.key, str | None)
-        and isinstance(seen.is_single_turn, bool)
+        isinstance(observation.id, str)
+        and observation.language in languages
+        and isinstance(observation.prompt, str)
+        and bool(observation.prompt.strip())
+        and isinstance(observation.version, str | None)
+        and isinstance(observation.nll, int | float | None)
+        and isinstance(observation.time, int | float)
+        and math.isfinite(observation.time)
+        and isinstance(observation.key, str | None)
+        and isinstance(observation.is_single_turn, bool)
     )
 
 
-def is_valid_feedback(said: Feedback) -> bool:
-    """Whether feedback can be taken in: it names a reply, says something, and has a time."""
-    texts = (said.correction, said.comment, said.key)
+def is_valid_feedback(feedback: Feedback) -> bool:
+    """Whether feedback has a reply id, a rating or text, and a time."""
+    texts = (feedback.correction, feedback.comment, feedback.key)
     return (
-        isinstance(said.reply, str)
-        and 0 < len(said.reply) <= _MAX_ID_CHARS
-        and said.rating in ("good", "bad", None)
+        isinstance(feedback.reply, str)
+        and 0 < len(feedback.reply) <= _MAX_ID_CHARS
+        and feedback.rating in ("good", "bad", None)
         and all(isinstance(text, str | None) for text in texts)
-        and any((said.rating, said.correction, said.comment))
-        and isinstance(said.time, int | float)
-        and math.isfinite(said.time)
+        and any((feedback.rating, feedback.correction, feedback.comment))
+        and isinstance(feedback.time, int | float)
+        and math.isfinite(feedback.time)
     )
 
 
 def is_valid_canary_answers(answers: CanaryAnswers, languages: Sequence[str]) -> bool:
-    """Whether canary answers can be taken in: a watched language, a version, counts that can be, and a time."""
+    """Whether canary answers have a monitored language, a version, possible counts, and a time."""
     return (
         answers.language in languages
         and isinstance(answers.version, str)
@@ -127,5 +127,5 @@ def is_valid_canary_answers(answers: CanaryAnswers, languages: Sequence[str]) ->
 
 
 def sanitize(prompt: str) -> str:
-    """The prompt as it can be embedded and written: no lone surrogates, bounded in length."""
+    """The prompt without lone surrogates and limited in length, so that it can be embedded and written."""
     return _SURROGATES.sub("\ufffd", prompt)[:MAX_PROMPT_CHARS]

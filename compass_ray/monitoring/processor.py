@@ -1,8 +1,8 @@
-"""What follows from prompts that were taken in: checks that fall due, alarms, and the offer of a fresh window.
+"""Process recorded prompts: run the checks that are due, raise alarms, and publish ready windows.
 
-Key property: it depends on nothing but the events so far, the served versions, their references and what users said of their
-replies, and each consequence is an event itself, so a log that is followed again gives the same. COMPASS, section 3.3.2. The
-triggers are `core.drift`, one check of one is `checks`.
+The result depends only on earlier events, the live versions, their references and the ratings of their replies. Every
+result is an event of the log, so replaying the log gives the same state. COMPASS, section 3.3.2. The triggers are in
+`core.drift`, one check is in `drift_check`.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ from compass_ray.records.references import ReferenceRecord
 logger = logging.getLogger(__name__)
 
 ReferenceLookup = Callable[[str, str], ReferenceDistribution | None]
-"""Reference of a language's adapter version, None where it has none."""
+"""Returns the reference of an adapter version by language and version, None if it has none."""
 
 
 class EventProcessor:
-    """Works out, prompt by prompt, which events follow, and lets them take effect in the log's watches."""
+    """Derives events from prompts, one by one, and applies them to the states of the log."""
 
     def __init__(
         self,
         run: RunDir,
         config: RunConfig,
         log: TrafficLog,
-        offers: WindowStore,
+        window_store: WindowStore,
         clock: Callable[[], float],
-        ratings: RatingLookup,
-        moves: ClusterReassigner,
+        count_ratings: RatingLookup,
+        reassigner: ClusterReassigner,
         references: ReferenceLookup | None = None,
     ) -> None:
-        """Read references from the run's adapters where none are given."""
-        self.run, self.log, self.window_store, self.clock = run, log, offers, clock
+        """Prepare the trigger; ``references`` defaults to the references stored in the run."""
+        self.run, self.log, self.window_store, self.clock = run, log, window_store, clock
         self.drift, self.seed = config.drift, config.seed
-        self.count_ratings, self.reassigner = ratings, moves
+        self.count_ratings, self.reassigner = count_ratings, reassigner
         self.trigger = build_trigger(config.drift)
         self.bounds = build_staleness_bounds(config.drift)
-        self.find_reference = references or StoredReferences(run, config, moves).get
+        self.find_reference = references or StoredReferences(run, config, reassigner).get
         self._references: dict[tuple[str, str, str], ReferenceDistribution | None] = {}
 
     def invalidate_reference(self, language: str, version: str) -> None:
-        """Read the reference of a version anew when it is next needed."""
-        self._references = {key: found for key, found in self._references.items() if key[:2] != (language, version)}
+        """Read the reference of a version again when it is next needed."""
+        self._references = {key: each for key, each in self._references.items() if key[:2] != (language, version)}
 
     def process(self, prompts: Sequence[Event]) -> list[Event]:
-        """The prompts as events, and everything that falls due between them, in order.
+        """Apply prompts and everything that is due between them; returns all events in order.
 
         Raises:
-            ArtifactError, OSError: a window could not be written; nothing took effect then.
+            ArtifactError, OSError: a window could not be written; nothing took effect.
         """
         events: list[Event] = []
         try:
@@ -82,100 +82,101 @@ class EventProcessor:
         return events
 
     def reassign(self, languages: Iterable[str]) -> list[Event]:
-        """Windows that are to lie elsewhere are placed there, and one that waited for an update is offered from there.
+        """Move windows to their current cluster spaces, and publish a ready window again after a move.
 
         Raises:
-            ArtifactError, OSError: a window could not be written; nothing took effect then.
+            ArtifactError, OSError: a window could not be written; nothing took effect.
         """
         events: list[Event] = []
         try:
-            for watch in map(self.log.language_state, languages):
-                if event := self.reassigner.reassignment_event(watch):
+            for state in map(self.log.language_state, languages):
+                if event := self.reassigner.reassignment_event(state):
                     self.log.apply_event(event, events)
-                    self._emit_ready_window(watch, events)
+                    self._emit_ready_window(state, events)
         except BaseException:
             self.log.rebuild()
             raise
         return events
 
     def cooldown_fields(self, language: str, times: int) -> Event:
-        """The fields of an event after which a language's trigger is silent for so many cool-downs."""
+        """The fields of an event that starts ``times`` cool-downs of a language's trigger."""
         checks = math.ceil(self.drift.cooldown / self.drift.check_every) * times
         return {"language": language, "trigger": asdict(DriftState(streak=0, cooldown=checks))}
 
-    def _run_due_checks(self, watch: LanguageMonitorState, events: list[Event]) -> None:
-        """Whatever falls due after a prompt: the offer of a fresh window, a check."""
-        self._emit_ready_window(watch, events)
-        if watch.needs_baseline:
-            signals = signals_to_record(watch.reply_signals(self.count_ratings))
-            self.log.apply_event({"event": "baseline", "language": watch.language, "signals": signals}, events)
-        if watch.seen % self.drift.check_every or not watch.is_full:
+    def _run_due_checks(self, state: LanguageMonitorState, events: list[Event]) -> None:
+        self._emit_ready_window(state, events)
+        if state.needs_baseline:
+            signals = signals_to_record(state.reply_signals(self.count_ratings))
+            self.log.apply_event({"event": "baseline", "language": state.language, "signals": signals}, events)
+        if state.num_prompts % self.drift.check_every or not state.is_full:
             return
         self.reassigner.refresh()
-        self._sync_live_version(watch, events)
-        reference = self._reference(watch)
-        if reference is not None and reference.space_id == watch.place:  # else the window moves before the next prompts
-            self._check(watch, reference, events)
-            self._check_staleness(watch, reference, events)
+        self._sync_live_version(state, events)
+        reference = self._reference(state)
+        if reference is not None and reference.space_id == state.space_id:  # otherwise the window moves before the next prompts
+            self._check(state, reference, events)
+            self._check_staleness(state, reference, events)
 
-    def _emit_ready_window(self, watch: LanguageMonitorState, events: list[Event]) -> None:
-        if watch.is_window_fresh:
-            self.log.apply_event({"event": "offer", "language": watch.language, "file": self.window_store.write(watch)}, events)
+    def _emit_ready_window(self, state: LanguageMonitorState, events: list[Event]) -> None:
+        if state.is_window_fresh:
+            self.log.apply_event({"event": "offer", "language": state.language, "file": self.window_store.write(state)}, events)
 
-    def _sync_live_version(self, watch: LanguageMonitorState, events: list[Event]) -> None:
+    def _sync_live_version(self, state: LanguageMonitorState, events: list[Event]) -> None:
         try:
-            pointer = self.run.live(watch.language)
-        except ArtifactError as error:  # whoever serves says so too; traffic is still recorded
-            logger.warning("what is live of %s cannot be read, it is watched as %s: %s", watch.language, watch.version, error)
+            pointer = self.run.live(state.language)
+        except ArtifactError as error:  # the server reports it too; traffic is still recorded
+            message = "monitor: live pointer of %s unreadable, keeping version %s: %s"
+            logger.warning(message, state.language, state.version, error)
             return
         version = pointer["version"] if pointer else None
-        if version is not None and version != watch.version:
-            silent = 0 if watch.version is None else 1
-            self.log.apply_event({"event": "reset", "version": version, **self.cooldown_fields(watch.language, silent)}, events)
+        if version is not None and version != state.version:
+            times = 0 if state.version is None else 1
+            self.log.apply_event({"event": "reset", "version": version, **self.cooldown_fields(state.language, times)}, events)
 
-    def _check(self, watch: LanguageMonitorState, reference: ReferenceDistribution, events: list[Event]) -> None:
+    def _check(self, state: LanguageMonitorState, reference: ReferenceDistribution, events: list[Event]) -> None:
         try:
-            event = check_event(watch, reference, self.trigger, self.count_ratings, self.seed, self.clock())
-        except ValueError as error:  # a reference of other clusters: traffic is still recorded
-            logger.warning("%s cannot be checked against %s: %s", watch.language, watch.version, error)
+            event = check_event(state, reference, self.trigger, self.count_ratings, self.seed, self.clock())
+        except ValueError as error:  # a reference of another clustering; traffic is still recorded
+            logger.warning("monitor: drift check failed, language=%s version=%s: %s", state.language, state.version, error)
             return
         self.log.apply_event(event, events)
 
-    def _check_staleness(self, watch: LanguageMonitorState, reference: ReferenceDistribution, events: list[Event]) -> None:
+    def _check_staleness(self, state: LanguageMonitorState, reference: ReferenceDistribution, events: list[Event]) -> None:
         if reference.guide_fit is None:
             return
-        event = staleness_event(watch, reference.guide_fit, self.bounds, self.reassigner.fingerprint, self.clock())
-        if (event["clusters"], StalenessState(**event["state"])) != (watch.clusters, watch.staleness):
+        event = staleness_event(state, reference.guide_fit, self.bounds, self.reassigner.fingerprint, self.clock())
+        if (event["clusters"], StalenessState(**event["state"])) != (state.clusters, state.staleness):
             self.log.apply_event(event, events)
 
-    def _reference(self, watch: LanguageMonitorState) -> ReferenceDistribution | None:
-        if watch.version is None:
+    def _reference(self, state: LanguageMonitorState) -> ReferenceDistribution | None:
+        if state.version is None:
             return None
-        key = (watch.language, watch.version, self.reassigner.clusters)
+        key = (state.language, state.version, self.reassigner.clusters)
         if key not in self._references:
-            self._references[key] = self.find_reference(watch.language, watch.version)
+            self._references[key] = self.find_reference(state.language, state.version)
         return self._references[key]
 
 
 class StoredReferences:
-    """References from the run: as they were left, or made anew in the clusters that are in use."""
+    """References from the run: as stored, or recomputed for the active clustering."""
 
-    def __init__(self, run: RunDir, config: RunConfig, moves: ClusterReassigner) -> None:
-        """Read nothing yet."""
-        self.run, self.config, self.reassigner = run, config, moves
+    def __init__(self, run: RunDir, config: RunConfig, reassigner: ClusterReassigner) -> None:
+        """Prepare; nothing is read yet."""
+        self.run, self.config, self.reassigner = run, config, reassigner
 
     def get(self, language: str, version: str) -> ReferenceDistribution | None:
-        """The reference of a version, None where it has none, or one that cannot be made anew."""
+        """The reference of a version, None if it has none or it cannot be recomputed."""
         clusters = self.reassigner.clusters
         try:
             if read_published_reference(self.run, language, version) is None:
                 return None
-            found = read_reference(self.run, clusters, language, version) or self._recompute(clusters, language, version)
-            place = resolve_space(self.run, clusters, language, version)
+            record = read_reference(self.run, clusters, language, version) or self._recompute(clusters, language, version)
+            space = resolve_space(self.run, clusters, language, version)
         except (ArtifactError, ModelError, FileNotFoundError) as error:
-            logger.error("%s cannot be compared with %s in clusters %s: %s", language, version, clusters, error)
+            message = "monitor: no reference, language=%s version=%s clustering=%s: %s"
+            logger.error(message, language, version, clusters, error)
             return None
-        return build_reference(self.config.drift, version, found, place.space_id)
+        return build_reference(self.config.drift, version, record, space.space_id)
 
     def _recompute(self, clusters: str, language: str, version: str) -> ReferenceRecord:
         clusterer = load_space_clusterer(self.run, ClusterSpace(clusters))

@@ -1,8 +1,8 @@
-"""Windows that follow their clusters: where other clusters are watched, or centroids moved, a window is placed anew.
+"""Move windows to the active cluster space after a re-clustering or a move of centroids.
 
-Key property: a window lies at one place, the one that its language's prompts are placed at from then on, and every move is an
-event of the log, so a monitor made anew has it too. What is kept of a prompt places it, its embedding or its text; one of which
-nothing is kept is out of the window. COMPASS, section 3.3.1. It compares nothing.
+All prompts of a window are in one cluster space, which is also that of the language's next prompts. A move is an event of
+the log, so a restarted monitor has it too. Prompts are re-assigned by their stored embedding or text; prompts without
+either leave the window. COMPASS, section 3.3.1.
 """
 
 from __future__ import annotations
@@ -23,65 +23,66 @@ from compass_ray.monitoring.retention import unpack_embedding
 logger = logging.getLogger(__name__)
 
 _AssignmentRecord = dict[str, Any]
-"""Cluster, coarse cluster and distance of a prompt, as its log entry has them."""
+"""Cluster, coarse cluster and distance of a prompt, as in its log entry."""
 
 
 class ClusterReassigner:
-    """Where the prompts of each language are placed, as of the last look."""
+    """Knows the cluster space of each language, as of the last `refresh`, and re-assigns windows."""
 
-    def __init__(self, run: RunDir, placer: PromptAssignerProtocol) -> None:
-        """Look at what is in use."""
-        self.run, self.assigner = run, placer
+    def __init__(self, run: RunDir, assigner: PromptAssignerProtocol) -> None:
+        """Read the active clustering."""
+        self.run, self.assigner = run, assigner
         self.clusters, self.fingerprint = INITIAL_CLUSTERING, ""
         self._spaces: dict[tuple[str, str, str], ClusterSpace] = {}
         self._last_space: dict[str, ClusterSpace] = {}
         self._unusable: set[tuple[str, str, str]] = set()
-        """What could not be used since the last look."""
+        """Cluster spaces that could not be loaded since the last `refresh`."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Read which clustering is in use; where that cannot be read, it is the one before. What failed is tried again."""
+        """Read the active clustering again, and retry failed cluster spaces. If it cannot be read, the old one stays."""
         self._unusable.clear()
         try:
-            found = read_active(self.run).name
-            if found != self.clusters or not self.fingerprint:
-                self.clusters, self.fingerprint = found, self.run.reclustering(found).require().fingerprint
-        except ArtifactError as error:  # whoever reads the page or the log sees it; traffic is still recorded
-            logger.warning("prompts are placed in %s still: %s", self.clusters, error)
+            active = read_active(self.run).name
+            if active != self.clusters or not self.fingerprint:
+                self.clusters, self.fingerprint = active, self.run.reclustering(active).require().fingerprint
+        except ArtifactError as error:  # traffic is still recorded
+            logger.warning("monitor: active clustering unreadable, keeping %s: %s", self.clusters, error)
 
-    def space_for(self, watch: LanguageMonitorState) -> ClusterSpace:
-        """Where a watch's prompts are placed: at the centroids of the version that is watched, or live before one is.
+    def space_for(self, state: LanguageMonitorState) -> ClusterSpace:
+        """The cluster space of a language: the centroids of the monitored version, or before monitoring of the live one.
 
-        While that place cannot be used it is the one before, and nothing is compared there.
+        If that space cannot be loaded, the last one is used, and the window is not checked for drift.
         """
-        key = (self.clusters, watch.language, watch.version or self._live_version(watch.language))
+        key = (self.clusters, state.language, state.version or self._live_version(state.language))
         if key not in self._spaces and key not in self._unusable:
             self._load_space(*key)
         if key in self._spaces:
-            self._last_space[watch.language] = self._spaces[key]
-        return self._last_space.get(watch.language, ClusterSpace(INITIAL_CLUSTERING))
+            self._last_space[state.language] = self._spaces[key]
+        return self._last_space.get(state.language, ClusterSpace(INITIAL_CLUSTERING))
 
-    def reassignment_event(self, watch: LanguageMonitorState) -> Event | None:
-        """The event that takes a window to where it is to be, None where it is there."""
-        place = self.space_for(watch)
-        if place.space_id == watch.place:
+    def reassignment_event(self, state: LanguageMonitorState) -> Event | None:
+        """The event that moves a window to its current cluster space, None if it is there."""
+        space = self.space_for(state)
+        if space.space_id == state.space_id:
             return None
-        spots = self._assign_window(list(watch.window), place)
-        lost = spots.count(None)
+        assigned = self._assign_window(list(state.window), space)
+        lost = assigned.count(None)
         if lost:
-            told = "%s: %d of %d prompts are out of the window, as too little is kept of them to place them in %s"
-            logger.warning(told, watch.language, lost, len(spots), place.space_id)
-        return {"event": "recluster", "language": watch.language, "place": place.space_id, "assigned": spots}
+            message = "monitor: %d of %d prompts left the window, language=%s: not enough is stored to assign them in %s"
+            logger.warning(message, lost, len(assigned), state.language, space.space_id)
+        return {"event": "recluster", "language": state.language, "place": space.space_id, "assigned": assigned}
 
     def _load_space(self, clusters: str, language: str, version: str) -> None:
         try:
-            place = resolve_space(self.run, clusters, language, version or None)
-            self.assigner.preload(place)
+            space = resolve_space(self.run, clusters, language, version or None)
+            self.assigner.preload(space)
         except (ArtifactError, ModelError, OSError, ValueError) as error:
-            logger.error("%s is not checked: clusters %s of %s cannot be used: %s", language, clusters, version, error)
+            message = "monitor: no drift checks, language=%s version=%s: clustering %s cannot be loaded: %s"
+            logger.error(message, language, version, clusters, error)
             self._unusable.add((clusters, language, version))
         else:
-            self._spaces[clusters, language, version] = place
+            self._spaces[clusters, language, version] = space
 
     def _live_version(self, language: str) -> str:
         try:
@@ -89,22 +90,22 @@ class ClusterReassigner:
         except ArtifactError:
             return ""
 
-    def _assign_window(self, window: Sequence[Event], place: ClusterSpace) -> list[_AssignmentRecord | None]:
-        """Where each prompt lies at a place, None for one of which too little is kept."""
-        found: list[_AssignmentRecord | None] = [None] * len(window)
-        stored = [i for i, entry in enumerate(window) if "embedding" in entry]
-        written = [i for i, entry in enumerate(window) if "embedding" not in entry and "prompt" in entry]
-        for rows, vectors in ((stored, self._stored_embeddings), (written, self._embed_prompts)):
-            try:
-                placed = (
-                    self.assigner.assign_embeddings(vectors([window[i] for i in rows]), [place] * len(rows)) if rows else None
-                )
-            except Exception as error:  # what no encoder takes must not hold up all prompts to come
-                logger.error("%d prompts could not be placed in %s: %s", len(rows), place.space_id, type(error).__name__)
+    def _assign_window(self, window: Sequence[Event], space: ClusterSpace) -> list[_AssignmentRecord | None]:
+        """The assignment of each prompt in a cluster space, None for prompts without a stored embedding or text."""
+        records: list[_AssignmentRecord | None] = [None] * len(window)
+        embedded = [i for i, entry in enumerate(window) if "embedding" in entry]
+        texts = [i for i, entry in enumerate(window) if "embedding" not in entry and "prompt" in entry]
+        for rows, vectors in ((embedded, self._stored_embeddings), (texts, self._embed_prompts)):
+            if not rows:
                 continue
-            for i, spot in zip(rows, iter_assignments(placed) if placed else (), strict=True):
-                found[i] = spot.to_record()
-        return found
+            try:
+                assigned = self.assigner.assign_embeddings(vectors([window[i] for i in rows]), [space] * len(rows))
+            except Exception as error:  # a prompt that the encoder rejects must not block later prompts
+                logger.error("monitor: %d prompts not assigned in %s: %s", len(rows), space.space_id, type(error).__name__)
+                continue
+            for i, assignment in zip(rows, iter_assignments(assigned), strict=True):
+                records[i] = assignment.to_record()
+        return records
 
     def _stored_embeddings(self, entries: Sequence[Event]) -> np.ndarray:
         return np.array([unpack_embedding(entry["embedding"]) for entry in entries], np.float32)

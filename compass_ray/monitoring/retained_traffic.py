@@ -1,7 +1,7 @@
-"""What is kept of the traffic that a run has seen, as embeddings: from the window files and from the monitor's log.
+"""Read the retained traffic of a run from window files and the monitor's log, and embed it.
 
-Key property: a prompt counts once, wherever it is kept, and one of which neither text nor embedding is left is no part of it. It
-reads only, so it may be called beside a running monitor. COMPASS, section 3.3.2.
+A prompt counts once, also if it is stored several times. Prompts without a stored text or embedding are ignored. Only
+reads, so it can run next to an active monitor. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class EmbeddedRows:
-    """Rows of schema `WINDOW` that could be embedded, and their unit vectors float32[n, d]."""
+    """Rows of `WINDOW_SCHEMA` with a text or embedding, and their unit vectors float32[n, d]."""
 
     rows: pa.Table
     vectors: npt.NDArray[np.float32]
 
 
-def read_retained_traffic(run: RunDir, languages: Collection[str], at_most: int) -> pa.Table:
-    """The newest prompts of some languages of which a text or an embedding is kept, schema `WINDOW`, the newest first."""
+def read_retained_traffic(run: RunDir, languages: Collection[str], limit: int) -> pa.Table:
+    """The newest prompts of some languages with a stored text or embedding, as `WINDOW_SCHEMA`, the newest first."""
     files = [file for file in run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/") and file.endswith(".parquet")]
     rows = [row for file in files for row in (read_window_file(run, file) or WINDOW_SCHEMA.empty_table()).to_pylist()]
     logged = _logged_prompts(jsonl_log.read(run, TRAFFIC))
     rows += [row for code in languages for row in window_table(code, (e for e in logged if e["language"] == code)).to_pylist()]
     usable = {(r["language"], r["row_id"], r["time"]): r for r in rows if r["language"] in languages and _is_usable(r)}
     newest = sorted(usable.values(), key=lambda row: (-row["time"], row["language"], row["row_id"]))
-    return pa.Table.from_pylist(newest[:at_most], schema=WINDOW_SCHEMA)
+    return pa.Table.from_pylist(newest[:limit], schema=WINDOW_SCHEMA)
 
 
 def read_window_file(run: RunDir, file: str) -> pa.Table | None:
-    """The rows of a window file, None where there is none, or it cannot be read."""
-    found = run.read_monitor(file)
+    """The rows of a window file, None if it is missing or damaged."""
+    data = run.read_monitor(file)
     try:
-        return None if found is None else parse_window_file(found)
+        return None if data is None else parse_window_file(data)
     except pa.ArrowInvalid:
         return None
 
 
 def embed_rows(rows: pa.Table, encode: Encode) -> EmbeddedRows:
-    """The rows that have an embedding or a text, and their vectors; texts are encoded in one call."""
-    found = rows.select(["prompt", "embedding"]).to_pylist()
-    stored = [i for i, row in enumerate(found) if row["embedding"] is not None]
-    written = [i for i, row in enumerate(found) if row["embedding"] is None and row["prompt"] is not None]
-    parts = [_unit_rows(np.array([found[i]["embedding"] for i in stored], np.float32))] if stored else []
-    parts += [encode([found[i]["prompt"] for i in written])] if written else []
-    order = np.array(stored + written, np.int64)
+    """The rows that have an embedding or a text, and their vectors; all texts are encoded in one call."""
+    records = rows.select(["prompt", "embedding"]).to_pylist()
+    embedded = [i for i, row in enumerate(records) if row["embedding"] is not None]
+    texts = [i for i, row in enumerate(records) if row["embedding"] is None and row["prompt"] is not None]
+    parts = [_unit_rows(np.array([records[i]["embedding"] for i in embedded], np.float32))] if embedded else []
+    parts += [encode([records[i]["prompt"] for i in texts])] if texts else []
+    indices = np.array(embedded + texts, np.int64)
     vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-    by_place = np.argsort(order)
-    return EmbeddedRows(rows.take(pa.array(order[by_place])), vectors[by_place])
+    order = np.argsort(indices)
+    return EmbeddedRows(rows.take(pa.array(indices[order])), vectors[order])
 
 
 def make_prompt_encoder(config: EmbedConfig) -> Encode:
-    """Embeds prompts as the pool was embedded; the model is loaded for the first of them."""
+    """An encoder of prompts that matches the pool's embeddings; the model is loaded at the first call."""
     from compass_ray.models.encoder import Encoder
 
     load = lru_cache(lambda: Encoder(config))
@@ -76,9 +76,9 @@ def make_prompt_encoder(config: EmbedConfig) -> Encode:
 
 
 def _logged_prompts(events: Iterable[Event]) -> list[Event]:
-    """The prompts of a log, those within its snapshots too."""
-    held = (event["window"] if event["event"] == "snapshot" else [event] for event in events)
-    return [entry for entries in held for entry in entries if entry.get("event") == "prompt"]
+    """The prompts of a log, including those in its snapshots."""
+    batches = (event["window"] if event["event"] == "snapshot" else [event] for event in events)
+    return [entry for entries in batches for entry in entries if entry.get("event") == "prompt"]
 
 
 def _is_usable(row: dict[str, Any]) -> bool:
@@ -86,5 +86,5 @@ def _is_usable(row: dict[str, Any]) -> bool:
 
 
 def _unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Unit rows of vectors that were kept in half precision."""
+    """Normalize vectors that were stored in half precision."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)

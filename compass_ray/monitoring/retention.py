@@ -1,10 +1,9 @@
-"""What is kept of a prompt, by the retention setting, for how long, and how it is taken away again.
+"""The retention setting: which fields of a prompt are stored, for how long, and how they are deleted.
 
-Key property: the cluster and the distance to it, the loss, the version, the time and the reply's id of a prompt are always kept,
-its text only under ``text``. So triggers of every kind, the window's quotas and the gate work under every setting; ``embedding``
-and ``text`` also let prompts be clustered anew, be placed again after that, and move centroids; ``hash`` also shows which prompts
-come back. What may not be kept is never written; what has become too old, or is no longer allowed, is taken out by
-`Keeper.erased`. It touches no file but its key's.
+Cluster, distance, loss, version, time and reply id of a prompt are always stored, so triggers, window quotas and the gate
+work under every setting. ``embedding`` and ``text`` also allow re-clustering, re-assignment and moves of centroids.
+``hash`` also shows repeated prompts. A forbidden field is never written. `RetentionPolicy.redact` removes fields that are
+too old or no longer allowed. Touches only the file of its key.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Retention = Literal["none", "hash", "embedding", "text"]
 Entry = Mapping[str, Any]
 
 KEY_VARIABLE = "COMPASS_RETENTION_KEY"
-"""The environment's secret for the hashes; without it one is drawn and kept beside them."""
+"""Environment variable with the secret key of the hashes; without it the run gets a random key file."""
 KEY_FILE = "retention.key"
 _ALWAYS: frozenset[str] = frozenset()
 _IDENTIFYING = frozenset({"row_id", "key"})
@@ -38,7 +37,7 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
     "text": _IDENTIFYING | {"prompt", "correction", "comment", "pair"},
 }
 FIELDS = frozenset().union(*_FIELDS.values())
-"""Every field of an entry that is kept under some setting only, and erased with age."""
+"""Every field whose storage depends on the setting; these fields are deleted with age."""
 _DAY = 86_400.0
 _MAX_SWEEP_INTERVAL = 3600.0
 _HASH_BYTES = 16
@@ -46,22 +45,22 @@ _HASH_BYTES = 16
 
 @dataclass(frozen=True)
 class RetentionPeriod:
-    """How old what was kept may become, and how often one must look; seconds."""
+    """The maximum age of stored fields, and the interval of deletion sweeps, in seconds."""
 
     limit: float = math.inf
 
     @classmethod
     def from_days(cls, days: float | None) -> RetentionPeriod:
-        """The age of a configuration; None sets no limit."""
+        """The configured maximum age; None sets no limit."""
         return cls(math.inf if days is None else days * _DAY)
 
     @property
     def sweep_interval(self) -> float:
-        """At least every hour, and 24 times within a short limit."""
+        """At most an hour, and a 24th of a short limit."""
         return min(_MAX_SWEEP_INTERVAL, self.limit / 24)
 
     def cutoff(self, now: float) -> float:
-        """What is from before this time is erased: it would be too old before one looks again.
+        """Delete everything from before this time: it would expire before the next sweep.
 
         >>> RetentionPeriod.from_days(2.0).cutoff(1_000_000.0) == 1_000_000.0 - 2 * 86_400 + 3_600
         True
@@ -71,7 +70,7 @@ class RetentionPeriod:
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """The rule of one retention setting; ``secret`` keys the hashes."""
+    """The rules of one retention setting; ``secret`` is the key of the hashes."""
 
     retention: Retention
     secret: bytes
@@ -79,61 +78,61 @@ class RetentionPolicy:
     def prompt_fields(
         self, language: str, prompt: str, embedding: npt.NDArray[np.float32], key: str | None = None
     ) -> dict[str, Any]:
-        """The fields of a log entry that are kept of a prompt; ``key`` is the short hash of who sent it."""
-        found = {
+        """The allowed fields of a prompt's log entry; ``key`` is the short hash of the client's API key."""
+        fields = {
             "row_id": self.keyed_hash(language, prompt),
             "prompt": prompt,
             "embedding": _pack_embedding(embedding),
             "key": key,
         }
-        return self._allowed_fields(found)
+        return self._allowed_fields(fields)
 
     def feedback_fields(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
-        """The fields of a log entry that are kept of what a client wrote about a reply."""
+        """The allowed fields of a feedback entry."""
         return self._allowed_fields({"correction": correction, "comment": comment, "key": key})
 
     def pair_fields(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
-        """The fields of a line that are kept of a prompt and of what its reply should have been."""
-        said = self.keyed_hash("pair", reply, prompt, correction, key or "")
-        return self._allowed_fields({"pair": said, "prompt": prompt, "correction": correction, "key": key})
+        """The allowed fields of a prompt with its correction."""
+        pair_id = self.keyed_hash("pair", reply, prompt, correction, key or "")
+        return self._allowed_fields({"pair": pair_id, "prompt": prompt, "correction": correction, "key": key})
 
     def keyed_hash(self, *parts: str) -> str:
-        """The same for the same parts, and not to be found by guessing them without the secret."""
-        said = "\0".join(parts).encode()
-        return hmac.digest(self.secret, said, "sha256")[:_HASH_BYTES].hex()
+        """HMAC of the parts: equal for equal parts, and not guessable without the secret."""
+        message = "\0".join(parts).encode()
+        return hmac.digest(self.secret, message, "sha256")[:_HASH_BYTES].hex()
 
     def redact(self, entry: Entry, horizon: float) -> dict[str, Any]:
-        """The entry without what may not be kept, or is from before ``horizon``; entries without a time lose all of it."""
-        old = entry.get("time", -math.inf) < horizon
-        kept = _ALWAYS if old else _FIELDS[self.retention]
-        return {name: value for name, value in entry.items() if name not in FIELDS or name in kept}
+        """The entry without forbidden fields; an entry from before ``horizon``, or without a time, loses all of `FIELDS`."""
+        expired = entry.get("time", -math.inf) < horizon
+        allowed = _ALWAYS if expired else _FIELDS[self.retention]
+        return {name: value for name, value in entry.items() if name not in FIELDS or name in allowed}
 
-    def _allowed_fields(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in found.items() if name in _FIELDS[self.retention] and value is not None}
+    def _allowed_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if name in _FIELDS[self.retention] and value is not None}
 
 
 def has_erasable_fields(entry: Entry) -> bool:
-    """Whether an entry has anything that `Keeper.erased` may take out."""
+    """Whether an entry has a field that `RetentionPolicy.redact` can remove."""
     return not FIELDS.isdisjoint(entry)
 
 
 def load_retention_policy(run: RunDir, retention: Retention) -> RetentionPolicy:
-    """The rule for a run, with its secret: the environment's, or else the run's own, drawn where there is none yet."""
-    given = os.environ.get(KEY_VARIABLE)
-    if given:
-        return RetentionPolicy(retention, given.encode())
-    found = run.read_monitor(KEY_FILE)
-    if not found:
-        found = secrets.token_hex(32).encode()
-        run.write_monitor(KEY_FILE, found)
-    return RetentionPolicy(retention, found)
+    """The policy of a run. The secret is that of the environment, otherwise the run's key file, created if missing."""
+    from_environment = os.environ.get(KEY_VARIABLE)
+    if from_environment:
+        return RetentionPolicy(retention, from_environment.encode())
+    secret = run.read_monitor(KEY_FILE)
+    if not secret:
+        secret = secrets.token_hex(32).encode()
+        run.write_monitor(KEY_FILE, secret)
+    return RetentionPolicy(retention, secret)
 
 
 def unpack_embedding(embedding: str | None) -> list[float] | None:
-    """The embedding of a log entry, None where none was kept."""
+    """Decode the embedding of a log entry; None without one."""
     return None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<f2").astype(np.float32).tolist()
 
 
 def _pack_embedding(embedding: npt.NDArray[np.float32]) -> str:
-    # Half precision: 2.7 bytes a dimension in the log where JSON numbers take about 20.
+    # Half precision takes 2.7 bytes per dimension in the log; JSON numbers take about 20.
     return base64.b64encode(embedding.astype("<f2").tobytes()).decode()

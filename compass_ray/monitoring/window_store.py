@@ -1,7 +1,7 @@
-"""The windows that are offered for updates, as Parquet files of the monitor's folder.
+"""The windows that are ready for updates, as Parquet files in the monitor's folder.
 
-Key property: a file is written before the event that offers it, in one step. What was kept of a prompt goes from a file when it
-goes from the log; its cluster stays, which is all that an update selects by. COMPASS, section 3.3.2.
+A file is written atomically before its event. Prompt data is deleted from a file when it is deleted from the log. The
+clusters stay, and an update needs only these. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ WINDOW_SCHEMA = pa.schema(
         pa.field("place", pa.string()),
     ]
 )
-"""Prompts of a window, fine and coarse cluster (-1 is noise), ``time`` in Unix seconds; a guide set where the text is kept.
+"""Prompts of a window with fine and coarse cluster (-1 is noise), ``time`` in Unix seconds. Usable as a guide set.
 
-``place`` is the mark of the clusters and centroids (see `watched_clusters.places`), null for those that were fitted first.
+``place`` is the cluster space (`clustering.versions.ClusterSpace.space_id`), null for the initial clustering.
 """
 
 
-def window_table(language: str, entries: Iterable[dict[str, Any]], place: str | None = None) -> pa.Table:
-    """Log entries of prompts, which lie at a place by its mark, as a table of schema `WINDOW`."""
+def window_table(language: str, entries: Iterable[dict[str, Any]], space_id: str | None = None) -> pa.Table:
+    """Log entries of prompts in a cluster space as a table of `WINDOW_SCHEMA`."""
     rows = [
         {
             "row_id": entry.get("row_id") or f"{language}-{number}",
@@ -57,7 +57,7 @@ def window_table(language: str, entries: Iterable[dict[str, Any]], place: str | 
             "coarse": entry["coarse"],
             "embedding": unpack_embedding(entry.get("embedding")),
             "time": entry.get("time"),
-            "place": place,
+            "place": space_id,
         }
         for number, entry in enumerate(entries)
     ]
@@ -65,73 +65,74 @@ def window_table(language: str, entries: Iterable[dict[str, Any]], place: str | 
 
 
 def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
-    """The prompts of an offered window, schema `WINDOW`.
+    """The prompts of a ready window, as `WINDOW_SCHEMA`.
 
     Raises:
-        ConfigError: the window's file is gone, or damaged.
+        ConfigError: the window's file is missing or damaged.
     """
-    found, file = run.read_monitor(ready.file), f"{run.uri}/monitor/{ready.file}"
-    if found is None:
-        raise ConfigError(f"{file} is missing, so nothing can be selected for this window; another one is to be collected")
+    data, file = run.read_monitor(ready.file), f"{run.uri}/monitor/{ready.file}"
+    wait = "so this window cannot be used. A new window has to be collected before an update."
+    if data is None:
+        raise ConfigError(f"Window file {file} is missing, {wait}")
     try:
-        return parse_window_file(found)
+        return parse_window_file(data)
     except pa.ArrowInvalid as error:
-        raise ConfigError(f"{file} cannot be read as a window ({error}); another one is to be collected") from None
+        raise ConfigError(f"Window file {file} cannot be read ({error}), {wait}") from None
 
 
 def parse_window_file(data: bytes) -> pa.Table:
-    """The content of a window file, also of one that lacks columns which came later.
+    """Parse a window file; adds the columns that older files lack.
 
     Raises:
-        pyarrow.ArrowInvalid: it is no such file.
+        pyarrow.ArrowInvalid: it is not a window file.
     """
     try:
-        found = pq.read_table(io.BytesIO(data))
-        found.validate(full=True)
-    except (OSError, UnicodeDecodeError) as error:  # how a damaged page is told, though nothing is read from a disk here
+        table = pq.read_table(io.BytesIO(data))
+        table.validate(full=True)
+    except (OSError, UnicodeDecodeError) as error:  # pyarrow raises OSError for a damaged page
         raise pa.ArrowInvalid(str(error)) from None
-    missing = [WINDOW_SCHEMA.field(name) for name in WINDOW_SCHEMA.names if name not in found.column_names]
+    missing = [WINDOW_SCHEMA.field(name) for name in WINDOW_SCHEMA.names if name not in table.column_names]
     for column in missing:
-        found = found.append_column(column, pa.nulls(len(found), column.type))
-    return found.select(WINDOW_SCHEMA.names)
+        table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table.select(WINDOW_SCHEMA.names)
 
 
 class WindowStore:
-    """The window files of a run, and which of them hold something that has to be erased one day."""
+    """The window files of a run, and the age of their erasable data."""
 
     def __init__(self, run: RunDir) -> None:
-        """Look at no file yet."""
+        """Prepare; no file is read yet."""
         self.run = run
         self._oldest: dict[str, float] | None = None
-        """Time of the oldest prompt of which something is kept, by file; inf where nothing is. None before the first look."""
+        """Time of the oldest prompt with erasable data by file, inf without any. None before the first `erase`."""
 
-    def write(self, watch: LanguageMonitorState) -> str:
-        """Write the window of a watch; returns the file's path in the monitor's folder, another one at each place."""
-        elsewhere = "" if watch.place == INITIAL_CLUSTERING else "-" + watch.place.replace(":", "-")
-        file = f"{WINDOW_FOLDER}/{watch.language}-{watch.seen:09d}{elsewhere}.parquet"
-        self._put(file, window_table(watch.language, watch.window, watch.place))
+    def write(self, state: LanguageMonitorState) -> str:
+        """Write the window of a language; returns its path in the monitor's folder, which differs by cluster space."""
+        suffix = "" if state.space_id == INITIAL_CLUSTERING else "-" + state.space_id.replace(":", "-")
+        file = f"{WINDOW_FOLDER}/{state.language}-{state.num_prompts:09d}{suffix}.parquet"
+        self._put(file, window_table(state.language, state.window, state.space_id))
         return file
 
-    def erase(self, keeper: RetentionPolicy, horizon: float) -> int:
-        """Take out of all files what the keeper says; returns how many files changed."""
-        if self._oldest is None:  # the files of earlier monitors, under whatever setting
+    def erase(self, policy: RetentionPolicy, horizon: float) -> int:
+        """Delete fields from before ``horizon`` or no longer allowed; returns how many files changed."""
+        if self._oldest is None:  # files of earlier monitors, with any retention setting
             files = [file for file in self.run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/")]
             self._oldest = dict.fromkeys(files, _NOT_READ)
         due = [file for file, oldest in self._oldest.items() if oldest < horizon or oldest == _NOT_READ]
-        return sum(self._erase(file, keeper, horizon) for file in due)
+        return sum(self._erase(file, policy, horizon) for file in due)
 
-    def _erase(self, file: str, keeper: RetentionPolicy, horizon: float) -> bool:
+    def _erase(self, file: str, policy: RetentionPolicy, horizon: float) -> bool:
         try:
             rows = _parse_rows(self.run.read_monitor(file))
         except pa.ArrowInvalid:
-            logger.error("monitor/%s cannot be read as a window and is deleted", file)
+            logger.error("monitor: deleting damaged window file %s", file)
             self.run.delete_monitor(file)
             return True
-        erased = [keeper.redact(row, horizon) for row in rows]
-        if erased == rows:
+        redacted = [policy.redact(row, horizon) for row in rows]
+        if redacted == rows:
             self._track_oldest(file, rows)
             return False
-        self._put(file, _to_table(erased))
+        self._put(file, _to_table(redacted))
         return True
 
     def _put(self, file: str, table: pa.Table) -> None:
@@ -142,23 +143,22 @@ class WindowStore:
 
     def _track_oldest(self, file: str, rows: Iterable[dict[str, Any]]) -> None:
         if self._oldest is not None:
-            held = [row.get("time", -math.inf) for row in rows if has_erasable_fields(row)]
-            self._oldest[file] = min(held, default=math.inf)
+            times = [row.get("time", -math.inf) for row in rows if has_erasable_fields(row)]
+            self._oldest[file] = min(times, default=math.inf)
 
 
 def _parse_rows(data: bytes | None) -> list[dict[str, Any]]:
-    """The rows without their empty fields; of a row with nothing kept of it, the number that stands for its id is none either."""
+    """The rows without empty fields, and without the placeholder ids of rows that have no id."""
     if data is None:
         return []
-    found = parse_window_file(data).to_pylist()
-    return [_drop_empty_fields(number, row) for number, row in enumerate(found)]
+    return [_drop_empty_fields(number, row) for number, row in enumerate(parse_window_file(data).to_pylist())]
 
 
 def _drop_empty_fields(number: int, row: dict[str, Any]) -> dict[str, Any]:
-    blank = row["row_id"] == f"{row['language']}-{number}"
-    return {name: value for name, value in row.items() if value is not None and not (name == "row_id" and blank)}
+    has_placeholder = row["row_id"] == f"{row['language']}-{number}"
+    return {name: value for name, value in row.items() if value is not None and not (name == "row_id" and has_placeholder)}
 
 
 def _to_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
-    named = [{"row_id": f"{row['language']}-{number}", **row} for number, row in enumerate(rows)]
-    return pa.Table.from_pylist(named, schema=WINDOW_SCHEMA)
+    numbered = [{"row_id": f"{row['language']}-{number}", **row} for number, row in enumerate(rows)]
+    return pa.Table.from_pylist(numbered, schema=WINDOW_SCHEMA)

@@ -54,10 +54,10 @@ class MonitorActor:
         with self.lock:
             return self.monitor.record_feedback(feedback)
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
+    def record_canary_answers(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
         """Record the answers of versions to canary items. They are stored on disk on return."""
         with self.lock:
-            return self.monitor.canaries(answers)
+            return self.monitor.record_canary_answers(answers)
 
     def signals(self, language: str) -> dict[str, QualitySignals]:
         """Quality signals of the last replies, by version, for the last versions that answered in a language."""
@@ -69,15 +69,15 @@ class MonitorActor:
         with self.lock:
             return self.monitor.ready()
 
-    def reset(self, language: str, version: str) -> None:
+    def reset_reference(self, language: str, version: str) -> None:
         """Compare with the reference of ``version`` from now on."""
         with self.lock:
-            self.monitor.reset(language, version)
+            self.monitor.reset_reference(language, version)
 
-    def release(self, language: str) -> None:
+    def discard_window(self, language: str) -> None:
         """Discard the ready window and continue to monitor."""
         with self.lock:
-            self.monitor.release(language)
+            self.monitor.discard_window(language)
 
     def status(self) -> dict[str, Any]:
         """Window, phase and checks of every language."""
@@ -113,9 +113,9 @@ class MonitorClient:
         acknowledged: Acknowledgement = ray.get(self.actor.record_feedback.remote(list(feedback)))
         return acknowledged
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
+    def record_canary_answers(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
         """Record the answers of versions to canary items. They are stored on disk on return."""
-        acknowledged: Acknowledgement = ray.get(self.actor.canaries.remote(list(answers)))
+        acknowledged: Acknowledgement = ray.get(self.actor.record_canary_answers.remote(list(answers)))
         return acknowledged
 
     def signals(self, language: str) -> dict[str, QualitySignals]:
@@ -128,13 +128,13 @@ class MonitorClient:
         windows: list[WindowReady] = ray.get(self.actor.ready.remote())
         return windows
 
-    def reset(self, language: str, version: str) -> None:
+    def reset_reference(self, language: str, version: str) -> None:
         """Compare with the reference of ``version`` from now on."""
-        ray.get(self.actor.reset.remote(language, version))
+        ray.get(self.actor.reset_reference.remote(language, version))
 
-    def release(self, language: str) -> None:
+    def discard_window(self, language: str) -> None:
         """Discard the ready window and continue to monitor."""
-        ray.get(self.actor.release.remote(language))
+        ray.get(self.actor.discard_window.remote(language))
 
     def status(self) -> dict[str, Any]:
         """Window, phase and checks of every language."""

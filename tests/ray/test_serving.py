@@ -246,7 +246,7 @@ def test_shifted_traffic_through_http_leads_to_a_window_for_an_update(http: http
     assert {word for text in window["prompt"].to_pylist() for word in text.split()} <= new_words
     (drift,) = [line for line in jsonl_log.read(served.run, "decisions.jsonl") if line["kind"] == "drift"]
     assert (drift["language"], drift["from"]) == ("de", "v0001")
-    assert monitor.canaries([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).stored == 1
+    assert monitor.record_canary_answers([CanaryAnswers("de", "v0001", 20, 18, 1.0)]).stored == 1
     seen, signals = monitor.status()["languages"]["de"], monitor.signals("de")["v0001"]
     assert 0.0 < seen["distance"] < 2.0
     assert (len(signals.nll), signals.right) == (served.config.drift.window, 18)

@@ -36,7 +36,7 @@ LANGUAGE_STATUS: dict[str, Any] = {
 
 @dataclass
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that only moves when a test sets it."""
 
     now: float = 1000.0
 
@@ -48,15 +48,15 @@ class Clock:
 class WordAssigner:
     """The cluster of a prompt is the number it ends with; ``-1`` is noise; prompts with ``broken`` or ``overflow`` fail.
 
-    Prompts with ``far`` lie at 0.75 from their centroid, all others at 0.25.
+    Prompts with ``far`` have a distance of 0.75 to their centroid, all others 0.25.
     """
 
     calls: list[int] = field(default_factory=list)
 
-    def preload(self, place: ClusterSpace) -> None:
-        """Any place is the same place."""
+    def preload(self, space: ClusterSpace) -> None:
+        """All cluster spaces are the same."""
 
-    def assign(self, prompts: Sequence[str], places: Sequence[ClusterSpace] | None = None) -> Assignments:
+    def assign(self, prompts: Sequence[str], spaces: Sequence[ClusterSpace] | None = None) -> Assignments:
         if any("broken" in prompt for prompt in prompts):
             raise ValueError("a prompt gave NaN")
         if any("overflow" in prompt for prompt in prompts):

@@ -20,7 +20,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def placer() -> WordAssigner:
+def assigner() -> WordAssigner:
     return WordAssigner()
 
 

@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 class MonitorControl(Protocol):
     """The traffic monitor; see `monitor_actor.MonitorClient`."""
 
-    def reset(self, language: str, version: str) -> None:
+    def reset_reference(self, language: str, version: str) -> None:
         """Compare traffic with the reference of ``version`` from now on."""
         ...
 
-    def release(self, language: str) -> None:
+    def discard_window(self, language: str) -> None:
         """Discard the ready window and resume monitoring."""
         ...
 
@@ -73,19 +73,19 @@ class ActionExecutor:
             case Promote(version, reason, tests):
                 self._require_canary(language, version)
                 registry.promote(self.run, language, version, reason=reason, evidence=_evidence(tests))
-                self.monitor.reset(language, version)
+                self.monitor.reset_reference(language, version)
             case StopCanary(version, reason, tests):
                 registry.stop_canary(self.run, language, version=version, reason=reason, evidence=_evidence(tests))
                 if ready:  # otherwise the monitor already collects prompts for the next update
-                    self.monitor.release(language)
+                    self.monitor.discard_window(language)
             case RollBack(version, previous, reason, tests):
                 registry.roll_back(self.run, language, version=version, reason=reason, evidence=_evidence(tests))
-                self.monitor.reset(language, previous)
+                self.monitor.reset_reference(language, previous)
             case ResetReference(version):
-                self.monitor.reset(language, version)
+                self.monitor.reset_reference(language, version)
             case DiscardWindow(reason):
                 registry.append_decision(self.run, WindowDiscardedRecord(language=language, reason=reason))
-                self.monitor.release(language)
+                self.monitor.discard_window(language)
 
     def _require_canary(self, language: str, version: str) -> None:
         live = registry.read_pointer(self.run, language).live

@@ -49,7 +49,7 @@ class MonitorHandle(MonitorControl, ReplyReader, Protocol):
         """Window and phase of every language."""
         ...
 
-    def canaries(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
+    def record_canary_answers(self, answers: Sequence[CanaryAnswers]) -> Acknowledgement:
         """Record the results of canary questions."""
         ...
 
@@ -138,7 +138,7 @@ class Controller:
         correct = {version: self.ask_items(self.config, language, version, items) for version in planned.versions}
         now = self.clock()
         answers = [CanaryAnswers(language, v, planned.count, n, now) for v, n in correct.items() if n is not None]
-        self.monitor.canaries(answers)
+        self.monitor.record_canary_answers(answers)
         return record_round(state, replace(planned, versions=tuple(each.version for each in answers)))
 
     def _record_attempt(self, attempt: AttemptResult) -> None:

@@ -29,9 +29,9 @@ def notify_outcomes(run: RunDir, outcomes: Iterable[UpdateResult], unusable: Map
         return
     for outcome in outcomes:
         if not outcome.accepted:
-            monitor.release(outcome.language)
+            monitor.discard_window(outcome.language)
         elif lineage.live_version(run, outcome.language) == outcome.to_version:
-            monitor.reset(outcome.language, outcome.to_version)
+            monitor.reset_reference(outcome.language, outcome.to_version)
     for language, reason in unusable.items():
         registry.append_decision(run, WindowDiscardedRecord(language=language, reason=reason))
-        monitor.release(language)
+        monitor.discard_window(language)

@@ -95,10 +95,10 @@ def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | N
         raise ConfigError(f"{language!r} is not a language of this run; it has {', '.join(config.languages)}")
     if prompts is not None:
         return _cluster_prompts(run, config, language, _read_prompts(prompts))
-    watch = read_language_state(run, config, language)
-    if not watch.window:
+    state = read_language_state(run, config, language)
+    if not state.window:
         raise ConfigError(f"no traffic of {language} has been recorded; pass prompts with --prompts FILE.jsonl")
-    return _window(language, window_table(language, watch.window, watch.place), "traffic")
+    return _window(language, window_table(language, state.window, state.space_id), "traffic")
 
 
 def _window(language: str, prompts: pa.Table, source: str) -> Window:

@@ -164,7 +164,7 @@ def test_all_ready_windows_are_updated_and_the_monitor_is_notified(
     assert monitor.calls == [("reset", "sw", "v0002"), ("release", "hi")]
 
 
-@pytest.mark.parametrize(("damage", "message"), [(None, "is missing"), (b"PAR1", "cannot be read as a window")])
+@pytest.mark.parametrize(("damage", "message"), [(None, "is missing"), (b"PAR1", "cannot be read (")])
 @pytest.mark.parametrize("others", [["sw"], []])
 def test_an_unusable_window_is_discarded_and_blocks_no_other(
     compass_ray: Command,

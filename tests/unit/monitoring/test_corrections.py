@@ -1,4 +1,4 @@
-"""Corrections kept with their prompts: while the prompt is known, no longer than it may be, and whoever floods."""
+"""Corrections with their prompts: stored if the prompt is known, deleted in time, and fair between keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compass_ray.monitoring.observations import Feedback, Observation
 from tests.unit.fakes import Clock, WordAssigner
 
 DAY = 86_400.0
-SAID = Feedback("id-1", "bad", "Jibu sahihi ni Nairobi.", None, "abc", 1000.0)
+CORRECTION = Feedback("id-1", "bad", "Jibu sahihi ni Nairobi.", None, "abc", 1000.0)
 
 
 def _monitor(run: RunDir, config: RunConfig, clock: Clock, retention: str = "text", days: float | None = 30.0) -> TrafficMonitor:
@@ -38,67 +38,72 @@ def _pairs(run: RunDir, config: RunConfig, now: float = 1000.0) -> list[tuple[st
     return [(pair.prompt, pair.correction, pair.key) for pair in read_pairs(run, config.drift, now)]
 
 
-def test_a_correction_is_kept_with_its_prompt(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
-    monitor.record_feedback([SAID, replace(SAID, key=None), replace(SAID, reply="id-2", correction=None)])
-    assert sorted(_pairs(run, config)) == [("Swali namba 1", SAID.correction, ""), ("Swali namba 1", SAID.correction, "abc")]
+def test_a_correction_is_stored_with_its_prompt(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
+    monitor.record_feedback([CORRECTION, replace(CORRECTION, key=None), replace(CORRECTION, reply="id-2", correction=None)])
+    assert sorted(_pairs(run, config)) == [
+        ("Swali namba 1", CORRECTION.correction, ""),
+        ("Swali namba 1", CORRECTION.correction, "abc"),
+    ]
     assert {pair.language for pair in read_pairs(run, config.drift, 1000.0)} == {"sw"}
     assert count_without_prompt(run, "sw") == 0
 
 
-def test_without_its_prompt_it_is_counted_and_not_kept(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
+def test_without_its_prompt_it_is_counted_and_not_stored(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
     monitor.record([Observation(f"new-{n}", "sw", f"Swali jipya {n}", "v0001", 1.0, 1000.0) for n in range(100)])
-    monitor.record_feedback([SAID, replace(SAID, reply="elsewhere")])
+    monitor.record_feedback([CORRECTION, replace(CORRECTION, reply="elsewhere")])
     assert _pairs(run, config) == []
     assert (count_without_prompt(run, "sw"), count_without_prompt(run, "de")) == (2, 1)
 
 
-def test_a_later_word_replaces_it_and_one_without_a_correction_takes_it_back(
+def test_later_feedback_replaces_it_and_without_a_correction_withdraws_it(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
-    monitor.record_feedback([SAID])
+    monitor.record_feedback([CORRECTION])
     clock.now = 2000.0
-    monitor.record_feedback([replace(SAID, correction="Jibu jipya.", time=1500.0)])
-    monitor.record_feedback([replace(SAID, correction="Jibu la kale.", time=1200.0)])
+    monitor.record_feedback([replace(CORRECTION, correction="Jibu jipya.", time=1500.0)])
+    monitor.record_feedback([replace(CORRECTION, correction="Jibu la kale.", time=1200.0)])
     assert _pairs(run, config) == [("Swali namba 1", "Jibu jipya.", "abc")]
-    _monitor(run, config, clock).record_feedback([replace(SAID, rating="good", correction=None, time=1600.0)])
+    _monitor(run, config, clock).record_feedback([replace(CORRECTION, rating="good", correction=None, time=1600.0)])
     assert _pairs(run, config) == []
 
 
-def test_other_words_have_another_id_and_the_same_ones_the_same(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
-    def of(said: Feedback) -> CorrectionPair:
-        monitor.record_feedback([said])
+def test_equal_texts_have_equal_ids_and_others_have_others(monitor: TrafficMonitor, run: RunDir, config: RunConfig) -> None:
+    def stored(feedback: Feedback) -> CorrectionPair:
+        monitor.record_feedback([feedback])
         (pair,) = read_pairs(run, config.drift, 1000.0)
         return pair
 
-    first, other, again = (of(replace(SAID, correction=text, time=time)) for text, time in [("a", 1.0), ("b", 2.0), ("a", 3.0)])
+    first, other, again = (
+        stored(replace(CORRECTION, correction=text, time=time)) for text, time in [("a", 1.0), ("b", 2.0), ("a", 3.0)]
+    )
     assert first.id == again.id != other.id
 
 
 @pytest.mark.parametrize("retention", ["none", "hash", "embedding"])
-def test_only_text_keeps_it(run: RunDir, config: RunConfig, clock: Clock, retention: str) -> None:
+def test_only_the_setting_text_stores_it(run: RunDir, config: RunConfig, clock: Clock, retention: str) -> None:
     monitor = _monitor(run, config, clock, retention)
     monitor.record([Observation("id-1", "sw", "Swali namba 1", "v0001", 1.0, 1000.0)])
-    assert monitor.record_feedback([SAID]).stored == 1
+    assert monitor.record_feedback([CORRECTION]).stored == 1
     assert jsonl_log.read(run, CORRECTIONS_FILE) == []
 
 
-def test_it_goes_when_its_prompt_has_reached_its_age_however_late_it_came(
+def test_it_is_deleted_with_its_prompt_even_if_it_came_late(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
     clock.now = 1000.0 + 20 * DAY
-    monitor.record_feedback([replace(SAID, time=clock.now)])
+    monitor.record_feedback([replace(CORRECTION, time=clock.now)])
     assert len(_pairs(run, config, clock.now)) == 1
     clock.now = 1000.0 + 30 * DAY
-    assert _pairs(run, config, clock.now) == []  # nobody reads it, although no monitor has erased it yet
+    assert _pairs(run, config, clock.now) == []  # it is not read, although no monitor has deleted it yet
     monitor.status()
     assert jsonl_log.read(run, CORRECTIONS_FILE) == []
     assert "correction" in jsonl_log.read(run, "feedback.jsonl")[0]
 
 
-def test_a_stricter_setting_and_a_torn_line_are_gone_at_the_start(
+def test_forbidden_texts_and_torn_lines_are_deleted_at_the_start(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, clock: Clock
 ) -> None:
-    monitor.record_feedback([SAID])
+    monitor.record_feedback([CORRECTION])
     file = Path(run.artifact("monitor").path) / CORRECTIONS_FILE
     file.write_bytes(file.read_bytes() + b'{"prompt": "Siri ya')
     _monitor(run, config, clock)
@@ -108,7 +113,7 @@ def test_a_stricter_setting_and_a_torn_line_are_gone_at_the_start(
     assert file.read_bytes() == b""
 
 
-def test_what_cannot_be_written_is_sent_again_and_counts_once(
+def test_a_failed_write_is_sent_again_and_counts_once(
     monitor: TrafficMonitor, run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = jsonl_log.append
@@ -121,18 +126,18 @@ def test_what_cannot_be_written_is_sent_again_and_counts_once(
     with monkeypatch.context() as patch:
         patch.setattr(jsonl_log, "append", full)
         with pytest.raises(ArtifactError, match="no space"):
-            monitor.record_feedback([SAID])
-    assert monitor.record_feedback([SAID]).stored == 1
+            monitor.record_feedback([CORRECTION])
+    assert monitor.record_feedback([CORRECTION]).stored == 1
     assert len(_pairs(run, config)) == 1
 
 
 def test_a_flood_displaces_no_other_key(run: RunDir, config: RunConfig, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 20)
+    monkeypatch.setattr(module, "MAX_PAIRS", 20)
     monitor = _monitor(run, config, clock)
     for number in range(100):
         monitor.record([Observation(f"id-{number}", "sw", f"Swali namba {number}", "v0001", 1.0, 1000.0)])
-        said = replace(SAID, reply=f"id-{number}", correction=f"Jibu {number}")
-        monitor.record_feedback([said, *([replace(said, key=f"honest-{number}")] if number < 5 else [])])
+        feedback = replace(CORRECTION, reply=f"id-{number}", correction=f"Jibu {number}")
+        monitor.record_feedback([feedback, *([replace(feedback, key=f"honest-{number}")] if number < 5 else [])])
     keys = Counter(key for _, _, key in _pairs(run, config))
     assert {key for key in keys if key != "abc"} == {f"honest-{number}" for number in range(5)}
     assert 15 <= keys["abc"] <= 40

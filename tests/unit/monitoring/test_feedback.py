@@ -1,4 +1,4 @@
-"""Feedback on replies: durable, counted once, the newest of a client's."""
+"""Feedback on replies: durable, counted once, and the newest of a client counts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ GOOD = Feedback("id-1", "good", None, None, "abc", 10.0)
 
 
 @pytest.fixture
-def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> TrafficMonitor:
-    made = TrafficMonitor(run, config, placer, clock)
+def monitor(run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock) -> TrafficMonitor:
+    made = TrafficMonitor(run, config, assigner, clock)
     made.record([Observation(f"id-{n}", "sw", f"habari {n}", "v0001", 1.0, 1.0) for n in range(3)])
     return made
 
@@ -33,9 +33,9 @@ def _ratings(monitor: TrafficMonitor) -> dict[str, int]:
     return found
 
 
-def test_it_is_kept_with_the_language_and_the_version_of_its_reply(monitor: TrafficMonitor, run: RunDir) -> None:
-    said = replace(GOOD, correction="nzuri sana", comment="asante")
-    assert monitor.record_feedback([said]).stored == 1
+def test_it_is_stored_with_the_language_and_version_of_its_reply(monitor: TrafficMonitor, run: RunDir) -> None:
+    feedback = replace(GOOD, correction="nzuri sana", comment="asante")
+    assert monitor.record_feedback([feedback]).stored == 1
     expected = {"reply": "id-1", "language": "sw", "version": "v0001", "rating": "good", "time": 10.0}
     (line,) = _lines(run)
     assert line.pop("by") not in ("abc", "")
@@ -43,16 +43,16 @@ def test_it_is_kept_with_the_language_and_the_version_of_its_reply(monitor: Traf
 
 
 def test_it_counts_once_and_after_a_kill_too(
-    monitor: TrafficMonitor, run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
+    monitor: TrafficMonitor, run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock
 ) -> None:
     assert monitor.record_feedback([GOOD, GOOD]).duplicates == 1
-    again = TrafficMonitor(run, config, placer, clock)
+    again = TrafficMonitor(run, config, assigner, clock)
     assert again.record_feedback([GOOD]).duplicates == 1
     assert _ratings(again) == _ratings(monitor) == {"good": 1, "bad": 0}
     assert len(_lines(run)) == 1
 
 
-def test_the_newest_of_a_client_counts_and_clients_are_told_apart(monitor: TrafficMonitor) -> None:
+def test_the_newest_of_a_client_counts_and_clients_are_distinguished(monitor: TrafficMonitor) -> None:
     bad = replace(GOOD, rating="bad", time=20.0)
     monitor.record_feedback([GOOD, bad])
     monitor.record_feedback([GOOD])
@@ -61,12 +61,12 @@ def test_the_newest_of_a_client_counts_and_clients_are_told_apart(monitor: Traff
     assert _ratings(monitor) == {"good": 1, "bad": 1}
 
 
-def test_clients_are_told_apart_of_one_reply_and_never_followed_from_one_to_another(monitor: TrafficMonitor, run: RunDir) -> None:
+def test_clients_of_one_reply_are_distinguished_but_not_tracked_across_replies(monitor: TrafficMonitor, run: RunDir) -> None:
     monitor.record_feedback([GOOD, replace(GOOD, key="xyz"), replace(GOOD, reply="id-2"), replace(GOOD, key=None)])
     assert len({line["by"] for line in _lines(run)}) == 4
 
 
-def test_an_unknown_reply_is_kept_and_counts_for_no_language(monitor: TrafficMonitor, run: RunDir) -> None:
+def test_feedback_on_an_unknown_reply_is_stored_without_a_language(monitor: TrafficMonitor, run: RunDir) -> None:
     assert monitor.record_feedback([replace(GOOD, reply="chatcmpl-elsewhere")]).stored == 1
     assert _lines(run)[0]["language"] is None
     assert _ratings(monitor) == {}
@@ -84,27 +84,27 @@ def test_an_unknown_reply_is_kept_and_counts_for_no_language(monitor: TrafficMon
         {"key": 7},
     ],
 )
-def test_what_is_not_sound_is_turned_away(monitor: TrafficMonitor, run: RunDir, bad: dict[str, Any]) -> None:
+def test_invalid_feedback_is_rejected(monitor: TrafficMonitor, run: RunDir, bad: dict[str, Any]) -> None:
     done = monitor.record_feedback([replace(GOOD, **bad), replace(GOOD, reply="id-2")])
     assert (done.stored, done.rejected) == (1, 1)
     assert len(_lines(run)) == 1
 
 
-def test_odd_text_is_written_and_bounded(monitor: TrafficMonitor, run: RunDir) -> None:
+def test_invalid_unicode_is_replaced_and_text_is_truncated(monitor: TrafficMonitor, run: RunDir) -> None:
     monitor.record_feedback([replace(GOOD, comment="\ud800" + "x" * 100_000)])
     assert _lines(run)[0]["comment"].startswith("�x")
     assert len(_lines(run)[0]["comment"]) == 8000
 
 
 def test_the_file_stays_short(monitor: TrafficMonitor, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 10)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 10)
     for number in range(100):
         monitor.record_feedback([replace(GOOD, reply="id-1", time=float(number), key=str(number))])
     assert 10 <= len(_lines(run)) <= 20
     assert _ratings(monitor) == {"good": 10, "bad": 0}
 
 
-def test_what_cannot_be_written_is_not_acknowledged(monitor: TrafficMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_is_not_acknowledged(monitor: TrafficMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise ArtifactError("no space left")
 

@@ -1,4 +1,4 @@
-"""Traffic on its way to a monitor that fails."""
+"""Forwarding traffic to a monitor that fails."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
 
 
-def _seen(number: int) -> Observation:
+def _observation(number: int) -> Observation:
     return Observation(f"id-{number}", "sw", "habari", None, None, 0.0)
 
 
 class Monitor:
-    """Fails the first calls, then takes everything; done once it has ``expected``."""
+    """Fails the first calls, then accepts everything; done once it has ``expected`` items."""
 
     def __init__(self, failures: int, expected: int) -> None:
         self.failures = failures
@@ -40,7 +40,7 @@ async def _run(failures: int, count: int, capacity: int) -> tuple[Monitor, Traff
     monitor = Monitor(failures, min(count, capacity))
     forwarder = TrafficForwarder(monitor.deliver, capacity=capacity, pause=pause)
     for number in range(count):
-        forwarder.put(_seen(number))
+        forwarder.put(_observation(number))
     task = asyncio.create_task(forwarder.run())
     await monitor.done.wait()
     await forwarder.drain()
@@ -66,7 +66,7 @@ def test_draining_gives_up_on_a_monitor_that_never_answers() -> None:
     async def drain() -> int:
         monitor = Monitor(failures=10**9, expected=1)
         forwarder = TrafficForwarder(monitor.deliver, pause=lambda _: asyncio.sleep(0))
-        forwarder.put(_seen(0))
+        forwarder.put(_observation(0))
         task = asyncio.create_task(forwarder.run())
         await forwarder.drain()
         task.cancel()
@@ -83,9 +83,9 @@ def test_feedback_never_overtakes_the_prompts_before_it() -> None:
             order.extend([*monitor.got, *(f"rated {each.reply}" for each in batch)])
 
         forwarder = TrafficForwarder(monitor.deliver, rate, pause=lambda _: asyncio.sleep(0))
-        forwarder.put(_seen(0))
+        forwarder.put(_observation(0))
         forwarder.submit_feedback(Feedback("id-0", "good", None, None, None, 0.0))
-        forwarder.put(_seen(1))
+        forwarder.put(_observation(1))
         task = asyncio.create_task(forwarder.run())
         await forwarder.drain()
         task.cancel()

@@ -1,4 +1,4 @@
-"""The monitor: what alarms, what does not, and what a kill at any prompt leaves."""
+"""The monitor: alarms, ready windows, and restarts after a kill at any prompt."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from compass_ray.monitoring.window_store import read_window
 from tests.unit.fakes import Clock, MakeAdapter, WordAssigner
 
 OLD, NEW = (0, 1), (2, 3)
-"""Clusters of the traffic that the adapters' references know, and of traffic after a shift."""
+"""Clusters of traffic like the references, and of traffic after a shift."""
 
 
 class Stream:
-    """Prompts of given clusters, each with an id of its own."""
+    """Prompts of given clusters with unique ids."""
 
     def __init__(self, clock: Clock, seed: int = 0) -> None:
         self.clock = clock
@@ -43,10 +43,10 @@ def stream(clock: Clock) -> Stream:
 
 
 @pytest.fixture
-def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, make_adapter: MakeAdapter) -> TrafficMonitor:
+def monitor(run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock, make_adapter: MakeAdapter) -> TrafficMonitor:
     make_adapter("sw", "v0001")
     registry.promote(run, "sw", "v0001", clock=clock)
-    return TrafficMonitor(run, config, placer, clock)
+    return TrafficMonitor(run, config, assigner, clock)
 
 
 def _drifts(run: RunDir) -> list[jsonl_log.JsonRecord]:
@@ -87,7 +87,7 @@ def test_shifted_traffic_alarms_and_then_collects_a_fresh_window(
 def test_batching_changes_nothing(
     run: RunDir,
     config: RunConfig,
-    placer: WordAssigner,
+    assigner: WordAssigner,
     clock: Clock,
     make_adapter: MakeAdapter,
     tmp_path: Path,
@@ -96,7 +96,7 @@ def test_batching_changes_nothing(
     registry.promote(run, "sw", "v0001", clock=clock)
     copies = []
     for batch in (1, 13, 500):
-        monitor = TrafficMonitor(run, config, placer, clock)
+        monitor = TrafficMonitor(run, config, assigner, clock)
         stream = Stream(clock)
         _feed(monitor, [*stream.take(150, OLD), *stream.take(250, NEW)], batch)
         copies.append((jsonl_log.read(run, "checks.jsonl"), monitor.status(), _drifts(run)))
@@ -106,19 +106,19 @@ def test_batching_changes_nothing(
 
 
 @pytest.mark.parametrize("killed_after", [1, 99, 100, 119, 120, 220, 260, 340, 390])
-def test_an_abandoned_monitor_is_rebuilt_as_it_was(
+def test_a_killed_monitor_is_rebuilt_in_the_same_state(
     monitor: TrafficMonitor,
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordAssigner,
+    assigner: WordAssigner,
     clock: Clock,
     killed_after: int,
 ) -> None:
     traffic = [*stream.take(150, OLD), *stream.take(250, NEW)]
     _feed(monitor, traffic[:killed_after])
     before = monitor.status()
-    again = TrafficMonitor(run, config, placer, clock)
+    again = TrafficMonitor(run, config, assigner, clock)
     assert again.status() == before
     assert again.ready() == monitor.ready()
     _feed(again, traffic[killed_after:])
@@ -132,30 +132,30 @@ def test_lines_lost_between_log_and_publication_are_published_on_rebuild(
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordAssigner,
+    assigner: WordAssigner,
     clock: Clock,
 ) -> None:
     _feed(monitor, [*stream.take(150, OLD), *stream.take(200, NEW)])
     checks, decisions = jsonl_log.read(run, "checks.jsonl"), jsonl_log.read(run, "decisions.jsonl")
     jsonl_log.rewrite(run, "checks.jsonl", checks[:-2])
     jsonl_log.rewrite(run, "decisions.jsonl", [line for line in decisions if line["kind"] != "drift"])
-    TrafficMonitor(run, config, placer, clock)
+    TrafficMonitor(run, config, assigner, clock)
     assert jsonl_log.read(run, "checks.jsonl") == checks
     assert jsonl_log.read(run, "decisions.jsonl") == decisions
 
 
-def test_what_is_sent_twice_counts_once(
-    monitor: TrafficMonitor, stream: Stream, run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
+def test_duplicates_count_once(
+    monitor: TrafficMonitor, stream: Stream, run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock
 ) -> None:
     batch = stream.take(10, OLD)
     assert monitor.record(batch).stored == 10
     assert monitor.record(batch).duplicates == 10
-    again = TrafficMonitor(run, config, placer, clock)
+    again = TrafficMonitor(run, config, assigner, clock)
     assert again.record([*batch, *stream.take(1, OLD)]).stored == 1
     assert again.status()["languages"]["sw"]["prompts"] == 11
 
 
-def test_garbage_is_turned_away_and_the_rest_is_kept(
+def test_invalid_observations_are_rejected_and_the_rest_is_recorded(
     monitor: TrafficMonitor, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = Observation("a", "sw", "habari 0", "v0001", float("nan"), 1.0)
@@ -170,7 +170,7 @@ def test_garbage_is_turned_away_and_the_rest_is_kept(
     odd = Observation("g", "sw", "surrogate \ud800 \x00 0", None, None, 1.0)
     done = monitor.record([good, *bad, odd])
     assert (done.stored, done.rejected) == (2, 6)
-    assert "the prompt of h could not be placed: RuntimeError" in caplog.text
+    assert "monitor: prompt of reply h not assigned: RuntimeError" in caplog.text
     assert "overflow" not in caplog.text
     assert monitor.status()["languages"]["sw"]["mean_nll"] is None
 
@@ -184,10 +184,10 @@ def test_garbage_is_turned_away_and_the_rest_is_kept(
         ("none", False, False, False),
     ],
 )
-def test_retention_keeps_what_it_says_and_drift_works_with_all(
+def test_each_retention_setting_stores_its_fields_and_drift_works_with_all(
     run: RunDir,
     config: RunConfig,
-    placer: WordAssigner,
+    assigner: WordAssigner,
     clock: Clock,
     stream: Stream,
     make_adapter: MakeAdapter,
@@ -198,8 +198,8 @@ def test_retention_keeps_what_it_says_and_drift_works_with_all(
 ) -> None:
     make_adapter("sw", "v0001")
     registry.promote(run, "sw", "v0001", clock=clock)
-    kept = config.model_copy(update={"drift": config.drift.model_copy(update={"retention": retention})})
-    monitor = TrafficMonitor(run, kept, placer, clock)
+    settings = config.model_copy(update={"drift": config.drift.model_copy(update={"retention": retention})})
+    monitor = TrafficMonitor(run, settings, assigner, clock)
     _feed(monitor, [*stream.take(100, OLD), *stream.take(300, NEW)])
     (ready,) = monitor.ready()
     window = read_window(run, ready).to_pydict()
@@ -215,7 +215,7 @@ def test_a_reset_starts_over_with_the_new_reference(
     _feed(monitor, [*stream.take(100, OLD), *stream.take(300, NEW)])
     make_adapter("sw", "v0002", guide=(0, 0, 50, 50, 0))
     registry.promote(run, "sw", "v0002", clock=clock)
-    monitor.reset("sw", "v0002")
+    monitor.reset_reference("sw", "v0002")
     assert monitor.ready() == []
     _feed(monitor, stream.take(500, NEW))
     assert len(_drifts(run)) == 1
@@ -234,18 +234,18 @@ def test_a_version_promoted_elsewhere_is_followed(
     assert (last["version"], last["drifted"]) == ("v0002", True)
 
 
-def test_a_released_window_is_never_offered_again_and_silence_doubles(
+def test_a_discarded_window_is_never_ready_again_and_the_cooldown_doubles(
     monitor: TrafficMonitor, stream: Stream, run: RunDir
 ) -> None:
     _feed(monitor, [*stream.take(100, OLD), *stream.take(300, NEW)])
     (first,) = monitor.ready()
-    monitor.release("sw")
-    monitor.release("sw")
+    monitor.discard_window("sw")
+    monitor.discard_window("sw")
     assert monitor.ready() == []
     _feed(monitor, stream.take(1000, NEW))
     (second,) = monitor.ready()
     assert second.file != first.file
-    monitor.release("sw")
+    monitor.discard_window("sw")
     _feed(monitor, stream.take(1000, NEW))
     prompts = [line["prompts"] for line in _drifts(run)]
     assert len(prompts) == 3
@@ -258,7 +258,7 @@ def test_a_language_without_an_adapter_is_recorded_and_not_checked(monitor: Traf
     assert jsonl_log.read(run, "checks.jsonl") == []
 
 
-def test_a_reference_of_other_clusters_stops_checks_and_not_traffic(
+def test_a_reference_of_another_clustering_stops_checks_but_not_traffic(
     monitor: TrafficMonitor, stream: Stream, run: RunDir, make_adapter: MakeAdapter, clock: Clock
 ) -> None:
     make_adapter("sw", "v0002", guide=(5, 5, 0))
@@ -272,18 +272,16 @@ def test_the_log_stays_short_and_compaction_loses_nothing(
     stream: Stream,
     run: RunDir,
     config: RunConfig,
-    placer: WordAssigner,
+    assigner: WordAssigner,
     clock: Clock,
 ) -> None:
     _feed(monitor, stream.take(4000, OLD), batch=64)
     assert len(jsonl_log.read(run, "traffic.jsonl")) <= 1000 + 4 * 100 * 2 + 64
-    assert TrafficMonitor(run, config, placer, clock).status() == monitor.status()
+    assert TrafficMonitor(run, config, assigner, clock).status() == monitor.status()
     assert len(jsonl_log.read(run, "checks.jsonl")) == (4000 - 100) // 20 + 1
 
 
-def test_what_cannot_be_written_is_not_acknowledged(
-    monitor: TrafficMonitor, stream: Stream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_not_acknowledged(monitor: TrafficMonitor, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     _feed(monitor, stream.take(10, OLD))
 
     def full(*_: object) -> None:
@@ -298,7 +296,7 @@ def test_what_cannot_be_written_is_not_acknowledged(
     assert monitor.record(batch).stored == 5
 
 
-def test_a_window_that_cannot_be_written_leaves_the_prompts_to_be_sent_again(
+def test_if_a_window_cannot_be_written_the_prompts_can_be_sent_again(
     monitor: TrafficMonitor, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _feed(monitor, [*stream.take(100, OLD), *stream.take(100, NEW)], 50)
@@ -325,7 +323,7 @@ def test_a_damaged_live_pointer_stops_no_traffic_and_no_check(monitor: TrafficMo
 
 
 def test_the_status_has_the_checks_over_time_and_a_rebuilt_one_too(
-    monitor: TrafficMonitor, stream: Stream, config: RunConfig, run: RunDir, placer: WordAssigner, clock: Clock
+    monitor: TrafficMonitor, stream: Stream, config: RunConfig, run: RunDir, assigner: WordAssigner, clock: Clock
 ) -> None:
     _feed(monitor, stream.take(3000, OLD), 64)
     checks = monitor.status()["checks"]
@@ -333,9 +331,9 @@ def test_the_status_has_the_checks_over_time_and_a_rebuilt_one_too(
     assert checks["sw"]["prompts"] == list(range(3000 - 99 * 20, 3001, 20))
     lines = jsonl_log.read(run, "checks.jsonl")[-100:]
     assert checks["sw"]["divergence"] == [round(line["divergence"], 4) for line in lines]
-    assert TrafficMonitor(run, config, placer, clock).status()["checks"] == checks
+    assert TrafficMonitor(run, config, assigner, clock).status()["checks"] == checks
 
 
-def test_a_language_that_is_not_the_run_s_cannot_be_reset(monitor: TrafficMonitor) -> None:
-    with pytest.raises(ValueError, match="not watched; the run's languages are sw, de"):
-        monitor.reset("fr", "v0001")
+def test_a_language_outside_the_run_cannot_be_reset(monitor: TrafficMonitor) -> None:
+    with pytest.raises(ValueError, match="not monitored; the run's languages are sw, de"):
+        monitor.reset_reference("fr", "v0001")

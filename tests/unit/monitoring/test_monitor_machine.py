@@ -1,6 +1,6 @@
-"""Any order of traffic, feedback, canaries, versions, kills and time: nothing counts twice, is lost, or is kept for too long.
+"""Random sequences of traffic, feedback, canaries, versions, kills and time: nothing is lost, counted twice or stored too long.
 
-What alarms rest on is in their records: each is decided again from its own.
+Every alarm is reproducible from its record.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import CanaryAnswers, Feedback, Observation
 from compass_ray.monitoring.retention import FIELDS
 from tests.unit.fakes import BASE, Clock, WordAssigner
-from tests.unit.monitoring.test_decisions import assert_made_again
+from tests.unit.monitoring.test_decisions import assert_reproducible
 
 DAY = 86_400.0
-WINDOW, MOST = 24, 2
+WINDOW, MAX_RATINGS_PER_KEY = 24, 2
 LANGUAGES = ("sw", "de")
 VERSIONS = ("v0001", "v0002")
 REFERENCE = np.array([20, 20, 20, 0])
@@ -35,8 +35,8 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class Monitors(RuleBasedStateMachine):
-    """One run, one monitor after another, beside a plain account of what they acknowledged."""
+class MonitorMachine(RuleBasedStateMachine):
+    """One run with one monitor after another, next to a simple model of what they acknowledged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Monitors(RuleBasedStateMachine):
         self.days = days
         self.run = RunDir(self.folder.name)
         self.monitor = self._new()
-        self.monitor.reset("sw", "v0001")
+        self.monitor.reset_reference("sw", "v0001")
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -85,29 +85,30 @@ class Monitors(RuleBasedStateMachine):
         words=st.sampled_from(["swali {} {}", "far {} 0", "swali {} -1"]),
     )
     def traffic(self, count: int, language: str, version: str | None, loss: float, words: str) -> None:
-        fresh = range(self.sent, self.sent + count)
+        numbers = range(self.sent, self.sent + count)
         self.sent += count
         batch = [
-            Observation(f"id-{n}", language, words.format(n, n % 3), version, loss + n % 5 / 10, self.clock(), "k") for n in fresh
+            Observation(f"id-{n}", language, words.format(n, n % 3), version, loss + n % 5 / 10, self.clock(), "k")
+            for n in numbers
         ]
         assert self.monitor.record(batch).stored == count
         self._accept(batch)
 
     @rule(language=st.sampled_from(LANGUAGES), version=st.sampled_from(VERSIONS))
-    def watched(self, language: str, version: str) -> None:
-        self.monitor.reset(language, version)
+    def promoted(self, language: str, version: str) -> None:
+        self.monitor.reset_reference(language, version)
 
     @rule(language=st.sampled_from(LANGUAGES))
-    def refused(self, language: str) -> None:
-        self.monitor.release(language)
+    def discarded(self, language: str) -> None:
+        self.monitor.discard_window(language)
 
     @rule(language=st.sampled_from(LANGUAGES), version=st.sampled_from(VERSIONS), right=st.integers(0, 10))
     def canaries(self, language: str, version: str, right: int) -> None:
         self.clock.now += 1.0
-        told = CanaryAnswers(language, version, 10, right, self.clock())
-        assert self.monitor.canaries([told, told]).stored == 1
-        assert self.monitor.canaries([told]).duplicates == 1
-        self.answers[language, version].append(told)
+        answers = CanaryAnswers(language, version, 10, right, self.clock())
+        assert self.monitor.record_canary_answers([answers, answers]).stored == 1
+        assert self.monitor.record_canary_answers([answers]).duplicates == 1
+        self.answers[language, version].append(answers)
 
     @rule()
     def sent_again(self) -> None:
@@ -116,7 +117,7 @@ class Monitors(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 3))
     def killed_while_it_records(self, after: int) -> None:
-        """The log's write may have happened or not; the batch is sent again to the next monitor."""
+        """The write of the log may or may not have happened; the batch is sent again to the next monitor."""
         batch = [
             Observation(f"id-{n}", "sw", f"swali {n} 0", "v0001", None, self.clock()) for n in range(self.sent, self.sent + 5)
         ]
@@ -153,33 +154,35 @@ class Monitors(RuleBasedStateMachine):
     def rated(self, rating: Any, key: str | None, choice: Any) -> None:
         if not self.accepted:
             return
-        said = Feedback(choice.choice(sorted(self.accepted)), rating, "jibu", None, key, self.clock())
-        known = self.ratings.get((said.reply, key))
-        fresh = known is None or known.time < said.time
-        assert self.monitor.record_feedback([said, said]).stored == int(fresh)
-        if fresh:
-            self.counted[said.reply, key] = self._counts(said)
-            self.ratings[said.reply, key] = said
+        feedback = Feedback(choice.choice(sorted(self.accepted)), rating, "jibu", None, key, self.clock())
+        known = self.ratings.get((feedback.reply, key))
+        is_new = known is None or known.time < feedback.time
+        assert self.monitor.record_feedback([feedback, feedback]).stored == int(is_new)
+        if is_new:
+            self.counted[feedback.reply, key] = self._counts(feedback)
+            self.ratings[feedback.reply, key] = feedback
 
-    def _counts(self, said: Feedback) -> bool:
-        rated = self.accepted[said.reply]
-        others = [each.id for each in self.replies[rated.language, rated.version][-WINDOW:] if each.id != said.reply]
-        free = said.key is None or sum(self.counted.get((other, said.key), False) for other in others) < MOST
+    def _counts(self, feedback: Feedback) -> bool:
+        rated = self.accepted[feedback.reply]
+        others = [each.id for each in self.replies[rated.language, rated.version][-WINDOW:] if each.id != feedback.reply]
+        free = (
+            feedback.key is None or sum(self.counted.get((other, feedback.key), False) for other in others) < MAX_RATINGS_PER_KEY
+        )
         return rated.version is not None and free
 
     @rule(step=st.sampled_from([0.4, 0.99, 11.0, 22.5]))
     def time_goes_on(self, step: float) -> None:
-        """By so many periods between two looks at what is old; 24 of them are half a day."""
+        """Advance by a number of sweep intervals; 24 of them are half a day."""
         self.clock.now += step * 1800.0
         self.monitor.status()
 
     @invariant()
     def every_prompt_is_counted_once(self) -> None:
-        told = self.monitor.status()["languages"]
+        status = self.monitor.status()["languages"]
         for code in LANGUAGES:
             prompts = [each for each in self.accepted.values() if each.language == code]
-            assert told.get(code, {"prompts": 0})["prompts"] == len(prompts)
-            assert told.get(code, {"window": 0})["window"] == min(len(prompts), WINDOW)
+            assert status.get(code, {"prompts": 0})["prompts"] == len(prompts)
+            assert status.get(code, {"window": 0})["window"] == min(len(prompts), WINDOW)
 
     @invariant()
     def signals_are_those_of_the_last_replies_of_each_version(self) -> None:
@@ -198,21 +201,21 @@ class Monitors(RuleBasedStateMachine):
                 assert (signals.asked, signals.right) == (10 * len(asked), sum(each.right for each in asked))
 
     def _balance(self, reply: str) -> int | None:
-        said = [each for name, each in self.ratings.items() if name[0] == reply and self.counted[name]]
-        return sum(1 if each.rating == "good" else -1 for each in said) if said else None
+        ratings = [each for name, each in self.ratings.items() if name[0] == reply and self.counted[name]]
+        return sum(1 if each.rating == "good" else -1 for each in ratings) if ratings else None
 
     @invariant()
-    def nothing_is_decided_twice_and_alarms_are_decided_again_from_their_records(self) -> None:
+    def decisions_are_unique_and_alarms_are_reproducible_from_their_records(self) -> None:
         checks = [(line["language"], line["prompts"]) for line in jsonl_log.read(self.run, "checks.jsonl")]
         decisions = jsonl_log.read(self.run, "decisions.jsonl")
         kinds = [(line["kind"], line["language"], line["prompts"]) for line in decisions]
         assert max([*Counter(checks).values(), *Counter(kinds).values()], default=1) == 1
         for line in decisions[-1:]:
             if line["kind"] == "drift":
-                assert_made_again(line)
+                assert_reproducible(line)
 
     @invariant()
-    def nothing_is_kept_for_too_long_or_against_the_setting(self) -> None:
+    def nothing_is_stored_too_long_or_against_the_setting(self) -> None:
         entries = jsonl_log.read(self.run, "feedback.jsonl")
         for event in jsonl_log.read(self.run, "traffic.jsonl"):
             entries += event["window"] if event["event"] == "snapshot" else [event]
@@ -223,5 +226,5 @@ class Monitors(RuleBasedStateMachine):
         assert all(FIELDS & entry.keys() <= allowed[self.config.drift.retention] | texts for entry in held)
 
 
-Monitors.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
-TestMonitors = Monitors.TestCase
+MonitorMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestMonitor = MonitorMachine.TestCase

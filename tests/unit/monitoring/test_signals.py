@@ -1,4 +1,4 @@
-"""How replies of versions were: by version, bounded, durable, and with little say for any one client."""
+"""Reply quality: by version, bounded, durable, and with limited influence of one client."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ROUND = CanaryAnswers("sw", "v0001", 20, 17, 5.0)
 
 
 @pytest.fixture
-def monitor(run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock) -> TrafficMonitor:
-    return TrafficMonitor(run, config, placer, clock)
+def monitor(run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock) -> TrafficMonitor:
+    return TrafficMonitor(run, config, assigner, clock)
 
 
 def replies(version: str | None, losses: Sequence[float | None], language: str = "sw") -> list[Observation]:
@@ -45,12 +45,12 @@ def counts(signals: QualitySignals) -> tuple[int, int, int, int]:
     return signals.bad, signals.rated, signals.right, signals.asked
 
 
-def test_losses_ratings_and_answers_stand_by_the_version_that_gave_them(monitor: TrafficMonitor) -> None:
+def test_losses_ratings_and_answers_are_stored_by_version(monitor: TrafficMonitor) -> None:
     monitor.record([*replies("v0001", [1.0, None, 2.0]), *replies("v0002", [3.00004]), *replies(None, [9.0])])
     monitor.record(replies("v0009", [7.0], "de"))
     rate(monitor, "v0001", [0, 1], "bad", "abc")
     rate(monitor, "v0002", [0], "good", "abc")
-    assert monitor.canaries([ROUND]).stored == 1
+    assert monitor.record_canary_answers([ROUND]).stored == 1
     found = monitor.signals("sw")
     assert {version: list(each.nll) for version, each in found.items()} == {"v0001": [1.0, 2.0], "v0002": [3.0]}
     assert counts(found["v0001"]) == (2, 2, 17, 20)
@@ -65,16 +65,16 @@ def test_only_the_last_window_of_each_version_counts(monitor: TrafficMonitor) ->
     assert counts(found)[:2] == (5, 5)
 
 
-def test_a_kill_and_a_shortened_log_lose_no_signal(
-    monitor: TrafficMonitor, run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock
+def test_a_kill_and_a_compacted_log_lose_no_signal(
+    monitor: TrafficMonitor, run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock
 ) -> None:
     monitor.record([*replies("v0001", [1.0] * 150), *replies("v0002", [2.0] * 10)])
     rate(monitor, "v0002", range(5), "good", None)
-    monitor.canaries([ROUND, replace(ROUND, time=6.0, right=3)])
-    for shorten in (False, True):
-        if shorten:
+    monitor.record_canary_answers([ROUND, replace(ROUND, time=6.0, right=3)])
+    for compact in (False, True):
+        if compact:
             monitor.log.compact()
-        again = TrafficMonitor(run, config, placer, clock).signals("sw")
+        again = TrafficMonitor(run, config, assigner, clock).signals("sw")
         before = monitor.signals("sw")
         assert {v: signals_to_record(each) for v, each in again.items()} == {
             v: signals_to_record(each) for v, each in before.items()
@@ -82,22 +82,22 @@ def test_a_kill_and_a_shortened_log_lose_no_signal(
     assert counts(again["v0001"]) == (0, 0, 20, 40)
 
 
-def test_answers_told_twice_count_once_and_odd_ones_not_at_all(monitor: TrafficMonitor) -> None:
-    done = monitor.canaries(
+def test_duplicate_answers_count_once_and_invalid_ones_not_at_all(monitor: TrafficMonitor) -> None:
+    done = monitor.record_canary_answers(
         [ROUND, ROUND, replace(ROUND, right=21), replace(ROUND, language="xx"), replace(ROUND, asked=0, right=0)]
     )
     assert (done.stored, done.duplicates, done.rejected) == (1, 1, 3)
-    assert monitor.canaries([ROUND]).duplicates == 1
+    assert monitor.record_canary_answers([ROUND]).duplicates == 1
     assert counts(monitor.signals("sw")["v0001"]) == (0, 0, 17, 20)
 
 
-def test_the_newest_answers_are_kept_as_many_as_a_window_holds(monitor: TrafficMonitor) -> None:
-    monitor.canaries([replace(ROUND, time=float(n), right=n) for n in range(15)])
+def test_the_newest_answers_are_stored_up_to_one_window(monitor: TrafficMonitor) -> None:
+    monitor.record_canary_answers([replace(ROUND, time=float(n), right=n) for n in range(15)])
     assert counts(monitor.signals("sw")["v0001"]) == (0, 0, 10 + 11 + 12 + 13 + 14, 100)
 
 
-def test_few_versions_are_remembered_and_the_watched_one_always(monitor: TrafficMonitor) -> None:
-    monitor.reset("sw", "v0001")
+def test_few_versions_are_stored_and_always_the_monitored_one(monitor: TrafficMonitor) -> None:
+    monitor.reset_reference("sw", "v0001")
     for number in range(1, 20):
         monitor.record(replies(f"v{number:04d}", [1.0]))
     assert [*monitor.signals("sw")] == ["v0001", "v0017", "v0018", "v0019"]
@@ -105,14 +105,14 @@ def test_few_versions_are_remembered_and_the_watched_one_always(monitor: Traffic
 
 
 @pytest.mark.parametrize("retention", ["none", "hash", "embedding", "text"])
-def test_one_key_has_little_say_under_every_retention_setting(
-    run: RunDir, config: RunConfig, placer: WordAssigner, clock: Clock, retention: str
+def test_one_key_has_limited_influence_under_every_retention_setting(
+    run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock, retention: str
 ) -> None:
-    kept = config.model_copy(update={"drift": config.drift.model_copy(update={"retention": retention})})
-    monitor = TrafficMonitor(run, kept, placer, clock)
+    settings = config.model_copy(update={"drift": config.drift.model_copy(update={"retention": retention})})
+    monitor = TrafficMonitor(run, settings, assigner, clock)
     monitor.record([*replies("v0001", [1.0] * 100), *replies("v0002", [1.0] * 100)])
     rate(monitor, "v0001", range(30), "bad", "loud")
-    monitor = TrafficMonitor(run, kept, placer, clock)
+    monitor = TrafficMonitor(run, settings, assigner, clock)
     rate(monitor, "v0001", range(30, 60), "bad", "loud")
     rate(monitor, "v0002", range(30), "bad", "loud")
     rate(monitor, "v0001", range(60, 90), "good", "other")
@@ -121,7 +121,7 @@ def test_one_key_has_little_say_under_every_retention_setting(
     assert monitor.status()["languages"]["sw"]["ratings"] == {"good": 30, "bad": 90}
 
 
-def test_a_key_that_changes_its_mind_has_no_more_say_for_it(monitor: TrafficMonitor) -> None:
+def test_a_key_that_changes_its_ratings_gains_no_influence(monitor: TrafficMonitor) -> None:
     monitor.record(replies("v0001", [1.0] * 10))
     rate(monitor, "v0001", range(10), "bad", "loud")
     monitor.record_feedback([Feedback(f"v0001-{n}", "good", None, None, "loud", 3.0) for n in range(10)])
@@ -129,7 +129,7 @@ def test_a_key_that_changes_its_mind_has_no_more_say_for_it(monitor: TrafficMoni
     assert (found.bad, found.rated) == (0, 2)
 
 
-def test_a_reply_is_bad_where_most_of_its_ratings_are(monitor: TrafficMonitor) -> None:
+def test_a_reply_is_bad_if_most_of_its_ratings_are(monitor: TrafficMonitor) -> None:
     monitor.record(replies("v0001", [1.0] * 3))
     for key, ratings in {"a": "bad good", "b": "bad bad", "c": "good bad"}.items():
         for number, rating in enumerate(ratings.split()):
@@ -138,36 +138,38 @@ def test_a_reply_is_bad_where_most_of_its_ratings_are(monitor: TrafficMonitor) -
 
 
 @given(floor=st.floats(0.05, 1.0), usual=st.integers(MIN_SAMPLES, 400), rated=st.integers(MIN_SAMPLES, 400), others=st.data())
-def test_the_ratings_of_one_client_alone_are_never_beyond_the_floor(
+def test_the_ratings_of_one_client_alone_never_exceed_the_floor(
     floor: float, usual: int, rated: int, others: st.DataObject
 ) -> None:
     before = QualitySignals(bad=others.draw(st.integers(0, usual)), rated=usual)
-    [leg] = run_quality_tests(before, QualitySignals(bad=max_ratings_per_client(floor), rated=rated), 1.0, MinEffects(bad=floor))
-    assert not leg.exceeded
+    [test] = run_quality_tests(before, QualitySignals(bad=max_ratings_per_client(floor), rated=rated), 1.0, MinEffects(bad=floor))
+    assert not test.exceeded
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.booleans(), st.integers(1, 7)), max_size=60), st.sampled_from("ab"))
-def test_a_snapshot_is_the_whole_state_and_it_is_bounded(events: list[tuple[str, bool, int]], watched: str) -> None:
-    kept, size = ReplyQuality(5), 5
+def test_a_snapshot_is_the_complete_state_and_bounded(events: list[tuple[str, bool, int]], monitored: str) -> None:
+    quality, size = ReplyQuality(5), 5
     for number, (version, answered, asked) in enumerate(events):
         if answered:
-            kept.add_reply(version, f"id-{number}", None if number % 3 else 1.0, watched=watched)
+            quality.add_reply(version, f"id-{number}", None if number % 3 else 1.0, monitored=monitored)
         else:
-            kept.add_canary_round(version, float(number), asked, asked // 2, watched=watched)
+            quality.add_canary_round(version, float(number), asked, asked // 2, monitored=monitored)
     copy = ReplyQuality(size)
-    copy.restore(kept.snapshot())
-    assert copy.snapshot() == kept.snapshot()
-    assert len(kept.versions) <= MAX_VERSIONS
-    if watched in {version for version, *_ in events}:
-        assert watched in kept.versions
-    for version in kept.versions:
-        own = [(n, asked) for n, (name, answered, asked) in enumerate(events) if name == version and not answered]
-        told = kept.snapshot()[version]
-        assert len(told["replies"]) <= size
-        assert [time for time, _, _ in told["answers"]] == [float(n) for n, _ in own][len(own) - len(told["answers"]) :]
-        assert sum(n for _, n, _ in told["answers"][1:]) < size
+    copy.restore(quality.snapshot())
+    assert copy.snapshot() == quality.snapshot()
+    assert len(quality.versions) <= MAX_VERSIONS
+    if monitored in {version for version, *_ in events}:
+        assert monitored in quality.versions
+    for version in quality.versions:
+        rounds = [(n, asked) for n, (name, answered, asked) in enumerate(events) if name == version and not answered]
+        snapshot = quality.snapshot()[version]
+        assert len(snapshot["replies"]) <= size
+        assert [time for time, _, _ in snapshot["answers"]] == [float(n) for n, _ in rounds][
+            len(rounds) - len(snapshot["answers"]) :
+        ]
+        assert sum(n for _, n, _ in snapshot["answers"][1:]) < size
 
 
-def test_a_record_of_signals_is_all_of_them() -> None:
+def test_a_record_of_signals_is_complete() -> None:
     signals = QualitySignals(np.array([1.0, 2.5]), 1, 2, 3, 4)
     assert signals_to_record(signals_from_record({**signals_to_record(signals), "language": "sw"})) == signals_to_record(signals)

@@ -1,5 +1,5 @@
 """The served run of `tests.unit.served_run`."""
 
-from tests.unit.served_run import clock, config, make_adapter, placer, run
+from tests.unit.served_run import assigner, clock, config, make_adapter, run
 
-__all__ = ["clock", "config", "make_adapter", "placer", "run"]
+__all__ = ["assigner", "clock", "config", "make_adapter", "run"]

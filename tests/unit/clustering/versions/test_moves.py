@@ -31,8 +31,8 @@ NEW = prompts_of(WORDS[4:], 20, seed=8000)
 
 
 def _monitor(run: RunDir, config: RunConfig) -> TrafficMonitor:
-    placer = PromptAssigner(Embedder(), ClusterSpace(read_active(run).name), make_assigner_loader(run))
-    return TrafficMonitor(run, config, placer, lambda: 1000.0)
+    assigner = PromptAssigner(Embedder(), ClusterSpace(read_active(run).name), make_assigner_loader(run))
+    return TrafficMonitor(run, config, assigner, lambda: 1000.0)
 
 
 def _ask(monitor: TrafficMonitor, prompts: Sequence[str], language: str = "sw", start: int = 0) -> None:
@@ -164,8 +164,8 @@ def test_a_ready_window_without_retained_data_is_collected_again(live: RunDir) -
 def test_a_missing_clustering_does_not_stop_traffic(live: RunDir, config: RunConfig) -> None:
     _recluster(live, config)
     (Path(live.reclustering("c0002").path) / "clusterer.npz").write_bytes(b"damaged")
-    placer = PromptAssigner(Embedder(), ClusterSpace(INITIAL_CLUSTERING), make_assigner_loader(live))
-    monitor = TrafficMonitor(live, config, placer, lambda: 1000.0)
+    assigner = PromptAssigner(Embedder(), ClusterSpace(INITIAL_CLUSTERING), make_assigner_loader(live))
+    monitor = TrafficMonitor(live, config, assigner, lambda: 1000.0)
     _ask(monitor, ASKED)
     assert _window(monitor) == _labels(live, INITIAL_CLUSTERING, ASKED)
     assert monitor.log.recent_checks == {}  # no comparison across clusterings

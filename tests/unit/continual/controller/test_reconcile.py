@@ -199,7 +199,7 @@ def test_the_cooldown_doubles_with_each_consecutive_rejection(make: Any) -> None
     assert (_live(service), service.kinds()) == ("v0001", ["drift", "gate", "released"] * 3)
 
 
-@pytest.mark.parametrize("call", ["reset", "release"])
+@pytest.mark.parametrize("call", ["reset_reference", "discard_window"])
 def test_a_call_to_the_monitor_that_a_kill_prevented_is_made_by_the_next_controller(
     make: Any, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_call_to_the_monitor_that_a_kill_prevented_is_made_by_the_next_control
     service.alarm()
     with monkeypatch.context() as patch:
         patch.setattr(service.monitor, call, killed)
-        service.updates.judge("sw", "v0002", accepted=call == "reset")
+        service.updates.judge("sw", "v0002", accepted=call == "reset_reference")
         with pytest.raises(Killed):
             service.controller.reconcile()
     service.restart_controller()
@@ -328,7 +328,7 @@ def test_a_worse_canary_is_stopped_and_never_served_again(make: Any) -> None:
     assert (live.version, live.canary) == ("v0001", None)
     last = jsonl_log.read(service.run, "decisions.jsonl")[-1]
     assert (last["kind"], last["to"], [leg["name"] for leg in last["legs"]]) == ("canary ended", "v0002", ["feedback"])
-    assert service.monitor.log.language_state("sw").refusals == 1
+    assert service.monitor.log.language_state("sw").rejections == 1
     service.traffic(200, new=True, version="v0001")
     assert _live(service) == "v0001"
     assert len(set(service.updates.started)) == len(service.updates.started) == 2
@@ -462,5 +462,5 @@ def test_a_damaged_state_file_is_replaced_by_an_empty_state(make: Any) -> None:
 def test_answers_of_one_round_are_stored_once(make: Any) -> None:
     service = make()
     answers = [CanaryAnswers("sw", "v0001", 10, 9, service.clock())]
-    assert service.monitor.canaries(answers).stored == 1
-    assert service.monitor.canaries(answers).duplicates == 1
+    assert service.monitor.record_canary_answers(answers).stored == 1
+    assert service.monitor.record_canary_answers(answers).duplicates == 1

@@ -1,4 +1,4 @@
-"""The walk along a stream: held to the service's own monitor, and what an alarm is worth."""
+"""The replay of a stream: equal to the service's monitor, and the scores of its alarms."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LENGTH = 500
 
 
 def first(prompts: PromptBank) -> PromptsOnly:
-    asked = draw_stream(prompts, SCENARIO.periods()[:1], 90, 0.5, seed=99).clusters
-    return PromptsOnly().after_update(prompts, asked, np.random.default_rng(0))
+    clusters = draw_stream(prompts, SCENARIO.periods()[:1], 90, 0.5, seed=99).clusters
+    return PromptsOnly().after_update(prompts, clusters, np.random.default_rng(0))
 
 
 def walk(
@@ -43,28 +43,28 @@ def walk(
 
 
 def served(prompts: PromptBank, config: RunConfig, run: RunDir, traffic: TrafficStream, verdicts: Sequence[bool]) -> list[int]:
-    """Prompts seen at each alarm of the service's monitor, which is given the next reference as soon as it offers a window."""
+    """Prompts at each alarm of the service's monitor. It gets the next reference as soon as a window is ready."""
     references, answers = {"v1": first(prompts).counts}, list(verdicts)
     run.set_live("sw", {"version": "v1"})
     monitor = TrafficMonitor(
         run, config, WordAssigner(), Clock(), references=lambda _, version: ReferenceDistribution(version, references[version])
     )
-    for place, cluster in enumerate(prompts.to_coarse(traffic.clusters).tolist()):
-        monitor.record([Observation(f"id-{place}", "sw", f"swali {cluster}", None, None, 1000.0)])
+    for number, cluster in enumerate(prompts.to_coarse(traffic.clusters).tolist()):
+        monitor.record([Observation(f"id-{number}", "sw", f"swali {cluster}", None, None, 1000.0)])
         for ready in monitor.ready():
             if answers and not answers.pop(0):
-                monitor.release("sw")
+                monitor.discard_window("sw")
                 continue
             version = f"v{len(references) + 1}"
             labels = read_window(run, ready)["cluster"].to_numpy()
             references[version] = cluster_counts(labels, prompts.num_coarse)
             run.set_live("sw", {"version": version})
-            monitor.reset("sw", version)
+            monitor.reset_reference("sw", version)
     return [line["prompts"] for line in jsonl_log.read(run, "decisions.jsonl") if line["kind"] == "drift"]
 
 
 @pytest.mark.parametrize("verdicts", [(), (False,), (False, False, True, False)])
-def test_alarms_come_where_the_services_monitor_raises_them(
+def test_alarms_occur_where_the_services_monitor_raises_them(
     prompts: PromptBank, config: RunConfig, run: RunDir, verdicts: tuple[bool, ...]
 ) -> None:
     traffic = draw_stream(prompts, SCENARIO.periods(), LENGTH, 0.5, seed=0)
@@ -74,7 +74,7 @@ def test_alarms_come_where_the_services_monitor_raises_them(
     assert alarms == served(prompts, config, run, traffic, verdicts)
 
 
-def test_every_change_is_found_and_nothing_else(prompts: PromptBank, config: RunConfig) -> None:
+def test_every_change_is_detected_without_false_alarms(prompts: PromptBank, config: RunConfig) -> None:
     outcomes = [
         score_alarms(
             walk(prompts, config.drift, PermutationTestTrigger(), seed=seed), SCENARIO.periods(), LENGTH, config.drift.window
@@ -88,15 +88,15 @@ def test_every_change_is_found_and_nothing_else(prompts: PromptBank, config: Run
     assert 0 < found.mean_delay <= 100
 
 
-def test_whoever_decides_on_updates_is_given_a_window_of_fresh_prompts(prompts: PromptBank, config: RunConfig) -> None:
+def test_the_update_policy_receives_a_window_of_new_prompts(prompts: PromptBank, config: RunConfig) -> None:
     proposals: list[UpdateProposal] = []
     traffic = draw_stream(prompts, SCENARIO.periods(), LENGTH, 0.5, seed=0)
 
-    def keep(proposal: UpdateProposal) -> bool:
+    def record(proposal: UpdateProposal) -> bool:
         proposals.append(proposal)
         return True
 
-    ReplayMonitor(PermutationTestTrigger(), config.drift, prompts, 0, "sw", keep).replay(traffic, first(prompts))
+    ReplayMonitor(PermutationTestTrigger(), config.drift, prompts, 0, "sw", record).replay(traffic, first(prompts))
     for each in proposals:
         assert each.window_end == each.alarmed_at + config.drift.window
         assert (each.clusters == traffic.clusters[each.alarmed_at : each.window_end]).all()
@@ -104,14 +104,16 @@ def test_whoever_decides_on_updates_is_given_a_window_of_fresh_prompts(prompts: 
     assert [each.period for each in proposals] == [1, 2]
 
 
-def test_a_threshold_that_nothing_stays_below_is_all_false_alarms(prompts: PromptBank, config: RunConfig) -> None:
-    restless = config.drift.model_copy(update={"cooldown": 0})
-    found = score_alarms(walk(prompts, restless, FixedThresholdTrigger(0.0)), SCENARIO.periods(), LENGTH, config.drift.window)
+def test_a_threshold_of_zero_gives_false_alarms(prompts: PromptBank, config: RunConfig) -> None:
+    without_cooldown = config.drift.model_copy(update={"cooldown": 0})
+    found = score_alarms(
+        walk(prompts, without_cooldown, FixedThresholdTrigger(0.0)), SCENARIO.periods(), LENGTH, config.drift.window
+    )
     assert found.updates > 8
     assert found.false_alarms >= found.updates - 4
 
 
-def test_a_threshold_that_nothing_passes_misses_every_change(prompts: PromptBank, config: RunConfig) -> None:
+def test_a_threshold_of_one_misses_every_change(prompts: PromptBank, config: RunConfig) -> None:
     found = score_alarms(walk(prompts, config.drift, FixedThresholdTrigger(1.0)), SCENARIO.periods(), LENGTH, config.drift.window)
     assert found == DetectionOutcome(0, 0, (None, None))
     together = summarize_outcomes([found], [[0.3, 0.04]], 0.05)
@@ -123,33 +125,31 @@ def _alarm(check: SimulatedCheck, prompts: int, since: int) -> SimulatedCheck:
     return SimulatedCheck(prompts, (prompts - 1) // LENGTH, True, True, since, check.decision)
 
 
-def test_an_alarm_is_false_where_the_reference_is_of_the_same_traffic(prompts: PromptBank, config: RunConfig) -> None:
+def test_an_alarm_is_false_if_the_reference_has_the_same_traffic(prompts: PromptBank, config: RunConfig) -> None:
     some = walk(prompts, config.drift, FixedThresholdTrigger(1.0))[0]
-    placed = {(300, -1): 1, (700, -1): 0, (1200, -1): 1, (900, 520): 1, (900, 450): 0, (1100, 520): 0, (1400, 1050): 1}
-    for (at, since), false in placed.items():
+    cases = {(300, -1): 1, (700, -1): 0, (1200, -1): 1, (900, 520): 1, (900, 450): 0, (1100, 520): 0, (1400, 1050): 1}
+    for (at, since), false in cases.items():
         found = score_alarms([_alarm(some, at, since)], SCENARIO.periods(), LENGTH, 100)
         assert found.false_alarms == false, (at, since)
 
 
-def test_delays_count_from_the_change_to_the_first_alarm_that_was_due_to_it(prompts: PromptBank, config: RunConfig) -> None:
+def test_delays_count_from_the_change_to_the_first_true_alarm(prompts: PromptBank, config: RunConfig) -> None:
     some = walk(prompts, config.drift, FixedThresholdTrigger(1.0))[0]
     alarms = [_alarm(some, 300, -1), _alarm(some, 640, 310), _alarm(some, 980, 660)]
     found = score_alarms(alarms, SCENARIO.periods(), LENGTH, 100)
     assert found == DetectionOutcome(3, 2, (140, None))
 
 
-def test_contenders_differ_in_one_thing_at_a_time(config: RunConfig) -> None:
-    asked, printed = PromptsOnly(np.array([1, 0])), PromptsOnly(np.array([2, 0]))
-    own, *others = build_trigger_variants(config.drift, asked, printed, [0.1, 0.2])
-    assert own.trigger == build_trigger(config.drift)
-    assert own.reference is asked
-    assert [(each.threshold, each.reference is printed, each.drift.cooldown) for each in others] == [
+def test_trigger_variants_differ_in_one_property_at_a_time(config: RunConfig) -> None:
+    prompts_only, paper = PromptsOnly(np.array([1, 0])), PromptsOnly(np.array([2, 0]))
+    configured, *others = build_trigger_variants(config.drift, prompts_only, paper, [0.1, 0.2])
+    assert configured.trigger == build_trigger(config.drift)
+    assert configured.reference is prompts_only
+    assert [(each.threshold, each.reference is paper, each.drift.cooldown) for each in others] == [
         (0.1, True, 0),
         (0.2, True, 0),
         (0.1, False, 100),
         (0.2, False, 100),
     ]
-    assert (
-        build_trigger_variants(config.drift.model_copy(update={"trigger": "fixed_threshold"}), asked, printed, [])[0].reference
-        is printed
-    )
+    fixed = config.drift.model_copy(update={"trigger": "fixed_threshold"})
+    assert build_trigger_variants(fixed, prompts_only, paper, [])[0].reference is paper

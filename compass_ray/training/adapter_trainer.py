@@ -37,6 +37,7 @@ from compass_ray.training.train_history import (
     TrainingResult,
     best_record,
     is_out_of_patience,
+    require_finite_loss,
     summarize_training,
 )
 from compass_ray.training.train_step import AdapterOptimizer, Objective, TaskObjective
@@ -183,12 +184,8 @@ class AdapterTrainer:
         batches = batch_by_length(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
         step_losses = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
         losses = self.group.all_reduce_sum(torch.stack(step_losses))
-        train_loss = float(losses.mean())
-        if not math.isfinite(train_loss):
-            raise ModelError(
-                f"the training loss became {train_loss} in epoch {epoch + 1}; lower train.learning_rate "
-                f"(it is {self.config.learning_rate:g}) or check the rows for damaged text"
-            )
+        rate = self.config.learning_rate
+        train_loss = require_finite_loss(float(losses.mean()), epoch, "train.learning_rate", rate)
         for layer in self.adapter.layers.values():
             layer.eval()
         rates = tuple(self._optimizer.learning_rate(first + i) for i in range(len(batches)))

@@ -23,7 +23,13 @@ from compass_ray.training.collate import Batch, batch_by_length, collate, mean_l
 from compass_ray.training.deepspeed_model import ShardedModel
 from compass_ray.training.distributed import WorkerGroup, current_group
 from compass_ray.training.losses import weighted_token_count
-from compass_ray.training.train_history import EpochRecord, TrainingResult, is_out_of_patience, summarize_training
+from compass_ray.training.train_history import (
+    EpochRecord,
+    TrainingResult,
+    is_out_of_patience,
+    require_finite_loss,
+    summarize_training,
+)
 from compass_ray.training.train_step import learning_rate_factor
 
 OnEpoch = Callable[[Sequence[EpochRecord]], None]
@@ -93,12 +99,8 @@ class FullTrainer:
         batches = batch_by_length(self._lengths, self.train_config.batch_size, np.random.default_rng((self.config.seed, epoch)))
         self.model.engine.train()
         losses = self.group.all_reduce_sum(torch.stack([self._step(first + i, batch) for i, batch in enumerate(batches)]))
-        train_loss = float(losses.mean())
-        if not math.isfinite(train_loss):
-            raise ModelError(
-                f"the training loss became {train_loss} in epoch {epoch + 1}; lower full.learning_rate "
-                f"(it is {self.config.full.learning_rate:g}) or check the rows for damaged text"
-            )
+        rate = self.config.full.learning_rate
+        train_loss = require_finite_loss(float(losses.mean()), epoch, "full.learning_rate", rate)
         return EpochRecord(
             epoch=epoch + 1,
             steps=len(batches),

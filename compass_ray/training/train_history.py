@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from compass_ray.models.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,20 @@ class TrainingResult:
     def tokens_per_second(self) -> float:
         """Training tokens per second; the time includes validation."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+def require_finite_loss(train_loss: float, epoch: int, setting: str, learning_rate: float) -> float:
+    """The training loss of an epoch (counted from 0); ``setting`` names the learning rate.
+
+    Raises:
+        ModelError: the loss is infinite or NaN.
+    """
+    if not math.isfinite(train_loss):
+        raise ModelError(
+            f"the training loss became {train_loss} in epoch {epoch + 1}; lower {setting} (it is {learning_rate:g}) "
+            f"or check the rows for damaged text"
+        )
+    return train_loss
 
 
 def best_record(history: Sequence[EpochRecord]) -> EpochRecord:

@@ -1,4 +1,4 @@
-"""An experiment: what variants have in common is made once, the rest by each, and a kill costs what was under way."""
+"""An experiment: shared artifacts are made once, the others by each variant, and a kill loses only unfinished artifacts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _times(run: RunDir) -> dict[str, int]:
     return {str(path.relative_to(run.path)): path.stat().st_mtime_ns for path in Path(run.path).rglob("manifest.json")}
 
 
-def test_what_does_not_depend_on_the_budget_is_made_once(ended: list[VariantAttempt]) -> None:
+def test_artifacts_that_do_not_depend_on_the_budget_are_made_once(ended: list[VariantAttempt]) -> None:
     assert [each.failure for each in ended] == [None, None]
     shared = ("pool", "guides", "embeddings", "clusters", "selections/target", "adapters/sw/target", "evaluations/zero_shot")
     first, second = (_manifests(each.run, *shared) for each in ended)
@@ -61,7 +61,7 @@ def test_what_does_not_depend_on_the_budget_is_made_once(ended: list[VariantAtte
         assert manifest == first[name]
 
 
-def test_what_depends_on_it_is_made_by_each(ended: list[VariantAttempt]) -> None:
+def test_artifacts_that_depend_on_it_are_made_by_each_variant(ended: list[VariantAttempt]) -> None:
     first, second = (_manifests(each.run, "selections/compass", "adapters/sw/v0001", "evaluations/compass") for each in ended)
     assert len(first) == 3
     assert all(manifest.fingerprint != second[name].fingerprint for name, manifest in first.items())
@@ -108,23 +108,23 @@ def test_a_second_call_makes_nothing(
 
 
 def _refuse(*args: object) -> None:
-    raise AssertionError("nothing was missing, and yet Ray was asked for")
+    raise AssertionError("Ray was started although nothing was missing")
 
 
-def test_after_a_kill_only_what_was_not_whole_is_taken_over_or_made(
+def test_after_a_kill_only_incomplete_artifacts_are_reused_or_made(
     ended: list[VariantAttempt], experiment: Experiment, tmp_path: Path
 ) -> None:
     shutil.copytree(Path(ended[0].run.path).parent, tmp_path, ignore=shutil.ignore_patterns("train_runs"), dirs_exist_ok=True)
     first, second = (RunDir(str(tmp_path / variant.name)) for variant in experiment.variants)
     kept = _times(first), _times(second)
-    (Path(second.path) / "embeddings/pool/manifest.json").unlink()  # killed while the files were taken over
+    (Path(second.path) / "embeddings/pool/manifest.json").unlink()  # killed while the files were copied
     shutil.rmtree(Path(second.path) / "evaluations/compass")
     with no_workers():
         again = run_all_variants(experiment, RunDir(str(tmp_path)))
     assert [each.failure for each in again] == [None, None]
     assert _times(first) == kept[0]
     changed = {name for name, time in _times(second).items() if time != kept[1].get(name)}
-    # The report tells how long it all took, so it is another one.
+    # The report shows the duration, so it changes too.
     assert changed == {f"{name}/manifest.json" for name in ("embeddings/pool", "evaluations/compass/sw", "report")}
     assert REUSED_FROM in second.embeddings.verify().provenance
     assert REUSED_FROM not in second.evaluation("compass", "sw").verify().provenance

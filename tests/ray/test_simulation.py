@@ -1,4 +1,4 @@
-"""Simulated users over a run that was made: prompts placed once, the atlas's changes found, and lines of versions made."""
+"""Simulations over a complete run: prompts are assigned once, changes are detected, and versions are trained."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def test_the_atlas_is_simulated_from_a_run(small: RunConfig, copy: Callable[...,
     assert (found.scenario, found.rows[0].summary.transitions) == ("atlas", 4)
     before = run.simulation("sw", "prompts").require()
     assert simulate(config, run, "sw", PLAN) == found
-    assert run.simulation("sw", "prompts").require() == before, "prompts are placed once"
+    assert run.simulation("sw", "prompts").require() == before, "prompts are assigned once"
 
 
-def test_lines_of_versions_are_made_once_and_leave_the_run_alone(small: RunConfig, copy: Callable[..., RunDir]) -> None:
+def test_versions_are_trained_once_and_the_run_is_unchanged(small: RunConfig, copy: Callable[..., RunDir]) -> None:
     run, plan = copy(), ForgettingSettings(strategies=("static", "naive", "ecda"), buffers=(0.5,))
     config = small.model_copy(update={"languages": ("sw",)})
     before = run.complete_adapters()
     prepare_prompts(config, run, "sw", PLAN)
-    told: list[tuple[str, int, int]] = []
-    found = simulate_forgetting(config, run, plan, progress=lambda *what: told.append(what))
-    assert told == [("learn", 1, 1)]
+    reported: list[tuple[str, int, int]] = []
+    found = simulate_forgetting(config, run, plan, progress=lambda *event: reported.append(event))
+    assert reported == [("learn", 1, 1)]
     assert run.complete_adapters() == before
     first = initial_overlay(run, "sw", 0)
     naive, ecda, much = (
@@ -50,8 +50,8 @@ def test_lines_of_versions_are_made_once_and_leave_the_run_alone(small: RunConfi
     assert [line.selection("v0002", "sw").require().metrics["selected"] for line in (naive, ecda)] == [
         ecda.selection("v0002", "sw").require().metrics["selected"]
     ] * 2
-    kept = naive.adapter("sw", "v0004").require()
+    stored = naive.adapter("sw", "v0004").require()
     with no_workers():
         assert simulate_forgetting(config, run, plan) == found
-    assert naive.adapter("sw", "v0004").require() == kept, "a version is made once"
+    assert naive.adapter("sw", "v0004").require() == stored, "a version is trained once"
     assert run.simulation("shared", "learning").read_json("results.json")["items"] == found.items

@@ -1,4 +1,4 @@
-"""Every entry of a `ray job submit` imports without doing anything, and shows the options it takes."""
+"""Every job module can be imported without side effects, and shows its options."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 FOLDER = Path(__file__).parents[3] / "jobs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 UNTIL = {"train": "full"}
-"""Training ends with whole models, where they are asked for."""
+"""Training ends with full fine-tuning, if the run has that method."""
 OPTION = {"serve": "--port", "update": "--prompts", "recluster": "--reason"}
 
 
-def test_there_is_a_job_for_every_stage_that_is_worth_one() -> None:
+def test_every_long_stage_has_a_job() -> None:
     assert {"adapt", "embed", "cluster", "tune", "select", "train", "evaluate", "serve", "update", "experiment"} <= set(NAMES)
 
 

@@ -1,4 +1,4 @@
-"""What jobs run in is declared once: one file, which the documented commands name and the Kubernetes job repeats."""
+"""The runtime environment of jobs is one file; the documented commands use it and the Kubernetes job repeats it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_kubernetes_job_has_the_same() -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.is_file()], ids=lambda path: path.name)
-def test_every_submission_shown_names_it(path: Path) -> None:
+def test_every_documented_submission_names_it(path: Path) -> None:
     submissions = re.findall(r"ray job submit(?:(?! -- ).)*", path.read_text("utf-8").replace("\\\n", " "))
     assert all(f"--runtime-env {DECLARED}" in line for line in submissions if "--working-dir" in line)
 
@@ -41,7 +41,7 @@ def test_it_sets_nothing_that_the_session_sets() -> None:
     assert [name for name in _declared()["env_vars"] if f'"{name}"' in session] == []
 
 
-def test_what_is_uploaded_is_what_a_job_needs(tmp_path: Path) -> None:
+def test_only_files_that_a_job_needs_are_uploaded(tmp_path: Path) -> None:
     from ray._private.runtime_env.packaging import _get_excludes
 
     excluded = _get_excludes(tmp_path, _declared()["excludes"])

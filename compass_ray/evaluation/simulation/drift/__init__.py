@@ -1,8 +1,8 @@
-"""Simulated users whose subjects change, to see what the drift alarm finds, how late, and what it raises for nothing.
+"""Simulated traffic drift: detection rate, delay and false alarms of the drift triggers, without training.
 
-Here is the half that needs no training (COMPASS, appendix D.2, table 11); `learning` is the half that trains, and answers every
-change of subjects with updates (section 5.5). Who wants both at once hands `detect` an `Updates`: it is called with each fresh
-window and says whether the version made for it is served.
+COMPASS, appendix D.2, table 11. `forgetting` is the simulation that trains: it answers every change of subjects with updates
+(section 5.5). To combine both, pass an `UpdatePolicy` to `replay_streams`: it receives each ready window and returns whether
+the new version is served.
 """
 
 from compass_ray.evaluation.simulation.drift.prompt_bank import is_prepared, prepare_prompts

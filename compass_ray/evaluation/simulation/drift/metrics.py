@@ -1,7 +1,7 @@
-"""How well a trigger did along a stream: what it found, how late, and what it raised for nothing.
+"""Detection metrics of a trigger on a stream: detected changes, delays and false alarms.
 
-Key property: an alarm is false exactly where the reference was collected from traffic of the very distribution that is served
-at the alarm; it is no matter what the trigger said. The columns are those of COMPASS, appendix D.2, table 11, and misses.
+An alarm is false exactly if the reference was collected from the distribution that the traffic has at the alarm. The output
+of the trigger does not matter. The columns are those of COMPASS, appendix D.2, table 11, plus missed changes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from compass_ray.evaluation.simulation.drift.scenarios import Period
 
 @dataclass(frozen=True)
 class DetectionOutcome:
-    """One stream under one trigger: every update was asked for by an alarm.
+    """One stream with one trigger. Every alarm requests one update.
 
-    ``delays`` are prompts from each change to the first alarm that was due to it, None where none came before the next change.
+    ``delays`` are the prompts from each change to the first true alarm, None if there is none before the next change.
     """
 
     updates: int
@@ -29,41 +29,44 @@ class DetectionOutcome:
 
 @dataclass(frozen=True)
 class DetectionSummary:
-    """Many streams under one trigger."""
+    """Many streams with one trigger."""
 
     runs: int
     transitions: int
     detected: int
     missed: int
     large: int
-    """Transitions that move the traffic by more than the bar."""
+    """Transitions with a shift above the minimum."""
     large_missed: int
     updates: float
-    """Of a stream, in the mean."""
+    """Mean number of updates of a stream."""
     false_alarms: int
     false_share: float
-    """Of all updates."""
+    """Share of updates that a false alarm requested."""
     mean_delay: float | None
-    """Prompts from a change to its alarm, of those that were detected."""
+    """Mean number of prompts from a change to its alarm, over detected changes."""
     late_delay: float | None
-    """The same, below which nine in ten are."""
+    """90% quantile of the same delays."""
 
 
 def score_alarms(checks: Sequence[SimulatedCheck], periods: Sequence[Period], length: int, window: int) -> DetectionOutcome:
-    """Judge the alarms of a stream of ``length`` prompts a period, whose references are made of ``window`` prompts."""
+    """Score the alarms of a stream with ``length`` prompts in each period and ``window`` prompts in each reference."""
     alarms = [check for check in checks if check.alarm]
     false = [check for check in alarms if _is_false(check, periods, length, window)]
     true = [check for check in alarms if check not in false]
-    delays = tuple(_delay(true, place, length) for place in range(1, len(periods)))
+    delays = tuple(_delay(true, index, length) for index in range(1, len(periods)))
     return DetectionOutcome(len(alarms), len(false), delays)
 
 
-def summarize_outcomes(outcomes: Sequence[DetectionOutcome], shifts: Sequence[Sequence[float]], bar: float) -> DetectionSummary:
-    """Several streams together; ``shifts`` of each, in bits, say how far each transition moves its traffic.
+def summarize_outcomes(
+    outcomes: Sequence[DetectionOutcome], shifts: Sequence[Sequence[float]], min_shift: float
+) -> DetectionSummary:
+    """Summarize several streams. ``shifts`` are the divergences in bits of each transition of each stream.
 
-    A smaller shift than ``bar`` bits is one that nobody asked to be told of.
+    A shift above ``min_shift`` bits counts as large; the configured trigger does not have to detect smaller ones.
     """
-    large = [d for o, moved in zip(outcomes, shifts, strict=True) for d, bits in zip(o.delays, moved, strict=True) if bits > bar]
+    pairs = [pair for o, bits in zip(outcomes, shifts, strict=True) for pair in zip(o.delays, bits, strict=True)]
+    large = [delay for delay, bits in pairs if bits > min_shift]
     delays = [delay for outcome in outcomes for delay in outcome.delays if delay is not None]
     transitions = sum(len(outcome.delays) for outcome in outcomes)
     updates, false = sum(o.updates for o in outcomes), sum(o.false_alarms for o in outcomes)
@@ -83,16 +86,16 @@ def summarize_outcomes(outcomes: Sequence[DetectionOutcome], shifts: Sequence[Se
 
 
 def _is_false(check: SimulatedCheck, periods: Sequence[Period], length: int, window: int) -> bool:
-    """Whether the whole reference came from what is asked at the check: T1 and its return are the same distribution."""
+    """Whether the reference has the distribution of the traffic at the check. T1 and its return are the same distribution."""
     first = max(check.reference_start, 0) // length
     last = (check.reference_start + window - 1) // length if check.reference_start >= 0 else 0
     now = periods[check.period]
     return all(
-        (periods[place].known_subjects, periods[place].new_subjects) == (now.known_subjects, now.new_subjects)
-        for place in (first, last)
+        (periods[index].known_subjects, periods[index].new_subjects) == (now.known_subjects, now.new_subjects)
+        for index in (first, last)
     )
 
 
-def _delay(alarms: Sequence[SimulatedCheck], place: int, length: int) -> int | None:
-    start = place * length
+def _delay(alarms: Sequence[SimulatedCheck], period: int, length: int) -> int | None:
+    start = period * length
     return next((alarm.prompts - start for alarm in alarms if start < alarm.prompts <= start + length), None)

@@ -1,7 +1,7 @@
-"""The prompts that simulated users ask, placed in a run's clusters once and kept in the run without their texts.
+"""Prompts of simulated users: assigned to the clusters of a run once, and stored in the run without their texts.
 
-Key property: they are real prompts of the language with a known subject: its guide set, its own pool rows, and on request its
-test questions, placed by the encoder and the clusters of the run as the service would place them. It draws nothing.
+They are real prompts of the language with a known subject: its guide set, its own pool rows, and optionally its test
+questions. The encoder and the clusters of the run assign them, as in the service. Nothing is drawn here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GUIDE, _POOL, _TEST = "guide", "pool", "test"
 
 
 def prepare_prompts(config: RunConfig, run: RunDir, language: str, plan: SimulationSettings) -> Artifact:
-    """Place the prompts of a language, in a Ray task, unless they have been.
+    """Assign the prompts of a language to clusters in a Ray task, unless that is done.
 
     Raises:
         ArtifactError: the run has no clusters or guide set yet.
@@ -36,7 +36,7 @@ def prepare_prompts(config: RunConfig, run: RunDir, language: str, plan: Simulat
     """
     if not is_prepared(run, language, plan):
         ray_session.start(config.resources)
-        ray_session.require_worker_capacity(config.resources, f"placing prompts of {language}")
+        ray_session.require_worker_capacity(config.resources, f"assigning prompts of {language} to clusters")
         import ray
 
         resources = config.resources
@@ -48,17 +48,17 @@ def prepare_prompts(config: RunConfig, run: RunDir, language: str, plan: Simulat
 
 
 def is_prepared(run: RunDir, language: str, plan: SimulationSettings) -> bool:
-    """Whether the prompts that the plan asks for lie there.
+    """Whether the stored prompts match the plan.
 
     Raises:
         ArtifactError: the run has no clusters or guide set yet.
     """
-    wanted, made = _identity(run, language, plan), run.simulation(language, "prompts").manifest()
-    return made is not None and made.fingerprint == wanted.fingerprint
+    expected, manifest = _identity(run, language, plan), run.simulation(language, "prompts").manifest()
+    return manifest is not None and manifest.fingerprint == expected.fingerprint
 
 
 def write_prompts(uri: str, settings: Mapping[str, Any], language: str, plan: SimulationSettings) -> None:
-    """Ray task: write where each prompt lies."""
+    """Ray task: write the cluster of each prompt."""
     config, run = RunConfig.model_validate(settings), RunDir(uri)
     rows = pa.concat_tables([_own_rows(run, language), _cluster_guide_and_test(config, run, language, plan)])
     bounded = rows.take(_first_rows_by_subject(rows, plan.per_subject))
@@ -68,28 +68,28 @@ def write_prompts(uri: str, settings: Mapping[str, Any], language: str, plan: Si
 
 
 def read_prompts(run: RunDir, language: str) -> PromptBank:
-    """What `place` wrote."""
+    """Read what `write_prompts` wrote."""
     rows = run.simulation(language, "prompts").read_table(FILE)
     guide = rows.filter(pc.equal(rows["part"], _GUIDE))
     return PromptBank(_by_subject(rows), _by_subject(guide), run.clusters.read_array("coarse.npy").astype(np.int64))
 
 
 def initial_references(
-    config: RunConfig, run: RunDir, language: str, prompts: PromptBank, asked: IntArray, rng: np.random.Generator
+    config: RunConfig, run: RunDir, language: str, prompts: PromptBank, clusters: IntArray, rng: np.random.Generator
 ) -> tuple[PromptsOnly, PromptsAndSelectedRows]:
-    """References of a first adapter that was made for prompts in fine clusters ``asked`` int64[n], by both rules.
+    """References of a first adapter for prompts in fine ``clusters`` int64[n], by both policies.
 
     Raises:
         ConfigError: there are no such prompts.
     """
-    if not len(asked):
-        raise ConfigError(f"no guide prompt of {language} is about the first subjects of this scenario; choose another one")
+    if not len(clusters):
+        raise ConfigError(f"no guide prompt of {language} is about the first subjects of the scenario; choose another --scenario")
     assigned = run.clusters.map_table("assignments.arrow")
-    clusters, own = assigned["cluster"].to_numpy(), pc.equal(assigned["language"], language).to_numpy(zero_copy_only=False)
-    counts = [np.bincount(clusters[mask & (clusters >= 0)], minlength=len(prompts.coarse)) for mask in (own, ~own)]
+    pool, own = assigned["cluster"].to_numpy(), pc.equal(assigned["language"], language).to_numpy(zero_copy_only=False)
+    counts = [np.bincount(pool[mask & (pool >= 0)], minlength=len(prompts.coarse)) for mask in (own, ~own)]
     factor = config.select.budget if isinstance(config.select.budget, float) else config.update.budget
     printed = PromptsAndSelectedRows(config.select, factor, int(own.sum()), counts[0], counts[1])
-    return PromptsOnly().after_update(prompts, asked, rng), printed.after_update(prompts, asked, rng)
+    return PromptsOnly().after_update(prompts, clusters, rng), printed.after_update(prompts, clusters, rng)
 
 
 def _identity(run: RunDir, language: str, plan: SimulationSettings) -> Identity:
@@ -98,23 +98,22 @@ def _identity(run: RunDir, language: str, plan: SimulationSettings) -> Identity:
 
 
 def _own_rows(run: RunDir, language: str) -> pa.Table:
-    """The language's rows of the pool whose subject is known."""
+    """The language's pool rows with a known subject."""
     assigned = run.clusters.map_table("assignments.arrow").select(["language", "subject", "cluster"])
     own = assigned.filter(pc.and_(pc.equal(assigned["language"], language), pc.is_valid(assigned["subject"])))
     return _table(own["subject"].cast(pa.string()).to_pylist(), own["cluster"].to_numpy(), _POOL)
 
 
 def _cluster_guide_and_test(config: RunConfig, run: RunDir, language: str, plan: SimulationSettings) -> pa.Table:
-    """Guide prompts and, where they are asked for, test questions."""
+    """Guide prompts and, if the plan has them, test questions, with their clusters."""
     guide = run.guide(language).read_table("guide.parquet", ["prompt", "subject"])
     parts = [(guide["prompt"], guide["subject"], _GUIDE)]
     if plan.tests:
         test = run.guide(language).read_table("test.parquet", ["question", "subject"])
         chosen = test.take(_first_rows_by_subject(test, plan.per_subject))
         parts.append((chosen["question"], chosen["subject"], _TEST))
-    placer = load_prompt_assigner(run, config, ClusterSpace(INITIAL_CLUSTERING))
-    found = [_table(s.to_pylist(), placer.assign(p.to_pylist()).cluster, part) for p, s, part in parts]
-    rows = pa.concat_tables(found)
+    assigner = load_prompt_assigner(run, config, ClusterSpace(INITIAL_CLUSTERING))
+    rows = pa.concat_tables([_table(s.to_pylist(), assigner.assign(p.to_pylist()).cluster, part) for p, s, part in parts])
     return rows.filter(pc.is_valid(rows["subject"]))
 
 
@@ -123,10 +122,10 @@ def _table(subjects: list[str | None], clusters: np.ndarray, part: str) -> pa.Ta
     return pa.table(columns | {"part": pa.array([part] * len(subjects), pa.string())})
 
 
-def _first_rows_by_subject(rows: pa.Table, most: int) -> IntArray:
-    """Places of the first rows of each subject, at most so many: int64[m], ascending."""
+def _first_rows_by_subject(rows: pa.Table, limit: int) -> IntArray:
+    """Indices int64[m] of the first ``limit`` rows of each subject, ascending."""
     subjects = np.asarray(rows["subject"].to_pylist(), dtype=object)
-    found = [np.flatnonzero(subjects == subject)[:most] for subject in dict.fromkeys(subjects)]
+    found = [np.flatnonzero(subjects == subject)[:limit] for subject in dict.fromkeys(subjects)]
     return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
 

@@ -1,7 +1,7 @@
-"""What a window is compared with: prompts that were asked, alone or, as printed, with the rows selected for them.
+"""Reference policies: a window is compared with recent prompts, alone or (as in the paper) plus the rows selected for them.
 
-Key property: both rules are functions of what was asked and of what the adapter has been trained on; the second selects by
-the same quotas as an update would (COMPASS, sections 3.2.2 and 3.3.2, equation 3). It reads nothing and picks no rows.
+Both policies depend only on the prompts and on the rows that the adapter was trained on. The second uses the quotas of an
+update (COMPASS, sections 3.2.2 and 3.3.2, equation 3). This module reads nothing and selects no single rows.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from compass_ray.evaluation.simulation.drift.streams import PromptBank
 
 
 class ReferencePolicy(Protocol):
-    """A reference distribution, and how the next one follows from fresh prompts."""
+    """A reference distribution, and the rule for the next one after an update."""
 
     @property
     def counts(self) -> IntArray:
         """Counts int64[bins + 1] over coarse clusters, noise last."""
 
-    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> Self:
-        """The reference after an update for prompts in fine clusters ``asked`` int64[n]."""
+    def after_update(self, prompts: PromptBank, clusters: IntArray, rng: np.random.Generator) -> Self:
+        """The reference after an update for prompts in fine ``clusters`` int64[n]."""
 
 
 @dataclass(frozen=True)
 class PromptsOnly:
-    """Prompts asked, nothing else."""
+    """The reference contains the prompts only."""
 
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> PromptsOnly:
-        """Counts of the prompts; draws nothing."""
-        return PromptsOnly(cluster_counts(prompts.to_coarse(asked), prompts.num_coarse))
+    def after_update(self, prompts: PromptBank, clusters: IntArray, rng: np.random.Generator) -> PromptsOnly:
+        """Count the prompts; draw nothing."""
+        return PromptsOnly(cluster_counts(prompts.to_coarse(clusters), prompts.num_coarse))
 
 
 @dataclass(frozen=True)
 class PromptsAndSelectedRows:
-    """Prompts asked and the auxiliary rows that COMPASS selects for them.
+    """The reference contains the prompts and the auxiliary rows that COMPASS selects for them.
 
-    ``own`` and ``candidates`` int64[K] are rows by fine cluster: what the adapter has been trained on so far, and what is
-    left to select from. ``rows`` is the language's own number of rows, which the budget is a factor of.
+    ``own`` and ``candidates`` int64[K] are numbers of rows by fine cluster: rows that the adapter was trained on, and rows
+    that remain to select from. ``rows`` is the number of the language's own rows; the budget is a factor of it.
     """
 
     rule: SelectConfig
@@ -56,14 +56,14 @@ class PromptsAndSelectedRows:
     candidates: IntArray
     counts: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def after_update(self, prompts: PromptBank, asked: IntArray, rng: np.random.Generator) -> PromptsAndSelectedRows:
-        """Select for the prompts, and count them with the rows selected."""
-        n_eval = cluster_counts(asked, len(prompts.coarse))[:-1]
+    def after_update(self, prompts: PromptBank, clusters: IntArray, rng: np.random.Generator) -> PromptsAndSelectedRows:
+        """Allocate quotas for the prompts, and count the prompts and the selected rows."""
+        n_eval = cluster_counts(clusters, len(prompts.coarse))[:-1]
         total = budget_rows(self.budget, self.rows)
         chosen = allocate_quotas(
             self.own, self.candidates, n_eval, total, weights=self.rule.weights, overflow=self.rule.overflow, rng=rng
         )
         selected = np.bincount(prompts.coarse, weights=chosen, minlength=prompts.num_coarse + 1).astype(np.int64)
-        counts = paper_reference(cluster_counts(prompts.to_coarse(asked), prompts.num_coarse), selected)
+        counts = paper_reference(cluster_counts(prompts.to_coarse(clusters), prompts.num_coarse), selected)
         left = np.maximum(self.candidates - chosen, 0)
         return replace(self, counts=counts, own=self.own + chosen, candidates=left)

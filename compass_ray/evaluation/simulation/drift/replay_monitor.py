@@ -1,8 +1,8 @@
-"""The monitor's walk along a simulated stream: checks, alarms, fresh windows, and references reset to them.
+"""Replay of a simulated stream by the rules of the monitor: checks, alarms, windows, and new references.
 
-Key property: the same rules as the service's monitor, on arrays; its alarms come at the same prompts. After an alarm a whole
-window of fresh prompts is collected, and whoever decides on updates is asked with it; accepted, it is the reference from then
-on, refused, the trigger is silent for twice as long each time. COMPASS, section 3.3.2. It trains nothing.
+The rules are those of the service's monitor, applied to arrays; alarms occur at the same prompts. After an alarm, a complete
+window of new prompts is collected and passed to the update policy. If it accepts, the window becomes the reference. Each
+rejection doubles the cool-down of the trigger. COMPASS, section 3.3.2. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from compass_ray.evaluation.simulation.drift.streams import PromptBank, TrafficS
 
 @dataclass(frozen=True)
 class UpdateProposal:
-    """An update to be decided on: an alarm after ``alarmed`` prompts, and the window that was collected up to ``at``.
+    """A proposed update: an alarm after ``alarmed_at`` prompts, and the window that ends at prompt ``window_end``.
 
-    ``asked`` int64[window] are the fine clusters of its prompts; ``period`` is the one that it ended in.
+    ``clusters`` int64[window] are the fine clusters of its prompts; ``period`` is the period in which it ended.
     """
 
     alarmed_at: int
@@ -34,43 +34,43 @@ class UpdateProposal:
 
 
 UpdatePolicy = Callable[[UpdateProposal], bool]
-"""Decides whether the version that an update makes is served. Here all are; a simulation that trains asks its gate."""
+"""Decides whether the version of an update is served. A simulation that trains can call its gate here."""
 
 
 def accept_all(proposal: UpdateProposal) -> bool:
-    """Every update is served, as in the paper."""
+    """Serve every update, as in the paper."""
     return True
 
 
 @dataclass(frozen=True)
 class SimulatedCheck:
-    """A check after ``prompts`` prompts; ``watching`` is false while a window was being collected, when none can alarm."""
+    """A check after ``prompts`` prompts. ``is_armed`` is false while a window is collected; then no alarm is possible."""
 
     prompts: int
     period: int
     is_armed: bool
     alarm: bool
-    """Whether it counted: the trigger alarmed while watching."""
+    """Whether the trigger alarmed while armed."""
     reference_start: int
-    """The reference is made of prompts from this one on, -1 for the guide set that the adapter was made for."""
+    """Index of the first prompt of the reference, -1 for the guide set of the first adapter."""
     decision: DriftDecision
 
 
 @dataclass
 class _ReplayState:
-    """Where the walk stands; ``seen`` prompts have come and ``collecting`` is the prompt of an alarm, if there was one."""
+    """State of a replay; ``alarmed_at`` is the prompt of the alarm whose window is being collected, or None."""
 
     reference: ReferencePolicy
     reference_start: int = -1
     alarmed_at: int | None = None
-    refusals: int = 0
-    state: DriftState = field(default_factory=DriftState)
+    rejections: int = 0
+    drift: DriftState = field(default_factory=DriftState)
     checks: list[SimulatedCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ReplayMonitor:
-    """A trigger and the rhythm of its checks; ``seed`` and ``language`` name its generators, as in the service."""
+    """A trigger and its check schedule. ``seed`` and ``language`` seed its random generators, as in the service."""
 
     trigger: Trigger
     drift: DriftConfig
@@ -80,36 +80,36 @@ class ReplayMonitor:
     update_policy: UpdatePolicy = accept_all
 
     def replay(self, stream: TrafficStream, first: ReferencePolicy) -> list[SimulatedCheck]:
-        """Every check along the stream, from a reference to begin with."""
-        watch = _ReplayState(first)
+        """Return every check along the stream, starting with the reference ``first``."""
+        state = _ReplayState(first)
         coarse = self.prompts.to_coarse(stream.clusters)
         for seen in range(self.drift.window, len(stream) + 1):
             if seen % self.drift.check_every == 0:
-                self._check(watch, coarse[seen - self.drift.window : seen], seen, int(stream.period[seen - 1]))
-            if watch.alarmed_at is not None and seen - watch.alarmed_at >= self.drift.window:
-                self._propose(watch, stream, watch.alarmed_at, seen)
-        return watch.checks
+                self._check(state, coarse[seen - self.drift.window : seen], seen, int(stream.period[seen - 1]))
+            if state.alarmed_at is not None and seen - state.alarmed_at >= self.drift.window:
+                self._propose(state, stream, state.alarmed_at, seen)
+        return state.checks
 
-    def _check(self, watch: _ReplayState, window: IntArray, seen: int, period: int) -> None:
+    def _check(self, state: _ReplayState, window: IntArray, seen: int, period: int) -> None:
         counts = cluster_counts(window, self.prompts.num_coarse)
         rng = generator(self.seed, "drift", self.language, seen)
-        decision = self.trigger.check(watch.state, watch.reference.counts, counts, rng)
-        watching = watch.alarmed_at is None
-        alarm = watching and decision.alarm
-        watch.checks.append(SimulatedCheck(seen, period, watching, alarm, watch.reference_start, decision))
-        if watching:
-            watch.state = decision.state
+        decision = self.trigger.check(state.drift, state.reference.counts, counts, rng)
+        is_armed = state.alarmed_at is None
+        alarm = is_armed and decision.alarm
+        state.checks.append(SimulatedCheck(seen, period, is_armed, alarm, state.reference_start, decision))
+        if is_armed:
+            state.drift = decision.state
         if alarm:
-            watch.alarmed_at = seen
+            state.alarmed_at = seen
 
-    def _propose(self, watch: _ReplayState, stream: TrafficStream, alarmed: int, seen: int) -> None:
-        asked = stream.clusters[seen - self.drift.window : seen]
-        silent = math.ceil(self.drift.cooldown / self.drift.check_every)
-        watch.alarmed_at = None
-        if self.update_policy(UpdateProposal(alarmed, seen, int(stream.period[seen - 1]), asked)):
+    def _propose(self, state: _ReplayState, stream: TrafficStream, alarmed_at: int, seen: int) -> None:
+        clusters = stream.clusters[seen - self.drift.window : seen]
+        cooldown_checks = math.ceil(self.drift.cooldown / self.drift.check_every)
+        state.alarmed_at = None
+        if self.update_policy(UpdateProposal(alarmed_at, seen, int(stream.period[seen - 1]), clusters)):
             rng = generator(self.seed, "update", self.language, seen)
-            watch.reference = watch.reference.after_update(self.prompts, asked, rng)
-            watch.reference_start, watch.refusals, watch.state = seen - self.drift.window, 0, DriftState(0, silent)
+            state.reference = state.reference.after_update(self.prompts, clusters, rng)
+            state.reference_start, state.rejections, state.drift = seen - self.drift.window, 0, DriftState(0, cooldown_checks)
         else:
-            watch.refusals += 1
-            watch.state = DriftState(0, silent * 2**watch.refusals)
+            state.rejections += 1
+            state.drift = DriftState(0, cooldown_checks * 2**state.rejections)

@@ -1,4 +1,4 @@
-"""Results of a drift simulation: one row a trigger, and the first stream in detail."""
+"""Results of a drift simulation: one row for each trigger, and the first stream in detail."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from compass_ray.evaluation.simulation.drift.replay_monitor import SimulatedChec
 from compass_ray.evaluation.simulation.drift.scenarios import Period
 
 TABLE_COLUMNS = (
-    "trigger", "bits", "updates", "mean delay", "9 in 10 within", "detected", "missed", "of the large",
-    "false alarms", "of updates",
+    "trigger", "bits", "updates", "mean delay", "90% delay", "detected", "missed", "missed large",
+    "false alarms", "false share",
 )  # fmt: skip
-"""``updates`` of a stream; delays in prompts; the large changes move the traffic by more than the configured floor."""
+"""``updates`` is the mean of a stream; delays are in prompts; large changes shift the traffic by more than
+``drift.min_divergence``; the false share is that of all updates."""
 
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """One trigger over all streams; ``threshold`` in bits."""
+    """One trigger over all streams. ``threshold`` is in bits."""
 
     trigger: str
     threshold: float
@@ -27,7 +28,7 @@ class DetectionRow:
 
 @dataclass(frozen=True)
 class StreamExample:
-    """One stream under one trigger, to look at."""
+    """One stream with one trigger, as an example."""
 
     trigger: str
     threshold: float
@@ -36,46 +37,46 @@ class StreamExample:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What a simulation found for a language; the first line and the first example are of the configured trigger."""
+    """Results of a simulation for a language. The first row and the first example have the configured trigger."""
 
     language: str
     scenario: str
     periods: tuple[Period, ...]
-    """Of the first stream."""
+    """The periods of the first stream."""
     shifts: tuple[float, ...]
-    """How far the traffic moves at each change, in bits: the mean over streams."""
+    """Divergence in bits across each change, mean over streams."""
     rows: tuple[DetectionRow, ...]
     examples: tuple[StreamExample, ...]
-    """The first stream under every trigger."""
+    """The first stream with every trigger."""
 
     def table(self) -> list[list[str]]:
-        """Cells in the order of `TABLE`."""
-        return [_cells(line) for line in self.rows]
+        """Cells in the order of `TABLE_COLUMNS`."""
+        return [_cells(row) for row in self.rows]
 
 
 def as_json(found: DetectionResult) -> dict[str, object]:
-    """What was found, without the examples' checks."""
-    lines = [{"trigger": line.trigger, "threshold": line.threshold, **asdict(line.summary)} for line in found.rows]
+    """The results as JSON, without the examples."""
+    lines = [{"trigger": row.trigger, "threshold": row.threshold, **asdict(row.summary)} for row in found.rows]
     periods = {each.name: list(each.new_subjects or each.known_subjects) for each in found.periods}
     about = {"language": found.language, "scenario": found.scenario, "periods": periods, "shifts_bits": list(found.shifts)}
     return {**about, "lines": lines}
 
 
-def _cells(line: DetectionRow) -> list[str]:
-    found = line.summary
+def _cells(row: DetectionRow) -> list[str]:
+    summary = row.summary
     return [
-        line.trigger,
-        f"{line.threshold:.2f}",
-        f"{found.updates:.2f}",
-        _prompts(found.mean_delay),
-        _prompts(found.late_delay),
-        f"{found.detected} of {found.transitions}",
-        str(found.missed),
-        f"{found.large_missed} of {found.large}",
-        str(found.false_alarms),
-        f"{found.false_share:.1%}",
+        row.trigger,
+        f"{row.threshold:.2f}",
+        f"{summary.updates:.2f}",
+        _format_delay(summary.mean_delay),
+        _format_delay(summary.late_delay),
+        f"{summary.detected} of {summary.transitions}",
+        str(summary.missed),
+        f"{summary.large_missed} of {summary.large}",
+        str(summary.false_alarms),
+        f"{summary.false_share:.1%}",
     ]
 
 
-def _prompts(delay: float | None) -> str:
+def _format_delay(delay: float | None) -> str:
     return "-" if delay is None else f"{delay:.0f}"

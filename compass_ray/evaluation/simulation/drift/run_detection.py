@@ -1,7 +1,7 @@
-"""A whole simulation: every trigger along every stream, scored, and kept in the run with its pictures.
+"""Drift simulation of a language: replay every stream with every trigger, score the alarms, and store results and plots.
 
-Key property: streams differ by seed alone and are the same for every trigger, so triggers are compared in pairs; the result
-is a function of the placed prompts, the run's settings and the plan. COMPASS, appendix D.2. It trains nothing.
+Streams differ only in the seed and are the same for every trigger, so triggers are compared in pairs. The result depends
+only on the stored prompts, the settings of the run and the plan. COMPASS, appendix D.2. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from compass_ray.report.style import to_png
 def simulate(
     config: RunConfig, run: RunDir, language: str, plan: SimulationSettings, *, progress: Progress = silent
 ) -> DetectionResult:
-    """Place the prompts if need be, walk every stream, and write ``simulations/<language>/detection``.
+    """Prepare the prompts if needed, replay every stream, and write ``simulations/<language>/detection``.
 
     Raises:
         ArtifactError: the run has no clusters or guide set yet.
-        ConfigError: a plan that cannot be carried out with this run.
+        ConfigError: the plan does not fit this run.
     """
     plan.validate(config.drift.window)
     prompts = prepare_prompts(config, run, language, plan).require()
@@ -56,28 +56,29 @@ def replay_streams(
     updates: UpdatePolicy = accept_all,
     progress: Progress = silent,
 ) -> DetectionResult:
-    """Walk every stream under every trigger; ``updates`` decides what is served after an alarm."""
+    """Replay every stream with every trigger; ``updates`` decides which versions are served after an alarm."""
     prompts = read_prompts(run, language)
     outcomes: dict[tuple[str, float], list[DetectionOutcome]] = {}
     examples: list[StreamExample] = []
-    moved: list[list[float]] = []
+    shifts: list[list[float]] = []
     for seed in range(plan.seeds):
-        asked = choose_scenario(plan.scenario, prompts.by_subject.keys(), seed)
-        periods = asked.periods()
-        moved.append(measure_shifts(prompts, periods, plan.fresh_share))
-        drawn = draw_stream(prompts, periods, plan.period, plan.fresh_share, seed)
+        scenario = choose_scenario(plan.scenario, prompts.by_subject.keys(), seed)
+        periods = scenario.periods()
+        shifts.append(measure_shifts(prompts, periods, plan.fresh_share))
+        stream = draw_stream(prompts, periods, plan.period, plan.fresh_share, seed)
         for each in _trigger_variants(config, run, language, plan, prompts, periods[0], seed):
-            checks = ReplayMonitor(each.trigger, each.drift, prompts, seed, language, updates).replay(drawn, each.reference)
-            found = score_alarms(checks, periods, plan.period, config.drift.window)
-            outcomes.setdefault((each.name, each.threshold), []).append(found)
+            checks = ReplayMonitor(each.trigger, each.drift, prompts, seed, language, updates).replay(stream, each.reference)
+            outcome = score_alarms(checks, periods, plan.period, config.drift.window)
+            outcomes.setdefault((each.name, each.threshold), []).append(outcome)
             if seed == 0:
                 examples.append(StreamExample(each.name, each.threshold, checks))
-                shown = periods
+                first_periods = periods
         progress("simulate", seed + 1, plan.seeds)
-    lines = tuple(
-        DetectionRow(*key, summarize_outcomes(found, moved, config.drift.min_divergence)) for key, found in outcomes.items()
+    rows = tuple(
+        DetectionRow(*key, summarize_outcomes(found, shifts, config.drift.min_divergence)) for key, found in outcomes.items()
     )
-    return DetectionResult(language, asked.name, shown, tuple(np.mean(moved, axis=0).tolist()), lines, tuple(examples))
+    mean_shifts = tuple(np.mean(shifts, axis=0).tolist())
+    return DetectionResult(language, scenario.name, first_periods, mean_shifts, rows, tuple(examples))
 
 
 def _trigger_variants(
@@ -85,5 +86,5 @@ def _trigger_variants(
 ) -> list[TriggerVariant]:
     rng = generator(seed, "first", language)
     guide = prompts.guide_clusters(first.known_subjects)
-    asked, printed = initial_references(config, run, language, prompts, guide, rng)
-    return build_trigger_variants(config.drift, asked, printed, plan.thresholds)
+    prompts_only, paper = initial_references(config, run, language, prompts, guide, rng)
+    return build_trigger_variants(config.drift, prompts_only, paper, plan.thresholds)

@@ -1,7 +1,7 @@
-"""Which subjects users ask about, period by period: the five periods of COMPASS, appendix D.2.
+"""Scenarios: the subjects of the traffic in each period. The five periods are those of COMPASS, appendix D.2.
 
-Key property: a scenario is subjects alone; the first group is what the adapter was made for, each further group joins, and
-at the end the first one returns. It draws no prompts.
+A scenario contains subjects only. The first adapter is made for the first group; each further group joins in a period of
+its own; in the last period only the first group remains. No prompts are drawn here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from compass_ray.config import ConfigError
 from compass_ray.core.seeds import generator
 
 GROUP_SHARES = (0.4, 0.2, 0.2, 0.2)
-"""Of all subjects that are dealt out: a first group and three that join, as 8, 4, 4 and 4 of 20."""
+"""Shares of the subjects in a random scenario: the first group and three that join, such as 8, 4, 4 and 4 of 20."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of traffic: `fresh` subjects are asked about for the first time, `usual` ones were before."""
+    """A period of traffic. ``new_subjects`` occur for the first time; ``known_subjects`` occurred before."""
 
     name: str
     known_subjects: tuple[str, ...]
@@ -27,47 +27,47 @@ class Period:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Groups of subjects in the order in which users come to ask about them."""
+    """Groups of subjects in the order in which they join the traffic."""
 
     name: str
     groups: tuple[tuple[str, ...], ...]
 
     @property
     def subjects(self) -> frozenset[str]:
-        """Every subject of it."""
+        """All subjects of the scenario."""
         return frozenset(subject for group in self.groups for subject in group)
 
     def periods(self) -> tuple[Period, ...]:
-        """The first group, a period for each group that joins, and the return to the first.
+        """The period of the first group, one for each group that joins, and one with the first group again.
 
         >>> [(p.name, p.known_subjects, p.new_subjects) for p in Scenario("two", (("a",), ("b",))).periods()]
         [('T1', ('a',), ()), ('T2', ('a',), ('b',)), ('T3', ('a',), ())]
         """
         first, *joining = self.groups
         found = [Period("T1", first)]
-        for place, group in enumerate(joining, start=2):
+        for number, group in enumerate(joining, start=2):
             before = found[-1]
-            found.append(Period(f"T{place}", (*before.known_subjects, *before.new_subjects), group))
+            found.append(Period(f"T{number}", (*before.known_subjects, *before.new_subjects), group))
         return (*found, Period(f"T{len(self.groups) + 1}", first))
 
     def restrict_to(self, known: Collection[str]) -> Scenario:
-        """The same with the subjects that a language has prompts of.
+        """The same scenario without subjects that have no prompts.
 
         Raises:
-            ConfigError: a group has none of them.
+            ConfigError: a group has no prompts at all.
         """
         groups = tuple(tuple(subject for subject in group if subject in known) for group in self.groups)
         lacking = [group for group, left in zip(self.groups, groups, strict=True) if not left]
         if lacking:
             raise ConfigError(
                 f"scenario {self.name} lacks prompts of {len(lacking)} of its {len(groups)} groups of subjects, such as "
-                f"{', '.join(lacking[0][:3])}; choose another one, or ask test questions too (--tests)"
+                f"{', '.join(lacking[0][:3])}; choose another --scenario, or add test questions with --tests"
             )
         return Scenario(self.name, groups)
 
 
 def random_scenario(subjects: Collection[str], seed: int) -> Scenario:
-    """Subjects dealt out at random, so that what joins is no field of its own.
+    """Assign single subjects to groups at random, so that a group is not one field.
 
     Raises:
         ConfigError: too few subjects for four groups.
@@ -75,14 +75,14 @@ def random_scenario(subjects: Collection[str], seed: int) -> Scenario:
     rows = sorted(subjects)
     sizes = [int(share * len(rows)) for share in GROUP_SHARES]
     if not all(sizes):
-        raise ConfigError(f"prompts of {len(rows)} subjects only; a simulation needs 5 or more to deal out in four groups")
+        raise ConfigError(f"there are prompts of only {len(rows)} subjects; a simulation needs 5 or more for its four groups")
     mixed = [rows[i] for i in generator(seed, "scenario").permutation(len(rows))]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     return Scenario("drawn", tuple(tuple(mixed[end - size : end]) for size, end in zip(sizes, ends, strict=True)))
 
 
 def family_scenario(subjects: Collection[str], seed: int) -> Scenario:
-    """Whole families of subjects dealt out at random, those whose names begin with the same word, so that fields join.
+    """Assign families of subjects (names with the same first word) to groups at random, so that a group has complete fields.
 
     Raises:
         ConfigError: too few families for four groups.
@@ -92,17 +92,17 @@ def family_scenario(subjects: Collection[str], seed: int) -> Scenario:
         found.setdefault(subject.split("_")[0], []).append(subject)
     if len(found) < len(GROUP_SHARES):
         raise ConfigError(
-            f"subjects of {len(found)} families only, {', '.join(found)}; a simulation needs {len(GROUP_SHARES)} or more"
+            f"there are only {len(found)} families of subjects ({', '.join(found)}); {len(GROUP_SHARES)} or more are needed"
         )
     names = list(found)
-    waiting = [found[names[i]] for i in generator(seed, "families").permutation(len(names))]
+    remaining = [found[names[i]] for i in generator(seed, "families").permutation(len(names))]
     groups: list[tuple[str, ...]] = []
-    for place, share in enumerate(GROUP_SHARES):
-        group = waiting.pop(0)
-        while len(waiting) > len(GROUP_SHARES) - 1 - place and (
-            len(group) < share * len(subjects) or place == len(GROUP_SHARES) - 1
+    for index, share in enumerate(GROUP_SHARES):
+        group = remaining.pop(0)
+        while len(remaining) > len(GROUP_SHARES) - 1 - index and (
+            len(group) < share * len(subjects) or index == len(GROUP_SHARES) - 1
         ):
-            group = [*group, *waiting.pop(0)]
+            group = [*group, *remaining.pop(0)]
         groups.append(tuple(group))
     return Scenario("families", tuple(groups))
 
@@ -133,8 +133,8 @@ PAPER = Scenario(
         ),
     ),
 )  # fmt: skip
-"""Basic knowledge, then STEM, humanities and professions. The 27 subjects that the paper counts first are 25 as printed: one is
-named twice and one is no subject of MMLU; high-school mathematics and European history, which it leaves out, make them 27."""
+"""Basic knowledge, then STEM, humanities and professions. The paper counts 27 subjects in the first group but prints 25 valid
+ones: one is named twice and one is not a subject of MMLU. High-school mathematics and European history complete the 27."""
 
 ATLAS = Scenario(
     "atlas",
@@ -148,22 +148,22 @@ ATLAS = Scenario(
         ("language_home_africa", "language_home_asia", "language_home_europe", "script"),
     ),
 )  # fmt: skip
-"""Twenty subjects of the atlas: cities and regions, then three relations that nobody asked about before."""
+"""Twenty subjects of the atlas: cities and regions, then three groups of new relations."""
 
 NAMED_SCENARIOS = {each.name: each for each in (PAPER, ATLAS)}
 RANDOM_SCENARIOS = {"families": family_scenario, "drawn": random_scenario}
 
 
 def choose_scenario(name: str | None, subjects: Collection[str], seed: int) -> Scenario:
-    """The scenario of a name, or the one that fits the subjects there are prompts of.
+    """The scenario with a name, or by default the first that the subjects with prompts support.
 
     Raises:
-        ConfigError: an unknown name, or subjects that do not fill it.
+        ConfigError: an unknown name, or too few subjects for the scenario.
     """
-    fitting = next((each.name for each in NAMED_SCENARIOS.values() if each.subjects <= set(subjects)), "drawn")
-    chosen = name or fitting
+    default = next((each.name for each in NAMED_SCENARIOS.values() if each.subjects <= set(subjects)), "drawn")
+    chosen = name or default
     if chosen in RANDOM_SCENARIOS:
         return RANDOM_SCENARIOS[chosen](subjects, seed)
     if chosen not in NAMED_SCENARIOS:
-        raise ConfigError(f"there is no scenario {chosen!r}; choose one of {', '.join([*NAMED_SCENARIOS, *RANDOM_SCENARIOS])}")
+        raise ConfigError(f"unknown scenario {chosen!r}; choose one of {', '.join([*NAMED_SCENARIOS, *RANDOM_SCENARIOS])}")
     return NAMED_SCENARIOS[chosen].restrict_to(subjects)

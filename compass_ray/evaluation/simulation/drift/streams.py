@@ -1,7 +1,7 @@
-"""Simulated users: which prompts of which subjects come, period by period, as clusters.
+"""Simulated traffic: streams of prompts, as cluster numbers, period by period.
 
-Key property: a stream is drawn by a seed from prompts that were placed once, and depends on nothing else. A change is abrupt:
-from one prompt to the next a set share of the traffic is about the new subjects. No text is in it.
+A stream depends only on its seed, the prompt bank, the periods and their settings. A change is abrupt: from one prompt to
+the next, a fixed share of the traffic is about the new subjects. Streams contain no text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from compass_ray.evaluation.simulation.drift.scenarios import Period
 
 @dataclass(frozen=True)
 class PromptBank:
-    """A language's prompts by subject: the fine cluster of each, int64[n] with -1 for noise, and the cut over the clusters.
+    """The prompts of a language by subject, each as its fine cluster: int64[n], -1 for noise.
 
-    `guide` are those of the guide set among them, `coarse` int64[K] the coarse cluster of each fine one.
+    ``guide_by_subject`` has only the prompts of the guide set; ``coarse`` int64[K] is the coarse cluster of each fine one.
     """
 
     by_subject: Mapping[str, IntArray]
@@ -31,11 +31,11 @@ class PromptBank:
 
     @property
     def num_coarse(self) -> int:
-        """Number of coarse clusters, noise not counted."""
+        """Number of coarse clusters, without noise."""
         return int(self.coarse.max()) + 1
 
     def to_coarse(self, clusters: IntArray) -> IntArray:
-        """Coarse clusters int64[n] of fine ones, noise staying noise."""
+        """Coarse clusters int64[n] of fine ones. Noise remains noise."""
         return np.asarray(np.r_[self.coarse, -1][clusters], dtype=np.int64)
 
     def guide_clusters(self, subjects: Sequence[str]) -> IntArray:
@@ -46,7 +46,7 @@ class PromptBank:
 
 @dataclass(frozen=True)
 class TrafficStream:
-    """Prompts in order of arrival: fine cluster int64[n], and number of the period int64[n] that each came in."""
+    """Prompts in order of arrival: their fine clusters int64[n] and their periods int64[n]."""
 
     clusters: IntArray
     period: IntArray
@@ -56,9 +56,9 @@ class TrafficStream:
 
 
 def draw_stream(prompts: PromptBank, periods: Sequence[Period], length: int, fresh_share: float, seed: int) -> TrafficStream:
-    """Draw `length` prompts a period; where subjects are fresh, `fresh_share` of them are about those.
+    """Draw ``length`` prompts for each period; if it has new subjects, ``fresh_share`` of the prompts are about those.
 
-    Subjects alike, and prompts of a subject alike, both with replacement.
+    Subjects are drawn uniformly, and prompts uniformly within a subject, both with replacement.
     """
     rng = generator(seed, "stream")
     parts = [_draw_period(prompts, each, length, fresh_share, rng) for each in periods]
@@ -66,33 +66,32 @@ def draw_stream(prompts: PromptBank, periods: Sequence[Period], length: int, fre
 
 
 def measure_shifts(prompts: PromptBank, periods: Sequence[Period], fresh_share: float) -> list[float]:
-    """How far the traffic moves at each change: bits between the distributions that both sides are drawn from.
+    """Divergence in bits between the distributions before and after each change.
 
-    A window of any size only estimates it, and always a little above it.
+    A window of finite size estimates it with a small positive bias.
     """
     expected = [_expected_shares(prompts, each, fresh_share) for each in periods]
     return [js_divergence(before, after) for before, after in pairwise(expected)]
 
 
 def _expected_shares(prompts: PromptBank, period: Period, fresh_share: float) -> FloatArray:
-    """Share of each coarse cluster, float64[bins + 1], noise last."""
+    """Expected share of each coarse cluster, float64[bins + 1], noise last."""
     share = fresh_share if period.new_subjects else 0.0
-    sides = ((period.new_subjects, share), (period.known_subjects, 1.0 - share))
     total = np.zeros(prompts.num_coarse + 1)
-    for subjects, part in sides:
+    for subjects, weight in ((period.new_subjects, share), (period.known_subjects, 1.0 - share)):
         for subject in subjects:
             counts = cluster_counts(prompts.to_coarse(prompts.by_subject[subject]), prompts.num_coarse)
-            total += part / len(subjects) * counts / counts.sum()
+            total += weight / len(subjects) * counts / counts.sum()
     return total
 
 
 def _draw_period(prompts: PromptBank, period: Period, length: int, fresh_share: float, rng: np.random.Generator) -> IntArray:
     fresh = round(length * fresh_share) if period.new_subjects else 0
-    both = [
+    parts = [
         _draw_prompts(prompts, period.new_subjects, fresh, rng),
         _draw_prompts(prompts, period.known_subjects, length - fresh, rng),
     ]
-    return rng.permutation(np.concatenate(both))
+    return rng.permutation(np.concatenate(parts))
 
 
 def _draw_prompts(prompts: PromptBank, subjects: Sequence[str], count: int, rng: np.random.Generator) -> IntArray:
@@ -101,5 +100,5 @@ def _draw_prompts(prompts: PromptBank, subjects: Sequence[str], count: int, rng:
     groups = [prompts.by_subject[subject] for subject in subjects]
     sizes = np.array([len(group) for group in groups])
     chosen = rng.integers(len(groups), size=count)
-    places = (np.cumsum(sizes) - sizes)[chosen] + rng.integers(sizes[chosen])
-    return np.asarray(np.concatenate(groups)[places], dtype=np.int64)
+    indices = (np.cumsum(sizes) - sizes)[chosen] + rng.integers(sizes[chosen])
+    return np.asarray(np.concatenate(groups)[indices], dtype=np.int64)

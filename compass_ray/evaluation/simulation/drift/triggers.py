@@ -1,7 +1,7 @@
-"""The triggers that a simulation compares: the one that is configured, and fixed thresholds.
+"""Triggers that a simulation compares: the configured one, and fixed thresholds.
 
-Key property: all walk the same streams. `paper` thresholds compare with the printed reference, guide prompts and selected rows,
-and have no cool-down; `fixed` ones take the reference and the rhythm of the configured trigger, so that only the test differs.
+All see the same streams. Thresholds "as printed" in the paper use the paper's reference (guide prompts plus selected rows)
+and no cool-down. "Fixed" thresholds use the reference and schedule of the configured trigger, so that only the test differs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from compass_ray.evaluation.simulation.drift.reference_policies import Reference
 from compass_ray.monitoring.drift_check import build_trigger
 
 THRESHOLDS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30)
-"""Of COMPASS, appendix D.2, table 11, in bits."""
+"""Thresholds of COMPASS, appendix D.2, table 11, in bits."""
 
 
 @dataclass(frozen=True)
 class TriggerVariant:
-    """A trigger, its rhythm, and the reference that it starts from; ``threshold`` in bits, its floor where it tests."""
+    """A trigger, its schedule, and its first reference.
+
+    ``threshold`` is in bits; for a statistical test it is the minimum divergence.
+    """
 
     name: str
     threshold: float
@@ -30,15 +33,16 @@ class TriggerVariant:
 
 
 def build_trigger_variants(
-    drift: DriftConfig, asked: ReferencePolicy, printed: ReferencePolicy, thresholds: Sequence[float]
+    drift: DriftConfig, prompts_only: ReferencePolicy, paper: ReferencePolicy, thresholds: Sequence[float]
 ) -> list[TriggerVariant]:
-    """The configured trigger first, then every threshold in both ways."""
-    own = build_trigger(drift)
-    paper = drift.trigger == "fixed_threshold"
-    first = TriggerVariant(
-        drift.trigger, drift.threshold if paper else drift.min_divergence, own, drift, printed if paper else asked
-    )
-    restless = drift.model_copy(update={"cooldown": 0})
-    as_printed = [TriggerVariant("paper, as printed", t, FixedThresholdTrigger(t), restless, printed) for t in thresholds]
-    fixed = [TriggerVariant("fixed threshold", t, FixedThresholdTrigger(t), drift, asked) for t in thresholds]
-    return [first, *as_printed, *fixed]
+    """The configured trigger first, then every threshold as printed, then every fixed threshold.
+
+    ``prompts_only`` and ``paper`` are the first references without and with selected rows.
+    """
+    is_fixed = drift.trigger == "fixed_threshold"
+    threshold, reference = (drift.threshold, paper) if is_fixed else (drift.min_divergence, prompts_only)
+    configured = TriggerVariant(drift.trigger, threshold, build_trigger(drift), drift, reference)
+    without_cooldown = drift.model_copy(update={"cooldown": 0})
+    as_printed = [TriggerVariant("paper, as printed", t, FixedThresholdTrigger(t), without_cooldown, paper) for t in thresholds]
+    fixed = [TriggerVariant("fixed threshold", t, FixedThresholdTrigger(t), drift, prompts_only) for t in thresholds]
+    return [configured, *as_printed, *fixed]

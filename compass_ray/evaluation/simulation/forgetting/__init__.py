@@ -1,7 +1,7 @@
-"""The half of the simulation that trains: what updates by each strategy learn of new subjects and forget of old ones.
+"""Simulation with training: what updates with each strategy learn about new subjects and forget about old ones.
 
-Lines of versions are made with the very parts that make the service's updates. COMPASS, section 5.5 (figure 6) and
-appendices D.3 (table 12) and D.4. It watches no traffic: every change of subjects is answered with an update.
+The versions are made by the code that makes the service's updates. COMPASS, section 5.5 (figure 6) and appendices D.3
+(table 12) and D.4. Traffic is not monitored: every change of subjects is answered with an update.
 """
 
 from compass_ray.evaluation.simulation.forgetting.results import TABLE_COLUMNS, ForgettingResults

@@ -1,6 +1,6 @@
-"""What a version knows of each subject: its answers to the test items of a language, kept beside it.
+"""Evaluation of a version: its answers to the test items of a language, stored in its overlay run.
 
-Key property: as the evaluate stage scores them (COMPASS, section 4.1), so these are what that stage would say of the version.
+The scores are those of the evaluate stage (COMPASS, section 4.1).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _FILE = "items.parquet"
 
 @dataclass(frozen=True)
 class VersionEvaluation:
-    """Which items a version had right, bool[n], their ids and subjects, and what it took to make the version."""
+    """Answers of a version: item ids, subjects, correctness bool[n], and the metrics of the version."""
 
     items: list[str]
     subjects: list[str]
     right: BoolArray
     nats: FloatArray
-    """float64[n]: log-probability of each item's right option among its options, which says more of little changes."""
+    """float64[n]: log-probability of the correct option among the options of the item. It shows small changes."""
     metrics: Mapping[str, Any]
 
 
 def evaluate_version(
     config: RunConfig,
-    line: OverlayRun,
+    overlay: OverlayRun,
     language: str,
     version: str,
     subjects: Collection[str],
     base: BaseModel,
-    told: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> None:
-    """Ask a version the items of some subjects, unless it has been; ``told`` goes beside the answers."""
-    artifact, adapter, guide = _artifact(line, language, version), line.adapter(language, version), line.guide(language)
+    """Score a version on the test items of some subjects, unless that is done. ``metrics`` are stored with the answers."""
+    artifact, adapter, guide = _artifact(overlay, language, version), overlay.adapter(language, version), overlay.guide(language)
     settings = {"scoring": config.evaluate.scoring, "max_tokens": config.train.max_tokens, "subjects": sorted(subjects)}
     inputs = {each.name: each.require().fingerprint for each in (adapter, guide)}
     identity, made = Identity("evaluate", settings, inputs), artifact.manifest()
@@ -61,23 +61,23 @@ def evaluate_version(
     columns = {"right": pa.array(scores.argmax(axis=1) == key), "nats": pa.array(nats, pa.float64())}
     writer = artifact.begin(identity)
     writer.write_table(_FILE, pa.table({"item_id": chosen["item_id"], "subject": chosen["subject"], **columns}))
-    writer.publish(told)
+    writer.publish(metrics)
 
 
-def read_evaluation(line: OverlayRun, language: str, version: str) -> VersionEvaluation:
-    """What `answer` kept.
+def read_evaluation(overlay: OverlayRun, language: str, version: str) -> VersionEvaluation:
+    """Read what `evaluate_version` wrote.
 
     Raises:
-        ArtifactError: the version has not been asked.
+        ArtifactError: the version is not evaluated.
     """
-    artifact = _artifact(line, language, version)
+    artifact = _artifact(overlay, language, version)
     metrics, rows = artifact.require().metrics, artifact.read_table(_FILE)
     right, nats = np.asarray(rows["right"].to_pylist(), np.bool_), rows["nats"].to_numpy()
     return VersionEvaluation(rows["item_id"].to_pylist(), rows["subject"].to_pylist(), right, nats, metrics)
 
 
-def _artifact(line: OverlayRun, language: str, version: str) -> Artifact:
-    return line.own_artifact("answers", language, version)
+def _artifact(overlay: OverlayRun, language: str, version: str) -> Artifact:
+    return overlay.own_artifact("answers", language, version)
 
 
 def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -> FloatArray:

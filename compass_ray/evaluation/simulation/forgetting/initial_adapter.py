@@ -1,7 +1,7 @@
-"""The first adapter of a line, made for the subjects of the first period alone.
+"""The first adapter of a simulation, made only for the subjects of the first period.
 
-Key property: where the pool names subjects, no row about those that join later is in it, the language's own or another's, so
-that there is something to learn; otherwise it is what a first adapter is. COMPASS, section 5.5 and appendix D.1.
+If the pool has subjects, rows about subjects that join later are excluded, both the language's own and others, so that
+updates have something to learn. Otherwise it is an ordinary first adapter. COMPASS, section 5.5 and appendix D.1.
 """
 
 from __future__ import annotations
@@ -28,67 +28,69 @@ if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
 
 
-def make_initial_adapter(config: RunConfig, line: OverlayRun, language: str, asked: Scenario, base: BaseModel) -> None:
-    """Select for the first group's guide prompts and train, unless that has been done.
+def make_initial_adapter(config: RunConfig, overlay: OverlayRun, language: str, scenario: Scenario, base: BaseModel) -> None:
+    """Select rows for the guide prompts of the first group and train, unless that is done.
 
     Raises:
         ConfigError: no guide prompt is about these subjects.
     """
-    _select(config, line, language, asked)
-    selection = line.selection(config.serve.method, language)
+    _select(config, overlay, language, scenario)
+    selection = overlay.selection(config.serve.method, language)
     inputs = {selection.name: selection.require().fingerprint}
     made_with = {"base_model": model_identity(config.train.base_model, config.train.revision), "anchors": config.update.anchors}
     identity = Identity("train", config.train.identity() | made_with | {"seed": config.seed}, inputs)
-    adapter = line.own_artifact("adapters", language, FIRST_VERSION)
+    adapter = overlay.own_artifact("adapters", language, FIRST_VERSION)
     made = adapter.manifest()
     if made is None or made.fingerprint != identity.fingerprint:
         adapter.begin(identity, keep_partial=True)
-        train_adapter(config, line, AdapterPlan(language, adapter, identity, selection, served=True), base)
+        train_adapter(config, overlay, AdapterPlan(language, adapter, identity, selection, served=True), base)
 
 
-def _select(config: RunConfig, line: OverlayRun, language: str, asked: Scenario) -> None:
-    artifact = line.own_artifact("selections", config.serve.method, language)
-    inputs = {each.name: each.require().fingerprint for each in (line.clusters, line.guide(language))}
+def _select(config: RunConfig, overlay: OverlayRun, language: str, scenario: Scenario) -> None:
+    artifact = overlay.own_artifact("selections", config.serve.method, language)
+    inputs = {each.name: each.require().fingerprint for each in (overlay.clusters, overlay.guide(language))}
     bias = config.pool.bias.fingerprint_settings() if config.pool.bias else None
     rule = config.select.model_copy(update={"budget": _budget(config)})
-    settings = rule.fingerprint_settings(exclude={"methods"}) | {"bias": bias, "seed": config.seed, "groups": asked.groups}
+    settings = rule.fingerprint_settings(exclude={"methods"}) | {"bias": bias, "seed": config.seed, "groups": scenario.groups}
     identity = Identity("select", settings, inputs)
     made = artifact.manifest()
     if made is not None and made.fingerprint == identity.fingerprint:
         return
-    pool = PoolView.read(line.clusters)
-    chosen = select_by_method(rule, "compass", initial_problem(config, line, language, asked, pool), pool, seed=config.seed)
+    pool = PoolView.read(overlay.clusters)
+    chosen = select_by_method(rule, "compass", initial_problem(config, overlay, language, scenario, pool), pool, seed=config.seed)
     writer = artifact.begin(identity)
     writer.write_table("rows.parquet", chosen.rows)
     chosen.allocation.write(writer)
     writer.publish({"selected": chosen.selected})
 
 
-def initial_problem(config: RunConfig, line: OverlayRun, language: str, asked: Scenario, pool: PoolView) -> SelectionProblem:
-    """What a first adapter is selected for, without anything about the subjects that join later."""
-    first, *joining = asked.groups
-    [guide] = open_guides(config, line, [language])
-    question = first_adapter_problem(config, language, pool, _restrict_guide(guide, first, language))
+def initial_problem(
+    config: RunConfig, overlay: OverlayRun, language: str, scenario: Scenario, pool: PoolView
+) -> SelectionProblem:
+    """The selection problem of a first adapter, without rows about subjects that join later."""
+    first, *joining = scenario.groups
+    [guide] = open_guides(config, overlay, [language])
+    problem = first_adapter_problem(config, language, pool, _restrict_guide(guide, first, language))
     later = _subject_mask(pool, {subject for group in joining for subject in group})
-    own, others = (rows[~later[rows]] for rows in (question.own, question.others))
-    return replace(question, own=own, others=others, trained_labels=pool.cluster[own].astype(np.int64))
+    own, others = (rows[~later[rows]] for rows in (problem.own, problem.others))
+    return replace(problem, own=own, others=others, trained_labels=pool.cluster[own].astype(np.int64))
 
 
 def _restrict_guide(guide: Guide, subjects: Collection[str], language: str) -> Guide:
     chosen = np.flatnonzero([subject in subjects for subject in guide.subjects])
     if not len(chosen):
-        raise ConfigError(f"no guide prompt of {language} is about the first subjects of this scenario; choose another one")
-    kept = [guide.subjects[i] for i in chosen]
-    return replace(guide, labels=guide.labels[chosen], vectors=guide.vectors[chosen], subjects=kept)
+        raise ConfigError(f"no guide prompt of {language} is about the first subjects of the scenario; choose another --scenario")
+    names = [guide.subjects[i] for i in chosen]
+    return replace(guide, labels=guide.labels[chosen], vectors=guide.vectors[chosen], subjects=names)
 
 
 def _subject_mask(pool: PoolView, subjects: Collection[str]) -> BoolArray:
-    """bool[n]: which rows of the pool are about some subjects."""
+    """Whether each row of the pool is about one of the subjects, bool[n]."""
     wanted = pc.is_in(pool.subject.dictionary, pa.array(sorted(subjects), pa.string())).to_numpy(zero_copy_only=False)
     codes: IntArray = pc.fill_null(pool.subject.indices, len(wanted)).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.asarray(np.r_[wanted, False][codes], np.bool_)
 
 
 def _budget(config: RunConfig) -> float:
-    """A budget that is found by training is another experiment; an update's stands in for it."""
+    """The budget of the first selection. If ``select.budget`` is tuned, use that of an update instead."""
     return config.select.budget if isinstance(config.select.budget, float) else config.update.budget

@@ -1,7 +1,7 @@
-"""A line of versions beside a run: it has adapters, selections and verdicts of its own, and everything else is the run's.
+"""Overlay run: a run directory with its own adapters, selections and gate records that reads everything else from a run.
 
-Key property: what makes updates of a served adapter makes these as well, since a line is a run directory by every name; what
-it lacks it reads from where it came, and it never writes there. It does not travel to workers.
+The code that updates a served adapter works on it unchanged, because it is a run directory. Missing artifacts are read from
+the parent, which is never written to. It is not sent to workers.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 from compass_ray.artifacts import Artifact, RunDir
 
 FIRST_VERSION = "v0001"
-"""The version that every line begins with."""
+"""The first version of every overlay."""
 
 
 class OverlayRun(RunDir):
-    """A directory below a run that reads from the run, or from another line, what it has not itself."""
+    """A directory below a parent (a run or another overlay) that reads missing artifacts from the parent."""
 
-    def __init__(self, origin: RunDir, *parts: str) -> None:
-        """The line at a path below its origin."""
-        super().__init__("/".join((origin.uri, *parts)))
-        self.parent = origin
+    def __init__(self, parent: RunDir, *parts: str) -> None:
+        """Open the overlay at a path below its parent."""
+        super().__init__("/".join((parent.uri, *parts)))
+        self.parent = parent
 
     def artifact(self, *parts: str) -> Artifact:
-        """Its own artefact, unless only its origin has a whole one."""
+        """The overlay's own artifact, unless only the parent has a complete one."""
         own = self.own_artifact(*parts)
         if own.manifest() is not None:
             return own
-        there = self.parent.artifact(*parts)
-        return own if there.manifest() is None else there
+        inherited = self.parent.artifact(*parts)
+        return own if inherited.manifest() is None else inherited
 
     def own_artifact(self, *parts: str) -> Artifact:
-        """Its own artefact, whole or not."""
+        """The overlay's own artifact, complete or not."""
         return super().artifact(*parts)
 
 

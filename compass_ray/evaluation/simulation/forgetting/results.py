@@ -1,7 +1,7 @@
-"""What a simulation that trains found: the plane of learning and forgetting, and ECDA's sweeps.
+"""Results of a simulation with training: learning and forgetting of each strategy, and ECDA's sweeps.
 
-Key property: every number is a function of the answers that lie in the run. Differences are paired over items: from the version
-that stays as it was (`static`), and from the one that just learns (`naive`). COMPASS, figure 6, table 12 and appendix D.4.
+Every number depends only on the answers stored in the run. Differences are paired over items: from the unchanged version
+(`static`), and from plain fine-tuning (`naive`). COMPASS, figure 6, table 12 and appendix D.4.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ TABLE_COLUMNS = (
     "strategy",
     "old subjects",
     "new subjects",
-    "less naive, old",
-    "less naive, new",
-    "passed the gate",
-    "s an update",
+    "minus naive, old",
+    "minus naive, new",
+    "accepted by gate",
+    "CPU s per update",
 )
-"""Accuracy after an update, differences from naive in points with their 95% intervals, and CPU seconds."""
+"""Accuracy after an update, and differences from naive in points with 95% intervals."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class StrategyResult:
     over_static: EvaluationPair
     over_naive: EvaluationPair
     nats_over_naive: EvaluationPair
-    """The same of the log-probability of the right option."""
+    """The same difference in the log-probability of the correct option."""
     ecda_over: EvaluationPair
-    """ECDA's accuracy less this one's."""
+    """ECDA's accuracy minus that of this strategy."""
     by_update: Mapping[str, tuple[float, float]]
     """Accuracy on old and on new subjects by period."""
     by_line: Mapping[str, tuple[float, float]]
-    """The same by language and seed."""
+    """The same by ``language/seed``."""
     accepted: float
-    """Share of its updates that the gate lets pass."""
+    """Share of updates that the gate accepts."""
     rows: float
-    """That a version was selected from, in the mean."""
+    """Mean number of training rows of a version."""
     cpu_seconds: float
-    """Of an update, in the mean."""
+    """Mean CPU seconds of an update."""
 
 
 @dataclass(frozen=True)
 class AccuracyChange:
-    """From the first version to the one after its first update: in accuracy, and in log-probability of the right option."""
+    """Change from the first version to that after the first update: accuracy, and log-probability of the correct option."""
 
     accuracy: EvaluationPair
     nats: EvaluationPair
@@ -71,7 +71,7 @@ class AccuracyChange:
 
 @dataclass(frozen=True)
 class ForgettingResults:
-    """Strategies by name; ECDA's change from static by the share of its anchors, and by lambda and beta."""
+    """Results by strategy, and ECDA's change from static by the share of anchors and by lambda and beta."""
 
     languages: tuple[str, ...]
     periods: tuple[Period, ...]
@@ -79,24 +79,24 @@ class ForgettingResults:
     strategies: Mapping[str, StrategyResult]
     buffers: Mapping[float, AccuracyChange]
     naive_first_update: AccuracyChange | None
-    """Naive's, to read the sweeps by."""
+    """The same change of naive, for comparison with the sweeps."""
     sweep: Mapping[tuple[float, float], AccuracyChange]
 
     def table(self) -> list[list[str]]:
-        """Cells in the order of `TABLE`."""
+        """Cells in the order of `TABLE_COLUMNS`."""
         return [_cells(name, each) for name, each in self.strategies.items()]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything by name, for a record."""
-        shown = {name: asdict(each) for name, each in self.strategies.items()}
+        """All results as JSON."""
+        strategies = {name: asdict(each) for name, each in self.strategies.items()}
         sweep: dict[str, dict[str, Any]] = {}
-        for (one, two), change in self.sweep.items():
-            sweep.setdefault(f"lambda_{one:g}", {})[f"beta_{two:g}"] = asdict(change)
+        for (ewc_lambda, beta), change in self.sweep.items():
+            sweep.setdefault(f"lambda_{ewc_lambda:g}", {})[f"beta_{beta:g}"] = asdict(change)
         return {
             "languages": list(self.languages),
             "periods": {each.name: list(each.new_subjects or each.known_subjects) for each in self.periods},
             "items": dict(self.items),
-            "strategies": shown,
+            "strategies": strategies,
             "after_first_update": {
                 "naive": asdict(self.naive_first_update) if self.naive_first_update else {},
                 "anchors": {f"{share:g}": asdict(change) for share, change in self.buffers.items()},
@@ -106,59 +106,59 @@ class ForgettingResults:
 
 
 def compute_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
-    """Read and compare every version's answers.
+    """Read and compare the answers of all versions.
 
     Raises:
-        ArtifactError: some have not been made.
+        ArtifactError: answers are missing.
     """
     periods = load_scenario(run, plan, config.languages[0], 0).periods()[:-1]
 
-    def asked(way: UpdateVariant, updates: int) -> list[EvaluatedItems]:
+    def evaluated(variant: UpdateVariant, updates: int) -> list[EvaluatedItems]:
         pairs = [(code, seed) for code in config.languages for seed in range(plan.seeds)]
-        return [each for code, seed in pairs for each in gather_evaluations(run, plan, way, code, seed, updates)]
+        return [each for code, seed in pairs for each in gather_evaluations(run, plan, variant, code, seed, updates)]
 
-    found = {way.strategy: asked(way, len(periods) - 1) for way in plan.strategy_variants()}
-    once = asked(UpdateVariant("static"), 1)
+    by_strategy = {variant.strategy: evaluated(variant, len(periods) - 1) for variant in plan.strategy_variants()}
+    before = evaluated(UpdateVariant("static"), 1)
 
-    def change(way: UpdateVariant) -> AccuracyChange:
-        after = asked(way, 1)
-        return AccuracyChange(paired_difference(after, once), paired_difference(after, once, "nats"))
+    def change(variant: UpdateVariant) -> AccuracyChange:
+        after = evaluated(variant, 1)
+        return AccuracyChange(paired_difference(after, before), paired_difference(after, before, "nats"))
 
     sweeps = bool(plan.buffers or (plan.lambdas and plan.betas))
     return ForgettingResults(
         languages=config.languages,
         periods=periods,
-        items=count_items(found["static"]),
-        strategies={name: _strategy_result(each, found) for name, each in found.items()},
-        buffers={share: change(way) for share, way in plan.buffer_variants(config).items()},
+        items=count_items(by_strategy["static"]),
+        strategies={name: _strategy_result(each, by_strategy) for name, each in by_strategy.items()},
+        buffers={share: change(variant) for share, variant in plan.buffer_variants(config).items()},
         naive_first_update=change(UpdateVariant("naive")) if sweeps else None,
-        sweep={pair: change(way) for pair, way in plan.sweep_variants(config).items()},
+        sweep={pair: change(variant) for pair, variant in plan.sweep_variants(config).items()},
     )
 
 
-def _strategy_result(asked: Sequence[EvaluatedItems], among: Mapping[str, Sequence[EvaluatedItems]]) -> StrategyResult:
+def _strategy_result(own: Sequence[EvaluatedItems], by_strategy: Mapping[str, Sequence[EvaluatedItems]]) -> StrategyResult:
     return StrategyResult(
-        accuracy=mean_accuracy(asked),
-        over_static=paired_difference(asked, among["static"]),
-        over_naive=paired_difference(asked, among["naive"]),
-        nats_over_naive=paired_difference(asked, among["naive"], "nats"),
-        ecda_over=paired_difference(among["ecda"], asked),
-        by_update=_accuracy_by(asked, lambda each: f"T{each.update}"),
-        by_line=_accuracy_by(asked, lambda each: f"{each.language}/{each.seed}"),
-        accepted=_mean_metric(asked, "accepted"),
-        rows=_mean_metric(asked, "rows"),
-        cpu_seconds=_mean_metric(asked, "cpu_seconds"),
+        accuracy=mean_accuracy(own),
+        over_static=paired_difference(own, by_strategy["static"]),
+        over_naive=paired_difference(own, by_strategy["naive"]),
+        nats_over_naive=paired_difference(own, by_strategy["naive"], "nats"),
+        ecda_over=paired_difference(by_strategy["ecda"], own),
+        by_update=_accuracy_by(own, lambda each: f"T{each.update}"),
+        by_line=_accuracy_by(own, lambda each: f"{each.language}/{each.seed}"),
+        accepted=_mean_metric(own, "accepted"),
+        rows=_mean_metric(own, "rows"),
+        cpu_seconds=_mean_metric(own, "cpu_seconds"),
     )
 
 
-def _accuracy_by(asked: Sequence[EvaluatedItems], name: Callable[[EvaluatedItems], str]) -> dict[str, tuple[float, float]]:
-    """Accuracy on old and on new subjects of each part that has a name of its own."""
-    pairs = {part: mean_accuracy([each for each in asked if name(each) == part]) for part in dict.fromkeys(map(name, asked))}
-    return {part: (pair.old.mean, pair.new.mean) for part, pair in pairs.items()}
+def _accuracy_by(own: Sequence[EvaluatedItems], key: Callable[[EvaluatedItems], str]) -> dict[str, tuple[float, float]]:
+    """Mean accuracy on old and on new subjects, grouped by a key."""
+    pairs = {group: mean_accuracy([each for each in own if key(each) == group]) for group in dict.fromkeys(map(key, own))}
+    return {group: (pair.old.mean, pair.new.mean) for group, pair in pairs.items()}
 
 
-def _mean_metric(asked: Sequence[EvaluatedItems], name: str) -> float:
-    return float(np.mean([each.metrics.get(name, 0.0) for each in asked]))
+def _mean_metric(own: Sequence[EvaluatedItems], name: str) -> float:
+    return float(np.mean([each.metrics.get(name, 0.0) for each in own]))
 
 
 def _cells(name: str, found: StrategyResult) -> list[str]:

@@ -1,7 +1,7 @@
-"""A whole simulation that trains: its lines on workers that keep the base, then what they found, with pictures.
+"""Simulation with training: train all variants on Ray workers, then compute and store results and plots.
 
-Key property: a unit of work is one language under one seed, and what is whole of it is not made again; findings are made from
-what lies in the run. Placing prompts comes before (see `preparing`). COMPASS, section 5.5 and appendix D.
+A unit of work is one language with one seed; complete versions are reused. Results are computed from the artifacts of the
+run. The prompts must be prepared before (see `drift.prompt_bank`). COMPASS, section 5.5 and appendix D.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from compass_ray.report.style import to_png
 def simulate_forgetting(
     config: RunConfig, run: RunDir, plan: ForgettingSettings, *, progress: Progress = silent
 ) -> ForgettingResults:
-    """Train what is missing on Ray's workers, and write ``simulations/shared/learning``.
+    """Train missing versions on Ray workers, and write ``simulations/shared/learning``.
 
     Raises:
-        ArtifactError: the run has no clusters, or its prompts are not placed.
-        ConfigError: a plan that cannot be carried out, or no machine that can hold a worker.
+        ArtifactError: the run has no clusters, or its prompts are not prepared.
+        ConfigError: an invalid plan, or no machine that can hold a worker.
     """
     plan.validate()
     ray_session.start(config.resources)
@@ -42,39 +42,39 @@ def simulate_forgetting(
 
 
 class ForgettingWorker:
-    """Ray actor: a `Learner`."""
+    """Ray actor with a `ForgettingTrainer`."""
 
     def __init__(self, uri: str, settings: Mapping[str, Any], plan: ForgettingSettings) -> None:
         """Load the base model."""
         self.trainer = ForgettingTrainer(RunConfig.model_validate(settings), RunDir(uri), plan)
 
     def learn(self, language: str, seed: int) -> None:
-        """Make what is missing of one language under one seed."""
+        """Train the missing versions of one language with one seed."""
         self.trainer.train_language(language, seed)
 
 
 def write_results(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
-    """Compare what was made, and write ``simulations/shared/learning``.
+    """Compare all versions, and write ``simulations/shared/learning``.
 
     Raises:
-        ArtifactError: some has not been made.
+        ArtifactError: answers are missing.
     """
     found = compute_results(config, run, plan)
     inputs = {each.name: each.require().fingerprint for each in (run.simulation(code, "prompts") for code in config.languages)}
     settings = plan.as_json() | {"update": config.update.identity(), "languages": list(config.languages)}
     writer = run.simulation(SHARED, "learning").begin(Identity("simulate", settings, inputs))
     writer.write_json("results.json", found.as_json())
-    for name, picture in render_plots(found).items():
-        writer.write_bytes(name, picture)
+    for name, png in render_plots(found).items():
+        writer.write_bytes(name, png)
     writer.publish({"strategies": len(found.strategies)})
     return found
 
 
 def render_plots(found: ForgettingResults) -> dict[str, bytes]:
-    """The pictures that there is something to draw of, by name, as PNG."""
-    made = {"plane.png": to_png(plots.plot_plane(found))}
+    """Plots that have data, as PNG by file name."""
+    rendered = {"plane.png": to_png(plots.plot_plane(found))}
     if found.buffers:
-        made["buffers.png"] = to_png(plots.plot_buffers(found))
+        rendered["buffers.png"] = to_png(plots.plot_buffers(found))
     if found.sweep:
-        made["sweep.png"] = to_png(plots.plot_sweep(found))
-    return made
+        rendered["sweep.png"] = to_png(plots.plot_sweep(found))
+    return rendered

@@ -1,7 +1,7 @@
-"""Where the versions of a language lie under a seed, and which subjects and windows they are made for.
+"""Schedule of a simulation with training: overlay runs, scenario and windows of a language with a seed.
 
-Key property: windows depend on the placed prompts, the plan and the seed, so that every way of updating is given the same.
-COMPASS, section 5.5 and appendix D.1. Nothing is trained here.
+Windows depend only on the prompts, the plan and the seed, so every variant gets the same windows. COMPASS, section 5.5 and
+appendix D.1. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from compass_ray.evaluation.simulation.forgetting.settings import ForgettingSett
 
 
 def initial_overlay(run: RunDir, language: str, seed: int) -> OverlayRun:
-    """Where the first version of a language lies under a seed."""
+    """The overlay run of the first version of a language with a seed."""
     return OverlayRun(run, "simulations", language, "lines", f"seed-{seed}", "first")
 
 
-def variant_overlay(plan: ForgettingSettings, first: OverlayRun, way: UpdateVariant) -> OverlayRun:
-    """Where the versions lie that a way makes of a first one; without any changes that is the first line."""
-    return first if way.strategy == "static" else OverlayRun(first, f"fresh-{plan.fresh_share:g}", way.name)
+def variant_overlay(plan: ForgettingSettings, first: OverlayRun, variant: UpdateVariant) -> OverlayRun:
+    """The overlay run of a variant; for ``static`` that of the first version itself."""
+    return first if variant.strategy == "static" else OverlayRun(first, f"fresh-{plan.fresh_share:g}", variant.name)
 
 
 def load_scenario(run: RunDir, plan: ForgettingSettings, language: str, seed: int) -> Scenario:
-    """Which subjects are asked about."""
+    """The scenario of a language with a seed."""
     return choose_scenario(plan.scenario, read_prompts(run, language).by_subject.keys(), seed)
 
 
 def draw_windows(config: RunConfig, run: RunDir, plan: ForgettingSettings, language: str, seed: int) -> list[Window]:
-    """The window after each change, of as many prompts as the monitor collects."""
-    prompts, asked = read_prompts(run, language), load_scenario(run, plan, language, seed)
-    drawn = draw_stream(prompts, asked.periods()[:-1], config.drift.window, plan.fresh_share, seed)
-    parts = [drawn.clusters[drawn.period == place] for place in range(1, len(asked.groups))]
+    """Draw the window after each change, with as many prompts as the monitor collects."""
+    prompts, scenario = read_prompts(run, language), load_scenario(run, plan, language, seed)
+    stream = draw_stream(prompts, scenario.periods()[:-1], config.drift.window, plan.fresh_share, seed)
+    parts = [stream.clusters[stream.period == index] for index in range(1, len(scenario.groups))]
     return [Window(language, tuple(part.tolist()), content_hash(language, str(part.tolist()))) for part in parts]

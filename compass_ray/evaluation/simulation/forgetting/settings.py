@@ -1,7 +1,7 @@
-"""What is tried: which ways to update, by how many seeds, for which share of new subjects.
+"""Settings of a simulation with training: update variants, seeds, and the share of new subjects.
 
-Key property: a way is a strategy and what it changes of the run's settings of updates, so a way that is asked for twice, by
-a sweep and by the comparison of strategies, is one and is trained once. COMPASS, section 5.5 and appendices D.3 and D.4.
+A variant is a strategy plus its changes to the run's ``update`` settings. A variant that occurs both in a sweep and in the
+comparison of strategies is equal and trained once. COMPASS, section 5.5 and appendices D.3 and D.4.
 """
 
 from __future__ import annotations
@@ -14,31 +14,30 @@ from compass_ray.config import ConfigError, RunConfig
 from compass_ray.continual.strategies import STRATEGIES
 
 BUFFERS = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
-"""Of COMPASS, appendix D.3, table 12: shares of the rows trained on; the text adds the last."""
+"""Shares of the training rows of COMPASS, appendix D.3, table 12. The last one is from the text."""
 LAMBDAS = (0.1, 1.0, 2.0, 10.0, 100.0, 1000.0)
 BETAS = (0.001, 0.01, 0.1, 0.5)
-"""Of COMPASS, appendix D.4."""
-
+"""Values of COMPASS, appendix D.4."""
 
 REQUIRED_STRATEGIES = ("static", "naive", "ecda")
-"""What every strategy is compared with: to change nothing, just to learn, and the paper's own."""
+"""Every strategy is compared with these: no update, plain fine-tuning, and the paper's method."""
 
 
 @dataclass(frozen=True)
 class UpdateVariant:
-    """A strategy, and what it changes of the settings in ``update``."""
+    """A strategy and its changes to the settings in ``update``."""
 
     strategy: str
     changes: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def with_settings(cls, config: RunConfig, strategy: str, **settings: float) -> UpdateVariant:
-        """A way without the changes that are none."""
+        """A variant with the settings that differ from the configuration."""
         return cls(strategy, tuple((name, value) for name, value in settings.items() if getattr(config.update, name) != value))
 
     @property
     def name(self) -> str:
-        """A name for a folder.
+        """The folder name of the variant.
 
         >>> UpdateVariant("ecda", (("ewc_lambda", 10.0), ("beta", 0.5))).name
         'ecda-ewc_lambda-10-beta-0.5'
@@ -46,49 +45,47 @@ class UpdateVariant:
         return "-".join([self.strategy, *(f"{name}-{value:g}" for name, value in self.changes)])
 
     def apply_to(self, config: RunConfig, seed: int) -> RunConfig:
-        """The run's configuration under this way and a seed."""
+        """The configuration of the run with this variant and a seed."""
         changed = config.update.model_copy(update={"strategy": self.strategy, **dict(self.changes)})
         return config.model_copy(update={"update": changed, "seed": seed})
 
 
 @dataclass(frozen=True)
 class ForgettingSettings:
-    """Settings of a simulation that trains; the sweeps are of ECDA, over the first update."""
+    """Settings of a simulation with training. The sweeps vary ECDA and make one update."""
 
     seeds: int = 1
-    """Of selections, windows and trainings, from 0."""
+    """Number of seeds of selections, windows and trainings; they start at 0."""
     fresh_share: float = 1.0
-    """Of a window's prompts, how many are about the subjects that came with it; all of them, as in the paper."""
+    """Fraction of the prompts of a window that are about its new subjects. Default: all, as in the paper."""
     strategies: Sequence[str] = tuple(STRATEGIES)
     buffers: Sequence[float] = ()
     lambdas: Sequence[float] = ()
     betas: Sequence[float] = ()
     scenario: str | None = None
-    """`paper`, `atlas`, `families` or `drawn`; the one that fits the subjects when unset."""
+    """`paper`, `atlas`, `families` or `drawn`; default: the first that the subjects support."""
 
     def validate(self) -> None:
-        """Stop where nothing could be found out.
+        """Check that the simulation can give a result.
 
         Raises:
-            ConfigError: says which setting is in the way.
+            ConfigError: names the invalid setting.
         """
         if self.seeds < 1:
-            raise ConfigError(f"{self.seeds} seeds were asked for; give 1 or more")
+            raise ConfigError(f"{self.seeds} seeds are set; give 1 or more")
         if not 0.0 < self.fresh_share <= 1.0:
-            raise ConfigError(f"the share of new subjects is {self.fresh_share:g}; give more than 0, and at most 1")
+            raise ConfigError(f"the share of new subjects is {self.fresh_share:g}; give a number above 0 and at most 1")
         if unknown := [name for name in self.strategies if name not in STRATEGIES]:
-            raise ConfigError(f"there is no strategy {unknown[0]!r}; choose some of {', '.join(STRATEGIES)}")
+            raise ConfigError(f"unknown strategy {unknown[0]!r}; choose some of {', '.join(STRATEGIES)}")
         if missing := [name for name in REQUIRED_STRATEGIES if name not in self.strategies]:
-            raise ConfigError(
-                f"every strategy is compared with {', '.join(REQUIRED_STRATEGIES)}; name {', '.join(missing)} as well"
-            )
+            raise ConfigError(f"every strategy is compared with {', '.join(REQUIRED_STRATEGIES)}; add {', '.join(missing)}")
 
     def strategy_variants(self) -> list[UpdateVariant]:
-        """The strategies as configured, which make every update."""
+        """The strategies as configured; they make every update."""
         return [UpdateVariant(name) for name in self.strategies]
 
     def buffer_variants(self, config: RunConfig) -> dict[float, UpdateVariant]:
-        """ECDA by the share of its anchors; without any its elastic weights are left, on the anchors as configured."""
+        """ECDA by the share of anchors. Share 0 keeps the configured anchors for the elastic weights but sets ``beta`` to 0."""
         return {
             share: UpdateVariant.with_settings(config, "ecda", **({"anchors": share} if share else {"beta": 0.0}))
             for share in self.buffers
@@ -97,13 +94,13 @@ class ForgettingSettings:
     def sweep_variants(self, config: RunConfig) -> dict[tuple[float, float], UpdateVariant]:
         """ECDA by lambda and beta."""
         return {
-            (one, two): UpdateVariant.with_settings(config, "ecda", ewc_lambda=one, beta=two)
-            for one in self.lambdas
-            for two in self.betas
+            (ewc_lambda, beta): UpdateVariant.with_settings(config, "ecda", ewc_lambda=ewc_lambda, beta=beta)
+            for ewc_lambda in self.lambdas
+            for beta in self.betas
         }
 
     def update_counts(self, config: RunConfig, periods: int) -> dict[UpdateVariant, int]:
-        """How many updates each way makes where there are so many periods."""
+        """Number of updates of each variant, for a number of periods."""
         once = [*self.buffer_variants(config).values(), *self.sweep_variants(config).values()]
         return dict.fromkeys(once, 1) | dict.fromkeys(self.strategy_variants(), periods - 1)
 

@@ -1,7 +1,7 @@
-"""One process that keeps the base and makes one version after another: every way's line, period by period.
+"""Trainer of a simulation: one process with the base model that makes the versions of every variant, period by period.
 
-Key property: each version is made by what makes the service's updates, and is kept, with its answers, in the run, so that
-whoever comes next goes on from the last epoch. No Ray in it; `running` puts one on each worker.
+Each version is made by the code that makes the service's updates. Versions and answers are stored in the run, so another
+process continues from the last epoch. It does not use Ray; `run_forgetting` puts one on each worker.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from compass_ray.training.continual_state import ANCHORS, save_continual_state
 
 
 class ForgettingTrainer:
-    """Makes lines of versions and asks each version the test items of the scenario's subjects."""
+    """Trains the versions of all variants and scores each on the test items of the scenario's subjects."""
 
     def __init__(self, config: RunConfig, run: RunDir, plan: ForgettingSettings) -> None:
         """Load the base model."""
@@ -42,35 +42,35 @@ class ForgettingTrainer:
         self.base = load_base(config.train)
 
     def train_language(self, language: str, seed: int) -> None:
-        """Make and examine every version of a language under a seed that is not whole yet."""
-        asked, found = (
-            load_scenario(self.run, self.plan, language, seed),
-            draw_windows(self.config, self.run, self.plan, language, seed),
-        )
+        """Train and evaluate every missing version of a language with a seed."""
+        scenario = load_scenario(self.run, self.plan, language, seed)
+        windows = draw_windows(self.config, self.run, self.plan, language, seed)
         config = self.config.model_copy(update={"seed": seed})
         first = initial_overlay(self.run, language, seed)
-        make_initial_adapter(config, first, language, asked, self.base)
-        self._evaluate(config, first, language, FIRST_VERSION, asked)
-        for way, updates in self.plan.update_counts(self.config, len(asked.groups)).items():
-            if way.strategy != "static":
-                self._train_variant(way, seed, first, asked, found[:updates])
+        make_initial_adapter(config, first, language, scenario, self.base)
+        self._evaluate(config, first, language, FIRST_VERSION, scenario)
+        for variant, updates in self.plan.update_counts(self.config, len(scenario.groups)).items():
+            if variant.strategy != "static":
+                self._train_variant(variant, seed, first, scenario, windows[:updates])
 
-    def _train_variant(self, way: UpdateVariant, seed: int, first: OverlayRun, asked: Scenario, found: list[Window]) -> None:
-        config, line = way.apply_to(self.config, seed), variant_overlay(self.plan, first, way)
-        language = found[0].language
+    def _train_variant(
+        self, variant: UpdateVariant, seed: int, first: OverlayRun, scenario: Scenario, windows: list[Window]
+    ) -> None:
+        config, overlay = variant.apply_to(self.config, seed), variant_overlay(self.plan, first, variant)
+        language = windows[0].language
         if config.update.anchors != self.config.update.anchors:
-            self._redo_anchors(config, line, language)
-        for number, window in enumerate(found, start=2):
+            self._redo_anchors(config, overlay, language)
+        for number, window in enumerate(windows, start=2):
             update = UpdateSpec(language, version_name(number - 1), version_name(number), window.name)
             started = time.process_time()
-            _publish_selection(config, line, window, update)
-            if not _is_complete(config, line, update):
-                make_version(config, line, update, self.base)
-            self._evaluate(config, line, language, update.version, asked, cpu_seconds=time.process_time() - started)
+            _publish_selection(config, overlay, window, update)
+            if not _is_complete(config, overlay, update):
+                make_version(config, overlay, update, self.base)
+            self._evaluate(config, overlay, language, update.version, scenario, cpu_seconds=time.process_time() - started)
 
-    def _redo_anchors(self, config: RunConfig, line: OverlayRun, language: str) -> None:
-        """The first version again with as many anchors as the way asks for."""
-        first, own = line.parent.adapter(language, FIRST_VERSION), line.own_artifact("adapters", language, FIRST_VERSION)
+    def _redo_anchors(self, config: RunConfig, overlay: OverlayRun, language: str) -> None:
+        """Copy the first version with the number of anchors of the variant."""
+        first, own = overlay.parent.adapter(language, FIRST_VERSION), overlay.own_artifact("adapters", language, FIRST_VERSION)
         before = first.require()
         identity = Identity("train", {**before.config, "anchors": config.update.anchors}, {first.name: before.fingerprint})
         made = own.manifest()
@@ -79,37 +79,36 @@ class ForgettingTrainer:
         writer = own.begin(identity)
         for file in ("adapter_config.json", "adapter_model.safetensors", "history.json"):
             writer.write_bytes(file, first.read_bytes(file))
-        save_continual_state(config, line, [line.selection(config.serve.method, language)], self.base, writer)
+        save_continual_state(config, overlay, [overlay.selection(config.serve.method, language)], self.base, writer)
         writer.publish()
 
-    def _evaluate(self, config: RunConfig, line: OverlayRun, language: str, name: str, asked: Scenario, **metrics: float) -> None:
-        evaluate_version(
-            config, line, language, name, asked.subjects, self.base, {**metrics, **_version_facts(line, language, name)}
-        )
+    def _evaluate(
+        self, config: RunConfig, overlay: OverlayRun, language: str, name: str, scenario: Scenario, **metrics: float
+    ) -> None:
+        metrics = {**metrics, **_version_metrics(overlay, language, name)}
+        evaluate_version(config, overlay, language, name, scenario.subjects, self.base, metrics)
 
 
-def _publish_selection(config: RunConfig, line: OverlayRun, window: Window, update: UpdateSpec) -> None:
-    """Publish what is selected for a window, unless it is whole."""
-    artifact, identity = (
-        line.own_artifact("selections", update.version, update.language),
-        selection_identity(config, line, window, update, INITIAL_CLUSTERING),
-    )
+def _publish_selection(config: RunConfig, overlay: OverlayRun, window: Window, update: UpdateSpec) -> None:
+    """Select rows for a window and publish them, unless that is done."""
+    artifact = overlay.own_artifact("selections", update.version, update.language)
+    identity = selection_identity(config, overlay, window, update, INITIAL_CLUSTERING)
     made = artifact.manifest()
     if made is None or made.fingerprint != identity.fingerprint:
-        chosen = build_selection(config, line, window, update, INITIAL_CLUSTERING)
+        chosen = build_selection(config, overlay, window, update, INITIAL_CLUSTERING)
         chosen.publish(artifact.begin(identity), window)
 
 
-def _is_complete(config: RunConfig, line: OverlayRun, update: UpdateSpec) -> bool:
-    """Whether a version is whole and judged, and made as it would be now."""
-    made, judged = line.adapter(update.language, update.version).manifest(), line.update(update.language, update.version)
-    if made is None or judged.manifest() is None:
+def _is_complete(config: RunConfig, overlay: OverlayRun, update: UpdateSpec) -> bool:
+    """Whether a version is complete, evaluated by the gate, and has the current identity."""
+    made, gate = overlay.adapter(update.language, update.version).manifest(), overlay.update(update.language, update.version)
+    if made is None or gate.manifest() is None:
         return False
-    return made.fingerprint == adapter_plan(config, line, update).identity.fingerprint
+    return made.fingerprint == adapter_plan(config, overlay, update).identity.fingerprint
 
 
-def _version_facts(line: OverlayRun, language: str, name: str) -> Mapping[str, Any]:
-    adapter = line.adapter(language, name)
+def _version_metrics(overlay: OverlayRun, language: str, name: str) -> Mapping[str, Any]:
+    adapter = overlay.adapter(language, name)
     history, anchors = HistoryRecord.read(adapter), adapter.read_table(ANCHORS)
-    accepted = name == FIRST_VERSION or GateRecord.read(line.update(language, name)).accepted
+    accepted = name == FIRST_VERSION or GateRecord.read(overlay.update(language, name)).accepted
     return {"rows": history.rows, "anchors": anchors.num_rows, "accepted": accepted}

@@ -1,4 +1,4 @@
-"""Prompts of eight subjects, each a cluster of its own, as arrays and as a run that has got as far as its clusters."""
+"""Prompts of eight subjects, one cluster for each, as arrays and as a run with clusters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compass_ray.evaluation.simulation.drift.streams import PromptBank
 
 SUBJECTS = tuple("abcdefgh")
 ROWS = 12
-"""Own rows of the pool a subject."""
+"""Own rows of the pool for each subject."""
 
 
 @pytest.fixture
@@ -25,21 +25,21 @@ def config() -> RunConfig:
 
 @pytest.fixture
 def prompts() -> PromptBank:
-    """Subject i lies in cluster i; the last two clusters are one in the cut."""
-    asked = {subject: np.array([place, place]) for place, subject in enumerate(SUBJECTS)}
-    return PromptBank(asked, asked, np.array([0, 1, 2, 3, 4, 5, 6, 6]))
+    """Subject i is in cluster i; the last two clusters are one coarse cluster."""
+    by_subject = {subject: np.array([cluster, cluster]) for cluster, subject in enumerate(SUBJECTS)}
+    return PromptBank(by_subject, by_subject, np.array([0, 1, 2, 3, 4, 5, 6, 6]))
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
-    """Own rows and as many of another language, guide prompts and test questions of every subject; some have none."""
+    """Rows of two languages, guide prompts and test questions of every subject. Some rows have no subject."""
     made = RunDir(str(tmp_path / "run"))
     clusters = made.clusters.begin(Identity("cluster", {}, {}))
     clusters.write_mappable("assignments.arrow", _assignments())
     clusters.write_array("coarse.npy", np.arange(len(SUBJECTS), dtype=np.int32))
     clusters.publish()
     guide = made.guide("sw").begin(Identity("pool", {}, {}))
-    texts = [f"{subject} {place} {i}" for i in range(20) for place, subject in enumerate(SUBJECTS)]
+    texts = [f"{subject} {cluster} {i}" for i in range(20) for cluster, subject in enumerate(SUBJECTS)]
     rows = {"row_id": texts, "prompt": texts, "language": ["sw"] * len(texts), "subject": [text[0] for text in texts]}
     guide.write_table("guide.parquet", pa.table(rows, schema=schemas.GUIDES))
     items = [
@@ -54,17 +54,17 @@ def run(tmp_path: Path) -> RunDir:
 def _assignments() -> pa.Table:
     rows = [
         {
-            "row_id": f"{language}-{place}-{i}",
+            "row_id": f"{language}-{cluster}-{i}",
             "position": 0,
             "prompt_key": 0,
             "language": language,
             "subject": subject if i else None,
-            "cluster": place,
-            "coarse": place,
+            "cluster": cluster,
+            "coarse": cluster,
             "proto": 1.0,
             "margin": 1.0,
         }
-        for place, subject in enumerate(SUBJECTS)
+        for cluster, subject in enumerate(SUBJECTS)
         for language in ("sw", "hi")
         for i in range(ROWS)
     ]

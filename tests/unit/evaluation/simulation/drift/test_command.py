@@ -1,4 +1,4 @@
-"""The command: it shows the table, takes what stands, and says what a run cannot be asked."""
+"""The command: its table and JSON, reuse of existing artifacts, and invalid requests."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FEW = "--seeds 1 --period 300 --thresholds 0.1 --set drift.window=40"
 
 
 @pytest.fixture
-def standing(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    """A run whose prompts are placed; nothing may start Ray."""
+def prepared(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A run with prompts assigned to clusters. Starting Ray is an error."""
     config = load_run_config("atlas-test", languages=["sw"])
     run.write_config(config)
-    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, place=None: SecondWord())
+    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, space=None: SecondWord())
     prompt_bank.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings())
     monkeypatch.setattr(preflight, "missing_stages", lambda *_: frozenset())
     monkeypatch.setattr(ray_session, "start", _never)
@@ -40,55 +40,55 @@ def _never(*_: object) -> None:
     raise AssertionError("Ray was started")
 
 
-def test_a_standing_run_is_simulated_without_ray(compass_ray: Command, standing: RunDir) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} {FEW}")
+def test_a_prepared_run_is_simulated_without_ray(compass_ray: Command, prepared: RunDir) -> None:
+    done = compass_ray(f"simulate --run {prepared.uri} {FEW}")
     assert done.code == 0, done.err
     assert "sw, scenario drawn" in done.out
     rows = [line.split() for line in done.out.splitlines() if line.startswith(("permutation_test", "paper", "fixed"))]
     assert [row[0] for row in rows] == ["permutation_test", "paper,", "fixed"]
-    assert f"{standing.uri}/simulations/sw/detection" in done.out
+    assert f"{prepared.uri}/simulations/sw/detection" in done.out
 
 
-def test_json_has_the_numbers_of_the_record(compass_ray: Command, standing: RunDir) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} {FEW} --json")
-    assert json.loads(done.out) == [standing.simulation("sw", "detection").read_json("results.json")]
+def test_json_has_the_numbers_of_the_record(compass_ray: Command, prepared: RunDir) -> None:
+    done = compass_ray(f"simulate --run {prepared.uri} {FEW} --json")
+    assert json.loads(done.out) == [prepared.simulation("sw", "detection").read_json("results.json")]
 
 
-def test_the_runs_own_settings_stay_as_they_are(compass_ray: Command, standing: RunDir) -> None:
-    before = standing.read_config_bytes()
-    assert compass_ray(f"simulate --run {standing.uri} {FEW}").code == 0
-    assert standing.read_config_bytes() == before
+def test_the_settings_of_the_run_are_not_changed(compass_ray: Command, prepared: RunDir) -> None:
+    before = prepared.read_config_bytes()
+    assert compass_ray(f"simulate --run {prepared.uri} {FEW}").code == 0
+    assert prepared.read_config_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("--languages hi", "lacks the languages hi; give a new --run"),
         ("--preset atlas --languages sw", "has other settings of pool, cluster; give a new --run"),
         ("--thresholds some", "--thresholds 'some': expected numbers"),
         ("--period 60", "periods of 60 prompts are too short"),
-        ("--scenario mine", "there is no scenario 'mine'"),
+        ("--scenario mine", "unknown scenario 'mine'"),
     ],
 )
-def test_what_cannot_be_simulated_ends_with_2(compass_ray: Command, standing: RunDir, options: str, told: str) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} {options}")
-    assert (done.code, told in done.err) == (2, True), done.err
+def test_what_cannot_be_simulated_ends_with_2(compass_ray: Command, prepared: RunDir, options: str, message: str) -> None:
+    done = compass_ray(f"simulate --run {prepared.uri} {options}")
+    assert (done.code, message in done.err) == (2, True), done.err
 
 
-def test_what_is_missing_is_made_in_one_session(compass_ray: Command, standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_stages_run_in_one_session(compass_ray: Command, prepared: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     from compass_ray import pipeline
 
     made: list[str | None] = []
     monkeypatch.setattr(preflight, "missing_stages", lambda *_: frozenset({"cluster"}))
     monkeypatch.setattr(preflight, "checked_session", _session)
-    monkeypatch.setattr(pipeline, "run_all", _noting(made))
-    assert compass_ray(f"simulate --run {standing.uri} {FEW}").code == 0
+    monkeypatch.setattr(pipeline, "run_all", _recording(made))
+    assert compass_ray(f"simulate --run {prepared.uri} {FEW}").code == 0
     assert made == ["cluster"]
 
 
 @pytest.fixture
-def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[ForgettingSettings]:
-    """Plans that were trained for; nothing is, and ECDA is always ten points better."""
+def trained(prepared: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[ForgettingSettings]:
+    """Records the plans to train. Nothing is trained; ECDA is always ten points better."""
     plans: list[ForgettingSettings] = []
     same, better = (EvaluationPair(*[Interval(mean, mean - 0.05, mean + 0.05)] * 2) for mean in (0.5, 0.1))
     strategy = StrategyResult(same, better, better, better, same, {}, {}, accepted=1.0, rows=9.0, cpu_seconds=1.25)
@@ -104,32 +104,30 @@ def trained(standing: RunDir, monkeypatch: pytest.MonkeyPatch) -> list[Forgettin
     return plans
 
 
-def test_training_is_told_by_strategy(compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} --training")
+def test_training_prints_a_row_per_strategy(compass_ray: Command, prepared: RunDir, trained: list[ForgettingSettings]) -> None:
+    done = compass_ray(f"simulate --run {prepared.uri} --training")
     assert done.code == 0, done.err
     assert trained == [ForgettingSettings()]
     assert "sw, after 1 updates: 7 test items of old subjects and 3 of new ones" in done.out
     assert "ecda" in done.out
     assert "+10.0 [+5.0, +15.0]" in done.out
-    assert f"{standing.uri}/simulations/shared/learning" in done.out
+    assert f"{prepared.uri}/simulations/shared/learning" in done.out
 
 
-def test_sweeps_are_the_papers_and_imply_training(
-    compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]
+def test_sweeps_have_the_papers_values_and_imply_training(
+    compass_ray: Command, prepared: RunDir, trained: list[ForgettingSettings]
 ) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} --sweeps --seeds 3 --fresh-share 0.5 --json")
+    done = compass_ray(f"simulate --run {prepared.uri} --sweeps --seeds 3 --fresh-share 0.5 --json")
     assert trained == [ForgettingSettings(3, 0.5, buffers=forgetting.BUFFERS, lambdas=forgetting.LAMBDAS, betas=forgetting.BETAS)]
     assert json.loads(done.out)["strategies"]["ecda"]["over_naive"]["old"]["mean"] == 0.1
 
 
-def test_a_training_plan_that_says_nothing_ends_with_2(
-    compass_ray: Command, standing: RunDir, trained: list[ForgettingSettings]
-) -> None:
-    done = compass_ray(f"simulate --run {standing.uri} --training --fresh-share 0")
+def test_an_invalid_training_plan_ends_with_2(compass_ray: Command, prepared: RunDir, trained: list[ForgettingSettings]) -> None:
+    done = compass_ray(f"simulate --run {prepared.uri} --training --fresh-share 0")
     assert (done.code, "the share of new subjects is 0" in done.err, trained) == (2, True, []), done.err
 
 
-def _noting(made: list[str | None]) -> Callable[..., None]:
+def _recording(made: list[str | None]) -> Callable[..., None]:
     def run_all(config: RunConfig, run: RunDir, *, until: str | None, progress: object) -> None:
         made.append(until)
 

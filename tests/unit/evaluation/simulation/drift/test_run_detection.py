@@ -1,4 +1,4 @@
-"""A whole simulation over a run: which prompts are asked, what is written, and what is refused."""
+"""A simulation over a run: its prompts, its artifacts, and invalid plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.evaluation.simulation.drift import TABLE_COLUMNS, SimulationSettings, prompt_bank, simulate
-from tests.unit.evaluation.simulation.drift.conftest import ROWS, SUBJECTS
+from tests.unit.evaluation.simulation.conftest import ROWS, SUBJECTS
 from tests.unit.fakes import WordAssigner
 
 PLAN = SimulationSettings(seeds=2, period=500, thresholds=(0.05, 0.3), per_subject=40)
@@ -24,59 +24,59 @@ class SecondWord(WordAssigner):
 
 
 @pytest.fixture
-def placed(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, place=None: SecondWord())
+def prepared(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, space=None: SecondWord())
     prompt_bank.write_prompts(run.uri, config.model_dump(mode="json"), "sw", PLAN)
     return run
 
 
-def test_users_ask_what_the_guide_set_and_the_languages_own_rows_ask(placed: RunDir) -> None:
-    found = prompt_bank.read_prompts(placed, "sw")
-    assert set(found.by_subject) == set(SUBJECTS)
-    for place, subject in enumerate(SUBJECTS):
-        assert found.by_subject[subject].tolist() == [place] * (ROWS - 1 + 20), "own rows with a subject, then guide prompts"
-        assert found.guide_by_subject[subject].tolist() == [place] * 20
+def test_prompts_come_from_the_guide_set_and_the_languages_own_rows(prepared: RunDir) -> None:
+    bank = prompt_bank.read_prompts(prepared, "sw")
+    assert set(bank.by_subject) == set(SUBJECTS)
+    for cluster, subject in enumerate(SUBJECTS):
+        assert bank.by_subject[subject].tolist() == [cluster] * (ROWS - 1 + 20), "own rows with a subject, then guide prompts"
+        assert bank.guide_by_subject[subject].tolist() == [cluster] * 20
 
 
-def test_test_questions_are_asked_only_on_request(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, place=None: SecondWord())
+def test_test_questions_are_used_only_on_request(run: RunDir, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_bank, "load_prompt_assigner", lambda run, config, space=None: SecondWord())
     prompt_bank.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings(tests=True, per_subject=200))
     assert len(prompt_bank.read_prompts(run, "sw").by_subject["a"]) == ROWS - 1 + 20 + 20
     prompt_bank.write_prompts(run.uri, config.model_dump(mode="json"), "sw", SimulationSettings(tests=True, per_subject=5))
     assert len(prompt_bank.read_prompts(run, "sw").by_subject["a"]) == 5
 
 
-def test_no_text_is_kept(placed: RunDir) -> None:
-    rows = placed.simulation("sw", "prompts").read_table("prompts.parquet")
+def test_no_text_is_stored(prepared: RunDir) -> None:
+    rows = prepared.simulation("sw", "prompts").read_table("prompts.parquet")
     assert rows.column_names == ["subject", "cluster", "part"]
 
 
-def test_a_simulation_finds_the_changes_and_keeps_its_record_and_pictures(placed: RunDir, config: RunConfig) -> None:
-    found = simulate(config, placed, "sw", PLAN)
+def test_a_simulation_detects_the_changes_and_stores_results_and_plots(prepared: RunDir, config: RunConfig) -> None:
+    found = simulate(config, prepared, "sw", PLAN)
     assert found.scenario == "drawn"
     assert len(found.rows) == len(found.examples) == 5
     own = found.rows[0]
     assert (own.trigger, own.summary.detected, own.summary.false_alarms) == ("permutation_test", 8, 0)
     assert all(len(row) == len(TABLE_COLUMNS) for row in found.table())
-    artifact = placed.simulation("sw", "detection")
+    artifact = prepared.simulation("sw", "detection")
     assert {"results.json", "divergence.png", "delay.png"} <= set(artifact.files())
     assert json.loads(artifact.read_bytes("results.json"))["lines"][0]["detected"] == 8
     assert artifact.read_bytes("delay.png").startswith(b"\x89PNG")
 
 
-def test_a_simulation_made_again_is_the_same_to_the_byte(placed: RunDir, config: RunConfig) -> None:
-    kept = []
+def test_a_repeated_simulation_is_identical_to_the_byte(prepared: RunDir, config: RunConfig) -> None:
+    stored = []
     for _ in range(2):
-        simulate(config, placed, "sw", PLAN)
-        artifact = placed.simulation("sw", "detection")
-        kept.append([artifact.read_bytes(file) for file in ("results.json", "divergence.png", "delay.png")])
-    assert kept[0] == kept[1]
+        simulate(config, prepared, "sw", PLAN)
+        artifact = prepared.simulation("sw", "detection")
+        stored.append([artifact.read_bytes(file) for file in ("results.json", "divergence.png", "delay.png")])
+    assert stored[0] == stored[1]
 
 
-def test_progress_is_told_stream_by_stream(placed: RunDir, config: RunConfig) -> None:
-    told: list[tuple[str, int, int]] = []
-    simulate(config, placed, "sw", PLAN, progress=lambda *what: told.append(what))
-    assert told == [("simulate", 1, 2), ("simulate", 2, 2)]
+def test_progress_is_reported_for_each_stream(prepared: RunDir, config: RunConfig) -> None:
+    reported: list[tuple[str, int, int]] = []
+    simulate(config, prepared, "sw", PLAN, progress=lambda *event: reported.append(event))
+    assert reported == [("simulate", 1, 2), ("simulate", 2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,9 @@ def test_progress_is_told_stream_by_stream(placed: RunDir, config: RunConfig) ->
         (SimulationSettings(scenario="paper"), "lacks prompts of 4 of its 4 groups"),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_is_refused(
-    placed: RunDir, config: RunConfig, plan: SimulationSettings, message: str
-) -> None:
+def test_an_invalid_plan_is_rejected(prepared: RunDir, config: RunConfig, plan: SimulationSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        simulate(config, placed, "sw", SimulationSettings(**{**plan.as_json(), "per_subject": PLAN.per_subject}))
+        simulate(config, prepared, "sw", SimulationSettings(**{**plan.as_json(), "per_subject": PLAN.per_subject}))
 
 
 def test_a_run_without_clusters_says_so(tmp_path: Path, config: RunConfig) -> None:

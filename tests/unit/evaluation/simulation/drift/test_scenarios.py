@@ -1,4 +1,4 @@
-"""Which subjects come when: the paper's groups, the atlas's, and groups that are dealt out."""
+"""Scenarios: the paper's groups, those of the atlas, and random groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_atlas_has_the_twenty_subjects_that_its_scenario_names() -> None:
 
 
 @given(st.sets(st.text(min_size=1, max_size=5), min_size=5, max_size=60), st.integers(0, 99))
-def test_dealt_groups_share_no_subject_and_follow_the_seed(found: set[str], seed: int) -> None:
+def test_random_groups_share_no_subject_and_follow_the_seed(found: set[str], seed: int) -> None:
     dealt = random_scenario(found, seed)
     named = [subject for group in dealt.groups for subject in group]
     assert len(named) == len(set(named))
@@ -36,7 +36,7 @@ def test_dealt_groups_share_no_subject_and_follow_the_seed(found: set[str], seed
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 9), min_size=4), st.integers(0, 99))
-def test_families_join_whole(sizes: dict[str, int], seed: int) -> None:
+def test_families_join_completely(sizes: dict[str, int], seed: int) -> None:
     found = [f"{name}_{i}" for name, size in sizes.items() for i in range(size)]
     dealt = family_scenario(found, seed)
     assert sorted(subject for group in dealt.groups for subject in group) == sorted(found)
@@ -45,23 +45,23 @@ def test_families_join_whole(sizes: dict[str, int], seed: int) -> None:
         assert sum(any(subject.startswith(name) for subject in group) for group in dealt.groups) == 1
 
 
-def test_the_scenario_is_the_one_whose_subjects_are_there() -> None:
+def test_the_default_scenario_is_the_one_that_the_subjects_support() -> None:
     assert choose_scenario(None, PAPER.subjects, 0) is not None
     assert choose_scenario(None, PAPER.subjects, 0).name == "paper"
     assert choose_scenario(None, subjects(), 0).name == "atlas"
     assert choose_scenario(None, "abcdefgh", 0).name == "drawn"
 
 
-def test_subjects_without_a_prompt_are_left_out_unless_they_are_a_whole_group() -> None:
+def test_subjects_without_a_prompt_are_omitted_unless_they_are_a_complete_group() -> None:
     assert len(choose_scenario("atlas", ATLAS.subjects - {"script"}, 0).subjects) == 19
     with pytest.raises(ConfigError, match="1 of its 4 groups of subjects, such as city_country_africa, city_country_americas"):
         choose_scenario("atlas", ATLAS.subjects - set(ATLAS.groups[1]), 0)
 
 
-def test_what_is_no_scenario_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'mine'; choose one of paper, atlas, families, drawn"):
+def test_an_invalid_scenario_is_rejected() -> None:
+    with pytest.raises(ConfigError, match="unknown scenario 'mine'; choose one of paper, atlas, families, drawn"):
         choose_scenario("mine", ATLAS.subjects, 0)
     with pytest.raises(ConfigError, match="5 or more"):
         random_scenario("abcd", 0)
-    with pytest.raises(ConfigError, match="2 families only, city, script"):
+    with pytest.raises(ConfigError, match=r"only 2 families of subjects \(city, script\)"):
         family_scenario(["city_africa", "city_asia", "script"], 0)

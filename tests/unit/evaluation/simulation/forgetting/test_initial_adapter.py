@@ -1,4 +1,4 @@
-"""The first adapter is made of nothing about the subjects that join later."""
+"""The first adapter uses no rows about the subjects that join later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compass_ray.evaluation.simulation.drift.scenarios import Scenario
 from compass_ray.evaluation.simulation.forgetting import initial_adapter
 from compass_ray.evaluation.simulation.forgetting.overlay_run import OverlayRun
 from compass_ray.row_selection import Guide, PoolView
-from tests.unit.evaluation.simulation.drift.conftest import SUBJECTS
+from tests.unit.evaluation.simulation.conftest import SUBJECTS
 
 ASKED = Scenario("any", (("a", "b", "c"), ("d",), ("e", "f")))
 
@@ -44,14 +44,14 @@ def test_later_subjects_are_in_neither_rows_nor_guide(
     monkeypatch.setattr(initial_adapter, "open_guides", lambda *_: [guide])
     found = initial_adapter.initial_problem(config, OverlayRun(run, "lines"), "sw", ASKED, pool)
     subjects = np.array(pool.subject.to_pylist(), dtype=object)
-    assert set(subjects[found.own]) == {"a", "b", "c", "g", "h", None}, "what is in no group is as good as any row"
+    assert set(subjects[found.own]) == {"a", "b", "c", "g", "h", None}, "rows about subjects in no group are not excluded"
     assert not {"d", "e", "f"} & set(subjects[found.others])
     assert found.guide_labels.tolist() == [0, 1, 2]
     assert found.trained_labels.tolist() == pool.cluster[found.own].tolist()
     assert set(np.array(pool.language.to_pylist())[found.others]) == {"hi"}
 
 
-def test_a_guide_set_about_none_of_the_first_subjects_is_refused(
+def test_a_guide_set_without_the_first_subjects_is_rejected(
     run: RunDir, config: RunConfig, pool: PoolView, guide: Guide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(initial_adapter, "open_guides", lambda *_: [replace(guide, subjects=["z"] * len(SUBJECTS))])

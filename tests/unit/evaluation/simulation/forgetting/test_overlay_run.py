@@ -1,4 +1,4 @@
-"""A line of versions reads from where it came and writes only beside it."""
+"""An overlay run reads missing artifacts from its parent and never writes to it."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def run(tmp_path: Path) -> RunDir:
     return made
 
 
-def test_what_a_line_lacks_is_its_origins(run: RunDir) -> None:
-    line = OverlayRun(OverlayRun(run, "lines", "one"), "two")
-    assert line.pool.read_bytes("text") == b"the run's"
-    assert line.adapter("sw", FIRST_VERSION).read_bytes("text") == b"the run's"
+def test_a_missing_artifact_is_read_from_the_parent(run: RunDir) -> None:
+    overlay = OverlayRun(OverlayRun(run, "lines", "one"), "two")
+    assert overlay.pool.read_bytes("text") == b"the run's"
+    assert overlay.adapter("sw", FIRST_VERSION).read_bytes("text") == b"the run's"
 
 
-def test_its_own_comes_first_and_the_origin_keeps_its_own(run: RunDir) -> None:
-    line = OverlayRun(run, "lines", "one")
-    publish(line, "adapters", "sw", FIRST_VERSION, text="the line's")
-    assert line.adapter("sw", FIRST_VERSION).read_bytes("text") == b"the line's"
+def test_its_own_artifact_has_priority_and_the_parent_is_unchanged(run: RunDir) -> None:
+    overlay = OverlayRun(run, "lines", "one")
+    publish(overlay, "adapters", "sw", FIRST_VERSION, text="the overlay's")
+    assert overlay.adapter("sw", FIRST_VERSION).read_bytes("text") == b"the overlay's"
     assert run.adapter("sw", FIRST_VERSION).read_bytes("text") == b"the run's"
     assert OverlayRun(run, "lines", "other").adapter("sw", FIRST_VERSION).read_bytes("text") == b"the run's"
 
 
-def test_what_nobody_has_is_written_below_the_line(run: RunDir) -> None:
-    line = OverlayRun(run, "lines", "one")
-    writer = line.adapter("sw", version_name(2)).begin(Identity("any", {}, {}))
+def test_a_new_artifact_is_written_to_the_overlay(run: RunDir) -> None:
+    overlay = OverlayRun(run, "lines", "one")
+    writer = overlay.adapter("sw", version_name(2)).begin(Identity("any", {}, {}))
     writer.publish()
-    assert line.adapter_versions("sw") == [version_name(2)]
+    assert overlay.adapter_versions("sw") == [version_name(2)]
     assert run.adapter_versions("sw") == [FIRST_VERSION]
 
 
-def test_half_an_artefact_of_its_own_is_gone_on_with(run: RunDir) -> None:
-    line = OverlayRun(run, "lines", "one")
-    line.adapter("sw", version_name(2)).begin(Identity("any", {}, {})).write_bytes("state", b"half")
-    assert line.adapter("sw", version_name(2)).read_bytes("state") == b"half"
+def test_an_unfinished_artifact_of_its_own_is_continued(run: RunDir) -> None:
+    overlay = OverlayRun(run, "lines", "one")
+    overlay.adapter("sw", version_name(2)).begin(Identity("any", {}, {})).write_bytes("state", b"half")
+    assert overlay.adapter("sw", version_name(2)).read_bytes("state") == b"half"

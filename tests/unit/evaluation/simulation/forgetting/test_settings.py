@@ -1,4 +1,4 @@
-"""Which ways are tried: names, what two sweeps share, and plans that say nothing."""
+"""Update variants: their names, variants shared by sweeps, and invalid plans."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from compass_ray.evaluation.simulation.forgetting.settings import UpdateVariant
 CONFIG = parse_config({"languages": ["sw"]})
 
 
-def test_a_way_that_changes_nothing_is_the_strategy_itself() -> None:
+def test_a_variant_without_changes_is_the_strategy_itself() -> None:
     same = UpdateVariant.with_settings(CONFIG, "ecda", ewc_lambda=2.0, beta=0.1)
     assert same == UpdateVariant("ecda")
     assert UpdateVariant.with_settings(CONFIG, "ecda", ewc_lambda=10.0, beta=0.1).name == "ecda-ewc_lambda-10"
 
 
-def test_a_way_sets_what_it_names_and_no_more() -> None:
+def test_a_variant_changes_only_its_settings() -> None:
     changed = UpdateVariant.with_settings(CONFIG, "ewc", ewc_lambda=10.0).apply_to(CONFIG, seed=3)
     assert (changed.seed, changed.update.strategy, changed.update.ewc_lambda) == (3, "ewc", 10.0)
     assert changed.update.beta == CONFIG.update.beta
     assert changed.train == CONFIG.train
 
 
-def test_the_sweeps_of_the_paper_share_what_they_have_in_common() -> None:
+def test_equal_variants_of_the_papers_sweeps_are_counted_once() -> None:
     plan = ForgettingSettings(buffers=BUFFERS, lambdas=LAMBDAS, betas=BETAS)
-    ways = plan.update_counts(CONFIG, 4)
+    variants = plan.update_counts(CONFIG, 4)
     swept = len(LAMBDAS) * len(BETAS) - 1
-    assert len(ways) == len(plan.strategies) + swept + len(BUFFERS) - 1, "5% and (2, 0.1) are ECDA as configured"
-    assert len({way.name for way in ways}) == len(ways)
-    assert ways[UpdateVariant("ecda")] == 3, "the longer of what is asked"
-    assert sorted(ways.values()) == [1] * (swept + len(BUFFERS) - 1) + [3] * len(plan.strategies)
+    assert len(variants) == len(plan.strategies) + swept + len(BUFFERS) - 1, "5% and (2, 0.1) are ECDA as configured"
+    assert len({variant.name for variant in variants}) == len(variants)
+    assert variants[UpdateVariant("ecda")] == 3, "the larger number of updates"
+    assert sorted(variants.values()) == [1] * (swept + len(BUFFERS) - 1) + [3] * len(plan.strategies)
 
 
-def test_no_buffer_leaves_the_elastic_weights() -> None:
-    [way] = ForgettingSettings(buffers=(0.0,)).buffer_variants(CONFIG).values()
-    found = way.apply_to(CONFIG, 0).update
+def test_without_a_buffer_the_elastic_weights_remain() -> None:
+    [variant] = ForgettingSettings(buffers=(0.0,)).buffer_variants(CONFIG).values()
+    found = variant.apply_to(CONFIG, 0).update
     assert (found.beta, found.ewc_lambda, found.anchors) == (0.0, 2.0, 0.05)
 
 
@@ -46,10 +46,10 @@ def test_no_buffer_leaves_the_elastic_weights() -> None:
         (ForgettingSettings(seeds=0), "0 seeds"),
         (ForgettingSettings(fresh_share=0.0), "share of new subjects is 0"),
         (ForgettingSettings(fresh_share=1.5), "share of new subjects is 1.5"),
-        (ForgettingSettings(strategies=("static", "naive", "magic")), "no strategy 'magic'"),
-        (ForgettingSettings(strategies=("static", "ecda")), "compared with static, naive, ecda; name naive as well"),
+        (ForgettingSettings(strategies=("static", "naive", "magic")), "unknown strategy 'magic'"),
+        (ForgettingSettings(strategies=("static", "ecda")), "compared with static, naive, ecda; add naive"),
     ],
 )
-def test_a_plan_that_says_nothing_is_refused(plan: ForgettingSettings, message: str) -> None:
+def test_an_invalid_plan_is_rejected(plan: ForgettingSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan.validate()

@@ -1,5 +1,5 @@
-"""What a run shows of itself: comparison tables, pictures and one self-contained HTML page.
+"""The report of a run: comparison tables, plots and one self-contained HTML page.
 
-Reads finished artefacts only and computes nothing that a stage has not written, but for intervals and
-shares. Starts no Ray and imports no torch; nothing is imported eagerly.
+Reads complete artifacts only. Intervals and shares are the only values computed here. Starts no Ray and imports no torch.
+Nothing is imported eagerly.
 """

@@ -1,7 +1,7 @@
-"""What the page is made of: a few kinds of block, each a record that the template knows how to show.
+"""Blocks of the page: records that the template renders.
 
-Key property: blocks hold plain text and PNG bytes only. Escaping is the template's, so nothing that a
-prompt or a reason says can become markup.
+Key property: blocks hold plain text and PNG bytes only. The template escapes all text, so a prompt or a reason cannot become
+markup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from compass_ray.report.style import display_width, to_png
 
 @dataclass(frozen=True)
 class TextBlock:
-    """A paragraph; ``verdict`` is set off, ``missing`` says what the run does not hold."""
+    """A paragraph. ``verdict`` is highlighted, ``missing`` names what the run does not have."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -27,7 +27,7 @@ class TextBlock:
 
 @dataclass(frozen=True)
 class HeadingBlock:
-    """A heading below the section's."""
+    """A heading one level below the section's heading."""
 
     kind: ClassVar[str] = "heading"
     text: str
@@ -35,7 +35,7 @@ class HeadingBlock:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Rows below a header. The first column names the row, those from ``numbers`` on are numbers."""
+    """A table. The first column names the row; columns from index ``numbers`` on are numbers."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -44,12 +44,12 @@ class TableBlock:
     numbers: int = 1
     folded: bool = False
     strong: Sequence[int] = ()
-    """Places of rows to set off."""
+    """Indices of highlighted rows."""
 
 
 @dataclass(frozen=True)
 class PlotImage:
-    """One figure as PNG, what it shows in words, and the numbers behind it."""
+    """One figure as PNG, its alternative text, and its numbers."""
 
     file: str
     alt: str
@@ -58,7 +58,7 @@ class PlotImage:
 
     @property
     def width(self) -> int:
-        """Width in CSS pixels, where there is room for it."""
+        """Width in CSS pixels, if the page is wide enough."""
         return display_width(self.data)
 
     @property
@@ -69,7 +69,7 @@ class PlotImage:
 
 @dataclass(frozen=True)
 class PlotsBlock:
-    """Pictures side by side where there is room."""
+    """Plots, side by side if the page is wide enough."""
 
     kind: ClassVar[str] = "pictures"
     pictures: Sequence[PlotImage]
@@ -77,7 +77,7 @@ class PlotsBlock:
 
 @dataclass(frozen=True)
 class PromptQuote:
-    """A prompt in its own language, and what is said of it."""
+    """A prompt with its language and a note."""
 
     prompt: str
     language: str
@@ -105,7 +105,7 @@ class CardsBlock:
 
 @dataclass(frozen=True)
 class StepsBlock:
-    """Lines that follow one another."""
+    """A numbered list."""
 
     kind: ClassVar[str] = "steps"
     lines: Sequence[str]
@@ -113,7 +113,7 @@ class StepsBlock:
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """Text shown as it is."""
+    """Preformatted text."""
 
     kind: ClassVar[str] = "code"
     summary: str
@@ -125,7 +125,7 @@ Block = TextBlock | HeadingBlock | TableBlock | PlotsBlock | CardsBlock | StepsB
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One question and its answer."""
+    """A section of the page: a question as its title, and the blocks that answer it."""
 
     id: str
     title: str
@@ -133,22 +133,22 @@ class ReportSection:
 
     @property
     def pictures(self) -> list[PlotImage]:
-        """All pictures of the section."""
+        """All plots of the section."""
         return [p for block in self.blocks if isinstance(block, PlotsBlock) for p in block.pictures]
 
 
 def plot_image(file: str, figure: Figure, alt: str, table: TableBlock | None = None) -> PlotImage:
-    """A picture of a figure."""
+    """Render a figure as a plot of the page."""
     return PlotImage(file=file, alt=alt, data=to_png(figure), table=table)
 
 
 def missing_note(text: str) -> TextBlock:
-    """A plain statement of what the run does not hold."""
+    """A paragraph that names what the run does not have."""
     return TextBlock(text, tone="missing")
 
 
 def format_number(value: float | None, digits: int = 0) -> str:
-    """A number as text, with thousands apart; a dash for none.
+    """A number as text with thousands separators; a dash for None.
 
     >>> format_number(12345), format_number(0.1239, 3), format_number(None)
     ('12,345', '0.124', '–')

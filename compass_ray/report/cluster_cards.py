@@ -1,7 +1,7 @@
-"""What a cluster is: what lies in it, what lies near it, and its place in every language's gap.
+"""Description of one cluster: its rows, the nearest cluster, and its role in every language's gap.
 
-Key property: it shows what the clustering and the selections wrote; noise (-1) is shown as one more place where rows lie.
-COMPASS, sections 3.2.1 and 3.2.2. It names no cluster: the subject shown is the most common one of its rows.
+Key property: it shows what the clustering and the selections wrote. Noise (-1) is shown like a cluster. The subject is the most
+common subject of the cluster's rows. COMPASS, sections 3.2.1 and 3.2.2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOISE = -1
 
 @dataclass(frozen=True)
 class NearestCluster:
-    """The other cluster whose centroid is nearest, and its cosine distance, in [0, 2]."""
+    """The other cluster with the nearest centroid, and the cosine distance in [0, 2]."""
 
     cluster: int
     subject: str | None
@@ -36,22 +36,22 @@ class NearestCluster:
 
 @dataclass(frozen=True)
 class ClusterCard:
-    """One cluster and what each language's selection made of it."""
+    """One cluster, and what each language's selection took from it."""
 
     cluster: ClusterRecord
     pool_share: float
-    """Of the pool's rows, in [0, 1]."""
+    """Share of the pool's rows, in [0, 1]."""
     coarse_with: tuple[int, ...]
-    """Clusters that are one with it in the coarse cut for monitoring."""
+    """Other clusters in the same coarse cluster, which monitoring uses."""
     nearest: NearestCluster | None
-    """None for noise and for an only cluster."""
+    """None for noise, and if there is only one cluster."""
     method: str
-    """Whose selections the next two are of, by language of the configuration."""
+    """Selection method of ``quotas`` and ``shares``, which are by language."""
     quotas: Mapping[str, QuotaRecord]
     shares: Mapping[str, ClusterShares]
 
     def lines(self) -> list[str]:
-        """The card for a terminal: size, neighbour, languages, each language's gap, and examples."""
+        """Lines for a terminal: size, nearest cluster, languages, each language's gap, and examples."""
         most = sorted(self.cluster.languages.items(), key=lambda item: (-item[1], item[0]))
         return [
             *self._head(),
@@ -64,44 +64,44 @@ class ClusterCard:
     def _head(self) -> list[str]:
         size = f"{self.cluster.size} pool rows ({self.pool_share:.1%} of the pool)"
         if self.cluster.cluster == NOISE:
-            return [f"noise ({NOISE}): {size} that lie in no cluster; COMPASS draws none of them"]
+            return [f"noise ({NOISE}): {size} in no cluster; COMPASS never selects them"]
         head = [f"cluster {self.cluster.cluster}: {size}, {_describe_subject(self.cluster.subject)}"]
         if self.cluster.coarse is not None:
             others = f"with {', '.join(map(str, self.coarse_with))}" if self.coarse_with else "alone"
             head.append(f"coarse cluster {self.cluster.coarse}, {others}")
         if self.nearest:
             near = self.nearest
-            told = f"cosine distance {near.distance:.3f} between centroids, {_describe_subject(near.subject)}"
-            head.append(f"nearest other cluster: {near.cluster}, at {told}")
+            distance = f"cosine distance {near.distance:.3f} between centroids"
+            head.append(f"nearest other cluster: {near.cluster}, {distance}, {_describe_subject(near.subject)}")
         return head
 
 
 def build_cluster_card(run: RunDir, cluster: int, method: str = COMPASS, language: str = SHARED) -> ClusterCard:
-    """What one cluster holds, or noise for -1, and what each language's selection took from it.
+    """Describe one cluster, or noise for -1, and what each language's selection took from it.
 
-    ``language`` says whose cluster, where languages have their own.
+    ``language`` chooses the clustering if each language has its own.
 
     Raises:
         ArtifactError: the run has no clustering.
-        UnknownRowError: it has no such cluster.
-        ConfigError: it has no selection of the method in any language; COMPASS's may be missing.
+        UnknownRowError: the cluster does not exist.
+        ConfigError: no language has a selection of the method. A missing COMPASS selection is allowed.
     """
-    evidence, sweep = RunReader(run), _sweep(run, language)
-    rows = evidence.clusters(language).map_table("assignments.arrow").select(["language", "cluster"])
-    outside = rows.filter(pc.equal(rows["cluster"], NOISE))["language"]
-    found = evidence.cluster(language, cluster) if cluster != NOISE else _noise(outside)
+    reader, sweep = RunReader(run), _sweep(run, language)
+    rows = reader.clusters(language).map_table("assignments.arrow").select(["language", "cluster"])
+    noise = rows.filter(pc.equal(rows["cluster"], NOISE))["language"]
+    found = reader.cluster(language, cluster) if cluster != NOISE else _noise(noise)
     if found is None:
         known = sorted(c.cluster for c in sweep.clusters)
         span = f"{known[0]} to {known[-1]}" if known else "none"
-        raise UnknownRowError(f"cluster {cluster} does not exist; the clusters are {span}, and noise is {NOISE}")
+        raise UnknownRowError(f"cluster {cluster} does not exist; existing clusters: {span}; noise: {NOISE}")
     _check_method(run, method)
-    alike = [code for code in run.read_config().languages if evidence.clusters(code).name == evidence.clusters(language).name]
-    quotas, shares = _quotas_and_shares(evidence, alike, method, cluster)
+    sharing = [code for code in run.read_config().languages if reader.clusters(code).name == reader.clusters(language).name]
+    quotas, shares = _quotas_and_shares(reader, sharing, method, cluster)
     return ClusterCard(
         cluster=found,
         pool_share=found.size / max(rows.num_rows, 1),
         coarse_with=_coarse_with(sweep, found),
-        nearest=_nearest(evidence, language, found),
+        nearest=_nearest(reader, language, found),
         method=method,
         quotas=quotas,
         shares=shares,
@@ -115,14 +115,14 @@ def _sweep(run: RunDir, language: str) -> SweepRecord:
     known = run.read_config().languages if run.read_config_bytes() is not None else ()
     own = [code for code in known if RunReader(run).sweep(code)]
     if own:
-        raise ConfigError(f"each language has clusters of its own here; say whose, as in --cluster {own[0]}:0")
-    raise ArtifactError(f"there is no clustering in {run.uri}; run 'compass-ray adapt --run {run.uri}' first")
+        raise ConfigError(f"each language has its own clusters in this run; add the language, for example --cluster {own[0]}:0")
+    raise ArtifactError(f"{run.uri} has no clustering; run 'compass-ray adapt --run {run.uri}' first")
 
 
 def _check_method(run: RunDir, method: str) -> None:
-    held = sorted({name for code in run.read_config().languages for name in run.selection_names(code)})
-    if method not in (COMPASS, *held):
-        raise ConfigError(f"method {method!r} has no selection in {run.uri}; it holds those of {', '.join(held) or 'no method'}")
+    existing = sorted({name for code in run.read_config().languages for name in run.selection_names(code)})
+    if method not in (COMPASS, *existing):
+        raise ConfigError(f"{run.uri} has no selection of method {method!r}; existing methods: {', '.join(existing) or 'none'}")
 
 
 def _noise(languages: pa.ChunkedArray) -> ClusterRecord:
@@ -131,12 +131,12 @@ def _noise(languages: pa.ChunkedArray) -> ClusterRecord:
 
 
 def _quotas_and_shares(
-    evidence: RunReader, languages: Sequence[str], method: str, cluster: int
+    reader: RunReader, languages: Sequence[str], method: str, cluster: int
 ) -> tuple[dict[str, QuotaRecord], dict[str, ClusterShares]]:
-    alike = [code for code in languages if evidence.clusters(code, method).name == evidence.clusters(code).name]
-    allocations = {code: made for code in alike if (made := evidence.allocation(method, code))}
-    quotas = {code: quota for code, made in allocations.items() if (quota := made.quota(cluster))}
-    return quotas, {code: shares for code, made in allocations.items() if (shares := made.shares(cluster))}
+    sharing = [code for code in languages if reader.clusters(code, method).name == reader.clusters(code).name]
+    allocations = {code: allocation for code in sharing if (allocation := reader.allocation(method, code))}
+    quotas = {code: quota for code, allocation in allocations.items() if (quota := allocation.quota(cluster))}
+    return quotas, {code: shares for code, allocation in allocations.items() if (shares := allocation.shares(cluster))}
 
 
 def _coarse_with(sweep: SweepRecord, found: ClusterRecord) -> tuple[int, ...]:
@@ -145,15 +145,15 @@ def _coarse_with(sweep: SweepRecord, found: ClusterRecord) -> tuple[int, ...]:
     return tuple(c.cluster for c in sweep.clusters if c.coarse == found.coarse and c.cluster != found.cluster)
 
 
-def _nearest(evidence: RunReader, language: str, found: ClusterRecord) -> NearestCluster | None:
-    clusters = evidence.clusters(language)
+def _nearest(reader: RunReader, language: str, found: ClusterRecord) -> NearestCluster | None:
+    clusters = reader.clusters(language)
     centroids = unit_rows(clusters.read_array("centroids.npy")) if clusters.exists("centroids.npy") else np.zeros((0, 0))
     if found.cluster == NOISE or len(centroids) < 2:
         return None
     distance = 1.0 - centroids @ centroids[found.cluster]
     distance[found.cluster] = np.inf
     nearest = int(np.argmin(distance))
-    other = evidence.cluster(language, nearest)
+    other = reader.cluster(language, nearest)
     return NearestCluster(nearest, other.subject if other else None, float(distance[nearest]))
 
 
@@ -166,5 +166,5 @@ def _describe_language(language: str, quota: QuotaRecord, shares: ClusterShares 
         return describe_quota(language, quota)
     return (
         f"{language_name(language)}: {quota.n_eval} guide prompts ({shares.guide:.1%}), {quota.n_target} own rows "
-        f"({shares.own:.1%}), {quota.selected} added, which makes {shares.trained:.1%} of the rows trained on."
+        f"({shares.own:.1%}), {quota.selected} added; {shares.trained:.1%} of the training rows."
     )

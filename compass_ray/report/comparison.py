@@ -1,9 +1,8 @@
-"""Did it help: accuracy of every method on the same items, and how sure the difference is.
+"""Comparison of methods: accuracy of every method on the same items, and differences with confidence intervals.
 
-Key property: within a row of the comparison every number is over the same items, those that all the methods
-there answered, so the differences are paired. The mean over languages weighs languages equally and is over
-the languages in which all the methods there were measured. COMPASS, sections 4.3 and 5. It judges nothing:
-an interval that includes 0 is shown as one that does.
+Key property: all numbers of a row are over the same items, those that every method of the row answered. So differences are
+paired. The mean weighs languages equally and covers the languages in which every method was measured. COMPASS, sections 4.3
+and 5.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Scope = Literal["low", "all"]
 SCOPES: Mapping[Scope, str] = {"low": "under-represented subjects", "all": "all subjects"}
 MEAN = "mean"
 ALWAYS_SHOWN = ("zero_shot", "target", "random", "compass")
-"""Methods that a table has a column for even where they were not evaluated; the others have one where they were."""
+"""Methods with a column in every table. Other methods have a column only if they were evaluated."""
 BASELINES = tuple(method for method in METHODS if method not in ("zero_shot", "compass"))
 
 
@@ -37,26 +36,26 @@ class ComparisonRow:
     scope: Scope
     items: int
     accuracy: Mapping[str, Interval]
-    """By method, with its own interval; a method that was not evaluated is not there."""
+    """By method, with its own interval. Methods that were not evaluated are absent."""
     difference: Mapping[str, Interval]
     """COMPASS minus the baseline, by baseline."""
     languages: int = 1
-    """How many languages the line is over."""
+    """Number of languages in this row."""
 
     def accuracy_of(self, method: str) -> float | None:
-        """Accuracy of a method, None where it was not evaluated."""
+        """Accuracy of a method. None if it was not evaluated."""
         found = self.accuracy.get(method)
         return None if found is None else found.mean
 
     @property
     def name(self) -> str:
-        """The language as people read it."""
+        """Display name of the language."""
         return f"mean of {self.languages}" if self.language == MEAN else language_name(self.language)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Lines in the order of the configuration, the mean last, and what could not be compared."""
+    """Rows in the order of the configuration, the mean last, and notes on what could not be compared."""
 
     rows: tuple[ComparisonRow, ...]
     confidence: float
@@ -65,21 +64,21 @@ class Comparison:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that tables have a column for, in their order."""
-        return tuple(m for m in METHODS if m in ALWAYS_SHOWN or any(m in line.accuracy for line in self.rows))
+        """Methods that have a column in the tables, in order."""
+        return tuple(m for m in METHODS if m in ALWAYS_SHOWN or any(m in row.accuracy for row in self.rows))
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Those of them that COMPASS is compared with."""
+        """Methods that COMPASS is compared with."""
         return tuple(method for method in self.methods if method in BASELINES)
 
     def rows_in(self, scope: Scope) -> tuple[ComparisonRow, ...]:
-        """The lines of one scope."""
-        return tuple(line for line in self.rows if line.scope == scope)
+        """The rows of one scope."""
+        return tuple(row for row in self.rows if row.scope == scope)
 
     def mean_row(self, scope: Scope) -> ComparisonRow | None:
-        """The mean over languages in one scope."""
-        return next((line for line in self.rows_in(scope) if line.language == MEAN), None)
+        """The mean over languages in one scope, if any language has all methods."""
+        return next((row for row in self.rows_in(scope) if row.language == MEAN), None)
 
 
 @dataclass(frozen=True)
@@ -96,50 +95,50 @@ class _PairedAnswers:
     def items(self) -> int:
         return len(self.low)
 
-    def only(self, mask: np.ndarray) -> _PairedAnswers:
+    def filtered(self, mask: np.ndarray) -> _PairedAnswers:
         chosen = {method: answers[mask] for method, answers in self.correct.items()}
         return _PairedAnswers(self.language, chosen, self.low[mask], self.dropped)
 
 
 def compare(run: RunDir, config: RunConfig) -> Comparison:
-    """Compare the methods in every language of the configuration, on all items and on those of low subjects.
+    """Compare the methods in every language of the configuration, on all items and on under-represented subjects.
 
     Intervals are paired bootstrap intervals of ``config.evaluate``, seeded from the run's seed.
     """
-    evidence = RunReader(run)
-    paired = [found for code in config.languages if (found := _pair_answers(evidence, code))]
-    lines = [line for scope in SCOPES for line in _build_rows(_restrict_to_scope(paired, scope), scope, config)]
+    reader = RunReader(run)
+    paired = [found for code in config.languages if (found := _pair_answers(reader, code))]
+    rows = [row for scope in SCOPES for row in _build_rows(_restrict_to_scope(paired, scope), scope, config)]
     return Comparison(
-        rows=tuple(lines),
+        rows=tuple(rows),
         confidence=config.evaluate.confidence,
         resamples=config.evaluate.resamples,
-        missing=tuple(_missing(evidence, config, paired)),
+        missing=tuple(_missing(reader, config, paired)),
     )
 
 
 def table_header(comparison: Comparison) -> tuple[str, ...]:
-    """Columns of `table`: percent, and differences in percentage points with their interval."""
+    """Column names of `table_rows`."""
     names = [METHODS[method] for method in comparison.methods]
     return ("language", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
 
 
 def table_rows(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
-    """The rows below `header`, as text: accuracy in percent, differences in points with their interval."""
+    """Rows of a scope as text: accuracy in percent, differences in percentage points with their interval."""
     return [
         (
-            line.name,
-            *(format_percent(line.accuracy_of(method)) for method in comparison.methods),
-            str(line.items),
-            *(format_points(line.difference.get(baseline)) for baseline in comparison.baselines),
+            row.name,
+            *(format_percent(row.accuracy_of(method)) for method in comparison.methods),
+            str(row.items),
+            *(format_points(row.difference.get(baseline)) for baseline in comparison.baselines),
         )
-        for line in comparison.rows_in(scope)
+        for row in comparison.rows_in(scope)
     ]
 
 
 def terminal_tables(comparison: Comparison) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """For each scope that was measured its title and its rows, `header` first; for a terminal.
+    """Title and rows, header first, of the tables of each measured scope, for a terminal.
 
-    With more than two baselines the differences have a table of their own, or no line would be wide enough.
+    With more than two baselines the differences are in a separate table, to keep the table narrow.
     """
     return [each for scope in SCOPES if comparison.rows_in(scope) for each in _terminal(comparison, scope)]
 
@@ -148,16 +147,16 @@ def _terminal(comparison: Comparison, scope: Scope) -> list[tuple[str, list[tupl
     title, rows = SCOPES[scope], [table_header(comparison), *table_rows(comparison, scope)]
     if len(comparison.baselines) <= 2:
         return [(f"Accuracy on {title}, percent", rows)]
-    wide = len(rows[0]) - len(comparison.baselines)
+    columns = len(rows[0]) - len(comparison.baselines)
     names = ("language", *(METHODS[baseline] for baseline in comparison.baselines))
     return [
-        (f"Accuracy on {title}, percent", [row[:wide] for row in rows]),
-        (f"COMPASS minus the others on {title}, points", [names, *((row[0], *row[wide:]) for row in rows[1:])]),
+        (f"Accuracy on {title}, percent", [row[:columns] for row in rows]),
+        (f"COMPASS minus the others on {title}, points", [names, *((row[0], *row[columns:]) for row in rows[1:])]),
     ]
 
 
 def includes_zero(interval: Interval) -> bool:
-    """Whether the interval leaves the sign of the difference open."""
+    """Whether the interval includes 0, so that the sign of the difference is unknown."""
     return interval.low <= 0.0 <= interval.high
 
 
@@ -178,36 +177,36 @@ def format_points(interval: Interval | None) -> str:
 
 
 def _signed(share: float) -> str:
-    """One decimal with its sign, in points; what rounds to nothing has none."""
+    """In points, with one decimal and a sign. A value that rounds to 0.0 has no sign."""
     text = f"{100 * share:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _pair_answers(evidence: RunReader, language: str) -> _PairedAnswers | None:
-    scored = [found for method in METHODS if (found := evidence.scored_items(method, language))]
+def _pair_answers(reader: RunReader, language: str) -> _PairedAnswers | None:
+    scored = [found for method in METHODS if (found := reader.scored_items(method, language))]
     if not scored:
         return None
     common = sorted(set.intersection(*(set(s.item_ids) for s in scored)))
     return _PairedAnswers(
         language=language,
         correct={s.method: _answers(s, common) for s in scored},
-        low=_low(scored[0], common, low_subjects(evidence, language)),
+        low=_low(scored[0], common, low_subjects(reader, language)),
         dropped=max(len(s.item_ids) for s in scored) - len(common),
     )
 
 
-def low_subjects(evidence: RunReader, language: str) -> frozenset[str]:
-    """The subjects that the bias simulation thinned in a language: what a selection says, else what an evaluation repeats."""
+def low_subjects(reader: RunReader, language: str) -> frozenset[str]:
+    """Subjects that the bias simulation reduced in a language: as recorded by a selection, else by an evaluation."""
     for method in METHODS:
-        if allocation := evidence.allocation(method, language):
+        if allocation := reader.allocation(method, language):
             return frozenset(allocation.low_subjects)
-    scored = (evidence.scored_items(method, language) for method in METHODS)
+    scored = (reader.scored_items(method, language) for method in METHODS)
     return frozenset(next((found.low_subjects for found in scored if found and found.low_subjects), ()))
 
 
 def _answers(scored: ScoredItems, item_ids: Sequence[str]) -> np.ndarray:
-    place = {item: i for i, item in enumerate(scored.item_ids)}
-    return scored.correct[[place[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
+    index = {item: i for i, item in enumerate(scored.item_ids)}
+    return scored.correct[[index[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
 
 
 def _low(scored: ScoredItems, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
@@ -216,15 +215,15 @@ def _low(scored: ScoredItems, item_ids: Sequence[str], low: frozenset[str]) -> n
 
 
 def _restrict_to_scope(paired: Iterable[_PairedAnswers], scope: Scope) -> list[_PairedAnswers]:
-    masked = [p if scope == "all" else p.only(p.low) for p in paired]
+    masked = [p if scope == "all" else p.filtered(p.low) for p in paired]
     return [p for p in masked if p.items]
 
 
 def _build_rows(paired: Sequence[_PairedAnswers], scope: Scope, config: RunConfig) -> list[ComparisonRow]:
-    lines = [_build_row(p.language, scope, [p], config) for p in paired]
+    rows = [_build_row(p.language, scope, [p], config) for p in paired]
     methods = {method for p in paired for method in p.correct}
-    whole = [p for p in paired if set(p.correct) == methods]
-    return [*lines, _build_row(MEAN, scope, whole, config)] if whole else lines
+    complete = [p for p in paired if set(p.correct) == methods]
+    return [*rows, _build_row(MEAN, scope, complete, config)] if complete else rows
 
 
 def _build_row(language: str, scope: Scope, paired: Sequence[_PairedAnswers], config: RunConfig) -> ComparisonRow:
@@ -233,14 +232,14 @@ def _build_row(language: str, scope: Scope, paired: Sequence[_PairedAnswers], co
         for method in METHODS
         if method in paired[0].correct
     }
-    measure = _IntervalEstimator(config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired]))
+    estimator = _IntervalEstimator(config, (language, scope), np.repeat(np.arange(len(paired)), [p.items for p in paired]))
     return ComparisonRow(
         language=language,
         scope=scope,
         items=sum(p.items for p in paired),
-        accuracy={method: measure.mean(method, values) for method, values in answers.items()},
+        accuracy={method: estimator.mean(method, values) for method, values in answers.items()},
         difference={
-            baseline: measure.difference(baseline, answers["compass"], answers[baseline])
+            baseline: estimator.difference(baseline, answers["compass"], answers[baseline])
             for baseline in BASELINES
             if {"compass", baseline} <= answers.keys()
         },
@@ -250,7 +249,7 @@ def _build_row(language: str, scope: Scope, paired: Sequence[_PairedAnswers], co
 
 @dataclass(frozen=True)
 class _IntervalEstimator:
-    """Intervals of one line; items are drawn within their language, and languages weigh the same."""
+    """Intervals of one row. Items are resampled within their language, and languages have equal weight."""
 
     config: RunConfig
     names: tuple[str, str]
@@ -264,31 +263,31 @@ class _IntervalEstimator:
         settings, rng = self.config.evaluate, self._rng("difference", baseline)
         return paired_bootstrap(a, b, strata=self.strata, resamples=settings.resamples, confidence=settings.confidence, rng=rng)
 
-    def _rng(self, what: str, of: str) -> np.random.Generator:
-        return generator(self.config.seed, "report", *self.names, what, of)
+    def _rng(self, quantity: str, method: str) -> np.random.Generator:
+        return generator(self.config.seed, "report", *self.names, quantity, method)
 
 
-def _missing(evidence: RunReader, config: RunConfig, paired: Sequence[_PairedAnswers]) -> list[str]:
-    """What could not be compared, each thing once, with the languages of which it is true."""
+def _missing(reader: RunReader, config: RunConfig, paired: Sequence[_PairedAnswers]) -> list[str]:
+    """Notes on what could not be compared, each once, with its languages."""
     if not paired:
         return ["No method has been evaluated in any language."]
     found = {p.language: p for p in paired}
-    told: dict[str, list[str]] = {}
-    asked = [method for method in METHODS if method in ("zero_shot", *config.select.methods)]
+    notes: dict[str, list[str]] = {}
+    expected = [method for method in METHODS if method in ("zero_shot", *config.select.methods)]
     for code in config.languages:
-        for note in _list_gaps(found.get(code), low_subjects(evidence, code), asked):
-            told.setdefault(note, []).append(language_name(code))
-    return [f"{note}: {', '.join(names)}." for note, names in told.items()]
+        for note in _list_gaps(found.get(code), low_subjects(reader, code), expected):
+            notes.setdefault(note, []).append(language_name(code))
+    return [f"{note}: {', '.join(names)}." for note, names in notes.items()]
 
 
-def _list_gaps(found: _PairedAnswers | None, low: frozenset[str], asked: Sequence[str]) -> Iterable[str]:
+def _list_gaps(found: _PairedAnswers | None, low: frozenset[str], expected: Sequence[str]) -> Iterable[str]:
     if found is None:
         yield "No evaluation"
         return
-    yield from (f"No evaluation of {METHODS[method]}" for method in asked if method not in found.correct)
+    yield from (f"No evaluation of {METHODS[method]}" for method in expected if method not in found.correct)
     if not low:
         yield "No under-represented subjects"
     elif not found.low.any():
         yield "No test items of under-represented subjects"
     if found.dropped:
-        yield f"{found.dropped} items left out, since not every method answered them"
+        yield f"{found.dropped} items excluded, because not every method answered them"

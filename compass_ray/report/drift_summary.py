@@ -37,12 +37,12 @@ from compass_ray.records.updates import ChangeRecord, UpdateRecord
 from compass_ray.report.run_reader import RunReader, format_time, language_name, to_unix_seconds
 
 _REPLIES = {
-    "loss": "median loss up by {:.3f} nats a token",
+    "loss": "median loss up by {:.3f} nats per token",
     "feedback": "share rated bad up by {:.3f}",
-    "canary": "share of canary questions answered wrong up by {:.3f}",
+    "canary": "share of wrong canary answers up by {:.3f}",
 }
 _VERDICT = re.compile(r"^(accepted|refused|rejected)[:,]\s*")
-NO_TRAFFIC = "No traffic has been seen: nothing was sent through the served endpoint, or no check was due yet."
+NO_TRAFFIC = "No traffic has been recorded: the endpoint received no prompts, or no drift check was due yet."
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LanguageTimeline:
 
     @property
     def first_drifted_check(self) -> CheckRecord | None:
-        """The first check that went beyond its bounds: the divergence above its threshold and, where tested, p low."""
+        """The first check with drift: the divergence exceeds its threshold and, if tested, the p-value is low."""
         return next((check for check in self.checks if check.drifted), None)
 
     def prompts_seen_at(self, decision: DecisionRecord) -> int | None:
@@ -85,26 +85,26 @@ class LanguageTimeline:
         return [_traffic(self), _divergence(self), _updates(self), _gate(self), *_outcome(self.updates), *_clusters(self)]
 
 
-def build_timelines(evidence: RunReader) -> tuple[LanguageTimeline, ...]:
+def build_timelines(reader: RunReader) -> tuple[LanguageTimeline, ...]:
     """One timeline for each language with checks or decisions, the most eventful first."""
-    decisions = [d for d in evidence.decisions if not _is_initial_promotion(d)]
-    codes = sorted({c.language for c in evidence.checks} | {d.language for d in decisions})
+    decisions = [d for d in reader.decisions if not _is_initial_promotion(d)]
+    codes = sorted({c.language for c in reader.checks} | {d.language for d in decisions})
     found = [
         LanguageTimeline(
             language=code,
-            checks=tuple(c for c in evidence.checks if c.language == code),
+            checks=tuple(c for c in reader.checks if c.language == code),
             decisions=tuple(d for d in decisions if d.language == code),
-            updates=evidence.updates(code),
+            updates=reader.updates(code),
         )
         for code in codes
     ]
-    return tuple(sorted(found, key=lambda story: (-len(story.updates), -len(story.decisions), story.language)))
+    return tuple(sorted(found, key=lambda timeline: (-len(timeline.updates), -len(timeline.decisions), timeline.language)))
 
 
 def summarize_drift(run: RunDir) -> list[str]:
     """The summary of the most eventful language of a run, for the terminal."""
-    told = build_timelines(RunReader(run))
-    return told[0].summary_lines() if told else [NO_TRAFFIC]
+    timelines = build_timelines(RunReader(run))
+    return timelines[0].summary_lines() if timelines else [NO_TRAFFIC]
 
 
 def _is_initial_promotion(decision: Decision) -> bool:
@@ -153,67 +153,68 @@ def describe_decision(timeline: LanguageTimeline, decision: Decision) -> str:
             assert_never(decision)
 
 
-def describe_change(what: str, outcome: ChangeRecord | None) -> str:
+def describe_change(group: str, outcome: ChangeRecord | None) -> str:
     """Accuracy on one group of subjects before and after an update, as words."""
     if outcome is None or not outcome.items:
-        return f"{what} was not measured"
-    return f"{what} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items)"
+        return f"{group}: not measured"
+    return f"{group} {outcome.before:.1%} before and {outcome.after:.1%} after ({outcome.items} items)"
 
 
-def _traffic(story: LanguageTimeline) -> str:
-    name = language_name(story.language)
-    if not story.checks:
-        return f"{name}: no check of the traffic was recorded."
-    seen = max(check.prompts for check in story.checks)
-    return f"{name}: {seen} prompts seen, {_count(len(story.checks), 'check')} of the traffic."
+def _traffic(timeline: LanguageTimeline) -> str:
+    name = language_name(timeline.language)
+    if not timeline.checks:
+        return f"{name}: no drift check was recorded."
+    seen = max(check.prompts for check in timeline.checks)
+    return f"{name}: {seen} prompts seen, {_count(len(timeline.checks), 'drift check')}."
 
 
-def _divergence(story: LanguageTimeline) -> str:
-    if not story.checks:
+def _divergence(timeline: LanguageTimeline) -> str:
+    if not timeline.checks:
         return "Divergence was not measured."
-    crossed = story.first_drifted_check
-    if crossed is None:
-        top = max(story.checks, key=lambda check: check.divergence)
-        highest = f"{top.divergence:.3f} of {top.threshold:.3f} bits"
-        return f"No check went beyond its bounds: the divergence was at most {highest}."
-    if not _exceeded_divergence(crossed):
-        return f"{_describe_quality_drop(crossed)} at prompt {crossed.prompts}; the divergence was {crossed.divergence:.3f} bits."
-    chance = "" if crossed.p_value is None else f", p = {crossed.p_value:.2g}"
+    drifted = timeline.first_drifted_check
+    if drifted is None:
+        top = max(timeline.checks, key=lambda check: check.divergence)
+        return f"No drift detected. Highest divergence: {top.divergence:.3f} bits (threshold {top.threshold:.3f})."
+    if not _exceeded_divergence(drifted):
+        return f"{_describe_quality_drop(drifted)} at prompt {drifted.prompts}. Divergence: {drifted.divergence:.3f} bits."
+    p_value = "" if drifted.p_value is None else f", p = {drifted.p_value:.2g}"
     return (
-        f"Divergence crossed its threshold at prompt {crossed.prompts}: "
-        f"{crossed.divergence:.3f} over {crossed.threshold:.3f} bits{chance}."
+        f"Divergence crossed its threshold at prompt {drifted.prompts}: "
+        f"{drifted.divergence:.3f} bits, threshold {drifted.threshold:.3f}{p_value}."
     )
 
 
 def _exceeded_divergence(check: CheckRecord) -> bool:
-    return not check.legs or any(leg.exceeded for leg in check.legs if leg.name == "divergence")
+    return not check.legs or any(test.exceeded for test in check.legs if test.name == "divergence")
 
 
 def _describe_quality_drop(check: CheckRecord) -> str:
-    """What became worse of the replies, as the beginning of a sentence."""
-    told = [
-        f"{_REPLIES.get(leg.name, '{:.3f}').format(leg.effect)} (p = {leg.p_value:.2g})" for leg in check.legs if leg.exceeded
+    """How the replies became worse, as the start of a sentence."""
+    effects = [
+        f"{_REPLIES.get(test.name, '{:.3f}').format(test.effect)} (p = {test.p_value:.2g})"
+        for test in check.legs
+        if test.exceeded
     ]
-    return f"Replies became worse ({'; '.join(told)})"
+    return f"Replies became worse ({'; '.join(effects)})"
 
 
-def _clusters(story: LanguageTimeline) -> list[str]:
-    """Where clusters were found not to fit any more, and how the traffic fits them at the last check."""
-    stale, again = story.last_decision(StaleRecord), story.last_decision(ReclusterRecord)
-    parts = [describe_decision(story, each) for each in story.decisions if each is stale or each is again]
-    last = story.checks[-1] if story.checks else None
+def _clusters(timeline: LanguageTimeline) -> list[str]:
+    """When the clusters became stale, and how the traffic fits them at the last check."""
+    stale, recluster = timeline.last_decision(StaleRecord), timeline.last_decision(ReclusterRecord)
+    parts = [describe_decision(timeline, each) for each in timeline.decisions if each is stale or each is recluster]
+    last = timeline.checks[-1] if timeline.checks else None
     if stale and last and last.noise is not None:
         parts.append(f"At the last check {last.noise:.1%} of the window was noise.")
     return [" ".join(parts)] if parts else []
 
 
-def _updates(story: LanguageTimeline) -> str:
-    """The last alarm, the last version that was trained, and what ended without one after it."""
-    drift, gate = story.last_decision(DriftRecord), story.last_decision(GateDecisionRecord)
-    ended = story.last_decision(StaticRecord, WindowDiscardedRecord, UpdateFailedRecord, since=gate)
+def _updates(timeline: LanguageTimeline) -> str:
+    """The last alarm, the last trained version, and the last window after it that ended without a version."""
+    drift, gate = timeline.last_decision(DriftRecord), timeline.last_decision(GateDecisionRecord)
+    ended = timeline.last_decision(StaticRecord, WindowDiscardedRecord, UpdateFailedRecord, since=gate)
     parts = [
-        _training(story, each) if isinstance(each, GateDecisionRecord) else describe_decision(story, each)
-        for each in story.decisions
+        _training(timeline, each) if isinstance(each, GateDecisionRecord) else describe_decision(timeline, each)
+        for each in timeline.decisions
         if each is drift or each is gate or each is ended
     ]
     if not parts:
@@ -221,29 +222,29 @@ def _updates(story: LanguageTimeline) -> str:
     return " ".join(parts if drift else ["No drift was declared.", *parts])
 
 
-def _training(story: LanguageTimeline, gate: GateDecisionRecord) -> str:
-    start = "after this alarm" if _follows_alarm(story, gate) else "by an update that was started by hand"
+def _training(timeline: LanguageTimeline, gate: GateDecisionRecord) -> str:
+    start = "after this alarm" if _follows_alarm(timeline, gate) else "by an update that was started by hand"
     parent = f" from {gate.from_version}" if gate.from_version else ""
     return f"{gate.to_version} was trained{parent} {start}."
 
 
-def _follows_alarm(story: LanguageTimeline, gate: GateDecisionRecord) -> bool:
-    """Whether the last alarm before a verdict had not been answered by then."""
-    answers = (GateDecisionRecord, StaticRecord, WindowDiscardedRecord, PromotionRecord, RollbackRecord)
-    earlier = story.decisions[: next(i for i, each in enumerate(story.decisions) if each is gate)]
-    last = next((each for each in reversed(earlier) if isinstance(each, (DriftRecord, *answers))), None)
+def _follows_alarm(timeline: LanguageTimeline, gate: GateDecisionRecord) -> bool:
+    """Whether the last alarm before a verdict was still open at that time."""
+    closing = (GateDecisionRecord, StaticRecord, WindowDiscardedRecord, PromotionRecord, RollbackRecord)
+    earlier = timeline.decisions[: next(i for i, each in enumerate(timeline.decisions) if each is gate)]
+    last = next((each for each in reversed(earlier) if isinstance(each, (DriftRecord, *closing))), None)
     return isinstance(last, DriftRecord)
 
 
-def _gate(story: LanguageTimeline) -> str:
-    """The gate's last verdict, the last change of the live version, and the canary, shadow or pin that came after it."""
-    gate, moved = story.last_decision(GateDecisionRecord), story.last_decision(PromotionRecord, RollbackRecord)
-    parts = [describe_decision(story, gate) if gate else "The gate has not evaluated an update."]
-    parts.append(describe_decision(story, moved) if moved else "The served adapter version did not change.")
-    canary = story.last_decision(CanaryRecord, CanaryEndedRecord, since=moved)
-    shadow = story.last_decision(ShadowRecord, ShadowEndedRecord, since=moved)
-    pinned = story.last_decision(PinRecord, UnpinRecord, since=moved)
-    return " ".join([*parts, *(describe_decision(story, each) for each in (canary, shadow, pinned) if each)])
+def _gate(timeline: LanguageTimeline) -> str:
+    """The gate's last verdict, the last change of the live version, and any later canary, shadow or pin."""
+    gate, switch = timeline.last_decision(GateDecisionRecord), timeline.last_decision(PromotionRecord, RollbackRecord)
+    parts = [describe_decision(timeline, gate) if gate else "The gate has not evaluated an update."]
+    parts.append(describe_decision(timeline, switch) if switch else "The served adapter version did not change.")
+    canary = timeline.last_decision(CanaryRecord, CanaryEndedRecord, since=switch)
+    shadow = timeline.last_decision(ShadowRecord, ShadowEndedRecord, since=switch)
+    pinned = timeline.last_decision(PinRecord, UnpinRecord, since=switch)
+    return " ".join([*parts, *(describe_decision(timeline, each) for each in (canary, shadow, pinned) if each)])
 
 
 def _outcome(updates: Sequence[UpdateRecord]) -> list[str]:
@@ -253,17 +254,16 @@ def _outcome(updates: Sequence[UpdateRecord]) -> list[str]:
     return [f"Accuracy: {describe_change('on new subjects', last.new)}; {describe_change('on old subjects', last.old)}."]
 
 
-def _where(story: LanguageTimeline, decision: DecisionRecord) -> str:
-    place = story.prompts_seen_at(decision)
-    if place is not None:
-        return f" at prompt {place}"
+def _where(timeline: LanguageTimeline, decision: DecisionRecord) -> str:
+    prompts = timeline.prompts_seen_at(decision)
+    if prompts is not None:
+        return f" at prompt {prompts}"
     return f" on {format_time(decision.time)}" if decision.time is not None else ""
 
 
 def _because(decision: DecisionRecord) -> str:
-    """The reason as the end of a sentence; a gate's begins with its verdict, which is said already."""
-    reason = (decision.reason or "").strip().rstrip(".")
-    reason = _VERDICT.sub("", reason)
+    """The reason as the end of a sentence. The verdict at the start of a gate's reason is removed."""
+    reason = _VERDICT.sub("", (decision.reason or "").strip().rstrip("."))
     return f": {reason}." if reason else "."
 
 

@@ -1,7 +1,7 @@
-"""The reason for a row in words: its cluster's gap, its draw, and what lies near it.
+"""Sentences that explain why a row was selected: its cluster's gap, its draw, and its near duplicates.
 
-Key property: a sentence restates numbers that the selection wrote or that were found for the row; nothing is scored
-again. COMPASS, sections 3.2.2 and 3.2.3; of the other methods, what they go by. It does not say how much a row helped.
+Key property: sentences restate numbers that the selection wrote or that were computed for the row; nothing is scored again.
+They do not say how much a row helped. COMPASS, sections 3.2.2 and 3.2.3. Other methods: their selection criterion.
 """
 
 from __future__ import annotations
@@ -18,51 +18,57 @@ COMPASS = "compass"
 MAX_QUOTED_CHARACTERS = 70
 """Characters of a prompt quoted within a sentence."""
 
-TEST_QUESTION_REASON = "It could not be chosen: its prompt is a test question of the language."
+TEST_QUESTION_REASON = "It was excluded: its prompt is a test question of the language."
 _METHOD_REASONS: Mapping[str, str] = {
-    ALL_LANGUAGES: "The method takes the whole pool.",
-    "random": "It was drawn by chance, all {candidates} candidates alike, noise included.",
-    "langrank": "It is a row of {source}, {place} that the trained ranker put first for {target}; the language's score {score}.",
-    "langsim": "It is a row of {source}, {place} most like {target} by their features; similarity {score}.",
-    "dsir": "It was drawn by its importance weight, how much likelier its n-grams are in the guide set than among the "
-    "candidates; log weight {score}.",
-    "nearest": "It is among the candidates most similar to a guide prompt; cosine {score}.",
+    ALL_LANGUAGES: "The method uses the complete pool.",
+    "random": "It was drawn at random. All {candidates} candidates had the same probability, including noise.",
+    "langrank": "It is a row of {source}, {rank} that the trained ranker put first for {target}. Score of the language: {score}.",
+    "langsim": "It is a row of {source}, {rank} most similar to {target} by typological features. Similarity: {score}.",
+    "dsir": "It was drawn by its importance weight: the likelihood of its n-grams in the guide set relative to the candidates. "
+    "Log weight: {score}.",
+    "nearest": "It is among the candidates most similar to a guide prompt. Cosine: {score}.",
 }
-"""Why a method other than COMPASS added a row."""
+"""Reason for a selected row, by method other than COMPASS."""
 
 
 def explain_selection(
     allocation: AllocationRecord, row: Mapping[str, Any], source_language: str, cluster: int
 ) -> tuple[str, str]:
-    """The reason in two sentences: the cluster's gap, the row's draw; ``row`` is empty if not chosen."""
+    """The reason in two parts: the cluster's gap and the row's draw. ``row`` is empty if it was not selected."""
     return _explain_gap(allocation, cluster), _explain_draw(allocation, row, source_language, cluster)
 
 
 def describe_quota(language: str, quota: QuotaRecord) -> str:
-    """What one language's selection made of a cluster."""
+    """Counts of one language's selection in a cluster."""
     counts = f"{quota.n_eval} guide prompts, {quota.n_target} own rows, {quota.selected} added"
     return f"{language_name(language)}: {counts}."
 
 
 def describe_neighbours(near: Neighbours | None, chosen: bool) -> Iterator[str]:
-    """What the draw of a row held back in its cluster, or what was drawn beside one that was not; none if not known."""
+    """Near duplicates of a row in its cluster, and the score penalty between them. Empty if unknown."""
     if near is None:
         return
-    near_it = f"Near duplicates of it (cosine above {near.tau:g}) among its cluster's candidates: "
-    if chosen:
-        cost = f", each of which its draw cost {near.delta:g} of its score" if near.delta and near.suppressed else ""
-        yield f"{near_it}{near.suppressed} not drawn{cost}; {near.drawn} drawn."
-    else:
-        cost = f", each of which cost it {near.delta:g} of its score" if near.delta and near.drawn else ""
-        yield f"{near_it}{near.drawn} drawn{cost}; {near.suppressed} not drawn."
+    counts = f"{near.drawn} selected, {near.suppressed} not selected"
+    yield f"Near duplicates in the same cluster (cosine > {near.tau:g}): {counts}.{_describe_penalty(near, chosen)}"
     shown = near.closest_suppressed if chosen else near.closest_drawn
     yield from (f"  cosine {each.cosine:.3f}, {each.language}: {shorten(each.prompt)}" for each in shown)
 
 
+def _describe_penalty(near: Neighbours, chosen: bool) -> str:
+    """How selected rows lowered the score of their near duplicates; empty if no score changed."""
+    if chosen and near.delta and near.suppressed:
+        those = "that 1" if near.suppressed == 1 else f"those {near.suppressed}"
+        each = "" if near.suppressed == 1 else " each"
+        return f" Selecting this row lowered the score of {those} by {near.delta:g}{each}."
+    if not chosen and near.delta and near.drawn:
+        return f" Each selected one lowered the score of this row by {near.delta:g}."
+    return ""
+
+
 def describe_guide_prompt(guide: NearestGuidePrompt | None) -> Iterator[str]:
-    """The guide prompt nearest to a row; none if not known."""
+    """The guide prompt nearest to a row. Empty if unknown."""
     if guide is not None:
-        yield f"The guide prompt nearest to it (cosine {guide.cosine:.3f}): {shorten(guide.prompt)}"
+        yield f"Nearest guide prompt (cosine {guide.cosine:.3f}): {shorten(guide.prompt)}"
 
 
 def shorten(prompt: str, longest: int = MAX_QUOTED_CHARACTERS) -> str:
@@ -78,15 +84,15 @@ def shorten(prompt: str, longest: int = MAX_QUOTED_CHARACTERS) -> str:
 def _explain_gap(allocation: AllocationRecord, cluster: int) -> str:
     quota, shares = allocation.quota(cluster), allocation.shares(cluster)
     if allocation.method != COMPASS:
-        return f"Method {allocation.method} takes no account of clusters; the row's is {cluster}."
+        return f"Method {allocation.method} does not use clusters. The row is in cluster {cluster}."
     if cluster < 0:
-        return "The row is noise: it lies in no cluster, and noise is never sampled."
+        return "The row is noise: it is in no cluster. COMPASS never selects noise."
     if quota is None or shares is None:
-        return f"Cluster {cluster} has no place in this selection."
+        return f"This selection has no cluster {cluster}."
     return (
-        f"Cluster {cluster} holds {quota.n_eval} guide prompts ({shares.guide:.1%} of them) and {quota.n_target} rows of "
-        f"{language_name(allocation.language)} ({shares.own:.1%} of them), so it got weight {quota.weight:.3g} and a quota "
-        f"of {quota.quota} of the {allocation.budget} rows to add."
+        f"Cluster {cluster} has {quota.n_eval} guide prompts ({shares.guide:.1%} of all) and {quota.n_target} rows of "
+        f"{language_name(allocation.language)} ({shares.own:.1%} of all). Its weight is {quota.weight:.3g}, and its quota is "
+        f"{quota.quota} of the {allocation.budget} rows to add."
     )
 
 
@@ -95,7 +101,7 @@ def _explain_draw(allocation: AllocationRecord, row: Mapping[str, Any], source: 
         return _explain_added(allocation, row)
     if row:
         return (
-            "It is one of the language's own rows, all of which are used."
+            "It is one of the language's own rows. All of them are used."
             if row["role"] == "target"
             else _explain_added(allocation, row)
         )
@@ -105,17 +111,17 @@ def _explain_draw(allocation: AllocationRecord, row: Mapping[str, Any], source: 
         return _explain_omission(allocation)
     quota = allocation.quota(cluster)
     if cluster < 0 or quota is None or not quota.weight:
-        return "It was not chosen: nothing is drawn from a cluster without weight."
-    return f"It was a candidate and was not drawn: {quota.selected} of {quota.n_aux} in its cluster were."
+        return "It was not selected: its cluster has weight 0."
+    return f"It was a candidate but was not selected: {quota.selected} of {quota.n_aux} candidates in its cluster were."
 
 
 def _explain_omission(allocation: AllocationRecord) -> str:
-    """Why another method left a row out, as far as its counts say."""
+    """Why another method did not select a row, as far as its counts show."""
     if allocation.method == ALL_LANGUAGES:
-        return "It was left out: it is a test question of a target language, or the bias simulation of its own removed it."
+        return "It was left out: it is a test question of a target language, or the bias simulation of its language removed it."
     added = sum(each.selected for each in allocation.clusters) + allocation.noise.selected
     name = METHODS.get(allocation.method, allocation.method)
-    return f"It was not chosen: {name} added {added} of {_count_candidates(allocation)} candidates."
+    return f"It was not selected: {name} added {added} of {_count_candidates(allocation)} candidates."
 
 
 def _count_candidates(allocation: AllocationRecord) -> int:
@@ -125,18 +131,18 @@ def _count_candidates(allocation: AllocationRecord) -> int:
 def _explain_added(allocation: AllocationRecord, row: Mapping[str, Any]) -> str:
     if allocation.method == COMPASS:
         return _describe_draw(allocation.quota(row["cluster"]), row)
-    ground = _METHOD_REASONS.get(allocation.method, "It was chosen with a score of {score}.")
-    return ground.format(
+    template = _METHOD_REASONS.get(allocation.method, "It was selected with a score of {score}.")
+    return template.format(
         candidates=_count_candidates(allocation),
         source=language_name(row["language"]),
-        place=_describe_rank(allocation.transfer.languages, row["language"]),
+        rank=_describe_rank(allocation.transfer.languages, row["language"]),
         target=language_name(allocation.language),
         score="unknown" if row["score"] is None else f"{row['score']:.4g}",
     )
 
 
 def _describe_rank(languages: Sequence[str], language: str) -> str:
-    """Which of the transfer languages one is."""
+    """Rank of a language among the transfer languages."""
     if language not in languages:
         return "one of the languages"
     return f"number {languages.index(language) + 1} of the {len(languages)} languages"
@@ -145,7 +151,7 @@ def _describe_rank(languages: Sequence[str], language: str) -> str:
 def _describe_draw(quota: QuotaRecord | None, row: Mapping[str, Any]) -> str:
     scores = {"prototype score": row["proto"], "boundary score": row["boundary"], "score at its draw": row["score"]}
     shown = [f"{name} {value:.3f}" for name, value in scores.items() if value is not None]
-    of = f" of {quota.selected}" if quota else ""
-    near = "" if row["neighbours"] is None else f"; {row['neighbours']} of its near neighbours were drawn before it"
-    told = f", with {', '.join(shown)}" if shown else ""
-    return f"It was drawn, number {row['order'] + 1}{of} in its cluster's order of drawing{told}{near}."
+    total = f" of {quota.selected}" if quota else ""
+    with_scores = f", with {', '.join(shown)}" if shown else ""
+    near = "" if row["neighbours"] is None else f" Near duplicates selected before it: {row['neighbours']}."
+    return f"It was selected as number {row['order'] + 1}{total} in its cluster{with_scores}.{near}"

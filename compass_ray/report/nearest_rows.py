@@ -1,7 +1,7 @@
-"""What lies near one row: the candidates of its cluster that its draw held back, and the guide prompt next to it.
+"""Neighbours of one row: near duplicates among the candidates of its cluster, and the nearest guide prompt.
 
-Key property: found on demand for the one row, by the product of its cluster's stored embeddings with its own, block by
-block; similarities among other rows are never made. COMPASS, section 3.2.3. It draws nothing and scores nothing.
+Key property: computed on demand for one row, as blockwise products of its cluster's embeddings with its own. Similarities
+between other rows are never computed. Selects and scores nothing. COMPASS, section 3.2.3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK_ROWS = 4096
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A row, and the cosine of its embedding with the one asked about."""
+    """A row, and the cosine of its embedding with the row in question."""
 
     row_id: str
     language: str
@@ -38,9 +38,9 @@ class Neighbours:
 
     tau: float
     delta: float
-    """What each of them costs a candidate's score once it is drawn; 0 where nothing was held back."""
+    """Score penalty of a candidate for each selected near duplicate; 0 if the selection has no penalty."""
     suppressed: int
-    """How many were not drawn."""
+    """How many were not selected."""
     drawn: int
     closest_suppressed: tuple[Neighbour, ...]
     """The nearest of them, at most `CLOSEST`."""
@@ -57,7 +57,7 @@ class NearestGuidePrompt:
 
 @dataclass(frozen=True)
 class RowLocation:
-    """Where a pool row lies: in which cluster of which clustering, and its unit embedding float32[d]."""
+    """A pool row's clustering, its cluster, and its unit embedding float32[d]."""
 
     clusters: Artifact
     row_id: str
@@ -66,47 +66,49 @@ class RowLocation:
 
 
 def locate_row(clusters: Artifact, row_id: str) -> RowLocation | None:
-    """Where a pool row lies, None where the clustering does not hold it."""
+    """Find a pool row in a clustering. None if the clustering does not contain it."""
     rows = _assignments(clusters)
-    at = pc.index(rows["row_id"], row_id).as_py()
-    if at < 0:
+    index = pc.index(rows["row_id"], row_id).as_py()
+    if index < 0:
         return None
-    return RowLocation(clusters, row_id, rows["cluster"][at].as_py(), _vectors(clusters, np.array([at]))[0])
+    return RowLocation(clusters, row_id, rows["cluster"][index].as_py(), _vectors(clusters, np.array([index]))[0])
 
 
-def find_neighbours(run: RunDir, at: RowLocation, language: str, drawn: Collection[str], tau: float, delta: float) -> Neighbours:
-    """The rows near ``at`` that could be drawn for ``language``, given the row_ids that were ``drawn``.
+def find_neighbours(
+    run: RunDir, location: RowLocation, language: str, drawn: Collection[str], tau: float, delta: float
+) -> Neighbours:
+    """Candidates for ``language`` near ``location``, given the row_ids that were ``drawn``.
 
-    As for the selection itself, the language's own rows and its test questions are no candidates.
+    As in the selection, the language's own rows and its test questions are not candidates.
     """
-    rows = _assignments(at.clusters)
-    members = np.flatnonzero(rows["cluster"].to_numpy() == at.cluster)
-    found = [(i, cosine) for i, cosine in _members_above(at, members, tau) if rows["row_id"][i].as_py() != at.row_id]
-    known = _texts(run, [rows["row_id"][i].as_py() for i, _ in found])
-    forbidden = keys_of_test_questions(run, language) if found else frozenset()
-    near = [Neighbour(*known[rows["row_id"][i].as_py()], cosine) for i, cosine in found]
-    near = [each for each in near if each.language != language and prompt_key(each.prompt) not in forbidden]
+    rows = _assignments(location.clusters)
+    members = np.flatnonzero(rows["cluster"].to_numpy() == location.cluster)
+    found = [(i, cosine) for i, cosine in _members_above(location, members, tau) if rows["row_id"][i].as_py() != location.row_id]
+    texts = _texts(run, [rows["row_id"][i].as_py() for i, _ in found])
+    excluded = keys_of_test_questions(run, language) if found else frozenset()
+    near = [Neighbour(*texts[rows["row_id"][i].as_py()], cosine) for i, cosine in found]
+    near = [each for each in near if each.language != language and prompt_key(each.prompt) not in excluded]
     near.sort(key=lambda each: (-each.cosine, each.row_id))
-    taken = [each for each in near if each.row_id in drawn]
-    left = [each for each in near if each.row_id not in drawn]
-    return Neighbours(tau, delta, len(left), len(taken), tuple(left[:CLOSEST]), tuple(taken[:CLOSEST]))
+    selected = [each for each in near if each.row_id in drawn]
+    suppressed = [each for each in near if each.row_id not in drawn]
+    return Neighbours(tau, delta, len(suppressed), len(selected), tuple(suppressed[:CLOSEST]), tuple(selected[:CLOSEST]))
 
 
-def find_nearest_guide_prompt(run: RunDir, language: str, at: RowLocation) -> NearestGuidePrompt | None:
-    """The language's guide prompt nearest to a row, None where the run has no embedded guide set of it."""
+def find_nearest_guide_prompt(run: RunDir, language: str, location: RowLocation) -> NearestGuidePrompt | None:
+    """The language's guide prompt nearest to a row. None if the run has no embedded guide set for it."""
     guide, embedded = run.guide(language), run.guide_embeddings(language)
     if guide.manifest() is None or embedded.manifest() is None:
         return None
-    cosine = unit_rows(embedded.read_embeddings()) @ at.vector
+    cosine = unit_rows(embedded.read_embeddings()) @ location.vector
     nearest = int(np.argmax(cosine))
     return NearestGuidePrompt(guide.read_table("guide.parquet", ["prompt"])["prompt"][nearest].as_py(), float(cosine[nearest]))
 
 
-def _members_above(at: RowLocation, members: IntArray, tau: float) -> Iterator[tuple[int, float]]:
-    """Members with a cosine above ``tau`` to the row, and that cosine."""
+def _members_above(location: RowLocation, members: IntArray, tau: float) -> Iterator[tuple[int, float]]:
+    """Members with a cosine above ``tau`` to the row, with that cosine."""
     for start in range(0, len(members), _BLOCK_ROWS):
         block = members[start : start + _BLOCK_ROWS]
-        cosine = _vectors(at.clusters, block) @ at.vector
+        cosine = _vectors(location.clusters, block) @ location.vector
         yield from ((int(block[i]), float(cosine[i])) for i in np.flatnonzero(cosine > tau))
 
 
@@ -127,7 +129,7 @@ def _texts(run: RunDir, row_ids: list[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def keys_of_test_questions(run: RunDir, language: str) -> frozenset[str]:
-    """Keys of a language's test questions, which no selection for it may take; see `sources.guides.prompt_key`."""
+    """Keys of a language's test questions, which its selections must exclude (see `sources.guides.prompt_key`)."""
     guide = run.guide(language)
     if guide.manifest() is None:
         return frozenset()

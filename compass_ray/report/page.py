@@ -1,8 +1,8 @@
-"""Builds the page of a run: ``index.html`` with everything in it, and its pictures as PNG beside it.
+"""Builder of the report page: a self-contained ``index.html``, with its plots also as PNG files next to it.
 
-Key property: the page needs no other file and asks nothing of the network, and its fingerprint is made of
-the fingerprints of what it shows, so it is made anew exactly when the run, the settings or this package
-changed. It is made of whatever the run holds at the moment and names what is missing.
+Key property: the page needs no other file and no network. Its fingerprint covers the fingerprints of everything it shows, so
+it is rebuilt exactly when the run, the settings or this package change. It works on an incomplete run and names what is
+missing.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SOURCES = (".py", ".j2", ".css")
 
 
 def build_report(run: RunDir, config: RunConfig) -> Manifest:
-    """Make the report of a run, or find it made already of the very same things."""
-    if found := find_current(run, config):
-        return found
-    evidence = RunReader(run)
-    manifests = shown_manifests(evidence, config)
+    """Build the report of a run. Return the existing one if it is up to date."""
+    if current := find_current(run, config):
+        return current
+    reader = RunReader(run)
+    manifests = shown_manifests(reader, config)
     identity = _identity(run, config, manifests)
     comparison = compare(run, config)
-    sections = _sections(evidence, config, comparison, manifests)
+    sections = _sections(reader, config, comparison, manifests)
     writer = run.report.begin(identity)
     for picture in (p for section in sections for p in section.pictures):
         writer.write_bytes(picture.file, picture.data)
@@ -54,37 +54,37 @@ def build_report(run: RunDir, config: RunConfig) -> Manifest:
 
 
 def find_current(run: RunDir, config: RunConfig) -> Manifest | None:
-    """The report of a run if it was made of the very things that stand now. Looks at manifests and the monitor's records."""
-    identity, found = _identity(run, config, shown_manifests(RunReader(run), config)), run.report.manifest()
-    return found if found and found.fingerprint == identity.fingerprint else None
+    """The existing report if it is up to date, by the manifests and the monitor's records; else None."""
+    identity, existing = _identity(run, config, shown_manifests(RunReader(run), config)), run.report.manifest()
+    return existing if existing and existing.fingerprint == identity.fingerprint else None
 
 
-def render(name: str, sections: list[ReportSection], *, of: str = "run") -> str:
-    """The page of a run, or of what ``of`` says, as HTML; all that sections hold is escaped."""
+def render(name: str, sections: list[ReportSection], *, kind: str = "run") -> str:
+    """Render sections as the HTML page of a run, or of another ``kind``. All content of the sections is escaped."""
     folder = resources.files("compass_ray.report")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
-    return template.render(of=of, name=name, sections=sections, style=style, version=__version__)
+    return template.render(kind=kind, name=name, sections=sections, style=style, version=__version__)
 
 
-def shown_manifests(evidence: RunReader, config: RunConfig) -> dict[str, Manifest]:
-    """Every finished artefact that the page shows, by its name, in the order of the stages."""
-    found = ((artifact.name, artifact.manifest()) for artifact in _artifacts(evidence, config))
+def shown_manifests(reader: RunReader, config: RunConfig) -> dict[str, Manifest]:
+    """Manifests of the complete artifacts that the page shows, by name, in the order of the stages."""
+    found = ((artifact.name, artifact.manifest()) for artifact in _artifacts(reader, config))
     return {name: manifest for name, manifest in found if manifest}
 
 
-def _artifacts(evidence: RunReader, config: RunConfig) -> list[Artifact]:
-    run, codes = evidence.run, config.languages
-    versions = {code: evidence.versions(code) for code in codes}
-    decided = {(d.language, d.to_version) for d in evidence.decisions if d.to_version}
+def _artifacts(reader: RunReader, config: RunConfig) -> list[Artifact]:
+    run, codes = reader.run, config.languages
+    versions = {code: reader.versions(code) for code in codes}
+    decided = {(d.language, d.to_version) for d in reader.decisions if d.to_version}
     updated = sorted(decided | {(code, v) for code in codes for v in versions[code]})
     return [
         run.pool,
         *(run.guide(code) for code in codes),
         run.embeddings,
         *(run.guide_embeddings(code) for code in codes),
-        *(run.clustering(whose) for whose in clustering_keys(config)),
+        *(run.clustering(key) for key in clustering_keys(config)),
         *(run.budget(code) for code in codes),
         *(run.selection(method, code) for code in codes for method in config.select.methods),
         *(run.adapter(code, version) for code in codes for version in versions[code]),
@@ -106,13 +106,13 @@ def _identity(run: RunDir, config: RunConfig, manifests: Mapping[str, Manifest])
 
 
 def _attempts(run: RunDir) -> list[Attempt]:
-    """The times kept of a run, but for those of making this page: with them it would never be up to date."""
+    """Recorded times of a run, without the report stage: with it the page would never be up to date."""
     found = (a.model_copy(update={"stages": tuple(t for t in a.stages if t.stage != "report")}) for a in read_attempts(run))
     return [attempt for attempt in found if attempt.stages]
 
 
 def _source_hash() -> str:
-    """A hash of this package's own text, so that another version of it makes the page anew."""
+    """Hash of this package's source, so that a new version rebuilds the page."""
     return content_hash(*(file.read_text("utf-8") for file in _walk(resources.files("compass_ray.report"))))
 
 
@@ -127,15 +127,15 @@ def _walk(folder: Traversable) -> list[Traversable]:
 
 
 def _sections(
-    evidence: RunReader, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]
+    reader: RunReader, config: RunConfig, comparison: Comparison, manifests: Mapping[str, Manifest]
 ) -> list[ReportSection]:
     codes = config.languages
     return [
-        accuracy.section(evidence, codes, comparison),
-        gaps.section(evidence, codes),
-        added_rows.section(evidence, codes),
-        training_curves.section(evidence, codes, config.serve.method),
-        traffic.section(evidence, codes),
-        timing.section(config, _attempts(evidence.run), manifests),
-        reproducibility.section(evidence, config, manifests),
+        accuracy.section(reader, codes, comparison),
+        gaps.section(reader, codes),
+        added_rows.section(reader, codes),
+        training_curves.section(reader, codes, config.serve.method),
+        traffic.section(reader, codes),
+        timing.section(config, _attempts(reader.run), manifests),
+        reproducibility.section(reader, config, manifests),
     ]

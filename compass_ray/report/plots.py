@@ -1,7 +1,7 @@
-"""The pictures of a run. Each function takes records that were read and returns one matplotlib figure.
+"""Plots of a run. Each function takes records and returns one matplotlib figure.
 
-Key property: a picture draws numbers that are also given as text or as a table beside it in the page.
-Nothing is read or written here. COMPASS, section 5 shows the like.
+Key property: the page also shows the plotted numbers as text or as a table. Nothing is read or written here. COMPASS,
+section 5 has similar plots.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ MOST_CLUSTERS = 12
 MOST_SOURCES = 20
 OTHERS = "others"
 _DECISION_LINE_STYLES = {"drift": ":", "stale": "-.", "promotion": "-", "rollback": "--"}
-"""Line style of the decisions that a divergence picture shows."""
+"""Line styles of the decisions in a divergence plot."""
 
 
 def furthest_clusters(allocation: AllocationRecord, most: int = MOST_CLUSTERS) -> list[int]:
-    """Places in ``allocation.clusters`` of those furthest from the guide set, the least covered first."""
+    """Indices into ``allocation.clusters`` of the clusters with the largest gap to the guide set, the least covered first."""
     guide, before, after = (shares[: len(allocation.clusters)] for shares in _shares(allocation))
     width = np.maximum(np.abs(guide - before), np.abs(guide - after))
     widest = np.argsort(-width, kind="stable")[:most]
-    return [int(place) for place in widest[np.argsort((before - guide)[widest], kind="stable")]]
+    return [int(index) for index in widest[np.argsort((before - guide)[widest], kind="stable")]]
 
 
 @with_style
 def plot_gap(allocation: AllocationRecord, sweep: SweepRecord | None) -> Figure:
-    """Share of important clusters in the guide set, the training rows, and those with the selection."""
-    places, names = furthest_clusters(allocation), cluster_names(allocation, sweep)
-    figure, axes = new_figure(4.9, 1.5 + 0.29 * max(len(places), 3))
-    _gap_points(axes, *(shares[places] for shares in _shares(allocation)))
-    axes.set_yticks(range(len(places)), [names[i] for i in places])
-    axes.set_ylim(len(places) - 0.4, -0.6)
+    """Shares of the clusters with the largest gaps: in the guide set, and in the training rows before and after selection."""
+    indices, names = furthest_clusters(allocation), cluster_names(allocation, sweep)
+    figure, axes = new_figure(4.9, 1.5 + 0.29 * max(len(indices), 3))
+    _gap_points(axes, *(shares[indices] for shares in _shares(allocation)))
+    axes.set_yticks(range(len(indices)), [names[i] for i in indices])
+    axes.set_ylim(len(indices) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, min_n_ticks=3))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -77,20 +77,20 @@ def _gap_points(axes: Axes, guide: np.ndarray, before: np.ndarray, after: np.nda
     hollow = axes.scatter(before, rows, s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3)
     filled = axes.scatter(after, rows, s=42, color=colour, zorder=4)
     bar = axes.scatter(guide, rows, s=150, marker="|", color=GUIDE, linewidth=2.4, zorder=5)
-    names = ("rows before", "with selected rows", "guide prompts")
-    for points, name in zip((hollow, filled, bar), names, strict=True):
-        points.set(label=name, clip_on=False)
+    labels = ("rows before", "with selected rows", "guide prompts")
+    for points, label in zip((hollow, filled, bar), labels, strict=True):
+        points.set(label=label, clip_on=False)
 
 
 def cluster_names(allocation: AllocationRecord, sweep: SweepRecord | None) -> list[str]:
-    """What to call each cluster of an allocation: number and most common subject, where that can be drawn."""
+    """Display name of each cluster: its number, and its most common subject if the font can draw it."""
     subjects = {c.cluster: c.subject for c in sweep.clusters} if sweep else {}
     drawn = {c.cluster: printable_label(subjects.get(c.cluster), "") for c in allocation.clusters}
     return [f"{subject} ({cluster})" if subject else f"cluster {cluster}" for cluster, subject in drawn.items()]
 
 
 def source_matrix(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], np.ndarray]:
-    """Source languages, the most used first and the rest as one, and rows: int64[targets, sources]."""
+    """Source languages, the most used first and the rest combined, and their row counts: int64[targets, sources]."""
     totals: dict[str, int] = {}
     for row in counts.values():
         for code, number in row.items():
@@ -114,7 +114,7 @@ def plot_source_heat_map(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     axes.set_yticks(range(len(rows)), [language_name(code) for code in counts])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("language the rows come from")
+    axes.set_xlabel("source language")
     axes.set_title("Selected rows by language")
     return figure
 
@@ -131,19 +131,19 @@ def _cell_numbers(axes: Axes, rows: np.ndarray, share: np.ndarray) -> None:
 def plot_divergences(
     before: Mapping[str, float],
     after: Mapping[str, Mapping[str, float]],
-    looks: Mapping[str, MethodStyle],
+    styles: Mapping[str, MethodStyle],
     title: str = "Divergence by method",
 ) -> Figure:
-    """Divergence from the guide set by language, the widest gap first: ``before``, and ``after`` by method and language."""
+    """Divergence from the guide set by language, the largest first: ``before``, and ``after`` by method and language."""
     codes = sorted(before, key=lambda code: (-before[code], code))
     figure, axes = new_figure(6.4, 1.6 + 0.24 * max(len(codes), 3))
     rows = range(len(codes))
     bars = axes.scatter([before[c] for c in codes], rows, s=110, marker="|", color=GUIDE, linewidth=2.2, zorder=3)
     bars.set_label("rows before")
     for method, found in after.items():
-        look = looks[method]
+        style = styles[method]
         points = [(found[code], row) for row, code in zip(rows, codes, strict=True) if code in found]
-        drawn = axes.scatter(*_split_xy(points), s=26, marker=look.marker, color=look.colour, alpha=0.9, zorder=4)
+        drawn = axes.scatter(*_split_xy(points), s=26, marker=style.marker, color=style.colour, alpha=0.9, zorder=4)
         drawn.set(label=METHODS.get(method, method), clip_on=False)
     axes.set_yticks(rows, [language_name(code) for code in codes])
     axes.set_ylim(len(codes) - 0.4, -0.6)
@@ -155,19 +155,19 @@ def plot_divergences(
 
 
 @with_style
-def plot_accuracy(lines: Sequence[ComparisonRow], confidence: float, title: str) -> Figure:
+def plot_accuracy(rows: Sequence[ComparisonRow], confidence: float, title: str) -> Figure:
     """Accuracy of every method in every language, with intervals, and of the mean over languages."""
-    methods = [method for method in METHODS if any(method in line.accuracy for line in lines)]
-    figure, axes = new_figure(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(lines))
-    apart = min(0.17, 0.8 / max(len(methods), 1))
-    for place, method in enumerate(methods):
-        offset = apart * (place - (len(methods) - 1) / 2)
-        _method_points(axes, lines, method, offset)
-    axes.set_yticks(range(len(lines)), [line.name for line in lines])
-    axes.set_ylim(len(lines) - 0.4, -0.6)
+    methods = [method for method in METHODS if any(method in row.accuracy for row in rows)]
+    figure, axes = new_figure(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(rows))
+    spacing = min(0.17, 0.8 / max(len(methods), 1))
+    for index, method in enumerate(methods):
+        offset = spacing * (index - (len(methods) - 1) / 2)
+        _method_points(axes, rows, method, offset)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    if lines and lines[-1].language == MEAN and len(lines) > 1:
-        axes.axhline(len(lines) - 1.5, color=RULE, linewidth=1.2)
+    if rows and rows[-1].language == MEAN and len(rows) > 1:
+        axes.axhline(len(rows) - 1.5, color=RULE, linewidth=1.2)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
     axes.set_title(title)
@@ -175,15 +175,15 @@ def plot_accuracy(lines: Sequence[ComparisonRow], confidence: float, title: str)
     return figure
 
 
-def _method_points(axes: Axes, lines: Sequence[ComparisonRow], method: str, offset: float) -> None:
-    look = METHOD_STYLES[method]
-    shown = [(place + offset, line.accuracy[method]) for place, line in enumerate(lines) if method in line.accuracy]
+def _method_points(axes: Axes, rows: Sequence[ComparisonRow], method: str, offset: float) -> None:
+    style = METHOD_STYLES[method]
+    shown = [(index + offset, row.accuracy[method]) for index, row in enumerate(rows) if method in row.accuracy]
     heights = [y for y, _ in shown]
     axes.hlines(
         heights,
         [i.low for _, i in shown],
         [i.high for _, i in shown],
-        color=look.colour,
+        color=style.colour,
         linewidth=1.6,
         alpha=0.75,
     )
@@ -191,8 +191,8 @@ def _method_points(axes: Axes, lines: Sequence[ComparisonRow], method: str, offs
         [i.mean for _, i in shown],
         heights,
         s=30,
-        marker=look.marker,
-        color=look.colour,
+        marker=style.marker,
+        color=style.colour,
         label=METHODS[method],
         zorder=3,
     )
@@ -200,13 +200,13 @@ def _method_points(axes: Axes, lines: Sequence[ComparisonRow], method: str, offs
 
 @with_style
 def plot_training(language: str, histories: Mapping[str, HistoryRecord], served: str) -> Figure:
-    """Loss by epoch of every adapter of a language: validation solid, training dotted, epoch kept ringed."""
+    """Loss by epoch of every adapter of a language: validation solid, training dotted, selected epoch ringed."""
     figure, axes = new_figure(4.9, 3.2)
     for version, history in histories.items():
         _plot_losses(axes, adapter_name(version, served), adapter_style(version, served), history)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, nats a token")
+    axes.set_ylabel("loss, nats per token")
     axes.set_title(language_name(language))
     axes.plot([], [], color=MUTED, linestyle=":", label="dotted: training loss")
     add_legend_below(figure, axes, 3)
@@ -214,24 +214,24 @@ def plot_training(language: str, histories: Mapping[str, HistoryRecord], served:
 
 
 def adapter_name(version: str, served: str) -> str:
-    """What to call an adapter version: with the method whose adapter it is."""
+    """Display name of an adapter version, with its method."""
     return f"{version} {METHODS.get(served, served)}" if is_version(version) else METHODS.get(version, version)
 
 
 def adapter_style(version: str, served: str) -> MethodStyle:
-    """The look of the method whose adapter it is; versions after the first have their own."""
+    """Plot style of an adapter's method. Versions after the first have their own style."""
     if is_version(version):
         return METHOD_STYLES[served] if int(version[1:]) <= 1 else UPDATED_STYLE
     return METHOD_STYLES.get(version, METHOD_STYLES["zero_shot"])
 
 
-def _plot_losses(axes: Axes, name: str, look: MethodStyle, history: HistoryRecord) -> None:
+def _plot_losses(axes: Axes, name: str, style: MethodStyle, history: HistoryRecord) -> None:
     train = [(e.epoch, e.train_loss) for e in history.epochs if e.train_loss is not None]
     held = [(e.epoch, e.validation_loss) for e in history.epochs if e.validation_loss is not None]
-    axes.plot(*_split_xy(train), color=look.colour, linestyle=":", linewidth=1.3)
-    axes.plot(*_split_xy(held), color=look.colour, marker=look.marker, markersize=4, label=name)
+    axes.plot(*_split_xy(train), color=style.colour, linestyle=":", linewidth=1.3)
+    axes.plot(*_split_xy(held), color=style.colour, marker=style.marker, markersize=4, label=name)
     best = [point for point in held if point[0] == history.best_epoch]
-    axes.scatter(*_split_xy(best), s=110, facecolor="none", edgecolor=look.colour, linewidth=1.2, zorder=4)
+    axes.scatter(*_split_xy(best), s=110, facecolor="none", edgecolor=style.colour, linewidth=1.2, zorder=4)
 
 
 def _split_xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -239,39 +239,39 @@ def _split_xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[
 
 
 @with_style
-def plot_divergence(story: LanguageTimeline) -> Figure:
-    """Divergence of a language's window by prompts seen, the threshold, and what was decided."""
+def plot_divergence(timeline: LanguageTimeline) -> Figure:
+    """Divergence of a language's window by prompts seen, with the threshold and the decisions."""
     figure, axes = new_figure(5.8, 3.3)
-    prompts = [check.prompts for check in story.checks]
-    look = METHOD_STYLES["compass"]
+    prompts = [check.prompts for check in timeline.checks]
+    style = METHOD_STYLES["compass"]
     axes.plot(
         prompts,
-        [c.divergence for c in story.checks],
-        color=look.colour,
+        [c.divergence for c in timeline.checks],
+        color=style.colour,
         marker="o",
         markersize=3.5,
         label="divergence",
     )
-    thresholds = [check.threshold for check in story.checks]
+    thresholds = [check.threshold for check in timeline.checks]
     axes.step(prompts, thresholds, where="post", color=METHOD_STYLES["target"].colour, linestyle="--", label="threshold")
-    axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in story.checks)], default=1.0) or 1.0)
-    for decision in story.decisions:
-        _plot_decision(axes, decision, story.prompts_seen_at(decision))
+    axes.set_ylim(0, 1.32 * max([*thresholds, *(c.divergence for c in timeline.checks)], default=1.0) or 1.0)
+    for decision in timeline.decisions:
+        _plot_decision(axes, decision, timeline.prompts_seen_at(decision))
     axes.set_xlabel("prompts seen")
     axes.set_ylabel("divergence, bits")
-    axes.set_title(language_name(story.language))
+    axes.set_title(language_name(timeline.language))
     add_legend_below(figure, axes, 2)
     return figure
 
 
-def _plot_decision(axes: Axes, decision: DecisionRecord, place: int | None) -> None:
-    if place is None or decision.kind not in _DECISION_LINE_STYLES:
+def _plot_decision(axes: Axes, decision: DecisionRecord, prompts: int | None) -> None:
+    if prompts is None or decision.kind not in _DECISION_LINE_STYLES:
         return
-    axes.axvline(place, color=UPDATED_STYLE.colour, linestyle=_DECISION_LINE_STYLES[decision.kind], linewidth=1.3)
+    axes.axvline(prompts, color=UPDATED_STYLE.colour, linestyle=_DECISION_LINE_STYLES[decision.kind], linewidth=1.3)
     version = f" {decision.to_version}" if decision.to_version and decision.kind != "drift" else ""
     top = 0.98 if decision.kind == "drift" else 0.90
     axes.text(
-        place,
+        prompts,
         top,
         f" {decision.kind}{version}",
         transform=axes.get_xaxis_transform(),

@@ -1,8 +1,7 @@
-"""The finished artefacts of a run as typed records: what the tables, the pictures and the page are made of.
+"""Reader of a run's complete artifacts as typed records, for tables, plots and the page.
 
-Key property: whatever a run does not hold reads as None or as an empty tuple, never as an error, so that a
-report can be made of a run at any moment and say what is missing. Only whole artefacts are read. Nothing is
-computed here.
+Key property: anything that a run does not have reads as None or empty, never as an error. So a report can be built at any time
+and names what is missing. Only complete artifacts are read. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ METHODS: Mapping[str, str] = {
     "compass_fft": "COMPASS-FFT",
     "compass": "COMPASS",
 }
-"""Methods that are compared, in the order of the tables, and how they are written."""
+"""Display names of the compared methods, in the order of the tables."""
 
 _VERSION = re.compile(r"v\d+")
 
@@ -55,17 +54,17 @@ F = TypeVar("F", bound=FileRecord)
 
 
 class RunReader:
-    """Everything of a run that a report may show, read when asked for."""
+    """Lazy reader of everything that a report can show of a run."""
 
     def __init__(self, run: RunDir) -> None:
-        """Look at ``run``; nothing is read yet."""
+        """Create a reader of ``run``. Reads nothing yet."""
         self.run = run
         self._cache: dict[tuple[str, str, str], Any] = {}
 
     def clusters(self, language: str, method: str | None = None) -> Artifact:
-        """The clusters that a language's rows are put in: its own, or those that all languages share.
+        """The clustering of a language's rows: its own, or the shared one.
 
-        Of an update, named as its ``method``, those that were in use when it was selected for.
+        If ``method`` is the version of an update: the clustering that was active when its rows were selected.
         """
         selection = self.run.selection(method, language) if method else None
         if selection and selection.manifest() and clustering_of(selection) != INITIAL_CLUSTERING:
@@ -77,7 +76,7 @@ class RunReader:
         return self.run.read_config() if self.run.read_config_bytes() is not None else None
 
     def sweep(self, language: str) -> SweepRecord | None:
-        """The clustering that a language's rows are put in, and its sweep."""
+        """The sweep of the clustering of a language's rows, and the clusters."""
         artifact = self.clusters(language)
         key = ("sweep", artifact.name, "")
         if key not in self._cache:
@@ -90,13 +89,13 @@ class RunReader:
         return next((c for c in sweep.clusters if c.cluster == number), None) if sweep else None
 
     def budget(self, language: str) -> BudgetRecord | None:
-        """The budget that was found for a language, if its selection by COMPASS is made with it."""
+        """The tuned budget of a language, if its COMPASS selection uses it."""
         artifact, selection = self.run.budget(language), self.run.selection("compass", language).manifest()
         used = selection is not None and artifact.name in selection.inputs
         return _read_record(BudgetRecord, artifact) if used else None
 
     def allocation(self, method: str, language: str) -> AllocationRecord | None:
-        """How the method's budget went to the clusters; of a selection for all languages, this one's part."""
+        """How the method's budget was allocated to clusters. Of a selection for all languages: this language's part."""
         key = ("allocation", method, language)
         if key not in self._cache:
             made = _read_record(AllocationRecord, self.run.selection(method, language))
@@ -104,21 +103,21 @@ class RunReader:
         return cast(AllocationRecord | None, self._cache[key])
 
     def selected_table(self, method: str, language: str) -> pa.Table | None:
-        """The method's training rows (tables.SELECTED)."""
+        """The method's training rows (schemas.SELECTED)."""
         return _read_table(self.run.selection(method, language), "rows.parquet")
 
     def histories(self, language: str) -> dict[str, HistoryRecord]:
-        """Training of every adapter version of a language, in order of version, and of the model trained whole."""
+        """Training history of every adapter version of a language, in order of version, then of the fully finetuned model."""
         found = {v: _read_record(HistoryRecord, self.run.adapter(language, v)) for v in self.versions(language)}
         found[FULL_FINETUNING] = _read_record(HistoryRecord, self.run.full_model(language, FULL_FINETUNING))
         return {version: history for version, history in found.items() if history}
 
     def versions(self, language: str) -> list[str]:
-        """The adapter versions of a language: those of the served method, then the other methods'."""
+        """The adapter versions of a language: versions of the served method first, then other methods."""
         return sorted(self.run.adapter_versions(language), key=_version_sort_key)
 
     def scored_items(self, name: str, language: str) -> ScoredItems | None:
-        """Every answer of an evaluation."""
+        """All answers of an evaluation."""
         key = ("scored", name, language)
         if key not in self._cache:
             self._cache[key] = self._read_scored(name, language)
@@ -141,7 +140,7 @@ class RunReader:
 
     @cached_property
     def checks(self) -> tuple[CheckRecord, ...]:
-        """All checks of the monitor, as written."""
+        """All drift checks of the monitor, as written."""
         return self._lines(CheckRecord.model_validate, "checks.jsonl")
 
     @cached_property
@@ -156,7 +155,7 @@ class RunReader:
         return tuple(found for version in versions if (found := self._update(language, version)))
 
     def _update(self, language: str, version: str) -> UpdateRecord | None:
-        """What was measured of an update; what the gate measured alone where its items were not scored yet."""
+        """Measurements of an update. Only those of the gate if its items were not scored yet."""
         if found := _read_record(UpdateRecord, self.run.change(language, version)):
             return found
         gate = _read_record(GateRecord, self.run.update(language, version))
@@ -165,7 +164,7 @@ class RunReader:
         return UpdateRecord(language=language, from_version=gate.from_version or "?", to_version=version, gate=gate)
 
     def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
-        """Prompt and language of pool rows by row_id; those not in the pool are left out."""
+        """Prompt and language of pool rows by row_id. Rows that are not in the pool are omitted."""
         table = _read_table(self.run.pool, "rows.parquet", ["row_id", "prompt", "language"])
         if table is None or not row_ids:
             return {}
@@ -180,7 +179,7 @@ class RunReader:
 
 
 def _parse_line(line: bytes) -> Any:
-    """The record of a line; None for an empty one and for one that a killed writer left torn."""
+    """The record of a line. None for an empty line and for one that a killed writer left incomplete."""
     try:
         return json.loads(line)
     except ValueError:
@@ -188,7 +187,7 @@ def _parse_line(line: bytes) -> Any:
 
 
 def is_version(name: str) -> bool:
-    """Whether an adapter's name is a version of the served method, such as v0002, and not a method's."""
+    """Whether an adapter's name is a version such as v0002, and not a method."""
     return _VERSION.fullmatch(name) is not None
 
 
@@ -210,12 +209,12 @@ def language_name(code: str) -> str:
 
 
 def to_unix_seconds(time: float | str | None) -> float | None:
-    """A time as Unix seconds, None where it is not known."""
+    """A time as Unix seconds. None if unknown."""
     return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
 
 
 def format_time(time: float | str | None) -> str:
-    """A time as people read it, in UTC where it is a number of seconds.
+    """A time for display. A number of seconds is shown in UTC.
 
     >>> format_time(0.0), format_time(None)
     ('1970-01-01 00:00:00 UTC', '')
@@ -233,14 +232,14 @@ def _read_record(kind: type[F], artifact: Artifact) -> F | None:
     return _validate_record(kind.model_validate, artifact.read_json(kind.FILE), f"{artifact.name}/{kind.FILE}")
 
 
-def _validate_record(parse: Callable[[Any], R], value: Any, where: str) -> R:
+def _validate_record(parse: Callable[[Any], R], value: Any, file: str) -> R:
     try:
         return parse(value)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ArtifactError(
-            f"{where}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (it is {problem['input']!r}); "
-            f"it was written by another version of compass-ray: remove it and run again"
+            f"{file}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (value {problem['input']!r}); "
+            f"the file was written by another version of compass-ray: remove it and run again"
         ) from None
 
 

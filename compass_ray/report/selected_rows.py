@@ -1,7 +1,7 @@
-"""The rows that a method chose for a language, each with its prompt and what the method wrote of it, as one table.
+"""Table of the rows that a method selected for a language, with prompts and the method's scores.
 
-Key property: it is the selection's own table in its own order, joined with the pool by row_id and with the allocation by
-cluster; no number is made here. COMPASS, sections 3.2.2 and 3.2.3. It does not say which rows were passed over.
+Key property: the selection's own table in its own order, joined with the pool by row_id and with the allocation by cluster.
+Nothing is computed. Rows that were not selected are not listed. COMPASS, sections 3.2.2 and 3.2.3.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ _PROMPT = 40
 
 
 def read_selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.Table:
-    """One row a selected row: tables.SELECTED, with ``prompt`` and its cluster's ``cluster_weight`` and ``cluster_quota``.
+    """Selected rows: schemas.SELECTED, with ``prompt`` and the cluster's ``cluster_weight`` and ``cluster_quota``.
 
-    A row that is used again has a row for each use. Noise has neither weight nor quota.
+    A repeated row appears once for each use. Noise has neither weight nor quota.
 
     Raises:
-        ArtifactError, ConfigError: there is no such selection; see `made_selection`.
+        ArtifactError, ConfigError: the selection does not exist; see `read_selection`.
     """
-    evidence = RunReader(run)
-    made = read_selection(evidence, method, language)
+    reader = RunReader(run)
+    selection = read_selection(reader, method, language)
     prompts = run.pool.read_table("rows.parquet", ["row_id", "prompt"])
-    at = pc.index_in(made.rows["row_id"], value_set=prompts["row_id"])
-    joined = made.rows.append_column("prompt", prompts["prompt"].take(at))
-    for name, values in _cluster_columns(made.allocation, made.rows["cluster"]).items():
+    positions = pc.index_in(selection.rows["row_id"], value_set=prompts["row_id"])
+    joined = selection.rows.append_column("prompt", prompts["prompt"].take(positions))
+    for name, values in _cluster_columns(selection.allocation, selection.rows["cluster"]).items():
         joined = joined.append_column(name, values)
     first = ["row_id", "role", "language", "prompt", "cluster", "cluster_weight", "cluster_quota"]
-    return joined.select([*first, *(name for name in made.rows.column_names if name not in first)])
+    return joined.select([*first, *(name for name in selection.rows.column_names if name not in first)])
 
 
 def write_rows(table: pa.Table, file: Path) -> None:
-    """Write the table as CSV or Parquet, by the file's name.
+    """Write the table as CSV or Parquet, by the file's suffix.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: the suffix is neither .csv nor .parquet.
     """
     if file.suffix not in _WRITERS:
-        raise ConfigError(f"--output {str(file)!r}: rows are written as {' or '.join(_WRITERS)}; give a name that ends so")
+        raise ConfigError(f"--output {str(file)!r}: unsupported file type; use a name that ends in {' or '.join(_WRITERS)}")
     _WRITERS[file.suffix](table, str(file))
 
 
 def format_lines(table: pa.Table) -> list[str]:
-    """The rows as aligned lines for a terminal below a header, prompts last and cut short."""
+    """Header and rows as aligned lines for a terminal. Shortened prompts are in the last column."""
     names = [*(name for name in table.column_names if name != "prompt"), "prompt"]
     rows = [names, *([_text(row[name]) for name in names] for row in table.to_pylist())]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(names) - 1)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names) - 1)]
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
 
 
 def _cluster_columns(allocation: AllocationRecord, cluster: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    known = allocation.clusters
-    at = pc.index_in(cluster, value_set=pa.array([each.cluster for each in known], cluster.type))
+    quotas = allocation.clusters
+    positions = pc.index_in(cluster, value_set=pa.array([each.cluster for each in quotas], cluster.type))
     return {
-        "cluster_weight": pa.array([each.weight for each in known], pa.float64()).take(at),
-        "cluster_quota": pa.array([each.quota for each in known], pa.int64()).take(at),
+        "cluster_weight": pa.array([each.weight for each in quotas], pa.float64()).take(positions),
+        "cluster_quota": pa.array([each.quota for each in quotas], pa.int64()).take(positions),
     }
 
 

@@ -1,9 +1,8 @@
-"""How the pictures look: one palette, one font, one way to become PNG.
+"""Style of the plots: palette, font and PNG export.
 
-Key property: a picture shows nothing by colour alone; every method has a marker of its own, and all colours
-have a contrast of 3 to 1 or more on white and stay apart for colour-blind readers (after Okabe and Ito).
-Text in pictures is ASCII or Latin, since the bundled font has not the glyphs of 42 scripts: prompts are
-shown in the page, not here.
+Key property: no information is shown by colour alone; every method has its own marker. All colours have a contrast of at least
+3 to 1 on white and are distinguishable for colour-blind readers (after Okabe and Ito). Text in plots is ASCII or Latin,
+because the bundled font lacks the glyphs of the languages' other scripts. Prompts are shown on the page instead.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MUTED = "#5c6670"
 RULE = "#dfe3e8"
 GUIDE = "#1b1f24"
 DPI = 144
-"""Twice the 72 points of an inch: sharp on a dense screen, about 30 kB a picture."""
+"""Twice 72 points per inch: sharp on a high-density screen, about 30 kB per plot."""
 
 RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -79,7 +78,7 @@ METHOD_STYLES: dict[str, MethodStyle] = {
     "compass_fft": MethodStyle("#b3261e", "p"),
 }
 OTHER_STYLE = MethodStyle("#6b7280", "d")
-"""A method that none of these is."""
+"""Style of any other method."""
 UPDATED_STYLE = MethodStyle("#a0427d", "v")
 """Adapter versions after the first."""
 
@@ -87,7 +86,7 @@ P = ParamSpec("P")
 
 
 def with_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with the style above, and leave matplotlib's own settings as they were."""
+    """Draw with the settings of `RC`, without changing matplotlib's global settings."""
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -98,20 +97,20 @@ def with_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel; sizes in inches. It belongs to no window and no global state."""
+    """A figure with one panel; sizes in inches. It uses no window and no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def add_legend_below(figure: Figure, axes: Axes, columns: int) -> None:
-    """A legend under the panel, where it hides no data."""
+    """Add a legend below the panel, so that it hides no data."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handletextpad=0.4, columnspacing=1.4)
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, equal bytes for equal data."""
+    """The figure as PNG. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
@@ -119,13 +118,13 @@ def to_png(figure: Figure) -> bytes:
 
 
 def display_width(picture: bytes) -> int:
-    """Width in CSS pixels at which the text of a PNG made here is as large as it was meant: 9 points."""
+    """Width in CSS pixels at which the text of a PNG from `to_png` has its intended size of 9 points."""
     pixels = int.from_bytes(picture[16:20], "big")
     return round(pixels * 96 / DPI)
 
 
 def printable_label(text: str | None, fallback: str, limit: int = 26) -> str:
-    """Text that the font can draw, cut to ``limit`` characters; the fallback where it cannot.
+    """Text shortened to ``limit`` characters; the fallback if the font cannot draw it.
 
     >>> printable_label("history", "cluster 3"), printable_label("\N{ETHIOPIC SYLLABLE HA}", "cluster 3")
     ('history', 'cluster 3')

@@ -1,6 +1,6 @@
-"""What a user should look at before trusting a selection, in one sentence each.
+"""Warnings about a selection.
 
-Key property: each is read off what the selections wrote down, with the numbers it rests on and what to try. They stop
+Key property: each warning follows from the records of the selections. It states the numbers and what to try. Warnings stop
 nothing. COMPASS, section 3.2.
 """
 
@@ -12,60 +12,64 @@ from compass_ray.records.allocation import AllocationRecord
 from compass_ray.report.run_reader import RunReader, language_name
 
 MAX_NOISE_SHARE = 0.5
-"""Share of rows or prompts in noise above which clusters say little about them."""
+"""Share of noise above which the clusters describe too few rows or prompts."""
 _MAX_NAMED_LANGUAGES = 6
 
 
-def find_warnings(evidence: RunReader, languages: Sequence[str]) -> list[str]:
-    """Sentences about COMPASS's selections for some languages; none where all is as it should be."""
-    found = {code: made for code in languages if (made := evidence.allocation("compass", code))}
-    return [*_noise(found), *_widened_gaps(found), *_unfilled(found)]
+def find_warnings(reader: RunReader, languages: Sequence[str]) -> list[str]:
+    """Warnings about the COMPASS selections of some languages; empty if there is no problem."""
+    allocations = {code: allocation for code in languages if (allocation := reader.allocation("compass", code))}
+    return [*_noise(allocations), *_widened_gaps(allocations), *_unfilled(allocations)]
 
 
-def _noise(found: dict[str, AllocationRecord]) -> Iterator[str]:
-    pools = [_share(made.noise.target + made.noise.auxiliary, _rows(made)) for made in found.values()]
+def _noise(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
+    pools = [
+        _share(allocation.noise.target + allocation.noise.auxiliary, _rows(allocation)) for allocation in allocations.values()
+    ]
     if pools and max(pools) > MAX_NOISE_SHARE:
         yield (
-            f"{max(pools):.0%} of the pool is noise to the clusters, and noise is never selected; "
-            f"try cluster.method=kmeans, or look at the sweep"
+            f"{max(pools):.0%} of the pool is noise, which is never selected; "
+            f"try cluster.method=kmeans, or check the clustering sweep"
         )
-    noisy = [code for code, made in found.items() if _share(made.noise.guide, made.n_guide) > MAX_NOISE_SHARE]
+    noisy = [
+        code for code, allocation in allocations.items() if _share(allocation.noise.guide, allocation.n_guide) > MAX_NOISE_SHARE
+    ]
     if noisy:
-        yield f"most guide prompts of {_names(noisy)} are noise to the clusters, and weigh nothing in the selection"
+        yield f"most guide prompts of {_names(noisy)} are noise and have no influence on the selection"
 
 
-def _widened_gaps(found: dict[str, AllocationRecord]) -> Iterator[str]:
+def _widened_gaps(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
     wider = {
-        code: made
-        for code, made in found.items()
-        if made.js_before is not None and made.js_after is not None and made.js_after > made.js_before
+        code: allocation
+        for code, allocation in allocations.items()
+        if allocation.js_before is not None and allocation.js_after is not None and allocation.js_after > allocation.js_before
     }
     if wider:
-        worst = max(wider.values(), key=lambda made: (made.js_after or 0.0) - (made.js_before or 0.0))
+        worst = max(wider.values(), key=lambda allocation: (allocation.js_after or 0.0) - (allocation.js_before or 0.0))
         yield (
-            f"the selection widens the gap in {_names(list(wider))}, most in {language_name(worst.language)} "
+            f"the selection increases the divergence in {_names(list(wider))}, most in {language_name(worst.language)} "
             f"({worst.js_before:.3f} to {worst.js_after:.3f} bits); try select.weights=deficit or a smaller select.budget"
         )
 
 
-def _unfilled(found: dict[str, AllocationRecord]) -> Iterator[str]:
-    short = {code: made for code, made in found.items() if made.unfilled > 0}
+def _unfilled(allocations: dict[str, AllocationRecord]) -> Iterator[str]:
+    short = {code: allocation for code, allocation in allocations.items() if allocation.unfilled > 0}
     if short:
-        missing = sum(made.unfilled for made in short.values())
-        sought = sum(made.budget for made in short.values())
+        missing = sum(allocation.unfilled for allocation in short.values())
+        budget = sum(allocation.budget for allocation in short.values())
         yield (
-            f"{missing} of {sought} rows of the budget of {_names(list(short))} found no candidates; "
-            f"try a smaller select.budget, or select.overflow=repeat if it is not set"
+            f"{missing} of {budget} rows of the budget have no candidates ({_names(list(short))}); "
+            f"try a smaller select.budget, or select.overflow=repeat"
         )
 
 
-def _rows(made: AllocationRecord) -> int:
-    clustered = sum(each.n_target + each.n_aux for each in made.clusters)
-    return clustered + made.noise.target + made.noise.auxiliary
+def _rows(allocation: AllocationRecord) -> int:
+    clustered = sum(each.n_target + each.n_aux for each in allocation.clusters)
+    return clustered + allocation.noise.target + allocation.noise.auxiliary
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0
 
 
 def _names(codes: Sequence[str]) -> str:

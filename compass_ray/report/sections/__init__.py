@@ -1,1 +1,1 @@
-"""The sections of the page, one question a module; each turns evidence into blocks and writes nothing."""
+"""Sections of the page, one question per module. Each converts records into blocks and writes nothing."""

@@ -1,4 +1,4 @@
-"""Did it help? Accuracy by method with intervals, the under-represented subjects first."""
+"""Section "Did it help?": accuracy by method with intervals, under-represented subjects first."""
 
 from __future__ import annotations
 
@@ -21,30 +21,28 @@ from compass_ray.report.plots import plot_accuracy
 from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
 
-def section(evidence: RunReader, languages: tuple[str, ...], comparison: Comparison) -> ReportSection:
-    """The verdict, the table and the picture of each scope, and what could not be compared."""
+def section(reader: RunReader, languages: tuple[str, ...], comparison: Comparison) -> ReportSection:
+    """Verdict, table and plot of each scope, and notes on what could not be compared."""
     blocks: list[Block] = []
     for scope in SCOPES:
         blocks += _scope_blocks(comparison, scope)
-    return ReportSection("help", "Did it help?", [*blocks, *_notes(comparison), *_low_subject_blocks(evidence, languages)])
+    return ReportSection("help", "Did it help?", [*blocks, *_notes(comparison), *_low_subject_blocks(reader, languages)])
 
 
-def describe_difference(line: ComparisonRow, baseline: str, confidence: float) -> str:
-    """One sentence on COMPASS against a baseline, plain about an interval that includes 0."""
-    interval = line.difference[baseline]
+def describe_difference(row: ComparisonRow, baseline: str, confidence: float) -> str:
+    """COMPASS compared with a baseline, in one paragraph that states whether the interval includes 0."""
+    interval = row.difference[baseline]
     name = METHODS[baseline]
     return (
-        f"COMPASS {format_percent(line.accuracy_of('compass'))}%, {name} {format_percent(line.accuracy_of(baseline))}%: a "
-        f"difference of "
-        f"{_points(interval.mean)} points, {confidence:.0%} interval {_points(interval.low)} to "
-        f"{_points(interval.high)}. "
-        f"{_explain_interval(interval, name)}"
+        f"COMPASS {format_percent(row.accuracy_of('compass'))}%, {name} {format_percent(row.accuracy_of(baseline))}%. "
+        f"Difference: {_points(interval.mean)} points ({confidence:.0%} interval {_points(interval.low)} to "
+        f"{_points(interval.high)}). {_explain_interval(interval, name)}"
     )
 
 
 def _explain_interval(interval: Interval, baseline: str) -> str:
     if includes_zero(interval):
-        return f"The interval includes 0: this run does not show a difference from {baseline}."
+        return f"The interval includes 0: this run shows no significant difference from {baseline}."
     side = "better" if interval.low > 0 else "worse"
     return f"The interval excludes 0: COMPASS is {side} than {baseline} here."
 
@@ -54,8 +52,8 @@ def _points(share: float) -> str:
 
 
 def _scope_blocks(comparison: Comparison, scope: Scope) -> Iterator[Block]:
-    lines = comparison.rows_in(scope)
-    if not lines:
+    rows = comparison.rows_in(scope)
+    if not rows:
         return
     yield from _verdicts(comparison, scope)
     yield TableBlock(
@@ -63,11 +61,11 @@ def _scope_blocks(comparison: Comparison, scope: Scope) -> Iterator[Block]:
         f"{comparison.confidence:.0%} interval",
         header=table_header(comparison),
         rows=table_rows(comparison, scope),
-        strong=[place for place, line in enumerate(lines) if line.languages > 1],
+        strong=[index for index, row in enumerate(rows) if row.languages > 1],
     )
     title = f"Accuracy on {SCOPES[scope]}"
-    figure = plot_accuracy(lines, comparison.confidence, title)
-    alt = f"{title}: every method in every language with its interval; the accuracies are in the table above."
+    figure = plot_accuracy(rows, comparison.confidence, title)
+    alt = f"{title}: every method in every language, with intervals. The table above has the numbers."
     yield PlotsBlock([plot_image(f"accuracy-{scope}.png", figure, alt)])
 
 
@@ -89,16 +87,16 @@ def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
 def _notes(comparison: Comparison) -> Iterator[Block]:
     if comparison.rows:
         yield TextBlock(
-            f"All methods of a row answered the same items. The mean weighs languages equally. Intervals, of "
-            f"differences paired by item, are by bootstrap: {comparison.resamples} resamples, items drawn "
+            f"All methods of a row answered the same items. The mean weighs languages equally. Intervals are bootstrap "
+            f"intervals with {comparison.resamples} resamples. Differences are paired by item, and items are resampled "
             f"within their language."
         )
     for note in comparison.missing:
         yield missing_note(note)
 
 
-def _low_subject_blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
-    rows = [(language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(evidence, code))]
+def _low_subject_blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
+    rows = [(language_name(code), ", ".join(sorted(low))) for code in languages if (low := low_subjects(reader, code))]
     if rows:
-        caption = "Under-represented subjects: the bias simulation removed a part of their rows in the language"
+        caption = "Under-represented subjects: the bias simulation removed part of their rows in the language"
         yield TableBlock(caption, ("language", "subjects"), rows, numbers=2, folded=True)

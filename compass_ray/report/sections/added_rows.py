@@ -1,4 +1,4 @@
-"""What was added, and from where? Rows by source language, and the first of them with their reason."""
+"""Section "What was added, and from where?": rows by source language, and sample rows with the reason."""
 
 from __future__ import annotations
 
@@ -27,50 +27,53 @@ from compass_ray.report.run_reader import METHODS, RunReader, language_name
 _METHODS = ("langrank", "langsim")
 
 
-def transfer_language_blocks(evidence: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
-    """A table of the languages by method and target, the best first; nothing where neither method has run."""
-    made = {(code, name): evidence.allocation(name, code) for code in languages for name in _METHODS}
-    found = {key: each.transfer for key, each in made.items() if each and each.transfer.languages}
+def transfer_language_blocks(reader: RunReader, languages: tuple[str, ...]) -> Iterator[Block]:
+    """Table of the transfer languages by method and target, the best first. Empty if neither method has run."""
+    allocations = {(code, name): reader.allocation(name, code) for code in languages for name in _METHODS}
+    found = {key: each.transfer for key, each in allocations.items() if each and each.transfer.languages}
     if found:
         rows = [
             (language_name(code), METHODS[name], ", ".join(map(language_name, each.languages)), each.vectors)
             for (code, name), each in found.items()
         ]
         yield TableBlock(
-            "Transfer languages of each language, the best first", ("language", "method", "from", "compared by"), rows, 4
+            "Transfer languages of each language, the best first",
+            ("language", "method", "transfer languages", "compared by"),
+            rows,
+            4,
         )
 
 
 _SAMPLES = 3
 
 
-def section(evidence: RunReader, languages: tuple[str, ...]) -> ReportSection:
-    """How many rows were added for each language, from which languages, and samples of them."""
-    tables = {code: rows for code in languages if (rows := evidence.selected_table("compass", code)) is not None}
+def section(reader: RunReader, languages: tuple[str, ...]) -> ReportSection:
+    """Number of added rows for each language, their source languages, and samples."""
+    tables = {code: rows for code in languages if (rows := reader.selected_table("compass", code)) is not None}
     title = "What was added, and from where?"
     if not tables:
-        return ReportSection("added", title, [missing_note("No selection by COMPASS has been made yet.")])
+        return ReportSection("added", title, [missing_note("This run has no COMPASS selection yet.")])
     added = {code: rows.filter(pc.equal(rows["role"], "auxiliary")) for code, rows in tables.items()}
     counts = {code: dict(Counter(rows["language"].to_pylist())) for code, rows in added.items()}
     blocks = [
-        _summary(evidence, tables, counts),
-        *transfer_language_blocks(evidence, languages),
+        _summary(reader, tables, counts),
+        *transfer_language_blocks(reader, languages),
         *_heat_map(counts),
-        *_samples(evidence, added),
+        *_samples(reader, added),
     ]
     return ReportSection("added", title, blocks)
 
 
-def _summary(evidence: RunReader, tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]]) -> TableBlock:
+def _summary(reader: RunReader, tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]]) -> TableBlock:
     rows = []
     for code, chosen in tables.items():
-        allocation = evidence.allocation("compass", code)
+        allocation = reader.allocation("compass", code)
         total = sum(counts[code].values())
         most = sorted(counts[code].items(), key=lambda item: (-item[1], item[0]))[:3]
         rows.append(
             (
                 language_name(code),
-                ", ".join(f"{source} {many}" for source, many in most) or "–",
+                ", ".join(f"{source} {count}" for source, count in most) or "–",
                 format_number(chosen.num_rows - total),
                 format_number(allocation.budget if allocation else None),
                 format_number(total),
@@ -91,17 +94,17 @@ def _heat_map(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
     numbers = TableBlock("Selected rows by target and source language", ("target", *codes), body, folded=True)
     alt = (
         f"Heat map of selected rows: {len(rows)} target languages by {len(codes)} source languages, "
-        f"darker for a larger share of the target's. The numbers are in the table below the picture."
+        f"darker for a larger share of the target's rows. The table below the plot has the numbers."
     )
     yield PlotsBlock([plot_image("sources.png", plot_source_heat_map(counts), alt, numbers)])
 
 
-def _samples(evidence: RunReader, added: Mapping[str, pa.Table]) -> Iterator[Block]:
+def _samples(reader: RunReader, added: Mapping[str, pa.Table]) -> Iterator[Block]:
     first = {code: rows.sort_by("order").slice(0, _SAMPLES).to_pylist() for code, rows in added.items()}
-    known = evidence.prompts([row["row_id"] for rows in first.values() for row in rows])
+    known = reader.prompts([row["row_id"] for rows in first.values() for row in rows])
     cards = []
     for code, rows in first.items():
-        allocation = evidence.allocation("compass", code)
+        allocation = reader.allocation("compass", code)
         quotes = [
             PromptQuote(
                 *known[row["row_id"]],
@@ -114,4 +117,4 @@ def _samples(evidence: RunReader, added: Mapping[str, pa.Table]) -> Iterator[Blo
         if quotes:
             cards.append(NoteCard(language_name(code), (), quotes))
     if cards:
-        yield CardsBlock("Why these rows: the first ones drawn for each language", cards)
+        yield CardsBlock("Why these rows were selected: the first ones of each language", cards)

@@ -1,4 +1,4 @@
-"""Where was the gap? Guide set against training rows, cluster by cluster, before and after selection."""
+"""Section "Where was the gap?": guide set and training rows by cluster, before and after selection."""
 
 from __future__ import annotations
 
@@ -31,88 +31,88 @@ _MAX_CARDS = 8
 _MAX_CARDS_PER_LANGUAGE = 3
 
 
-def section(evidence: RunReader, languages: tuple[str, ...]) -> ReportSection:
-    """Divergence before and after, one picture a language, and what the widest gaps hold."""
-    found = {code: made for code in languages if (made := evidence.allocation("compass", code)) and made.n_guide}
-    if not found:
-        return ReportSection("gap", "Where was the gap?", [missing_note("No selection by COMPASS has been made yet.")])
+def section(reader: RunReader, languages: tuple[str, ...]) -> ReportSection:
+    """Divergence before and after selection, one plot per language, and the clusters with the largest gaps."""
+    allocations = {
+        code: allocation for code in languages if (allocation := reader.allocation("compass", code)) and allocation.n_guide
+    }
+    if not allocations:
+        return ReportSection("gap", "Where was the gap?", [missing_note("This run has no COMPASS selection yet.")])
     blocks: list[Block] = [
         TextBlock(
-            "A gap is a cluster that the guide prompts ask for more than the training rows cover. The "
-            "divergence "
-            "between the two, over all clusters and noise, is 0 bits where they agree and 1 where they "
-            "share nothing."
+            "A gap is a cluster with a larger share of the guide prompts than of the training rows. The divergence between "
+            "the two distributions over all clusters and noise is 0 bits if they are equal, and 1 bit if they do not overlap."
         ),
-        *(TextBlock(f"Note: {caution}.") for caution in find_warnings(evidence, languages)),
-        _divergences(found),
-        *budgets.blocks(evidence, languages),
-        *methods_gap.blocks(evidence, languages),
-        *_pictures(evidence, found),
-        *_cards(evidence, found),
+        *(TextBlock(f"Note: {warning}.") for warning in find_warnings(reader, languages)),
+        _divergences(allocations),
+        *budgets.blocks(reader, languages),
+        *methods_gap.blocks(reader, languages),
+        *_pictures(reader, allocations),
+        *_cards(reader, allocations),
         *(
-            missing_note(f"{language_name(code)} has no selection by COMPASS with guide prompts.")
+            missing_note(f"{language_name(code)} has no COMPASS selection with guide prompts.")
             for code in languages
-            if code not in found
+            if code not in allocations
         ),
     ]
     return ReportSection("gap", "Where was the gap?", blocks)
 
 
-def _divergences(found: Mapping[str, AllocationRecord]) -> TableBlock:
+def _divergences(allocations: Mapping[str, AllocationRecord]) -> TableBlock:
     rows = [
         (
             language_name(code),
-            format_number(made.js_before, 3),
-            format_number(made.js_after, 3),
-            str(made.n_guide),
-            str(made.noise.guide),
+            format_number(allocation.js_before, 3),
+            format_number(allocation.js_after, 3),
+            str(allocation.n_guide),
+            str(allocation.noise.guide),
         )
-        for code, made in found.items()
+        for code, allocation in allocations.items()
     ]
-    header = ("language", "before, bits", "after, bits", "guide prompts", "of them noise")
+    header = ("language", "before, bits", "after, bits", "guide prompts", "in noise")
     return TableBlock("Divergence of the training rows from the guide set, before and after selection", header, rows)
 
 
-def _pictures(evidence: RunReader, found: Mapping[str, AllocationRecord]) -> Iterator[Block]:
-    if found:
-        yield PlotsBlock([_picture(evidence, made) for made in found.values()])
+def _pictures(reader: RunReader, allocations: Mapping[str, AllocationRecord]) -> Iterator[Block]:
+    if allocations:
+        yield PlotsBlock([_picture(reader, allocation) for allocation in allocations.values()])
 
 
-def _picture(evidence: RunReader, made: AllocationRecord) -> PlotImage:
-    names, found, places = cluster_names(made, evidence.sweep(made.language)), made.gap, furthest_clusters(made)
-    columns = (found.p_eval, found.p_before, found.p_after)
-    rows = [(names[place], *(format_percent(float(column[place])) for column in columns)) for place in places]
+def _picture(reader: RunReader, allocation: AllocationRecord) -> PlotImage:
+    shares, indices = allocation.gap, furthest_clusters(allocation)
+    names = cluster_names(allocation, reader.sweep(allocation.language))
+    columns = (shares.p_eval, shares.p_before, shares.p_after)
+    rows = [(names[index], *(format_percent(float(column[index])) for column in columns)) for index in indices]
     header = ("cluster", "guide, %", "before, %", "after, %")
-    name = language_name(made.language)
+    name = language_name(allocation.language)
     numbers = TableBlock(f"{name}: share of each cluster", header, rows, folded=True)
     alt = (
-        f"{name}: share of the {len(places)} clusters furthest from the guide set, of {len(names)}, in "
-        f"guide prompts, in "
-        f"training rows before and with the selected rows. The numbers are in the table below the picture."
+        f"{name}: shares of the {len(indices)} clusters with the largest gaps, of {len(names)}, in guide prompts and in "
+        f"training rows before and after selection. The table below the plot has the numbers."
     )
-    return plot_image(f"gap-{made.language}.png", plot_gap(made, evidence.sweep(made.language)), alt, numbers)
+    return plot_image(f"gap-{allocation.language}.png", plot_gap(allocation, reader.sweep(allocation.language)), alt, numbers)
 
 
-def _cards(evidence: RunReader, found: Mapping[str, AllocationRecord]) -> Iterator[Block]:
+def _cards(reader: RunReader, allocations: Mapping[str, AllocationRecord]) -> Iterator[Block]:
     wanted: dict[tuple[str, int], str] = {}
-    for code, made in found.items():
-        for place in furthest_clusters(made, _MAX_CARDS_PER_LANGUAGE):
-            wanted.setdefault((evidence.clusters(code).name, made.clusters[place].cluster), code)
+    for code, allocation in allocations.items():
+        for index in furthest_clusters(allocation, _MAX_CARDS_PER_LANGUAGE):
+            wanted.setdefault((reader.clusters(code).name, allocation.clusters[index].cluster), code)
     cards = []
-    for (name, number_), code in wanted.items():
-        sharing = {c: made for c, made in found.items() if evidence.clusters(c).name == name}
-        if cluster := evidence.cluster(code, number_):
-            cards.append(_card(cluster, sharing, "" if len(sharing) == len(found) else f" of {language_name(code)}"))
+    for (name, number), code in wanted.items():
+        sharing = {c: allocation for c, allocation in allocations.items() if reader.clusters(c).name == name}
+        if cluster := reader.cluster(code, number):
+            cards.append(_card(cluster, sharing, "" if len(sharing) == len(allocations) else f" of {language_name(code)}"))
     if cards:
-        yield CardsBlock("What the clusters with the widest gaps hold", cards[:_MAX_CARDS])
+        yield CardsBlock("Clusters with the largest gaps", cards[:_MAX_CARDS])
 
 
-def _card(cluster: ClusterRecord, found: Mapping[str, AllocationRecord], whose: str) -> NoteCard:
-    title = f"Cluster {cluster.cluster}{whose}" + (f": mostly {cluster.subject}" if cluster.subject else "")
+def _card(cluster: ClusterRecord, allocations: Mapping[str, AllocationRecord], owner: str) -> NoteCard:
+    title = f"Cluster {cluster.cluster}{owner}" + (f": mostly {cluster.subject}" if cluster.subject else "")
     most = sorted(cluster.languages.items(), key=lambda item: (-item[1], item[0]))[:5]
-    lines = [f"{cluster.size} pool rows; most are in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."]
-    for code, made in found.items():
-        quota = next((q for q in made.clusters if q.cluster == cluster.cluster), None)
+    lines = [f"{cluster.size} pool rows, most in {', '.join(f'{language_name(c)} {n}' for c, n in most)}."]
+    for code, allocation in allocations.items():
+        quota = next((q for q in allocation.clusters if q.cluster == cluster.cluster), None)
         if quota and (quota.n_eval or quota.selected):
             lines.append(describe_quota(code, quota))
     return NoteCard(title, lines, [PromptQuote(e.prompt, e.language, language_name(e.language)) for e in cluster.examples[:3]])

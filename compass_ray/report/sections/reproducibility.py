@@ -1,4 +1,4 @@
-"""How was it made? Settings, the clustering sweep, artefacts with their fingerprints, versions, times."""
+"""Section "How was it made?": settings, clustering sweep, artifacts with fingerprints, versions and times."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MAX_CELLS = 20
 _SHOWN_ELSEWHERE = {"finished", "seconds"}
 
 
-def section(evidence: RunReader, config: RunConfig, manifests: Mapping[str, Manifest]) -> ReportSection:
-    """Enough to make the run again and to check that it is the same."""
-    blocks: list[Block] = [_describe_settings(config), *_sweeps(evidence, config), *_stages(manifests), *_versions(manifests)]
+def section(reader: RunReader, config: RunConfig, manifests: Mapping[str, Manifest]) -> ReportSection:
+    """Everything that is needed to reproduce the run and to compare the results."""
+    blocks: list[Block] = [_describe_settings(config), *_sweeps(reader, config), *_stages(manifests), *_versions(manifests)]
     tree = config.model_dump(mode="json", exclude={"resources"})
     blocks.append(CodeBlock("All settings", json.dumps(tree, indent=2, ensure_ascii=False)))
     return ReportSection("made", "How was it made?", blocks)
@@ -35,29 +35,29 @@ def _describe_settings(config: RunConfig) -> TextBlock:
 
 
 def _budget(budget: float | BudgetRule) -> str:
-    return f"{budget} for each language" if isinstance(budget, str) else f"{budget:g} times a language's own rows"
+    return f"{budget} for each language" if isinstance(budget, str) else f"{budget:g} times the language's own rows"
 
 
-def _sweeps(evidence: RunReader, config: RunConfig) -> Iterator[Block]:
-    found = {whose: sweep for whose in clustering_keys(config) if (sweep := evidence.sweep(whose))}
+def _sweeps(reader: RunReader, config: RunConfig) -> Iterator[Block]:
+    found = {owner: sweep for owner in clustering_keys(config) if (sweep := reader.sweep(owner))}
     if not found:
-        yield missing_note("No clustering has been made yet.")
-    for whose, sweep in found.items():
-        yield _sweep(sweep, "" if whose == SHARED else f" for {language_name(whose)}")
+        yield missing_note("This run has no clustering yet.")
+    for owner, sweep in found.items():
+        yield _sweep(sweep, "" if owner == SHARED else f" for {language_name(owner)}")
 
 
-def _sweep(sweep: SweepRecord, whose: str) -> TableBlock:
+def _sweep(sweep: SweepRecord, owner: str) -> TableBlock:
     ranked = sorted(sweep.cells, key=lambda cell: (not cell.chosen, -_score(cell)))
     keys = sorted({key for cell in sweep.cells for key in cell.parameters})
     details = sorted({key for cell in ranked[:_MAX_CELLS] for key in cell.details})
     rows = [_cell(cell, keys, details) for cell in ranked[:_MAX_CELLS]]
     shown = "every cell" if len(ranked) <= _MAX_CELLS else f"the best {_MAX_CELLS} of {len(ranked)} cells"
     return TableBlock(
-        caption=f"Clustering by {sweep.method}{whose} ({sweep.backend}): {shown} of the sweep, the one chosen first",
+        caption=f"Clustering by {sweep.method}{owner} ({sweep.backend}): {shown} of the sweep, the chosen one first",
         header=(*keys, "score", "clusters", "noise, %", *(key.replace("_", " ") for key in details), "chosen"),
         rows=rows,
         numbers=0,
-        strong=[place for place, cell in enumerate(ranked[:_MAX_CELLS]) if cell.chosen],
+        strong=[index for index, cell in enumerate(ranked[:_MAX_CELLS]) if cell.chosen],
     )
 
 
@@ -79,7 +79,7 @@ def _cell(cell: CellRecord, keys: Sequence[str], details: Sequence[str]) -> tupl
 
 
 def _format_detail(value: float | None) -> str:
-    """Rounded, without zeros that say nothing; a dash for none.
+    """Rounded to 4 decimals, without trailing zeros; a dash for None.
 
     >>> _format_detail(0.93071), _format_detail(2000.0), _format_detail(0.0), _format_detail(None)
     ('0.9307', '2,000', '0', '–')
@@ -90,7 +90,7 @@ def _format_detail(value: float | None) -> str:
 
 def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
     if not manifests:
-        yield missing_note("This run holds no finished artefact yet.")
+        yield missing_note("This run has no complete artifact yet.")
         return
     rows = [
         (
@@ -103,9 +103,9 @@ def _stages(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
         )
         for name, m in manifests.items()
     ]
-    header = ("artefact", "fingerprint", "rows", "MB", "seconds", "finished")
+    header = ("artifact", "fingerprint", "rows", "MB", "seconds", "finished")
     yield TableBlock(
-        f"The {len(rows)} artefacts of this run that the page shows",
+        f"The {len(rows)} artifacts of this run that the page shows",
         header,
         rows,
         numbers=2,
@@ -125,7 +125,7 @@ def _versions(manifests: Mapping[str, Manifest]) -> Iterator[Block]:
             found.setdefault(key, set()).add(value)
     rows = [(key, ", ".join(sorted(values))) for key, values in sorted(found.items())]
     if rows:
-        yield TableBlock("Versions and devices that made it", ("what", "value"), rows, numbers=2, folded=True)
+        yield TableBlock("Versions and devices", ("name", "value"), rows, numbers=2, folded=True)
 
 
 def _flatten(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""How long did it take? The stages' times, how much of the cluster worked, and when each language was worked on."""
+"""Section "How long did it take?": times of the stages, cluster utilisation, and a timeline of the languages."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from compass_ray.report.style import METHOD_STYLES, MUTED, new_figure, with_styl
 from compass_ray.report.utilisation import Span, StageUse, spans, stage_uses
 
 _COLOURS = {"select": MUTED, "train": METHOD_STYLES["compass"].colour, "evaluate": METHOD_STYLES["target"].colour}
-_WORDS = {"select": "selected for", "train": "trained", "evaluate": "scored"}
-_LEAST = 0.004
-"""Of the whole, so that a bar of a moment can be seen."""
+_LABELS = {"select": "selection", "train": "training", "evaluate": "evaluation"}
+_MIN_BAR_SHARE = 0.004
+"""Minimum length of a bar as a share of the axis, so that a short one is visible."""
 
 STAGES = tuple(_COLOURS)
-"""Stages that work language by language."""
+"""Stages that run per language."""
 
 
 @with_style
 def plot_timeline(rows: Mapping[str, Sequence[Span]]) -> Figure:
-    """A line for each language, from the top in the order given; time in seconds since the first bar."""
+    """One row of bars per language, in the given order from the top. Times in seconds since the first bar."""
     origin = min(span.started for found in rows.values() for span in found)
     end = max(span.finished for found in rows.values() for span in found)
     figure, axes = new_figure(7.2, 1.1 + 0.19 * max(len(rows), 4))
-    for place, found in enumerate(rows.values()):
+    for row, found in enumerate(rows.values()):
         for span in found:
-            length = max(span.finished - span.started, _LEAST * (end - origin))
-            axes.barh(place, length, left=span.started - origin, height=0.68, color=_COLOURS[span.stage])
+            length = max(span.finished - span.started, _MIN_BAR_SHARE * (end - origin))
+            axes.barh(row, length, left=span.started - origin, height=0.68, color=_COLOURS[span.stage])
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("seconds since the first selection began")
+    axes.set_xlabel("seconds since the first start")
     shown = {span.stage for found in rows.values() for span in found}
-    handles = [Patch(color=_COLOURS[stage], label=_WORDS[stage]) for stage in STAGES if stage in shown]
+    handles = [Patch(color=_COLOURS[stage], label=_LABELS[stage]) for stage in STAGES if stage in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
 def section(config: RunConfig, attempts: Sequence[Attempt], manifests: Mapping[str, Manifest]) -> ReportSection:
-    """Makespan, stages, and a bar for each language."""
+    """Makespan, stages, and a timeline of the languages."""
     title = "How long did it take?"
     if not attempts:
-        return ReportSection("times", title, [missing_note("No time was kept of this run.")])
+        return ReportSection("times", title, [missing_note("This run has no recorded times.")])
     uses = stage_uses(attempts, manifests, config.resources)
     return ReportSection("times", title, [TextBlock(_makespan(attempts)), _table(uses), *_timeline(config, attempts, manifests)])
 
@@ -64,14 +64,14 @@ def _makespan(attempts: Sequence[Attempt]) -> str:
     total = sum(attempt.makespan for attempt in attempts)
     if len(attempts) == 1:
         return (
-            f"The run took {_format_duration(total)} from its beginning to the end of its last stage before this page (makespan)."
+            f"The run took {_format_duration(total)}, from its start to the end of the last stage before the report (makespan)."
         )
     each = ", ".join(_format_duration(attempt.makespan) for attempt in attempts)
-    return f"The run took {len(attempts)} attempts of {each}: {_format_duration(total)} in all (makespan, without pauses)."
+    return f"The run took {len(attempts)} attempts of {each}. Total: {_format_duration(total)} (makespan, without pauses)."
 
 
 def _format_duration(seconds: float) -> str:
-    """Time for people.
+    """A duration for display.
 
     >>> _format_duration(59.04), _format_duration(3661)
     ('59.0 s', '1 h 1 min')
@@ -94,32 +94,30 @@ def _table(uses: Sequence[StageUse]) -> TableBlock:
         for use in uses
     ]
     return TableBlock(
-        "Stages: wall time, what workers spent on finished artefacts, how many worked at once on average, and the share of "
-        "the cluster's CPUs (GPUs, where workers ask for some) that they held meanwhile, by its size when the stage ended",
-        ("stage", "seconds", "of workers", "at once", "utilisation, %"),
+        "Stages: wall time, worker time on complete artifacts, mean number of active workers, and the share of the "
+        "cluster's CPUs that they used (GPUs if workers request them), by the cluster size at the end of the stage",
+        ("stage", "seconds", "worker seconds", "mean workers", "utilisation, %"),
         rows,
     )
 
 
 def _timeline(config: RunConfig, attempts: Sequence[Attempt], manifests: Mapping[str, Manifest]) -> Iterator[Block]:
-    """Of the last attempt, since a bar for a pause of a week between two would hide all else."""
-    begun = attempts[-1].started.timestamp()
-    found = [span for span in spans(manifests, STAGES) if span.started >= begun - 1]
-    rows = {home: mine for home in (*config.languages, SHARED) if (mine := [s for s in found if home in s.name.split("/")])}
+    """Timeline of the last attempt only: a long pause between attempts would hide everything else."""
+    started = attempts[-1].started.timestamp()
+    found = [span for span in spans(manifests, STAGES) if span.started >= started - 1]
+    rows = {key: own for key in (*config.languages, SHARED) if (own := [s for s in found if key in s.name.split("/")])}
     if not rows:
         return
     first, last = min(s.started for s in found), max(s.finished for s in found)
-    alt = f"When each of {len(rows)} languages was selected for, trained and scored, over {last - first:.0f} seconds."
-    yield TextBlock("Selections, trainings and evaluations of the last attempt:")
+    alt = f"Timeline of selection, training and evaluation of {len(rows)} languages, over {last - first:.0f} seconds."
+    yield TextBlock("Selection, training and evaluation in the last attempt:")
     yield PlotsBlock([plot_image("timeline.png", plot_timeline(rows), alt, _numbers(rows, first))])
 
 
 def _numbers(rows: Mapping[str, Sequence[Span]], origin: float) -> TableBlock:
     lines = [
-        (home, span.name, format_number(span.started - origin, 1), format_number(span.finished - origin, 1))
-        for home, found in rows.items()
+        (key, span.name, format_number(span.started - origin, 1), format_number(span.finished - origin, 1))
+        for key, found in rows.items()
         for span in found
     ]
-    return TableBlock(
-        "Seconds since the first of them began", ("language", "artefact", "from", "to"), lines, numbers=2, folded=True
-    )
+    return TableBlock("Seconds since the first start", ("language", "artifact", "from", "to"), lines, numbers=2, folded=True)

@@ -1,4 +1,4 @@
-"""How did training go? Losses of every adapter, by epoch."""
+"""Section "How did training go?": losses of every adapter by epoch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from compass_ray.report.plots import adapter_name, plot_training
 from compass_ray.report.run_reader import RunReader, language_name
 
 
-def section(evidence: RunReader, languages: tuple[str, ...], served: str) -> ReportSection:
-    """A row an adapter, and its curves."""
+def section(reader: RunReader, languages: tuple[str, ...], served: str) -> ReportSection:
+    """Table with one row per adapter, and loss curves."""
     title = "How did training go?"
-    found = {code: histories for code in languages if (histories := evidence.histories(code))}
+    found = {code: histories for code in languages if (histories := reader.histories(code))}
     absent = [missing_note(f"{language_name(code)} has no trained adapter.") for code in languages if code not in found]
     if not found:
-        return ReportSection("training", title, [missing_note("No adapter has been trained yet.")])
+        return ReportSection("training", title, [missing_note("This run has no trained adapter yet.")])
     rows = [_row(code, adapter_name(v, served), h) for code, histories in found.items() for v, h in histories.items()]
-    header = ("language", "adapter", "rows", "epochs", "epoch kept", "validation loss", "tokens", "seconds")
+    header = ("language", "adapter", "rows", "epochs", "selected epoch", "validation loss", "tokens", "seconds")
     pictures = [_picture(code, histories, served) for code, histories in found.items()]
     blocks: list[Block] = [
-        TableBlock("Training of every adapter; losses are means in nats a token", header, rows, numbers=2),
-        TextBlock("Solid lines: loss on held-out rows, the epoch kept ringed. Dotted lines: loss on the training rows."),
+        TableBlock("Training of every adapter; losses are means in nats per token", header, rows, numbers=2),
+        TextBlock("Solid lines: loss on held-out rows, with a ring at the selected epoch. Dotted lines: loss on training rows."),
         PlotsBlock(pictures),
         *absent,
     ]
@@ -38,7 +38,7 @@ def section(evidence: RunReader, languages: tuple[str, ...], served: str) -> Rep
 
 
 def best_loss(history: HistoryRecord) -> float | None:
-    """Validation loss of the epoch that was kept; the lowest one where it is not said which."""
+    """Validation loss of the selected epoch. The lowest loss if the record does not name that epoch."""
     losses = {e.epoch: e.validation_loss for e in history.epochs if e.validation_loss is not None}
     if history.best_epoch in losses:
         return losses[history.best_epoch]
@@ -59,9 +59,9 @@ def _row(code: str, name: str, history: HistoryRecord) -> tuple[str, ...]:
 
 
 def _picture(code: str, histories: dict[str, HistoryRecord], served: str) -> PlotImage:
-    told = [
+    results = [
         f"{adapter_name(version, served)} {format_number(best_loss(history), 3)} after {len(history.epochs)} epochs"
         for version, history in histories.items()
     ]
-    alt = f"{language_name(code)}, loss by epoch. Validation loss kept: {'; '.join(told)}."
+    alt = f"{language_name(code)}, loss by epoch. Validation loss of the selected epoch: {'; '.join(results)}."
     return plot_image(f"training-{code}.png", plot_training(code, histories, served), alt)

@@ -1,4 +1,4 @@
-"""A made-up run: four languages of four scripts, a drift in one, a prompt that tries to be markup."""
+"""An artificial run: four languages of four scripts, a drift in one, and a prompt with markup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ACCURACY = {"zero_shot": 0.27, "target": 0.42, "random": 0.45, "compass": 0.56}
 
 
 def write_artifact(artifact: Artifact, files: dict[str, Any]) -> None:
-    """Write one whole artefact: tables as their names say."""
+    """Write one complete artifact. The file suffix determines the format."""
     writer = artifact.begin(Identity(artifact.name.split("/")[0], {"seed": 0}, {"name": artifact.name}))
     for name, content in files.items():
         kinds = {
@@ -50,12 +50,12 @@ def write_artifact(artifact: Artifact, files: dict[str, Any]) -> None:
     writer.publish({"seconds": 12.5}, versions={"ray": "2.60.0"}, device="cpu")
 
 
-def place_in_pool(code: str, number: int) -> int:
+def pool_position(code: str, number: int) -> int:
     return list(PROMPTS).index(code) * 100 + number
 
 
 def vectors(rows: int, *key: int) -> np.ndarray:
-    """Embeddings of which many in a cluster are near duplicates: float32 (rows, 6)."""
+    """Embeddings float32 (rows, 6); many rows of a cluster are near duplicates."""
     rng = np.random.default_rng([7, *key])
     middles = np.random.default_rng(3).normal(size=(CLUSTERS, 6))
     found = middles[np.arange(rows) % CLUSTERS] + 0.45 * rng.normal(size=(rows, 6))
@@ -78,7 +78,7 @@ def scored(method: str, language: str, skill: float | None = None) -> pa.Table:
 
 
 def by_item(table: pa.Table) -> pa.Table:
-    """The table with each item's subject fixed by its id, so that methods agree on it."""
+    """The table with subjects determined by item id, so that methods agree on them."""
     subjects = [SUBJECTS[int(item.split("-")[1]) % len(SUBJECTS)] for item in table["item_id"].to_pylist()]
     return table.set_column(1, schemas.SCORED.field("subject"), pa.array(subjects))
 
@@ -91,7 +91,7 @@ def selected(language: str) -> pa.Table:
             "row_id": f"{language}-own-{i}",
             "role": "target",
             "language": language,
-            "cluster": place_in_pool(language, i) % CLUSTERS,
+            "cluster": pool_position(language, i) % CLUSTERS,
             "order": -1,
             "weight": 1.0,
         }
@@ -104,7 +104,7 @@ def selected(language: str) -> pa.Table:
                 "row_id": f"{source}-own-{i}",
                 "role": "auxiliary",
                 "language": source,
-                "cluster": place_in_pool(source, i) % CLUSTERS,
+                "cluster": pool_position(source, i) % CLUSTERS,
                 "order": i,
                 "score": 0.71,
                 "proto": 0.82,
@@ -234,13 +234,13 @@ UPDATE = {
 
 @pytest.fixture
 def publish() -> Callable[[Artifact, dict[str, Any]], None]:
-    """Writes one whole artefact."""
+    """Writes one complete artifact."""
     return write_artifact
 
 
 @pytest.fixture
 def evil() -> str:
-    """A prompt that tries to be markup."""
+    """A prompt with markup."""
     return EVIL
 
 
@@ -251,27 +251,27 @@ def config() -> RunConfig:
 
 @pytest.fixture
 def small() -> RunConfig:
-    """The same run seen for one language: a page of few pictures."""
+    """The same run for one language: a page with few plots."""
     return RunConfig.model_validate({**SETTINGS, "languages": ["sw"]})
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> RunDir:
-    """A run that holds nothing."""
+    """A run without artifacts."""
     return RunDir(str(tmp_path / "empty-run"))
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A run that holds everything a report shows, made once; not to be changed."""
+def complete_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run with everything that a report shows. Created once; tests must not change it."""
     made = RunDir(str(tmp_path_factory.mktemp("report") / "demo-run"))
     return fill(made, RunConfig.model_validate(SETTINGS))
 
 
 @pytest.fixture
-def run(whole: RunDir, tmp_path: Path) -> RunDir:
-    """A copy of the whole run, to be changed at will."""
-    shutil.copytree(whole.path, tmp_path / "demo-run", ignore=shutil.ignore_patterns("report"))
+def run(complete_run: RunDir, tmp_path: Path) -> RunDir:
+    """A copy of the complete run that a test can change."""
+    shutil.copytree(complete_run.path, tmp_path / "demo-run", ignore=shutil.ignore_patterns("report"))
     return RunDir(str(tmp_path / "demo-run"))
 
 
@@ -288,7 +288,7 @@ def write_guide(made: RunDir, code: str, seed: int) -> None:
 
 
 def fill(made: RunDir, config: RunConfig) -> RunDir:
-    """Write every artefact of the made-up run."""
+    """Write every artifact of the artificial run."""
     made.write_config(config)
     pool = [
         {
@@ -311,14 +311,14 @@ def fill(made: RunDir, config: RunConfig) -> RunDir:
     stored = vectors(len(pool)).astype(np.float16)
     clustering = {"assignments.arrow": found, "vectors.npy": stored, "centroids.npy": middles, "sweep.json": sweep()}
     write_artifact(made.clusters, clustering)
-    for place, code in enumerate(LANGUAGES):
-        write_guide(made, code, place)
+    for index, code in enumerate(LANGUAGES):
+        write_guide(made, code, index)
         write_artifact(
             made.selection("compass", code),
             {"rows.parquet": selected(code), "allocation.json": allocation(code)},
         )
         for version, scale in (("target", 1.2), ("random", 1.1), ("v0001", 1.0)):
-            write_artifact(made.adapter(code, version), {"history.json": history(scale + place / 10)})
+            write_artifact(made.adapter(code, version), {"history.json": history(scale + index / 10)})
         for method in ACCURACY:
             results = {"language": code, "method": method, "low_subjects": list(LOW)}
             write_artifact(

@@ -1,4 +1,4 @@
-"""What a cluster is: counts, neighbour and places are those of the tables they come from."""
+"""Cluster cards: counts, nearest cluster and shares equal those of the source tables."""
 
 from __future__ import annotations
 
@@ -52,30 +52,30 @@ def test_the_nearest_other_cluster_is_that_of_all_centroids(run: RunDir, cluster
 def test_noise_has_a_card_of_its_own(run: RunDir) -> None:
     rows = run.clusters.map_table("assignments.arrow")
     labels = np.where(np.arange(rows.num_rows) % 10 == 0, -1, rows["cluster"].to_numpy())
-    outside = Counter(code for code, label in zip(rows["language"].to_pylist(), labels, strict=True) if label < 0)
+    noise = Counter(code for code, label in zip(rows["language"].to_pylist(), labels, strict=True) if label < 0)
     changed = rows.set_column(5, schemas.ASSIGNMENTS.field("cluster"), pa.array(labels, pa.int32()))
     run.clusters.store_mappable("assignments.arrow", changed)
     card = build_cluster_card(run, -1)
-    assert dict(card.cluster.languages) == dict(outside)
+    assert dict(card.cluster.languages) == dict(noise)
     assert card.cluster.size == 60
     assert card.nearest is None
     assert card.quotas["sw"].n_eval == 4
-    assert card.lines()[0] == "noise (-1): 60 pool rows (10.0% of the pool) that lie in no cluster; COMPASS draws none of them"
+    assert card.lines()[0] == "noise (-1): 60 pool rows (10.0% of the pool) in no cluster; COMPASS never selects them"
 
 
 def test_a_card_reads_as_lines(run: RunDir) -> None:
     lines = build_cluster_card(run, 9).lines()
     assert lines[0] == "cluster 9: 69 pool rows (11.5% of the pool), mostly subject 1"
     assert lines[1] == "coarse cluster 4, with 8"
-    assert any(line.startswith("Hindi (hi): 20 guide prompts (") and " 0 own rows (0.0%), 5 added, " in line for line in lines)
+    assert any(line.startswith("Hindi (hi): 20 guide prompts (") and " 0 own rows (0.0%), 5 added; " in line for line in lines)
     assert lines[-4] == "most central rows:"
     assert lines[-3].startswith("  ar-own-9 ar: ")
 
 
-def test_unknown_clusters_and_methods_say_what_there_is(run: RunDir, empty: RunDir) -> None:
-    with pytest.raises(UnknownRowError, match="cluster 99 does not exist; the clusters are 0 to 15, and noise is -1"):
+def test_unknown_clusters_and_methods_list_existing_ones(run: RunDir, empty: RunDir) -> None:
+    with pytest.raises(UnknownRowError, match="cluster 99 does not exist; existing clusters: 0 to 15; noise: -1"):
         build_cluster_card(run, 99)
-    with pytest.raises(ConfigError, match=r"method 'dsir' has no selection in .*; it holds those of compass"):
+    with pytest.raises(ConfigError, match=r"no selection of method 'dsir'; existing methods: compass"):
         build_cluster_card(run, 9, "dsir")
     with pytest.raises(ArtifactError, match="no clustering"):
         build_cluster_card(empty, 0)
@@ -83,7 +83,7 @@ def test_unknown_clusters_and_methods_say_what_there_is(run: RunDir, empty: RunD
 
 @pytest.fixture
 def own_clusters(run: RunDir) -> RunDir:
-    """The run with clusters of each language's own."""
+    """The run with separate clusters for each language."""
     config = run.read_config()
     run.write_config(config.model_copy(update={"cluster": config.cluster.model_copy(update={"scope": "per_language"})}))
     for code in config.languages:
@@ -96,11 +96,11 @@ def test_where_languages_have_their_own_clusters_the_card_is_of_one(own_clusters
     card = build_cluster_card(own_clusters, 9, language="hi")
     assert list(card.quotas) == ["hi"]
     assert card.cluster.size == 69
-    with pytest.raises(ConfigError, match="say whose, as in --cluster sw:0"):
+    with pytest.raises(ConfigError, match="for example --cluster sw:0"):
         build_cluster_card(own_clusters, 9)
 
 
-def test_where_languages_have_their_own_clusters_a_row_is_told_by_its_own(own_clusters: RunDir) -> None:
+def test_where_languages_have_their_own_clusters_a_row_is_explained_by_its_own(own_clusters: RunDir) -> None:
     assert explain_row(own_clusters, "sw", "bul-own-99").cluster == (4 * 100 + 99) % 16
 
 

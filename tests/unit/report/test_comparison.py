@@ -1,4 +1,4 @@
-"""The comparison against the same numbers worked out in plain Python from the files."""
+"""The comparison equals the same numbers computed in plain Python from the files."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def right_answers(run: RunDir, method: str, language: str, *, low: bool) -> dict
 @pytest.mark.parametrize("scope", list(SCOPES))
 def test_accuracies_are_those_of_the_items(run: RunDir, config: RunConfig, scope: str) -> None:
     comparison = compare(run, config)
-    lines = {line.language: line for line in comparison.rows if line.scope == scope}
-    assert list(lines) == [*config.languages, MEAN]
+    rows = {row.language: row for row in comparison.rows if row.scope == scope}
+    assert list(rows) == [*config.languages, MEAN]
     for method in METHODS:
         expected = {}
         for code in config.languages:
             answers = right_answers(run, method, code, low=scope == "low")
             expected[code] = mean(answers.values())
-            assert lines[code].items == len(answers)
-            assert lines[code].accuracy_of(method) == pytest.approx(expected[code])
-        assert lines[MEAN].accuracy_of(method) == pytest.approx(mean(expected.values()))
+            assert rows[code].items == len(answers)
+            assert rows[code].accuracy_of(method) == pytest.approx(expected[code])
+        assert rows[MEAN].accuracy_of(method) == pytest.approx(mean(expected.values()))
 
 
 def test_differences_are_paired_by_item(run: RunDir, config: RunConfig) -> None:
-    line = next(x for x in compare(run, config).rows if x.language == "hi" and x.scope == "all")
-    ours, theirs = (right_answers(run, method, "hi", low=False) for method in ("compass", "random"))
-    difference = np.array([ours[item] - theirs[item] for item in sorted(ours)])
+    row = next(x for x in compare(run, config).rows if x.language == "hi" and x.scope == "all")
+    compass, random = (right_answers(run, method, "hi", low=False) for method in ("compass", "random"))
+    difference = np.array([compass[item] - random[item] for item in sorted(compass)])
     rng = np.random.default_rng(1)
     means = rng.choice(difference, (4000, len(difference))).mean(axis=1)
-    found = line.difference["random"]
+    found = row.difference["random"]
     assert found.mean == pytest.approx(difference.mean())
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.03)
 
@@ -72,13 +72,13 @@ def test_mean_weighs_languages_equally(run: RunDir, config: RunConfig, publish: 
         items, results = artifact.read_table("items.parquet"), artifact.read_json("results.json")
         few = pa.array([item < "sw-0020" for item in items["item_id"].to_pylist()])
         publish(artifact, {"items.parquet": items.filter(few), "results.json": results})
-    lines = {line.language: line for line in compare(run, config).rows_in("all")}
-    assert lines["sw"].items == 20
-    shares = [lines[code].difference["target"].mean for code in config.languages]
-    assert lines[MEAN].difference["target"].mean == pytest.approx(mean(shares))
+    rows = {row.language: row for row in compare(run, config).rows_in("all")}
+    assert rows["sw"].items == 20
+    shares = [rows[code].difference["target"].mean for code in config.languages]
+    assert rows[MEAN].difference["target"].mean == pytest.approx(mean(shares))
 
 
-def test_items_that_a_method_did_not_answer_are_left_out_and_counted(
+def test_items_that_a_method_did_not_answer_are_excluded_and_counted(
     run: RunDir, config: RunConfig, publish: Callable[..., None]
 ) -> None:
     artifact = run.evaluation("target", "ar")
@@ -86,10 +86,10 @@ def test_items_that_a_method_did_not_answer_are_left_out_and_counted(
     publish(artifact, {"items.parquet": items.slice(5), "results.json": results})
     comparison = compare(run, config)
     assert next(x for x in comparison.rows_in("all") if x.language == "ar").items == len(items) - 5
-    assert comparison.missing == ("5 items left out, since not every method answered them: Arabic (ar).",)
+    assert comparison.missing == ("5 items excluded, because not every method answered them: Arabic (ar).",)
 
 
-def test_what_was_not_evaluated_is_named(run: RunDir, config: RunConfig) -> None:
+def test_missing_evaluations_are_named(run: RunDir, config: RunConfig) -> None:
     run.evaluation("random", "hi").remove()
     for method in METHODS:
         run.evaluation(method, "am").remove()
@@ -115,14 +115,14 @@ def test_an_unfinished_evaluation_counts_as_missing(run: RunDir, config: RunConf
     assert compare(run, config).missing == ("No evaluation of random: Hindi (hi).",)
 
 
-def test_empty_run_has_no_lines_and_says_so(empty: RunDir, config: RunConfig) -> None:
+def test_an_empty_run_has_no_rows_and_a_note(empty: RunDir, config: RunConfig) -> None:
     comparison = compare(empty, config)
     assert comparison.rows == ()
     assert table_rows(comparison) == []
     assert comparison.missing == ("No method has been evaluated in any language.",)
 
 
-def test_table_has_a_cell_a_column(run: RunDir, config: RunConfig) -> None:
+def test_rows_have_one_cell_per_column(run: RunDir, config: RunConfig) -> None:
     comparison = compare(run, config)
     rows = table_rows(comparison, "all")
     assert {len(row) for row in rows} == {len(table_header(comparison))}
@@ -155,7 +155,7 @@ def test_a_baseline_has_its_columns_where_it_was_evaluated(run: RunDir, config: 
     columns = table_header(comparison)
     for row in table_rows(comparison):
         assert row[columns.index("DSIR")] == row[columns.index("random")]
-    same = next(line for line in comparison.rows if line.language == "hi").difference
+    same = next(row for row in comparison.rows if row.language == "hi").difference
     assert same["dsir"].mean == same["random"].mean
     accuracy, differences, *_ = (rows for _, rows in terminal_tables(comparison))
     assert accuracy[0] == ("language", "zero-shot", "target", "random", "DSIR", "COMPASS", "items")
@@ -163,7 +163,7 @@ def test_a_baseline_has_its_columns_where_it_was_evaluated(run: RunDir, config: 
     assert [(*a, *d[1:]) for a, d in zip(accuracy[1:], differences[1:], strict=True)] == table_rows(comparison)
 
 
-def test_only_methods_that_are_asked_for_are_missed(run: RunDir) -> None:
+def test_only_configured_methods_are_reported_as_missing(run: RunDir) -> None:
     def missing(*methods: str) -> tuple[str, ...]:
         return compare(run, RunConfig(languages=("sw",), select={"methods": methods}, evaluate={"resamples": 50})).missing
 

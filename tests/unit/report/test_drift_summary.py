@@ -1,4 +1,4 @@
-"""The drift story: true of the records, and plain about what is not there."""
+"""The drift summary: it follows the records, and names missing ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def check(prompts: int, divergence: float) -> dict[str, Any]:
     return {"language": "sw", "prompts": prompts, "divergence": divergence, "threshold": 0.1, "p_value": None}
 
 
-def test_story_tells_all_five_things(run: RunDir) -> None:
-    seen, crossed, decision, gate, outcome = summarize_drift(run)
-    assert seen == "Swahili (sw): 800 prompts seen, 16 checks of the traffic."
-    assert crossed == "Divergence crossed its threshold at prompt 400: 0.110 over 0.100 bits, p = 0.0005."
+def test_the_summary_has_all_five_parts(run: RunDir) -> None:
+    traffic, divergence, decision, gate, outcome = summarize_drift(run)
+    assert traffic == "Swahili (sw): 800 prompts seen, 16 drift checks."
+    assert divergence == "Divergence crossed its threshold at prompt 400: 0.110 bits, threshold 0.100, p = 0.0005."
     assert decision == "Drift declared at prompt 450: p = 0.0005, twice in a row. v0002 was trained from v0001 after this alarm."
     assert gate.startswith("The gate accepted v0002: lower loss on the window")
     assert gate.endswith("v0002 was promoted at prompt 550 and is served from then on.")
@@ -32,56 +32,63 @@ def test_story_tells_all_five_things(run: RunDir) -> None:
     assert "on old subjects 52.0% before and 51.0% after (100 items)" in outcome
 
 
-def test_no_traffic_is_said(empty: RunDir) -> None:
+def test_a_run_without_traffic_has_a_note(empty: RunDir) -> None:
     assert summarize_drift(empty) == [NO_TRAFFIC]
 
 
-def test_quiet_traffic_is_told_as_quiet(empty: RunDir) -> None:
+def test_traffic_without_drift_is_summarized(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [check(50, 0.03), check(100, 0.07)])
     assert summarize_drift(empty) == [
-        "Swahili (sw): 100 prompts seen, 2 checks of the traffic.",
-        "No check went beyond its bounds: the divergence was at most 0.070 of 0.100 bits.",
+        "Swahili (sw): 100 prompts seen, 2 drift checks.",
+        "No drift detected. Highest divergence: 0.070 bits (threshold 0.100).",
         "No drift was declared, so no update was made.",
         "The gate has not evaluated an update. The served adapter version did not change.",
         "Accuracy before and after an update was not measured.",
     ]
 
 
-def test_rejected_update_leaves_the_old_version(empty: RunDir) -> None:
+def test_a_rejected_update_keeps_the_old_version(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [check(50, 0.2)])
     gate = {"kind": "gate", "language": "sw", "to": "v0002", "accepted": False, "reason": "forgets 0.3 nats."}
     write(empty, "decisions.jsonl", [{"kind": "drift", "language": "sw", "prompts": 50}, gate])
-    told = summarize_drift(empty)[3]
-    assert told == "The gate rejected v0002: forgets 0.3 nats. The served adapter version did not change."
+    gate_sentence = summarize_drift(empty)[3]
+    assert gate_sentence == "The gate rejected v0002: forgets 0.3 nats. The served adapter version did not change."
 
 
-def test_rollback_is_the_last_word(run: RunDir) -> None:
+def test_a_rollback_is_the_last_change(run: RunDir) -> None:
     before = run.read_monitor("decisions.jsonl") or b""
     back = {"kind": "rollback", "language": "sw", "prompts": 700, "from": "v0002", "to": "v0001"}
     run.write_monitor("decisions.jsonl", before + json.dumps(back).encode())
     assert summarize_drift(run)[3].endswith("v0001 was restored by rollback at prompt 700 and is served from then on.")
 
 
-def test_decisions_without_a_place_stand_at_the_check_before_their_time(empty: RunDir) -> None:
+def test_decisions_without_a_prompt_count_have_that_of_the_check_before_their_time(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{**check(50, 0.2), "time": 100.0}, {**check(100, 0.2), "time": 200.0}])
     moved = {"kind": "promotion", "language": "sw", "from": "v0001", "to": "v0002", "time": 250.0}
-    gate = {"kind": "gate", "language": "sw", "to": "v0002", "accepted": True, "prompts": 300, "time": "1970-01-01T00:02:30+00:00"}
+    gate = {
+        "kind": "gate",
+        "language": "sw",
+        "to": "v0002",
+        "accepted": True,
+        "prompts": 300,
+        "time": "1970-01-01T00:02:30+00:00",
+    }
     write(empty, "decisions.jsonl", [gate, moved])
-    story = build_timelines(RunReader(empty))[0]
-    assert [story.prompts_seen_at(d) for d in story.decisions] == [50, 100]
+    timeline = build_timelines(RunReader(empty))[0]
+    assert [timeline.prompts_seen_at(d) for d in timeline.decisions] == [50, 100]
 
 
-def test_first_promotion_is_no_story(empty: RunDir) -> None:
+def test_the_first_promotion_is_not_an_event(empty: RunDir) -> None:
     write(empty, "decisions.jsonl", [{"kind": "promotion", "language": "sw", "from": None, "to": "v0001"}])
     assert summarize_drift(empty) == [NO_TRAFFIC]
 
 
-def test_torn_last_line_is_left_out(empty: RunDir) -> None:
+def test_an_incomplete_last_line_is_ignored(empty: RunDir) -> None:
     empty.write_monitor("checks.jsonl", f'{json.dumps(check(50, 0.03))}\n{{"language": "s'.encode())
     assert [c.prompts for c in RunReader(empty).checks] == [50]
 
 
-def test_gate_verdict_is_said_once(empty: RunDir, publish: Callable[..., None]) -> None:
+def test_the_gates_verdict_is_stated_once(empty: RunDir, publish: Callable[..., None]) -> None:
     write(empty, "checks.jsonl", [check(50, 0.2)])
     reason = "accepted: loss on the window 1.3 -> 1.1"
     write(
@@ -90,37 +97,37 @@ def test_gate_verdict_is_said_once(empty: RunDir, publish: Callable[..., None]) 
         [{"kind": "gate", "language": "sw", "to": "v0002", "accepted": True, "reason": reason}],
     )
     publish(empty.update("sw", "v0002"), {"gate.json": {"from": "v0001", "window_before": 1.3}})
-    told = summarize_drift(empty)
-    assert told[3].startswith("The gate accepted v0002: loss on the window 1.3 -> 1.1.")
-    assert told[4] == "Accuracy before and after an update was not measured."
+    summary = summarize_drift(empty)
+    assert summary[3].startswith("The gate accepted v0002: loss on the window 1.3 -> 1.1.")
+    assert summary[4] == "Accuracy before and after an update was not measured."
 
 
-def test_most_eventful_language_is_told(run: RunDir) -> None:
+def test_the_most_eventful_language_is_summarized(run: RunDir) -> None:
     calm = [{**check(n, 0.01), "language": "am"} for n in (50, 100)]
     write(run, "checks.jsonl", [*calm, check(400, 0.2)])
     assert summarize_drift(run)[0].startswith("Swahili (sw)")
 
 
-def test_unreadable_record_says_where_and_what_to_do(empty: RunDir) -> None:
+def test_an_invalid_record_is_an_error_with_file_and_remedy(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{"language": "sw", "prompts": "many", "divergence": 0.1, "threshold": 0.1}])
     with pytest.raises(ArtifactError, match=r"monitor/checks\.jsonl: prompts.*'many'.*run again"):
         _ = RunReader(empty).checks
 
 
-def test_replies_that_became_worse_are_told_in_words(empty: RunDir) -> None:
-    legs = [
+def test_worse_replies_are_described(empty: RunDir) -> None:
+    tests = [
         {"name": "divergence", "effect": 0.03, "p_value": 0.4, "exceeded": False},
         {"name": "loss", "effect": 0.31, "p_value": 0.0001, "exceeded": True},
         {"name": "feedback", "effect": 0.2, "p_value": 0.002, "exceeded": True},
     ]
-    write(empty, "checks.jsonl", [check(50, 0.03), {**check(100, 0.03), "drifted": True, "legs": legs}])
+    write(empty, "checks.jsonl", [check(50, 0.03), {**check(100, 0.03), "drifted": True, "legs": tests}])
     assert summarize_drift(empty)[1] == (
-        "Replies became worse (median loss up by 0.310 nats a token (p = 0.0001); share rated bad up by 0.200 (p = 0.002)) "
-        "at prompt 100; the divergence was 0.030 bits."
+        "Replies became worse (median loss up by 0.310 nats per token (p = 0.0001); share rated bad up by 0.200 (p = 0.002)) "
+        "at prompt 100. Divergence: 0.030 bits."
     )
 
 
-def test_clusters_that_no_longer_fit_are_told_in_words(empty: RunDir) -> None:
+def test_stale_clusters_are_described(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{**check(100, 0.03), "noise": 0.48}])
     reason = "48.0% of the window lies in no cluster, and 5.0% of the guide set"
     write(empty, "decisions.jsonl", [{"kind": "stale", "language": "sw", "prompts": 100, "reason": reason}])

@@ -1,4 +1,4 @@
-"""The page: its numbers, what it says is missing, that it stands alone, and that nothing in it can act."""
+"""The page: its numbers, its notes on what is missing, that it is self-contained, and that it has no active content."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUESTIONS = (
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, text of the cells, and whether every tag is closed in order."""
+    """Elements with their attributes, and text of the cells. Every tag must be closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -70,31 +70,31 @@ def read(run: RunDir) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(whole: RunDir) -> Page:
-    build_report(whole, whole.read_config())
-    return Page(read(whole))
+def page(complete_run: RunDir) -> Page:
+    build_report(complete_run, complete_run.read_config())
+    return Page(read(complete_run))
 
 
-def test_sections_stand_in_the_order_a_user_asks(page: Page) -> None:
+def test_sections_are_in_order(page: Page) -> None:
     assert tuple(page.texts["h2"]) == QUESTIONS
 
 
-def test_every_row_of_the_comparison_is_on_the_page(whole: RunDir, config: RunConfig, page: Page) -> None:
-    comparison = compare(whole, config)
+def test_every_row_of_the_comparison_is_on_the_page(complete_run: RunDir, config: RunConfig, page: Page) -> None:
+    comparison = compare(complete_run, config)
     for scope in ("low", "all"):
         for row in table_rows(comparison, scope):
             assert list(row) in page.rows
 
 
-def test_accuracy_on_the_page_is_that_of_the_items(whole: RunDir, page: Page) -> None:
-    rows = whole.evaluation("compass", "am").read_table("items.parquet").to_pylist()
+def test_accuracy_on_the_page_is_that_of_the_items(complete_run: RunDir, page: Page) -> None:
+    rows = complete_run.evaluation("compass", "am").read_table("items.parquet").to_pylist()
     share = sum(r["answer"] == r["predicted"] for r in rows) / len(rows)
     shown = [r for r in page.rows if r[0] == "Amharic (am)" and len(r) == 8 and r[5] == str(len(rows))]
     assert [row[4] for row in shown] == [f"{100 * share:.1f}"]
 
 
-def test_gap_shares_are_counts_over_counts(whole: RunDir, page: Page) -> None:
-    made = whole.selection("compass", "sw").read_json("allocation.json")
+def test_gap_shares_are_counts_over_counts(complete_run: RunDir, page: Page) -> None:
+    made = complete_run.selection("compass", "sw").read_json("allocation.json")
     nine = next(c for c in made["clusters"] if c["cluster"] == 9)
     guide = nine["n_eval"] / (sum(c["n_eval"] for c in made["clusters"]) + made["noise"]["guide"])
     own = sum(c["n_target"] for c in made["clusters"]) + made["noise"]["target"]
@@ -102,7 +102,7 @@ def test_gap_shares_are_counts_over_counts(whole: RunDir, page: Page) -> None:
     assert ["subject 1 (9)", f"{100 * guide:.1f}", "0.0", f"{100 * after:.1f}"] in page.rows
 
 
-def test_methods_are_compared_by_the_divergence_that_each_wrote(
+def test_methods_are_compared_by_the_divergence_of_their_selections(
     run: RunDir, config: RunConfig, publish: Callable[..., None]
 ) -> None:
     made = run.selection("compass", "sw").read_json("allocation.json")
@@ -115,12 +115,12 @@ def test_methods_are_compared_by_the_divergence_that_each_wrote(
     assert ["language", "before", "random", "COMPASS", "another"] in found.rows
     assert ["Swahili (sw)", "0.410", "0.375", "0.120", "0.062"] in found.rows
     assert ["Hindi (hi)", "0.410", "–", "0.120", "–"] in found.rows
-    assert "Of the 1 languages that all these methods have, the lowest divergence is that of another in 1." in found.texts["p"]
+    assert "Languages with selections of all these methods: 1. Lowest divergence by method: another 1." in found.texts["p"]
     assert run.report.exists("divergence-by-method.png")
 
 
-def test_sources_are_counted(whole: RunDir, page: Page) -> None:
-    rows = whole.selection("compass", "hi").read_table("rows.parquet").to_pylist()
+def test_sources_are_counted(complete_run: RunDir, page: Page) -> None:
+    rows = complete_run.selection("compass", "hi").read_table("rows.parquet").to_pylist()
     counts = [sum(r["language"] == code and r["role"] == "auxiliary" for r in rows) for code in ("sw", "ar", "bul")]
     row = next(r for r in page.rows if r[0] == "Hindi (hi)" and len(r) == 6 and r[2] == "0")
     assert {str(count) for count in counts} <= set(row)
@@ -131,7 +131,7 @@ def test_losses_of_the_gate_are_shown(page: Page) -> None:
     assert ["v0001 to v0002", "anchors", "0.500", "0.562"] in page.rows
 
 
-def test_page_asks_nothing_of_the_network(whole: RunDir, page: Page) -> None:
+def test_the_page_needs_no_network(complete_run: RunDir, page: Page) -> None:
     for tag, attributes in page.elements:
         assert tag not in ("script", "iframe", "object", "embed", "base", "form")
         for name, value in attributes.items():
@@ -143,12 +143,12 @@ def test_page_asks_nothing_of_the_network(whole: RunDir, page: Page) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_pictures_have_words_and_are_the_files_beside_the_page(whole: RunDir, page: Page) -> None:
+def test_plots_have_alternative_text_and_equal_the_png_files(complete_run: RunDir, page: Page) -> None:
     images = page.all("img")
-    files = [f for f in whole.report.files() if f.endswith(".png")]
+    files = [f for f in complete_run.report.files() if f.endswith(".png")]
     assert len(images) == len(files) == 12
     inlined = {base64.b64decode((image["src"] or "").split(",", 1)[1]) for image in images}
-    assert inlined == {whole.report.read_bytes(file) for file in files}
+    assert inlined == {complete_run.report.read_bytes(file) for file in files}
     assert all(len(image["alt"] or "") > 20 for image in images)
 
 
@@ -165,10 +165,10 @@ def test_page_is_accessible(page: Page) -> None:
     assert {p["dir"] for p in prompts} == {"auto"}
 
 
-def test_prompts_and_reasons_stay_text(whole: RunDir, evil: str, page: Page) -> None:
+def test_prompts_and_reasons_stay_text(complete_run: RunDir, evil: str, page: Page) -> None:
     assert evil in page.texts["p"]
     assert any(evil in line for line in page.texts["li"])
-    assert "<script" not in read(whole)
+    assert "<script" not in read(complete_run)
 
 
 def test_names_cannot_break_out_of_attributes(run: RunDir, small: RunConfig, publish: Callable[..., None]) -> None:
@@ -186,33 +186,33 @@ def test_empty_run_names_everything_that_is_missing(empty: RunDir, config: RunCo
     build_report(empty, config)
     found = Page(read(empty))
     assert tuple(found.texts["h2"]) == QUESTIONS
-    said = " ".join(found.texts["p"])
+    notes = " ".join(found.texts["p"])
     for missing in (
         "No method has been evaluated",
-        "No selection by COMPASS",
-        "No adapter has been trained",
-        "No traffic has been seen",
+        "no COMPASS selection",
+        "no trained adapter",
+        "No traffic has been recorded",
         "No adapter version is live",
-        "No time was kept",
-        "No clustering has been made",
-        "no finished artefact",
+        "no recorded times",
+        "no clustering",
+        "no complete artifact",
     ):
-        assert missing in said
+        assert missing in notes
     assert found.all("img") == []
 
 
-def test_partly_made_run_shows_what_is_there(run: RunDir, config: RunConfig) -> None:
+def test_an_incomplete_run_shows_what_exists(run: RunDir, config: RunConfig) -> None:
     run.selection("compass", "am").remove()
     run.adapter("hi", "v0001").remove()
     run.adapter("hi", "target").remove()
     run.adapter("hi", "random").remove()
     build_report(run, config)
-    said = " ".join(Page(read(run)).texts["p"])
-    assert "Amharic (am) has no selection by COMPASS" in said
-    assert "Hindi (hi) has no trained adapter." in said
+    notes = " ".join(Page(read(run)).texts["p"])
+    assert "Amharic (am) has no COMPASS selection" in notes
+    assert "Hindi (hi) has no trained adapter." in notes
 
 
-def test_same_run_is_not_made_again_and_changed_one_is(run: RunDir, small: RunConfig) -> None:
+def test_an_unchanged_run_is_not_rebuilt_and_a_changed_one_is(run: RunDir, small: RunConfig) -> None:
     first = build_report(run, small)
     assert build_report(run, small) == first
     run.set_live("sw", {"version": "v0002", "fingerprint": "f"})
@@ -225,7 +225,7 @@ def test_resources_do_not_change_the_report(run: RunDir, small: RunConfig) -> No
     assert build_report(run, wider).fingerprint == first.fingerprint
 
 
-def test_same_things_give_the_same_bytes(run: RunDir, small: RunConfig) -> None:
+def test_a_rebuilt_report_has_the_same_bytes(run: RunDir, small: RunConfig) -> None:
     first = {o.path: o.sha256 for o in build_report(run, small).outputs}
     run.report.remove()
     assert {o.path: o.sha256 for o in build_report(run, small).outputs} == first
@@ -238,17 +238,17 @@ def test_matplotlib_settings_are_left_alone(run: RunDir, small: RunConfig) -> No
 
 
 @pytest.mark.parametrize(
-    ("interval", "words"),
+    ("interval", "sentence"),
     [
         (
             Interval(0.02, -0.01, 0.05),
-            "The interval includes 0: this run does not show a difference from target.",
+            "The interval includes 0: this run shows no significant difference from target.",
         ),
         (Interval(0.04, 0.01, 0.07), "The interval excludes 0: COMPASS is better than target here."),
         (Interval(-0.04, -0.07, -0.01), "The interval excludes 0: COMPASS is worse than target here."),
     ],
 )
-def test_verdict_says_whether_the_interval_includes_zero(interval: Interval, words: str) -> None:
+def test_verdict_says_whether_the_interval_includes_zero(interval: Interval, sentence: str) -> None:
     accuracy = {"compass": Interval(0.5, 0.4, 0.6), "target": Interval(0.48, 0.4, 0.6)}
-    line = ComparisonRow("sw", "low", 100, accuracy, {"target": interval})
-    assert describe_difference(line, "target", 0.95).endswith(words)
+    row = ComparisonRow("sw", "low", 100, accuracy, {"target": interval})
+    assert describe_difference(row, "target", 0.95).endswith(sentence)

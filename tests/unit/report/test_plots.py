@@ -1,4 +1,4 @@
-"""Pictures draw the numbers they are given, and never a glyph that their font has not."""
+"""Plots show the given numbers, and use only glyphs that their font has."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_examples_in_docstrings_hold(module: object) -> None:
 
 
 def test_divergence_picture_draws_every_check_and_its_threshold(run: RunDir) -> None:
-    story = build_timelines(RunReader(run))[0]
-    axes = plot_divergence(story).axes[0]
+    timeline = build_timelines(RunReader(run))[0]
+    axes = plot_divergence(timeline).axes[0]
     drawn = np.asarray(axes.lines[0].get_xydata())
-    assert drawn.tolist() == [[c.prompts, c.divergence] for c in story.checks]
+    assert drawn.tolist() == [[c.prompts, c.divergence] for c in timeline.checks]
     assert {float(y) for y in np.asarray(axes.lines[1].get_ydata())} == {0.1}
     assert [text.get_text().strip() for text in axes.texts] == ["drift", "promotion v0002"]
 
 
-def test_divergences_of_methods_are_drawn_by_language_the_widest_gap_first() -> None:
+def test_divergences_of_methods_are_drawn_by_language_the_largest_first() -> None:
     before, after = {"sw": 0.2, "hi": 0.4, "am": 0.3}, {"random": {"sw": 0.25, "am": 0.28}, "compass": {"hi": 0.1}}
     axes = plot_divergences(before, after, style.METHOD_STYLES).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Hindi (hi)", "Amharic (am)", "Swahili (sw)"]
@@ -70,16 +70,16 @@ def test_heat_map_keeps_every_row_when_sources_are_many() -> None:
     assert sum(numbers) == rows.sum()
 
 
-def test_important_clusters_are_the_widest_and_ordered_by_what_is_lacking(run: RunDir) -> None:
+def test_furthest_clusters_have_the_largest_gaps_and_are_ordered_by_gap(run: RunDir) -> None:
     made = RunReader(run).allocation("compass", "sw")
     assert made is not None
     lack = made.gap.p_eval - made.gap.p_before
-    places = furthest_clusters(made, 5)
-    assert [lack[p] for p in places] == sorted((lack[p] for p in places), reverse=True)
-    assert int(np.argmax(np.abs(lack[:-1]))) in places
+    indices = furthest_clusters(made, 5)
+    assert [lack[i] for i in indices] == sorted((lack[i] for i in indices), reverse=True)
+    assert int(np.argmax(np.abs(lack[:-1]))) in indices
 
 
-def test_pictures_never_miss_a_glyph(run: RunDir) -> None:
+def test_plots_use_no_missing_glyph(run: RunDir) -> None:
     found = RunReader(run)
     made = found.allocation("compass", "sw")
     assert made is not None
@@ -93,12 +93,12 @@ def test_label_falls_back_on_text_the_font_cannot_draw(text: str | None) -> None
     assert style.printable_label(text, "cluster 6") == "cluster 6"
 
 
-def test_methods_stay_apart_without_colour() -> None:
-    markers = [look.marker for look in (*style.METHOD_STYLES.values(), style.UPDATED_STYLE, style.OTHER_STYLE)]
+def test_methods_differ_without_colour() -> None:
+    markers = [each.marker for each in (*style.METHOD_STYLES.values(), style.UPDATED_STYLE, style.OTHER_STYLE)]
     assert len(set(markers)) == len(markers)
 
 
-@pytest.mark.parametrize("colour", [*(look.colour for look in style.METHOD_STYLES.values()), style.UPDATED_STYLE.colour])
+@pytest.mark.parametrize("colour", [*(each.colour for each in style.METHOD_STYLES.values()), style.UPDATED_STYLE.colour])
 def test_colours_have_contrast_on_white(colour: str) -> None:
     channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

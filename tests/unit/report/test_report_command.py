@@ -1,4 +1,4 @@
-"""`compass-ray report` as a user types it: words, JSON and files, and errors in one line with an exit code."""
+"""`compass-ray report` on the command line: text, JSON and files, and errors in one line with an exit code."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tests.unit.command_line import Command
 
 @pytest.fixture
 def report(compass_ray: Command, run: RunDir) -> Command:
-    """Ask the command about the made-up run."""
+    """The command on the artificial run."""
     return partial(compass_ray, f"report {run.uri}")
 
 
-def test_why_in_words_and_with_every_number_named(report: Command) -> None:
-    said = report("--why", "sw:hi-own-5")
-    assert said.code == 0
-    assert "hi-own-5, Hindi (hi), " in said.out
-    told = json.loads(report("--why", "sw:hi-own-5", "--json").out)
-    assert set(told) >= {"row", "uses", "quota", "shares", "neighbours", "guide"}
-    assert set(told["quota"]) >= {"n_eval", "n_target", "n_aux", "weight", "quota", "selected"}
-    assert set(told["neighbours"]) >= {"tau", "delta", "suppressed", "drawn", "closest_suppressed", "closest_drawn"}
-    assert set(told["shares"]) == {"guide", "own", "trained"}
+def test_why_prints_text_or_json(report: Command) -> None:
+    printed = report("--why", "sw:hi-own-5")
+    assert printed.code == 0
+    assert "hi-own-5, Hindi (hi), " in printed.out
+    explanation = json.loads(report("--why", "sw:hi-own-5", "--json").out)
+    assert set(explanation) >= {"row", "uses", "quota", "shares", "neighbours", "guide"}
+    assert set(explanation["quota"]) >= {"n_eval", "n_target", "n_aux", "weight", "quota", "selected"}
+    assert set(explanation["neighbours"]) >= {"tau", "delta", "suppressed", "drawn", "closest_suppressed", "closest_drawn"}
+    assert set(explanation["shares"]) == {"guide", "own", "trained"}
 
 
 def test_a_cluster_and_noise(report: Command) -> None:
     assert "cluster 9: 69 pool rows" in report("--cluster", "9").out
     assert "noise (-1): 0 pool rows" in report("--cluster", "-1").out
-    told = json.loads(report("--cluster", "9", "--json").out)
-    assert told["cluster"]["languages"] == {"sw": 20, "hi": 10, "bul": 39}
-    assert set(told["nearest"]) == {"cluster", "subject", "distance"}
+    card = json.loads(report("--cluster", "9", "--json").out)
+    assert card["cluster"]["languages"] == {"sw": 20, "hi": 10, "bul": 39}
+    assert set(card["nearest"]) == {"cluster", "subject", "distance"}
 
 
 def test_rows_on_the_terminal_in_json_and_in_a_file(report: Command, run: RunDir, tmp_path: Path) -> None:
@@ -50,24 +50,24 @@ def test_rows_on_the_terminal_in_json_and_in_a_file(report: Command, run: RunDir
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("--why", "sw:nowhere"), 2, "row_id 'nowhere' is not in the pool"),
         (("--why", "hi-own-5"), 2, "expected LANGUAGE:ROW_ID"),
         (("--why", "swahilli:hi-own-5"), 2, "unknown language 'swahilli'"),
-        (("--why", "yo:hi-own-5"), 1, "no selection of method 'compass' for language 'yo'"),
-        (("--rows", "sw", "--method", "dsir"), 2, "it holds those of compass"),
+        (("--why", "yo:hi-own-5"), 1, "has no selection of method 'compass' for language 'yo'"),
+        (("--rows", "sw", "--method", "dsir"), 2, "existing methods: compass"),
         (("--cluster", "99"), 2, "cluster 99 does not exist"),
         (("--cluster", "nine"), 2, "expected a number such as 9"),
         (("--cluster", "swahilli:9"), 2, "unknown language 'swahilli'"),
         (("--cluster", "9", "--rows", "sw"), 2, "cannot be combined; give one of them"),
         (("--output", "rows.csv"), 2, "add --rows LANGUAGE"),
-        (("--rows", "sw", "--output", "rows.txt"), 2, "give a name that ends so"),
+        (("--rows", "sw", "--output", "rows.txt"), 2, "use a name that ends in .csv or .parquet"),
     ],
 )
-def test_errors_are_one_line_and_say_what_to_do(report: Command, words: tuple[str, ...], code: int, said: str) -> None:
-    done = report(*words)
+def test_errors_are_one_line_and_say_what_to_do(report: Command, arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = report(*arguments)
     assert done.code == code
-    assert said in done.err
+    assert message in done.err
     assert "Traceback" not in done.err
     assert done.out == ""

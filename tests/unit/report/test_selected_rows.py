@@ -1,4 +1,4 @@
-"""The table of selected rows is the join that a reader would make of the run's own files, in any form it is written."""
+"""The table of selected rows equals a join of the run's files, in every output format."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_table_is_the_join_of_selection_pool_and_allocation(run: RunDir) -> 
 
 
 @pytest.mark.parametrize(("name", "read"), [("rows.csv", pacsv.read_csv), ("rows.parquet", pq.read_table)])
-def test_what_is_written_reads_back(run: RunDir, tmp_path: Path, name: str, read: object) -> None:
+def test_a_written_file_has_the_same_rows(run: RunDir, tmp_path: Path, name: str, read: object) -> None:
     table = read_selected_rows(run, "hi")
     write_rows(table, tmp_path / name)
     back: pa.Table = read(tmp_path / name)  # type: ignore[operator]
@@ -54,6 +54,6 @@ def test_lines_for_a_terminal_are_aligned_and_end_in_a_short_prompt(run: RunDir)
     assert "0.820" in shown[-1]
 
 
-def test_a_file_of_another_kind_is_refused(run: RunDir, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"rows.txt.*written as .csv or .parquet"):
+def test_an_unsupported_file_type_is_refused(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"rows.txt.*use a name that ends in .csv or .parquet"):
         write_rows(read_selected_rows(run, "sw"), tmp_path / "rows.txt")

@@ -1,4 +1,4 @@
-"""What a user is told to look at: noise, gaps that grew, budgets that candidates did not fill."""
+"""Warnings about noise, larger gaps, and budgets without enough candidates."""
 
 from __future__ import annotations
 
@@ -24,23 +24,26 @@ def _changed(run: RunDir, publish: Publish, language: str, **change: Any) -> Run
     return run
 
 
-def test_a_sound_selection_needs_no_caution(run: RunDir) -> None:
+def test_a_selection_without_problems_has_no_warnings(run: RunDir) -> None:
     assert find_warnings(RunReader(run), ("sw", "hi")) == []
 
 
-def test_nothing_selected_yet_needs_none(empty: RunDir) -> None:
+def test_a_run_without_selections_has_no_warnings(empty: RunDir) -> None:
     assert find_warnings(RunReader(empty), ("sw",)) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "text"),
     [
-        ({"js_before": 0.1, "js_after": 0.25}, "widens the gap in Swahili (sw), most in Swahili (sw) (0.100 to 0.250 bits)"),
+        (
+            {"js_before": 0.1, "js_after": 0.25},
+            "increases the divergence in Swahili (sw), most in Swahili (sw) (0.100 to 0.250 bits)",
+        ),
         ({"unfilled": 7}, "7 of "),
-        ({"noise": {"target": 900, "auxiliary": 99999, "guide": 0}}, "of the pool is noise to the clusters"),
+        ({"noise": {"target": 900, "auxiliary": 99999, "guide": 0}}, "of the pool is noise, which is never selected"),
         ({"noise": {"target": 0, "auxiliary": 0, "guide": 9999}}, "most guide prompts of Swahili (sw) are noise"),
     ],
 )
-def test_what_is_amiss_is_told_with_its_numbers(run: RunDir, publish: Publish, change: dict[str, Any], told: str) -> None:
-    [caution] = find_warnings(RunReader(_changed(run, publish, "sw", **change)), ("sw", "hi"))
-    assert told in caution
+def test_problems_are_reported_with_their_numbers(run: RunDir, publish: Publish, change: dict[str, Any], text: str) -> None:
+    [warning] = find_warnings(RunReader(_changed(run, publish, "sw", **change)), ("sw", "hi"))
+    assert text in warning

@@ -1,4 +1,4 @@
-"""The table of transfer languages: what the selections wrote, and nothing where no such method has run."""
+"""The table of transfer languages: values of the selections; empty if no such method has run."""
 
 from __future__ import annotations
 

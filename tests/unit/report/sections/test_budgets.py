@@ -1,4 +1,4 @@
-"""The budgets of a run on its page: those that were found and used, and nothing where one was given for all."""
+"""The budgets of a run on its page: tuned budgets that a selection uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECORD: dict[str, Any] = {
 
 @pytest.fixture
 def tuned(run: RunDir) -> RunDir:
-    """A run whose Swahili selection is made with a budget that was tuned."""
+    """A run in which the Swahili selection uses a tuned budget."""
     writer = run.budget("sw").begin(Identity("tune", {}, {}))
     writer.write_json("budget.json", RECORD)
     fingerprint = writer.publish().fingerprint
@@ -42,24 +42,24 @@ def tuned(run: RunDir) -> RunDir:
 
 
 def test_the_budget_and_its_trials_are_shown(tuned: RunDir) -> None:
-    found, tried = (block for block in budgets.blocks(RunReader(tuned), ("sw", "hi")) if isinstance(block, TableBlock))
-    assert [list(row) for row in found.rows] == [["Swahili (sw)", "0.8", "tuned", "0.4", "2.250", "2", "1"]]
-    assert [row[1:] for row in tried.rows] == [
+    table, trials = (block for block in budgets.blocks(RunReader(tuned), ("sw", "hi")) if isinstance(block, TableBlock))
+    assert [list(row) for row in table.rows] == [["Swahili (sw)", "0.8", "tuned", "0.4", "2.250", "2", "1"]]
+    assert [row[1:] for row in trials.rows] == [
         ("0.4", "14", "1", "2.500", "stopped early"),
         ("0.8", "18", "2", "2.250", "chosen"),
     ]
 
 
-def test_a_budget_that_no_selection_is_made_with_is_not_shown(run: RunDir) -> None:
+def test_a_budget_that_no_selection_uses_is_not_shown(run: RunDir) -> None:
     writer = run.budget("sw").begin(Identity("tune", {}, {}))
     writer.write_json("budget.json", RECORD)
     writer.publish()
     assert list(budgets.blocks(RunReader(run), ("sw",))) == []
 
 
-def test_the_page_says_how_budgets_were_found(tuned: RunDir, config: RunConfig) -> None:
-    asked = config.model_copy(update={"select": config.select.model_copy(update={"budget": "tuned"})})
-    page.build_report(tuned, asked)
+def test_the_page_states_that_budgets_were_tuned(tuned: RunDir, config: RunConfig) -> None:
+    changed = config.model_copy(update={"select": config.select.model_copy(update={"budget": "tuned"})})
+    page.build_report(tuned, changed)
     text = tuned.report.read_bytes("index.html").decode()
     assert "The budget of each language" in text
     assert "Budget tuned for each language" in text

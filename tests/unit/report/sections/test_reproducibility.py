@@ -1,4 +1,4 @@
-"""The sweep's table: what was measured of each setting, beside its score."""
+"""The sweep's table: score and details of each setting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """The algorithm of COMPASS as pure functions of arrays.
 
-Every function here is a function of its arguments alone: numpy and scipy, no Ray, no torch, no files, no
-clock, and random numbers only from a generator that is handed in. One method a module; nothing is imported
-eagerly.
+Results depend only on arguments: no Ray, no torch, no files, no clock, and random numbers only from a generator argument.
+The modules use numpy and scipy. Each module holds one method; nothing is imported eagerly.
 """

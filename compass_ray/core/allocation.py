@@ -1,7 +1,7 @@
-"""One language's allocation: the counts it started from, weights, quotas, and what could not be filled.
+"""Allocation of one language: counts, weights and quotas by cluster, and unfilled rows.
 
-A record for the artefact and the report, made from cluster labels; the arithmetic is in `weights` and
-`quotas`. COMPASS, sections 3.2.2 and 3.2.3.
+A record for the artifact and the report, made from cluster labels. The arithmetic is in `cluster_weights` and `quotas`.
+COMPASS, sections 3.2.2 and 3.2.3.
 """
 
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from compass_ray.core.quotas import Overflow, allocate_quotas, budget_rows, max_
 
 @dataclass(frozen=True)
 class Allocation:
-    """What each cluster is asked for: counts and `quota` int64[K], `weights` float64[K], all without noise.
+    """Counts and `quota` int64[K] and `weights` float64[K] of each cluster, all without noise.
 
-    `budget` is the number of rows sought. `unfilled` int64[K] is how far a cluster's candidates fall short of
-    its weight times the budget (rounded), whether or not other clusters took that over.
+    `budget` is the number of rows to add. `unfilled` int64[K] is the rounded weight times budget minus the
+    candidates of a cluster, 0 at least, whether or not other clusters took over these rows.
     """
 
     n_target: IntArray
@@ -33,11 +33,11 @@ class Allocation:
 
     @property
     def unallocated(self) -> int:
-        """Rows of the budget that no cluster had candidates for."""
+        """Rows of the budget without candidates in any cluster."""
         return self.budget - int(self.quota.sum())
 
     def with_zero_quota(self) -> "Allocation":
-        """The same counts with nothing asked for, as for training on the target's rows alone."""
+        """The same counts with budget and quotas of zero, as for training on the target's rows alone."""
         none = np.zeros_like(self.quota)
         return replace(self, weights=np.zeros_like(self.weights), quota=none, unfilled=none, budget=0)
 
@@ -55,7 +55,7 @@ def plan_allocation(
 ) -> Allocation:
     """Allocation from cluster labels int[n] (-1 is noise); `budget` is a factor of all target rows.
 
-    Target rows in noise count for the budget; noise gets no quota.
+    Target rows in noise count towards the budget; noise gets no quota.
 
     >>> rng = np.random.default_rng(0)
     >>> plan = plan_allocation([0, 0], [0, 1, 1], [0, 1], 2, 1.5, weights="deficit", rng=rng)

@@ -1,7 +1,7 @@
-"""Distributional anchors: the few training rows rehearsed at an update so that an adapter keeps what it knew.
+"""Distributional anchors: training rows that an update replays to avoid forgetting.
 
-Key property: the most prototypical rows of the clusters with most training rows, in proportion to these
-clusters' rows; no chance involved. COMPASS, section 3.3.3 (anchor replay).
+Anchors are the most prototypical rows of the clusters with most training rows, in proportion to the rows of these
+clusters. The choice is deterministic. COMPASS, section 3.3.3 (anchor replay).
 """
 
 import numpy as np
@@ -17,9 +17,9 @@ DENSE = 0.5
 def choose_anchors(labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float = SHARE, dense: float = DENSE) -> IntArray:
     """Positions int64 of the anchors among n training rows with clusters `labels` and scores `proto` [n].
 
-    There are ceil(share * n), at most. High-density clusters are the fewest, largest first, that together
-    hold the fraction `dense` of all rows outside noise, and more if these have too few rows. Ties go to the
-    earlier row. ValueError if every row is noise.
+    There are at most ceil(share * n) anchors. They come from the smallest number of clusters, largest first, that
+    hold the fraction `dense` of all rows outside noise, or from more clusters if these have too few rows. Ties go to
+    the earlier row. ValueError if every row is noise.
 
     >>> choose_anchors([0, 0, 0, 1, -1], [0.5, 0.9, 0.7, 1.0, 0.0], share=0.3).tolist()
     [1, 2]
@@ -30,7 +30,7 @@ def choose_anchors(labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float 
         raise ValueError(f"share is {share} and dense {dense}; expected fractions above 0, up to 1.")
     names, counts = np.unique(clusters[clusters >= 0], return_counts=True)
     if len(names) == 0:
-        raise ValueError(f"all {len(clusters)} training rows are noise, so none is typical; cluster the pool again.")
+        raise ValueError(f"all {len(clusters)} training rows are noise, so none can be an anchor; cluster the pool again.")
     wanted = min(int(np.ceil(share * len(clusters))), int(counts.sum()))
     quota = _quota(counts.astype(np.float64), wanted, dense)
     chosen = [_top(clusters, scores, int(k), int(q)) for k, q in zip(names, quota, strict=True)]
@@ -40,8 +40,8 @@ def choose_anchors(labels: npt.ArrayLike, proto: npt.ArrayLike, *, share: float 
 def _quota(counts: FloatArray, wanted: int, dense: float) -> IntArray:
     """int64[K]: `wanted` shared among the dense clusters by size, the largest remainders rounded up."""
     order = np.argsort(-counts, kind="stable")
-    held = np.cumsum(counts[order])
-    last = int(np.searchsorted(held, max(dense * held[-1], wanted)))
+    cumulative = np.cumsum(counts[order])
+    last = int(np.searchsorted(cumulative, max(dense * cumulative[-1], wanted)))
     rate = np.zeros(len(counts))
     rate[order[: last + 1]] = counts[order[: last + 1]]
     exact = np.round(water_fill(rate, np.zeros(len(counts)), counts, float(wanted)), 9)

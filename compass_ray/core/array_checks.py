@@ -1,7 +1,6 @@
-"""The array types that cross functions of the core, and the checks made where they come in.
+"""Array types of the core, and checks of arguments.
 
-Not a home for arithmetic: each check only says whether an argument can be what the method needs, and if not,
-which value was given and what to do.
+A check returns the argument in the expected type, or raises an error with the given value and the remedy.
 """
 
 from typing import Any
@@ -16,20 +15,20 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def as_counts(values: npt.ArrayLike, name: str) -> IntArray:
-    """`values` as int64[K]; ValueError unless one-dimensional, whole and non-negative.
+    """`values` as int64[K]; ValueError unless one-dimensional, integral and non-negative.
 
     >>> as_counts([1, 2.0, 0], "n_eval").tolist()
     [1, 2, 0]
     """
     array = np.asarray(values)
     if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}; give one count a cluster, shape (K,).")
+        raise ValueError(f"{name} has shape {array.shape}; give one count per cluster, shape (K,).")
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.dtype.kind not in "iufb":
         raise ValueError(f"{name} has type {array.dtype}; give whole numbers of rows.")
-    whole = array.dtype.kind in "iub" or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
-    if not whole or array.min() < 0:
+    integral = array.dtype.kind in "iub" or bool(np.all(np.isfinite(array) & (array == np.floor(array))))
+    if not integral or array.min() < 0:
         raise ValueError(f"{name} must be whole numbers of rows, 0 or more; got {array!r}. Count rows by cluster first.")
     return array.astype(np.int64)
 
@@ -56,11 +55,11 @@ def as_labels(values: npt.ArrayLike, n_clusters: int, name: str = "labels") -> I
     if array.size == 0:
         return np.zeros(0, np.int64)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}; give one integer cluster a row.")
+        raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}; give one integer cluster per row.")
     if array.min() < -1 or array.max() >= n_clusters:
         raise ValueError(
             f"{name} run from {array.min()} to {array.max()}; expected -1 (noise) to {n_clusters - 1}. "
-            "Were they made by another clustering?"
+            "Check that they come from the same clustering."
         )
     return array.astype(np.int64)
 
@@ -95,7 +94,7 @@ def row_lengths(rows: npt.NDArray[np.floating[Any]], name: str = "embeddings") -
 
 
 def as_scores(values: npt.ArrayLike, n: int, name: str) -> FloatArray:
-    """`values` as float64[n]; ValueError unless finite and of that length.
+    """`values` as float64[n]; ValueError unless finite and of length n.
 
     >>> as_scores([0.5, 1], 2, "proto").tolist()
     [0.5, 1.0]
@@ -109,7 +108,7 @@ def as_scores(values: npt.ArrayLike, n: int, name: str) -> FloatArray:
 
 
 def check_fraction(value: float, name: str) -> float:
-    """`value` if it lies in [0, 1], else ValueError.
+    """`value` if it is in [0, 1]; ValueError otherwise.
 
     >>> check_fraction(0.2, "keep")
     0.2

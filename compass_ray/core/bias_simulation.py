@@ -1,8 +1,7 @@
-"""Bias simulation: thin some subjects of a target language, as if its data had been collected unevenly.
+"""Bias simulation: drop rows of some subjects of a target language, as in unevenly collected data.
 
-Key property: seeded by subject, independent of the order of rows within the process; rows without a subject
-are kept. COMPASS, section 4.3.1 prints both "to 20%" and "removing 50%", so the share kept is an argument.
-It thins the target's rows only, never the guide set.
+Seeded by subject; rows without a subject are kept. COMPASS, section 4.3.1 prints both "to 20%" and "removing 50%", so the
+share kept is an argument. Only the target's rows are thinned, never the guide set.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from compass_ray.core.array_checks import BoolArray, check_fraction
 
 @dataclass(frozen=True)
 class SimulatedBias:
-    """`kept` bool[n], the rows that stay; `low`, the subjects that were thinned, sorted."""
+    """`kept` bool[n], the remaining rows; `thinned_subjects`, sorted."""
 
     kept: BoolArray
     thinned_subjects: tuple[str, ...]
@@ -26,9 +25,9 @@ def simulate_bias(
 ) -> SimulatedBias:
     """Thin each subject with probability `p_low` to the fraction `keep` of its rows, rounded.
 
-    Subjects are gone through in sorted order. If chance thins none, one is picked evenly, so that a language
-    with few subjects still has a gap to close; with `p_low` 0 nothing is thinned. A thinned subject keeps
-    at least one row unless `keep` is 0. ValueError on fractions outside 0 to 1.
+    Subjects are drawn in sorted order. If none is drawn, one is picked uniformly, so that a language with few
+    subjects still has a gap; with `p_low` 0 nothing is thinned. A thinned subject keeps at least one row unless
+    `keep` is 0. ValueError on fractions outside 0 to 1.
 
     >>> bias = simulate_bias(["law"] * 4 + [None], p_low=1.0, keep=0.5, rng=np.random.default_rng(0))
     >>> int(bias.kept.sum()), bool(bias.kept[4]), bias.thinned_subjects

@@ -1,8 +1,8 @@
 """Bootstrap intervals of a mean over items, paired where two systems answered the same items.
 
-Key property: strata (languages) are resampled each within itself and weigh the same, so the interval is that
-of the mean over languages of the mean over items. Resampling n items is drawing multinomial counts of their
-distinct values, so no n x resamples index is ever made.
+Each stratum (language) is resampled separately, and all strata have equal weight. The interval is therefore that of the
+mean over languages of the mean over items. Resampling n items draws multinomial counts of their distinct values, so no
+n x resamples index is made.
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ def bootstrap(
     confidence: float = 0.95,
     rng: np.random.Generator,
 ) -> Interval:
-    """Interval of the mean of `values` float[n], 1 for right; with `strata` [n], of the mean of means.
+    """Interval of the mean of `values` float[n], 1 for a correct item; with `strata` [n], of the mean of the strata's means.
 
-    ValueError without items, on NaN, on strata of another length.
+    ValueError without items, on NaN, or on strata of another length.
 
     >>> interval = bootstrap([1, 1, 0, 1], rng=np.random.default_rng(0))
     >>> interval.mean, interval.low, interval.high
@@ -60,7 +60,7 @@ def paired_bootstrap(
 ) -> Interval:
     """Interval of the mean of a - b, where `a` and `b` float[n] are two systems on the same items.
 
-    With `weights` float[n] it is the weighted mean's, items being resampled with what each adds to it.
+    With `weights` float[n] it is the interval of the weighted mean; items are resampled with their weighted contribution.
 
     >>> paired_bootstrap([1, 1, 1, 0], [1, 1, 0, 0], rng=np.random.default_rng(0)).mean
     0.25
@@ -81,7 +81,7 @@ def _groups(items: FloatArray, strata: npt.ArrayLike | None) -> list[FloatArray]
         return [items]
     labels = np.asarray(strata)
     if labels.shape != items.shape:
-        raise ValueError(f"{labels.size} strata for {items.size} items; expected one a item.")
+        raise ValueError(f"{labels.size} strata for {items.size} items; expected one per item.")
     return [items[labels == label] for label in np.unique(labels)]
 
 

@@ -1,9 +1,9 @@
-"""The budget of a language forecast from cluster counts alone, without training.
+"""Forecast of a language's budget from cluster counts alone, without training.
 
-Key property: what a budget is worth is measured as the share of the gap that it fills, and the suggestion is the
-smallest budget that fills nearly as much as the largest one would. The paper asks for a budget tuned per language
-and gives no predictor (COMPASS, section 5.2). It sees no text and no model: not whether what fills the gap helps, nor
-whether more rows go on helping once it is filled. On the atlas they do, and its suggestions are too small there.
+A budget is measured by the share of the gap that it fills. The forecast is the smallest budget that fills nearly as much
+as the largest one. The paper asks for a budget tuned per language and gives no predictor (COMPASS, section 5.2).
+The forecast uses no text and no model. It does not know whether the added rows help, or whether more rows help after the
+gap is filled. On the atlas they do, so its forecasts are too small there.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from compass_ray.core.gap import measure_gap
 from compass_ray.core.quotas import Overflow, budget_rows, expected_quotas
 
 SHARE = 0.99
-"""Of what the largest budget fills, what the suggested one fills at least; of seven values the best on four languages."""
+"""Minimum share that the forecast fills of what the largest budget fills; the best of seven values on four languages."""
 
 
 @dataclass(frozen=True)
 class BudgetForecast:
-    """`filled` float64[B]: the share of the gap that each of `budgets` float64[B] fills, and the one suggested."""
+    """`filled` float64[B]: the share of the gap that each of `budgets` float64[B] fills; `suggestion`: the forecast."""
 
     budgets: FloatArray
     filled: FloatArray
@@ -50,8 +50,8 @@ def forecast_budget(
     """
     grid = _increasing(budgets)
     target, aux = as_counts(n_target, "n_target"), as_counts(n_aux, "n_aux")
-    asked = as_counts(n_eval, "n_eval")
-    filled = np.array([_filled(target, aux, asked, budget, weights, overflow) for budget in grid])
+    guide = as_counts(n_eval, "n_eval")
+    filled = np.array([_filled(target, aux, guide, budget, weights, overflow) for budget in grid])
     filled = np.maximum.accumulate(filled)
     enough = filled >= check_fraction(share, "share") * filled[-1]
     return BudgetForecast(grid, filled, float(grid[int(np.argmax(enough))]))
@@ -60,7 +60,7 @@ def forecast_budget(
 def _filled(
     n_target: IntArray, n_aux: IntArray, n_eval: IntArray, budget: float, weights: str | Weighting, overflow: str | Overflow
 ) -> float:
-    """1 - JS(P_eval, P_train+aux) / JS(P_eval, P_train), 0 at least; 1 where there is no gap. COMPASS, section 3.1.1."""
+    """1 - JS(P_eval, P_train+aux) / JS(P_eval, P_train), at least 0; 1 if there is no gap. COMPASS, section 3.1.1."""
     rows = budget_rows(budget, int(n_target.sum()))
     quota = expected_quotas(n_target[:-1], n_aux[:-1], n_eval[:-1], rows, weights=weights, overflow=overflow)
     gap = measure_gap(n_eval, n_target, [*np.rint(quota).astype(np.int64), 0])
@@ -70,5 +70,5 @@ def _filled(
 def _increasing(budgets: npt.ArrayLike) -> FloatArray:
     grid = np.asarray(budgets, dtype=np.float64)
     if grid.ndim != 1 or grid.size == 0 or not (np.diff(grid) > 0).all():
-        raise ValueError(f"budgets are {grid.tolist()}; give at least one, each larger than the one before.")
+        raise ValueError(f"budgets are {grid.tolist()}; give at least one, in ascending order.")
     return grid

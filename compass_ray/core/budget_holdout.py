@@ -1,10 +1,10 @@
-"""The slice of rows by which budgets are compared: the same for every budget, and trained on under none.
+"""Holdout rows that compare budgets: the same rows for every budget, and no trial trains on them.
 
-Key property: where the target has rows of a cluster, its own are held out. Where the guide set asks for a cluster that
-the target's slice lacks, rows of one other language stand in, and that language is taken out of the candidates of
-every budget: were it left in, a larger budget would win by teaching the stand-ins' language instead of passing on what is
-known in others. Own rows alone would be blind to the very gap that auxiliary rows close, and so favour small budgets.
-The paper says that the budget should be tuned, not on what (COMPASS, section 5.2). Never made of guide or test rows.
+Own rows of the target are held out by cluster. If the guide set needs a cluster without held-out own rows, rows of one
+other language stand in. That language is removed from the candidates of every budget: otherwise a larger budget would win
+by training the language of the stand-ins, not by transfer. Own rows alone would not measure the gap that auxiliary rows
+close, and so would favour small budgets. The paper asks for a tuned budget and does not say on which rows (COMPASS,
+section 5.2). Guide and test rows are never used.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from compass_ray.core.validation_split import split_holdout, validation_weights
 class BudgetHoldout:
     """Rows held out: `own` bool[n] of the target's, `stand_ins` int64[s] among the others, and weights of mean 1.
 
-    `weights` float64[h + s] are of the held own rows in order and then of the stand-ins; with them the slice follows the
-    guide set. `language` is the stand-ins' one, None where none are needed or none are to be had.
+    `weights` float64[h + s] belong to the held-out own rows in order and then to the stand-ins; the weighted rows follow
+    the guide set's distribution. `language` is that of the stand-ins; None if there are none.
     """
 
     own: BoolArray
@@ -40,9 +40,9 @@ def make_budget_holdout(
     fraction: float,
     rng: np.random.Generator,
 ) -> BudgetHoldout:
-    """Hold out round(fraction * n) own rows by cluster, and stand-ins for what the guide set asks for beyond these.
+    """Hold out round(fraction * n) own rows by cluster, and stand-ins for clusters of the guide set without such rows.
 
-    `own_labels` int[n], `other_labels` int[m]: clusters, -1 is noise, for which nothing stands in. `other_languages`
+    `own_labels` int[n], `other_labels` int[m]: clusters; -1 is noise, which has no stand-ins. `other_languages`
     str[m]. `n_eval`: counts int[K + 1] of the guide set. ValueError on an empty guide set or a fraction outside [0, 1).
 
     >>> others = [1, 1, 1, 1], ["yo", "yo", "hi", "hi"]
@@ -50,29 +50,30 @@ def make_budget_holdout(
     >>> int(found.own.sum()), len(found.stand_ins), found.language
     (2, 1, 'hi')
     """
-    wish = probabilities(n_eval)
-    mine = as_labels(own_labels, len(wish) - 1, "own_labels")
-    theirs = as_labels(other_labels, len(wish) - 1, "other_labels")
-    own = split_holdout(mine, fraction, rng)
-    short = (cluster_counts(mine[own], len(wish) - 1) == 0)[:-1] & (wish[:-1] > 0)
-    named = np.asarray(other_languages)
-    language = _language(theirs, named, np.where(short, wish[:-1], 0.0))
-    quota = np.where(short, np.maximum(np.rint(wish[:-1] * own.sum()), 1), 0).astype(np.int64)
-    at = np.zeros(0, np.int64) if language is None else _drawn(theirs, named == language, quota, rng)
-    return BudgetHoldout(own, at, validation_weights(np.concatenate([mine[own], theirs[at]]), n_eval), language)
+    p_eval = probabilities(n_eval)
+    own_clusters = as_labels(own_labels, len(p_eval) - 1, "own_labels")
+    other_clusters = as_labels(other_labels, len(p_eval) - 1, "other_labels")
+    own = split_holdout(own_clusters, fraction, rng)
+    uncovered = (cluster_counts(own_clusters[own], len(p_eval) - 1) == 0)[:-1] & (p_eval[:-1] > 0)
+    languages = np.asarray(other_languages)
+    language = _stand_in_language(other_clusters, languages, np.where(uncovered, p_eval[:-1], 0.0))
+    quota = np.where(uncovered, np.maximum(np.rint(p_eval[:-1] * own.sum()), 1), 0).astype(np.int64)
+    at = np.zeros(0, np.int64) if language is None else _draw_stand_ins(other_clusters, languages == language, quota, rng)
+    weights = validation_weights(np.concatenate([own_clusters[own], other_clusters[at]]), n_eval)
+    return BudgetHoldout(own, at, weights, language)
 
 
-def _language(labels: IntArray, languages: npt.NDArray[np.str_], wish: FloatArray) -> str | None:
-    """The language whose rows cover most of `wish` float64[K]; of equal ones the one with most such rows, then the first."""
-    useful = (labels >= 0) & (wish[labels] > 0)
-    found = []
+def _stand_in_language(labels: IntArray, languages: npt.NDArray[np.str_], needed: FloatArray) -> str | None:
+    """The language with rows that cover most of `needed` float64[K]; ties go to most such rows, then to the first name."""
+    useful = (labels >= 0) & (needed[labels] > 0)
+    ranked = []
     for name in np.unique(languages[useful]):
-        of_it = labels[useful & (languages == name)]
-        found.append((-float(wish[np.unique(of_it)].sum()), -len(of_it), str(name)))
-    return min(found)[2] if found else None
+        clusters = labels[useful & (languages == name)]
+        ranked.append((-float(needed[np.unique(clusters)].sum()), -len(clusters), str(name)))
+    return min(ranked)[2] if ranked else None
 
 
-def _drawn(labels: IntArray, allowed: BoolArray, quota: IntArray, rng: np.random.Generator) -> IntArray:
+def _draw_stand_ins(labels: IntArray, allowed: BoolArray, quota: IntArray, rng: np.random.Generator) -> IntArray:
     """Positions int64[s], sorted, of up to `quota` int64[K] allowed rows of each cluster."""
     parts = [np.zeros(0, np.int64)]
     for cluster in np.flatnonzero(quota):

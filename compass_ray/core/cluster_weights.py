@@ -1,7 +1,7 @@
-"""Cluster weights: how the budget of auxiliary rows is shared between clusters, before candidates run out.
+"""Cluster weights: shares of the auxiliary budget by cluster, without regard to the number of candidates.
 
-`ratio` is the paper's importance weight, `deficit` fills the gap between guide set and training data as well
-as the budget allows, `none` is the ablation without cluster weighting. COMPASS, section 3.2.2.
+`ratio` is the paper's importance weight. `deficit` closes the gap between guide set and training data as far as the budget
+allows. `none` is the ablation without cluster weighting. COMPASS, section 3.2.2.
 """
 
 from enum import StrEnum
@@ -16,7 +16,7 @@ SMOOTHING = 1.0
 
 
 class Weighting(StrEnum):
-    """Which weight a cluster has; see the function of the same name."""
+    """Rule for the weights of clusters; see `ratio_weights`, `deficit_weights` and `equal_weights`."""
 
     RATIO = "ratio"
     DEFICIT = "deficit"
@@ -24,9 +24,9 @@ class Weighting(StrEnum):
 
 
 def ratio_weights(n_target: npt.ArrayLike, n_eval: npt.ArrayLike) -> FloatArray:
-    """n_eval / (n_target + 1) where the guide set is, else 0, normalised: float64[K]; COMPASS, section 3.2.2.
+    """n_eval / (n_target + 1), normalised: float64[K]; 0 for clusters without guide prompts. COMPASS, section 3.2.2.
 
-    All zero if the guide set is in no cluster.
+    All zero if no guide prompt is in a cluster.
 
     >>> ratio_weights([0, 9, 4], [1, 10, 0]).tolist()
     [0.5, 0.5, 0.0]
@@ -36,9 +36,9 @@ def ratio_weights(n_target: npt.ArrayLike, n_eval: npt.ArrayLike) -> FloatArray:
 
 
 def deficit_weights(n_target: npt.ArrayLike, n_eval: npt.ArrayLike, budget: int) -> FloatArray:
-    """Share of `budget` rows by which D_t + S comes closest to P_eval: float64[K], by water-filling.
+    """Shares of `budget` rows that bring D_t + S closest to P_eval: float64[K], by water-filling.
 
-    Unlike `ratio` it depends on the budget: a small one goes to the deepest gaps only.
+    Unlike `ratio` it depends on the budget: a small budget fills the largest gaps only.
 
     >>> deficit_weights([10, 0, 0], [2, 1, 1], 10).tolist()
     [0.0, 0.5, 0.5]
@@ -62,7 +62,7 @@ def equal_weights(n_clusters: int) -> FloatArray:
 def cluster_weights(
     n_target: npt.ArrayLike, n_eval: npt.ArrayLike, budget: int, *, weights: str | Weighting = Weighting.RATIO
 ) -> FloatArray:
-    """Weights float64[K] under the rule named; they sum to 1, or to 0 where there is nothing to ask for.
+    """Weights float64[K] by a rule; they sum to 1, or to 0 if no cluster has a weight.
 
     >>> cluster_weights([0, 1], [1, 1], 10, weights="ratio").round(6).tolist()
     [0.666667, 0.333333]
@@ -76,7 +76,7 @@ def cluster_weights(
 
 
 def parse_weighting(weights: str | Weighting) -> Weighting:
-    """The rule named; ValueError listing the rules there are.
+    """Parse a rule; ValueError with all rules if it is unknown.
 
     >>> parse_weighting("deficit").name
     'DEFICIT'

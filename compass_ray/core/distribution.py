@@ -1,8 +1,8 @@
-"""Distributions over clusters and how far apart two of them are, in bits.
+"""Distributions over clusters, and the divergence of two of them in bits.
 
-Key property: the Jensen-Shannon divergence to base 2 is symmetric and lies in [0, 1]; it is not its square
-root (the distance that `scipy.spatial.distance.jensenshannon` returns). Noise (label -1) has a bin of its
-own, the last. COMPASS, sections 3.1 and 3.3.2, equations 3 to 5.
+The Jensen-Shannon divergence to base 2 is symmetric and in [0, 1]. It is not its square root, which
+`scipy.spatial.distance.jensenshannon` returns. Noise (label -1) has its own bin, the last one. COMPASS, sections 3.1 and
+3.3.2, equations 3 to 5.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def cluster_counts(labels: npt.ArrayLike, n_clusters: int) -> IntArray:
 def probabilities(counts: npt.ArrayLike) -> FloatArray:
     """Counts or weights, shape (..., K), divided by their sum over the last axis.
 
-    ValueError on negative, non-finite or all-zero rows: a distribution over nothing has no divergence.
+    ValueError on negative, non-finite or all-zero rows.
 
     >>> probabilities([1, 3]).tolist()
     [0.25, 0.75]

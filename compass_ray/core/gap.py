@@ -1,6 +1,6 @@
-"""The gap between what a language is asked about and what it is trained on, by cluster, before and after.
+"""The gap between a language's guide prompts and its training rows by cluster, before and after a selection.
 
-Key property: noise counts as a bin of its own on every side. COMPASS, sections 3.1 and 3.2.2.
+Noise is its own bin in every distribution. COMPASS, sections 3.1 and 3.2.2.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from compass_ray.core.distribution import js_divergence, probabilities
 
 @dataclass(frozen=True)
 class Gap:
-    """Distributions float64[K + 1], noise last: guide set, training rows before, with the selection after.
+    """Distributions float64[K + 1], noise last: guide set, training rows before and after the selection.
 
-    `js_before` and `js_after` are divergences from the guide set in bits. A language without rows of its own
-    has `p_before` all zero and `js_before` 1, the largest there is: nothing it is asked about is covered.
+    `js_before` and `js_after` are divergences from the guide set in bits. A language without its own rows has `p_before`
+    all zero and `js_before` 1, the maximum, because no guide prompt is covered.
     """
 
     p_eval: FloatArray

@@ -1,8 +1,8 @@
-"""Instance scores: how typical of its cluster a row is, and how near to the border with the next one.
+"""Instance scores: how prototypical a row is for its cluster, and how close it is to the boundary of the next cluster.
 
-Key property: scores depend on directions only (dist = 1 - cosine), never on lengths. The paper's boundary
-score is largest far from the border, against its text; the default turns it round and `as_printed` keeps it.
-COMPASS, section 3.2.3. Not here: the mixture over the course of sampling and the penalty, see `sampling`.
+Scores depend on directions only (dist = 1 - cosine), never on lengths. The paper's printed boundary score is largest far
+from the boundary, against its text: `Boundary.NEAR`, the default, reverses it, and `Boundary.AS_PRINTED` keeps it.
+COMPASS, section 3.2.3. For the mixture of scores during sampling and the penalty see `sampling`.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from compass_ray.core.array_checks import FloatArray, as_labels, as_scores, row_lengths, unit_rows
 
-# Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on the row's place.
-# They end about 1e-16 apart, which this takes away; 1e-10 is far below the precision of float32 embeddings.
+# Equal rows must tie exactly, but BLAS sums a row's products in an order that depends on the row's index. Their scores
+# then differ by about 1e-16, which rounding removes; 1e-10 is far below the precision of float32 embeddings.
 DECIMALS = 10
 BLOCK_ROWS = 1024
 
 
 class Boundary(StrEnum):
-    """Whether the boundary score is largest near the border (what the text means) or as printed."""
+    """Form of the boundary score: largest near the boundary, as the paper's text means, or as printed."""
 
     NEAR = "near"
     AS_PRINTED = "as_printed"
@@ -31,7 +31,7 @@ class Boundary(StrEnum):
 class InstanceScores:
     """`proto` float64[n] in [1/3, 1]; `margin_raw` float64[n] in [-2, 2].
 
-    A margin is negative where another centroid is nearer than the row's own.
+    A margin is negative if another centroid is nearer than the row's own.
     """
 
     proto: FloatArray
@@ -42,7 +42,7 @@ def instance_scores(embeddings: npt.ArrayLike, centroid: npt.ArrayLike, other_ce
     """Scores of rows (n, d) of one cluster, by its centroid (d,) and the other centroids (m, d); m may be 0.
 
     proto = 1 / (1 + dist to own centroid); margin_raw = dist to the nearest other centroid - dist to own.
-    Where there is no other cluster the first term counts as 0, so that the border is the rim. ValueError on
+    Without another cluster the first term is 0, so the rows farthest from the centroid are the boundary. ValueError on
     NaN and zero rows.
 
     >>> s = instance_scores([[1.0, 0.0], [0.6, 0.8]], [1.0, 0.0], [[0.0, 1.0]])
@@ -68,7 +68,7 @@ def pool_scores(embeddings: npt.ArrayLike, labels: npt.ArrayLike, centroids: npt
     rows, centres = np.asarray(embeddings), unit_rows(centroids, "centroids").astype(np.float64)
     own = as_labels(labels, len(centres))
     if len(rows) != len(own):
-        raise ValueError(f"{len(rows)} embeddings but {len(own)} labels; expected one label a row.")
+        raise ValueError(f"{len(rows)} embeddings but {len(own)} labels; expected one label per row.")
     proto, margin = np.zeros(len(own)), np.zeros(len(own))
     for block in _blocks(len(own)):
         distance = _distances(rows[block], centres)
@@ -77,9 +77,9 @@ def pool_scores(embeddings: npt.ArrayLike, labels: npt.ArrayLike, centroids: npt
 
 
 def boundary_scores(margin_raw: npt.ArrayLike, *, form: Boundary = Boundary.NEAR) -> FloatArray:
-    """Boundary score float64[n] in [0, 1]: the margin, min-max normalised over the rows given, turned round.
+    """Boundary score float64[n] in [0, 1]: one minus the margin, min-max normalised over the given rows.
 
-    Equal margins say nothing about a border and normalise to 0, like every constant under min-max.
+    Equal margins normalise to 0, like every constant under min-max.
 
     >>> boundary_scores([1.0, -0.2, 0.4]).round(6).tolist()
     [0.0, 1.0, 0.5]

@@ -1,8 +1,7 @@
-"""Near duplicates among the rows already drawn, found by blocks of dot products.
+"""Near duplicates (neighbours) among the rows already drawn, found by blocks of dot products.
 
-Key property: only rows that are looked at are ever read, and they are compared with the rows drawn only:
-never the n x n matrix of COMPASS, section 3.2.3. A neighbour is a row with cosine above tau. Not here: what
-a neighbour costs, see `sampling`.
+Only scored rows are read, and they are compared with drawn rows only; the n x n matrix of COMPASS, section 3.2.3 is never
+made. A neighbour is a row with cosine above tau. For the penalty of a neighbour see `sampling`.
 """
 
 from collections.abc import Callable
@@ -20,8 +19,8 @@ EmbeddingReader = Callable[[IntArray], Float32Array]
 class DrawnNeighbours:
     """Counts, for any candidate, how many rows drawn so far are its neighbours.
 
-    `base` int64[n] holds the counts as of the last `refresh`, for every candidate. `count` adds the rows
-    drawn since for the candidates asked about, which costs one small matrix product.
+    `base` int64[n] holds the counts of the last `refresh` for every candidate. `count` adds the rows drawn
+    since then for the given candidates, at the cost of one small matrix product.
     """
 
     def __init__(self, rows: EmbeddingReader, n: int, quota: int, tau: float) -> None:
@@ -39,7 +38,7 @@ class DrawnNeighbours:
         return self.base[positions] + self._near_recent(vectors)
 
     def between(self, vectors: Float32Array) -> IntArray:
-        """int64 (m, m): 1 where two of the rows given are neighbours."""
+        """int64 (m, m): 1 where two of the given rows are neighbours."""
         return np.asarray(vectors @ vectors.T > self._tau, dtype=np.int64)
 
     def add(self, vector: Float32Array) -> None:
@@ -50,7 +49,7 @@ class DrawnNeighbours:
         self._n_recent += 1
 
     def refresh(self, undrawn: IntArray) -> None:
-        """Bring `base` up to date for the candidates at `undrawn`, reading all of them."""
+        """Update `base` for the candidates at `undrawn`, which reads all of them."""
         for start in range(0, len(undrawn) if self._n_recent else 0, REFRESH_ROWS):
             block = undrawn[start : start + REFRESH_ROWS]
             self.base[block] += self._near_recent(self.read(block))
@@ -64,13 +63,13 @@ class DrawnNeighbours:
 
 
 class NoNeighbours(DrawnNeighbours):
-    """For delta = 0: no row is read and none has a neighbour."""
+    """For delta = 0: no row is read and no row has a neighbour."""
 
     def __init__(self, n: int) -> None:
         super().__init__(lambda positions: np.empty((len(positions), 0), np.float32), n, 0, np.inf)
 
     def read(self, positions: IntArray) -> Float32Array:
-        """Rows of no dimensions, float32 (m, 0)."""
+        """Rows without dimensions, float32 (m, 0)."""
         return self._rows(positions)
 
     def add(self, vector: Float32Array) -> None:

@@ -1,8 +1,7 @@
-"""Pseudo-subjects: a subject for rows that carry none, so that bias simulation can thin them too.
+"""Pseudo-subjects: subjects for rows without one, so that bias simulation can thin them too.
 
-A row takes the subject of the guide prompts nearest to it in its own cluster; a row too far from any keeps
-none, and so is never thinned. COMPASS, section 4.3.1 thins by subject and does not say how a pool without
-subjects gets one.
+A row gets the majority subject of the nearest guide prompts in its cluster. A row without a near guide prompt gets none
+and is never thinned. COMPASS, section 4.3.1 thins by subject and does not say how a pool without subjects gets them.
 """
 
 from collections import Counter
@@ -27,7 +26,7 @@ def pseudo_subjects(
     *,
     similarity: float = SIMILARITY,
 ) -> list[str | None]:
-    """Subject of each row, None where there is none near enough.
+    """Subject of each row; None if no guide prompt is near enough.
 
     Args:
         rows: unit rows (n, d).
@@ -36,16 +35,16 @@ def pseudo_subjects(
         guide_labels: cluster of each guide prompt, int[m].
         guide_subjects: subject of each guide prompt.
         n_clusters: K.
-        similarity: lowest cosine at which a guide prompt counts as near.
+        similarity: minimum cosine of a near guide prompt.
 
     >>> e = np.eye(2, dtype=np.float32)
     >>> pseudo_subjects(e, [0, 0], e[:1], [0], ["law"], 1)
     ['law', None]
     """
-    own, theirs = as_labels(row_labels, n_clusters), as_labels(guide_labels, n_clusters)
-    found: list[str | None] = [None] * len(own)
-    for k in np.intersect1d(own[own >= 0], theirs[theirs >= 0]):
-        members, near = np.flatnonzero(own == k), np.flatnonzero(theirs == k)
+    row_clusters, guide_clusters = as_labels(row_labels, n_clusters), as_labels(guide_labels, n_clusters)
+    found: list[str | None] = [None] * len(row_clusters)
+    for k in np.intersect1d(row_clusters[row_clusters >= 0], guide_clusters[guide_clusters >= 0]):
+        members, near = np.flatnonzero(row_clusters == k), np.flatnonzero(guide_clusters == k)
         cosine = rows[members] @ guide[near].T
         for member, row in zip(members, cosine, strict=True):
             found[member] = _vote(row, [guide_subjects[i] for i in near.tolist()], similarity)

@@ -1,8 +1,8 @@
-"""Quotas: how many auxiliary rows each cluster gives, in whole rows that sum to the budget.
+"""Quotas: integer numbers of auxiliary rows per cluster that sum to the budget.
 
-Key property: the sum is exactly the budget whenever candidates allow, no cluster is asked for more than it
-has, and over seeds the mean is weight x budget wherever no cluster is exhausted. The printed quota rounds the
-weight instead of the number of rows (COMPASS, section 3.2.3). What does not fit is left out: compare the sum.
+The sum is exactly the budget if there are enough candidates. No quota exceeds what a cluster can give. Over seeds the mean
+is weight x budget unless a cluster is exhausted. The printed quota rounds the weight instead of the number of rows (COMPASS,
+section 3.2.3). If candidates are too few, the sum is below the budget.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_REPEATS = 3
 
 
 class Overflow(StrEnum):
-    """What happens to the part of a quota that a cluster has no candidates for."""
+    """Rule for the part of a quota that exceeds a cluster's candidates."""
 
     REDISTRIBUTE = "redistribute"
     REPEAT = "repeat"
@@ -49,11 +49,10 @@ def allocate_quotas(
 ) -> IntArray:
     """Quota of each cluster, int64[K], from counts of target, auxiliary and guide rows, int[K] without noise.
 
-    `budget` is in rows. 0 where `n_eval` is 0 (but for weights "none"); never above `n_aux` with
-    "redistribute", where the excess of a cluster goes to the others in proportion to weight, nor above 3
-    `n_aux` with "repeat". For "deficit" the excess raises the level everywhere: what is left after the gaps
-    are filled is spent in proportion to P_eval. ValueError on counts that are negative or of different
-    lengths, and on a negative budget.
+    `budget` is in rows. 0 where `n_eval` is 0, except with weights "none". Maximum: `n_aux` with "redistribute",
+    where the excess of a cluster goes to the others in proportion to weight, and 3 `n_aux` with "repeat". With "deficit"
+    rows that remain after the gaps are filled are shared in proportion to P_eval. ValueError on counts that are negative
+    or of different lengths, and on a negative budget.
 
     >>> allocate_quotas([0, 9], [90, 90], [1, 10], 20, rng=np.random.default_rng(0)).tolist()
     [10, 10]
@@ -73,7 +72,7 @@ def expected_quotas(
     weights: str | Weighting = Weighting.RATIO,
     overflow: str | Overflow = Overflow.REDISTRIBUTE,
 ) -> FloatArray:
-    """What `allocate` makes whole, in fractions of rows, float64[K]: its mean over seeds. ValueErrors as there.
+    """Mean of `allocate_quotas` over seeds, in fractions of rows, float64[K]. Raises the same ValueErrors.
 
     >>> expected_quotas([0, 9], [90, 90], [1, 10], 5).tolist()
     [2.5, 2.5]
@@ -82,7 +81,7 @@ def expected_quotas(
 
 
 def max_rows_per_cluster(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntArray:
-    """The most rows each cluster can give, int64[K]: its candidates, or three times that where rows repeat.
+    """Maximum rows of each cluster, int64[K]: its candidates, or three times that if rows repeat.
 
     >>> max_rows_per_cluster([2, 5], "repeat").tolist()
     [6, 15]
@@ -96,7 +95,7 @@ def max_rows_per_cluster(n_aux: npt.ArrayLike, overflow: str | Overflow) -> IntA
 
 
 def _rates(n_target: IntArray, n_eval: IntArray, weights: Weighting) -> tuple[FloatArray, FloatArray]:
-    """Rate and floor of each basin: only the deficit rule starts from what the target already has."""
+    """Rate and floor of each basin; only the deficit rule starts from the target's own rows."""
     zero = np.zeros(len(n_eval))
     if weights is Weighting.RATIO:
         return ratio_weights(n_target, n_eval), zero
@@ -107,7 +106,7 @@ def _rates(n_target: IntArray, n_eval: IntArray, weights: Weighting) -> tuple[Fl
 
 @dataclass(frozen=True)
 class _Basins:
-    """What each cluster takes: `rate`, `floor` float64[K] and `cap` int64[K] as in `water`, and the rows to share out."""
+    """Arguments of `water_fill` by cluster: `rate`, `floor` float64[K] and `cap` int64[K], and the rows to share out."""
 
     rate: FloatArray
     floor: FloatArray

@@ -1,8 +1,7 @@
-"""Rows drawn again where a cluster has fewer candidates than its quota.
+"""Repetition of rows if a cluster has fewer candidates than its quota.
 
-Key property: every candidate is used once before any is used twice, none more than three times, and use n
-(from 0) counts 0.5^n. COMPASS, section 3.2.3 (last paragraph). Which rows come first is the sampler's
-choice.
+Every candidate is used once before any is used twice, and none more than three times. Use n (from 0) has weight 0.5^n.
+COMPASS, section 3.2.3 (last paragraph). The sampler decides the order of rows.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ DECAY = 0.5
 
 @dataclass(frozen=True)
 class Repeats:
-    """`position` int64[quota] into the candidates as drawn; `weight` float64[quota] of each use."""
+    """`position` int64[quota] into the candidates in order of drawing; `weight` float64[quota] of each use."""
 
     position: IntArray
     weight: FloatArray
@@ -33,7 +32,7 @@ def repeat_rows(n_candidates: int, quota: int) -> Repeats:
     if quota < 0 or n_candidates < 0 or quota > MAX_REPEATS * n_candidates:
         raise ValueError(
             f"quota is {quota} for {n_candidates} candidates; expected 0 to {MAX_REPEATS * n_candidates} "
-            f"(each row at most {MAX_REPEATS} times). Take the quota from allocate(..., overflow='repeat')."
+            f"(each row at most {MAX_REPEATS} times). Take the quota from allocate_quotas(..., overflow='repeat')."
         )
     use = np.arange(quota, dtype=np.int64)
     return Repeats(use % max(n_candidates, 1), DECAY ** (use // max(n_candidates, 1)).astype(np.float64))

@@ -1,13 +1,12 @@
-"""Drawing a cluster's quota: prototypical rows first, border rows towards the end, near duplicates held back.
+"""Sampling of a cluster's quota: prototypical rows first, boundary rows later, with a penalty on near duplicates.
 
-Key property: rows are drawn one at a time without replacement by the score
+Rows are drawn one at a time without replacement by the score
 
     s(x) = (1 - alpha^2) proto(x) + alpha^2 boundary(x) - delta * (drawn neighbours of x),  floored at 0,
 
-alpha being the share of the quota drawn so far; where every remaining score is 0, that draw goes without the
-penalty. COMPASS, section 3.2.3, equation 1. How to draw without looking at every row each time is the matter
-of `stochastic` and `deterministic`. Not here: which rows are candidates, how large the quota is, rows used
-again.
+where alpha is the share of the quota drawn so far. If every remaining score is 0, that draw has no penalty. COMPASS,
+section 3.2.3, equation 1. `stochastic` and `deterministic` draw without scoring every row each time. Candidates, quotas and
+repeated rows are in other modules.
 """
 
 from enum import StrEnum
@@ -27,7 +26,7 @@ DELTA = 0.1
 
 
 class SamplingMode(StrEnum):
-    """How a row is drawn: by chance in proportion to its score, the best each time, or by chance alone."""
+    """How rows are drawn: at random in proportion to the score, the best one each time, or uniformly at random."""
 
     STOCHASTIC = "stochastic"
     DETERMINISTIC = "deterministic"
@@ -74,7 +73,7 @@ def sample_scored(
     mode: str | SamplingMode = SamplingMode.STOCHASTIC,
     rng: np.random.Generator,
 ) -> SampledRows:
-    """`sample_cluster` from scores made before, with the score of each draw; reads only rows it considers.
+    """`sample_cluster` from given scores, with the score of each draw; reads only rows that it considers.
 
     `rows` gives embeddings by position (int64[m] -> (m, d)); `proto` and `boundary` float64[n], 0 or more.
 
@@ -92,15 +91,15 @@ def sample_scored(
         chosen = rng.choice(len(proto), size=quota, replace=False).astype(np.int64)
         return SampledRows(chosen, np.ones(quota), np.zeros(quota, np.int64))
     near = DrawnNeighbours(rows, len(proto), quota, tau) if delta > 0 else NoNeighbours(len(proto))
-    drawing = SamplingState(proto, edge, quota, delta, near)
-    sampler = DeterministicSampler(drawing) if rule is SamplingMode.DETERMINISTIC else StochasticSampler(drawing, rng)
-    while not drawing.is_done:
+    state = SamplingState(proto, edge, quota, delta, near)
+    sampler = DeterministicSampler(state) if rule is SamplingMode.DETERMINISTIC else StochasticSampler(state, rng)
+    while not state.is_done:
         sampler.draw()
-    return drawing.result()
+    return state.result()
 
 
 def parse_mode(mode: str | SamplingMode) -> SamplingMode:
-    """The mode named; ValueError listing the modes there are.
+    """Parse a mode; ValueError with all modes if it is unknown.
 
     >>> parse_mode("uniform").name
     'UNIFORM'
@@ -112,11 +111,11 @@ def parse_mode(mode: str | SamplingMode) -> SamplingMode:
 
 
 def _check(proto: FloatArray, boundary: FloatArray, quota: int, tau: float, delta: float) -> int:
-    """The quota as a whole number, if all can be drawn from."""
+    """The quota as an int; ValueError on invalid quota, scores, tau or delta."""
     if not 0 <= quota <= len(proto) or quota != int(quota):
         raise ValueError(
             f"quota is {quota} but the cluster has {len(proto)} candidates; expected a whole "
-            f"number from 0 to {len(proto)}. Take quotas from allocate(); repeat_rows() uses rows again."
+            f"number from 0 to {len(proto)}. Take quotas from allocate_quotas(); repeat_rows() repeats rows."
         )
     if not -1.0 <= tau <= 1.0 or not (np.isfinite(delta) and delta >= 0.0):
         raise ValueError(f"tau is {tau} and delta {delta}; expected a cosine in [-1, 1] and a penalty of 0 or more.")

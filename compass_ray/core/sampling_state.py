@@ -1,7 +1,6 @@
-"""The record of one cluster's sampling while it runs: what is drawn, by what score, and what is left.
+"""State of one cluster's sampling: drawn rows with their scores, remaining rows, and equation 1 of COMPASS.
 
-Holds no rule of choice; `stochastic` and `deterministic` choose, this module keeps equation 1 of COMPASS in
-one place.
+The samplers in `stochastic` and `deterministic` choose rows; both use equation 1 from here.
 """
 
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from compass_ray.core.near_duplicates import DrawnNeighbours
 class SampledRows:
     """Rows in order of drawing.
 
-    `position` int64[quota] into the candidates; `score` float64[quota], the s by which each was drawn
-    (without the penalty where every remaining score was 0; 1 in uniform mode); `neighbours` int64[quota], how
-    many rows within tau had been drawn before it, each of which cost it delta (0 where there is no penalty to
-    count for).
+    `position` int64[quota] into the candidates. `score` float64[quota]: the score of each draw, without the penalty if
+    every remaining score was 0, and 1 in uniform mode. `neighbours` int64[quota]: earlier drawn rows with cosine above
+    tau, each of which lowered the score by delta; 0 without a penalty.
     """
 
     position: IntArray
@@ -56,17 +54,17 @@ class SamplingState:
         return self.boundary_weight_after(self.n_drawn)
 
     def boundary_weight_after(self, drawn: int) -> float:
-        """alpha^2 of equation 1 after so many draws."""
+        """alpha^2 of equation 1 after `drawn` draws."""
         return (drawn / self.quota) ** 2
 
     def mixture(self, among: IntArray | None = None) -> FloatArray:
-        """Equation 1 at the next draw, before the penalty, for every candidate or those named: float64."""
+        """Equation 1 at the next draw without the penalty, for every candidate or those in `among`: float64."""
         return _mix_scores(self.boundary_weight, *self._scores(among))
 
     def max_mixture(self, draws: int) -> FloatArray:
-        """The highest that `mixture` gets during the next `draws` draws, float64[n].
+        """Maximum of `mixture` during the next `draws` draws, float64[n].
 
-        Equation 1 is linear in alpha^2, so that is its value at one of the two ends.
+        Equation 1 is linear in alpha^2, so the maximum is at the first or the last of these draws.
         """
         last = self.boundary_weight_after(min(self.n_drawn + draws, self.quota) - 1)
         return np.maximum(self.mixture(), _mix_scores(last, self.proto, self.boundary))
@@ -75,7 +73,7 @@ class SamplingState:
         return (self.proto, self.boundary) if among is None else (self.proto[among], self.boundary[among])
 
     def record_draw(self, position: int, score: float, neighbours: int, vector: Float32Array) -> None:
-        """Draw the row at `position`, whose unit embedding is `vector` (d,)."""
+        """Record a draw of the row at `position` with unit embedding `vector` (d,)."""
         self._position.append(position)
         self._score.append(score)
         self._neighbours.append(neighbours)
@@ -88,15 +86,15 @@ class SamplingState:
 
     @contextmanager
     def without_penalty(self) -> Iterator[None]:
-        """Draw without the penalty for a while; neighbours are still counted."""
-        kept, self.delta = self.delta, 0.0
+        """Draw without the penalty inside the block; neighbours are still counted."""
+        delta, self.delta = self.delta, 0.0
         try:
             yield
         finally:
-            self.delta = kept
+            self.delta = delta
 
     def result(self) -> SampledRows:
-        """What was drawn, in order."""
+        """The drawn rows in order."""
         return SampledRows(
             np.array(self._position, np.int64),
             np.array(self._score, np.float64),

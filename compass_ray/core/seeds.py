@@ -1,6 +1,6 @@
-"""Seeded generators by name, so that what is drawn for one thing never depends on what was drawn before it.
+"""Seeded random generators by name, so that random numbers of one purpose do not depend on earlier draws.
 
-The key is hashed with SHA-256, not with `hash()`, which differs from process to process.
+The key is hashed with SHA-256, because `hash()` differs between processes.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator that depends on `seed` and `names` only: equal on every worker, in every order of calling.
+    """A generator that depends only on `seed` and `names`: equal on every worker and in every order of calls.
 
     >>> bool(generator(0, "select", "sw", 3).random() == generator(0, "select", "sw", 3).random())
     True

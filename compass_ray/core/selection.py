@@ -1,8 +1,7 @@
-"""One language's selection: which auxiliary rows join its own, and the record of why these.
+"""Selection of auxiliary rows for one language, with the scores that explain it.
 
-Key property: a pure function of its inputs, the seed and the language; every cluster draws from a generator
-of its own, so nothing depends on the order of languages or on the number of workers. COMPASS, sections 3.2.2
-and 3.2.3. Not here: where rows and scores come from, how the selection is written down.
+A pure function of its inputs, the seed and the language. Every cluster has its own random generator, so the result does not
+depend on the order of languages or the number of workers. COMPASS, sections 3.2.2 and 3.2.3.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from compass_ray.core.seeds import generator
 
 
 class Method(StrEnum):
-    """COMPASS, its own rows alone, the whole pool, or as many rows as COMPASS takes by another rule (see `baselines`)."""
+    """COMPASS, own rows only, the complete pool, or as many rows as COMPASS selects by another rule (see `baselines`)."""
 
     COMPASS = "compass"
     TARGET = "target"
@@ -39,7 +38,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How rows are selected: `budget` is a factor of the target's rows, the rest as in `quotas`."""
+    """Rule of a selection: `budget` is a factor of the target's rows; for the other fields see `quotas` and `sampling`."""
 
     method: Method = Method.COMPASS
     budget: float = 0.8
@@ -53,10 +52,10 @@ class SelectionRule:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The auxiliary rows of one language, those of a cluster in order of row_id.
+    """Auxiliary rows of one language; rows of one cluster are in order of row_id.
 
     `cluster` int[n] (-1 is noise); `proto`, `margin` float[n] as from `pool_scores`; `rows` gives embeddings
-    by position, int64[m] -> float32 (m, d), and is asked only for rows that come into consideration.
+    by position, int64[m] -> float32 (m, d), and is called only for rows that are considered.
     """
 
     cluster: npt.ArrayLike
@@ -67,11 +66,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class SelectedRows:
-    """The rows added, by cluster and then in order of drawing; every array has one entry a row.
+    """The added rows, by cluster and then in order of drawing; every array has one entry per row.
 
     `index` int64 into the candidates; `cluster` int64 (-1 is noise, never under COMPASS); `order` int64 from 0
-    within the cluster; `score` float64, by which it was drawn; `proto`, `boundary` float64; `weight` float64,
-    below 1 only for a row used again; `neighbours` int64, near duplicates drawn before it.
+    within the cluster; `score` float64 of the draw; `proto`, `boundary` float64; `weight` float64, below 1 only for a
+    repeated row; `neighbours` int64, near duplicates drawn before it.
     """
 
     index: IntArray
@@ -89,7 +88,7 @@ class SelectedRows:
 
 @dataclass(frozen=True)
 class Selection:
-    """`rows` added and the `allocation` they follow (under a baseline: whose number of rows they match)."""
+    """Added `rows` and the `allocation` that they follow; rows of a baseline match its number of rows only."""
 
     rows: SelectedRows
     allocation: Allocation
@@ -108,9 +107,9 @@ def select_rows(
 ) -> Selection:
     """The auxiliary rows that `rule` adds for one language, given labels int[n] of its rows and guide set.
 
-    All rows of D_t count for the budget, noise included; quotas go to clusters only. `picker` takes the rows of the
-    baselines that look at more than clusters; random has its own. ValueError on labels outside -1 .. n_clusters - 1, on
-    scores of another length than the candidates, and on such a baseline without a picker.
+    All rows of D_t count towards the budget, noise included; noise gets no quota. `picker` picks the rows of baselines;
+    `random` and `all` need none. ValueError on labels outside -1 .. n_clusters - 1, on scores of another length than the
+    candidates, and on other baselines without a picker.
 
     >>> pool = Candidates([0, 1, 1], [0.9, 0.8, 0.9], [0, 0, 1], lambda i: np.eye(3, dtype=np.float32)[i])
     >>> rule = SelectionRule(budget=0.5, weights=Weighting.DEFICIT, mode=SamplingMode.DETERMINISTIC)
@@ -148,8 +147,8 @@ def select_rows(
 class _Scored:
     """Checked candidates, with the boundary score of each within its cluster (0 for noise).
 
-    `by_cluster` int64[n] holds their positions cluster after cluster, noise first; `start` int64[K + 1] says where each
-    cluster begins in it.
+    `by_cluster` int64[n] holds their positions by cluster, noise first; `start` int64[K + 1] is the first index of each
+    cluster in it.
     """
 
     cluster: IntArray
@@ -175,7 +174,7 @@ class _Scored:
 
 
 def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: SelectionRule, rng: np.random.Generator) -> SelectedRows:
-    """One cluster's quota, drawn by the rule; above the number of its candidates, rows are used again."""
+    """One cluster's quota, drawn by the rule; if it exceeds the candidates, rows are repeated."""
     members = scored.members(cluster)
     distinct = min(quota, len(members))
     drawn = sample_scored(
@@ -201,11 +200,11 @@ def _picker(method: Method, picker: Picker | None, n: int) -> Picker:
         return UniformPicker(n)
     if method is Method.ALL:
         return AllPicker(n)
-    raise ValueError(f"method is {method.value!r} and no picker is given; make one from what {method.value} looks at.")
+    raise ValueError(f"method {method.value!r} needs a picker; pass one with picker=.")
 
 
 def _picked_rows(scored: _Scored, picked: PickedRows, count: int, overflow: Overflow) -> SelectedRows:
-    """Rows that a baseline took, noise included, put in order of cluster; used again where fewer than `count` may repeat."""
+    """Rows that a baseline picked, noise included, by cluster; with overflow "repeat" repeated up to `count` rows."""
     distinct = len(picked.position)
     repeated = min(count, MAX_REPEATS * distinct) if overflow is Overflow.REPEAT else 0
     plan = repeat_rows(distinct, max(distinct, repeated))
@@ -216,7 +215,7 @@ def _picked_rows(scored: _Scored, picked: PickedRows, count: int, overflow: Over
 
 
 def _selected(scored: _Scored, index: IntArray, score: FloatArray, weight: FloatArray, neighbours: IntArray) -> SelectedRows:
-    """Rows in order of cluster, then of drawing, with the scores of their candidates."""
+    """Rows by cluster and then in order of drawing, with the scores of their candidates."""
     cluster = scored.cluster[index]
     first = np.searchsorted(cluster, cluster, side="left")
     order = np.arange(len(index), dtype=np.int64) - first
@@ -225,6 +224,6 @@ def _selected(scored: _Scored, index: IntArray, score: FloatArray, weight: Float
 
 def _join(parts: Sequence[SelectedRows]) -> SelectedRows:
     """The rows of all clusters, one after another."""
-    whole, real = np.zeros(0, np.int64), np.zeros(0)
-    parts = [SelectedRows(whole, whole, whole, real, real, real, real, whole), *parts]
+    ints, floats = np.zeros(0, np.int64), np.zeros(0)
+    parts = [SelectedRows(ints, ints, ints, floats, floats, floats, floats, ints), *parts]
     return SelectedRows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(SelectedRows)))

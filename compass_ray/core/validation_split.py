@@ -1,8 +1,8 @@
-"""The held-out slice for early stopping: how it is split off, and how its rows are weighted.
+"""Validation rows for early stopping: stratified split and row weights.
 
-Key property: the slice has every cluster in its share, and its weights turn it from the distribution trained
-on into the guide set's, so that training does not stop for the biased one. The paper says early stopping
-only. Never made of guide or test rows.
+Validation rows are stratified by cluster. Their weights change the training distribution into that of the guide set, so
+that early stopping does not follow biased training data. The paper only mentions early stopping. Guide and test rows are
+never used.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from compass_ray.core.rounding import round_to_total
 def split_holdout(labels: npt.ArrayLike, fraction: float, rng: np.random.Generator) -> BoolArray:
     """bool[n], true for round(fraction * n) rows held out, stratified by cluster label int[n] (-1 is noise).
 
-    At least one row and at most n - 1 where the fraction is above 0 and n above 1. ValueError outside [0, 1).
+    At least one row and at most n - 1 if the fraction is above 0 and n above 1. ValueError outside [0, 1).
 
     >>> held = split_holdout([0] * 10 + [1] * 20, 0.1, np.random.default_rng(0))
     >>> int(held[:10].sum()), int(held[10:].sum())
@@ -40,16 +40,16 @@ def validation_weights(labels: npt.ArrayLike, p_eval: npt.ArrayLike) -> FloatArr
     """Weights float64[n] with mean 1 under which held-out rows with cluster `labels` int[n] follow `p_eval`.
 
     `p_eval`: counts or probabilities of the guide set, [K + 1], noise last. Clusters without a held-out row
-    drop out and the others share their part. Where the held-out rows and the guide set have no cluster in
-    common there is nothing to follow, and all rows weigh 1.
+    are ignored, and the others share their part. If the held-out rows and the guide set have no common cluster, all
+    weights are 1.
 
     >>> validation_weights([0, 0, 0, 1], [0.5, 0.5, 0.0]).round(6).tolist()
     [0.666667, 0.666667, 0.666667, 2.0]
     """
-    wish = probabilities(p_eval)
-    clusters = as_labels(labels, len(wish) - 1)
-    counts = cluster_counts(clusters, len(wish) - 1)
-    weight = (wish / np.maximum(counts, 1))[clusters]
+    wanted = probabilities(p_eval)
+    clusters = as_labels(labels, len(wanted) - 1)
+    counts = cluster_counts(clusters, len(wanted) - 1)
+    weight = (wanted / np.maximum(counts, 1))[clusters]
     peak = float(weight.max(initial=0.0))
     if peak == 0.0:
         return np.ones(len(clusters))

@@ -1,10 +1,9 @@
 """Water-filling: raise one level until the basins hold a given total.
 
-Key property: x_k = clip(level * rate_k - floor_k, 0, cap_k) with sum x = min(total, what fits). With floors
-of zero it shares a total in proportion to rate and hands the excess of a full basin to the others in that
-same proportion; with floors n_t and rates P_eval it is the addition that brings n_t + x closest to P_eval (in
-every f-divergence: the ratio of the two is level wherever anything is added). It gives fractions; `rounding`
-makes them whole.
+x_k = clip(level * rate_k - floor_k, 0, cap_k) with sum x = min(total, capacity). With floors of zero it shares a total in
+proportion to rate, and redistributes the excess of a full basin in the same proportion. With floors n_t and rates P_eval, x
+brings n_t + x closest to P_eval in every f-divergence, because the ratio of the two is equal wherever rows are added. The
+results are fractions; `rounding` makes them integers.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ from compass_ray.core.array_checks import FloatArray
 
 
 def water_fill(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: float) -> FloatArray:
-    """Contents float64[K] of basins at the one level where they sum to `total`, or all full if that is less.
+    """Contents float64[K] of the basins at the level where they sum to `total`; all full if they hold less.
 
     `rate`, `floor`, `cap`: float64[K], 0 or more; basins with rate 0 stay empty.
 
@@ -36,7 +35,7 @@ def water_fill(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: floa
 
 
 def _level(rate: FloatArray, floor: FloatArray, cap: FloatArray, total: float) -> float:
-    """The level where contents sum to `total`; they grow piecewise linearly, so walk the break points."""
+    """The level at which contents sum to `total`; contents are piecewise linear, so the segment is found by search."""
     breaks = np.concatenate([floor / rate, (floor + cap) / rate])
     slopes = np.concatenate([rate, -rate])
     order = np.argsort(breaks, kind="stable")

@@ -1,5 +1,5 @@
-"""The methods that COMPASS is compared with, one a module, as pure functions (COMPASS, section 4.3).
+"""Baseline methods of the comparison with COMPASS, one per module, as pure functions (COMPASS, section 4.3).
 
-Key property: each says which candidates it would take, as many as COMPASS takes; none looks at clusters, so noise
-rows may be taken like any other. Not here: texts, language vectors and rankers, which are handed in as arrays.
+Each picks as many candidates as COMPASS selects. None uses clusters, so noise rows may be picked as well. Texts, language
+vectors and rankers come in as arrays.
 """

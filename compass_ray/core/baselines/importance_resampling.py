@@ -1,8 +1,8 @@
-"""DSIR: rows drawn by how much likelier their words are in the guide set than in the pool (Xie et al. 2023).
+"""DSIR: importance resampling of rows by the likelihood ratio of their words, guide set to pool (Xie et al. 2023).
 
-Key property: rows are drawn without replacement, each next one in proportion to its importance weight among those left,
-which adding Gumbel noise to the logarithm and taking the highest does in one pass. Beside COMPASS, section 4.3. Texts come
-in as counts of hashed words and pairs of words.
+Rows are drawn without replacement, each in proportion to its importance weight among the remaining rows. Adding Gumbel noise
+to the log weights and taking the highest does that in one pass. Texts come in as counts of hashed words and pairs of words.
+An additional baseline to those of COMPASS, section 4.3.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ SMOOTHING = 1.0
 
 
 def importance_log_weights(candidates: Any, guide: Any, *, smoothing: float = SMOOTHING) -> FloatArray:
-    """Logarithm of each candidate's importance weight, float64[n]: log p(row | guide set) - log p(row | candidates).
+    """Log importance weight of each candidate, float64[n]: log p(row | guide set) - log p(row | candidates).
 
-    `candidates` (n, b) and `guide` (g, b) hold counts a bucket, dense or scipy sparse; both distributions are of
-    buckets drawn independently. ValueError where b differs, or nothing is given.
+    `candidates` (n, b) and `guide` (g, b) hold counts per bucket, dense or scipy sparse; both distributions draw
+    buckets independently. ValueError if b differs or the guide set is empty.
 
     >>> importance_log_weights(np.array([[2, 0], [0, 1]]), np.array([[3, 0]])).round(4).tolist()
     [0.5754, -0.6931]

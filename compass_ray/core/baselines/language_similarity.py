@@ -1,7 +1,6 @@
-"""Similarity of languages from vectors of their features, in groups such as syntax or geography (COMPASS, section 4.3).
+"""Similarity of languages from feature vectors in groups such as syntax or geography (COMPASS, section 4.3).
 
-Key property: a group counts for a pair only where both languages have a vector in it, so that what is not known of a
-language makes it neither near nor far. Not here: where vectors come from.
+A group counts for a pair only if both languages have a vector in it, so unknown features do not change a similarity.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ def cosine_matrix(vectors: npt.ArrayLike) -> FloatArray:
     """
     rows = np.asarray(vectors, np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError(f"vectors have shape {rows.shape}; give one finite vector a language, shape (n, d), zeros if unknown.")
+        raise ValueError(f"vectors have shape {rows.shape}; give one finite vector per language, shape (n, d), zeros if unknown.")
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, length, out=np.full_like(rows, np.nan), where=length > 0)
     return np.asarray(np.clip(unit @ unit.T, -1.0, 1.0))
@@ -44,7 +43,7 @@ def mean_similarity(groups: Sequence[npt.ArrayLike]) -> FloatArray:
 
 
 def top_k_names(scores: npt.ArrayLike, names: Sequence[str], k: int) -> list[str]:
-    """The `k` names of the highest scores, best first, ties in order of name; NaN is never taken.
+    """The `k` names of the highest scores, best first, ties in order of name; NaN is never chosen.
 
     >>> top_k_names([0.2, 0.9, float("nan"), 0.9], ["ar", "tr", "xx", "ky"], 3)
     ['ky', 'tr', 'ar']

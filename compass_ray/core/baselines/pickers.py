@@ -1,7 +1,7 @@
-"""How a baseline takes rows from all candidates: alike, the best, by weight, or from some languages (COMPASS, section 4.3).
+"""Pickers of baselines: uniform, all, the best, or rows of some languages (COMPASS, section 4.3).
 
-Key property: a picker knows nothing of clusters and is asked for a number of rows, so that every method can take as many
-as COMPASS does. Positions are distinct, and equal scores go to the earlier position.
+A picker ignores clusters and gets the number of rows, so that every method can pick as many as COMPASS selects. Positions are
+distinct; ties go to the earlier position.
 """
 
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from compass_ray.core.array_checks import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class PickedRows:
-    """`position` int64[m] of the rows taken, in order of taking, and the `score` float64[m] they were taken by."""
+    """`position` int64[m] of the picked rows in order of picking, and the `score` float64[m] of each."""
 
     position: IntArray
     score: FloatArray
 
 
 class Picker(Protocol):
-    """Takes `count` candidates, or as many as it can take where these are fewer."""
+    """Picks `count` candidates, or all that it can pick if there are fewer."""
 
     def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
-        """Positions of the rows taken."""
+        """Positions and scores of the picked rows."""
         ...
 
 
 @dataclass(frozen=True)
 class UniformPicker:
-    """All `n` candidates alike, as under random sampling.
+    """Uniform sampling from `n` candidates.
 
     >>> UniformPicker(3)(5, np.random.default_rng(0)).position.tolist()
     [2, 0, 1]
@@ -46,7 +46,7 @@ class UniformPicker:
 
 @dataclass(frozen=True)
 class AllPicker:
-    """All `n` candidates, whatever number is asked for.
+    """All `n` candidates, whatever the requested number.
 
     >>> AllPicker(3)(1, np.random.default_rng(0)).position.tolist()
     [0, 1, 2]
@@ -55,7 +55,7 @@ class AllPicker:
     n: int
 
     def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
-        """Take them in order of position."""
+        """Return them in order of position."""
         return PickedRows(np.arange(self.n, dtype=np.int64), np.ones(self.n))
 
 
@@ -77,7 +77,7 @@ class TopKPicker:
 
 @dataclass(frozen=True)
 class UniformSubsetPicker:
-    """The candidates that have a score, alike; `scores` float64[n] is NaN for those that may not be taken.
+    """Uniform sampling from the candidates with a score; `scores` float64[n] is NaN for excluded ones.
 
     >>> UniformSubsetPicker(np.array([0.5, np.nan, 0.7]))(9, np.random.default_rng(0)).position.tolist()
     [0, 2]
@@ -86,7 +86,7 @@ class UniformSubsetPicker:
     scores: FloatArray
 
     def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
-        """Draw without replacement among those that may be taken."""
+        """Draw without replacement among the candidates with a score."""
         allowed = np.flatnonzero(~np.isnan(self.scores))
         taken = allowed[UniformPicker(len(allowed))(count, rng).position]
         return PickedRows(taken, self.scores[taken])
@@ -94,7 +94,7 @@ class UniformSubsetPicker:
 
 @dataclass(frozen=True)
 class SubsetPicker:
-    """Every candidate that has a score, whatever number is asked for: all data of the best transfer languages.
+    """Every candidate with a score, whatever the requested number: all rows of the best transfer languages.
 
     >>> SubsetPicker(np.array([0.5, np.nan, 0.7]))(1, np.random.default_rng(0)).position.tolist()
     [0, 2]
@@ -103,19 +103,19 @@ class SubsetPicker:
     scores: FloatArray
 
     def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
-        """Take them in order of position."""
+        """Return them in order of position."""
         taken = np.flatnonzero(~np.isnan(self.scores))
         return PickedRows(taken, self.scores[taken])
 
 
 @dataclass(frozen=True)
 class PermutedPicker:
-    """Another picker that sees the candidates in a given `order` int64[n], a permutation, as of their row_ids."""
+    """Another picker applied to the candidates in a given `order` int64[n], a permutation such as that of row_ids."""
 
     order: IntArray
     picker: Picker
 
     def __call__(self, count: int, rng: np.random.Generator) -> PickedRows:
-        """Take as the other picker does, with positions as the caller knows them."""
+        """Pick with the other picker; return positions of the caller."""
         picked = self.picker(count, rng)
         return PickedRows(self.order[picked.position], picked.score)

@@ -1,7 +1,7 @@
-"""What a ranker of transfer languages looks at, and how good a ranking is (Lin et al. 2019; COMPASS, section 4.3).
+"""Features of a ranker of transfer languages, and measures of a ranking (Lin et al. 2019; COMPASS, section 4.3).
 
-Key property: a ranker sees numbers that are known before any training, of the data (sizes, type-token ratios, overlap of
-words and of subwords) and of the languages (distances), never how well a language did. Not here: the ranker itself.
+All features are known before any training: of the data (sizes, type-token ratios, overlap of words and subwords) and of the
+languages (distances). The ranker itself is `models.transfer_ranker`.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ import numpy.typing as npt
 from compass_ray.core.array_checks import FloatArray, IntArray
 
 MEASURED = ("target_rows", "transfer_rows", "target_ttr", "transfer_ttr", "word_overlap", "subword_overlap")
-"""What is measured of a pair of data sets."""
+"""Features measured on a pair of data sets."""
 
 DISTANCES = ("geographic", "genetic", "inventory", "syntactic", "phonological", "featural")
-"""Distances between languages, 1 - cosine of their vectors; NaN where a language has none."""
+"""Distances between languages, 1 - cosine of their vectors; NaN if a language has none."""
 
 FEATURES = (*MEASURED, "row_ratio", "ttr_distance", *DISTANCES)
-"""Columns of `features`."""
+"""Columns of `ranker_features`."""
 
 GRADES = 10
-"""Grade of a target's best transfer language; the next has one less, down to 0."""
+"""Grade of a target's best transfer language; each next one has one less, down to 0."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One language's data: its `rows`, how many word `tokens` they have, and which words and pieces of words occur."""
+    """One language's data: number of `rows` and word `tokens`, and its distinct `words` and subword `pieces`."""
 
     rows: int
     tokens: int
@@ -35,12 +35,12 @@ class Corpus:
 
     @property
     def ttr(self) -> float:
-        """Type-token ratio; 0 without words."""
+        """Type-token ratio; 0 without tokens."""
         return len(self.words) / self.tokens if self.tokens else 0.0
 
 
 def overlap(a: frozenset[str], b: frozenset[str]) -> float:
-    """What two sets share over the sum of their sizes, in [0, 1/2]; 0 where both are empty.
+    """Size of the intersection over the sum of sizes, in [0, 1/2]; 0 if both sets are empty.
 
     >>> overlap(frozenset("abc"), frozenset("bcd"))
     0.3333333333333333
@@ -49,7 +49,7 @@ def overlap(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def measure_pair(target: Corpus, transfer: Corpus) -> dict[str, float]:
-    """The numbers of `MEASURED` for one pair of data sets."""
+    """The features in `MEASURED` of one pair of data sets."""
     values = (
         float(target.rows),
         float(transfer.rows),
@@ -62,9 +62,9 @@ def measure_pair(target: Corpus, transfer: Corpus) -> dict[str, float]:
 
 
 def ranker_features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatArray:
-    """Columns of `FEATURES`, float64 (n, 14), from (n, 6) measured numbers and (n, 6) distances.
+    """Columns of `FEATURES`, float64 (n, 14), from (n, 6) measured features and (n, 6) distances.
 
-    Ratios over nothing are NaN, which a ranker takes for unknown.
+    Ratios over zero are NaN, which the ranker treats as unknown.
 
     >>> ranker_features([[10, 20, 0.5, 0.25, 0.1, 0.2]], [[0, 0, 0, 0, 0, 0]])[0, 6:8].tolist()
     [2.0, 0.25]
@@ -78,9 +78,9 @@ def ranker_features(measured: npt.ArrayLike, distances: npt.ArrayLike) -> FloatA
 
 
 def grade_gains(gains: npt.ArrayLike) -> IntArray:
-    """Grade int64[n] of one target's transfer languages by gain: `GRADES` for the best, one less for each next, 0 at least.
+    """Grade int64[n] of one target's transfer languages by gain: `GRADES` for the best, one less for each next one, at least 0.
 
-    Equal gains share the grade of the best of them.
+    Equal gains get the same, highest grade.
 
     >>> grade_gains([0.1, 0.3, 0.1, -0.2]).tolist()
     [9, 10, 9, 7]
@@ -103,7 +103,7 @@ def ndcg(grade: npt.ArrayLike, scores: npt.ArrayLike, k: int) -> float:
 
 
 def expected_ndcg(grade: npt.ArrayLike, k: int) -> float:
-    """Expectation of `ndcg` over all orders alike.
+    """Mean of `ndcg` over all orders.
 
     >>> round(expected_ndcg([10, 9, 8], 3), 4)
     0.8627

@@ -1,4 +1,4 @@
-"""Whether traffic has left the reference or its clusters, as pure state machines (COMPASS, section 3.3)."""
+"""Drift triggers and cluster staleness as pure state machines (COMPASS, section 3.3)."""
 
 from compass_ray.core.drift.cluster_staleness import ClusterFit, StalenessBounds, StalenessCheck, StalenessState, check_staleness
 from compass_ray.core.drift.combined_trigger import CombinedTrigger, ObservedSample

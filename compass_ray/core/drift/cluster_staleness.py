@@ -1,8 +1,8 @@
-"""Whether clusters still fit the prompts: many lie in none of them, or far from their centroids, check after check.
+"""Staleness of clusters: whether many prompts of a window are noise or far from their centroids in consecutive checks.
 
-Key property: a pure function of how guide prompts and a window fit, and of what the check before left; what has become stale is
-said once, until it fits again. Both bounds are sizes and no tests, since either is a reason to cluster anew only where it is
-large. COMPASS, section 3.3.1, leaves open when to. It clusters nothing.
+A pure function of the fit of guide prompts, the fit of a window and the previous state. Clusters become stale once, until
+they fit again. Both bounds are effect sizes and not significance tests, because only a large misfit is a reason to re-cluster.
+COMPASS, section 3.3.1 does not say when to re-cluster.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from compass_ray.core.array_checks import check_fraction
 
 @dataclass(frozen=True)
 class ClusterFit:
-    """How prompts fit clusters: share that is noise, and mean of `centroids.centroid_distances`, None where unknown."""
+    """Fit of prompts to clusters: share of noise, and mean of `centroids.centroid_distances`; None if unknown."""
 
     noise: float
     distance: float | None = None
 
     def __post_init__(self) -> None:
-        """ValueError on what is no share, or no distance."""
+        """ValueError on an invalid share or distance."""
         check_fraction(self.noise, "noise")
         if self.distance is not None and not 0.0 <= self.distance <= 2.0:
             raise ValueError(f"distance is {self.distance}; expected one minus a cosine, 0 to 2.")
@@ -26,21 +26,21 @@ class ClusterFit:
 
 @dataclass(frozen=True)
 class StalenessBounds:
-    """How much more noise than the guide prompts, and how many times their distance, is too much; checks in a row."""
+    """Bounds: excess of the noise share over the guide prompts', ratio of distances, and consecutive checks."""
 
     noise: float = 0.3
     distance: float = 1.5
     persistence: int = 2
 
     def __post_init__(self) -> None:
-        """ValueError where no check could ever be the one to say it."""
+        """ValueError on fewer than one check."""
         if self.persistence < 1:
             raise ValueError(f"persistence is {self.persistence}; expected 1 or more checks.")
 
 
 @dataclass(frozen=True)
 class StalenessState:
-    """What is remembered: checks in a row beyond a bound, and whether they were enough."""
+    """State between checks: consecutive checks beyond a bound, and whether the clusters are stale."""
 
     streak: int = 0
     stale: bool = False
@@ -48,9 +48,9 @@ class StalenessState:
 
 @dataclass(frozen=True)
 class StalenessCheck:
-    """One check, with all that it rests on: how both sides fit, the bounds, and the state `before` it.
+    """One check with its inputs: the fit of both sides, the bounds, and the state `before` it.
 
-    `beyond` names the bounds that the window is beyond; `after` is the state to hand to the next check.
+    `beyond` names the exceeded bounds; `after` is the state for the next check.
     """
 
     guide: ClusterFit
@@ -62,12 +62,12 @@ class StalenessCheck:
 
     @property
     def became_stale(self) -> bool:
-        """Whether the clusters have become stale with this check."""
+        """Whether the clusters became stale in this check."""
         return self.after.stale and not self.before.stale
 
 
 def check_staleness(before: StalenessState, guide: ClusterFit, window: ClusterFit, bounds: StalenessBounds) -> StalenessCheck:
-    """Whether clusters that fit `guide` are stale for `window`; without a distance on either side, by noise alone.
+    """Check whether clusters are stale for `window`, compared with `guide`; by noise alone if a distance is missing.
 
     >>> found = check_staleness(StalenessState(streak=1), ClusterFit(0.1, 0.2), ClusterFit(0.5, 0.25), StalenessBounds())
     >>> found.beyond, found.after, found.became_stale

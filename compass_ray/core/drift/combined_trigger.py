@@ -1,9 +1,8 @@
-"""A trigger with several legs: prompts have moved, or replies have become worse.
+"""A trigger that combines several tests: prompts have drifted, or replies have become worse.
 
-Key property: alarms by divergence and significance together, or by any performance leg, and the false-alarm
-rate is shared out among the legs that there are data for, so it holds for all of them together. Without
-performance signals it is the calibrated trigger. Beyond the paper, whose divergence cannot see a model that fails on
-prompts of the usual kind.
+It alarms if the divergence is significant and large, or if any quality test exceeds its bounds. The false-alarm rate is
+divided among the tests that have data, so it holds for all of them together. Without quality signals it equals
+`PermutationTestTrigger`. Not in the paper: a divergence of prompts does not detect a model that fails on usual prompts.
 """
 
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ MAX_TESTS = 4
 
 @dataclass(frozen=True, eq=False)
 class ObservedSample:
-    """What is known of one side: prompts by cluster, counts int[K + 1] with noise last, and how the replies were."""
+    """One side of a check: prompts by cluster, counts int[K + 1] with noise last, and quality signals of the replies."""
 
     counts: npt.ArrayLike
     signals: QualitySignals = field(default_factory=QualitySignals)
@@ -38,15 +37,16 @@ class ObservedSample:
 
 @dataclass(frozen=True)
 class CombinedTrigger:
-    """Alarm when any leg is beyond its bounds at `persistence` checks in a row; the legs need not be the same.
+    """Alarm if any test exceeds its bounds in `persistence` consecutive checks, not necessarily the same test.
 
-    Each of the m legs with at least `least` replies on both sides is tested at `false_alarm_rate` / m; the divergence
-    always is one of them. `floor` in bits, `floors` as there. Cool-down as of `CalibratedTrigger`.
+    The divergence and each quality test with at least `least` replies on both sides are tested at
+    `false_alarm_rate` / m, where m is their number. `floor` is in bits; for `floors` see `MinEffects`. The cool-down is that of
+    `PermutationTestTrigger`. The fields are recorded with each decision, so their names are part of the records.
 
     >>> same, trigger = [40, 40, 20, 0], CombinedTrigger(persistence=1)
     >>> usual, worse = (ObservedSample(same, QualitySignals(nll=np.linspace(0, 1, 50) + shift)) for shift in (0.0, 0.5))
     >>> found = trigger.check_with_signals(DriftState(), usual, worse, np.random.default_rng(0))
-    >>> found.alarm, [(leg.name, leg.exceeded) for leg in found.legs]
+    >>> found.alarm, [(test.name, test.exceeded) for test in found.tests]
     (True, [('divergence', False), ('loss', True)])
     """
 
@@ -59,7 +59,7 @@ class CombinedTrigger:
     least: int = MIN_SAMPLES
 
     def __post_init__(self) -> None:
-        """ValueError on settings under which some leg could never alarm."""
+        """ValueError on settings with which some test could never alarm."""
         check_fraction(self.false_alarm_rate, "false_alarm_rate")
         check_persistence(self.persistence, self.cooldown)
         check_reachable(self.false_alarm_rate / MAX_TESTS, self.resamples)
@@ -67,20 +67,20 @@ class CombinedTrigger:
     def check(
         self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
     ) -> DriftDecision:
-        """Decide by prompts alone."""
+        """Check one window by prompts alone."""
         return self.check_with_signals(state, ObservedSample(reference), ObservedSample(window), rng)
 
     def check_with_signals(
         self, state: DriftState, reference: ObservedSample, window: ObservedSample, rng: np.random.Generator
     ) -> DriftDecision:
-        """Decide on one window, by everything that is known of both sides."""
-        performance = run_quality_tests(reference.signals, window.signals, self.false_alarm_rate, self.floors, self.least)
-        level = self.false_alarm_rate / (1 + len(performance))
-        test = permutation_test(reference.counts, window.counts, resamples=self.resamples, rng=rng)
-        sides = int(np.sum(reference.counts)), int(np.sum(window.counts))
-        first = StatTestResult("divergence", test.p_value, level, test.divergence, self.floor, *sides)
-        legs = (first, *(replace(leg, level=level) for leg in performance))
-        exceeded = any(leg.exceeded for leg in legs)
-        found = build_decision("combined", reference.counts, window.counts, test.divergence, self.floor, exceeded=exceeded)
-        found = replace(found, p_value=test.p_value, false_alarm_rate=self.false_alarm_rate, legs=legs)
+        """Check one window by prompts and quality signals of both sides."""
+        quality = run_quality_tests(reference.signals, window.signals, self.false_alarm_rate, self.floors, self.least)
+        level = self.false_alarm_rate / (1 + len(quality))
+        drift = permutation_test(reference.counts, window.counts, resamples=self.resamples, rng=rng)
+        rows = int(np.sum(reference.counts)), int(np.sum(window.counts))
+        divergence = StatTestResult("divergence", drift.p_value, level, drift.divergence, self.floor, *rows)
+        tests = (divergence, *(replace(test, level=level) for test in quality))
+        exceeded = any(test.exceeded for test in tests)
+        found = build_decision("combined", reference.counts, window.counts, drift.divergence, self.floor, exceeded=exceeded)
+        found = replace(found, p_value=drift.p_value, false_alarm_rate=self.false_alarm_rate, tests=tests)
         return apply_persistence(found, state, persistence=self.persistence, cooldown=self.cooldown)

@@ -1,9 +1,8 @@
-"""Triggers by divergence alone: a fixed threshold as printed, or a test that knows how much chance does.
+"""Triggers by divergence alone: a fixed threshold as in the paper, or a permutation test.
 
-Key property: both are functions of counts, a state and a generator. `PaperTrigger` is COMPASS, section
-3.3.2, equation 6. `CalibratedTrigger` asks for significance and size together, twice running, because
-without any shift the divergence of small windows passes a fixed threshold by itself. Neither knows how good
-the replies are: see `multi`.
+Both are functions of counts, a state and a generator. `FixedThresholdTrigger` is COMPASS, section 3.3.2, equation 6.
+`PermutationTestTrigger` requires significance and a minimum divergence in consecutive checks, because small windows exceed a
+fixed threshold without any shift. Neither uses reply quality: see `combined_trigger`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from compass_ray.core.permutation import RESAMPLES, permutation_test
 
 @dataclass(frozen=True)
 class FixedThresholdTrigger:
-    """Alarm whenever the divergence is above a fixed threshold in bits; reference as of `printed_reference`.
+    """Alarm if the divergence is above a fixed threshold in bits; the paper's reference is `paper_reference`.
 
     >>> FixedThresholdTrigger().check(DriftState(), [9, 1, 0], [1, 9, 0], np.random.default_rng(0)).alarm
     True
@@ -38,7 +37,7 @@ class FixedThresholdTrigger:
     def check(
         self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
     ) -> DriftDecision:
-        """Decide on one window; draws nothing from `rng`."""
+        """Check one window; `rng` is not used."""
         divergence = js_divergence(reference, window)
         found = build_decision(
             "fixed_threshold", reference, window, divergence, self.threshold, exceeded=divergence > self.threshold
@@ -48,11 +47,10 @@ class FixedThresholdTrigger:
 
 @dataclass(frozen=True)
 class PermutationTestTrigger:
-    """Alarm when p <= `false_alarm_rate` and divergence > `floor` (bits) at `persistence` checks in a row.
+    """Alarm if p <= `false_alarm_rate` and divergence > `floor` (bits) in `persistence` consecutive checks.
 
-    After an alarm the next `cooldown` checks cannot alarm. The rate holds for each check, whatever the size
-    of the window; persistence makes it lower. ValueError if `resamples` is too small for p ever to reach the
-    rate.
+    After an alarm the next `cooldown` checks cannot alarm. The rate holds for each check and any window size;
+    persistence lowers it. ValueError if `resamples` is too small for p to reach the rate.
 
     >>> trigger, rng = PermutationTestTrigger(), np.random.default_rng(0)
     >>> first = trigger.check(DriftState(), [90, 10, 0], [10, 90, 0], rng)
@@ -74,7 +72,7 @@ class PermutationTestTrigger:
     def check(
         self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
     ) -> DriftDecision:
-        """Decide on one window by a permutation test."""
+        """Check one window by a permutation test."""
         test = permutation_test(reference, window, resamples=self.resamples, rng=rng)
         exceeded = test.p_value <= self.false_alarm_rate and test.divergence > self.floor
         found = build_decision("permutation_test", reference, window, test.divergence, self.floor, exceeded=exceeded)
@@ -83,7 +81,7 @@ class PermutationTestTrigger:
 
 
 def paper_reference(n_eval: npt.ArrayLike, n_selected: npt.ArrayLike) -> IntArray:
-    """Reference counts int64[K + 1] of COMPASS, equation 3: guide rows plus auxiliary rows selected.
+    """Reference counts int64[K + 1] of COMPASS, equation 3: guide rows plus selected auxiliary rows.
 
     >>> paper_reference([2, 1, 0], [0, 3, 0]).tolist()
     [2, 4, 0]

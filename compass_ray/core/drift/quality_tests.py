@@ -1,8 +1,7 @@
-"""Whether replies have become worse: loss by a rank test, shares of ratings and canary answers exactly.
+"""Tests of reply quality: a rank test of losses, and exact tests of the shares of bad ratings and wrong canary answers.
 
-Key property: every test is one-sided, towards worse, and holds its level for any distribution of losses and any
-number of replies; with few of either kind there is no leg rather than a weak one. A divergence of prompts is
-blind to all this. Not in the paper.
+Every test is one-sided (towards worse) and holds its level for any distribution of losses and any number of replies. With
+too few replies a test is left out. Not in the paper, where drift is a divergence of prompts.
 """
 
 from dataclasses import dataclass, field
@@ -13,15 +12,15 @@ from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.drift.trigger import StatTestResult
 
 MIN_SAMPLES = 20
-"""Replies, ratings or answers that each side must have for a leg."""
+"""Minimum replies, ratings or answers on each side for a test."""
 
 
 @dataclass(frozen=True, eq=False)
 class QualitySignals:
-    """How replies of one window were: `nll` float64[n] mean token NLL of each, in nats, and counts out of counts.
+    """Quality signals of one window's replies: `nll` float64[n], the mean token NLL of each in nats, and counts.
 
-    `bad` of `rated` replies were rated bad by users; `right` of `asked` canary questions, whose answers are
-    known, were answered right.
+    Users rated `bad` of `rated` replies as bad. `right` of `asked` canary questions, which have known answers, were
+    answered correctly.
     """
 
     nll: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -31,17 +30,17 @@ class QualitySignals:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        """ValueError unless the counts can be and every loss is a number."""
-        for part, whole, name in ((self.bad, self.rated, "bad"), (self.right, self.asked, "right")):
-            if not 0 <= part <= whole:
-                raise ValueError(f"{name} is {part} of {whole}; expected 0 or more, and at most as many as there are.")
+        """ValueError on impossible counts or losses that are not finite."""
+        for part, total, name in ((self.bad, self.rated, "bad"), (self.right, self.asked, "right")):
+            if not 0 <= part <= total:
+                raise ValueError(f"{name} is {part} of {total}; expected a number from 0 to {total}.")
         if np.ndim(self.nll) != 1 or not np.isfinite(self.nll).all():
-            raise ValueError("nll must be one finite loss a reply, shape (n,); leave out replies without one.")
+            raise ValueError("nll must be one finite loss per reply, shape (n,); leave out replies without a loss.")
 
 
 @dataclass(frozen=True)
 class MinEffects:
-    """Least worsening that counts: `loss` in nats a token, the others as shares of replies or questions."""
+    """Minimum worsening that counts: `loss` in nats per token, the others as shares of replies or questions."""
 
     loss: float = 0.1
     bad: float = 0.1
@@ -49,7 +48,7 @@ class MinEffects:
 
 
 def max_ratings_per_client(floor: float) -> int:
-    """How many ratings of one client may count, so that by them alone no share of `LEAST` or more rises above `floor`.
+    """Maximum ratings of one client that may count, so that they alone raise no share of `MIN_SAMPLES` above `floor`.
 
     >>> max_ratings_per_client(0.1), max_ratings_per_client(0.0)
     (2, 1)
@@ -59,38 +58,38 @@ def max_ratings_per_client(floor: float) -> int:
 
 @dataclass(frozen=True)
 class Worsening:
-    """How much worse one side is, and the chance of as much without any difference."""
+    """How much worse one side is, and the p-value of that difference."""
 
     effect: float
     p_value: float
 
 
 def run_quality_tests(
-    before: QualitySignals, now: QualitySignals, level: float, floors: MinEffects, least: int = MIN_SAMPLES
+    before: QualitySignals, now: QualitySignals, level: float, floors: MinEffects, min_samples: int = MIN_SAMPLES
 ) -> tuple[StatTestResult, ...]:
-    """The legs that both sides have at least `least` replies for, each tested at `level`.
+    """Results of the tests with at least `min_samples` replies on both sides, each tested at `level`.
 
     >>> now = QualitySignals(bad=30, rated=60)
-    >>> [leg] = run_quality_tests(QualitySignals(bad=6, rated=60), now, 0.01, MinEffects())
-    >>> leg.name, leg.exceeded, round(leg.effect, 2), leg.p_value < 1e-5
+    >>> [test] = run_quality_tests(QualitySignals(bad=6, rated=60), now, 0.01, MinEffects())
+    >>> test.name, test.exceeded, round(test.effect, 2), test.p_value < 1e-5
     ('feedback', True, 0.4, True)
     """
-    legs = []
-    if min(n := len(before.nll), m := len(now.nll)) >= least:
-        legs.append(_test_result("loss", compare_losses(before.nll, now.nll), level, floors.loss, n, m))
-    if min(before.rated, now.rated) >= least:
+    results = []
+    if min(n := len(before.nll), m := len(now.nll)) >= min_samples:
+        results.append(_test_result("loss", compare_losses(before.nll, now.nll), level, floors.loss, n, m))
+    if min(before.rated, now.rated) >= min_samples:
         found = compare_shares(before.bad, before.rated, now.bad, now.rated)
-        legs.append(_test_result("feedback", found, level, floors.bad, before.rated, now.rated))
-    if min(before.asked, now.asked) >= least:
+        results.append(_test_result("feedback", found, level, floors.bad, before.rated, now.rated))
+    if min(before.asked, now.asked) >= min_samples:
         found = compare_shares(before.asked - before.right, before.asked, now.asked - now.right, now.asked)
-        legs.append(_test_result("canary", found, level, floors.canary, before.asked, now.asked))
-    return tuple(legs)
+        results.append(_test_result("canary", found, level, floors.canary, before.asked, now.asked))
+    return tuple(results)
 
 
 def compare_losses(before: FloatArray, now: FloatArray) -> Worsening:
-    """Rise of the median of `now` float64[m] over `before` float64[n], by the test of Mann and Whitney.
+    """Rise of the median of `now` float64[m] over `before` float64[n], by the Mann-Whitney test.
 
-    Ranks, because a few replies of enormous loss would decide a test of means.
+    A rank test, because a few replies with a very large loss would decide a test of means.
 
     >>> found = compare_losses(np.arange(30.0), np.arange(30.0) + 20)
     >>> found.effect, found.p_value < 1e-6
@@ -103,7 +102,7 @@ def compare_losses(before: FloatArray, now: FloatArray) -> Worsening:
 
 
 def compare_shares(part_before: int, before: int, part_now: int, now: int) -> Worsening:
-    """Rise of a share of replies, by Fisher's exact test: as many or more of the parts would fall to `now` by chance.
+    """Rise of a share of replies, by Fisher's exact test.
 
     >>> compare_shares(0, 2, 2, 2)
     Worsening(effect=1.0, p_value=0.16666666666666666)

@@ -1,7 +1,7 @@
-"""What a drift trigger decides, what it remembers, and how a streak becomes an alarm.
+"""Decision and state of a drift trigger, and the rule by which consecutive exceeded checks become an alarm.
 
-Key property: a decision carries everything it rests on, the next state included; time is counted in checks,
-never by a clock. COMPASS, section 3.3.2. Not here: the tests themselves, and what follows from an alarm.
+A decision records all its inputs and the next state. Time is counted in checks, never by a clock. COMPASS, section 3.3.2.
+The tests are in other modules.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from compass_ray.core.distribution import noise_share
 
 @dataclass(frozen=True)
 class DriftState:
-    """What a trigger remembers: checks in a row beyond its bounds, and checks before it may alarm again."""
+    """State of a trigger: consecutive exceeded checks, and checks until it may alarm again."""
 
     streak: int = 0
     cooldown: int = 0
@@ -23,9 +23,9 @@ class DriftState:
 
 @dataclass(frozen=True)
 class StatTestResult:
-    """One of several tests that a decision rests on: beyond its bounds if p <= `level` and `effect` > `floor`.
+    """Result of one statistical test of a decision; it exceeds its bounds if p <= `level` and `effect` > `floor`.
 
-    `effect` and `floor` in the unit of the leg: bits of a divergence, nats a token of a loss, else a share.
+    Unit of `effect` and `floor`: bits for a divergence, nats per token for a loss, otherwise a share.
     """
 
     name: str
@@ -38,17 +38,17 @@ class StatTestResult:
 
     @property
     def exceeded(self) -> bool:
-        """Whether this leg alone is beyond its bounds."""
+        """Whether this test exceeds its bounds."""
         return self.p_value <= self.level and self.effect > self.floor
 
 
 @dataclass(frozen=True)
 class DriftDecision:
-    """One check. `alarm` is the outcome; `exceeded` says whether this window alone was beyond the bounds.
+    """One check. `alarm` is the result; `exceeded` says whether this window alone exceeded the bounds.
 
-    `divergence` and `threshold` in bits; `p_value` and `false_alarm_rate` are None for the paper's trigger;
-    noise shares in [0, 1]; `n_reference`, `n_window` in rows; `state` is the one to hand to the next check.
-    `legs` are the single tests, of a trigger that makes several.
+    `divergence` and `threshold` in bits; `p_value` and `false_alarm_rate` are None for a fixed threshold; noise shares
+    in [0, 1]; `n_reference`, `n_window` in rows; `state` is the state for the next check. `tests` are the results of a
+    trigger with several tests.
     """
 
     trigger: str
@@ -63,16 +63,16 @@ class DriftDecision:
     n_reference: int
     n_window: int
     state: DriftState
-    legs: tuple[StatTestResult, ...] = ()
+    tests: tuple[StatTestResult, ...] = ()
 
 
 class Trigger(Protocol):
-    """Anything that decides by counts int[K + 1], noise last, of the reference and of a window."""
+    """A trigger that decides by counts int[K + 1], noise last, of the reference and of a window."""
 
     def check(
         self, state: DriftState, reference: npt.ArrayLike, window: npt.ArrayLike, rng: np.random.Generator
     ) -> DriftDecision:
-        """Decide on one window; ValueError if either side is empty."""
+        """Check one window; ValueError if either side is empty."""
         ...
 
 
@@ -85,7 +85,7 @@ def build_decision(
     *,
     exceeded: bool,
 ) -> DriftDecision:
-    """A decision on counts int[K + 1] without an alarm yet, and without any test of significance."""
+    """A decision on counts int[K + 1] without an alarm and without a significance test."""
     return DriftDecision(
         trigger=trigger,
         alarm=False,
@@ -103,7 +103,7 @@ def build_decision(
 
 
 def apply_persistence(found: DriftDecision, state: DriftState, *, persistence: int, cooldown: int) -> DriftDecision:
-    """The alarm, if the streak is long enough and no cool-down is running, and the state that follows."""
+    """Add the alarm, if enough consecutive checks exceed the bounds outside a cool-down, and the next state."""
     if state.cooldown > 0:
         return replace(found, state=DriftState(0, state.cooldown - 1))
     streak = state.streak + 1 if found.exceeded else 0
@@ -113,13 +113,13 @@ def apply_persistence(found: DriftDecision, state: DriftState, *, persistence: i
 
 
 def check_persistence(persistence: int, cooldown: int) -> None:
-    """ValueError unless a trigger can ever alarm: `persistence` 1 or more checks, `cooldown` 0 or more."""
+    """ValueError unless `persistence` is 1 or more checks and `cooldown` 0 or more."""
     if persistence < 1 or cooldown < 0:
         raise ValueError(f"persistence is {persistence}, cooldown {cooldown}; expected 1+ and 0+ checks.")
 
 
 def check_reachable(level: float, resamples: int) -> None:
-    """ValueError where no p-value of so many resamples is as low as `level`.
+    """ValueError if no p-value of this many resamples is as low as `level`.
 
     >>> check_reachable(0.01, 2000)
     """

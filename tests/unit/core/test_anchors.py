@@ -1,4 +1,4 @@
-"""Anchors: how many, from which clusters, and which rows of these."""
+"""Anchors: their number, their clusters, and their rows."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from compass_ray.core.anchors import choose_anchors
 
 
-def test_the_most_typical_rows_of_the_largest_clusters() -> None:
+def test_anchors_are_the_most_prototypical_rows_of_the_largest_clusters() -> None:
     labels = np.repeat([0, 1, 2, 3], [50, 30, 15, 5])
     proto = np.random.default_rng(0).random(100)
     anchors = choose_anchors(labels, proto, share=0.1, dense=0.8)
@@ -25,7 +25,7 @@ def test_the_most_typical_rows_of_the_largest_clusters() -> None:
     st.floats(0.01, 1.0),
     st.floats(0.01, 1.0),
 )
-def test_as_many_as_asked_distinct_and_never_noise(labels: np.ndarray, share: float, dense: float) -> None:
+def test_anchors_have_the_given_number_are_distinct_and_never_noise(labels: np.ndarray, share: float, dense: float) -> None:
     anchors = choose_anchors(labels, np.ones(len(labels)), share=share, dense=dense)
     assert len(anchors) == len(np.unique(anchors)) == min(np.ceil(share * len(labels)), (labels >= 0).sum())
     assert (labels[anchors] >= 0).all()

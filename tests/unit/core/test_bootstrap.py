@@ -16,7 +16,7 @@ def test_the_interval_is_scipys() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
-def test_strata_weigh_alike_and_are_resampled_within() -> None:
+def test_strata_have_equal_weight_and_are_resampled_separately() -> None:
     rng = np.random.default_rng(0)
     strata = np.repeat(["sw", "yo"], [400, 40])
     a, b = rng.integers(0, 2, (2, 440))
@@ -27,7 +27,7 @@ def test_strata_weigh_alike_and_are_resampled_within() -> None:
     assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.012)
 
 
-def test_pairing_sees_what_two_samples_would_not() -> None:
+def test_pairing_finds_a_difference_that_two_samples_hide() -> None:
     rng = np.random.default_rng(0)
     b = (rng.random(500) < 0.5).astype(int)
     a = np.where(rng.random(500) < 0.05, 1, b)
@@ -35,7 +35,7 @@ def test_pairing_sees_what_two_samples_would_not() -> None:
     assert paired_bootstrap(a, a, rng=rng).high == 0
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(300):
@@ -54,13 +54,13 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         (lambda rng: bootstrap([1], confidence=95, rng=rng), "confidence 95"),
     ],
 )
-def test_errors_say_what_was_given(call: object, message: str) -> None:
+def test_errors_name_the_given_value(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(np.random.default_rng(0))
 
 
-def test_a_weighted_interval_covers_the_true_change_as_often_as_it_says() -> None:
-    """Items drawn again and again, with weights: 95 per cent intervals miss the true mean about one time in twenty."""
+def test_a_weighted_interval_has_its_nominal_coverage() -> None:
+    """Repeated draws of weighted items: 95 per cent intervals miss the true mean about one time in twenty."""
     rng, covered = np.random.default_rng(0), 0
     for _ in range(400):
         weights, before = rng.choice([0.5, 1.5], 60), rng.normal(3.0, 1.0, 60)

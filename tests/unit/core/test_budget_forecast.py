@@ -1,4 +1,4 @@
-"""The forecast of a budget: what is filled grows with it, no gap asks for none, and a plain reckoning agrees."""
+"""The budget forecast: the filled share grows with the budget, and a plain computation agrees."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ counts = st.lists(st.one_of(st.just(0), st.integers(0, 200)), min_size=5, max_si
 
 @st.composite
 def problems(draw: Callable[..., object]) -> dict[str, object]:
-    """Any counts of four clusters and noise, with something in the guide set."""
+    """Any counts of four clusters and noise, with a guide set that is not empty."""
     return {
         "n_target": draw(counts),
         "n_aux": draw(counts),
@@ -29,7 +29,7 @@ def problems(draw: Callable[..., object]) -> dict[str, object]:
 
 
 @given(problems())
-def test_a_larger_budget_fills_no_less_and_the_least_that_is_enough_is_suggested(problem: dict[str, object]) -> None:
+def test_a_larger_budget_fills_no_less_and_the_smallest_sufficient_one_is_the_forecast(problem: dict[str, object]) -> None:
     found = forecast_budget(**problem)
     assert ((found.filled >= 0) & (found.filled <= 1)).all()
     assert (np.diff(found.filled) >= 0).all()
@@ -50,19 +50,19 @@ def test_without_candidates_the_smallest_budget_is_enough(n_target: list[int], n
 
 
 def _added_rows(n_target: np.ndarray, n_eval: np.ndarray, budget: float) -> np.ndarray:
-    """Fractions of rows by the paper's weights where candidates never run out; the last cluster is noise."""
+    """Fractions of rows by the paper's weights with unlimited candidates; the last cluster is noise."""
     weights = np.append(n_eval[:-1] / (n_target[:-1] + 1), 0.0)
     return np.asarray(weights / weights.sum() * round(budget * n_target.sum()))
 
 
 def _reckoned(n_target: np.ndarray, n_eval: np.ndarray, budget: float) -> float:
-    """The share that these rows fill."""
+    """The share of the gap that these rows fill."""
     added = np.rint(_added_rows(n_target, n_eval, budget))
     return float(1 - jensenshannon(n_eval, n_target + added, base=2) ** 2 / jensenshannon(n_eval, n_target, base=2) ** 2)
 
 
 @given(st.lists(st.integers(1, 200), min_size=5, max_size=5), st.lists(st.integers(1, 40), min_size=5, max_size=5))
-def test_a_plain_reckoning_agrees(n_target: list[int], n_eval: list[int]) -> None:
+def test_a_plain_computation_agrees(n_target: list[int], n_eval: list[int]) -> None:
     target, asked = np.array(n_target), np.array(n_eval)
     if jensenshannon(asked, target, base=2) ** 2 < 1e-9:
         return
@@ -74,8 +74,8 @@ def test_a_plain_reckoning_agrees(n_target: list[int], n_eval: list[int]) -> Non
 
 
 @pytest.mark.parametrize("budgets", [[], [1.0, 0.5], [0.5, 0.5], [[0.5]]])
-def test_budgets_that_do_not_grow_are_refused(budgets: list[float]) -> None:
-    with pytest.raises(ValueError, match="each larger than the one before"):
+def test_budgets_not_in_ascending_order_are_refused(budgets: list[float]) -> None:
+    with pytest.raises(ValueError, match="in ascending order"):
         forecast_budget([1, 0], [1, 0], [1, 0], budgets)
 
 

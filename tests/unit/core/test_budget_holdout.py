@@ -1,4 +1,4 @@
-"""The slice that budgets are compared by: own rows first, one language that stands in, and the guide set's shares."""
+"""The holdout that compares budgets: own rows, stand-ins of one language, and weights that follow the guide set."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ labels = st.lists(st.integers(-1, CLUSTERS - 1), max_size=60)
 
 @st.composite
 def problems(draw: Callable[..., object]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, int]:
-    """Own labels, the others' labels and languages, guide counts, what share to hold out, a seed."""
+    """Own labels, the others' labels and languages, guide counts, the holdout fraction, a seed."""
     own, others = np.array(draw(labels), np.int64), np.array(draw(labels), np.int64)
     languages = np.array(draw(st.lists(st.sampled_from("abc"), min_size=len(others), max_size=len(others))), dtype="<U1")
     n_eval = np.array(draw(st.lists(st.integers(0, 9), min_size=CLUSTERS + 1, max_size=CLUSTERS + 1).filter(any)))
@@ -29,12 +29,12 @@ def _hold(
 
 
 def _missing(problem: tuple[np.ndarray, ...], found: BudgetHoldout) -> set[int]:
-    """Clusters that the guide set asks for and of which no own row is held out."""
+    """Clusters with guide prompts and without held-out own rows."""
     return {k for k in range(CLUSTERS) if problem[3][k] and k not in problem[0][found.own]}
 
 
 @given(problems())
-def test_stand_ins_are_of_one_language_and_only_where_own_rows_are_missing(problem: tuple[np.ndarray, ...]) -> None:
+def test_stand_ins_are_of_one_language_and_only_in_clusters_without_own_rows(problem: tuple[np.ndarray, ...]) -> None:
     found = _hold(*problem)
     own, others, languages, _, share, _ = problem
     missing = _missing(problem, found)
@@ -47,7 +47,7 @@ def test_stand_ins_are_of_one_language_and_only_where_own_rows_are_missing(probl
 
 
 @given(problems())
-def test_no_other_language_would_stand_in_for_more(problem: tuple[np.ndarray, ...]) -> None:
+def test_no_other_language_covers_more(problem: tuple[np.ndarray, ...]) -> None:
     found = _hold(*problem)
     _, others, languages, n_eval, _, _ = problem
     covered = {c: sum(n_eval[k] for k in _missing(problem, found) if k in others[languages == c]) for c in "abc"}
@@ -58,7 +58,7 @@ def test_no_other_language_would_stand_in_for_more(problem: tuple[np.ndarray, ..
 
 
 @given(problems())
-def test_weights_follow_the_guide_set_over_the_clusters_that_are_there(problem: tuple[np.ndarray, ...]) -> None:
+def test_weights_follow_the_guide_set_over_the_held_out_clusters(problem: tuple[np.ndarray, ...]) -> None:
     found = _hold(*problem)
     own, others, _, n_eval, _, _ = problem
     held = np.concatenate([own[found.own], others[found.stand_ins]])

@@ -1,4 +1,4 @@
-"""Incremental k-means: the printed update, and what does not move; distances to centroids."""
+"""Incremental k-means: the paper's update, and centroids that do not move; distances to centroids."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_the_extremes_of_eta() -> None:
     assert not update_centroids(centroids, [], [], 0.5).any()
 
 
-def test_errors_say_what_was_given() -> None:
+def test_errors_name_the_given_value() -> None:
     with pytest.raises(ValueError, match="eta is 2"):
         update_centroids(np.zeros((1, 2)), np.ones((1, 2)), [0], 2)
     with pytest.raises(ValueError, match="2 embeddings, 1 labels"):
@@ -46,6 +46,6 @@ def test_a_distance_is_scipys_cosine_distance_to_the_own_centroid_or_the_nearest
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_distance_to_a_cluster_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="another clustering"):
+def test_a_distance_to_an_unknown_cluster_is_refused() -> None:
+    with pytest.raises(ValueError, match="the same clustering"):
         centroid_distances([[1.0, 0.0]], [[1.0, 0.0]], [1])

@@ -28,20 +28,20 @@ def test_divergence_is_symmetric_bounded_and_the_square_of_the_distance(pair: tu
 
 
 @given(counts)
-def test_counts_and_their_probabilities_diverge_alike(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_counts_and_their_probabilities_have_equal_divergence(pair: tuple[np.ndarray, np.ndarray]) -> None:
     p, q = pair
     assert js_divergence(p, q) == pytest.approx(js_divergence(p / p.sum(), 7 * q), abs=1e-12)
     assert js_divergence(p, p) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_many_at_once_equals_one_by_one() -> None:
+def test_a_batch_equals_single_calls() -> None:
     rng = np.random.default_rng(0)
     p, q = rng.integers(0, 9, (5, 7)) + 1, rng.integers(0, 9, 7) + 1
     assert js_divergences(p, q) == pytest.approx([js_divergence(row, q) for row in p])
 
 
 @pytest.mark.parametrize("bad", [[0, 0], [-1, 2], [np.nan, 1], [np.inf, 1]])
-def test_what_is_no_distribution_is_refused(bad: list[float]) -> None:
+def test_invalid_distributions_are_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="counts"):
         js_divergence(bad, [1, 1])
 
@@ -61,7 +61,7 @@ def test_counts_hold_every_row_once(labels: np.ndarray) -> None:
 
 @pytest.mark.parametrize("label", [-2, 3])
 def test_a_label_of_another_clustering_is_refused(label: int) -> None:
-    with pytest.raises(ValueError, match="another clustering"):
+    with pytest.raises(ValueError, match="the same clustering"):
         cluster_counts([0, label], 3)
 
 

@@ -1,4 +1,4 @@
-"""Instance scores against the formulas written out row by row."""
+"""Instance scores against the formulas, row by row."""
 
 import numpy as np
 import pytest
@@ -35,14 +35,14 @@ def test_only_directions_matter() -> None:
     assert scaled.margin_raw == pytest.approx(plain.margin_raw, abs=1e-6)
 
 
-def test_the_border_is_nearest_where_the_margin_is_smallest() -> None:
+def test_the_boundary_score_is_highest_at_the_smallest_margin() -> None:
     margin = np.array([0.2, -0.4, 0.6])
     assert boundary_scores(margin).tolist() == pytest.approx([0.4, 1.0, 0.0])
     assert boundary_scores(margin, form=Boundary.AS_PRINTED).tolist() == pytest.approx([0.6, 0.0, 1.0])
     assert boundary_scores([]).shape == (0,)
 
 
-def test_one_cluster_has_its_rim_for_a_border() -> None:
+def test_the_boundary_of_a_single_cluster_is_its_farthest_rows() -> None:
     rows = directions(30)
     scores = instance_scores(rows, rows.mean(axis=0), np.empty((0, 6)))
     edge = boundary_scores(scores.margin_raw)
@@ -51,7 +51,7 @@ def test_one_cluster_has_its_rim_for_a_border() -> None:
     assert edge.max() == 1.0
 
 
-def test_equal_rows_score_exactly_alike_wherever_they_stand() -> None:
+def test_equal_rows_have_exactly_equal_scores_at_any_index() -> None:
     rows = np.repeat(directions(1, 33), 301, axis=0)
     scores = instance_scores(rows, directions(1, 33, seed=1)[0], directions(5, 33, seed=2))
     assert len(np.unique(scores.proto)) == 1
@@ -70,7 +70,7 @@ def test_a_pool_in_blocks_equals_cluster_by_cluster() -> None:
     assert not scores.proto[labels == -1].any()
 
 
-def test_half_precision_rows_are_read_as_they_are() -> None:
+def test_half_precision_rows_are_accepted() -> None:
     rows = directions(8)
     half = instance_scores(rows.astype(np.float16), rows[0], rows[1:2])
     assert half.proto == pytest.approx(instance_scores(rows, rows[0], rows[1:2]).proto, abs=2e-3)
@@ -90,7 +90,7 @@ def test_another_encoder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", list(Boundary))
-def test_boundary_scores_of_all_clusters_at_once_are_those_of_each(form: Boundary) -> None:
+def test_boundary_scores_of_all_clusters_equal_those_of_each_cluster(form: Boundary) -> None:
     rng = np.random.default_rng(0)
     labels, margin = rng.integers(-1, 7, 300), rng.normal(size=300)
     margin[labels == 3] = 0.5

@@ -1,4 +1,4 @@
-"""Neighbour counts kept by blocks against the full similarity matrix."""
+"""Neighbour counts by blocks against the full similarity matrix."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from compass_ray.core.near_duplicates import REFRESH_ROWS, DrawnNeighbours
 
 
 @pytest.mark.parametrize("refreshes", [0, 1, 3])
-def test_counts_in_blocks_equal_the_whole(refreshes: int) -> None:
+def test_counts_in_blocks_equal_the_full_matrix(refreshes: int) -> None:
     rng, n = np.random.default_rng(0), REFRESH_ROWS + 50
     rows = rng.normal(size=(n, 3)).astype(np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -31,7 +31,7 @@ def test_p_is_that_of_shuffled_labels(reference: list[int], window: list[int]) -
 
 
 @pytest.mark.parametrize(("reference", "window"), [([30, 20, 10, 0], [14, 14, 10, 1]), ([20, 20], [17, 3]), ([60, 0], [0, 60])])
-def test_p_is_the_share_of_deals_as_far_apart_with_the_window_itself_among_them(reference: list[int], window: list[int]) -> None:
+def test_p_is_the_share_of_splits_at_least_as_divergent(reference: list[int], window: list[int]) -> None:
     test = permutation_test(reference, window, rng=np.random.default_rng(3))
     pooled = np.array(reference) + window
     rows, size = pooled.sum(), sum(window)
@@ -43,7 +43,7 @@ def test_p_is_the_share_of_deals_as_far_apart_with_the_window_itself_among_them(
     assert test.p_value == (1 + as_far) / 2001
 
 
-def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:
+def test_without_shift_p_is_uniform() -> None:
     rng, p = np.random.default_rng(0), np.random.default_rng(1).dirichlet(np.ones(20))
     values = [
         permutation_test(rng.multinomial(285, p), rng.multinomial(100, p), resamples=199, rng=rng).p_value for _ in range(500)
@@ -53,8 +53,8 @@ def test_without_shift_p_is_at_most_the_rate_as_often_as_the_rate() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bins", [20, 64, 300])
-def test_at_one_per_cent_one_unshifted_window_in_a_hundred_alarms(bins: int) -> None:
-    """Over references and windows together: each of the 2,000 windows has a reference of its own."""
+def test_without_shift_one_window_in_a_hundred_alarms_at_one_per_cent(bins: int) -> None:
+    """Over references and windows together: each of the 2,000 windows has its own reference."""
     rng = np.random.default_rng(bins)
     p = rng.dirichlet(np.ones(bins))
     values = [permutation_test(rng.multinomial(285, p), rng.multinomial(300, p), rng=rng).p_value for _ in range(2000)]
@@ -62,10 +62,10 @@ def test_at_one_per_cent_one_unshifted_window_in_a_hundred_alarms(bins: int) -> 
 
 
 @pytest.mark.parametrize("bins", [3, 20, 200])
-def test_dealt_windows_have_the_divergences_that_are_defined(bins: int) -> None:
+def test_random_windows_have_the_defined_divergences(bins: int) -> None:
     rng = np.random.default_rng(0)
     pooled = rng.multinomial(400, rng.dirichlet(np.ones(bins))) + 1
-    dealt = permutation._deals(pooled, 150, 500, rng)
+    dealt = permutation._random_windows(pooled, 150, 500, rng)
     assert (dealt.sum(axis=1) == 150).all()
     assert (dealt <= pooled).all()
     assert dealt.mean(axis=0) == pytest.approx(150 * pooled / pooled.sum(), abs=0.25 * np.sqrt(pooled.max()))
@@ -78,7 +78,7 @@ def test_a_huge_reference_is_tested_without_a_table_of_its_size() -> None:
     assert 0.01 < test.p_value < 0.15  # 60 or more, or 40 or fewer, of 100 fair coins: 0.057
 
 
-def test_errors_say_what_was_given() -> None:
+def test_errors_name_the_given_value() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="all counts are zero"):
         permutation_test([1, 1], [0, 0], rng=rng)

@@ -13,12 +13,12 @@ def test_most_of_the_nearest_name_the_subject() -> None:
     assert found == ["art"]
 
 
-def test_only_the_own_cluster_votes_and_noise_has_none() -> None:
+def test_only_prompts_of_the_same_cluster_vote_and_noise_gets_none() -> None:
     found = pseudo_subjects(GUIDE[[0, 0, 0]], [0, 1, -1], GUIDE, [0, 1, 1, 1], ["law", "art", "art", "maths"], 2)
     assert found == ["law", "art", None]
 
 
-def test_a_row_too_far_from_every_prompt_has_none() -> None:
+def test_a_row_without_a_near_prompt_gets_none() -> None:
     assert pseudo_subjects(GUIDE[3:], [0], GUIDE[:3], [0, 0, 0], ["law"] * 3, 1) == [None]
     assert pseudo_subjects(GUIDE[3:], [0], GUIDE[:3], [0, 0, 0], ["law"] * 3, 1, similarity=0.0) == ["law"]
 

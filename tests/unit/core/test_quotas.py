@@ -1,4 +1,4 @@
-"""Quotas: whole rows, the exact sum, unbiased, and as close to the guide set as brute force finds."""
+"""Quotas: integers, exact sum, unbiased, and as close to the guide set as brute force."""
 
 from collections.abc import Callable
 from itertools import product
@@ -33,7 +33,7 @@ def problems(draw: Callable[..., object]) -> dict[str, object]:
 
 
 @given(problems())
-def test_the_sum_is_the_budget_or_all_there_is(problem: dict[str, object]) -> None:
+def test_the_sum_is_the_budget_or_all_candidates(problem: dict[str, object]) -> None:
     quota = allocate_quotas(**problem)
     limit = np.array(problem["n_aux"]) * (MAX_REPEATS if problem["overflow"] == "repeat" else 1)
     asked = np.array(problem["n_eval"]) > 0
@@ -73,7 +73,7 @@ def test_excess_goes_to_the_others_in_proportion_to_weight() -> None:
     assert quota.tolist() == [5, 20, 10, 0]
 
 
-def test_excess_of_the_excess_is_passed_on_too() -> None:
+def test_redistributed_excess_is_redistributed_again() -> None:
     quota = allocate_quotas([0] * 4, [1, 6, 9, 100], [8, 4, 2, 2], 32, rng=np.random.default_rng(0))
     assert quota.tolist() == [1, 6, 9, 16]
 
@@ -91,7 +91,7 @@ def test_deficit_comes_as_close_as_any_allocation(n_target: list[int], n_eval: l
     assert min(found) <= best + 0.02
 
 
-def test_what_is_left_after_the_gaps_follows_the_guide_set() -> None:
+def test_rows_after_the_gaps_follow_the_guide_set() -> None:
     quota = allocate_quotas([0, 0, 0], [10, 990, 990], [1, 2, 1], 310, weights="deficit", rng=np.random.default_rng(0))
     assert quota.tolist() == [10, 200, 100]
 
@@ -117,7 +117,7 @@ def test_equal_seeds_give_equal_quotas(problem: dict[str, object]) -> None:
         ({"overflow": "drop"}, "redistribute, repeat"),
     ],
 )
-def test_errors_say_what_was_given(change: dict[str, object], message: str) -> None:
+def test_errors_name_the_given_value(change: dict[str, object], message: str) -> None:
     arguments = {"n_target": [1, 1], "n_aux": [5, 5], "n_eval": [1, 1], "budget": 2, **change}
     with pytest.raises(ValueError, match=message):
         allocate_quotas(**arguments, rng=np.random.default_rng(0))
@@ -143,7 +143,7 @@ def test_budget_is_a_factor_of_the_target_rows() -> None:
 
 
 @given(problems())
-def test_what_is_expected_sums_alike_and_is_made_whole_by_less_than_a_row(problem: dict[str, object]) -> None:
+def test_expected_quotas_have_the_same_sum_and_differ_by_less_than_a_row(problem: dict[str, object]) -> None:
     expected = expected_quotas(**{key: value for key, value in problem.items() if key != "rng"})
     quota = allocate_quotas(**problem)
     assert expected.sum() == pytest.approx(quota.sum())

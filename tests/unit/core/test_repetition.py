@@ -1,4 +1,4 @@
-"""Rows used again: everyone once before anyone twice, never four times."""
+"""Repeated rows: each once before any twice, never four times."""
 
 from collections import Counter
 

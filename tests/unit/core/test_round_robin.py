@@ -1,4 +1,4 @@
-"""Caps and turns: never exceeded, whatever arrives in whatever order, and no flood displaces another key's corrections."""
+"""Caps and turns: never exceeded in any order of arrival, and many corrections of one key displace no other key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_order_of_arrival_changes_nothing(said: dict[str, str], seed: int, c
 
 
 @given(_said, st.integers(0, 40))
-def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(said: dict[str, str], kept: int) -> None:
+def test_for_any_cap_no_key_has_two_more_than_a_key_that_lost_some(said: dict[str, str], kept: int) -> None:
     names, keys = list(said), list(said.values())
     found = round_robin_order(names, keys, seed=0)
     assert sorted(found.position.tolist()) == list(range(len(names)))
@@ -35,7 +35,7 @@ def test_of_any_number_that_is_kept_no_key_has_two_more_than_one_that_lost_some(
 
 
 @given(_said)
-def test_a_turn_counts_the_earlier_ones_of_its_key(said: dict[str, str]) -> None:
+def test_a_turn_counts_the_earlier_items_of_its_key(said: dict[str, str]) -> None:
     keys = list(said.values())
     found = round_robin_order(list(said), keys, seed=0)
     before: Counter[str] = Counter()
@@ -44,14 +44,14 @@ def test_a_turn_counts_the_earlier_ones_of_its_key(said: dict[str, str]) -> None
         before[keys[position]] += 1
 
 
-def test_another_seed_draws_others() -> None:
+def test_another_seed_gives_another_order() -> None:
     names = [str(i) for i in range(100)]
     assert (
         round_robin_order(names, ["k"] * 100, 0).position.tolist() != round_robin_order(names, ["k"] * 100, 1).position.tolist()
     )
 
 
-def test_names_twice_are_refused() -> None:
+def test_repeated_names_are_refused() -> None:
     with pytest.raises(ValueError, match="2 names, 1 distinct, and 2 keys"):
         round_robin_order(["a", "a"], ["k", "k"], 0)
 
@@ -70,7 +70,7 @@ def test_impossible_shares_are_refused(rows: int, share: float) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(-0.5, 0.99))
-def test_what_stays_is_far_from_what_stays_and_what_gives_way_is_near_to_it(seed: int, n: int, tau: float) -> None:
+def test_kept_rows_are_not_near_each_other_and_dropped_rows_are_near_a_kept_one(seed: int, n: int, tau: float) -> None:
     rows = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     found = find_kept_duplicates(rows, tau)
@@ -84,12 +84,12 @@ def test_what_stays_is_far_from_what_stays_and_what_gives_way_is_near_to_it(seed
             assert float(unit[i] @ unit[found[i]]) > tau - 1e-6
 
 
-def test_nothing_is_near_to_nothing() -> None:
+def test_without_others_the_cosine_is_minus_1() -> None:
     assert find_kept_duplicates(np.zeros((0, 3)), 0.9).tolist() == []
     assert nearest_cosine([[1.0, 0.0]], lambda at: np.zeros((len(at), 2), np.float32), 0).tolist() == [-1.0]
 
 
-def test_the_nearest_is_found_in_any_block() -> None:
+def test_the_nearest_row_is_found_in_any_block() -> None:
     rng = np.random.default_rng(0)
     others = rng.normal(size=(2 * REFRESH_ROWS + 3, 8)).astype(np.float32)
     asked = rng.normal(size=(5, 8)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Rounding to a total: floor or ceiling, exact sum, unbiased; and the level it is used with."""
+"""Rounding to a total: floor or ceiling, exact sum, unbiased; and the level of water-filling."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from compass_ray.core.water_filling import water_fill
 
 
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 50)), st.integers(0, 500), st.integers(0, 9))
-def test_each_becomes_its_floor_or_ceiling(parts: np.ndarray, total: int, seed: int) -> None:
+def test_each_entry_becomes_its_floor_or_ceiling(parts: np.ndarray, total: int, seed: int) -> None:
     amounts = parts / parts.sum() * total if parts.sum() > 1e-3 else np.full(len(parts), total / len(parts))
     whole = round_to_total(amounts, total, rng=np.random.default_rng(seed))
     assert whole.sum() == total
@@ -39,7 +39,7 @@ def basins(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 
 
 @given(basins())
-def test_the_level_is_the_root_that_a_solver_finds(basin: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
+def test_the_level_is_the_root_of_a_solver(basin: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     rate, floor, cap, total = basin
     contents = water_fill(rate, floor, cap, total)
     reachable = cap[rate > 0].sum()

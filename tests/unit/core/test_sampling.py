@@ -1,4 +1,4 @@
-"""The sampler against a plain one that looks at every row and every pair, each time."""
+"""The sampler against a plain one that scores every row and every pair at each draw."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ RUNS = 20_000
 
 
 def plain_scores(problem: Problem, drawn: list[int], quota: int, tau: float, delta: float) -> np.ndarray:
-    """Equation 1 for every row left, from the full similarity matrix; the penalty dropped where nothing is left."""
+    """Equation 1 for every remaining row, from the full similarity matrix; without the penalty if all scores are 0."""
     rows, proto, edge = problem
     similar = rows.astype(np.float64) @ rows.T.astype(np.float64) > tau
     late = (len(drawn) / quota) ** 2
@@ -58,7 +58,7 @@ def every_outcome(
 
 
 def crowded(n: int, groups: int, seed: int = 0, d: int = 8) -> Problem:
-    """Rows in `groups` bundles of near duplicates, with scores of a cluster among others."""
+    """Rows in `groups` groups of near duplicates, with scores of one of several clusters."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(groups, d)) + 1.0
     rows = centres[rng.integers(0, groups, n)] + 0.1 * rng.normal(size=(n, d))
@@ -77,7 +77,7 @@ def fast(problem: Problem, quota: int, **rule: object) -> list[int]:
     [(4, 4, 3, 0.1), (6, 2, 3, 0.1), (5, 2, 3, 0.4), (4, 1, 4, 1.5), (5, 2, 3, 0.0), (3, 2, 1, 0.1)],
     ids=["apart", "crowded", "some at zero", "all at zero", "no penalty", "one draw"],
 )
-def test_every_sequence_comes_as_often_as_enumeration_says(n: int, groups: int, quota: int, delta: float) -> None:
+def test_every_sequence_has_the_enumerated_probability(n: int, groups: int, quota: int, delta: float) -> None:
     problem, runs, rng = crowded(n, groups), RUNS, np.random.default_rng(7)
     expected = dict(every_outcome(problem, quota, 0.9, delta))
     seen = Counter(tuple(fast(problem, quota, tau=0.9, delta=delta, rng=rng)) for _ in range(runs))
@@ -91,7 +91,7 @@ def test_every_sequence_comes_as_often_as_enumeration_says(n: int, groups: int, 
 
 
 def plain_runs(problem: Problem, quota: int, tau: float, delta: float, runs: int, rng: np.random.Generator) -> np.ndarray:
-    """`plain_draw` many times over, side by side: int (runs, quota)."""
+    """`plain_draw` repeated in parallel: int (runs, quota)."""
     rows, proto, edge = problem
     similar = rows.astype(np.float64) @ rows.T.astype(np.float64) > tau
     near, left = np.zeros((runs, len(rows))), np.ones((runs, len(rows)))
@@ -133,8 +133,8 @@ def test_draws_beyond_the_first_block_follow_the_plain_sampler_too(delta: float,
 
 
 @pytest.mark.parametrize(("delta", "quota"), [(0.1, 260), (0.3, 260), (0.94, 260), (0.94, 330)])
-def test_the_penalty_comes_back_once_a_score_is_above_zero_again(delta: float, quota: int) -> None:
-    """Every row scores 0 for a while, until the boundary scores weigh enough: each draw is by equation 1 all the same."""
+def test_the_penalty_returns_once_a_score_is_positive_again(delta: float, quota: int) -> None:
+    """Every score is 0 until the weight of the boundary scores is large enough; each draw follows equation 1."""
     groups, copies = 200, 4
     rows = np.repeat(np.eye(groups, dtype=np.float32), copies, axis=0)
     proto, edge = np.full(len(rows), 0.67), np.tile([1.0, 0.0], len(rows) // 2)
@@ -144,7 +144,7 @@ def test_the_penalty_comes_back_once_a_score_is_above_zero_again(delta: float, q
     assert drawn.score == pytest.approx(due)
 
 
-def test_many_plain_runs_side_by_side_are_plain_runs() -> None:
+def test_parallel_plain_runs_equal_plain_runs() -> None:
     problem, rng = crowded(8, 2), np.random.default_rng(1)
     one = np.array([plain_draw(problem, 5, 0.9, 0.3, rng)[-1] for _ in range(1500)])
     many = plain_runs(problem, 5, 0.9, 0.3, 1500, np.random.default_rng(2))[:, -1]
@@ -193,7 +193,7 @@ def test_the_window_of_leaders_changes_nothing(groups: int, window: int, ahead: 
 
 @settings(max_examples=80)
 @given(st.integers(1, 200), st.data(), st.sampled_from(["stochastic", "deterministic", "uniform"]))
-def test_a_quota_of_distinct_rows_again_and_again(n: int, data: st.DataObject, mode: str) -> None:
+def test_a_quota_of_distinct_rows_is_reproducible(n: int, data: st.DataObject, mode: str) -> None:
     problem, quota = crowded(n, 3), data.draw(st.integers(0, n))
     delta = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
     first, again = (fast(problem, quota, tau=0.9, delta=delta, mode=mode, rng=np.random.default_rng(3)) for _ in range(2))
@@ -202,7 +202,7 @@ def test_a_quota_of_distinct_rows_again_and_again(n: int, data: st.DataObject, m
     assert set(first) <= set(range(n))
 
 
-def test_rows_that_are_equal_are_taken_in_their_order_however_far_one_look_reaches() -> None:
+def test_equal_rows_are_drawn_in_order_for_any_size_of_the_window() -> None:
     rows, proto, edge = crowded(60, 6)
     problem = np.repeat(rows, 5, axis=0), np.repeat(proto, 5), np.repeat(edge, 5)
     ours = fast(problem, 200, tau=0.9, delta=0.05, mode="deterministic", rng=np.random.default_rng(0))
@@ -235,7 +235,7 @@ def test_only_rows_considered_are_read() -> None:
     assert not read
 
 
-def test_near_duplicates_are_held_back() -> None:
+def test_near_duplicates_are_penalised() -> None:
     rows, proto, edge = crowded(400, 40)
     free, held = (
         sample_scored(lambda i: rows[i], proto, edge, 40, delta=delta, rng=np.random.default_rng(0)).position
@@ -260,7 +260,7 @@ def test_identical_rows_without_other_clusters(mode: str) -> None:
         assert drawn.tolist() == list(range(9))
 
 
-def test_rows_that_all_score_zero_are_drawn_by_chance_alone() -> None:
+def test_rows_with_scores_of_0_are_drawn_uniformly() -> None:
     rows, zero, rng = np.eye(4, dtype=np.float32), np.zeros(4), np.random.default_rng(0)
     firsts = [int(sample_scored(lambda i: rows[i], zero, zero, 2, rng=rng).position[0]) for _ in range(2000)]
     assert chisquare(np.bincount(firsts, minlength=4)).pvalue > 1e-3
@@ -280,7 +280,7 @@ def test_rows_that_all_score_zero_are_drawn_by_chance_alone() -> None:
         ({"centroid": np.full(3, np.nan)}, "centroid"),
     ],
 )
-def test_errors_say_what_was_given(change: dict[str, object], message: str) -> None:
+def test_errors_name_the_given_value(change: dict[str, object], message: str) -> None:
     arguments = {
         "embeddings": np.eye(3),
         "centroid": np.ones(3),

@@ -1,4 +1,4 @@
-"""One language's selection: what it takes, that it is reproducible, that it brings data nearer to the guide set."""
+"""Selection of one language: its rows, its reproducibility, and a smaller gap to the guide set."""
 
 from dataclasses import fields, replace
 
@@ -51,7 +51,7 @@ def test_rows_follow_the_allocation(candidates: Candidates, weights: Weighting, 
         assert rows.order[rows.cluster == k].tolist() == list(range(allocation.quota[k]))
 
 
-def test_the_gap_closes_and_most_under_deficit(candidates: Candidates) -> None:
+def test_the_gap_shrinks_most_under_deficit(candidates: Candidates) -> None:
     def after(**rule: object) -> float:
         n_selected = cluster_counts(select(candidates, **rule).rows.cluster, K)
         return measure_gap(cluster_counts(GUIDE, K), cluster_counts(TARGET, K), n_selected).js_after
@@ -61,7 +61,7 @@ def test_the_gap_closes_and_most_under_deficit(candidates: Candidates) -> None:
     assert deficit <= ratio < random < nothing
 
 
-def test_equal_seed_and_language_give_equal_rows_whatever_came_before(candidates: Candidates) -> None:
+def test_equal_seed_and_language_give_equal_rows_after_any_earlier_draws(candidates: Candidates) -> None:
     first = select(candidates, language="sw")
     select(candidates, language="yo")
     assert same(first, select(candidates, language="sw"))
@@ -69,7 +69,7 @@ def test_equal_seed_and_language_give_equal_rows_whatever_came_before(candidates
     assert not same(first, select(candidates, seed=1))
 
 
-def test_a_cluster_does_not_see_the_rows_of_another(candidates: Candidates) -> None:
+def test_clusters_are_independent(candidates: Candidates) -> None:
     first = select(candidates, mode=SamplingMode.DETERMINISTIC)
     proto = np.where(np.asarray(candidates.cluster) == 4, 0.5, candidates.proto)
     other = select(replace(candidates, proto=proto), mode=SamplingMode.DETERMINISTIC)
@@ -77,7 +77,7 @@ def test_a_cluster_does_not_see_the_rows_of_another(candidates: Candidates) -> N
     assert np.array_equal(first.rows.index[elsewhere], other.rows.index[elsewhere])
 
 
-def test_random_takes_as_many_of_any_cluster(candidates: Candidates) -> None:
+def test_random_picks_the_same_number_from_any_cluster(candidates: Candidates) -> None:
     chosen = select(candidates, method=Method.RANDOM, budget=4.0)
     assert len(chosen.rows) == len(select(candidates, budget=4.0).rows)
     assert len(np.unique(chosen.rows.index)) == len(chosen.rows)
@@ -111,5 +111,5 @@ def test_no_candidates_select_nothing(candidates: Candidates) -> None:
 def test_scores_of_other_rows_are_refused(candidates: Candidates) -> None:
     with pytest.raises(ValueError, match=r"candidates\.margin has shape \(3,\)"):
         select(replace(candidates, margin=np.zeros(3)))
-    with pytest.raises(ValueError, match="another clustering"):
+    with pytest.raises(ValueError, match="the same clustering"):
         select_rows([K], GUIDE, candidates, K, SelectionRule(), seed=0, language="sw")

@@ -1,4 +1,4 @@
-"""The held-out slice: its size and shares, and weights that make it follow the guide set."""
+"""Validation rows: number, shares, and weights that follow the guide set."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_weighted_rows_follow_the_guide_set(labels: np.ndarray, p_eval: np.ndarr
         assert mass / mass.sum() == pytest.approx(np.where(there, p_eval, 0) / p_eval[there].sum(), abs=1e-9)
 
 
-def test_without_a_common_cluster_all_rows_weigh_alike() -> None:
+def test_without_a_common_cluster_all_weights_are_equal() -> None:
     assert validation_weights([0, 0], [0, 1, 0]).tolist() == [1.0, 1.0]
 
 

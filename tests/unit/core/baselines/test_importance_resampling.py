@@ -1,4 +1,4 @@
-"""Importance weights by hand, and draws by the law of drawing one after another."""
+"""Importance weights by hand, and draws with the distribution of successive draws."""
 
 from itertools import permutations
 from math import log
@@ -31,7 +31,7 @@ def test_sparse_counts_give_the_same_weights() -> None:
     )
 
 
-def test_a_row_like_the_guide_set_weighs_more_than_one_unlike_it() -> None:
+def test_a_row_similar_to_the_guide_set_has_a_larger_weight() -> None:
     rows = np.array([[3, 0, 1], [0, 3, 1], [0, 0, 1]])
     like, unlike, neither = importance_log_weights(rows, np.array([[9, 0, 1]]))
     assert like > neither > unlike
@@ -41,13 +41,13 @@ def test_a_row_like_the_guide_set_weighs_more_than_one_unlike_it() -> None:
     ("rows", "guide", "smoothing"),
     [(np.ones((2, 3)), np.ones((2, 4)), 1.0), (np.ones((2, 3)), np.ones((0, 3)), 1.0), (np.ones((2, 3)), np.ones((1, 3)), 0.0)],
 )
-def test_what_cannot_be_weighed_is_refused(rows: np.ndarray, guide: np.ndarray, smoothing: float) -> None:
+def test_invalid_counts_are_refused(rows: np.ndarray, guide: np.ndarray, smoothing: float) -> None:
     with pytest.raises(ValueError, match="counts of the same buckets"):
         importance_log_weights(rows, guide, smoothing=smoothing)
 
 
 @pytest.mark.parametrize("taken", [1, 2, 3])
-def test_draws_follow_the_law_of_drawing_one_after_another(taken: int) -> None:
+def test_draws_have_the_distribution_of_successive_draws(taken: int) -> None:
     weight = np.array([1.0, 2.0, 3.0, 0.5])
     law = {}
     for order in permutations(range(4), taken):
@@ -63,7 +63,7 @@ def test_draws_follow_the_law_of_drawing_one_after_another(taken: int) -> None:
     assert chisquare(list(seen.values()), [runs * chance for chance in law.values()]).pvalue > 1e-3
 
 
-def test_scores_are_the_weights_and_equal_seeds_draw_alike() -> None:
+def test_scores_are_the_weights_and_equal_seeds_give_equal_draws() -> None:
     weight = np.random.default_rng(0).normal(size=50)
     first, second = (ImportanceResamplingPicker(weight)(10, np.random.default_rng(5)) for _ in range(2))
     assert first.position.tolist() == second.position.tolist()

@@ -27,11 +27,11 @@ def test_the_mean_is_over_the_groups_that_both_languages_have() -> None:
     assert np.isnan(mean_similarity([np.diag([1.0, 0.0])])).tolist() == [[False, True], [True, True]]
 
 
-def test_best_takes_no_unknown_language_and_orders_ties_by_name() -> None:
+def test_top_k_skips_unknown_languages_and_orders_ties_by_name() -> None:
     assert top_k_names([0.3, np.nan, 0.3, 0.1], ["pt", "xx", "es", "en"], 4) == ["es", "pt", "en"]
 
 
-def test_vectors_that_are_no_numbers_are_refused() -> None:
+def test_vectors_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         cosine_matrix([[np.nan, 1.0]])
     with pytest.raises(ValueError, match="no feature group"):

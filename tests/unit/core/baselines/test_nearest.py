@@ -15,7 +15,7 @@ def test_each_row_has_the_cosine_of_its_nearest_prompt() -> None:
     assert guide_similarity(lambda i: rows[i], 40, guide) == pytest.approx(expected, abs=2e-6)
 
 
-def test_blocks_change_nothing_and_are_all_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing_and_only_blocks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     rows, guide = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(3, 4))
     whole = guide_similarity(lambda i: rows[i], 30, guide)
@@ -30,7 +30,7 @@ def test_blocks_change_nothing_and_are_all_that_is_read(monkeypatch: pytest.Monk
     assert read == [7, 7, 7, 7, 2]
 
 
-def test_no_candidates_have_no_similarity_and_no_prompts_are_refused() -> None:
+def test_without_candidates_the_result_is_empty_and_without_prompts_an_error() -> None:
     assert guide_similarity(lambda i: np.ones((len(i), 2), np.float32), 0, [[1.0, 0.0]]).tolist() == []
     with pytest.raises(ValueError, match="guide"):
         guide_similarity(lambda i: np.ones((len(i), 2), np.float32), 1, np.zeros((0, 2)))

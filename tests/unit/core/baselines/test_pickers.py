@@ -1,4 +1,4 @@
-"""Pickers take as many rows as they are asked for, each once, and only rows they may take."""
+"""Pickers return the requested number of rows, each once, and only allowed rows."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SCORES = st.lists(st.one_of(st.just(float("nan")), st.floats(-5, 5)), max_size=4
 
 
 @given(SCORES, st.integers(0, 50))
-def test_every_picker_takes_distinct_rows_up_to_the_count(given_scores: np.ndarray, count: int) -> None:
+def test_every_picker_returns_distinct_rows_up_to_the_count(given_scores: np.ndarray, count: int) -> None:
     scores = given_scores.astype(float)
     allowed, n = np.flatnonzero(~np.isnan(scores)), len(scores)
     pickers: list[tuple[Picker, int]] = [
@@ -46,7 +46,7 @@ def test_ties_go_to_the_earlier_row_in_the_order_given() -> None:
     assert found.score.tolist() == [0.9, 0.9, 0.5, 0.5]
 
 
-def test_alike_is_alike() -> None:
+def test_uniform_pickers_are_uniform() -> None:
     among = UniformSubsetPicker(np.array([1.0, np.nan, 2.0, 3.0]))
     rng = np.random.default_rng(0)
     counts = np.bincount(np.concatenate([among(2, rng).position for _ in range(6000)]), minlength=4)
@@ -64,7 +64,7 @@ BASELINES = [method for method in Method if method not in (Method.COMPASS, Metho
 
 
 @pytest.mark.parametrize("method", BASELINES)
-def test_a_baseline_takes_as_many_rows_as_compass_noise_included(pool: Candidates, method: Method) -> None:
+def test_a_baseline_picks_as_many_rows_as_compass_noise_included(pool: Candidates, method: Method) -> None:
     picker = TopKPicker(np.arange(30.0))
     chosen = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(method), seed=0, language="sw", picker=picker)
     ours = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(), seed=0, language="sw")
@@ -76,14 +76,12 @@ def test_a_baseline_takes_as_many_rows_as_compass_noise_included(pool: Candidate
 
 
 def test_a_baseline_without_its_picker_is_refused(pool: Candidates) -> None:
-    with pytest.raises(ValueError, match="'dsir' and no picker"):
+    with pytest.raises(ValueError, match="method 'dsir' needs a picker"):
         select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(Method.DSIR), seed=0, language="sw")
 
 
 @pytest.mark.parametrize(("overflow", "expected"), [(Overflow.REDISTRIBUTE, 4), (Overflow.REPEAT, 12)])
-def test_few_rows_of_the_languages_are_used_again_only_where_rows_may_repeat(
-    pool: Candidates, overflow: Overflow, expected: int
-) -> None:
+def test_too_few_rows_are_repeated_only_with_overflow_repeat(pool: Candidates, overflow: Overflow, expected: int) -> None:
     scores = np.where(np.arange(30) % 9 == 0, 0.7, np.nan)
     rule = SelectionRule(Method.LANGSIM, overflow=overflow)
     chosen = select_rows([0] * 15, [0, 1], pool, 2, rule, seed=0, language="sw", picker=UniformSubsetPicker(scores))
@@ -92,7 +90,7 @@ def test_few_rows_of_the_languages_are_used_again_only_where_rows_may_repeat(
     assert sorted(set(chosen.rows.weight)) == [0.25, 0.5, 1.0][-expected // 4 :]
 
 
-def test_random_draws_what_it_always_drew(pool: Candidates) -> None:
+def test_random_draws_are_unchanged(pool: Candidates) -> None:
     chosen = select_rows([0] * 15, [0, 1], pool, 2, SelectionRule(Method.RANDOM), seed=3, language="sw")
     drawn = generator(3, "random", "sw").choice(30, size=12, replace=False)
     assert sorted(chosen.rows.index) == sorted(drawn)

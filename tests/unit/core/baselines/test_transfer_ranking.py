@@ -1,4 +1,4 @@
-"""What a ranker looks at, and the quality of a ranking against scikit-learn and against counting every order."""
+"""Features of a ranker, and the quality of a ranking against scikit-learn and against all orders."""
 
 from itertools import permutations
 
@@ -40,7 +40,7 @@ def test_features_add_ratios_and_distances() -> None:
         ranker_features([[1.0, 2.0]], [[1.0] * 6])
 
 
-def test_grades_fall_by_one_and_stay_above_nothing() -> None:
+def test_grades_fall_by_one_down_to_0() -> None:
     assert grade_gains(np.arange(13.0)).tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
@@ -52,7 +52,7 @@ def test_quality_is_scikit_learns() -> None:
         assert ndcg(grade, scores, 3) == pytest.approx(expected)
 
 
-def test_chance_is_the_mean_over_every_order() -> None:
+def test_expected_quality_is_the_mean_over_all_orders() -> None:
     grade = np.array([10, 7, 7, 3, 0])
     every = [ndcg(grade, order, 3) for order in permutations(range(5))]
     assert expected_ndcg(grade, 3) == pytest.approx(np.mean(every))

@@ -1,4 +1,4 @@
-"""Stale clusters: when they are, that it is said once, and that a check rests on nothing but what it is given."""
+"""Stale clusters: bounds, one report per period, and checks that depend on their arguments only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def walk(guide: ClusterFit, windows: list[ClusterFit], limits: StalenessBounds) 
     return found
 
 
-def test_it_takes_checks_in_a_row_and_is_said_once_until_it_fits_again() -> None:
+def test_consecutive_checks_are_needed_and_staleness_is_reported_once_per_period() -> None:
     checks = walk(GUIDE, [NOISY, FITS, NOISY, FAR, NOISY, FITS, FAR, FAR], StalenessBounds())
     assert [check.became_stale for check in checks] == [False, False, False, True, False, False, False, True]
     assert [check.after.stale for check in checks] == [False, False, False, True, True, False, False, True]
@@ -51,7 +51,7 @@ def test_a_guide_set_without_a_distance_is_compared_by_noise_alone() -> None:
 
 
 @given(fits, st.lists(fits, max_size=30), bounds)
-def test_each_spell_is_said_at_the_check_that_makes_it_long_enough(
+def test_each_period_is_reported_at_the_check_that_reaches_persistence(
     guide: ClusterFit, windows: list[ClusterFit], limits: StalenessBounds
 ) -> None:
     checks = walk(guide, windows, limits)
@@ -63,7 +63,7 @@ def test_each_spell_is_said_at_the_check_that_makes_it_long_enough(
 
 
 @given(fits, fits, bounds, st.floats(0, 1), st.floats(0, 2))
-def test_what_fits_worse_is_beyond_no_fewer_bounds(
+def test_a_worse_fit_exceeds_no_fewer_bounds(
     guide: ClusterFit, window: ClusterFit, limits: StalenessBounds, noise: float, far: float
 ) -> None:
     worse = ClusterFit(max(noise, window.noise), None if window.distance is None else max(far, window.distance))
@@ -73,12 +73,12 @@ def test_what_fits_worse_is_beyond_no_fewer_bounds(
 
 
 @given(fits, bounds)
-def test_the_guide_set_itself_is_never_beyond(guide: ClusterFit, limits: StalenessBounds) -> None:
+def test_the_guide_set_itself_never_exceeds_a_bound(guide: ClusterFit, limits: StalenessBounds) -> None:
     assert check_staleness(StalenessState(), guide, guide, limits).beyond == ()
 
 
 @given(fits, fits, bounds, st.builds(StalenessState, st.integers(0, 3), st.booleans()))
-def test_from_its_record_it_comes_to_the_same(
+def test_a_recorded_check_gives_the_same_result_again(
     guide: ClusterFit, window: ClusterFit, limits: StalenessBounds, before: StalenessState
 ) -> None:
     found = check_staleness(before, guide, window, limits)
@@ -93,11 +93,11 @@ def test_from_its_record_it_comes_to_the_same(
 
 
 @pytest.mark.parametrize(("noise", "distance"), [(1.1, None), (-0.1, None), (float("nan"), None), (0.1, -0.1), (0.1, 2.1)])
-def test_what_is_no_share_or_no_distance_is_refused(noise: float, distance: float | None) -> None:
+def test_invalid_shares_and_distances_are_refused(noise: float, distance: float | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         ClusterFit(noise, distance)
 
 
-def test_bounds_that_no_check_could_pass_are_refused() -> None:
+def test_a_persistence_of_0_is_refused() -> None:
     with pytest.raises(ValueError, match="persistence is 0"):
         StalenessBounds(persistence=0)

@@ -1,4 +1,4 @@
-"""The trigger with several legs: each leg against an independent test, which legs there are, and what all of them cost."""
+"""The combined trigger: each test against an independent one, the choice of tests, and the joint false-alarm rate."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def decide(before: QualitySignals, now: QualitySignals, window: list[int] = COUN
 
 
 def exceeded(decision: DriftDecision) -> list[str]:
-    return [leg.name for leg in decision.legs if leg.exceeded]
+    return [test.name for test in decision.tests if test.exceeded]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
@@ -39,7 +39,7 @@ def test_a_larger_share_is_tested_as_by_fisher(before: int, now: int, data: st.D
     assert found.effect == pytest.approx(bad_now / now - bad_before / before)
 
 
-def test_a_worse_loss_is_tested_as_by_dealing_replies_out_at_random() -> None:
+def test_a_worse_loss_is_tested_as_by_random_splits() -> None:
     rng = np.random.default_rng(0)
     before, now = rng.exponential(1.0, 40), rng.exponential(1.5, 30)
     both = np.concatenate([before, now])
@@ -51,55 +51,55 @@ def test_a_worse_loss_is_tested_as_by_dealing_replies_out_at_random() -> None:
     assert compare_losses(before, now).p_value == pytest.approx(np.mean(dealt >= wins(both)), abs=0.02)
 
 
-def test_one_reply_of_enormous_loss_is_no_worsening() -> None:
+def test_one_reply_with_a_very_large_loss_is_no_worsening() -> None:
     usual = np.linspace(0.5, 1.5, 60)
     assert compare_losses(usual, np.append(usual, 1e6)).p_value > 0.3
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "leg"),
+    ("before", "now", "test"),
     [
         (QualitySignals(nll=np.linspace(1, 2, 60)), QualitySignals(nll=np.linspace(1.6, 2.6, 60)), "loss"),
         (QualitySignals(bad=5, rated=60), QualitySignals(bad=30, rated=60), "feedback"),
         (QualitySignals(right=55, asked=60), QualitySignals(right=25, asked=60), "canary"),
     ],
 )
-def test_each_leg_alarms_alone_and_only_towards_worse(before: QualitySignals, now: QualitySignals, leg: str) -> None:
+def test_each_test_alarms_alone_and_only_towards_worse(before: QualitySignals, now: QualitySignals, test: str) -> None:
     worse, better = decide(before, now), decide(now, before)
     assert worse.alarm
-    assert exceeded(worse) == [leg]
+    assert exceeded(worse) == [test]
     assert not better.alarm
 
 
-def test_prompts_that_moved_alarm_whatever_the_replies_are() -> None:
+def test_drifted_prompts_alarm_for_any_replies() -> None:
     same = QualitySignals(nll=np.linspace(1, 2, 60), bad=6, rated=60, right=50, asked=60)
     decision = decide(same, same, MOVED)
     assert decision.alarm
     assert exceeded(decision) == ["divergence"]
-    assert [leg.name for leg in decision.legs] == ["divergence", "loss", "feedback", "canary"]
+    assert [test.name for test in decision.tests] == ["divergence", "loss", "feedback", "canary"]
 
 
-def test_the_rate_is_shared_by_the_legs_there_are_replies_for() -> None:
+def test_the_rate_is_divided_among_the_tests_with_enough_replies() -> None:
     few = QualitySignals(nll=np.ones(5), bad=1, rated=60)
     decision = decide(few, few)
-    assert [leg.name for leg in decision.legs] == ["divergence", "feedback"]
-    assert {leg.level for leg in decision.legs} == {0.005}
-    assert [(leg.n_reference, leg.n_window) for leg in decision.legs] == [(100, 100), (60, 60)]
+    assert [test.name for test in decision.tests] == ["divergence", "feedback"]
+    assert {test.level for test in decision.tests} == {0.005}
+    assert [(test.n_reference, test.n_window) for test in decision.tests] == [(100, 100), (60, 60)]
 
 
-def test_a_significant_trifle_is_no_alarm() -> None:
+def test_a_significant_but_small_effect_is_no_alarm() -> None:
     rng = np.random.default_rng(0)
     before, now = rng.normal(1.0, 0.05, 300), rng.normal(1.05, 0.05, 300)
     decision = decide(QualitySignals(nll=before), QualitySignals(nll=now))
-    assert decision.legs[1].p_value < 1e-6
+    assert decision.tests[1].p_value < 1e-6
     assert not decision.exceeded
 
 
-def test_by_prompts_alone_it_is_the_calibrated_trigger() -> None:
+def test_without_signals_it_equals_the_permutation_test_trigger() -> None:
     rest = {"state": DriftState(1), "reference": COUNTS, "window": MOVED}
-    multi = CombinedTrigger().check(**rest, rng=np.random.default_rng(0))  # type: ignore[arg-type]
+    combined = CombinedTrigger().check(**rest, rng=np.random.default_rng(0))  # type: ignore[arg-type]
     plain = PermutationTestTrigger().check(**rest, rng=np.random.default_rng(0))  # type: ignore[arg-type]
-    assert (multi.alarm, multi.p_value, multi.divergence, multi.state) == (
+    assert (combined.alarm, combined.p_value, combined.divergence, combined.state) == (
         plain.alarm,
         plain.p_value,
         plain.divergence,
@@ -107,7 +107,7 @@ def test_by_prompts_alone_it_is_the_calibrated_trigger() -> None:
     )
 
 
-def test_without_any_change_all_legs_together_alarm_at_most_at_the_rate() -> None:
+def test_without_any_change_all_tests_together_alarm_at_most_at_the_rate() -> None:
     rng, wrong, floors = np.random.default_rng(1), 0, MinEffects(0.0, 0.0, 0.0)
     trigger = CombinedTrigger(false_alarm_rate=0.1, persistence=1, floor=0.0, floors=floors, resamples=400)
 
@@ -120,7 +120,7 @@ def test_without_any_change_all_legs_together_alarm_at_most_at_the_rate() -> Non
     assert 0.02 <= wrong / 200 <= 0.13
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_signals_and_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="bad is 3 of 2"):
         QualitySignals(bad=3, rated=2)
     with pytest.raises(ValueError, match="one finite loss"):

@@ -1,4 +1,4 @@
-"""Triggers as state machines: when they alarm, what they remember, how often they are wrong."""
+"""Triggers as state machines: alarms, state, and the rate of false alarms."""
 
 import numpy as np
 import pytest
@@ -17,22 +17,22 @@ def alarms(trigger: Trigger, windows: list[list[int]], seed: int = 0) -> list[bo
     return found
 
 
-def test_the_paper_alarms_at_every_window_above_its_threshold() -> None:
+def test_a_fixed_threshold_alarms_at_every_window_above_it() -> None:
     assert alarms(FixedThresholdTrigger(), [SAME, MOVED, MOVED, SAME]) == [False, True, True, False]
     assert alarms(FixedThresholdTrigger(cooldown=1), [MOVED, MOVED, MOVED]) == [True, False, True]
 
 
-def test_calibrated_waits_for_a_second_window_in_a_row() -> None:
+def test_the_permutation_test_waits_for_a_second_consecutive_window() -> None:
     trigger = PermutationTestTrigger(cooldown=0)
     assert alarms(trigger, [MOVED, SAME, MOVED, MOVED]) == [False, False, False, True]
 
 
-def test_calibrated_rests_after_an_alarm_and_starts_afresh() -> None:
+def test_the_permutation_test_cools_down_after_an_alarm_and_restarts() -> None:
     trigger = PermutationTestTrigger(cooldown=2)
     assert alarms(trigger, [MOVED] * 7) == [False, True, False, False, False, True, False]
 
 
-def test_a_shift_below_the_floor_is_no_alarm_however_significant() -> None:
+def test_a_significant_shift_below_the_floor_is_no_alarm() -> None:
     decision = PermutationTestTrigger(persistence=1).check(
         DriftState(), [5000, 5000, 0], [5600, 4400, 0], np.random.default_rng(0)
     )
@@ -41,7 +41,7 @@ def test_a_shift_below_the_floor_is_no_alarm_however_significant() -> None:
     assert not decision.exceeded
 
 
-def test_a_fixed_threshold_alarms_on_small_windows_of_many_clusters_and_calibrated_does_not() -> None:
+def test_small_windows_of_many_clusters_alarm_only_with_a_fixed_threshold() -> None:
     rng = np.random.default_rng(0)
     reference, windows = rng.multinomial(285, [1 / 57] * 57), rng.multinomial(100, [1 / 57] * 57, size=40)
     wrong = {}
@@ -52,7 +52,7 @@ def test_a_fixed_threshold_alarms_on_small_windows_of_many_clusters_and_calibrat
     assert wrong[PermutationTestTrigger] <= 2
 
 
-def test_a_decision_carries_what_it_rests_on() -> None:
+def test_a_decision_records_its_inputs() -> None:
     decision = PermutationTestTrigger().check(DriftState(), REFERENCE, MOVED, np.random.default_rng(0))
     assert (decision.trigger, decision.threshold, decision.false_alarm_rate) == ("permutation_test", 0.05, 0.01)
     assert (decision.n_reference, decision.n_window) == (100, 100)
@@ -61,7 +61,7 @@ def test_a_decision_carries_what_it_rests_on() -> None:
     assert decision.state == DriftState(streak=1)
 
 
-def test_the_printed_reference_adds_what_was_selected() -> None:
+def test_the_paper_reference_adds_the_selected_rows() -> None:
     assert paper_reference([2, 0, 1], [0, 5, 0]).tolist() == [2, 5, 1]
 
 
@@ -73,7 +73,7 @@ def test_the_printed_reference_adds_what_was_selected() -> None:
         ({"false_alarm_rate": 2}, "from 0"),
     ],
 )
-def test_a_trigger_that_could_not_work_is_refused(change: dict[str, int], message: str) -> None:
+def test_a_trigger_that_could_never_alarm_is_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PermutationTestTrigger(**change)
 

@@ -40,7 +40,7 @@ CANARY = ("update.promotion=canary", "update.canary_share=0.5", "update.canary_r
 
 @dataclass
 class Users:
-    """Clients that ask without a pause until they are sent home; what they were told, and what failed."""
+    """Clients that send requests without a pause until they are stopped, their replies, and their failures."""
 
     url: str
     prompts: list[str]
@@ -75,11 +75,11 @@ class Users:
     def _one(self, client: httpx.Client, prompt: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
         body = {"model": LANGUAGE, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
-        told = client.post("/v1/chat/completions", json=body, headers=headers)
-        if told.status_code != 200:
-            self.failures.append(f"{told.status_code} {told.text}")
+        response = client.post("/v1/chat/completions", json=body, headers=headers)
+        if response.status_code != 200:
+            self.failures.append(f"{response.status_code} {response.text}")
             return
-        reply = told.json()
+        reply = response.json()
         self.adapters.append(reply["model"])
         self.acknowledged.add(reply["id"])
         rating = self.rating

@@ -1,4 +1,4 @@
-"""Clusters fitted anew on a whole run: by the command, then watched, and selected in by an update whose centroids move."""
+"""Re-cluster a complete run with the command, monitor in the new clustering, and update with moving centroids."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_reference_made_from_scratch_is_the_one_that_training_left(adapted: Ru
 
 
 @pytest.mark.slow
-def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
+def test_a_run_is_re_clustered_and_an_update_selects_and_is_monitored_there(
     copy: Callable[..., RunDir], small: RunConfig
 ) -> None:
     run = copy("report")
@@ -70,9 +70,9 @@ def test_a_run_is_clustered_anew_and_an_update_selects_and_is_watched_there(
     before = _stamps(run)
     done = CliRunner().invoke(cli.app, ["recluster", run.uri, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["name"], told["before"], told["prompts"]) == ("c0002", INITIAL_CLUSTERING, ASKED)
-    assert told["references"] == {"sw@v0001": "the guide set"}
+    result = json.loads(done.stdout)
+    assert (result["name"], result["before"], result["prompts"]) == ("c0002", INITIAL_CLUSTERING, ASKED)
+    assert result["references"] == {"sw@v0001": "the guide set"}
     assert run.reclustering("c0002").verify()
     pipeline.run_all(small, run, until="evaluate")
     assert {name: stamp for name, stamp in _stamps(run).items() if name in before} == before

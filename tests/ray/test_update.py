@@ -109,7 +109,7 @@ def test_without_beta_and_lambda_ecda_is_naive(copy: Copy, small: RunConfig, bas
     assert found[0] == found[1]
 
 
-def test_shuffled_labels_are_refused_and_the_same_rows_as_they_are_accepted(
+def test_shuffled_labels_are_rejected_and_the_same_rows_unshuffled_are_accepted(
     copy: Copy, small: RunConfig, base: BaseModel
 ) -> None:
     """Wrong labels are wrong in the held-out slice too, where learning them looks like a gain; what was known tells."""
@@ -154,11 +154,11 @@ def test_of_several_updates_one_that_fails_stops_no_other(copy: Copy, small: Run
     windows = [_window(run, small, language) for language in ("hi", "sw")]
     broken = run.selection("compass", "hi")
     broken.store_bytes("rows.parquet", broken.read_bytes("rows.parquet")[:100])
-    told: list[tuple[int, int]] = []
-    made = updates.run_updates(small, run, windows, progress=lambda _, done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    made = updates.run_updates(small, run, windows, progress=lambda _, done, total: calls.append((done, total)))
     assert [outcome.language for outcome in made.outcomes] == ["sw"]
     assert made.failures.keys() == {"hi"}
-    assert told[-1] == (2, 2)
+    assert calls[-1] == (2, 2)
     assert made.outcomes[0] == updates.run_update(small, run, windows[1])
     assert (run.live("sw") or {})["version"] == ("v0002" if made.outcomes[0].accepted else "v0001")
     assert (run.live("hi") or {})["version"] == "v0001"
@@ -239,8 +239,8 @@ def _finished_without_a_worker(run: RunDir, command: list[str]) -> object:
     for worker in _train_workers():
         worker.kill()
     assert not run.adapter("sw", "v0002").manifest(), "it was killed too late"
-    _, told = process.communicate(timeout=240)
-    assert process.returncode == 0, told
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
     return begun
 
 
@@ -250,7 +250,7 @@ def _train_workers() -> list[psutil.Process]:
     return [each for each in found if each.is_running() and "".join(each.cmdline()[:1]).startswith("ray::RayTrainWorker")]
 
 
-def test_an_update_of_a_language_without_an_adapter_is_told(copy: Copy, small: RunConfig) -> None:
+def test_an_update_of_a_language_without_an_adapter_is_an_error(copy: Copy, small: RunConfig) -> None:
     run = copy()
     with pytest.raises(ArtifactError, match="sw has no live adapter"):
         updates.run_update(small, run, updates.Window("sw", (0, 1), "abc"))

@@ -102,8 +102,8 @@ def find_finished(config: RunConfig, run: RunDir, window: Window) -> UpdateResul
 def record_static(run: RunDir, window: Window, version: str) -> UpdateResult:
     """Record and return the result of an update whose strategy trains nothing."""
     outcome = UpdateResult(window.language, version, version, False, "nothing is trained: update.strategy is static", "none")
-    told = {"from": version, "to": version, "accepted": False, "reason": outcome.reason}
-    _record(run, StaticRecord.model_validate({**told, **_about(window)}))
+    decision = {"from": version, "to": version, "accepted": False, "reason": outcome.reason}
+    _record(run, StaticRecord.model_validate({**decision, **_about(window)}))
     return outcome
 
 

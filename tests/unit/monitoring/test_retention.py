@@ -1,4 +1,4 @@
-"""What is stored of prompts and feedback, and that it is deleted everywhere when it expires."""
+"""Stored fields of prompts and feedback, and their deletion everywhere when they expire."""
 
 from __future__ import annotations
 

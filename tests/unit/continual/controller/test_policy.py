@@ -74,9 +74,9 @@ def test_the_ready_window_leads_to_one_action(observed: LanguageState, action: o
 
 
 def test_manual_promotion_serves_no_version() -> None:
-    judged = replace(READY, gate_verdicts=(ACCEPTED,))
-    assert after(judged, promotion="manual") == StartUpdate("abc"), "its verdict is recorded first"
-    assert after(replace(judged, recorded=frozenset({"v0002"})), promotion="manual") == NOT_SERVED
+    accepted = replace(READY, gate_verdicts=(ACCEPTED,))
+    assert after(accepted, promotion="manual") == StartUpdate("abc"), "its verdict is recorded first"
+    assert after(replace(accepted, recorded=frozenset({"v0002"})), promotion="manual") == NOT_SERVED
 
 
 def test_the_static_strategy_discards_every_window() -> None:

@@ -49,7 +49,7 @@ class FakeUpdates:
         finished, self.finished = self.finished, []
         return finished
 
-    def judge(self, language: str, version: str, *, accepted: bool) -> None:
+    def write_verdict(self, language: str, version: str, *, accepted: bool) -> None:
         """Write a gate verdict; `run_update` then finds it and promotes."""
         ready, parent = self.active.pop(language), (self.run.live(language) or {})["version"]
         adapter(self.run, language, version)
@@ -152,7 +152,7 @@ def _updated(service: Service) -> Service:
     """Continue until v0002 is live; earlier replies are rated well."""
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.judge("sw", "v0002", accepted=True)
+    service.updates.write_verdict("sw", "v0002", accepted=True)
     service.controller.reconcile()
     return service
 
@@ -191,7 +191,7 @@ def test_the_cooldown_doubles_with_each_consecutive_rejection(make: Any) -> None
     service, cooldowns = make(), []
     for number in (2, 3, 4):
         service.alarm()
-        service.updates.judge("sw", f"v000{number}", accepted=False)
+        service.updates.write_verdict("sw", f"v000{number}", accepted=False)
         service.controller.reconcile()
         cooldowns.append(service.monitor.log.language_state("sw").trigger.cooldown)
     assert cooldowns == [8, 16, 32]
@@ -213,7 +213,7 @@ def test_a_call_to_the_monitor_that_a_kill_prevented_is_made_by_the_next_control
     service.alarm()
     with monkeypatch.context() as patch:
         patch.setattr(service.monitor, call, killed)
-        service.updates.judge("sw", "v0002", accepted=call == "reset_reference")
+        service.updates.write_verdict("sw", "v0002", accepted=call == "reset_reference")
         with pytest.raises(Killed):
             service.controller.reconcile()
     service.restart_controller()
@@ -228,7 +228,7 @@ def test_an_update_that_ended_with_its_controller_is_restarted_by_the_next(make:
     service.alarm()
     service.restart_controller()
     service.controller.reconcile()
-    service.updates.judge("sw", "v0002", accepted=True)
+    service.updates.write_verdict("sw", "v0002", accepted=True)
     service.controller.reconcile()
     assert len(service.updates.started) == 2
     assert len(set(service.updates.started)) == 1
@@ -304,7 +304,7 @@ def test_a_canary_is_promoted_by_its_own_signals(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.judge("sw", "v0002", accepted=True)
+    service.updates.write_verdict("sw", "v0002", accepted=True)
     service.controller.reconcile()
     assert _live(service) == "v0001"
     service.traffic(20, new=True, version="v0002", bad=False)
@@ -319,7 +319,7 @@ def test_a_worse_canary_is_stopped_and_never_served_again(make: Any) -> None:
     service = make(promotion="canary", canary_replies=30)
     service.traffic(40, new=False)
     service.alarm()
-    service.updates.judge("sw", "v0002", accepted=True)
+    service.updates.write_verdict("sw", "v0002", accepted=True)
     service.controller.reconcile()
     assert _live(service) == "v0001"
     service.traffic(40, new=True, version="v0002", bad=True)
@@ -357,7 +357,7 @@ def test_a_version_that_fails_its_questions_is_rolled_back(make: Any) -> None:
     service.right = {"v0002": 1}
     service.alarm()
     assert {version for _, version, _ in service.asked} == {"v0001"}, "the live version alone"
-    service.updates.judge("sw", "v0002", accepted=True)
+    service.updates.write_verdict("sw", "v0002", accepted=True)
     service.traffic(60, new=True)
     assert _live(service) == "v0001"
     assert [leg["name"] for leg in jsonl_log.read(service.run, "decisions.jsonl")[-1]["legs"]] == ["canary"]

@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> RunDir:
     return found
 
 
-def _judge(run: RunDir, *, accepted: bool, window: str = WINDOW.name) -> None:
+def _write_verdict(run: RunDir, *, accepted: bool, window: str = WINDOW.name) -> None:
     writer = run.update("sw", "v0002").begin(Identity("update", {"window": window}, {}))
     writer.write_json("gate.json", {"accepted": accepted, "reason": "as it was", "from": "v0001", "window_before": 2.5})
     writer.publish()
@@ -43,13 +43,13 @@ def _kinds(run: RunDir) -> list[str]:
 
 
 def test_a_rejected_update_of_the_same_window_is_not_repeated(run: RunDir) -> None:
-    _judge(run, accepted=False)
+    _write_verdict(run, accepted=False)
     assert run_update(CONFIG, run, WINDOW) == UpdateResult("sw", "v0001", "v0002", False, "as it was")
     assert (run.live("sw") or {})["version"] == "v0001"
 
 
 def test_an_accepted_update_whose_promotion_was_missed_is_promoted(run: RunDir) -> None:
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     outcome = run_update(CONFIG, run, WINDOW)
     assert outcome.accepted
     assert (run.live("sw") or {})["version"] == "v0002"
@@ -59,7 +59,7 @@ def test_an_accepted_update_whose_promotion_was_missed_is_promoted(run: RunDir) 
 
 
 def test_a_verdict_is_recorded_once_with_all_losses(run: RunDir) -> None:
-    _judge(run, accepted=False)
+    _write_verdict(run, accepted=False)
     for _ in range(2):
         run_update(CONFIG, run, WINDOW)
     [gate] = [decision for decision in jsonl_log.read(run, "decisions.jsonl") if decision["kind"] == "gate"]
@@ -68,7 +68,7 @@ def test_a_verdict_is_recorded_once_with_all_losses(run: RunDir) -> None:
 
 
 def test_an_accepted_update_becomes_the_canary_if_promotion_is_canary(run: RunDir) -> None:
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     config = load_run_config("atlas-test", overrides=["update.promotion=canary", "update.canary_share=0.25"])
     for _ in range(2):
         outcome = run_update(config, run, WINDOW)
@@ -84,7 +84,7 @@ def test_an_accepted_update_becomes_the_canary_if_promotion_is_canary(run: RunDi
 
 
 def test_an_accepted_update_waits_if_promotion_is_manual(run: RunDir) -> None:
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     outcome = run_update(load_run_config("atlas-test", overrides=["update.promotion=manual"]), run, WINDOW)
     assert (outcome.accepted, outcome.promoted) == (True, False)
     assert outcome.summarize().endswith("v0001 is live, v0002 waits for manual promotion")
@@ -108,8 +108,8 @@ def test_static_trains_nothing_and_is_recorded_once_per_window(run: RunDir) -> N
         outcome = run_update(config, run, WINDOW)
         assert outcome.summarize() == "sw: nothing is trained: update.strategy is static; v0001 is live"
     run_update(config, run, Window("sw", (1,), "def"))
-    told = [(d["kind"], d.get("window"), d["to"]) for d in jsonl_log.read(run, "decisions.jsonl")][1:]
-    assert told == [("static", "abc", "v0001"), ("static", "def", "v0001")]
+    decisions = [(d["kind"], d.get("window"), d["to"]) for d in jsonl_log.read(run, "decisions.jsonl")][1:]
+    assert decisions == [("static", "abc", "v0001"), ("static", "def", "v0001")]
     assert run.adapter_versions("sw") == ["v0001", "v0002"]
 
 
@@ -133,7 +133,7 @@ def test_ready_windows_are_read_without_a_monitor(run: RunDir) -> None:
 
 
 def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     run_update(CONFIG, run, WINDOW)
     registry.roll_back(run, "sw")
     assert "was rolled back later" in run_update(CONFIG, run, WINDOW).summarize()
@@ -144,7 +144,7 @@ def test_a_version_rolled_back_by_hand_stays_so(run: RunDir) -> None:
 def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promotion: str) -> None:
     run.adapter("sw", "v0007").begin(Identity("train", {"base_model": model_identity("atlas"), "version": "v0007"}, {})).publish()
     registry.promote(run, "sw", "v0007")
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     config = load_run_config("atlas-test", overrides=[f"update.promotion={promotion}"])
     for made in (record_and_promote(config, run, WINDOW, "v0002"), run_update(config, run, WINDOW)):
         assert not made.accepted
@@ -157,7 +157,7 @@ def test_what_a_person_promoted_during_the_update_stays_live(run: RunDir, promot
 
 
 def test_a_canary_that_was_promoted_is_reported_as_live(run: RunDir) -> None:
-    _judge(run, accepted=True)
+    _write_verdict(run, accepted=True)
     config = load_run_config("atlas-test", overrides=["update.promotion=canary"])
     run_update(config, run, WINDOW)
     registry.promote(run, "sw", "v0002")

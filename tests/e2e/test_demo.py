@@ -1,4 +1,4 @@
-"""The whole demo as a newcomer starts it: in an empty folder, and once more to see that nothing is repeated."""
+"""The complete demo as a new user runs it: in an empty folder, and a second time to check that nothing is repeated."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def story(folder: Path) -> dict[str, Any]:
+def result(folder: Path) -> dict[str, Any]:
     done = _demo(folder, "--json")
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
 
 
-def test_every_stage_is_whole_and_every_request_was_answered(folder: Path, story: dict[str, Any]) -> None:
+def test_every_stage_is_complete_and_every_request_was_answered(folder: Path, result: dict[str, Any]) -> None:
     run = RunDir(str(folder / "demo-run"))
     assert all(status.complete == status.total for status in pipeline.collect_status(run.read_config(), run))
-    assert story["requests"] > 0
-    assert story["failed"] == 0
+    assert result["requests"] > 0
+    assert result["failed"] == 0
 
 
-def test_the_shift_was_seen_judged_and_told(folder: Path, story: dict[str, Any]) -> None:
-    run, outcome = RunDir(str(folder / "demo-run")), story["outcome"]
+def test_the_shift_was_detected_evaluated_and_reported(folder: Path, result: dict[str, Any]) -> None:
+    run, outcome = RunDir(str(folder / "demo-run")), result["outcome"]
     assert outcome is not None, "no alarm"
     served = outcome["to_version"] if outcome["accepted"] else outcome["from_version"]
     assert (run.live(outcome["language"]) or {})["version"] == served
@@ -52,13 +52,13 @@ def test_the_shift_was_seen_judged_and_told(folder: Path, story: dict[str, Any])
         decision["kind"] for decision in jsonl_log.read(run, "decisions.jsonl") if decision["language"] == outcome["language"]
     ]
     assert {"drift", "gate"} <= set(kinds)
-    assert story["lines"]
+    assert result["lines"]
     changes = run.change(outcome["language"], outcome["to_version"]).read_json("results.json")
     assert changes["old"]["items"] > 0
     assert changes["new"]["items"] > 0
 
 
-def test_once_more_it_repeats_nothing_and_prints_the_comparison(folder: Path, story: dict[str, Any]) -> None:
+def test_a_second_demo_repeats_nothing_and_prints_the_comparison(folder: Path, result: dict[str, Any]) -> None:
     run = RunDir(str(folder / "demo-run"))
     before = {a.name: a.require() for stage in pipeline.STAGES[:-1] for a in stage.artifacts(run.read_config(), run)}
     done = _demo(folder)
@@ -66,4 +66,4 @@ def test_once_more_it_repeats_nothing_and_prints_the_comparison(folder: Path, st
     assert {name: run.artifact(*name.split("/")).require() for name in before} == before
     printed = done.stdout.lower()
     assert all(word in printed for word in ("zero-shot", "target", "random", "compass", "report:"))
-    assert len(run.adapter_versions(story["outcome"]["language"])) == 4
+    assert len(run.adapter_versions(result["outcome"]["language"])) == 4

@@ -1,4 +1,4 @@
-"""What goes wrong on Ray: a driver killed at any moment, workers that fail, and what the user is told."""
+"""Failures on Ray: a driver killed at any moment, failing workers, and messages to the user."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def _rows(run: RunDir, config: RunConfig) -> dict[str, bytes]:
     }
 
 
-def _whole(run: RunDir, stage: str, config: RunConfig) -> int:
+def _num_complete(run: RunDir, stage: str, config: RunConfig) -> int:
     return next(status.complete for status in pipeline.collect_status(config, run) if status.name == stage)
 
 
-def test_killed_while_embedding_it_goes_on_and_selects_the_same(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+def test_a_run_killed_while_embedding_continues_and_selects_the_same_rows(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
     kill_when(lambda: Path(run.embeddings.path, "begun.json").exists(), command)
-    assert _whole(run, "embed", small) == 0
+    assert _num_complete(run, "embed", small) == 0
     pipeline.run_all(small, run, until="select")
     assert _rows(run, small) == _rows(adapted, small)
 
 
 @pytest.mark.slow
-def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+def test_a_run_killed_while_training_continues_and_gives_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
     kill_when(lambda: any(Path(run.path).glob("adapters/*/*/manifest.json")), command)
-    finished = _whole(run, "train", small)
+    finished = _num_complete(run, "train", small)
     assert 0 < finished < 6
     pipeline.run_all(small, run, until="train")
     for artifact in pipeline.stages_until("train")[-1].artifacts(small, adapted):
@@ -52,7 +52,7 @@ def test_killed_while_training_it_goes_on_and_ends_with_the_same_adapters(copy: 
         assert again.read_bytes("adapter_model.safetensors") == artifact.read_bytes("adapter_model.safetensors")
 
 
-def test_stopped_while_training_starts_it_ends_soon_and_says_so(copy: Copy) -> None:
+def test_a_run_stopped_while_training_starts_ends_soon_with_a_message(copy: Copy) -> None:
     run = copy("adapters", "evaluations", "report")
     command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
     ended = end_when(lambda: any(Path(run.path).glob("adapters/*/*/begun.json")), command, signal.SIGTERM)
@@ -80,7 +80,7 @@ def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapte
 
 
 @pytest.mark.slow
-def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
+def test_a_base_model_that_cannot_be_loaded_is_reported_with_the_languages(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "no-model").mkdir()
     (tmp_path / "no-model" / "config.json").write_text(json.dumps({"model_type": "none"}))
     run = copy("adapters", "evaluations", "report")
@@ -92,7 +92,7 @@ def test_a_base_model_that_cannot_be_loaded_is_told_with_the_languages(copy: Cop
 
 
 @pytest.mark.slow
-def test_a_selection_without_rows_is_told_with_the_remedy(copy: Copy, small: RunConfig) -> None:
+def test_a_selection_without_rows_is_reported_with_the_remedy(copy: Copy, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
     selection = run.selection("compass", "sw")
     rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
@@ -103,7 +103,7 @@ def test_a_selection_without_rows_is_told_with_the_remedy(copy: Copy, small: Run
         pipeline.run_all(config, run, until="train")
 
 
-def test_ray_that_runs_already_is_joined_and_left(ray_cluster: None, small: RunConfig) -> None:
+def test_a_running_ray_is_joined_and_left_running(ray_cluster: None, small: RunConfig) -> None:
     import ray
 
     with ray_session.session(small.resources):

@@ -1,4 +1,4 @@
-"""The stages on Ray: whole, repeatable on any number of workers, resumable, on a disk and on S3; and what follows a run."""
+"""The stages on Ray: complete, repeatable on any number of workers, resumable, on a disk and on S3; then export and update."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Copy = Callable[..., RunDir]
 
 
 def _call(*words: str) -> str:
-    """What the command prints on standard output; it joins the suite's Ray."""
+    """Standard output of a command that joins the suite's Ray."""
     done = CliRunner().invoke(cli.app, list(words), catch_exceptions=False, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -33,19 +33,19 @@ def _selections(run: RunDir, config: RunConfig) -> dict[str, pa.Table]:
 
 
 def _stamps(run: RunDir) -> dict[str, int]:
-    """When each file of the run was last written; Ray Train's own storage and the record of times are not counted."""
+    """Modification time of each file of the run, without Ray Train's own storage and the stage times."""
     files = (p for p in Path(run.path).rglob("*") if p.is_file() and not {"train_runs", "attempts"} & set(p.parts))
     return {str(p.relative_to(run.path)): p.stat().st_mtime_ns for p in files if p.name != "run.json"}
 
 
-def test_every_artefact_is_whole_and_verified(adapted: RunDir, small: RunConfig) -> None:
+def test_every_artifact_is_complete_and_verified(adapted: RunDir, small: RunConfig) -> None:
     assert all(status.complete == status.total > 0 for status in pipeline.collect_status(small, adapted))
     for stage in pipeline.STAGES:
         for artifact in stage.artifacts(small, adapted):
             assert artifact.verify().outputs
 
 
-def test_a_selection_holds_the_target_s_rows_and_what_was_drawn_for_it(adapted: RunDir, small: RunConfig) -> None:
+def test_a_selection_has_the_target_s_rows_and_the_drawn_rows(adapted: RunDir, small: RunConfig) -> None:
     pool = {row["row_id"]: row["language"] for row in adapted.pool.read_table("rows.parquet", ["row_id", "language"]).to_pylist()}
     for name, rows in _selections(adapted, small).items():
         _, method, code = name.split("/")
@@ -58,7 +58,7 @@ def test_a_selection_holds_the_target_s_rows_and_what_was_drawn_for_it(adapted: 
         assert (added == 0) == (method == "target")
 
 
-def test_a_second_run_does_nothing_on_whatever_resources(adapted: RunDir, small: RunConfig) -> None:
+def test_a_second_run_does_nothing_with_any_resources(adapted: RunDir, small: RunConfig) -> None:
     before = _stamps(adapted)
     overrides = [
         "embed_workers=9",
@@ -73,9 +73,7 @@ def test_a_second_run_does_nothing_on_whatever_resources(adapted: RunDir, small:
     assert _stamps(adapted) == before
 
 
-def test_a_lost_selection_is_drawn_again_alike_and_nothing_after_it_but_the_page_is_made_anew(
-    copy: Copy, adapted: RunDir, small: RunConfig
-) -> None:
+def test_a_lost_selection_is_reproduced_and_only_the_report_is_rewritten(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("selections/compass/sw")
     before = _stamps(run)
     pipeline.run_all(small, run)
@@ -88,9 +86,7 @@ def test_a_lost_selection_is_drawn_again_alike_and_nothing_after_it_but_the_page
         assert run.selection("compass", "sw").read_bytes(file) == adapted.selection("compass", "sw").read_bytes(file)
 
 
-def test_embeddings_that_lack_only_their_manifest_are_published_as_they_are(
-    copy: Copy, adapted: RunDir, small: RunConfig
-) -> None:
+def test_embeddings_without_a_manifest_only_are_published_unchanged(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy()
     manifest = run.embeddings.require()
     run.embeddings.drop("manifest.json")
@@ -110,7 +106,7 @@ def test_another_number_of_workers_selects_the_same_rows(adapted: RunDir, small:
     assert _selections(run, small) == _selections(adapted, small)
 
 
-def test_on_s3_the_first_stages_leave_the_same(adapted: RunDir, small: RunConfig, s3_uri: str) -> None:
+def test_on_s3_the_first_stages_make_the_same_artifacts(adapted: RunDir, small: RunConfig, s3_uri: str) -> None:
     run = RunDir(s3_uri)
     pipeline.run_all(small, run, until="select")
     assert _selections(run, small) == _selections(adapted, small)
@@ -121,7 +117,7 @@ def test_on_s3_the_first_stages_leave_the_same(adapted: RunDir, small: RunConfig
 
 
 @pytest.mark.slow
-def test_a_training_run_for_each_language_gives_the_pooled_one_s_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
+def test_separate_and_pooled_training_runs_give_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters/sw/v0001", "adapters/hi/v0001")
     pipeline.run_all(with_overrides(small, ["train.layout=per_language", "resources.train_concurrency=2"]), run, until="train")
     for artifact in pipeline.stages_until("train")[-1].artifacts(small, adapted):
@@ -131,22 +127,22 @@ def test_a_training_run_for_each_language_gives_the_pooled_one_s_adapters(copy: 
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("train.epochs=2", "adapters/sw/.* was made with other settings: epochs was 1, is 2.*--force train"),
         ("select.tau=0.5", "selections/.*/sw was made with other settings: tau was 0.9, is 0.5.*--force select"),
         ("embed.max_tokens=7", "embeddings/.* was made with other settings: max_tokens was 512, is 7.*--force embed"),
     ],
 )
-def test_a_run_of_another_configuration_is_left_as_it_is(adapted: RunDir, small: RunConfig, override: str, told: str) -> None:
+def test_a_run_of_another_configuration_is_not_changed(adapted: RunDir, small: RunConfig, override: str, message: str) -> None:
     before = _stamps(adapted)
-    with pytest.raises(FingerprintMismatchError, match=told):
+    with pytest.raises(FingerprintMismatchError, match=message):
         pipeline.run_all(with_overrides(small, [override]), adapted)
     assert _stamps(adapted) == before
     assert adapted.read_config() == small
 
 
-def test_the_page_stands_alone(adapted: RunDir, small: RunConfig) -> None:
+def test_the_report_loads_no_other_file(adapted: RunDir, small: RunConfig) -> None:
     page = adapted.report.read_bytes("index.html").decode()
     loaded = re.findall(r"""(?:src|href|xlink:href|action)\s*=\s*["']?(?!["']?(?:data:|#))([^"'\s>]+)""", page)
     assert loaded == []
@@ -157,7 +153,7 @@ def test_the_page_stands_alone(adapted: RunDir, small: RunConfig) -> None:
     assert all(adapted.report.read_bytes(picture).startswith(b"\x89PNG") for picture in pictures)
 
 
-def test_the_command_prints_the_comparison_and_where_the_page_is(adapted: RunDir) -> None:
+def test_the_command_prints_the_comparison_and_the_path_of_the_report(adapted: RunDir) -> None:
     printed = _call("adapt", "--preset", "atlas-test", "--run", adapted.path)
     assert f"report: {adapted.path}/report/index.html" in printed
     assert all(word in printed for word in ("sw", "hi"))
@@ -206,9 +202,7 @@ def test_an_adapter_with_one_flipped_bit_is_neither_promoted_nor_exported(copy: 
     assert not (tmp_path / "out").exists()
 
 
-def test_an_update_to_new_traffic_is_judged_once_and_served_only_if_accepted(
-    copy: Copy, small: RunConfig, tmp_path: Path
-) -> None:
+def test_an_update_is_evaluated_once_and_served_only_if_accepted(copy: Copy, small: RunConfig, tmp_path: Path) -> None:
     run = copy()
     registry.promote_first_versions(small, run)
     stream = demo_traffic.draw_demo_traffic(small, run, "sw", usual=1, shifted=60, new_share=0.9)
@@ -233,7 +227,7 @@ def test_an_update_to_new_traffic_is_judged_once_and_served_only_if_accepted(
 
 
 def _trained_rows_are_new(run: RunDir) -> None:
-    """An update learns from rows that its line of versions has not seen, all of other languages."""
+    """An update trains on rows that its lineage has not used, all of other languages."""
     before = set(run.selection("compass", "sw").read_table("rows.parquet")["row_id"].to_pylist())
     added = run.selection("v0002", "sw").read_table("rows.parquet")
     assert added.num_rows > 0

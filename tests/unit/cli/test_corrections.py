@@ -36,7 +36,7 @@ def test_the_list_shows_state_and_reason_of_each_correction(compass_ray: Command
     done = compass_ray(f"corrections {corrected.uri} --language sw")
     assert (done.code, done.err) == (0, "")
     header, *rows = done.out.splitlines()
-    assert header.split() == ["id", "key", "state", "prompt", "correction", "why"]
+    assert header.split() == ["id", "key", "state", "prompt", "correction", "reason"]
     assert sum(row.startswith(record["id"][:12]) for row in rows for record in _listed(compass_ray, corrected).values()) == 2
     assert any("abc" in row and "held" in row for row in rows)
     reasons = {state: record["reason"] for state, record in _listed(compass_ray, corrected).items()}

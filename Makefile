@@ -38,7 +38,7 @@ demo: $(READY) ## the complete loop, from rows to a served adapter that is updat
 	$(BIN)/compass-ray demo
 
 test: lint ## lint, then the tests that are not slow
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(FAST)' -n 2 $(WITH_RAY:%=--ignore=%)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(FAST)' -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '$(FAST)' $(WITH_RAY)
 
 lint: $(READY) ## style, types, layers

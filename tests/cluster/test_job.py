@@ -14,7 +14,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
 from tests.cluster.clusters import Cluster, stamps
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 
 

@@ -19,7 +19,7 @@ from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 from compass_ray.models.base_model import BaseModel, load_base
 from tests.unit.random_adapters import merged
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 LANGUAGES = ("am", "bn", "de", "el", "hi", "ja", "ko", "ru", "sw", "te", "yo", "zh")
 TOKENS = 64
 ROWS = 32

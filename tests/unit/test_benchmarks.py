@@ -39,6 +39,9 @@ BENCHMARKS = (
 UNRECORDED = ("speed/mixed_batch_gpu",)
 """Those that need what has not been at hand."""
 SLOW = (
+    "speed/batching",
+    "speed/training",
+    "paper/transfers",
     "speed/train_layouts",
     "speed/embedding",
     "paper/gap_by_method",
@@ -48,7 +51,7 @@ SLOW = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-"""Those that start Ray."""
+"""Those that start Ray, or take more than four seconds of a processor."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 
 

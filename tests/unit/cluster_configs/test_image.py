@@ -80,7 +80,7 @@ def test_the_image_copies_only_what_a_checkout_has() -> None:
     assert all((ROOT / name).exists() for name in names)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the images have Python 3.11")
 def test_the_cpu_image_s_steps_make_an_environment_that_works(tmp_path: Path) -> None:

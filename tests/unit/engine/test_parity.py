@@ -22,6 +22,7 @@ FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 ADAPTERS = 12
 ROWS = 32
 TOKENS = 64
+_SLOW = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def expected(base: BaseModel, model: Any, prompt: str) -> Expected:
     )
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "phi3"])
+@pytest.mark.parametrize("architecture", ["qwen2", pytest.param("llama", marks=_SLOW), pytest.param("phi3", marks=_SLOW)])
 def test_greedy_replies_equal_those_of_merged_models_alone_and_mixed(
     make_base: Callable[..., BaseModel], tmp_path: Path, architecture: str
 ) -> None:

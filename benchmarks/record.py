@@ -1,7 +1,7 @@
-"""The command line that benchmarks share and the record each writes: command, environment, seeds, settings, numbers.
+"""Shared command line of the benchmarks, and the record that each writes: command, environment, seeds, settings, numbers.
 
-Key property: a record holds no date, host or path, so running a benchmark again changes its numbers and nothing else.
-A small run, which is a test that the benchmark works, is printed and not kept unless a folder is named. Measures nothing.
+A record has no date, host or path, so a repeated run changes only the numbers. A small run tests that the benchmark works;
+its record is printed but not written unless a folder is given. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "peft", "torch", "transformers")
 
 THREADS = 1
-"""Threads of every measurement: see `speed.timing`."""
+"""Threads of every measurement, see `benchmarks.timing`."""
 
 Value = Union[None, bool, int, float, str, Sequence["Value"], Mapping[str, "Value"]]  # noqa: UP007 (recursive)
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The machine and the versions that numbers depend on."""
+    """The machine and the package versions of a run."""
 
     cpus: int
     threads: int
@@ -40,7 +40,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Record:
-    """One run of one benchmark; ``numbers`` say their unit in their names."""
+    """One run of one benchmark. The names in ``numbers`` contain the unit."""
 
     benchmark: str
     command: str
@@ -51,10 +51,12 @@ class Record:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The options every benchmark has: ``--small`` and ``--output``."""
+    """A parser with the options of every benchmark: ``--small`` and ``--output``."""
     options = argparse.ArgumentParser(description=description.splitlines()[0])
-    options.add_argument("--small", action="store_true", help="a few seconds, to see that it runs; the numbers mean nothing")
-    options.add_argument("--output", type=Path, help="folder of the record (default: benchmarks/results; none with --small)")
+    options.add_argument(
+        "--small", action="store_true", help="take a few seconds to test the benchmark; the numbers mean nothing"
+    )
+    options.add_argument("--output", type=Path, help="folder for the record (default: benchmarks/results; none with --small)")
     return options
 
 
@@ -67,7 +69,7 @@ def write_record(
     numbers: Mapping[str, Value],
     argv: Sequence[str] | None,
 ) -> Record:
-    """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run was small and names no folder."""
+    """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run is small and has no ``--output``."""
     words = _without_output(sys.argv[1:] if argv is None else argv)
     command = " ".join(["python -m", f"benchmarks.{benchmark.replace('/', '.')}", *words])
     record = Record(benchmark, command, environment(), tuple(seeds), settings, _rounded(numbers))
@@ -81,13 +83,13 @@ def write_record(
 
 
 def environment() -> Environment:
-    """What this process runs on."""
+    """The environment of this process."""
     packages = {name: metadata.version(name) for name in PACKAGES}
     return Environment(os.cpu_count() or 1, THREADS, platform.machine(), platform.python_version(), packages)
 
 
 def without_run(words: Sequence[str]) -> list[str]:
-    """The options that change the numbers: not where the run of a benchmark is kept."""
+    """Remove ``--run`` from the options: the folder of the run does not change the numbers."""
     return _without(words, "--run")
 
 
@@ -96,11 +98,11 @@ def _without_output(words: Sequence[str]) -> list[str]:
 
 
 def _without(words: Sequence[str], option: str) -> list[str]:
-    kept = list(words)
-    if option in kept:
-        at = kept.index(option)
-        del kept[at : at + 2]
-    return [word for word in kept if not word.startswith(f"{option}=")]
+    remaining = list(words)
+    if option in remaining:
+        at = remaining.index(option)
+        del remaining[at : at + 2]
+    return [word for word in remaining if not word.startswith(f"{option}=")]
 
 
 def _rounded(numbers: Mapping[str, Value]) -> dict[str, Value]:

@@ -1,7 +1,7 @@
-"""CPU seconds on one thread, of several ways to do the same work, taken in turns.
+"""CPU seconds on one thread of several implementations, interleaved.
 
-Key property: with one thread, CPU time does not count what other processes on the machine do, and taking turns spreads
-what still disturbs (clock speed, caches) over all ways alike. Not for a GPU, whose time a CPU clock does not see.
+With one thread, CPU time excludes other processes on the machine. Interleaving spreads remaining disturbances (clock speed,
+caches) evenly over all implementations. Not for a GPU, whose time a CPU clock does not measure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.record import THREADS
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Run numpy and torch on one thread, and give both their threads back at the end."""
+    """Run numpy and torch on one thread inside the block."""
     import torch
 
     before = torch.get_num_threads()
@@ -38,6 +38,6 @@ def cpu_seconds_of(work: Callable[[], object]) -> float:
 
 
 def time_interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each way over ``repeats`` rounds, after one round that does not count."""
+    """Median CPU seconds of each implementation over ``repeats`` rounds, after one warm-up round."""
     rounds = [{name: cpu_seconds_of(work) for name, work in ways.items()} for _ in range(repeats + 1)][1:]
     return {name: float(np.median([each[name] for each in rounds])) for name in ways}

@@ -1,1 +1,1 @@
-"""What the method is worth: the claims of the paper, tried at the size of the atlas."""
+"""Quality benchmarks: the claims of the paper at the size of the atlas."""

@@ -1,9 +1,9 @@
 """Does data from other languages close a gap? One DoRA each for target, random and COMPASS data, on the atlas.
 
-An oracle experiment: clusters are the atlas's true subjects, and the guide set has the shares that the target
-language's data had before it was thinned. So it asks what selection can be worth where embedding, clustering and
-guide set are perfect (COMPASS, sections 3.2.2 and 5), and says nothing of these. Rows of a cluster are drawn alike.
-Tested on facts that no row of the language's own pool holds.
+An oracle experiment: clusters are the true subjects of the atlas, and the guide set has the shares of the target language's
+data before thinning. It measures the value of selection with perfect embedding, clustering and guide set (COMPASS, sections
+3.2.2 and 5), not the quality of these. Rows of a cluster are drawn uniformly. Test facts are in no row of the language's own
+pool.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Target:
-    """One language under one seed: what is left of its rows, their labels before and after, and what was thinned."""
+    """One language with one seed: its remaining rows, its labels before thinning, and its thinned subjects."""
 
     code: str
     seed: int
@@ -58,7 +58,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Answers:
-    """Which test items each system had right, bool[n] by name, and which items are of thinned subjects."""
+    """Correct answers bool[n] by system, and which items are about thinned subjects."""
 
     right: Mapping[str, BoolArray]
     low: BoolArray
@@ -66,7 +66,7 @@ class Answers:
 
 
 def read_data(size: AtlasSize) -> Data:
-    """The pool of all languages of this size."""
+    """Read the pool of all languages."""
     table = atlas_pool(size).to_pylist()
     number = {name: k for k, name in enumerate(subjects())}
     return Data(
@@ -77,7 +77,7 @@ def read_data(size: AtlasSize) -> Data:
 
 
 def build_target(data: Data, code: str, seed: int, arguments: argparse.Namespace) -> Target:
-    """The language's data as if collected unevenly."""
+    """The language's data, thinned to simulate uneven collection."""
     own = np.flatnonzero(data.language == code)
     named = [subjects()[k] for k in data.subject[own]]
     bias = simulate_bias(named, p_low=arguments.p_low, keep=arguments.keep, rng=generator(seed, "bias", code))
@@ -97,7 +97,7 @@ def select_training_rows(data: Data, target: Target, method: Method, budget: flo
 
 
 def train_and_score(base: BaseModel, data: Data, target: Target, size: AtlasSize, arguments: argparse.Namespace) -> Answers:
-    """Train and test every method on one language."""
+    """Train and test every method for one language."""
     items = atlas_test(target.code, size).to_pylist()
     right, counts = {BASE: score_answers(base, items)}, {BASE: 0}
     for method in METHODS:
@@ -109,7 +109,7 @@ def train_and_score(base: BaseModel, data: Data, target: Target, size: AtlasSize
 
 
 def score_answers(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolArray:
-    """bool[n]: which items of `atlas_test` the model, with whatever adapter is on it, has right."""
+    """Whether the model, with its current adapter, answers each item of `atlas_test` correctly, bool[n]."""
     options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
     questions = [each["question"] for each in items]
     scores = score_items(base, questions, options, scoring="option", batch_size=64, max_tokens=128)
@@ -118,7 +118,7 @@ def score_answers(base: BaseModel, items: Sequence[Mapping[str, Any]]) -> BoolAr
 
 
 def summary(found: Mapping[tuple[str, int], Answers]) -> dict[str, Value]:
-    """Accuracy of each system on thinned and other subjects, and what COMPASS gains on them, languages weighing alike."""
+    """Accuracy of each system and gain of COMPASS on thinned and other subjects. All languages have the same weight."""
     numbers: dict[str, Value] = {}
     for part in ("low", "other"):
         where = [each.low if part == "low" else ~each.low for each in found.values()]
@@ -144,7 +144,7 @@ def _interval(a: Any, b: Any, strata: Any) -> dict[str, Value]:
 
 
 def train_config(arguments: argparse.Namespace) -> TrainConfig:
-    """Training settings from the command line; one epoch in a small run."""
+    """Training settings of the command line; one epoch in a small run."""
     return TrainConfig(
         base_model=arguments.base_model,
         learning_rate=arguments.learning_rate,
@@ -161,7 +161,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--base-model", default="atlas")
     options.add_argument("--p-low", type=float, default=0.3, help="share of subjects that are thinned")
-    options.add_argument("--keep", type=float, default=0.2, help="share of their rows that stays")
+    options.add_argument("--keep", type=float, default=0.2, help="share of their rows that remains")
     options.add_argument("--budget", type=float, default=0.8)
     options.add_argument("--learning-rate", type=float, default=4e-3)
     options.add_argument("--epochs", type=int, default=6)

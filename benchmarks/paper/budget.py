@@ -1,9 +1,9 @@
 """Is a budget tuned per language better than one for all? A sweep over B on the atlas, each B trained and tested.
 
-Compared by what their choice scores on test items: the budget with the lowest loss on the held slice (`tuned`), the same
-with half of the trials stopped at epochs 1, 2 and 4 (`halved`), the forecast from counts (`predicted`), B = 0.8 (`fixed`)
-and the best on the test items themselves (`oracle`, which no one can have). As in `atlas_transfer`, clusters are the
-atlas's subjects and rows of a cluster are drawn alike; the guide set is the atlas's own (COMPASS, section 5.2).
+Each rule is scored by the test accuracy of the budget that it chooses. `tuned`: lowest loss on the held-out slice. `halved`:
+the same with half of the trials stopped at epochs 1, 2 and 4. `predicted`: the forecast from counts. `fixed`: B = 0.8.
+`oracle`: the best on the test items themselves, not available in practice. As in `atlas_transfer`, clusters are the subjects
+of the atlas and rows of a cluster are drawn uniformly; the guide set is that of the atlas (COMPASS, section 5.2).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_guide, atlas
 from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Of which the forecast's is chosen, on the languages of ``--calibrate`` alone."""
+"""Candidates for the share of the forecast, which is chosen on the languages of ``--calibrate`` only."""
 FIXED = 0.8
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One budget trained: the held slice's loss after each epoch, which test items it had right, CPU seconds."""
+    """One trained budget: held-out loss after each epoch, correct test items, CPU seconds."""
 
     losses: tuple[float, ...]
     right: BoolArray
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Problem:
-    """One language: rows fixed for all budgets, and the counts int[K + 1] that a forecast sees."""
+    """One language: rows that are the same for all budgets, and the counts int[K + 1] for the forecast."""
 
     code: str
     own: Any
@@ -60,7 +60,7 @@ class Problem:
 
 
 def build_problem(data: Data, target: Target, size: AtlasSize, fraction: float) -> Problem:
-    """Hold the slice out, and leave to every budget the same own rows and candidates."""
+    """Hold out a slice, so that every budget has the same own rows and candidates."""
     k = len(subjects())
     n_eval = cluster_counts([subjects().index(name) for name in atlas_guide(target.code, size)["subject"].to_pylist()], k)
     others = np.flatnonzero(data.language != target.code)
@@ -106,7 +106,7 @@ def run_trial(
 
 
 def successive_halving(trials: Mapping[float, Trial], rng: np.random.Generator, grace: int = 1) -> tuple[float, float]:
-    """The budget chosen, and its time, if a trial worse than the median before it stops after grace, 2 grace ... epochs."""
+    """The chosen budget and its CPU seconds, if trials worse than the median so far stop after grace, 2 grace, ... epochs."""
     rungs: dict[int, list[float]] = {grace * 2**i: [] for i in range(3)}
     best, spent = {}, 0.0
     for budget in rng.permutation(list(trials)):
@@ -126,7 +126,7 @@ def _stops(loss: float, rung: list[float] | None) -> bool:
 
 
 def choices(problem: Problem, trials: Mapping[float, Trial], share: float, seed: int) -> dict[str, float]:
-    """The budget that each way chooses."""
+    """The budget that each rule chooses."""
     found = forecast_budget(problem.n_target, problem.n_aux, problem.n_eval, list(trials), share=share)
     return {
         "tuned": min(trials, key=lambda b: (min(trials[b].losses), b)),
@@ -138,7 +138,7 @@ def choices(problem: Problem, trials: Mapping[float, Trial], share: float, seed:
 
 
 def calibrate_share(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial]]) -> tuple[float, dict[str, Value]]:
-    """The share under which the forecasts of some languages score best (the least of equal ones), and what each scored."""
+    """The share with the best forecasts on some languages (the smallest of equal ones), and the accuracy of each share."""
     scores = {share: float(np.mean([_score(p, trials[p.code], share) for p in problems])) for share in SHARES}
     return max(scores, key=lambda share: (scores[share], -share)), {f"{share:g}": score for share, score in scores.items()}
 
@@ -149,7 +149,7 @@ def _score(problem: Problem, trials: Mapping[float, Trial], share: float) -> flo
 
 
 def compare_choices(made: Mapping[str, Mapping[str, float]], trials: Mapping[str, Mapping[float, Trial]]) -> dict[str, Value]:
-    """Accuracy of each way's choice, and its regret beside the oracle and beside B = 0.8, languages weighing alike."""
+    """Accuracy of each rule, its regret against the oracle and its gain over B = 0.8. All languages have the same weight."""
     strata = np.concatenate([np.full(len(next(iter(trials[code].values())).right), code) for code in made])
     ways = next(iter(made.values()))
     scored = {way: np.concatenate([trials[c][made[c][way]].right for c in made]).astype(float) for way in ways}
@@ -170,7 +170,7 @@ def _points(a: Any, b: Any, strata: Any) -> dict[str, Value]:
 
 
 def costs(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial]], seed: int) -> dict[str, Value]:
-    """Mean CPU seconds a language: all trials to the end, halved, and the forecast."""
+    """Mean CPU seconds per language: all trials to the end, halved, and the forecast."""
     made = [(p, trials[p.code]) for p in problems]
     return {
         "tuned": float(np.mean([sum(t.seconds for t in found.values()) for _, found in made])),
@@ -180,29 +180,29 @@ def costs(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial
 
 
 def halving(problems: Sequence[Problem], trials: Mapping[str, Mapping[float, Trial]], seed: int) -> dict[str, Value]:
-    """Accuracy and share of the time by the first epoch at which a trial can stop, over a hundred orders of the budgets."""
+    """Accuracy and share of the time by the first epoch at which a trial can stop, over 100 orders of the budgets."""
     numbers: dict[str, Value] = {}
     for grace in (1, 2, 3):
         accuracy, share = [], []
         for code in (problem.code for problem in problems):
-            whole, rng = sum(t.seconds for t in trials[code].values()), generator(seed, "orders", code)
+            total, rng = sum(t.seconds for t in trials[code].values()), generator(seed, "orders", code)
             for _ in range(100):
                 budget, spent = successive_halving(trials[code], rng, grace)
                 accuracy.append(float(trials[code][budget].right.mean()))
-                share.append(spent / whole)
+                share.append(spent / total)
         numbers[f"grace_{grace}"] = {"accuracy": float(np.mean(accuracy)), "share_of_time": float(np.mean(share))}
     return numbers
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
-    options.add_argument("--calibrate", nargs="+", default=None, help="languages that fix the forecast's share")
-    options.add_argument("--languages", nargs="+", default=None, help="languages that the ways are compared on")
+    options.add_argument("--calibrate", nargs="+", default=None, help="languages that calibrate the forecast's share")
+    options.add_argument("--languages", nargs="+", default=None, help="languages on which the rules are compared")
     options.add_argument("--budgets", nargs="+", type=float, default=None)
     options.add_argument("--seeds", nargs=1, type=int, default=[0])
     options.add_argument("--base-model", default="atlas")
     options.add_argument("--p-low", type=float, default=0.3, help="share of subjects that are thinned")
-    options.add_argument("--keep", type=float, default=0.2, help="share of their rows that stays")
+    options.add_argument("--keep", type=float, default=0.2, help="share of their rows that remains")
     options.add_argument("--holdout", type=float, default=0.2, help="share of the language's rows that is held out")
     options.add_argument("--learning-rate", type=float, default=4e-3)
     options.add_argument("--epochs", type=int, default=6)

@@ -1,9 +1,9 @@
-"""How often does a drift check alarm when nothing has changed? Permutation test and fixed threshold, by number of clusters.
+"""False alarm rate of a drift check without drift: permutation test and fixed threshold, by number of clusters.
 
-Key property: windows and references are drawn from one distribution, so every alarm is false; the test's p-value is the
-product's own. It is exact over references and windows together (COMPASS, section 3.3.2, has a fixed threshold instead), and
-over the windows of one reference its rate depends on how lucky that reference was, which is shown. Measures one check, not the
-persistence, floor and cool-down that the trigger adds.
+Windows and references are drawn from one distribution, so every alarm is false. The p-value is computed by the package. It is
+exact over references and windows together (COMPASS, section 3.3.2, has a fixed threshold instead). For a single reference, the
+rate depends on how representative that reference is; the record shows this spread. One check is measured, without the
+persistence, minimum divergence and cool-down of the trigger.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE = 0.01
 
 
 def windows(p: FloatArray, count: int, sizes: tuple[int, int], resamples: int, rng: np.random.Generator) -> dict[str, Value]:
-    """Rates over windows that each have a reference of their own."""
+    """Rates over windows, each with its own reference."""
     tests = [
         permutation_test(rng.multinomial(sizes[0], p), rng.multinomial(sizes[1], p), resamples=resamples, rng=rng)
         for _ in range(count)
@@ -40,7 +40,7 @@ def windows(p: FloatArray, count: int, sizes: tuple[int, int], resamples: int, r
 def references(
     p: FloatArray, count: int, each: int, sizes: tuple[int, int], resamples: int, rng: np.random.Generator
 ) -> dict[str, Value]:
-    """Spread of the rate over references that many windows are compared with."""
+    """Spread of the rate over references, each compared with many windows."""
     rates = []
     for _ in range(count):
         reference = rng.multinomial(sizes[0], p)
@@ -60,9 +60,9 @@ def references(
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
     options.add_argument("--bins", nargs="+", type=int, default=[20, 64, 300])
-    options.add_argument("--windows", type=int, default=4000, help="windows with a reference of their own")
-    options.add_argument("--references", type=int, default=30, help="references that stay")
-    options.add_argument("--each", type=int, default=100, help="windows that are compared with each of these")
+    options.add_argument("--windows", type=int, default=4000, help="windows with their own reference")
+    options.add_argument("--references", type=int, default=30, help="fixed references")
+    options.add_argument("--each", type=int, default=100, help="windows compared with each fixed reference")
     options.add_argument("--sizes", nargs=2, type=int, default=[285, 300], help="prompts of a reference and of a window")
     options.add_argument("--seeds", nargs=1, type=int, default=[0])
     return options.parse_args(argv)
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         redrawn = windows(p, arguments.windows, sizes, resamples, rng)
         fixed = references(p, arguments.references, arguments.each, sizes, resamples, rng)
         numbers[f"{bins}_bins"] = {"reference_redrawn": redrawn, "reference_fixed": fixed}
-    told: dict[str, Value] = {
+    used: dict[str, Value] = {
         "windows": arguments.windows,
         "references": arguments.references,
         "windows_of_each": arguments.each,
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
         "nominal_rate": RATE,
         "fixed_threshold_bits": THRESHOLD,
     }
-    return write_record("paper/drift_calibration", arguments, seeds=arguments.seeds, settings=told, numbers=numbers, argv=argv)
+    return write_record("paper/drift_calibration", arguments, seeds=arguments.seeds, settings=used, numbers=numbers, argv=argv)
 
 
 if __name__ == "__main__":

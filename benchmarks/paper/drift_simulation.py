@@ -1,8 +1,8 @@
-"""What does the drift alarm find while users change their subjects, how late, and what does it raise for nothing?
+"""Detection rate, delay and false alarms of the drift triggers when users change their subjects.
 
-Key property: the five periods of COMPASS, appendix D.2, its thresholds and the package's own trigger on the same streams of
-real prompts, placed by the package's encoder in clusters of the pool (table 11). Every update is taken for accepted, so
-nothing is trained and no accuracy is measured.
+The five periods of COMPASS, appendix D.2, with its thresholds and the package's own trigger on the same streams of real
+prompts. The package's encoder assigns them to clusters of the pool (table 11). Every update counts as accepted, so nothing is
+trained and no accuracy is measured.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from compass_ray.evaluation.simulation.drift import DetectionResult, SimulationS
 
 DATA = {"atlas": ("sw", "hi"), "global_mmlu": ("en", "sw")}
 SCENARIOS = {"atlas": ("atlas", "drawn"), "global_mmlu": ("families", "drawn")}
-"""The first one under both windows, with pictures under the longer; the second under the longer."""
+"""The first scenario uses both window sizes, with plots for the larger; the second uses the larger only."""
 ROWS = 300
-"""Rows a language of the larger source, where the pool is real."""
+"""Rows per language of the larger source, if the pool is real data."""
 _CLUSTERS = (32, 48, 64)
 
 
 def configuration(data: str, languages: Sequence[str], *, small: bool) -> RunConfig:
-    """The run whose clusters traffic is watched in."""
+    """The run whose clusters the traffic is counted in."""
     if small:
         return load_run_config("atlas-test", languages=["sw"])
     if data == "atlas":
@@ -54,23 +54,23 @@ def window_configs(config: RunConfig) -> dict[str, DriftConfig]:
 
 
 def measure(config: RunConfig, run: RunDir, plan: SimulationSettings, pictures: Path | None, data: str) -> dict[str, Value]:
-    """Every language by scenario and rhythm."""
+    """Simulate every language by scenario and window size."""
     found: dict[str, Value] = {}
     first, second = SCENARIOS[data]
     default, *others = window_configs(config).items()
-    for name, (rhythm, drift) in [*((first, each) for each in (default, *others)), (second, default)]:
-        watched, asked = config.model_copy(update={"drift": drift}), replace(plan, scenario=name)
-        each = {code: simulation.simulate(watched, run, code, asked) for code in config.languages}
-        found[f"{name}_{rhythm}"] = {code: _numbers(detection) for code, detection in each.items()}
+    for name, (window, drift) in [*((first, each) for each in (default, *others)), (second, default)]:
+        settings, scenario_plan = config.model_copy(update={"drift": drift}), replace(plan, scenario=name)
+        each = {code: simulation.simulate(settings, run, code, scenario_plan) for code in config.languages}
+        found[f"{name}_{window}"] = {code: _numbers(detection) for code, detection in each.items()}
         if pictures is not None and len(found) == 1:
-            _keep(run, config.languages[-1], pictures, data)
+            _copy_plots(run, config.languages[-1], pictures, data)
     return found
 
 
 def _numbers(found: DetectionResult) -> Value:
-    told: dict[str, dict[str, Value]] = {}
-    for line in found.rows:
-        summary = line.summary
+    by_trigger: dict[str, dict[str, Value]] = {}
+    for row in found.rows:
+        summary = row.summary
         numbers: dict[str, Value] = {
             "transitions": summary.transitions,
             "detected": summary.detected,
@@ -83,11 +83,11 @@ def _numbers(found: DetectionResult) -> Value:
         }
         if summary.mean_delay is not None and summary.late_delay is not None:
             numbers |= {"mean_delay_prompts": summary.mean_delay, "nine_in_ten_within_prompts": summary.late_delay}
-        told.setdefault(line.trigger, {})[f"{line.threshold:.2f}"] = numbers
-    return {"changes_bits": list(found.shifts), **told}
+        by_trigger.setdefault(row.trigger, {})[f"{row.threshold:.2f}"] = numbers
+    return {"changes_bits": list(found.shifts), **by_trigger}
 
 
-def _keep(run: RunDir, language: str, folder: Path, name: str) -> None:
+def _copy_plots(run: RunDir, language: str, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     artifact = run.simulation(language, "detection")
     for picture in ("divergence", "delay"):
@@ -96,7 +96,7 @@ def _keep(run: RunDir, language: str, folder: Path, name: str) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
-    options.add_argument("--run", type=Path, default=Path("runs/drift"), help="where the runs are kept, to go on with")
+    options.add_argument("--run", type=Path, default=Path("runs/drift"), help="folder of the runs; existing ones are continued")
     options.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="default: both")
     options.add_argument("--streams", type=int, default=20, help="streams of each language, with seeds from 0")
     options.add_argument("--period", type=int, default=1500, help="prompts of each period")
@@ -105,12 +105,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def prepare_run(config: RunConfig, where: Path, plan: SimulationSettings) -> RunDir:
-    """A run up to its clusters, with the prompts that users ask placed in them."""
+    """A run up to its clusters, with the prompts of the simulated users assigned to them."""
     from compass_ray import pipeline, ray_session
 
     run = RunDir(str(where))
-    stands = not pipeline.incomplete_stages(config, run, "cluster", ())
-    if not (stands and all(simulation.is_prepared(run, code, plan) for code in config.languages)):
+    has_clusters = not pipeline.incomplete_stages(config, run, "cluster", ())
+    if not (has_clusters and all(simulation.is_prepared(run, code, plan) for code in config.languages)):
         with ray_session.session(config.resources):
             pipeline.run_all(config, run, until="cluster")
             for code in config.languages:
@@ -130,14 +130,14 @@ def main(argv: Sequence[str] | None = None) -> Record:
             config = configuration(data, DATA[data], small=arguments.small)
             plan = SimulationSettings(arguments.streams, arguments.period, arguments.fresh_share, tests=data != "atlas")
             run = prepare_run(config, (Path(scratch) if arguments.small else arguments.run) / data, plan)
-            numbers[data] = _told(run) | measure(config, run, plan, pictures, data)
-    told = {**plan.as_json(), "data": arguments.data}
-    del told["tests"], told["scenario"]
+            numbers[data] = _sizes(run) | measure(config, run, plan, pictures, data)
+    used = {**plan.as_json(), "data": arguments.data}
+    del used["tests"], used["scenario"]
     words = without_run(sys.argv[1:] if argv is None else argv)
-    return write_record("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=told, numbers=numbers, argv=words)
+    return write_record("paper/drift_simulation", arguments, seeds=range(plan.seeds), settings=used, numbers=numbers, argv=words)
 
 
-def _told(run: RunDir) -> dict[str, Value]:
+def _sizes(run: RunDir) -> dict[str, Value]:
     return {"clusters": run.clusters.require().metrics["clusters"], "pool_rows": run.pool.require().metrics["rows"]}
 
 

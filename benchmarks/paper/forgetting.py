@@ -1,8 +1,8 @@
-"""What do updates learn of new subjects and forget of old ones, by strategy? On the atlas, in four languages.
+"""What do updates learn about new subjects and forget about old ones, by strategy? On the atlas, in four languages.
 
-Key property: subjects join as in COMPASS, appendix D.1 and D.2, and each time every strategy updates its own line of versions
-with the package's own parts, on equal budgets (figure 6); ECDA also by the size of its buffer (table 12) and by lambda and
-beta (D.4). Adapters are trained one after another in this process, and what was trained lies in the run to go on with.
+Subjects join as in COMPASS, appendix D.1 and D.2. After each change, every strategy updates its own versions with the code of
+the package, on equal budgets (figure 6). ECDA is also varied by buffer size (table 12) and by lambda and beta (D.4). Adapters
+are trained one after another in this process. Trained versions are stored in the run, so a later call continues.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from compass_ray.training.ecda import load_fisher
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
-    """The demo's run, whose first adapters are given so many rows that they know their subjects."""
+    """The run of the demo, with enough rows for the first adapters to learn their subjects."""
     config = load_run_config("atlas-test" if arguments.small else "atlas", languages=arguments.languages)
     select = config.select.model_copy(update={"budget": arguments.first_budget})
     resources = config.resources.model_copy(update={"threads_per_worker": 1})
@@ -48,7 +48,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
 
 def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], ForgettingSettings]]:
-    """By name: what is tried in which languages, the plane first."""
+    """Languages and settings of each part: the comparison of strategies first, then the sweeps."""
     everything: Sequence[str] = arguments.languages
     if arguments.small:
         sweep = ForgettingSettings(strategies=REQUIRED_STRATEGIES, buffers=(0.0,), lambdas=(2.0,), betas=(0.1,))
@@ -64,17 +64,17 @@ def plans(arguments: argparse.Namespace) -> dict[str, tuple[Sequence[str], Forge
 
 
 def learn(config: RunConfig, run: RunDir, plan: ForgettingSettings) -> ForgettingResults:
-    """Train what is missing, one adapter after another, and compare."""
-    learner = ForgettingTrainer(config, run, plan)
+    """Train missing versions, one adapter after another, and compare."""
+    trainer = ForgettingTrainer(config, run, plan)
     for seed in range(plan.seeds):
         for language in config.languages:
-            learner.train_language(language, seed)
-            print(f"{language}, seed {seed}: {', '.join(way.name for way in plan.strategy_variants())}", file=sys.stderr)
+            trainer.train_language(language, seed)
+            print(f"{language}, seed {seed}: {', '.join(variant.name for variant in plan.strategy_variants())}", file=sys.stderr)
     return compute_results(config, run, plan)
 
 
 def elasticity(config: RunConfig, run: RunDir, language: str) -> dict[str, float]:
-    """How much the elastic weights have to say: their term, in nats, at where naive training goes in its first update."""
+    """The EWC term in nats at the weights of naive training after its first update: the influence of the elastic weights."""
     first = initial_overlay(run, language, 0)
     naive = variant_overlay(ForgettingSettings(), first, UpdateVariant("naive"))
     before, after = (_tensors(line, language, name) for line, name in ((first, FIRST_VERSION), (naive, version_name(2))))
@@ -96,13 +96,13 @@ def _tensors(line: OverlayRun, language: str, name: str) -> dict[str, torch.Tens
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
-    options.add_argument("--run", type=Path, default=Path("runs/forgetting"), help="where the run is kept, to go on with")
+    options.add_argument("--run", type=Path, default=Path("runs/forgetting"), help="folder of the run, continued if it exists")
     options.add_argument("--languages", nargs="+", default=None, help="default: sw hi ru ko (sw with --small)")
-    options.add_argument("--seeds", type=int, default=1, help="of the comparison of strategies; sweeps have one")
-    options.add_argument("--buffers", type=int, default=2, help="the size of the buffer is tried in so many of the languages")
-    options.add_argument("--sweep", type=int, default=1, help="lambda and beta are swept in so many of them")
-    options.add_argument("--first-budget", type=float, default=4.0, help="of the first adapters, which must know their subjects")
-    options.add_argument("--budget", type=float, default=0.4, help="of an update, which is the package's default")
+    options.add_argument("--seeds", type=int, default=1, help="seeds of the comparison of strategies; sweeps have one")
+    options.add_argument("--buffers", type=int, default=2, help="number of languages in which the buffer size is varied")
+    options.add_argument("--sweep", type=int, default=1, help="number of languages in which lambda and beta are swept")
+    options.add_argument("--first-budget", type=float, default=4.0, help="budget of the first adapters")
+    options.add_argument("--budget", type=float, default=0.4, help="budget of an update (default: that of the package)")
     found = options.parse_args(argv)
     found.languages = found.languages or (["sw"] if found.small else ["sw", "hi", "ru", "ko"])
     return found
@@ -111,10 +111,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     arguments = _arguments(argv)
-    config, asked = configuration(arguments), plans(arguments)
+    config, parts = configuration(arguments), plans(arguments)
     with tempfile.TemporaryDirectory() as scratch, single_thread():
         run = prepare_run(config, Path(scratch) / "run" if arguments.small else arguments.run, SimulationSettings())
-        found = {n: learn(config.model_copy(update={"languages": tuple(codes)}), run, p) for n, (codes, p) in asked.items()}
+        found = {n: learn(config.model_copy(update={"languages": tuple(codes)}), run, p) for n, (codes, p) in parts.items()}
         numbers: dict[str, Value] = {name: _numbers(each) for name, each in found.items()}
         numbers["elasticity"] = {code: elasticity(config, run, code) for code in config.languages}
     folder = arguments.output or (None if arguments.small else RESULTS)
@@ -130,12 +130,11 @@ def main(argv: Sequence[str] | None = None) -> Record:
 
 
 def _numbers(found: ForgettingResults) -> Value:
-    told = found.as_json()
-    return {name: value for name, value in told.items() if name not in ("languages", "periods")}
+    return {name: value for name, value in found.as_json().items() if name not in ("languages", "periods")}
 
 
 def _draw(found: dict[str, ForgettingResults], folder: Path) -> None:
-    """The plane of the first, and of the sweeps what was swept."""
+    """Write the plot of strategies from the first part, and the plots of the sweeps from the others."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, each in found.items():
         for file, picture in render_plots(each).items():

@@ -1,8 +1,8 @@
-"""How near does each method bring the training rows to the guide set? Divergence by language, on local copies of the data.
+"""Divergence of the training rows of each method from the guide set, by language, on local copies of the data.
 
-Key property: every method chooses from the same pool, clusters and guide prompts, and its divergence is counted here from
-the rows it chose, not read from its own record (COMPASS, sections 3.2.2 and 4.3). COMPASS is shown with each of its cluster
-weights. It trains nothing: a lower divergence is what the method aims at, and no measure of a model.
+Every method selects from the same pool, clusters and guide prompts. The divergence is computed here from the selected rows,
+not read from the method's own record (COMPASS, sections 3.2.2 and 4.3). COMPASS is shown with each of its cluster weights.
+Nothing is trained: a lower divergence is the goal of the method, not a measure of a model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.record import RESULTS, Record, Value, parser, write_record
+from benchmarks.record import RESULTS, Record, Value, parser, without_run, write_record
 from compass_ray.artifacts import RunDir
 from compass_ray.config import BiasConfig, ClusterConfig, RunConfig, SelectConfig, load_run_config
 from compass_ray.core.array_checks import IntArray
@@ -27,14 +27,14 @@ from compass_ray.report.plots import plot_divergences
 from compass_ray.report.style import METHOD_STYLES, OTHER_STYLE, MethodStyle, to_png
 
 Counts = dict[str, tuple[IntArray, IntArray]]
-"""By language: guide prompts and rows of each cluster, int64[K + 1], noise last."""
+"""Numbers of guide prompts and of rows by cluster, int64[K + 1], noise last; by language."""
 
 BEFORE = "before"
 _EMBEDDED = ("pool", "guides", "embeddings/guides", "embeddings/pool")
 _CLUSTERED = (*_EMBEDDED, "clusters")
 WEIGHTS = ("ratio", "deficit", "none")
-"""The first is the method as printed, and what the other methods' numbers of rows follow."""
-_LOOKS = {
+"""The first is that of the paper; the numbers of rows of the other methods follow it."""
+_STYLES = {
     **METHOD_STYLES,
     "COMPASS, ratio": METHOD_STYLES["compass"],
     "COMPASS, deficit": MethodStyle("#0089b3", "*"),
@@ -43,13 +43,13 @@ _LOOKS = {
 
 
 def methods() -> tuple[str, ...]:
-    """All methods that a run can name, COMPASS last."""
+    """All selection methods, COMPASS last."""
     named = get_args(get_args(SelectConfig.model_fields["methods"].annotation)[0])
     return (*(name for name in named if name != "compass"), "compass")
 
 
 def settings(arguments: argparse.Namespace, clusterer: str) -> RunConfig:
-    """The run: all rows of the local copies, or the small atlas."""
+    """The configuration: all rows of the local copies, or the small atlas."""
     config = load_run_config("atlas-test" if arguments.small else "aya-local", languages=arguments.languages)
     sources = tuple(source.model_copy(update={"rows_per_language": None}) for source in config.pool.sources)
     pool = config.pool.model_copy(update={"sources": sources, "bias": BiasConfig()})
@@ -59,7 +59,7 @@ def settings(arguments: argparse.Namespace, clusterer: str) -> RunConfig:
 
 
 def select(config: RunConfig, folder: Path) -> dict[str, RunDir]:
-    """A run for each kind of cluster weights, finished up to its selections; those after the first share what it made."""
+    """Make a run up to its selections for each kind of cluster weights. Later runs reuse artifacts of the first."""
     from compass_ray import pipeline
 
     runs = {weights: RunDir(str(folder / weights)) for weights in WEIGHTS}
@@ -72,10 +72,10 @@ def select(config: RunConfig, folder: Path) -> dict[str, RunDir]:
 
 
 def share(first: RunDir, run: RunDir, names: Sequence[str]) -> None:
-    """Copy folders of one run into another, once the last of them is whole and unless it is there already."""
+    """Copy artifacts of one run into another, if the last of them is complete and not copied yet."""
     last = names[-1].split("/")
-    made = first.artifact(*last).manifest()
-    if made is None or run.artifact(*last).manifest() == made:
+    manifest = first.artifact(*last).manifest()
+    if manifest is None or run.artifact(*last).manifest() == manifest:
         return
     for name in names:
         shutil.rmtree(f"{run.path}/{name}", ignore_errors=True)
@@ -83,7 +83,7 @@ def share(first: RunDir, run: RunDir, names: Sequence[str]) -> None:
 
 
 def measure(runs: Mapping[str, RunDir], config: RunConfig) -> dict[str, Counts]:
-    """What every method trains each language on, by cluster; the language's own rows first."""
+    """Training rows of every method by language and cluster; the language's own rows first."""
     first, codes = runs[WEIGHTS[0]], config.languages
     others: list[str] = [name for name in config.select.methods if name not in ("target", "compass")]
     found = {BEFORE: counts(first, "target", codes)} | {name: counts(first, name, codes) for name in others}
@@ -91,7 +91,7 @@ def measure(runs: Mapping[str, RunDir], config: RunConfig) -> dict[str, Counts]:
 
 
 def counts(run: RunDir, method: str, languages: Sequence[str]) -> Counts:
-    """Guide prompts and rows of a method by cluster, noise last, of each language."""
+    """Guide prompts and rows of a method by cluster, for each language."""
     found = {}
     for code in languages:
         made = run.selection("compass", code).read_json("allocation.json")
@@ -102,12 +102,12 @@ def counts(run: RunDir, method: str, languages: Sequence[str]) -> Counts:
 
 
 def divergence(guide: IntArray, rows: IntArray) -> float:
-    """Bits between the two; 1 where there is nothing on one side."""
+    """Divergence in bits; 1 if one side is empty."""
     return js_divergence(guide, rows) if guide.any() and rows.any() else 1.0
 
 
 def summary(found: Mapping[str, Counts]) -> dict[str, Value]:
-    """Means, in how many languages each method comes nearest, and nearer than the rows before, and every divergence."""
+    """Mean divergences, in how many languages each method is lowest and below the rows before, and all divergences."""
     bits = all_divergences(found)
     methods = {name: each for name, each in bits.items() if name != BEFORE}
     before, lowest = bits[BEFORE], {code: min(each[code] for each in methods.values()) for code in bits[BEFORE]}
@@ -122,7 +122,7 @@ def summary(found: Mapping[str, Counts]) -> dict[str, Value]:
 
 
 def all_divergences(found: Mapping[str, Counts]) -> dict[str, dict[str, float]]:
-    """Bits by method and language, noise a bin of its own."""
+    """Divergence in bits by method and language; noise is a separate bin."""
     return {name: {code: divergence(*pair) for code, pair in each.items()} for name, each in found.items()}
 
 
@@ -138,7 +138,9 @@ def _sizes(run: RunDir, found: Counts) -> dict[str, Value]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
-    options.add_argument("--run", type=Path, default=Path("runs/gap-by-method"), help="where the runs are kept, to go on with")
+    options.add_argument(
+        "--run", type=Path, default=Path("runs/gap-by-method"), help="folder of the runs, continued if they exist"
+    )
     options.add_argument("--languages", nargs="+", help="default: all 42 (two with --small)")
     options.add_argument("--methods", nargs="+", default=methods(), help="default: all; target and compass must be among them")
     known = get_args(ClusterConfig.model_fields["method"].annotation)
@@ -151,8 +153,8 @@ def _picture(folder: Path, clusterer: str, found: Mapping[str, Counts]) -> None:
     bits = all_divergences(found)
     before = bits.pop(BEFORE)
     folder.mkdir(parents=True, exist_ok=True)
-    looks = {name: _LOOKS.get(name, OTHER_STYLE) for name in bits}
-    drawn = plot_divergences(before, bits, looks, f"Divergence by method, clusters of {clusterer}")
+    styles = {name: _STYLES.get(name, OTHER_STYLE) for name in bits}
+    drawn = plot_divergences(before, bits, styles, f"Divergence by method, clusters of {clusterer}")
     (folder / f"paper_gap_by_method_{clusterer}.png").write_bytes(to_png(drawn))
 
 
@@ -184,15 +186,9 @@ def main(argv: Sequence[str] | None = None) -> Record:
     config = settings(arguments, arguments.clusterers[0])
     with tempfile.TemporaryDirectory() as scratch, ray_session.session(config.resources):
         numbers = _compare(arguments, Path(scratch) if arguments.small else arguments.run)
-    told = {"methods": list(config.select.methods), "languages": len(config.languages), "budget": arguments.budget}
-    words = _without_run(sys.argv[1:] if argv is None else argv)
-    return write_record("paper/gap_by_method", arguments, seeds=[config.seed], settings=told, numbers=numbers, argv=words)
-
-
-def _without_run(words: Sequence[str]) -> list[str]:
-    """The options that change the numbers: not where the run is kept."""
-    kept = [word for word in words if not word.startswith("--run=")]
-    return kept if "--run" not in kept else [*kept[: kept.index("--run")], *kept[kept.index("--run") + 2 :]]
+    used = {"methods": list(config.select.methods), "languages": len(config.languages), "budget": arguments.budget}
+    words = without_run(sys.argv[1:] if argv is None else argv)
+    return write_record("paper/gap_by_method", arguments, seeds=[config.seed], settings=used, numbers=numbers, argv=words)
 
 
 if __name__ == "__main__":

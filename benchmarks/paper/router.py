@@ -1,8 +1,8 @@
 """How often does a prompt reach the adapter of its language? The router on texts whose language is known.
 
-Key property: what is judged is the product's own decision, its identifier's interface, thresholds, script check and pairs
-(COMPASS, sections 3.2.5 and 4.2), on whole texts and on their first words, in the languages of the run and in others. GlotLID's
-own file is not fetched; ``--model`` takes it. Measures no time, and no conversation: what follows in one stays in its language.
+The package's own decision is measured: identifier, thresholds, script check and blended pairs (COMPASS, sections 3.2.5 and
+4.2), on complete texts and on their first words, in the languages of the run and in others. GlotLID's model is not downloaded;
+give its file with ``--model``. Neither time nor conversations are measured: a conversation keeps its language.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from compass_ray.report.style import METHOD_STYLES, MUTED, new_figure, to_png, w
 
 SMALL = ["am", "el", "en", "sw"]
 DRAWN = "3_words"
-"""The length that the picture shows: whole sentences are hardly confused."""
+"""The length in the plot. Complete sentences are rarely confused."""
 _LEAST_NAMED = 0.1
 
 
 def texts(arguments: argparse.Namespace) -> Corpora:
-    """What is learnt from and judged on."""
+    """Texts to train and to evaluate on."""
     if arguments.small:
         return atlas_corpora(SMALL, ["hi", "ru"], judged=10)
     languages, seed = arguments.languages or GLOBAL_MMLU, arguments.seeds[0]
@@ -37,7 +37,7 @@ def texts(arguments: argparse.Namespace) -> Corpora:
 
 
 def identifiers(arguments: argparse.Namespace, given: Corpora) -> dict[str, LanguageIdentifier]:
-    """The package's own, one learnt here, and the one that was named."""
+    """The identifier of the package, one trained here, and the given one."""
     found = {
         "atlas": LanguageIdentifier(IdentifierConfig()),
         "learnt": train_identifier(given.learnt, seed=arguments.seeds[0]),
@@ -47,13 +47,13 @@ def identifiers(arguments: argparse.Namespace, given: Corpora) -> dict[str, Lang
 
 @with_style
 def picture(items: Sequence[Item], title: str) -> Figure:
-    """Squares as large as the share of a language's texts that is taken for another, the larger ones with their percentage."""
+    """Plot the share of each language's texts that is identified as another language; label the larger shares."""
     codes = list(dict.fromkeys(item.code for item in items))
-    at = {code: place for place, code in enumerate(codes)}
+    index = {code: i for i, code in enumerate(codes)}
     counts = np.zeros((len(codes), len(codes)))
     for item in items:
         if item.found.language:
-            counts[at[item.code], at[item.found.language]] += 1
+            counts[index[item.code], index[item.found.language]] += 1
     shares = counts / np.array([[sum(item.code == code for item in items)] for code in codes])
     rows, columns = np.nonzero((shares > 0) & ~np.eye(len(codes), dtype=bool))
     figure, axes = new_figure(7.4, 7.2)
@@ -62,7 +62,7 @@ def picture(items: Sequence[Item], title: str) -> Figure:
     for row, column in zip(rows, columns, strict=True):
         if shares[row, column] >= _LEAST_NAMED:
             axes.annotate(f"{shares[row, column]:.0%}", (column, row), (8, 5), textcoords="offset points", fontsize=6.5)
-    for axis, name in ((axes.xaxis, "taken for"), (axes.yaxis, "text in")):
+    for axis, name in ((axes.xaxis, "identified as"), (axes.yaxis, "text in")):
         axis.set_ticks(range(len(codes)), codes, fontsize=7)
         axis.set_tick_params(pad=3)
         axis.set_label_text(name)
@@ -73,15 +73,15 @@ def picture(items: Sequence[Item], title: str) -> Figure:
 
 def _draw(folder: Path, name: str, items: Sequence[Item]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = picture(items, f"Languages taken for one another, first three words, identifier '{name}'")
+    drawn = picture(items, f"Confused languages, first three words, identifier '{name}'")
     (folder / f"paper_router_{name}.png").write_bytes(to_png(drawn))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__ or "")
     options.add_argument("--languages", nargs="+", help="default: all 42")
-    options.add_argument("--learnt", type=int, default=3000, help="most lines of a language to learn an identifier from")
-    options.add_argument("--judged", type=int, default=500, help="most texts of a language and a source to judge on")
+    options.add_argument("--learnt", type=int, default=3000, help="maximum training lines of a language for the identifier")
+    options.add_argument("--judged", type=int, default=500, help="maximum test texts of a language and source")
     options.add_argument("--model", help="a further identifier, such as GlotLID's model_v3.bin")
     options.add_argument("--seeds", nargs=1, type=int, default=[0])
     return options.parse_args(argv)

@@ -1,7 +1,7 @@
-"""What the router makes of texts whose language is known: shares that go right, wrong, and to the base model.
+"""Decisions of the router on texts of known language: shares routed correctly, wrongly, and to the base model.
 
-Key property: every decision is the product's own (`serving.routing.detection.judge`), of what an identifier said once;
-settings are compared on the same answers. Not here: texts, and the command line.
+Every decision is made by `serving.routing.language_decision.decide_language`. Each text is identified once, so settings are
+compared on the same predictions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_CONFUSIONS = 15
 
 @dataclass(frozen=True)
 class Item:
-    """A text, its language, and what was identified in it."""
+    """A text, its language, and the prediction of the identifier."""
 
     code: str
     text: str
@@ -53,14 +53,14 @@ def identify_texts(identifier: LanguageIdentifier, texts: Texts, words: int | No
 
 
 def rates(items: Sequence[Item], config: IdentifierConfig = PLAIN) -> dict[str, Value]:
-    """Shares of texts that go to the adapter of their language, to another's, and to the base model."""
+    """Shares of texts routed to the adapter of their language, to another adapter, and to the base model."""
     routes = [(item.code, item.routed(config)) for item in items]
     base, right = sum(route is None for _, route in routes), sum(code == route for code, route in routes)
     return {"right": right / len(items), "wrong": (len(items) - right - base) / len(items), "base": base / len(items)}
 
 
 def decisions(items: Sequence[Item]) -> dict[str, Value]:
-    """What is identified, what becomes of it, and what the script check and the mixture change."""
+    """Shares identified and routed correctly, and the effect of the script check and of blending."""
     below = [item.found.language is not None and item.found.confidence < PLAIN.min_confidence for item in items]
     pairs = [(item, decide_language(item.text, item.found, MIXTURE).pair) for item in items]
     blended = [(item, pair) for item, pair in pairs if pair]
@@ -76,14 +76,14 @@ def decisions(items: Sequence[Item]) -> dict[str, Value]:
 
 
 def confusions(items: Sequence[Item]) -> dict[str, Value]:
-    """The pairs of languages most often taken for one another, as shares of the first one's texts."""
+    """The most frequent confusions, as shares of the texts of the first language."""
     texts = Counter(item.code for item in items)
-    taken = Counter((item.code, item.found.language) for item in items if item.found.language not in (None, item.code))
-    return {f"{code} as {said}": count / texts[code] for (code, said), count in taken.most_common(MOST_CONFUSIONS)}
+    confused = Counter((item.code, item.found.language) for item in items if item.found.language not in (None, item.code))
+    return {f"{code} as {other}": count / texts[code] for (code, other), count in confused.most_common(MOST_CONFUSIONS)}
 
 
 def by_language(items: Sequence[Item]) -> dict[str, dict[str, Value]]:
-    """The shares of each language's texts, and how many of those routed to its adapter are its own."""
+    """The shares of each language's texts, and the precision of the routes to its adapter."""
     routed = [(item.code, item.routed(PLAIN)) for item in items]
     sent = Counter(route for _, route in routed)
     own = Counter(code for code, route in routed if code == route)
@@ -93,7 +93,7 @@ def by_language(items: Sequence[Item]) -> dict[str, dict[str, Value]]:
 
 
 def calibrate_thresholds(items: Sequence[Item], languages: Sequence[str], precision: float = PRECISION) -> dict[str, float]:
-    """For each language the least threshold at which so many of the texts routed to it are its own; the last one if none is."""
+    """The lowest threshold of each language that reaches the precision of its routes; the highest one if none does."""
     found = {code: [(i.found.confidence, i.code == code) for i in items if i.routed(NO_THRESHOLD) == code] for code in languages}
     return {
         code: next((t for t in TRIED_THRESHOLDS if _precise(each, t, precision)), TRIED_THRESHOLDS[-1])
@@ -107,19 +107,19 @@ def _precise(found: Sequence[tuple[float, bool]], least: float, precision: float
 
 
 def strangers(items: Sequence[Item], config: IdentifierConfig = PLAIN) -> float:
-    """Share of texts in other languages that an adapter answers all the same."""
+    """Share of texts in other languages that are routed to an adapter."""
     return float(np.mean([item.routed(config) is not None for item in items]))
 
 
 def unserved(items: Sequence[Item], languages: Sequence[str]) -> float:
-    """The same where every second language is not served, but known to the identifier."""
+    """The same if every second language is not served but known to the identifier."""
     served = set(languages[::2])
     others = [item for item in items if item.code not in served]
     return strangers([i if i.found.language in served else replace(i, found=replace(i.found, language=None)) for i in others])
 
 
 def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, Value], dict[str, list[Item]]]:
-    """Every number of one identifier, and its sentences by length."""
+    """All numbers of one identifier, and its sentences by length."""
     languages = list(texts.sentences)
     lines, sentences = (
         {name: identify_texts(identifier, each, words, languages) for name, words in LENGTHS.items()}
@@ -129,7 +129,7 @@ def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, V
     numbers: dict[str, Value] = {
         "lines": {name: decisions(items) for name, items in lines.items()},
         "sentences": {name: decisions(items) for name, items in sentences.items()},
-        "strangers": _strange(others, sentences["whole"], languages),
+        "strangers": _other_languages(others, sentences["whole"], languages),
         "confusions": {name: confusions(items) for name, items in sentences.items()},
         "at_one_threshold": {f"{t:g}": _at(IdentifierConfig(min_confidence=t), sentences, others) for t in SHOWN_THRESHOLDS},
         "calibrated": _calibration(lines, sentences, others, languages),
@@ -138,12 +138,12 @@ def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, V
     return numbers, sentences
 
 
-def _strange(others: Sequence[Item], whole: Sequence[Item], languages: Sequence[str]) -> dict[str, Value]:
+def _other_languages(others: Sequence[Item], complete: Sequence[Item], languages: Sequence[str]) -> dict[str, Value]:
     codes = dict.fromkeys(item.code for item in others)
     return {
         "routed": strangers(others),
         "routed_without_script_check": strangers(others, UNCHECKED),
-        "routed_where_half_is_served": unserved(whole, languages),
+        "routed_where_half_is_served": unserved(complete, languages),
         "routed_by_language": {code: strangers([item for item in others if item.code == code]) for code in codes},
     }
 
@@ -151,7 +151,7 @@ def _strange(others: Sequence[Item], whole: Sequence[Item], languages: Sequence[
 def _calibration(
     lines: Mapping[str, Sequence[Item]], sentences: Mapping[str, Sequence[Item]], others: Sequence[Item], languages: Sequence[str]
 ) -> dict[str, Value]:
-    """Thresholds of the lines and of every second other language, tried on the sentences and the rest of those."""
+    """Calibrate thresholds on the lines and half of the other languages, and test them on the sentences and the other half."""
     codes = list(dict.fromkeys(item.code for item in others))
     seen, unseen = ([item for item in others if item.code in half] for half in (codes[1::2], codes[::2]))
     thresholds = calibrate_thresholds([*(item for each in lines.values() for item in each), *seen], languages)

@@ -1,9 +1,8 @@
 """Which language helps which? One DoRA for each target alone and with each transfer language's rows, on the atlas.
 
-Key property: the table of transfers that comes with the package is what this writes (`--table`), so every number in it was
-measured here. The gain is the mean log-probability of the right option among the four, with the transfer language's rows
-minus without, over the target's test questions. COMPASS, section 4.3 (LangRank); the ranker is tried leaving one language
-out, beside LangSim and beside chance.
+The table of transfers in the package is written by this benchmark (`--table`). The gain is the mean log-probability of the
+correct option among the four, with the transfer language's rows minus without, over the target's test questions. COMPASS,
+section 4.3 (LangRank). The ranker is evaluated with one language left out, and compared with LangSim and chance.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ TOP = 3
 
 @dataclass(frozen=True)
 class Transfer:
-    """One transfer: what the target gained, in nats and in accuracy, and what was measured of both data sets."""
+    """One transfer: the gain of the target in nats and in accuracy, and the measured features of both data sets."""
 
     target: str
     transfer: str
@@ -67,7 +66,7 @@ class Trainer:
     seed: int
 
     def answers(self, rows: Sequence[TrainingRow], target: str) -> tuple[FloatArray, FloatArray]:
-        """By test item: log-probability of the right option among its options, and whether it was the first."""
+        """For each test item: log-probability of the correct option among its options, and whether it ranked first."""
         items = atlas_test(target, self.size).to_pylist()
         options = [[each[f"option_{letter}"] for letter in "abcd"] for each in items]
         with AdapterTrainer(self.base, rows, [], None, self.config, seed=self.seed) as tuning:
@@ -81,7 +80,7 @@ class Trainer:
 
 
 def measure_transfers(trainer: Trainer, rows: Mapping[str, list[TrainingRow]], target: str, budget: float) -> list[Transfer]:
-    """What every other language gains one target, with as many rows of it as the budget allows."""
+    """Measure the gain of one target from every other language, with as many of its rows as the budget allows."""
     count, own = budget_rows(budget, len(rows[target])), rows[target]
     alone, right_alone = trainer.answers(own, target)
     of_target, found = _corpus(own), []
@@ -105,7 +104,7 @@ def measure(codes: Sequence[str], targets: Sequence[str], size: AtlasSize, argum
 
 
 def evaluate_ranker(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
-    """`ranked` by the gain that langrank learns from, and by accuracy, which it would be read by."""
+    """Evaluate the rankings by the gain that LangRank is trained on, and by accuracy."""
     by_accuracy = [replace(each, gain=each.accuracy_gain) for each in transfers]
     return {
         f"ndcg_at_{TOP}": evaluate_rankings(transfers, vectors),
@@ -114,14 +113,14 @@ def evaluate_ranker(transfers: Sequence[Transfer], vectors: LanguageVectors) -> 
 
 
 def evaluate_rankings(transfers: Sequence[Transfer], vectors: LanguageVectors) -> dict[str, Value]:
-    """NDCG of the first three, by target: the ranker that never saw the language, LangSim, and the expectation of chance."""
+    """NDCG of the first three by target: the ranker trained without the language, LangSim, and the expectation of chance."""
     numbers: dict[str, dict[str, float]] = {"langrank": {}, "langsim": {}, "chance": {}}
     for target in dict.fromkeys(each.target for each in transfers):
-        asked, rest = _split(transfers, target)
-        grade = grade_gains([each.gain for each in asked])
+        own, rest = _split(transfers, target)
+        grade = grade_gains([each.gain for each in own])
         ranker = TransferRanker([each.target for each in rest], _features(rest, vectors), [each.gain for each in rest])
-        alike = vectors.similarity(target)[[vectors.codes.index(each.transfer) for each in asked]]
-        numbers["langrank"][target] = ndcg(grade, ranker.scores(_features(asked, vectors)), TOP)
+        alike = vectors.similarity(target)[[vectors.codes.index(each.transfer) for each in own]]
+        numbers["langrank"][target] = ndcg(grade, ranker.scores(_features(own, vectors)), TOP)
         numbers["langsim"][target] = ndcg(grade, alike, TOP)
         numbers["chance"][target] = expected_ndcg(grade, TOP)
     means = {f"{name}_mean": float(np.mean(list(by.values()))) for name, by in numbers.items()}
@@ -129,7 +128,7 @@ def evaluate_rankings(transfers: Sequence[Transfer], vectors: LanguageVectors) -
 
 
 def summary(transfers: Sequence[Transfer]) -> dict[str, Value]:
-    """How large gains are, how much of their spread is the target's, and the mean of each transfer language."""
+    """Mean and spread of the gains, their correlation with accuracy gains, and the mean of each transfer language."""
     gain = np.array([each.gain for each in transfers])
     mean = {code: float(gain[[t.transfer == code for t in transfers]].mean()) for code in sorted({t.transfer for t in transfers})}
     return {
@@ -143,7 +142,7 @@ def summary(transfers: Sequence[Transfer]) -> dict[str, Value]:
 
 
 def write_table(file: Path, transfers: Sequence[Transfer], command: str) -> None:
-    """The transfers as the table that `compass_ray.sources.typology` reads."""
+    """Write the transfers as the table that `compass_ray.sources.typology` reads."""
     rows = [
         {"target": t.target, "transfer": t.transfer, "gain": t.gain, "accuracy_gain": t.accuracy_gain, **t.measured}
         for t in transfers
@@ -154,7 +153,7 @@ def write_table(file: Path, transfers: Sequence[Transfer], command: str) -> None
 
 
 def read_table(file: Path) -> list[Transfer]:
-    """The transfers of a table that was written before."""
+    """Read the transfers of a table."""
     rows = json.loads(file.read_text("utf-8"))["rows"]
     return [
         Transfer(row["target"], row["transfer"], row["gain"], row["accuracy_gain"], {name: row[name] for name in MEASURED})
@@ -167,7 +166,7 @@ def _corpus(rows: Sequence[TrainingRow]) -> Corpus:
 
 
 def _split(transfers: Sequence[Transfer], target: str) -> tuple[list[Transfer], list[Transfer]]:
-    """The transfers to one language, and those neither to nor from it."""
+    """Split into transfers to one language, and those neither to nor from it."""
     return [t for t in transfers if t.target == target], [t for t in transfers if target not in (t.target, t.transfer)]
 
 
@@ -192,7 +191,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--learning-rate", type=float, default=4e-3)
     options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--table", type=Path, help="also write the table of transfers to this file")
-    options.add_argument("--judge", type=Path, help="train nothing: judge the rankings by a table written before")
+    options.add_argument("--judge", type=Path, help="train nothing: evaluate the rankings with an existing table")
     return options.parse_args(argv)
 
 

@@ -1,8 +1,8 @@
-"""32 prompts of different lengths through one base model, without adapters: the engine, and transformers' two ways.
+"""32 prompts of different lengths on one base model without adapters: the engine against transformers' two batching modes.
 
-``static`` is ``generate`` on the padded batch, ``continuous`` its ``generate_batch``, with prefixes not shared, as adapters
-would demand, and a cache of the size that the prompts need. All three are greedy and give the same tokens; ``same_tokens``
-counts the replies for which they did.
+``static`` is ``generate`` on the padded batch. ``continuous`` is ``generate_batch`` without prefix sharing, as adapters would
+require, and with a cache of the size that the prompts need. All three are greedy; ``same_tokens`` counts the replies for which
+all give the same tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAGE = 32
 
 @dataclass(frozen=True)
 class Size:
-    """Of the random base model and of the work; lengths in tokens."""
+    """Size of the random base model and of the work; lengths in tokens."""
 
     hidden: int
     layers: int
@@ -44,17 +44,17 @@ SMALL = Size(hidden=32, layers=1, rows=3, shortest=4, longest=12, new_tokens=3, 
 
 
 def prompts(base: BaseModel, size: Size) -> list[list[int]]:
-    """Random tokens, as many rows and as long as ``size`` says."""
+    """Prompts of random tokens, with the numbers and lengths of ``size``."""
     rng = np.random.default_rng(SEED)
     lengths = rng.integers(size.shortest, size.longest + 1, size.rows)
     return [rng.integers(10, len(base.tokenizer) - 1, length).tolist() for length in lengths]
 
 
 def engine_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
-    """The engine, all prompts handed in at once; its cache is allocated beforehand."""
+    """The engine with all prompts added at once; its cache is allocated before."""
     engine = Engine(base, EngineConfig(max_num_seqs=size.rows, max_model_len=size.longest + size.new_tokens))
-    orders = [GenerationRequest(prompt_token_ids=prompt, max_tokens=size.new_tokens) for prompt in ids]
-    return lambda: [answer.text for answer in engine.generate(orders)]
+    requests = [GenerationRequest(prompt_token_ids=prompt, max_tokens=size.new_tokens) for prompt in ids]
+    return lambda: [answer.text for answer in engine.generate(requests)]
 
 
 def static_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
@@ -69,7 +69,7 @@ def static_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callabl
 
 
 def continuous_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Callable[[], list[str]]:
-    """``generate_batch``; its thread and cache are kept from call to call."""
+    """``generate_batch``; its thread and cache are reused between calls."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     blocks = sum(-(-(len(prompt) + size.new_tokens) // _PAGE) for prompt in ids)
@@ -77,7 +77,7 @@ def continuous_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Cal
         page_size=_PAGE, num_blocks=blocks, max_batch_tokens=512, max_requests_per_batch=size.rows, allow_block_sharing=False
     )
     asked = GenerationConfig(**_asked(base, size))
-    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns of the manager that is kept, each time
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns about the persistent manager on each call
 
     def run() -> list[str]:
         found: dict[str, Any] = base.model.generate_batch(
@@ -89,18 +89,18 @@ def continuous_way(base: BaseModel, ids: Sequence[list[int]], size: Size) -> Cal
 
 
 def measure(size: Size) -> dict[str, Value]:
-    """CPU seconds of each way, and how many times the engine's."""
+    """CPU seconds of each implementation, and the ratio to the engine."""
     bases = {name: random_base(size.hidden, size.layers, seed=SEED) for name in ("engine", "static", "continuous")}
     ids = prompts(bases["engine"], size)
     makers = {"engine": engine_way, "static": static_way, "continuous": continuous_way}
     ways = {name: make(bases[name], ids, size) for name, make in makers.items()}
-    said = {name: way() for name, way in ways.items()}
+    replies = {name: way() for name, way in ways.items()}
     taken = time_interleaved(ways, size.repeats)
     bases["continuous"].model.destroy_cached_continuous_batching_manager()
     return {
         **{f"{name}_seconds": value for name, value in taken.items()},
         **{f"{name}_over_engine": taken[name] / taken["engine"] for name in ("static", "continuous")},
-        "same_tokens": sum(len(set(texts)) == 1 for texts in zip(*said.values(), strict=True)),
+        "same_tokens": sum(len(set(texts)) == 1 for texts in zip(*replies.values(), strict=True)),
     }
 
 

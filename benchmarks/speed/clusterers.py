@@ -1,8 +1,8 @@
-"""One full fit of each family of clusterers at the size of a large pool, its sweep included (COMPASS, section 3.2.1).
+"""One complete fit of each clustering method, with its sweep, at the size of a large pool (COMPASS, section 3.2.1).
 
-``sklearn_kmeans`` is one fit of scikit-learn's k-means with as many clusters as ours chose, on the same reduced rows, ten
-starts: the rest of ours is its sweep. ``pool_scores`` is what the cluster stage does next; it compares each row with
-every centroid. Each family runs in a process of its own, so that the peak of its memory is its own.
+``sklearn_kmeans`` is one fit of scikit-learn's k-means with the chosen number of clusters, on the same reduced rows, ten
+starts; the rest of our time is the sweep. ``pool_scores`` is the next step of the cluster stage, which compares each row with
+every centroid. Each method runs in its own process, so that its peak memory is separate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEED = 0
 METHODS = ("hdbscan", "kmeans", "ward", "butina")
 TOPIC_DIMENSIONS = 24
 DETAIL = 0.5
-"""Standard deviation in each dimension, over that of the topics."""
+"""Standard deviation in each dimension, relative to that of the topics."""
 _BLOCK = 10_000
 
 
@@ -37,7 +37,7 @@ class Shape:
 
 
 def make_rows(shape: Shape, rng: np.random.Generator) -> Float32:
-    """Unit rows float32[n, d] around topics of Zipf's sizes that lie in few dimensions."""
+    """Unit rows float32[n, d] around topics in few dimensions, with sizes by Zipf's law."""
     basis = rng.normal(size=(TOPIC_DIMENSIONS, shape.dimensions)).astype(np.float32) / 5
     size = 1 / np.arange(1, shape.topics + 1) ** 0.9
     topic = rng.choice(shape.topics, size=shape.rows, p=size / size.sum())
@@ -51,7 +51,7 @@ def make_rows(shape: Shape, rng: np.random.Generator) -> Float32:
 
 
 def measure(method: str, shape: Shape) -> dict[str, Value]:
-    """One family: CPU seconds, memory and what it found; in a process of its own."""
+    """CPU seconds, memory and clusters of one method, in its own process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure, (method, shape))
 

@@ -1,8 +1,8 @@
 """A sweep of 12 HDBSCAN settings, against three single fits and against the `hdbscan` package run 12 times (COMPASS, appendix E).
 
-``three_fits`` is one fit of this project for each min_samples, neighbours and tree anew: what a sweep costs at least where
-nothing but the tree is shared. ``hdbscan`` fits every setting anew, ``hdbscan_memory`` keeps trees in a cache on disk, which
-starts empty. Both only cluster; the sweep also scores every setting and picks one, exact validity included.
+``three_fits`` is one fit of this project for each min_samples, with its own neighbours and tree: the minimum cost of a sweep
+that shares only the tree. ``hdbscan`` fits every setting from scratch; ``hdbscan_memory`` caches trees on disk, starting with
+an empty cache. Both only cluster; the sweep also scores every setting with exact validity and selects one.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ REPEATS = 2
 
 @dataclass(frozen=True)
 class Data:
-    """Points float32[n, d] and the blob int64[n] each was drawn from, -1 for noise."""
+    """Points float32[n, d] and the blob int64[n] of each point, -1 for noise."""
 
     points: Float32
     truth: Int64
 
 
 def make_data(n: int, d: int, blobs: int, rng: np.random.Generator) -> Data:
-    """Blobs of uneven size and spread with noise uniform over their range."""
+    """Blobs of uneven size and spread, plus uniform noise over their range."""
     truth = rng.choice(blobs, size=n, p=rng.dirichlet(np.full(blobs, 2.0)))
     centres, spread = rng.normal(size=(blobs, d)), rng.uniform(0.2, 0.6, blobs)
     points = centres[truth] + spread[truth, None] * rng.normal(size=(n, d))
@@ -54,7 +54,7 @@ def sweep(data: Data) -> list[density.SweepPoint]:
 
 
 def three_fits(data: Data) -> list[Int32]:
-    """One setting for each min_samples, with nothing shared."""
+    """Fit one setting for each min_samples, with nothing shared."""
     backend, found = CpuBackend(), []
     for min_samples in CONFIG.min_samples:
         core = backend.neighbour_distances(data.points, min_samples)[:, -1]
@@ -76,7 +76,7 @@ def package(data: Data, folder: str | None) -> list[Int32]:
 
 
 def measure(data: Data) -> dict[str, Value]:
-    """CPU seconds of each way, the ratios, and how alike the clusters are."""
+    """CPU seconds of each implementation, the ratios, and the agreement of the clusters."""
     cells: list[density.SweepPoint] = []
     theirs: list[Int32] = []
     fits = _best(lambda: three_fits(data))
@@ -101,7 +101,7 @@ def _best(work: Callable[[], object]) -> float:
 
 
 def agreement(data: Data, cells: list[density.SweepPoint], theirs: list[Int32]) -> dict[str, Value]:
-    """How alike clusters are: with the package's, setting by setting, and of the setting chosen with the blobs."""
+    """Agreement of the clusters with the package's for each setting, and of the chosen setting with the blobs."""
     from sklearn.metrics import adjusted_rand_score
 
     alike = [float(adjusted_rand_score(each, cell.tree.labels)) for cell, each in zip(cells, theirs, strict=True)]

@@ -1,7 +1,7 @@
-"""The driver's memory of a run up to the selections, at two sizes of the pool, and what the object store had to spill.
+"""Memory of the driver in a run up to the selections, at two pool sizes, and the data that the object store spilled.
 
-Each size is a run of its own from the source file on, with a driver process of its own; ``rows`` lie in a local Parquet
-file. Peak memory is the driver's largest resident size, which the process itself keeps; Ray's workers are not in it.
+Each size is a separate run from a local Parquet file, with its own driver process. Peak memory is the maximum resident set
+size of the driver, as recorded by its process; Ray's workers are not included.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPILLED = re.compile(r"Spilled (\d+) MiB")
 
 
 def write_source(path: Path, rows: int) -> None:
-    """A Parquet file of distinct short rows in the languages and words of the small atlas, written piece by piece."""
+    """A Parquet file of distinct short rows in the languages and words of the small atlas, written in batches."""
     from compass_ray.sources.atlas import SMALL, atlas_pool
 
     atlas = atlas_pool(SMALL).to_pylist()
@@ -51,7 +51,7 @@ def write_source(path: Path, rows: int) -> None:
 
 
 def drive(source: Path, folder: Path) -> dict[str, Value]:
-    """Be the driver of one run; its numbers."""
+    """Run as the driver of one run, and return its numbers."""
     import ray
     from ray._private.internal_api import memory_summary
 
@@ -66,32 +66,32 @@ def drive(source: Path, folder: Path) -> dict[str, Value]:
         before = _peak()
         pipeline.run_all(config, run, until="select")
         address = ray.get_runtime_context().gcs_address
-        told = str(memory_summary(address, stats_only=True))  # type: ignore[no-untyped-call]
+        summary = str(memory_summary(address, stats_only=True))  # type: ignore[no-untyped-call]
     stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "rows": run.pool.require().metrics["rows"],
         "driver_peak_mib": _peak(),
         "driver_peak_when_ray_had_started_mib": before,
         "run_directory_mib": stored / _MIB,
-        "spilled_mib": sum(map(int, _SPILLED.findall(told))),
+        "spilled_mib": sum(map(int, _SPILLED.findall(summary))),
     }
 
 
 def measure(rows: int) -> dict[str, Value]:
-    """A run in a process of its own."""
+    """Measure a run in its own process."""
     with tempfile.TemporaryDirectory() as name:
         source, folder = Path(name) / "pool.parquet", Path(name) / "run"
         write_source(source, rows)
         command = [sys.executable, "-m", "benchmarks.speed.driver_memory", "--drive", str(source), str(folder)]
-        told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-        found: dict[str, Value] = json.loads(told.splitlines()[-1])
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+        found: dict[str, Value] = json.loads(output.splitlines()[-1])
         return found
 
 
 def main(argv: Sequence[str] | None = None) -> Record | None:
-    """Measure both sizes and write the record; with ``--drive`` be one of the drivers."""
+    """Measure both sizes and write the record; with ``--drive`` run as one of the drivers."""
     options = parser(__doc__ or "")
-    options.add_argument("--drive", nargs=2, type=Path, metavar=("SOURCE", "RUN"), help="be the driver of one run")
+    options.add_argument("--drive", nargs=2, type=Path, metavar=("SOURCE", "RUN"), help="run as the driver of one run")
     arguments = options.parse_args(argv)
     if arguments.drive:
         print(json.dumps(drive(*arguments.drive)))

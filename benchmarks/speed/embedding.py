@@ -1,9 +1,9 @@
-"""The embed stage's Ray Data actors against the bare encoder: rows a second on the same cores and threads.
+"""The embed stage's Ray Data actors against the bare encoder: rows per second on the same cores and threads.
 
-An encoder of MiniLM's shape with random weights embeds prompts of mixed length. ``stage`` is the whole stage, its start
-included; ``actors`` is from the first finished shard to the last, when the actor is warm and fed by Ray Data. ``bare`` is
-the encoder called with the same prompts in the process of the stage's driver, which rests meanwhile. Wall time, in turns,
-because what Ray costs is waiting as much as work; the machine should have nothing else to do.
+An encoder of MiniLM's shape with random weights embeds prompts of mixed length. ``stage`` is the complete stage with its
+start. ``actors`` is the time from the first finished shard to the last, when the actor is warm. ``bare`` is the encoder called
+with the same prompts in the driver process, while the stage does not run. Wall time, interleaved, because the cost of Ray is
+waiting as well as work. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SEED = 0
 LANGUAGE = "sw"
 GUIDE_PROMPTS = 8
 MOST_JOINED = 8
-"""Questions of the atlas in one prompt, 1 to this many: 10 to 200 tokens, as prompts of users are."""
+"""Maximum number of atlas questions in one prompt: 10 to 200 tokens, as in prompts of users."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a run of the benchmark is; ``shard`` is the unit in which the stage embeds."""
+    """Size of the benchmark; ``shard`` is the number of rows that the stage embeds at once."""
 
     rows: int = 20_000
     shard: int = SHARD_ROWS
@@ -49,20 +49,20 @@ SMALL_SCALE = Scale(120, 40, TINY, 1)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Seconds of one turn: the stage, its part from the first shard to the last, and the bare encoder on as many rows."""
+class Round:
+    """Seconds of one round: the stage, its part from the first shard to the last, and the bare encoder on all rows."""
 
     stage: float
     actors: float
     bare_first: float
-    """The bare encoder on the shard that finished first in the stage."""
+    """The bare encoder on the first finished shard of the stage."""
     bare_others: float
     first: int
     """Rows of that shard."""
 
 
 def prompts_of(rows: int) -> list[str]:
-    """Prompts of mixed length in eight scripts, sorted by length as the pool stage leaves them."""
+    """Prompts of mixed length in eight scripts, sorted by length as after the pool stage."""
     questions = atlas_pool(SMALL)["inputs"].to_pylist()
     rng = np.random.default_rng(SEED)
     joined = np.exp(rng.uniform(0.0, np.log(MOST_JOINED + 1), size=rows)).astype(int)
@@ -70,13 +70,13 @@ def prompts_of(rows: int) -> list[str]:
 
 
 def settings_of(encoder: Path, threads: int) -> RunConfig:
-    """One actor that may use the threads, beside Ray Data's own tasks."""
+    """Settings with one actor that may use the threads, plus Ray Data's own tasks."""
     resources = {"embed_workers": 1, "embed_batch": 256, "threads_per_worker": threads, "cpus": 2}
     return parse_config({"languages": [LANGUAGE], "embed": {"encoder": str(encoder)}, "resources": resources})
 
 
 def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int) -> None:
-    """The artefacts that the stage reads: a pool in shards, and a guide set of a few prompts."""
+    """Write the artifacts that the stage reads: a pool in shards, and a guide set of a few prompts."""
     run.write_config(config)
     ids = [f"{i:016x}" for i in range(len(prompts))]
     same = {name: [LANGUAGE] * len(ids) for name in ("response", "language", "source", "subject")}
@@ -84,14 +84,15 @@ def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int
     writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(schemas.POOL), row_group=shard)
     writer.publish()
     guide = run.guide(LANGUAGE).begin(Identity("pool", {}, {}))
-    asked = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]
-    columns = {"row_id": ids[: len(asked)], "prompt": asked, "language": [LANGUAGE] * len(asked), "subject": asked}
+    guide_prompts = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]
+    same_language = [LANGUAGE] * len(guide_prompts)
+    columns = {"row_id": ids[: len(guide_prompts)], "prompt": guide_prompts, "language": same_language, "subject": guide_prompts}
     guide.write_table("guide.parquet", pa.table(columns).cast(schemas.GUIDES))
     guide.publish()
 
 
-def take_turn(run: RunDir, config: RunConfig, encoder: Encoder, prompts: Sequence[str], shard: int) -> Turn:
-    """The stage once, then the bare encoder on the shard that finished first and on all others."""
+def run_round(run: RunDir, config: RunConfig, encoder: Encoder, prompts: Sequence[str], shard: int) -> Round:
+    """Run the stage once, then the bare encoder on the first finished shard and on all others."""
     from compass_ray.stages import embed
 
     started = time.monotonic()
@@ -101,7 +102,7 @@ def take_turn(run: RunDir, config: RunConfig, encoder: Encoder, prompts: Sequenc
     first = finished[min(finished)]
     inside = slice(first * shard, (first + 1) * shard)
     early, others = prompts[inside], [*prompts[: inside.start], *prompts[inside.stop :]]
-    return Turn(stage, max(finished) - min(finished), _bare(encoder, early), _bare(encoder, others), len(early))
+    return Round(stage, max(finished) - min(finished), _bare(encoder, early), _bare(encoder, others), len(early))
 
 
 def _bare(encoder: Encoder, prompts: Sequence[str]) -> float:
@@ -111,10 +112,10 @@ def _bare(encoder: Encoder, prompts: Sequence[str]) -> float:
 
 
 def measure(folder: Path, scale: Scale, threads: int) -> dict[str, Value]:
-    """Rows a second of both, median over turns, and their ratios turn by turn."""
+    """Rows per second of both, median over rounds, and their ratio in each round."""
     from compass_ray import ray_session
 
-    # Ray's workers give way to all other processes by default, and the bare encoder does not.
+    # By default, Ray's workers have a lower priority than the bare encoder.
     os.environ.setdefault("RAY_worker_niceness", "0")
     prompts = prompts_of(scale.rows)
     config = settings_of(random_encoder(folder / "encoder", scale.shape, seed=SEED), threads)
@@ -123,12 +124,12 @@ def measure(folder: Path, scale: Scale, threads: int) -> dict[str, Value]:
     torch.set_num_threads(threads)
     encoder.encode(prompts[:: max(1, len(prompts) // 256)], batch_size=256)
     with ray_session.session(config.resources):
-        turns = [take_turn(run, config, encoder, prompts, scale.shard) for _ in range(scale.repeats)]
+        turns = [run_round(run, config, encoder, prompts, scale.shard) for _ in range(scale.repeats)]
     return numbers_of(turns, scale.rows)
 
 
-def numbers_of(turns: Sequence[Turn], rows: int) -> dict[str, Value]:
-    """What the record holds."""
+def numbers_of(turns: Sequence[Round], rows: int) -> dict[str, Value]:
+    """Compute the numbers of the record."""
     return {
         "actors_rows_per_second": _median([(rows - turn.first) / turn.actors for turn in turns]),
         "bare_rows_per_second": _median([(rows - turn.first) / turn.bare_others for turn in turns]),
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     options = parser(__doc__ or "")
     options.add_argument("--threads", type=int, default=1, help="torch threads of the actor and of the bare encoder")
-    options.add_argument("--repeats", type=int, help="turns, of some eight minutes each on one thread (default: 2)")
+    options.add_argument("--repeats", type=int, help="rounds of about eight minutes each on one thread (default: 2)")
     arguments = options.parse_args(argv)
     scale = SMALL_SCALE if arguments.small else Scale(repeats=arguments.repeats or Scale.repeats)
     before = torch.get_num_threads()

@@ -1,19 +1,18 @@
 """A decoding step of 32 rows over 8, 12 and 42 DoRA adapters: the engine's mixed batch, the base alone, and PEFT.
 
-``bound`` is what no way of adding adapters to this base could beat on this machine: the base's own step, and after it the
-longer of reading every adapter in use once and of its operations,
+``bound`` is a lower bound for any implementation of adapters on this base and machine: the step of the base, plus the longer of
+reading every active adapter once and of its operations,
 
     base + max(bytes / bandwidth, operations / rate)
 
-with bytes the adapters' own (the base's weights lie between two uses of them, so no cache keeps them), 2 operations a
-parameter a row, and bandwidth and rate what one large sum and one large product reach in the same run. It is added to the
-base's time and does not hide behind it, because the base's products keep every core busy.
+with the bytes of the adapters (the base's weights are read between two uses, so no cache holds them), 2 operations per
+parameter and row, and the bandwidth and rate of one large sum and one large product in the same run. It is added to the time
+of the base and does not overlap it, because the base's products keep every core busy.
 
-PEFT cannot mix DoRA adapters. ``peft`` takes the requests of one adapter together and switches to the next, and
-``peft_by_request`` one request after another; ``peft_cached`` keeps DoRA's norms and products, which PEFT does when asked and
-which takes a model's worth of memory an adapter. A merged model runs like the base and serves one adapter, so ``merged`` is
-the base's step of one adapter's rows, once for each adapter. These steps are the same for every adapter: each is timed for
-one and multiplied.
+PEFT cannot mix DoRA adapters. ``peft`` runs the requests of one adapter together and switches to the next; ``peft_by_request``
+runs one request after another. ``peft_cached`` caches DoRA's norms and products, a PEFT option that needs the memory of a model
+for each adapter. A merged model is as fast as the base and serves one adapter, so ``merged`` is the base's step with the rows
+of one adapter, once for each adapter. These steps are equal for every adapter: each is timed for one and multiplied.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PROMPT = tuple(range(5, 13))
 
 @dataclass(frozen=True)
 class Size:
-    """Of the random base model and its adapters, and how often each way is timed, fast ones and slow ones."""
+    """Size of the random base model and its adapters, and numbers of timed steps of fast and slow implementations."""
 
     shape: LlamaShape
     rank: int
@@ -58,7 +57,7 @@ SMALL = Size(LlamaShape(hidden=32, layers=1, heads=4, kv_heads=2, mlp=64), rank=
 def measure(
     base: BaseModel, folders: Mapping[str, Path], alone: Mapping[str, Mapping[int, float]], size: Size
 ) -> dict[str, Value]:
-    """Seconds of a step each way, and the shares that come of them; ``alone`` is of `one_adapter`."""
+    """Seconds of a step of each implementation, and ratios; ``alone`` comes from `one_adapter`."""
     names = list(folders)
     used, together = _used(len(names))
     mixed = Engine(_sharing(base), _limits(ROWS, size))
@@ -82,7 +81,7 @@ def measure(
 
 
 def decoding(engine: Engine, adapters: Sequence[str | None]) -> Callable[[], object]:
-    """A step of the engine that gives one token to each of as many rows as ``adapters``, all of them past their prompts."""
+    """A step of the engine that decodes one token for each row; ``adapters`` has one entry per row."""
     for name in adapters:
         engine.add_request(
             GenerationRequest(prompt_token_ids=PROMPT, adapter=name, max_tokens=engine.max_model_len - len(PROMPT))
@@ -93,7 +92,7 @@ def decoding(engine: Engine, adapters: Sequence[str | None]) -> Callable[[], obj
 
 
 def one_adapter(base: BaseModel, folder: Path, counts: Sequence[int], size: Size) -> dict[str, dict[int, float]]:
-    """Seconds of a step of the rows of one adapter, each way that cannot mix, by the number of rows."""
+    """Seconds of a step with the rows of one adapter, for implementations that cannot mix, by number of rows."""
     found: dict[str, dict[int, float]] = {"merged": {}, "peft": {}, "peft_cached": {}}
     for rows in sorted({1, *(_used(count)[1] for count in counts)}):
         ways = {
@@ -107,7 +106,7 @@ def one_adapter(base: BaseModel, folder: Path, counts: Sequence[int], size: Size
 
 
 def _used(adapters: int) -> tuple[int, int]:
-    """Adapters that have a row in the batch, and the most rows of one."""
+    """Number of adapters with a row in the batch, and maximum rows of one."""
     used = min(adapters, ROWS)
     return used, -(-ROWS // used)
 
@@ -117,7 +116,7 @@ def _alone(base: BaseModel, rows: int, size: Size) -> Callable[[], object]:
 
 
 def _peft(base: BaseModel, folder: Path, rows: int, size: Size, *, cached: bool) -> Callable[[], object]:
-    """A step of ``rows`` rows under PEFT, the switch to their adapter included."""
+    """A step of ``rows`` rows with PEFT, including the switch to their adapter."""
     from peft import PeftModel
     from peft.helpers import DoraCaching
 
@@ -145,9 +144,9 @@ def _limits(rows: int, size: Size) -> EngineConfig:
 
 
 def _sharing(base: BaseModel) -> BaseModel:
-    """A model of its own, so that another may wrap its layers, over the same weights."""
-    kept = {id(tensor): tensor for tensor in base.model.parameters()}
-    return replace(base, model=copy.deepcopy(base.model, kept))
+    """A copy of the model that shares its weights, so that each copy can wrap its layers."""
+    shared = {id(tensor): tensor for tensor in base.model.parameters()}
+    return replace(base, model=copy.deepcopy(base.model, shared))
 
 
 def _stored_bytes(folder: Path) -> int:

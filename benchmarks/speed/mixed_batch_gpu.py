@@ -1,9 +1,8 @@
 """A decoding step of 32 rows over 8, 12 and 42 DoRA adapters on a GPU: the base alone, and adapters with and without kernels.
 
-The shape is a 7B Llama's with random weights in bfloat16. ``bound`` is the base's step and, after it, reading every adapter
-in use once at the rate of a large copy on the same device. Times are of the device, by its own events, of whole steps of the
-engine, so what Python takes between two launches counts where it is longer than the device's work. ``--small`` runs a tiny
-shape wherever it is, also without a GPU, where there are no kernels to compare with.
+The shape is that of a 7B Llama with random weights in bfloat16. ``bound`` is the step of the base plus the time to read every
+active adapter once at the rate of a large copy on the same device. Times are wall times of complete engine steps with the
+device synchronized before and after. ``--small`` runs a tiny shape on any device; without a GPU there are no kernels to compare.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ ADAPTERS = (8, 12, 42)
 
 @dataclass(frozen=True)
 class Size:
-    """Of the random base model and its adapters, the steps that are timed, and the bytes of the copy."""
+    """Size of the random base model and its adapters, number of timed steps, and bytes of the copy."""
 
     shape: LlamaShape
     rank: int
@@ -47,7 +46,7 @@ SMALL = Size(LlamaShape(hidden=32, layers=1, heads=4, kv_heads=2, mlp=64), rank=
 
 
 def seconds(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Median seconds of a step, after three that do not count."""
+    """Median seconds of a step, after three warm-up steps."""
     taken = []
     for _ in range(steps + 3):
         _wait(device)
@@ -59,7 +58,7 @@ def seconds(step: Callable[[], object], steps: int, device: torch.device) -> flo
 
 
 def measure(base: BaseModel, folder: Path, count: int, size: Size) -> dict[str, Value]:
-    """Seconds of a step each way, and the shares that come of them."""
+    """Seconds of a step of each implementation, and ratios."""
     limits = EngineConfig(max_num_seqs=ROWS, max_model_len=size.steps * 4 + 32, kv_cache_gib=16)
     plain = Engine(base, limits)
     found = {"base": seconds(decoding(plain, [None] * ROWS), size.steps, base.device)}
@@ -80,12 +79,12 @@ def measure(base: BaseModel, folder: Path, count: int, size: Size) -> dict[str, 
 
 
 def _ways(device: torch.device) -> dict[str, bool]:
-    """Ways to add adapters, and whether by kernels."""
+    """Implementations of adapters, and whether they use the kernels."""
     return {"fused": True, "plain": False} if device.type == "cuda" else {"plain": False}
 
 
 def _bandwidth(device: torch.device, count: int) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Bytes per second that a copy reads and writes."""
     source = torch.zeros(count, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * count / seconds(lambda: target.copy_(source), 10, device)
@@ -102,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     size, counts = (SMALL, (2,)) if arguments.small else (FULL, ADAPTERS)
     device = choose_device(None)
     if device.type != "cuda" and not arguments.small:
-        raise SystemExit("this needs a CUDA device; give --small to see that it runs, or take benchmarks.speed.mixed_batch")
+        raise SystemExit("this benchmark needs a CUDA device; test it with --small, or run benchmarks.speed.mixed_batch")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     base = random_llama(size.shape, seed=SEED, device=device, dtype=dtype)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""A sentence encoder of a real architecture with random weights and a vocabulary of its own, made on the spot.
+"""A sentence encoder with a real architecture, random weights and its own vocabulary.
 
-Key property: it costs what a trained one of that shape costs; its vectors mean nothing.
+It is as fast as a trained encoder of that shape; its vectors are meaningless.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from compass_ray.sources.atlas import FULL, SMALL, AtlasSize, atlas_pool
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a BERT, and the text that its vocabulary is made from."""
+    """Sizes of a BERT, and the source of its vocabulary."""
 
     layers: int
     hidden: int

@@ -1,10 +1,10 @@
-"""COMPASS-S on one large cluster, against three ways a user would write equation 1 (COMPASS, section 3.2.3).
+"""COMPASS-S on one large cluster, against three simple implementations of equation 1 (COMPASS, section 3.2.3).
 
-``recompute`` works every score out anew for each draw, the similarities with all rows drawn so far included; it takes
-over an hour for 10,000 draws, so draws spread evenly over the quota are timed and the total is estimated. ``running``
-keeps neighbour counts and adds one product of the cluster with the new row a draw. ``matrix`` computes the whole
-similarity matrix first and keeps it. All draw by the same law; none of them reads fewer than all rows a draw, which is
-what the sampler saves. ``running_d`` and ``compass_d`` take the best row each time (COMPASS-D).
+``recompute`` recomputes every score for each draw, including the similarities with all drawn rows. It takes over an hour for
+10,000 draws, so draws spread evenly over the quota are timed and the total is estimated. ``running`` keeps neighbour counts
+and adds one product of the cluster with the new row per draw. ``matrix`` computes the complete similarity matrix first. All
+draw from the same distribution and read all rows for each draw; the sampler reads fewer. ``running_d`` and ``compass_d`` take
+the best row each time (COMPASS-D).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEED = 0
 DRAWS = (500, 2_000, 10_000)
 CENTROIDS = 40
 NEAR_DUPLICATES = 0.2
-"""Share of rows that repeat another with small changes, cosine about 0.95."""
+"""Share of rows that are near duplicates of another, cosine about 0.95."""
 TIMED_DRAWS = 4
 REPEATS = 2
 
@@ -38,7 +38,7 @@ class Cluster:
 
 
 def make_cluster(n: int, d: int, rng: np.random.Generator) -> Cluster:
-    """A cluster whose rows lie at a cosine of about 0.6 from each other, some of them near duplicates."""
+    """A cluster whose rows have a cosine of about 0.6 to each other; some are near duplicates."""
     centres = _unit(rng.normal(size=(CENTROIDS, d)))
     rows = _unit(centres[0] + 0.8 * _unit(rng.normal(size=(n, d))))
     copies = rng.choice(n, size=int(NEAR_DUPLICATES * n), replace=False)
@@ -51,7 +51,7 @@ def _unit(rows: FloatArray | Float32Array) -> Float32Array:
 
 
 def scores(cluster: Cluster) -> tuple[FloatArray, FloatArray]:
-    """Proto and boundary score float64[n] of every row, straight from their definitions."""
+    """Proto and boundary scores float64[n] of every row, from their definitions."""
     own = 1.0 - cluster.rows @ cluster.centroid
     margin = (1.0 - cluster.rows @ cluster.others.T).min(axis=1) - own
     normal = (margin - margin.min()) / (margin.max() - margin.min())
@@ -59,7 +59,7 @@ def scores(cluster: Cluster) -> tuple[FloatArray, FloatArray]:
 
 
 class PlainDraws:
-    """Draws one row at a time from the scores of all rows, as equation 1 reads; ``near`` counts drawn neighbours."""
+    """Draws one row at a time from the scores of all rows by equation 1; ``near`` counts drawn neighbours."""
 
     def __init__(self, cluster: Cluster, quota: int, rng: np.random.Generator) -> None:
         self.cluster, self.quota, self.rng = cluster, quota, rng
@@ -78,7 +78,7 @@ class PlainDraws:
         return self.take(int(self.scores_left().argmax()))
 
     def scores_left(self) -> FloatArray:
-        """Equation 1 for every row, 0 for those drawn."""
+        """Equation 1 for every row, 0 for drawn rows."""
         late = (len(self.drawn) / self.quota) ** 2
         score = (1.0 - late) * self.proto + late * self.boundary - DELTA * self.near
         score = np.maximum(score, 0.0)
@@ -93,7 +93,7 @@ class PlainDraws:
 
 
 def recompute(cluster: Cluster, quota: int) -> float:
-    """Seconds of a quota in which nothing is kept from draw to draw, estimated from draws spread evenly over it."""
+    """Seconds of a quota if nothing is cached between draws, estimated from draws spread evenly over it."""
     rng = np.random.default_rng(SEED)
     draws = PlainDraws(cluster, quota, rng)
 
@@ -110,21 +110,21 @@ def recompute(cluster: Cluster, quota: int) -> float:
 
 
 def running(cluster: Cluster, quota: int) -> None:
-    """A quota with neighbour counts kept, brought up to date by one product a draw."""
+    """Draw a quota with running neighbour counts, updated by one product per draw."""
     draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
     for _ in range(quota):
         draws.near += cluster.rows @ cluster.rows[draws.draw()] > TAU
 
 
 def running_d(cluster: Cluster, quota: int) -> None:
-    """`running`, but the best row each time."""
+    """As `running`, but take the best row each time."""
     draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
     for _ in range(quota):
         draws.near += cluster.rows @ cluster.rows[draws.best()] > TAU
 
 
 def matrix(cluster: Cluster, quota: int) -> None:
-    """A quota with all similarities worked out before the first draw."""
+    """Draw a quota with all similarities computed before the first draw."""
     similarity = cluster.rows @ cluster.rows.T
     draws = PlainDraws(cluster, quota, np.random.default_rng(SEED))
     for _ in range(quota):
@@ -132,18 +132,18 @@ def matrix(cluster: Cluster, quota: int) -> None:
 
 
 def compass(cluster: Cluster, quota: int, mode: SamplingMode = SamplingMode.STOCHASTIC) -> None:
-    """A quota by this project, scores included."""
+    """Draw a quota with this project's sampler, including the scores."""
     rng = np.random.default_rng(SEED)
     sample_cluster(cluster.rows, cluster.centroid, cluster.others, quota, mode=mode, rng=rng)
 
 
 def compass_d(cluster: Cluster, quota: int) -> None:
-    """`compass`, but the best row each time."""
+    """As `compass`, but take the best row each time."""
     compass(cluster, quota, SamplingMode.DETERMINISTIC)
 
 
 def measure(cluster: Cluster, quota: int) -> dict[str, Value]:
-    """Seconds of each way for one quota, and each over the sampler's."""
+    """Seconds of each implementation for one quota, and ratios to the sampler."""
     ours = _best(compass, cluster, quota)
     taken = {"running": _best(running, cluster, quota), "matrix": _best(matrix, cluster, quota)}
     taken["recompute_estimated"] = recompute(cluster, quota)

@@ -1,9 +1,9 @@
-"""Selection for all languages from what the stages before leave on disk, against what a user would write.
+"""Row selection for all languages from the artifacts on disk, against a naive implementation.
 
-``select_language`` is what the select stage runs as a Ray task; here two processes of one thread run it, so that Ray's own
-start and memory stay out. Each starts cold, and its imports and opening the run count. The rival loads the same vectors
-and labels and works all scores of a cluster out for each draw, with running neighbour counts; one language is timed and
-the others are estimated from the rows that they draw. Neither embedding nor clustering is measured.
+``select_language`` is the Ray task of the select stage. Here two processes with one thread each run it, so that Ray's start and
+memory are excluded. Each starts cold; imports and opening the run count. The naive implementation (``rival``) loads the same
+vectors and labels and recomputes all scores of a cluster for each draw, with running neighbour counts. One language is timed;
+the others are estimated from their numbers of rows. Neither embedding nor clustering is measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
-from benchmarks.speed.memory import PeakMemory
-from benchmarks.speed.selection_rival import select_naively
-from benchmarks.speed.selection_run import GUIDE_PROMPTS, LANGUAGES, NEAR_DUPLICATES, SEED, World, make_world, write_run
+from benchmarks.speed.process_memory import PeakMemory
+from benchmarks.speed.selection_fixture import (
+    GUIDE_PROMPTS,
+    LANGUAGES,
+    NEAR_DUPLICATES,
+    SEED,
+    SyntheticPool,
+    make_pool,
+    write_run,
+)
+from benchmarks.speed.selection_naive import select_naively
 from benchmarks.timing import single_thread
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, parse_config, with_overrides
@@ -35,7 +43,7 @@ from compass_ray.stages.select import select_language
 WORKERS = 2
 METHOD = "compass"
 NO_REPEATS = 2.0
-"""Above this budget candidates run out, and rows are used again."""
+"""Above this budget, candidates run out and rows are repeated."""
 RIVAL_LANGUAGE = "sw"
 
 
@@ -45,9 +53,9 @@ def _processes() -> Executor:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a run of the benchmark is: rows of the pools, all with budget 0.8, and budgets of the largest.
+    """Size of the benchmark: rows of the pools, all with budget 0.8, and budgets of the largest pool.
 
-    The first pool and the first budget are so small that what they cost is what starting and opening cost.
+    The first pool and the first budget are so small that their cost is that of starting and opening the run.
     """
 
     pools: tuple[int, ...] = (2_000, 51_000, 102_000, 204_000)
@@ -55,17 +63,17 @@ class Scale:
     dimensions: int = 1_024
     languages: tuple[str, ...] = LANGUAGES
     sample: int = 20_000
-    """Rows that clusters are fitted on."""
+    """Rows on which the clusters are fitted."""
     executor: Callable[[], Executor] = _processes
 
 
 SMALL = Scale((400, 800, 1_600), (0.0, 0.8, 2.0, 10.0), 32, ("sw", "hi"), 800, partial(ThreadPoolExecutor, WORKERS))
-"""In threads, because to start processes takes longer than all the rest."""
+"""Uses threads, because starting processes takes longer than the rest."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """All languages once: wall seconds, rows added, and the largest sums over both workers in GiB."""
+    """One selection of all languages: wall and CPU seconds, rows added, and peak memory of both workers in GiB."""
 
     seconds: float
     cpu_seconds: float
@@ -74,7 +82,7 @@ class Selected:
     resident_gib: float
 
     def numbers(self) -> dict[str, Value]:
-        """As the record shows it."""
+        """The numbers of the record."""
         return {
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
@@ -85,13 +93,13 @@ class Selected:
 
 
 def settings_of(scale: Scale) -> RunConfig:
-    """The run's configuration: stochastic, tau 0.9, delta 0.1, and one cell of HDBSCAN's sweep."""
+    """The configuration: stochastic sampling, tau 0.9, delta 0.1, and one setting of HDBSCAN."""
     cluster = {"min_cluster_size": [10], "min_samples": [5], "backend": "cpu", "sweep_rows": scale.sample}
     return parse_config({"languages": list(scale.languages), "cluster": cluster, "select": {"budget": 0.8}})
 
 
 def select_all(run: RunDir, config: RunConfig, scale: Scale) -> Selected:
-    """Every language's selection by two fresh workers of one thread each."""
+    """Select for every language with two new workers of one thread each."""
     tree = config.model_dump(mode="json")
     started = time.monotonic()
     with scale.executor() as workers, PeakMemory() as memory:
@@ -103,27 +111,27 @@ def select_all(run: RunDir, config: RunConfig, scale: Scale) -> Selected:
 
 
 def _task(uri: str, tree: Mapping[str, Any], language: str) -> tuple[int, float]:
-    """One language in a worker; which worker, and its CPU seconds so far."""
+    """Select for one language; return the worker's process id and its CPU seconds so far."""
     select_language(uri, tree, language, [METHOD])
     return os.getpid(), time.process_time()
 
 
-def _total_by_worker(told: Sequence[tuple[int, float]]) -> float:
-    return sum(max(seconds for pid, seconds in told if pid == worker) for worker in {pid for pid, _ in told})
+def _total_by_worker(samples: Sequence[tuple[int, float]]) -> float:
+    return sum(max(seconds for pid, seconds in samples if pid == worker) for worker in {pid for pid, _ in samples})
 
 
-def by_pool(folder: Path, config: RunConfig, world: World, scale: Scale) -> dict[int, Selected]:
+def by_pool(folder: Path, config: RunConfig, pool: SyntheticPool, scale: Scale) -> dict[int, Selected]:
     """B = 0.8 with pools of several sizes."""
     found = {}
     for n in scale.pools:
         run = RunDir(str(folder / str(n)))
-        write_run(run, config, world, n)
+        write_run(run, config, pool, n)
         found[n] = select_all(run, config, scale)
     return found
 
 
 def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selected]:
-    """One pool with several budgets; above 2 rows are used again where candidates run out."""
+    """One pool with several budgets; above 2, rows are repeated if candidates run out."""
     found = {}
     for budget in scale.budgets:
         overflow = "repeat" if budget > NO_REPEATS else "redistribute"
@@ -132,9 +140,9 @@ def by_budget(run: RunDir, config: RunConfig, scale: Scale) -> dict[float, Selec
 
 
 def growth(pools: Mapping[int, Selected], budgets: Mapping[float, Selected]) -> dict[str, Value]:
-    """How CPU seconds grow: a line through rows added, and a power law in pool rows beyond the smallest pool's seconds.
+    """Growth of CPU seconds: a line in rows added, and a power law in pool rows after subtracting the smallest pool.
 
-    Budgets at which rows are used again are left out, since a row that is used again is not drawn again.
+    Budgets that repeat rows are omitted, because a repeated row is not drawn again.
     """
     rows, cpu = zip(*((each.rows, each.cpu_seconds) for b, each in budgets.items() if b <= NO_REPEATS), strict=True)
     pool = _beyond_first([(float(n), each.cpu_seconds) for n, each in pools.items()])
@@ -147,7 +155,7 @@ def growth(pools: Mapping[int, Selected], budgets: Mapping[float, Selected]) -> 
 
 
 def _beyond_first(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points after the first, less its seconds; what is lost in noise counts as a millisecond."""
+    """The points after the first, minus its seconds; at least a millisecond each."""
     (_, start), *later = points
     return [(x, max(seconds - start, 1e-3)) for x, seconds in later]
 
@@ -159,7 +167,7 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def rival(run: RunDir, ours: Selected) -> dict[str, Value]:
-    """The hand-written way for one language, and estimated for all on as many cores, from CPU seconds."""
+    """Time the naive implementation for one language, and estimate it for all, in CPU seconds."""
     rows = run.selection(METHOD, RIVAL_LANGUAGE).require().metrics["selected"]
     with single_thread():
         loading, drawing = select_naively(run, METHOD, RIVAL_LANGUAGE)
@@ -199,13 +207,13 @@ def main(argv: Sequence[str] | None = None) -> Record:
 
 def measure(folder: Path, config: RunConfig, scale: Scale) -> dict[str, Value]:
     """All numbers of the record."""
-    world = make_world(config, scale.pools[-1], scale.dimensions)
-    pools = by_pool(folder, config, world, scale)
+    pool = make_pool(config, scale.pools[-1], scale.dimensions)
+    pools = by_pool(folder, config, pool, scale)
     largest = RunDir(str(folder / str(scale.pools[-1])))
     plain = rival(largest, pools[scale.pools[-1]])
     budgets = by_budget(largest, config, scale)
     return {
-        "clusters": _clusters(world),
+        "clusters": _clusters(pool),
         **{f"pool_{n}": each.numbers() for n, each in pools.items()},
         **{f"budget_{budget}": each.numbers() for budget, each in budgets.items()},
         "growth": growth(pools, budgets),
@@ -213,9 +221,9 @@ def measure(folder: Path, config: RunConfig, scale: Scale) -> dict[str, Value]:
     }
 
 
-def _clusters(world: World) -> dict[str, Value]:
-    size = np.bincount(world.labels[world.labels >= 0])
-    noise = float(np.mean(world.labels < 0))
+def _clusters(pool: SyntheticPool) -> dict[str, Value]:
+    size = np.bincount(pool.labels[pool.labels >= 0])
+    noise = float(np.mean(pool.labels < 0))
     return {"count": len(size), "largest": int(size.max()), "median": float(np.median(size)), "noise_share": noise}
 
 

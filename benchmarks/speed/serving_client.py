@@ -1,7 +1,7 @@
-"""One chat request over HTTP and what came of it: outcome, adapter, text, and when it was sent, first heard of and ended.
+"""One chat request over HTTP and its response: outcome, adapter, text, and times of sending, first token and end.
 
-Key property: a stream that breaks off after its first piece, by an error event or without its end, is told from a request that
-failed. It knows no Ray and judges no text.
+A stream that ends with an error event after its first token has another outcome than a failed request. This module does not
+use Ray and does not check texts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class RequestOutcome(Enum):
     RATE = "429"
     BUSY = "503"
     INTERRUPTED = "interrupted"
-    """A stream that had begun ended in an error event."""
+    """A stream with at least one token ended with an error event."""
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """A request: ``model`` as the API takes it, and the prompt's language."""
+    """A request: the ``model`` field of the API, and the prompt with its language."""
 
     model: str
     prompt: str
@@ -41,14 +41,14 @@ class LoadRequest:
     stream: bool = False
 
     def body(self) -> dict[str, Any]:
-        """As the API takes it."""
+        """The request body of the API."""
         messages = [{"role": "user", "content": self.prompt}]
         return {"model": self.model, "messages": messages, "max_tokens": self.tokens, "stream": self.stream}
 
 
 @dataclass(frozen=True)
 class LoadResponse:
-    """What came of a request; ``adapter`` is None for the base, times are of the monotonic clock in seconds."""
+    """The response to a request. ``adapter`` is None for the base; times are monotonic, in seconds."""
 
     request: LoadRequest
     outcome: RequestOutcome
@@ -60,58 +60,58 @@ class LoadResponse:
     detail: str = ""
 
 
-async def send(client: httpx.AsyncClient, ask: LoadRequest, route: str = ROUTE) -> LoadResponse:
-    """Send a request and read all of its reply; never raises for what the service did."""
+async def send(client: httpx.AsyncClient, request: LoadRequest, route: str = ROUTE) -> LoadResponse:
+    """Send a request and read the complete reply. HTTP errors become outcomes and are not raised."""
     sent = time.monotonic()
     try:
-        heard = await (_send_streaming if ask.stream else _send_plain)(client, ask, sent, route)
+        response = await (_send_streaming if request.stream else _send_plain)(client, request, sent, route)
     except httpx.HTTPError as error:
-        heard = LoadResponse(ask, RequestOutcome.FAILED, sent, 0.0, detail=repr(error))
-    return replace(heard, ended=time.monotonic())
+        response = LoadResponse(request, RequestOutcome.FAILED, sent, 0.0, detail=repr(error))
+    return replace(response, ended=time.monotonic())
 
 
-async def _send_plain(client: httpx.AsyncClient, ask: LoadRequest, sent: float, route: str) -> LoadResponse:
-    response = await client.post(route, json=ask.body())
-    if response.status_code != 200:
-        return _to_rejected(ask, response, sent)
-    body = response.json()
+async def _send_plain(client: httpx.AsyncClient, request: LoadRequest, sent: float, route: str) -> LoadResponse:
+    http_response = await client.post(route, json=request.body())
+    if http_response.status_code != 200:
+        return _to_rejected(request, http_response, sent)
+    body = http_response.json()
     adapter, text = body["compass"]["adapter"], body["choices"][0]["message"]["content"]
-    return LoadResponse(ask, RequestOutcome.ANSWERED, sent, 0.0, adapter, text, time.monotonic())
+    return LoadResponse(request, RequestOutcome.ANSWERED, sent, 0.0, adapter, text, time.monotonic())
 
 
-async def _send_streaming(client: httpx.AsyncClient, ask: LoadRequest, sent: float, route: str) -> LoadResponse:
-    async with client.stream("POST", route, json=ask.body()) as response:
-        if response.status_code != 200:
-            await response.aread()
-            return _to_rejected(ask, response, sent)
+async def _send_streaming(client: httpx.AsyncClient, request: LoadRequest, sent: float, route: str) -> LoadResponse:
+    async with client.stream("POST", route, json=request.body()) as http_response:
+        if http_response.status_code != 200:
+            await http_response.aread()
+            return _to_rejected(request, http_response, sent)
         return await _read_stream(
-            _events(response), LoadResponse(ask, RequestOutcome.FAILED, sent, 0.0, detail="the stream had no end")
+            _events(http_response), LoadResponse(request, RequestOutcome.FAILED, sent, 0.0, detail="the stream had no end")
         )
 
 
-async def _read_stream(events: AsyncIterator[dict[str, Any] | None], heard: LoadResponse) -> LoadResponse:
+async def _read_stream(events: AsyncIterator[dict[str, Any] | None], response: LoadResponse) -> LoadResponse:
     async for event in events:
         if event is None:
-            return replace(heard, outcome=RequestOutcome.ANSWERED, detail="")
+            return replace(response, outcome=RequestOutcome.ANSWERED, detail="")
         if "error" in event:
-            begun = RequestOutcome.INTERRUPTED if heard.first else RequestOutcome.FAILED
-            return replace(heard, outcome=begun, detail=json.dumps(event["error"]))
+            begun = RequestOutcome.INTERRUPTED if response.first else RequestOutcome.FAILED
+            return replace(response, outcome=begun, detail=json.dumps(event["error"]))
         text = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
-        heard = replace(heard, text=heard.text + text, adapter=None if event["model"] == "base" else event["model"])
-        if text and not heard.first:
-            heard = replace(heard, first=time.monotonic())
-    return heard
+        response = replace(response, text=response.text + text, adapter=None if event["model"] == "base" else event["model"])
+        if text and not response.first:
+            response = replace(response, first=time.monotonic())
+    return response
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any] | None]:
-    """The events of a stream; None is its end."""
-    async for line in response.aiter_lines():
+async def _events(http_response: httpx.Response) -> AsyncIterator[dict[str, Any] | None]:
+    """The events of a stream; None marks its end."""
+    async for line in http_response.aiter_lines():
         if line.startswith(_DATA):
             data = line.removeprefix(_DATA)
             yield None if data == "[DONE]" else json.loads(data)
 
 
-def _to_rejected(ask: LoadRequest, response: httpx.Response, sent: float) -> LoadResponse:
+def _to_rejected(request: LoadRequest, http_response: httpx.Response, sent: float) -> LoadResponse:
     kinds = {429: RequestOutcome.RATE, 503: RequestOutcome.BUSY}
-    outcome = kinds.get(response.status_code, RequestOutcome.FAILED)
-    return LoadResponse(ask, outcome, sent, 0.0, detail=f"{response.status_code} {response.text[:300]}")
+    outcome = kinds.get(http_response.status_code, RequestOutcome.FAILED)
+    return LoadResponse(request, outcome, sent, 0.0, detail=f"{http_response.status_code} {http_response.text[:300]}")

@@ -1,8 +1,8 @@
-"""10,000 requests, 64 at once, on a service whose adapters are replaced and whose processes are killed under way.
+"""10,000 requests, 64 concurrent, on a service while adapters are replaced and processes are killed.
 
-Key property: every reply is compared with the bare engine's for the version it names, and that version with what was live
-(see `serving_verdict`). Requests go on until each replacement was seen in a reply. Bounded: the load ends as an error after
-`LIMIT` seconds. Says nothing about a model of useful size: replies cost next to nothing here.
+Every reply is compared with the engine's reply for the version it names, and that version with the live versions (see
+`serving_load_metrics`). Requests continue until each replacement was seen in a reply. The load fails after `LIMIT` seconds. It
+says nothing about a model of useful size: replies are very cheap here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import httpx
 
 from benchmarks.record import Record, Value, parser, write_record
 from benchmarks.speed.serving_client import RequestOutcome
-from benchmarks.speed.serving_drive import AT_ONCE, LIMIT, LoadPlan, run_load
-from benchmarks.speed.serving_processes import ServiceMemorySampler
-from benchmarks.speed.serving_replies import expected_replies
-from benchmarks.speed.serving_run import SEED, Shape, make_run, serving
-from benchmarks.speed.serving_verdict import (
+from benchmarks.speed.serving_expected_replies import expected_replies
+from benchmarks.speed.serving_fixture import SEED, Shape, make_run, serving
+from benchmarks.speed.serving_load_generator import AT_ONCE, LIMIT, LoadPlan, run_load
+from benchmarks.speed.serving_load_metrics import (
     GRACE,
     LiveVersions,
     count_outcomes,
@@ -30,6 +29,7 @@ from benchmarks.speed.serving_verdict import (
     measure_latencies,
     measure_replacements,
 )
+from benchmarks.speed.serving_processes import ServiceMemorySampler
 
 TOKENS = (4, 12)
 _SHOWN = 5
@@ -38,28 +38,30 @@ SMALL = LoadPlan(Shape(32, 1, ("sw", "hi", "ru"), 2), 300, 3, 2, (0.3,), (0.2,),
 
 
 def measure(folder: Path, plan: LoadPlan) -> dict[str, Value]:
-    """The numbers of one load."""
+    """Run one load and return its numbers."""
     run, config = make_run(folder, plan.shape, resources={"replicas": plan.replicas})
     replies = expected_replies(run, config, plan.shape, count=plan.prompts, tokens=TOKENS)
     timeline = LiveVersions.of(plan.shape.languages, "v0001")
     with serving(run, config) as url, ServiceMemorySampler() as memory:
         started = time.monotonic()
-        heard = asyncio.run(run_load(url, run, plan, list(replies), timeline))
+        responses = asyncio.run(run_load(url, run, plan, list(replies), timeline))
         seconds = time.monotonic() - started
         traffic = _traffic(url)
-    spoke = [each for each in heard if each.outcome in (RequestOutcome.ANSWERED, RequestOutcome.INTERRUPTED)]
+    spoke = [each for each in responses if each.outcome in (RequestOutcome.ANSWERED, RequestOutcome.INTERRUPTED)]
     mistakes = [reason for each in spoke if (reason := find_mismatch(each, replies, timeline))]
-    _show([each.detail for each in heard if each.outcome is RequestOutcome.FAILED] + mistakes)
+    _show([each.detail for each in responses if each.outcome is RequestOutcome.FAILED] + mistakes)
     return {
-        **count_outcomes(heard),
-        "answered_in_a_language": sum(each.outcome is RequestOutcome.ANSWERED and each.request.model != "base" for each in heard),
+        **count_outcomes(responses),
+        "answered_in_a_language": sum(
+            each.outcome is RequestOutcome.ANSWERED and each.request.model != "base" for each in responses
+        ),
         "wrong": len(mistakes),
         "replicas_killed": len(plan.replica_killed_at),
         "monitors_killed": len(plan.monitor_killed_at),
         "seconds": seconds,
-        "requests_per_second": len(heard) / seconds,
-        **measure_latencies(heard),
-        **measure_replacements(heard, timeline),
+        "requests_per_second": len(responses) / seconds,
+        **measure_latencies(responses),
+        **measure_replacements(responses, timeline),
         "memory_last_quarter_over_second": memory.growth(),
         "memory_mib_by_tenth": memory.by_tenth_mib(),
         "monitor": traffic,
@@ -67,7 +69,7 @@ def measure(folder: Path, plan: LoadPlan) -> dict[str, Value]:
 
 
 def _traffic(url: str) -> Value:
-    """What became of the prompts on their way to the monitor, once none waits or half a minute has passed."""
+    """Traffic counters of the monitor, when no prompt waits or after 30 seconds."""
     deadline = time.monotonic() + 30.0
     while True:
         found: dict[str, Value] = httpx.get(f"{url}/v1/compass/status", timeout=30).json()["traffic"]

@@ -1,7 +1,7 @@
-"""What the way through HTTP and Ray Serve costs: first token against the engine and a bare hop, throughput, and the monitor.
+"""Cost of HTTP and Ray Serve: time to first token against the engine and a no-op app, throughput, and the monitor.
 
-First tokens are measured on a small model, where nothing else drowns them; throughput on one whose step takes tens of
-milliseconds. Both have random weights. Wall time: the machine should have nothing else to do.
+The time to first token is measured on a small model, whose own time does not hide the overhead. Throughput is measured on a
+model with a step of tens of milliseconds. Both have random weights. Wall time; run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import Record, Value, parser, write_record
-from benchmarks.speed import serving_hop
+from benchmarks.speed import serving_noop_app
 from benchmarks.speed.serving_client import LoadRequest
-from benchmarks.speed.serving_first_token import UNWATCHED, first_tokens, monitors_part
-from benchmarks.speed.serving_run import SEED, Shape, make_run, prompts, serving
+from benchmarks.speed.serving_first_token import UNMONITORED, first_tokens, monitor_cost
+from benchmarks.speed.serving_fixture import SEED, Shape, make_run, prompts, serving
 from benchmarks.speed.serving_throughput import throughput
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
@@ -30,14 +30,14 @@ ROWS = 32
 
 @dataclass(frozen=True)
 class Size:
-    """Of both models and the work."""
+    """Sizes of both models and of the work."""
 
     small: Shape
     large: Shape
     requests: int
-    """First tokens of each way."""
+    """Number of first tokens of each target."""
     pairs: int
-    """Replies with the monitor, and as many without."""
+    """Number of replies with the monitor, and as many without."""
     new_tokens: int
     turns: int
 
@@ -48,32 +48,32 @@ SMALL = Size(Shape(32, 1, LANGUAGES[:2], 1), Shape(64, 1, LANGUAGES[:2], 2), 8, 
 
 
 def one_client(folder: Path, size: Size) -> dict[str, Value]:
-    """First tokens, and replies with and without the monitor."""
+    """Measure first tokens, and replies with and without the monitor."""
     run, config = make_run(folder, size.small)
-    unwatched = RunDir(shutil.copytree(run.path, folder / "unwatched", ignore=shutil.ignore_patterns("clusters")).as_posix())
+    unmonitored = RunDir(shutil.copytree(run.path, folder / "unmonitored", ignore=shutil.ignore_patterns("clusters")).as_posix())
     texts = [(code, text) for code in LANGUAGES[:2] for text in prompts(code, 50)]
     streams = [LoadRequest("auto", text, code, 4, stream=True) for code, text in texts]
     with serving(run, config) as url, _engine(run, config, size.small) as engine:
-        serving_hop.start(config)
-        _start_beside(unwatched, config)
+        serving_noop_app.start(config)
+        _start_unmonitored(unmonitored, config)
         first = asyncio.run(first_tokens(url, engine, list(itertools.islice(itertools.cycle(streams), size.requests))))
-        whole = [LoadRequest("auto", text, code, 4) for code, text in itertools.islice(itertools.cycle(texts), size.pairs)]
-        return {"first_token": first, "monitor": asyncio.run(monitors_part(url, whole))}
+        complete = [LoadRequest("auto", text, code, 4) for code, text in itertools.islice(itertools.cycle(texts), size.pairs)]
+        return {"first_token": first, "monitor": asyncio.run(monitor_cost(url, complete))}
 
 
 def many_clients(folder: Path, size: Size) -> dict[str, Value]:
-    """Throughput at `ROWS` at once, base rows among them."""
+    """Measure throughput with `ROWS` concurrent requests, some to the base."""
     run, config = make_run(folder, size.large)
     models = ["base", *(f"{code}@{version}" for code, version in size.large.names())]
     texts = prompts(LANGUAGES[0], ROWS)
-    asks = [LoadRequest(model, text, LANGUAGES[0], size.new_tokens) for model, text in zip(itertools.cycle(models), texts)]
+    requests = [LoadRequest(model, text, LANGUAGES[0], size.new_tokens) for model, text in zip(itertools.cycle(models), texts)]
     with serving(run, config) as url, _engine(run, config, size.large) as engine:
-        return throughput(url, engine, asks, size.turns)
+        return throughput(url, engine, requests, size.turns)
 
 
 @contextmanager
 def _engine(run: RunDir, config: RunConfig, shape: Shape) -> Iterator[Any]:
-    """The replica's engine in this process, with every adapter."""
+    """The engine of a replica in this process, with every adapter."""
     from compass_ray.serving.adapter_server import open_engine
 
     engine = open_engine(config)
@@ -86,19 +86,19 @@ def _engine(run: RunDir, config: RunConfig, shape: Shape) -> Iterator[Any]:
         engine.close()
 
 
-def _start_beside(run: RunDir, config: RunConfig) -> None:
+def _start_unmonitored(run: RunDir, config: RunConfig) -> None:
     from ray import serve
 
     from compass_ray.serving import app
 
     quiet = {"log_level": "WARNING", "enable_access_log": False}
-    serve.run(app.build_app(run.uri, config), name="unwatched", route_prefix=UNWATCHED, logging_config=quiet)
+    serve.run(app.build_app(run.uri, config), name="unmonitored", route_prefix=UNMONITORED, logging_config=quiet)
 
 
 def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     options = parser(__doc__ or "")
-    options.add_argument("--only", choices=["one_client", "many_clients"], help="one of the two parts, to look at it alone")
+    options.add_argument("--only", choices=["one_client", "many_clients"], help="run only one of the two parts")
     arguments = options.parse_args(argv)
     size = SMALL if arguments.small else FULL
     numbers: dict[str, Value] = {}

@@ -1,7 +1,7 @@
-"""The processes of a service that this one started: their memory, sampled once a second, and a hard end for one of them.
+"""Processes of a service that this process started: sample their memory once a second, and kill one of them.
 
-Key property: only descendants of this process are looked at, so another Ray on the machine is neither counted nor killed.
-Pages that several processes share count to each in its part (PSS). Linux only.
+Only descendants of this process are considered, so another Ray on the machine is neither counted nor killed. A shared page
+counts proportionally to each process (PSS). Linux only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 import psutil
 
-from benchmarks.speed.memory import MemorySampler
+from benchmarks.speed.process_memory import MemorySampler
 
 EVERY = 1.0
 _TENTHS = 10
@@ -22,7 +22,7 @@ _MIB = 1 << 20
 
 
 class Role(Enum):
-    """A process of the service, by the beginning of its title."""
+    """Roles of the service's processes; the value is the start of the process title."""
 
     REPLICA = "ray::ServeReplica:compass-ray:adapters"
     INGRESS = "ray::ServeReplica:compass-ray:ingress"
@@ -33,7 +33,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Sample:
-    """When it was taken, and of each role how many processes there were and their PSS in MiB."""
+    """Time of the sample, and number and PSS in MiB of the processes of each role."""
 
     time: float
     counts: dict[Role, int]
@@ -41,7 +41,7 @@ class Sample:
 
 
 def list_processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]]:
-    """The service's processes, oldest first."""
+    """The service's processes by process id."""
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
@@ -53,21 +53,21 @@ def list_processes(role: Role | None = None) -> list[tuple[Role, psutil.Process]
 
 
 def kill_process(role: Role) -> int:
-    """End one of the role's processes at once (SIGKILL), and give its number.
+    """Kill one process of the role (SIGKILL), and return its process id.
 
     Raises:
-        LookupError: there is none.
+        LookupError: no process has the role.
     """
     running = list_processes(role)
     if not running:
-        raise LookupError(f"no process of this service is titled {role.value}")
+        raise LookupError(f"no process of this service has the title {role.value}")
     process = running[0][1]
     process.kill()
     return int(process.pid)
 
 
 def cpu_seconds() -> dict[Role, float]:
-    """CPU seconds that the processes of each role have spent so far."""
+    """CPU seconds of the processes of each role so far."""
     spent = dict.fromkeys(Role, 0.0)
     for role, process in list_processes():
         times = process.cpu_times()
@@ -79,18 +79,18 @@ class ServiceMemorySampler(MemorySampler):
     """Samples the service's memory in a thread."""
 
     def __init__(self) -> None:
-        """Not started."""
+        """Start without samples."""
         super().__init__(EVERY)
         self.samples: list[Sample] = []
 
     def take_sample(self) -> None:
-        """Once."""
+        """Take one sample."""
         self.samples.append(_sample())
 
     def growth(self) -> dict[str, float]:
-        """Mean of the last quarter over mean of the second, of all processes together and of each role.
+        """Mean of the last quarter divided by the mean of the second, for all processes together and for each role.
 
-        Samples in which a process was missing, having just been killed, do not count.
+        Samples in which a killed process is missing are ignored.
         """
         quarter = len(self.samples) // 4
         most = {role: max((each.counts[role] for each in self.samples), default=0) for role in Role}
@@ -98,13 +98,13 @@ class ServiceMemorySampler(MemorySampler):
         return {name: late[name] / mib for name, mib in early.items() if mib and late}
 
     def by_tenth_mib(self) -> dict[str, list[float]]:
-        """Means over each tenth of the samples, to see where memory grows; a process that was killed is missing for a while."""
+        """Means over each tenth of the samples. A killed process is missing until its restart."""
         tenths = [part.tolist() for part in np.array_split(np.array(self.samples, dtype=object), _TENTHS) if len(part)]
         means = [_means(each) for each in tenths]
         return {name: [each[name] for each in means] for name in (means[0] if means else ())}
 
     def _quarters(self, length: int) -> tuple[list[Sample], list[Sample]]:
-        """The second and the last."""
+        """The samples of the second and of the last quarter."""
         return self.samples[length : 2 * length], self.samples[3 * length :]
 
 

@@ -1,8 +1,8 @@
-"""32 replies at once by the engine in this process, by the service whole, and by the service in streams.
+"""Throughput of 32 concurrent replies: engine in this process, service with complete replies, and service with streams.
 
-Key property: the same orders, adapters mixed, one replica, one thread of torch each way, in turns; the share is of the engine's
-wall time, so it holds what HTTP, Ray Serve and the ingress cost while a replica is busy, and the machine should have nothing
-else to do. The share by CPU, of the process that generates alone, stands whatever else runs.
+All use the same requests with mixed adapters, one replica and one torch thread, interleaved. The share is that of the engine's
+wall time, so it includes the cost of HTTP, Ray Serve and the ingress while a replica is busy; run it on an idle machine. The
+share by CPU counts only the generating process, so other processes do not affect it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class Cost:
     between: float
 
 
-def throughput(url: str, engine: Any, asks: Sequence[LoadRequest], turns: int) -> dict[str, Value]:
-    """Seconds of each way, and the share of the engine's throughput that the service keeps."""
-    streams = [replace(ask, stream=True) for ask in asks]
+def throughput(url: str, engine: Any, requests: Sequence[LoadRequest], turns: int) -> dict[str, Value]:
+    """Seconds of each implementation, and the service's share of the engine's throughput."""
+    streams = [replace(request, stream=True) for request in requests]
     ways: dict[str, Callable[[], Cost]] = {
-        "engine": lambda: _engine_cost(engine, asks),
-        "whole": lambda: _service_cost(url, asks),
+        "engine": lambda: _engine_cost(engine, requests),
+        "whole": lambda: _service_cost(url, requests),
         "streams": lambda: _service_cost(url, streams),
     }
     rounds = [{name: way() for name, way in ways.items()} for _ in range(turns + 1)][1:]
     bare = float(np.median([each["engine"].wall for each in rounds]))
-    tokens = sum(ask.tokens for ask in asks)
+    tokens = sum(request.tokens for request in requests)
     numbers: dict[str, Value] = {
-        "at_once": len(asks),
+        "at_once": len(requests),
         "engine_seconds": bare,
         "engine_tokens_per_second": tokens / bare,
-        "engine_step_ms": 1000 * bare / max(ask.tokens for ask in asks),
+        "engine_step_ms": 1000 * bare / max(request.tokens for request in requests),
     }
     for name in ("whole", "streams"):
         shares = [each["engine"].wall / each[name].wall for each in rounds]
@@ -61,31 +61,31 @@ def throughput(url: str, engine: Any, asks: Sequence[LoadRequest], turns: int) -
     return numbers
 
 
-def _engine_cost(engine: Any, asks: Sequence[LoadRequest]) -> Cost:
-    orders = [
+def _engine_cost(engine: Any, requests: Sequence[LoadRequest]) -> Cost:
+    generation = [
         GenerationRequest((("user", a.prompt),), adapter=None if a.model == "base" else a.model, max_tokens=a.tokens)
-        for a in asks
+        for a in requests
     ]
     wall, cpu = time.monotonic(), time.process_time()
-    engine.generate(orders)
+    engine.generate(generation)
     return Cost(time.monotonic() - wall, time.process_time() - cpu, 0.0)
 
 
-def _service_cost(url: str, asks: Sequence[LoadRequest]) -> Cost:
+def _service_cost(url: str, requests: Sequence[LoadRequest]) -> Cost:
     before = cpu_seconds()
-    wall = asyncio.run(_at_once(url, asks))
+    wall = asyncio.run(_at_once(url, requests))
     spent = {role: seconds - before[role] for role, seconds in cpu_seconds().items()}
     return Cost(wall, spent[Role.REPLICA], spent[Role.INGRESS] + spent[Role.PROXY])
 
 
-async def _at_once(url: str, asks: Sequence[LoadRequest]) -> float:
-    limits = httpx.Limits(max_connections=len(asks))
+async def _at_once(url: str, requests: Sequence[LoadRequest]) -> float:
+    limits = httpx.Limits(max_connections=len(requests))
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
-        await asyncio.gather(*(client.get("/healthz") for _ in asks))  # connections are there
+        await asyncio.gather(*(client.get("/healthz") for _ in requests))  # open the connections first
         started = time.monotonic()
-        heard = await asyncio.gather(*(send(client, ask) for ask in asks))
+        responses = await asyncio.gather(*(send(client, request) for request in requests))
         seconds = time.monotonic() - started
-    for each in heard:
+    for each in responses:
         if each.outcome is not RequestOutcome.ANSWERED:
             raise ValueError(f"{each.request.model} gave {each.detail or each.outcome}; expected a reply")
     return seconds

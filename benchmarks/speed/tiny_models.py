@@ -1,7 +1,7 @@
-"""Random base models of a real architecture, adapters for them, and prompts, all made on the spot.
+"""Random base models with a real architecture, and adapters for them.
 
-Key property: they cost what trained ones of that size cost; what they answer means nothing, and they never end a reply
-early, so every way to serve them makes the same number of tokens.
+They are as fast as trained models of that size. Their replies are meaningless and never end early, so every implementation
+generates the same number of tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """Of a Llama: widths, layers, heads, and heads of keys and values."""
+    """Sizes of a Llama: widths, layers, heads, and heads of keys and values."""
 
     hidden: int
     layers: int

@@ -1,8 +1,8 @@
-"""The train stage over twelve small languages by both layouts: one Ray Train run a language, or workers that keep the base.
+"""The train stage over twelve small languages with both layouts: one Ray Train run per language, or pooled workers.
 
-The selections are made once; each turn trains copies of the run by both layouts, on the same number of workers at once
-and one thread each, and compares what comes out byte by byte. Wall time of the stage without Ray's own start, because what
-differs is how often workers start and load the base; the machine should have nothing else to do.
+The selections are made once. Each round trains copies of the run with both layouts, on the same number of concurrent workers
+with one thread each, and compares the adapters byte by byte. Wall time of the stage without the start of Ray, because the
+layouts differ in how often workers start and load the base. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Layout = Literal["pooled", "per_language"]
 
 @dataclass(frozen=True)
 class Trained:
-    """Wall seconds of the stage, and the adapters by their place in the run."""
+    """Wall seconds of the stage, and the adapters by their path in the run."""
 
     seconds: float
     adapters: dict[str, bytes]
 
 
 def settings_of(languages: Sequence[str]) -> RunConfig:
-    """The preset of 42 languages with fewer of them, two workers at once."""
+    """The preset of 42 languages with fewer languages and two concurrent workers."""
     resources = {"train_workers": WORKERS, "train_concurrency": WORKERS, "cpus_per_worker": 0.5, "cpus": WORKERS}
     values = [f"resources.{name}={value}" for name, value in resources.items()]
     return with_overrides(load_run_config("atlas-42"), [f"languages=[{','.join(languages)}]", *values])
 
 
 def train_copy(selected: Path, config: RunConfig, layout: Layout) -> Trained:
-    """A copy of the run, trained by one layout."""
+    """Train a copy of the run with one layout."""
     from compass_ray.stages import train
 
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def train_copy(selected: Path, config: RunConfig, layout: Layout) -> Trained:
 
 
 def measure(languages: Sequence[str], repeats: int) -> dict[str, Value]:
-    """Median seconds of both layouts, their ratio turn by turn, and how many adapters are the same."""
+    """Median seconds of both layouts, their ratio in each round, and the number of equal adapters."""
     from compass_ray import ray_session
 
     config = settings_of(languages)
@@ -82,7 +82,7 @@ def _equal(one: Trained, other: Trained) -> int:
 def main(argv: Sequence[str] | None = None) -> Record:
     """Run from the command line."""
     options = parser(__doc__ or "")
-    options.add_argument("--repeats", type=int, default=2, help="turns, each of which trains all languages twice")
+    options.add_argument("--repeats", type=int, default=2, help="rounds; each trains all languages twice")
     arguments = options.parse_args(argv)
     languages, repeats = (LANGUAGES[:2], 1) if arguments.small else (LANGUAGES, arguments.repeats)
     numbers = measure(languages, repeats)

@@ -1,9 +1,9 @@
-"""One epoch of a DoRA on the atlas's base model and rows, per step: `FineTuning` against PEFT's DoRA and LoRA.
+"""One epoch of a DoRA on the atlas's base model and rows, per step: `AdapterTrainer` against PEFT's DoRA and LoRA.
 
-All ways take the same batches of the same rows with AdamW and clipping. ``peft_dora`` and ``peft_lora`` take the loss
-that the model itself gives, as a user's loop does; ``peft_dora_our_loss`` takes this project's, which runs the output
-layer on response positions only, so that what is left is the adapter's own cost. Then, on rows of mixed length, what
-`FineTuning` gains or loses in tokens a second by packed batches and by gradient checkpointing.
+All use the same batches of the same rows with AdamW and clipping. ``peft_dora`` and ``peft_lora`` use the loss of the model, as
+in a user's training loop. ``peft_dora_our_loss`` uses this project's loss, which runs the output layer on response positions
+only, so that only the cost of the adapter differs. Then, on rows of mixed length, the change of `AdapterTrainer` in tokens per
+second with packed batches and with gradient checkpointing.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def main(argv: Sequence[str] | None = None) -> Record:
 
 
 def _rows(count: int) -> list[TrainingRow]:
-    """Rows of all languages of the small atlas, spread evenly over it."""
+    """Rows of all languages of the small atlas, evenly spaced."""
     found = atlas_pool(SMALL).select(["inputs", "targets"]).to_pylist()
     chosen = np.linspace(0, len(found) - 1, count).astype(int)
     return [TrainingRow(found[i]["inputs"], found[i]["targets"]) for i in chosen]
 
 
 def _mixed(rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-    """Rows from one to ten times as long, in no order."""
+    """Rows of one to ten times the length, unordered."""
     return [TrainingRow(" ".join([row.prompt] * _TIMES[i % len(_TIMES)]), row.response) for i, row in enumerate(rows)]
 
 
@@ -104,13 +104,13 @@ def _ways(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) -> 
 
 
 def _again(tuning: AdapterTrainer) -> None:
-    """The epoch anew: a training that is done has nothing left to do."""
+    """Run the epoch from scratch: without clearing its history, a finished training does nothing."""
     tuning.history.clear()
     tuning.run()
 
 
 def peft_epoch(base: BaseModel, model: Any, examples: Sequence[EncodedExample], config: TrainConfig, loss: Loss) -> None:
-    """One epoch as a user's own loop over PEFT takes it."""
+    """One epoch as in a user's training loop with PEFT."""
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=config.betas, foreach=True)
     lengths = [len(example) for example in examples]
@@ -122,7 +122,7 @@ def peft_epoch(base: BaseModel, model: Any, examples: Sequence[EncodedExample], 
 
 
 def model_loss(model: Any, examples: Sequence[EncodedExample], base: BaseModel) -> Tensor:
-    """The mean loss of a batch as the model works it out from ids, mask and labels, padded on the right."""
+    """The model's own mean loss of a batch, from ids, mask and labels padded on the right."""
     ids = _padded([each.input_ids for each in examples], base.tokenizer.pad_token_id)
     labels = _padded([each.labels for each in examples], IGNORE_INDEX)
     mask = _padded([[1] * len(each) for each in examples], 0)
@@ -131,7 +131,7 @@ def model_loss(model: Any, examples: Sequence[EncodedExample], base: BaseModel) 
 
 
 def our_loss(model: Any, examples: Sequence[EncodedExample], base: BaseModel) -> Tensor:
-    """The same mean by this project's way."""
+    """The same mean loss by this project's implementation."""
     return token_losses(model, collate(examples, base.tokenizer.pad_token_id, base.device)).mean()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks.speed.selection_run import make_world, write_run
+from benchmarks.speed.selection_fixture import make_pool, write_run
 from compass_ray import row_selection
 from compass_ray.artifacts import SHARED, Artifact, Identity, RunDir, selection_owners
 from compass_ray.config import RunConfig, parse_config, with_overrides
@@ -31,7 +31,7 @@ def config() -> RunConfig:
 def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run that stands before the select stage, with every fifth prompt of its pool a test question in fullwidth letters."""
     run = RunDir(str(tmp_path_factory.mktemp("selection") / "run"))
-    write_run(run, config, make_world(config, 1_200, 16), 1_200)
+    write_run(run, config, make_pool(config, 1_200, 16), 1_200)
     for code in LANGUAGES:
         _ask_what_the_pool_has(run, code)
     return run

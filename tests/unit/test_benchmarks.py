@@ -1,4 +1,4 @@
-"""Every benchmark runs in its small form and writes a record of the form that the README of benchmarks describes."""
+"""Every benchmark runs in its small form and writes a record in the format of benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BENCHMARKS = (
     "paper/forgetting",
 )
 UNRECORDED = ("speed/mixed_batch_gpu",)
-"""Those that need what has not been at hand."""
+"""Benchmarks without a stored record, because they need a GPU."""
 SLOW = (
     "speed/batching",
     "speed/training",
@@ -90,7 +90,7 @@ def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_the_kept_record_is_of_a_full_run(benchmark: str) -> None:
+def test_the_stored_record_is_of_a_full_run(benchmark: str) -> None:
     record = json.loads((FOLDER / "results" / file_of(benchmark)).read_text("utf-8"))
     check_form(record, benchmark)
     assert "--small" not in record["command"]

@@ -1,7 +1,7 @@
-"""The memory of the processes that this one started, looked at while they work.
+"""Memory of the child processes of this process, sampled while they work.
 
-Key property: private pages are told from those of mapped files, which the machine may drop at any time and which
-processes share. Pages that several processes share count to each in its part (PSS). Linux only.
+Private pages are counted separately from pages of mapped files, which the kernel can drop and processes share. A shared page
+counts proportionally to each process (PSS). Linux only.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ EVERY = 0.25
 
 
 class MemorySampler:
-    """A thread that looks again and again for as long as the block runs."""
+    """A thread that takes samples at a fixed interval while the block runs."""
 
     def __init__(self, every: float) -> None:
-        """Not started; ``every`` in seconds."""
+        """Create the thread without starting it; ``every`` is the interval in seconds."""
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
     def __enter__(self) -> Self:
-        """Start to look."""
+        """Start sampling."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop sampling."""
         self._stop.set()
         self._thread.join()
 
     def take_sample(self) -> None:
-        """Once."""
+        """Take one sample."""
         raise NotImplementedError
 
     def _repeat(self) -> None:
@@ -43,23 +43,23 @@ class MemorySampler:
 
 
 class PeakMemory(MemorySampler):
-    """The largest sums in bytes over all children at one time, looked at four times a second."""
+    """The largest sums over all children at one time, in bytes, sampled four times a second."""
 
     def __init__(self) -> None:
-        """Not started."""
+        """Start with peaks of 0."""
         super().__init__(EVERY)
         self.private = 0
         self.resident = 0
 
     def take_sample(self) -> None:
-        """Once."""
-        seen = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
-        self.private = max(self.private, sum(private for private, _ in seen))
-        self.resident = max(self.resident, sum(resident for _, resident in seen))
+        """Take one sample."""
+        sizes = [_pss(child.pid) for child in multiprocessing.active_children() if child.pid]
+        self.private = max(self.private, sum(private for private, _ in sizes))
+        self.resident = max(self.resident, sum(resident for _, resident in sizes))
 
 
 def _pss(pid: int) -> tuple[int, int]:
-    """Private and all bytes of a process, (0, 0) once it has ended."""
+    """Private and total bytes of a process; (0, 0) after its end."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
     except OSError:

@@ -1,7 +1,6 @@
-"""A run that can be served, made in seconds: random base and adapters, the atlas's identifier, encoder and prompts.
+"""A run to serve, made in seconds: random base and adapters, and the identifier, encoder and prompts of the atlas.
 
-Key property: it is served by the application that serves any run, with a router that routes and a monitor that watches. What
-is answered means nothing. Trains nothing.
+It is served by the normal application, with router and monitor. Its replies are meaningless. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from compass_ray.models.base_model import BaseModel
 
 SEED = 0
 PROMPTS = 100
-"""Of a language, to fit clusters on and to count a reference from."""
-_SURER = 20.0
-"""What the random output layer is multiplied with: its likeliest tokens lie a few hundredths apart."""
+"""Prompts per language, to fit clusters and to count a reference."""
+_LOGIT_SCALE = 20.0
+"""Factor of the random output layer; without it, the logits of the likeliest tokens differ by only a few hundredths."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of the random base, and how many adapters it has."""
+    """Shape of the random base, and its languages and versions per language."""
 
     hidden: int
     layers: int
@@ -41,11 +40,11 @@ class Shape:
 
 
 def make_run(folder: Path, shape: Shape, **sections: Mapping[str, Any]) -> tuple[RunDir, RunConfig]:
-    """A run below ``folder`` whose first versions are live; ``sections`` of the configuration replace single settings."""
+    """Make a run below ``folder`` with first versions live; ``sections`` override settings of the configuration."""
     from compass_ray import registry
 
     base = random_base(shape.hidden, shape.layers, seed=SEED)
-    base.model.lm_head.weight.data.mul_(_SURER)
+    base.model.lm_head.weight.data.mul_(_LOGIT_SCALE)
     base.model.save_pretrained(folder / "base")
     base.tokenizer.save_pretrained(folder / "base")
     config = _config(folder, shape, sections)
@@ -62,7 +61,7 @@ def make_run(folder: Path, shape: Shape, **sections: Mapping[str, Any]) -> tuple
 
 @contextmanager
 def serving(run: RunDir, config: RunConfig) -> Iterator[str]:
-    """The run's service on a free port of the loopback interface, by its address."""
+    """Serve the run on a free port of the loopback interface; yield the URL."""
     from compass_ray import ray_session
     from compass_ray.serving import app
 
@@ -75,7 +74,7 @@ def serving(run: RunDir, config: RunConfig) -> Iterator[str]:
 
 
 def prompts(language: str, count: int) -> list[str]:
-    """Distinct prompts of a language of the atlas."""
+    """Distinct prompts of the atlas in a language."""
     return list(_by_language()[language])[:count]
 
 
@@ -121,7 +120,7 @@ def _write_adapter(
 
 
 def _write_clusters(run: RunDir, config: RunConfig) -> dict[str, list[int]]:
-    """Clusters of the languages' prompts, and how many of each language lie in each coarse one, noise last."""
+    """Write clusters of the prompts, and return the counts of each language by coarse cluster, noise last."""
     from compass_ray.clustering import fit_clusters
     from compass_ray.core.distribution import cluster_counts
     from compass_ray.models.encoder import Encoder

@@ -1,7 +1,7 @@
-"""Many clients on a service, and what is done to it meanwhile: versions replaced, processes killed.
+"""Load generator: many clients of a service, while versions are replaced and processes are killed.
 
-Key property: what happens is decided by how many replies there were, not by the clock, and requests go on until each
-replacement was seen in a reply. It judges nothing.
+Events depend on the number of replies, not on the clock. Requests continue until each replacement was seen in a reply. This
+module does not check replies.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from dataclasses import dataclass, field
 import httpx
 
 from benchmarks.speed.serving_client import LoadRequest, LoadResponse, send
+from benchmarks.speed.serving_expected_replies import ReplyKey
+from benchmarks.speed.serving_fixture import SEED, Shape
+from benchmarks.speed.serving_load_metrics import LiveVersions
 from benchmarks.speed.serving_processes import Role, kill_process, list_processes
-from benchmarks.speed.serving_replies import ReplyKey
-from benchmarks.speed.serving_run import SEED, Shape
-from benchmarks.speed.serving_verdict import LiveVersions
 from compass_ray.artifacts import RunDir
 
 AT_ONCE = 64
 LIMIT = 900.0
-"""Seconds after which the load is an error."""
+"""Maximum seconds of the load; after that it fails."""
 _PATIENCE = 60.0
-"""Seconds without a byte after which a request has failed."""
+"""Seconds without data after which a request fails."""
 _SEEN_WITHIN = 20.0
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What happens, at which share of the requests; ``replacements`` are spread evenly over all of them."""
+    """Events of the load by share of the requests; ``replacements`` are spread evenly."""
 
     shape: Shape
     requests: int
@@ -43,7 +43,7 @@ class LoadPlan:
     prompts: int
 
     def events(self) -> list[tuple[float, str]]:
-        """Share of the requests and what happens then, in order."""
+        """Share of the requests and name of each event, in order."""
         found = [((number + 0.5) / (self.replacements + 1), "replace") for number in range(self.replacements)]
         found += [(share, "replica") for share in self.replica_killed_at]
         found += [(share, "monitor") for share in self.monitor_killed_at]
@@ -52,14 +52,14 @@ class LoadPlan:
 
 @dataclass
 class LoadState:
-    """Requests on their way, and what was heard."""
+    """State of the load: requests to send, and responses."""
 
     requests: Iterator[LoadRequest]
     wanted: int
     responses: list[LoadResponse] = field(default_factory=list)
     sent: int = 0
     events_done: bool = False
-    """Whether all that was to happen has happened."""
+    """Whether all events are done."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send_requests(self, client: httpx.AsyncClient) -> None:
@@ -69,15 +69,15 @@ class LoadState:
             self.responses.append(await send(client, next(self.requests)))
             self.changed.set()
 
-    async def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait for what the replies so far decide."""
-        while not holds():
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the responses holds."""
+        while not condition():
             self.changed.clear()
             await self.changed.wait()
 
 
 def generate_requests(replies: Sequence[ReplyKey], languages: Sequence[str], *, seed: int) -> Iterator[LoadRequest]:
-    """Requests without end: a quarter streams; to ``auto`` mostly, to a language, a version or the base else."""
+    """Endless requests: a quarter streams; mostly to ``auto``, otherwise to a language, a version or the base."""
     draw = random.Random(seed)
     by_language = {code: [key for key in replies if (key[0] or "").startswith(f"{code}@")] for code in languages}
     while True:
@@ -90,15 +90,15 @@ def generate_requests(replies: Sequence[ReplyKey], languages: Sequence[str], *, 
 async def run_load(
     url: str, run: RunDir, plan: LoadPlan, replies: Sequence[ReplyKey], timeline: LiveVersions
 ) -> list[LoadResponse]:
-    """The load, and what happens meanwhile.
+    """Run the load and its events.
 
     Raises:
-        TimeoutError: it took longer than `LIMIT`, or a new version never answered.
+        TimeoutError: the load took longer than `LIMIT`, or a new version did not answer.
     """
     load = LoadState(generate_requests(replies, plan.shape.languages, seed=SEED), plan.requests)
-    most = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     async with (
-        httpx.AsyncClient(base_url=url, timeout=_PATIENCE, limits=most) as client,
+        httpx.AsyncClient(base_url=url, timeout=_PATIENCE, limits=limits) as client,
         asyncio.timeout(LIMIT),
         asyncio.TaskGroup() as group,
     ):
@@ -109,31 +109,31 @@ async def run_load(
 
 
 async def _run_events(load: LoadState, run: RunDir, plan: LoadPlan, timeline: LiveVersions) -> None:
-    turn = itertools.cycle(plan.shape.languages)
-    for share, what in plan.events():
+    languages = itertools.cycle(plan.shape.languages)
+    for share, event in plan.events():
         await load.wait_until(lambda share=share: len(load.responses) >= share * plan.requests)  # type: ignore[misc]
-        if what == "replace":
-            await _replace_version(load, run, next(turn), plan.shape.versions, timeline)
+        if event == "replace":
+            await _replace_version(load, run, next(languages), plan.shape.versions, timeline)
         else:
-            role = Role[what.upper()]
+            role = Role[event.upper()]
             await load.wait_until(lambda role=role: bool(list_processes(role)))  # type: ignore[misc]
             await asyncio.to_thread(kill_process, role)
     load.events_done = True
 
 
 async def _replace_version(load: LoadState, run: RunDir, language: str, versions: int, timeline: LiveVersions) -> None:
-    """Make the next version live, and wait for a reply by it."""
+    """Promote the next version, and wait for a reply from it."""
     from compass_ray import registry
 
     version = f"v{int(timeline.live(language)[1:]) % versions + 1:04}"
     began = time.monotonic()
     await asyncio.to_thread(registry.promote, run, language, version)
     timeline.record_replacement(language, version, began, time.monotonic())
-    asked = ("auto", language)
+    models = ("auto", language)
     async with asyncio.timeout(_SEEN_WITHIN):
         await load.wait_until(
             lambda: any(
-                each.adapter == f"{language}@{version}" and each.request.model in asked
+                each.adapter == f"{language}@{version}" and each.request.model in models
                 for each in itertools.takewhile(lambda each: each.ended > began, reversed(load.responses))
             )
         )

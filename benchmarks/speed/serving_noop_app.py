@@ -1,7 +1,7 @@
-"""The least that can stand between a client and a replica under Ray Serve: a FastAPI ingress and a deployment that streams.
+"""No-op application on Ray Serve: a FastAPI ingress and a streaming deployment, without a model.
 
-Key property: the same proxy, options and number of processes as the service has, and no work: what it takes is what Ray Serve
-and HTTP take. It knows no model. Annotations are evaluated at once, since Ray sends the classes without this module's names.
+It has the proxy, options and number of processes of the service but does no work, so its time is the cost of Ray Serve and
+HTTP. Annotations are evaluated eagerly, because Ray sends the classes without the names of this module.
 """
 
 import json
@@ -14,11 +14,11 @@ from fastapi.responses import StreamingResponse
 from compass_ray.config import RunConfig
 
 PREFIX = "/hop"
-_PIECES = 4
+_CHUNKS = 4
 
 
 def start(config: RunConfig) -> None:
-    """Serve it beside what is served already, below `PREFIX`."""
+    """Deploy it in addition to the running applications, below `PREFIX`."""
     from ray import serve
 
     serve.run(
@@ -33,7 +33,7 @@ def _application(config: RunConfig) -> Any:
 
     class Speaker:
         async def speak(self, text: str) -> AsyncIterator[str]:
-            for _ in range(_PIECES):
+            for _ in range(_CHUNKS):
                 yield text
 
     class Hop:

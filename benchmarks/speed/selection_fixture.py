@@ -1,8 +1,8 @@
-"""A run that the select stage can read: a pool in planted clusters of very unequal size, and guide sets that ask otherwise.
+"""A synthetic run for the select stage: a pool in clusters of very unequal size, and guide sets with other proportions.
 
-Key property: cluster sizes follow a power law, languages have the sizes that they have in the Aya data set, each cluster
-prefers some languages, a fifth of the rows repeat another with small changes, and some lie nowhere. The clustering is
-the project's own, fitted on a sample; what the pool's rows say is not looked at by anything that is measured.
+Cluster sizes follow a power law. Languages have their sizes of the Aya data set, and each cluster prefers some languages. A
+fifth of the rows are near duplicates, and a tenth is noise. The clustering is the project's own, fitted on a sample. The texts
+of the rows are not used by the measured code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from compass_ray.core.array_checks import Float32Array, IntArray
 from compass_ray.core.instance_scores import InstanceScores, pool_scores
 from compass_ray.row_selection import store_pool
 
-ROWS = {  # Hundreds of rows of each language in the Aya data set with its translated part; the rest is not asked for.
+ROWS = {  # Hundreds of rows per language in the Aya data set with its translated part; "other" has no target language.
     **{"am": 40, "ar": 51, "bn": 38, "cs": 37, "de": 61, "el": 35, "en": 88, "es": 53, "fa": 64, "fil": 21, "fr": 46},
     **{"ha": 36, "he": 41, "hi": 47, "id": 41, "ig": 45, "it": 50, "ja": 53, "ko": 57, "ky": 31, "lt": 33, "mg": 13},
     **{"ms": 29, "ne": 32, "nl": 47, "ny": 12, "pl": 67, "pt": 44, "ro": 36, "ru": 39, "si": 21, "sn": 28, "so": 33},
@@ -33,18 +33,18 @@ GUIDE_PROMPTS = 285
 TESTS = 1_500
 PLANTED = 500
 DECAY = 0.9
-"""The k-th largest cluster has a share in proportion to k to the power of minus this."""
+"""The share of the k-th largest cluster is proportional to k ** -DECAY."""
 NOISE = 0.1
 NEAR_DUPLICATES = 0.2
 LATENT = 24
-"""Dimensions that cluster centres lie in; rows have all."""
+"""Dimensions of the subspace of the cluster centres."""
 SPREAD = 0.8
 SEED = 0
 
 
 @dataclass(frozen=True)
-class World:
-    """Rows float16 (n, d), their fitted cluster int32[n] (-1 is noise), scores and language, in no order."""
+class SyntheticPool:
+    """Rows float16 (n, d), their fitted clusters int32[n] (-1 is noise), scores and languages, unordered."""
 
     rows: npt.NDArray[np.float16]
     labels: npt.NDArray[np.int32]
@@ -55,8 +55,8 @@ class World:
     basis: Float32Array
 
 
-def make_world(config: RunConfig, n: int, d: int) -> World:
-    """A whole pool of n rows with d dimensions, clustered."""
+def make_pool(config: RunConfig, n: int, d: int) -> SyntheticPool:
+    """Make and cluster a pool of n rows with d dimensions."""
     rng = np.random.default_rng(SEED)
     basis = _unit(rng.normal(size=(LATENT, d)))
     centres = _unit(rng.normal(size=(min(PLANTED, n // 40), LATENT)) @ basis)
@@ -73,32 +73,32 @@ def make_world(config: RunConfig, n: int, d: int) -> World:
     labels = np.concatenate([fitted.clusterer.assign(rows[block].astype(np.float32)) for block in _blocks(n)])
     labels[planted < 0] = -1
     scores = pool_scores(rows, labels, fitted.clusterer.centroids)
-    return World(rows, labels, scores, _languages(planted, rng), fitted, centres, basis)
+    return SyntheticPool(rows, labels, scores, _languages(planted, rng), fitted, centres, basis)
 
 
-def write_run(run: RunDir, config: RunConfig, world: World, n: int) -> None:
-    """The artefacts of the first n rows that the select stage reads, as the stages before it leave them."""
+def write_run(run: RunDir, config: RunConfig, synthetic: SyntheticPool, n: int) -> None:
+    """Write the artifacts that the select stage reads, for the first n rows."""
     run.write_config(config)
-    pool = _pool(world.language[:n])
+    pool = _pool(synthetic.language[:n])
     writer = run.pool.begin(Identity("pool", {}, {}))
     writer.write_table("rows.parquet", pool)
     writer.publish()
     for number, code in enumerate(LANGUAGES):
-        _write_guide(run, world, code, np.random.default_rng([SEED, number]))
+        _write_guide(run, synthetic, code, np.random.default_rng([SEED, number]))
     writer = run.clusters.begin(Identity("cluster", {}, {}))
-    writer.write_folder(world.fitted.clusterer.save)
-    writer.write_array("centroids.npy", world.fitted.clusterer.centroids)
-    writer.write_array("coarse.npy", world.fitted.coarse)
-    scores = InstanceScores(world.scores.proto[:n], world.scores.margin_raw[:n])
-    store_pool(writer, pool, world.rows[:n], world.labels[:n], world.fitted.coarse, scores)
+    writer.write_folder(synthetic.fitted.clusterer.save)
+    writer.write_array("centroids.npy", synthetic.fitted.clusterer.centroids)
+    writer.write_array("coarse.npy", synthetic.fitted.coarse)
+    scores = InstanceScores(synthetic.scores.proto[:n], synthetic.scores.margin_raw[:n])
+    store_pool(writer, pool, synthetic.rows[:n], synthetic.labels[:n], synthetic.fitted.coarse, scores)
     writer.publish()
 
 
-def _write_guide(run: RunDir, world: World, code: str, rng: np.random.Generator) -> None:
-    """A guide set whose prompts favour other clusters than the pool does, and test questions that are not in the pool."""
-    share = (np.arange(len(world.centres)) + 1.0) ** -DECAY
+def _write_guide(run: RunDir, synthetic: SyntheticPool, code: str, rng: np.random.Generator) -> None:
+    """Write a guide set that prefers other clusters than the pool, and test questions that are not in the pool."""
+    share = (np.arange(len(synthetic.centres)) + 1.0) ** -DECAY
     wanted = rng.choice(len(share), size=GUIDE_PROMPTS, p=rng.permutation(share) / share.sum())
-    vectors = _around(world.centres, world.basis, wanted, rng)
+    vectors = _around(synthetic.centres, synthetic.basis, wanted, rng)
     ids = [f"{code}-guide-{i:04d}" for i in range(GUIDE_PROMPTS)]
     subjects = [f"subject {k % 57}" for k in wanted.tolist()]
     guide = {"row_id": ids, "prompt": ids, "language": [code] * len(ids), "subject": subjects}
@@ -126,21 +126,21 @@ def _pool(language: npt.NDArray[np.str_]) -> pa.Table:
 
 
 def _planted(n: int, clusters: int, rng: np.random.Generator) -> IntArray:
-    """The cluster int64[n] that each row is made in, -1 for none."""
+    """The cluster int64[n] of each row, -1 for none."""
     share = (np.arange(clusters) + 1.0) ** -DECAY
     planted = rng.choice(clusters, size=n, p=share / share.sum())
     return np.where(rng.random(n) < NOISE, -1, planted)
 
 
 def _around(centres: Float32Array, basis: Float32Array, planted: IntArray, rng: np.random.Generator) -> Float32Array:
-    """A unit row float32[d] near the centre of each cluster asked for, anywhere for -1."""
+    """A unit row float32[d] near the centre of each given cluster, or at a random position for -1."""
     anywhere = _unit(rng.normal(size=(len(planted), len(basis))) @ basis)
     middle = np.where(planted[:, None] < 0, anywhere, centres[planted])
     return _unit(middle + SPREAD * _unit(rng.normal(size=middle.shape)))
 
 
 def _same_cluster(planted: IntArray, rows: IntArray, rng: np.random.Generator) -> IntArray:
-    """For each row another of its own cluster, or itself."""
+    """For each row, a random row of the same cluster, possibly itself."""
     order = np.argsort(planted, kind="stable")
     first = np.searchsorted(planted[order], planted[rows], side="left")
     after = np.searchsorted(planted[order], planted[rows], side="right")
@@ -148,7 +148,7 @@ def _same_cluster(planted: IntArray, rows: IntArray, rng: np.random.Generator) -
 
 
 def _languages(planted: IntArray, rng: np.random.Generator) -> npt.NDArray[np.str_]:
-    """A language for each row; each cluster prefers some, and over all clusters they have their sizes."""
+    """A language for each row; each cluster prefers some, and the totals follow `ROWS`."""
     names, share = np.array(list(ROWS)), np.array(list(ROWS.values()), np.float64)
     taste = rng.dirichlet(8.0 * share / share.mean() / 4, size=planted.max() + 2)
     found = np.empty(len(planted), names.dtype)

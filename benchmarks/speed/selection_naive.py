@@ -1,7 +1,7 @@
-"""One language's selection as a user would write it with numpy and pandas (COMPASS, section 3.2.3).
+"""Naive selection for one language with numpy and pandas (COMPASS, section 3.2.3).
 
-Loads all vectors, scores a cluster's candidates, and for each draw works out every score of the cluster again. Quotas are
-taken from the selection that is compared with, so that both draw the same number of rows from the same clusters.
+It loads all vectors, scores the candidates of a cluster, and recomputes every score of the cluster for each draw. Quotas come
+from the selection that it is compared with, so both draw the same number of rows from the same clusters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compass_ray.core.sampling import DELTA, TAU
 
 
 def select_naively(run: RunDir, method: str, language: str) -> tuple[float, float]:
-    """CPU seconds of loading and of drawing."""
+    """Return the CPU seconds of loading and of drawing."""
     started = time.process_time()
     rows = pd.read_feather(f"{run.clusters.path}/assignments.arrow")
     vectors = np.load(f"{run.clusters.path}/vectors.npy").astype(np.float32)

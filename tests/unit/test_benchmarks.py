@@ -112,11 +112,11 @@ def test_benchmarks_are_imported_without_ray() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_rankings_judged_by_the_table_of_the_package_are_those_of_the_record(tmp_path: Path) -> None:
+def test_rankings_from_the_table_of_the_package_are_those_of_the_record(tmp_path: Path) -> None:
     module = importlib.import_module("benchmarks.paper.transfers")
     table = FOLDER.parent / "compass_ray" / "sources" / "typology" / "transfers.json"
-    judged = module.main(["--judge", str(table), "--output", str(tmp_path)])
-    kept = json.loads((FOLDER / "results" / "paper_transfers.json").read_text("utf-8"))["numbers"]
+    record = module.main(["--judge", str(table), "--output", str(tmp_path)])
+    stored = json.loads((FOLDER / "results" / "paper_transfers.json").read_text("utf-8"))["numbers"]
     for part in ("ndcg_at_3", "ndcg_at_3_by_accuracy"):
-        assert judged.numbers[part]["langsim"] == kept[part]["langsim"]
-        assert judged.numbers[part]["langrank_mean"] == pytest.approx(kept[part]["langrank_mean"], abs=0.05)
+        assert record.numbers[part]["langsim"] == stored[part]["langsim"]
+        assert record.numbers[part]["langrank_mean"] == pytest.approx(stored[part]["langrank_mean"], abs=0.05)

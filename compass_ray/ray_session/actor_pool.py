@@ -20,7 +20,7 @@ def open_actor_pool(actor: type, resources: Resources, tasks: int, *arguments: A
     import ray
     from ray.util import ActorPool
 
-    remote = ray.remote(actor).options(
+    remote: Any = ray.remote(actor).options(
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
         resources=dict(resources.worker_resources),

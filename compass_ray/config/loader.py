@@ -39,7 +39,7 @@ def load_run_config(
 
 
 def read_raw_config(preset: str | None = None, file: str | Path | None = None) -> dict[str, Any]:
-    """The settings of a preset or a YAML file as written, with ``extends`` expanded; nothing is validated.
+    """The settings of a preset or a YAML file, with ``extends`` expanded and under present names; nothing is validated.
 
     Raises:
         ConfigError: unknown preset or unreadable file.
@@ -108,11 +108,12 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _expand(tree: dict[str, Any]) -> dict[str, Any]:
     """Merge a file into the preset that it names with ``extends: NAME``, if any."""
     base = tree.pop("extends", None)
-    return _merge(_read_preset(base), _with_present_names(tree, RunConfig)) if base else tree
+    settings = _with_present_names(tree, RunConfig)
+    return _merge(_read_preset(base), settings) if base else settings
 
 
 def _with_present_names(tree: Any, section: type[ConfigSection]) -> Any:
-    """Settings of a file under their present names at every depth, so that they override those of a preset."""
+    """Settings of a file under their present names at every depth, so that they override a preset and --set overrides them."""
     if isinstance(tree, list):
         return [_with_present_names(entry, section) for entry in tree]
     if not isinstance(tree, dict):

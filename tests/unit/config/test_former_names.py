@@ -74,6 +74,15 @@ def test_a_file_may_use_former_names_over_a_preset(tmp_path: Path) -> None:
     assert len(warned) == 6
 
 
+@pytest.mark.parametrize("key", ["floor", "min_divergence"])
+def test_an_override_takes_effect_over_a_former_name_in_a_file_without_a_preset(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("languages: [sw]\ndrift: {floor: 0.07}\n")
+    with pytest.warns(DeprecatedSettingWarning):
+        config = load_run_config(file=file, overrides=[f"drift.{key}=0.2"])
+    assert config.drift.min_divergence == 0.2
+
+
 def test_both_names_of_one_setting_are_refused() -> None:
     with pytest.raises(ConfigError, match="max_rows is the former name of max_num_seqs, and both are set"):
         parse_config({"languages": ["sw"], "serve": {"max_rows": 1, "max_num_seqs": 2}})

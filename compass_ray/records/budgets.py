@@ -26,7 +26,7 @@ class BudgetHoldoutRecord(Record):
 
 
 class TrialEpochRecord(Record):
-    """Mean losses of one epoch of a trial, in nats a token."""
+    """Mean losses of one epoch of a trial, in nats per token."""
 
     epoch: int
     train_loss: float
@@ -35,7 +35,7 @@ class TrialEpochRecord(Record):
 
 
 class TrialRecord(Record):
-    """One trial of a budget. ``loss`` is the lowest of its epochs on the held-out slice, in nats a token."""
+    """One trial of a budget. ``loss`` is the lowest of its epochs on the held-out slice, in nats per token."""
 
     budget: float
     epochs: tuple[TrialEpochRecord, ...] = ()

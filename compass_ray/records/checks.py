@@ -6,7 +6,7 @@ from compass_ray.records.base import Record
 
 
 class StatTestRecord(Record):
-    """One statistical test of a check. ``effect`` and ``floor`` in bits, nats a token, or a share, by ``name``."""
+    """One statistical test of a check. ``effect`` and ``floor`` in bits, nats per token, or a share, by ``name``."""
 
     name: str
     p_value: float
@@ -34,7 +34,7 @@ class CheckRecord(Record):
     """Unix seconds, or ISO 8601."""
     phase: str | None = None
     mean_nll: float | None = None
-    """Mean loss of the window's replies, in nats a token."""
+    """Mean loss of the window's replies, in nats per token."""
     noise: float | None = None
     """Share of the window's prompts in no cluster."""
     distance: float | None = None

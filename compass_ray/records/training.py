@@ -10,7 +10,7 @@ from compass_ray.records.base import FileRecord, Record
 
 
 class TrainingEpochRecord(Record):
-    """Mean losses of one epoch, in nats a token."""
+    """Mean losses of one epoch, in nats per token."""
 
     epoch: int
     steps: int | None = None

@@ -18,14 +18,14 @@ GATE_SETS = ("window", "anchors", "retained", "corrections")
 
 @dataclass(frozen=True)
 class LossPair:
-    """Mean loss, in nats a token, of the old and the new version on the same rows."""
+    """Mean loss, in nats per token, of the old and the new version on the same rows."""
 
     before: float
     after: float
 
 
 class GateLosses(Record):
-    """What the gate measured of both versions on each of `GATE_SETS`, in nats a token. A set without rows is not measured."""
+    """What the gate measured of both versions on each of `GATE_SETS`, in nats per token. A set without rows is not measured."""
 
     window_before: float | None = None
     window_after: float | None = None

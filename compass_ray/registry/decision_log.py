@@ -1,7 +1,7 @@
 """The log of decisions about a run's adapters: alarms, verdicts, and every change of what is served.
 
-Key property: a line once written is never changed, and none is lost to another process that writes one at the same time
-(see `journal`). It decides nothing.
+Key property: a written line never changes, and no line is lost when another process writes at the same time
+(see `artifacts.jsonl_log`). It decides nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The summary of a language's traffic: traffic, divergence, updates, gate and serving, accuracy, and clusters where they changed.
+"""The drift summary of a language: traffic, divergence, updates, gate and serving, accuracy, and clusters if they changed.
 
 Every sentence follows from a record that the monitor, an update or the registry has written. Where a record is missing, the
 sentence says so. COMPASS, section 3.3. It detects and decides nothing itself.

@@ -99,7 +99,7 @@ def test_a_selection_without_rows_is_reported_with_the_remedy(copy: Copy, small:
     selection.store_table("rows.parquet", rows.slice(0, 0))
     selection.store_bytes("manifest.json", manifest)
     config = with_overrides(small, ["languages=[sw]", "select.methods=[compass]", "resources.max_failures=0"])
-    with pytest.raises(ArtifactError, match=r"selections/compass/sw has no rows: .*give it data or leave it out"):
+    with pytest.raises(ArtifactError, match=r"selections/compass/sw has no rows: .*add data or remove"):
         pipeline.run_all(config, run, until="train")
 
 

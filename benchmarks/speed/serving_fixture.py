@@ -93,7 +93,7 @@ def _config(folder: Path, shape: Shape, sections: Mapping[str, Mapping[str, Any]
     settings: dict[str, Any] = {
         "languages": list(shape.languages),
         "train": {"base_model": str(folder / "base")},
-        "cluster": {"method": "kmeans", "n_clusters": [8], "n_init": 1, "reduce": 16},
+        "cluster": {"method": "kmeans", "n_clusters": [8], "n_init": 1, "pca_dims": 16},
         "embed": {"encoder": "atlas"},
         "serve": {"max_tokens": 64, "max_prompt_tokens": 192},
         "resources": {"cpus": 4, "replica_cpus": 0.1},

@@ -277,8 +277,8 @@ class RunDir:
             ConditionalObjectStore(self.uri, self._files).extend_object(path, extended)
 
     def write_config(self, config: RunConfig) -> None:
-        """Write the configuration of the run."""
-        self.write_config_bytes(config.model_dump_json(indent=2).encode())
+        """Write the configuration of the run, under the first name of each setting."""
+        self.write_config_bytes(config.model_dump_json(indent=2, by_alias=True).encode())
 
     def read_config_bytes(self) -> bytes | None:
         """The configuration file as bytes; None if there is no run."""

@@ -6,7 +6,16 @@ import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -30,12 +39,22 @@ class ConfigSection(BaseModel):
     """Base of every section: frozen, without unknown keys or infinite numbers.
 
     A renamed setting gives its former name as ``serialization_alias``. The former name is still read, with a warning.
-    Fingerprints use former names (`fingerprint_settings`), so renaming a setting invalidates no artifact.
+    Fingerprints (`fingerprint_settings`) and the recorded configuration of a run use former names and values, so renaming a
+    setting invalidates no artifact and changes no file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     former_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Renamed values by setting: former value to present value."""
+
+    @model_serializer(mode="wrap")
+    def _write_former_values(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        settings: dict[str, Any] = handler(self)
+        if info.by_alias:
+            for name in self.former_values.keys() & settings.keys():
+                former = {present: value for value, present in self.former_values[name].items()}
+                settings[name] = former.get(settings[name], settings[name])
+        return settings
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, FieldSerializationInfo, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
 from compass_ray.config.time_window import DailyTimeWindow
@@ -46,11 +46,6 @@ class DriftConfig(ConfigSection):
     """What is stored of a prompt in addition to its cluster."""
     retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
     """Days after which stored prompt data is deleted; null stores it as long as its window."""
-
-    @field_serializer("trigger")
-    def _trigger(self, trigger: str, info: FieldSerializationInfo) -> str:
-        former = {present: former for former, present in self.former_values["trigger"].items()}
-        return former[trigger] if info.by_alias else trigger
 
     @model_validator(mode="after")
     def _can_alarm(self) -> DriftConfig:

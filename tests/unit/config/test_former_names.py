@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
 import pytest
 
+from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig, load_run_config, parse_config
 from compass_ray.config.base import FORMER_NAMES_ARE_SILENT, DeprecatedSettingWarning
 
@@ -108,3 +110,17 @@ def test_fingerprints_use_the_first_name_of_each_setting() -> None:
     assert "pca_dims" not in config.cluster.fingerprint_settings()
     assert config.drift.fingerprint_settings()["trigger"] == "calibrated"
     assert config.pool.tests.fingerprint_settings()["guided"] == "refuse"
+
+
+def test_a_recorded_configuration_keeps_the_first_names_and_reads_back(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path / "run"))
+    config = load_run_config("atlas-test", overrides=["update.promotion=manual", "serve.max_num_seqs=3"])
+    run.write_config(config)
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert (recorded["update"]["promotion"], recorded["drift"]["trigger"], recorded["serve"]["max_rows"]) == (
+        "none",
+        "calibrated",
+        3,
+    )
+    assert "max_num_seqs" not in recorded["serve"]
+    assert run.read_config() == config

@@ -55,7 +55,7 @@ def check_record(state: LanguageMonitorState, decision: DriftDecision, now: floa
         mean_nll=state.mean_nll(),
         noise=decision.noise_window,
         distance=state.distance(),
-        legs=_test_records(decision),
+        tests=_test_records(decision),
     )
 
 
@@ -76,7 +76,7 @@ def drift_record(check: CheckRecord, trigger: Trigger, inputs: DecisionInputs, d
         noise_window=decision.noise_window,
         n_reference=decision.n_reference,
         n_window=decision.n_window,
-        legs=_test_records(decision),
+        tests=_test_records(decision),
         settings=asdict(trigger),  # type: ignore[call-overload]
         seed=inputs.seed,
         before=inputs.state,

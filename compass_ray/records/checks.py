@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from compass_ray.records.base import Record
 
 
@@ -39,5 +41,5 @@ class CheckRecord(Record):
     """Share of the window's prompts in no cluster."""
     distance: float | None = None
     """Mean of one minus the cosine of the window's prompts to their centroids."""
-    legs: tuple[StatTestRecord, ...] = ()
+    tests: tuple[StatTestRecord, ...] = Field(default=(), validation_alias="legs", serialization_alias="legs")
     """The single tests, of a trigger that runs several."""

@@ -76,7 +76,7 @@ class DriftRecord(DecisionRecord):
     noise_window: float | None = None
     n_reference: int | None = None
     n_window: int | None = None
-    legs: tuple[StatTestRecord, ...] = ()
+    tests: tuple[StatTestRecord, ...] = Field(default=(), validation_alias="legs", serialization_alias="legs")
     settings: Mapping[str, Any] = Field(default_factory=dict)
     """Of the trigger."""
     seed: tuple[int | str, ...] = ()
@@ -125,20 +125,22 @@ class ServingRecord(DecisionRecord):
     to_version: str = Field(validation_alias="to", serialization_alias="to")
 
 
-class TestedServingRecord(ServingRecord):
+class EvidencedServingRecord(ServingRecord):
     """A change that statistical tests may have led to."""
 
-    legs: tuple[StatTestRecord, ...] | None = Field(default=None, exclude_if=is_none)
+    tests: tuple[StatTestRecord, ...] | None = Field(
+        default=None, exclude_if=is_none, validation_alias="legs", serialization_alias="legs"
+    )
     """The tests. None for a change by hand."""
 
 
-class PromotionRecord(TestedServingRecord):
+class PromotionRecord(EvidencedServingRecord):
     """A version became the live one."""
 
     kind: Literal[DecisionKind.PROMOTION] = DecisionKind.PROMOTION
 
 
-class RollbackRecord(TestedServingRecord):
+class RollbackRecord(EvidencedServingRecord):
     """The version that was live before is live again."""
 
     kind: Literal[DecisionKind.ROLLBACK] = DecisionKind.ROLLBACK
@@ -152,7 +154,7 @@ class CanaryRecord(ServingRecord):
     """In (0, 1)."""
 
 
-class CanaryEndedRecord(TestedServingRecord):
+class CanaryEndedRecord(EvidencedServingRecord):
     """A canary stopped without promotion."""
 
     kind: Literal[DecisionKind.CANARY_ENDED] = DecisionKind.CANARY_ENDED

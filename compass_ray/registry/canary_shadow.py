@@ -80,7 +80,7 @@ def stop_canary(
         from_version=live.version,
         to_version=live.canary.version,
         reason=reason,
-        legs=None if evidence is None else tuple(evidence),
+        tests=None if evidence is None else tuple(evidence),
     )
     return replace_pointer(run, language, pointer, live.with_changes(canary=None), decision)
 

@@ -58,7 +58,7 @@ def promote(
         from_version=pointer.version,
         to_version=version,
         reason=reason,
-        legs=None if evidence is None else tuple(evidence),
+        tests=None if evidence is None else tuple(evidence),
     )
     if pointer.live is None and pointer.raw is not None:
         return _overwrite(run, language, live, decision)
@@ -100,7 +100,7 @@ def roll_back(
         from_version=pointer.version,
         to_version=last.version,
         reason=reason,
-        legs=None if evidence is None else tuple(evidence),
+        tests=None if evidence is None else tuple(evidence),
     )
     return replace_pointer(run, language, pointer, live, decision)
 

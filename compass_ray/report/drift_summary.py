@@ -185,14 +185,14 @@ def _divergence(timeline: LanguageTimeline) -> str:
 
 
 def _exceeded_divergence(check: CheckRecord) -> bool:
-    return not check.legs or any(test.exceeded for test in check.legs if test.name == "divergence")
+    return not check.tests or any(test.exceeded for test in check.tests if test.name == "divergence")
 
 
 def _describe_quality_drop(check: CheckRecord) -> str:
     """How the replies became worse, as the start of a sentence."""
     effects = [
         f"{_REPLIES.get(test.name, '{:.3f}').format(test.effect)} (p = {test.p_value:.2g})"
-        for test in check.legs
+        for test in check.tests
         if test.exceeded
     ]
     return f"Replies became worse ({'; '.join(effects)})"

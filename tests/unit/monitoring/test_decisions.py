@@ -232,7 +232,7 @@ def test_the_baseline_is_the_reply_quality_of_the_live_version_s_first_window(be
 def test_stale_clusters_are_reported_once_until_they_fit_again(
     begin: Begin, run: RunDir, clusters: tuple[int, ...], word: str, beyond: list[str], first: int
 ) -> None:
-    service = begin(stale_noise=0.3, stale_distance=1.5)
+    service = begin(stale_noise_excess=0.3, stale_distance_ratio=1.5)
     _fit(run, distance=0.25, noise=0.15)
     service.ask(120)
     assert (service.status["stale"], service.status["noise"], service.status["distance"]) == (False, 0.0, 0.25)

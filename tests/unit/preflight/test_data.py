@@ -51,7 +51,7 @@ def _write_rows(folder: Path, kind: str) -> str:
 def test_rows_are_counted_as_the_pool_reads_them(
     run: RunDir, machine: ClusterEnvironment, tmp_path: Path, kind: str, where: str
 ) -> None:
-    source = f"pool.sources=[{{path: {_write_rows(tmp_path, kind)}, where: {where}}}]"
+    source = f"pool.sources=[{{path: {_write_rows(tmp_path, kind)}, include: {where}}}]"
     pool = Counter(read_pool(load_run_config("atlas-test", overrides=[source]).pool).rows["language"].to_pylist())
     found = _result(run, machine, source)
     assert f"Swahili (sw) {pool['sw']}" in found.found
@@ -69,7 +69,7 @@ def test_a_target_without_rows_blocks_the_run(run: RunDir, machine: ClusterEnvir
 
 def test_rows_that_a_filter_excludes_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     path = _write_rows(tmp_path, "parquet")
-    source = f"pool.sources=[{{path: {path}, where: {{kind: a}}, without: {{inputs: [prompt 4, prompt 6]}}}}]"
+    source = f"pool.sources=[{{path: {path}, include: {{kind: a}}, exclude: {{inputs: [prompt 4, prompt 6]}}}}]"
     assert _result(run, machine, source).found == "no rows in the pool's sources: Hindi (hi)"
 
 

@@ -42,6 +42,11 @@ def test_light_modules_import_neither_ray_nor_torch(module: str) -> None:
     assert done.stdout.strip() == "[]", done.stderr or f"importing {module} also imports {done.stdout}"
 
 
+def test_the_ingress_loads_no_torch() -> None:
+    done = _run("import compass_ray.serving.ingress, sys; print(sorted({'torch', 'transformers'} & set(sys.modules)))")
+    assert done.stdout.strip() == "[]", done.stderr or f"importing the ingress loads {done.stdout}"
+
+
 def test_every_module_imports_without_the_optional_packages() -> None:
     blocked = "{'cuml', 'cupy', 'deepspeed', 'lightgbm', 'lm_eval', 'triton', 'vllm'}"
     code = f"""

@@ -13,7 +13,7 @@ from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
-from compass_ray.stages.train.scheduling import JobScheduler, PerLanguageScheduler, PooledScheduler
+from compass_ray.stages.train.schedulers import JobScheduler, PerLanguageScheduler, PooledScheduler
 from compass_ray.stages.train.train_jobs import Job, adapter_artifact, identity, list_jobs
 
 __all__ = ["Job", "Trainings", "identity", "run"]

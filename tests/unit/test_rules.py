@@ -23,7 +23,7 @@ PRESENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
 KNOWN_OPERATIONS = frozenset(
     {
         "autoscaling", "batching", "clustering", "embedding", "finetuning", "checkpointing", "forgetting", "mapping", "mixing",
-        "monitoring", "packing", "padding", "ranking", "resampling", "rounding", "routing", "sampling", "scheduling", "scoring",
+        "monitoring", "packing", "padding", "ranking", "resampling", "rounding", "routing", "sampling", "scoring",
         "serving", "spanning", "timing", "tracking", "training", "filling",
     }
 )  # fmt: skip

@@ -59,7 +59,7 @@ def test_the_packaged_models_have_the_expected_quality(shipped: Path) -> None:
     _check_quality(shipped)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_rebuilt_models_have_the_expected_quality(rebuilt: Path) -> None:
     _check_quality(rebuilt)
 

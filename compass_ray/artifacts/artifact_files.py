@@ -102,11 +102,10 @@ class ArtifactFiles:
         column = self.read_parts()["embedding"].combine_chunks()
         return np.asarray(column.flatten(), dtype=np.float32).reshape(len(column), -1)
 
-    def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> Output:
+    def store_table(self, file: str, table: pa.Table, *, row_group: int | None = None, private: bool = False) -> Output:
         """Write one Parquet file of an unpublished artifact. Workers write; the driver publishes (see `add_outputs`)."""
-        written = self._files.write(
-            f"{self.path}/{file}", lambda sink: pq.write_table(table, sink, row_group_size=row_group, compression="zstd")
-        )
+        fill = lambda sink: pq.write_table(table, sink, row_group_size=row_group, compression="zstd")  # noqa: E731
+        written = self._files.write(f"{self.path}/{file}", fill, private=private)
         return self._record_output(file, written, rows=table.num_rows)
 
     def add_outputs(self, outputs: Iterable[Output]) -> None:

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from compass_ray.artifacts.errors import ArtifactError
+from compass_ray.artifacts.private_files import PRIVATE_FILE
 
 PARTIAL = ".partial"
+_PUBLIC_FILE = 0o666
+"""Before the umask."""
 ContentWriter = Callable[[BinaryIO], object]
 """Function that writes a file's complete content into a stream, sequentially."""
 
@@ -54,16 +57,20 @@ class _HashingWriter(io.RawIOBase):
         return WriteResult(self._size, self._digest.hexdigest())
 
 
-def atomic_write(path: Path, fill: ContentWriter) -> WriteResult:
-    """Create or replace a file in one step.
+def atomic_write(path: Path, fill: ContentWriter, *, private: bool = False) -> WriteResult:
+    """Create or replace a file in one step. A ``private`` file has mode 0600, otherwise the umask decides.
 
     Raises:
         ArtifactError: the disk is full; an existing file is unchanged.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    mode = PRIVATE_FILE if private else _PUBLIC_FILE
     try:
-        with partial.open("wb") as stream, raise_if_disk_full(str(path), stream):
+        with (
+            open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream,
+            raise_if_disk_full(str(path), stream),
+        ):
             sink = _HashingWriter(stream)
             fill(sink)  # type: ignore[arg-type]
             stream.flush()
@@ -72,6 +79,10 @@ def atomic_write(path: Path, fill: ContentWriter) -> WriteResult:
     finally:
         partial.unlink(missing_ok=True)
     return sink.result()
+
+
+def _create(path: Path, mode: int) -> IO[bytes]:
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 @contextmanager

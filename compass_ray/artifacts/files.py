@@ -40,22 +40,24 @@ class Files:
         """Result of ``work``; on an object store with retries and explained errors (see `retry`)."""
         return work() if self.local else retry(work, path, self._sleep)
 
-    def write(self, path: str, fill: ContentWriter) -> WriteResult:
-        """Write a file in one step.
+    def write(self, path: str, fill: ContentWriter, *, private: bool = False) -> WriteResult:
+        """Write a file in one step. A ``private`` file has mode 0600 on a local disk.
 
         Raises:
             ArtifactError: the disk is full, or the store refuses or fails.
         """
         if self.local:
-            return atomic_write(Path(path), fill)
+            return atomic_write(Path(path), fill, private=private)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
             with raise_if_disk_full(path, spool):
                 fill(spool)  # type: ignore[arg-type]
             return self._put(path, spool)
 
-    def put(self, path: str, data: bytes) -> WriteResult:
-        """Write a file in one step from memory."""
-        return atomic_write(Path(path), lambda stream: stream.write(data)) if self.local else self._put(path, io.BytesIO(data))
+    def put(self, path: str, data: bytes, *, private: bool = False) -> WriteResult:
+        """Write a file in one step from memory; see `write`."""
+        if self.local:
+            return atomic_write(Path(path), lambda stream: stream.write(data), private=private)
+        return self._put(path, io.BytesIO(data))
 
     def copy(self, source: Path, path: str) -> WriteResult:
         """Write a file in one step from a local file."""

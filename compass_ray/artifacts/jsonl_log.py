@@ -21,6 +21,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.private_files import PRIVATE_FILE, restrict_file
 
 JsonRecord = dict[str, Any]
 
@@ -31,6 +32,7 @@ def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None
         return
     lines = _encode(records)
     if isinstance(run.filesystem, pafs.LocalFileSystem):
+        run.make_monitor_folder(file)
         _append_local(Path(run.artifact("monitor").path) / file, lines)
     else:
         run.write_monitor(file, _end_with_newline(run.read_monitor(file) or b"") + lines)
@@ -57,9 +59,9 @@ def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> Non
 
 
 def _append_local(path: Path, lines: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
     try:
+        restrict_file(descriptor)
         size = os.fstat(descriptor).st_size
         incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         _write_all(descriptor, b"\n" + lines if incomplete else lines)

@@ -15,6 +15,7 @@ from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.filesystem import open_filesystem
 from compass_ray.artifacts.manifest import MANIFEST
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
+from compass_ray.artifacts.private_files import make_private_folder
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.base import FORMER_NAMES_ARE_SILENT
 
@@ -254,7 +255,15 @@ class RunDir:
 
     def write_monitor(self, file: str, data: bytes) -> None:
         """Replace a file of the monitor's state in one step."""
-        self._write(f"monitor/{file}", data)
+        self.make_monitor_folder(file)
+        self._files.put(f"{self.path}/monitor/{file}", data, private=True)
+
+    def make_monitor_folder(self, file: str) -> None:
+        """Create the folder of a monitor's file on a local disk. Only the owner can open it (mode 0700)."""
+        if self._files.local:
+            monitor = Path(self.path, "monitor")
+            for folder in dict.fromkeys((monitor, (monitor / file).parent)):
+                make_private_folder(folder)
 
     def monitor_files(self) -> list[str]:
         """All files of the monitor's state, relative to the monitor's folder, sorted."""
@@ -271,7 +280,7 @@ class RunDir:
         """
         path = f"{self.path}/monitor/{file}"
         if not supports_conditional_put(self.uri):
-            self._files.put(path, extended(self.read_monitor(file) or b""))
+            self.write_monitor(file, extended(self.read_monitor(file) or b""))
             return
         with wrap_store_errors(path):
             ConditionalObjectStore(self.uri, self._files).extend_object(path, extended)

@@ -36,9 +36,9 @@ class Writer:
         """Write indented JSON."""
         self.write_bytes(file, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=str).encode())
 
-    def write_table(self, file: str, table: pa.Table, *, row_group: int | None = None) -> None:
-        """Write a Parquet file."""
-        self.artifact.store_table(file, table, row_group=row_group)
+    def write_table(self, file: str, table: pa.Table, *, row_group: int | None = None, private: bool = False) -> None:
+        """Write a Parquet file. A ``private`` file holds texts of users and has mode 0600 on a local disk."""
+        self.artifact.store_table(file, table, row_group=row_group, private=private)
 
     def write_mappable(self, file: str, table: pa.Table) -> None:
         """Write an Arrow file."""

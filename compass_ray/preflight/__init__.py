@@ -24,6 +24,7 @@ from compass_ray.preflight.data import check_guides, check_rows
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.models import check_models, check_remote_code
+from compass_ray.preflight.permissions import check_permissions
 from compass_ray.preflight.pins import Pins, apply_pins, pin, read_pins
 from compass_ray.preflight.resources import check_resources, describe_capacity, local_capacity
 from compass_ray.preflight.storage import check_storage, check_versions_alike
@@ -61,6 +62,7 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_devices,
         check_resources,
         check_storage,
+        check_permissions,
         check_versions_alike,
         check_rows,
         check_guides,

@@ -7,10 +7,12 @@ application has two deployments and the monitor actor, because each process cost
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -18,9 +20,12 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 
 from compass_ray import ray_session, registry
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.private_files import is_open_to_others
 from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.serving import adapter_server, ingress, monitor_actor
 from compass_ray.serving.api.auth import ApiKeys
+
+logger = logging.getLogger(__name__)
 
 NAME = "compass-ray"
 ADAPTER_DEPLOYMENT = adapter_server.NAME
@@ -46,6 +51,7 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
     """
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = ApiKeys.load(os.environ, config.serve.api_keys)
+    _warn_if_readable(config.serve.api_keys)
     monitor_actor.restart_if_running(uri, config)
     adapters = adapter_server.build_deployment(config).bind(uri, settings)
     return ingress.build_deployment(config).bind(uri, settings, adapters, keys.digests)
@@ -114,6 +120,12 @@ def stop(endpoint: Endpoint) -> None:
     if not serve.status().applications:
         serve.shutdown()  # type: ignore[no-untyped-call]
     monitor_actor.stop(endpoint.run_uri)
+
+
+def _warn_if_readable(key_file: str | None) -> None:
+    """Warn if other users may read the file of API keys. It holds hashes, which allow guesses of weak keys."""
+    if key_file and Path(key_file).exists() and is_open_to_others(Path(key_file)):
+        logger.warning("serve: the API key file %s is open to other users; run 'chmod 600 %s'", key_file, key_file)
 
 
 def _check_port(port: int) -> None:

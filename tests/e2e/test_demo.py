@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_the_shift_was_detected_evaluated_and_reported(folder: Path, result: dic
     changes = run.change(outcome["language"], outcome["to_version"]).read_json("results.json")
     assert changes["old"]["items"] > 0
     assert changes["new"]["items"] > 0
+
+
+def test_only_the_user_can_read_the_prompts(folder: Path, result: dict[str, Any]) -> None:
+    monitor = folder / "demo-run" / "monitor"
+    modes = {path.relative_to(monitor).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in [monitor, *monitor.rglob("*")]}
+    assert {modes.pop("."), modes.pop("windows")} == {0o700}
+    assert {"traffic.jsonl", "decisions.jsonl", "retention.key"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
 
 
 def test_a_second_demo_repeats_nothing_and_prints_the_comparison(folder: Path, result: dict[str, Any]) -> None:

@@ -42,8 +42,8 @@ class MixedSelection:
 
     def write(self, writer: Writer) -> None:
         """Write the texts and the withheld corrections into the selection's artifact."""
-        writer.write_table(CORRECTIONS_FILE, self.corrections)
-        writer.write_table(QUARANTINE_FILE, self.withheld)
+        writer.write_table(CORRECTIONS_FILE, self.corrections, private=True)
+        writer.write_table(QUARANTINE_FILE, self.withheld, private=True)
 
 
 def list_accepted(

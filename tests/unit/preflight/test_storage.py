@@ -11,6 +11,7 @@ from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import load_run_config
 from compass_ray.preflight import ClusterEnvironment, StorageProbe, driver_marker_file, probe_storage
 from compass_ray.preflight.check_result import CheckContext
+from compass_ray.preflight.permissions import check_permissions
 from compass_ray.preflight.storage import check_storage, check_versions_alike
 
 _NODE = Node({"CPU": 4})
@@ -83,3 +84,17 @@ def test_different_versions_are_reported(run: RunDir) -> None:
     [found] = check_versions_alike(_context(run, driver, worker))
     assert found.found == "worker-1 has torch 2.12.0, the driver has 2.13.0"
     assert check_versions_alike(_context(run, driver, driver)) == []
+
+
+def test_prompts_and_keys_that_others_can_read_are_reported(run: RunDir, tmp_path: Path, machine: ClusterEnvironment) -> None:
+    keys, monitor = tmp_path / "keys", Path(run.path, "monitor")
+    keys.touch(mode=0o600)
+    monitor.mkdir(parents=True, mode=0o700)
+    config = load_run_config("atlas-test", overrides=[f"serve.api_keys={keys}"])
+    context = CheckContext(config, run, machine)
+    assert check_permissions(context) == []
+    keys.chmod(0o640)
+    monitor.chmod(0o755)
+    found = check_permissions(context)
+    assert [each.remedy for each in found] == [f"run 'chmod 600 {keys}'", f"run 'chmod 700 {monitor}'"]
+    assert not any(each.blocking for each in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,8 @@ def test_the_selection_stores_accepted_texts_and_withheld_corrections_without_te
     traffic = [row for row in rows.to_pylist() if row["role"] == "traffic"]
     assert {row["row_id"] for row in traffic} == set(mixed.corrections["row_id"].to_pylist())
     assert selection.read_table("labelled.parquet")["key"].to_pylist() == ["k1", "k1"]
+    private = [Path(selection.path, file).stat() for file in ("labelled.parquet", "quarantine.parquet")]
+    assert {stat.S_IMODE(each.st_mode) for each in private} == {0o600}
     (out,) = selection.read_table("quarantine.parquet").to_pylist()
     assert (out["state"], out["reason"][:18]) == ("refused", "the correction is ")
     assert b"antwort" not in selection.read_bytes("quarantine.parquet")

@@ -5,7 +5,8 @@
 
 At initialization (B = 0, m = ||W||) the layer equals the base layer. The norm is computed from the factors, so the dense
 product B A is never built. W is only read. The norm is constant in the gradient, as in section 4.3 of the DoRA paper (Liu et
-al. 2024). `engine` serves many adapters in one batch.
+al. 2024). A row of length zero has s = 1, so that B can leave zero; then m starts from 0. `engine` serves many adapters in one
+batch.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def row_norms(weight: Tensor, a: Tensor, b: Tensor, scaling: float, squared: Ten
     low_rank = ((b32 @ (a32 @ a32.T)) * b32).sum(1)
     square: Tensor = base + 2 * scaling * cross + scaling * scaling * low_rank
     return square.clamp_min(0).sqrt()
+
+
+def dora_scale(magnitude: Tensor, norm: Tensor) -> Tensor:
+    """s = m / norm, float32[out], and 1 where the norm is zero: the output of such a row is zero at any finite scale.
+
+    ``magnitude`` and ``norm`` are float32[out]. The gradient of the magnitude is zero where the norm is.
+    """
+    is_zero = norm == 0
+    return (magnitude / norm.masked_fill(is_zero, 1.0)).masked_fill(is_zero, 1.0)
 
 
 class AdaptedLinear(nn.Module):
@@ -75,13 +85,13 @@ class AdaptedLinear(nn.Module):
         return y if self.base.bias is None else y + self.base.bias
 
     def scale(self) -> Tensor:
-        """s = m / ||W + (alpha / r) B A||, float32[out]; the norm has no gradient."""
+        """s = m / ||W + (alpha / r) B A||, float32[out] (see `dora_scale`); the norm has no gradient."""
         if self._frozen_scale is not None:
             return self._frozen_scale
         assert self.m is not None
         with torch.no_grad():
             norm = row_norms(self.base.weight, self.a, self.b, self.scaling, self.squared_row_norms)
-        return self.m / norm
+        return dora_scale(self.m, norm)
 
     def freeze(self) -> None:
         """Stop training: disable gradients and compute the scale once."""
@@ -118,6 +128,20 @@ class AttachedAdapter:
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
 
+    def to_peft(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of ``tensors``, parameters of this adapter, with which PEFT computes the same and never divides by zero.
+
+        A row of length zero gets m = 0 and a row of B that is not zero, so m makes its output zero.
+        """
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        for path, layer in self.layers.items():
+            if layer.m is not None:
+                a, b, m = (copies[name] for name, _ in _named_parameters(path, layer))
+                is_zero = row_norms(layer.base.weight, a, b, layer.scaling, layer.squared_row_norms) == 0
+                m[is_zero] = 0.0
+                b[is_zero] = functional.one_hot(a.norm(dim=1).argmax(), len(a)).to(b.dtype)
+        return copies
+
     def detach(self) -> None:
         """Restore the original layers; the model is bit-equal to before."""
         for path, layer in self.layers.items():
@@ -128,11 +152,14 @@ def attach(model: nn.Module, config: AdapterConfig, *, seed: int) -> AttachedAda
     """Wrap every targeted linear layer of ``model`` in a new adapter.
 
     Raises:
-        ModelError: no layer has a targeted name, or a targeted layer is not a plain linear layer.
+        ModelError: no layer has a targeted name, or a targeted layer is not a plain linear layer or has weights that are not
+            finite.
     """
     generator = torch.Generator().manual_seed(seed)
     targets = find_target_layers(model, config.target_modules)
     layers = {path: AdaptedLinear(layer, config, generator) for path, layer in targets.items()}
+    for path, layer in layers.items():
+        _require_finite_weights(path, layer)
     for path, layer in layers.items():
         replace_module(model, path, layer)
     return AttachedAdapter(layers, model, config)
@@ -204,6 +231,14 @@ def _require_plain_linear(path: str, module: nn.Module) -> nn.Linear:
             f"unquantized and without another adapter"
         )
     return module
+
+
+def _require_finite_weights(path: str, layer: AdaptedLinear) -> None:
+    if not bool(layer.squared_row_norms.isfinite().all()):
+        raise ModelError(
+            f"layer {path} of the base model has NaN, infinity or values above 1e18 among its weights; download or convert the "
+            f"model again"
+        )
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compass_ray.adapters.dora import row_norms
+from compass_ray.adapters.dora import dora_scale, row_norms
 from compass_ray.models.errors import ModelError
 
 
@@ -48,9 +48,12 @@ def fold_layer(layer: nn.Linear, a: Tensor, b: Tensor, magnitude: Tensor | None,
     a, b = a.to(device).float(), b.to(device).float()
     if magnitude is None:
         return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * scaling, dtype), None))
-    scale = magnitude.to(device).float() / row_norms(layer.weight, a, b, scaling)
+    scale = dora_scale(magnitude.to(device).float(), row_norms(layer.weight, a, b, scaling))
     if not bool(scale.isfinite().all()):
-        raise ModelError("a row of the adapted weight has length zero, so its DoRA scale is not finite; train the adapter again")
+        raise ModelError(
+            "the DoRA scale of a row is not finite: the base model's weights or the adapter have NaN, infinity or values above "
+            "1e18; download or convert the base model again, or train the adapter again"
+        )
     return _check_finite(LayerWeights(a.to(dtype, copy=True), _transpose(b * (scale * scaling)[:, None], dtype), scale - 1))
 
 

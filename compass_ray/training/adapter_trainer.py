@@ -159,7 +159,7 @@ class AdapterTrainer:
     def save(self, folder: Path) -> None:
         """Write the best epoch's adapter as a PEFT directory."""
         name = getattr(self.base.model.config, "_name_or_path", "") or self.base.name
-        write_adapter(folder, self.adapter_config, self.best_tensors, name)
+        write_adapter(folder, self.adapter_config, self.adapter.to_peft(self.best_tensors), name)
 
     def close(self) -> None:
         """Detach the adapter. The base model is bit-equal to before."""

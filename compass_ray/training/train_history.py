@@ -60,8 +60,8 @@ def require_finite_loss(train_loss: float, epoch: int, setting: str, learning_ra
     """
     if not math.isfinite(train_loss):
         raise ModelError(
-            f"the training loss became {train_loss} in epoch {epoch + 1}; lower {setting} (it is {learning_rate:g}) "
-            f"or check the rows for damaged text"
+            f"the training loss became {train_loss} in epoch {epoch + 1}; lower {setting} (it is {learning_rate:g}). If it fails "
+            f"at any rate, the base model itself gives NaN: download or convert it again, or set train.dtype to float32"
         )
     return train_loss
 

@@ -44,7 +44,12 @@ def all_layers(architecture: str) -> tuple[str, ...]:
 
 @cache
 def base_of(architecture: str) -> BaseModel:
-    return freeze(make_model(architecture, len(TOKENIZER)), TOKENIZER, torch.device("cpu"), "tiny")
+    """A base model in which some rows of each layer are zero, as padding rows and pruned channels are."""
+    model = make_model(architecture, len(TOKENIZER))
+    for name, parameter in model.named_parameters():
+        if name.endswith("proj.weight"):
+            parameter.data[::9] = 0
+    return freeze(model, TOKENIZER, torch.device("cpu"), "tiny")
 
 
 def copy_base(base: BaseModel, dtype: torch.dtype = torch.float32) -> BaseModel:

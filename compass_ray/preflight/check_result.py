@@ -34,6 +34,8 @@ class ClusterEnvironment:
     probes: tuple[StorageProbe, ...]
     """Access to the run directory from each probed machine; the driver's comes first."""
     is_cluster: bool = False
+    requires_token: bool | None = None
+    """Whether the cluster refuses clients without its token. None if unknown, and for this machine."""
     unreachable: str = ""
     """Why the cluster of RAY_ADDRESS cannot be joined. The other fields then describe this machine."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
-from compass_ray.preflight.check_result import CheckContext, CheckResult
+from compass_ray.preflight.check_result import CheckContext, CheckResult, ClusterEnvironment
 
 _MIN_OPEN_FILES = 4096
 """Fewer open files than this are too few for Ray's processes on a busy node. Ray's documentation recommends 65,536."""
@@ -20,6 +20,7 @@ _MIN_FREE_SHARE = 0.05
 _OBJECT_STORE_SHARE = 0.3
 """Default share of memory for Ray's object store."""
 _GB = 1e9
+_TOKEN_MODE = "RAY_AUTH_MODE=token and the token of 'ray get-auth-token --generate'"
 
 
 def check_devices(context: CheckContext) -> list[CheckResult]:
@@ -87,14 +88,35 @@ def _disk(label: str, folder: Path) -> list[CheckResult]:
 
 
 def check_authentication(context: CheckContext) -> list[CheckResult]:
-    """Check for a token of an earlier Ray session, which can make the next one answer Unauthorized."""
-    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
-    if os.path.exists(token) and not os.environ.get("RAY_AUTH_MODE"):
-        return [
-            CheckResult(
-                "Ray authentication",
-                f"there is a token in {token}, but RAY_AUTH_MODE is not set",
-                "set RAY_AUTH_MODE to the same value for the cluster and its clients, or 'ray start' may answer Unauthorized",
-            )
-        ]
-    return [CheckResult("Ray authentication", "no conflict")]
+    """Check that Ray requires a token, that no other account reads it, and that no earlier token causes Unauthorized."""
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    found = [*_open_ray(context.environment, mode), *_token_file(mode)]
+    return [CheckResult("Ray authentication", *each) for each in found] or [CheckResult("Ray authentication", _describe(context))]
+
+
+def _open_ray(environment: ClusterEnvironment, mode: str) -> list[tuple[str, str]]:
+    danger = "every client that reaches its ports can run code there"
+    if environment.is_cluster and environment.requires_token is False:
+        return [(f"joined without authentication: {danger}", f"start the cluster with {_TOKEN_MODE}, and set the same here")]
+    if environment.is_cluster and environment.requires_token is None:
+        return [("the cluster's head node did not say whether it requires a token", f"start the cluster with {_TOKEN_MODE}")]
+    if not environment.is_cluster and mode == "disabled":
+        return [(f"Ray starts here without authentication: {danger}", "unset RAY_AUTH_MODE; Ray then creates a token")]
+    return []
+
+
+def _token_file(mode: str) -> list[tuple[str, str]]:
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if not token.exists():
+        return []
+    found = []
+    if not mode:
+        remedy = "set RAY_AUTH_MODE to the same value for the cluster and its clients, or 'ray start' may answer Unauthorized"
+        found.append((f"there is a token in {token}, but RAY_AUTH_MODE is not set", remedy))
+    if token.stat().st_mode & 0o077:
+        found.append((f"other accounts of this machine can read the token in {token}", f"chmod 600 {token}"))
+    return found
+
+
+def _describe(context: CheckContext) -> str:
+    return "the cluster requires a token" if context.environment.is_cluster else "no conflict"

@@ -1,4 +1,4 @@
-"""Probe a cluster before any work: its capacity, and whether each node can use the run directory.
+"""Probe a cluster before any work: its capacity, its authentication, and whether each node can use the run directory.
 
 Key property: the tasks request no resources, so they run on a busy cluster and start no node.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from compass_ray.artifacts import RunDir
 from compass_ray.preflight import ClusterEnvironment, StorageProbe, driver_marker_file, probe_storage
+from compass_ray.ray_session.authentication import requires_token
 from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
 
@@ -20,7 +21,8 @@ _MACHINES = 16
 
 def probe_cluster(run: RunDir) -> ClusterEnvironment:
     """Probe the joined cluster. Ray must be initialized (see `session`)."""
-    return ClusterEnvironment(read_capacity(), probe_machines(run), is_cluster=True)
+    token = requires_token(_alive_nodes())
+    return ClusterEnvironment(read_capacity(), probe_machines(run), is_cluster=True, requires_token=token)
 
 
 def probe_machines(run: RunDir) -> tuple[StorageProbe, ...]:
@@ -34,16 +36,21 @@ def probe_machines(run: RunDir) -> tuple[StorageProbe, ...]:
 
 def _probe_nodes(run: RunDir, marker: str) -> list[StorageProbe]:
     import ray
-    from ray._private.state import state
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    untyped_state: Any = state
-    nodes: Sequence[Any] = [node for node in untyped_state.node_table() if node["Alive"]][:_MACHINES]
+    nodes = _alive_nodes()[:_MACHINES]
     task: Any = ray.remote(probe_storage)
     pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
     waiting = [task.options(num_cpus=0, scheduling_strategy=on_node, max_retries=0).remote(run, marker) for on_node in pinned]
     finished, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_SECONDS)
     return [_read_probe(ref, ref in finished, node) for ref, node in zip(waiting, nodes, strict=True)]
+
+
+def _alive_nodes() -> Sequence[Any]:
+    from ray._private.state import state
+
+    untyped_state: Any = state
+    return [node for node in untyped_state.node_table() if node["Alive"]]
 
 
 def _read_probe(ref: Any, finished: bool, node: Any) -> StorageProbe:

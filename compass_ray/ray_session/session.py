@@ -18,6 +18,7 @@ from typing import Any
 
 from compass_ray.config import Resources
 from compass_ray.config.resources import UNBOUND
+from compass_ray.ray_session.authentication import private_token, warn_if_open
 
 _ENVIRONMENT = {
     # Measured on two cores: a Train run takes 11 s to its first step with this value, 14-20 s with Ray's default.
@@ -52,8 +53,11 @@ def start(resources: Resources) -> None:
     if ray.is_initialized():
         return
     _silence_ray()
-    options = _join_options() if joins_cluster() else _local_options(resources)
-    ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
+    joined = joins_cluster()
+    options = _join_options() if joined else _local_options(resources)
+    with private_token():
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
+    warn_if_open(joined=joined)
 
 
 def _local_options(resources: Resources) -> dict[str, Any]:

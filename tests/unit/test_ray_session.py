@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compass_ray import ray_session
 from compass_ray.config import Resources
+from compass_ray.ray_session import authentication
 
 TASK = """\x1b[36mray::_cluster()\x1b[39m (pid=7, ip=192.0.2.1)
   File "/somewhere/stages/cluster.py", line 45, in _cluster
@@ -91,3 +93,30 @@ def test_a_process_that_is_told_to_stop_unwinds(joined: dict[str, Any]) -> None:
 def test_an_interrupt_from_the_keyboard_stays_one(joined: dict[str, Any]) -> None:
     with pytest.raises(KeyboardInterrupt), ray_session.session(Resources()):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("uses_token", "warned"), [(True, False), (False, True)])
+@pytest.mark.parametrize("joined", [True, False])
+def test_ray_without_a_token_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, uses_token: bool, joined: bool, warned: bool
+) -> None:
+    monkeypatch.setattr(authentication, "uses_token", lambda: uses_token)
+    authentication.warn_if_open(joined=joined)
+    assert [each.levelname for each in caplog.records] == ["WARNING"] * warned
+    if warned:
+        assert "without authentication" in caplog.text
+        assert ("RAY_AUTH_MODE=token" if joined else "unset RAY_AUTH_MODE") in caplog.text
+
+
+def test_the_token_that_ray_creates_is_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token = tmp_path / ".ray" / "auth_token"
+    with authentication.private_token():
+        token.parent.mkdir()
+        token.write_text("secret")
+        token.chmod(0o644)
+    assert token.stat().st_mode & 0o777 == 0o600
+    token.chmod(0o640)  # by its owner
+    with authentication.private_token():
+        pass
+    assert token.stat().st_mode & 0o777 == 0o640

@@ -67,7 +67,7 @@ def test_the_files_name_existing_images() -> None:
     named = {path: set(re.findall(rf"{IMAGE}(\w+)", text)) for path, text in texts.items()}
     assert set().union(*named.values()) == {"cpu", "gpu"} <= STAGES.keys()
     assert [path for path, text in texts.items() if re.search(r"^\s*image: (?!REGISTRY)", text, re.MULTILINE)] == []
-    for path in (path for path in texts if path.name in ("aws-gpu.yaml", "gcp-gpu.yaml") or path.parent.name == "kuberay"):
+    for path in (path for path in texts if path.name in ("aws-gpu.yaml", "gcp-gpu.yaml") or "\nkind: Ray" in texts[path]):
         assert named[path] == {"cpu", "gpu"}, path
 
 

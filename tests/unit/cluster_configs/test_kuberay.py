@@ -29,7 +29,7 @@ def _check(document: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(SCHEMAS[document["kind"]]).validate(document)
 
 
-@pytest.mark.parametrize("name", KUBERAY)
+@pytest.mark.parametrize("name", [*KUBERAY, "networkpolicy.yaml"])
 def test_every_field_is_one_of_the_object_s_definition(name: str) -> None:
     _check(load(f"kuberay/{name}"))
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import resource
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,13 +84,52 @@ def test_full_disks_and_little_shared_memory_are_reported(context: CheckContext,
     assert sum(each.check == "disk" for each in check_limits(context)) == 2  # Ray's folder and the run's
 
 
-def test_a_leftover_token_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("secret")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A token that only its owner can read."""
+    file = tmp_path / "token"
+    file.write_text("secret")
+    file.chmod(0o600)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    return file
+
+
+def test_a_leftover_token_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     [found] = check_authentication(context)
     assert "RAY_AUTH_MODE" in found.remedy
     assert "secret" not in found.found
-    for mode in ("token", "disabled"):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert not check_authentication(context)[0].remedy
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled", None])
+def test_a_cluster_without_a_token_is_reported_for_every_client(
+    context: CheckContext, monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-        assert not check_authentication(context)[0].remedy
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
+    joined = replace(context.environment, is_cluster=True)
+    for requires, text in ((False, "joined without authentication"), (None, "did not say whether it requires a token")):
+        [found] = check_authentication(replace(context, environment=replace(joined, requires_token=requires)))
+        assert text in found.found
+        assert "RAY_AUTH_MODE=token" in found.remedy
+    [found] = check_authentication(replace(context, environment=replace(joined, requires_token=True)))
+    assert (found.found, found.remedy) == ("the cluster requires a token", "")
+
+
+def test_a_local_ray_without_a_token_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    [found] = check_authentication(context)
+    assert "starts here without authentication" in found.found
+    assert "unset RAY_AUTH_MODE" in found.remedy
+
+
+def test_a_token_that_others_can_read_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    token.chmod(0o644)
+    [found] = check_authentication(context)
+    assert found.remedy == f"chmod 600 {token}"

@@ -62,11 +62,13 @@ class ConfigSection(BaseModel):
         if not isinstance(tree, Mapping):
             return tree
         silent = bool(info.context and info.context.get(FORMER_NAMES_ARE_SILENT))
-        return {name: cls._present_value(name, value, silent) for name, value in cls.with_present_names(tree, silent).items()}
+        return cls.with_present_names(tree, silent)
 
     @classmethod
-    def with_present_names(cls, tree: Mapping[str, Any], silent: bool = False) -> dict[str, Any]:
-        """Settings of this section under their present names; a former name warns unless ``silent``.
+    def with_present_names(cls, tree: Mapping[str, Any], silent: bool = False, prefix: str = "") -> dict[str, Any]:
+        """Settings of this section under their present names and values; a former one warns unless ``silent``.
+
+        ``prefix`` is the path of the section in messages, for example ``drift.``.
 
         Raises:
             ValueError: a setting is given under both names.
@@ -76,23 +78,27 @@ class ConfigSection(BaseModel):
             name = cls.present_name(key)
             if name != key:
                 if name in tree:
-                    raise ValueError(f"{key} is the former name of {name}, and both are set; remove {key}")
-                _warn(f"setting {key!r} is deprecated; use {name!r}", silent)
-            read[name] = value
+                    raise ValueError(f"{prefix}{key} is the former name of {prefix}{name}, and both are set; remove {prefix}{key}")
+                _warn(f"setting '{prefix}{key}' is deprecated; use '{prefix}{name}'", silent)
+            read[name] = cls._present_value(name, value, silent, prefix)
         return read
+
+    @classmethod
+    def former_names(cls) -> dict[str, str]:
+        """Present name of each renamed setting by its former name."""
+        return {field.serialization_alias: name for name, field in cls.model_fields.items() if field.serialization_alias}
 
     @classmethod
     def present_name(cls, key: str) -> str:
         """The present name of a setting, given its present or former name."""
-        former = {field.serialization_alias: name for name, field in cls.model_fields.items() if field.serialization_alias}
-        return former.get(key, key)
+        return cls.former_names().get(key, key)
 
     @classmethod
-    def _present_value(cls, name: str, value: Any, silent: bool) -> Any:
+    def _present_value(cls, name: str, value: Any, silent: bool, prefix: str) -> Any:
         present = cls.former_values.get(name, {}).get(value) if isinstance(value, str) else None
         if present is None:
             return value
-        _warn(f"value {value!r} of setting {name!r} is deprecated; use {present!r}", silent)
+        _warn(f"value {value!r} of setting '{prefix}{name}' is deprecated; use {present!r}", silent)
         return present
 
     def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:

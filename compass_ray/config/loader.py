@@ -76,8 +76,9 @@ def parse_config(tree: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: the first problem; for an unknown key with the closest known one.
     """
+    present = _with_present_names(tree, RunConfig)
     try:
-        return RunConfig.model_validate(tree)
+        return RunConfig.model_validate(present)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
 
@@ -112,19 +113,25 @@ def _expand(tree: dict[str, Any]) -> dict[str, Any]:
     return _merge(_read_preset(base), settings) if base else settings
 
 
-def _with_present_names(tree: Any, section: type[ConfigSection]) -> Any:
-    """Settings of a file under their present names at every depth, so that they override a preset and --set overrides them."""
-    if isinstance(tree, list):
-        return [_with_present_names(entry, section) for entry in tree]
-    if not isinstance(tree, dict):
+def _with_present_names(tree: Any, section: type[ConfigSection], path: tuple[str, ...] = ()) -> Any:
+    """Settings under their present names at every depth, so that a file overrides a preset and --set overrides both."""
+    if isinstance(tree, list | tuple):
+        return [_with_present_names(entry, section, (*path, str(number))) for number, entry in enumerate(tree)]
+    if not isinstance(tree, Mapping):
         return tree
     try:
-        present = section.with_present_names(tree)
+        present = section.with_present_names(tree, prefix=_prefix(path))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return {
-        key: _with_present_names(value, below) if (below := _section(section, key)) else value for key, value in present.items()
+        key: _with_present_names(value, below, (*path, key)) if (below := _section(section, key)) else value
+        for key, value in present.items()
     }
+
+
+def _prefix(path: Iterable[str]) -> str:
+    """Path of a section before the name of a setting: empty, or with a dot at its end."""
+    return "".join(f"{part}." for part in path)
 
 
 def _section(model: type[BaseModel], field: str) -> type[ConfigSection] | None:
@@ -165,10 +172,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _present_path(path: list[str]) -> list[str]:
     """A path of settings with former names replaced by present ones, each with a warning."""
     model: type[ConfigSection] | None = RunConfig
-    present = []
+    present: list[str] = []
     for part in path:
         if model is not None and not part.isdigit():
-            [part] = model.with_present_names({part: None})
+            [part] = model.with_present_names({part: None}, prefix=_prefix(present))
             model = _section(model, part)
         present.append(part)
     return present
@@ -198,7 +205,7 @@ def _explain(error: ValidationError) -> str:
     where = [str(part) for part in problem["loc"]]
     key = ".".join(where)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_nearest(where[-1], _fields(where[:-1]))}"
+        return f"unknown key {key!r}; {_nearest_setting(where[-1], _model(where[:-1]))}"
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or with --set {key}=..."
     value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {problem['input']!r})"
@@ -206,12 +213,22 @@ def _explain(error: ValidationError) -> str:
     return f"{key}: {message}{value}" if key else message
 
 
-def _fields(path: list[str]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+def _model(path: list[str]) -> type[ConfigSection]:
+    """The section at a path of settings."""
+    model: type[ConfigSection] = RunConfig
     for part in path:
         if not part.isdigit():
             model = _section(model, part) or SourceConfig
-    return list(model.model_fields)
+    return model
+
+
+def _nearest_setting(name: str, model: type[ConfigSection]) -> str:
+    """The setting closest to a name, by present and former names; otherwise all present names."""
+    former = model.former_names()
+    close = difflib.get_close_matches(name, [*model.model_fields, *former], n=1, cutoff=0.5)
+    if close and close[0] in former:
+        return f"did you mean {former[close[0]]!r} (formerly {close[0]!r})?"
+    return _nearest(name, close or model.model_fields)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

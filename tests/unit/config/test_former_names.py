@@ -44,9 +44,11 @@ FORMER = {
 @pytest.mark.parametrize("override", FORMER)
 def test_an_override_by_a_former_name_takes_effect_and_warns(override: str) -> None:
     section, name, value = FORMER[override]
-    present = value if f"{section}.{name}=" in override else name
-    with pytest.warns(DeprecatedSettingWarning, match=f"deprecated; use '{present}'"):
+    former = override.partition("=")[0]
+    present = value if former == f"{section}.{name}" else f"{section}.{name}"
+    with pytest.warns(DeprecatedSettingWarning, match=f"setting '{former}' is deprecated; use '{present}'") as warned:
         config = load_run_config("atlas-test", overrides=["drift.permutations=2000", override])
+    assert len(warned) == 1
     assert getattr(getattr(config, section), name) == value
 
 
@@ -73,7 +75,36 @@ def test_a_file_may_use_former_names_over_a_preset(tmp_path: Path) -> None:
     assert (config.update.centroid_step, config.cluster.pca_dims) == (0.5, 3)
     assert (config.pool.sources[0].include, config.pool.sources[0].exclude) == ({"subject": "x"}, {"subject": ("y",)})
     assert (len(config.pool.tests.extra_sources), config.pool.tests.on_guide_overlap) == (1, "remove")
-    assert len(warned) == 6
+    named = sorted(str(each.message).split("'")[1] for each in warned)
+    assert named == [
+        "cluster.reduce",
+        "pool.sources.0.where",
+        "pool.sources.0.without",
+        "pool.tests.also",
+        "pool.tests.guided",
+        "update.eta",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typo", "advice"),
+    [
+        ("drift.flor", "did you mean 'min_divergence' (formerly 'floor')?"),
+        ("serve.max_row", "did you mean 'max_num_seqs' (formerly 'max_rows')?"),
+        ("drift.windo", "did you mean 'window'?"),
+        ("update.hour", "did you mean 'schedule_utc' (formerly 'hours')?"),
+    ],
+)
+def test_a_typo_of_a_former_name_gets_the_present_one(typo: str, advice: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_run_config("atlas-test", overrides=[f"{typo}=3"])
+    assert str(error.value) == f"unknown key {typo!r}; {advice}"
+
+
+def test_a_former_value_in_a_tree_warns_once_with_its_section() -> None:
+    with pytest.warns(DeprecatedSettingWarning, match="value 'multi' of setting 'drift.trigger' is deprecated") as warned:
+        parse_config({"languages": ["sw"], "drift": {"trigger": "multi"}})
+    assert len(warned) == 1
 
 
 @pytest.mark.parametrize("key", ["floor", "min_divergence"])
@@ -86,7 +117,7 @@ def test_an_override_takes_effect_over_a_former_name_in_a_file_without_a_preset(
 
 
 def test_both_names_of_one_setting_are_refused() -> None:
-    with pytest.raises(ConfigError, match="max_rows is the former name of max_num_seqs, and both are set"):
+    with pytest.raises(ConfigError, match="serve.max_rows is the former name of serve.max_num_seqs, and both are set"):
         parse_config({"languages": ["sw"], "serve": {"max_rows": 1, "max_num_seqs": 2}})
 
 

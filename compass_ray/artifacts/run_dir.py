@@ -18,6 +18,7 @@ from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_
 from compass_ray.artifacts.private_files import make_private_folder
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.base import FORMER_NAMES_ARE_SILENT
+from compass_ray.config.paths import with_absolute_paths
 
 FIRST_VERSION = "v0001"
 ALL_LANGUAGES = "all"
@@ -306,7 +307,7 @@ class RunDir:
         self._write(_PINS_FILE, data)
 
     def read_config(self) -> RunConfig:
-        """The latest configuration of the run.
+        """The latest configuration of the run. Relative paths of an older run are taken from the working directory.
 
         Raises:
             ArtifactError: there is no run, or its configuration is damaged.
@@ -315,7 +316,7 @@ class RunDir:
         if data is None:
             raise ArtifactError(f"there is no run in {self.uri}; create one with 'compass-ray adapt --run {self.uri}'")
         try:
-            return RunConfig.model_validate_json(data, context={FORMER_NAMES_ARE_SILENT: True})
+            return with_absolute_paths(RunConfig.model_validate_json(data, context={FORMER_NAMES_ARE_SILENT: True}))
         except ValidationError as error:
             raise ArtifactError(
                 f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "

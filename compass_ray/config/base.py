@@ -78,7 +78,9 @@ class ConfigSection(BaseModel):
             name = cls.present_name(key)
             if name != key:
                 if name in tree:
-                    raise ValueError(f"{prefix}{key} is the former name of {prefix}{name}, and both are set; remove {prefix}{key}")
+                    raise ValueError(
+                        f"{prefix}{key} is the former name of {prefix}{name}, and both are set; remove {prefix}{key}"
+                    )
                 _warn(f"setting '{prefix}{key}' is deprecated; use '{prefix}{name}'", silent)
             read[name] = cls._present_value(name, value, silent, prefix)
         return read

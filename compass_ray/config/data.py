@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,8 @@ from compass_ray.config.base import ConfigError, ConfigSection, Fraction, Positi
 
 LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
 """Column layouts of hub data sets; ``own`` has our column names."""
+ATLAS = "atlas"
+"""Name of the rows and of the models in the package."""
 
 
 class SourceConfig(ConfigSection):
@@ -21,6 +23,8 @@ class SourceConfig(ConfigSection):
     path: str
     """``atlas``, a hub id, a directory, or a Parquet / JSON Lines file. ``${NAME}`` is read from the environment,
     ``{language}`` is replaced by the language code."""
+    folder: str | None = None
+    """Folder from which a relative path is taken. If unset, it becomes the working directory when the configuration is read."""
     name: str | None = None
     """Configuration of a hub data set; ``{language}`` is replaced by the language code."""
     split: str = "train"
@@ -43,18 +47,26 @@ class SourceConfig(ConfigSection):
     """For a test set with items that are also in the guide set: raise an error, or remove them from the test set."""
 
     def resolved_path(self) -> str:
-        """The path with ``${NAME}`` replaced from the environment.
+        """The path with ``${NAME}`` replaced from the environment and ``~`` expanded, below ``folder`` if that is set.
 
         Raises:
             ConfigError: a variable is not set.
         """
         try:
-            return string.Template(self.path).substitute(os.environ)
+            path = string.Template(self.path).substitute(os.environ)
         except KeyError as missing:
             raise ConfigError(
                 f"{self.path}: the environment variable {missing.args[0]} is not set; "
                 f"set it to the folder that holds the data and run again"
             ) from None
+        return os.path.join(self.folder or "", os.path.expanduser(path))
+
+    def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
+        """Settings as they enter a fingerprint: without ``folder``, because rows count by their content, not their location."""
+        settings = super().fingerprint_settings(include=include, exclude=exclude)
+        for each in (settings, *settings.get("also", ())):
+            each.pop("folder", None)
+        return settings
 
 
 class BiasConfig(ConfigSection):

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from compass_ray.config.base import ConfigSection, Positive
 
+PACKAGED_CONFIGS = ("zero2", "zero3")
+"""DeepSpeed configurations that ship with the package."""
+
 
 class FullConfig(ConfigSection):
     """Training of all base model weights on the rows that COMPASS selects; other settings are those of `TrainConfig`."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from compass_ray.config.base import ConfigError, ConfigSection
 from compass_ray.config.data import SourceConfig
+from compass_ray.config.paths import with_absolute_paths
 from compass_ray.config.run import RunConfig
 from compass_ray.config.yaml_loader import read_yaml
 
@@ -71,14 +72,14 @@ def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
 
 
 def parse_config(tree: Mapping[str, Any]) -> RunConfig:
-    """Validate a plain tree of settings.
+    """Validate a plain tree of settings, and make its paths absolute.
 
     Raises:
         ConfigError: the first problem; for an unknown key with the closest known one.
     """
     present = _with_present_names(tree, RunConfig)
     try:
-        return RunConfig.model_validate(present)
+        return with_absolute_paths(RunConfig.model_validate(present))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
 
@@ -165,6 +166,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = _below(node, section, override)
     if isinstance(node, list):
         node[_position(node, leaf, override)] = value
+    elif leaf == "path":
+        node.update(path=value, folder=None)  # a new relative path is taken from the working directory
     else:
         node[leaf] = value
 

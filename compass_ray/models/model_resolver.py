@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from compass_ray.config.data import ATLAS
+from compass_ray.config.paths import is_written_as_path
 from compass_ray.models.errors import ModelError
 
 ModelRole = Literal["encoder", "base_model", "language_id"]
-ATLAS = "atlas"
 _FULLY_HASHED_BYTES = 32 << 20
 
 
@@ -29,7 +30,7 @@ def resolve_model(name: str, part: ModelRole) -> str:
     path = Path(name).expanduser()
     if path.exists():
         return str(path)
-    if _is_path(name):
+    if is_written_as_path(name):
         raise ModelError(
             f"{part} {name!r} does not exist on this machine; use an existing directory, a hub id such as "
             f"'organisation/model', or {ATLAS!r} for the small model that ships with the package"
@@ -43,7 +44,7 @@ def hub_id(name: str) -> str | None:
     >>> hub_id("organisation/model"), hub_id("atlas"), hub_id("./folder")
     ('organisation/model', None, None)
     """
-    return None if name == ATLAS or _is_path(name) or Path(name).expanduser().exists() else name
+    return None if name == ATLAS or is_written_as_path(name) or Path(name).expanduser().exists() else name
 
 
 @lru_cache(maxsize=64)
@@ -71,10 +72,6 @@ def _sample(file: Path) -> bytes:
         start = stream.read(1 << 20)
         stream.seek(-(1 << 20), 2)
         return start + stream.read()
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
 
 
 def _packaged_path(part: ModelRole) -> str:

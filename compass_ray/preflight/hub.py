@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal
 
 from compass_ray.config import ConfigError, RunConfig, SourceConfig
+from compass_ray.config.paths import is_local
 from compass_ray.models.model_resolver import ATLAS, hub_id
 
 _SECONDS = 10.0
 _AT_ONCE = 8
-_FILES = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,7 @@ def dataset_id(source: SourceConfig) -> str | None:
         path = source.resolved_path()
     except ConfigError:
         return None  # reported where the source is read
-    if path.partition(":")[0] == ATLAS or path.endswith(_FILES) or "{" in path or Path(path).exists():
-        return None
-    return hub_id(path)
+    return None if path.partition(":")[0] == ATLAS or is_local(path) else hub_id(path)
 
 
 def query_hub(repositories: Iterable[Repository], *, permission: bool = True) -> dict[Repository, HubResponse]:

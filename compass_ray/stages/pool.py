@@ -1,12 +1,11 @@
 """Stage: read the pool and the guide sets from their sources into the run (COMPASS, sections 3.1 and 4.1).
 
 Key property: the driver only hashes files and reads manifests. Ray tasks read rows, one task for the pool and one for each
-language. If sources are local files, the tasks run on the driver's node, in its folder and with its variables.
+language. If sources are local files, the tasks run on the driver's node with its variables.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import string
 import time
@@ -25,9 +24,8 @@ from compass_ray.sources.pool import SHARD_ROWS, read_pool
 
 @dataclass(frozen=True)
 class SourceEnvironment:
-    """Folder of the driver and environment variables, against which source paths are resolved."""
+    """Environment variables of the driver that source paths name."""
 
-    folder: str
     variables: Mapping[str, str]
 
 
@@ -119,15 +117,14 @@ def _source_environment(config: RunConfig) -> SourceEnvironment:
     sources = (*config.pool.sources, config.pool.guides, config.pool.tests)
     paths = [each.path for source in sources for each in (source, *source.extra_sources)]
     names = {name for path in paths for name in string.Template(path).get_identifiers()}
-    return SourceEnvironment(os.getcwd(), {name: os.environ[name] for name in sorted(names) if name in os.environ})
+    return SourceEnvironment({name: os.environ[name] for name in sorted(names) if name in os.environ})
 
 
 def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: SourceEnvironment) -> None:
     """Ray task: read, check and publish the pool, or one language's guide and test set."""
     config, artifact = RunConfig.model_validate(settings), _artifact(RunDir(uri), whose)
     os.environ.update(around.variables)
-    with contextlib.chdir(around.folder) if os.path.isdir(around.folder) else contextlib.nullcontext():
-        (_write_pool if whose == SHARED else _write_guide)(config, artifact, whose, identity)
+    (_write_pool if whose == SHARED else _write_guide)(config, artifact, whose, identity)
 
 
 def _write_pool(config: RunConfig, artifact: Artifact, whose: str, identity: Identity) -> None:

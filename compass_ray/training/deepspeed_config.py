@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config.full_finetuning import PACKAGED_CONFIGS
 from compass_ray.models.errors import ModelError
 
-PACKAGED_CONFIGS = ("zero2", "zero3")
 _RUN_SETTING_OF_KEY = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "full.micro_batch",

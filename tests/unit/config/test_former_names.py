@@ -117,7 +117,7 @@ def test_an_override_takes_effect_over_a_former_name_in_a_file_without_a_preset(
 
 
 def test_both_names_of_one_setting_are_refused() -> None:
-    with pytest.raises(ConfigError, match="serve.max_rows is the former name of serve.max_num_seqs, and both are set"):
+    with pytest.raises(ConfigError, match=r"serve\.max_rows is the former name of serve\.max_num_seqs, and both are set"):
         parse_config({"languages": ["sw"], "serve": {"max_rows": 1, "max_num_seqs": 2}})
 
 

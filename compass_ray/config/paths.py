@@ -1,0 +1,86 @@
+"""Every setting that may be a path, made absolute when a configuration is read.
+
+Key property: a relative path is taken from the working directory of the command, once. Workers and later commands in other
+folders then use the same files. A name that could be a hub id is a path if a file or folder of that name exists. Names of the
+package (``atlas``, ``zero3``) and URIs stay. No file is read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compass_ray.config.base import ConfigError
+from compass_ray.config.data import ATLAS, SourceConfig
+from compass_ray.config.full_finetuning import PACKAGED_CONFIGS
+from compass_ray.config.run import RunConfig
+
+DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz", ".zst")
+"""Endings of files of rows, in lower case; no hub id has one."""
+
+
+def is_written_as_path(name: str) -> bool:
+    """Whether a name cannot be a hub id.
+
+    >>> is_written_as_path("./base"), is_written_as_path("models/swahili/base"), is_written_as_path("organisation/model")
+    (True, True, False)
+    """
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/")
+
+
+def is_local(name: str) -> bool:
+    """Whether a model or a source is a path on this machine: written as one, or an existing file or folder."""
+    if name.partition(":")[0] == ATLAS or "://" in name:
+        return False
+    as_path = is_written_as_path(name) or "{" in name or name.lower().endswith(DATA_ENDINGS)
+    return as_path or Path(name).expanduser().exists()
+
+
+def absolute_path(name: str) -> str:
+    """A path as an absolute one, with ``~`` expanded; a URI is unchanged."""
+    return name if "://" in name else os.path.abspath(os.path.expanduser(name))
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with absolute paths.
+
+    Sources keep their path as written, because it is part of fingerprints, and get the folder that it is taken from.
+    """
+    pool, transfer = config.pool, config.select.transfer
+    sets = {"guides": _with_folder(pool.guides), "tests": _with_folder(pool.tests)}
+    changes = {
+        "pool": pool.model_copy(update={"sources": tuple(_with_folder(source) for source in pool.sources), **sets}),
+        "embed": config.embed.model_copy(update={"encoder": _model(config.embed.encoder)}),
+        "train": config.train.model_copy(update={"base_model": _model(config.train.base_model)}),
+        "identifier": config.identifier.model_copy(update={"model": _model(config.identifier.model)}),
+        "full": config.full.model_copy(update={"deepspeed": _deepspeed(config.full.deepspeed)}),
+        "serve": config.serve.model_copy(update={"api_keys": _file(config.serve.api_keys)}),
+        "select": config.select.model_copy(update={"transfer": transfer.model_copy(update={"results": _file(transfer.results)})}),
+    }
+    return config.model_copy(update=changes)
+
+
+def _model(name: str) -> str:
+    return absolute_path(name) if is_local(name) else name
+
+
+def _deepspeed(name: str) -> str:
+    return name if name in PACKAGED_CONFIGS else absolute_path(name)
+
+
+def _file(name: str | None) -> str | None:
+    return absolute_path(name) if name else name
+
+
+def _with_folder(source: SourceConfig) -> SourceConfig:
+    extra = tuple(_with_folder(each) for each in source.extra_sources)
+    folder = source.folder or (os.getcwd() if _is_relative(source) else None)
+    return source.model_copy(update={"folder": folder, "extra_sources": extra})
+
+
+def _is_relative(source: SourceConfig) -> bool:
+    try:
+        path = source.resolved_path()
+    except ConfigError:  # a missing variable is reported where the source is read
+        return False
+    return is_local(path) and not os.path.isabs(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from rich.text import Text
 from compass_ray import ray_session
 from compass_ray.artifacts import RunDir
 from compass_ray.cli.output import emit, err, out, to_json
-from compass_ray.config import RunConfig
+from compass_ray.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
     from compass_ray.preflight import CheckResult, ClusterEnvironment
@@ -66,7 +67,19 @@ def run_checks(config: RunConfig, run: RunDir) -> list[CheckResult]:
     """All checks, on the cluster of RAY_ADDRESS or on this machine."""
     from compass_ray import preflight
 
-    return preflight.run_checks(config, run, _probe_environment(config, run))
+    return [*preflight.run_checks(config, run, _probe_environment(config, run)), _check_api_keys(config)]
+
+
+def _check_api_keys(config: RunConfig) -> CheckResult:
+    """Check the API keys that ``serve`` would load. Keys belong to the service, which preflight does not import."""
+    from compass_ray import preflight
+    from compass_ray.serving.api.auth import ApiKeys
+
+    try:
+        count = len(ApiKeys.load(os.environ, config.serve.api_keys).digests)
+    except ConfigError as error:
+        return preflight.CheckResult("API keys", str(error), "correct serve.api_keys", blocking=True, by="settings")
+    return preflight.CheckResult("API keys", f"{count} keys" if count else "none: the service needs no key")
 
 
 def write_pins(config: RunConfig, run: RunDir, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from compass_ray.preflight.check_result import (
     ClusterEnvironment,
     blocking_results,
 )
-from compass_ray.preflight.data import check_guides, check_rows
+from compass_ray.preflight.data import check_guides, check_rows, check_sources
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.models import check_models, check_remote_code
@@ -64,6 +64,7 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_storage,
         check_permissions,
         check_versions_alike,
+        check_sources,
         check_rows,
         check_guides,
         check_methods,
@@ -82,7 +83,7 @@ def run_quick_checks(
     context = CheckContext(config, run, environment, frozenset(stages), thorough=False)
     checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models]
     if "pool" in stages:
-        checks.append(check_rows)
+        checks += [check_sources, check_rows]
     return [result for check in checks for result in check(context)]
 
 
@@ -105,8 +106,8 @@ def check_methods(context: CheckContext) -> list[CheckResult]:
     try:
         check_method_requirements(select, context.config.languages)
         if full_finetuning_languages(context.config):
-            require_deepspeed()
             read_deepspeed_config(context.config.full.deepspeed)
+            require_deepspeed()
     except (ConfigError, ModelError) as error:
         return [CheckResult("methods", str(error), "or remove the method from select.methods", blocking=True)]
     by_vectors = [name for name in select.methods if name in ("langrank", "langsim")]

@@ -1,57 +1,80 @@
-"""Checks that every target language has rows, guide prompts and test items.
+"""Checks that sources can be read, and that every target language has rows, guide prompts and test items.
 
-Key property: rows are counted by language only, and only where that is cheap. If a source cannot be counted cheaply, for
-example on the hub, a language without counted rows is reported but does not block the run.
+Key property: what cannot be read here cannot be read by the pool stage, so it blocks the run, by the name of its setting. What is
+on the hub, or too large to be counted, is reported but does not block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from compass_ray import languages
-from compass_ray.config import ConfigError, PoolConfig
+from compass_ray.config import ConfigError, PoolConfig, RunConfig
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import dataset_id
-from compass_ray.preflight.row_counts import RowCounts, count_rows
+from compass_ray.preflight.local_files import find_source_problem, local_sources
+from compass_ray.preflight.row_counts import RowCounts, SourceCount, count_rows
+from compass_ray.sources.column_mapping import load_parts
 from compass_ray.sources.guides import read_guide_and_test
 
 
+def check_sources(context: CheckContext) -> list[CheckResult]:
+    """Check that the files of every source exist, can be read and have the columns that are needed."""
+    parts = list(local_sources(context.config))
+    found = [(setting, find_source_problem(source, columns, context.config.languages)) for setting, source, columns in parts]
+    if problems := [_source_result(setting, problem) for setting, problem in found if problem]:
+        return problems
+    names = ", ".join(dict.fromkeys(source.resolved_path() for _, source, _ in parts))
+    return [CheckResult("sources", f"on this machine: {names}")] if names else []
+
+
+def _source_result(setting: str, problem: str) -> CheckResult:
+    return CheckResult("sources", f"{setting}: {problem}", f"correct {setting}", blocking=True, by="settings")
+
+
 def check_rows(context: CheckContext) -> list[CheckResult]:
-    """Check that the pool has rows of every target language."""
+    """Check that the pool takes rows from every local source, and has rows of every target language."""
     config = context.config
-    counts_by_source = [
-        count_rows(part, context.thorough) for source in config.pool.sources for part in (source, *source.extra_sources)
-    ]
     missing = [code for code in config.languages if _is_excluded(config.pool, code)]
     if missing:
         found = f"pool.languages does not include {', '.join(missing)}, but languages does"
-        return [
-            CheckResult(
-                "languages", found, "add them to pool.languages, or remove them from languages", blocking=True, by="settings"
-            )
-        ]
-    totals = {code: _total_rows(code, counts_by_source) for code in config.languages}
-    empty = [code for code, count in totals.items() if count == 0]
-    if empty and None not in counts_by_source:
-        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}"
-        remedy = "add rows to pool.sources, or remove these languages"
+        remedy = "add them to pool.languages, or remove them from languages"
         return [CheckResult("languages", found, remedy, blocking=True, by="settings")]
-    return [CheckResult("languages", _summary(totals, empty))]
+    unreadable = {setting for setting, source, columns in local_sources(config) if find_source_problem(source, columns)}
+    counted = [
+        SourceCount() if f"pool.sources.{number}" in unreadable else count_rows(source, config.pool, context.thorough)
+        for number, source in enumerate(config.pool.sources)
+    ]
+    problems = [_source_result(f"pool.sources.{number}", each.problem) for number, each in enumerate(counted) if each.problem]
+    return problems or [_language_result(config, counted)]
+
+
+def _language_result(config: RunConfig, counted: Sequence[SourceCount]) -> CheckResult:
+    counts = [each.counts for each in counted]
+    totals = {code: _total_rows(code, counts) for code in config.languages}
+    empty = [code for code, count in totals.items() if count == 0]
+    if empty and None not in counts:
+        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}"
+        return CheckResult(
+            "languages", found, "add rows to pool.sources, or remove these languages", blocking=True, by="settings"
+        )
+    return CheckResult("languages", _summary(totals, empty, any(each.is_upper_bound for each in counted)))
 
 
 def _is_excluded(pool: PoolConfig, code: str) -> bool:
     return pool.languages is not None and code not in pool.languages
 
 
-def _summary(totals: RowCounts, unknown: list[str]) -> str:
+def _summary(totals: RowCounts, unknown: list[str], is_upper_bound: bool) -> str:
     """Rows of each language. ``unknown`` can only have rows in sources that were not counted."""
     counted = [
         f"{_display_name(code)} {count:,}" if count else _display_name(code)
         for code, count in totals.items()
         if code not in unknown
     ]
+    label = "rows (with blank and repeated ones)" if is_upper_bound else "rows"
     not_counted = f"not counted (sources on the hub, or not tables on this machine): {', '.join(unknown)}"
-    return "; ".join([*([f"rows: {', '.join(counted)}"] if counted else []), *([not_counted] if unknown else [])])
+    return "; ".join([*([f"{label}: {', '.join(counted)}"] if counted else []), *([not_counted] if unknown else [])])
 
 
 def _display_name(code: str) -> str:
@@ -65,18 +88,28 @@ def _total_rows(code: str, counts_by_source: Iterable[RowCounts | None]) -> int 
 
 
 def check_guides(context: CheckContext) -> list[CheckResult]:
-    """Count guide prompts and test items of every language. Only the pool stage reads those on the hub."""
-    pool = context.config.pool
+    """Count the guide prompts and test items that the run takes. Only the pool stage reads those on the hub."""
+    config, pool = context.config, context.config.pool
     parts = [part for source in (pool.guides, pool.tests) for part in (source, *source.extra_sources)]
     if on_hub := sorted({name for part in parts if (name := dataset_id(part))}):
         return [CheckResult("guide sets", f"{', '.join(on_hub)}: will be read by the pool stage")]
     counts = []
-    for code in context.config.languages:
+    for code in config.languages:
         try:
-            sets = read_guide_and_test(pool, code)
+            sets = read_guide_and_test(pool, code, config.evaluate.items_per_language)
         except (ConfigError, ValueError) as error:
-            return [
-                CheckResult("guide sets", f"{code}: {error}", "correct pool.guides or pool.tests", blocking=True, by="settings")
-            ]
-        counts.append(f"{code} {sets.guide.num_rows}/{sets.test.num_rows}")
+            setting = _faulty_set(pool, code)
+            return [CheckResult("guide sets", f"{setting}, {code}: {error}", f"correct {setting}", blocking=True, by="settings")]
+        removed = f" ({sets.removed} in the guide set removed)" if sets.removed else ""
+        counts.append(f"{code} {sets.guide.num_rows}/{sets.test.num_rows}{removed}")
     return [CheckResult("guide sets", "prompts/test items: " + ", ".join(counts))]
+
+
+def _faulty_set(pool: PoolConfig, code: str) -> str:
+    """The setting that is wrong if both sets of a language cannot be used together."""
+    try:
+        guides = load_parts(pool.guides, ("prompt",), code)
+    except (ConfigError, ValueError):
+        return "pool.guides"
+    has_rows = any(part.table.num_rows for part in guides)
+    return "pool.tests" if has_rows else "pool.guides"

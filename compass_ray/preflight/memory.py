@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from compass_ray.cluster_capacity import ClusterCapacity, Request, accelerator_type, count_fitting
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
+from compass_ray.models.model_resolver import hub_id
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.model_size import ModelSize, TrainingMemory, model_size, training_memory
 
@@ -41,15 +42,23 @@ def check_memory(context: CheckContext) -> list[CheckResult]:
         size = model_size(config.train)
     except ModelError as error:
         # check_models reports other problems of the base model.
-        wrong_layers = "target_modules" in str(error)
-        remedy = "set train.adapter.target_modules to layers of the model" if wrong_layers else "memory is not estimated"
-        return [CheckResult("memory", str(error), remedy, blocking=wrong_layers, by="settings")]
+        return [_unusable_base(config, str(error))]
     needs = training_memory(size, config.train, checkpointing=config.train.gradient_checkpointing)
     memories = _list_available(config, context.environment.capacity, cluster=context.environment.is_cluster)
     if not memories:
         return [CheckResult("memory", f"{_describe_estimate(size, needs)}; the memory of a worker's GPU is unknown")]
     smallest, largest = min(memories, key=lambda memory: memory.available), max(memory.available for memory in memories)
     return [_compare_with_memory(config, size, needs, smallest, largest)]
+
+
+def _unusable_base(config: RunConfig, error: str) -> CheckResult:
+    """The result if the size is unknown. A local model whose size is unknown cannot be loaded either."""
+    if "target_modules" in error:
+        remedy = "set train.adapter.target_modules to layers of the model"
+        return CheckResult("memory", error, remedy, blocking=True, by="settings")
+    is_here = hub_id(config.train.base_model) is None
+    remedy = "set train.base_model to the folder of a causal language model" if is_here else "memory is not estimated"
+    return CheckResult("memory", f"train.base_model: {error}", remedy, blocking=is_here, by="settings")
 
 
 def _compare_with_memory(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import ModelRole, hub_id, resolve_model
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import HubResponse, HubUse, Obstacle, Repository, hub_uses, query_hub, suggest_remedy
+from compass_ray.preflight.local_files import find_model_problem
 
 _BY_SETTINGS = (Obstacle.MISSING, Obstacle.REVISION)
 _STAGE_OF_DATA = "pool"
@@ -36,20 +38,26 @@ def _is_needed(context: CheckContext, role: str) -> bool:
 def _check_local_parts(context: CheckContext) -> list[CheckResult]:
     """Check the models that are not on the hub."""
     config = context.config
-    parts: tuple[tuple[str, str, ModelRole], ...] = (
-        ("encoder", config.embed.encoder, "encoder"),
-        ("base model", config.train.base_model, "base_model"),
-        ("language identifier", config.identifier.model, "language_id"),
+    parts: tuple[tuple[str, str, str, ModelRole], ...] = (
+        ("encoder", "embed.encoder", config.embed.encoder, "encoder"),
+        ("base model", "train.base_model", config.train.base_model, "base_model"),
+        ("language identifier", "identifier.model", config.identifier.model, "language_id"),
     )
-    return [_check_local_part(role, name, part) for role, name, part in parts if not hub_id(name) and _is_needed(context, role)]
+    return [
+        _check_local_part(role, setting, name, part)
+        for role, setting, name, part in parts
+        if not hub_id(name) and _is_needed(context, role)
+    ]
 
 
-def _check_local_part(role: str, name: str, part: ModelRole) -> CheckResult:
+def _check_local_part(role: str, setting: str, name: str, part: ModelRole) -> CheckResult:
     try:
-        resolve_model(name, part)
+        problem = find_model_problem(Path(resolve_model(name, part)), part)
     except ModelError as error:
-        return CheckResult(role, str(error), "set it to a model that exists", blocking=True)
-    return CheckResult(role, f"{name} is on this machine")
+        problem = str(error)
+    if problem is None:
+        return CheckResult(role, f"{name} is on this machine")
+    return CheckResult(role, f"{setting}: {problem}", f"set {setting} to a model that is complete", blocking=True, by="settings")
 
 
 def _check_role(role: str, used: Iterable[HubUse], answers: dict[Repository, HubResponse]) -> list[CheckResult]:

@@ -1,78 +1,96 @@
-"""Number of rows of each language in a source, counted by the language column.
+"""Number of rows of each language that the pool takes from a source.
 
-Key property: reads only the language and filter columns of Parquet files, and downloads nothing. Otherwise the count is
-unknown. Row quality is not checked, so the pool can have fewer rows.
+Key property: rows of a source of moderate size are read and checked as the pool stage does it, so blank, repeated and surplus
+rows do not count. Of large Parquet files only the language and filter columns are read. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from compass_ray import languages
-from compass_ray.config import ConfigError, SourceConfig
+from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources import atlas
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
-from compass_ray.sources.column_mapping import read_raw
+from compass_ray.sources.pool import read_pool
 
 _ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20
 """Largest text file that is read completely, in bytes."""
+_FEW_ROWS = 100_000
+"""Maximum number of Parquet rows that are read completely."""
 
 RowCounts = dict[str, int | None]
 """Rows by language. None: it has rows, but they were not counted."""
 
 
-def count_rows(source: SourceConfig, thorough: bool) -> RowCounts | None:
-    """Rows of each language in a source. None if they cannot be counted cheaply."""
+@dataclass(frozen=True)
+class SourceCount:
+    """Rows that the pool takes from a source, or why it takes none. ``counts`` is None if it was not counted."""
+
+    counts: RowCounts | None = None
+    is_upper_bound: bool = False
+    """Whether blank and repeated rows were not looked for."""
+    problem: str = ""
+
+
+def count_rows(source: SourceConfig, pool: PoolConfig, thorough: bool) -> SourceCount:
+    """Rows of each language that a pool takes from one of its sources, as far as they can be counted cheaply."""
     if source.path in _ATLAS and not thorough:
-        return dict.fromkeys(_ATLAS[source.path].languages)  # generating its rows takes seconds
+        return SourceCount(dict.fromkeys(_ATLAS[source.path].languages))  # generating its rows takes seconds
     try:
-        if source.path in _ATLAS:
-            return _count_table(source, read_raw(source))
         files = _list_parquet_files(source)
-        return _count_parquet(source, files) if files else _count_text(source)
-    except (ConfigError, OSError, pa.ArrowException, KeyError):
-        return None  # the pool stage reports the error
+        if files and not (thorough and _has_few_rows(files)):
+            return SourceCount(_count_by_language(source, files), is_upper_bound=True)
+        if files or source.path in _ATLAS or _is_small_text(source):
+            return SourceCount(_count_usable(source, pool))
+    except ConfigError as error:
+        return SourceCount(problem=str(error))
+    except (OSError, pa.ArrowException, KeyError):
+        return SourceCount()  # the pool stage reports the error
+    return SourceCount()
+
+
+def _count_usable(source: SourceConfig, pool: PoolConfig) -> RowCounts:
+    taken = read_pool(PoolConfig(sources=(source,), languages=pool.languages)).rows["language"].to_pylist()
+    return dict(Counter(taken))
 
 
 def _list_parquet_files(source: SourceConfig) -> list[str]:
     """Parquet files of a source: the file itself, or those of its folder, configuration and split."""
     path = Path(source.resolved_path())
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return [str(path)]
     below = path / source.name if source.name else path
     return sorted(str(file) for file in below.rglob(f"{source.split}*.parquet")) if below.is_dir() else []
 
 
-def _count_parquet(source: SourceConfig, files: list[str]) -> RowCounts:
+def _has_few_rows(files: Iterable[str]) -> bool:
+    return sum(pq.read_metadata(file).num_rows for file in files) <= _FEW_ROWS
+
+
+def _is_small_text(source: SourceConfig) -> bool:
+    path = Path(source.resolved_path())
+    return path.is_file() and path.stat().st_size <= _SMALL
+
+
+def _count_by_language(source: SourceConfig, files: list[str]) -> RowCounts:
     import pyarrow.dataset as pads  # imports pandas if installed
 
     data = pads.dataset(files, format="parquet")
     condition = _filter(source)
     if source.language is not None:
-        return _by_code([(source.language, data.count_rows(filter=condition))])
+        return _by_code(source, [(source.language, data.count_rows(filter=condition))])
     column = _language_column(source, data.schema.names)
     counts = data.to_table(columns=[column], filter=condition)[column].value_counts().to_pylist()
-    return _by_code((str(each["values"]), each["counts"]) for each in counts)
-
-
-def _count_text(source: SourceConfig) -> RowCounts | None:
-    path = Path(source.resolved_path())
-    if not path.is_file() or path.stat().st_size > _SMALL:
-        return None
-    return _count_table(source, read_raw(source))
-
-
-def _count_table(source: SourceConfig, table: pa.Table) -> RowCounts:
-    if source.language is not None:
-        return _by_code([(source.language, table.num_rows)])
-    column = table[_language_column(source, table.column_names)].cast(pa.string())
-    return _by_code((str(each["values"]), each["counts"]) for each in column.value_counts().to_pylist())
+    return _by_code(source, ((str(each["values"]), each["counts"]) for each in counts))
 
 
 def _language_column(source: SourceConfig, present: list[str]) -> str:
@@ -90,11 +108,11 @@ def _filter(source: SourceConfig) -> pc.Expression | None:
     return combined
 
 
-def _by_code(counted: Iterable[tuple[str, int]]) -> RowCounts:
+def _by_code(source: SourceConfig, counted: Iterable[tuple[str, int]]) -> RowCounts:
     counts: Counter[str] = Counter()
     for name, count in counted:
         counts[_code(name)] += count
-    return dict(counts)
+    return {code: min(count, source.rows_per_language or count) for code, count in counts.items()}
 
 
 def _code(name: str) -> str:

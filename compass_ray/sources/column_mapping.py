@@ -16,7 +16,7 @@ from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, detect_layout
 from compass_ray.sources.readers import read_raw, source_content
 
-__all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "source_content"]
+__all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "require_columns", "source_content"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,16 @@ def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | Non
 def load_parts(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> list[MappedTable]:
     """Rows of a source and of its extra sources as `load_rows` gives them, each with its layout."""
     return [_load_part(each, needed, language) for each in (source, *source.extra_sources)]
+
+
+def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> None:
+    """Check by its schema alone that a source has the columns that are needed, under our names.
+
+    Raises:
+        ConfigError: a column is missing; the message says which columns there are.
+    """
+    layout = LAYOUTS[source.layout or detect_layout(schema.names)]
+    _map_columns(layout.derive(schema.empty_table(), language).column_names, source, layout, needed)
 
 
 def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:

@@ -15,7 +15,8 @@ from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, load_run_config
 from compass_ray.preflight import CheckResult, ClusterEnvironment
 from compass_ray.preflight.check_result import CheckContext
-from compass_ray.preflight.data import check_rows
+from compass_ray.preflight.data import check_guides, check_rows
+from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import read_pool
 
 _ROWS = pa.table(
@@ -76,21 +77,63 @@ def test_rows_that_a_filter_excludes_do_not_count(run: RunDir, machine: ClusterE
 def test_a_folder_is_read_by_configuration_and_split(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     pq.write_table(_ROWS.slice(0, 4), _write_rows(tmp_path / "one", "parquet").replace("rows", "train-00000"))
     pq.write_table(_ROWS.slice(4), _write_rows(tmp_path / "two", "parquet").replace("rows", "train-00000"))
+    files = "\n".join(
+        f"- {{config_name: {each}, data_files: [{{split: train, path: {each}/train*}}]}}" for each in ("one", "two")
+    )
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{files}\n---\n")
     found = _result(run, machine, f"pool.sources=[{{path: {tmp_path}, name: one}}]")
     assert found.found == "no rows in the pool's sources: Hindi (hi)"
 
 
 def test_a_source_of_one_language_counts_for_it(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     pq.write_table(_ROWS.drop_columns(["language_code"]), tmp_path / "rows.parquet")
-    found = _result(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, language: swh}}]", languages="sw")
+    found = _result(
+        run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}, layout: aya_dataset, language: swh}}]", languages="sw"
+    )
     assert found.found == "rows: Swahili (sw) 9"
 
 
-@pytest.mark.parametrize("other", ["org/set", "missing.jsonl"])
-def test_a_source_that_cannot_be_counted_does_not_block(
-    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, other: str
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ("rows_per_language: 2", 2),
+        ("rows_per_language: 2, exclude: {kind: [a]}", 1),
+        ("rows_per_language: 9, include: {kind: a}", 2),
+    ],
+)
+def test_rows_that_the_pool_does_not_take_do_not_count(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, kind: str, settings: str, rows: int
 ) -> None:
-    source = f"pool.sources=[{{path: {_write_rows(tmp_path, 'parquet')}}}, {{path: {other}}}]"
+    path = _write_rows(tmp_path, kind)
+    table = pa.concat_tables([_ROWS.slice(0, 3), _ROWS.slice(0, 3)])  # three rows of sw, each twice, two of kind a
+    blank = pa.table({name: [" "] if name == "inputs" else [table[name][1].as_py()] for name in table.column_names})
+    if kind == "parquet":
+        pq.write_table(pa.concat_tables([table, blank]), path)
+    else:
+        Path(path).write_text("\n".join(json.dumps(row) for row in pa.concat_tables([table, blank]).to_pylist()))
+    found = _result(run, machine, f"pool.sources=[{{path: {path}, {settings}}}]", languages="sw")
+    assert found.found == f"rows: Swahili (sw) {rows}"
+
+
+def test_a_large_table_counts_up_to_its_limit_with_a_note(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compass_ray.preflight.row_counts._FEW_ROWS", 5)
+    found = _result(run, machine, f"pool.sources=[{{path: {_write_rows(tmp_path, 'parquet')}, rows_per_language: 3}}]")
+    assert found.found == "rows (with blank and repeated ones): Swahili (sw) 3, Hindi (hi) 3"
+
+
+def test_guides_and_tests_count_as_the_run_takes_them(run: RunDir, machine: ClusterEnvironment) -> None:
+    settings = ["evaluate.items_per_language=7", "pool.guides.exclude={subject: [capital]}"]
+    config = load_run_config("atlas-test", overrides=settings, languages=["sw"])
+    sets = read_guide_and_test(config.pool, "sw", 7)
+    [found] = check_guides(CheckContext(config, run, machine))
+    assert found.found == f"prompts/test items: sw {sets.guide.num_rows}/7"
+
+
+def test_a_source_that_cannot_be_counted_does_not_block(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
+    source = f"pool.sources=[{{path: {_write_rows(tmp_path, 'parquet')}}}, {{path: org/set}}]"
     found = _result(run, machine, source, languages="sw,yo")
     assert not found.blocking
     assert found.found.startswith("rows: Swahili (sw) 4; not counted")

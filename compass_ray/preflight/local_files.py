@@ -1,0 +1,142 @@
+"""Files of rows and of models on this machine: present, readable, complete, and with the columns that a run needs.
+
+Key property: a file is opened, not only looked up, so a missing permission is found. Of large files only the header is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compass_ray.config import ConfigError, RunConfig, SourceConfig
+from compass_ray.config.paths import DATA_ENDINGS, is_local
+from compass_ray.models.model_resolver import ModelRole
+from compass_ray.sources.column_mapping import require_columns
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+_IDENTIFIER_ENDINGS = (".bin", ".ftz")
+_FASTTEXT_MAGIC = (793_712_314).to_bytes(4, "little")
+"""First bytes of every fastText model."""
+_POOL_COLUMNS = ("prompt", "response", "language")
+_GUIDE_COLUMNS = ("prompt",)
+_TEST_COLUMNS = ("prompt", "option_a", "option_b", "answer")
+
+
+def local_sources(config: RunConfig) -> Iterator[tuple[str, SourceConfig, tuple[str, ...]]]:
+    """Setting, source and needed columns of every source that is on this machine, or should be."""
+    pool = config.pool
+    named = [(f"pool.sources.{number}", source, _POOL_COLUMNS) for number, source in enumerate(pool.sources)]
+    for setting, source, columns in (
+        *named,
+        ("pool.guides", pool.guides, _GUIDE_COLUMNS),
+        ("pool.tests", pool.tests, _TEST_COLUMNS),
+    ):
+        extra = [(f"{setting}.extra_sources.{number}", each) for number, each in enumerate(source.extra_sources)]
+        yield from ((key, part, columns) for key, part in ((setting, source), *extra) if _is_here(part))
+
+
+def _is_here(source: SourceConfig) -> bool:
+    try:
+        return is_local(source.resolved_path())
+    except ConfigError:  # a variable is missing: find_source_problem reports it
+        return True
+
+
+def find_source_problem(source: SourceConfig, columns: tuple[str, ...], languages: tuple[str, ...] = ("",)) -> str | None:
+    """What keeps a local source from being read; None if it can be read. Rows are not read.
+
+    Args:
+        source: a source from `local_sources`.
+        columns: our columns that it must have.
+        languages: codes that replace ``{language}`` in its path.
+    """
+    try:
+        path = source.resolved_path()
+        for each in dict.fromkeys(path.replace("{language}", code) for code in languages):
+            files = _list_files(Path(each))
+            for file in files:
+                _open(file)
+            if files[0].name.lower().endswith(".parquet"):
+                require_columns(_read_schema(files[0]), source, columns, next(iter(languages)) or None)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _list_files(path: Path) -> list[Path]:
+    """The file itself, or the files of rows below a folder."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ConfigError(f"{path} does not exist; correct the path, or remove the source")
+    files = sorted(each for each in path.rglob("*") if each.name.lower().endswith(DATA_ENDINGS) and each.is_file())
+    if not files:
+        raise ConfigError(f"{path} has no file of rows; expected files that end in {', '.join(DATA_ENDINGS)}")
+    return files
+
+
+def _open(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            first = stream.read(1)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); change its permissions") from None
+    if not first:
+        raise ConfigError(f"{file} is empty; write rows into it, or remove the source")
+
+
+def _read_schema(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError):
+        raise ConfigError(f"{file} is no complete Parquet file; write or download it again") from None
+
+
+def find_model_problem(path: Path, part: ModelRole) -> str | None:
+    """What keeps a model from being loaded from a local path; None if its files are present, readable and complete."""
+    try:
+        if part == "language_id":
+            _check_identifier(path)
+        else:
+            _check_model_folder(path)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _check_identifier(path: Path) -> None:
+    files = sorted(each for each in path.iterdir() if each.suffix in _IDENTIFIER_ENDINGS) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"{path} has no file that ends in {' or '.join(_IDENTIFIER_ENDINGS)}; use a fastText model")
+    _open(files[-1])
+    with files[-1].open("rb") as stream:
+        if stream.read(len(_FASTTEXT_MAGIC)) != _FASTTEXT_MAGIC:
+            raise ConfigError(f"{files[-1]} is not a fastText model; use one such as GlotLID's model_v3.bin")
+
+
+def _check_model_folder(path: Path) -> None:
+    if path.is_file():
+        raise ConfigError(f"{path} is a file; give the folder of the model")
+    weights = next((found for pattern in _WEIGHTS if (found := sorted(path.rglob(pattern)))), [])
+    if not weights:
+        raise ConfigError(f"{path} has no weights ({', '.join(_WEIGHTS)}); copy or download the complete model")
+    described = [name for name in ("modules.json", "config.json") if (path / name).is_file()]
+    if not described:
+        raise ConfigError(f"{path} has no config.json; copy or download the complete model")
+    for file in (path / described[0], *weights):
+        _open(file)
+        if file.suffix == ".safetensors":
+            _check_weights(file)
+
+
+def _check_weights(file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), "np"):
+            pass
+    except SafetensorError:
+        raise ConfigError(f"{file} is damaged or incomplete; copy or download it again") from None

@@ -13,8 +13,9 @@ from enum import Enum
 from typing import Any, Literal
 
 from compass_ray.config import ConfigError, RunConfig, SourceConfig
+from compass_ray.config.data import ATLAS
 from compass_ray.config.paths import is_local
-from compass_ray.models.model_resolver import ATLAS, hub_id
+from compass_ray.models.model_resolver import hub_id
 
 _SECONDS = 10.0
 _AT_ONCE = 8

@@ -73,7 +73,7 @@ def _list_parquet_files(source: SourceConfig) -> list[str]:
 
 
 def _has_few_rows(files: Iterable[str]) -> bool:
-    return sum(pq.read_metadata(file).num_rows for file in files) <= _FEW_ROWS
+    return int(sum(pq.read_metadata(file).num_rows for file in files)) <= _FEW_ROWS
 
 
 def _is_small_text(source: SourceConfig) -> bool:

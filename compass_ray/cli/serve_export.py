@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli.app import app
 from compass_ray.cli.options import Json, LanguageArgument, RunArgument, Settings, apply_overrides, require_language
-from compass_ray.cli.output import emit, out, progress_bars, to_json
+from compass_ray.cli.output import emit, err, out, progress_bars, to_json
+from compass_ray.config import RunConfig
+
+_WITHOUT_MONITOR = (
+    "Replies are sent, but traffic is not recorded, drift is not detected and no update starts. Correct the cause; the monitor "
+    "tries again every minute"
+)
 
 
 @app.command(epilog="Example: `compass-ray serve runs/mine --port 8000`, then `curl localhost:8000/v1/models`")
@@ -23,13 +30,15 @@ def serve(
     set_: Settings = None,
 ) -> None:
     """Serve a run's adapters behind an OpenAI-compatible endpoint until interrupted."""
-    from compass_ray import ray_session
+    from compass_ray import preflight, ray_session
     from compass_ray.continual import deployment
     from compass_ray.registry import promote_first_versions
     from compass_ray.serving.app import drain
 
     where = RunDir(run)
     settings = apply_overrides(where.read_config(), set_)
+    if not ray_session.joins_cluster():  # the replicas of a cluster may have other disks
+        preflight.require_served_models(settings)
     with ray_session.session(settings.resources):
         for language, reason in promote_first_versions(settings, where).items():
             out.print(f"the base model answers {language}: {reason}", highlight=False)
@@ -40,11 +49,25 @@ def serve(
         signals = _StopSignals()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signals)
+        _warn_without_monitor(where, settings, signals)
         signals.stop_requested.wait()
         out.print("stopping after running requests have finished (repeat to stop now)")
         drain(signals.abort_requested.is_set)
         if ray_session.joins_cluster():  # a Ray started here ends with this process
             deployment.stop(endpoint)
+
+
+def _warn_without_monitor(run: RunDir, settings: RunConfig, signals: _StopSignals) -> None:
+    """Print why the monitor does not run, if it should. The service answers without it, so it keeps running."""
+    from compass_ray.serving import monitor_actor
+
+    if run.clusters.manifest() is None:
+        return
+    if failure := monitor_actor.find_failure(run.uri, settings, signals.stop_requested.is_set):
+        err.print(
+            Text.assemble(("warning", "bold yellow"), f": the monitor cannot start: {failure}. {_WITHOUT_MONITOR}"),
+            soft_wrap=True,
+        )
 
 
 class _StopSignals:

@@ -23,7 +23,7 @@ from compass_ray.preflight.check_result import (
 from compass_ray.preflight.data import check_guides, check_rows, check_sources
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
-from compass_ray.preflight.models import check_models, check_remote_code
+from compass_ray.preflight.models import check_models, check_remote_code, require_served_models
 from compass_ray.preflight.permissions import check_permissions
 from compass_ray.preflight.pins import Pins, apply_pins, pin, read_pins
 from compass_ray.preflight.resources import check_resources, describe_capacity, local_capacity
@@ -46,6 +46,7 @@ __all__ = [
     "pin",
     "probe_storage",
     "read_pins",
+    "require_served_models",
     "run_checks",
     "run_quick_checks",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import ModelRole, hub_id, resolve_model
 from compass_ray.preflight.check_result import CheckContext, CheckResult
@@ -58,6 +59,21 @@ def _check_local_part(role: str, setting: str, name: str, part: ModelRole) -> Ch
     if problem is None:
         return CheckResult(role, f"{name} is on this machine")
     return CheckResult(role, f"{setting}: {problem}", f"set {setting} to a model that is complete", blocking=True, by="settings")
+
+
+def require_served_models(config: RunConfig) -> None:
+    """Check the local models without which no request can be answered: the base model and the language identifier.
+
+    Raises:
+        ModelError: one is missing, unreadable or incomplete.
+    """
+    parts: tuple[tuple[str, str, ModelRole], ...] = (
+        ("train.base_model", config.train.base_model, "base_model"),
+        ("identifier.model", config.identifier.model, "language_id"),
+    )
+    for setting, name, part in parts:
+        if not hub_id(name) and (problem := find_model_problem(Path(resolve_model(name, part)), part)):
+            raise ModelError(f"{setting}: {problem}")
 
 
 def _check_role(role: str, used: Iterable[HubUse], answers: dict[Repository, HubResponse]) -> list[CheckResult]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError
@@ -23,6 +24,7 @@ from compass_ray.config import RunConfig
 from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.serving import monitor_actor
+from compass_ray.serving.actor_names import NAMESPACE, controller_name
 from compass_ray.serving.api.application import build_api
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.rate_limits import RequestLimits
@@ -58,12 +60,13 @@ class Ingress:
         self.backend = EngineClient(server)
         self.monitored = self.run.clusters.manifest() is not None
         self.monitor: Any = None
+        self.controller: Any = None
         self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
         self.statistics = RequestStatistics(time.time, [RayMetricsExporter()])
         self.service = self._build_service()
         self.host_state = HostState(registry.read_catalogue(self.run, self.config.languages), {})
         self.service.catalogue = self.host_state.catalogue
-        self.cached_status: dict[str, Any] = {"monitor": None, "decisions": []}
+        self.cached_status: dict[str, Any] = {"monitor": None, "controller": None, "decisions": []}
         self.tasks = [asyncio.create_task(_repeat_forever(self._sync_catalogue, SYNC_INTERVAL_S))]
         self.tasks.append(asyncio.create_task(_repeat_forever(self._refresh_status, _STATUS_INTERVAL_S)))
         if self.monitored:
@@ -98,6 +101,7 @@ class Ingress:
             traffic=self.forwarder.counts(),
             engine={"steps": self.host_state.steps, "orders": self.host_state.requests, "sent_again": self.backend.retries},
             monitor=self.cached_status["monitor"],
+            controller=self.cached_status["controller"],
             decisions=self.cached_status["decisions"],
         )
 
@@ -154,8 +158,10 @@ class Ingress:
         self.service.catalogue = merge_host_state(self.service.catalogue, self.host_state)
 
     async def _refresh_status(self) -> None:
-        self.cached_status = {"monitor": await self._monitor_status(), "decisions": await self._decisions()}
-        self.statistics.export_monitor_status(self.cached_status["monitor"], self.forwarder.counts())
+        parts = {"monitor": await self._monitor_status(), "controller": await self._controller_status()}
+        self.cached_status = {**parts, "decisions": await self._decisions()}
+        self.statistics.export_monitor_status(parts["monitor"], self.forwarder.counts())
+        self.statistics.export_parts(parts, len({**self.service.catalogue.problems, **self.host_state.problems}))
 
     async def _decisions(self) -> list[dict[str, Any]]:
         """The latest decisions; the previous ones if the store cannot be reached."""
@@ -174,6 +180,18 @@ class Ingress:
         except Exception as error:
             return {**(self.cached_status["monitor"] or {}), "unreachable": type(error).__name__}
         return status
+
+    async def _controller_status(self) -> dict[str, Any] | None:
+        if not self.config.update.auto:
+            return None
+        try:
+            if self.controller is None:
+                self.controller = await asyncio.to_thread(ray.get_actor, controller_name(self.run.uri), NAMESPACE)
+            failure: str = await asyncio.wait_for(self.controller.failure.remote(), _MONITOR_TIMEOUT_S)
+        except Exception as error:
+            self.controller = None
+            return {"unreachable": "not started" if isinstance(error, ValueError) else type(error).__name__}
+        return {"failed": failure} if failure else {}
 
 
 async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -17,12 +17,14 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError
 
-from compass_ray.artifacts import RunDir, content_hash
+from compass_ray import ray_session
+from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.continual.controller.canary_eval import ask_items
 from compass_ray.continual.controller.reconcile import Controller
 from compass_ray.continual.controller.update_tasks import UpdateTasks
 from compass_ray.serving import app, monitor_actor
+from compass_ray.serving.actor_names import NAMESPACE, controller_name
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class ControllerActor:
         self.run, self.config = RunDir(run_uri), RunConfig.model_validate(config)
         self.updates = UpdateTasks(self.run, self.config)
         self.controller: Controller | None = None
+        self.last_failure = "it has not finished its first cycle"
         self.lock = threading.Lock()
         threading.Thread(target=self._run_forever, name="controller", daemon=True).start()
 
@@ -48,6 +51,10 @@ class ControllerActor:
         """Running updates, failed attempts and the persisted state of each language."""
         with self.lock:
             return self._connected_controller().status()
+
+    def failure(self) -> str:
+        """Why the last cycle failed; empty if it did not. Waits for no cycle."""
+        return self.last_failure
 
     def _run_forever(self) -> None:
         absence = AbsenceTimer(_is_served, time.monotonic)
@@ -60,11 +67,19 @@ class ControllerActor:
         try:
             with self.lock:
                 self._connected_controller().reconcile()
-        except RayActorError:  # the next call to monitor_actor.connect starts a new monitor
-            logger.exception("controller: monitor unreachable, reconnecting")
+            self.last_failure = ""
+        except RayActorError as error:  # the next call to monitor_actor.connect starts a new monitor
             self.controller = None
-        except Exception:  # for example a store that is temporarily unavailable
-            logger.exception("controller: reconcile cycle failed, retrying in %g s", _CYCLE_SECONDS)
+            self._record_failure("monitor unreachable, reconnecting", error)
+        except Exception as error:  # for example a store that is temporarily unavailable
+            self._record_failure(f"reconcile cycle failed, retrying in {_CYCLE_SECONDS:g} s", error)
+
+    def _record_failure(self, what: str, error: Exception) -> None:
+        """Store the failure and log it, unless the cycle before failed in the same way."""
+        failure = ray_session.user_message(error).splitlines()[0] if str(error).strip() else type(error).__name__
+        if failure != self.last_failure:
+            logger.error("controller: %s", what, exc_info=error)
+        self.last_failure = failure
 
     def _connected_controller(self) -> Controller:
         """The controller, created at the first use: it reads the run directory."""
@@ -101,17 +116,12 @@ def _is_served() -> bool:
         return True
 
 
-def actor_name(run_uri: str) -> str:
-    """The actor's name; equal for all spellings of a local path."""
-    return f"controller-{content_hash(RunDir(run_uri).uri)}"
-
-
 def start_controller(run_uri: str, config: RunConfig) -> Any:
     """Start the controller of a run's service, replacing a running one; returns its handle."""
     stop_controller(run_uri)
     options: dict[str, Any] = {
-        "name": actor_name(run_uri),
-        "namespace": monitor_actor.NAMESPACE,
+        "name": controller_name(run_uri),
+        "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
         "max_restarts": -1,
@@ -131,6 +141,6 @@ def stop_controller(run_uri: str) -> None:
 
 def _find_actor(run_uri: str) -> Any | None:
     try:
-        return ray.get_actor(actor_name(run_uri), namespace=monitor_actor.NAMESPACE)
+        return ray.get_actor(controller_name(run_uri), namespace=NAMESPACE)
     except ValueError:
         return None

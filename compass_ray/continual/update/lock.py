@@ -73,7 +73,7 @@ def _create_lock_actor(name: str) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from compass_ray.serving.monitor_actor import NAMESPACE
+    from compass_ray.serving.actor_names import NAMESPACE
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here}
@@ -87,7 +87,7 @@ def _lock_owner(name: str) -> str | None:
     """The owner of a lock, None if it is free."""
     import ray
 
-    from compass_ray.serving.monitor_actor import NAMESPACE
+    from compass_ray.serving.actor_names import NAMESPACE
 
     try:
         actor: Any = ray.get_actor(name, namespace=NAMESPACE)

@@ -32,10 +32,11 @@ def build_router(
 
     @routes.get("/healthz", responses=openapi.declare_responses(503))
     async def health() -> dict[str, str]:
-        """Whether the ingress accepts requests. Needs no key."""
+        """Whether the ingress accepts requests. Needs no key. ``down`` names parts that do not run, such as the monitor."""
         if admission.closed:
             raise errors.draining()
-        return {"status": "ok"}
+        down = ", ".join(service.statistics.down)
+        return {"status": "degraded", "down": down} if down else {"status": "ok"}
 
     @routes.get("/metrics", response_class=Response, responses=openapi.declare_responses(*openapi.READ_ERRORS, content=_METRICS))
     async def metrics() -> Response:

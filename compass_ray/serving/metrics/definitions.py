@@ -120,6 +120,13 @@ DROPPED = Metric(
     "compass_observations_dropped_total", MetricKind.COUNTER, "Observations dropped because the queue to the monitor was full."
 )
 QUEUED = Metric("compass_observations_waiting", MetricKind.GAUGE, "Observations queued for the monitor.")
+PART_UP = Metric(
+    "compass_part_up",
+    MetricKind.GAUGE,
+    "1 if this part of the service runs, otherwise 0; part is monitor or controller.",
+    ("part",),
+)
+UNAVAILABLE = Metric("compass_adapters_unavailable", MetricKind.GAUGE, "Versions of adapters that cannot be loaded.")
 
 METRICS = (
     REQUESTS,
@@ -144,4 +151,6 @@ METRICS = (
     PROMPTS,
     DROPPED,
     QUEUED,
+    PART_UP,
+    UNAVAILABLE,
 )

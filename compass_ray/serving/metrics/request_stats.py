@@ -37,6 +37,7 @@ class RequestStatistics:
         self.time_series = TimeSeries()
         self.waiting = self.requests = self.cancellations = self.fallbacks = 0
         self.prompt_tokens = self.completion_tokens = self.dropped = 0
+        self.down: tuple[str, ...] = ()
         self.refusals: dict[int, int] = {}
         self.latencies, self.first_token_latencies = recent_values(), recent_values()
         self.languages: dict[str, LanguageStats] = {}
@@ -126,6 +127,19 @@ class RequestStatistics:
         self.exporter.set(definitions.QUEUED, traffic.get("waiting", 0))
         self.exporter.add(definitions.DROPPED, traffic.get("dropped", 0) - self.dropped)
         self.dropped = traffic.get("dropped", 0)
+
+    def export_parts(self, parts: Mapping[str, Mapping[str, Any] | None], unavailable: int) -> None:
+        """Export which parts of the service run, and how many adapters cannot be loaded.
+
+        Args:
+            parts: status of each part; None if the service has no such part. ``failed`` and ``unreachable`` say why it is down.
+            unavailable: number of versions that cannot be loaded.
+        """
+        expected = {name: status for name, status in parts.items() if status is not None}
+        self.down = tuple(name for name, status in expected.items() if status.get("failed") or status.get("unreachable"))
+        for name in expected:
+            self.exporter.set(definitions.PART_UP, float(name not in self.down), {"part": name})
+        self.exporter.set(definitions.UNAVAILABLE, float(unavailable))
 
     def summary(self) -> dict[str, Any]:
         """The counts since the start, with latencies in milliseconds over the last thousand responses."""

@@ -26,6 +26,7 @@ def build_status(
     problems: Mapping[str, str],
     traffic: Mapping[str, int],
     monitor: Mapping[str, Any] | None,
+    controller: Mapping[str, Any] | None = None,
     decisions: Sequence[Mapping[str, Any]],
     engine: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -39,7 +40,9 @@ def build_status(
         problems: adapters that cannot be used, and why.
         traffic: `TrafficForwarder.counts`.
         monitor: `TrafficMonitor.status`; None if nothing is monitored. If the monitor does not respond, its last status with
-            the reason in ``unreachable``.
+            the reason in ``unreachable``. Only ``failed``, the reason, if it cannot start.
+        controller: None without ``update.auto``; otherwise ``failed`` with the reason if its last cycle failed, or
+            ``unreachable`` if it does not respond.
         decisions: the run's decisions, oldest first.
         engine: the adapter server's counts.
     """
@@ -54,6 +57,7 @@ def build_status(
         "problems": {**catalogue.problems, **problems},
         "traffic": dict(traffic),
         "monitor": monitor,
+        "controller": controller,
         "decisions": [_select_fields(each) for each in decisions[-MAX_DECISIONS:]],
     }
 

@@ -46,11 +46,18 @@ function decision({ time, language, kind, from, to, reason, accepted }) {
   return [moment(time), text(language), what, text(from), text(to), text(reason)];
 }
 
-function showMonitor({ monitor: found, traffic = {} }) {
+// State of a part of the service, and the reason if it does not work.
+function state(found, none) {
+  if (!found) return [none];
+  if (found.failed) return ["does not work", text(found.failed)];
+  return [found.unreachable ? `does not respond (${found.unreachable})` : "running"];
+}
+
+function showMonitor({ monitor: found, controller, traffic = {} }) {
   const retention = found?.retention;
-  const state = !found ? "not running: the run has no clusters" : found.unreachable ? `does not respond (${found.unreachable})` : "running";
   monitor.show([
-    ["State", state],
+    ["State", ...state(found, "not running: the run has no clusters")],
+    ["Controller of updates", ...state(controller, "not running: update.auto is off")],
     ["Queued", number(traffic.waiting)],
     ["Delivered", number(traffic.delivered)],
     ["Dropped", number(traffic.dropped)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayActorError
@@ -11,13 +12,14 @@ from ray.serve.schema import ServeStatus
 from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
 from compass_ray.continual.controller import actor
-from compass_ray.continual.controller.actor import AbsenceTimer, actor_name
+from compass_ray.continual.controller.actor import AbsenceTimer
+from compass_ray.serving.actor_names import controller_name
 from tests.unit.fakes import Clock
 
 
 def test_the_name_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert actor_name("run") == actor_name(str(tmp_path / "run")) != actor_name("another")
+    assert controller_name("run") == controller_name(str(tmp_path / "run")) != controller_name("another")
 
 
 @pytest.fixture
@@ -67,6 +69,23 @@ def test_a_dead_monitor_is_connected_again(controller: actor.ControllerActor, mo
     for _ in range(3):
         controller._reconcile()
     assert alive.asked == 2
+
+
+def test_a_failing_cycle_is_reported_until_one_succeeds_and_logged_once(
+    controller: actor.ControllerActor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the store is unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(actor, "Controller", fail)
+        for _ in range(3):
+            controller._reconcile()
+        assert controller.failure() == "the store is unavailable"
+    assert len([each for each in caplog.records if "reconcile cycle failed" in each.message]) == 1
+    monkeypatch.setattr(actor.ControllerActor, "_connected_controller", lambda self: SimpleNamespace(reconcile=lambda: None))
+    controller._reconcile()
+    assert controller.failure() == ""
 
 
 def test_the_timer_expires_after_two_minutes_without_a_service() -> None:

@@ -28,7 +28,11 @@ def test_with_keys_every_path_needs_one(path: str) -> None:
 
 
 def test_health_needs_no_key() -> None:
-    assert Endpoint(keys=KEYS).request("GET", "/healthz").json() == {"status": "ok"}
+    endpoint = Endpoint(keys=KEYS)
+    assert endpoint.request("GET", "/healthz").json() == {"status": "ok"}
+    endpoint.service.statistics.export_parts({"monitor": {"failed": "a secret path"}}, 0)
+    degraded = endpoint.request("GET", "/healthz")
+    assert (degraded.status_code, degraded.json()) == (200, {"status": "degraded", "down": "monitor"})
 
 
 def test_a_browser_prompts_for_the_key_as_a_password() -> None:

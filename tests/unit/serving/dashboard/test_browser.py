@@ -335,6 +335,19 @@ def test_an_unreachable_monitor_is_reported_and_the_rest_is_shown(context: Brows
     expect(_drift(page).get_by_role("img")).to_be_visible()
 
 
+def test_parts_that_cannot_start_are_shown_with_the_reason(context: BrowserContext, site: Site) -> None:
+    reason = f"encoder '/models/{states.SCRIPT}' does not exist on this machine"
+    failed = {"monitor": {"failed": reason}, "controller": {"failed": "the store is unavailable"}}
+    site.endpoint.state = {**states.busy(), **failed}
+    page = _open(context, site)
+    for text in ("does not work", reason, "the store is unavailable"):
+        expect(page.locator("#monitor")).to_contain_text(text)
+    expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
+    site.endpoint.state = {**states.busy(), "controller": {}}
+    _next_poll(page)
+    expect(page.locator("#monitor")).not_to_contain_text("does not work")
+
+
 def test_with_keys_the_browser_prompts_for_one_and_sends_it(browser: Browser) -> None:
     site = Site(states.busy(), keys=ApiKeys({hash_key("sesame"): "operator"}))
     try:

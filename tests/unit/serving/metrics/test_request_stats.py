@@ -161,6 +161,19 @@ def test_the_monitor_and_the_forwarder_are_exported(statistics: RequestStatistic
     assert samples["compass_observations_waiting", ()] == 4
 
 
+def test_parts_that_do_not_run_are_exported_and_kept(statistics: RequestStatistics) -> None:
+    statistics.export_parts({"monitor": {"failed": "encoder is missing"}, "controller": None}, 2)
+    assert statistics.down == ("monitor",)
+    assert _samples(statistics)["compass_part_up", (("part", "monitor"),)] == 0
+    assert ("compass_part_up", (("part", "controller"),)) not in _samples(statistics)
+    assert _samples(statistics)["compass_adapters_unavailable", ()] == 2
+    statistics.export_parts({"monitor": {"languages": {}}, "controller": {"unreachable": "TimeoutError"}}, 0)
+    assert statistics.down == ("controller",)
+    samples = _samples(statistics)
+    assert [samples["compass_part_up", (("part", part),)] for part in ("monitor", "controller")] == [1, 0]
+    assert samples["compass_adapters_unavailable", ()] == 0
+
+
 def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestStatistics) -> None:
     _answer(statistics)
     statistics.record_fallback()
@@ -168,6 +181,7 @@ def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestS
     statistics.record_feedback(None)
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
     statistics.export_monitor_status({"languages": {"sw": LANGUAGE_STATUS}}, {"waiting": 2, "dropped": 5})
+    statistics.export_parts({"monitor": {}}, 0)
     names = {name for name, _ in _samples(statistics)}
     assert {name for metric in METRICS for name in metric.series_names} <= names
 

@@ -16,9 +16,15 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cli.preflight import run_checks
-from compass_ray.config import RunConfig, parse_config
+from compass_ray.cli.serve_export import _StopSignals, _warn_without_monitor
+from compass_ray.config import RunConfig, parse_config, with_overrides
+from compass_ray.models.errors import ModelError
+from compass_ray.preflight import require_served_models
+from compass_ray.serving import monitor_actor
+from compass_ray.serving.monitor_actor import MonitorActor
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import read_pool
+from tests import former_run
 
 _ASSETS = Path(str(resources.files("compass_ray") / "sources" / "atlas" / "assets"))
 _ROWS = [{"prompt": f"Swali la {i}", "response": f"Jibu {i}", "language": "swh"} for i in range(8)]
@@ -235,6 +241,26 @@ def test_doctor_refuses_a_file_without_permission(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "open", refuse)
     refusals = _refusals(parse_config(_tree()), folder)
     assert any(setting in each and "Permission denied" in each for each in refusals), refusals
+
+
+@pytest.mark.parametrize(("name", "setting"), [("base_model", "train.base_model"), ("model.ftz", "identifier.model")])
+def test_a_service_does_not_start_without_what_answers_requests(folder: Path, name: str, setting: str) -> None:
+    config = parse_config(_tree())
+    require_served_models(config)
+    _empty("base_model/model.safetensors" if name == "base_model" else name)(folder)
+    with pytest.raises(ModelError, match=f"{setting}: .* is empty"):
+        require_served_models(config)
+
+
+def test_serve_warns_if_the_monitor_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = former_run.extract(tmp_path)
+    config = with_overrides(run.read_config(), ["embed.encoder=/no/encoder"])
+    actor = MonitorActor(run.uri, config.model_dump(mode="json"))
+    monkeypatch.setattr(monitor_actor, "find_failure", lambda *_: actor.failure())
+    _warn_without_monitor(run, config, _StopSignals())
+    assert "warning: the monitor cannot start: encoder '/no/encoder' does not exist on this machine" in capsys.readouterr().err
 
 
 def test_an_unset_variable_in_a_path_is_refused(folder: Path) -> None:

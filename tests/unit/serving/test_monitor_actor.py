@@ -10,15 +10,14 @@ import pytest
 
 from compass_ray.config import load_run_config, with_overrides
 from compass_ray.models.errors import ModelError
-from compass_ray.monitoring.observations import Feedback
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.monitor_actor import MonitorActor, MonitorStartError, describe_failure
 from tests import former_run
 
 
 @pytest.fixture(autouse=True)
-def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_actor.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+def _no_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MonitorActor, "_maintain_forever", lambda self: None)
 
 
 def _actor(tmp_path: Path) -> MonitorActor:
@@ -28,7 +27,7 @@ def _actor(tmp_path: Path) -> MonitorActor:
 def _calls(actor: MonitorActor) -> list[Any]:
     return [
         lambda: actor.record([]),
-        lambda: actor.record_feedback([Feedback("r", "good", 1.0)]),
+        lambda: actor.record_feedback([]),
         lambda: actor.signals("sw"),
         actor.ready,
         lambda: actor.reset_reference("sw", "v0001"),

@@ -54,28 +54,31 @@ def find_source_problem(source: SourceConfig, columns: tuple[str, ...], language
         languages: codes that replace ``{language}`` in its path.
     """
     try:
-        path = source.resolved_path()
-        for each in dict.fromkeys(path.replace("{language}", code) for code in languages):
-            files = _list_files(Path(each))
-            for file in files:
-                _open(file)
-            if files[0].name.lower().endswith(".parquet"):
-                require_columns(_read_schema(files[0]), source, columns, next(iter(languages)) or None)
+        for code in languages:
+            _check_source(source, columns, code)
     except ConfigError as error:
         return str(error)
     return None
 
 
-def _list_files(path: Path) -> list[Path]:
-    """The file itself, or the files of rows below a folder."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ConfigError(f"{path} does not exist; correct the path, or remove the source")
-    files = sorted(each for each in path.rglob("*") if each.name.lower().endswith(DATA_ENDINGS) and each.is_file())
+def _check_source(source: SourceConfig, columns: tuple[str, ...], language: str) -> None:
+    path = Path(source.resolved_path().replace("{language}", language))
+    files = [path] if path.is_file() else _list_split(path, source, language)
+    for file in files:
+        _open(file)
+    if files and files[0].name.lower().endswith(".parquet"):
+        require_columns(_read_schema(files[0]), source, columns, language or None)
+
+
+def _list_split(folder: Path, source: SourceConfig, language: str) -> list[Path]:
+    """Files of a folder whose names say that they hold the split; other files may hold it too, or anything else."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist; correct the path, or remove the source")
+    below = folder / (source.name or "").replace("{language}", language)
+    files = [file for file in sorted(folder.rglob("*")) if file.name.lower().endswith(DATA_ENDINGS) and file.is_file()]
     if not files:
-        raise ConfigError(f"{path} has no file of rows; expected files that end in {', '.join(DATA_ENDINGS)}")
-    return files
+        raise ConfigError(f"{folder} has no file of rows; expected files that end in {', '.join(DATA_ENDINGS)}")
+    return [file for file in files if file.name.startswith(source.split) and below in file.parents]
 
 
 def _open(file: Path) -> None:

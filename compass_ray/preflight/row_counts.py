@@ -23,7 +23,7 @@ from compass_ray.sources.pool import read_pool
 
 _ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20
-"""Largest text file that is read completely, in bytes."""
+"""Largest text file, or folder without Parquet files of the split, that is read completely, in bytes."""
 _FEW_ROWS = 100_000
 """Maximum number of Parquet rows that are read completely."""
 
@@ -78,7 +78,8 @@ def _has_few_rows(files: Iterable[str]) -> bool:
 
 def _is_small_text(source: SourceConfig) -> bool:
     path = Path(source.resolved_path())
-    return path.is_file() and path.stat().st_size <= _SMALL
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return bool(files) and sum(file.stat().st_size for file in files) <= _SMALL
 
 
 def _count_by_language(source: SourceConfig, files: list[str]) -> RowCounts:

@@ -69,7 +69,7 @@ def _tree() -> dict[str, Any]:
         "languages": ["sw"],
         "pool": {
             "languages": ["sw", "en"],
-            "sources": [{"path": "pool.parquet"}, {"path": "more.jsonl"}],
+            "sources": [{"path": "pool.parquet"}, {"path": "more" if Path("more").is_dir() else "more.jsonl"}],
             "guides": {"path": "guides.jsonl"},
             "tests": {"path": "tests.jsonl"},
             "bias": None,
@@ -105,6 +105,14 @@ def test_a_configuration_with_relative_paths_is_accepted_from_another_folder(
     config = parse_config(_tree())
     monkeypatch.chdir(folder.parent)
     assert _refusals(RunConfig.model_validate(config.model_dump(mode="json")), folder) == []
+
+
+def test_a_folder_is_accepted_beside_files_of_other_kinds(folder: Path) -> None:
+    _folder_of("train-00000.jsonl", _ROWS[:4])(folder)
+    (folder / "more" / "notes").mkdir()
+    (folder / "more" / "notes" / "other.json").write_text("")
+    (folder / "more" / "README.md").write_text("---\nconfigs: [{config_name: default, data_files: train-*}]\n---\n")
+    assert _refusals(parse_config(_tree()), folder) == []
 
 
 def _gone(name: str) -> Callable[[Path], None]:
@@ -151,6 +159,16 @@ def _with_text(name: str, text: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_text(text) and None
 
 
+def _folder_of(file: str, rows: list[Any]) -> Callable[[Path], None]:
+    """Make the second source a folder with one file of rows."""
+
+    def change(folder: Path) -> None:
+        (folder / "more").mkdir()
+        _write_lines(folder / "more" / file, rows)
+
+    return change
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pool file missing": (_gone("pool.parquet"), "pool.sources.0", "does not exist"),
     "second pool file missing": (_gone("more.jsonl"), "pool.sources.1", "does not exist"),
@@ -159,6 +177,13 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pool is an empty folder": (_folder_instead("more.jsonl"), "pool.sources.1", "has no file of rows"),
     "pool of other columns": (_with_lines("more.jsonl", [{"a": "x"}]), "pool.sources.1", "no column for prompt"),
     "pool of messages": (_with_lines("more.jsonl", _MESSAGES), "pool.sources.1", "no column for prompt"),
+    "pool folder of messages": (_folder_of("train.jsonl", _MESSAGES), "pool.sources.1", "no column for prompt"),
+    "pool folder with an empty file": (_folder_of("train-0.jsonl", []), "pool.sources.1", "is empty"),
+    "pool folder of another split": (
+        _folder_of("test.jsonl", _ROWS),
+        "pool.sources.1",
+        "Check the name",
+    ),
     "pool of blank rows": (
         _with_lines("more.jsonl", [{"prompt": " ", "response": "x", "language": "swh"}]),
         "pool.sources.1",

@@ -6,6 +6,7 @@ ISO 639-3 code.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -132,6 +133,8 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType({parsed.code: parsed for pa
 
 _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.values()})
 _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
+_BY_LABEL_CODE = MappingProxyType({label.partition("_")[0]: each.code for label, each in _BY_GLOTLID.items()})
+"""Our code by the ISO 639-3 code of an identifier label, such as that of an Arabic dialect."""
 
 
 def get_language(code: str) -> Language:
@@ -148,6 +151,8 @@ def get_language(code: str) -> Language:
 
 
 def _suggestion(given: str) -> str:
+    if known := find_code(given):
+        return f"use {known!r} ({LANGUAGES[known].name})"
     spellings = {spelling.lower(): each for each in LANGUAGES.values() for spelling in _spellings(each)}
     close = difflib.get_close_matches(given.lower(), spellings, n=1, cutoff=0.6)
     if close:
@@ -158,6 +163,34 @@ def _suggestion(given: str) -> str:
 
 def _spellings(language: Language) -> tuple[str, ...]:
     return (language.code, language.name, language.native_name, language.aya_code, language.aya_name, *language.glotlid)
+
+
+def find_code(spelled: str) -> str | None:
+    """Our code of a language under any of its codes; None if it has none of the 49.
+
+    Known are our own codes, those of Aya, ISO 639 codes with their former, bibliographic and macrolanguage forms, the
+    languages that the identifier counts as one of ours, and tags with a script or a region. Case does not count.
+
+    >>> find_code("swa"), find_code("arz"), find_code("zh-CN"), find_code("iw"), find_code("bul")
+    ('sw', 'ar', 'zh', 'he', None)
+    """
+    from babel.core import get_global
+
+    code = re.split("[-_]", spelled.strip().lower(), maxsplit=1)[0]
+    found = _BY_AYA.get(code) or _BY_LABEL_CODE.get(code) or get_global("language_aliases").get(code, code)
+    return found if found in LANGUAGES else None
+
+
+def pool_code(spelled: str) -> str | None:
+    """The code of a language in a pool: ours under any of its codes, else an ISO 639-3 code; None for anything else.
+
+    >>> pool_code("ara"), pool_code("bul"), pool_code("Klingon")
+    ('ar', 'bul', None)
+    """
+    try:
+        return find_code(spelled) or from_aya(spelled)
+    except UnknownLanguageError:
+        return None
 
 
 def from_aya(code: str) -> str:

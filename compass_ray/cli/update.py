@@ -24,7 +24,9 @@ def update(
     run: RunArgument,
     language: Annotated[str | None, typer.Option(help="Languages to update, for example sw,hi.")] = None,
     ready: Annotated[bool, typer.Option("--ready", help="Update all languages with a ready window.")] = False,
-    prompts: Annotated[Path | None, typer.Option(help="JSON Lines file of prompts. Default: the collected traffic.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="File of prompts, such as JSON Lines. Default: the collected traffic.")
+    ] = None,
     now: Annotated[bool, typer.Option("--now", help="Update even outside the time window of update.schedule_utc.")] = False,
     set_: Settings = None,
     yes: Yes = False,

@@ -13,9 +13,8 @@ from enum import Enum
 from typing import Any, Literal
 
 from compass_ray.config import ConfigError, RunConfig, SourceConfig
-from compass_ray.config.data import ATLAS
-from compass_ray.config.paths import is_local
 from compass_ray.models.model_resolver import hub_id
+from compass_ray.sources.source_paths import is_hub_id
 
 _SECONDS = 10.0
 _AT_ONCE = 8
@@ -92,7 +91,7 @@ def dataset_id(source: SourceConfig) -> str | None:
         path = source.resolved_path()
     except ConfigError:
         return None  # reported where the source is read
-    return None if path.partition(":")[0] == ATLAS or is_local(path) else hub_id(path)
+    return path if is_hub_id(path) else None
 
 
 def query_hub(repositories: Iterable[Repository], *, permission: bool = True) -> dict[Repository, HubResponse]:

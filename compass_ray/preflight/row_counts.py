@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 
 from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
-from compass_ray.sources import atlas
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
 from compass_ray.sources.pool import read_pool
+from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, table_ending
 
-_ATLAS = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 _SMALL = 32 << 20
 """Largest text file, or folder without Parquet files of the split, that is read completely, in bytes."""
 _FEW_ROWS = 100_000
@@ -43,13 +42,13 @@ class SourceCount:
 
 def count_rows(source: SourceConfig, pool: PoolConfig, thorough: bool) -> SourceCount:
     """Rows of each language that a pool takes from one of its sources, as far as they can be counted cheaply."""
-    if source.path in _ATLAS and not thorough:
-        return SourceCount(dict.fromkeys(_ATLAS[source.path].languages))  # generating its rows takes seconds
+    if source.path in ATLAS_SIZES and not thorough:
+        return SourceCount(dict.fromkeys(ATLAS_SIZES[source.path].languages))  # generating its rows takes seconds
     try:
         files = _list_parquet_files(source)
         if files and not (thorough and _has_few_rows(files)):
             return SourceCount(_count_by_language(source, files), is_upper_bound=True)
-        if files or source.path in _ATLAS or _is_small_text(source):
+        if files or source.path in ATLAS_SIZES or _is_small_text(source):
             return SourceCount(_count_usable(source, pool))
     except ConfigError as error:
         return SourceCount(problem=str(error))
@@ -66,7 +65,7 @@ def _count_usable(source: SourceConfig, pool: PoolConfig) -> RowCounts:
 def _list_parquet_files(source: SourceConfig) -> list[str]:
     """Parquet files of a source: the file itself, or those of its folder, configuration and split."""
     path = Path(source.resolved_path())
-    if path.suffix.lower() == ".parquet":
+    if table_ending(path.name) == PARQUET:
         return [str(path)]
     below = path / source.name if source.name else path
     return sorted(str(file) for file in below.rglob(f"{source.split}*.parquet")) if below.is_dir() else []
@@ -112,12 +111,5 @@ def _filter(source: SourceConfig) -> pc.Expression | None:
 def _by_code(source: SourceConfig, counted: Iterable[tuple[str, int]]) -> RowCounts:
     counts: Counter[str] = Counter()
     for name, count in counted:
-        counts[_code(name)] += count
+        counts[languages.pool_code(name) or name] += count
     return {code: min(count, source.rows_per_language or count) for code, count in counts.items()}
-
-
-def _code(name: str) -> str:
-    try:
-        return name if name in languages.LANGUAGES else languages.from_aya(name)
-    except languages.UnknownLanguageError:
-        return name

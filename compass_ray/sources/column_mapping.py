@@ -6,7 +6,9 @@ atlas therefore use the same code. This module checks that columns exist; it doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +17,7 @@ from compass_ray import languages
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, detect_layout
 from compass_ray.sources.readers import read_raw, source_content
+from compass_ray.sources.text_columns import describe_conversations, text_column
 
 __all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "require_columns", "source_content"]
 
@@ -25,6 +28,9 @@ class MappedTable:
 
     table: pa.Table
     layout: BenchmarkLayout
+    path: str = ""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Rows of other languages that were dropped, by the language as it is written."""
 
 
 def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | None = None) -> pa.Table:
@@ -58,35 +64,41 @@ def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, 
         ConfigError: a column is missing; the message says which columns there are.
     """
     layout = LAYOUTS[source.layout or detect_layout(schema.names)]
-    _map_columns(layout.derive(schema.empty_table(), language).column_names, source, layout, needed)
+    _map_columns(layout.derive(schema.empty_table(), language), source, layout, needed)
 
 
 def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
     raw = read_raw(source, language)
     layout = LAYOUTS[source.layout or detect_layout(raw.column_names)]
     table = layout.derive(raw, language)
-    names = _map_columns(table.column_names, source, layout, needed)
-    columns = {ours: table[theirs].cast(pa.string()) for ours, theirs in names.items()}
+    names = _map_columns(table, source, layout, needed)
+    columns = {ours: text_column(table, theirs, source.path) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
-    return MappedTable(_filter_language(pa.table(columns), language), layout)
+    return _keep_language(MappedTable(pa.table(columns), layout, source.path), language)
 
 
-def _filter_language(found: pa.Table, language: str | None) -> pa.Table:
-    if language is None or "language" not in found.column_names:
-        return found
-    spelled = [language, languages.get_language(language).aya_code]
-    return found.filter(pc.is_in(found["language"], pa.array(spelled, pa.string())))
+def _keep_language(part: MappedTable, language: str | None) -> MappedTable:
+    """The rows of a language under any of its codes, if the rows have a language."""
+    if language is None or "language" not in part.table.column_names:
+        return part
+    counts = Counter(part.table["language"].to_pylist())
+    spelled = [each for each in counts if each is not None and languages.pool_code(each) == language]
+    kept = part.table.filter(pc.is_in(part.table["language"], pa.array(spelled, pa.string())))
+    dropped = {str(each): count for each, count in counts.most_common() if each not in spelled}
+    return MappedTable(kept, part.layout, part.path, dropped)
 
 
-def _map_columns(present: list[str], source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...]) -> dict[str, str]:
+def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...]) -> dict[str, str]:
+    present = table.column_names
     wanted = [n for n in needed if not (n == "language" and source.language is not None)]
     names = {**layout.columns, **source.columns}
     missing = [n for n in wanted if names.get(n, n) not in present]
     if missing:
         raise ConfigError(
             f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
-            f"Map the columns, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}"
+            f"Map the columns, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}."
+            f"{describe_conversations(table, source.path)}"
         )
     more = OPTIONS if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]

@@ -56,7 +56,7 @@ def read_guide_and_test(config: PoolConfig, language: str, items: int | None = N
 
 def _guide_table(parts: list[MappedTable], language: str) -> pa.Table:
     table = pa.concat_tables([_with_subject(part.table).select(["prompt", "subject"]) for part in parts])
-    require_texts(table, ("prompt",), "guide", language)
+    require_texts(parts, ("prompt",), "guide", language)
     ids = [content_hash(language, "guide", prompt) for prompt in table["prompt"].to_pylist()]
     rows = {
         "row_id": pa.array(ids),

@@ -18,6 +18,7 @@ from compass_ray import languages, schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.column_mapping import load_rows
+from compass_ray.texts import is_blank
 
 SHARD_ROWS = 4096
 """Rows per row group of the pool; the embed stage works on row groups."""
@@ -63,7 +64,7 @@ def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
 
 def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
     table = load_rows(source, ("prompt", "response", "language"))
-    codes = [_language_code(value) for value in table["language"].to_pylist()]
+    codes = [None if value is None else languages.pool_code(value) for value in table["language"].to_pylist()]
     label = Path(source.path).stem
     origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
@@ -79,16 +80,6 @@ def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
     return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _SOURCE_INDEX: numbers})
 
 
-def _language_code(value: str | None) -> str | None:
-    """Our code of a language as the source spells it; None if it is not a language code."""
-    if value in languages.LANGUAGES:
-        return value
-    try:
-        return languages.from_aya(value) if value else None
-    except languages.UnknownLanguageError:
-        return None
-
-
 def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
     names = ("language", "source", "prompt", "response")
     return list(zip(*(columns[n].to_pylist() for n in names), strict=True))
@@ -98,7 +89,7 @@ def _rejection_reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Arra
     """First reason for the rejection of each row; null if it is accepted."""
     first = np.zeros(table.num_rows, dtype=bool)
     first[np.unique(np.asarray(table["row_id"]), return_index=True)[1]] = True
-    blank = {name: pc.fill_null(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), True) for name in ("prompt", "response")}
+    blank = {name: pa.array([is_blank(text) for text in table[name].to_pylist()], pa.bool_()) for name in ("prompt", "response")}
     none = pa.scalar(None, pa.string())
     outside = pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
     return pc.case_when(

@@ -1,27 +1,34 @@
-"""Read the raw rows of a source: Parquet, JSON Lines, CSV, TSV, a folder that `datasets` reads, or a hub data set.
+"""Read the raw rows of a source: Parquet, JSON Lines, JSON, CSV, TSV, a folder that `datasets` reads, or a hub data set.
 
-Key property: no code of a data set is ever executed; remote code is never trusted. Columns keep their names; see
-`compass_ray.sources.column_mapping` for ours.
+Key property: text files arrive as written, as a file and in a folder. No code of a data set is ever executed; remote code is
+never trusted. Columns keep their names; see `compass_ray.sources.column_mapping` for ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pac
-import pyarrow.json as paj
 import pyarrow.parquet as pq
 
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
+from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, TAKEN, is_hub_id, missing_path_error, table_ending
+from compass_ray.sources.text_columns import join_tables, text_column
+from compass_ray.sources.text_files import read_text_file
 
-_DATA_SUFFIXES = {".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".py", ".yaml"}
-_ATLAS_SIZES = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
+_OTHER_DATA_SUFFIXES = (".py", ".yaml")
+"""Suffixes of files other than tables that may decide what a folder holds."""
+_TEXT_BUILDERS = ("json", "csv")
+_PLAIN_SETTINGS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
+"""Settings of a folder of text files that do not change how cells are read."""
 
 
 def read_raw(source: SourceConfig, language: str | None = None) -> pa.Table:
@@ -40,13 +47,17 @@ def source_content(source: SourceConfig, language: str | None = None) -> str:
 
 
 def _content_hash(source: SourceConfig, language: str | None) -> str:
-    if source.path in _ATLAS_SIZES:
+    if source.path in ATLAS_SIZES:
         return atlas.CONTENT_HASH
     path = Path(_resolve_path(source, language))
     if not path.exists():
         return ""
-    files = sorted(p for p in path.rglob("*") if p.suffix in _DATA_SUFFIXES) if path.is_dir() else [path]
+    files = sorted(p for p in path.rglob("*") if _is_data(p.name)) if path.is_dir() else [path]
     return content_hash(*(f"{file.name}:{_file_sha256(file)}" for file in files))
+
+
+def _is_data(name: str) -> bool:
+    return table_ending(name) is not None or name.endswith(_OTHER_DATA_SUFFIXES)
 
 
 def _file_sha256(file: Path) -> str:
@@ -60,15 +71,15 @@ def _resolve_path(source: SourceConfig, language: str | None) -> str:
 
 def _read_source(source: SourceConfig, language: str | None) -> pa.Table:
     path = _resolve_path(source, language)
-    if path in _ATLAS_SIZES:
-        return _read_atlas(_ATLAS_SIZES[path], source.split, language)
-    if path.endswith(".parquet"):
-        return _read_file(path, pq.read_table)
-    if path.endswith((".jsonl", ".json", ".ndjson")):
-        return _read_file(path, paj.read_json)
-    if path.endswith((".csv", ".tsv")):
-        return _read_file(path, _read_delimited)
-    return _load_dataset(path, source, language)
+    if path in ATLAS_SIZES:
+        return _read_atlas(ATLAS_SIZES[path], source.split, language)
+    if Path(path).is_file():
+        return _read_file(path)
+    if Path(path).is_dir():
+        return _read_folder(path, source, language)
+    if is_hub_id(path):
+        return _load_dataset(path, source, language)
+    raise missing_path_error(path)
 
 
 def _read_atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.Table:
@@ -81,35 +92,76 @@ def _read_atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.T
     return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
 
 
-def _read_delimited(path: str) -> pa.Table:
-    """Read a CSV or TSV file; TSV has no quoting."""
-    quote = False if path.endswith(".tsv") else '"'
-    parse = pac.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", quote_char=quote, newlines_in_values=bool(quote))
-    return pac.read_csv(path, pac.ReadOptions(), parse, pac.ConvertOptions(quoted_strings_can_be_null=False))
-
-
-def _read_file(path: str, read: Callable[[str], pa.Table]) -> pa.Table:
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: the file does not exist; give a Parquet, JSON Lines, CSV or TSV file, a folder, or a hub id")
+def _read_file(path: str, delimiter: str | None = None) -> pa.Table:
+    ending = table_ending(path)
+    if ending is None:
+        raise ConfigError(f"{path}: files of this kind are not read; give {TAKEN}")
+    if ending != PARQUET:
+        return read_text_file(path, delimiter)
     try:
-        return read(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"{path}: cannot be read as a table ({error})") from None
+        return pq.read_table(path)
+    except PermissionError as error:
+        raise ConfigError(f"{path}: cannot be read as a table: {error.strerror}; change its permissions") from None
+    except (pa.ArrowException, OSError):
+        raise ConfigError(f"{path}: cannot be read as a table: it is no complete Parquet file; download it again") from None
+
+
+def _read_folder(path: str, source: SourceConfig, language: str | None) -> pa.Table:
+    """Rows of a local folder: text files by our own reader, other files by `datasets`."""
+    import datasets
+
+    if renamed := _upper_case_files(Path(path)):
+        raise ConfigError(f"{path}: folders are read by lower-case endings; rename {renamed[0]!r} to {renamed[0].lower()!r}")
+    with _user_errors(path, source, language):
+        builder = datasets.load_dataset_builder(path, _config_name(source, language))
+    files = (builder.config.data_files or {}).get(source.split, ())
+    if _has_plain_text(builder, files):
+        return join_tables([_read_file(file, getattr(builder.config, "sep", None)) for file in files])
+    try:
+        return _load_dataset(path, source, language)
+    except ConfigError:
+        for file in (each for each in files if table_ending(each) == PARQUET):
+            _read_file(file)  # names the file if it is the damaged one
+        raise
+
+
+def _has_plain_text(builder: Any, files: Sequence[str]) -> bool:
+    """Whether the files of a split are text tables with settings that our own reader follows."""
+    config, default = builder.config, type(builder.config)()
+    changed = {each.name for each in dataclasses.fields(config) if getattr(config, each.name) != getattr(default, each.name)}
+    is_text = type(builder).__module__.rpartition(".")[2] in _TEXT_BUILDERS and len(getattr(config, "sep", ",")) == 1
+    return is_text and changed <= _PLAIN_SETTINGS and bool(files) and all(table_ending(file) for file in files)
+
+
+def _upper_case_files(folder: Path) -> list[str]:
+    """Names of tables that `datasets` would leave out without a word, because it knows lower-case endings only."""
+    names = sorted(each.name for each in folder.rglob("*") if each.is_file())
+    return [name for name in names if (ending := table_ending(name)) and ending not in name]
 
 
 def _load_dataset(path: str, source: SourceConfig, language: str | None) -> pa.Table:
     import datasets
 
     name = _config_name(source, language)
-    try:
+    with _user_errors(path, source, language):
         found = datasets.load_dataset(path, name, split=source.split, revision=source.revision)
+    return found.data.table
+
+
+@contextlib.contextmanager
+def _user_errors(path: str, source: SourceConfig, language: str | None) -> Iterator[None]:
+    """Turn errors of `datasets` into one sentence with a remedy."""
+    import datasets
+
+    try:
+        yield
     except (FileNotFoundError, ValueError, ConnectionError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0]
+        name = _config_name(source, language)
         where = f"{path} ({name}, {source.split})" if name else f"{path} ({source.split})"
         scripted = "scripts are no longer supported" in reason
         remedy = "Give the path of downloaded files" if scripted else "Check the name, the split, and hub access"
         raise ConfigError(f"{where}: cannot be loaded: {reason}. {remedy}") from None
-    return found.data.table
 
 
 def _config_name(source: SourceConfig, language: str | None) -> str | None:
@@ -127,7 +179,7 @@ def _apply_filters(table: pa.Table, source: SourceConfig) -> pa.Table:
         if column not in table.column_names:
             raise ConfigError(f"{source.path}: a filter names the column {column!r}; it has {table.column_names}")
     for column, value in source.include.items():
-        table = table.filter(pc.equal(table[column].cast(pa.string()), value))
+        table = table.filter(pc.equal(text_column(table, column, source.path), value))
     for column, values in without.items():
-        table = table.filter(pc.invert(pc.is_in(table[column].cast(pa.string()), pa.array(values, pa.string()))))
+        table = table.filter(pc.invert(pc.is_in(text_column(table, column, source.path), pa.array(values, pa.string()))))
     return table

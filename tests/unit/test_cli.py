@@ -83,7 +83,7 @@ def test_no_command_shows_the_help(compass_ray: Command) -> None:
         ("adapt --run {run} --nonsense", "No such option"),
         ("adapt", "Missing option '--run'"),
         ("update {run} --language yo", "'yo' is not a language of this run; it has sw, hi"),
-        ("update {run} --language sw --prompts {run}/none.jsonl", "not JSON Lines with a 'prompt' field"),
+        ("update {run} --language sw --prompts {run}/none.jsonl", "none.jsonl: the file does not exist"),
         ("recluster {run} --set cluster.scope=per_language", "cluster.scope is per_language"),
         ("recluster {run} --set embed.max_tokens=9", "recluster accepts settings of cluster and resources only"),
         ("serve {run} --set serve.port=99999", "serve.port: "),

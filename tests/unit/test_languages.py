@@ -10,9 +10,11 @@ from compass_ray.languages import (
     LANGUAGES,
     MMLU_PROX,
     UnknownLanguageError,
+    find_code,
     from_aya,
     from_glotlid,
     get_language,
+    pool_code,
 )
 
 ADDED_BY_MMLU_PROX = {"af", "hu", "mr", "th", "ur", "wo", "zu"}
@@ -75,6 +77,30 @@ def test_labels_of_other_languages_are_unknown() -> None:
     assert from_glotlid("__label__nob_Latn") is None
 
 
+def test_every_code_of_cldr_for_a_language_is_known() -> None:
+    """CLDR lists former, bibliographic, macrolanguage and overlong codes."""
+    aliases = {alias: code for alias, code in get_global("language_aliases").items() if code in LANGUAGES}
+    assert {"swa", "nep", "fas", "msa", "ara", "zho", "iw", "tl"} <= set(aliases)
+    assert {alias: find_code(alias) for alias in aliases} == aliases
+
+
+def test_the_pool_and_the_identifier_agree_on_every_label() -> None:
+    for each in LANGUAGES.values():
+        for label in each.glotlid:
+            assert pool_code(label) == pool_code(label.partition("_")[0]) == each.code
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_case_script_and_region_do_not_make_another_language(code: str) -> None:
+    for spelled in (code, code.upper(), f"{code}-CN", f"{code}_Latn_US", f" {code} "):
+        assert find_code(spelled) == code
+
+
+@pytest.mark.parametrize("spelled", ["", "xx", "Klingon", "english, mostly", "-", "pap"])
+def test_other_spellings_are_no_language_of_ours(spelled: str) -> None:
+    assert find_code(spelled) is None
+
+
 def test_auxiliary_languages_keep_their_code() -> None:
     assert [from_aya(code) for code in ("bul", "hrv", "xho")] == ["bul", "hrv", "xho"]
     assert [from_aya(code) for code in ("hun", "wol", "zul")] == ["hu", "wo", "zu"]
@@ -87,7 +113,16 @@ def test_invalid_aya_codes_are_refused(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("swh", "'sw'"), ("swahilli", "'sw'"), ("Deutsh", "'de'"), ("tagalog_Latn", "'fil'")]
+    ("wrong", "meant"),
+    [
+        ("swh", "'sw'"),
+        ("fas", "'fa'"),
+        ("iw", "'he'"),
+        ("zh-CN", "'zh'"),
+        ("swahilli", "'sw'"),
+        ("Deutsh", "'de'"),
+        ("tagalog_Latn", "'fil'"),
+    ],
 )
 def test_an_unknown_code_gets_the_nearest_one(wrong: str, meant: str) -> None:
     with pytest.raises(UnknownLanguageError, match=meant):

@@ -15,12 +15,15 @@ import pyarrow as pa
 from compass_ray.adapters.lineage import live_version
 from compass_ray.artifacts import RunDir, content_hash
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, read_active, resolve_space
-from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig
+from compass_ray.config import ConfigError, DailyTimeWindow, RunConfig, SourceConfig
 from compass_ray.monitoring.cluster_assigner import load_prompt_assigner
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.traffic_log import read_language_state, read_ready_windows
 from compass_ray.monitoring.window_store import read_window as read_stored_window
 from compass_ray.monitoring.window_store import window_table
+from compass_ray.sources.column_mapping import load_rows
+from compass_ray.sources.source_paths import missing_path_error
+from compass_ray.texts import is_blank
 
 
 def require_scheduled_time(config: RunConfig, moment: datetime) -> None:
@@ -86,7 +89,7 @@ def load_ready_windows(run: RunDir, config: RunConfig) -> tuple[list[Window], di
 
 
 def read_window(run: RunDir, config: RunConfig, language: str, prompts: Path | None) -> Window:
-    """Prompts from a JSON Lines file with a ``prompt`` field, or without a file the monitor's last window.
+    """Prompts from a file with a ``prompt`` column, or without a file the monitor's last window.
 
     Raises:
         ConfigError: an unknown language, an unreadable file, or no traffic.
@@ -117,17 +120,16 @@ def _window(language: str, prompts: pa.Table, source: str) -> Window:
 
 
 def _read_prompts(file: Path) -> list[str]:
-    try:
-        records = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
-        prompts = [record["prompt"] for record in records]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: not JSON Lines with a 'prompt' field in each line ({error})") from None
+    if not file.exists():
+        raise missing_path_error(str(file))
+    source = SourceConfig(path=str(file).replace("$", "$$"))
+    prompts: list[str | None] = load_rows(source, ("prompt",))["prompt"].to_pylist()
     if not prompts:
         raise ConfigError(f"{file} contains no prompts; an update needs at least one")
-    for number, prompt in enumerate(prompts, start=1):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ConfigError(f"{file}: line {number} has no prompt but {prompt!r}; correct or remove the line")
-    return prompts
+    for row, prompt in enumerate(prompts, start=1):
+        if is_blank(prompt):
+            raise ConfigError(f"{file}: row {row} has no prompt but {prompt!r}; correct or remove the row")
+    return [prompt or "" for prompt in prompts]
 
 
 def _cluster_prompts(run: RunDir, config: RunConfig, language: str, prompts: list[str]) -> Window:

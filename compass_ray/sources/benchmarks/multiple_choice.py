@@ -15,8 +15,10 @@ from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError
 from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, BenchmarkLayout
 from compass_ray.sources.column_mapping import MappedTable
+from compass_ray.texts import is_blank
 
-_EMPTY = {"", "n/a"}
+_SHOWN = 5
+"""Maximum number of languages in a message."""
 
 
 def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
@@ -26,7 +28,7 @@ def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
         ConfigError: an item lacks its question or an option that its layout always has, or its answer names no option.
     """
     table = loaded.table
-    require_texts(table, ("prompt", *loaded.layout.options), "test", language)
+    require_texts([loaded], ("prompt", *loaded.layout.options), "test", language)
     names = [name for name in OPTIONS if name in table.column_names]
     listed = [_nonempty_options(dict(zip(names, row, strict=True)), loaded.layout) for row in _iter_rows(table, names)]
     answers = [_answer_index(answer, list(row), path) for answer, row in zip(table["answer"].to_pylist(), listed, strict=True)]
@@ -49,7 +51,11 @@ def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | No
 def _nonempty_options(options: Mapping[str, str | None], layout: BenchmarkLayout) -> dict[str, str]:
     """Options of an item without empty ones; options that the layout requires are always kept."""
     kept = {name: text or "" for name, text in options.items()}
-    return {name: text for name, text in kept.items() if name in layout.options or text.strip().lower() not in _EMPTY}
+    return {name: text for name, text in kept.items() if name in layout.options or not _is_no_option(text)}
+
+
+def _is_no_option(text: str) -> bool:
+    return is_blank(text) or text.strip().lower() == "n/a"
 
 
 def _answer_index(answer: str | None, names: Sequence[str], path: str) -> int:
@@ -67,18 +73,30 @@ def _item_ids(table: pa.Table, options: Sequence[Sequence[str]], language: str) 
     return [content_hash(language, k, p, *o) for k, p, o in zip(keys, prompts, options, strict=True)]
 
 
-def require_texts(table: pa.Table, names: tuple[str, ...], which: str, language: str) -> None:
+def require_texts(parts: Sequence[MappedTable], names: tuple[str, ...], which: str, language: str) -> None:
     """Check that a set has rows, and that these columns have text in every row.
 
     Raises:
         ConfigError: the set or a text is empty.
     """
+    table = pa.concat_tables([part.table.select(names) for part in parts])
     if table.num_rows == 0:
-        raise ConfigError(f"the {which} set of {language!r} is empty; check pool.{which}s")
+        raise ConfigError(f"the {which} set of {language!r} is empty{_other_languages(parts, language)}; check pool.{which}s")
     for name in names:
-        blank = [i for i, value in enumerate(table[name].to_pylist()) if not (value or "").strip()]
+        blank = [i for i, value in enumerate(table[name].to_pylist()) if is_blank(value)]
         if blank:
             raise ConfigError(
                 f"the {which} set of {language!r} has no {name} in row {blank[0]} ({len(blank)} such rows); "
                 f"fill it in, or remove the rows from pool.{which}s"
             )
+
+
+def _other_languages(parts: Sequence[MappedTable], language: str) -> str:
+    """The languages of the rows of an empty set, if they were dropped for their language."""
+    shown = [f"{part.path} has {_list_counts(part.dropped)}" for part in parts if part.dropped]
+    return f": {', '.join(shown)}, and no rows of the language {language!r}" if shown else ""
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    listed = [f"{count} rows of {spelled!r}" for spelled, count in counts.items()]
+    return ", ".join(listed[:_SHOWN] + ([f"and {len(listed) - _SHOWN} others"] if len(listed) > _SHOWN else []))

@@ -23,7 +23,7 @@ import pyarrow.parquet
 from compass_ray.config import ConfigError
 from compass_ray.core.array_checks import FloatArray
 from compass_ray.core.baselines.transfer_ranking import MEASURED
-from compass_ray.languages import LANGUAGES, UnknownLanguageError, from_aya, from_glotlid
+from compass_ray.languages import pool_code
 
 PACKAGED = "transfers.json"
 _COLUMNS = ("target", "transfer", "gain", *MEASURED)
@@ -84,10 +84,12 @@ def _parse(data: bytes, name: str) -> pa.Table:
         if name.endswith(".json"):
             found = json.loads(data)
             return pa.Table.from_pylist(found["rows"] if isinstance(found, dict) else found)
-        reader = pyarrow.parquet.read_table if name.endswith(".parquet") else pyarrow.csv.read_csv
-        return reader(io.BytesIO(data))
-    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise ConfigError(f"{name} is not a table of transfers ({error}); expected columns {', '.join(_COLUMNS)}") from None
+        if name.endswith(".parquet"):
+            return pyarrow.parquet.read_table(io.BytesIO(data))
+        codes = dict.fromkeys(_COLUMNS[:2], pa.string())
+        return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=pyarrow.csv.ConvertOptions(column_types=codes))
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+        raise ConfigError(f"{name} is not a table of transfers; expected columns {', '.join(_COLUMNS)}") from None
 
 
 def _validate(table: pa.Table, name: str) -> pa.Table:
@@ -110,17 +112,12 @@ def _language_codes(table: pa.Table, side: str, name: str) -> tuple[str, ...]:
 
 def _language_code(given: str, where: str) -> str:
     """Pool code of a language: that of Global-MMLU for any code or label of it, otherwise ISO 639-3."""
-    from babel.core import get_global
-
-    labelled = from_glotlid(given)
-    code = labelled.code if labelled else get_global("language_aliases").get(given, given).split("_")[0]
-    try:
-        return code if code in LANGUAGES else from_aya(given)
-    except UnknownLanguageError:
-        raise ConfigError(
-            f"{where} has {given!r}, which is not a language code; expected a code of Global-MMLU, such as 'sw', or of "
-            f"ISO 639-3 for other languages, such as 'bul'"
-        ) from None
+    if code := pool_code(given):
+        return code
+    raise ConfigError(
+        f"{where} has {given!r}, which is not a language code; expected a code of Global-MMLU, such as 'sw', or of "
+        f"ISO 639-3 for other languages, such as 'bul'"
+    )
 
 
 def _finite(column: pa.ChunkedArray) -> bool:

@@ -116,6 +116,28 @@ def test_an_empty_set_or_field_is_refused(tmp_path: Path, guide: Any, test: Any,
         _read(tmp_path, guide, test)
 
 
+@pytest.mark.parametrize("spelled", ["SW", "swa", "sw-KE", "swh_Latn"])
+def test_a_set_is_found_under_any_code_of_its_language(tmp_path: Path, spelled: str) -> None:
+    found = _read(tmp_path, {"prompt": ["a", "b"], "language": [spelled, "hi"]}, _items(3, language=[spelled, spelled, "hi"]))
+    assert (found.guide["prompt"].to_pylist(), found.test.num_rows) == (["a"], 2)
+
+
+def test_an_empty_set_names_the_languages_of_its_file(tmp_path: Path) -> None:
+    test = _items(3, language=["Swahili", "Swahili", "tl"])
+    with pytest.raises(ConfigError, match=r"test set of 'sw' is empty: .*test.parquet has 2 rows of 'Swahili', 1 rows of 'tl'"):
+        _read(tmp_path, {"prompt": ["a"]}, test)
+    with pytest.raises(ConfigError, match=r"guide set of 'sw' is empty: .*guide.parquet has 1 rows of 'iw'.*check pool.guides"):
+        _read(tmp_path, {"prompt": ["a"], "language": ["iw"]}, _items())
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff\u200e", "\u2800", "\u00ad"])
+def test_a_text_of_invisible_characters_is_empty(tmp_path: Path, blank: str) -> None:
+    with pytest.raises(ConfigError, match="the guide set of 'sw' has no prompt in row 1"):
+        _read(tmp_path, {"prompt": ["a", blank]}, _items())
+    with pytest.raises(ConfigError, match="the test set of 'sw' has no option_c in row 0"):
+        _read(tmp_path, _items(stem="guide"), _items(2, option_c=[blank, "x"]))
+
+
 @given(st.text(alphabet="aBß ሀ\n\t", min_size=1, max_size=12))
 def test_case_and_spacing_make_no_other_prompt(prompt: str) -> None:
     assert prompt_key(f"  {prompt.upper()}\n") == prompt_key(prompt)

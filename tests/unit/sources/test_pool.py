@@ -51,6 +51,12 @@ def test_our_own_codes_are_languages_too(tmp_path: Path) -> None:
     assert sorted(pool.rows["language"].to_pylist()) == ["fil", "sw", "zh"]
 
 
+def test_every_code_of_a_language_gives_rows_of_that_language(tmp_path: Path) -> None:
+    codes = {"swa": "sw", "nep": "ne", "fas": "fa", "msa": "ms", "ara": "ar", "zho": "zh", "arz": "ar", "SW": "sw", "zh-CN": "zh"}
+    rows = _read(_file(tmp_path, [(code, "x", code) for code in codes])).rows.to_pylist()
+    assert {row["prompt"]: row["language"] for row in rows} == codes
+
+
 def test_languages_that_only_mmlu_prox_has_are_languages_like_the_others(tmp_path: Path) -> None:
     codes = {"hun": "hu", "wol": "wo", "zul": "zu", "mar": "mr", "urd": "ur", "tha": "th", "afr": "af", "xho": "xho"}
     rows = _read(_file(tmp_path, [(code, "x", code) for code in codes])).rows.to_pylist()
@@ -63,6 +69,8 @@ def test_languages_that_only_mmlu_prox_has_are_languages_like_the_others(tmp_pat
         (("  \n", "x", "swh"), "the prompt is empty"),
         ((None, "x", "swh"), "the prompt is empty"),
         (("q", "\t", "swh"), "the response is empty"),
+        (("\u200b\ufeff\u200e", "x", "swh"), "the prompt is empty"),
+        (("q", "\u2800 \u00ad", "swh"), "the response is empty"),
         (("q", None, "swh"), "the response is empty"),
         (("q", "x", None), "the language is not known"),
         (("q", "x", "Klingon"), "the language is not known"),

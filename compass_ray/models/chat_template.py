@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from compass_ray.models.errors import ModelError
+from compass_ray.texts import is_blank
 
 IGNORE_INDEX = -100
 """Label of a position without loss."""
@@ -97,7 +98,7 @@ def _response_ids(tokenizer: Any, messages: list[dict[str, str]], prompt_text: s
     if end is not None:
         last = len(reply) - 1 - reply[::-1].index(end) if end in reply else len(reply)
         reply = [*reply[:last], end]
-    if not response.strip() or not reply:
+    if is_blank(response) or not reply:
         raise ModelError("a row has an empty response; remove such rows from the pool")
     return reply
 

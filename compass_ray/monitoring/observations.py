@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from compass_ray.texts import is_blank
+
 MAX_PROMPT_CHARS = 20_000
 """Characters of a prompt that are embedded and stored."""
 _MAX_ID_CHARS = 200
@@ -87,7 +89,7 @@ def is_valid(observation: Observation, languages: Sequence[str]) -> bool:
         isinstance(observation.id, str)
         and observation.language in languages
         and isinstance(observation.prompt, str)
-        and bool(observation.prompt.strip())
+        and not is_blank(observation.prompt)
         and isinstance(observation.version, str | None)
         and isinstance(observation.nll, int | float | None)
         and isinstance(observation.time, int | float)

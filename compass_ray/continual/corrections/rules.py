@@ -18,6 +18,7 @@ from compass_ray.monitoring.observations import MAX_PROMPT_CHARS
 from compass_ray.serving.routing.language_decision import Identifier, decide_language, is_short, min_confidence
 from compass_ray.serving.routing.scripts import extract_prose
 from compass_ray.sources.guides import prompt_key
+from compass_ray.texts import is_blank
 
 
 def check_language(
@@ -65,7 +66,7 @@ def check_length_and_letters(pair: CorrectionPair, max_tokens: int) -> str | Non
     """Why the texts cannot be a row of at most ``max_tokens``, None if they can."""
     correction, limit = pair.correction.strip(), MAX_CHARACTERS_PER_TOKEN * max_tokens
     size = len(pair.prompt) + len(correction)
-    if not correction:
+    if is_blank(correction):
         return "the correction is empty"
     if len(pair.prompt.strip()) < MIN_PROMPT_CHARACTERS:
         return f"the prompt has fewer than {MIN_PROMPT_CHARACTERS} characters"

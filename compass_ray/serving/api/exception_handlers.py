@@ -57,6 +57,10 @@ def describe_validation_error(where: str | None, problem: Mapping[str, Any]) -> 
         return message if message.startswith(where) else f"{where}: {message}"
     if first == "messages" and rest[-1:] == ["type"]:
         return f"{where} must be 'text'. Other content types are not supported."
+    if first == "messages" and rest[-1:] == ["role"]:
+        return f"{where} must be 'system', 'developer', 'user' or 'assistant'. Turns of tools and functions are not supported."
+    if first == "messages" and rest[-1:] == ["content"] and problem.get("input", "") is None:
+        return f"{where} is null, as in an assistant turn that calls tools. Tools are not supported. Send text."
     if kind in _FAILURES:
         return f"{where} {_FAILURES[kind].format(**problem.get('ctx', {}))}"
     message = str(problem["msg"]).removeprefix("Value error, ")

@@ -93,7 +93,7 @@ def test_line_breaks_change_nothing(identifier: LanguageIdentifier) -> None:
     assert one == broken
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\n\t"])
+@pytest.mark.parametrize("text", ["", "   ", "\n\n\t", "\u200b\ufeff"])
 def test_empty_text_has_no_language(identifier: LanguageIdentifier, text: str) -> None:
     found = identifier.identify([text])[0]
     assert (found.language, found.confidence) == (None, 0.0)

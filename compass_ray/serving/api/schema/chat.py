@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from compass_ray.serving.api.schema.common_request import MAX_CHARACTERS, CommonRequest
 from compass_ray.serving.api.schema.common_response import CompassInfo, FinishReason, OmitNoneModel, Usage
 from compass_ray.serving.api.schema.logprobs import ChatLogprobs
+from compass_ray.texts import is_blank
 
 MAX_MESSAGES = 256
 EmptyList = Annotated[list[Any], Field(max_length=0)]
@@ -49,7 +50,7 @@ class TextFormat(BaseModel):
 
 
 def _require_user_turn(messages: list[Message]) -> list[Message]:
-    if not any(message.role == "user" and message.text.strip() for message in messages):
+    if not any(message.role == "user" and not is_blank(message.text) for message in messages):
         raise ValueError("Expected at least one non-empty message with role 'user'.")
     return messages
 

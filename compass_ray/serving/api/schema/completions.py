@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from compass_ray.serving.api.schema.common_request import MAX_CHARACTERS, CommonRequest
 from compass_ray.serving.api.schema.common_response import CompassInfo, FinishReason, OmitNoneModel, Usage
 from compass_ray.serving.api.schema.logprobs import CompletionLogprobs
+from compass_ray.texts import is_blank
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": r"\S"})]
 
@@ -22,7 +23,7 @@ def _require_one_prompt(prompt: str | list[str]) -> str | list[str]:
         raise ValueError(
             f"{len(prompt)} prompts in one request are not supported. Send one request per prompt; they run in one batch."
         )
-    if not (prompt if isinstance(prompt, str) else prompt[0]).strip():
+    if is_blank(prompt if isinstance(prompt, str) else prompt[0]):
         raise ValueError("Expected a prompt that is not blank.")
     return prompt
 

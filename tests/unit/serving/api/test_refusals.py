@@ -71,6 +71,7 @@ def test_an_invalid_completion_body_is_a_400(endpoint: Endpoint, body: dict[str,
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+_TURNS = "must be 'system', 'developer', 'user' or 'assistant'. Turns of tools and functions are not supported."
 SENTENCES = [
     (CHAT, {"tools": [{}]}, "tools are not supported. Omit them."),
     (CHAT, {"n": 2}, "n must be 1: a response has one choice. Send the request again for another one."),
@@ -80,6 +81,20 @@ SENTENCES = [
     (CHAT, {"stop": ["a"] * 5}, "stop has too many entries. The maximum is 4."),
     (CHAT, {"model": "x" * 201}, "model is too long. The maximum is 200 characters."),
     (CHAT, _user([{"type": "image_url"}]), "messages.0.content.0.type must be 'text'. Other content types are not supported."),
+    (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, f"messages.0.role {_TURNS}"),
+    (CHAT, {"messages": [{"role": "function", "content": "x"}]}, f"messages.0.role {_TURNS}"),
+    (
+        CHAT,
+        {"messages": [{"role": "user", "content": "sw a"}, {"role": "assistant", "content": None}]},
+        "messages.1.content is null, as in an assistant turn that calls tools. Tools are not supported. Send text.",
+    ),
+    (CHAT, _user("\u200b\ufeff\u2800"), "messages: Expected at least one non-empty message with role 'user'."),
+    (TEXT, {"prompt": "\u00ad\u200e"}, "prompt: Expected a prompt that is not blank."),
+    (
+        FEEDBACK,
+        {"id": f"cmpl-{'0' * 32}", "rating": "bad", "correction": "\u200b "},
+        "correction: Expected a correction that is not blank.",
+    ),
     (TEXT, {"prompt": "a", "echo": True}, "echo is not supported. Omit it, or send false."),
     (TEXT, {}, "prompt is missing"),
     (FEEDBACK, {"id": "x", "rating": "good"}, "id has an invalid format. Expected ^(chatcmpl|cmpl)-[0-9a-f]{32}$"),

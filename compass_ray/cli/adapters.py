@@ -171,4 +171,4 @@ def _only_stop(kind: str, *given: object) -> None:
 
 
 def _emit_pointer(as_json: bool, pointer: dict[str, Any], sentence: str) -> None:
-    emit(as_json, to_json(pointer), lambda: out.print(sentence, highlight=False))
+    emit(as_json, to_json(pointer), lambda: out.print(sentence, markup=False, highlight=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 _TEXT = 160
 """Maximum characters of a prompt or a correction in the table; JSON has the complete text."""
-_MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that control a terminal or change the displayed order of a text."""
 
 
 @app.command(epilog="Example: `compass-ray corrections runs/mine --language sw`, then add `--accept 3f2a9c01d4e7`")
@@ -74,7 +71,7 @@ def _print(verdicts: Sequence[CorrectionVerdict]) -> None:
     from compass_ray.continual.corrections import SHOWN_ID_DIGITS
     from compass_ray.report.explain_text import shorten
 
-    texts = [[_MISLEADING.sub("\ufffd", shorten(t, _TEXT)) for t in (v.pair.prompt, v.pair.correction)] for v in verdicts]
+    texts = [[shorten(text, _TEXT) for text in (v.pair.prompt, v.pair.correction)] for v in verdicts]
     rows = [
         [v.pair.id[:SHOWN_ID_DIGITS], v.pair.key or "-", v.state, *pair, v.reason]
         for v, pair in zip(verdicts, texts, strict=True)

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from pydantic import TypeAdapter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.progress import Progress, silent
+from compass_ray.texts import escape_json, make_visible
+
+
+class VisibleConsole(Console):
+    """A console on which control characters within texts are shown as escapes, so no text of a user controls the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments of a renderable; control codes of the console itself are unchanged."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(make_visible(segment.text), segment.style)
+
 
 # A job log reports 80 columns, in which the comparison would wrap.
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
+out = VisibleConsole(width=None if sys.stdout.isatty() else 120)
+err = VisibleConsole(stderr=True)
 
 
 @contextmanager
@@ -68,7 +80,7 @@ def _lines() -> Progress:
 def emit(as_json: bool, value: Any, print_: Callable[[], None]) -> None:
     """Print a result: only JSON, or with ``print_``."""
     if as_json:
-        print(json.dumps(value, ensure_ascii=False, default=str))
+        print(escape_json(json.dumps(value, ensure_ascii=False, default=str)))
     else:
         print_()
 
@@ -81,14 +93,14 @@ def to_json(value: Any) -> Any:
 def print_lines(lines: list[str]) -> None:
     """Print lines without wrapping them."""
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(make_visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_rows(names: list[str], rows: list[list[Any]]) -> None:
     """Print a table."""
     table = Table(*names, header_style="bold", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(make_visible(str(cell))) for cell in row))
     out.print(table)
 
 

@@ -93,5 +93,5 @@ def doctor(
 def _print_demo(run: RunDir, config: RunConfig, lines: list[str]) -> None:
     out.print("\n[bold]Traffic, drift and updates[/]")
     for line in lines:
-        out.print(f"  {line}", highlight=False)
+        out.print(f"  {line}", markup=False, highlight=False)
     print_comparison(run, config)

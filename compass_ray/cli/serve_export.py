@@ -41,7 +41,7 @@ def serve(
         preflight.require_served_models(settings)
     with ray_session.session(settings.resources):
         for language, reason in promote_first_versions(settings, where).items():
-            out.print(f"the base model answers {language}: {reason}", highlight=False)
+            out.print(f"the base model answers {language}: {reason}", markup=False, highlight=False)
         endpoint = deployment.start(where.uri, settings, port=port, host=host)
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
         if settings.update.auto:

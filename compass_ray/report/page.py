@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -31,6 +32,7 @@ from compass_ray.report.blocks import ReportSection
 from compass_ray.report.comparison import Comparison, compare
 from compass_ray.report.run_reader import METHODS, RunReader, is_version
 from compass_ray.report.sections import accuracy, added_rows, gaps, reproducibility, timing, traffic, training_curves
+from compass_ray.texts import make_visible
 
 PAGE = "index.html"
 _MONITOR = ("checks.jsonl", "decisions.jsonl")
@@ -62,10 +64,17 @@ def find_current(run: RunDir, config: RunConfig) -> Manifest | None:
 def render(name: str, sections: list[ReportSection], *, kind: str = "run") -> str:
     """Render sections as the HTML page of a run, or of another ``kind``. All content of the sections is escaped."""
     folder = resources.files("compass_ray.report")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_finalize
+    )
     template = environment.from_string((folder / "page.html.j2").read_text("utf-8"))
     style = Markup((folder / "page.css").read_text("utf-8"))
     return template.render(kind=kind, name=name, sections=sections, style=style, version=__version__)
+
+
+def _finalize(value: Any) -> Any:
+    """A value of the page without characters that change the order of its text."""
+    return make_visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def shown_manifests(reader: RunReader, config: RunConfig) -> dict[str, Manifest]:

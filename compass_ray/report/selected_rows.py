@@ -20,7 +20,9 @@ from compass_ray.report.explain import read_selection
 from compass_ray.report.explain_text import COMPASS, shorten
 from compass_ray.report.run_reader import RunReader
 
-_WRITERS = {".csv": pacsv.write_csv, ".parquet": pq.write_table}
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+"""The start of a cell that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
+_NUMBER = r"^[+\-]?[0-9]+([.,][0-9]+)*(e[+\-]?[0-9]+)?$"
 _PROMPT = 40
 """Characters of a prompt in a terminal."""
 
@@ -47,12 +49,29 @@ def read_selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.
 def write_rows(table: pa.Table, file: Path) -> None:
     """Write the table as CSV or Parquet, by the file's suffix.
 
+    In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it. Parquet holds every text unchanged.
+
     Raises:
         ConfigError: the suffix is neither .csv nor .parquet.
     """
     if file.suffix not in _WRITERS:
         raise ConfigError(f"--output {str(file)!r}: unsupported file type; use a name that ends in {' or '.join(_WRITERS)}")
     _WRITERS[file.suffix](table, str(file))
+
+
+def _write_csv(table: pa.Table, file: str) -> None:
+    pacsv.write_csv(pa.table({name: _without_formulas(table[name]) for name in table.column_names}), file)
+
+
+def _without_formulas(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column whose texts start no formula; numbers stay as they are."""
+    if not pa.types.is_string(column.type):
+        return column
+    risky = pc.and_not(pc.match_substring_regex(column, _FORMULA), pc.match_substring_regex(column, _NUMBER))
+    return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": pq.write_table}
 
 
 def format_lines(table: pa.Table) -> list[str]:

@@ -13,8 +13,9 @@ import pytest
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
+from compass_ray.report.blocks import ReportSection, TableBlock, TextBlock
 from compass_ray.report.comparison import ComparisonRow, compare, table_rows
-from compass_ray.report.page import build_report
+from compass_ray.report.page import build_report, render
 from compass_ray.report.sections.accuracy import describe_difference
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -169,6 +170,14 @@ def test_prompts_and_reasons_stay_text(complete_run: RunDir, evil: str, page: Pa
     assert evil in page.texts["p"]
     assert any(evil in line for line in page.texts["li"])
     assert "<script" not in read(complete_run)
+
+
+def test_no_text_changes_the_order_of_the_page() -> None:
+    section = ReportSection("a", "A", [TextBlock("one \u202etwo\u202c \x1b[1m"), TableBlock("c", ("h",), [("\u2066x",)])])
+    page = render("run", [section])
+    assert "one \\u202etwo\\u202c \\x1b[1m" in page
+    assert "\\u2066x" in page
+    assert not {"\u202e", "\u202c", "\x1b", "\u2066"} & set(page)
 
 
 def test_names_cannot_break_out_of_attributes(run: RunDir, small: RunConfig, publish: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +44,22 @@ def test_a_written_file_has_the_same_rows(run: RunDir, tmp_path: Path, name: str
     for column in ("row_id", "role", "language", "prompt", "cluster", "cluster_quota", "order", "neighbours"):
         assert back[column].to_pylist() == table[column].to_pylist()
     assert back["score"].to_pylist() == pytest.approx(table["score"].to_pylist(), nan_ok=True)
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "-", "- item"]
+PLAIN = ["a=1", "-5", "+3.5", "-1,000.25", "2e-5", "", "'=1", "ሀ", "0.50"]
+
+
+def test_no_text_in_csv_is_a_formula_and_numbers_stay(tmp_path: Path) -> None:
+    texts = [*FORMULAS, *PLAIN]
+    table = pa.table({"prompt": texts, "score": [-0.5] * len(texts), "cluster": [-1] * len(texts)})
+    write_rows(table, tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [row["prompt"] for row in found] == [*(f"'{text}" for text in FORMULAS), *PLAIN]
+    assert {(row["score"], row["cluster"]) for row in found} == {("-0.5", "-1")}
+    write_rows(table, tmp_path / "rows.parquet")
+    assert pq.read_table(tmp_path / "rows.parquet")["prompt"].to_pylist() == texts
 
 
 def test_lines_for_a_terminal_are_aligned_and_end_in_a_short_prompt(run: RunDir) -> None:

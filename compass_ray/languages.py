@@ -152,7 +152,7 @@ def get_language(code: str) -> Language:
 
 def _suggestion(given: str) -> str:
     if known := find_code(given):
-        return f"use {known!r} ({LANGUAGES[known].name})"
+        return f"did you mean {known!r} ({LANGUAGES[known].name})?"
     spellings = {spelling.lower(): each for each in LANGUAGES.values() for spelling in _spellings(each)}
     close = difflib.get_close_matches(given.lower(), spellings, n=1, cutoff=0.6)
     if close:

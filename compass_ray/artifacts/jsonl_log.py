@@ -53,6 +53,11 @@ def read(run: RunDir, file: str) -> list[JsonRecord]:
     return [record for line in data.splitlines() if (record := _parse(line)) is not None]
 
 
+def size(record: Mapping[str, Any]) -> int:
+    """Bytes of a record in a file."""
+    return len(_encode([record]))
+
+
 def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Replace the file in one step; only its single writer may do this."""
     run.write_monitor(file, _encode(records))

@@ -46,6 +46,11 @@ class DriftConfig(ConfigSection):
     """What is stored of a prompt in addition to its cluster."""
     retention_days: Annotated[float, Field(gt=0.0)] | None = 30.0
     """Days after which stored prompt data is deleted; null stores it as long as its window."""
+    share_per_key: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    """Maximum share of a window, and of the replies that are compared, of one API key, or of one network without keys.
+
+    Equal prompts count once. 1 counts every prompt.
+    """
 
     @model_validator(mode="after")
     def _can_alarm(self) -> DriftConfig:
@@ -59,7 +64,16 @@ class DriftConfig(ConfigSection):
         return self
 
 
-_SCHEDULE_AND_PROMOTION = {"schedule_utc", "auto", "promotion", "canary_questions", "canary_share", "canary_replies"}
+_SCHEDULE_AND_PROMOTION = {
+    "schedule_utc",
+    "auto",
+    "auto_without_keys",
+    "max_per_day",
+    "promotion",
+    "canary_questions",
+    "canary_share",
+    "canary_replies",
+}
 _SELECTION_SETTINGS = {"corrections", "corrections_share", "corrections_per_key"}
 """Settings that the identity of the selection has instead, if they change it."""
 
@@ -84,6 +98,10 @@ class UpdateConfig(ConfigSection):
     """Daily time window in UTC in which updates start, for example ``22:00-06:00``; null is any time."""
     auto: bool = Field(default=False, serialization_alias="automatic")
     """Whether the service handles alarms by itself: it updates, runs canaries, promotes and rolls back."""
+    auto_without_keys: bool = False
+    """Whether ``auto`` may run on an open address without API keys and without a rate limit."""
+    max_per_day: Positive | None = 4
+    """Maximum number of automatic updates of a language in 24 hours, counting updates by hand; null sets no limit."""
     promotion: Literal["immediate", "canary", "manual"] = "immediate"
     """How an accepted version is promoted: at once, after a canary, or manually by you."""
     canary_questions: Annotated[int, Field(ge=0)] = 20

@@ -1,8 +1,9 @@
 """The log of users' corrections: pairs of a prompt and the reply that it should have had.
 
 A pair is one line and is deleted as a unit when the prompt reaches its maximum age. A client's later feedback on a reply
-replaces or withdraws its pair. If there are too many pairs, keys lose pairs in round-robin order, so one client cannot
-displace the others. Stored only with ``drift.retention`` = ``text``. `continual.corrections` decides which pairs are used.
+replaces or withdraws its pair. Number and bytes of pairs are bounded. If there are too many, keys lose pairs in round-robin
+order, so one client cannot displace the others. Stored only with ``drift.retention`` = ``text``. `continual.corrections`
+decides which pairs are used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from compass_ray.artifacts import RunDir, jsonl_log
@@ -19,8 +21,8 @@ from compass_ray.monitoring.language_monitor import Event
 from compass_ray.monitoring.retention import RetentionPeriod, RetentionPolicy
 
 CORRECTIONS_FILE = "corrections.jsonl"
-MAX_PAIRS = 2_000
-"""Stored pairs; the file grows to at most twice as many lines before it is compacted."""
+MAX_PAIRS, MAX_BYTES = 2_000, 16 * 2**20
+"""Stored pairs; the file grows to at most twice as many lines or bytes before it is compacted."""
 MAX_CORRECTION_CHARS = 8_000
 """Stored characters of a correction or comment."""
 
@@ -66,7 +68,7 @@ class CorrectionLog:
         jsonl_log.append(self.run, CORRECTIONS_FILE, pairs)
         for pair in pairs:
             self._add_to_index(pair)
-        if self._length > 2 * MAX_PAIRS:
+        if self._length > 2 * MAX_PAIRS or self._bytes > 2 * MAX_BYTES:
             self._compact(-math.inf)
 
     def erase(self, horizon: float) -> bool:
@@ -88,7 +90,8 @@ class CorrectionLog:
         # The age of the pair is that of the prompt: a late correction must not extend the prompt's storage.
         fields |= {"time": min(line["time"], entry["time"]), "alone": entry.get("alone", True)}
         pair = self.retention_policy.pair_fields(line["reply"], entry["prompt"], line["correction"], line.get("key"))
-        return {**fields, **pair}
+        sender = {"sender": line["sender"]} if "sender" in line else {}
+        return {**fields, **pair, **sender}
 
     def _compact(self, horizon: float) -> None:
         latest = _latest_lines(jsonl_log.read(self.run, CORRECTIONS_FILE))
@@ -99,12 +102,13 @@ class CorrectionLog:
 
     def _rebuild_index(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._held: set[_Identity] = set()
-        self._length, self._oldest = 0, math.inf
+        self._length, self._bytes, self._oldest = 0, 0, math.inf
         for line in lines:
             self._add_to_index(line)
 
     def _add_to_index(self, line: Mapping[str, Any]) -> None:
         self._length += 1
+        self._bytes += jsonl_log.size(line)
         self._held.add(_identity(line))
         if _is_complete(line):
             self._oldest = min(self._oldest, line["time"])
@@ -133,11 +137,14 @@ def _latest_lines(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _limit_by_key(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most `MAX_PAIRS` of the lines, taken from their keys in turn."""
-    if len(lines) <= MAX_PAIRS:
+    """At most `MAX_PAIRS` and `MAX_BYTES` of the lines, taken from their clients in turn."""
+    sizes = [jsonl_log.size(line) for line in lines]
+    if len(lines) <= MAX_PAIRS and sum(sizes) <= MAX_BYTES:
         return lines
-    order = round_robin_order([line["pair"] for line in lines], [line.get("key") or "" for line in lines], seed=0)
-    return [lines[i] for i in sorted(order.position[:MAX_PAIRS].tolist())]
+    clients = [line.get("key") or line.get("sender") or "" for line in lines]
+    order = round_robin_order([line["pair"] for line in lines], clients, seed=0).position[:MAX_PAIRS].tolist()
+    totals = accumulate(sizes[i] for i in order)
+    return [lines[i] for i in sorted(i for i, total in zip(order, totals, strict=True) if total <= MAX_BYTES)]
 
 
 def _is_complete(line: Mapping[str, Any]) -> bool:

@@ -1,26 +1,33 @@
 """Forward answered prompts and feedback from the ingress to the monitor, without delaying replies.
 
 `put` and `submit_feedback` never wait. A batch is sent again until it is acknowledged, so a restart of the monitor loses
-nothing as long as the queue has room. Items beyond its capacity are dropped and counted. Feedback is delivered after the
-prompts that were queued before it. No Ray: the calls are injected.
+nothing as long as the queue has room. Number and bytes of queued items are bounded. Where there are too many, the client
+with most in the queue loses its newest, which is counted. Feedback is delivered after the prompts that were queued before
+it. No Ray: the calls are injected.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import count
 
-from compass_ray.monitoring.observations import Feedback, Observation
+from compass_ray.monitoring.client_quota import ClientQuota
+from compass_ray.monitoring.observations import MAX_PROMPT_CHARS, Feedback, Observation
 
 logger = logging.getLogger(__name__)
 
-CAPACITY = 5000
+CAPACITY, MAX_BYTES = 5000, 64 * 2**20
 _BATCH = 64
 _MAX_BACKOFF_SECONDS = 5.0
 _BATCH_DELAY_SECONDS = 0.2
 """Time in seconds to fill a batch: embedding prompts one by one takes the cores that answer requests."""
 _DRAIN_SECONDS = 5.0
+_ITEM_BYTES = 500
+"""Bytes of an item without its texts."""
 
 Deliver = Callable[[list[Observation]], Awaitable[object]]
 DeliverFeedback = Callable[[list[Feedback]], Awaitable[object]]
@@ -39,27 +46,33 @@ class TrafficForwarder:
         deliver_feedback: DeliverFeedback = _discard,
         *,
         capacity: int = CAPACITY,
+        max_bytes: int = MAX_BYTES,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Send batches with the given functions, which return once the batch is acknowledged; ``pause`` sleeps for seconds."""
         self.deliver = deliver
         self.deliver_feedback = deliver_feedback
         self.pause = pause
-        self.queue: asyncio.Queue[Observation | Feedback] = asyncio.Queue(capacity)
+        self._items: OrderedDict[int, Observation | Feedback] = OrderedDict()
+        self._quota = ClientQuota[int](capacity, max_bytes, evict_newest=True)
+        self._numbers, self._filled = count(), asyncio.Event()
         self.dropped = self.delivered = self.retries = self.pending = 0
 
     def put(self, observation: Observation) -> None:
-        """Queue one observation, or drop and count it if the queue is full."""
-        self._queue(observation)
+        """Queue one observation with the part of its prompt that is stored. A full queue drops an item and counts it."""
+        if len(observation.prompt) > MAX_PROMPT_CHARS:
+            observation = replace(observation, prompt=observation.prompt[:MAX_PROMPT_CHARS])
+        self._queue(observation, len(observation.prompt.encode("utf-8", "replace")))
 
     def submit_feedback(self, feedback: Feedback) -> None:
-        """Queue one piece of feedback, or drop and count it if the queue is full."""
-        self._queue(feedback)
+        """Queue one piece of feedback. A full queue drops an item and counts it."""
+        texts = (feedback.correction or "", feedback.comment or "")
+        self._queue(feedback, sum(len(text.encode("utf-8", "replace")) for text in texts))
 
     def counts(self) -> dict[str, int]:
         """Number of waiting, delivered and dropped items, and of retried batches."""
         return {
-            "waiting": self.queue.qsize() + self.pending,
+            "waiting": len(self._items) + self.pending,
             "delivered": self.delivered,
             "dropped": self.dropped,
             "retries": self.retries,
@@ -81,19 +94,25 @@ class TrafficForwarder:
                 return
             await self.pause(_BATCH_DELAY_SECONDS)
 
-    def _queue(self, item: Observation | Feedback) -> None:
-        try:
-            self.queue.put_nowait(item)
-        except asyncio.QueueFull:
+    def _queue(self, item: Observation | Feedback, text_bytes: int) -> None:
+        number = next(self._numbers)
+        self._items[number] = item
+        for dropped in self._quota.add(number, item.client or item.key or "", text_bytes + _ITEM_BYTES):
+            del self._items[dropped]
             self.dropped += 1
+        self._filled.set()
 
     async def _next_batch(self) -> list[Observation | Feedback]:
-        batch = [await self.queue.get()]
-        self.pending = 1
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
         await self.pause(_BATCH_DELAY_SECONDS)
-        while len(batch) < _BATCH and not self.queue.empty():
-            batch.append(self.queue.get_nowait())
-        return batch
+        return [self._take_oldest() for _ in range(min(_BATCH, len(self._items)))]
+
+    def _take_oldest(self) -> Observation | Feedback:
+        number, item = self._items.popitem(last=False)
+        self._quota.remove(number)
+        return item
 
     async def _deliver(self, batch: list[Observation | Feedback]) -> None:
         delay = 0.1

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.clustering.versions import ClusterSpace
+from compass_ray.monitoring.client_share import PromptEntry, extract_words
 from compass_ray.monitoring.cluster_assigner import Assignments
-from compass_ray.monitoring.language_monitor import Event
 from compass_ray.monitoring.observations import Observation, is_valid, sanitize
 from compass_ray.monitoring.retention import RetentionPolicy
 
@@ -78,7 +78,7 @@ class Ingest:
                 new[each.id] = each
         return FilteredObservations(list(new.values()), duplicates, rejected)
 
-    def make_entries(self, observations: Sequence[Observation], spaces: Mapping[str, ClusterSpace]) -> list[Event]:
+    def make_entries(self, observations: Sequence[Observation], spaces: Mapping[str, ClusterSpace]) -> list[PromptEntry]:
         """Log entries of the prompts that can be assigned, in order; ``spaces`` are the cluster spaces by language."""
         if not observations:
             return []
@@ -92,8 +92,9 @@ class Ingest:
             return [entry for each in observations for entry in self.make_entries([each], spaces)]
         return [self._entry(*each) for each in zip(observations, texts, iter_assignments(assigned), strict=True)]
 
-    def _entry(self, observation: Observation, text: str, assignment: Assignment) -> Event:
-        return {
+    def _entry(self, observation: Observation, text: str, assignment: Assignment) -> PromptEntry:
+        client, words = observation.client, extract_words(text)
+        event = {
             "event": "prompt",
             "id": observation.id,
             "language": observation.language,
@@ -103,7 +104,9 @@ class Ingest:
             "time": min(observation.time, self.clock()),  # a time in the future would extend the prompt's storage
             **({} if observation.is_single_turn else {"alone": False}),
             **self.retention_policy.prompt_fields(observation.language, text, assignment.embedding, observation.key),
+            **self.retention_policy.client_fields(observation.id, client, words),
         }
+        return PromptEntry(event, client, words)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class LanguageMonitorState:
     """Prompts so far."""
     fresh: int = 0
     """Prompts since the alarm."""
+    excluded: int = 0
+    """Prompts that did not count: of a client beyond its share, or equal to one of the window."""
     rejections: int = 0
     """Windows discarded in a row."""
     phase: Phase = Phase.MONITORING
@@ -138,7 +140,7 @@ class LanguageMonitorState:
         }
 
 
-_SNAPSHOT_FIELDS = {name: name for name in ("version", "fresh", "last_check", "answered", "baseline", "clusters")} | {
+_SNAPSHOT_FIELDS = {name: name for name in ("version", "fresh", "last_check", "answered", "baseline", "clusters", "excluded")} | {
     "seen": "num_prompts",
     "refusals": "rejections",
     "offered": "ready_file",
@@ -148,11 +150,17 @@ _SNAPSHOT_FIELDS = {name: name for name in ("version", "fresh", "last_check", "a
 
 
 def _on_prompt(state: LanguageMonitorState, event: Event) -> None:
+    if event["version"] is not None and event.get("judged", True):
+        client = event.get("client")
+        state.reply_quality.add_reply(
+            event["version"], event["id"], event["nll"], client=client, time=event.get("time", 0.0), monitored=state.version
+        )
+        state.answered += event["version"] == state.version
+    if not event.get("counts", True):
+        state.excluded += 1
+        return
     state.num_prompts += 1
     state.window.append(event)
-    if event["version"] is not None:
-        state.reply_quality.add_reply(event["version"], event["id"], event["nll"], monitored=state.version)
-        state.answered += event["version"] == state.version
     if state.phase is Phase.COLLECTING:
         state.fresh += 1
 

@@ -65,7 +65,11 @@ class TrafficMonitor:
         corrections = CorrectionLog(run, self.retention_policy, self.log.find_prompt)
         self.window_store = WindowStore(run)
         self.feedback = FeedbackLog(
-            run, self.retention_policy, corrections, max_ratings_per_client(self.drift.min_bad_feedback_increase)
+            run,
+            self.retention_policy,
+            corrections,
+            max_ratings_per_client(self.drift.min_bad_feedback_increase),
+            limits_networks=self.drift.share_per_key < 1.0,
         )
         self.reassigner = ClusterReassigner(run, assigner)
         self.ingest = Ingest(config.languages, self.retention_policy, assigner, clock)
@@ -194,6 +198,7 @@ class TrafficMonitor:
             "window": len(state.window),
             "window_size": state.size,
             "fresh": state.fresh,
+            "excluded": state.excluded,
             "version": state.version,
             "mean_nll": state.mean_nll(),
             "noise": state.noise(),

@@ -34,6 +34,8 @@ class Observation:
     """Short hash of the API key of the request."""
     is_single_turn: bool = True
     """Whether the prompt is the complete request: no earlier turns, no instructions, no text to continue."""
+    client: str | None = None
+    """Keyed hash of the API key, or of the network without keys. Prompts without it are not limited by client."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Feedback:
     key: str | None
     """Short hash of the API key of the request."""
     time: float
+    client: str | None = None
+    """Keyed hash of the API key, or of the network without keys."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,13 @@ def is_valid(observation: Observation, languages: Sequence[str]) -> bool:
         and math.isfinite(observation.time)
         and isinstance(observation.key, str | None)
         and isinstance(observation.is_single_turn, bool)
+        and isinstance(observation.client, str | None)
     )
 
 
 def is_valid_feedback(feedback: Feedback) -> bool:
     """Whether feedback has a reply id, a rating or text, and a time."""
-    texts = (feedback.correction, feedback.comment, feedback.key)
+    texts = (feedback.correction, feedback.comment, feedback.key, feedback.client)
     return (
         isinstance(feedback.reply, str)
         and 0 < len(feedback.reply) <= _MAX_ID_CHARS

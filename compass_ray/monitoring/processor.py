@@ -17,6 +17,7 @@ from compass_ray.clustering.versions import ClusterSpace, load_space_clusterer, 
 from compass_ray.config import RunConfig
 from compass_ray.core.drift import DriftState, StalenessState
 from compass_ray.models.errors import ModelError
+from compass_ray.monitoring.client_share import ClientShare, PromptEntry, is_counted
 from compass_ray.monitoring.drift_check import (
     build_reference,
     build_staleness_bounds,
@@ -56,6 +57,7 @@ class EventProcessor:
         self.run, self.log, self.window_store, self.clock = run, log, window_store, clock
         self.drift, self.seed = config.drift, config.seed
         self.count_ratings, self.reassigner = count_ratings, reassigner
+        self.share = ClientShare(config, log.retention_policy)
         self.trigger = build_trigger(config.drift)
         self.bounds = build_staleness_bounds(config.drift)
         self.find_reference = references or StoredReferences(run, config, reassigner).get
@@ -65,7 +67,7 @@ class EventProcessor:
         """Read the reference of a version again when it is next needed."""
         self._references = {key: each for key, each in self._references.items() if key[:2] != (language, version)}
 
-    def process(self, prompts: Sequence[Event]) -> list[Event]:
+    def process(self, prompts: Sequence[PromptEntry]) -> list[Event]:
         """Apply prompts and everything that is due between them; returns all events in order.
 
         Raises:
@@ -74,8 +76,8 @@ class EventProcessor:
         events: list[Event] = []
         try:
             for prompt in prompts:
-                self.log.apply_event(prompt, events)
-                self._run_due_checks(self.log.language_state(prompt["language"]), events)
+                state = self.log.language_state(prompt.event["language"])
+                self._process_prompt(state, self.share.limit(state, prompt), events)
         except BaseException:
             self.log.rebuild()
             raise
@@ -103,11 +105,21 @@ class EventProcessor:
         checks = math.ceil(self.drift.cooldown / self.drift.check_every) * times
         return {"language": language, "trigger": asdict(DriftState(streak=0, cooldown=checks))}
 
-    def _run_due_checks(self, state: LanguageMonitorState, events: list[Event]) -> None:
-        self._emit_ready_window(state, events)
+    def _process_prompt(self, state: LanguageMonitorState, prompt: Event, events: list[Event]) -> None:
+        self.log.apply_event(prompt, events)
+        state = self.log.language_state(state.language)  # the first event of a language stores its state
+        if is_counted(prompt):
+            self._emit_ready_window(state, events)
         if state.needs_baseline:
             signals = signals_to_record(state.reply_signals(self.count_ratings))
             self.log.apply_event({"event": "baseline", "language": state.language, "signals": signals}, events)
+        if is_counted(prompt):
+            self._run_due_checks(state, events)
+        elif state.excluded % state.size == 0:
+            message = "monitor: %d prompts did not count, language=%s: of clients beyond drift.share_per_key=%g, or repeated"
+            logger.warning(message, state.excluded, state.language, self.drift.share_per_key)
+
+    def _run_due_checks(self, state: LanguageMonitorState, events: list[Event]) -> None:
         if state.num_prompts % self.drift.check_every or not state.is_full:
             return
         self.reassigner.refresh()

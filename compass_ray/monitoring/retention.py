@@ -28,8 +28,9 @@ Entry = Mapping[str, Any]
 KEY_VARIABLE = "COMPASS_RETENTION_KEY"
 """Environment variable with the secret key of the hashes; without it the run gets a random key file."""
 KEY_FILE = "retention.key"
-_ALWAYS: frozenset[str] = frozenset()
-_IDENTIFYING = frozenset({"row_id", "key"})
+_ALWAYS = frozenset({"client", "words"})
+"""Keyed hashes of client and words of a prompt. They contain the reply's id, so they link no two prompts without the secret."""
+_IDENTIFYING = _ALWAYS | {"row_id", "key", "sender"}
 _FIELDS: Mapping[Retention, frozenset[str]] = {
     "none": _ALWAYS,
     "hash": _IDENTIFYING,
@@ -87,9 +88,25 @@ class RetentionPolicy:
         }
         return self._allowed_fields(fields)
 
-    def feedback_fields(self, correction: str | None, comment: str | None, key: str | None) -> dict[str, Any]:
-        """The allowed fields of a feedback entry."""
-        return self._allowed_fields({"correction": correction, "comment": comment, "key": key})
+    def client_fields(self, reply: str, client: str | None, words: str) -> dict[str, str]:
+        """The fields of a prompt's log entry that bound what its client counts for; none without a client."""
+        if client is None:
+            return {}
+        return {"client": self.client_hash(reply, client), "words": self.words_hash(reply, words)}
+
+    def client_hash(self, reply: str, client: str) -> str:
+        """The hash of a client in the entry of a reply."""
+        return self.keyed_hash("asked", reply, client)
+
+    def words_hash(self, reply: str, words: str) -> str:
+        """The hash of a prompt's words in the entry of a reply."""
+        return self.keyed_hash("words", reply, words)
+
+    def feedback_fields(
+        self, correction: str | None, comment: str | None, key: str | None, client: str | None = None
+    ) -> dict[str, Any]:
+        """The allowed fields of a feedback entry; ``client`` is the keyed hash of the key, or of the network without keys."""
+        return self._allowed_fields({"correction": correction, "comment": comment, "key": key, "sender": client})
 
     def pair_fields(self, reply: str, prompt: str, correction: str, key: str | None) -> dict[str, Any]:
         """The allowed fields of a prompt with its correction."""
@@ -104,7 +121,7 @@ class RetentionPolicy:
     def redact(self, entry: Entry, horizon: float) -> dict[str, Any]:
         """The entry without forbidden fields; an entry from before ``horizon``, or without a time, loses all of `FIELDS`."""
         expired = entry.get("time", -math.inf) < horizon
-        allowed = _ALWAYS if expired else _FIELDS[self.retention]
+        allowed = frozenset() if expired else _FIELDS[self.retention]
         return {name: value for name, value in entry.items() if name not in FIELDS or name in allowed}
 
     def _allowed_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,15 +134,21 @@ def has_erasable_fields(entry: Entry) -> bool:
 
 
 def load_retention_policy(run: RunDir, retention: Retention) -> RetentionPolicy:
-    """The policy of a run. The secret is that of the environment, otherwise the run's key file, created if missing."""
+    """The policy of a run, with its secret."""
+    return RetentionPolicy(retention, load_secret(run))
+
+
+def load_secret(run: RunDir) -> bytes:
+    """The secret key of a run's hashes: that of the environment, otherwise the run's key file, created if missing.
+
+    Only the owner can read the file. Processes that start at the same time get the same secret.
+    """
     from_environment = os.environ.get(KEY_VARIABLE)
     if from_environment:
-        return RetentionPolicy(retention, from_environment.encode())
-    secret = run.read_monitor(KEY_FILE)
-    if not secret:
-        secret = secrets.token_hex(32).encode()
-        run.write_monitor(KEY_FILE, secret)
-    return RetentionPolicy(retention, secret)
+        return from_environment.encode()
+    if not run.read_monitor(KEY_FILE):
+        run.extend_monitor(KEY_FILE, lambda stored: stored or secrets.token_hex(32).encode())
+    return run.read_monitor(KEY_FILE) or b""
 
 
 def unpack_embedding(embedding: str | None) -> list[float] | None:

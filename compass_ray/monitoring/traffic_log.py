@@ -2,7 +2,7 @@
 
 When `commit` returns, the events are on disk, and their checks and decisions are published. Reading the log again gives
 the same states, and publishes what a kill left unpublished. `compact` replaces the log by snapshots of the states, so
-neither file nor memory grows with the traffic. COMPASS, section 3.3.2.
+neither file nor memory grows with the traffic. The last checks are stored. COMPASS, section 3.3.2.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ TRAFFIC = "traffic.jsonl"
 CHECKS = "checks.jsonl"
 MAX_RECENT_CHECKS = 100
 """Checks of a language in memory."""
+MAX_CHECKS = 20_000
+"""Stored checks; the file grows to at most twice as many before it is shortened."""
+MAX_ADDED_BYTES = 16 * 2**20
+"""The log grows by at most this, or to twice its compacted size if that is more, before it is compacted."""
 _RECENT_IDS = 20_000
 _COMPACTED_IDS = 2_000
 """Reply ids in a compacted log: more than all ingress replicas together can have unacknowledged."""
@@ -78,8 +82,12 @@ class TrafficLog:
         self._index_replies(events)
         self._index_checks(_lines(events, "line"))
         self._length += len(events)
-        if self._length > self._max_length:
+        self._added_bytes += sum(map(jsonl_log.size, events))
+        if self._length > self._max_length or self._added_bytes > max(MAX_ADDED_BYTES, self._compacted_bytes):
             self.compact()
+        self._num_checks += len(_lines(events, "line"))
+        if self._num_checks > 2 * self._max_checks:
+            self._shorten_checks()
 
     def compact(self) -> None:
         """Replace the log by snapshots of the current states, without prompts that left their window."""
@@ -87,8 +95,9 @@ class TrafficLog:
         recent = {"event": "ids", "ids": [[name, *reply.values()] for name, reply in ids][::-1]}
         snapshots = [state.snapshot() for state in self.states.values()]
         jsonl_log.rewrite(self.run, TRAFFIC, [recent, *snapshots])
-        self._length = len(snapshots) + 1
-        self._oldest = _oldest_erasable(entry for state in self.states.values() for entry in state.window)
+        self._length, self._added_bytes = len(snapshots) + 1, 0
+        self._compacted_bytes = sum(map(jsonl_log.size, snapshots))
+        self._oldest = min((_oldest_in_state(state) for state in self.states.values()), default=math.inf)
 
     def erase(self, horizon: float) -> bool:
         """Delete fields from before ``horizon`` or no longer allowed; returns whether the log was rewritten.
@@ -99,6 +108,7 @@ class TrafficLog:
             return False
         for state in self.states.values():
             state.window = deque((self.retention_policy.redact(entry, horizon) for entry in state.window), maxlen=state.size)
+            state.reply_quality.erase_clients(horizon)
         self.compact()
         self._needs_rewrite = False
         return True
@@ -111,6 +121,7 @@ class TrafficLog:
         self.recent_replies: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """Language and version of the last replies, by reply id."""
         self._length, self._oldest = len(logged), math.inf
+        self._added_bytes, self._compacted_bytes = sum(map(jsonl_log.size, logged)), 0
         for name, language, version in (each for event in logged if event["event"] == "ids" for each in event["ids"]):
             self.recent_replies[name] = {"language": language, "version": version}
         for event in events:
@@ -120,7 +131,19 @@ class TrafficLog:
         _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
         self.recent_checks: dict[str, deque[CheckRecord]] = {}
         """The last checks of each language, oldest first."""
-        self._index_checks(line for line in jsonl_log.read(self.run, CHECKS) if line.get("language") in self.config.languages)
+        checks = jsonl_log.read(self.run, CHECKS)
+        self._num_checks = len(checks)
+        self._index_checks(line for line in checks if line.get("language") in self.config.languages)
+
+    @property
+    def _max_checks(self) -> int:
+        """At least those of a complete log, so that a check that is published is not published again."""
+        return max(MAX_CHECKS, self._max_length)
+
+    def _shorten_checks(self) -> None:
+        checks = jsonl_log.read(self.run, CHECKS)[-self._max_checks :]
+        jsonl_log.rewrite(self.run, CHECKS, checks)
+        self._num_checks = len(checks)
 
     def _apply(self, event: Event) -> None:
         self.states.setdefault(event["language"], self.language_state(event["language"])).apply(event)
@@ -165,6 +188,11 @@ def _replay(run: RunDir, config: RunConfig) -> dict[str, LanguageMonitorState]:
         if event.get("language") in states:
             states[event["language"]].apply(event)
     return states
+
+
+def _oldest_in_state(state: LanguageMonitorState) -> float:
+    """Time of the oldest erasable field in a snapshot, inf without any."""
+    return min(_oldest_erasable(state.window), state.reply_quality.oldest_client())
 
 
 def _oldest_erasable(prompts: Iterable[Event]) -> float:

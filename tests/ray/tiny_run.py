@@ -57,7 +57,7 @@ def make(folder: Path) -> tuple[RunDir, RunConfig]:
             "cluster": {"method": "kmeans", "n_clusters": [4], "pca_dims": None},
             "identifier": {"model": str(folder / "identifier")},
             "serve": {"max_tokens": 8, "max_prompt_tokens": 200},
-            "drift": {"window": 40, "check_every": 10, "cooldown": 40, "permutations": 200},
+            "drift": {"window": 40, "check_every": 10, "cooldown": 40, "permutations": 200, "share_per_key": 1.0},
             "resources": {"replica_cpus": 0.1},
         }
     )

@@ -142,3 +142,16 @@ def test_a_flood_displaces_no_other_key(run: RunDir, config: RunConfig, clock: C
     assert {key for key in keys if key != "abc"} == {f"honest-{number}" for number in range(5)}
     assert 15 <= keys["abc"] <= 40
     assert len(jsonl_log.read(run, CORRECTIONS_FILE)) <= 41
+
+
+def test_pairs_are_bounded_in_bytes_and_every_client_keeps_some(
+    run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 20_000)
+    monitor = TrafficMonitor(run, config, assigner, clock)
+    monitor.record([Observation(f"id-{n}", "sw", f"Swali namba {n}", "v0001", 1.0, 1000.0) for n in range(60)])
+    monitor.record_feedback([Feedback("id-0", None, "jibu langu", None, "one", 1000.0)])
+    for n in range(1, 60):
+        monitor.record_feedback([Feedback(f"id-{n}", None, "x" * 2000, None, "flood", 1000.0)])
+        assert len(run.read_monitor("corrections.jsonl") or b"") <= 42_500
+    assert "one" in {pair.key for pair in read_pairs(run, config.drift, 1000.0)}

@@ -114,3 +114,46 @@ def test_a_failed_write_is_not_acknowledged(monitor: TrafficMonitor, monkeypatch
             monitor.record_feedback([GOOD])
     assert _ratings(monitor) == {}
     assert monitor.record_feedback([GOOD]).stored == 1
+
+
+def _flood(count: int, client: str = "flood", text: str | None = None) -> list[Feedback]:
+    """Feedback on invented reply ids."""
+    return [Feedback(f"invented-{n}", "bad", None, text, None, 10.0, client) for n in range(count)]
+
+
+def test_feedback_on_invented_ids_leaves_the_ratings_of_known_replies(
+    monitor: TrafficMonitor, monkeypatch: pytest.MonkeyPatch, run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock
+) -> None:
+    monkeypatch.setattr(module, "MAX_UNKNOWN_ENTRIES", 5)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 20)
+    again = TrafficMonitor(run, config, assigner, clock)
+    again.record_feedback([replace(GOOD, client="one")])
+    for start in range(0, 300, 20):
+        again.record_feedback(_flood(300)[start : start + 20])
+    assert _ratings(again) == {"good": 1, "bad": 0}
+    assert len(_lines(run)) <= 40
+    assert _ratings(TrafficMonitor(run, config, assigner, clock)) == {"good": 1, "bad": 0}
+
+
+@pytest.mark.parametrize("retention", ["none", "text"])
+def test_a_client_with_much_feedback_on_known_replies_leaves_that_of_others(
+    run: RunDir, config: RunConfig, assigner: WordAssigner, clock: Clock, monkeypatch: pytest.MonkeyPatch, retention: str
+) -> None:
+    monkeypatch.setattr(module, "MAX_ENTRIES", 20)
+    drift = config.drift.model_copy(update={"retention": retention})
+    made = TrafficMonitor(run, config.model_copy(update={"drift": drift}), assigner, clock)
+    made.record([Observation(f"id-{n}", "sw", f"habari {n}", "v0001", 1.0, 1.0) for n in range(150)])
+    made.record_feedback([Feedback(f"id-{n}", "good", None, None, None, 10.0, f"client-{n}") for n in range(8)])
+    for start in range(8, 150, 10):
+        made.record_feedback([Feedback(f"id-{n}", "bad", None, None, None, 10.0, "flood") for n in range(start, start + 10)])
+    assert _ratings(made) == {"good": 8, "bad": 12}
+
+
+def test_the_file_is_bounded_in_bytes(monitor: TrafficMonitor, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 40_000)
+    monkeypatch.setattr(module, "MAX_UNKNOWN_BYTES", 10_000)
+    most = 0
+    for feedback in _flood(300, text="\u4e00" * 500):
+        monitor.record_feedback([feedback, replace(GOOD, comment="x" * 2000, time=float(most))])
+        most = max(most, len(run.read_monitor("feedback.jsonl") or b""))
+    assert most <= 2 * 50_000 + 6_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
@@ -92,3 +93,51 @@ def test_feedback_never_overtakes_the_prompts_before_it() -> None:
         return order
 
     assert asyncio.run(deliver()) == ["id-0", "id-1", "rated id-0"]
+
+
+def _queued(forwarder: TrafficForwarder, then: int) -> list[str]:
+    """The ids that are delivered, once ``then`` items wait no longer."""
+
+    async def deliver() -> list[str]:
+        got: list[str] = []
+
+        async def take(batch: list[Observation]) -> None:
+            got.extend(each.id for each in batch)
+
+        async def take_feedback(batch: list[Feedback]) -> None:
+            got.extend(each.reply for each in batch)
+
+        forwarder.deliver, forwarder.deliver_feedback = take, take_feedback
+        task = asyncio.create_task(forwarder.run())
+        while len(got) < then:
+            await asyncio.sleep(0)
+        task.cancel()
+        return got
+
+    return asyncio.run(deliver())
+
+
+def _forwarder(capacity: int, max_bytes: int = 10**9) -> TrafficForwarder:
+    async def never(_: list[Observation]) -> None:
+        raise ConnectionError
+
+    return TrafficForwarder(never, capacity=capacity, max_bytes=max_bytes, pause=lambda _: asyncio.sleep(0))
+
+
+def test_a_flood_of_one_client_drops_its_own_items() -> None:
+    forwarder = _forwarder(10)
+    for number in range(50):
+        forwarder.submit_feedback(Feedback(f"flood-{number}", "bad", None, None, None, 0.0, "flood"))
+    for number in range(3):
+        forwarder.put(replace(_observation(number), client="one"))
+    assert forwarder.counts()["dropped"] == 43
+    assert [name for name in _queued(forwarder, 10) if name.startswith("id-")] == ["id-0", "id-1", "id-2"]
+
+
+def test_queued_texts_are_bounded_in_bytes_and_truncated_as_stored() -> None:
+    forwarder = _forwarder(1000, max_bytes=100_000)
+    for number in range(50):
+        forwarder.put(replace(_observation(number), prompt="\u4e00" * 1_000_000, client="flood"))
+    forwarder.put(replace(_observation(99), client="one"))
+    assert forwarder.counts()["waiting"] == 2, "20,000 characters take 60,000 bytes"
+    assert sorted(_queued(forwarder, 2)) == ["id-0", "id-99"]

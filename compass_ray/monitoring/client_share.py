@@ -1,0 +1,89 @@
+"""Bound what one client counts for: a share of a window and of the compared replies; equal prompts count once.
+
+A client is an API key, or a network without keys. So no client alone fills the window of an update, the baseline of a
+version or the replies of a canary. With fewer active clients than 1 / ``drift.share_per_key`` a window does not fill. The
+decision is part of the prompt's event, so a replay of the log needs no secret. Not in COMPASS, section 3.3.2.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from compass_ray.config import RunConfig
+from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState
+from compass_ray.monitoring.retention import FIELDS, RetentionPolicy
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class PromptEntry:
+    """The log entry of a prompt, and what decides whether it counts. Client and words are not stored."""
+
+    event: Event
+    client: str | None = None
+    words: str = ""
+    """From `extract_words`."""
+
+
+class ClientShare:
+    """Decides which prompts count for the window of their language, and which replies for the quality of their version."""
+
+    def __init__(self, config: RunConfig, policy: RetentionPolicy) -> None:
+        """Read the limits: a share of `drift.window` prompts, and of the replies after which a canary is promoted."""
+        self.policy, self.share = policy, config.drift.share_per_key
+        self.replies = min(config.update.canary_replies, config.drift.window)
+
+    def limit(self, state: LanguageMonitorState, prompt: PromptEntry) -> Event:
+        """The event to apply: the prompt itself, or without its text and marked if it does not count.
+
+        With ``counts`` false it is not in the window, with ``judged`` false it is not in the replies of its version.
+        """
+        if prompt.client is None or self.share == 1.0:
+            return prompt.event
+        window = _last(state.window, state.size - 1)  # the oldest prompt of a complete window leaves it
+        if self._is_repeated(window, prompt.words):
+            return {**_without_text(prompt.event), "counts": False, "judged": False}
+        event = prompt.event
+        if not self._is_within_share(((entry["id"], entry.get("client")) for entry in window), prompt.client, state.size):
+            event = {**_without_text(event), "counts": False}
+        replies = _last(state.reply_quality.replies(event["version"] or ""), self.replies - 1)
+        if not self._is_within_share(((reply.id, reply.client) for reply in replies), prompt.client, self.replies):
+            event = {**event, "judged": False}
+        return event
+
+    def _is_repeated(self, window: Iterable[Event], words: str) -> bool:
+        return any(entry.get("words") == self.policy.words_hash(entry["id"], words) for entry in window if "words" in entry)
+
+    def _is_within_share(self, replies: Iterable[tuple[str, str | None]], client: str, size: int) -> bool:
+        """Whether a client has room for one more among ``size`` replies, given the ids and client hashes of the others."""
+        own = sum(stored == self.policy.client_hash(reply, client) for reply, stored in replies if stored is not None)
+        return own < max(1, int(self.share * size))
+
+
+def is_counted(prompt: Event) -> bool:
+    """Whether a prompt is in the window of its language when it arrives."""
+    return bool(prompt.get("counts", True))
+
+
+def extract_words(prompt: str) -> str:
+    """The letters, marks and digits of a prompt in one case; the prompt itself if it has none.
+
+    >>> extract_words("Habari,  yako?") == extract_words("habari yako")
+    True
+    """
+    text = unicodedata.normalize("NFKC", prompt).casefold()
+    return "".join(character for character in text if unicodedata.category(character)[0] in "LMN") or prompt
+
+
+def _without_text(event: Event) -> Event:
+    return {name: value for name, value in event.items() if name not in FIELDS or name == "client"}
+
+
+def _last(items: Sequence[_T], number: int) -> Iterable[_T]:
+    """The last ``number`` items of a sequence."""
+    return list(islice(items, max(0, len(items) - number), None))

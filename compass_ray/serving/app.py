@@ -22,6 +22,7 @@ from compass_ray import ray_session, registry
 from compass_ray.artifacts import RunDir
 from compass_ray.artifacts.private_files import is_open_to_others
 from compass_ray.config import ConfigError, RunConfig, with_overrides
+from compass_ray.monitoring.retention import load_secret
 from compass_ray.serving import adapter_server, ingress, monitor_actor
 from compass_ray.serving.api.auth import ApiKeys
 
@@ -52,6 +53,7 @@ def build_app(run_uri: str, config: RunConfig) -> serve.Application:
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
     keys = ApiKeys.load(os.environ, config.serve.api_keys)
     _warn_if_readable(config.serve.api_keys)
+    load_secret(RunDir(uri))  # created here once, not by several replicas at a time
     monitor_actor.restart_if_running(uri, config)
     adapters = adapter_server.build_deployment(config).bind(uri, settings)
     return ingress.build_deployment(config).bind(uri, settings, adapters, keys.digests)

@@ -23,6 +23,7 @@ from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
+from compass_ray.monitoring.retention import load_secret
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.actor_names import NAMESPACE, controller_name
 from compass_ray.serving.api.application import build_api
@@ -30,6 +31,7 @@ from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.engine_client import EngineClient
 from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
+from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.service import InferenceService
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.metrics.status import MAX_DECISIONS, build_status
@@ -132,6 +134,7 @@ class Ingress:
             max_tokens=self.config.serve.max_tokens,
             timeout_s=self.config.serve.request_timeout_s,
             clock=time.time,
+            hashes=ClientHashes(load_secret(self.run)),
         )
 
     async def _deliver_observations(self, batch: list[Observation]) -> None:

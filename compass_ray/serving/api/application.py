@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from compass_ray.serving.api import admin_routes, openai_routes, openapi
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.body_reader import BodyReaderMiddleware
+from compass_ray.serving.api.client_middleware import ClientMiddleware
 from compass_ray.serving.api.exception_handlers import register_exception_handlers
 from compass_ray.serving.api.middleware import AuthMiddleware, ConcurrencyMiddleware, ErrorMiddleware, RateLimitMiddleware
 from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter, RequestLimits
@@ -72,6 +73,7 @@ def build_api(
         middleware=[
             Middleware(ErrorMiddleware, statistics=service.statistics, trust_request_id=trust_request_id),
             Middleware(AuthMiddleware, keys=accepted),
+            Middleware(ClientMiddleware, hashes=service.hashes),
             Middleware(RateLimitMiddleware, rate=RateLimiter(bounds.requests_per_minute)),
             Middleware(ConcurrencyMiddleware, admission=admission),
             Middleware(BodyReaderMiddleware, max_bytes=bounds.max_body_bytes, timeout_s=bounds.request_timeout_s),

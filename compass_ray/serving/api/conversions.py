@@ -20,7 +20,9 @@ from compass_ray.serving.routing.router import Route
 BASE = "base"
 
 
-def from_chat_request(request: ChatRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
+def from_chat_request(
+    request: ChatRequest, *, conversation: str | None, key: str | None, client: str | None = None
+) -> InferenceRequest:
     """The inference request of a chat request."""
     return InferenceRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
@@ -29,11 +31,14 @@ def from_chat_request(request: ChatRequest, *, conversation: str | None, key: st
         logprobs=request.num_logprobs,
         conversation=conversation,
         key=key,
+        client=client,
         **_sampling_fields(request),
     )
 
 
-def from_completion_request(request: CompletionRequest, *, conversation: str | None, key: str | None) -> InferenceRequest:
+def from_completion_request(
+    request: CompletionRequest, *, conversation: str | None, key: str | None, client: str | None = None
+) -> InferenceRequest:
     """The inference request of a completion request."""
     return InferenceRequest(
         id=f"cmpl-{uuid.uuid4().hex}",
@@ -43,6 +48,7 @@ def from_completion_request(request: CompletionRequest, *, conversation: str | N
         logprobs=request.logprobs,
         conversation=conversation,
         key=key,
+        client=client,
         **_sampling_fields(request),
     )
 

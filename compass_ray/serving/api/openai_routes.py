@@ -58,14 +58,14 @@ def _add_completions(routes: APIRouter, service: InferenceService) -> None:
     async def chat_completions(request: Request, body: ChatRequest, conversation: ConversationHeader = None) -> Response:
         """Answer a conversation. With ``stream``, sends server-sent events."""
         context = context_from_request(request)
-        inference_request = from_chat_request(body, conversation=conversation, key=context.key)
+        inference_request = from_chat_request(body, conversation=conversation, key=context.key, client=context.client)
         return await _Responder(service, context).respond(inference_request, body, ChatChunkFormatter, to_chat_completion)
 
     @routes.post("/v1/completions", response_model=Completion, responses=openapi.declare_stream_responses())
     async def completions(request: Request, body: CompletionRequest, conversation: ConversationHeader = None) -> Response:
         """Continue a text. With ``stream``, sends server-sent events."""
         context = context_from_request(request)
-        inference_request = from_completion_request(body, conversation=conversation, key=context.key)
+        inference_request = from_completion_request(body, conversation=conversation, key=context.key, client=context.client)
         return await _Responder(service, context).respond(inference_request, body, CompletionChunkFormatter, to_completion)
 
 
@@ -93,8 +93,9 @@ def _add_feedback(routes: APIRouter, service: InferenceService) -> None:
     @routes.post("/v1/feedback", responses=openapi.declare_responses(*openapi.WRITE_ERRORS))
     async def feedback(request: Request, body: FeedbackRequest) -> FeedbackTaken:
         """Rate a response, and optionally give a correction and a comment."""
+        context = context_from_request(request)
         service.submit_feedback(
-            Feedback(body.id, body.rating, body.correction, body.comment, context_from_request(request).key, service.clock())
+            Feedback(body.id, body.rating, body.correction, body.comment, context.key, service.clock(), context.client)
         )
         return FeedbackTaken(
             id=body.id, rating=body.rating, correction=body.correction is not None, comment=body.comment is not None

@@ -62,11 +62,15 @@ def _new_request_id() -> str:
 
 @dataclass
 class RequestContext:
-    """One request. ``key`` is the short hash of its API key; ``counter`` is set for completion requests."""
+    """One request. ``key`` is the short hash of its API key, ``client`` the pseudonym of its client.
+
+    ``counter`` is set for completion requests.
+    """
 
     statistics: RequestStatistics
     counter: RequestCounter | None = None
     key: str | None = None
+    client: str | None = None
     id: str = field(default_factory=_new_request_id)
 
     def record_completion(self, response: InferenceResponse) -> None:

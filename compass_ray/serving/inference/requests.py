@@ -1,15 +1,15 @@
 """One inference request in the service's own form, whichever endpoint received it, and its response.
 
-Frozen records. The canary decision uses a stable hash of the conversation, so a conversation keeps its version.
+Frozen records. The canary draw is a keyed hash of the conversation, so a conversation keeps its version.
 COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from compass_ray.serving.inference.backend import GenerationOutput, GenerationRequest
+from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.routing.router import Route, RouteRequest
 
 _ROLES = {"developer": "system"}
@@ -34,6 +34,8 @@ class InferenceRequest:
     conversation: str | None = None
     key: str | None = None
     """Short hash of the client's API key."""
+    client: str | None = None
+    """Pseudonym of the client, from `client_hashes`."""
 
     @property
     def prompt(self) -> str:
@@ -50,10 +52,9 @@ class InferenceRequest:
         """The conversation id, scoped to the API key, so that clients cannot join the conversations of others."""
         return None if self.conversation is None else f"{self.key or ''}/{self.conversation}"
 
-    @property
-    def route_request(self) -> RouteRequest:
+    def to_route_request(self, hashes: ClientHashes) -> RouteRequest:
         """The input of the router."""
-        return RouteRequest(self.model, self.turns, self.conversation_key, stable_fraction(self.conversation_key or self.id))
+        return RouteRequest(self.model, self.turns, self.conversation_key, hashes.draw(self.conversation_key or self.id))
 
     def to_generation_request(self, route: Route, max_tokens: int) -> GenerationRequest:
         """The input of the backend for a route. ``max_tokens`` limits the response."""
@@ -81,12 +82,3 @@ class InferenceResponse:
     started_at: float
     seconds: float
     first_token_seconds: float | None = None
-
-
-def stable_fraction(name: str) -> float:
-    """A number in [0, 1), equal for equal names in every process.
-
-    >>> stable_fraction("conversation-1") == stable_fraction("conversation-1") < 1.0
-    True
-    """
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).digest()) / 2**48

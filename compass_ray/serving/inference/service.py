@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.registry import AdapterName, Catalogue
 from compass_ray.serving.inference import errors
 from compass_ray.serving.inference.backend import AdapterUnavailableError, GenerationRequest, InferenceBackend
+from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse
 from compass_ray.serving.inference.response_stream import FirstChunk, ResponseStream, read_first_chunk, with_deadline
 from compass_ray.serving.inference.shadow import ShadowRunner
@@ -64,6 +66,7 @@ class InferenceService:
         max_tokens: int,
         timeout_s: float,
         clock: Callable[[], float],
+        hashes: ClientHashes | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -75,6 +78,7 @@ class InferenceService:
             max_tokens: default and upper limit of a response's tokens.
             timeout_s: time limit of a request.
             clock: returns Unix seconds.
+            hashes: names clients and draws canary conversations. By default with a random secret.
         """
         self.router = router
         self.backend = backend
@@ -83,6 +87,7 @@ class InferenceService:
         self.max_tokens = max_tokens
         self.timeout_s = timeout_s
         self.clock = clock
+        self.hashes = hashes or ClientHashes(secrets.token_bytes(32))
         self.catalogue = Catalogue(live={}, versions={})
         self.shadows = ShadowRunner(backend, statistics, clock, timeout_s=timeout_s)
 
@@ -151,7 +156,7 @@ class InferenceService:
                 route = fall_back(route, self.catalogue, "the adapter cannot be loaded")
 
     async def _route(self, request: InferenceRequest) -> Route:
-        route_request = request.route_request
+        route_request = request.to_route_request(self.hashes)
         try:
             return self.router.route(route_request, self.catalogue)
         except UnknownModelError:  # it may be newer than the catalogue
@@ -165,4 +170,14 @@ class InferenceService:
 def _to_observation(response: InferenceResponse, language: str, now: float) -> Observation:
     output, request = response.output, response.request
     version = AdapterName.parse(output.adapter).version if output.adapter else None
-    return Observation(request.id, language, request.prompt, version, output.mean_nll, now, request.key, request.is_single_turn)
+    return Observation(
+        request.id,
+        language,
+        request.prompt,
+        version,
+        output.mean_nll,
+        now,
+        request.key,
+        request.is_single_turn,
+        request.client,
+    )

@@ -11,8 +11,8 @@ from compass_ray.serving.api.auth import ApiKeys, hash_key
 from compass_ray.serving.api.conversions import format_route_header
 from compass_ray.serving.api.middleware import error_response
 from compass_ray.serving.api.schema.common_response import CompassInfo
+from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.errors import ApiError
-from compass_ray.serving.inference.requests import stable_fraction
 from tests.unit.serving.api.endpoint import Endpoint, chunks
 
 ANY = st.text(st.characters(codec=None), max_size=50)
@@ -33,7 +33,7 @@ def test_an_error_is_json_whatever_its_message_holds(message: str) -> None:
 
 @given(ANY)
 def test_a_draw_is_a_share(name: str) -> None:
-    assert 0.0 <= stable_fraction(name) < 1.0
+    assert 0.0 <= ClientHashes(b"secret").draw(name) < 1.0
 
 
 @given(ANY)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse, stable_fraction
+from compass_ray.serving.inference.client_hashes import ClientHashes
+from compass_ray.serving.inference.requests import InferenceRequest, InferenceResponse
 from compass_ray.serving.inference.service import InferenceService
 from compass_ray.serving.inference.shadow import MAX_CONCURRENT
 from tests.unit.serving.api.endpoint import TRYING, Endpoint
@@ -81,9 +82,18 @@ def test_concurrent_copies_are_limited_and_closing_cancels_them(endpoint: Endpoi
 
 
 def test_draws_are_spread_evenly_and_stable() -> None:
-    draws = [stable_fraction(f"conversation-{number}") for number in range(2000)]
-    assert draws == [stable_fraction(f"conversation-{number}") for number in range(2000)]
+    one, replica = ClientHashes(b"secret"), ClientHashes(b"secret")
+    draws = [one.draw(f"conversation-{number}") for number in range(2000)]
+    assert draws == [replica.draw(f"conversation-{number}") for number in range(2000)]
     assert all(0.0 <= each < 1.0 for each in draws)
     for share in (0.05, 0.5, 0.9):
         found = sum(each < share for each in draws) / len(draws)
         assert abs(found - share) < 4 * (share * (1 - share) / len(draws)) ** 0.5
+
+
+def test_draws_need_the_secret_of_the_run() -> None:
+    """With another secret the same conversations are assigned as if by chance."""
+    names = [f"conversation-{number}" for number in range(2000)]
+    chosen = {name for name in names if ClientHashes(b"secret").draw(name) < 0.1}
+    guessed = {name for name in names if ClientHashes(b"guess").draw(name) < 0.1}
+    assert len(chosen & guessed) < 45

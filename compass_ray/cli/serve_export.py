@@ -32,6 +32,7 @@ def serve(
     """Serve a run's adapters behind an OpenAI-compatible endpoint until interrupted."""
     from compass_ray import preflight, ray_session
     from compass_ray.continual import deployment
+    from compass_ray.preflight import has_unlimited_updates
     from compass_ray.registry import promote_first_versions
     from compass_ray.serving.app import drain
 
@@ -46,6 +47,8 @@ def serve(
         out.print(f"serving {', '.join(settings.languages)} at {endpoint.url} (Ctrl-C stops)", highlight=False)
         if settings.update.auto:
             out.print(f"automatic updates are on (update.promotion={settings.update.promotion})", highlight=False)
+            if has_unlimited_updates(settings):
+                out.print("warning: no API keys and no rate limit, so whoever reaches the address can send an update its prompts")
         signals = _StopSignals()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signals)

@@ -14,11 +14,12 @@ from compass_ray.config.loader import list_presets, load_run_config, parse_confi
 from compass_ray.config.resources import Resources
 from compass_ray.config.run import RunConfig
 from compass_ray.config.selection import ClusterConfig, SelectConfig, TransferConfig
-from compass_ray.config.serving import IdentifierConfig, ServeConfig
+from compass_ray.config.serving import API_KEYS_VARIABLE, IdentifierConfig, ServeConfig
 from compass_ray.config.time_window import DailyTimeWindow, is_within
 from compass_ray.config.training import AdapterConfig, EvaluateConfig, TrainConfig
 
 __all__ = [
+    "API_KEYS_VARIABLE",
     "AdapterConfig",
     "BiasConfig",
     "BudgetRule",

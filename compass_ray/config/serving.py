@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from compass_ray.config.base import ConfigSection, Fraction, Positive
 from compass_ray.languages import get_language
 
+API_KEYS_VARIABLE = "COMPASS_API_KEYS"
+"""Environment variable with the hashed API keys; it has priority over the file ``serve.api_keys``."""
 AboveZero = Annotated[float, Field(gt=0.0)]
 
 

@@ -12,6 +12,11 @@ from compass_ray.artifacts import RunDir, full_finetuning_languages
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.transfer_ranker import check_method_requirements
+from compass_ray.preflight.automatic_updates import (
+    check_automatic_updates,
+    has_unlimited_updates,
+    require_limited_updates,
+)
 from compass_ray.preflight.check_result import (
     STAGES,
     CheckContext,
@@ -42,10 +47,12 @@ __all__ = [
     "apply_pins",
     "blocking_results",
     "driver_marker_file",
+    "has_unlimited_updates",
     "local_environment",
     "pin",
     "probe_storage",
     "read_pins",
+    "require_limited_updates",
     "require_served_models",
     "run_checks",
     "run_quick_checks",
@@ -71,6 +78,7 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_methods,
         check_models,
         check_remote_code,
+        check_automatic_updates,
     )
     results = [result for check in checks for result in check(context)]
     without_base = any(result.check == "base model" and result.blocking for result in results)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from compass_ray import registry
@@ -104,6 +105,7 @@ class Observer:
             unfinished=_unfinished_window(self.run, observed.language) if observed.ready_window else None,
             recorded=recorded_versions(self._decisions, observed.language),
             dropped=dropped_versions(self._decisions, observed.language),
+            update_times=gate_times(self._decisions, observed.language),
             signals=self.replies.signals(observed.language),
         )
 
@@ -144,6 +146,20 @@ def dropped_versions(decisions: Iterable[Decision], language: str) -> frozenset[
 def recorded_versions(decisions: Iterable[Decision], language: str) -> frozenset[str]:
     """Versions of a language with a recorded gate decision."""
     return frozenset(each.to_version for each in decisions if isinstance(each, GateDecisionRecord) and each.language == language)
+
+
+def gate_times(decisions: Iterable[Decision], language: str) -> tuple[float, ...]:
+    """Times of the gate decisions of a language, in Unix seconds.
+
+    >>> gate_times([GateDecisionRecord(language="sw", to_version="v0002", time="1970-01-01T00:01:00+00:00")], "sw")
+    (60.0,)
+    """
+    times = (each.time for each in decisions if isinstance(each, GateDecisionRecord) and each.language == language)
+    return tuple(_unix_seconds(time) for time in times if time is not None)
+
+
+def _unix_seconds(time: float | str) -> float:
+    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
 
 
 def _load_ready_window(run: RunDir, ready: WindowReady) -> ReadyWindow:

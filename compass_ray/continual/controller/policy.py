@@ -3,7 +3,8 @@
 `decide` is a pure function of the observed state and the persisted state, so an interrupted cycle is repeated with the same
 result. A language has one update at a time. A window that the gate rejected is not used again. A version that was taken out
 of service is not served again. A pinned language is never changed. Updates start only within ``update.schedule_utc``; an
-update that has started continues. No clock, no file, no Ray. Not part of the paper.
+update that has started continues. A language has at most ``update.max_per_day`` updates in 24 hours. No clock, no file, no
+Ray. Not part of the paper.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ MAX_FAILURES = 12
 """Consecutive failed attempts, over about two and a half hours, after which a window is discarded."""
 _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 5.0, 3600.0
 """Delay before a failed attempt is retried; it doubles after each consecutive failure."""
+_DAY_S = 86_400.0
 _TEST_LABELS = {
     "loss": "median loss since its first window",
     "feedback": "share of replies rated bad",
@@ -132,9 +134,17 @@ def _start_update(
     if observed.unfinished != window:
         schedule = DailyTimeWindow.parse(config.update.schedule_utc) if config.update.schedule_utc else None
         closed = schedule is not None and schedule.next_opening(moment) != moment
-        if closed or state.trial or observed.canary:  # a version under evaluation may be replaced, so it is no parent
+        if closed or _is_day_full(observed, config, moment):
+            return None
+        if state.trial or observed.canary:  # a version under evaluation may be replaced, so it is no parent
             return None
     return _unless_backing_off(StartUpdate(window), observed, moment)
+
+
+def _is_day_full(observed: LanguageState, config: RunConfig, moment: datetime) -> bool:
+    """Whether the language has reached ``update.max_per_day``. A time far ahead, of a wrong clock, does not count."""
+    recent = sum(abs(moment.timestamp() - time) < _DAY_S for time in observed.update_times)
+    return config.update.max_per_day is not None and recent >= config.update.max_per_day
 
 
 def _unless_backing_off(update: StartUpdate, observed: LanguageState, moment: datetime) -> StartUpdate | DiscardWindow | None:

@@ -69,6 +69,8 @@ class LanguageState:
     """Versions with a recorded gate decision. It is written after the verdict."""
     dropped: frozenset[str] = frozenset()
     """Versions that were taken out of service: rolled back, or stopped as a canary."""
+    update_times: tuple[float, ...] = ()
+    """Times of the recorded gate decisions of the language, in Unix seconds."""
     signals: Mapping[str, QualitySignals] = field(default_factory=dict)
     """Quality signals of the last replies of each version, at most one window of them."""
     drifted: bool = False

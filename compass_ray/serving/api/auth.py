@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compass_ray.config import ConfigError
+from compass_ray.config import API_KEYS_VARIABLE, ConfigError
 
-ENVIRONMENT_VARIABLE = "COMPASS_API_KEYS"
+ENVIRONMENT_VARIABLE = API_KEYS_VARIABLE
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _ID_LENGTH = 12
 

@@ -77,7 +77,7 @@ def test_a_deployed_service_starts_the_controller_if_updates_are_automatic(
     run.write_config(load_run_config("atlas-test"))
     run.adapter("sw", "v0001").begin(Identity("train", {"base_model": model_identity("atlas")}, {})).publish()
     monkeypatch.setattr(actor, "start_controller", lambda uri, config: started.append((uri, config.update.auto)))
-    deployment.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}"]})
+    deployment.app({"run": run.uri, "set": [f"update.auto={str(automatic).lower()}", "serve.requests_per_minute=60"]})
     assert started == ([(run.uri, True)] if automatic else [])
 
 

@@ -73,6 +73,16 @@ def test_the_ready_window_leads_to_one_action(observed: LanguageState, action: o
     assert after(observed) == action
 
 
+def test_a_language_has_at_most_the_configured_updates_in_a_day() -> None:
+    now = NOON.timestamp()
+    busy = replace(READY, update_times=(now - 90_000.0, now - 80_000.0, now - 10.0, now + 400 * 86_400.0))
+    assert after(busy, max_per_day=2) is None
+    assert after(busy, max_per_day=3) == StartUpdate("abc")
+    assert after(busy, max_per_day=None) == StartUpdate("abc")
+    assert after(replace(busy, unfinished="abc"), max_per_day=1) == StartUpdate("abc"), "an update that started continues"
+    assert after(replace(READY, update_times=(now,) * 4)) is None
+
+
 def test_manual_promotion_serves_no_version() -> None:
     accepted = replace(READY, gate_verdicts=(ACCEPTED,))
     assert after(accepted, promotion="manual") == StartUpdate("abc"), "its verdict is recorded first"

@@ -22,6 +22,7 @@ from compass_ray.continual.update import load_ready_window, run_update
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import CanaryAnswers, Feedback, Observation, WindowReady
+from compass_ray.records.decisions import GateDecisionRecord
 from tests.unit.fakes import BASE, Clock, WordAssigner
 
 WINDOW = 40
@@ -197,6 +198,19 @@ def test_the_cooldown_doubles_with_each_consecutive_rejection(make: Any) -> None
     assert cooldowns == [8, 16, 32]
     assert len(set(service.updates.started)) == 3
     assert (_live(service), service.kinds()) == ("v0001", ["drift", "gate", "released"] * 3)
+
+
+def test_the_updates_of_a_day_are_counted_across_restarts_of_the_controller(make: Any) -> None:
+    service = make(max_per_day=2)
+    for version in ("v0007", "v0008"):
+        registry.append_decision(service.run, GateDecisionRecord(language="sw", to_version=version), service.clock)
+    service.alarm()
+    service.restart_controller()
+    service.traffic(10, new=True)
+    assert service.updates.started == []
+    service.clock.now += 86_400.0
+    service.traffic(10, new=True)
+    assert len(service.updates.started) == 1
 
 
 @pytest.mark.parametrize("call", ["reset_reference", "discard_window"])

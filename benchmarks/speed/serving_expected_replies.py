@@ -78,4 +78,4 @@ def _distinct_replies(engine: Any, adapters: Sequence[str | None], prompt: str, 
 
 
 def _min_margin(output: GenerationOutput) -> float:
-    return min(first[1] - second[1] for first, second in (score.top_logprobs for score in output.logprobs))
+    return min(first.logprob - second.logprob for first, second in (score.top_logprobs for score in output.logprobs))

@@ -22,7 +22,8 @@ class IncrementalDetokenizer:
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
         self._text = ""
-        self._num_emitted = 0
+        self.num_emitted = 0
+        """Characters that are certain."""
 
     def add_token(self, token: int) -> str:
         """Add a token and return the text that is now certain. Sets `is_stopped` at a stop string."""
@@ -42,7 +43,12 @@ class IncrementalDetokenizer:
     @property
     def text(self) -> str:
         """All text emitted so far."""
-        return self._text[: self._num_emitted]
+        return self._text[: self.num_emitted]
+
+    @property
+    def num_decoded(self) -> int:
+        """Characters decoded so far, held-back ones included."""
+        return len(self._text)
 
     def _decode(self, token: int) -> str:
         try:
@@ -58,8 +64,8 @@ class IncrementalDetokenizer:
             self._text = self._text[: min(cuts)]
 
     def _emit(self, end: int) -> str:
-        delta = self._text[self._num_emitted : end]
-        self._num_emitted = max(self._num_emitted, end)
+        delta = self._text[self.num_emitted : end]
+        self.num_emitted = max(self.num_emitted, end)
         return delta
 
     def _num_held_back(self) -> int:

@@ -19,9 +19,11 @@ from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.fold_adapter import PreparedAdapter
 from compass_ray.engine.kv_cache import KVCache, derive_max_model_len
 from compass_ray.engine.model_runner import PROBE_TOKENS, ModelRunner
+from compass_ray.engine.reply_logprobs import ReplyLogprobs
 from compass_ray.engine.request_state import RequestState
-from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta, TokenLogprob
+from compass_ray.engine.requests import GenerationOutput, GenerationRequest, OutputDelta
 from compass_ray.engine.sampler import SampledToken, SamplingParams, make_generator
+from compass_ray.engine.token_bytes import TokenBytes
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_messages, encode_text
 from compass_ray.models.errors import ModelError, TooLongError
@@ -61,6 +63,7 @@ class Engine:
         config = config or EngineConfig()
         self.base = base
         self.prompt_tokenizer = copy.deepcopy(base.tokenizer)
+        self._token_bytes = TokenBytes(base.tokenizer)
         self._max_characters_per_token = _TOKEN_LENGTH_MARGIN * max(map(len, base.tokenizer.get_vocab()))
         self.adapter_manager = AdapterManager(base)
         self.max_model_len = min(max(config.max_model_len, PROBE_TOKENS), derive_max_model_len(base.model))
@@ -194,6 +197,7 @@ class Engine:
             sampling_params,
             self.base.tokenizer,
             stop_strings,
+            None if request.logprobs is None else ReplyLogprobs(self._token_bytes),
         )
 
     def _resolve_adapters(self, request: GenerationRequest) -> TokenAdapters:
@@ -206,21 +210,12 @@ class Engine:
 
     def _make_step_output(self, request: RequestState, sampled: SampledToken) -> StepOutput:
         is_eos = sampled.token_id in self.model_runner.eos_token_ids
-        has_logprobs = request.sampling_params.num_logprobs is not None and not is_eos
-        logprobs = (self._make_token_logprob(sampled),) if has_logprobs else ()
-        delta = OutputDelta(request.append_token(sampled, is_eos=is_eos), logprobs)
-        request.output_logprobs.extend(delta.logprobs)
+        delta = request.append_token(sampled, is_eos=is_eos)
         if not request.is_finished:
             return StepOutput(request.request_id, delta)
         self.model_runner.remove_request(request.request_id)
         self._adapter_refs.release(request.token_adapters)
         return StepOutput(request.request_id, delta, _make_generation_output(request))
-
-    def _make_token_logprob(self, sampled: SampledToken) -> TokenLogprob:
-        def text(token: int) -> str:
-            return str(self.base.tokenizer.decode([token]))
-
-        return TokenLogprob(text(sampled.token_id), sampled.logprob, tuple((text(t), value) for t, value in sampled.top_logprobs))
 
 
 def _check_sampling(request: GenerationRequest) -> None:
@@ -240,5 +235,5 @@ def _make_generation_output(request: RequestState) -> GenerationOutput:
         completion_tokens=request.num_output_tokens,
         finish_reason="stop" if request.is_stopped else "length",
         mean_nll=-sum(request.sampled_logprobs) / len(request.sampled_logprobs) if request.sampled_logprobs else None,
-        logprobs=tuple(request.output_logprobs),
+        logprobs=request.logprobs.released if request.logprobs else (),
     )

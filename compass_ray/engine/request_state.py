@@ -7,7 +7,8 @@ from typing import Any
 
 from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
-from compass_ray.engine.requests import TokenLogprob
+from compass_ray.engine.reply_logprobs import ReplyLogprobs
+from compass_ray.engine.requests import OutputDelta, TokenLogprob
 from compass_ray.engine.sampler import SampledToken, SamplingParams
 
 
@@ -24,8 +25,9 @@ class RequestState:
         sampling_params: SamplingParams,
         tokenizer: Any,
         stop_strings: Sequence[str] = (),
+        logprobs: ReplyLogprobs | None = None,
     ) -> None:
-        """Start with no computed prompt token."""
+        """Start with no computed prompt token. ``logprobs`` collects those of the reply, if requested."""
         self.request_id = request_id
         self.prompt_token_ids = list(prompt_token_ids)
         self.adapter = adapter
@@ -39,7 +41,7 @@ class RequestState:
         """The most recently sampled token."""
         self.num_output_tokens = 0
         self.sampled_logprobs: list[float] = []
-        self.output_logprobs: list[TokenLogprob] = []
+        self.logprobs = logprobs
         self.is_stopped = False
         """Whether an end-of-sequence token or a stop string ended the reply."""
 
@@ -53,16 +55,24 @@ class RequestState:
         """Prompt tokens that are not in the cache yet."""
         return max(len(self.prompt_token_ids) - self.num_computed_tokens, 0)
 
-    def append_token(self, sampled: SampledToken, *, is_eos: bool) -> str:
-        """Append a sampled token and return the new text. ``is_eos`` marks an end-of-sequence token."""
+    def append_token(self, sampled: SampledToken, *, is_eos: bool) -> OutputDelta:
+        """Append a sampled token and return what is new. ``is_eos`` marks an end-of-sequence token."""
         self.last_token_id = sampled.token_id
         self.sampled_logprobs.append(sampled.logprob)
         text = ""
         if not is_eos:
             self.num_output_tokens += 1
             text = self.detokenizer.add_token(sampled.token_id)
+            if self.logprobs is not None:
+                self.logprobs.add(sampled, self.detokenizer.num_decoded)
         self.is_stopped = is_eos or self.detokenizer.is_stopped
         if self.is_finished:
             text += self.detokenizer.flush()
             self.is_stopped = is_eos or self.detokenizer.is_stopped
-        return text
+        return OutputDelta(text, self._release_logprobs())
+
+    def _release_logprobs(self) -> tuple[TokenLogprob, ...]:
+        if self.logprobs is None:
+            return ()
+        is_complete = self.is_finished and not self.detokenizer.is_stopped
+        return self.logprobs.release(self.detokenizer.num_emitted, is_complete=is_complete)

@@ -36,17 +36,34 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
-class TokenLogprob:
-    """A generated token, its log-probability in nats at temperature 1, and the most likely tokens at its position."""
+class TokenCandidate:
+    """A token of the vocabulary at one position of a reply, and its log-probability in nats at temperature 1."""
 
+    token_id: int
     token: str
+    """Its text. Bytes that are part of a character are escaped, such as ``\\xf0``."""
+    raw_bytes: bytes | None
+    """What it adds to the UTF-8 text; None for a special token, which adds nothing."""
     logprob: float
-    top_logprobs: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether its bytes are no complete characters."""
+        return self.raw_bytes is not None and self.token.encode() != self.raw_bytes
+
+
+@dataclass(frozen=True)
+class TokenLogprob(TokenCandidate):
+    """A generated token, and the most likely tokens at its position."""
+
+    text_offset: int = 0
+    """Complete characters of the reply before it."""
+    top_logprobs: tuple[TokenCandidate, ...] = ()
 
 
 @dataclass(frozen=True)
 class OutputDelta:
-    """The next part of a reply. All deltas of a request joined are the reply's text."""
+    """The next part of a reply, with the log-probabilities of its tokens. All deltas of a request joined are the reply."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()

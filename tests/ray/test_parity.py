@@ -102,10 +102,10 @@ def oracle(model: Any, prompt: list[int]) -> Reply:
 def check(engine: Engine, answer: GenerationOutput, reply: Reply) -> None:
     tokenizer = engine.base.tokenizer
     assert answer.text == tokenizer.decode(reply.ids, skip_special_tokens=True)
-    assert [score.token for score in answer.logprobs] == [tokenizer.decode([token]) for token in reply.ids]
+    assert [score.token_id for score in answer.logprobs] == reply.ids
     chosen = reply.logprobs.gather(1, torch.tensor(reply.ids)[:, None])[:, 0]
     assert (torch.tensor([score.logprob for score in answer.logprobs]) - chosen).abs().max() < NATS
-    likeliest = torch.tensor([[value for _, value in score.top_logprobs] for score in answer.logprobs])
+    likeliest = torch.tensor([[each.logprob for each in score.top_logprobs] for score in answer.logprobs])
     assert (likeliest - reply.logprobs.topk(LISTED).values).abs().max() < NATS
 
 

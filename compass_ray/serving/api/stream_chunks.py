@@ -68,7 +68,6 @@ class CompletionChunkFormatter:
         """Format one stream."""
         self.stream = stream
         self.with_logprobs = stream.request.logprobs is not None
-        self.offset = 0
 
     def head(self) -> list[BaseModel]:
         """The route."""
@@ -76,8 +75,7 @@ class CompletionChunkFormatter:
 
     def delta(self, delta: OutputDelta) -> BaseModel:
         """The next part of the text."""
-        scores = completion_logprobs(delta.logprobs, self.offset) if self.with_logprobs else None
-        self.offset += sum(len(score.token) for score in delta.logprobs)
+        scores = completion_logprobs(delta.logprobs) if self.with_logprobs else None
         return self._chunk(CompletionChoice(text=delta.text, logprobs=scores))
 
     def end(self, response: InferenceResponse, *, include_usage: bool) -> list[BaseModel]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from compass_ray.engine.requests import FinishReason, GenerationOutput, GenerationRequest, OutputDelta, TokenLogprob
+from compass_ray.engine.requests import (
+    FinishReason,
+    GenerationOutput,
+    GenerationRequest,
+    OutputDelta,
+    TokenCandidate,
+    TokenLogprob,
+)
 from compass_ray.registry import Catalogue
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "OutputDelta",
     "OverloadedError",
     "StreamInterruptedError",
+    "TokenCandidate",
     "TokenLogprob",
 ]
 

@@ -1,7 +1,7 @@
 """Log-probabilities of generated tokens, in the shapes of OpenAI's two endpoints.
 
-Values are natural logarithms at temperature 1. Values too small for JSON become -9999, as in OpenAI's API. COMPASS,
-section 3.2.5.
+Values are natural logarithms at temperature 1. Values too small for JSON become -9999, as in OpenAI's API. A token that is part
+of a character has its own bytes, escaped in its text. COMPASS, section 3.2.5.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from compass_ray.serving.inference.backend import TokenLogprob
+from compass_ray.serving.inference.backend import TokenCandidate, TokenLogprob
 
 _MIN_LOGPROB = -9999.0
 
@@ -21,6 +21,7 @@ class LikelyToken(BaseModel):
     token: str
     logprob: float
     bytes: list[int] | None
+    """None for a special token, which adds no text."""
 
 
 class ScoredToken(LikelyToken):
@@ -37,7 +38,7 @@ class ChatLogprobs(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """``logprobs`` of a completion choice. Offsets count characters of the choice's text."""
+    """``logprobs`` of a completion choice. Offsets count complete characters of the text before the token."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -49,26 +50,43 @@ def chat_logprobs(scores: Sequence[TokenLogprob]) -> ChatLogprobs:
     """The log-probabilities of a chat response or of one delta."""
     content = [
         ScoredToken(
-            **_likely(score.token, score.logprob).model_dump(),
-            top_logprobs=[_likely(token, logprob) for token, logprob in score.top_logprobs],
+            **_to_likely_token(score).model_dump(),
+            top_logprobs=[_to_likely_token(candidate) for candidate in score.top_logprobs],
         )
         for score in scores
     ]
     return ChatLogprobs(content=content)
 
 
-def completion_logprobs(scores: Sequence[TokenLogprob], offset: int = 0) -> CompletionLogprobs:
-    """The log-probabilities of a completion, or of a delta that begins ``offset`` characters into the text."""
-    offsets = [offset]
-    for score in scores:
-        offsets.append(offsets[-1] + len(score.token))
+def completion_logprobs(scores: Sequence[TokenLogprob]) -> CompletionLogprobs:
+    """The log-probabilities of a completion or of one delta."""
     return CompletionLogprobs(
-        tokens=[score.token for score in scores],
-        token_logprobs=[max(score.logprob, _MIN_LOGPROB) for score in scores],
-        top_logprobs=[{token: max(logprob, _MIN_LOGPROB) for token, logprob in score.top_logprobs} for score in scores],
-        text_offset=offsets[:-1],
+        tokens=[_completion_token(score) for score in scores],
+        token_logprobs=[_bounded(score.logprob) for score in scores],
+        top_logprobs=[_completion_candidates(score) for score in scores],
+        text_offset=[score.text_offset for score in scores],
     )
 
 
-def _likely(token: str, logprob: float) -> LikelyToken:
-    return LikelyToken(token=token, logprob=max(logprob, _MIN_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
+def _completion_candidates(score: TokenLogprob) -> dict[str, float]:
+    """The most likely tokens and the generated one. A token whose text occurs twice also has its id, so that none is lost."""
+    found: dict[str, float] = {}
+    is_listed = any(candidate.token_id == score.token_id for candidate in score.top_logprobs)
+    for candidate in score.top_logprobs if is_listed else (*score.top_logprobs, score):
+        name = _completion_token(candidate)
+        found[f"token_id:{candidate.token_id}" if name in found else name] = _bounded(candidate.logprob)
+    return found
+
+
+def _completion_token(candidate: TokenCandidate) -> str:
+    """The text of a token. This endpoint has no field for bytes, so OpenAI marks part of a character by a prefix."""
+    return f"bytes:{candidate.token}" if candidate.is_partial else candidate.token
+
+
+def _to_likely_token(candidate: TokenCandidate) -> LikelyToken:
+    raw = candidate.raw_bytes
+    return LikelyToken(token=candidate.token, logprob=_bounded(candidate.logprob), bytes=None if raw is None else list(raw))
+
+
+def _bounded(logprob: float) -> float:
+    return max(logprob, _MIN_LOGPROB)

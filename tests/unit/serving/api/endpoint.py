@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from compass_ray.serving.inference.backend import (
     GenerationOutput,
     GenerationRequest,
     OutputDelta,
+    TokenCandidate,
     TokenLogprob,
 )
 from compass_ray.serving.inference.service import InferenceService
@@ -96,7 +98,13 @@ class ScriptedBackend:
 def _scores(text: str) -> tuple[TokenLogprob, ...]:
     first, *rest = text.split(" ")
     tokens = (first, *(f" {word}" for word in rest))
-    return tuple(TokenLogprob(token, -0.5, ((token, -0.5), ("x", float("-inf")))) for token in tokens)
+    offsets = accumulate(map(len, tokens), initial=0)
+    return tuple(_score(i, token, offset) for i, (token, offset) in enumerate(zip(tokens, offsets, strict=False)))
+
+
+def _score(token_id: int, token: str, offset: int) -> TokenLogprob:
+    found, other = TokenCandidate(token_id, token, token.encode(), -0.5), TokenCandidate(99, "x", b"x", float("-inf"))
+    return TokenLogprob(**vars(found), text_offset=offset, top_logprobs=(found, other))
 
 
 @dataclass

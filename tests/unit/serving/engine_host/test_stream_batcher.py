@@ -28,7 +28,7 @@ def run(*outputs_emitted: OutputDelta | GenerationOutput | Exception, pause: flo
 
 
 def test_pending_deltas_are_merged_with_their_logprobs() -> None:
-    scores = [TokenLogprob(letter, -1.0) for letter in "ab"]
+    scores = [TokenLogprob(ord(letter), letter, letter.encode(), -1.0) for letter in "ab"]
     first, last = run(OutputDelta("a", (scores[0],)), OutputDelta("b", (scores[1],)), ANSWER)
     assert first == OutputDelta("ab", tuple(scores))
     assert last == ANSWER

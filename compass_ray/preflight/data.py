@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from compass_ray import languages
-from compass_ray.config import ConfigError, PoolConfig, RunConfig
+from compass_ray.config import ConfigError, PoolConfig, RunConfig, SourceConfig
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import dataset_id
 from compass_ray.preflight.local_files import find_source_problem, local_sources
@@ -90,6 +90,8 @@ def _total_rows(code: str, counts_by_source: Iterable[RowCounts | None]) -> int 
 def check_guides(context: CheckContext) -> list[CheckResult]:
     """Count the guide prompts and test items that the run takes. Only the pool stage reads those on the hub."""
     config, pool = context.config, context.config.pool
+    if any(find_source_problem(source, columns, config.languages) for _, source, columns in _guide_parts(config)):
+        return []  # check_sources reports it
     parts = [part for source in (pool.guides, pool.tests) for part in (source, *source.extra_sources)]
     if on_hub := sorted({name for part in parts if (name := dataset_id(part))}):
         return [CheckResult("guide sets", f"{', '.join(on_hub)}: will be read by the pool stage")]
@@ -103,6 +105,10 @@ def check_guides(context: CheckContext) -> list[CheckResult]:
         removed = f" ({sets.removed} in the guide set removed)" if sets.removed else ""
         counts.append(f"{code} {sets.guide.num_rows}/{sets.test.num_rows}{removed}")
     return [CheckResult("guide sets", "prompts/test items: " + ", ".join(counts))]
+
+
+def _guide_parts(config: RunConfig) -> list[tuple[str, SourceConfig, tuple[str, ...]]]:
+    return [part for part in local_sources(config) if not part[0].startswith("pool.sources")]
 
 
 def _faulty_set(pool: PoolConfig, code: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from compass_ray.adapters.lineage import Lineage
 from compass_ray.artifacts import FIRST_VERSION, ArtifactError, Manifest, RunDir
-from compass_ray.models.model_resolver import model_identity
+from compass_ray.models.errors import ModelError
+from compass_ray.models.model_resolver import model_identity, resolve_model
 from compass_ray.records.updates import GateRecord
 from compass_ray.registry.live_pointer import LivePointer, read_pointer
 from compass_ray.registry.names import AdapterName, RegistryError, check_name
@@ -68,6 +69,12 @@ def verify_servable(run: RunDir, name: AdapterName) -> Manifest:
         others = ", ".join(v for v in complete if v != name.version) or "none"
         raise RegistryError(f"{name} cannot be served: {why}. Other complete versions of {name.language}: {others}.") from None
     train = run.read_config().train
+    try:
+        resolve_model(train.base_model, "base_model")
+    except ModelError as error:
+        raise RegistryError(
+            f"{name} cannot be served: {error}. Restore it, or run 'compass-ray adapt' again with its present path."
+        ) from None
     expected, actual = model_identity(train.base_model, train.revision), manifest.config.get("base_model")
     if actual != expected:
         raise RegistryError(

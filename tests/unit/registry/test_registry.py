@@ -9,7 +9,7 @@ import pytest
 
 from compass_ray import registry
 from compass_ray.artifacts import Identity, RunDir, jsonl_log
-from compass_ray.config import RunConfig
+from compass_ray.config import RunConfig, parse_config
 from compass_ray.records.checks import StatTestRecord
 from compass_ray.registry import AdapterName, RegistryError, promotion
 from tests.unit.fakes import Clock, MakeAdapter
@@ -243,3 +243,13 @@ def test_first_promotions_skip_a_damaged_pointer(run: RunDir, config: RunConfig,
     registry.promote_first_versions(config, run)
     assert registry.live_versions(run) == {"de": "v0001"}
     assert "live pointer of sw" in registry.read_catalogue(run, ["sw", "de"]).problems["sw"]
+
+
+def test_a_version_is_refused_with_the_remedy_if_the_base_model_moved(
+    run: RunDir, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    make_adapter("sw", "v0001")
+    base = tmp_path / "moved"
+    run.write_config(parse_config({"languages": ["sw", "de"], "train": {"base_model": str(base)}}))
+    with pytest.raises(RegistryError, match=f"base_model '{base}' does not exist on this machine.*adapt' again with its present"):
+        registry.promote(run, "sw", "v0001")

@@ -22,6 +22,7 @@ from compass_ray.models.errors import ModelError
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+_PICKLE_NAME = "adapter_model.bin"
 _UNSUPPORTED = (
     "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias", "layer_replication",
     "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "target_parameters",
@@ -129,6 +130,11 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(folder / WEIGHTS_NAME)
     except FileNotFoundError:
+        if (folder / _PICKLE_NAME).exists():
+            raise ModelError(
+                f"{folder} has its weights in the pickle file {_PICKLE_NAME}, which can run code; convert it to {WEIGHTS_NAME} "
+                f"on an isolated machine, or train the adapter again"
+            ) from None
         raise ModelError(f"{folder} lacks {WEIGHTS_NAME}; copy or train the adapter again") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{folder / WEIGHTS_NAME} is damaged ({error}); copy or train the adapter again") from None

@@ -14,7 +14,18 @@ from rich.markup import escape
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight_variants
 from compass_ray.cli.app import app
-from compass_ray.cli.options import File, Force, Json, Languages, Preset, Settings, load_raw_config, parse_languages
+from compass_ray.cli.options import (
+    File,
+    Force,
+    Json,
+    Languages,
+    Preset,
+    Settings,
+    Unpinned,
+    allow_unpinned_code,
+    load_raw_config,
+    parse_languages,
+)
 from compass_ray.cli.output import emit, err, out, print_rows, progress_bars, to_json
 
 if TYPE_CHECKING:
@@ -45,13 +56,15 @@ def experiment(
     against: Against = None,
     force: Force = None,
     until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
+    unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:
     """Run variants of a configuration and compare them. Artifacts that variants share are made once."""
     from compass_ray.evaluation import experiments
 
+    overrides = allow_unpinned_code(set_, unpinned)
     read = experiments.read_experiment(
-        load_raw_config(preset, config), vary or (), against=against, overrides=set_ or (), languages=parse_languages(languages)
+        load_raw_config(preset, config), vary or (), against=against, overrides=overrides, languages=parse_languages(languages)
     )
     where = RunDir(run)
     pinned = preflight_variants.with_pins(read, where)

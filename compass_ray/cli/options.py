@@ -19,6 +19,7 @@ Languages = Annotated[str | None, typer.Option("--languages", help="Target langu
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change one setting, for example select.budget=1.2. Can be repeated.")
 ]
+Unpinned = Annotated[bool, typer.Option("--unpinned", help="Run Python code of models although no commit fixes it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only, without progress bars.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Force = Annotated[list[str] | None, typer.Option("--force", help="Recompute this stage even if it is complete. Can be repeated.")]
@@ -28,6 +29,11 @@ LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language
 def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     """The configuration that the options select."""
     return configuration.resolve_config(load_raw_config(preset, file), set_ or (), parse_languages(languages))
+
+
+def allow_unpinned_code(set_: list[str] | None, unpinned: bool) -> list[str]:
+    """The ``--set`` options, with those that ``--unpinned`` abbreviates."""
+    return [*(set_ or ()), *(("embed.unpinned_code=true", "train.unpinned_code=true") if unpinned else ())]
 
 
 def load_raw_config(preset: str | None, file: Path | None) -> dict[str, Any]:

@@ -9,7 +9,19 @@ import typer
 from compass_ray.artifacts import RunDir
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
-from compass_ray.cli.options import File, Force, Json, Languages, Preset, Run, RunArgument, Settings, load_config
+from compass_ray.cli.options import (
+    File,
+    Force,
+    Json,
+    Languages,
+    Preset,
+    Run,
+    RunArgument,
+    Settings,
+    Unpinned,
+    allow_unpinned_code,
+    load_config,
+)
 from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_rows, progress_bars, to_json
 from compass_ray.config import RunConfig
 
@@ -23,13 +35,15 @@ def adapt(
     set_: Settings = None,
     force: Force = None,
     until: Annotated[str | None, typer.Option(help="Last stage to run, for example select.")] = None,
+    unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:
     """Embed, cluster, select, train, evaluate and report. Continues an earlier attempt."""
     from compass_ray import pipeline
 
     where = RunDir(run)
-    settings = preflight.with_pins(load_config(preset, config, languages, set_), where)
+    overrides = allow_unpinned_code(set_, unpinned)
+    settings = preflight.with_pins(load_config(preset, config, languages, overrides), where)
     missing = preflight.missing_stages(settings, where, until, force or ())
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)

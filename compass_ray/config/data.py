@@ -104,9 +104,26 @@ class EmbedConfig(ConfigSection):
     encoder: str = "atlas"
     revision: str | None = None
     trust_remote_code: bool = False
+    code_revision: str | None = None
+    """Commit of the repository with the model's code, which may be another one; filled in by ``doctor --pin``."""
+    unpinned_code: bool = False
+    """Run the model's code although no commit fixes it."""
     prompt_prefix: str = ""
     task: str | None = None
-    """Task of encoders that embed by task, such as jina-embeddings-v3; null for others."""
+    """Task that the encoder's own code takes when it embeds; null for others."""
+    adapter: str | None = None
+    """Folder of the encoder with a PEFT adapter for a task, such as text_matching of jina-embeddings-v3-hf."""
+    pooling: Literal["mean", "cls"] | None = None
+    """How token embeddings become one, for an encoder without sentence-transformers' own settings."""
     max_tokens: Positive = 512
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type of the encoder's weights; ``auto`` is float16 on a GPU and float32 on a CPU."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape an embedding. A later setting joins where it is used, so that earlier fingerprints hold.
+
+        >>> EmbedConfig(unpinned_code=True).identity() == EmbedConfig().identity()
+        True
+        """
+        later = ("code_revision", "adapter", "pooling")
+        return self.fingerprint_settings(exclude={"unpinned_code", *(name for name in later if getattr(self, name) is None)})

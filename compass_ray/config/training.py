@@ -33,6 +33,10 @@ class TrainConfig(ConfigSection):
     base_model: str = "atlas"
     revision: str | None = None
     trust_remote_code: bool = False
+    code_revision: str | None = None
+    """Commit of the repository with the model's code, which may be another one; filled in by ``doctor --pin``."""
+    unpinned_code: bool = False
+    """Run the model's code although no commit fixes it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     adapter: AdapterConfig = AdapterConfig()
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
@@ -63,7 +67,9 @@ class TrainConfig(ConfigSection):
         >>> TrainConfig(batches="packed").identity() == TrainConfig().identity()
         True
         """
-        return self.fingerprint_settings(exclude={"layout", "batches", "gradient_checkpointing", "tracking"})
+        unused = {"code_revision"} if self.code_revision is None else set()
+        layout = {"layout", "batches", "gradient_checkpointing", "tracking"}
+        return self.fingerprint_settings(exclude=layout | unused | {"unpinned_code"})
 
 
 class EvaluateConfig(ConfigSection):

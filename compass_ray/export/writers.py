@@ -17,6 +17,7 @@ from compass_ray.config import RunConfig
 from compass_ray.export.parity import ExpectedOutputs, Parity, check_token_ids, compare_logits, compute_expected
 from compass_ray.models.base_model import load_base
 from compass_ray.models.model_resolver import hub_id, resolve_model
+from compass_ray.models.remote_code import load_options
 
 
 def write_peft(config: RunConfig, source: Path, folder: Path) -> Parity:
@@ -47,7 +48,7 @@ def write_merged(config: RunConfig, source: Path, folder: Path) -> Parity:
     expected, device = _merge(config, source, folder)
     gc.collect()  # free the base model before a model of the same size is loaded
     _check_tokenizer(folder, expected, config)
-    settings = {"dtype": config.train.dtype, "trust_remote_code": config.train.trust_remote_code}
+    settings = {"dtype": config.train.dtype, **_code_options(config)}
     return compare_logits(expected, AutoModelForCausalLM.from_pretrained(str(folder), **settings).to(device).eval(), device)
 
 
@@ -74,5 +75,10 @@ def _portable_peft_config(config: RunConfig, source: Path) -> dict[str, Any]:
 def _check_tokenizer(folder: Path, expected: ExpectedOutputs, config: RunConfig) -> None:
     from transformers import AutoTokenizer
 
-    settings = {"trust_remote_code": config.train.trust_remote_code}
+    settings = _code_options(config)
     check_token_ids(expected, AutoTokenizer.from_pretrained(str(folder), **settings))
+
+
+def _code_options(config: RunConfig) -> dict[str, Any]:
+    """How the base model's code is loaded for a directory that was written here."""
+    return {name: value for name, value in load_options(config.train).items() if name != "revision"}

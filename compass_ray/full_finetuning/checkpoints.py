@@ -15,6 +15,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import Artifact, ArtifactError, Writer
+from compass_ray.models.errors import describe_loading_error
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.deepspeed_model import ShardedModel
 from compass_ray.training.distributed import WorkerGroup
@@ -54,7 +55,7 @@ class Checkpoints:
         except Exception as error:  # a truncated file fails differently in torch, pickle and DeepSpeed
             raise ArtifactError(
                 f"{self.artifact.path}/{name} is damaged or missing for worker {model.rank} ({type(error).__name__}: "
-                f"{str(error).strip().partition(chr(10))[0]}); remove {self.artifact.path} and run again"
+                f"{describe_loading_error(error)}); remove {self.artifact.path} and run again"
             ) from error
 
     def save(self, model: ShardedModel, workers: WorkerGroup, history: Sequence[EpochRecord]) -> None:

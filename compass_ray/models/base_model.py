@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from compass_ray.config import TrainConfig
 from compass_ray.models.devices import choose_device
-from compass_ray.models.errors import ModelError
+from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
+from compass_ray.models.remote_code import load_options
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,19 +41,19 @@ def load_base(config: TrainConfig, *, device: str | None = None) -> BaseModel:
     """Load ``config.base_model`` frozen, in ``config.dtype``, onto ``device``, or onto a GPU if torch sees one.
 
     Raises:
-        ModelError: the model is missing or is not a causal language model.
+        ModelError: the model is missing, is not a causal language model, or brings code that is not pinned.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = resolve_model(config.base_model, "base_model")
     target = choose_device(device)
-    source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    source = load_options(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=_DTYPES[config.dtype], **source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UnpicklingError) as error:
         raise ModelError(
-            f"base model {config.base_model!r} cannot be loaded ({str(error).splitlines()[0]}); use the directory of a "
+            f"base model {config.base_model!r} cannot be loaded ({describe_loading_error(error)}); use the directory of a "
             f"causal language model, or check the hub id, train.revision and the network"
         ) from error
     return freeze(model, tokenizer, target, config.base_model)

@@ -6,8 +6,10 @@ length internally. Half precision is the default only on a GPU.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ import torch
 
 from compass_ray.config import EmbedConfig
 from compass_ray.models.devices import choose_device
-from compass_ray.models.errors import ModelError
+from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
+from compass_ray.models.remote_code import load_options
 
 
 class Encoder:
@@ -27,7 +30,8 @@ class Encoder:
         """Load ``config.encoder`` onto ``device``, or onto a GPU if torch sees one.
 
         Raises:
-            ModelError: the model is missing, is not a sentence encoder, or has no tasks although ``config.task`` is set.
+            ModelError: the model is missing, is not a sentence encoder, brings code that is not pinned, or has no tasks
+                although ``config.task`` is set.
         """
         self.config = config
         self.device = choose_device(device)
@@ -65,22 +69,62 @@ def _task_kwargs(config: EmbedConfig, model: Any) -> dict[str, str]:
 
 
 def _load(config: EmbedConfig, device: torch.device) -> Any:
+    path = resolve_model(config.encoder, "encoder")
+    options = load_options(config) | {"dtype": getattr(torch, _dtype(config, device))}
+    try:
+        model = _load_pooled(config.pooling, path, options, device) if config.pooling else _load_modules(path, options, device)
+        if config.adapter:
+            _load_adapter(config, path, model)
+        return model.to(device)
+    except (OSError, ValueError, ImportError, UnpicklingError) as error:
+        raise ModelError(
+            f"encoder {config.encoder!r} cannot be loaded ({describe_loading_error(error)}); use a sentence-transformers "
+            f"directory, or check the hub id, embed.revision, embed.adapter and the network"
+        ) from error
+
+
+def _load_modules(path: str, options: dict[str, Any], device: torch.device) -> Any:
+    """Load the modules that the encoder's ``modules.json`` names. Without one, sentence-transformers takes the mean."""
     from sentence_transformers import SentenceTransformer
 
-    path = resolve_model(config.encoder, "encoder")
-    try:
-        return SentenceTransformer(
-            path,
-            device=str(device),
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, _dtype(config, device))},
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"encoder {config.encoder!r} cannot be loaded ({str(error).splitlines()[0]}); use a sentence-transformers "
-            f"directory, or check the hub id, embed.revision and the network"
-        ) from error
+    class PinnedEncoder(SentenceTransformer):  # type: ignore[misc]
+        """Takes each class from the pinned commit of its own repository.
+
+        The library spends ``code_revision`` on the first module's class, and then loads the model's code from the main branch.
+        """
+
+        def _load_module_class_from_ref(self, class_ref: str, *args: Any, **kwargs: Any) -> Any:
+            names = inspect.signature(SentenceTransformer._load_module_class_from_ref).bind(self, class_ref, *args, **kwargs)
+            names.arguments["model_kwargs"] = dict(code) if "--" in class_ref else {}
+            return SentenceTransformer._load_module_class_from_ref(*names.args, **names.kwargs)
+
+    code = {key: value for key, value in options.items() if key == "code_revision"}
+    return PinnedEncoder(
+        path,
+        device=str(device),
+        revision=options["revision"],
+        trust_remote_code=options["trust_remote_code"],
+        model_kwargs={"dtype": options["dtype"], **code},
+        config_kwargs=dict(code),
+        processor_kwargs=dict(code),
+    )
+
+
+def _load_pooled(pooling: str, path: str, options: dict[str, Any], device: torch.device) -> Any:
+    """Load a transformers model and pool its tokens as ``pooling`` says."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    source = {key: value for key, value in options.items() if key != "dtype"}
+    tokens = Transformer(path, model_kwargs=dict(options), config_kwargs=dict(source), processor_kwargs=dict(source))
+    return SentenceTransformer(modules=[tokens, Pooling(tokens.get_embedding_dimension(), pooling)], device=str(device))
+
+
+def _load_adapter(config: EmbedConfig, path: str, model: Any) -> None:
+    """Add the PEFT adapter in the folder ``config.adapter`` of the encoder."""
+    place = {"subfolder": config.adapter, "revision": config.revision}
+    model[0].auto_model.load_adapter(path, adapter_name=config.adapter, adapter_kwargs=place)
+    model[0].auto_model.set_adapter(config.adapter)
 
 
 def _dtype(config: EmbedConfig, device: torch.device) -> str:

@@ -90,7 +90,7 @@ def run_quick_checks(
 ) -> list[CheckResult]:
     """Run the checks that take well under a second, for the stages that are not complete."""
     context = CheckContext(config, run, environment, frozenset(stages), thorough=False)
-    checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models]
+    checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models, check_remote_code]
     if "pool" in stages:
         checks += [check_sources, check_rows]
     return [result for check in checks for result in check(context)]

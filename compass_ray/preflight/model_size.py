@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compass_ray.config import TrainConfig
-from compass_ray.models.errors import ModelError
+from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
+from compass_ray.models.remote_code import load_options
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _OPTIMISED = 16
@@ -60,15 +61,14 @@ def model_size(config: TrainConfig) -> ModelSize:
 
     from compass_ray.adapters.dora import find_target_layers
 
-    trust = config.trust_remote_code
+    source = load_options(config)
+    code = {key: value for key, value in source.items() if key != "revision"}
     try:
-        found = AutoConfig.from_pretrained(
-            resolve_model(config.base_model, "base_model"), revision=config.revision, trust_remote_code=trust
-        )
+        found = AutoConfig.from_pretrained(resolve_model(config.base_model, "base_model"), **source)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(found, trust_remote_code=trust)
+            model = AutoModelForCausalLM.from_config(found, **code)
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        raise ModelError(f"cannot determine the size of {config.base_model!r} ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"cannot determine the size of {config.base_model!r} ({describe_loading_error(error)})") from error
     adapted = find_target_layers(model, config.adapter.target_modules).values()
     magnitudes = config.adapter.kind == "dora"
     text = found.get_text_config()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from compass_ray.config import RunConfig
+from compass_ray.config import EmbedConfig, RunConfig, TrainConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import ModelRole, hub_id, resolve_model
+from compass_ray.models.remote_code import describe_unpinned, remedy_for_unpinned, unpinned_settings
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import HubResponse, HubUse, Obstacle, Repository, hub_uses, query_hub, suggest_remedy
 from compass_ray.preflight.local_files import find_model_problem
@@ -113,18 +114,22 @@ def _failure(role: str, group: list[HubResponse]) -> CheckResult:
 
 
 def check_remote_code(context: CheckContext) -> list[CheckResult]:
-    """Report code from the hub that no revision pins."""
+    """Check that code of a model runs from a commit only. Reports code that runs unpinned at the user's request."""
     config = context.config
-    sections = (
-        ("embed", config.embed.trust_remote_code, config.embed.encoder, config.embed.revision),
-        ("train", config.train.trust_remote_code, config.train.base_model, config.train.revision),
+    sections: tuple[tuple[str, str, EmbedConfig | TrainConfig, bool], ...] = (
+        ("embed", config.embed.encoder, config.embed, context.needs_encoder()),
+        ("train", config.train.base_model, config.train, context.needs_base()),
     )
-    return [
-        CheckResult(
-            "remote code",
-            f"{key}.trust_remote_code runs the latest code of {name}, because {key}.revision is not set",
-            f"review the code, then pin it: compass-ray doctor --pin --run {context.run.uri}",
-        )
-        for key, trusted, name, revision in sections
-        if trusted and revision is None and hub_id(name)
-    ]
+    return [result for section, name, part, needed in sections if needed for result in _check_code(context, section, name, part)]
+
+
+def _check_code(context: CheckContext, section: str, name: str, part: EmbedConfig | TrainConfig) -> list[CheckResult]:
+    remedy = remedy_for_unpinned(context.run.uri)
+    try:
+        unpinned = unpinned_settings(part.model_copy(update={"unpinned_code": False}))
+    except ModelError as error:
+        return [CheckResult("remote code", str(error), remedy, blocking=True)]
+    if not unpinned:
+        return []
+    found = describe_unpinned(section, name, unpinned)
+    return [CheckResult("remote code", found, remedy, blocking=not part.unpinned_code, by="settings")]

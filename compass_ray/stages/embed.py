@@ -55,7 +55,7 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
 
 
 def _identity(config: RunConfig, source: Artifact) -> Identity:
-    settings = config.embed.fingerprint_settings() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
+    settings = config.embed.identity() | {"encoder": model_identity(config.embed.encoder, config.embed.revision)}
     return Identity("embed", settings, {source.name: source.require().fingerprint})
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import device_name
+from compass_ray.models.errors import describe_loading_error
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord, TrainingResult, TrainingRow
@@ -174,7 +176,11 @@ def _train(trainer: AdapterTrainer, artifact: Artifact, tracker: Tracker) -> Tra
 def _load_state(artifact: Artifact) -> Mapping[str, Any] | None:
     if not artifact.exists(_STATE):
         return None
-    state: Mapping[str, Any] = torch.load(io.BytesIO(artifact.read_bytes(_STATE)), weights_only=True)
+    try:
+        state: Mapping[str, Any] = torch.load(io.BytesIO(artifact.read_bytes(_STATE)), weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        problem = "no tensors" if isinstance(error, UnpicklingError) else describe_loading_error(error)
+        raise ArtifactError(f"{artifact.path}/{_STATE} is damaged ({problem}); remove {artifact.path} and run again") from error
     return state
 
 

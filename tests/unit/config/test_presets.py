@@ -73,8 +73,9 @@ def test_languages_are_those_of_the_benchmark(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in LARGE if name in PAPER])
 def test_the_commercial_preset_differs_in_its_encoder_only(name: str) -> None:
     paper, twin = load_run_config(name), load_run_config(f"{name}-commercial")
-    assert (paper.embed.encoder, paper.embed.task) == ("jinaai/jina-embeddings-v3", "text-matching")
-    assert (twin.embed.encoder, twin.embed.task) == ("Alibaba-NLP/gte-multilingual-base", None)
+    names = [(each.embed.encoder, each.embed.adapter, each.embed.pooling) for each in (paper, twin)]
+    assert names[0] == ("jinaai/jina-embeddings-v3-hf", "text_matching", "mean")
+    assert names[1] == ("alibaba-nlp-community/gte-multilingual-base", None, "cls")
     assert twin.model_copy(update={"embed": paper.embed}) == paper
 
 
@@ -107,12 +108,18 @@ def test_no_preset_pins_a_revision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list_presets())
-def test_code_of_the_hub_is_trusted_only_with_a_comment(name: str) -> None:
-    config, text = load_run_config(name), _text(name)
+def test_no_preset_runs_code_of_the_hub(name: str) -> None:
+    config = load_run_config(name)
+    assert not config.embed.trust_remote_code
     assert not config.train.trust_remote_code
-    if "trust_remote_code: true" in text:
-        assert "loading it runs Python code from the hub" in text
-        assert "pin before use" in text
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_transformers_itself_has_the_encoder_s_architecture(name: str) -> None:
+    from transformers import CONFIG_MAPPING
+
+    kind = "jina_embeddings_v3" if load_run_config(name).embed.encoder.startswith("jinaai/") else "gte"
+    assert kind in CONFIG_MAPPING
 
 
 def test_mmlu_prox_removes_guide_questions_from_the_test_set() -> None:

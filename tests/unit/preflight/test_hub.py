@@ -120,10 +120,23 @@ def test_only_repositories_of_incomplete_stages_are_queried(hub: Hub, run: RunDi
     assert named == {"pool": {"data sets"}, "embed": {"encoder"}, "train": {"base model"}}
 
 
-def test_unpinned_code_of_the_hub_is_reported(run: RunDir, machine: ClusterEnvironment) -> None:
+def test_unpinned_code_of_the_hub_blocks_the_run(run: RunDir, machine: ClusterEnvironment) -> None:
     trusted = ("embed.encoder=org/encoder", "embed.trust_remote_code=true")
     [found] = check_remote_code(CheckContext(_config(*trusted), run, machine))
-    assert "embed.revision is not set" in found.found
+    assert found.blocking
+    assert "embed.revision and embed.code_revision are not set to a commit" in found.found
     assert "doctor --pin" in found.remedy
-    assert check_remote_code(CheckContext(_config(*trusted, "embed.revision=abc"), run, machine)) == []
+    half = (*trusted, f"embed.revision='{'a' * 40}'")
+    [found] = check_remote_code(CheckContext(_config(*half, "embed.code_revision=main"), run, machine))
+    assert found.blocking
+    assert "but embed.code_revision is not set to a commit" in found.found
+    both = (*half, f"embed.code_revision='{'b' * 40}'")
+    assert check_remote_code(CheckContext(_config(*both), run, machine)) == []
     assert check_remote_code(CheckContext(_config("embed.trust_remote_code=true"), run, machine)) == []
+
+
+def test_unpinned_code_that_the_user_wants_is_reported_only(run: RunDir, machine: ClusterEnvironment) -> None:
+    wanted = ("embed.encoder=org/encoder", "embed.trust_remote_code=true", "embed.unpinned_code=true")
+    [found] = check_remote_code(CheckContext(_config(*wanted), run, machine))
+    assert not found.blocking
+    assert found.remedy

@@ -82,3 +82,47 @@ def test_damaged_pins_are_an_error(run: RunDir) -> None:
     run.write_pins(b'{"models": [')
     with pytest.raises(ArtifactError, match=r"pins\.json is damaged; remove it"):
         read_pins(run)
+
+
+_CODE = "c" * 40
+_TRUSTED = "train.trust_remote_code=true"
+
+
+def test_the_repository_of_a_model_s_code_is_pinned_too(full: Hub, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def code_repository(name: str, revision: str | None) -> str:
+        asked.append((name, revision))
+        return "org/code"
+
+    monkeypatch.setattr("compass_ray.preflight.pins.code_repository", code_repository)
+    full.commits["models/org/code"] = _CODE
+    assert pin(_config(), run, _NOW).code == {}  # nothing runs
+    pins = pin(_config(_TRUSTED), run, _NOW)
+    assert (pins.models, pins.code) == ({"org/base": _BASE, "org/code": _CODE}, {"org/base": "org/code"})
+    assert asked == [("org/base", _BASE)]  # the files of the pinned commit
+    assert apply_pins(_config(_TRUSTED), pins).config.train.code_revision == _CODE
+    assert apply_pins(_config(), pins).config.train.code_revision is None
+    full.commits["models/org/code"] = "d" * 40
+    assert pin(_config(_TRUSTED), run, _NOW) == pins
+    [note] = apply_pins(_config(_TRUSTED, "train.code_revision=v2"), pins).overruled
+    assert "train.code_revision=v2 overrides the run's pin of org/code" in note
+
+
+def test_code_in_the_model_s_own_repository_gets_the_model_s_commit(
+    full: Hub, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compass_ray.preflight.pins.code_repository", lambda name, revision: name)
+    pins = pin(_config(_TRUSTED), run, _NOW)
+    assert pins.models == {"org/base": _BASE}
+    config = apply_pins(_config(_TRUSTED), pins).config
+    assert (config.train.revision, config.train.code_revision) == (_BASE, _BASE)
+
+
+def test_a_setting_without_effect_on_the_results_leaves_the_fingerprint() -> None:
+    trusted = _config(_TRUSTED, "train.unpinned_code=true", "embed.unpinned_code=true")
+    assert trusted.train.identity() == _config(_TRUSTED).train.identity()
+    assert trusted.embed.identity() == _config().embed.identity()
+    assert not {"code_revision", "unpinned_code"} & trusted.train.identity().keys()
+    assert not {"code_revision", "unpinned_code", "adapter", "pooling"} & trusted.embed.identity().keys()
+    assert _config(_TRUSTED, "train.code_revision=v2").train.identity()["code_revision"] == "v2"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compass_ray.artifacts import Artifact, RunDir
+from compass_ray.artifacts import Artifact, ArtifactError, RunDir
 from compass_ray.config import with_overrides
 from compass_ray.models.base_model import BaseModel
 from compass_ray.training import adapter_job
@@ -132,3 +132,12 @@ def test_packing_and_checkpointing_do_not_change_the_result(base: BaseModel, tmp
         train_adapter(config, run, plan_of(run), base)
         losses.append([e["validation_loss"] for e in plan_of(run).artifact.read_json("history.json")["epochs"]])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"\x80\x04cposix\nsystem\n(X\x04\x00\x00\x00truetR."])
+def test_a_damaged_state_is_named_with_safe_advice(run: RunDir, base: BaseModel, content: bytes) -> None:
+    artifact = plan_of(run).artifact
+    artifact.store_bytes("state.pt", content)
+    with pytest.raises(ArtifactError, match=r"state\.pt is damaged .*; remove .* and run again") as error:
+        adapter_job._load_state(artifact)
+    assert "weights_only" not in str(error.value)

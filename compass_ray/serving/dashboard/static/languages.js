@@ -34,8 +34,9 @@ function served(code, { name, live, canary, shadow }) {
 const stored = ({ versions = [], pinned }) => [number(versions.length), pinned === "" ? "yes" : text(pinned)];
 const answered = ({ requests = 0, latency_p50_ms: p50 }) => [number(requests), milliseconds(p50)];
 
-function checked({ prompts, phase, last_check: last, window, window_size: size, ratings = {}, noise, distance, stale }) {
-  const filling = window < size ? `window ${number(window)} of ${number(size)}` : PHASES[phase] ?? phase;
+function checked({ prompts, phase, last_check: last, window, window_size: size, excluded, ratings = {}, noise, distance, stale }) {
+  const others = excluded ? `, ${number(excluded)} prompts not counted` : "";
+  const filling = window < size ? `window ${number(window)} of ${number(size)}${others}` : PHASES[phase] ?? phase;
   return [
     number(prompts), text(filling), number(last?.divergence, 3), number(last?.threshold, 3), verdict(last),
     percent(noise), number(distance, 3), fit(stale), number(ratings.good), number(ratings.bad),

@@ -58,6 +58,8 @@ class ServeConfig(ConfigSection):
     request_timeout_s: AboveZero = Field(default=120.0, serialization_alias="request_seconds")
     """Time limit of a request, in seconds; a longer one is stopped."""
     max_body_bytes: Positive = 4_000_000
+    body_timeout_s: AboveZero = 30.0
+    """Time limit for the arrival of a request's body, in seconds. A request waits for its body without a concurrency slot."""
     api_keys: str | None = None
     """File of hashed API keys; the environment variable ``COMPASS_API_KEYS`` has priority. Without either, no key is needed."""
     requests_per_minute: Positive | None = None

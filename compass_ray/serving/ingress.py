@@ -46,7 +46,7 @@ _STATUS_INTERVAL_S = 5.0
 _MONITOR_TIMEOUT_S = 2.0
 _DRAIN_SECONDS = 10.0
 _EXTRA_REQUESTS = 64
-"""Requests allowed beyond completions: dashboard, status, metrics, and refusals of excess requests."""
+"""Requests allowed beyond completions and unfinished bodies: dashboard, status, metrics, and refusals of excess requests."""
 
 
 class Ingress:
@@ -209,9 +209,10 @@ async def _repeat_forever(work: Callable[[], Awaitable[None]], seconds: float) -
 
 def build_deployment(config: RunConfig) -> serve.Deployment:
     """The deployment, with the resources of a configuration."""
+    limits = RequestLimits.from_config(config.serve)
     deploy = serve.deployment(
         name="ingress",
-        max_ongoing_requests=config.serve.max_concurrent_requests + _EXTRA_REQUESTS,
+        max_ongoing_requests=limits.max_concurrent_requests + limits.max_unfinished_bodies + _EXTRA_REQUESTS,
         graceful_shutdown_timeout_s=config.serve.request_timeout_s + _DRAIN_SECONDS,
         ray_actor_options={
             "num_cpus": config.resources.replica_cpus,

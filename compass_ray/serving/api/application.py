@@ -75,8 +75,8 @@ def build_api(
             Middleware(AuthMiddleware, keys=accepted),
             Middleware(ClientMiddleware, hashes=service.hashes),
             Middleware(RateLimitMiddleware, rate=RateLimiter(bounds.requests_per_minute)),
+            Middleware(BodyReaderMiddleware, limits=bounds),
             Middleware(ConcurrencyMiddleware, admission=admission),
-            Middleware(BodyReaderMiddleware, max_bytes=bounds.max_body_bytes, timeout_s=bounds.request_timeout_s),
         ],
     )
     api.state.admission = admission

@@ -1,18 +1,22 @@
 """Reads request bodies within limits, and watches for client disconnects until the response is sent.
 
 It is the only reader of the connection. It passes the body to the route. If the client disconnects, it cancels the route, so
-that the request's slot in the engine is freed immediately, for complete and streamed responses.
+that the request's slots are freed immediately, for complete and streamed responses. A request takes its concurrency slot when
+its body is complete, so clients that send half a body hold none.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compass_ray.serving.api.middleware import has_body
+from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.inference import errors
 
 _MAX_LENGTH_DIGITS = 18
@@ -21,11 +25,11 @@ _MAX_LENGTH_DIGITS = 18
 class BodyReaderMiddleware:
     """Reads bodies and detects disconnects. Requests without a body pass unchanged."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
-        """Read at most ``max_bytes`` within ``timeout_s`` seconds."""
+    def __init__(self, app: ASGIApp, *, limits: RequestLimits) -> None:
+        """Bound size and time of a body, and the number of bodies that are read at once."""
         self.app = app
-        self.max_bytes = max_bytes
-        self.timeout_s = timeout_s
+        self.max_bytes = limits.max_body_bytes
+        self.unfinished = UnfinishedBodies(limits.max_unfinished_bodies, limits.body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request with its body, or refuse it with 408, 413 or 415."""
@@ -34,13 +38,49 @@ class BodyReaderMiddleware:
             return
         _check_headers(Headers(scope=scope), self.max_bytes)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with self.unfinished.deadline():
                 body = await _read_body(receive, self.max_bytes)
         except TimeoutError:
             raise errors.body_timeout() from None
         except ClientDisconnect:
             return
         await _DisconnectListener(self.app, body, receive, send).run(scope)
+
+
+class UnfinishedBodies:
+    """The bodies that are being read, oldest first.
+
+    A body above the limit ends the read of the oldest one. An honest body arrives in one step, so the oldest one is the least
+    likely to be honest, and clients that hold half-sent bodies keep nobody else out.
+    """
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        """Allow ``limit`` bodies at once, and ``timeout_s`` seconds for each."""
+        self.limit = limit
+        self.timeout_s = timeout_s
+        self._deadlines: dict[asyncio.Timeout, None] = {}
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Read one body inside.
+
+        Raises:
+            TimeoutError: the body took too long, or it was the oldest one when another one came above the limit.
+        """
+        if len(self._deadlines) >= self.limit:
+            self._end_oldest()
+        async with asyncio.timeout(self.timeout_s) as timeout:
+            self._deadlines[timeout] = None
+            try:
+                yield
+            finally:
+                self._deadlines.pop(timeout, None)
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self._deadlines))
+        del self._deadlines[oldest]
+        if not oldest.expired():
+            oldest.reschedule(asyncio.get_running_loop().time())
 
 
 class _DisconnectListener:

@@ -1,7 +1,8 @@
-"""ASGI middleware in order: request id and error envelope, API key, rate limit, concurrency limit.
+"""ASGI middleware in order: request id and error envelope, API key, rate limit, body, concurrency limit.
 
-Cheap checks come first. The body is read only after key, rate and concurrency were checked. It runs outside of FastAPI's own
-layers, so every response has OpenAI's shape, including unexpected failures. Bodies and disconnects: `body_reader`.
+Cheap checks come first. The body is read after key and rate were checked, and before the request takes a concurrency slot. It
+runs outside of FastAPI's own layers, so every response has OpenAI's shape, including unexpected failures. Bodies and
+disconnects: `body_reader`.
 """
 
 from __future__ import annotations

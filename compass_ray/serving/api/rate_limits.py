@@ -21,6 +21,7 @@ from compass_ray.serving.inference import errors
 
 _IPV6_PREFIX_BITS = 64
 """Length of the IPv6 prefix of one household or machine, which chooses the remaining bits freely."""
+_MIN_UNFINISHED_BODIES = 64
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,24 @@ class RequestLimits:
     max_concurrent_requests: int = 256
     request_timeout_s: float = 120.0
     max_body_bytes: int = 4_000_000
+    body_timeout_s: float = 30.0
     requests_per_minute: int | None = None
+
+    @property
+    def max_unfinished_bodies(self) -> int:
+        """Bodies that are read at once, before their requests take a concurrency slot."""
+        return max(self.max_concurrent_requests, _MIN_UNFINISHED_BODIES)
 
     @classmethod
     def from_config(cls, config: ServeConfig) -> RequestLimits:
         """The limits of a configuration."""
-        return cls(config.max_concurrent_requests, config.request_timeout_s, config.max_body_bytes, config.requests_per_minute)
+        return cls(
+            max_concurrent_requests=config.max_concurrent_requests,
+            request_timeout_s=config.request_timeout_s,
+            max_body_bytes=config.max_body_bytes,
+            body_timeout_s=config.body_timeout_s,
+            requests_per_minute=config.requests_per_minute,
+        )
 
 
 class RateLimiter:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from compass_ray.serving.api.auth import ApiKeys, hash_key
 from compass_ray.serving.api.middleware import BODY_PATHS
+from compass_ray.serving.api.rate_limits import RequestLimits
 from tests.unit.serving.api.endpoint import Endpoint, chat_body
 
 KEYS = ApiKeys({hash_key("sesame"): "amina", hash_key("other"): "juma"})
@@ -83,14 +84,36 @@ def test_a_body_that_is_too_long_is_a_413_with_or_without_its_length(path: str) 
 
 
 def test_a_body_that_does_not_arrive_is_a_408() -> None:
-    endpoint = Endpoint(timeout_s=0.05)
-
-    async def parts() -> AsyncIterator[bytes]:
-        yield b"{"
-        await asyncio.Event().wait()
-
-    response = endpoint.request("POST", CHAT, content=parts(), headers={"content-type": "application/json"})
+    endpoint = Endpoint(body_timeout_s=0.05)
+    response = endpoint.request("POST", CHAT, content=_half_a_body(), headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["code"]) == (408, "request_timeout")
+
+
+async def _half_a_body() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("path", sorted(BODY_PATHS))
+def test_half_sent_bodies_keep_no_honest_request_out(path: str) -> None:
+    endpoint = Endpoint(max_concurrent_requests=2)
+    held = RequestLimits(max_concurrent_requests=2).max_unfinished_bodies
+
+    async def scenario() -> None:
+        async with endpoint.client(**{"content-type": "application/json"}) as client:
+            half_sent = [asyncio.create_task(client.post(path, content=_half_a_body())) for _ in range(held)]
+            await asyncio.sleep(0)
+            honest = [(await client.post(CHAT, json=chat_body())).status_code for _ in range(5)]
+            ended = [each for each in half_sent if each.done()]
+            assert honest == [200] * 5
+            assert ended == half_sent[: len(ended)], "the oldest bodies are ended first"
+            assert 0 < len(ended) <= 5
+            assert {each.result().status_code for each in ended} == {408}
+            for each in half_sent:
+                each.cancel()
+            await asyncio.gather(*half_sent, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/feedback", "/healthz"])

@@ -73,10 +73,10 @@ def run_checks(config: RunConfig, run: RunDir) -> list[CheckResult]:
 def _check_api_keys(config: RunConfig) -> CheckResult:
     """Check the API keys that ``serve`` would load. Keys belong to the service, which preflight does not import."""
     from compass_ray import preflight
-    from compass_ray.serving.api.auth import ApiKeys
+    from compass_ray.serving.api.key_source import read_keys
 
     try:
-        count = len(ApiKeys.load(os.environ, config.serve.api_keys).digests)
+        count = len(read_keys(os.environ, config.serve.api_keys))
     except ConfigError as error:
         return preflight.CheckResult("API keys", str(error), "correct serve.api_keys", blocking=True, by="settings")
     return preflight.CheckResult("API keys", f"{count} keys" if count else "none: the service needs no key")

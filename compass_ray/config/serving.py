@@ -12,6 +12,7 @@ from compass_ray.languages import get_language
 API_KEYS_VARIABLE = "COMPASS_API_KEYS"
 """Environment variable with the hashed API keys; it has priority over the file ``serve.api_keys``."""
 AboveZero = Annotated[float, Field(gt=0.0)]
+HostName = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])$")]
 
 
 class IdentifierConfig(ConfigSection):
@@ -61,7 +62,11 @@ class ServeConfig(ConfigSection):
     body_timeout_s: AboveZero = 30.0
     """Time limit for the arrival of a request's body, in seconds. A request waits for its body without a concurrency slot."""
     api_keys: str | None = None
-    """File of hashed API keys; the environment variable ``COMPASS_API_KEYS`` has priority. Without either, no key is needed."""
+    """File of hashed API keys; the environment variable ``COMPASS_API_KEYS`` has priority. Without either, no key is needed. The
+    service re-reads the file every five seconds."""
+    allowed_hosts: tuple[HostName, ...] | None = None
+    """Names that the ``Host`` header of a request may have, such as ``api.example.org``, ``*.example.org`` or ``*``. By default
+    all, and at a loopback address without API keys only the names of this machine."""
     requests_per_minute: Positive | None = None
     """Rate limit of each API key, or of each address if there are no keys."""
 

@@ -24,13 +24,17 @@ from compass_ray.artifacts.private_files import is_open_to_others
 from compass_ray.config import ConfigError, RunConfig, with_overrides
 from compass_ray.monitoring.retention import load_secret
 from compass_ray.serving import adapter_server, ingress, monitor_actor
-from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.access import Access
+from compass_ray.serving.api.host_check import default_hosts
+from compass_ray.serving.api.key_source import find_key_file, read_keys
 
 logger = logging.getLogger(__name__)
 
 NAME = "compass-ray"
 ADAPTER_DEPLOYMENT = adapter_server.NAME
 _POLL_INTERVAL_S = 0.2
+_PROXY_GRACE_S = 10.0
+"""Time of Serve's proxy for a request beyond the service's own limits, so that the service itself reports a timeout."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,28 @@ class Endpoint:
     run_uri: str
 
 
-def build_app(run_uri: str, config: RunConfig) -> serve.Application:
+def build_app(run_uri: str, config: RunConfig, host: str | None = None) -> serve.Application:
     """The application of a run, for `start` and `from_config_file`.
 
-    API keys are read here, from the file or environment of the process that starts the service. Replicas get their hashes.
-    A running monitor is restarted with these settings.
+    API keys are read here, from the file or environment of the process that starts the service. Replicas get their hashes, and
+    re-read the file. A running monitor is restarted with these settings. ``host`` is the address of the endpoint, if known: at a
+    loopback address without keys, and without ``serve.allowed_hosts``, only requests to this machine's names are answered.
 
     Raises:
         ConfigError: the source of API keys is invalid.
     """
     uri, settings = RunDir(run_uri).uri, config.model_dump(mode="json")
-    keys = ApiKeys.load(os.environ, config.serve.api_keys)
+    keys = read_keys(os.environ, config.serve.api_keys)
+    access = Access(
+        digests=keys,
+        key_file=find_key_file(os.environ, config.serve.api_keys),
+        hosts=config.serve.allowed_hosts or (None if keys or host is None else default_hosts(host)),
+    )
     _warn_if_readable(config.serve.api_keys)
     load_secret(RunDir(uri))  # created here once, not by several replicas at a time
     monitor_actor.restart_if_running(uri, config)
     adapters = adapter_server.build_deployment(config).bind(uri, settings)
-    return ingress.build_deployment(config).bind(uri, settings, adapters, keys.digests)
+    return ingress.build_deployment(config).bind(uri, settings, adapters, access)
 
 
 def from_config_file(args: dict[str, Any]) -> serve.Application:
@@ -94,8 +104,10 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     host = config.serve.host if host is None else host
     port = _free_port(host, config.serve.port if port is None else port)
     ray_session.start(config.resources)
-    options = HTTPOptions(host=host, port=port)
-    application = build_app(run.uri, config)
+    serve_config = config.serve
+    timeout_s = serve_config.body_timeout_s + serve_config.request_timeout_s + _PROXY_GRACE_S
+    options = HTTPOptions(host=host, port=port, request_timeout_s=timeout_s)
+    application = build_app(run.uri, config, host)
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging_config())
     _check_port(port)
     serve.run(application, name=NAME, route_prefix="/", logging_config=_logging_config())

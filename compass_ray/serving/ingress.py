@@ -26,8 +26,9 @@ from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.monitoring.retention import load_secret
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.actor_names import NAMESPACE, controller_name
+from compass_ray.serving.api.access import Access
 from compass_ray.serving.api.application import build_api
-from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.auth import ApiKeys, KeyReloader
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.engine_client import EngineClient
 from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
@@ -42,6 +43,8 @@ from compass_ray.serving.routing.router import Router
 logger = logging.getLogger(__name__)
 
 SYNC_INTERVAL_S = 0.5
+KEYS_INTERVAL_S = 5.0
+"""Time between two reads of the file of API keys."""
 _STATUS_INTERVAL_S = 5.0
 _MONITOR_TIMEOUT_S = 2.0
 _DRAIN_SECONDS = 10.0
@@ -53,12 +56,13 @@ class Ingress:
     """Deployment class; see `build_deployment`."""
 
     def __init__(
-        self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any], digests: Mapping[str, str] | None = None
+        self, run_uri: str, config: Mapping[str, Any], server: DeploymentHandle[Any], access: Access | None = None
     ) -> None:
         """Load the identifier, read the catalogue, and start the background loops."""
         self.config = RunConfig.model_validate(config)
         self.run = RunDir(run_uri)
-        self.keys = ApiKeys(digests)
+        self.access = access or Access()
+        self.keys = ApiKeys(self.access.digests)
         self.backend = EngineClient(server)
         self.monitored = self.run.clusters.manifest() is not None
         self.monitor: Any = None
@@ -74,12 +78,21 @@ class Ingress:
         if self.monitored:
             self._monitor_handle()
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
+        if self.access.key_file:
+            self.key_reloader = KeyReloader(self.keys, self.access.key_file)
+            self.tasks.append(asyncio.create_task(_repeat_forever(self._reload_keys, KEYS_INTERVAL_S)))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application. Built in the replica, so it is never pickled."""
         limits = RequestLimits.from_config(self.config.serve)
         self.api = build_api(
-            self.service, self.status, drain=self.forwarder.drain, keys=self.keys, limits=limits, trust_request_id=True
+            self.service,
+            self.status,
+            drain=self.forwarder.drain,
+            keys=self.keys,
+            hosts=self.access.hosts,
+            limits=limits,
+            trust_request_id=True,
         )
         return self.api
 
@@ -159,6 +172,13 @@ class Ingress:
     async def _sync_catalogue(self) -> None:
         self.host_state = await self.backend.state()
         self.service.catalogue = merge_host_state(self.service.catalogue, self.host_state)
+
+    async def _reload_keys(self) -> None:
+        """Follow the file of API keys. A new problem of the file is also shown to operators."""
+        before = self.key_reloader.problem
+        await asyncio.to_thread(self.key_reloader.reload)
+        if (problem := self.key_reloader.problem) and problem != before:
+            self.statistics.record_error(f"The previous API keys stay in use: {problem}")
 
     async def _refresh_status(self) -> None:
         parts = {"monitor": await self._monitor_status(), "controller": await self._controller_status()}

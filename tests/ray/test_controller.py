@@ -21,7 +21,7 @@ from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import deployment
 from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic
 from compass_ray.serving import monitor_actor
-from compass_ray.serving.api.auth import hash_key
+from compass_ray.serving.api.key_source import hash_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LANGUAGE = "sw"

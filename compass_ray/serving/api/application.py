@@ -7,7 +7,7 @@ Uses FastAPI only, so it runs under Serve and in a plain test client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.body_reader import BodyReaderMiddleware
 from compass_ray.serving.api.client_middleware import ClientMiddleware
 from compass_ray.serving.api.exception_handlers import register_exception_handlers
+from compass_ray.serving.api.host_check import HostMiddleware
 from compass_ray.serving.api.middleware import AuthMiddleware, ConcurrencyMiddleware, ErrorMiddleware, RateLimitMiddleware
 from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter, RequestLimits
 from compass_ray.serving.inference.service import InferenceService
@@ -35,6 +36,7 @@ def build_api(
     status: StatusSource,
     drain: Callable[[], Awaitable[None]] = _no_drain,
     keys: ApiKeys | None = None,
+    hosts: Sequence[str] | None = None,
     limits: RequestLimits | None = None,
     *,
     trust_request_id: bool = False,
@@ -46,6 +48,7 @@ def build_api(
         status: returns the content of ``/v1/compass/status``.
         drain: called on an orderly shutdown, after the last response.
         keys: accepted API keys. By default no key is needed.
+        hosts: accepted names in the ``Host`` header. By default all.
         limits: limits on concurrency, rate, body size and time.
         trust_request_id: whether a proxy sets ``x-request-id`` on requests and returns it with responses.
 
@@ -72,6 +75,7 @@ def build_api(
         redirect_slashes=False,
         middleware=[
             Middleware(ErrorMiddleware, statistics=service.statistics, trust_request_id=trust_request_id),
+            Middleware(HostMiddleware, hosts=hosts),
             Middleware(AuthMiddleware, keys=accepted),
             Middleware(ClientMiddleware, hashes=service.hashes),
             Middleware(RateLimitMiddleware, rate=RateLimiter(bounds.requests_per_minute)),
@@ -83,5 +87,6 @@ def build_api(
     api.include_router(openai_routes.build_router(service))
     api.include_router(admin_routes.build_router(service, status, admission))
     register_exception_handlers(api)
-    api.openapi = lambda: openapi.build_schema(api, keys=accepted.required, rate=bounds.requests_per_minute is not None)  # type: ignore[method-assign]
+    absent = openapi.absent_statuses(keys=accepted.required, rate=bounds.requests_per_minute is not None, hosts=hosts is not None)
+    api.openapi = lambda: openapi.build_schema(api, absent, keys=accepted.required)  # type: ignore[method-assign]
     return api

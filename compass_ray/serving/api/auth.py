@@ -1,37 +1,23 @@
-"""API keys, stored as the SHA-256 hash of each key.
+"""API keys: which requests have one.
 
-Neither the file nor the process holds a key itself, and comparison takes constant time. Without a key source, no key is needed.
-A key source without keys is an error. Rate limits are in `rate_limits`.
-
-One key per line (or between commas), as 64 hexadecimal digits or ``name:digits``; ``#`` starts a comment. To make a line for
-the key ``K``: ``printf %s "$K" | sha256sum``.
+The process holds hashes and no key, and comparison takes constant time. Without a key source, no key is needed. The keys can be
+replaced while the service runs. Sources: `key_source`. Rate limits: `rate_limits`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
-import re
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compass_ray.config import API_KEYS_VARIABLE, ConfigError
+from compass_ray.config import ConfigError
+from compass_ray.serving.api.key_source import ID_LENGTH, hash_key, read_key_file
 
-ENVIRONMENT_VARIABLE = API_KEYS_VARIABLE
-_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_ID_LENGTH = 12
-
-
-def hash_key(key: str) -> str:
-    """The hexadecimal SHA-256 of a key, as in a key source.
-
-    >>> hash_key("secret")[:8]
-    '2bb80d53'
-    """
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,16 +29,17 @@ class KeyOwner:
 
 
 class ApiKeys:
-    """The accepted keys. Empty means that no key is needed."""
+    """The accepted keys. Without any at the start, no key is needed."""
 
     def __init__(self, digests: Mapping[str, str] | None = None) -> None:
         """``digests`` maps the SHA-256 of each key, in lower-case hexadecimal, to the key's name."""
         self.digests = dict(digests or {})
+        self.required = bool(self.digests)
+        """Whether a request needs a key. Never changes, so a file whose last key is removed refuses everybody."""
 
-    @property
-    def required(self) -> bool:
-        """Whether a request needs a key."""
-        return bool(self.digests)
+    def replace(self, digests: Mapping[str, str]) -> None:
+        """Accept these keys from now on, and no others."""
+        self.digests = dict(digests)
 
     def find_owner(self, authorization: str | None) -> KeyOwner | None:
         """The owner of the key in an ``Authorization`` header: a bearer token, or the password of basic authentication."""
@@ -62,40 +49,34 @@ class ApiKeys:
         digest_of_key, owner = hash_key(key), None
         for digest, name in self.digests.items():  # compare with all, so that the time reveals nothing
             if hmac.compare_digest(digest, digest_of_key):
-                owner = KeyOwner(name, digest[:_ID_LENGTH])
+                owner = KeyOwner(name, digest[:ID_LENGTH])
         return owner
 
-    @classmethod
-    def load(cls, environment: Mapping[str, str], file: str | Path | None = None) -> ApiKeys:
-        """The keys of ``COMPASS_API_KEYS`` if set, otherwise of the file if given, otherwise none.
 
-        Raises:
-            ConfigError: the file cannot be read, a line is no hash, or the source has no key.
-        """
-        if ENVIRONMENT_VARIABLE in environment:
-            return cls._parse(re.split(r"[\n,]", environment[ENVIRONMENT_VARIABLE]), ENVIRONMENT_VARIABLE)
-        if file is None:
-            return cls()
+class KeyReloader:
+    """Re-reads the file of the keys, so that new and revoked keys need no restart."""
+
+    def __init__(self, keys: ApiKeys, file: Path) -> None:
+        """Keep ``keys`` equal to those of ``file``."""
+        self.keys = keys
+        self.file = file
+        self.problem: str | None = None
+        """Why the file was not used at the last call."""
+
+    def reload(self) -> None:
+        """Accept the file's present keys. If the file is invalid, the previous keys stay; each new reason is logged once."""
         try:
-            return cls._parse(Path(file).read_text("utf-8").splitlines(), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"serve.api_keys: {file} cannot be read ({error}). Name a file of hashed keys.") from None
-
-    @classmethod
-    def _parse(cls, lines: Iterable[str], source: str) -> ApiKeys:
-        digests = {}
-        for number, line in enumerate(lines, 1):
-            name, _, digest = line.partition("#")[0].strip().rpartition(":")
-            if not digest:
-                continue
-            if not _DIGEST.fullmatch(digest):  # not shown, because it may be a plain key
-                raise ConfigError(
-                    f"{source}, entry {number}: expected the SHA-256 of a key as 64 hexadecimal digits, or name:digits."
-                )
-            digests[digest.lower()] = name or digest[:_ID_LENGTH].lower()
-        if not digests:
-            raise ConfigError(f"{source} has no key, so every request would be refused. Add one, or unset it to need no key.")
-        return cls(digests)
+            digests = read_key_file(self.file)
+        except ConfigError as error:
+            if self.problem != str(error):
+                logger.error("ingress: the previous API keys stay in use: %s", error)
+            self.problem = str(error)
+            return
+        self.problem = None
+        before, now = self.keys.digests.keys(), digests.keys()
+        if before != now:
+            logger.warning("ingress: API keys reloaded, %d added, %d revoked", len(now - before), len(before - now))
+        self.keys.replace(digests)
 
 
 def _extract_key(authorization: str) -> str:

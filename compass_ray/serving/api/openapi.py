@@ -33,13 +33,14 @@ _DESCRIPTIONS: Mapping[int, str] = {
     408: "The body took too long to arrive.",
     413: "The body exceeds the size limit.",
     415: "The content type is not JSON.",
+    421: "The service does not answer under this host name.",
     429: "The rate limit is exceeded.",
     500: "An internal error. The log has the cause under the request id.",
     503: "Too many concurrent requests, an unavailable version, or a replica that is shutting down.",
     504: "The response exceeded the request timeout.",
 }
-READ_ERRORS = (401, 500)
-WRITE_ERRORS = (400, 401, 408, 413, 415, 429, 500)
+READ_ERRORS = (401, 421, 500)
+WRITE_ERRORS = (400, 401, 408, 413, 415, 421, 429, 500)
 COMPLETION_ERRORS = (*WRITE_ERRORS, 404, 503, 504)
 
 
@@ -66,12 +67,20 @@ def declare_stream_responses() -> dict[int | str, dict[str, Any]]:
     )
 
 
-def build_schema(api: FastAPI, *, keys: bool, rate: bool) -> dict[str, Any]:
-    """The OpenAPI description, built once. Without ``keys`` it has no 401, without ``rate`` no 429."""
+def absent_statuses(*, keys: bool, rate: bool, hosts: bool) -> frozenset[int]:
+    """Statuses that no request gets: 401 without API keys, 429 without a rate limit, 421 if all hosts are accepted.
+
+    The API returns 400 instead of FastAPI's 422.
+    """
+    optional = {401: keys, 429: rate, 421: hosts}
+    return frozenset({422, *(status for status, used in optional.items() if not used)})
+
+
+def build_schema(api: FastAPI, absent: Collection[int], *, keys: bool) -> dict[str, Any]:
+    """The OpenAPI description, built once, without the statuses in ``absent``."""
     if api.openapi_schema is None:
         schema = get_openapi(title=api.title, version=api.version, routes=api.routes)
-        # The API returns 400 instead of FastAPI's 422.
-        _drop_statuses(schema, {422} | ({401} if not keys else set()) | ({429} if not rate else set()))
+        _drop_statuses(schema, absent)
         if keys:
             _declare_keys(schema)
         api.openapi_schema = schema

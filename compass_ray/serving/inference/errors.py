@@ -97,6 +97,14 @@ def no_such_path() -> ApiError:
     return ApiError(404, "No such path. GET /openapi.json lists all paths.")
 
 
+def unknown_host() -> ApiError:
+    """421: the ``Host`` header names another host."""
+    message = (
+        "This service does not answer under the host name of the request. Use localhost, or add the name to serve.allowed_hosts."
+    )
+    return ApiError(421, message, code="host_not_allowed")
+
+
 def unknown_model(message: str) -> ApiError:
     """404: no such ``model``."""
     return ApiError(404, message, param="model", code="model_not_found")

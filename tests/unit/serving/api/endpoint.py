@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -124,7 +124,9 @@ class Traffic:
 class Endpoint:
     """The application, its parts, and clients."""
 
-    def __init__(self, *, keys: ApiKeys | None = None, timeout_s: float = 60.0, **limits: Any) -> None:
+    def __init__(
+        self, *, keys: ApiKeys | None = None, hosts: Sequence[str] | None = None, timeout_s: float = 60.0, **limits: Any
+    ) -> None:
         self.clock = Clock()
         self.backend = ScriptedBackend()
         self.traffic = Traffic()
@@ -139,7 +141,7 @@ class Endpoint:
         self.service.catalogue = CATALOGUE
         self.state: dict[str, Any] = {"run": "<script>", "languages": {}, "requests": {}, "monitor": None}
         self.api: FastAPI = build_api(
-            self.service, self._status, keys=keys, limits=RequestLimits(request_timeout_s=timeout_s, **limits)
+            self.service, self._status, keys=keys, hosts=hosts, limits=RequestLimits(request_timeout_s=timeout_s, **limits)
         )
 
     async def _status(self) -> dict[str, Any]:

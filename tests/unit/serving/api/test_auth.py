@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from compass_ray.config import ConfigError
-from compass_ray.serving.api.auth import ENVIRONMENT_VARIABLE, ApiKeys, KeyOwner, hash_key
+from compass_ray.serving.api.auth import ApiKeys, KeyOwner, KeyReloader
+from compass_ray.serving.api.key_source import ENVIRONMENT_VARIABLE, hash_key, read_keys
 
 
 def test_a_hash_is_what_sha256sum_says() -> None:
@@ -17,19 +18,19 @@ def test_a_hash_is_what_sha256sum_says() -> None:
 
 
 def test_without_a_source_no_key_is_needed() -> None:
-    assert not ApiKeys.load({}).required
+    assert not ApiKeys(read_keys({})).required
 
 
 def test_a_file_has_one_hash_per_line_with_or_without_a_name(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\namina:{hash_key('one').upper()}\n  {hash_key('two')}  # juma's\n")
-    keys = ApiKeys.load({}, file)
+    keys = ApiKeys(read_keys({}, str(file)))
     assert keys.find_owner("Bearer one") == KeyOwner("amina", hash_key("one")[:12])
     assert keys.find_owner("bearer  two ") == KeyOwner(hash_key("two")[:12], hash_key("two")[:12])
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
-    keys = ApiKeys.load({ENVIRONMENT_VARIABLE: f"a:{hash_key('one')}, {hash_key('two')}"}, tmp_path / "missing")
+    keys = ApiKeys(read_keys({ENVIRONMENT_VARIABLE: f"a:{hash_key('one')}, {hash_key('two')}"}, str(tmp_path / "missing")))
     assert keys.find_owner("Bearer one")
     assert keys.find_owner("Bearer two")
 
@@ -60,17 +61,83 @@ def test_the_empty_key_is_never_accepted() -> None:
 @pytest.mark.parametrize("text", ["", " , ", "# nothing"])
 def test_a_source_without_a_key_is_an_error(text: str) -> None:
     with pytest.raises(ConfigError, match="has no key"):
-        ApiKeys.load({ENVIRONMENT_VARIABLE: text})
+        read_keys({ENVIRONMENT_VARIABLE: text})
 
 
-def test_a_key_that_was_not_hashed_is_refused_and_not_shown(tmp_path: Path) -> None:
+ONE, TWO = hash_key("one"), hash_key("two")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("sesame-in-the-clear", "no hashed key"),
+        ("amina:", "no hashed key"),
+        (":", "no hashed key"),
+        (f"{ONE[:-1]}", "no hashed key"),
+        (f"{ONE}  -", "no hashed key"),
+        (f"amina:{ONE} juma:{TWO}", "no hashed key"),
+        (f"amina:{ONE},juma:", "no hashed key"),
+        (f"amina:{hash_key('')}", "hash of an empty key"),
+        (f"amina:{TWO}", "there twice"),
+    ],
+)
+def test_an_incomplete_entry_is_an_error_that_names_file_and_line_and_not_the_entry(
+    tmp_path: Path, line: str, problem: str
+) -> None:
     file = tmp_path / "keys"
-    file.write_text(f"{hash_key('one')}\nsesame-in-the-clear\n")
-    with pytest.raises(ConfigError, match="entry 2: expected the SHA-256") as refused:
-        ApiKeys.load({}, file)
+    file.write_text(f"# ours\njuma:{TWO}\n{line}\n")
+    with pytest.raises(ConfigError, match=f"{file}, line 3: .*{problem}") as refused:
+        read_keys({}, str(file))
     assert "sesame" not in str(refused.value)
+    assert ONE[:-1] not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        ApiKeys.load({}, tmp_path / "keys")
+def test_keys_between_commas_are_all_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"\ufeffamina:{ONE}, juma: {TWO},  # two of them, on one line\r\n")
+    assert read_keys({}, str(file)) == {ONE: "amina", TWO: "juma"}
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "keys"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{file} cannot be read"):
+        read_keys({}, str(file))
+
+
+def test_a_new_key_works_and_a_revoked_key_does_not_after_the_next_read(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"amina:{ONE}")
+    keys = ApiKeys(read_keys({}, str(file)))
+    file.write_text(f"juma:{TWO}")
+    KeyReloader(keys, file).reload()
+    assert (keys.find_owner("Bearer one"), keys.find_owner("Bearer two")) == (None, KeyOwner("juma", TWO[:12]))
+
+
+def test_a_file_whose_last_key_was_revoked_refuses_everybody(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    keys = ApiKeys({ONE: "amina"})
+    file.write_text("# amina left\n")
+    KeyReloader(keys, file).reload()
+    assert keys.required
+    assert keys.find_owner("Bearer one") is None
+
+
+@pytest.mark.parametrize("content", [None, f"{TWO}\nnonsense"])
+def test_a_file_that_became_invalid_changes_no_key_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    keys, file = ApiKeys({ONE: "amina"}), tmp_path / "keys"
+    if content:
+        file.write_text(content)
+    reloader = KeyReloader(keys, file)
+    for _ in range(2):
+        reloader.reload()
+    assert keys.digests == {ONE: "amina"}
+    assert str(file) in (reloader.problem or "")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    file.write_text(TWO)
+    reloader.reload()
+    assert (reloader.problem, keys.digests) == (None, {TWO: TWO[:12]})

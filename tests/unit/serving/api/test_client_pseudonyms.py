@@ -7,7 +7,8 @@ import asyncio
 import httpx
 import pytest
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.key_source import hash_key
 from tests.unit.serving.api.endpoint import Endpoint, chat_body
 
 

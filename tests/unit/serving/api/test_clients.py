@@ -16,7 +16,8 @@ import openai
 import pytest
 import uvicorn
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.inference.backend import StreamInterruptedError
 from tests.unit.serving.api.endpoint import Endpoint
 

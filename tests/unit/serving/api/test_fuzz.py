@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.key_source import hash_key
 from tests.unit.serving.api.endpoint import Endpoint
 
 BEARER = {"authorization": "Bearer sesame"}

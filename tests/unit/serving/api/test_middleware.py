@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.api.middleware import BODY_PATHS
 from compass_ray.serving.api.rate_limits import RequestLimits
 from tests.unit.serving.api.endpoint import Endpoint, chat_body

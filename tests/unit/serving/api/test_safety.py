@@ -7,8 +7,9 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.conversions import format_route_header
+from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.api.middleware import error_response
 from compass_ray.serving.api.schema.common_response import CompassInfo
 from compass_ray.serving.inference.client_hashes import ClientHashes

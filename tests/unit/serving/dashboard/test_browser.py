@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from compass_ray.serving.api.auth import ApiKeys, hash_key
+from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.key_source import hash_key
 from tests.unit.serving.dashboard import states
 from tests.unit.serving.dashboard.site import Site
 

@@ -32,6 +32,7 @@ from compass_ray.serving.api.auth import ApiKeys, KeyReloader
 from compass_ray.serving.api.rate_limits import RequestLimits
 from compass_ray.serving.engine_client import EngineClient
 from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_state
+from compass_ray.serving.heap_trim import trim_heap_forever
 from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.service import InferenceService
 from compass_ray.serving.metrics.request_stats import RequestStatistics
@@ -78,6 +79,7 @@ class Ingress:
         if self.monitored:
             self._monitor_handle()
             self.tasks.append(asyncio.create_task(self.forwarder.run()))
+        trim_heap_forever()
         if self.access.key_file:
             self.key_reloader = KeyReloader(self.keys, self.access.key_file)
             self.tasks.append(asyncio.create_task(_repeat_forever(self._reload_keys, KEYS_INTERVAL_S)))

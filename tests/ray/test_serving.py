@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -168,6 +169,14 @@ def test_too_long_a_conversation_is_a_400(http: httpx.Client) -> None:
     error = response.json()["error"]
     assert error["code"] == "context_length_exceeded"
     assert error["message"].startswith("the conversation has"), "a replica's frames are nobody's business"
+
+
+def test_the_proxy_of_serve_refuses_a_long_header_and_the_service_a_foreign_host_name(http: httpx.Client, served: Served) -> None:
+    with socket.create_connection((http.base_url.host, http.base_url.port or 0), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 1_000_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert http.get("/v1/models", headers={"host": "evil.example"}).status_code == 421
+    assert http.get("/v1/models", headers={"x-request-timeout-seconds": "0.000001"}).status_code == 200
 
 
 def test_status_page_and_health(http: httpx.Client, served: Served) -> None:

@@ -46,7 +46,7 @@ def test_the_service_is_the_same_on_kubernetes() -> None:
 
 def test_the_proxy_timeout_exceeds_the_service_s_own() -> None:
     bounds = load_run_config("phi-4-mini").serve
-    assert read("serve.yaml")["http_options"]["request_timeout_s"] > 2 * bounds.request_timeout_s
+    assert read("serve.yaml")["http_options"]["request_timeout_s"] > bounds.body_timeout_s + bounds.request_timeout_s
 
 
 def test_the_application_is_built_from_the_file_s_arguments(tmp_path: Path) -> None:

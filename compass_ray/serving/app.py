@@ -103,10 +103,10 @@ def start(run_uri: str, config: RunConfig, *, port: int | None = None, host: str
     run.read_config()
     host = config.serve.host if host is None else host
     port = _free_port(host, config.serve.port if port is None else port)
+    if default_hosts(host) is None:
+        logger.warning("serve: other machines can reach %s; put the proxy of cluster_configs/nginx in front of it", host)
     ray_session.start(config.resources)
-    serve_config = config.serve
-    timeout_s = serve_config.body_timeout_s + serve_config.request_timeout_s + _PROXY_GRACE_S
-    options = HTTPOptions(host=host, port=port, request_timeout_s=timeout_s)
+    options = _http_options(config, host, port)
     application = build_app(run.uri, config, host)
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=_logging_config())
     _check_port(port)
@@ -140,6 +140,11 @@ def _warn_if_readable(key_file: str | None) -> None:
     """Warn if other users may read the file of API keys. It holds hashes, which allow guesses of weak keys."""
     if key_file and Path(key_file).exists() and is_open_to_others(Path(key_file)):
         logger.warning("serve: the API key file %s is open to other users; run 'chmod 600 %s'", key_file, key_file)
+
+
+def _http_options(config: RunConfig, host: str, port: int) -> HTTPOptions:
+    timeout_s = config.serve.body_timeout_s + config.serve.request_timeout_s + _PROXY_GRACE_S
+    return HTTPOptions(host=host, port=port, request_timeout_s=timeout_s)
 
 
 def _check_port(port: int) -> None:

@@ -10,16 +10,24 @@ from typing import Any
 
 from tokenizers.decoders import DecodeStream
 
+_LETTER = "a"
+"""A text before what is decoded, where that is not the start of a text."""
+
 
 class IncrementalDetokenizer:
     """The text of one reply."""
 
-    def __init__(self, tokenizer: Any, stop_strings: Sequence[str] = ()) -> None:
-        """Start empty. ``tokenizer`` is a fast tokenizer of transformers."""
+    def __init__(self, tokenizer: Any, stop_strings: Sequence[str] = (), *, continues_text: bool = False) -> None:
+        """Start empty. ``tokenizer`` is a fast tokenizer of transformers.
+
+        Decoders of SentencePiece drop a space at the start of a text. ``continues_text``: the reply is no start, so it keeps it.
+        """
         self.tokenizer = tokenizer
         self.stop_strings = tuple(stop_strings)
         self.is_stopped = False
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._letter_ids: list[int] = tokenizer(_LETTER, add_special_tokens=False)["input_ids"]
+        self._before = self._letter_ids if continues_text else []
+        self._stream = self._open_stream(self._before)
         self._ids: list[int] = []
         self._text = ""
         self.num_emitted = 0
@@ -35,7 +43,10 @@ class IncrementalDetokenizer:
     def flush(self) -> str:
         """Return the held-back text at the end of the reply."""
         if not self.is_stopped:
-            decoded = self.tokenizer.decode(self._ids, skip_special_tokens=True)
+            before, decoded = (
+                self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (self._before, self._before + self._ids)
+            )
+            decoded = decoded.removeprefix(before)
             self._text = decoded if decoded.startswith(self._text) else self._text
             self._truncate_at_stop()
         return self._emit(len(self._text))
@@ -54,8 +65,14 @@ class IncrementalDetokenizer:
         try:
             return self._stream.step(self.tokenizer.backend_tokenizer, token) or ""
         except Exception:  # tokenizers raises no narrower type for invalid bytes of a byte-level tokenizer
-            self._stream = DecodeStream(skip_special_tokens=True)
+            self._stream = self._open_stream(self._letter_ids)
             return "\ufffd" + (self._stream.step(self.tokenizer.backend_tokenizer, token) or "")
+
+    def _open_stream(self, before: Sequence[int]) -> DecodeStream:
+        stream = DecodeStream(skip_special_tokens=True)
+        for token in before:
+            stream.step(self.tokenizer.backend_tokenizer, token)
+        return stream
 
     def _truncate_at_stop(self) -> None:
         cuts = [at for stop in self.stop_strings if (at := self._text.find(stop)) >= 0]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from compass_ray.engine.adapter_manager import AdapterManager, AdapterRefCounts
 from compass_ray.engine.adapter_mapping import TokenAdapters
+from compass_ray.engine.detokenizer import IncrementalDetokenizer
 from compass_ray.engine.fold_adapter import PreparedAdapter
 from compass_ray.engine.kv_cache import KVCache, derive_max_model_len
 from compass_ray.engine.model_runner import PROBE_TOKENS, ModelRunner
@@ -187,7 +188,7 @@ class Engine:
             )
         self._last_request_id += 1
         sampling_params = SamplingParams(make_generator(request.seed), request.temperature, request.top_p, request.logprobs)
-        stop_strings = [text for text in request.stop if text]
+        stop_strings, continues_text = [text for text in request.stop if text], not request.messages
         return RequestState(
             self._last_request_id,
             prompt,
@@ -195,9 +196,8 @@ class Engine:
             self._resolve_adapters(request),
             request.max_tokens,
             sampling_params,
-            self.base.tokenizer,
-            stop_strings,
-            None if request.logprobs is None else ReplyLogprobs(self._token_bytes),
+            IncrementalDetokenizer(self.base.tokenizer, stop_strings, continues_text=continues_text),
+            None if request.logprobs is None else ReplyLogprobs(self._token_bytes, continues_text=continues_text),
         )
 
     def _resolve_adapters(self, request: GenerationRequest) -> TokenAdapters:

@@ -18,14 +18,14 @@ from compass_ray.engine.token_bytes import TokenBytes
 class ReplyLogprobs:
     """The scored tokens of one reply, held back until their text is certain."""
 
-    def __init__(self, token_bytes: TokenBytes) -> None:
-        """Start before the first token."""
+    def __init__(self, token_bytes: TokenBytes, *, continues_text: bool = False) -> None:
+        """Start before the first token. ``continues_text``: the reply is not the start of a text (see `detokenizer`)."""
         self._token_bytes = token_bytes
         self._pending: deque[TokenLogprob] = deque()
         self._released: list[TokenLogprob] = []
         self._num_decoded = 0
         self._undecoded = b""
-        self._is_first = True
+        self._is_first = not continues_text
 
     @property
     def released(self) -> tuple[TokenLogprob, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from compass_ray.engine.adapter_mapping import TokenAdapters
 from compass_ray.engine.detokenizer import IncrementalDetokenizer
@@ -23,8 +22,7 @@ class RequestState:
         token_adapters: TokenAdapters,
         max_tokens: int,
         sampling_params: SamplingParams,
-        tokenizer: Any,
-        stop_strings: Sequence[str] = (),
+        detokenizer: IncrementalDetokenizer,
         logprobs: ReplyLogprobs | None = None,
     ) -> None:
         """Start with no computed prompt token. ``logprobs`` collects those of the reply, if requested."""
@@ -34,7 +32,7 @@ class RequestState:
         self.token_adapters = token_adapters
         self.max_tokens = max_tokens
         self.sampling_params = sampling_params
-        self.detokenizer = IncrementalDetokenizer(tokenizer, stop_strings)
+        self.detokenizer = detokenizer
         self.num_computed_tokens = 0
         """Tokens with keys and values in the cache."""
         self.last_token_id = 0

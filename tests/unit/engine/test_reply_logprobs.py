@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
+from compass_ray.engine.detokenizer import IncrementalDetokenizer
 from compass_ray.engine.reply_logprobs import ReplyLogprobs
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.requests import OutputDelta, TokenLogprob
@@ -50,10 +51,13 @@ NAMES = st.sampled_from(sorted(TOKENIZERS))
 TEXTS = st.text(st.one_of(st.sampled_from("ab hé語न e\u0301\n😀👩\u200d🔬\ufe0f"), st.characters(codec="utf-8")), max_size=20)
 
 
-def reply(tokenizer: Any, ids: list[int], stop: tuple[str, ...] = ()) -> tuple[str, tuple[TokenLogprob, ...]]:
+def reply(
+    tokenizer: Any, ids: list[int], stop: tuple[str, ...] = (), *, continues_text: bool = False
+) -> tuple[str, tuple[TokenLogprob, ...]]:
     """Text and scored tokens of a reply with these ids, up to a stop string; checks that the stream is the same."""
-    logprobs = ReplyLogprobs(TokenBytes(tokenizer))
-    state = RequestState(1, [0], None, (), len(ids), SamplingParams(make_generator(0)), tokenizer, stop, logprobs)
+    logprobs = ReplyLogprobs(TokenBytes(tokenizer), continues_text=continues_text)
+    detokenizer = IncrementalDetokenizer(tokenizer, stop, continues_text=continues_text)
+    state = RequestState(1, [0], None, (), len(ids), SamplingParams(make_generator(0)), detokenizer, logprobs)
     deltas: list[OutputDelta] = []
     for token in ids:
         deltas.append(state.append_token(SampledToken(token, -0.5, ((token, -0.5), (0, -1.0))), is_eos=False))
@@ -85,6 +89,16 @@ def test_bytes_joined_are_the_text_and_offsets_count_the_characters_before(name:
         assert [score.text_offset for score in scores] == [
             len(joined(scores[:i]).decode("utf-8", "ignore")) for i in range(len(scores))
         ]
+
+
+@settings(max_examples=80)
+@given(NAMES, TEXTS, TEXTS)
+def test_a_continuation_follows_its_text_with_all_its_spaces(name: str, text: str, more: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    before, after = encode(tokenizer, f"b{text}"), encode(tokenizer, f" {more}")
+    found, scores = reply(tokenizer, after, continues_text=True)
+    assert tokenizer.decode(before) + found == tokenizer.decode(before + after)
+    assert joined(scores) == found.encode()
 
 
 @settings(max_examples=80)

@@ -122,8 +122,9 @@ class TrafficForwarder:
                 return
             except Exception as error:
                 self.retries += 1
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # Ray's text begins with a traceback
                 logger.warning(
-                    "monitor: delivery of %d prompts or ratings failed, retrying in %.1f s: %s", len(batch), delay, error
+                    "monitor: delivery of %d prompts or ratings failed, retrying in %.1f s: %s", len(batch), delay, reason
                 )
                 await self.pause(delay)
                 delay = min(2 * delay, _MAX_BACKOFF_SECONDS)

@@ -48,6 +48,8 @@ KEYS_INTERVAL_S = 5.0
 """Time between two reads of the file of API keys."""
 _STATUS_INTERVAL_S = 5.0
 _MONITOR_TIMEOUT_S = 2.0
+_START_SECONDS = 120.0
+"""Time after the start of this replica in which a part that never responded counts as starting."""
 _DRAIN_SECONDS = 10.0
 _EXTRA_REQUESTS = 64
 """Requests allowed beyond completions and unfinished bodies: dashboard, status, metrics, and refusals of excess requests."""
@@ -68,6 +70,8 @@ class Ingress:
         self.monitored = self.run.clusters.manifest() is not None
         self.monitor: Any = None
         self.controller: Any = None
+        self.start_time = time.monotonic()
+        self.responded: set[str] = set()
         self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
         self.statistics = RequestStatistics(time.time, [RayMetricsExporter()])
         self.service = self._build_service()
@@ -203,8 +207,14 @@ class Ingress:
         try:
             status: dict[str, Any] = await asyncio.wait_for(self._monitor_handle().status.remote(), _MONITOR_TIMEOUT_S)
         except Exception as error:
-            return {**(self.cached_status["monitor"] or {}), "unreachable": type(error).__name__}
+            return {**(self.cached_status["monitor"] or {}), **self._describe_silence("monitor", error)}
+        self.responded.add("monitor")
         return status
+
+    def _describe_silence(self, part: str, error: Exception) -> dict[str, Any]:
+        """Status of a part that does not respond: starting, or why it cannot be reached."""
+        is_new = part not in self.responded and time.monotonic() - self.start_time < _START_SECONDS
+        return {"starting": True} if is_new else {"unreachable": type(error).__name__}
 
     async def _controller_status(self) -> dict[str, Any] | None:
         if not self.config.update.auto:
@@ -215,7 +225,8 @@ class Ingress:
             failure: str = await asyncio.wait_for(self.controller.failure.remote(), _MONITOR_TIMEOUT_S)
         except Exception as error:
             self.controller = None
-            return {"unreachable": "not started" if isinstance(error, ValueError) else type(error).__name__}
+            return self._describe_silence("controller", error)
+        self.responded.add("controller")
         return {"failed": failure} if failure else {}
 
 

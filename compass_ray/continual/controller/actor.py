@@ -43,7 +43,7 @@ class ControllerActor:
         self.run, self.config = RunDir(run_uri), RunConfig.model_validate(config)
         self.updates = UpdateTasks(self.run, self.config)
         self.controller: Controller | None = None
-        self.last_failure = "it has not finished its first cycle"
+        self.last_failure = ""
         self.lock = threading.Lock()
         threading.Thread(target=self._run_forever, name="controller", daemon=True).start()
 

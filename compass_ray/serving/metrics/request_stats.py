@@ -132,10 +132,11 @@ class RequestStatistics:
         """Export which parts of the service run, and how many adapters cannot be loaded.
 
         Args:
-            parts: status of each part; None if the service has no such part. ``failed`` and ``unreachable`` say why it is down.
+            parts: status of each part; None if the service has no such part. ``failed`` and ``unreachable`` say why it is down. A
+                part that is ``starting`` has no sample yet.
             unavailable: number of versions that cannot be loaded.
         """
-        expected = {name: status for name, status in parts.items() if status is not None}
+        expected = {name: status for name, status in parts.items() if status is not None and not status.get("starting")}
         self.down = tuple(name for name, status in expected.items() if status.get("failed") or status.get("unreachable"))
         for name in expected:
             self.exporter.set(definitions.PART_UP, float(name not in self.down), {"part": name})

@@ -40,9 +40,9 @@ def build_status(
         problems: adapters that cannot be used, and why.
         traffic: `TrafficForwarder.counts`.
         monitor: `TrafficMonitor.status`; None if nothing is monitored. If the monitor does not respond, its last status with
-            the reason in ``unreachable``. Only ``failed``, the reason, if it cannot start.
+            the reason in ``unreachable``. Only ``failed``, the reason, if it cannot start; ``starting`` while it loads.
         controller: None without ``update.auto``; otherwise ``failed`` with the reason if its last cycle failed, or
-            ``unreachable`` if it does not respond.
+            ``unreachable`` if it does not respond; ``starting`` before its first response.
         decisions: the run's decisions, oldest first.
         engine: the adapter server's counts.
     """

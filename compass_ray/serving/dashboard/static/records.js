@@ -49,6 +49,7 @@ function decision({ time, language, kind, from, to, reason, accepted }) {
 // State of a part of the service, and the reason if it does not work.
 function state(found, none) {
   if (!found) return [none];
+  if (found.starting) return ["starting"];
   if (found.failed) return ["does not work", text(found.failed)];
   return [found.unreachable ? `does not respond (${found.unreachable})` : "running"];
 }

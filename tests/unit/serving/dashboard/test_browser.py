@@ -344,8 +344,9 @@ def test_parts_that_cannot_start_are_shown_with_the_reason(context: BrowserConte
     for text in ("does not work", reason, "the store is unavailable"):
         expect(page.locator("#monitor")).to_contain_text(text)
     expect(_languages(page).get_by_role("rowheader")).to_have_count(42)
-    site.endpoint.state = {**states.busy(), "controller": {}}
+    site.endpoint.state = {**states.busy(), "monitor": {"starting": True}, "controller": {}}
     _next_poll(page)
+    expect(page.locator("#monitor")).to_contain_text("starting")
     expect(page.locator("#monitor")).not_to_contain_text("does not work")
 
 

@@ -172,6 +172,8 @@ def test_parts_that_do_not_run_are_exported_and_kept(statistics: RequestStatisti
     samples = _samples(statistics)
     assert [samples["compass_part_up", (("part", part),)] for part in ("monitor", "controller")] == [1, 0]
     assert samples["compass_adapters_unavailable", ()] == 0
+    statistics.export_parts({"monitor": {"starting": True}, "controller": {}}, 0)
+    assert statistics.down == ()
 
 
 def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestStatistics) -> None:

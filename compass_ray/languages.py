@@ -151,14 +151,36 @@ def get_language(code: str) -> Language:
 
 
 def _suggestion(given: str) -> str:
-    if known := find_code(given):
-        return f"did you mean {known!r} ({LANGUAGES[known].name})?"
+    if code := nearest_code(given):
+        name = LANGUAGES[code].name
+        return f"did you mean {code!r} ({name})? Codes are those of Global-MMLU and MMLU-ProX: {', '.join(LANGUAGES)}"
+    return f"expected one of the codes of Global-MMLU and MMLU-ProX, {', '.join(LANGUAGES)}"
+
+
+def nearest_code(given: str) -> str | None:
+    """Our code of the language that a spelling most probably means; None if it is similar to none.
+
+    >>> nearest_code("Swahilli"), nearest_code("fas"), nearest_code("qqqqq")
+    ('sw', 'fa', None)
+    """
     spellings = {spelling.lower(): each for each in LANGUAGES.values() for spelling in _spellings(each)}
     close = difflib.get_close_matches(given.lower(), spellings, n=1, cutoff=0.6)
-    if close:
-        match = spellings[close[0]]
-        return f"did you mean {match.code!r} ({match.name})? Codes are those of Global-MMLU and MMLU-ProX: {', '.join(LANGUAGES)}"
-    return f"expected one of the codes of Global-MMLU and MMLU-ProX, {', '.join(LANGUAGES)}"
+    return find_code(given) or (spellings[close[0]].code if close else None)
+
+
+def describe_spellings(counts: Mapping[str, int], most: int = 5) -> str:
+    """Rows by the language as it is written, with the nearest code where it differs, for messages.
+
+    >>> describe_spellings({"Swahili": 2, "hi": 1})
+    "2 rows of 'Swahili' (nearest code 'sw'), 1 rows of 'hi'"
+    """
+    listed = [f"{count} rows of {spelled!r}{_nearest_note(spelled)}" for spelled, count in counts.items()]
+    return ", ".join(listed[:most] + ([f"and {len(listed) - most} others"] if len(listed) > most else []))
+
+
+def _nearest_note(spelled: str) -> str:
+    code = nearest_code(spelled)
+    return f" (nearest code {code!r})" if code and code != spelled else ""
 
 
 def _spellings(language: Language) -> tuple[str, ...]:

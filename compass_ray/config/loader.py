@@ -96,8 +96,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         tree = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file with --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML in UTF-8 ({error})") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise ConfigError(
+            f"{path}: not valid YAML in UTF-8: line {line} has the byte 0x{byte:02X}; write the file again as UTF-8"
+        ) from None
     except ConfigError as error:
         raise ConfigError(f"{path}, {error}") from None
     if tree is None:

@@ -54,11 +54,17 @@ def _language_result(config: RunConfig, counted: Sequence[SourceCount]) -> Check
     totals = {code: _total_rows(code, counts) for code in config.languages}
     empty = [code for code, count in totals.items() if count == 0]
     if empty and None not in counts:
-        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}"
+        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}{_unknown_languages(counts)}"
         return CheckResult(
             "languages", found, "add rows to pool.sources, or remove these languages", blocking=True, by="settings"
         )
     return CheckResult("languages", _summary(totals, empty, any(each.is_upper_bound for each in counted)))
+
+
+def _unknown_languages(counts: Iterable[RowCounts | None]) -> str:
+    """The languages of rows that have no code of a pool, as they are written."""
+    found = {name: count or 0 for each in counts if each for name, count in each.items() if languages.pool_code(name) is None}
+    return f"; they have {languages.describe_spellings(found)}" if found else ""
 
 
 def _is_excluded(pool: PoolConfig, code: str) -> bool:

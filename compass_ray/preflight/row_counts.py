@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
-from compass_ray.sources.pool import read_pool
+from compass_ray.sources.pool import UNKNOWN_LANGUAGE, read_pool
 from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, table_ending
 
 _SMALL = 32 << 20
@@ -58,8 +58,10 @@ def count_rows(source: SourceConfig, pool: PoolConfig, thorough: bool) -> Source
 
 
 def _count_usable(source: SourceConfig, pool: PoolConfig) -> RowCounts:
-    taken = read_pool(PoolConfig(sources=(source,), languages=pool.languages)).rows["language"].to_pylist()
-    return dict(Counter(taken))
+    """Accepted rows by language, and rows of unknown languages by the language as it is written."""
+    found = read_pool(PoolConfig(sources=(source,), languages=pool.languages))
+    unknown = found.rejected.filter(pc.equal(found.rejected["reason"], UNKNOWN_LANGUAGE))["language"].drop_null()
+    return dict(Counter(found.rows["language"].to_pylist()) + Counter(unknown.to_pylist()))
 
 
 def _list_parquet_files(source: SourceConfig) -> list[str]:

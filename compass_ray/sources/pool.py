@@ -22,6 +22,10 @@ from compass_ray.texts import is_blank
 
 SHARD_ROWS = 4096
 """Rows per row group of the pool; the embed stage works on row groups."""
+UNKNOWN_LANGUAGE = "the language is not known"
+"""Reason of rows whose language has no code of a pool. Their language is stored as it is written."""
+_SPELLED = "spelled"
+"""Temporary column: the language of a row as its source writes it."""
 _SOURCE_INDEX = "number"
 """Temporary column: index of the configured source of a row."""
 
@@ -44,11 +48,16 @@ def read_pool(config: PoolConfig) -> Pool:
     table = pa.concat_tables(raw).combine_chunks()
     reasons = _rejection_reasons(table, config.languages)
     rows = table.filter(pc.is_null(reasons))
-    rejected = table.append_column("reason", reasons).filter(pc.is_valid(reasons)).select(schemas.REJECTED.names)
+    rejected = _rejected_rows(table.append_column("reason", reasons).filter(pc.is_valid(reasons)))
     if rows.num_rows == 0:
         raise ConfigError(_empty_pool_message(config, rejected))
     limited = _limit_rows(rows, config).select(schemas.POOL.names)
     return Pool(_sort_rows(limited).cast(schemas.POOL), rejected.cast(schemas.REJECTED))
+
+
+def _rejected_rows(table: pa.Table) -> pa.Table:
+    written = pc.coalesce(table["language"], table[_SPELLED])
+    return table.set_column(table.column_names.index("language"), "language", written).select(schemas.REJECTED.names)
 
 
 def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
@@ -56,9 +65,11 @@ def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
     if rejected.num_rows == 0:
         return f"the pool is empty: {paths} have no rows; correct pool.sources"
     [(reason, count)] = Counter(rejected["reason"].to_pylist()).most_common(1)
+    unknown = Counter(rejected.filter(pc.equal(rejected["reason"], UNKNOWN_LANGUAGE))["language"].drop_null().to_pylist())
+    spelled = f": {languages.describe_spellings(dict(unknown.most_common()))}" if reason == UNKNOWN_LANGUAGE and unknown else ""
     return (
         f"the pool is empty: {paths} have {rejected.num_rows} rows, and none is usable, most often because {reason} "
-        f"({count} rows); correct pool.sources or pool.languages"
+        f"({count} rows{spelled}); correct pool.sources or pool.languages"
     )
 
 
@@ -77,7 +88,7 @@ def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
     }
     ids = [content_hash(*(v or "" for v in row)) for row in _texts(columns)]
     numbers = pa.array([number] * table.num_rows, pa.int32())
-    return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _SOURCE_INDEX: numbers})
+    return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _SPELLED: table["language"], _SOURCE_INDEX: numbers})
 
 
 def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
@@ -96,7 +107,7 @@ def _rejection_reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Arra
         pc.make_struct(blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
         "the prompt is empty",
         "the response is empty",
-        "the language is not known",
+        UNKNOWN_LANGUAGE,
         "the language is not in pool.languages",
         "the same row came before",
         none,

@@ -13,12 +13,10 @@ import pyarrow as pa
 from compass_ray import schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError
+from compass_ray.languages import describe_spellings
 from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, BenchmarkLayout
 from compass_ray.sources.column_mapping import MappedTable
 from compass_ray.texts import is_blank
-
-_SHOWN = 5
-"""Maximum number of languages in a message."""
 
 
 def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
@@ -93,10 +91,5 @@ def require_texts(parts: Sequence[MappedTable], names: tuple[str, ...], which: s
 
 def _other_languages(parts: Sequence[MappedTable], language: str) -> str:
     """The languages of the rows of an empty set, if they were dropped for their language."""
-    shown = [f"{part.path} has {_list_counts(part.dropped)}" for part in parts if part.dropped]
+    shown = [f"{part.path} has {describe_spellings(part.dropped)}" for part in parts if part.dropped]
     return f": {', '.join(shown)}, and no rows of the language {language!r}" if shown else ""
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    listed = [f"{count} rows of {spelled!r}" for spelled, count in counts.items()]
-    return ", ".join(listed[:_SHOWN] + ([f"and {len(listed) - _SHOWN} others"] if len(listed) > _SHOWN else []))

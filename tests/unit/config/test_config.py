@@ -210,7 +210,7 @@ def test_a_file_extends_a_preset_section_by_section(tmp_path: Path) -> None:
         (b"extends: atlas\ntrain:\n  epochs: 1\n  epochs: 2\n", "line 4: 'epochs' is already set in line 3"),
         (b"- a\n- b\n", "found list"),
         (b"languages: [sw", "not valid YAML"),
-        (b"languages: [sw] # \xff", "not valid YAML in UTF-8"),
+        (b"languages: [sw]\n# \xff", "not valid YAML in UTF-8: line 2 has the byte 0xFF; write the file again as UTF-8"),
         (b"extends: atlss\n", "did you mean 'atlas'"),
     ],
 )

@@ -68,6 +68,16 @@ def test_a_target_without_rows_blocks_the_run(run: RunDir, machine: ClusterEnvir
     assert found.found == "no rows in the pool's sources: Yoruba (yo), Igbo (ig)"
 
 
+def test_languages_without_a_code_are_named_with_the_nearest_one(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "a", "response": "b", "language": each} for each in ("hi", "Swahili", "Swahili")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**row, "n": n}) + "\n" for n, row in enumerate(rows)))
+    found = _result(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.jsonl'}}}]")
+    assert found.blocking
+    assert found.found == ("no rows in the pool's sources: Swahili (sw); they have 2 rows of 'Swahili' (nearest code 'sw')")
+
+
 def test_rows_that_a_filter_excludes_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
     path = _write_rows(tmp_path, "parquet")
     source = f"pool.sources=[{{path: {path}, include: {{kind: a}}, exclude: {{inputs: [prompt 4, prompt 6]}}}}]"

@@ -124,7 +124,10 @@ def test_a_set_is_found_under_any_code_of_its_language(tmp_path: Path, spelled: 
 
 def test_an_empty_set_names_the_languages_of_its_file(tmp_path: Path) -> None:
     test = _items(3, language=["Swahili", "Swahili", "tl"])
-    with pytest.raises(ConfigError, match=r"test set of 'sw' is empty: .*test.parquet has 2 rows of 'Swahili', 1 rows of 'tl'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"set of 'sw' is empty: .*test.parquet has 2 rows of 'Swahili' \(nearest code 'sw'\), 1",
+    ):
         _read(tmp_path, {"prompt": ["a"]}, test)
     with pytest.raises(ConfigError, match=r"guide set of 'sw' is empty: .*guide.parquet has 1 rows of 'iw'.*check pool.guides"):
         _read(tmp_path, {"prompt": ["a"], "language": ["iw"]}, _items())

@@ -85,6 +85,15 @@ def test_a_row_that_cannot_be_used_is_kept_with_the_reason(tmp_path: Path, row: 
     assert [refused["reason"] for refused in pool.rejected.to_pylist()] == [reason]
 
 
+def test_an_unknown_language_is_kept_as_written_and_named_with_the_nearest_code(tmp_path: Path) -> None:
+    strange: list[Row] = [("a", "x", "Swahili"), ("b", "x", "Swahili"), ("c", "x", "??")]
+    pool = _read(_file(tmp_path, [*GOOD, *strange]))
+    assert {row["prompt"]: row["language"] for row in pool.rejected.to_pylist()} == {p: code for p, _, code in strange}
+    told = r"the language is not known \(3 rows: 2 rows of 'Swahili' \(nearest code 'sw'\), 1 rows of '\?\?'\)"
+    with pytest.raises(ConfigError, match=told):
+        _read(_file(tmp_path, strange))
+
+
 def test_one_stray_language_does_not_stop_the_others(tmp_path: Path) -> None:
     pool = _read(_file(tmp_path, [("q", "x", "english, mostly"), *GOOD]))
     assert pool.rows.num_rows == len(GOOD)

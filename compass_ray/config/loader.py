@@ -16,7 +16,10 @@ from compass_ray.config.base import ConfigError, ConfigSection
 from compass_ray.config.data import SourceConfig
 from compass_ray.config.paths import with_absolute_paths
 from compass_ray.config.run import RunConfig
-from compass_ray.config.yaml_loader import read_yaml
+from compass_ray.config.yaml_loader import MAX_DEPTH, read_yaml
+
+_SHOWN = 300
+"""Maximum characters of a value in an error."""
 
 
 def list_presets() -> tuple[str, ...]:
@@ -162,10 +165,13 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         value = read_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value ({error})") from None
+        raise ConfigError(f"--set {_shorten(override)!r}: {_shorten(text)!r} is not a YAML value ({_shorten(error)})") from None
     except ConfigError as error:
-        raise ConfigError(f"--set {override!r}, {error}") from None
-    *sections, leaf = _present_path(key.strip().split("."))
+        raise ConfigError(f"--set {_shorten(override)!r}, {error}") from None
+    path = key.strip().split(".")
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(f"--set {_shorten(override)!r}: the key has {len(path)} parts; no setting has more than {MAX_DEPTH}")
+    *sections, leaf = _present_path(path)
     node: Any = tree
     for section in sections:
         node = _below(node, section, override)
@@ -216,9 +222,15 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}; {_nearest_setting(where[-1], _model(where[:-1]))}"
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or with --set {key}=..."
-    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {problem['input']!r})"
+    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {_shorten(repr(problem['input']))})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}{value}" if key else message
+
+
+def _shorten(text: object) -> str:
+    """The text with at most `_SHOWN` characters."""
+    shown = str(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def _model(path: list[str]) -> type[ConfigSection]:

@@ -147,7 +147,7 @@ def _command_lines() -> list[list[str]]:
 def _read(file: Path) -> Autoscaler:
     try:
         tree = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return UNKNOWN
     return Autoscaler("known", tree) if isinstance(tree, dict) else UNKNOWN
 

@@ -97,7 +97,7 @@ def _read_text(name: str) -> str:
 def _parse(name: str, text: str) -> dict[str, Any]:
     try:
         settings = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"full.deepspeed {name!r} is not valid JSON ({error}); correct the file") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"full.deepspeed {name!r} is a {type(settings).__name__}; expected a JSON object")

@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from compass_ray.config import ConfigError, ConfigSection, RunConfig, resolve_config
+from compass_ray.config.yaml_loader import read_yaml
 from compass_ray.evaluation.experiments.validate import check_configurations, check_names
 
 SECTION = "experiment"
@@ -122,9 +123,11 @@ def _parse_grid(text: str) -> tuple[str, list[Any]]:
     if not (key.strip() and equals and listed.strip()):
         raise ConfigError(f"--vary {text!r}: expected KEY=VALUE,VALUE, for example select.budget=0.4,0.8")
     try:
-        return key.strip(), yaml.safe_load(f"[{listed}]")
+        return key.strip(), read_yaml(f"[{listed}]")
     except yaml.YAMLError as error:
-        raise ConfigError(f"--vary {text!r}: {listed!r} are not YAML values ({error})") from None
+        raise ConfigError(f"--vary {text[:300]!r}: these are not YAML values ({str(error)[:300]})") from None
+    except ConfigError as error:
+        raise ConfigError(f"--vary {text[:300]!r}, {error}") from None
 
 
 def _merge_grids(grids: list[tuple[str, list[Any]]]) -> dict[str, list[Any]]:

@@ -88,7 +88,7 @@ def _parse(data: bytes, name: str) -> pa.Table:
             return pyarrow.parquet.read_table(io.BytesIO(data))
         codes = dict.fromkeys(_COLUMNS[:2], pa.string())
         return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=pyarrow.csv.ConvertOptions(column_types=codes))
-    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         raise ConfigError(f"{name} is not a table of transfers; expected columns {', '.join(_COLUMNS)}") from None
 
 

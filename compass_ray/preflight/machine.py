@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import tempfile
 from pathlib import Path
 
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
 from compass_ray.preflight.check_result import CheckContext, CheckResult, ClusterEnvironment
+from compass_ray.preflight.ray_temp_folder import describe_long_path, ray_temp_folder, remedy_for_long_path
 
 _MIN_OPEN_FILES = 4096
 """Fewer open files than this are too few for Ray's processes on a busy node. Ray's documentation recommends 65,536."""
@@ -39,8 +39,9 @@ def check_devices(context: CheckContext) -> list[CheckResult]:
 
 
 def check_limits(context: CheckContext) -> list[CheckResult]:
-    """Check the limits for open files, shared memory and disks."""
-    found = [*_open_files(), *_shared_memory(), *_disks(context.run)]
+    """Check the limits for open files, shared memory, disks and socket paths."""
+    sockets = [] if context.environment.is_cluster else _socket_paths()
+    found = [*_open_files(), *_shared_memory(), *_disks(context.run), *sockets]
     return found or [CheckResult("limits", "open files, shared memory and disk space are sufficient")]
 
 
@@ -72,7 +73,7 @@ def _shared_memory() -> list[CheckResult]:
 
 
 def _disks(run: RunDir) -> list[CheckResult]:
-    folders = {"Ray's temporary folder": Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())}
+    folders = {"Ray's temporary folder": ray_temp_folder()[1]}
     if isinstance(run.filesystem, pafs.LocalFileSystem):
         folders["the run directory"] = Path(run.path)
     return [result for label, folder in folders.items() for result in _disk(label, folder)]
@@ -85,6 +86,11 @@ def _disk(label: str, folder: Path) -> list[CheckResult]:
         return []
     found = f"the disk of {label} ({existing}) has {usage.free / _GB:.1f} of {usage.total / _GB:.0f} GB free"
     return [CheckResult("disk", found, "free disk space, or choose another folder (--run, RAY_TMPDIR)")]
+
+
+def _socket_paths() -> list[CheckResult]:
+    found = describe_long_path()
+    return [CheckResult("socket paths", found, remedy_for_long_path(), blocking=True)] if found else []
 
 
 def check_authentication(context: CheckContext) -> list[CheckResult]:

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from compass_ray.config import Resources
+from compass_ray.config import ConfigError, Resources
 from compass_ray.config.resources import UNBOUND
+from compass_ray.preflight.ray_temp_folder import describe_long_path, remedy_for_long_path
 from compass_ray.ray_session.authentication import private_token, warn_if_open
 
 _ENVIRONMENT = {
@@ -48,18 +49,29 @@ def joins_cluster() -> bool:
 
 
 def start(resources: Resources) -> None:
-    """Join or start Ray; do nothing if this process is already connected."""
+    """Join or start Ray; do nothing if this process is already connected.
+
+    Raises:
+        ConfigError: the path of Ray's temporary folder is too long for sockets.
+    """
     prepare_environment()
     import ray
 
     if ray.is_initialized():
         return
-    _silence_ray()
     joined = joins_cluster()
+    if not joined:
+        _check_temp_folder()
+    _silence_ray()
     options = _join_options() if joined else _local_options(resources)
     with private_token():
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
     warn_if_open(joined=joined)
+
+
+def _check_temp_folder() -> None:
+    if found := describe_long_path():
+        raise ConfigError(f"{found}; {remedy_for_long_path()}")
 
 
 def _local_options(resources: Resources) -> dict[str, Any]:

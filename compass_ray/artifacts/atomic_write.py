@@ -5,19 +5,18 @@ Content goes to a temporary file next to the target. When the last byte is on di
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.private_files import PRIVATE_FILE
+from compass_ray.artifacts.write_errors import explain_write_errors
 
 PARTIAL = ".partial"
 _PUBLIC_FILE = 0o666
@@ -61,38 +60,27 @@ def atomic_write(path: Path, fill: ContentWriter, *, private: bool = False) -> W
     """Create or replace a file in one step. A ``private`` file has mode 0600, otherwise the umask decides.
 
     Raises:
-        ArtifactError: the disk is full; an existing file is unchanged.
+        ArtifactError: the system refuses the write, for example because the disk is full; an existing file is unchanged.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = PRIVATE_FILE if private else _PUBLIC_FILE
-    try:
-        with (
-            open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream,
-            raise_if_disk_full(str(path), stream),
-        ):
-            sink = _HashingWriter(stream)
-            fill(sink)  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    mode, written = PRIVATE_FILE if private else _PUBLIC_FILE, 0
+    with explain_write_errors(path, lambda: written):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _create(partial, mode) as stream:
+                sink = _HashingWriter(stream)
+                try:
+                    fill(sink)  # type: ignore[arg-type]
+                finally:
+                    written = sink.tell()
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
     return sink.result()
 
 
 def _create(path: Path, mode: int) -> IO[bytes]:
     return open(path, "wb", opener=lambda name, flags: os.open(name, flags, mode))
-
-
-@contextmanager
-def raise_if_disk_full(path: str, stream: IO[bytes]) -> Iterator[None]:
-    """Raise an ArtifactError with the remedy if the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise ArtifactError(
-            f"no space left to write {path} (after {stream.tell()} bytes); free space and run again, complete artifacts are kept"
-        ) from None

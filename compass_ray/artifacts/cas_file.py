@@ -15,6 +15,7 @@ from typing import Any
 from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
+from compass_ray.artifacts.write_errors import explain_write_errors
 
 _LOCK_TIMEOUT_S = 30.0
 
@@ -68,10 +69,11 @@ class CompareAndSwapFile:
     def _replace_locked(self, value: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
         from filelock import FileLock, Timeout
 
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(f"{self.path}.lock", timeout=_LOCK_TIMEOUT_S):
-                self._replace_checked(value, expected)
+            with explain_write_errors(self.path):
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(f"{self.path}.lock", timeout=_LOCK_TIMEOUT_S):
+                    self._replace_checked(value, expected)
         except Timeout:
             raise ArtifactError(f"{self.path}.lock is held by another process for {_LOCK_TIMEOUT_S:g} s; stop it") from None
 
@@ -103,7 +105,7 @@ def _encode(value: Mapping[str, Any]) -> bytes:
 def _decode(data: bytes, path: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged: it is not JSON ({error}); write it again") from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} is damaged: {str(value)[:50]!r} is not a JSON object; write it again")

@@ -18,11 +18,14 @@ from typing import IO
 
 from pyarrow import fs as pafs
 
-from compass_ray.artifacts.atomic_write import ContentWriter, WriteResult, atomic_write, raise_if_disk_full
+from compass_ray.artifacts.atomic_write import ContentWriter, WriteResult, atomic_write
 from compass_ray.artifacts.retries import Result, Sleep, retry, to_user_error
+from compass_ray.artifacts.write_errors import explain_delete_errors, explain_write_errors
 
 _CHUNK = 16 << 20
 """Bytes of one write to an object store; one part of the upload."""
+_WAIT_S = 1.0
+"""Seconds between a failed request and another one for the same data."""
 _IN_MEMORY = 64 << 20
 """Maximum bytes of a file buffered in memory before its upload; larger files are buffered on disk."""
 
@@ -40,6 +43,10 @@ class Files:
         """Result of ``work``; on an object store with retries and explained errors (see `retry`)."""
         return work() if self.local else retry(work, path, self._sleep)
 
+    def wait(self) -> None:
+        """Wait before a failed request is replaced by another one."""
+        self._sleep(_WAIT_S)
+
     def write(self, path: str, fill: ContentWriter, *, private: bool = False) -> WriteResult:
         """Write a file in one step. A ``private`` file has mode 0600 on a local disk.
 
@@ -49,7 +56,7 @@ class Files:
         if self.local:
             return atomic_write(Path(path), fill, private=private)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-            with raise_if_disk_full(path, spool):
+            with explain_write_errors(f"a temporary copy of {path} in {tempfile.gettempdir()}", spool.tell):
                 fill(spool)  # type: ignore[arg-type]
             return self._put(path, spool)
 
@@ -124,11 +131,12 @@ class Files:
 
     def make_folder(self, folder: str) -> None:
         """Create a folder and its parents if they do not exist."""
-        self.with_retries(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
+        with explain_write_errors(folder):
+            self.with_retries(lambda: self.filesystem.create_dir(folder, recursive=True), folder)
 
     def delete(self, path: str) -> None:
         """Delete a file if it exists."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), explain_delete_errors(path):
             self.with_retries(lambda: self.filesystem.delete_file(path), path)
 
     def delete_folder(self, folder: str) -> None:
@@ -138,7 +146,8 @@ class Files:
             if self.filesystem.get_file_info(folder).type == pafs.FileType.Directory:
                 self.filesystem.delete_dir(folder)
 
-        with contextlib.suppress(FileNotFoundError):  # an object store may lack the marker object of a folder
+        # an object store may lack the marker object of a folder
+        with contextlib.suppress(FileNotFoundError), explain_delete_errors(folder):
             self.with_retries(delete, folder)
 
     def _list_infos(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:

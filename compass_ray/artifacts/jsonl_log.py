@@ -22,12 +22,17 @@ from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
 from compass_ray.artifacts.private_files import PRIVATE_FILE, restrict_file
+from compass_ray.artifacts.write_errors import explain_write_errors
 
 JsonRecord = dict[str, Any]
 
 
 def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Append records to the file; they are on disk on return."""
+    """Append records to the file; they are on disk on return.
+
+    Raises:
+        ArtifactError: the system refuses the write, for example because the disk is full.
+    """
     if not records:
         return
     lines = _encode(records)
@@ -64,15 +69,16 @@ def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> Non
 
 
 def _append_local(path: Path, lines: bytes) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
-    try:
-        restrict_file(descriptor)
-        size = os.fstat(descriptor).st_size
-        incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        _write_all(descriptor, b"\n" + lines if incomplete else lines)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with explain_write_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+        try:
+            restrict_file(descriptor)
+            size = os.fstat(descriptor).st_size
+            incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            _write_all(descriptor, b"\n" + lines if incomplete else lines)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -91,6 +97,6 @@ def _encode(records: Iterable[Mapping[str, Any]]) -> bytes:
 def _parse(line: bytes) -> JsonRecord | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -13,11 +13,13 @@ from rich.text import Text
 
 from compass_ray import __version__
 from compass_ray.artifacts import ArtifactError
+from compass_ray.artifacts.write_errors import explain_os_error
 from compass_ray.cli.output import err, out
 from compass_ray.config import ConfigError
 from compass_ray.config.base import DeprecatedSettingWarning
 from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
+from compass_ray.redaction import redact
 
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a command stopped by SIGTERM."""
@@ -50,7 +52,7 @@ def main() -> None:
     except (ConfigError, UnknownLanguageError) as error:
         _fail(ray_session.user_message(error), 2)
     except (ArtifactError, ModelError, OSError) as error:
-        _fail(ray_session.user_message(error), 1)
+        _fail((explain_os_error(error) if isinstance(error, OSError) else None) or ray_session.user_message(error), 1)
     except Exception as error:
         if os.environ.get("COMPASS_RAY_DEBUG"):
             raise
@@ -60,13 +62,13 @@ def main() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **kwargs: Any) -> None:
     """Print a deprecated setting as one line; leave other warnings to Python."""
     if issubclass(category, DeprecatedSettingWarning):
-        err.print(Text.assemble(("warning", "bold yellow"), f": {message}"), soft_wrap=True)
+        err.print(Text.assemble(("warning", "bold yellow"), f": {redact(message)}"), soft_wrap=True)
     else:
         _show_python_warning(message, category, *place, **kwargs)
 
 
 def _fail(message: str, code: int) -> None:
-    err.print(Text.assemble(("error", "bold red"), f": {message}"), soft_wrap=True)
+    err.print(Text.assemble(("error", "bold red"), f": {redact(message)}"), soft_wrap=True)
     sys.stdout.flush()
     raise SystemExit(code)
 

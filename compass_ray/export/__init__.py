@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compass_ray.artifacts import FIRST_VERSION, FULL_FINETUNING, RunDir
+from compass_ray.artifacts.write_errors import explain_folder_errors
 from compass_ray.config import ConfigError
 from compass_ray.export.model_card import write_card
 from compass_ray.export.parity import Parity
@@ -53,7 +54,7 @@ def export_adapter(run: RunDir, language: str, version: str | None, folder: Path
 
     Raises:
         ConfigError: the folder is not empty or cannot be created, the version does not exist, or it has no adapter.
-        ArtifactError: the version is damaged.
+        ArtifactError: the version is damaged, or the system refuses the write.
         ModelError: the export and the served adapter give different results.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -103,8 +104,9 @@ def _atomic_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"cannot create {folder} ({error.strerror}); give a folder that you can write to") from None
     try:
-        yield partial
-        os.replace(partial, target)
+        with explain_folder_errors(partial, shown=str(folder)):
+            yield partial
+            os.replace(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

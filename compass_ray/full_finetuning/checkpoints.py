@@ -7,7 +7,6 @@ names the valid ones. It is written after them, and older folders are removed af
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import Artifact, ArtifactError, Writer
+from compass_ray.artifacts.write_errors import explain_delete_errors, explain_write_errors, temporary_folder
 from compass_ray.models.errors import describe_loading_error
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.deepspeed_model import ShardedModel
@@ -60,14 +60,14 @@ class Checkpoints:
 
     def save(self, model: ShardedModel, workers: WorkerGroup, history: Sequence[EpochRecord]) -> None:
         """Save the state after the last epoch, and the model if it is the best so far; every worker calls this."""
-        with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
-            model.save_state(Path(folder) / "state")
-            self._upload(Path(folder) / "state", _epoch_folder(history))
+        with temporary_folder() as folder:
+            model.save_state(folder / "state")
+            self._upload(folder / "state", _epoch_folder(history))
         if best_record(history).epoch == history[-1].epoch:
-            with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
-                model.save_model(Path(folder))
+            with temporary_folder() as folder:
+                model.save_model(folder)
                 if model.rank == 0:
-                    self._upload(Path(folder), _best_folder(history))
+                    self._upload(folder, _best_folder(history))
         model.barrier()
         workers.run_on_rank_zero(lambda: self._write_history(history, model.world_size))
 
@@ -75,7 +75,8 @@ class Checkpoints:
         """Keep only the model of the best epoch; can be repeated after an interruption."""
         best = f"{self.artifact.path}/{_best_folder(history)}"
         for file in self._files_in(best):
-            self.artifact.filesystem.move(f"{best}/{file}", f"{self.artifact.path}/{file}")
+            with explain_write_errors(f"{self.artifact.path}/{file}"):
+                self.artifact.filesystem.move(f"{best}/{file}", f"{self.artifact.path}/{file}")
         self._delete_all_but(())
 
     def _write_history(self, history: Sequence[EpochRecord], workers: int) -> None:
@@ -94,7 +95,8 @@ class Checkpoints:
         selector = pafs.FileSelector(self.artifact.path)
         for found in self.artifact.filesystem.get_file_info(selector):
             if _FOLDER.fullmatch(found.base_name) and found.base_name not in kept:
-                self.artifact.filesystem.delete_dir(found.path)
+                with explain_delete_errors(found.path):
+                    self.artifact.filesystem.delete_dir(found.path)
 
     def _upload(self, folder: Path, name: str) -> None:
         for path in sorted(folder.iterdir()):

@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.write_errors import explain_write_errors
 from compass_ray.config import ConfigError
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.report.explain import read_selection
@@ -53,10 +54,12 @@ def write_rows(table: pa.Table, file: Path) -> None:
 
     Raises:
         ConfigError: the suffix is neither .csv nor .parquet.
+        ArtifactError: the system refuses the write.
     """
     if file.suffix not in _WRITERS:
         raise ConfigError(f"--output {str(file)!r}: unsupported file type; use a name that ends in {' or '.join(_WRITERS)}")
-    _WRITERS[file.suffix](table, str(file))
+    with explain_write_errors(file):
+        _WRITERS[file.suffix](table, str(file))
 
 
 def _write_csv(table: pa.Table, file: str) -> None:

@@ -7,12 +7,11 @@ its fingerprint. Nothing reads them back.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from compass_ray.artifacts import Artifact
+from compass_ray.artifacts.write_errors import temporary_folder
 from compass_ray.training.train_history import EpochRecord, StepStats
 
 
@@ -72,10 +71,10 @@ def _encode_events(record: EpochRecord, steps: StepStats, ended: float) -> bytes
     """The epoch as TensorBoard records, with its steps spread evenly over its duration."""
     from tensorboardX import SummaryWriter
 
-    with tempfile.TemporaryDirectory(prefix="compass-ray-") as folder:
-        with SummaryWriter(folder) as writer:
+    with temporary_folder() as folder:
+        with SummaryWriter(str(folder)) as writer:
             _write(writer, record, steps, ended)
-        [file] = Path(folder).iterdir()
+        [file] = folder.iterdir()
         return file.read_bytes()
 
 

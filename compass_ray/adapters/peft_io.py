@@ -96,7 +96,9 @@ def read_adapter(folder: Path) -> StoredAdapter:
     divisor = math.sqrt(r) if settings.get("use_rslora") else r
     targets = settings.get("target_modules") or ()
     if not isinstance(targets, str) and not (isinstance(targets, list | tuple) and all(isinstance(t, str) for t in targets)):
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged (target_modules {targets!r}); copy or train the adapter again")
+        raise ModelError(
+            f"{folder / CONFIG_NAME} is damaged (target_modules {targets!r}); copy it again, or remove {folder} and run again"
+        )
     return StoredAdapter(
         r=r,
         scaling=_check_number(folder, settings.get("lora_alpha", r)) / divisor,
@@ -113,16 +115,22 @@ def _read_config(folder: Path) -> dict[str, Any]:
         settings = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{folder} is not an adapter directory: it lacks {CONFIG_NAME}; use a folder that PEFT wrote") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({error}); copy or train the adapter again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(
+            f"{folder / CONFIG_NAME} is damaged ({error}); copy it again, or remove {folder} and run again"
+        ) from None
     if not isinstance(settings, dict):
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged (not a JSON object); copy or train the adapter again")
+        raise ModelError(
+            f"{folder / CONFIG_NAME} is damaged (not a JSON object); copy it again, or remove {folder} and run again"
+        )
     return settings
 
 
 def _check_number(folder: Path, value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ModelError(f"{folder / CONFIG_NAME} is damaged ({value!r} as rank or alpha); copy or train the adapter again")
+        raise ModelError(
+            f"{folder / CONFIG_NAME} is damaged ({value!r} as rank or alpha); copy it again, or remove {folder} and run again"
+        )
     return float(value)
 
 
@@ -135,9 +143,11 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
                 f"{folder} has its weights in the pickle file {_PICKLE_NAME}, which can run code; convert it to {WEIGHTS_NAME} "
                 f"on an isolated machine, or train the adapter again"
             ) from None
-        raise ModelError(f"{folder} lacks {WEIGHTS_NAME}; copy or train the adapter again") from None
+        raise ModelError(f"{folder} lacks {WEIGHTS_NAME}; copy it again, or remove {folder} and run again") from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{folder / WEIGHTS_NAME} is damaged ({error}); copy or train the adapter again") from None
+        raise ModelError(
+            f"{folder / WEIGHTS_NAME} is damaged ({error}); copy it again, or remove {folder} and run again"
+        ) from None
     dtypes = {str(tensor.dtype) for tensor in tensors.values()} - _DTYPES
     if dtypes:
         raise ModelError(

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import json
 
-from pydantic import ValidationError
-
 from compass_ray.artifacts.artifact_files import IN_PROGRESS_FILE, ArtifactFiles, utc_timestamp
 from compass_ray.artifacts.errors import ArtifactError, FingerprintMismatchError
 from compass_ray.artifacts.manifest import (
-    MANIFEST,
     SCHEMA_VERSION,
     Identity,
     Manifest,
@@ -23,21 +20,6 @@ from compass_ray.artifacts.writer import Writer
 
 class Artifact(ArtifactFiles):
     """One artifact directory of a run, on any filesystem that pyarrow supports."""
-
-    def manifest(self) -> Manifest | None:
-        """The manifest; None if the artifact is not complete.
-
-        Raises:
-            ArtifactError: the manifest is damaged.
-        """
-        try:
-            return Manifest.model_validate_json(self.read_bytes(MANIFEST))
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise ArtifactError(
-                f"{self.path}/{MANIFEST} is damaged ({error.error_count()} problems); remove {self.path} and run again"
-            ) from None
 
     def require(self) -> Manifest:
         """The manifest of an artifact that must be complete.
@@ -84,12 +66,5 @@ class Artifact(ArtifactFiles):
         """
         manifest = self.require()
         for output in manifest.outputs:
-            if self._sha256(output.path) != output.sha256:
-                raise ArtifactError(f"{self.path}/{output.path} is damaged or missing; remove {self.path} and run again")
+            self.compare(output)
         return manifest
-
-    def _sha256(self, file: str) -> str | None:
-        try:
-            return self._files.sha256(f"{self.path}/{file}")
-        except FileNotFoundError:
-            return None

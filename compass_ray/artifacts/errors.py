@@ -9,6 +9,14 @@ class ArtifactError(RuntimeError):
     """An artifact is missing, damaged, or made by another configuration."""
 
 
+class DamagedFileError(ArtifactError, ValueError):
+    """A file of an artifact has not the content that was written, or cannot be decoded."""
+
+
+class MissingFileError(ArtifactError, FileNotFoundError):
+    """An artifact lacks a file that it should have."""
+
+
 class FingerprintMismatchError(ArtifactError):
     """A complete artifact exists, and it was made with other settings or inputs."""
 

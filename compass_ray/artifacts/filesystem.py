@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from compass_ray.config import ConfigError
+from compass_ray.redaction import redact
 
 _AMAZON_ATTEMPTS = 3
 _GOOGLE = ("gs", "gcs")
@@ -28,7 +29,7 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         filesystem, path = pafs.FileSystem.from_uri(_with_retry_limit(uri))
     except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"--run {uri!r}: {error}; give a local path or a URI such as s3://bucket/run") from None
+        raise ConfigError(f"--run {redact(uri)!r}: {redact(error)}; give a local path or a URI such as s3://bucket/run") from None
     return _with_backoff(filesystem), path.rstrip("/")
 
 

@@ -6,19 +6,28 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from compass_ray.artifacts.contained_path import is_contained
+from compass_ray.redaction import redact
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
+
+
+def _check_contained(path: str) -> str:
+    if not is_contained(path):
+        raise ValueError(f"the output {path!r} leads out of the artifact")
+    return path
 
 
 class Output(BaseModel):
     """One file of an artifact: relative path, size in bytes, SHA-256, and number of rows if it is a table."""
 
     model_config = ConfigDict(frozen=True)
-    path: str
+    path: Annotated[str, AfterValidator(_check_contained)]
     bytes: int
     sha256: str
     rows: int | None = None
@@ -36,6 +45,24 @@ class Manifest(BaseModel):
     outputs: tuple[Output, ...] = ()
     metrics: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+    digest: str = ""
+    """Hash of all other fields; empty in manifests of earlier versions."""
+
+    def sealed(self) -> Manifest:
+        """The manifest with the digest of its content."""
+        return self.model_copy(update={"digest": _digest(self.model_dump_json())})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Parse a manifest file.
+
+        Raises:
+            ValueError: it is no manifest, or its content differs from its digest.
+        """
+        manifest = cls.model_validate_json(data)
+        if manifest.digest and manifest.digest != _digest(data):
+            raise ValueError("its content differs from its digest")
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,10 @@ class Identity:
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON of the three parts, 16 hexadecimal digits."""
         return content_hash(self.stage, canonical_json(dict(self.config)), canonical_json(dict(self.inputs)))
+
+
+def _digest(text: str | bytes) -> str:
+    return content_hash(canonical_json({name: value for name, value in json.loads(text).items() if name != "digest"}))
 
 
 def content_hash(*parts: str) -> str:
@@ -75,7 +106,7 @@ def describe_fingerprint_diff(found: Manifest, identity: Identity) -> str:
     old, new = _flatten({**found.config, **found.inputs}), _flatten({**identity.config, **identity.inputs})
     keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     shown = [f"{key} was {old.get(key, 'unset')}, is {new.get(key, 'unset')}" for key in keys[:5]]
-    return "; ".join(shown) or f"it has schema version {found.schema_version}, expected {SCHEMA_VERSION}"
+    return redact("; ".join(shown)) or f"it has schema version {found.schema_version}, expected {SCHEMA_VERSION}"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from compass_ray.artifacts.errors import ArtifactError
+from compass_ray.redaction import redact
 
 Sleep = Callable[[float], None]
 Result = TypeVar("Result")
@@ -73,7 +74,7 @@ def retry(work: Callable[[], Result], path: str, sleep: Sleep = time.sleep) -> R
 
 def to_user_error(error: OSError, path: str) -> ArtifactError:
     """A store's error as an error for users: what failed and what to do."""
-    reason = str(error).strip().splitlines()[0]
+    reason = redact(error).strip().splitlines()[0]
     if _REFUSED.search(reason):
         return ArtifactError(
             f"{path}: the store refused the request ({reason}). Credentials are missing or lack the permission: set "

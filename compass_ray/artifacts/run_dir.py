@@ -10,15 +10,18 @@ from pydantic import ValidationError
 
 from compass_ray.artifacts.artifact import Artifact
 from compass_ray.artifacts.cas_file import CompareAndSwapFile
+from compass_ray.artifacts.contained_path import require_contained
 from compass_ray.artifacts.errors import ArtifactError
 from compass_ray.artifacts.files import Files
 from compass_ray.artifacts.filesystem import open_filesystem
 from compass_ray.artifacts.manifest import MANIFEST
 from compass_ray.artifacts.object_store import ConditionalObjectStore, supports_conditional_put, wrap_store_errors
 from compass_ray.artifacts.private_files import make_private_folder
+from compass_ray.artifacts.write_errors import explain_write_errors
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.base import FORMER_NAMES_ARE_SILENT
 from compass_ray.config.paths import with_absolute_paths
+from compass_ray.redaction import redact
 
 FIRST_VERSION = "v0001"
 ALL_LANGUAGES = "all"
@@ -90,18 +93,31 @@ class RunDir:
             raise ConfigError(f"--run {uri!r} is empty, perhaps from an unset variable; give a folder or a URI")
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
         if "://" not in uri and Path(self.uri).is_file():
-            raise ConfigError(f"--run {uri!r} is a file; give a folder, which need not exist, or a URI")
+            raise ConfigError(f"--run {redact(uri)!r} is a file; give a folder, which need not exist, or a URI")
         self.filesystem, self.path = open_filesystem(self.uri)
         if not self.path:
-            raise ConfigError(f"--run {uri!r} is the root of a storage; give a folder in it, for example s3://bucket/run")
+            raise ConfigError(f"--run {redact(uri)!r} is the root of a storage; give a folder in it, for example s3://bucket/run")
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
         """Pickle as the URI only."""
         return (RunDir, (self.uri,))
 
+    @property
+    def shown_uri(self) -> str:
+        """The URI without credentials, for texts and records."""
+        return redact(self.uri)
+
+    def list_files(self) -> dict[str, int]:
+        """Size in bytes of every file of the run, by path relative to it."""
+        return self._files.list_recursive(self.path)
+
     def artifact(self, *parts: str) -> Artifact:
-        """The artifact at a path below the run."""
-        name = "/".join(parts)
+        """The artifact at a path below the run.
+
+        Raises:
+            ArtifactError: the path leads out of the run.
+        """
+        name = require_contained("/".join(parts), self.shown_uri)
         return Artifact(self.filesystem, f"{self.path}/{name}", name)
 
     @property
@@ -244,7 +260,7 @@ class RunDir:
         self._files.delete(self._live_pointer(language).path)
 
     def _live_pointer(self, language: str) -> CompareAndSwapFile:
-        return CompareAndSwapFile(self._files, f"{self.path}/serving/live/{language}.json", self.uri)
+        return CompareAndSwapFile(self._files, self._file_path(f"serving/live/{language}.json"), self.uri)
 
     @property
     def _files(self) -> Files:
@@ -257,14 +273,15 @@ class RunDir:
     def write_monitor(self, file: str, data: bytes) -> None:
         """Replace a file of the monitor's state in one step."""
         self.make_monitor_folder(file)
-        self._files.put(f"{self.path}/monitor/{file}", data, private=True)
+        self._files.put(self._file_path(f"monitor/{file}"), data, private=True)
 
     def make_monitor_folder(self, file: str) -> None:
         """Create the folder of a monitor's file on a local disk. Only the owner can open it (mode 0700)."""
         if self._files.local:
-            monitor = Path(self.path, "monitor")
-            for folder in dict.fromkeys((monitor, (monitor / file).parent)):
-                make_private_folder(folder)
+            monitor, parent = Path(self.path, "monitor"), Path(self._file_path(f"monitor/{file}")).parent
+            for folder in dict.fromkeys((monitor, parent)):
+                with explain_write_errors(folder):
+                    make_private_folder(folder)
 
     def monitor_files(self) -> list[str]:
         """All files of the monitor's state, relative to the monitor's folder, sorted."""
@@ -272,14 +289,14 @@ class RunDir:
 
     def delete_monitor(self, file: str) -> None:
         """Delete a file of the monitor's state if it exists."""
-        self._files.delete(f"{self.path}/monitor/{file}")
+        self._files.delete(self._file_path(f"monitor/{file}"))
 
     def extend_monitor(self, file: str, extended: Callable[[bytes], bytes]) -> None:
         """Replace a file of the monitor's state by ``extended`` of its content, without losing other writers' additions.
 
         That holds on S3 and Cloud Storage. On other stores an addition between the read and the put is lost.
         """
-        path = f"{self.path}/monitor/{file}"
+        path = self._file_path(f"monitor/{file}")
         if not supports_conditional_put(self.uri):
             self.write_monitor(file, extended(self.read_monitor(file) or b""))
             return
@@ -288,7 +305,7 @@ class RunDir:
 
     def write_config(self, config: RunConfig) -> None:
         """Write the configuration of the run, under the first name of each setting."""
-        self.write_config_bytes(config.model_dump_json(indent=2, by_alias=True).encode())
+        self.write_config_bytes(redact(config.model_dump_json(indent=2, by_alias=True)).encode())
 
     def read_config_bytes(self) -> bytes | None:
         """The configuration file as bytes; None if there is no run."""
@@ -314,13 +331,15 @@ class RunDir:
         """
         data = self.read_config_bytes()
         if data is None:
-            raise ArtifactError(f"there is no run in {self.uri}; create one with 'compass-ray adapt --run {self.uri}'")
+            raise ArtifactError(
+                f"there is no run in {self.shown_uri}; create one with 'compass-ray adapt --run {self.shown_uri}'"
+            )
         try:
             return with_absolute_paths(RunConfig.model_validate_json(data, context={FORMER_NAMES_ARE_SILENT: True}))
         except ValidationError as error:
             raise ArtifactError(
-                f"{self.uri}/run.json is damaged or of another version ({error.error_count()} problems); "
-                f"run 'compass-ray adapt --run {self.uri}' with the run's settings to write it again"
+                f"{self.shown_uri}/run.json is damaged or of another version ({error.error_count()} problems); "
+                f"run 'compass-ray adapt --run {self.shown_uri}' with the run's settings to write it again"
             ) from None
 
     def _folders(self, *parts: str) -> list[str]:
@@ -328,9 +347,12 @@ class RunDir:
 
     def _read(self, file: str) -> bytes | None:
         try:
-            return self._files.read(f"{self.path}/{file}")
+            return self._files.read(self._file_path(file))
         except FileNotFoundError:
             return None
 
     def _write(self, file: str, data: bytes) -> None:
-        self._files.put(f"{self.path}/{file}", data)
+        self._files.put(self._file_path(file), data)
+
+    def _file_path(self, file: str) -> str:
+        return f"{self.path}/{require_contained(file, self.shown_uri)}"

@@ -6,7 +6,6 @@ The manifest is written last. It records files, settings, inputs, software, and 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import pyarrow as pa
 from compass_ray.artifacts.artifact_files import ArtifactFiles, utc_timestamp
 from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical_json
 from compass_ray.artifacts.provenance import collect_provenance
+from compass_ray.artifacts.write_errors import temporary_folder
+from compass_ray.redaction import redact_tree
 
 
 class Writer:
@@ -50,9 +51,9 @@ class Writer:
 
     def write_folder(self, fill: Callable[[Path], None]) -> None:
         """Let ``fill`` write files into a temporary folder, then copy them into the artifact without loading them into memory."""
-        with tempfile.TemporaryDirectory(prefix="compass-ray-") as scratch:
-            fill(Path(scratch))
-            for path in sorted(Path(scratch).rglob("*")):
+        with temporary_folder() as scratch:
+            fill(scratch)
+            for path in sorted(scratch.rglob("*")):
                 if path.is_file():
                     self.artifact.store_file(path.relative_to(scratch).as_posix(), path)
 
@@ -67,16 +68,18 @@ class Writer:
         manifest = Manifest(
             stage=self.identity.stage,
             fingerprint=self.identity.fingerprint,
-            config=json.loads(canonical_json(dict(self.identity.config))),
+            config=redact_tree(json.loads(canonical_json(dict(self.identity.config)))),
             inputs=dict(self.identity.inputs),
             outputs=self.artifact.outputs(),
             metrics=dict(metrics or {}),
-            provenance={
-                **collect_provenance(),
-                "started": marker.started if marker else self._started,
-                "finished": utc_timestamp(),
-                **provenance,
-            },
-        )
+            provenance=redact_tree(
+                {
+                    **collect_provenance(),
+                    "started": marker.started if marker else self._started,
+                    "finished": utc_timestamp(),
+                    **provenance,
+                }
+            ),
+        ).sealed()
         self.write_bytes(MANIFEST, manifest.model_dump_json(indent=2).encode())
         return manifest

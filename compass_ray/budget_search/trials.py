@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import cast
 
 import pyarrow as pa
 
@@ -36,7 +37,7 @@ def save_trial(run: RunDir, language: str, trial: TrialRecord) -> None:
 def load_trial(run: RunDir, language: str, budget: float) -> TrialRecord | None:
     """A recorded trial; None if there is none."""
     artifact, file = run.budget(language), trial_file(budget)
-    return TrialRecord.model_validate(artifact.read_json(file)) if artifact.exists(file) else None
+    return cast(TrialRecord, artifact.read_json(file, TrialRecord.model_validate)) if artifact.exists(file) else None
 
 
 def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:

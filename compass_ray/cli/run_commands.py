@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.verification import RunVerification, verify_run
 from compass_ray.cli import preflight
 from compass_ray.cli.app import app
 from compass_ray.cli.options import (
@@ -22,8 +23,11 @@ from compass_ray.cli.options import (
     allow_unpinned_code,
     load_config,
 )
-from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_rows, progress_bars, to_json
+from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_lines, print_rows, progress_bars, to_json
 from compass_ray.config import RunConfig
+
+if TYPE_CHECKING:
+    from compass_ray.pipeline import StageStatus
 
 
 @app.command(epilog="Example: `compass-ray adapt --preset atlas --run runs/mine --languages sw,hi --set select.budget=1.0`")
@@ -48,7 +52,7 @@ def adapt(
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
     warnings = list_warnings(where, settings)
-    emit(json_, {"run": where.uri, "seconds": seconds, "cautions": warnings}, lambda: print_comparison(where, settings))
+    emit(json_, {"run": where.shown_uri, "seconds": seconds, "cautions": warnings}, lambda: print_comparison(where, settings))
 
 
 @app.command(epilog="Example: `compass-ray demo --run demo-run`")
@@ -68,19 +72,25 @@ def demo(
     emit(json_, result.as_json(), lambda: _print_demo(where, settings, result.lines))
 
 
-@app.command(epilog="Example: `compass-ray status runs/mine`")
-def status(run: RunArgument, json_: Json = False) -> None:
+@app.command(epilog="Example: `compass-ray status runs/mine`, or `compass-ray status runs/mine --verify`")
+def status(
+    run: RunArgument,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare all files with their manifests (size, SHA-256); exit with 1 if one differs."),
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Show how many artifacts of each stage are complete."""
     from compass_ray import pipeline
 
     where = RunDir(run)
-    stages = pipeline.collect_status(where.read_config(), where)
+    found = verify_run(where) if verify else None
+    stages = [] if found and found.has_damaged_manifest else pipeline.collect_status(where.read_config(), where)
     rows = [{"stage": s.name, "whole": s.complete, "total": s.total} for s in stages]
-    emit(
-        json_,
-        rows,
-        lambda: print_rows(["stage", "complete", "total"], [[s.name, s.complete, s.total] for s in stages]),
-    )
+    emit(json_, rows if found is None else {"stages": rows, **to_json(found)}, lambda: _print_status(stages, found))
+    if found and found.problems:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: `compass-ray doctor --preset atlas --run runs/mine`")
@@ -102,6 +112,13 @@ def doctor(
     emit(json_, to_json(results), lambda: preflight.print_check_results(results))
     if any(result.blocking for result in results):
         raise typer.Exit(1)
+
+
+def _print_status(stages: list[StageStatus], found: RunVerification | None) -> None:
+    if stages:
+        print_rows(["stage", "complete", "total"], [[s.name, s.complete, s.total] for s in stages])
+    if found:
+        print_lines(found.describe())
 
 
 def _print_demo(run: RunDir, config: RunConfig, lines: list[str]) -> None:

@@ -29,4 +29,4 @@ def load_clusterer(folder: str | Path) -> Clusterer:
     try:
         return _FROM_ARRAYS[kind](dict(header["settings"]), arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{Path(folder) / HEADER_FILE} is damaged: it lacks {error}; run the cluster stage again") from None
+        raise ModelError(f"{Path(folder) / HEADER_FILE} is damaged: it lacks {error}; remove {folder} and run again") from None

@@ -62,13 +62,13 @@ def _read_header(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"{folder} has no clusterer: {HEADER_FILE} is missing; run the cluster stage first") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{folder / HEADER_FILE} is damaged ({error}); run the cluster stage again") from None
+        raise ModelError(f"{folder / HEADER_FILE} is damaged ({error}); remove {folder} and run again") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelError(f"{folder / HEADER_FILE} was not written by compass_ray; run the cluster stage again")
+        raise ModelError(f"{folder / HEADER_FILE} was not written by compass_ray; remove {folder} and run again")
     if header.get("version") != VERSION:
         raise ModelError(
             f"{folder / HEADER_FILE} has format version {header.get('version')!r}, but this compass_ray reads {VERSION}; "
-            f"use the compass_ray version that wrote it, or run the cluster stage again"
+            f"use the compass_ray version that wrote it, or remove {folder} and run again"
         )
     return header
 
@@ -77,13 +77,13 @@ def _read_arrays(folder: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / ARRAYS_FILE
     try:
         if _sha256(path) != header.get("sha256"):
-            raise ModelError(f"{path} is damaged: its checksum differs from {HEADER_FILE}; run the cluster stage again")
+            raise ModelError(f"{path} is damaged: its checksum differs from {HEADER_FILE}; remove {folder} and run again")
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in header["arrays"]}
     except ModelError:
         raise
     except _UNREADABLE as error:
-        raise ModelError(f"{path} or {HEADER_FILE} is damaged or missing ({error}); run the cluster stage again") from None
+        raise ModelError(f"{path} or {HEADER_FILE} is damaged or missing ({error}); remove {folder} and run again") from None
 
 
 def _sha256(path: Path) -> str:

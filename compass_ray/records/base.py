@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, Self, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 class JsonSource(Protocol):
     """Anything that holds JSON files, such as an artifact."""
 
-    def read_json(self, file: str) -> Any:
-        """The content of a file."""
+    def read_json(self, file: str, parse: Callable[[Any], Any]) -> Any:
+        """The content of a file, parsed."""
         ...
 
 
@@ -49,7 +50,7 @@ class FileRecord(Record):
             FileNotFoundError: the artifact has no such file.
             ValueError: the file is damaged.
         """
-        return cls.model_validate(artifact.read_json(cls.FILE))
+        return cast(Self, artifact.read_json(cls.FILE, cls.model_validate))
 
     def write(self, writer: JsonSink) -> None:
         """Write the record to an artifact."""

@@ -20,7 +20,7 @@ from compass_ray.registry.names import RegistryError
 
 _HISTORY = 100
 
-Version = Annotated[str, Field(min_length=1, pattern=r"^[^/@\s]+$")]
+Version = Annotated[str, Field(min_length=1, pattern=r"^[^/\\@\s.][^/\\@\s]*$")]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_pointer(run: RunDir, language: str) -> VersionedPointer:
         why = _first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise RegistryError(
             f"The live pointer of {language} cannot be read ({why}). If it is damaged, replace it: "
-            f"compass-ray adapters promote {run.uri} {language} VERSION --force"
+            f"compass-ray adapters promote {run.shown_uri} {language} VERSION --force"
         ) from None
 
 
@@ -111,7 +111,7 @@ def require_pointer(run: RunDir, language: str) -> tuple[VersionedPointer, LiveP
     if pointer.live is None:
         known = ", ".join(run.adapter_versions(language)) or "none"
         raise RegistryError(
-            f"{language} has no live version. Promote one first: compass-ray adapters promote {run.uri} {language} VERSION "
+            f"{language} has no live version. Promote one first: compass-ray adapters promote {run.shown_uri} {language} VERSION "
             f"(complete versions: {known})"
         )
     return pointer, pointer.live
@@ -134,7 +134,7 @@ def replace_pointer(
         raise RegistryError(
             f"Conflict: another process changed {language}; {read_pointer(run, language).version} is live now. The "
             f"{decision.kind} of {decision.to_version} was not applied. "
-            f"Run 'compass-ray adapters list {run.uri}' and try again."
+            f"Run 'compass-ray adapters list {run.shown_uri}' and try again."
         ) from None
     append_decision(run, decision)
     return pointer

@@ -182,7 +182,7 @@ def _parse_line(line: bytes) -> Any:
     """The record of a line. None for an empty line and for one that a killed writer left incomplete."""
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -227,9 +227,7 @@ def format_time(time: float | str | None) -> str:
 
 
 def _read_record(kind: type[F], artifact: Artifact) -> F | None:
-    if artifact.manifest() is None or not artifact.exists(kind.FILE):
-        return None
-    return _validate_record(kind.model_validate, artifact.read_json(kind.FILE), f"{artifact.name}/{kind.FILE}")
+    return kind.read(artifact) if _has(artifact, kind.FILE) else None
 
 
 def _validate_record(parse: Callable[[Any], R], value: Any, file: str) -> R:
@@ -244,6 +242,10 @@ def _validate_record(parse: Callable[[Any], R], value: Any, file: str) -> R:
 
 
 def _read_table(artifact: Artifact, file: str, columns: list[str] | None = None) -> pa.Table | None:
-    if artifact.manifest() is None or not artifact.exists(file):
-        return None
-    return artifact.read_table(file, columns)
+    return artifact.read_table(file, columns) if _has(artifact, file) else None
+
+
+def _has(artifact: Artifact, file: str) -> bool:
+    """Whether an artifact is complete and lists the file. A listed file that does not exist is an error of its reader."""
+    manifest = artifact.manifest()
+    return manifest is not None and any(output.path == file for output in manifest.outputs)

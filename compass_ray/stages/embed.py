@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compass_ray import ray_session, schemas
 from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
@@ -62,7 +61,7 @@ def _identity(config: RunConfig, source: Artifact) -> Identity:
 def _missing_shards(run: RunDir, identity: Identity, force: bool) -> list[int]:
     """Numbers of the shards that an earlier attempt did not finish."""
     run.embeddings.begin(identity, keep_partial=not force)
-    groups = pq.read_metadata(f"{run.pool.path}/rows.parquet", filesystem=run.filesystem).num_row_groups
+    groups = run.pool.row_groups("rows.parquet")
     return [i for i in range(groups) if not run.embeddings.exists(_shard_file(i))]
 
 
@@ -133,8 +132,7 @@ class ShardEmbedder:
         }
 
     def _shard(self, shard: int) -> pa.Table:
-        file = pq.ParquetFile(f"{self.run.pool.path}/rows.parquet", filesystem=self.run.filesystem)
-        return file.read_row_group(shard, columns=["row_id", "prompt"])
+        return self.run.pool.read_row_group("rows.parquet", shard, ["row_id", "prompt"])
 
     def _guide(self, language: str) -> pa.Table:
         return self.run.guide(language).read_table("guide.parquet", ["row_id", "prompt"])

@@ -88,7 +88,7 @@ def _write_reference(run: RunDir, selection: Artifact, clusters: Artifact, train
     allocation = AllocationRecord.read(selection)
     prompt_counts = allocation.current_prompt_counts
     if selection.exists(MOVED_COUNTS_FILE):
-        prompt_counts = np.array(selection.read_json(MOVED_COUNTS_FILE), np.int64)
+        prompt_counts = selection.read_json(MOVED_COUNTS_FILE, lambda counts: np.array(counts, np.int64))
         for file in (CENTRES_FILE, CENTROIDS_FILE):
             writer.write_array(file, selection.read_array(file))
     coarse = clusters.read_array("coarse.npy")

@@ -123,5 +123,5 @@ def load_fisher(file: Path) -> dict[str, Tensor]:
     try:
         fisher: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read as Fisher information ({error}); compute it again") from None
+        raise ModelError(f"{file} is damaged ({error}); remove {file.parent} and run again") from None
     return fisher

@@ -14,6 +14,7 @@ from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import ArtifactError, RunDir
 from compass_ray.config import RunConfig, with_overrides
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
+from tests.unit.fakes import record_contents
 
 Copy = Callable[..., RunDir]
 
@@ -66,6 +67,7 @@ def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapte
     run = copy("clusters", "selections", "adapters", "evaluations", "report")
     part = run.embeddings.read_table("part-00000.parquet")
     run.embeddings.store_table("part-00000.parquet", part.take(list(reversed(range(part.num_rows)))))
+    record_contents(run.embeddings)
     done = subprocess.run(
         command_of("adapt", "--preset", "atlas-test", "--run", run.path, "--json"),
         env=environment(),
@@ -95,9 +97,8 @@ def test_a_base_model_that_cannot_be_loaded_is_reported_with_the_languages(copy:
 def test_a_selection_without_rows_is_reported_with_the_remedy(copy: Copy, small: RunConfig) -> None:
     run = copy("adapters", "evaluations", "report")
     selection = run.selection("compass", "sw")
-    rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
-    selection.store_table("rows.parquet", rows.slice(0, 0))
-    selection.store_bytes("manifest.json", manifest)
+    selection.store_table("rows.parquet", selection.read_table("rows.parquet").slice(0, 0))
+    record_contents(selection)
     config = with_overrides(small, ["languages=[sw]", "select.methods=[compass]", "resources.max_failures=0"])
     with pytest.raises(ArtifactError, match=r"selections/compass/sw has no rows: .*add data or remove"):
         pipeline.run_all(config, run, until="train")

@@ -19,6 +19,7 @@ from compass_ray.report.comparison import compare
 from compass_ray.report.explain import read_selection
 from compass_ray.report.run_reader import RunReader
 from compass_ray.stages import full_finetuning as full_stage
+from tests.unit.fakes import record_contents
 
 Copy = Callable[..., RunDir]
 _PATIENCE_SECONDS = 300.0
@@ -35,9 +36,8 @@ def full(small: RunConfig) -> RunConfig:
 def test_a_failed_language_is_named_and_every_other_has_a_model_that_is_scored(copy: Copy, full: RunConfig) -> None:
     run = copy("report")
     selection = run.selection("compass", "hi")
-    rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
-    selection.store_table("rows.parquet", rows.slice(0, 0))
-    selection.store_bytes("manifest.json", manifest)
+    selection.store_table("rows.parquet", selection.read_table("rows.parquet").slice(0, 0))
+    record_contents(selection)
     with pytest.raises(LanguagesFailedError, match=r"hi: full fine-tuning: selections/compass/hi has no rows"):
         pipeline.run_all(full, run, until="evaluate")
 

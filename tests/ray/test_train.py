@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from compass_ray import pipeline
 from compass_ray.artifacts import LanguagesFailedError, RunDir, read_attempts
 from compass_ray.config import RunConfig, with_overrides
+from tests.unit.fakes import record_contents
 
 Copy = Callable[..., RunDir]
 
@@ -22,9 +23,8 @@ def _adapters(run: RunDir, language: str) -> dict[str, bytes]:
 def _empty(run: RunDir, method: str, language: str) -> None:
     """Take the rows out of a whole selection, so that training it cannot succeed."""
     selection = run.selection(method, language)
-    rows, manifest = selection.read_table("rows.parquet"), selection.read_bytes("manifest.json")
-    selection.store_table("rows.parquet", rows.slice(0, 0))
-    selection.store_bytes("manifest.json", manifest)
+    selection.store_table("rows.parquet", selection.read_table("rows.parquet").slice(0, 0))
+    record_contents(selection)
 
 
 @pytest.mark.parametrize("layout", ["pooled", pytest.param("per_language", marks=pytest.mark.slow)])

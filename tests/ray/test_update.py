@@ -29,6 +29,7 @@ from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.stages.train.train_jobs import Job, plan
 from compass_ray.training.adapter_job import train_adapter
 from tests.ray.commands import command_of, environment, kill_when, wait_until
+from tests.unit.fakes import record_contents
 
 Copy = Callable[..., RunDir]
 WEIGHTS = "adapter_model.safetensors"
@@ -138,13 +139,13 @@ def test_shuffled_labels_are_rejected_and_the_same_rows_unshuffled_are_accepted(
 
 
 def _shuffle_responses(run: RunDir, row_ids: list[str]) -> None:
-    pool, manifest = run.pool.read_table("rows.parquet"), run.pool.read_bytes("manifest.json")
+    pool = run.pool.read_table("rows.parquet")
     mine = np.flatnonzero(pc.is_in(pool["row_id"], pa.array(row_ids)).to_numpy(zero_copy_only=False))
     responses = np.array(pool["response"].to_pylist(), dtype=object)
     responses[mine] = responses[np.random.default_rng(0).permutation(mine)]
     changed_ = pool.set_column(pool.column_names.index("response"), pool.schema.field("response"), pa.array(responses.tolist()))
     run.pool.store_table("rows.parquet", changed_)
-    run.pool.store_bytes("manifest.json", manifest)
+    record_contents(run.pool)
 
 
 @pytest.mark.slow

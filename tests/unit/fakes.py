@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from compass_ray.artifacts import MANIFEST, Artifact
 from compass_ray.clustering.versions import ClusterSpace
 from compass_ray.monitoring.cluster_assigner import Assignments
 from compass_ray.records.allocation import AllocationRecord, NoiseRecord, QuotaRecord
@@ -108,3 +109,9 @@ def make_allocation(*guide: int, noise: int = 0) -> AllocationRecord:
     """The allocation of a selection of Swahili: ``guide`` prompts by cluster, nothing selected."""
     clusters = tuple(QuotaRecord(cluster=i, n_target=0, n_aux=0, n_eval=n) for i, n in enumerate(guide))
     return AllocationRecord(language="sw", method="compass", budget=0, noise=NoiseRecord(guide=noise), clusters=clusters)
+
+
+def record_contents(artifact: Artifact) -> None:
+    """Rewrite the manifest of an artifact for its files as they are now, as if it had been made so."""
+    manifest = artifact.require().model_copy(update={"outputs": artifact.outputs()}).sealed()
+    artifact.store_bytes(MANIFEST, manifest.model_dump_json().encode())

@@ -205,7 +205,7 @@ def test_a_damaged_adapter_is_not_promoted(compass_ray: Command, folder: str) ->
     done = compass_ray(f"adapters promote {folder} sw v0002")
     assert done.code == 1
     assert "sw@v0002 cannot be served" in done.err
-    assert "adapter_model.safetensors is damaged or missing; remove" in done.err
+    assert "adapter_model.safetensors is damaged (its SHA-256" in done.err
     assert (RunDir(folder).live("sw") or {})["version"] == "v0001"
 
 

@@ -15,6 +15,7 @@ from pyarrow import fs as pafs
 
 from compass_ray.artifacts import MANIFEST, SCHEMA_VERSION, Artifact, ArtifactError, Identity, Manifest, RunDir
 from compass_ray.artifacts.files import Files
+from compass_ray.artifacts.write_errors import explain_write_errors
 
 REUSED_FROM = "taken_from"
 """Key in the provenance of a manifest: the variant that made the artifact."""
@@ -109,9 +110,10 @@ def reuse_artifact(artifact: Artifact, donor: Artifact, manifest: Manifest) -> M
     """
     artifact.remove()
     for output in manifest.outputs:
-        _link_or_copy(artifact.filesystem, f"{donor.path}/{output.path}", f"{artifact.path}/{output.path}")
+        donor.compare(output, hashed=False)
+        _link_or_copy(artifact.filesystem, donor.file_path(output.path), artifact.file_path(output.path))
     origin = donor.path.removesuffix(f"/{donor.name}").rpartition("/")[2]
-    reused = manifest.model_copy(update={"provenance": {REUSED_FROM: origin, **manifest.provenance}})
+    reused = manifest.model_copy(update={"provenance": {REUSED_FROM: origin, **manifest.provenance}}).sealed()
     artifact.store_bytes(MANIFEST, reused.model_dump_json(indent=2).encode())
     return reused
 
@@ -119,8 +121,6 @@ def reuse_artifact(artifact: Artifact, donor: Artifact, manifest: Manifest) -> M
 def _link_or_copy(filesystem: pafs.FileSystem, source: str, target: str) -> None:
     """Link a file if possible, else copy it. A link is safe: files of an artifact are replaced or removed, never modified."""
     files = Files(filesystem)
-    if files.size(source) is None:
-        raise ArtifactError(f"{source} is missing; remove {source.rpartition('/')[0]} and run again")
     try:
         if files.local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,8 @@ def _link_or_copy(filesystem: pafs.FileSystem, source: str, target: str) -> None
             files.with_retries(lambda: filesystem.copy_file(source, target), target)
     except (OSError, ArtifactError):
         # The disk does not support links, or the object is too large for a copy in one request.
-        files.with_retries(lambda: _copy(filesystem, source, target), target)
+        with explain_write_errors(target):
+            files.with_retries(lambda: _copy(filesystem, source, target), target)
 
 
 def _copy(filesystem: pafs.FileSystem, source: str, target: str) -> None:

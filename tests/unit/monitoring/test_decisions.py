@@ -25,7 +25,7 @@ from compass_ray.core.drift.quality_tests import MinEffects
 from compass_ray.core.seeds import generator
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import CanaryAnswers, Feedback, Observation
-from tests.unit.fakes import BASE, Clock, MakeAdapter, WordAssigner
+from tests.unit.fakes import BASE, Clock, MakeAdapter, WordAssigner, record_contents
 
 OLD, NEW, NOWHERE = (0, 1), (2, 3), (-1,)
 Begin = Callable[..., "Service"]
@@ -275,3 +275,4 @@ def _fit(run: RunDir, *, distance: float, noise: float) -> None:
     artifact = run.adapter("sw", "v0001")
     record = {**artifact.read_json("reference.json"), "guide_distance": distance, "guide_noise": noise}
     artifact.store_bytes("reference.json", json.dumps(record).encode())
+    record_contents(artifact)

@@ -15,6 +15,7 @@ from compass_ray.config import ConfigError
 from compass_ray.report.cluster_cards import build_cluster_card
 from compass_ray.report.explain import UnknownRowError, explain_row
 from compass_ray.report.page import build_report
+from tests.unit.fakes import record_contents
 
 
 def test_a_card_shows_the_clustering_s_record_and_each_language_s_counts(run: RunDir) -> None:
@@ -55,6 +56,7 @@ def test_noise_has_a_card_of_its_own(run: RunDir) -> None:
     noise = Counter(code for code, label in zip(rows["language"].to_pylist(), labels, strict=True) if label < 0)
     changed = rows.set_column(5, schemas.ASSIGNMENTS.field("cluster"), pa.array(labels, pa.int32()))
     run.clusters.store_mappable("assignments.arrow", changed)
+    record_contents(run.clusters)
     card = build_cluster_card(run, -1)
     assert dict(card.cluster.languages) == dict(noise)
     assert card.cluster.size == 60

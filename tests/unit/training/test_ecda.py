@@ -108,7 +108,7 @@ def test_fisher_is_equal_after_save_and_load(tmp_path: Path) -> None:
 def test_damaged_fisher_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"nothing")
     for file in (tmp_path / "f", tmp_path / "missing"):
-        with pytest.raises(ModelError, match="compute it again"):
+        with pytest.raises(ModelError, match=r"is damaged .*; remove .* and run again"):
             load_fisher(file)
 
 

@@ -70,7 +70,7 @@ def test_shared_artifacts_are_made_once(made: list[str], tmp_path: Path) -> None
     assert _content(attempts[3], "select") == "select of select.budget=1.2,select.tau=0.5"
     first, last = (a.run.artifact("pool").verify() for a in (attempts[0], attempts[3]))
     assert last.provenance.pop(REUSED_FROM) == "select.budget=0.4,select.tau=0.5"
-    assert first == last
+    assert first.model_copy(update={"digest": last.digest}) == last
 
 
 def test_variants_share_on_an_object_store_too(made: list[str], s3_uri: str) -> None:

@@ -20,6 +20,7 @@ from compass_ray.evaluation.experiments import (
     write_report,
 )
 from tests.unit.evaluation.experiments.made_up import fill, first_correct, make_attempts, make_experiment
+from tests.unit.fakes import record_contents
 
 SW, HI = 40, 20
 """Test items of the two languages."""
@@ -89,6 +90,7 @@ def test_an_evaluation_reused_from_another_seed_does_not_decide_what_is_under_re
         fill(each.run, "sw", {"zero_shot": first_correct(0.5, SW), "compass": first_correct(0.5, SW)}, low=(low,))
         evaluation = each.run.evaluation("zero_shot", "sw")
         evaluation.store_bytes("results.json", json.dumps({"low_subjects": ["subject 1"]}).encode())
+        record_contents(evaluation)
     outcomes = collect_outcomes(make_experiment("seed=0,1"), variants)
     # The items of one subject in four, and the first half of all items is correct.
     assert [o.items["low"] for o in outcomes.variants] == [SW // 4, SW // 4]

@@ -51,7 +51,7 @@ def live_version(run: RunDir, language: str) -> str:
     pointer = run.live(language)
     if pointer is None:
         raise ArtifactError(
-            f"{language} has no live adapter; promote one: compass-ray adapters promote {run.uri} {language} v0001"
+            f"{language} has no live adapter; promote one: compass-ray adapters promote {run.shown_uri} {language} v0001"
         )
     return str(pointer["version"])
 

@@ -73,7 +73,7 @@ def experiment(
         ended = experiments.run_all_variants(pinned, where, force=force or (), until=until, watch=watch, say=say)
     outcomes = experiments.collect_outcomes(pinned, ended)
     experiments.write_report(where, outcomes)
-    emit(json_, {"run": where.uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
+    emit(json_, {"run": where.shown_uri, **to_json(outcomes)}, lambda: _print(where, experiments.build_tables(outcomes)))
     for reason, names in outcomes.failures.items():
         _say(f"failed: {', '.join(names)}: {reason}")
     if outcomes.failures:
@@ -93,7 +93,7 @@ def _print(where: RunDir, tables: list[ResultTable]) -> None:
         out.print(f"\n[bold]{escape(table.title)}[/]", highlight=False, soft_wrap=True)
         for part in split_columns(table.rows, out.width):
             print_rows(list(part[0]), [list(row) for row in part[1:]])
-    out.print(f"\nreport: {where.uri}/index.html", soft_wrap=True, highlight=False)
+    out.print(f"\nreport: {where.shown_uri}/index.html", soft_wrap=True, highlight=False)
 
 
 def split_columns(rows: list[tuple[str, ...]], width: int) -> Iterator[list[tuple[str, ...]]]:

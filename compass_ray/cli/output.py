@@ -115,7 +115,7 @@ def print_comparison(run: RunDir, config: RunConfig) -> None:
     for warning in list_warnings(run, config):
         out.print(f"[bold]note:[/] {escape(warning)}", highlight=False)
     if is_complete:
-        out.print(f"\nreport: {run.uri}/report/index.html", soft_wrap=True, highlight=False)
+        out.print(f"\nreport: {run.shown_uri}/report/index.html", soft_wrap=True, highlight=False)
 
 
 def list_warnings(run: RunDir, config: RunConfig) -> list[str]:

@@ -46,7 +46,7 @@ def report(
         lines = answer.lines()
     else:
         page.build_report(where, settings)
-        answer = {"report": f"{where.uri}/report/index.html"}
+        answer = {"report": f"{where.shown_uri}/report/index.html"}
         lines = [answer["report"]]
     emit(json_, to_json(answer), lambda: print_lines(lines))
 

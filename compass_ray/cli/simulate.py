@@ -144,7 +144,7 @@ def _resolve_settings(
     if differing or missing:
         reasons = [f"has other settings of {', '.join(differing)}"] if differing else []
         reasons += [f"lacks the languages {', '.join(missing)}"] if missing else []
-        raise ConfigError(f"{where.uri} {' and '.join(reasons)}; give a new --run, or leave out --preset and --config")
+        raise ConfigError(f"{where.shown_uri} {' and '.join(reasons)}; give a new --run, or leave out --preset and --config")
     return settings
 
 
@@ -165,7 +165,7 @@ def _print(where: RunDir, results: list[DetectionResult]) -> None:
         out.print(f"\n[bold]{each.language}, scenario {each.scenario}[/], shifts of {shifts} bits", highlight=False)
         print_rows(list(TABLE_COLUMNS), [list(row) for row in each.table()])
         name = where.simulation(each.language, "detection").name
-        out.print(f"plots: {where.uri}/{name}", soft_wrap=True, highlight=False)
+        out.print(f"plots: {where.shown_uri}/{name}", soft_wrap=True, highlight=False)
 
 
 def _print_forgetting(where: RunDir, results: ForgettingResults) -> None:
@@ -176,4 +176,4 @@ def _print_forgetting(where: RunDir, results: ForgettingResults) -> None:
     out.print(f"\n[bold]{', '.join(results.languages)}[/], after {len(results.periods) - 1} updates: {items}", highlight=False)
     print_rows(list(TABLE_COLUMNS), results.table())
     name = where.simulation(SHARED, "learning").name
-    out.print(f"plots: {where.uri}/{name}", soft_wrap=True, highlight=False)
+    out.print(f"plots: {where.shown_uri}/{name}", soft_wrap=True, highlight=False)

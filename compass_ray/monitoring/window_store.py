@@ -70,7 +70,7 @@ def read_window(run: RunDir, ready: WindowReady) -> pa.Table:
     Raises:
         ConfigError: the window's file is missing or damaged.
     """
-    data, file = run.read_monitor(ready.file), f"{run.uri}/monitor/{ready.file}"
+    data, file = run.read_monitor(ready.file), f"{run.shown_uri}/monitor/{ready.file}"
     wait = "so this window cannot be used. A new window has to be collected before an update."
     if data is None:
         raise ConfigError(f"Window file {file} is missing, {wait}")

@@ -10,13 +10,14 @@ from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity
 from compass_ray.config import RunConfig
 from compass_ray.preflight.storage_probe import StorageProbe
+from compass_ray.redaction import redact
 
 STAGES = frozenset(("pool", "embed", "cluster", "tune", "select", "train", "full", "evaluate", "report"))
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Result of one check: the finding, the remedy, and whether it blocks the run."""
+    """Result of one check: the finding, the remedy, and whether it blocks the run. Both texts show no credentials."""
 
     check: str
     found: str
@@ -24,6 +25,11 @@ class CheckResult:
     blocking: bool = False
     by: Literal["settings", "surroundings"] = "surroundings"
     """What to change if it blocks: the configuration, or the environment (machines, packages, permissions)."""
+
+    def __post_init__(self) -> None:
+        """Remove credentials of URIs from both texts."""
+        object.__setattr__(self, "found", redact(self.found))
+        object.__setattr__(self, "remedy", redact(self.remedy))
 
 
 @dataclass(frozen=True)

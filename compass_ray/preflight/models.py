@@ -124,7 +124,7 @@ def check_remote_code(context: CheckContext) -> list[CheckResult]:
 
 
 def _check_code(context: CheckContext, section: str, name: str, part: EmbedConfig | TrainConfig) -> list[CheckResult]:
-    remedy = remedy_for_unpinned(context.run.uri)
+    remedy = remedy_for_unpinned(context.run.shown_uri)
     try:
         unpinned = unpinned_settings(part.model_copy(update={"unpinned_code": False}))
     except ModelError as error:

@@ -56,7 +56,7 @@ def read_pins(run: RunDir) -> Pins:
         return Pins.model_validate_json(found)
     except ValidationError:
         raise ArtifactError(
-            f"{run.uri}/pins.json is damaged; remove it and run 'compass-ray doctor --pin --run {run.uri}' again"
+            f"{run.shown_uri}/pins.json is damaged; remove it and run 'compass-ray doctor --pin --run {run.shown_uri}' again"
         ) from None
 
 

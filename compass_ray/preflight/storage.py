@@ -16,7 +16,7 @@ def check_storage(context: CheckContext) -> list[CheckResult]:
     probes = context.environment.probes
     failed = [probe for probe in probes if probe.error]
     separate = [probe.machine for probe in probes if not probe.sees_driver]
-    uri = context.run.uri
+    uri = context.run.shown_uri
     if failed:
         found = "; ".join(f"{uri} cannot be written from {probe.machine}: {probe.error}" for probe in failed)
         return [CheckResult("storage", found, "use another --run, or give the machines access to this one", blocking=True)]

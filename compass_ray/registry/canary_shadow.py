@@ -38,12 +38,12 @@ def set_canary(
     if live.pinned:
         raise RegistryError(
             f"{language} is pinned to {live.version} ({live.pinned.reason}), so it cannot have a canary. "
-            f"Unpin it with 'compass-ray adapters unpin {run.uri} {language}', or make {version} a shadow."
+            f"Unpin it with 'compass-ray adapters unpin {run.shown_uri} {language}', or make {version} a shadow."
         )
     if live.canary and live.canary.version != version:
         raise RegistryError(
             f"{language} already has the canary {live.canary.version}. Promote it, or stop it: "
-            f"compass-ray adapters canary {run.uri} {language} --stop"
+            f"compass-ray adapters canary {run.shown_uri} {language} --stop"
         )
     decision = CanaryRecord(
         time=clock(), language=language, from_version=live.version, to_version=version, share=share, reason=reason

@@ -116,7 +116,7 @@ def pin(run: RunDir, language: str, *, reason: str = "requested", clock: Clock =
         raise RegistryError(
             f"{language} cannot be pinned to {live.version} while the canary {live.canary.version} answers "
             f"{live.canary.share:.0%} of its requests. Promote {live.canary.version}, or stop it: "
-            f"compass-ray adapters canary {run.uri} {language} --stop"
+            f"compass-ray adapters canary {run.shown_uri} {language} --stop"
         )
     now = clock()
     decision = PinRecord(time=now, language=language, from_version=live.version, to_version=live.version, reason=reason)
@@ -166,8 +166,8 @@ def promote_first_versions(config: RunConfig, run: RunDir) -> dict[str, str]:
             except RegistryError as error:
                 refused[language] = str(error)
     if not live_versions(run, config.languages):
-        why = next(iter(refused.values()), f"Run 'compass-ray adapt --run {run.uri}' first.")
-        raise RegistryError(f"{run.uri} has no adapter to serve yet. {why}")
+        why = next(iter(refused.values()), f"Run 'compass-ray adapt --run {run.shown_uri}' first.")
+        raise RegistryError(f"{run.shown_uri} has no adapter to serve yet. {why}")
     return refused
 
 
@@ -179,7 +179,7 @@ def _check_unpinned(run: RunDir, language: str, live: LivePointer | None) -> Non
     if live and live.pinned:
         raise RegistryError(
             f"{language} is pinned to {live.version} ({live.pinned.reason}), so its live version cannot change. "
-            f"Unpin it with 'compass-ray adapters unpin {run.uri} {language}', or promote with --force."
+            f"Unpin it with 'compass-ray adapters unpin {run.shown_uri} {language}', or promote with --force."
         )
 
 

@@ -116,13 +116,15 @@ def _sweep(run: RunDir, language: str) -> SweepRecord:
     own = [code for code in known if RunReader(run).sweep(code)]
     if own:
         raise ConfigError(f"each language has its own clusters in this run; add the language, for example --cluster {own[0]}:0")
-    raise ArtifactError(f"{run.uri} has no clustering; run 'compass-ray adapt --run {run.uri}' first")
+    raise ArtifactError(f"{run.shown_uri} has no clustering; run 'compass-ray adapt --run {run.shown_uri}' first")
 
 
 def _check_method(run: RunDir, method: str) -> None:
     existing = sorted({name for code in run.read_config().languages for name in run.selection_names(code)})
     if method not in (COMPASS, *existing):
-        raise ConfigError(f"{run.uri} has no selection of method {method!r}; existing methods: {', '.join(existing) or 'none'}")
+        raise ConfigError(
+            f"{run.shown_uri} has no selection of method {method!r}; existing methods: {', '.join(existing) or 'none'}"
+        )
 
 
 def _noise(languages: pa.ChunkedArray) -> ClusterRecord:

@@ -98,10 +98,10 @@ def read_selection(reader: RunReader, method: str, language: str) -> StoredSelec
     if allocation is not None and rows is not None:
         return StoredSelection(method, language, allocation, rows)
     run, existing = reader.run, reader.run.selection_names(language)
-    message = f"{run.uri} has no selection of method {method!r} for language {language!r}"
+    message = f"{run.shown_uri} has no selection of method {method!r} for language {language!r}"
     if existing:
         raise ConfigError(f"{message}; existing methods: {', '.join(existing)}")
-    raise ArtifactError(f"{message}; run 'compass-ray adapt --run {run.uri} --languages {language}' first")
+    raise ArtifactError(f"{message}; run 'compass-ray adapt --run {run.shown_uri} --languages {language}' first")
 
 
 def explain_row(run: RunDir, language: str, row_id: str, method: str = COMPASS) -> RowExplanation:
@@ -121,8 +121,8 @@ def explain_row(run: RunDir, language: str, row_id: str, method: str = COMPASS) 
         )
     if found is None or location is None:
         raise UnknownRowError(
-            f"row_id {row_id!r} is not in the pool of {run.uri}; "
-            f"'compass-ray report {run.uri} --rows {language}' lists the selected rows"
+            f"row_id {row_id!r} is not in the pool of {run.shown_uri}; "
+            f"'compass-ray report {run.shown_uri} --rows {language}' lists the selected rows"
         )
     uses = selection.rows.filter(pc.equal(selection.rows["row_id"], row_id)).to_pylist()
     row: dict[str, Any] = uses[0] if uses else {}

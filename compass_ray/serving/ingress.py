@@ -114,7 +114,7 @@ class Ingress:
         """The content of ``/v1/compass/status``."""
         await self._refresh_status()
         return build_status(
-            run=self.run.uri,
+            run=self.run.shown_uri,
             languages=self.config.languages,
             catalogue=self.service.catalogue,
             statistics=self.statistics,

@@ -42,8 +42,8 @@ def read_active(run: RunDir) -> ActiveClustering:
     name, history = raw.get("clusters"), raw.get("history", [])
     if not isinstance(name, str) or not isinstance(history, list):
         raise ArtifactError(
-            f"{run.uri}/serving/clusters.json names no clustering ({name!r}); delete it to use 'clusters' again, or "
-            f"run 'compass-ray recluster {run.uri}'"
+            f"{run.shown_uri}/serving/clusters.json names no clustering ({name!r}); delete it to use 'clusters' again, or "
+            f"run 'compass-ray recluster {run.shown_uri}'"
         )
     earlier = tuple(str(each) for each in history)
     return ActiveClustering(raw, name if is_of_current_pool(run, name) else INITIAL_CLUSTERING, earlier)

@@ -149,6 +149,6 @@ def _read_states(run: RunDir) -> Mapping[str, ControllerState]:
     try:
         return {} if stored is None else _STATES_TYPE.validate_json(stored)
     except ValidationError as error:
-        file = f"{run.uri}/monitor/{STATE_FILE}"
+        file = f"{run.shown_uri}/monitor/{STATE_FILE}"
         logger.warning("controller: %s is invalid (%d errors), starting from an empty state", file, error.error_count())
         return {}

@@ -59,7 +59,7 @@ def require_no_canary(config: RunConfig, run: RunDir, language: str) -> None:
     if config.update.promotion == "canary" and live and live.canary:
         raise registry.RegistryError(
             f"{language} already has the canary {live.canary.version} ({live.canary.share:.0%} of requests). "
-            f"Promote it, or stop it: compass-ray adapters canary {run.uri} {language} --stop"
+            f"Promote it, or stop it: compass-ray adapters canary {run.shown_uri} {language} --stop"
         )
 
 

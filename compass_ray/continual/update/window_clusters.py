@@ -66,7 +66,7 @@ def cluster_window(
     if (labels < 0).all():
         raise ConfigError(
             f"All {len(labels)} prompts of the window of {update.language} are noise in clustering {clusters}, so no rows can be "
-            f"selected. Re-cluster: compass-ray recluster {run.uri}"
+            f"selected. Re-cluster: compass-ray recluster {run.shown_uri}"
         )
     return ClusteredWindow(clusters, labels, *_centroids(clusterer, labels, vectors if enough else None, eta))
 

@@ -56,7 +56,7 @@ def _read_outcome(experiment: Experiment, attempt: VariantAttempt, readers: Mapp
         group=variant.group,
         seed=variant.config.seed,
         settings=variant.settings,
-        run=attempt.run.uri,
+        run=attempt.run.shown_uri,
         failure=attempt.failure,
         accuracy={scope: dict(mean.accuracy) for scope, mean in means.items()},
         items={scope: mean.items for scope, mean in means.items()},

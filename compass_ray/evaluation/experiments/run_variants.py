@@ -62,7 +62,7 @@ def run_all_variants(
     """
     pipeline.stages_until(until, force)
     if folder.read_config_bytes() is not None:
-        raise ConfigError(f"{folder.uri} is a run; an experiment needs a folder of its own: give another --run")
+        raise ConfigError(f"{folder.shown_uri} is a run; an experiment needs a folder of its own: give another --run")
     donors, attempts = ArtifactDonors([variant_run_dir(folder, variant) for variant in experiment.variants]), []
     for number, variant in enumerate(experiment.variants, start=1):
         say(f"variant {number} of {len(experiment.variants)}: {variant.name}")

@@ -6,13 +6,18 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint slow soak wheel models clean
+.PHONY: help setup demo test lint slow soak wheel models lock audit sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 # Written last, so that a killed set-up is repeated.
 READY := $(VENV)/ready
 TORCH := $(shell grep -m1 '^torch==' constraints.txt) $(shell grep -m1 '^setuptools==' constraints.txt)
+# Tools of lock, audit and sbom, which nothing else needs. They do not enter the tested environment.
+TOOLS := .tools
+TOOL_PACKAGES := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+# Not in requirements.lock: torch differs between package indexes, and brings the packages of its CUDA build.
+UNLOCKED := $(shell grep -oE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==' constraints.txt | tr -d '=')
 FAST := not slow and not soak and not demo and not gpu
 # Tests with Ray share one cluster, so they cannot run in parallel; the other tests can.
 WITH_RAY := tests/ray tests/e2e tests/cluster
@@ -60,5 +65,23 @@ wheel: $(READY) ## dist/*.whl
 models: $(READY) ## rebuild the demo's models from the atlas
 	$(BIN)/python -m compass_ray.models.tiny compass_ray/sources/atlas/assets
 
+$(TOOLS)/ready: Makefile
+	@rm -rf $(TOOLS) && python=$$(bash .ci/find-python) && $$python -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet $(TOOL_PACKAGES)
+	@touch $@
+
+lock: $(TOOLS)/ready ## requirements.lock: the packages of the images with the hashes of their files
+	@rm -f requirements.lock  # uv would keep its hashes, and refuse other files
+	$(TOOLS)/bin/uv pip compile --quiet pyproject.toml -c constraints.txt --generate-hashes --no-annotate --no-emit-index-url \
+	    --custom-compile-command 'make lock' --python-version 3.11 --python-platform linux \
+	    $(UNLOCKED:%=--no-emit-package %) --output-file requirements.lock
+
+audit: $(TOOLS)/ready ## known vulnerabilities of the pinned packages; fails if one cannot be looked up
+	$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+sbom: $(READY) $(TOOLS)/ready ## dist/sbom.json: the installed packages, as CycloneDX
+	@mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment --output-format JSON --output-file dist/sbom.json $(BIN)/python
+
 clean: ## remove everything that make created, except runs
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

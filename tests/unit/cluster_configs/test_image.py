@@ -53,7 +53,7 @@ def test_every_package_is_pinned_and_from_no_named_index(target: str) -> None:
     installs = [run for run in _runs(target) if "pip install" in run]
     assert installs
     for run in installs:
-        assert "-c constraints.txt" in run
+        assert "-c constraints.txt" in run or "--require-hashes -r requirements.lock" in run
         assert not re.search(r"https?:|--(?:extra-)?index-url|--find-links", run)
 
 

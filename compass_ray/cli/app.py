@@ -21,8 +21,8 @@ from compass_ray.languages import UnknownLanguageError
 from compass_ray.models.errors import ModelError
 from compass_ray.redaction import redact
 
-SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
-"""Exit code of a command stopped by SIGTERM."""
+_STOP_CODES = {128 + number: number for number in (signal.SIGTERM, signal.SIGHUP)}
+"""Exit codes of a command that a signal stopped, and these signals."""
 
 _show_python_warning = warnings.showwarning
 
@@ -46,8 +46,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as ended:
-        if ended.code == SIGTERM_EXIT_CODE:
-            _fail("stopped by SIGTERM; run the same command again to continue from the complete artifacts", SIGTERM_EXIT_CODE)
+        if ended.code in _STOP_CODES:
+            _fail(ray_session.stop_message(_STOP_CODES[ended.code]), ended.code)
         raise
     except (ConfigError, UnknownLanguageError) as error:
         _fail(ray_session.user_message(error), 2)

@@ -50,8 +50,9 @@ def serve(
             if has_unlimited_updates(settings):
                 out.print("warning: no API keys and no rate limit, so whoever reaches the address can send an update its prompts")
         signals = _StopSignals()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signals)
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(name) is not signal.SIG_IGN:
+                signal.signal(name, signals)
         _warn_without_monitor(where, settings, signals)
         signals.stop_requested.wait()
         out.print("stopping after running requests have finished (repeat to stop now)")

@@ -7,6 +7,7 @@ from compass_ray.ray_session.actor_pool import open_actor_pool
 from compass_ray.ray_session.cluster import read_capacity
 from compass_ray.ray_session.errors import user_message
 from compass_ray.ray_session.session import cluster_resources, joins_cluster, prepare_environment, session, start, stop
+from compass_ray.ray_session.stop_signals import stop_message
 from compass_ray.ray_session.train_runs import (
     TrainRuns,
     failure,
@@ -36,6 +37,7 @@ __all__ = [
     "session",
     "start",
     "stop",
+    "stop_message",
     "user_message",
     "worker_request",
 ]

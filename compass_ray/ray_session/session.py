@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from compass_ray.config import ConfigError, Resources
 from compass_ray.config.resources import UNBOUND
 from compass_ray.preflight.ray_temp_folder import describe_long_path, remedy_for_long_path
 from compass_ray.ray_session.authentication import private_token, warn_if_open
+from compass_ray.ray_session.stop_signals import StopSignals
 
 _ENVIRONMENT = {
     # Measured on two cores: a Train run takes 11 s to its first step with this value, 14-20 s with Ray's default.
@@ -114,36 +112,20 @@ def session(resources: Resources) -> Iterator[None]:
 
     owned = not ray.is_initialized()
     start(resources)
-    try:
-        with _unwind_on_sigterm():
+    with StopSignals(is_local_ray_dead).unwinding():
+        try:
             yield
-    finally:
-        if owned:
-            stop()
+        finally:
+            if owned:
+                stop()
 
 
-@contextmanager
-def _unwind_on_sigterm() -> Iterator[None]:
-    """On SIGTERM, which stops a submitted job, leave the block and exit with code 143.
+def is_local_ray_dead() -> bool:
+    """Whether a process of the Ray that `start` started has ended. False for a joined cluster, and without Ray."""
+    import ray
 
-    Inside the block the signal raises KeyboardInterrupt: SystemExit would end the process at once during a wait for Ray.
-    """
-    received: list[int] = []
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt) if threading.current_thread() is threading.main_thread() else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        if received:
-            raise SystemExit(128 + received[0]) from None
-        raise
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    node: Any = ray._private.worker._global_node
+    return node is not None and bool(node.dead_processes())
 
 
 def _silence_ray() -> None:

@@ -33,9 +33,19 @@ class Ended:
     stderr: str
 
 
-def end_when(condition: Callable[[], bool], command: list[str], number: signal.Signals) -> Ended:
-    """Start the command and send it a signal as soon as the condition holds, which must be before its end."""
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def end_when(condition: Callable[[], bool], command: list[str], number: signal.Signals, *, group: bool = False) -> Ended:
+    """Start the command and send it a signal as soon as the condition holds, which must be before its end.
+
+    With ``group`` it starts a Ray, which gets the signal too, as from ``timeout`` or systemd.
+    """
+    process = subprocess.Popen(
+        command,
+        env=dict(os.environ) if group else environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=group,
+    )
     deadline, pause = time.monotonic() + PATIENCE_SECONDS, threading.Event()
     try:
         while not condition():
@@ -43,7 +53,7 @@ def end_when(condition: Callable[[], bool], command: list[str], number: signal.S
             assert time.monotonic() < deadline, "it never came to where it was to be ended"
             pause.wait(0.01)
     finally:
-        process.send_signal(number)
+        os.killpg(process.pid, number) if group else process.send_signal(number)
         _, told = process.communicate(timeout=PATIENCE_SECONDS)
     return Ended(process.returncode, told)
 

@@ -63,6 +63,20 @@ def test_a_run_stopped_while_training_starts_ends_soon_with_a_message(copy: Copy
     assert "Started a local Ray instance" not in ended.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "artifact"), [(signal.SIGTERM, "embeddings/pool"), (signal.SIGINT, "adapters/*/*")])
+def test_a_run_whose_ray_gets_the_signal_too_ends_in_seconds_and_keeps_what_is_complete(
+    copy: Copy, small: RunConfig, number: signal.Signals, artifact: str
+) -> None:
+    run = copy("embeddings", "clusters", "selections", "adapters", "evaluations", "report")
+    before = _num_complete(run, "pool", small)
+    command = command_of("adapt", "--preset", "atlas-test", "--run", run.path)
+    ended = end_when(lambda: any(Path(run.path).glob(f"{artifact}/begun.json")), command, number, group=True)
+    assert ended.returncode == 128 + number
+    assert not any(word in ended.stderr for word in ("Traceback", "fatal", "Fatal", "Check failed"))
+    assert _num_complete(run, "pool", small) == before
+
+
 def test_a_worker_s_error_reaches_the_terminal_without_frames(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("clusters", "selections", "adapters", "evaluations", "report")
     part = run.embeddings.read_table("part-00000.parquet")

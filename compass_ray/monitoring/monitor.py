@@ -36,6 +36,7 @@ from compass_ray.monitoring.processor import EventProcessor, ReferenceLookup
 from compass_ray.monitoring.reassignment import ClusterReassigner
 from compass_ray.monitoring.reply_quality import signals_from_record, summarize_signals
 from compass_ray.monitoring.retention import RetentionPeriod, load_retention_policy
+from compass_ray.monitoring.steady_clock import SteadyClock
 from compass_ray.monitoring.traffic_log import TrafficLog, ready_windows
 from compass_ray.monitoring.window_store import WindowStore
 
@@ -52,13 +53,20 @@ class TrafficMonitor:
         assigner: PromptAssignerProtocol,
         clock: Callable[[], float],
         *,
+        elapsed: Callable[[], float] | None = None,
         references: ReferenceLookup | None = None,
     ) -> None:
-        """Rebuild the state from the run's log, or start with an empty one."""
+        """Rebuild the state from the run's log, or start with an empty one.
+
+        ``clock`` returns Unix seconds and may jump. ``elapsed`` returns the seconds of a monotonic clock; without it, ``clock``
+        never jumps, as in a simulation.
+        """
         self.run = run
         self.config = config
         self.drift = config.drift
-        self.clock = clock
+        self.retention_period = RetentionPeriod.from_days(self.drift.retention_days)
+        self.elapsed = elapsed or clock
+        self.clock = SteadyClock(clock, self.elapsed, self.retention_period.sweep_interval)
         self.rejected = self.duplicates = 0
         self.retention_policy = load_retention_policy(run, self.drift.retention)
         self.log = TrafficLog(run, config, self.retention_policy)
@@ -72,11 +80,13 @@ class TrafficMonitor:
             limits_networks=self.drift.share_per_key < 1.0,
         )
         self.reassigner = ClusterReassigner(run, assigner)
-        self.ingest = Ingest(config.languages, self.retention_policy, assigner, clock)
+        self.ingest = Ingest(config.languages, self.retention_policy, assigner, self.clock)
         self.processor = EventProcessor(
-            run, config, self.log, self.window_store, clock, self.feedback.count_ratings, self.reassigner, references
+            run, config, self.log, self.window_store, self.clock, self.feedback.count_ratings, self.reassigner, references
         )
-        self.retention_period, self._next_sweep = RetentionPeriod.from_days(self.drift.retention_days), -math.inf
+        if elapsed:
+            self.clock.compare_with(self.log.newest_time())
+        self._next_sweep = -math.inf
         self.erase_expired()
 
     def record(self, observations: Sequence[Observation]) -> Acknowledgement:
@@ -166,17 +176,18 @@ class TrafficMonitor:
     def erase_expired(self) -> None:
         """Delete expired prompt data if a sweep is due; otherwise free.
 
-        A failure (a full disk, an unreachable store) is logged and retried at the next call.
+        Sweeps are due by elapsed time. One look at a clock that is far ahead deletes nothing (see `SteadyClock`). A failure
+        (a full disk, an unreachable store) is logged and retried at the next call.
         """
-        now = self.clock()
-        if now < self._next_sweep:
+        now, elapsed = self.clock.confirmed(), self.elapsed()
+        if elapsed < self._next_sweep:
             return
         try:
             self._erase(self.retention_period.cutoff(now))
         except (ArtifactError, OSError) as error:
             logger.error("monitor: deletion of expired prompts failed, will retry: %s", error)
             return
-        self._next_sweep = now + self.retention_period.sweep_interval
+        self._next_sweep = elapsed + self.retention_period.sweep_interval
 
     def _erase(self, horizon: float) -> None:
         if math.isinf(self._next_sweep):  # partial files of a killed monitor

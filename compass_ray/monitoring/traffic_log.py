@@ -61,6 +61,10 @@ class TrafficLog:
         state = self.states.get(self.recent_replies.get(reply, {}).get("language", ""))
         return next((entry for entry in reversed(state.window) if entry.get("id") == reply), None) if state else None
 
+    def newest_time(self) -> float | None:
+        """The time of the newest stored prompt, in Unix seconds; None without any."""
+        return max((entry["time"] for state in self.states.values() for entry in state.window), default=None)
+
     def apply_event(self, event: Event, events: list[Event]) -> None:
         """Apply an event in memory, and append it to the events to commit."""
         self._apply(event)

@@ -24,6 +24,7 @@ from compass_ray.config import RunConfig
 from compass_ray.monitoring.forwarder import TrafficForwarder
 from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.monitoring.retention import load_secret
+from compass_ray.monitoring.steady_clock import SteadyClock
 from compass_ray.serving import monitor_actor
 from compass_ray.serving.actor_names import NAMESPACE, controller_name
 from compass_ray.serving.api.access import Access
@@ -73,7 +74,8 @@ class Ingress:
         self.start_time = time.monotonic()
         self.responded: set[str] = set()
         self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
-        self.statistics = RequestStatistics(time.time, [RayMetricsExporter()])
+        self.clock = SteadyClock(time.time, time.monotonic)
+        self.statistics = RequestStatistics(self.clock, [RayMetricsExporter()])
         self.service = self._build_service()
         self.host_state = HostState(registry.read_catalogue(self.run, self.config.languages), {})
         self.service.catalogue = self.host_state.catalogue
@@ -152,8 +154,8 @@ class Ingress:
             self.statistics,
             max_tokens=self.config.serve.max_tokens,
             timeout_s=self.config.serve.request_timeout_s,
-            clock=time.time,
             hashes=ClientHashes(load_secret(self.run)),
+            clock=self.clock,
         )
 
     async def _deliver_observations(self, batch: list[Observation]) -> None:

@@ -111,7 +111,7 @@ class MonitorActor:
     def _load(self) -> None:
         try:
             assigner = load_prompt_assigner(self.run, self.config)
-            self.loaded = TrafficMonitor(self.run, self.config, assigner, time.time)
+            self.loaded = TrafficMonitor(self.run, self.config, assigner, time.time, elapsed=time.monotonic)
             self.start_failure = ""
         except Exception as error:  # a model, a cluster file or the state: the reason is shown to the operator
             self.start_failure = describe_failure(error)

@@ -23,6 +23,7 @@ from compass_ray.config import RunConfig
 from compass_ray.continual.controller.canary_eval import ask_items
 from compass_ray.continual.controller.reconcile import Controller
 from compass_ray.continual.controller.update_tasks import UpdateTasks
+from compass_ray.monitoring.steady_clock import SteadyClock
 from compass_ray.serving import app, monitor_actor
 from compass_ray.serving.actor_names import NAMESPACE, controller_name
 
@@ -85,7 +86,8 @@ class ControllerActor:
         """The controller, created at the first use: it reads the run directory."""
         if self.controller is None:
             monitor = monitor_actor.connect(self.run.uri, self.config)
-            self.controller = Controller(self.run, self.config, monitor, self.updates, ask_items, time.time)
+            clocks = SteadyClock(time.time, time.monotonic), time.monotonic
+            self.controller = Controller(self.run, self.config, monitor, self.updates, ask_items, *clocks)
         return self.controller
 
 

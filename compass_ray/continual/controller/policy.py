@@ -120,12 +120,12 @@ def handle_ready_window(observed: LanguageState, state: ControllerState, config:
     if verdict.version == observed.canary:
         return None
     if verdict.version not in observed.recorded and verdict.version not in observed.dropped:  # killed before it was recorded
-        return _unless_backing_off(StartUpdate(verdict.window), observed, moment)
+        return _unless_backing_off(StartUpdate(verdict.window), observed)
     if not verdict.accepted:
         return DiscardWindow(f"the gate rejected {verdict.version}")
     if verdict.version in observed.dropped or verdict.parent != observed.live or config.update.promotion == "manual":
         return DiscardWindow(f"{verdict.version} was accepted but is not served")
-    return _unless_backing_off(StartUpdate(verdict.window), observed, moment)  # accepted, but killed before promotion
+    return _unless_backing_off(StartUpdate(verdict.window), observed)  # accepted, but killed before promotion
 
 
 def _start_update(
@@ -138,7 +138,7 @@ def _start_update(
             return None
         if state.trial or observed.canary:  # a version under evaluation may be replaced, so it is no parent
             return None
-    return _unless_backing_off(StartUpdate(window), observed, moment)
+    return _unless_backing_off(StartUpdate(window), observed)
 
 
 def _is_day_full(observed: LanguageState, config: RunConfig, moment: datetime) -> bool:
@@ -147,12 +147,12 @@ def _is_day_full(observed: LanguageState, config: RunConfig, moment: datetime) -
     return config.update.max_per_day is not None and recent >= config.update.max_per_day
 
 
-def _unless_backing_off(update: StartUpdate, observed: LanguageState, moment: datetime) -> StartUpdate | DiscardWindow | None:
+def _unless_backing_off(update: StartUpdate, observed: LanguageState) -> StartUpdate | DiscardWindow | None:
     retry = observed.retry
     if retry.times >= MAX_FAILURES:
         return DiscardWindow(f"{retry.times} consecutive attempts failed; see the 'update failed' decisions for the errors")
     delay = min(_FIRST_BACKOFF_S * 2 ** (retry.times - 1), _MAX_BACKOFF_S) if retry.times else 0.0
-    return update if moment.timestamp() >= retry.last + delay else None
+    return update if retry.waited >= delay else None
 
 
 def _current_evaluation(observed: LanguageState, state: ControllerState, config: RunConfig) -> CanaryEvaluation | None:

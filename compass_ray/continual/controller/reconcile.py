@@ -38,6 +38,14 @@ class AttemptResult:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class _Failures:
+    """Consecutive failed attempts at an update, and the elapsed time at the last one."""
+
+    times: int
+    last: float
+
+
 class MonitorHandle(MonitorControl, ReplyReader, Protocol):
     """The calls that the controller makes to the monitor; see `monitor_actor.MonitorClient`."""
 
@@ -77,14 +85,18 @@ class Controller:
         updates: UpdateHandle,
         ask_items: AskItems,
         clock: Callable[[], float],
+        elapsed: Callable[[], float] | None = None,
     ) -> None:
-        """Continue from the persisted state; ``clock`` returns Unix seconds."""
+        """Continue from the persisted state.
+
+        ``clock`` returns Unix seconds, and ``elapsed`` the seconds of a monotonic clock; without it, ``clock`` never jumps.
+        """
         self.run, self.config, self.monitor, self.updates = run, config, monitor, updates
-        self.ask_items, self.clock = ask_items, clock
+        self.ask_items, self.clock, self.elapsed = ask_items, clock, elapsed or clock
         self.observer = Observer(run, config, monitor)
         self.executor = ActionExecutor(run, monitor, updates)
         self.states = ControllerStateStore(run)
-        self._retries: dict[str, RetryState] = {}
+        self._failures: dict[str, _Failures] = {}
         self._last_observed: dict[str, object] = {}
 
     def reconcile(self) -> None:
@@ -104,7 +116,7 @@ class Controller:
     def status(self) -> dict[str, Any]:
         """Running updates, failed attempts and the persisted state of each language."""
         states = {code: asdict(self.states.get(code)) for code in self.config.languages}
-        failed = {code: asdict(retry) for code, retry in self._retries.items() if retry.times}
+        failed = {code: asdict(self._retry_state(code)) for code in self._failures}
         return {"updating": sorted(self.updates.running()), "failed": failed, "languages": states}
 
     def _reconcile_safely(self, language: str, summary: Mapping[str, Any], ready: WindowReady | None) -> None:
@@ -113,7 +125,7 @@ class Controller:
         if ready is None and self._last_observed.get(language) == current:
             return
         try:
-            attempts = UpdateAttempts(updating, self._retries.get(language, RetryState()))
+            attempts = UpdateAttempts(updating, self._retry_state(language))
             self._reconcile_language(language, summary, ready, attempts)
         except (ArtifactError, ConfigError, OSError, ValueError, LookupError) as error:  # damaged files raise the last two
             logger.warning("controller: skipped language=%s this cycle: %s", language, error)
@@ -128,7 +140,7 @@ class Controller:
         if decision.action:
             self.executor.execute(language, decision.action, ready)
         if isinstance(decision.action, DiscardWindow):
-            self._retries.pop(language, None)
+            self._failures.pop(language, None)
         self.states.save(language, decision.state)
         if decision.canary_round:
             self.states.save(language, self._run_canary_round(language, decision.state, decision.canary_round))
@@ -143,9 +155,13 @@ class Controller:
 
     def _record_attempt(self, attempt: AttemptResult) -> None:
         if attempt.error is None:
-            self._retries.pop(attempt.language, None)
+            self._failures.pop(attempt.language, None)
             return
-        retry = RetryState(self._retries.get(attempt.language, RetryState()).times + 1, self.clock())
-        self._retries[attempt.language] = retry
-        record = UpdateFailedRecord(language=attempt.language, attempt=retry.times, reason=attempt.error)
+        failures = _Failures(self._retry_state(attempt.language).times + 1, self.elapsed())
+        self._failures[attempt.language] = failures
+        record = UpdateFailedRecord(language=attempt.language, attempt=failures.times, reason=attempt.error)
         registry.append_decision(self.run, record, self.clock)
+
+    def _retry_state(self, language: str) -> RetryState:
+        failures = self._failures.get(language)
+        return RetryState(failures.times, self.elapsed() - failures.last) if failures else RetryState()

@@ -41,10 +41,10 @@ class ReadyWindow:
 
 @dataclass(frozen=True)
 class RetryState:
-    """Consecutive failed attempts at an update, and the time of the last one in Unix seconds."""
+    """Consecutive failed attempts at an update, and the elapsed seconds since the last one."""
 
     times: int = 0
-    last: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)

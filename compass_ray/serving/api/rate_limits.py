@@ -19,6 +19,7 @@ from limits.strategies import MovingWindowRateLimiter
 from compass_ray.config import ServeConfig
 from compass_ray.serving.inference import errors
 
+_MINUTE_S = 60.0
 _IPV6_PREFIX_BITS = 64
 """Length of the IPv6 prefix of one household or machine, which chooses the remaining bits freely."""
 _MIN_UNFINISHED_BODIES = 64
@@ -69,7 +70,10 @@ class RateLimiter:
         if self.per_minute is None or self.limiter.hit(self.item, client):
             return
         wait = self.limiter.get_window_stats(self.item, client).reset_time - time()
-        raise errors.rate_limited(self.per_minute, wait)
+        if wait <= _MINUTE_S:
+            raise errors.rate_limited(self.per_minute, wait)
+        self.limiter.storage.reset()  # the clock was ahead and is set back: those requests would count until it is there again
+        self.check(client)
 
 
 class ConcurrencyLimiter:

@@ -15,6 +15,7 @@ import numpy as np
 INTERVAL_SECONDS = 10
 """Length of an interval."""
 MAX_INTERVALS = 360
+_DAY_INTERVALS = 24 * MAX_INTERVALS
 _MAX_LATENCIES = 1000
 
 
@@ -74,9 +75,10 @@ class TimeSeries:
         self.closed: deque[dict[str, Any]] = deque(maxlen=MAX_INTERVALS)
 
     def interval_at(self, now: float) -> MetricsInterval:
-        """The interval of a time. If the clock was set back, the newest interval is used."""
+        """The interval of a time. If the clock was set back, it is the newest one; by over a day, all are dropped."""
         number = int(now // INTERVAL_SECONDS)
-        if self.current is None:
+        if self.current is None or number < self.current.number - _DAY_INTERVALS:
+            self.closed.clear()
             self.current = MetricsInterval(number)
         if number > self.current.number:
             self._close(number)

@@ -40,6 +40,8 @@ class SimulatedLanguage:
     """Windows of all started updates, one entry per start."""
     updating: str | None = None
     retry: RetryState = field(default_factory=RetryState)
+    """The failures so far; the seconds since the last one are those of ``moment``."""
+    failed_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     verdicts: list[GateVerdict] = field(default_factory=list)
     recorded: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
@@ -60,7 +62,7 @@ class SimulatedLanguage:
             ready_window=ReadyWindow(self.window) if self.window else None,
             unfinished=self.started[-1] if self.started and self.started[-1] not in decided else None,
             updating=self.updating is not None,
-            retry=self.retry,
+            retry=RetryState(self.retry.times, (self.moment - self.failed_at).total_seconds()),
             gate_verdicts=tuple(self.verdicts),
             recorded=frozenset(self.recorded),
             dropped=frozenset(self.dropped),
@@ -100,7 +102,7 @@ class SimulatedLanguage:
 
     def fail_update(self) -> None:
         """The running update fails without a verdict."""
-        self.updating, self.retry = None, RetryState(self.retry.times + 1, self.moment.timestamp())
+        self.updating, self.retry, self.failed_at = None, RetryState(self.retry.times + 1), self.moment
 
     def promote(self, version: str) -> None:
         """Promote as the registry does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -18,6 +19,18 @@ def test_each_client_has_its_own_rate() -> None:
         rate.check("a")
     assert refused.value.status == 429
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+
+
+def test_requests_under_a_clock_that_was_ahead_block_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, ahead = RateLimiter(2), time.time() + 86_400
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: ahead)
+        for _ in range(2):
+            rate.check("a")
+    for _ in range(2):
+        rate.check("a")
+    with pytest.raises(ApiError):
+        rate.check("a")
 
 
 def test_without_a_rate_nothing_is_counted() -> None:

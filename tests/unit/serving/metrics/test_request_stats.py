@@ -119,6 +119,9 @@ def test_a_clock_that_is_set_back_is_tolerated(statistics: RequestStatistics, cl
     clock.now -= 5000
     _answer(statistics)
     assert [line["requests"] for line in statistics.history()] == [2]
+    clock.now -= 100_000
+    _answer(statistics)
+    assert [line["requests"] for line in statistics.history()] == [1]
 
 
 def test_tokens_per_second_is_over_the_last_minute(statistics: RequestStatistics, clock: Clock) -> None:

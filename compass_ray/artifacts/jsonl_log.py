@@ -15,10 +15,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs as pafs
+from pydantic import TypeAdapter, ValidationError
 
 from compass_ray.artifacts import RunDir
 from compass_ray.artifacts.private_files import PRIVATE_FILE, restrict_file
@@ -61,6 +63,47 @@ def read(run: RunDir, file: str) -> list[JsonRecord]:
 def size(record: Mapping[str, Any]) -> int:
     """Bytes of a record in a file."""
     return len(_encode([record]))
+
+
+@dataclass(frozen=True)
+class RejectedLine:
+    """A damaged line: its number from 1, why it is damaged (without its content), and its content."""
+
+    number: int
+    reason: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class ValidatedLines:
+    """The records of a file with the number of their line, and its damaged lines."""
+
+    records: list[tuple[int, JsonRecord]]
+    rejected: list[RejectedLine]
+
+
+def read_valid(run: RunDir, file: str, line: TypeAdapter[Any], *, strict: bool = True) -> ValidatedLines:
+    """The records of the file that ``line`` accepts, and the lines that are no such record. Empty lines are ignored."""
+    records, rejected = list[tuple[int, JsonRecord]](), list[RejectedLine]()
+    for number, text in enumerate((run.read_monitor(file) or b"").splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            line.validate_json(text, strict=strict)
+            record = json.loads(text)
+            json.dumps(record, allow_nan=False)  # the file may be rewritten
+        except (ValueError, RecursionError) as error:
+            rejected.append(RejectedLine(number, _reason(error), text))
+        else:
+            records.append((number, record))
+    return ValidatedLines(records, rejected)
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, (*problem["loc"], problem["type"])))
 
 
 def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> None:

@@ -107,7 +107,7 @@ def summarize_checks(records: Iterable[CheckRecord]) -> dict[str, list[Any]]:
     """One list per plotted field of the checks, rounded. Short enough to poll every few seconds."""
     checks = list(records)
     return {
-        "time": [round(float(check.time or 0.0)) for check in checks],
+        "time": [round(check.time) if isinstance(check.time, float) else 0 for check in checks],
         "prompts": [check.prompts for check in checks],
         "drifted": [check.drifted for check in checks],
         "version": [check.version for check in checks],

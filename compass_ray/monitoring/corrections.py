@@ -17,8 +17,10 @@ from typing import Any
 from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import DriftConfig
 from compass_ray.core.round_robin import round_robin_order
+from compass_ray.monitoring.journal import Journal, read_valid_lines
 from compass_ray.monitoring.language_monitor import Event
 from compass_ray.monitoring.retention import RetentionPeriod, RetentionPolicy
+from compass_ray.records.feedback import CORRECTION_LINE
 
 CORRECTIONS_FILE = "corrections.jsonl"
 MAX_PAIRS, MAX_BYTES = 2_000, 16 * 2**20
@@ -56,7 +58,8 @@ class CorrectionLog:
         self.find_prompt = find_prompt
         self._needs_rewrite = run.read_monitor(CORRECTIONS_FILE) is not None
         """Whether an earlier process left a file. It may contain torn lines, or texts that are no longer allowed."""
-        self._rebuild_index(jsonl_log.read(run, CORRECTIONS_FILE))
+        self.journal = Journal(run, CORRECTIONS_FILE, CORRECTION_LINE, retention_policy)
+        self._rebuild_index(self.journal.read())
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Store the corrections among lines of feedback if their prompts are known; other lines withdraw earlier pairs.
@@ -79,6 +82,7 @@ class CorrectionLog:
         if not self._needs_rewrite and self._oldest >= horizon:
             return False
         self._compact(horizon)
+        self.journal.erase(horizon)
         self._needs_rewrite = False
         return True
 
@@ -94,7 +98,7 @@ class CorrectionLog:
         return {**fields, **pair, **sender}
 
     def _compact(self, horizon: float) -> None:
-        latest = _latest_lines(jsonl_log.read(self.run, CORRECTIONS_FILE))
+        latest = _latest_lines(self.journal.read())
         redacted = [self.retention_policy.redact(line, horizon) for line in latest]
         retained = _limit_by_key([line for line in redacted if _is_complete(line)])
         jsonl_log.rewrite(self.run, CORRECTIONS_FILE, retained)
@@ -117,9 +121,11 @@ class CorrectionLog:
 def read_pairs(run: RunDir, drift: DriftConfig, now: float) -> list[CorrectionPair]:
     """Every pair that may still be stored at ``now``, in order of id; reads the file, writes nothing."""
     horizon, policy = RetentionPeriod.from_days(drift.retention_days).cutoff(now), RetentionPolicy(drift.retention, b"")
-    lines = [policy.redact(line, horizon) for line in _latest_lines(jsonl_log.read(run, CORRECTIONS_FILE))]
+    lines = [policy.redact(line, horizon) for line in _latest_lines(read_valid_lines(run, CORRECTIONS_FILE, CORRECTION_LINE))]
     pairs = [
-        CorrectionPair(line["pair"], line["language"], line["prompt"], line["correction"], line.get("key") or "", line["alone"])
+        CorrectionPair(
+            line["pair"], line["language"], line["prompt"], line["correction"], line.get("key") or "", line.get("alone", True)
+        )
         for line in lines
         if _is_complete(line)
     ]

@@ -18,9 +18,11 @@ from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.monitoring.client_quota import ClientQuota
 from compass_ray.monitoring.corrections import CORRECTIONS_FILE as CORRECTIONS
 from compass_ray.monitoring.corrections import MAX_CORRECTION_CHARS, CorrectionLog
+from compass_ray.monitoring.journal import Journal, read_valid_lines
 from compass_ray.monitoring.observations import Acknowledgement, Feedback, is_valid_feedback, sanitize
 from compass_ray.monitoring.reply_quality import RatingCounts
 from compass_ray.monitoring.retention import RetentionPolicy, has_erasable_fields
+from compass_ray.records.feedback import CORRECTION_LINE, FEEDBACK_LINE
 
 FEEDBACK_FILE = "feedback.jsonl"
 MAX_ENTRIES, MAX_BYTES = 10_000, 16 * 2**20
@@ -54,8 +56,9 @@ class FeedbackLog:
         self.retention_policy = retention_policy
         self.corrections = corrections
         self.max_ratings_per_key, self.limits_networks = max_ratings_per_key, limits_networks
+        self.journal = Journal(run, FEEDBACK_FILE, FEEDBACK_LINE, retention_policy)
         self._needs_rewrite = True
-        self._rebuild_index(jsonl_log.read(run, FEEDBACK_FILE))
+        self._rebuild_index(self.journal.read())
 
     def add(
         self, feedback: Sequence[Feedback], replies: Mapping[str, Mapping[str, Any]], recent: RecentReplyIds, now: float
@@ -105,13 +108,14 @@ class FeedbackLog:
         if not self._needs_rewrite and self._oldest >= horizon:
             return rewrote_corrections
         self._compact(horizon)
+        self.journal.erase(horizon)
         self._needs_rewrite = False
         return True
 
     def _compact(self, horizon: float) -> None:
         """Reduce the file to the entries of the index, without the texts of entries from before ``horizon``."""
         clients = {identity: entry["client"] for identity, entry in self._latest.items()}
-        latest = {_identity(line): line for line in jsonl_log.read(self.run, FEEDBACK_FILE) if _identity(line) in clients}
+        latest = {_identity(line): line for line in self.journal.read() if _identity(line) in clients}
         retained = [self.retention_policy.redact(line, horizon) for line in latest.values()]
         jsonl_log.rewrite(self.run, FEEDBACK_FILE, retained)
         self._rebuild_index(retained, clients)
@@ -191,10 +195,10 @@ class FeedbackLog:
 
 def count_without_prompt(run: RunDir, language: str) -> int:
     """Number of corrections without a stored prompt, of a language or of unknown replies; reads the files, writes nothing."""
-    paired = {_identity(line) for line in jsonl_log.read(run, CORRECTIONS)}
-    latest = {_identity(line): line for line in jsonl_log.read(run, FEEDBACK_FILE)}
+    paired = {_identity(line) for line in read_valid_lines(run, CORRECTIONS, CORRECTION_LINE)}
+    latest = {_identity(line): line for line in read_valid_lines(run, FEEDBACK_FILE, FEEDBACK_LINE)}
     unpaired = [line for identity, line in latest.items() if "correction" in line and identity not in paired]
-    return sum(line["language"] in (language, None) for line in unpaired)
+    return sum(line.get("language") in (language, None) for line in unpaired)
 
 
 def _truncate(text: str | None) -> str | None:

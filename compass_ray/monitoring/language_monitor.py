@@ -212,9 +212,9 @@ def _on_recluster(state: LanguageMonitorState, event: Event) -> None:
 
     Earlier exceeded checks no longer count. A ready window goes back to COLLECTING with the prompts that are left.
     """
-    state.space_id, assigned = event["place"], event["assigned"] or [None] * len(state.window)
+    assigned = event["assigned"] or [None] * len(state.window)
     entries = [fields and {**entry, **fields} for entry, fields in zip(state.window, assigned, strict=True)]
-    fresh = len(entries) if state.phase is Phase.READY else state.fresh
+    state.space_id, fresh = event["place"], len(entries) if state.phase is Phase.READY else state.fresh
     state.fresh = sum(entry is not None for entry in entries[len(entries) - fresh :]) if fresh else 0
     state.window = deque((entry for entry in entries if entry), maxlen=state.size)
     state.trigger = replace(state.trigger, streak=0)

@@ -79,6 +79,7 @@ class TrafficMonitor:
             max_ratings_per_client(self.drift.min_bad_feedback_increase),
             limits_networks=self.drift.share_per_key < 1.0,
         )
+        self.journals = (self.log.journal, self.feedback.journal, corrections.journal)
         self.reassigner = ClusterReassigner(run, assigner)
         self.ingest = Ingest(config.languages, self.retention_policy, assigner, self.clock)
         self.processor = EventProcessor(
@@ -153,13 +154,14 @@ class TrafficMonitor:
             self._apply_and_commit({"event": "release", **self.processor.cooldown_fields(language, 2 ** (state.rejections + 1))})
 
     def status(self) -> dict[str, Any]:
-        """Window, phase, checks and ratings of every language, rejected and duplicate observations, and the retention setting."""
+        """Window, phase, checks and ratings of every language, counts of what was left out, and the retention setting."""
         self.erase_expired()
         ratings = self.feedback.ratings_by_language()
         return {
             "languages": {code: self._describe(state, ratings) for code, state in sorted(self.log.states.items())},
             "checks": {code: summarize_checks(lines) for code, lines in sorted(self.log.recent_checks.items())},
             "rejected": self.rejected,
+            "damaged_lines": {each.file: each.num_rejected for each in self.journals if each.num_rejected},
             "duplicates": self.duplicates,
             "retention": {"keeps": self.drift.retention, "days": self.drift.retention_days},
         }

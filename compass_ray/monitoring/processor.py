@@ -32,6 +32,7 @@ from compass_ray.monitoring.reply_quality import RatingLookup, signals_to_record
 from compass_ray.monitoring.traffic_log import TrafficLog
 from compass_ray.monitoring.window_store import WindowStore
 from compass_ray.records.references import ReferenceRecord
+from compass_ray.registry import read_pointer
 
 logger = logging.getLogger(__name__)
 
@@ -135,12 +136,11 @@ class EventProcessor:
 
     def _sync_live_version(self, state: LanguageMonitorState, events: list[Event]) -> None:
         try:
-            pointer = self.run.live(state.language)
+            version = read_pointer(self.run, state.language).version
         except ArtifactError as error:  # the server reports it too; traffic is still recorded
             message = "monitor: live pointer of %s unreadable, keeping version %s: %s"
             logger.warning(message, state.language, state.version, error)
             return
-        version = pointer["version"] if pointer else None
         if version is not None and version != state.version:
             times = 0 if state.version is None else 1
             self.log.apply_event({"event": "reset", "version": version, **self.cooldown_fields(state.language, times)}, events)
@@ -184,7 +184,7 @@ class StoredReferences:
                 return None
             record = read_reference(self.run, clusters, language, version) or self._recompute(clusters, language, version)
             space = resolve_space(self.run, clusters, language, version)
-        except (ArtifactError, ModelError, FileNotFoundError) as error:
+        except (ArtifactError, ModelError, OSError, ValueError) as error:
             message = "monitor: no reference, language=%s version=%s clustering=%s: %s"
             logger.error(message, language, version, clusters, error)
             return None

@@ -19,6 +19,7 @@ from compass_ray.models.errors import ModelError
 from compass_ray.monitoring.ingest import PromptAssignerProtocol, iter_assignments
 from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState
 from compass_ray.monitoring.retention import unpack_embedding
+from compass_ray.registry import read_pointer
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class ClusterReassigner:
 
     def _live_version(self, language: str) -> str:
         try:
-            return str((self.run.live(language) or {}).get("version", ""))
+            return read_pointer(self.run, language).version or ""
         except ArtifactError:
             return ""
 

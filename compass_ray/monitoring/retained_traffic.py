@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from compass_ray.artifacts import RunDir, jsonl_log
+from compass_ray.artifacts import RunDir
 from compass_ray.config import EmbedConfig
+from compass_ray.monitoring.journal import read_valid_lines
 from compass_ray.monitoring.language_monitor import Event
 from compass_ray.monitoring.traffic_log import TRAFFIC
 from compass_ray.monitoring.window_store import WINDOW_FOLDER, WINDOW_SCHEMA, parse_window_file, window_table
+from compass_ray.records.traffic import TRAFFIC_LINE
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Turns prompts into unit rows float32[n, d]."""
@@ -38,7 +40,7 @@ def read_retained_traffic(run: RunDir, languages: Collection[str], limit: int) -
     """The newest prompts of some languages with a stored text or embedding, as `WINDOW_SCHEMA`, the newest first."""
     files = [file for file in run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/") and file.endswith(".parquet")]
     rows = [row for file in files for row in (read_window_file(run, file) or WINDOW_SCHEMA.empty_table()).to_pylist()]
-    logged = _logged_prompts(jsonl_log.read(run, TRAFFIC))
+    logged = _logged_prompts(read_valid_lines(run, TRAFFIC, TRAFFIC_LINE))
     rows += [row for code in languages for row in window_table(code, (e for e in logged if e["language"] == code)).to_pylist()]
     usable = {(r["language"], r["row_id"], r["time"]): r for r in rows if r["language"] in languages and _is_usable(r)}
     newest = sorted(usable.values(), key=lambda row: (-row["time"], row["language"], row["row_id"]))

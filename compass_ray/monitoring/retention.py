@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
 import math
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir
+
+logger = logging.getLogger(__name__)
 
 Retention = Literal["none", "hash", "embedding", "text"]
 Entry = Mapping[str, Any]
@@ -35,13 +39,15 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
     "none": _ALWAYS,
     "hash": _IDENTIFYING,
     "embedding": _IDENTIFYING | {"embedding"},
-    "text": _IDENTIFYING | {"prompt", "correction", "comment", "pair"},
+    "text": _IDENTIFYING | {"prompt", "correction", "comment", "pair", "content"},
 }
 FIELDS = frozenset().union(*_FIELDS.values())
 """Every field whose storage depends on the setting; these fields are deleted with age."""
 _DAY = 86_400.0
 _MAX_SWEEP_INTERVAL = 3600.0
 _HASH_BYTES = 16
+_KEY_BYTES = 32
+_HEX = re.compile(rb"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -146,9 +152,14 @@ def load_secret(run: RunDir) -> bytes:
     from_environment = os.environ.get(KEY_VARIABLE)
     if from_environment:
         return from_environment.encode()
-    if not run.read_monitor(KEY_FILE):
-        run.extend_monitor(KEY_FILE, lambda stored: stored or secrets.token_hex(32).encode())
-    return run.read_monitor(KEY_FILE) or b""
+    stored = run.read_monitor(KEY_FILE)
+    if stored == b"":
+        logger.error("monitor: %s is empty, so it is replaced; earlier hashes match no new ones", KEY_FILE)
+    if not stored:
+        run.extend_monitor(KEY_FILE, lambda found: found or secrets.token_hex(_KEY_BYTES).encode())
+    elif len(stored) == 2 * _KEY_BYTES and not _HEX.fullmatch(stored):
+        logger.error("monitor: %s is damaged, so earlier hashes match no new ones; restore it from a copy", KEY_FILE)
+    return stored or run.read_monitor(KEY_FILE) or b""
 
 
 def unpack_embedding(embedding: str | None) -> list[float] | None:

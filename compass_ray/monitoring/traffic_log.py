@@ -7,18 +7,26 @@ neither file nor memory grows with the traffic. The last checks are stored. COMP
 
 from __future__ import annotations
 
+import json
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from compass_ray.artifacts import RunDir, jsonl_log
+from compass_ray.artifacts.jsonl_log import RejectedLine
 from compass_ray.config import RunConfig
+from compass_ray.monitoring.journal import Journal, read_valid_lines
 from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState, Phase
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.retention import RetentionPolicy, has_erasable_fields
 from compass_ray.records.checks import CheckRecord
+from compass_ray.records.decisions import DecisionRecord
+from compass_ray.records.traffic import TRAFFIC_LINE
 from compass_ray.registry import DECISIONS
 
 TRAFFIC = "traffic.jsonl"
@@ -29,6 +37,7 @@ MAX_CHECKS = 20_000
 """Stored checks; the file grows to at most twice as many before it is shortened."""
 MAX_ADDED_BYTES = 16 * 2**20
 """The log grows by at most this, or to twice its compacted size if that is more, before it is compacted."""
+_CHECK_LINE, _DECISION_LINE = TypeAdapter(CheckRecord), TypeAdapter(DecisionRecord)
 _RECENT_IDS = 20_000
 _COMPACTED_IDS = 2_000
 """Reply ids in a compacted log: more than all ingress replicas together can have unacknowledged."""
@@ -44,6 +53,7 @@ class TrafficLog:
         self.retention_policy = retention_policy
         self._max_length = 1000 + 4 * config.drift.window * len(config.languages)
         self._needs_rewrite = True
+        self.journal = Journal(run, TRAFFIC, TRAFFIC_LINE, retention_policy)
         self.rebuild()
 
     def language_state(self, language: str) -> LanguageMonitorState:
@@ -114,30 +124,29 @@ class TrafficLog:
             state.window = deque((self.retention_policy.redact(entry, horizon) for entry in state.window), maxlen=state.size)
             state.reply_quality.erase_clients(horizon)
         self.compact()
+        self.journal.erase(horizon)
         self._needs_rewrite = False
         return True
 
     def rebuild(self) -> None:
         """Read the log, and publish checks and decisions that are not published yet."""
-        logged = jsonl_log.read(self.run, TRAFFIC)
-        events = [event for event in logged if event.get("language") in self.config.languages]
+        logged = self.journal.read_numbered()
         self.states: dict[str, LanguageMonitorState] = {}
         self.recent_replies: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """Language and version of the last replies, by reply id."""
         self._length, self._oldest = len(logged), math.inf
-        self._added_bytes, self._compacted_bytes = sum(map(jsonl_log.size, logged)), 0
-        for name, language, version in (each for event in logged if event["event"] == "ids" for each in event["ids"]):
+        self._added_bytes, self._compacted_bytes = sum(jsonl_log.size(event) for _, event in logged), 0
+        for name, language, version in (each for _, event in logged if event["event"] == "ids" for each in event["ids"]):
             self.recent_replies[name] = {"language": language, "version": version}
-        for event in events:
-            self._apply(event)
+        events = self._replay([each for each in logged if each[1].get("language") in self.config.languages])
         self._index_replies(events)
         _publish_missing(self.run, CHECKS, _lines(events, "line"))
         _publish_missing(self.run, DECISIONS, _lines(events, "decision"))
         self.recent_checks: dict[str, deque[CheckRecord]] = {}
         """The last checks of each language, oldest first."""
-        checks = jsonl_log.read(self.run, CHECKS)
+        checks = read_valid_lines(self.run, CHECKS, _CHECK_LINE, strict=False)
         self._num_checks = len(checks)
-        self._index_checks(line for line in checks if line.get("language") in self.config.languages)
+        self._index_checks(line for line in checks if line["language"] in self.config.languages)
 
     @property
     def _max_checks(self) -> int:
@@ -145,9 +154,22 @@ class TrafficLog:
         return max(MAX_CHECKS, self._max_length)
 
     def _shorten_checks(self) -> None:
-        checks = jsonl_log.read(self.run, CHECKS)[-self._max_checks :]
+        checks = Journal(self.run, CHECKS, _CHECK_LINE, self.retention_policy, strict=False).read()[-self._max_checks :]
         jsonl_log.rewrite(self.run, CHECKS, checks)
         self._num_checks = len(checks)
+
+    def _replay(self, logged: Iterable[tuple[int, Event]]) -> list[Event]:
+        """Apply logged events; returns those that fit the state. Others, such as after a lost line, are set aside."""
+        events, rejected = list[Event](), list[RejectedLine]()
+        for number, event in logged:
+            try:
+                self._apply(event)
+            except (ValueError, TypeError, LookupError) as error:
+                rejected.append(RejectedLine(number, f"cannot be applied: {type(error).__name__}", json.dumps(event).encode()))
+            else:
+                events.append(event)
+        self.journal.set_aside(rejected)
+        return events
 
     def _apply(self, event: Event) -> None:
         self.states.setdefault(event["language"], self.language_state(event["language"])).apply(event)
@@ -188,9 +210,10 @@ def ready_windows(states: Iterable[LanguageMonitorState]) -> list[WindowReady]:
 
 def _replay(run: RunDir, config: RunConfig) -> dict[str, LanguageMonitorState]:
     states = {language: LanguageMonitorState(language, config.drift.window) for language in config.languages}
-    for event in jsonl_log.read(run, TRAFFIC):
+    for event in read_valid_lines(run, TRAFFIC, TRAFFIC_LINE):
         if event.get("language") in states:
-            states[event["language"]].apply(event)
+            with suppress(ValueError, TypeError, LookupError):  # the monitor sets it aside
+                states[event["language"]].apply(event)
     return states
 
 
@@ -211,7 +234,8 @@ def _publish_missing(run: RunDir, file: str, lines: Sequence[Mapping[str, Any]])
     """Publish lines that a killed monitor logged but did not publish."""
     if not lines:
         return
-    published = {_identity(line) for line in jsonl_log.read(run, file)}
+    shape: TypeAdapter[Any] = _CHECK_LINE if file == CHECKS else _DECISION_LINE
+    published = {_identity(line) for line in read_valid_lines(run, file, shape, strict=False)}
     jsonl_log.append_shared(run, file, [line for line in lines if _identity(line) not in published])
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from compass_ray.artifacts import RunDir
 from compass_ray.clustering.versions import INITIAL_CLUSTERING
 from compass_ray.config import ConfigError
+from compass_ray.monitoring.journal import REJECTED
 from compass_ray.monitoring.language_monitor import LanguageMonitorState
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.monitoring.retention import RetentionPolicy, has_erasable_fields, unpack_embedding
@@ -87,14 +88,21 @@ def parse_window_file(data: bytes) -> pa.Table:
         pyarrow.ArrowInvalid: it is not a window file.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
         table.validate(full=True)
-    except (OSError, UnicodeDecodeError) as error:  # pyarrow raises OSError for a damaged page
+        return _complete(table)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # pyarrow raises OSError for a damaged page
         raise pa.ArrowInvalid(str(error)) from None
+
+
+def _complete(table: pa.Table) -> pa.Table:
     missing = [WINDOW_SCHEMA.field(name) for name in WINDOW_SCHEMA.names if name not in table.column_names]
     for column in missing:
         table = table.append_column(column, pa.nulls(len(table), column.type))
-    return table.select(WINDOW_SCHEMA.names)
+    found = table.select(WINDOW_SCHEMA.names).cast(WINDOW_SCHEMA)
+    if empty := [field.name for field in WINDOW_SCHEMA if not field.nullable and found[field.name].null_count]:
+        raise pa.ArrowInvalid(f"rows without {', '.join(empty)}")
+    return found
 
 
 class WindowStore:
@@ -117,16 +125,16 @@ class WindowStore:
         """Delete fields from before ``horizon`` or no longer allowed; returns how many files changed."""
         if self._oldest is None:  # files of earlier monitors, with any retention setting
             files = [file for file in self.run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/")]
-            self._oldest = dict.fromkeys(files, _NOT_READ)
+            self._oldest = dict.fromkeys((file for file in files if not file.endswith(REJECTED)), _NOT_READ)
+            self._erase_rejected([file for file in files if file.endswith(REJECTED)], policy, horizon)
         due = [file for file, oldest in self._oldest.items() if oldest < horizon or oldest == _NOT_READ]
         return sum(self._erase(file, policy, horizon) for file in due)
 
     def _erase(self, file: str, policy: RetentionPolicy, horizon: float) -> bool:
         try:
             rows = _parse_rows(self.run.read_monitor(file))
-        except pa.ArrowInvalid:
-            logger.error("monitor: deleting damaged window file %s", file)
-            self.run.delete_monitor(file)
+        except pa.ArrowInvalid as error:
+            self._set_aside(file, policy, horizon, type(error).__name__)
             return True
         redacted = [policy.redact(row, horizon) for row in rows]
         if redacted == rows:
@@ -135,9 +143,24 @@ class WindowStore:
         self._put(file, _to_table(redacted))
         return True
 
+    def _set_aside(self, file: str, policy: RetentionPolicy, horizon: float, reason: str) -> None:
+        """Move a damaged file aside, or delete it if its prompts may be too old: their age cannot be read."""
+        data, kept = self.run.read_monitor(file), _may_keep_unread(policy, horizon)
+        if data is not None and kept:
+            self.run.write_monitor(file + REJECTED, data)
+        end = f"it is moved to {file}{REJECTED}" if kept else "it is deleted, as the age of its prompts cannot be read"
+        logger.error("monitor: window file %s is damaged (%s); %s", file, reason, end)
+        self.run.delete_monitor(file)
+        (self._oldest or {}).pop(file, None)
+
+    def _erase_rejected(self, files: Iterable[str], policy: RetentionPolicy, horizon: float) -> None:
+        if not _may_keep_unread(policy, horizon):
+            for file in files:
+                self.run.delete_monitor(file)
+
     def _put(self, file: str, table: pa.Table) -> None:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer)
+        pq.write_table(table, buffer, write_page_checksum=True)
         self.run.write_monitor(file, buffer.getvalue())
         self._track_oldest(file, _parse_rows(buffer.getvalue()))
 
@@ -145,6 +168,11 @@ class WindowStore:
         if self._oldest is not None:
             times = [row.get("time", -math.inf) for row in rows if has_erasable_fields(row)]
             self._oldest[file] = min(times, default=math.inf)
+
+
+def _may_keep_unread(policy: RetentionPolicy, horizon: float) -> bool:
+    """Whether content of unknown age and kind may stay: no maximum age is set, and texts are allowed."""
+    return "content" in policy.redact({"content": ""}, horizon)
 
 
 def _parse_rows(data: bytes | None) -> list[dict[str, Any]]:

@@ -6,17 +6,22 @@ Key property: a written line never changes, and no line is lost when another pro
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from compass_ray.artifacts import ArtifactError, RunDir, jsonl_log
+from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.records.decisions import Decision, DecisionRecord, parse_decision
 from compass_ray.registry.names import Clock
 
+logger = logging.getLogger(__name__)
+
 DECISIONS = "decisions.jsonl"
+_LINE = TypeAdapter(DecisionRecord)
 
 
 def append_decision(run: RunDir, record: DecisionRecord, clock: Clock = time.time) -> None:
@@ -26,23 +31,24 @@ def append_decision(run: RunDir, record: DecisionRecord, clock: Clock = time.tim
 
 
 def read_decisions(run: RunDir) -> list[Decision]:
-    """Every decision of the run, in order.
+    """Every decision of the run, in order. A damaged line stays in the file, is left out, and is logged once by a process."""
+    found = jsonl_log.read_valid(run, DECISIONS, _LINE, strict=False)
+    decisions = [(number, _parse(line)) for number, line in found.records]
+    for number in sorted([each.number for each in found.rejected] + [number for number, each in decisions if each is None]):
+        _log_once(f"{run.shown_uri}/monitor/{DECISIONS}", number)
+    return [each for _, each in decisions if each is not None]
 
-    Raises:
-        ArtifactError: a line is no decision.
-    """
-    return [_parse(run, line) for line in jsonl_log.read(run, DECISIONS)]
+
+@lru_cache(maxsize=10_000)
+def _log_once(file: str, number: int) -> None:
+    logger.error("registry: line %d of %s is no decision, it is left out; correct or remove it", number, file)
 
 
-def _parse(run: RunDir, line: jsonl_log.JsonRecord) -> Decision:
+def _parse(line: jsonl_log.JsonRecord) -> Decision | None:
     try:
         return parse_decision(line)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ArtifactError(
-            f"{run.path}/monitor/{DECISIONS}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (it is "
-            f"{problem['input']!r}); correct or remove this line"
-        ) from None
+    except ValidationError:
+        return None
 
 
 def _without_nan(value: Any) -> Any:

@@ -6,7 +6,6 @@ and names what is missing. Only complete artifacts are read. Nothing is computed
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, ArtifactError, RunDir, clustering_key
+from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, ArtifactError, RunDir, clustering_key, jsonl_log
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
 from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
@@ -172,17 +171,14 @@ class RunReader:
         return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
 
     def _lines(self, parse: Callable[[Any], R], file: str) -> tuple[R, ...]:
-        lines = (self.run.read_monitor(file) or b"").splitlines()
-        return tuple(
-            _validate_record(parse, found, f"monitor/{file}") for line in lines if (found := _parse_line(line)) is not None
-        )
+        """The records of a file. A line that is damaged, or that a killed writer left incomplete, is left out."""
+        return tuple(record for line in jsonl_log.read(self.run, file) if (record := _parse_line(parse, line)) is not None)
 
 
-def _parse_line(line: bytes) -> Any:
-    """The record of a line. None for an empty line and for one that a killed writer left incomplete."""
+def _parse_line(parse: Callable[[Any], R], line: Any) -> R | None:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse(line)
+    except ValidationError:
         return None
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,6 +118,7 @@ class ControllerState:
 
 
 _STATES_TYPE = TypeAdapter(dict[str, ControllerState])
+_STATE_TYPE = TypeAdapter(ControllerState)
 
 
 class ControllerStateStore:
@@ -145,10 +147,28 @@ class ControllerStateStore:
 
 
 def _read_states(run: RunDir) -> Mapping[str, ControllerState]:
+    """The stored states that are valid. If one is not, the file is first copied to ``keeping.json.rejected``."""
     stored = run.read_monitor(STATE_FILE)
+    found = {} if stored is None else _parse_states(stored)
+    states = {language: state for language, state in (found or {}).items() if state is not None}
+    if stored is not None and (found is None or len(states) < len(found)):
+        run.write_monitor(f"{STATE_FILE}.rejected", stored)
+        message = "controller: %s/monitor/%s is damaged and copied to %s.rejected; valid states: %s"
+        logger.error(message, run.shown_uri, STATE_FILE, STATE_FILE, ", ".join(states) or "none")
+    return states
+
+
+def _parse_states(stored: bytes) -> dict[str, ControllerState | None] | None:
+    """The state of each language, None for a damaged one; None if nothing can be read."""
     try:
-        return {} if stored is None else _STATES_TYPE.validate_json(stored)
-    except ValidationError as error:
-        file = f"{run.shown_uri}/monitor/{STATE_FILE}"
-        logger.warning("controller: %s is invalid (%d errors), starting from an empty state", file, error.error_count())
-        return {}
+        fields = json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+    return {language: _parse_state(state) for language, state in fields.items()} if isinstance(fields, dict) else None
+
+
+def _parse_state(fields: object) -> ControllerState | None:
+    try:
+        return _STATE_TYPE.validate_python(fields)
+    except ValidationError:
+        return None

@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Sequence
 from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import ConfigError
 from compass_ray.monitoring.corrections import CorrectionPair
+from compass_ray.monitoring.journal import read_valid_lines
+from compass_ray.records.feedback import REVIEW_LINE
 
 FILE = "reviews.jsonl"
 
 
 def read_reviews(run: RunDir) -> dict[str, bool]:
     """Whether each reviewed correction was accepted, by its id."""
-    return {record["correction"]: record["accepted"] for record in jsonl_log.read(run, FILE)}
+    return {record["correction"]: record["accepted"] for record in read_valid_lines(run, FILE, REVIEW_LINE)}
 
 
 def record_reviews(

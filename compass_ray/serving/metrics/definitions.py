@@ -116,6 +116,9 @@ CANARY_RIGHT = Metric(
     ("language",),
 )
 PROMPTS = Metric("compass_monitored_prompts", MetricKind.GAUGE, "Prompts recorded by the monitor.", ("language",))
+DAMAGED_LINES = Metric(
+    "compass_monitor_damaged_lines", MetricKind.GAUGE, "Damaged lines of the monitor's files that were set aside.", ("file",)
+)
 DROPPED = Metric(
     "compass_observations_dropped_total", MetricKind.COUNTER, "Observations dropped because the queue to the monitor was full."
 )
@@ -149,6 +152,7 @@ METRICS = (
     REPLY_BAD,
     CANARY_RIGHT,
     PROMPTS,
+    DAMAGED_LINES,
     DROPPED,
     QUEUED,
     PART_UP,

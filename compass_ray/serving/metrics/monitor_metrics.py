@@ -15,7 +15,7 @@ from compass_ray.serving.metrics.definitions import Metric
 
 @dataclass(frozen=True)
 class MetricSample:
-    """One value of one language."""
+    """One value, mostly of one language."""
 
     metric: Metric
     value: float
@@ -24,6 +24,8 @@ class MetricSample:
 
 def extract_samples(monitor: Mapping[str, Any] | None) -> Iterator[MetricSample]:
     """The samples of a `TrafficMonitor.status`; none if there is no monitor or it does not respond."""
+    for file, lines in ((monitor or {}).get("damaged_lines") or {}).items():
+        yield MetricSample(definitions.DAMAGED_LINES, float(lines), {"file": file})
     for language, status in ((monitor or {}).get("languages") or {}).items():
         labels = {"language": language}
         for metric, value in _language_values(status):

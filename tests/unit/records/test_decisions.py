@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compass_ray import registry
-from compass_ray.artifacts import ArtifactError, Identity, RunDir, jsonl_log
+from compass_ray.artifacts import Identity, RunDir, jsonl_log
 from compass_ray.config import RunConfig
 from compass_ray.continual.controller.actions import DiscardWindow, StopCanary
 from compass_ray.continual.controller.executor import ActionExecutor
@@ -208,7 +208,11 @@ def test_a_verdict_on_losses_that_are_no_numbers_is_recorded(served: RunDir, con
     assert "The gate rejected v0002" in summarize_drift(served)[3]
 
 
-def test_a_line_that_is_no_decision_says_where_and_what_to_do(served: RunDir) -> None:
-    jsonl_log.append(served, "decisions.jsonl", [{"kind": "gate", "language": "sw", "to": 7}])
-    with pytest.raises(ArtifactError, match=r"decisions\.jsonl: to: .*correct or remove this line"):
-        registry.read_decisions(served)
+def test_a_line_that_is_no_decision_is_left_out_and_logged(served: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    before = registry.read_decisions(served)
+    lines = [{"kind": "gate", "language": "sw", "to": 7}, {"kind": "pin"}, {"kind": "pin", "language": "sw", "to": "v0001"}]
+    jsonl_log.append(served, "decisions.jsonl", lines)
+    assert [each.kind for each in registry.read_decisions(served)] == [*(each.kind for each in before), "pin"]
+    registry.read_decisions(served)
+    assert [each.split(" of ")[0] for each in caplog.messages] == [f"registry: line {len(before) + n}" for n in (1, 2)]
+    assert len(jsonl_log.read(served, "decisions.jsonl")) == len(before) + 3

@@ -6,9 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.artifacts import RunDir
 from compass_ray.report.drift_summary import NO_TRAFFIC, build_timelines, summarize_drift
 from compass_ray.report.run_reader import RunReader
 
@@ -83,8 +81,8 @@ def test_the_first_promotion_is_not_an_event(empty: RunDir) -> None:
     assert summarize_drift(empty) == [NO_TRAFFIC]
 
 
-def test_an_incomplete_last_line_is_ignored(empty: RunDir) -> None:
-    empty.write_monitor("checks.jsonl", f'{json.dumps(check(50, 0.03))}\n{{"language": "s'.encode())
+def test_damaged_and_incomplete_lines_are_ignored(empty: RunDir) -> None:
+    empty.write_monitor("checks.jsonl", f'{json.dumps(check(50, 0.03))}\n{{"language": 7}}\n{{"language": "s'.encode())
     assert [c.prompts for c in RunReader(empty).checks] == [50]
 
 
@@ -108,10 +106,9 @@ def test_the_most_eventful_language_is_summarized(run: RunDir) -> None:
     assert summarize_drift(run)[0].startswith("Swahili (sw)")
 
 
-def test_an_invalid_record_is_an_error_with_file_and_remedy(empty: RunDir) -> None:
+def test_an_invalid_record_is_left_out(empty: RunDir) -> None:
     write(empty, "checks.jsonl", [{"language": "sw", "prompts": "many", "divergence": 0.1, "threshold": 0.1}])
-    with pytest.raises(ArtifactError, match=r"monitor/checks\.jsonl: prompts.*'many'.*run again"):
-        _ = RunReader(empty).checks
+    assert RunReader(empty).checks == ()
 
 
 def test_worse_replies_are_described(empty: RunDir) -> None:

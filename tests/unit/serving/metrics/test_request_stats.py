@@ -145,11 +145,13 @@ def test_shadow_statistics_use_only_answered_copies(statistics: RequestStatistic
 
 def test_the_monitor_and_the_forwarder_are_exported(statistics: RequestStatistics) -> None:
     monitor = {"languages": {"sw": LANGUAGE_STATUS, "de": {"prompts": 3, "last_check": None, "version": None, "stale": False}}}
+    monitor["damaged_lines"] = {"traffic.jsonl": 2}
     statistics.export_monitor_status(monitor, {"waiting": 2, "dropped": 5})
     statistics.export_monitor_status({"unreachable": "ActorDiedError"}, {"waiting": 4, "dropped": 6})
     samples = _samples(statistics)
     assert samples["compass_divergence_bits", (("language", "sw"),)] == 0.2
     assert samples["compass_divergence_threshold_bits", (("language", "sw"),)] == 0.1
+    assert samples["compass_monitor_damaged_lines", (("file", "traffic.jsonl"),)] == 2
     assert samples["compass_monitored_prompts", (("language", "de"),)] == 3
     assert ("compass_divergence_bits", (("language", "de"),)) not in samples
     assert samples["compass_drift_leg_effect", (("language", "sw"), ("leg", "loss"))] == -0.1
@@ -185,7 +187,8 @@ def test_everything_in_the_table_is_exported_under_its_name(statistics: RequestS
     statistics.record_feedback("good")
     statistics.record_feedback(None)
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=1.0, failed=False)
-    statistics.export_monitor_status({"languages": {"sw": LANGUAGE_STATUS}}, {"waiting": 2, "dropped": 5})
+    status = {"languages": {"sw": LANGUAGE_STATUS}, "damaged_lines": {"traffic.jsonl": 1}}
+    statistics.export_monitor_status(status, {"waiting": 2, "dropped": 5})
     statistics.export_parts({"monitor": {}}, 0)
     names = {name for name, _ in _samples(statistics)}
     assert {name for metric in METRICS for name in metric.series_names} <= names

@@ -23,6 +23,7 @@ BENCHMARKS = (
     "speed/batching",
     "speed/serving_load",
     "speed/serving_overhead",
+    "speed/serving_attacks",
     "speed/training",
     "speed/train_layouts",
     "speed/embedding",
@@ -48,6 +49,7 @@ SLOW = (
     "speed/driver_memory",
     "speed/serving_load",
     "speed/serving_overhead",
+    "speed/serving_attacks",
     "paper/drift_simulation",
     "paper/forgetting",
 )

@@ -12,20 +12,22 @@ LOOPBACK = default_hosts("127.0.0.1")
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]", "[::1]:8000"])
-@pytest.mark.parametrize("path", ["/", "/v1/models", "/metrics"])
-def test_a_service_on_loopback_answers_under_the_machine_s_own_names(host: str, path: str) -> None:
-    assert Endpoint(hosts=LOOPBACK).request("GET", path, headers={"host": host}).status_code == 200
+def test_a_service_on_loopback_answers_under_the_machine_s_own_names(host: str) -> None:
+    endpoint = Endpoint(hosts=LOOPBACK)
+    for path in ("/", "/v1/models", "/metrics"):
+        assert endpoint.request("GET", path, headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "x@localhost", "", "[::1", "a b"],
 )
-@pytest.mark.parametrize("path", ["/", "/v1/models", "/metrics", "/v1/compass/status", "/none"])
-def test_any_other_name_is_refused(host: str, path: str) -> None:
-    response = Endpoint(hosts=LOOPBACK).request("GET", path, headers={"host": host})
-    assert (response.status_code, response.json()["error"]["code"]) == (421, "host_not_allowed")
-    assert "evil" not in response.text
+def test_any_other_name_is_refused(host: str) -> None:
+    endpoint = Endpoint(hosts=LOOPBACK)
+    for path in ("/", "/v1/models", "/metrics", "/v1/compass/status", "/none"):
+        response = endpoint.request("GET", path, headers={"host": host})
+        assert (response.status_code, response.json()["error"]["code"]) == (421, "host_not_allowed")
+        assert "evil" not in response.text
 
 
 def test_a_refused_request_generates_nothing() -> None:

@@ -1,6 +1,6 @@
 """Latency of honest requests to a service while another client sends long headers or half-sent bodies.
 
-Each attack is measured in front of Ray Serve's own proxy and in front of nginx with `cluster_configs/nginx`. Everything is on
+Each attack is measured in front of Ray Serve's own proxy and, if nginx is installed, of `cluster_configs/nginx`. Everything is on
 127.0.0.1, bounded in bytes, connections and seconds. To measure Serve's proxy without the parser that the service selects, set
 RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH to nothing.
 """
@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
-from benchmarks.speed.nginx_process import HOST, FrontProxy, on_machines, start_nginx
+from benchmarks.speed.nginx_process import HOST, NGINX, FrontProxy, on_machines, start_nginx
 from benchmarks.speed.serving_fixture import SEED, Shape, make_run, serving
 from benchmarks.speed.serving_processes import Role, list_processes
 
@@ -55,8 +55,10 @@ def measure(folder: Path, plan: AttackPlan) -> dict[str, Value]:
     numbers: dict[str, Value] = {}
     with serving(run, config) as url, ExitStack() as stack:
         serve = FrontProxy(httpx.URL(url).port or 0, None)
-        nginx = stack.enter_context(start_nginx(on_machines(), folder, serve.port))
-        for name, front in (("nginx", nginx), ("serve", serve)):
+        fronts = {"serve": serve}
+        if NGINX is not None:
+            fronts["nginx"] = stack.enter_context(start_nginx(on_machines(), folder, serve.port))
+        for name, front in fronts.items():
             for size in plan.header_mib:
                 numbers[f"{name}_header_{size}_mib"] = _measure_header(front, size)
             numbers[f"{name}_half_sent_bodies"] = _measure_half_sent(front, plan)

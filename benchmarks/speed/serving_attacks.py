@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from benchmarks.record import Record, Value, parser, write_record
-from benchmarks.speed.nginx_process import HOST, NGINX, FrontProxy, on_machines, start_nginx
+from benchmarks.speed.nginx_process import NGINX, FrontProxy, on_machines, start_nginx
 from benchmarks.speed.serving_fixture import SEED, Shape, make_run, serving
 from benchmarks.speed.serving_processes import Role, list_processes
 
@@ -114,7 +114,7 @@ def _measure_half_sent(front: FrontProxy, plan: AttackPlan) -> dict[str, Value]:
 @contextmanager
 def _client(front: FrontProxy) -> Iterator[httpx.Client]:
     verify: Any = front.context or False
-    headers = {"host": HOST if front.context else "localhost"}
+    headers = {"host": "localhost"}  # a service at a loopback address without keys accepts no other name
     transport = httpx.HTTPTransport(verify=verify, local_address=_HONEST_ADDRESS)
     with httpx.Client(base_url=front.url, transport=transport, headers=headers, timeout=_HONEST_TIMEOUT_S) as client:
         yield client

@@ -23,7 +23,6 @@ BENCHMARKS = (
     "speed/batching",
     "speed/serving_load",
     "speed/serving_overhead",
-    "speed/serving_attacks",
     "speed/training",
     "speed/train_layouts",
     "speed/embedding",
@@ -37,8 +36,8 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = ("speed/mixed_batch_gpu",)
-"""Benchmarks without a stored record, because they need a GPU."""
+UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks")
+"""Benchmarks without a stored record: the first needs a GPU, the second an otherwise idle machine."""
 SLOW = (
     "speed/batching",
     "speed/training",

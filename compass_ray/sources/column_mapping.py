@@ -94,10 +94,12 @@ def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout,
     wanted = [n for n in needed if not (n == "language" and source.language is not None)]
     names = {**layout.columns, **source.columns}
     missing = [n for n in wanted if names.get(n, n) not in present]
+    if missing and not present:
+        raise ConfigError(f"{source.path} has no rows; it needs {', '.join(wanted)}")
     if missing:
         raise ConfigError(
             f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
-            f"Map the columns, for example columns: {{{missing[0]}: {present[0] if present else 'NAME'}}}."
+            f"Map the columns, for example columns: {{{missing[0]}: {present[0]}}}."
             f"{describe_conversations(table, source.path)}"
         )
     more = OPTIONS if OPTIONS[0] in needed else ()

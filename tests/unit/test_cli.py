@@ -223,7 +223,7 @@ def test_the_doctor_finds_no_problem_of_the_small_run(compass_ray: Command, tmp_
         ("embed.encoder=/nowhere/encoder", "encoder", "'/nowhere/encoder' does not exist"),
         ("train.base_model=some/model", "base model", "hub id: HF_HUB_OFFLINE=1"),
         ("pool.guides.split=test", "guide sets", "guide prompts of 'sw' are also test questions"),
-        ("pool.guides.path=${UNSET_HERE}/x.parquet", "guide sets", "UNSET_HERE is not set"),
+        ("pool.guides.path=${UNSET_HERE}/x.parquet", "sources", "UNSET_HERE is not set"),
         ("resources.cpus_per_worker=500", "resources", "requests CPU 500 on one machine"),
     ],
 )

@@ -70,7 +70,7 @@ def _offer(run: RunDir, language: str) -> None:
 
 
 def _traffic(run: RunDir, language: str) -> None:
-    prompt = {"event": "prompt", "language": language, "cluster": 1, "coarse": 1, "nll": None, "version": None}
+    prompt = {"event": "prompt", "language": language, "cluster": 1, "coarse": 1, "nll": None, "version": None, "time": 0.0}
     jsonl_log.append(run, "traffic.jsonl", [prompt])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,13 @@ def test_the_library_s_advice_is_left_out(tmp_path: Path) -> None:
 
 
 def test_every_file_of_arrays_or_weights_is_read_safely() -> None:
-    """Each call of torch.load has weights_only=True, each of numpy.load and numpy.save allow_pickle=False."""
-    needed = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "np.save": ("allow_pickle", False)}
+    """Each call of torch.load has weights_only=True, each of numpy that reads or writes an array allow_pickle=False."""
+    no_pickle = ("allow_pickle", False)
+    needed = {"torch.load": ("weights_only", True)} | dict.fromkeys(("np.load", "np.save", "np.lib.format.read_array"), no_pickle)
     calls = [
         (file, node)
         for file in sorted(PACKAGE.rglob("*.py"))
-        if ".load(" in (text := file.read_text("utf-8")) or ".loads(" in text or "np.save(" in text
+        if re.search(r"\b(load|loads|save|read_array)\(", text := file.read_text("utf-8"))
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in (*needed, "pickle.load", "pickle.loads", "joblib.load")
     ]

@@ -56,7 +56,7 @@ def test_it_starts_once_the_cause_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
         actor = _actor(tmp_path)
         assert actor.failure() == describe_failure(error)
     monkeypatch.setattr(monitor_actor, "load_prompt_assigner", lambda *_: None)
-    monkeypatch.setattr(monitor_actor, "TrafficMonitor", lambda *_: SimpleNamespace(status=lambda: {"languages": {}}))
+    monkeypatch.setattr(monitor_actor, "TrafficMonitor", lambda *_, **__: SimpleNamespace(status=lambda: {"languages": {}}))
     actor._load()
     assert (actor.failure(), actor.status()) == ("", {"languages": {}})
 

@@ -198,13 +198,13 @@ def test_missing_traffic_is_an_error_with_a_next_step(run: RunDir) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "contains no prompts"),
-        ("habari", "not JSON Lines with a 'prompt' field in each line"),
-        (json.dumps({"text": "habari"}), "not JSON Lines with a 'prompt' field in each line"),
-        (json.dumps(["habari"]), "not JSON Lines with a 'prompt' field in each line"),
-        (json.dumps({"prompt": " "}), "line 1 has no prompt"),
-        (json.dumps({"prompt": None}), "line 1 has no prompt"),
-        (None, r"not JSON Lines .*No such file"),
+        ("", "has no rows; it needs prompt"),
+        ("habari", "line 1 is not JSON"),
+        (json.dumps({"text": "habari"}), "no column for prompt; it has text"),
+        (json.dumps(["habari"]), "row 1 is not a JSON object"),
+        (json.dumps({"prompt": " "}), "row 1 has no prompt"),
+        (json.dumps({"prompt": None}), "row 1 has no prompt"),
+        (None, "the file does not exist"),
     ],
 )
 def test_a_file_without_prompts_is_rejected(run: RunDir, tmp_path: Path, content: str | None, message: str) -> None:
@@ -218,5 +218,5 @@ def test_a_file_without_prompts_is_rejected(run: RunDir, tmp_path: Path, content
 def test_a_file_in_another_encoding_is_rejected(run: RunDir, tmp_path: Path) -> None:
     file = tmp_path / "traffic.jsonl"
     file.write_bytes('{"prompt": "é"}'.encode("latin-1"))
-    with pytest.raises(ConfigError, match="not JSON Lines"):
+    with pytest.raises(ConfigError, match="byte 0xE9, which is not UTF-8"):
         read_window(run, CONFIG, "sw", file)

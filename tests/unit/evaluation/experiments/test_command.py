@@ -94,7 +94,7 @@ def test_problems_of_all_variants_are_reported_at_once(
         f"--run {tmp_path / 'new'} --preset atlas-test --vary train.base_model=atlas,/no/base --vary embed.encoder=/no/encoder "
         "--vary seed=0,1"
     )
-    assert (code, out, ray_sessions) == (1, "", [])
+    assert (code, out, ray_sessions) == (2, "", [])
     encoder, base = err.splitlines()
     assert "error: encoder: " in encoder
     assert "(of " not in encoder

@@ -58,7 +58,7 @@ def test_artifacts_that_do_not_depend_on_the_budget_are_made_once(ended: list[Va
     assert {"embeddings/pool", "clusters", "adapters/sw/target", "evaluations/zero_shot/sw"} <= first.keys()
     for name, manifest in second.items():
         assert manifest.provenance.pop(REUSED_FROM) == "select.budget=0.4"
-        assert manifest == first[name]
+        assert manifest.model_copy(update={"digest": first[name].digest}) == first[name]  # a digest covers the provenance
 
 
 def test_artifacts_that_depend_on_it_are_made_by_each_variant(ended: list[VariantAttempt]) -> None:

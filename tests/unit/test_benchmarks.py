@@ -51,8 +51,13 @@ SLOW = (
     "speed/serving_attacks",
     "paper/drift_simulation",
     "paper/forgetting",
+    "paper/budget",
+    "paper/atlas_transfer",
+    "speed/mixed_batch",
+    "speed/clusterers",
+    "speed/selection",
 )
-"""Those that start Ray, or take more than four seconds of a processor."""
+"""Those that start Ray, or take more than two seconds of a processor."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, ArtifactError, RunDir, clustering_key, jsonl_log
+from compass_ray.artifacts import FULL_FINETUNING, SHARED, Artifact, RunDir, clustering_key, jsonl_log
 from compass_ray.clustering.versions import INITIAL_CLUSTERING, clustering_of
 from compass_ray.config import RunConfig
 from compass_ray.languages import LANGUAGES
@@ -224,17 +224,6 @@ def format_time(time: float | str | None) -> str:
 
 def _read_record(kind: type[F], artifact: Artifact) -> F | None:
     return kind.read(artifact) if _has(artifact, kind.FILE) else None
-
-
-def _validate_record(parse: Callable[[Any], R], value: Any, file: str) -> R:
-    try:
-        return parse(value)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ArtifactError(
-            f"{file}: {'.'.join(map(str, problem['loc']))}: {problem['msg']} (value {problem['input']!r}); "
-            f"the file was written by another version of compass-ray: remove it and run again"
-        ) from None
 
 
 def _read_table(artifact: Artifact, file: str, columns: list[str] | None = None) -> pa.Table | None:

@@ -36,6 +36,7 @@ from compass_ray.serving.engine_host.adapter_sync import HostState, merge_host_s
 from compass_ray.serving.heap_trim import trim_heap_forever
 from compass_ray.serving.inference.client_hashes import ClientHashes
 from compass_ray.serving.inference.service import InferenceService
+from compass_ray.serving.metrics.part_responses import PartResponses
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 from compass_ray.serving.metrics.status import MAX_DECISIONS, build_status
 from compass_ray.serving.ray_metrics import RayMetricsExporter
@@ -49,8 +50,6 @@ KEYS_INTERVAL_S = 5.0
 """Time between two reads of the file of API keys."""
 _STATUS_INTERVAL_S = 5.0
 _MONITOR_TIMEOUT_S = 2.0
-_START_SECONDS = 120.0
-"""Time after the start of this replica in which a part that never responded counts as starting."""
 _DRAIN_SECONDS = 10.0
 _EXTRA_REQUESTS = 64
 """Requests allowed beyond completions and unfinished bodies: dashboard, status, metrics, and refusals of excess requests."""
@@ -71,8 +70,7 @@ class Ingress:
         self.monitored = self.run.clusters.manifest() is not None
         self.monitor: Any = None
         self.controller: Any = None
-        self.start_time = time.monotonic()
-        self.responded: set[str] = set()
+        self.responses = PartResponses()
         self.forwarder = TrafficForwarder(self._deliver_observations, self._deliver_feedback)
         self.clock = SteadyClock(time.time, time.monotonic)
         self.statistics = RequestStatistics(self.clock, [RayMetricsExporter()])
@@ -209,14 +207,9 @@ class Ingress:
         try:
             status: dict[str, Any] = await asyncio.wait_for(self._monitor_handle().status.remote(), _MONITOR_TIMEOUT_S)
         except Exception as error:
-            return {**(self.cached_status["monitor"] or {}), **self._describe_silence("monitor", error)}
-        self.responded.add("monitor")
+            return self.responses.describe_silence("monitor", self.cached_status["monitor"], error)
+        self.responses.record("monitor")
         return status
-
-    def _describe_silence(self, part: str, error: Exception) -> dict[str, Any]:
-        """Status of a part that does not respond: starting, or why it cannot be reached."""
-        is_new = part not in self.responded and time.monotonic() - self.start_time < _START_SECONDS
-        return {"starting": True} if is_new else {"unreachable": type(error).__name__}
 
     async def _controller_status(self) -> dict[str, Any] | None:
         if not self.config.update.auto:
@@ -227,8 +220,8 @@ class Ingress:
             failure: str = await asyncio.wait_for(self.controller.failure.remote(), _MONITOR_TIMEOUT_S)
         except Exception as error:
             self.controller = None
-            return self._describe_silence("controller", error)
-        self.responded.add("controller")
+            return self.responses.describe_silence("controller", None, error)
+        self.responses.record("controller")
         return {"failed": failure} if failure else {}
 
 

@@ -7,14 +7,16 @@ decision is part of the prompt's event, so a replay of the log needs no secret. 
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TypeVar
 
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.language_monitor import Event, LanguageMonitorState
+from compass_ray.monitoring.observations import MAX_PROMPT_CHARS
 from compass_ray.monitoring.retention import FIELDS, RetentionPolicy
 
 _T = TypeVar("_T")
@@ -27,14 +29,17 @@ class PromptEntry:
     event: Event
     client: str | None = None
     words: str = ""
-    """From `extract_words`."""
+    """From `hash_words`."""
 
 
 class ClientShare:
     """Decides which prompts count for the window of their language, and which replies for the quality of their version."""
 
     def __init__(self, config: RunConfig, policy: RetentionPolicy) -> None:
-        """Read the limits: a share of `drift.window` prompts, and of the replies after which a canary is promoted."""
+        """Read the limits: a share of `drift.window` prompts, and of the replies that a comparison reads.
+
+        A canary is compared once it has `update.canary_replies`, and with at most `drift.window` replies.
+        """
         self.policy, self.share = policy, config.drift.share_per_key
         self.replies = min(config.update.canary_replies, config.drift.window)
 
@@ -49,17 +54,23 @@ class ClientShare:
         if self._is_repeated(window, prompt.words):
             return {**_without_text(prompt.event), "counts": False, "judged": False}
         event = prompt.event
-        replies = _last(state.reply_quality.replies(event["version"] or ""), self.replies - 1)
+        replies = _last(state.reply_quality.replies(event["version"] or ""), state.size - 1)
         clients = {entry["id"]: entry.get("client") for entry in window} | {reply.id: reply.client for reply in replies}
         own = self._find_own(clients, prompt.client)
         if sum(entry["id"] in own for entry in window) >= self._max_of(state.size):
             event = {**_without_text(event), "counts": False}
-        if sum(reply.id in own for reply in replies) >= self._max_of(self.replies):
+        if self._is_share_full([reply.id in own for reply in replies]):
             event = {**event, "judged": False}
         return event
 
     def _is_repeated(self, window: Iterable[Event], words: str) -> bool:
         return any(entry.get("words") == self.policy.words_hash(entry["id"], words) for entry in window if "words" in entry)
+
+    def _is_share_full(self, own: Sequence[bool]) -> bool:
+        """Whether one more reply of a client exceeds its share, in a comparison of any number of replies; oldest first."""
+        counts = list(accumulate(reversed(own), initial=0))  # of the client's replies among the last 0, 1, ...
+        fewest = min(self.replies, len(counts)) - 1
+        return any(counts[n] >= self._max_of(max(n + 1, self.replies)) for n in range(fewest, len(counts)))
 
     def _find_own(self, clients: Mapping[str, str | None], client: str) -> set[str]:
         """The ids of a client's replies among ids with their client hashes. A hash takes 3.4 us, so each id has one."""
@@ -76,13 +87,24 @@ def is_counted(prompt: Event) -> bool:
     return bool(prompt.get("counts", True))
 
 
+def hash_words(prompt: str) -> str:
+    """The SHA-256 of the words of a prompt: a text of any length has 64 digits, and is read once.
+
+    >>> hash_words("Habari yako?") == hash_words("HABARI  yako"), len(hash_words("Habari " * 1000))
+    (True, 64)
+    """
+    return hashlib.sha256(extract_words(prompt).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def extract_words(prompt: str) -> str:
     """The letters, marks and digits of a prompt in one case; the prompt itself if it has none.
+
+    Normalization makes up to 18 characters of one, so its result is cut at `MAX_PROMPT_CHARS` too.
 
     >>> extract_words("Habari,  yako?") == extract_words("habari yako")
     True
     """
-    text = unicodedata.normalize("NFKC", prompt).casefold()
+    text = unicodedata.normalize("NFKC", prompt[:MAX_PROMPT_CHARS])[:MAX_PROMPT_CHARS].casefold()
     return "".join(character for character in text if unicodedata.category(character)[0] in "LMN") or prompt
 
 

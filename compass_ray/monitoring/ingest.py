@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.clustering.versions import ClusterSpace
-from compass_ray.monitoring.client_share import PromptEntry, extract_words
+from compass_ray.monitoring.client_share import PromptEntry, hash_words
 from compass_ray.monitoring.cluster_assigner import Assignments
 from compass_ray.monitoring.observations import Observation, is_valid, sanitize
 from compass_ray.monitoring.retention import RetentionPolicy
@@ -93,7 +93,7 @@ class Ingest:
         return [self._entry(*each) for each in zip(observations, texts, iter_assignments(assigned), strict=True)]
 
     def _entry(self, observation: Observation, text: str, assignment: Assignment) -> PromptEntry:
-        client, words = observation.client, extract_words(text)
+        client, words = observation.client, hash_words(text)
         event = {
             "event": "prompt",
             "id": observation.id,

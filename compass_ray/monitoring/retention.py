@@ -95,7 +95,10 @@ class RetentionPolicy:
         return self._allowed_fields(fields)
 
     def client_fields(self, reply: str, client: str | None, words: str) -> dict[str, str]:
-        """The fields of a prompt's log entry that bound what its client counts for; none without a client."""
+        """The fields of a prompt's log entry that bound what its client counts for; none without a client.
+
+        ``words`` is from `client_share.hash_words`.
+        """
         if client is None:
             return {}
         return {"client": self.client_hash(reply, client), "words": self.words_hash(reply, words)}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from compass_ray import registry
 from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import RunConfig, parse_config
-from compass_ray.monitoring.client_share import ClientShare, PromptEntry, extract_words
+from compass_ray.monitoring.client_share import ClientShare, PromptEntry, extract_words, hash_words
 from compass_ray.monitoring.language_monitor import LanguageMonitorState
 from compass_ray.monitoring.monitor import TrafficMonitor
-from compass_ray.monitoring.observations import Feedback, Observation
+from compass_ray.monitoring.observations import MAX_PROMPT_CHARS, Feedback, Observation
 from compass_ray.monitoring.retention import RetentionPolicy
 from compass_ray.monitoring.window_store import read_window
 from tests.unit.fakes import BASE, Clock, MakeAdapter, WordAssigner
@@ -88,6 +88,13 @@ def test_equal_prompts_count_once_whoever_sends_them(monitor: TrafficMonitor) ->
     monitor.record(_asked(range(120), cluster=1, clients=10))
     monitor.record([Observation("late", "sw", texts[0], "v0001", 1.0, 900.0, client="c9")])
     assert state.num_prompts == 122, "it counts again once the other left the window"
+
+
+def test_the_work_for_a_prompt_is_bounded_whatever_its_length() -> None:
+    longest = "\ufdfa" * MAX_PROMPT_CHARS  # each is 18 characters when normalized
+    assert len(extract_words(longest)) <= MAX_PROMPT_CHARS
+    assert len(hash_words(longest)) == len(hash_words("habari")) == 64
+    assert hash_words("Habari, yako?") == hash_words("habari YAKO") != hash_words("habari zako")
 
 
 def test_marks_distinguish_words() -> None:
@@ -178,11 +185,13 @@ _CLIENTS = st.integers(0, 6)
     asked=st.lists(st.tuples(_CLIENTS, st.integers(0, 60), st.sampled_from(["v1", "v2"])), max_size=150),
     share=st.floats(0.05, 0.99),
     size=st.integers(1, 30),
+    canary_replies=st.integers(1, 40),
 )
 def test_no_order_of_prompts_exceeds_a_share_or_repeats_a_prompt(
-    asked: list[tuple[int, int, str]], share: float, size: int
+    asked: list[tuple[int, int, str]], share: float, size: int, canary_replies: int
 ) -> None:
-    config = parse_config({"languages": ["sw"], "train": {"base_model": BASE}, "drift": {"window": size, "share_per_key": share}})
+    drift, update = {"window": size, "share_per_key": share}, {"canary_replies": canary_replies}
+    config = parse_config({"languages": ["sw"], "train": {"base_model": BASE}, "drift": drift, "update": update})
     policy, state = RetentionPolicy("text", b"x"), LanguageMonitorState("sw", size)
     limit, words, owner = ClientShare(config, policy), dict[str, int](), dict[str, int]()
     for n, (client, text, version) in enumerate(asked):
@@ -192,5 +201,24 @@ def test_no_order_of_prompts_exceeds_a_share_or_repeats_a_prompt(
         state.apply(limit.limit(state, PromptEntry(event, str(client), str(text))))
         texts = [words[entry["id"]] for entry in state.window]
         assert len(set(texts)) == len(texts)
-        for ids in ([e["id"] for e in state.window], *map(state.reply_quality.reply_ids, state.reply_quality.versions)):
-            assert max(Counter(owner[name] for name in ids).values(), default=0) <= max(1, int(share * size))
+        assert _most([owner[entry["id"]] for entry in state.window]) <= max(1, int(share * size))
+        for ids in map(state.reply_quality.reply_ids, state.reply_quality.versions):
+            compared = max(len(ids), min(canary_replies, size))
+            assert _most([owner[name] for name in ids]) <= max(1, int(share * compared))
+
+
+def _most(owners: list[int]) -> int:
+    return max(Counter(owners).values(), default=0)
+
+
+def test_with_default_settings_no_client_exceeds_its_share_of_a_comparison() -> None:
+    config = parse_config({"languages": ["sw"], "train": {"base_model": BASE}})
+    policy, state = RetentionPolicy("text", b"x"), LanguageMonitorState("sw", config.drift.window)
+    limit = ClientShare(config, policy)
+    asked = ["flood"] * 50 + [f"one-{n}" for n in range(150)] + ["flood"] * 50 + [f"two-{n}" for n in range(50)]
+    for n, client in enumerate(asked):
+        event = {"event": "prompt", "id": f"{client}/{n}", "version": "v1", "nll": 1.0, "time": 1.0, "coarse": 0}
+        event |= policy.client_fields(f"{client}/{n}", client, str(n))
+        state.apply(limit.limit(state, PromptEntry(event, client, str(n))))
+    ids = state.reply_quality.reply_ids("v1")
+    assert sum(name.startswith("flood") for name in ids) <= config.drift.share_per_key * len(ids)

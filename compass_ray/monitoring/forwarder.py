@@ -1,15 +1,16 @@
 """Forward answered prompts and feedback from the ingress to the monitor, without delaying replies.
 
 `put` and `submit_feedback` never wait. A batch is sent again until it is acknowledged, so a restart of the monitor loses
-nothing as long as the queue has room. Number and bytes of queued items are bounded. Where there are too many, the client
-with most in the queue loses its newest, which is counted. Feedback is delivered after the prompts that were queued before
-it. No Ray: the calls are injected.
+nothing as long as the queue has room. Number and bytes of queued prompts are bounded, and those of feedback by themselves.
+If there are too many, the client with most in the queue loses its newest. It is counted. Feedback is delivered after the
+prompts that were queued before it. No Ray: the calls are injected.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,7 +21,8 @@ from compass_ray.monitoring.observations import MAX_PROMPT_CHARS, Feedback, Obse
 
 logger = logging.getLogger(__name__)
 
-CAPACITY, MAX_BYTES = 5000, 64 * 2**20
+CAPACITY, MAX_BYTES = 5000, 32 * 2**20
+"""Number of queued items of one kind, and their bytes in memory."""
 _BATCH = 64
 _MAX_BACKOFF_SECONDS = 5.0
 _BATCH_DELAY_SECONDS = 0.2
@@ -49,12 +51,15 @@ class TrafficForwarder:
         max_bytes: int = MAX_BYTES,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Send batches with the given functions, which return once the batch is acknowledged; ``pause`` sleeps for seconds."""
+        """Send batches with the given functions, which return once the batch is acknowledged; ``pause`` sleeps for seconds.
+
+        ``capacity`` and ``max_bytes`` bound the queued prompts, and the queued feedback by itself.
+        """
         self.deliver = deliver
         self.deliver_feedback = deliver_feedback
         self.pause = pause
         self._items: OrderedDict[int, Observation | Feedback] = OrderedDict()
-        self._quota = ClientQuota[int](capacity, max_bytes, evict_newest=True)
+        self._quotas = {kind: ClientQuota[int](capacity, max_bytes, evict_newest=True) for kind in (Observation, Feedback)}
         self._numbers, self._filled = count(), asyncio.Event()
         self.dropped = self.delivered = self.retries = self.pending = 0
 
@@ -62,12 +67,11 @@ class TrafficForwarder:
         """Queue one observation with the part of its prompt that is stored. A full queue drops an item and counts it."""
         if len(observation.prompt) > MAX_PROMPT_CHARS:
             observation = replace(observation, prompt=observation.prompt[:MAX_PROMPT_CHARS])
-        self._queue(observation, len(observation.prompt.encode("utf-8", "replace")))
+        self._queue(observation, sys.getsizeof(observation.prompt))
 
     def submit_feedback(self, feedback: Feedback) -> None:
         """Queue one piece of feedback. A full queue drops an item and counts it."""
-        texts = (feedback.correction or "", feedback.comment or "")
-        self._queue(feedback, sum(len(text.encode("utf-8", "replace")) for text in texts))
+        self._queue(feedback, sys.getsizeof(feedback.correction) + sys.getsizeof(feedback.comment))
 
     def counts(self) -> dict[str, int]:
         """Number of waiting, delivered and dropped items, and of retried batches."""
@@ -97,7 +101,7 @@ class TrafficForwarder:
     def _queue(self, item: Observation | Feedback, text_bytes: int) -> None:
         number = next(self._numbers)
         self._items[number] = item
-        for dropped in self._quota.add(number, item.client or item.key or "", text_bytes + _ITEM_BYTES):
+        for dropped in self._quotas[type(item)].add(number, item.client or item.key or "", text_bytes + _ITEM_BYTES):
             del self._items[dropped]
             self.dropped += 1
         self._filled.set()
@@ -111,7 +115,7 @@ class TrafficForwarder:
 
     def _take_oldest(self) -> Observation | Feedback:
         number, item = self._items.popitem(last=False)
-        self._quota.remove(number)
+        self._quotas[type(item)].remove(number)
         return item
 
     async def _deliver(self, batch: list[Observation | Feedback]) -> None:

@@ -130,14 +130,32 @@ def test_a_flood_of_one_client_drops_its_own_items() -> None:
         forwarder.submit_feedback(Feedback(f"flood-{number}", "bad", None, None, None, 0.0, "flood"))
     for number in range(3):
         forwarder.put(replace(_observation(number), client="one"))
-    assert forwarder.counts()["dropped"] == 43
-    assert [name for name in _queued(forwarder, 10) if name.startswith("id-")] == ["id-0", "id-1", "id-2"]
+    assert forwarder.counts()["dropped"] == 40
+    assert [name for name in _queued(forwarder, 13) if name.startswith("id-")] == ["id-0", "id-1", "id-2"]
 
 
 def test_queued_texts_are_bounded_in_bytes_and_truncated_as_stored() -> None:
-    forwarder = _forwarder(1000, max_bytes=100_000)
+    forwarder = _forwarder(1000, max_bytes=70_000)
     for number in range(50):
         forwarder.put(replace(_observation(number), prompt="\u4e00" * 1_000_000, client="flood"))
     forwarder.put(replace(_observation(99), client="one"))
-    assert forwarder.counts()["waiting"] == 2, "20,000 characters take 60,000 bytes"
+    assert forwarder.counts()["waiting"] == 2, "20,000 characters take 40,000 bytes"
     assert sorted(_queued(forwarder, 2)) == ["id-0", "id-99"]
+
+
+def test_bytes_are_counted_as_they_are_in_memory() -> None:
+    forwarder = _forwarder(1000, max_bytes=2**20)
+    for number in range(200):  # one wide character makes every character of a text take 4 bytes
+        forwarder.put(replace(_observation(number), prompt="e" * 9_999 + "\U0001f600", client=f"client-{number}"))
+    assert forwarder.counts()["waiting"] <= 2**20 / 40_000
+
+
+def test_feedback_of_many_networks_displaces_no_prompt() -> None:
+    forwarder = _forwarder(50)
+    for number in range(50):
+        forwarder.put(replace(_observation(number), client=f"client-{number}"))
+    for number in range(500):
+        forwarder.submit_feedback(Feedback(f"flood-{number}", "bad", None, None, None, 0.0, f"network-{number}"))
+        forwarder.put(replace(_observation(100 + number), client=f"network-{number}"))
+    delivered = [name for name in _queued(forwarder, 100) if name.startswith("id-")]
+    assert delivered == [f"id-{number}" for number in range(50)]

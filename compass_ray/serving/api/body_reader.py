@@ -8,6 +8,7 @@ its body is complete, so clients that send half a body hold none.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compass_ray.serving.api.middleware import has_body
 from compass_ray.serving.api.rate_limits import RequestLimits
+from compass_ray.serving.api.request_context import context_from_scope
 from compass_ray.serving.inference import errors
 
 _MAX_LENGTH_DIGITS = 18
@@ -38,7 +40,7 @@ class BodyReaderMiddleware:
             return
         _check_headers(Headers(scope=scope), self.max_bytes)
         try:
-            async with self.unfinished.deadline():
+            async with self.unfinished.deadline(context_from_scope(scope).client or ""):
                 body = await _read_body(receive, self.max_bytes)
         except TimeoutError:
             raise errors.body_timeout() from None
@@ -50,35 +52,37 @@ class BodyReaderMiddleware:
 class UnfinishedBodies:
     """The bodies that are being read, oldest first.
 
-    A body above the limit ends the read of the oldest one. An honest body arrives in one step, so the oldest one is the least
-    likely to be honest, and clients that hold half-sent bodies keep nobody else out.
+    A body above the limit ends the oldest body of the client with most bodies. So a client that holds half-sent bodies keeps
+    nobody else out, and ends no slow upload of another client. If all have equally many, the oldest body of all ends.
     """
 
     def __init__(self, limit: int, timeout_s: float) -> None:
         """Allow ``limit`` bodies at once, and ``timeout_s`` seconds for each."""
         self.limit = limit
         self.timeout_s = timeout_s
-        self._deadlines: dict[asyncio.Timeout, None] = {}
+        self._clients: dict[asyncio.Timeout, str] = {}
 
     @asynccontextmanager
-    async def deadline(self) -> AsyncIterator[None]:
-        """Read one body inside.
+    async def deadline(self, client: str) -> AsyncIterator[None]:
+        """Read one body of a client inside.
 
         Raises:
-            TimeoutError: the body took too long, or it was the oldest one when another one came above the limit.
+            TimeoutError: the body took too long, or another one came above the limit and ended it.
         """
-        if len(self._deadlines) >= self.limit:
-            self._end_oldest()
+        if len(self._clients) >= self.limit:
+            self._end_oldest(client)
         async with asyncio.timeout(self.timeout_s) as timeout:
-            self._deadlines[timeout] = None
+            self._clients[timeout] = client
             try:
                 yield
             finally:
-                self._deadlines.pop(timeout, None)
+                self._clients.pop(timeout, None)
 
-    def _end_oldest(self) -> None:
-        oldest = next(iter(self._deadlines))
-        del self._deadlines[oldest]
+    def _end_oldest(self, newcomer: str) -> None:
+        """End the oldest body of the client that has most with the body that comes."""
+        counts = Counter([*self._clients.values(), newcomer])
+        oldest = max(self._clients, key=lambda timeout: counts[self._clients[timeout]])  # the first of equal ones
+        del self._clients[oldest]
         if not oldest.expired():
             oldest.reschedule(asyncio.get_running_loop().time())
 

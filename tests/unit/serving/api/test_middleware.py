@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from compass_ray.serving.api.auth import ApiKeys
+from compass_ray.serving.api.body_reader import UnfinishedBodies
 from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.api.middleware import BODY_PATHS
 from compass_ray.serving.api.rate_limits import RequestLimits
@@ -115,6 +116,30 @@ def test_half_sent_bodies_keep_no_honest_request_out(path: str) -> None:
             await asyncio.gather(*half_sent, return_exceptions=True)
 
     asyncio.run(scenario())
+
+
+def test_half_sent_bodies_of_one_client_end_no_slow_body_of_another() -> None:
+    bodies, ended = UnfinishedBodies(limit=4, timeout_s=100.0), list[str]()
+
+    async def read(client: str) -> None:
+        try:
+            async with bodies.deadline(client):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            ended.append(client)
+
+    async def scenario() -> None:
+        tasks = list[asyncio.Task[None]]()
+        for client in ["slow", "other", *["flood"] * 50]:
+            tasks.append(asyncio.create_task(read(client)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert ended == ["flood"] * 48
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/feedback", "/healthz"])

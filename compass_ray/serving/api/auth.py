@@ -11,21 +11,12 @@ import binascii
 import hmac
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from compass_ray.config import ConfigError
 from compass_ray.serving.api.key_source import ID_LENGTH, hash_key, read_key_file
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class KeyOwner:
-    """The owner of an API key: the key's name, and the first digits of its hash."""
-
-    name: str
-    id: str
 
 
 class ApiKeys:
@@ -41,16 +32,19 @@ class ApiKeys:
         """Accept these keys from now on, and no others."""
         self.digests = dict(digests)
 
-    def find_owner(self, authorization: str | None) -> KeyOwner | None:
-        """The owner of the key in an ``Authorization`` header: a bearer token, or the password of basic authentication."""
+    def find_id(self, authorization: str | None) -> str | None:
+        """The first digits of the hash of an accepted key; None without one.
+
+        ``authorization`` is the header of that name: a bearer token, or the password of basic authentication.
+        """
         key = _extract_key(authorization or "")
         if not key:
             return None
-        digest_of_key, owner = hash_key(key), None
-        for digest, name in self.digests.items():  # compare with all, so that the time reveals nothing
+        digest_of_key, found = hash_key(key), None
+        for digest in self.digests:  # compare with all, so that the time reveals nothing
             if hmac.compare_digest(digest, digest_of_key):
-                owner = KeyOwner(name, digest[:ID_LENGTH])
-        return owner
+                found = digest[:ID_LENGTH]
+        return found
 
 
 class KeyReloader:

@@ -2,7 +2,7 @@
 
 A line has one key or several between commas, each as 64 hexadecimal digits or ``name:digits``; ``#`` starts a comment. An entry
 that is not complete is an error with its line, so no key is skipped. To make an entry for the key ``K``:
-``printf %s "$K" | sha256sum``. `auth` compares keys.
+``printf %s "$K" | sha256sum | cut -c -64``. `auth` compares keys.
 """
 
 from __future__ import annotations

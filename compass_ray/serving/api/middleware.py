@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from compass_ray.serving.api.auth import ApiKeys
-from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter, client_network
+from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter
 from compass_ray.serving.api.request_context import RequestContext, RequestCounter, context_from_scope
 from compass_ray.serving.inference import errors
+from compass_ray.serving.inference.client_hashes import network_of
 from compass_ray.serving.inference.errors import ApiError
 from compass_ray.serving.metrics.request_stats import RequestStatistics
 
@@ -116,10 +117,10 @@ class AuthMiddleware:
         """Forward a request, or refuse it with 401."""
         if scope["type"] == "http" and self.keys.required and path_of(scope) not in PUBLIC_PATHS:
             headers = Headers(scope=scope)
-            owner = self.keys.find_owner(headers.get("authorization"))
-            if owner is None:
+            key = self.keys.find_id(headers.get("authorization"))
+            if key is None:
                 raise errors.invalid_api_key(person="text/html" in headers.get("accept", ""))
-            context_from_scope(scope).key = owner.id
+            context_from_scope(scope).key = key
         await self.app(scope, receive, send)
 
 
@@ -135,7 +136,7 @@ class RateLimitMiddleware:
         """Forward a request, or refuse it with 429."""
         if scope["type"] == "http" and has_body(scope):
             client = scope.get("client")
-            self.rate.check(context_from_scope(scope).key or client_network(client[0] if client else ""))
+            self.rate.check(context_from_scope(scope).key or network_of(client[0] if client else "", ipv4_bits=32))
         await self.app(scope, receive, send)
 
 

@@ -6,7 +6,6 @@ Limits are per process, so a service with N ingress replicas accepts up to N tim
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from compass_ray.config import ServeConfig
 from compass_ray.serving.inference import errors
 
 _MINUTE_S = 60.0
-_IPV6_PREFIX_BITS = 64
-"""Length of the IPv6 prefix of one household or machine, which chooses the remaining bits freely."""
 _MIN_UNFINISHED_BODIES = 64
 
 
@@ -122,18 +119,3 @@ class ConcurrencyLimiter:
         except TimeoutError:
             return False
         return True
-
-
-def client_network(address: str) -> str:
-    """The address that the rate limit counts: an IPv4 address itself, or the network of an IPv6 address.
-
-    >>> client_network("2001:db8::1") == client_network("2001:db8::2")
-    True
-    """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, _IPV6_PREFIX_BITS), strict=False))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 
-_PREFIX_BITS = {4: 24, 6: 64}
-"""Length of the address prefix that one network shares, by IP version."""
+_IPV4_PREFIX_BITS = 24
+_IPV6_PREFIX_BITS = 64
+"""Length of the IPv6 prefix of one household or machine, which chooses the remaining bits freely."""
 
 
 class ClientHashes:
@@ -42,17 +43,22 @@ class ClientHashes:
         return hmac.digest(self._secret, "\0".join(parts).encode("utf-8", "surrogatepass"), "sha256")
 
 
-def network_of(address: str) -> str:
-    """The /24 network of an IPv4 address or the /64 network of an IPv6 address; other text as it is.
+def network_of(address: str, ipv4_bits: int = _IPV4_PREFIX_BITS) -> str:
+    """The network of an IPv4 address, of ``ipv4_bits``, or the /64 network of an IPv6 address.
 
-    >>> network_of("192.0.2.77"), network_of("::ffff:192.0.2.1"), network_of("2001:db8::1"), network_of("unix")
-    ('192.0.2.0/24', '192.0.2.0/24', '2001:db8::/64', 'unix')
+    All texts that are no address are one network, so that no client makes networks of invented texts.
+
+    >>> network_of("192.0.2.77"), network_of("::ffff:192.0.2.1"), network_of("2001:db8::1"), network_of("any text")
+    ('192.0.2.0/24', '192.0.2.0/24', '2001:db8::/64', 'no address')
+    >>> network_of("192.0.2.77", ipv4_bits=32)
+    '192.0.2.77/32'
     """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address
+        return "no address"
     if parsed.version == 6 and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
     bare = str(parsed).partition("%")[0]  # without the zone of a link-local address
-    return str(ipaddress.ip_network(f"{bare}/{_PREFIX_BITS[parsed.version]}", strict=False))
+    bits = ipv4_bits if parsed.version == 4 else _IPV6_PREFIX_BITS
+    return str(ipaddress.ip_network(f"{bare}/{bits}", strict=False))

@@ -15,12 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from compass_ray import ray_session
-from compass_ray.serving.proxy_limits import OBEYED_HEADERS, limit_proxy
+from compass_ray.serving.proxy_limits import OBEYED_HEADERS, TRUSTED_PROXIES_VARIABLE, limit_proxy
 
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
     """An application behind what Serve builds from the callback."""
+    monkeypatch.setenv(TRUSTED_PROXIES_VARIABLE, "")
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +44,27 @@ async def _served(app: ASGIApp) -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await task
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [(None, "127.0.0.1"), ("127.0.0.1", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
+def test_a_forwarded_address_is_taken_only_from_a_proxy_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, trusted: str | None, seen: str
+) -> None:
+    monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
+    monkeypatch.setenv(TRUSTED_PROXIES_VARIABLE, trusted or "")
+    if trusted is None:
+        monkeypatch.delenv(TRUSTED_PROXIES_VARIABLE)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse(scope["client"][0])(scope, receive, send)
+
+    async def scenario() -> str:
+        async with _served(app) as port, httpx.AsyncClient() as client:
+            answer: str = (await client.get(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-For": "192.0.2.7"})).json()
+            return answer
+
+    limit_proxy()
+    assert asyncio.run(scenario()) == seen
 
 
 def test_a_long_header_is_refused_and_other_clients_are_served(proxy: ASGIApp) -> None:

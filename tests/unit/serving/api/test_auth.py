@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray.config import ConfigError
-from compass_ray.serving.api.auth import ApiKeys, KeyOwner, KeyReloader
+from compass_ray.serving.api.auth import ApiKeys, KeyReloader
 from compass_ray.serving.api.key_source import ENVIRONMENT_VARIABLE, hash_key, read_keys
 
 
@@ -25,14 +25,14 @@ def test_a_file_has_one_hash_per_line_with_or_without_a_name(tmp_path: Path) -> 
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\namina:{hash_key('one').upper()}\n  {hash_key('two')}  # juma's\n")
     keys = ApiKeys(read_keys({}, str(file)))
-    assert keys.find_owner("Bearer one") == KeyOwner("amina", hash_key("one")[:12])
-    assert keys.find_owner("bearer  two ") == KeyOwner(hash_key("two")[:12], hash_key("two")[:12])
+    assert keys.find_id("Bearer one") == hash_key("one")[:12]
+    assert keys.find_id("bearer  two ") == hash_key("two")[:12]
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     keys = ApiKeys(read_keys({ENVIRONMENT_VARIABLE: f"a:{hash_key('one')}, {hash_key('two')}"}, str(tmp_path / "missing")))
-    assert keys.find_owner("Bearer one")
-    assert keys.find_owner("Bearer two")
+    assert keys.find_id("Bearer one")
+    assert keys.find_id("Bearer two")
 
 
 @pytest.mark.parametrize(
@@ -40,22 +40,22 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     [None, "", "Bearer", "Bearer ", "Bearer two", "one", "Basic", "Basic one", "Basic " + base64.b64encode(b"\xff:one").decode()],
 )
 def test_any_other_header_has_no_owner(header: str | None) -> None:
-    assert ApiKeys({hash_key("one"): "amina"}).find_owner(header) is None
+    assert ApiKeys({hash_key("one"): "amina"}).find_id(header) is None
 
 
 def test_the_password_of_basic_authentication_is_a_key() -> None:
     header = "Basic " + base64.b64encode(b"x:one:more").decode()
-    assert ApiKeys({hash_key("one:more"): "amina"}).find_owner(header)
+    assert ApiKeys({hash_key("one:more"): "amina"}).find_id(header)
 
 
 def test_a_hash_is_no_key() -> None:
-    assert ApiKeys({hash_key("one"): "amina"}).find_owner(f"Bearer {hash_key('one')}") is None
+    assert ApiKeys({hash_key("one"): "amina"}).find_id(f"Bearer {hash_key('one')}") is None
 
 
 def test_the_empty_key_is_never_accepted() -> None:
     keys = ApiKeys({hash_key(""): "nobody"})
-    assert keys.find_owner(None) is None
-    assert keys.find_owner("Bearer ") is None
+    assert keys.find_id(None) is None
+    assert keys.find_id("Bearer ") is None
 
 
 @pytest.mark.parametrize("text", ["", " , ", "# nothing"])
@@ -113,7 +113,7 @@ def test_a_new_key_works_and_a_revoked_key_does_not_after_the_next_read(tmp_path
     keys = ApiKeys(read_keys({}, str(file)))
     file.write_text(f"juma:{TWO}")
     KeyReloader(keys, file).reload()
-    assert (keys.find_owner("Bearer one"), keys.find_owner("Bearer two")) == (None, KeyOwner("juma", TWO[:12]))
+    assert (keys.find_id("Bearer one"), keys.find_id("Bearer two")) == (None, TWO[:12])
 
 
 def test_a_file_whose_last_key_was_revoked_refuses_everybody(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_file_whose_last_key_was_revoked_refuses_everybody(tmp_path: Path) -> 
     file.write_text("# amina left\n")
     KeyReloader(keys, file).reload()
     assert keys.required
-    assert keys.find_owner("Bearer one") is None
+    assert keys.find_id("Bearer one") is None
 
 
 @pytest.mark.parametrize("content", [None, f"{TWO}\nnonsense"])

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter, client_network
+from compass_ray.serving.api.rate_limits import ConcurrencyLimiter, RateLimiter
+from compass_ray.serving.inference.client_hashes import network_of
 from compass_ray.serving.inference.errors import ApiError
 
 
@@ -45,12 +46,13 @@ def test_without_a_rate_nothing_is_counted() -> None:
         ("192.0.2.1", "192.0.2.2", False),
         ("2001:db8::1", "2001:db8::ffff", True),
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
-        ("testclient", "testclient", True),
+        ("any text", "another text", True),
+        ("any text", "192.0.2.1", False),
         ("::ffff:192.0.2.1", "192.0.2.1", True),
     ],
 )
-def test_an_ipv6_network_counts_as_one_client(one: str, other: str, same: bool) -> None:
-    assert (client_network(one) == client_network(other)) is same
+def test_an_ipv6_network_counts_as_one_client_and_all_that_is_no_address_too(one: str, other: str, same: bool) -> None:
+    assert (network_of(one, ipv4_bits=32) == network_of(other, ipv4_bits=32)) is same
 
 
 def test_a_slot_is_always_released() -> None:

@@ -39,7 +39,7 @@ def test_a_draw_is_a_share(name: str) -> None:
 
 @given(ANY)
 def test_only_a_header_with_the_key_is_accepted(header: str) -> None:
-    assert ApiKeys({hash_key("sesame"): "amina"}).find_owner(header) is None
+    assert ApiKeys({hash_key("sesame"): "amina"}).find_id(header) is None
 
 
 @given(TEXT.filter(str.strip))

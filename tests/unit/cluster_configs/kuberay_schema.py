@@ -32,6 +32,7 @@ _POD_SECURITY = _object(
 _CONTAINER = _object(
     {"name": _STRING, "image": _STRING},
     securityContext=_SECURITY,
+    env={"type": "array", "items": _object({"name": _STRING, "value": _STRING})},
     ports={"type": "array", "items": _PORT},
     resources=_object({"requests": _QUANTITIES, "limits": _QUANTITIES}),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from compass_ray.serving.proxy_limits import TRUSTED_PROXIES_VARIABLE
 from tests.unit.cluster_configs.config_files import load, pin
 from tests.unit.cluster_configs.kuberay_schema import SCHEMAS
 
@@ -77,3 +78,17 @@ def test_pods_select_nodes_with_their_declared_gpu(name: str) -> None:
     for group in _cluster_spec(load(f"kuberay/{name}"))["workerGroupSpecs"]:
         kind = group["labels"]["ray.io/accelerator-type"]
         assert group["template"]["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": f"NVIDIA-{kind}"}
+
+
+def test_the_pods_of_the_service_take_the_clients_address_from_the_gateway_which_alone_reaches_them() -> None:
+    """Otherwise all clients without keys are the gateway's address, and no window fills."""
+    groups = _groups(_cluster_spec(load("kuberay/rayservice.yaml")))
+    serving = [group for group in groups if group.get("groupName") != "updates"]
+    for group in serving:
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": TRUSTED_PROXIES_VARIABLE, "value": "*"} in container["env"]
+        assert group["template"]["metadata"]["labels"] == load("kuberay/networkpolicy.yaml")["spec"]["podSelector"]["matchLabels"]
+    rules = load("kuberay/networkpolicy.yaml")["spec"]["ingress"]
+    sources = [rule["from"] for rule in rules if 8000 in [each["port"] for each in rule.get("ports", [{"port": 8000}])]]
+    labels = {label for source in sources for each in source for label in each["podSelector"]["matchLabels"].values()}
+    assert labels == {"compass-ray", "compass-ray-gateway", "kuberay-operator"}

@@ -101,7 +101,10 @@ class UpdateConfig(ConfigSection):
     auto_without_keys: bool = False
     """Whether ``auto`` may run on an open address without API keys and without a rate limit."""
     max_per_day: Positive | None = 4
-    """Maximum number of automatic updates of a language in 24 hours, counting updates by hand; null sets no limit."""
+    """Decisions of the gate on a language in 24 hours after which no automatic update starts; null sets no limit.
+
+    Updates by hand count. An update that fails before the gate does not count.
+    """
     promotion: Literal["immediate", "canary", "manual"] = "immediate"
     """How an accepted version is promoted: at once, after a canary, or manually by you."""
     canary_questions: Annotated[int, Field(ge=0)] = 20

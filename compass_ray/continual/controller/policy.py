@@ -3,8 +3,8 @@
 `decide` is a pure function of the observed state and the persisted state, so an interrupted cycle is repeated with the same
 result. A language has one update at a time. A window that the gate rejected is not used again. A version that was taken out
 of service is not served again. A pinned language is never changed. Updates start only within ``update.schedule_utc``; an
-update that has started continues. A language has at most ``update.max_per_day`` updates in 24 hours. No clock, no file, no
-Ray. Not part of the paper.
+update that has started continues. No update starts after ``update.max_per_day`` decisions of the gate on a language in 24
+hours. No clock, no file, no Ray. Not part of the paper.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ def check_automatic_updates(context: CheckContext) -> list[CheckResult]:
     if not config.update.auto:
         return []
     if not has_unlimited_updates(config):
-        return [CheckResult("automatic updates", f"on, at most {config.update.max_per_day or 'any number'} a day and language")]
+        limit = config.update.max_per_day or "any number"
+        return [CheckResult("automatic updates", f"on, at most {limit} a day and language that reach the gate")]
     return [CheckResult("automatic updates", _PROBLEM, _REMEDY, blocking=not _is_loopback(config.serve.host))]
 
 

@@ -6,7 +6,9 @@ ISO 639-3 code.
 """
 
 import difflib
+import functools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -135,6 +137,13 @@ _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.value
 _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
 _BY_LABEL_CODE = MappingProxyType({label.partition("_")[0]: each.code for label, each in _BY_GLOTLID.items()})
 """Our code by the ISO 639-3 code of an identifier label, such as that of an Arabic dialect."""
+_OFFICIAL = frozenset(
+    """
+aka aym aze bod cre cym dzo est eus ful grn guj hrv hye iku ipk isl kat kau kom kon kur
+lav mkd mon mri mya oji ori orm pus que san slk sqi srd uzb yid zha
+""".split()
+)
+"""ISO 639-3 codes of two-letter codes for which CLDR lists several codes."""
 
 
 def get_language(code: str) -> Language:
@@ -196,23 +205,45 @@ def find_code(spelled: str) -> str | None:
     >>> find_code("swa"), find_code("arz"), find_code("zh-CN"), find_code("iw"), find_code("bul")
     ('sw', 'ar', 'zh', 'he', None)
     """
-    from babel.core import get_global
-
-    code = re.split("[-_]", spelled.strip().lower(), maxsplit=1)[0]
-    found = _BY_AYA.get(code) or _BY_LABEL_CODE.get(code) or get_global("language_aliases").get(code, code)
+    code = _without_region(spelled)
+    found = _BY_AYA.get(code) or _BY_LABEL_CODE.get(code) or _without_region(_cldr_aliases().get(code, code))
     return found if found in LANGUAGES else None
 
 
-def pool_code(spelled: str) -> str | None:
-    """The code of a language in a pool: ours under any of its codes, else an ISO 639-3 code; None for anything else.
+def _without_region(tag: str) -> str:
+    """The language of a tag, without its script and region."""
+    return re.split("[-_]", tag.strip().lower(), maxsplit=1)[0]
 
-    >>> pool_code("ara"), pool_code("bul"), pool_code("Klingon")
-    ('ar', 'bul', None)
+
+def _cldr_aliases() -> Mapping[str, str]:
+    """Present codes by former, bibliographic, macrolanguage and overlong ones. Some have a script or a region."""
+    from babel.core import get_global
+
+    aliases: Mapping[str, str] = get_global("language_aliases")
+    return aliases
+
+
+def pool_code(spelled: str) -> str | None:
+    """The code of a language in a pool: ours under any of its codes, else the ISO 639-3 code; None for anything else.
+
+    A two-letter code of an auxiliary language becomes its ISO 639-3 code. Scripts and regions do not count.
+
+    >>> pool_code("ara"), pool_code("bul"), pool_code("bg-BG"), pool_code("Klingon")
+    ('ar', 'bul', 'bul', None)
     """
+    code = _without_region(spelled)
     try:
-        return find_code(spelled) or from_aya(spelled)
+        return find_code(spelled) or _three_letter_codes().get(code) or from_aya(code)
     except UnknownLanguageError:
         return None
+
+
+@functools.cache
+def _three_letter_codes() -> Mapping[str, str]:
+    """ISO 639-3 codes of auxiliary languages by their two-letter codes."""
+    spelled = {code: short for code, short in _cldr_aliases().items() if len(code) == 3 and len(short) == 2}
+    several = Counter(spelled.values())
+    return {short: code for code, short in spelled.items() if several[short] == 1 or code in _OFFICIAL}
 
 
 def from_aya(code: str) -> str:

@@ -79,8 +79,9 @@ def test_labels_of_other_languages_are_unknown() -> None:
 
 def test_every_code_of_cldr_for_a_language_is_known() -> None:
     """CLDR lists former, bibliographic, macrolanguage and overlong codes."""
-    aliases = {alias: code for alias, code in get_global("language_aliases").items() if code in LANGUAGES}
-    assert {"swa", "nep", "fas", "msa", "ara", "zho", "iw", "tl"} <= set(aliases)
+    every = {alias: code.partition("_")[0] for alias, code in get_global("language_aliases").items()}
+    aliases = {alias: code for alias, code in every.items() if code in LANGUAGES}
+    assert {"swa", "nep", "fas", "msa", "ara", "zho", "iw", "tl", "sh", "hbs", "prs", "cnr"} <= set(aliases)
     assert {alias: find_code(alias) for alias in aliases} == aliases
 
 
@@ -99,6 +100,21 @@ def test_case_script_and_region_do_not_make_another_language(code: str) -> None:
 @pytest.mark.parametrize("spelled", ["", "xx", "Klingon", "english, mostly", "-", "pap"])
 def test_other_spellings_are_no_language_of_ours(spelled: str) -> None:
     assert find_code(spelled) is None
+
+
+@pytest.mark.parametrize(
+    ("short", "code"), [("bg", "bul"), ("no", "nor"), ("hr", "hrv"), ("bs", "bos"), ("ku", "kur"), ("sq", "sqi"), ("xh", "xho")]
+)
+def test_a_two_letter_code_of_an_auxiliary_language_is_that_language(short: str, code: str) -> None:
+    for spelled in (short, short.upper(), f"{short}-XX", f"{code}_Latn", code):
+        assert pool_code(spelled) == code
+
+
+def test_every_two_letter_code_of_cldr_is_one_language() -> None:
+    aliases = get_global("language_aliases")
+    for short in {code for code in aliases.values() if len(code) == 2}:
+        found = pool_code(short)
+        assert found in LANGUAGES or (found and len(found) == 3 and aliases[found] == short)
 
 
 def test_auxiliary_languages_keep_their_code() -> None:

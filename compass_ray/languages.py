@@ -137,12 +137,11 @@ _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.value
 _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
 _BY_LABEL_CODE = MappingProxyType({label.partition("_")[0]: each.code for label, each in _BY_GLOTLID.items()})
 """Our code by the ISO 639-3 code of an identifier label, such as that of an Arabic dialect."""
-_OFFICIAL = frozenset(
-    """
+_SEVERAL = """
 aka aym aze bod cre cym dzo est eus ful grn guj hrv hye iku ipk isl kat kau kom kon kur
 lav mkd mon mri mya oji ori orm pus que san slk sqi srd uzb yid zha
-""".split()
-)
+"""
+_OFFICIAL = frozenset(_SEVERAL.split())
 """ISO 639-3 codes of two-letter codes for which CLDR lists several codes."""
 
 

@@ -49,8 +49,10 @@ class SourceConfig(ConfigSection):
     def resolved_path(self) -> str:
         """The path with ``${NAME}`` replaced from the environment and ``~`` expanded, below ``folder`` if that is set.
 
+        Names of the package and URIs are never below ``folder``.
+
         Raises:
-            ConfigError: a variable is not set.
+            ConfigError: a variable is not set, or a dollar sign starts no variable.
         """
         try:
             path = string.Template(self.path).substitute(os.environ)
@@ -59,6 +61,10 @@ class SourceConfig(ConfigSection):
                 f"{self.path}: the environment variable {missing.args[0]} is not set; "
                 f"set it to the folder that holds the data and run again"
             ) from None
+        except ValueError:
+            raise ConfigError(f"{self.path}: a $ starts no variable; write ${{NAME}}, or $$ for a dollar sign") from None
+        if path.partition(":")[0] == ATLAS or "://" in path:
+            return path
         return os.path.join(self.folder or "", os.path.expanduser(path))
 
     def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from compass_ray.config.data import ATLAS, SourceConfig
 from compass_ray.config.full_finetuning import PACKAGED_CONFIGS
 from compass_ray.config.run import RunConfig
 
-DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz", ".zst")
+DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz")
 """Endings of files of rows, in lower case; no hub id has one."""
 
 

@@ -23,13 +23,24 @@ def read_yaml(text: str) -> Any:
     """Parse a text.
 
     Raises:
-        ConfigError: a section has a key twice, or the text is nested too deeply or too large.
+        ConfigError: a section has a key twice, the text is nested too deeply or too large, or a number is no valid value.
         yaml.YAMLError: the text is not YAML.
 
     >>> read_yaml("train: {epochs: 2}")
     {'train': {'epochs': 2}}
     """
-    return yaml.load(text, Loader=_SettingsLoader)
+    try:
+        return yaml.load(text, Loader=_SettingsLoader)
+    except ConfigError:
+        raise
+    except ValueError as error:  # PyYAML makes numbers and dates of texts that look like them
+        raise ConfigError(f"{_describe(error)}; write a shorter number, an existing date, or the text in quotes") from None
+
+
+def _describe(error: ValueError) -> str:
+    """What is wrong with a number or a date, without Python's advice on its limits."""
+    reason = str(error)
+    return "a number has more digits than can be read" if "int_max_str_digits" in reason else f"a value is invalid ({reason})"
 
 
 class _SettingsLoader(yaml.SafeLoader):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity
 from compass_ray.config import RunConfig
+from compass_ray.preflight.local_files import find_source_problems
 from compass_ray.preflight.storage_probe import StorageProbe
 from compass_ray.redaction import redact
 
@@ -56,6 +58,11 @@ class CheckContext:
     stages: frozenset[str] = field(default=STAGES)
     thorough: bool = True
     """Whether to include checks that take seconds, and those that only the service needs."""
+
+    @cached_property
+    def source_problems(self) -> dict[str, str]:
+        """What keeps local sources from being read, by their settings. Several checks use it, and files are opened once."""
+        return find_source_problems(self.config)
 
     def needs_encoder(self) -> bool:
         """Whether a stage embeds rows."""

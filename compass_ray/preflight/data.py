@@ -6,13 +6,14 @@ on the hub, or too large to be counted, is reported but does not block.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from compass_ray import languages
-from compass_ray.config import ConfigError, PoolConfig, RunConfig, SourceConfig
+from compass_ray.config import ConfigError, PoolConfig, RunConfig
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import dataset_id
-from compass_ray.preflight.local_files import find_source_problem, local_sources
+from compass_ray.preflight.local_files import local_sources
 from compass_ray.preflight.row_counts import RowCounts, SourceCount, count_rows
 from compass_ray.sources.column_mapping import load_parts
 from compass_ray.sources.guides import read_guide_and_test
@@ -20,11 +21,9 @@ from compass_ray.sources.guides import read_guide_and_test
 
 def check_sources(context: CheckContext) -> list[CheckResult]:
     """Check that the files of every source exist, can be read and have the columns that are needed."""
-    parts = list(local_sources(context.config))
-    found = [(setting, find_source_problem(source, columns, context.config.languages)) for setting, source, columns in parts]
-    if problems := [_source_result(setting, problem) for setting, problem in found if problem]:
+    if problems := [_source_result(setting, problem) for setting, problem in context.source_problems.items()]:
         return problems
-    names = ", ".join(dict.fromkeys(source.resolved_path() for _, source, _ in parts))
+    names = ", ".join(dict.fromkeys(source.resolved_path() for _, source, _ in local_sources(context.config)))
     return [CheckResult("sources", f"on this machine: {names}")] if names else []
 
 
@@ -40,7 +39,7 @@ def check_rows(context: CheckContext) -> list[CheckResult]:
         found = f"pool.languages does not include {', '.join(missing)}, but languages does"
         remedy = "add them to pool.languages, or remove them from languages"
         return [CheckResult("languages", found, remedy, blocking=True, by="settings")]
-    unreadable = {setting for setting, source, columns in local_sources(config) if find_source_problem(source, columns)}
+    unreadable = context.source_problems
     counted = [
         SourceCount() if f"pool.sources.{number}" in unreadable else count_rows(source, config.pool, context.thorough)
         for number, source in enumerate(config.pool.sources)
@@ -54,17 +53,22 @@ def _language_result(config: RunConfig, counted: Sequence[SourceCount]) -> Check
     totals = {code: _total_rows(code, counts) for code in config.languages}
     empty = [code for code, count in totals.items() if count == 0]
     if empty and None not in counts:
-        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}{_unknown_languages(counts)}"
+        found = f"no rows in the pool's sources: {', '.join(_display_name(code) for code in empty)}"
+        found += _unknown_languages(counts, "they have")
         return CheckResult(
             "languages", found, "add rows to pool.sources, or remove these languages", blocking=True, by="settings"
         )
-    return CheckResult("languages", _summary(totals, empty, any(each.is_upper_bound for each in counted)))
+    unknown = _unknown_languages(counts, "not taken, because the language is not known:")
+    return CheckResult("languages", _summary(totals, empty, any(each.is_upper_bound for each in counted)) + unknown)
 
 
-def _unknown_languages(counts: Iterable[RowCounts | None]) -> str:
-    """The languages of rows that have no code of a pool, as they are written."""
-    found = {name: count or 0 for each in counts if each for name, count in each.items() if languages.pool_code(name) is None}
-    return f"; they have {languages.describe_spellings(found)}" if found else ""
+def _unknown_languages(counts: Iterable[RowCounts | None], label: str) -> str:
+    """A note on rows whose language has no code of a pool, as they are written; empty if there are none."""
+    found: Counter[str] = Counter()
+    for name, count in (pair for each in counts if each for pair in each.items()):
+        if languages.pool_code(name) is None:
+            found[name] += count or 0
+    return f"; {label} {languages.describe_spellings(dict(found.most_common()))}" if found else ""
 
 
 def _is_excluded(pool: PoolConfig, code: str) -> bool:
@@ -96,7 +100,7 @@ def _total_rows(code: str, counts_by_source: Iterable[RowCounts | None]) -> int 
 def check_guides(context: CheckContext) -> list[CheckResult]:
     """Count the guide prompts and test items that the run takes. Only the pool stage reads those on the hub."""
     config, pool = context.config, context.config.pool
-    if any(find_source_problem(source, columns, config.languages) for _, source, columns in _guide_parts(config)):
+    if any(not setting.startswith("pool.sources") for setting in context.source_problems):
         return []  # check_sources reports it
     parts = [part for source in (pool.guides, pool.tests) for part in (source, *source.extra_sources)]
     if on_hub := sorted({name for part in parts if (name := dataset_id(part))}):
@@ -111,10 +115,6 @@ def check_guides(context: CheckContext) -> list[CheckResult]:
         removed = f" ({sets.removed} in the guide set removed)" if sets.removed else ""
         counts.append(f"{code} {sets.guide.num_rows}/{sets.test.num_rows}{removed}")
     return [CheckResult("guide sets", "prompts/test items: " + ", ".join(counts))]
-
-
-def _guide_parts(config: RunConfig) -> list[tuple[str, SourceConfig, tuple[str, ...]]]:
-    return [part for part in local_sources(config) if not part[0].startswith("pool.sources")]
 
 
 def _faulty_set(pool: PoolConfig, code: str) -> str:

@@ -15,6 +15,7 @@ from compass_ray.config import ConfigError, RunConfig, SourceConfig
 from compass_ray.config.paths import DATA_ENDINGS, is_local
 from compass_ray.models.model_resolver import ModelRole
 from compass_ray.sources.column_mapping import require_columns
+from compass_ray.sources.source_paths import list_files, missing_path_error
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 _IDENTIFIER_ENDINGS = (".bin", ".ftz")
@@ -26,7 +27,7 @@ _TEST_COLUMNS = ("prompt", "option_a", "option_b", "answer")
 
 
 def local_sources(config: RunConfig) -> Iterator[tuple[str, SourceConfig, tuple[str, ...]]]:
-    """Setting, source and needed columns of every source that is on this machine, or should be."""
+    """Setting, source and needed columns of every source that is on this machine, or should be. Hub data sets are not."""
     pool = config.pool
     named = [(f"pool.sources.{number}", source, _POOL_COLUMNS) for number, source in enumerate(pool.sources)]
     for setting, source, columns in (
@@ -38,11 +39,21 @@ def local_sources(config: RunConfig) -> Iterator[tuple[str, SourceConfig, tuple[
         yield from ((key, part, columns) for key, part in ((setting, source), *extra) if _is_here(part))
 
 
+def find_source_problems(config: RunConfig) -> dict[str, str]:
+    """What keeps local sources from being read, by their settings. The pool is read once, and the sets for each language."""
+    found = {
+        setting: find_source_problem(source, columns, ("",) if setting.startswith("pool.sources") else config.languages)
+        for setting, source, columns in local_sources(config)
+    }
+    return {setting: problem for setting, problem in found.items() if problem}
+
+
 def _is_here(source: SourceConfig) -> bool:
     try:
-        return is_local(source.resolved_path())
+        path = source.resolved_path()
     except ConfigError:  # a variable is missing: find_source_problem reports it
         return True
+    return is_local(path) or "://" in path
 
 
 def find_source_problem(source: SourceConfig, columns: tuple[str, ...], languages: tuple[str, ...] = ("",)) -> str | None:
@@ -51,34 +62,40 @@ def find_source_problem(source: SourceConfig, columns: tuple[str, ...], language
     Args:
         source: a source from `local_sources`.
         columns: our columns that it must have.
-        languages: codes that replace ``{language}`` in its path.
+        languages: codes that replace ``{language}`` in its path and its name. Files that several share are opened once.
     """
+    schemas: dict[tuple[str, str], pa.Schema | None] = {}
     try:
         for code in languages:
-            _check_source(source, columns, code)
+            place = (source.resolved_path().replace("{language}", code), (source.name or "").replace("{language}", code))
+            if place not in schemas:
+                schemas[place] = _read_files(*place, source.split)
+            if (schema := schemas[place]) is not None:
+                require_columns(schema, source, columns, code or None)
     except ConfigError as error:
         return str(error)
     return None
 
 
-def _check_source(source: SourceConfig, columns: tuple[str, ...], language: str) -> None:
-    path = Path(source.resolved_path().replace("{language}", language))
-    files = [path] if path.is_file() else _list_split(path, source, language)
+def _read_files(name: str, configuration: str, split: str) -> pa.Schema | None:
+    """Open the files of a source; the schema of the first if it is a Parquet file."""
+    if "://" in name:
+        raise missing_path_error(name)
+    path = Path(name)
+    files = [path] if path.is_file() else _list_split(path, configuration, split)
     for file in files:
         _open(file)
-    if files and files[0].name.lower().endswith(".parquet"):
-        require_columns(_read_schema(files[0]), source, columns, language or None)
+    return _read_schema(files[0]) if files and files[0].name.lower().endswith(".parquet") else None
 
 
-def _list_split(folder: Path, source: SourceConfig, language: str) -> list[Path]:
+def _list_split(folder: Path, configuration: str, split: str) -> list[Path]:
     """Files of a folder whose names say that they hold the split; other files may hold it too, or anything else."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} does not exist; correct the path, or remove the source")
-    below = folder / (source.name or "").replace("{language}", language)
-    files = [file for file in sorted(folder.rglob("*")) if file.name.lower().endswith(DATA_ENDINGS) and file.is_file()]
+    files = [file for file in list_files(folder) if file.name.lower().endswith(DATA_ENDINGS)]
     if not files:
         raise ConfigError(f"{folder} has no file of rows; expected files that end in {', '.join(DATA_ENDINGS)}")
-    return [file for file in files if file.name.startswith(source.split) and below in file.parents]
+    return [file for file in files if file.name.startswith(split) and folder / configuration in file.parents]
 
 
 def _open(file: Path) -> None:

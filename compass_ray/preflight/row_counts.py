@@ -19,7 +19,7 @@ from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
 from compass_ray.sources.pool import UNKNOWN_LANGUAGE, read_pool
-from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, table_ending
+from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, list_files, table_ending
 
 _SMALL = 32 << 20
 """Largest text file, or folder without Parquet files of the split, that is read completely, in bytes."""
@@ -70,7 +70,7 @@ def _list_parquet_files(source: SourceConfig) -> list[str]:
     if table_ending(path.name) == PARQUET:
         return [str(path)]
     below = path / source.name if source.name else path
-    return sorted(str(file) for file in below.rglob(f"{source.split}*.parquet")) if below.is_dir() else []
+    return [str(file) for file in list_files(below) if file.match(f"{source.split}*.parquet")] if below.is_dir() else []
 
 
 def _has_few_rows(files: Iterable[str]) -> bool:
@@ -79,7 +79,7 @@ def _has_few_rows(files: Iterable[str]) -> bool:
 
 def _is_small_text(source: SourceConfig) -> bool:
     path = Path(source.resolved_path())
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [path] if path.is_file() else list_files(path)
     return bool(files) and sum(file.stat().st_size for file in files) <= _SMALL
 
 

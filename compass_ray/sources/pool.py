@@ -65,12 +65,18 @@ def _empty_pool_message(config: PoolConfig, rejected: pa.Table) -> str:
     if rejected.num_rows == 0:
         return f"the pool is empty: {paths} have no rows; correct pool.sources"
     [(reason, count)] = Counter(rejected["reason"].to_pylist()).most_common(1)
-    unknown = Counter(rejected.filter(pc.equal(rejected["reason"], UNKNOWN_LANGUAGE))["language"].drop_null().to_pylist())
-    spelled = f": {languages.describe_spellings(dict(unknown.most_common()))}" if reason == UNKNOWN_LANGUAGE and unknown else ""
+    unknown = describe_unknown_languages(rejected)
+    spelled = f": {unknown}" if reason == UNKNOWN_LANGUAGE and unknown else ""
     return (
         f"the pool is empty: {paths} have {rejected.num_rows} rows, and none is usable, most often because {reason} "
         f"({count} rows{spelled}); correct pool.sources or pool.languages"
     )
+
+
+def describe_unknown_languages(rejected: pa.Table) -> str:
+    """Rejected rows (schemas.REJECTED) of unknown languages by the language as it is written; empty if there are none."""
+    rows = rejected.filter(pc.equal(rejected["reason"], UNKNOWN_LANGUAGE))["language"].drop_null()
+    return languages.describe_spellings(dict(Counter(rows.to_pylist()).most_common()))
 
 
 def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:

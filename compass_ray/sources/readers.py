@@ -20,7 +20,15 @@ import pyarrow.parquet as pq
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
-from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, TAKEN, is_hub_id, missing_path_error, table_ending
+from compass_ray.sources.source_paths import (
+    ATLAS_SIZES,
+    PARQUET,
+    TAKEN,
+    is_hub_id,
+    list_files,
+    missing_path_error,
+    table_ending,
+)
 from compass_ray.sources.text_columns import join_tables, text_column
 from compass_ray.sources.text_files import read_text_file
 
@@ -52,7 +60,7 @@ def _content_hash(source: SourceConfig, language: str | None) -> str:
     path = Path(_resolve_path(source, language))
     if not path.exists():
         return ""
-    files = sorted(p for p in path.rglob("*") if _is_data(p.name)) if path.is_dir() else [path]
+    files = [file for file in list_files(path) if _is_data(file.name)] if path.is_dir() else [path]
     return content_hash(*(f"{file.name}:{_file_sha256(file)}" for file in files))
 
 
@@ -135,7 +143,7 @@ def _has_plain_text(builder: Any, files: Sequence[str]) -> bool:
 
 def _upper_case_files(folder: Path) -> list[str]:
     """Names of tables that `datasets` would leave out without a word, because it knows lower-case endings only."""
-    names = sorted(each.name for each in folder.rglob("*") if each.is_file())
+    names = sorted(file.name for file in list_files(folder))
     return [name for name in names if (ending := table_ending(name)) and ending not in name]
 
 

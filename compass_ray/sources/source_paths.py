@@ -6,6 +6,7 @@ Key property: a path that exists is never a hub id, and neither is one that is w
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from compass_ray.config import ConfigError
@@ -20,6 +21,24 @@ PARQUET = ".parquet"
 _ENDINGS = (PARQUET, *JSON_ENDINGS, *DELIMITERS)
 TAKEN = f"{', '.join(_ENDINGS)} (text files also with {', '.join(COMPRESSED)}), a folder, or a hub id"
 """What the path of a source may be, for messages."""
+MAX_ENTRIES = 100_000
+"""Maximum number of files and folders below the folder of a source. A folder with more is no data set."""
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted. Folders that cannot be listed are left out, and links to folders are not followed.
+
+    Raises:
+        ConfigError: there are more than `MAX_ENTRIES` files and folders.
+    """
+    files: list[Path] = []
+    entries = 0
+    for parent, folders, names in os.walk(folder):
+        entries += len(folders) + len(names)
+        if entries > MAX_ENTRIES:
+            raise ConfigError(f"{folder} has more than {MAX_ENTRIES:,} files and folders; give the folder of the rows alone")
+        files += [Path(parent, name) for name in names if os.path.isfile(os.path.join(parent, name))]
+    return sorted(files)
 
 
 def table_ending(path: str) -> str | None:

@@ -6,6 +6,7 @@ language. If sources are local files, the tasks run on the driver's node with it
 
 from __future__ import annotations
 
+import logging
 import os
 import string
 import time
@@ -19,7 +20,9 @@ from compass_ray.config import ConfigError, RunConfig, SourceConfig
 from compass_ray.progress import Progress, silent
 from compass_ray.sources.column_mapping import source_content
 from compass_ray.sources.guides import read_guide_and_test
-from compass_ray.sources.pool import SHARD_ROWS, read_pool
+from compass_ray.sources.pool import SHARD_ROWS, describe_unknown_languages, read_pool
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def _read(config: RunConfig, run: RunDir, pending: Mapping[str, Identity], progr
         [finished], _ = ray.wait(list(waiting))
         whose = waiting.pop(finished)
         try:
-            ray.get(finished)
+            if note := ray.get(finished):
+                logger.warning("pool: %s", note)
             progress("pool", total - len(queue) - len(waiting) - len(failures), total)
         except ray.exceptions.RayTaskError as error:
             failures[whose] = error
@@ -120,20 +124,30 @@ def _source_environment(config: RunConfig) -> SourceEnvironment:
     return SourceEnvironment({name: os.environ[name] for name in sorted(names) if name in os.environ})
 
 
-def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: SourceEnvironment) -> None:
-    """Ray task: read, check and publish the pool, or one language's guide and test set."""
+def read_sources(uri: str, settings: Mapping[str, Any], whose: str, identity: Identity, around: SourceEnvironment) -> str:
+    """Ray task: read, check and publish the pool, or one language's guide and test set.
+
+    Returns:
+        A note for the user; empty if there is none. Log lines of a task do not reach the terminal.
+    """
     config, artifact = RunConfig.model_validate(settings), _artifact(RunDir(uri), whose)
     os.environ.update(around.variables)
-    (_write_pool if whose == SHARED else _write_guide)(config, artifact, whose, identity)
+    if whose == SHARED:
+        return _write_pool(config, artifact, identity)
+    _write_guide(config, artifact, whose, identity)
+    return ""
 
 
-def _write_pool(config: RunConfig, artifact: Artifact, whose: str, identity: Identity) -> None:
+def _write_pool(config: RunConfig, artifact: Artifact, identity: Identity) -> str:
+    """Publish the pool; return a note on rows that no language takes."""
     started = time.monotonic()
     pool = read_pool(config.pool)
     writer = artifact.begin(identity)
     writer.write_table("rows.parquet", pool.rows, row_group=SHARD_ROWS)
     writer.write_table("rejected.parquet", pool.rejected)
     writer.publish({"rows": pool.rows.num_rows, "rejected": pool.rejected.num_rows, **_seconds(started)})
+    unknown = describe_unknown_languages(pool.rejected)
+    return f"not taken, because the language is not known: {unknown}" if unknown else ""
 
 
 def _write_guide(config: RunConfig, artifact: Artifact, language: str, identity: Identity) -> None:

@@ -65,6 +65,14 @@ def test_what_can_be_read_is_kept_where_something_else_cannot(tmp_path: Path) ->
     assert told == [("pool", 3, 3)]
 
 
+def test_rows_of_unknown_languages_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = {"prompt": ["a?", "b?", "c?"], "response": ["1", "2", "3"], "language": ["sw", "Swahili", "Swahili"]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    pool.run(_reading(str(tmp_path / "rows.parquet")), RunDir(str(tmp_path / "run")))
+    expected = "pool: not taken, because the language is not known: 2 rows of 'Swahili' (nearest code 'sw')"
+    assert [record.getMessage() for record in caplog.records if record.name == pool.__name__] == [expected]
+
+
 def test_nothing_is_asked_of_ray_where_everything_stands(
     adapted: RunDir, small: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

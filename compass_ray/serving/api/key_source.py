@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from compass_ray.config import API_KEYS_VARIABLE, ConfigError
+from compass_ray.redaction import redact
 
 ENVIRONMENT_VARIABLE = API_KEYS_VARIABLE
 ID_LENGTH = 12
@@ -32,8 +33,16 @@ def hash_key(key: str) -> str:
 
 
 def find_key_file(environment: Mapping[str, str], file: str | None) -> Path | None:
-    """The absolute path of the file with the keys; None if there is none, or if the environment variable replaces it."""
-    return None if file is None or ENVIRONMENT_VARIABLE in environment else Path(file).expanduser().absolute()
+    """The absolute path of the file with the keys; None if there is none, or if the environment variable replaces it.
+
+    Raises:
+        ConfigError: the file is a URI.
+    """
+    if file is None or ENVIRONMENT_VARIABLE in environment:
+        return None
+    if "://" in file:
+        raise ConfigError(f"serve.api_keys: {redact(file)} is a URI. Copy the file to this machine, and give its path.")
+    return Path(file).expanduser().absolute()
 
 
 def read_keys(environment: Mapping[str, str], file: str | None = None) -> dict[str, str]:

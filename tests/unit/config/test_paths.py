@@ -125,6 +125,12 @@ def test_a_new_path_of_a_source_is_taken_from_the_new_working_directory(tmp_path
     assert changed.pool.guides.resolved_path() == str(tmp_path / "elsewhere" / "new.jsonl")
 
 
+@pytest.mark.parametrize("path", ["atlas", "atlas:small", "s3://bucket/rows.jsonl"])
+def test_names_of_the_package_and_uris_are_never_below_a_folder(path: str) -> None:
+    assert SourceConfig(path=path, folder="x").resolved_path() == path
+    assert SourceConfig(path="rows.jsonl", folder="x").resolved_path() == "x/rows.jsonl"
+
+
 def test_a_variable_may_hold_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "data")
     config = load_run_config("atlas-test", overrides=["pool.guides.path=${DATA}/{language}.jsonl"])

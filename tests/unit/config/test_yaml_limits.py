@@ -67,6 +67,17 @@ def test_aliases_and_nesting_of_settings_are_read() -> None:
     assert read_yaml("") is None
 
 
+@pytest.mark.parametrize(
+    ("value", "found"), [("9" * 5_000, "a number has more digits than can be read"), ("2024-13-45", "month must be in 1..12")]
+)
+def test_a_number_or_a_date_that_python_refuses_is_a_wrong_setting(tmp_path: Path, value: str, found: str) -> None:
+    (tmp_path / "run.yaml").write_text(f"seed: {value}\n")
+    with pytest.raises(ConfigError, match=found):
+        load_run_config("atlas-test", overrides=[f"seed={value}"])
+    with pytest.raises(ConfigError, match=found):
+        load_run_config(file=tmp_path / "run.yaml")
+
+
 @given(st.text(max_size=200))
 def test_no_text_overflows_the_stack(text: str) -> None:
     import yaml
@@ -74,5 +85,5 @@ def test_no_text_overflows_the_stack(text: str) -> None:
     for value in (text, text * 200):
         try:
             read_yaml(value)
-        except (ConfigError, yaml.YAMLError, ValueError):
+        except (ConfigError, yaml.YAMLError):
             continue

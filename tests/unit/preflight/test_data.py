@@ -13,9 +13,11 @@ import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import RunConfig, load_run_config
-from compass_ray.preflight import CheckResult, ClusterEnvironment
+from compass_ray.preflight import CheckResult, ClusterEnvironment, local_files
 from compass_ray.preflight.check_result import CheckContext
-from compass_ray.preflight.data import check_guides, check_rows
+from compass_ray.preflight.data import check_guides, check_rows, check_sources
+from compass_ray.preflight.local_files import find_source_problems
+from compass_ray.sources import source_paths
 from compass_ray.sources.guides import read_guide_and_test
 from compass_ray.sources.pool import read_pool
 
@@ -76,6 +78,74 @@ def test_languages_without_a_code_are_named_with_the_nearest_one(
     found = _result(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.jsonl'}}}]")
     assert found.blocking
     assert found.found == ("no rows in the pool's sources: Swahili (sw); they have 2 rows of 'Swahili' (nearest code 'sw')")
+
+
+def test_unknown_languages_beside_known_ones_are_named(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
+    codes = ["Swahili"] * 20 + ["sw"] * 5
+    table = pa.table({"prompt": [f"{i}" for i in range(25)], "response": ["b"] * 25, "language": codes})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    for name in ("rows.parquet", "rows.jsonl"):
+        found = _result(run, machine, f"pool.sources=[{{path: {tmp_path / name}}}]", languages="sw")
+        assert not found.blocking
+        assert "Swahili (sw) 5; not taken, because the language is not known: 20 rows of 'Swahili'" in found.found
+
+
+def _source_results(run: RunDir, machine: ClusterEnvironment, *settings: str) -> list[CheckResult]:
+    return check_sources(CheckContext(load_run_config("atlas-test", overrides=settings), run, machine))
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/rows.jsonl", "https://host/rows.jsonl"])
+@pytest.mark.parametrize("setting", ["pool.sources.0", "pool.guides", "pool.tests"])
+def test_a_remote_address_of_rows_blocks_the_run(run: RunDir, machine: ClusterEnvironment, setting: str, path: str) -> None:
+    [found] = _source_results(run, machine, f"{setting}.path={path}")
+    assert found.blocking
+    assert found.found == f"{setting}: {path}: rows are read from files on this machine; download them, and give their path"
+
+
+def test_a_folder_of_too_many_files_is_refused(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_paths, "MAX_ENTRIES", 3)
+    for name in "abcd":
+        (tmp_path / f"{name}.jsonl").write_text("{}")
+    [found] = _source_results(run, machine, f"pool.sources.0.path={tmp_path}")
+    assert found.blocking
+    assert found.found.endswith("has more than 3 files and folders; give the folder of the rows alone")
+
+
+def test_a_dollar_sign_without_a_variable_is_named(run: RunDir, machine: ClusterEnvironment) -> None:
+    [found] = _source_results(run, machine, "pool.sources.0.path=./a$/rows.jsonl")
+    assert found.blocking
+    assert found.found == "pool.sources.0: ./a$/rows.jsonl: a $ starts no variable; write ${NAME}, or $$ for a dollar sign"
+
+
+def test_a_compressed_file_of_no_known_kind_is_no_file_of_rows(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl.zst").write_bytes(b"rows")
+    [found] = _source_results(run, machine, f"pool.sources.0.path={tmp_path}")
+    assert "has no file of rows" in found.found
+
+
+def test_a_file_of_many_languages_is_opened_once(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("prompt", "option_a", "option_b", "answer", "language")
+    pq.write_table(pa.table({name: ["a"] for name in names}), tmp_path / "rows.parquet")
+    opened: list[Path] = []
+    read = local_files._read_schema
+    monkeypatch.setattr(local_files, "_read_schema", lambda file: opened.append(file) or read(file))
+    places = [f"pool.guides.path={tmp_path / 'rows.parquet'}", f"pool.tests.path={tmp_path / 'rows.parquet'}"]
+    context = CheckContext(load_run_config("atlas-test", overrides=places, languages=["sw", "hi", "yo"]), run, machine)
+    for check in (check_sources, check_rows, check_guides):
+        check(context)
+    assert len(opened) == 2
+
+
+def test_a_missing_file_of_one_language_is_found(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "sw.parquet")
+    config = load_run_config("atlas-test", overrides=[f"pool.guides.path={tmp_path}/{{language}}.parquet"])
+    found = find_source_problems(config)
+    assert found == {"pool.guides": f"{tmp_path}/hi.parquet does not exist; correct the path, or remove the source"}
 
 
 def test_rows_that_a_filter_excludes_do_not_count(run: RunDir, machine: ClusterEnvironment, tmp_path: Path) -> None:

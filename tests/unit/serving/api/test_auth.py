@@ -141,3 +141,8 @@ def test_a_file_that_became_invalid_changes_no_key_and_is_logged_once(
     file.write_text(TWO)
     reloader.reload()
     assert (reloader.problem, keys.digests) == (None, {TWO: TWO[:12]})
+
+
+def test_a_uri_of_a_key_file_is_refused_without_its_credentials() -> None:
+    with pytest.raises(ConfigError, match=r"s3://\*\*\*@bucket/keys is a URI. Copy the file to this machine"):
+        read_keys({}, "s3://AK:secret@bucket/keys")

@@ -21,6 +21,15 @@ def is_blank(text: str | None) -> bool:
     return text is None or _INVISIBLE.fullmatch(text) is not None
 
 
+def visible_length(text: str) -> int:
+    """Number of characters with a glyph: without spaces, controls, joiners and fillers.
+
+    >>> visible_length("\\u200b a\\u00ad "), visible_length("ab c")
+    (1, 3)
+    """
+    return len(_INVISIBLE.sub("", text))
+
+
 def make_visible(text: str) -> str:
     r"""The text with control characters and direction overrides written as escapes. Repeating it changes nothing.
 

@@ -56,10 +56,11 @@ def write_rows(table: pa.Table, file: Path) -> None:
         ConfigError: the suffix is neither .csv nor .parquet.
         ArtifactError: the system refuses the write.
     """
-    if file.suffix not in _WRITERS:
+    ending = file.suffix.lower()
+    if ending not in _WRITERS:
         raise ConfigError(f"--output {str(file)!r}: unsupported file type; use a name that ends in {' or '.join(_WRITERS)}")
     with explain_write_errors(file):
-        _WRITERS[file.suffix](table, str(file))
+        _WRITERS[ending](table, str(file))
 
 
 def _write_csv(table: pa.Table, file: str) -> None:

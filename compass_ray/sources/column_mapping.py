@@ -97,11 +97,10 @@ def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout,
     if missing and not present:
         raise ConfigError(f"{source.path} has no rows; it needs {', '.join(wanted)}")
     if missing:
-        raise ConfigError(
-            f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}. "
-            f"Map the columns, for example columns: {{{missing[0]}: {present[0]}}}."
-            f"{describe_conversations(table, source.path)}"
+        remedy = describe_conversations(table, source.path) or (
+            f" Map the columns, for example columns: {{{missing[0]}: {present[0]}}}."
         )
+        raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}.{remedy}")
     more = OPTIONS if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]
     return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
 from compass_ray.sources.source_paths import (
     ATLAS_SIZES,
+    DELIMITERS,
+    JSON_ENDINGS,
     PARQUET,
     TAKEN,
     is_hub_id,
@@ -35,6 +38,7 @@ from compass_ray.sources.text_files import read_text_file
 _OTHER_DATA_SUFFIXES = (".py", ".yaml")
 """Suffixes of files other than tables that may decide what a folder holds."""
 _TEXT_BUILDERS = ("json", "csv")
+_ONE_FORMAT = "give them the same format, or list each as a source"
 _PLAIN_SETTINGS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
 """Settings of a folder of text files that do not change how cells are read."""
 
@@ -123,6 +127,7 @@ def _read_folder(path: str, source: SourceConfig, language: str | None) -> pa.Ta
     with _user_errors(path, source, language):
         builder = datasets.load_dataset_builder(path, _config_name(source, language))
     files = (builder.config.data_files or {}).get(source.split, ())
+    _refuse_other_formats(Path(path), source, files)
     if _has_plain_text(builder, files):
         return join_tables([_read_file(file, getattr(builder.config, "sep", None)) for file in files])
     try:
@@ -131,6 +136,44 @@ def _read_folder(path: str, source: SourceConfig, language: str | None) -> pa.Ta
         for file in (each for each in files if table_ending(each) == PARQUET):
             _read_file(file)  # names the file if it is the damaged one
         raise
+
+
+def _refuse_other_formats(folder: Path, source: SourceConfig, files: Sequence[str]) -> None:
+    """Refuse tables of a split that `datasets` leaves out without a word, because it keeps one format of a folder.
+
+    Raises:
+        ConfigError: the folder has such tables, and neither a configuration nor its card says which files count.
+    """
+    taken = {_format(file) for file in files}
+    if source.name is not None or None in taken or len(taken) != 1 or _card_names_files(folder):
+        return
+    named = all(source.split in os.path.relpath(file, folder) for file in files)
+    tables = [file.relative_to(folder).as_posix() for file in list_files(folder) if not _is_metadata(file)]
+    if others := [each for each in tables if (source.split in each or not named) and _format(each) not in (None, *taken)]:
+        raise ConfigError(
+            f"{folder}: the split {source.split!r} has files of several formats, such as {others[0]!r}; {_ONE_FORMAT}"
+        )
+
+
+def _format(file: str) -> str | None:
+    """The format of a table as `datasets` groups endings."""
+    ending = table_ending(file)
+    return "json" if ending in JSON_ENDINGS else "csv" if ending in DELIMITERS else ending
+
+
+def _is_metadata(file: Path) -> bool:
+    """Whether a file of a folder describes its tables: `datasets` knows such files by their names."""
+    from datasets.data_files import FILES_TO_IGNORE
+
+    return file.name.startswith(".") or file.name in FILES_TO_IGNORE
+
+
+def _card_names_files(folder: Path) -> bool:
+    """Whether the card of a folder (README.md) lists configurations with their files."""
+    from huggingface_hub import metadata_load
+
+    card = folder / "README.md"
+    return card.is_file() and "configs" in (metadata_load(card) or {})
 
 
 def _has_plain_text(builder: Any, files: Sequence[str]) -> bool:
@@ -182,6 +225,8 @@ def _config_name(source: SourceConfig, language: str | None) -> str | None:
 
 
 def _apply_filters(table: pa.Table, source: SourceConfig) -> pa.Table:
+    if not table.column_names:
+        return table  # no rows, which is reported when columns are mapped
     without = {column: values for column, values in source.exclude.items() if values}
     for column in (*source.include, *without):
         if column not in table.column_names:

@@ -56,10 +56,18 @@ def read_text_file(path: str, delimiter: str | None = None) -> pa.Table:
             return _build_table(path, parse(path, file, delimiter or DELIMITERS.get(ending, "")))
     except UnicodeDecodeError as error:
         raise _unreadable(path, f"its text is not {error.encoding.upper()}; write it again as UTF-8") from None
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
+    except (EOFError, zlib.error):
         raise _unreadable(path, "the compressed file is not complete; write or download it again") from None
-    except OSError as error:
-        raise _unreadable(path, f"{error.strerror or 'the compressed file is damaged'}; write or download it again") from None
+    except (OSError, lzma.LZMAError) as error:
+        raise _unreadable(path, _describe_failure(path, error)) from None
+
+
+def _describe_failure(path: str, error: OSError | lzma.LZMAError) -> str:
+    """Why the system, or the library of a compression, gives no bytes of a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}; write or download it again"
+    kind = path.rpartition(".")[2].lower()
+    return f"it is no {kind} file, or is damaged ({error}); write it again, or give its true ending"
 
 
 def _unreadable(path: str, why: str) -> ConfigError:
@@ -165,10 +173,12 @@ class _TextColumns:
         except UnicodeEncodeError:
             return pa.array([self._replace_bytes(name, row, text) for row, text in enumerate(texts)], pa.string())
 
-    def _to_text(self, name: str, row: int, value: Any) -> str:
-        if not isinstance(value, bool):
-            self._refuse(name, row, describe_value(value))
-        return json.dumps(value)
+    def _to_text(self, name: str, row: int, value: Any) -> str | None:
+        """The word of true or false. Another value is refused and not kept, because the column may be large and unused."""
+        if isinstance(value, bool):
+            return json.dumps(value)
+        self._refuse(name, row, describe_value(value))
+        return None
 
     def _replace_bytes(self, name: str, row: int, text: str | None) -> str | None:
         """The text without lone surrogates, which stand for bytes that are not text."""

@@ -18,7 +18,7 @@ from compass_ray.monitoring.observations import MAX_PROMPT_CHARS
 from compass_ray.serving.routing.language_decision import Identifier, decide_language, is_short, min_confidence
 from compass_ray.serving.routing.scripts import extract_prose
 from compass_ray.sources.guides import prompt_key
-from compass_ray.texts import is_blank
+from compass_ray.texts import is_blank, visible_length
 
 
 def check_language(
@@ -52,7 +52,7 @@ def _language_finding(
 
 
 MIN_PROMPT_CHARACTERS = 3
-"""Minimum characters of a prompt."""
+"""Minimum characters with a glyph in a prompt."""
 MAX_CHARACTERS_PER_TOKEN = 4
 """Upper bound of characters per token: a longer text would certainly be truncated."""
 
@@ -68,8 +68,8 @@ def check_length_and_letters(pair: CorrectionPair, max_tokens: int) -> str | Non
     size = len(pair.prompt) + len(correction)
     if is_blank(correction):
         return "the correction is empty"
-    if len(pair.prompt.strip()) < MIN_PROMPT_CHARACTERS:
-        return f"the prompt has fewer than {MIN_PROMPT_CHARACTERS} characters"
+    if visible_length(pair.prompt) < MIN_PROMPT_CHARACTERS:
+        return f"the prompt has fewer than {MIN_PROMPT_CHARACTERS} visible characters"
     if len(pair.correction) >= MAX_CORRECTION_CHARS or len(pair.prompt) >= MAX_PROMPT_CHARS:
         return f"it was truncated (limits: correction {MAX_CORRECTION_CHARS} characters, prompt {MAX_PROMPT_CHARS})"
     if size > limit:

@@ -71,7 +71,7 @@ def read_transfers(path: str | None = None) -> Transfers:
 def _read_bytes(path: str | None) -> tuple[bytes, str]:
     if path is None:
         return resources.files(__package__ or "").joinpath(PACKAGED).read_bytes(), PACKAGED
-    if Path(path).suffix not in _FORMATS:
+    if Path(path).suffix.lower() not in _FORMATS:
         raise ConfigError(f"select.transfer.results is {path!r}; expected a file that ends in {', '.join(_FORMATS)}")
     try:
         return Path(path).read_bytes(), path
@@ -81,10 +81,10 @@ def _read_bytes(path: str | None) -> tuple[bytes, str]:
 
 def _parse(data: bytes, name: str) -> pa.Table:
     try:
-        if name.endswith(".json"):
+        if name.lower().endswith(".json"):
             found = json.loads(data)
             return pa.Table.from_pylist(found["rows"] if isinstance(found, dict) else found)
-        if name.endswith(".parquet"):
+        if name.lower().endswith(".parquet"):
             return pyarrow.parquet.read_table(io.BytesIO(data))
         codes = dict.fromkeys(_COLUMNS[:2], pa.string())
         return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=pyarrow.csv.ConvertOptions(column_types=codes))

@@ -273,6 +273,7 @@ def test_conversations_are_refused_by_name(
     assert f"row {row} of column 'messages' has a conversation{found}; conversations are not taken" in str(raised.value)
     assert "write one prompt and one response to a row" in str(raised.value)
     assert mapped or "no column for prompt, response" in str(raised.value)
+    assert "Map the columns" not in str(raised.value)
 
 
 def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,3 +315,47 @@ def test_an_upper_case_ending_in_a_folder_is_not_left_out_silently(tmp_path: Pat
     (tmp_path / "train.jsonl").write_text(_json_lines([("a", "b")]), "utf-8")
     (tmp_path / "TRAIN-2.JSONL").write_text(_json_lines([("c", "d")]), "utf-8")
     assert "rename 'TRAIN-2.JSONL' to 'train-2.jsonl'" in _refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("train.jsonl", "train.csv"), ("a.jsonl", "b.tsv"), ("a.csv", "b.json"), ("a.csv", "b.parquet")]
+)
+def test_a_folder_of_several_formats_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        if name.endswith(".parquet"):
+            pq.write_table(pa.table({"prompt": ["a"], "response": ["b"]}), tmp_path / name)
+        else:
+            text = _csv([("a", "b")], "\t" if name.endswith(".tsv") else ",") if name[-2:] == "sv" else _json_lines([("a", "b")])
+            (tmp_path / name).write_text(text, "utf-8")
+    assert "the split 'train' has files of several formats" in _refused(tmp_path)
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: '{names[0]}'\n---\n")
+    assert load_rows(SourceConfig(path=str(tmp_path)), ROW).num_rows == 1
+
+
+def test_descriptions_beside_tables_are_no_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": ["a"], "response": ["b"]}), tmp_path / "train.parquet")
+    for name in ("dataset_info.json", ".hidden.csv", "statistics.json"):
+        (tmp_path / name).write_text("{}")
+    assert load_rows(SourceConfig(path=str(tmp_path)), ROW).num_rows == 1
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_a_file_of_no_compression_is_named(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"rows.jsonl{ending}").write_text(_json_lines([("a", "b")]), "utf-8")
+    assert f"it is no {ending[1:]} file, or is damaged" in _refused(tmp_path / f"rows.jsonl{ending}")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+@pytest.mark.parametrize("exclude", [{}, {"kind": ("a",)}])
+def test_a_file_without_rows_is_named(tmp_path: Path, name: str, exclude: dict[str, tuple[str, ...]]) -> None:
+    (tmp_path / name).write_text("prompt,response,kind\n" if name == "rows.csv" else "")
+    with pytest.raises(ConfigError, match=f"{name} has no rows; it needs prompt, response"):
+        load_rows(SourceConfig(path=str(tmp_path / name), exclude=exclude), ROW)
+
+
+def test_unused_columns_of_lists_are_not_kept(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "response": "b", "vector": [0.5] * 1_000} for _ in range(100)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = read_text_file(str(tmp_path / "rows.jsonl"))
+    assert table["vector"].null_count == 100
+    assert table.nbytes < 10_000

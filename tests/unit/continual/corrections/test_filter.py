@@ -62,7 +62,8 @@ def test_a_sound_correction_is_accepted_with_its_cluster(run: RunDir) -> None:
 @pytest.mark.parametrize(
     ("prompt", "correction", "state", "reason"),
     [
-        ("sw", ANSWER, "refused", "the prompt has fewer than 3 characters"),
+        ("sw", ANSWER, "refused", "the prompt has fewer than 3 visible characters"),
+        ("s\u200b\u00ad\u2800w", ANSWER, "refused", "the prompt has fewer than 3 visible characters"),
         (_prompt(1), "sw " + "ndefu " * 400, "refused", "200 tokens hold at most 800"),
         (
             _prompt(1),

@@ -32,7 +32,7 @@ from compass_ray.sources.source_paths import (
     missing_path_error,
     table_ending,
 )
-from compass_ray.sources.text_columns import join_tables, text_column
+from compass_ray.sources.text_columns import filter_rows, join_tables, text_column
 from compass_ray.sources.text_files import read_text_file
 
 _OTHER_DATA_SUFFIXES = (".py", ".yaml")
@@ -232,7 +232,7 @@ def _apply_filters(table: pa.Table, source: SourceConfig) -> pa.Table:
         if column not in table.column_names:
             raise ConfigError(f"{source.path}: a filter names the column {column!r}; it has {table.column_names}")
     for column, value in source.include.items():
-        table = table.filter(pc.equal(text_column(table, column, source.path), value))
+        table = filter_rows(table, pc.equal(text_column(table, column, source.path), value))
     for column, values in without.items():
-        table = table.filter(pc.invert(pc.is_in(text_column(table, column, source.path), pa.array(values, pa.string()))))
+        table = filter_rows(table, pc.invert(pc.is_in(text_column(table, column, source.path), pa.array(values, pa.string()))))
     return table

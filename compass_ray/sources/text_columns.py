@@ -1,34 +1,73 @@
 """Columns of text, and why a column that is not text is refused.
 
 Key property: a table may have columns of any kind, since only the columns that are used must be text. The reason for a refusal
-names file, row and column. It travels in the metadata of the table's schema, so a filter or a join keeps it.
+names file, row and column. It travels in the metadata of the table's schema, with the rows that a filter kept: a cell counts
+only if its row is kept, and has the row number of the file.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from compass_ray.config import ConfigError
 
 _REFUSED = b"compass_ray.refused"
+_KEPT = b"compass_ray.kept"
 _ROLES = ("role", "from")
 _CONTENTS = ("content", "value")
 _TAKEN_ROLES = ("system", "developer", "user", "human", "assistant", "gpt")
 
 
-def with_refusals(table: pa.Table, refusals: Mapping[str, str]) -> pa.Table:
-    """The table with the reason for each column that cannot be used as text."""
-    return table.replace_schema_metadata({_REFUSED: json.dumps(dict(refusals))} if refusals else None)
+class RefusedCells(NamedTuple):
+    """Cells of a column that hold the same kind of value, which is not text."""
+
+    path: str
+    """The file of the cells."""
+    found: str
+    remedy: str
+    rows: list[list[int]]
+    """First and last row of each run of cells, in ascending order; the rows of a file count from 1."""
+    offset: int = 0
+    """Number of rows of the table before those of the file."""
+
+
+def with_refusals(table: pa.Table, refusals: Mapping[str, Sequence[RefusedCells]]) -> pa.Table:
+    """The table with the cells of each column that cannot be used as text. No row of it was filtered."""
+    return table.replace_schema_metadata({_REFUSED: json.dumps(refusals)} if refusals else None)
 
 
 def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of the rows of all, with the first refusal of each column."""
-    refusals = {column: why for table in reversed(tables) for column, why in _refusals(table).items()}
+    """One table of the rows of all, with their refusals. No row of them was filtered."""
+    refusals: dict[str, list[RefusedCells]] = {}
+    offset = 0
+    for table in tables:
+        for column, cells in _refusals(table).items():
+            refusals.setdefault(column, []).extend(each._replace(offset=each.offset + offset) for each in cells)
+        offset += table.num_rows
     return with_refusals(pa.concat_tables(tables, promote_options="default"), refusals)
+
+
+def filter_rows(table: pa.Table, keep: pa.ChunkedArray) -> pa.Table:
+    """The rows for which ``keep``, bool of the table's length, is true. Refusals name the rows as they were before."""
+    if not _refusals(table) and not any(pa.types.is_nested(each) for each in table.schema.types):
+        return table.filter(keep)
+    positions = _positions(table)[np.asarray(pc.fill_null(keep, False))]
+    metadata = {**(table.schema.metadata or {}), _KEPT: positions.tobytes()}
+    return table.filter(keep).replace_schema_metadata(metadata)
+
+
+def _positions(table: pa.Table) -> npt.NDArray[np.int64]:
+    """The position of each row before the table was filtered, in ascending order."""
+    kept = (table.schema.metadata or {}).get(_KEPT)
+    return np.arange(table.num_rows) if kept is None else np.frombuffer(kept, np.int64)
 
 
 def text_column(table: pa.Table, column: str, path: str) -> pa.ChunkedArray:
@@ -66,7 +105,7 @@ def describe_value(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "bytes"
 
 
-def cell_refusal(path: str, row: int, column: str, found: str, remedy: str = "write text, or map another column") -> str:
+def cell_refusal(path: str, row: int, column: str, found: str, remedy: str) -> str:
     """The sentence that refuses a cell; ``row`` counts from 1."""
     if found.startswith(_CONVERSATION):
         remedy = f"{_NO_CONVERSATIONS}, so write one prompt and one response to a row"
@@ -78,29 +117,42 @@ def worse(first: str | None, second: str) -> str:
     return second if first is None or (_FAULT in second and _FAULT not in first) else first
 
 
+WRITE_TEXT = "write text, or map another column"
 _CONVERSATION = "a conversation"
 _NO_CONVERSATIONS = "conversations are not taken"
 _FAULT = "turn "
 
 
-def _refusals(table: pa.Table) -> dict[str, str]:
-    found: dict[str, str] = json.loads((table.schema.metadata or {}).get(_REFUSED, b"{}"))
-    return found
+def _refusals(table: pa.Table) -> dict[str, list[RefusedCells]]:
+    found = json.loads((table.schema.metadata or {}).get(_REFUSED, b"{}"))
+    return {column: [RefusedCells(*each) for each in cells] for column, cells in found.items()}
 
 
 def _refusal(table: pa.Table, column: str, path: str) -> str | None:
     """Why a column is refused; None if it can be cast to text or only a cast can say."""
-    kind = table.schema.field(column).type
+    kind, positions = table.schema.field(column).type, _positions(table)
     if pa.types.is_nested(kind):
-        return _first_refusal(table[column].to_pylist(), column, path)
-    return _refusals(table).get(column)
+        return _first_refusal(positions, table[column].to_pylist(), column, path)
+    kept = ((cells, row) for cells in _refusals(table).get(column, ()) if (row := _first_kept(cells, positions)))
+    ordered = sorted(kept, key=lambda each: each[0].offset + each[1])
+    sentences = (cell_refusal(cells.path, row, column, cells.found, cells.remedy) for cells, row in ordered)
+    return functools.reduce(worse, sentences, None)
 
 
-def _first_refusal(values: Iterable[Any], column: str, path: str) -> str | None:
+def _first_kept(cells: RefusedCells, positions: npt.NDArray[np.int64]) -> int | None:
+    """The first row of the cells that no filter dropped, as the file counts it."""
+    for first, last in cells.rows:
+        index = int(np.searchsorted(positions, cells.offset + first - 1))
+        if index < len(positions) and (row := int(positions[index]) - cells.offset + 1) <= last:
+            return row
+    return None
+
+
+def _first_refusal(positions: Iterable[int], values: Iterable[Any], column: str, path: str) -> str | None:
     found: str | None = None
-    for row, value in enumerate(values, 1):
+    for position, value in zip(positions, values, strict=True):
         if value is not None:
-            found = worse(found, cell_refusal(path, row, column, describe_value(value)))
+            found = worse(found, cell_refusal(path, position + 1, column, describe_value(value), WRITE_TEXT))
     return found
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from compass_ray.config import ConfigError
 from compass_ray.sources.source_paths import DELIMITERS, JSON_ENDINGS, table_ending
-from compass_ray.sources.text_columns import cell_refusal, describe_value, with_refusals, worse
+from compass_ray.sources.text_columns import WRITE_TEXT, RefusedCells, describe_value, with_refusals
 
 _OPENERS: Mapping[str, Callable[[str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _MARKS = {
@@ -152,7 +152,8 @@ class _TextColumns:
     path: str
     rows: int = 0
     chunks: dict[str, list[pa.Array]] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, dict[tuple[str, str], list[list[int]]]] = field(default_factory=dict)
+    """First and last rows of runs of cells by column, by what they hold and the remedy."""
 
     def add(self, batch: list[Mapping[str, Any]]) -> None:
         """Append rows. A column that a row lacks is null there."""
@@ -164,7 +165,10 @@ class _TextColumns:
     def table(self) -> pa.Table:
         """All rows."""
         columns = {_without_bytes(name): pa.chunked_array(chunks, pa.string()) for name, chunks in self.chunks.items()}
-        return with_refusals(pa.table(columns), self.refusals)
+        refusals = {
+            name: [RefusedCells(self.path, *kind, rows) for kind, rows in kinds.items()] for name, kinds in self.refused.items()
+        }
+        return with_refusals(pa.table(columns), refusals)
 
     def _column(self, name: str, values: list[Any]) -> pa.Array:
         texts = [value if isinstance(value, str | None) else self._to_text(name, row, value) for row, value in enumerate(values)]
@@ -189,9 +193,13 @@ class _TextColumns:
         self._refuse(name, row, found, "write the file again as UTF-8")
         return _without_bytes(text)
 
-    def _refuse(self, name: str, row: int, found: str, *remedy: str) -> None:
-        refusal = cell_refusal(self.path, self.rows + row + 1, _without_bytes(name), found, *remedy)
-        self.refusals[_without_bytes(name)] = worse(self.refusals.get(_without_bytes(name)), refusal)
+    def _refuse(self, name: str, row: int, found: str, remedy: str = WRITE_TEXT) -> None:
+        number = self.rows + row + 1
+        runs = self.refused.setdefault(_without_bytes(name), {}).setdefault((found, remedy), [])
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
 
 
 def _without_bytes(text: str) -> str:

@@ -35,7 +35,9 @@ def test_the_table_is_the_join_of_selection_pool_and_allocation(run: RunDir) -> 
     assert read_selected_rows(run, "sw").to_pylist() == joined(run, "sw")
 
 
-@pytest.mark.parametrize(("name", "read"), [("rows.csv", pacsv.read_csv), ("ROWS.CSV", pacsv.read_csv), ("rows.parquet", pq.read_table)])
+@pytest.mark.parametrize(
+    ("name", "read"), [("rows.csv", pacsv.read_csv), ("ROWS.CSV", pacsv.read_csv), ("rows.parquet", pq.read_table)]
+)
 def test_a_written_file_has_the_same_rows(run: RunDir, tmp_path: Path, name: str, read: object) -> None:
     table = read_selected_rows(run, "hi")
     write_rows(table, tmp_path / name)

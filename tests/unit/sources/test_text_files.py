@@ -359,3 +359,30 @@ def test_unused_columns_of_lists_are_not_kept(tmp_path: Path) -> None:
     table = read_text_file(str(tmp_path / "rows.jsonl"))
     assert table["vector"].null_count == 100
     assert table.nbytes < 10_000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_rows_are_counted_before_filters_and_excluded_cells_do_not_count(tmp_path: Path, kind: str) -> None:
+    cells: list[tuple[str, Any]] = [("a", ["x"]), ("b", None), ("c", ["y"]), ("a", ["z"]), ("c", ["v"])]
+    rows = [{"prompt": "p", "response": cell, "kind": each} for each, cell in cells]
+    path = tmp_path / f"train.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for excluded, row in ((("b",), 1), (("a",), 3), (("a", "b"), 3), (("b", "c"), 1)):
+        with pytest.raises(ConfigError, match=f"row {row} of column 'response' has a list"):
+            load_rows(SourceConfig(path=str(path), exclude={"kind": excluded}), ROW)
+    with pytest.raises(ConfigError, match="row 3 of column 'response' has a list"):
+        load_rows(SourceConfig(path=str(path), exclude={"kind": ("a",)}, include={"kind": "c"}), ROW)
+    if kind == "jsonl":
+        assert load_rows(SourceConfig(path=str(path), exclude={"kind": ("a", "c")}), ROW)["response"].to_pylist() == [None]
+
+
+def test_rows_of_the_second_file_of_a_folder_are_counted_from_its_start(tmp_path: Path) -> None:
+    for number, cells in enumerate((["x", "y"], [["bad"], "z", ["worse"]])):
+        rows = [{"prompt": "p", "response": cell, "kind": f"{number}-{n}"} for n, cell in enumerate(cells)]
+        (tmp_path / f"train-{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for excluded, row in ((("0-0",), 1), (("1-0",), 3)):
+        with pytest.raises(ConfigError, match=f"train-1.jsonl: row {row} of column 'response' has a list"):
+            load_rows(SourceConfig(path=str(tmp_path), exclude={"kind": excluded}), ROW)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +18,9 @@ from compass_ray.config import ConfigError, Resources
 from compass_ray.config.resources import UNBOUND
 from compass_ray.preflight.ray_temp_folder import describe_long_path, remedy_for_long_path
 from compass_ray.ray_session.authentication import private_token, warn_if_open
-from compass_ray.ray_session.stop_signals import StopSignals
+from compass_ray.ray_session.stop_signals import StopSignals, keep_handlers
 
+_is_starting = threading.Event()
 _ENVIRONMENT = {
     # Measured on two cores: a Train run takes 11 s to its first step with this value, 14-20 s with Ray's default.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -62,7 +64,7 @@ def start(resources: Resources) -> None:
         _check_temp_folder()
     _silence_ray()
     options = _join_options() if joined else _local_options(resources)
-    with private_token():
+    with private_token(), keep_handlers(), _starting():
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
     warn_if_open(joined=joined)
 
@@ -111,21 +113,36 @@ def session(resources: Resources) -> Iterator[None]:
     import ray
 
     owned = not ray.is_initialized()
-    start(resources)
-    with StopSignals(is_local_ray_dead).unwinding():
+    with StopSignals(is_local_ray_unusable).unwinding():
         try:
+            start(resources)
             yield
         finally:
             if owned:
                 stop()
 
 
-def is_local_ray_dead() -> bool:
-    """Whether a process of the Ray that `start` started has ended. False for a joined cluster, and without Ray."""
+def is_local_ray_unusable() -> bool:
+    """Whether Ray is starting, or a process of the Ray that `start` started has ended. False without Ray.
+
+    A joined cluster has no such process.
+    """
+    if _is_starting.is_set():
+        return True
     import ray
 
     node: Any = ray._private.worker._global_node
     return node is not None and bool(node.dead_processes())
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """The time in which a call of Ray may wait for processes that have ended."""
+    _is_starting.set()
+    try:
+        yield
+    finally:
+        _is_starting.clear()
 
 
 def _silence_ray() -> None:

@@ -23,7 +23,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _UNWIND_S = 10.0
 """Time to leave the block after a signal."""
 _WITHOUT_RAY_S = 1.0
-"""The same if Ray is dead: calls to it would not return."""
+"""The same if Ray is dead or still starting: calls to it would not return."""
 _POLL_S = 0.1
 
 
@@ -37,11 +37,30 @@ def stop_message(number: int) -> str:
     return f"stopped by {name}; run the same command again to continue from the complete artifacts"
 
 
+@contextmanager
+def keep_handlers() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM in the block; Ray, which installs its own as it starts, does not replace it.
+
+    Without a handler in this process, Ray's stays: it ends Ray's processes.
+    """
+    from ray._private import utils
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        yield
+        return
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
+
+
 class StopSignals:
     """Handles the signals that stop a command, while it is within `unwinding`."""
 
     def __init__(self, is_ray_dead: Callable[[], bool], end: Callable[[int], None] | None = None) -> None:
-        """``is_ray_dead`` returns whether a Ray of this process has ended. ``end`` ends the process at once."""
+        """``is_ray_dead`` returns whether calls to this process's Ray would not return. ``end`` ends the process at once."""
         self._is_ray_dead, self._end = is_ray_dead, end or _end_process
         self._received: int | None = None
         """The first signal, also one that another handler handles."""

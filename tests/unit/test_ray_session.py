@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,56 @@ def test_a_process_that_is_told_to_stop_unwinds(joined: dict[str, Any]) -> None:
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_process_unwinds_with_its_code_while_ray_starts(joined: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private import utils
+
+    def init(**_: object) -> None:
+        utils.set_sigterm_handler(lambda number, _: sys.exit(number))  # as Ray does
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(SystemExit) as ended, ray_session.session(Resources()):
+        pytest.fail("the session was entered")
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_a_process_outside_a_session_keeps_the_handler_of_ray(joined: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray._private import utils
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        monkeypatch.setattr(ray, "init", lambda **_: utils.set_sigterm_handler(sys.exit))
+        ray_session.start(Resources())
+        assert signal.getsignal(signal.SIGTERM) is sys.exit
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_STUCK_START = """
+import hashlib, os, signal, threading
+import ray
+from compass_ray import ray_session
+from compass_ray.config import Resources
+
+def init(**_):
+    threading.Timer(0.1, os.kill, (os.getpid(), int(signal.SIGHUP))).start()
+    hashlib.pbkdf2_hmac("sha256", b"x", b"y", 2**31 - 1)  # for an hour, and never looks at signals
+
+ray.init = init
+with ray_session.session(Resources()):
+    pass
+"""
+
+
+def test_a_signal_ends_a_start_of_ray_that_never_returns() -> None:
+    environment = {**os.environ, "RAY_ADDRESS": "192.0.2.1:6379"}
+    ended = subprocess.run([sys.executable, "-c", _STUCK_START], capture_output=True, text=True, timeout=60, env=environment)
+    assert ended.returncode == 128 + signal.SIGHUP, ended.stderr
+    assert ended.stderr.startswith("error: stopped by SIGHUP; run the same command again")
 
 
 def test_an_interrupt_from_the_keyboard_stays_one(joined: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from compass_ray.artifacts.write_errors import explain_write_errors
 from compass_ray.config import ConfigError, RunConfig
 from compass_ray.config.base import FORMER_NAMES_ARE_SILENT
 from compass_ray.config.paths import with_absolute_paths
-from compass_ray.redaction import redact
+from compass_ray.redaction import redact, redact_uris
 
 FIRST_VERSION = "v0001"
 ALL_LANGUAGES = "all"
@@ -305,7 +306,8 @@ class RunDir:
 
     def write_config(self, config: RunConfig) -> None:
         """Write the configuration of the run, under the first name of each setting."""
-        self.write_config_bytes(redact(config.model_dump_json(indent=2, by_alias=True)).encode())
+        settings = redact_uris(json.loads(config.model_dump_json(by_alias=True)))
+        self.write_config_bytes(json.dumps(settings, indent=2, ensure_ascii=False).encode())
 
     def read_config_bytes(self) -> bytes | None:
         """The configuration file as bytes; None if there is no run."""
@@ -339,7 +341,7 @@ class RunDir:
         except ValidationError as error:
             raise ArtifactError(
                 f"{self.shown_uri}/run.json is damaged or of another version ({error.error_count()} problems); "
-                f"run 'compass-ray adapt --run {self.shown_uri}' with the run's settings to write it again"
+                f"run 'compass-ray adapt --run {self.shown_uri}' with the run's --preset or --config to write it again"
             ) from None
 
     def _folders(self, *parts: str) -> list[str]:

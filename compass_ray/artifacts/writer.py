@@ -17,7 +17,7 @@ from compass_ray.artifacts.artifact_files import ArtifactFiles, utc_timestamp
 from compass_ray.artifacts.manifest import MANIFEST, Identity, Manifest, canonical_json
 from compass_ray.artifacts.provenance import collect_provenance
 from compass_ray.artifacts.write_errors import temporary_folder
-from compass_ray.redaction import redact_tree
+from compass_ray.redaction import redact_tree, redact_uris
 
 
 class Writer:
@@ -68,7 +68,7 @@ class Writer:
         manifest = Manifest(
             stage=self.identity.stage,
             fingerprint=self.identity.fingerprint,
-            config=redact_tree(json.loads(canonical_json(dict(self.identity.config)))),
+            config=redact_uris(json.loads(canonical_json(dict(self.identity.config)))),
             inputs=dict(self.identity.inputs),
             outputs=self.artifact.outputs(),
             metrics=dict(metrics or {}),

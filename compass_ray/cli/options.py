@@ -10,6 +10,7 @@ import typer
 from compass_ray import config as configuration
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.redaction import HIDDEN
 
 Run = Annotated[str, typer.Option("--run", help="Run directory, local or a URI such as s3://bucket/run.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory or URI.")]
@@ -29,6 +30,32 @@ LanguageArgument = Annotated[str, typer.Argument(help="Code of a target language
 def load_config(preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None) -> RunConfig:
     """The configuration that the options select."""
     return configuration.resolve_config(load_raw_config(preset, file), set_ or (), parse_languages(languages))
+
+
+def load_run_settings(
+    run: RunDir, preset: str | None, file: Path | None, languages: str | None, set_: list[str] | None
+) -> RunConfig:
+    """The configuration that the options select. Without a preset and a file, an existing run keeps its settings.
+
+    Raises:
+        ConfigError: a recorded setting had credentials, which are not recorded.
+    """
+    recorded = None if preset or file else _read_recorded(run)
+    if recorded is None:
+        return load_config(preset, file, languages, set_)
+    return configuration.with_overrides(recorded, set_ or (), parse_languages(languages))
+
+
+def _read_recorded(run: RunDir) -> RunConfig | None:
+    """The settings of an existing run; None without one, or if its storage cannot be read, which the storage check reports."""
+    try:
+        data = run.read_config_bytes()
+        recorded = run.read_config() if data is not None else None
+    except OSError:
+        return None
+    if recorded and HIDDEN.encode() in (data or b""):
+        raise ConfigError(f"{run.shown_uri}/run.json has settings without their credentials; give --preset or --config again")
+    return recorded
 
 
 def allow_unpinned_code(set_: list[str] | None, unpinned: bool) -> list[str]:

@@ -22,6 +22,7 @@ from compass_ray.cli.options import (
     Unpinned,
     allow_unpinned_code,
     load_config,
+    load_run_settings,
 )
 from compass_ray.cli.output import emit, list_warnings, out, print_comparison, print_lines, print_rows, progress_bars, to_json
 from compass_ray.config import RunConfig
@@ -42,12 +43,15 @@ def adapt(
     unpinned: Unpinned = False,
     json_: Json = False,
 ) -> None:
-    """Embed, cluster, select, train, evaluate and report. Continues an earlier attempt."""
+    """Embed, cluster, select, train, evaluate and report. Continues an earlier attempt.
+
+    Without --preset and --config, an existing run keeps its settings, and a new run has those of the preset atlas.
+    """
     from compass_ray import pipeline
 
     where = RunDir(run)
     overrides = allow_unpinned_code(set_, unpinned)
-    settings = preflight.with_pins(load_config(preset, config, languages, overrides), where)
+    settings = preflight.with_pins(load_run_settings(where, preset, config, languages, overrides), where)
     missing = preflight.missing_stages(settings, where, until, force or ())
     with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         seconds = pipeline.run_all(settings, where, force=force or (), until=until, progress=progress)
@@ -103,8 +107,12 @@ def doctor(
     pin: Annotated[bool, typer.Option("--pin", help="Pin all Hugging Face models and datasets to their current commit.")] = False,
     json_: Json = False,
 ) -> None:
-    """Check whether a run can be done on this machine or on the cluster of RAY_ADDRESS, before any work."""
-    settings, where = load_config(preset, config, languages, set_), RunDir(run)
+    """Check whether a run can be done on this machine or on the cluster of RAY_ADDRESS, before any work.
+
+    Without --preset and --config, it checks the settings of an existing run, or of the preset atlas.
+    """
+    where = RunDir(run)
+    settings = load_run_settings(where, preset, config, languages, set_)
     if pin:
         preflight.write_pins(settings, where, as_json=json_)
         return

@@ -65,13 +65,13 @@ def resolve_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), langu
     return parse_config(settings)
 
 
-def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    """The configuration with ``key=value`` overrides applied in order.
+def with_overrides(config: RunConfig, overrides: Iterable[str], languages: Iterable[str] | None = None) -> RunConfig:
+    """The configuration with the languages, if given, and ``key=value`` overrides applied in order.
 
     Raises:
         ConfigError: an unknown key or a value out of range.
     """
-    return resolve_config(config.model_dump(mode="json"), overrides)
+    return resolve_config(config.model_dump(mode="json"), overrides, languages)
 
 
 def parse_config(tree: Mapping[str, Any]) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import typer
 
 from compass_ray import __version__, cli, pipeline, ray_session, registry
-from compass_ray.artifacts import Identity, RunDir
+from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import Resources, RunConfig, load_run_config
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress
@@ -165,6 +166,51 @@ def three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"pool": 1.5}
 
     monkeypatch.setattr(pipeline, "run_all", run_all)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Configurations that the pipeline was started with; it computes nothing."""
+    found: list[RunConfig] = []
+    monkeypatch.setattr(pipeline, "run_all", lambda config, *_, **__: found.append(config) or {})
+    return found
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_adapt_continues_a_run_with_its_settings(
+    compass_ray: Command, computed: list[RunConfig], tmp_path: Path, damaged: bool
+) -> None:
+    recorded = load_run_config("atlas-test", overrides=["select.budget=0.7"])
+    run = RunDir(str(tmp_path / "mine"))
+    run.write_config(recorded)
+    line = f"compass-ray adapt --run {run.uri}"
+    if damaged:
+        run.pool.store_bytes("rows.parquet", b"nothing")
+        with pytest.raises(ArtifactError) as raised:
+            run.pool.read_table("rows.parquet")
+        line = str(raised.value).rpartition("run again: ")[2]
+        shutil.rmtree(run.pool.path)
+    assert compass_ray(line.removeprefix("compass-ray ")).code == 0
+    assert computed == [recorded]
+
+
+def test_options_change_the_settings_of_a_run(compass_ray: Command, computed: list[RunConfig], tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path / "mine"))
+    run.write_config(load_run_config("atlas-test"))
+    assert compass_ray(f"adapt --run {run.uri} --languages sw --set select.budget=0.5").code == 0
+    assert compass_ray(f"adapt --run {run.uri} --preset atlas-test --languages sw").code == 0
+    assert [(c.languages, c.select.budget) for c in computed] == [
+        (("sw",), 0.5),
+        (("sw",), load_run_config("atlas-test").select.budget),
+    ]
+
+
+def test_settings_without_their_credentials_are_not_used(compass_ray: Command, tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path / "mine"))
+    run.write_config(load_run_config("atlas-test", overrides=["train.base_model=s3://AKIA:hush@models/m"]))
+    for command in ("adapt", "doctor"):
+        done = compass_ray(f"{command} --run {run.uri}")
+        assert (done.code, "run.json has settings without their credentials; give --preset or --config" in done.err) == (2, True)
 
 
 @pytest.mark.usefixtures("three_parts")

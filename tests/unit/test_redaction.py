@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compass_ray.redaction import redact, redact_tree
+from compass_ray.redaction import redact, redact_tree, redact_uris
 
-_SECRET = "Zq9" + "x7Kp" * 4
+_SECRET = "Zq9" + "x7Kp" * 8
 _letters = st.text(string.ascii_letters + string.digits, min_size=1, max_size=8)
 _passwords = st.text(string.ascii_letters + string.digits + "+=:!$%-_.~", min_size=0, max_size=8)
 
@@ -23,7 +23,15 @@ _passwords = st.text(string.ascii_letters + string.digits + "+=:!$%-_.~", min_si
         f"s3://AKIA:ab/{_SECRET}@bucket/run",
         f"s3:/AKIA:{_SECRET}@bucket/run",
         f"s3://AKIA:a@b{_SECRET}@bucket/run",
+        f"s3://AKIA:12/{_SECRET}@bucket/run",
+        f"s3://AKIA:hu {_SECRET}@bucket/run",
+        f"--run 's3://AKIA:hu {_SECRET}@bucket/run' is a file",
+        f"s3://AKIA:hu'{_SECRET}@bucket/run",
+        f's3://AKIA:hu"{_SECRET}?@bucket/run',
+        f"s3://AKIA:hu {_SECRET}@x{_SECRET}@bucket/run",
+        f"https://user:hu {_SECRET}'@host/run",
         f"https://{_SECRET}@host/run",
+        f"https://{_SECRET * 40}@host/run",
         f"https://user:{_SECRET}@host:8000/v1?x=1",
         f"--run 's3://AKIA:{_SECRET}@bucket/run' is a file",
         f"s3://bucket/run?secret_key={_SECRET}&region=eu",
@@ -52,6 +60,11 @@ def test_no_credential_is_shown(text: str) -> None:
         "http://127.0.0.1:8000/v1/models/sw@v0001",
         "compass-ray adapters promote /runs/mine sw@v0002",
         "hf://datasets/owner/name@main",
+        "http://127.0.0.1:8000 refused; write to amina@example.org",
+        "ray://127.0.0.1:10001 refused; write to amina@example.org",
+        "s3://bucket: refused; write to amina@example.org",
+        "s3://bucket/run: refused; write to amina@example.org",
+        "/models/hf_checkpoint2024/hf_finetuned_on_swahili_news",
         "write to amina@example.org",
         "max_tokens=4",
         '{"languages": ["sw"], "train": {"base_model": "owner/name"}}',
@@ -68,6 +81,18 @@ def test_any_user_and_password_are_removed(user: str, password: str, secret: str
         shown = redact(f"error at s3://{user}:{given_}@{place}/run: refused")
         assert secret not in shown
         assert shown.endswith(f"@{place}/run: refused")
+
+
+@pytest.mark.parametrize("part", ["a:/", "a.", "a://b:", "?token", "&key", "hf_a", "Bearer ", "a:/b:c ", "s3://a:'"])
+@pytest.mark.timeout(60)
+def test_a_part_that_repeats_does_not_multiply_the_time(part: str) -> None:
+    """It takes minutes if each of the positions reads the rest of the text."""
+    redact(part * 50_000 + " @ hf_ =")
+
+
+def test_local_paths_in_data_stay_and_uris_are_redacted() -> None:
+    tree = {"a": ["/d;key=1/rows.jsonl", f"hf_{_SECRET}"], "b": f"s3://k:{_SECRET}@bucket"}
+    assert redact_uris(tree) == {"a": tree["a"], "b": "s3://***@bucket"}
 
 
 def test_a_tree_is_redacted_at_every_depth() -> None:

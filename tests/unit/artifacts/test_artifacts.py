@@ -239,6 +239,14 @@ def test_the_live_pointer_is_replaced_and_removed(run: RunDir) -> None:
     assert run.live("sw") is None
 
 
+def test_the_configuration_keeps_local_paths_and_no_credential(tmp_path: Path) -> None:
+    run, paths = RunDir(str(tmp_path / "run")), ("/m/hf_checkpoint2024", "/m/d;key=1", "s3://AKIA:hush@models/m")
+    for path in paths:
+        run.write_config(load_run_config("atlas-test", overrides=[f"train.base_model={path}"]))
+        assert run.read_config().train.base_model == path.replace("AKIA:hush", "***")
+    assert b"hush" not in (run.read_config_bytes() or b"")
+
+
 def test_the_configuration_is_stored_in_the_run(run: RunDir) -> None:
     with pytest.raises(ArtifactError, match=r"there is no run in .*compass-ray adapt --run"):
         run.read_config()

@@ -1,6 +1,7 @@
 """Texts of users: whether they are blank, and how they are shown.
 
 Pure functions without imports from the package. `is_blank` decides wherever a blank row, prompt or reply is refused.
+`shorten` limits a value in an error.
 `make_visible` prepares texts for a terminal or a page, where some characters act instead of being shown.
 """
 
@@ -10,6 +11,8 @@ _INVISIBLE = regex.compile(r"[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{
 """Characters without a glyph: spaces, controls, joiners, direction marks, fillers, and the empty Braille pattern."""
 _ACTING = regex.compile(r"\r(?!\n)|[\p{Cc}\u202a-\u202e\u2066-\u2069--[\t\n\r]]", regex.V1)
 """Characters that control a terminal, or that override or isolate the direction of a text. Tabs and line ends are kept."""
+
+_SHOWN_CHARACTERS = 300
 
 
 def is_blank(text: str | None) -> bool:
@@ -28,6 +31,16 @@ def visible_length(text: str) -> int:
     (1, 3)
     """
     return len(_INVISIBLE.sub("", text))
+
+
+def shorten(text: object) -> str:
+    """The text of a value in an error, with at most 300 characters of it.
+
+    >>> shorten("sw"), len(shorten("a" * 5000))
+    ('sw', 303)
+    """
+    shown = str(text)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
 
 
 def make_visible(text: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compass_ray.artifacts.errors import ArtifactError
+from compass_ray.texts import shorten
 
 _REMEDIES = {
     errno.ENOSPC: "free space and run again, complete artifacts are kept",
@@ -71,10 +72,20 @@ def explain_delete_errors(path: str) -> Iterator[None]:
 
 
 def explain_os_error(error: OSError) -> str | None:
-    """The message for an error of the disk that no writer has explained; None if it is of another kind."""
+    """The message for an error of the disk that no reader or writer has explained; None if it is of another kind."""
     if error.errno not in _OF_THE_DISK:
         return None
-    return _explain(error.errno, str(error.filename or "a file"), None)
+    path = shorten(error.filename or "a file")
+    if error.errno in _FULL:
+        return _explain(error.errno, path, None)
+    return f"cannot use {path} ({os.strerror(error.errno)}); {_remedy(error.errno)}"
+
+
+def describe_write_error(error: OSError) -> tuple[str, str]:
+    """Reason and remedy of a failed write, without its path. The remedy is empty for an error that is not of the system."""
+    if error.errno is None:
+        return str(error).splitlines()[0], ""
+    return os.strerror(error.errno), _remedy(error.errno)
 
 
 @contextmanager

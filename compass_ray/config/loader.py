@@ -17,9 +17,7 @@ from compass_ray.config.data import SourceConfig
 from compass_ray.config.paths import with_absolute_paths
 from compass_ray.config.run import RunConfig
 from compass_ray.config.yaml_loader import MAX_DEPTH, read_yaml
-
-_SHOWN = 300
-"""Maximum characters of a value in an error."""
+from compass_ray.texts import shorten
 
 
 def list_presets() -> tuple[str, ...]:
@@ -89,7 +87,7 @@ def parse_config(tree: Mapping[str, Any]) -> RunConfig:
 
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in list_presets():
-        raise ConfigError(f"preset {name!r} does not exist; {_nearest(name, list_presets())}")
+        raise ConfigError(f"preset {shorten(name)!r} does not exist; {_nearest(name, list_presets())}")
     text = (package_files.files("compass_ray") / "presets" / f"{name}.yaml").read_text("utf-8")
     return _expand(read_yaml(text))
 
@@ -161,16 +159,16 @@ def _merge(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {override!r}: expected key=value, for example select.budget=1.2")
+        raise ConfigError(f"--set {shorten(override)!r}: expected key=value, for example select.budget=1.2")
     try:
         value = read_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {_shorten(override)!r}: {_shorten(text)!r} is not a YAML value ({_shorten(error)})") from None
+        raise ConfigError(f"--set {shorten(override)!r}: {shorten(text)!r} is not a YAML value ({shorten(error)})") from None
     except ConfigError as error:
-        raise ConfigError(f"--set {_shorten(override)!r}, {error}") from None
+        raise ConfigError(f"--set {shorten(override)!r}, {error}") from None
     path = key.strip().split(".")
     if len(path) > MAX_DEPTH:
-        raise ConfigError(f"--set {_shorten(override)!r}: the key has {len(path)} parts; no setting has more than {MAX_DEPTH}")
+        raise ConfigError(f"--set {shorten(override)!r}: the key has {len(path)} parts; no setting has more than {MAX_DEPTH}")
     *sections, leaf = _present_path(path)
     node: Any = tree
     for section in sections:
@@ -204,13 +202,15 @@ def _below(node: Any, section: str, override: str) -> Any:
             node[section] = {}
         found = node[section]
     if not isinstance(found, dict | list):
-        raise ConfigError(f"--set {override!r}: {section!r} is a value ({found!r}) and has no settings below it")
+        raise ConfigError(
+            f"--set {shorten(override)!r}: {shorten(section)!r} is a value ({shorten(repr(found))}) and has no settings below it"
+        )
     return found
 
 
 def _position(entries: list[Any], text: str, override: str) -> int:
     if not text.isdigit() or int(text) >= len(entries):
-        raise ConfigError(f"--set {override!r}: expected an entry from 0 to {len(entries) - 1}, found {text!r}")
+        raise ConfigError(f"--set {shorten(override)!r}: expected an entry from 0 to {len(entries) - 1}, found {shorten(text)!r}")
     return int(text)
 
 
@@ -219,18 +219,12 @@ def _explain(error: ValidationError) -> str:
     where = [str(part) for part in problem["loc"]]
     key = ".".join(where)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_nearest_setting(where[-1], _model(where[:-1]))}"
+        return f"unknown key {shorten(key)!r}; {_nearest_setting(where[-1], _model(where[:-1]))}"
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or with --set {key}=..."
-    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {_shorten(repr(problem['input']))})"
+    value = "" if isinstance(problem["input"], Mapping | RunConfig) else f" (it is {shorten(repr(problem['input']))})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}{value}" if key else message
-
-
-def _shorten(text: object) -> str:
-    """The text with at most `_SHOWN` characters."""
-    shown = str(text)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 def _model(path: list[str]) -> type[ConfigSection]:

@@ -96,7 +96,7 @@ def _socket_paths() -> list[CheckResult]:
 def check_authentication(context: CheckContext) -> list[CheckResult]:
     """Check that Ray requires a token, that no other account reads it, and that no earlier token causes Unauthorized."""
     mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    found = [*_open_ray(context.environment, mode), *_token_file(mode)]
+    found = [*_open_ray(context.environment, mode), *_token_file(mode, context.environment.is_cluster)]
     return [CheckResult("Ray authentication", *each) for each in found] or [CheckResult("Ray authentication", _describe(context))]
 
 
@@ -111,12 +111,13 @@ def _open_ray(environment: ClusterEnvironment, mode: str) -> list[tuple[str, str
     return []
 
 
-def _token_file(mode: str) -> list[tuple[str, str]]:
+def _token_file(mode: str, joined: bool) -> list[tuple[str, str]]:
+    """Findings on the token. A Ray that starts here uses the token that it created, also without the variable."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     if not token.exists():
         return []
     found = []
-    if not mode:
+    if joined and not mode:
         remedy = "set RAY_AUTH_MODE to the same value for the cluster and its clients, or 'ray start' may answer Unauthorized"
         found.append((f"there is a token in {token}, but RAY_AUTH_MODE is not set", remedy))
     if token.stat().st_mode & 0o077:

@@ -19,7 +19,10 @@ def check_storage(context: CheckContext) -> list[CheckResult]:
     uri = context.run.shown_uri
     if failed:
         found = "; ".join(f"{uri} cannot be written from {probe.machine}: {probe.error}" for probe in failed)
-        return [CheckResult("storage", found, "use another --run, or give the machines access to this one", blocking=True)]
+        known = " and ".join(dict.fromkeys(probe.remedy for probe in failed if probe.remedy))
+        return [
+            CheckResult("storage", found, known or "use another --run, or give the machines access to this one", blocking=True)
+        ]
     if separate:
         found = f"{', '.join(separate)} cannot see files that the driver writes to {uri}: the path is on a local disk there"
         remedy = "set --run to a URI such as s3://bucket/run, or to a folder that all machines mount"

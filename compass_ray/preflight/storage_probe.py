@@ -17,6 +17,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.write_errors import describe_write_error
 
 _CONTENT = b"temporary file of a compass-ray check"
 _COMPARED_PACKAGES = ("compass-ray", "torch", "transformers")
@@ -31,20 +32,21 @@ class StorageProbe:
     sees_driver: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of packages that must be equal on the driver and its workers."""
+    remedy: str = ""
+    """What to do about the error; empty if unknown."""
 
 
 def probe_storage(run: RunDir, driver_file: str | None = None) -> StorageProbe:
     """Write, read and delete a file in the run directory, and look for the driver's file."""
-    seen = True
+    seen, remedy = True, ""
     try:
         seen = driver_file is None or run.filesystem.get_file_info(driver_file).type == pafs.FileType.File
         with driver_marker_file(run) as path, run.filesystem.open_input_stream(path) as stream:
             error = "" if stream.read() == _CONTENT else "a file reads back with different content"
     except OSError as failed:
-        error = str(failed).splitlines()[0]
-    return StorageProbe(
-        socket.gethostname(), error, seen, {name: importlib.metadata.version(name) for name in _COMPARED_PACKAGES}
-    )
+        error, remedy = describe_write_error(failed)
+    versions = {name: importlib.metadata.version(name) for name in _COMPARED_PACKAGES}
+    return StorageProbe(socket.gethostname(), error, seen, versions, remedy)
 
 
 @contextmanager

@@ -40,10 +40,17 @@ _SOURCES = (".py", ".j2", ".css")
 
 
 def build_report(run: RunDir, config: RunConfig) -> Manifest:
-    """Build the report of a run. Return the existing one if it is up to date."""
-    if current := find_current(run, config):
-        return current
+    """Build the report of a run. Return the existing one if it is up to date.
+
+    Raises:
+        DamagedFileError: a file of the existing report, or of an artifact that it shows, is damaged.
+        MissingFileError: such a file does not exist.
+    """
     reader = RunReader(run)
+    if current := find_current(run, config):
+        for artifact in (run.report, *(each for each in _artifacts(reader, config) if each.manifest())):
+            artifact.check()
+        return current
     manifests = shown_manifests(reader, config)
     identity = _identity(run, config, manifests)
     comparison = compare(run, config)

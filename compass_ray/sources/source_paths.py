@@ -12,6 +12,7 @@ from pathlib import Path
 from compass_ray.config import ConfigError
 from compass_ray.config.paths import is_local
 from compass_ray.sources import atlas
+from compass_ray.texts import shorten
 
 ATLAS_SIZES = {"atlas": atlas.FULL, "atlas:small": atlas.SMALL}
 COMPRESSED = (".gz", ".bz2", ".xz")
@@ -61,9 +62,9 @@ def is_hub_id(path: str) -> bool:
 def missing_path_error(path: str) -> ConfigError:
     """The error for a path that does not exist, with the nearest name that does."""
     if "://" in path:
-        return ConfigError(f"{path}: rows are read from files on this machine; download them, and give their path")
+        return ConfigError(f"{shorten(path)}: rows are read from files on this machine; download them, and give their path")
     what = "file" if table_ending(path) else "folder"
-    return ConfigError(f"{path}: the {what} does not exist; {_nearest_name(path)}give {TAKEN}")
+    return ConfigError(f"{shorten(path)}: the {what} does not exist; {_nearest_name(path)}give {TAKEN}")
 
 
 def _nearest_name(path: str) -> str:

@@ -168,6 +168,15 @@ def three_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "run_all", run_all)
 
 
+@pytest.mark.parametrize(
+    "setting", ["{}=1", "{}", "pool.sources.0.{}=1", "pool.sources.{}=1", "seed.{}=1", "pool.sources.0.path=/{}"]
+)
+def test_a_long_value_is_shortened_in_errors(compass_ray: Command, tmp_path: Path, setting: str) -> None:
+    done = compass_ray(f"adapt --run {tmp_path / 'mine'} --preset atlas-test --set {setting.format('x' * 5000)}")
+    assert done.code in (1, 2)
+    assert len(done.err) < 1500
+
+
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """Configurations that the pipeline was started with; it computes nothing."""

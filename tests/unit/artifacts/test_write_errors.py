@@ -182,6 +182,8 @@ def test_an_unexplained_error_of_the_disk_gets_its_remedy_at_the_end(
     done = compass_ray(f"status {run.path}")
     assert done.code == 1
     assert "error: no space left to write /cache/model; free space and run again" in done.err
+    long = OSError(errno.ENAMETOOLONG, "File name too long", "/x" * 2500)
+    assert explain_os_error(long) == f"cannot use {'/x' * 150}... (File name too long); choose a folder with a shorter path"
     assert explain_os_error(FileNotFoundError(errno.ENOENT, "missing", "x")) is None
     assert explain_os_error(OSError("AWS Error")) is None
 

@@ -96,11 +96,17 @@ def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_leftover_token_is_reported(context: CheckContext, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    [found] = check_authentication(context)
+    joined = replace(context, environment=replace(context.environment, is_cluster=True, requires_token=True))
+    [found] = check_authentication(joined)
     assert "RAY_AUTH_MODE" in found.remedy
     assert "secret" not in found.found
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert not check_authentication(context)[0].remedy
+    assert not check_authentication(joined)[0].remedy
+
+
+def test_a_token_that_ray_created_here_is_no_finding(context: CheckContext, monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert [each.remedy for each in check_authentication(context)] == [""]
 
 
 @pytest.mark.parametrize("mode", ["token", "disabled", None])

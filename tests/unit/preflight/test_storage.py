@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -49,6 +51,16 @@ def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     [found] = check_storage(_context(run, probe_storage(run)))
     assert found.blocking
     assert "cannot be written from" in found.found
+
+
+def test_a_full_disk_is_reported_with_its_own_remedy(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+
+    monkeypatch.setattr("compass_ray.preflight.storage_probe.driver_marker_file", full)
+    [found] = check_storage(_context(run, probe_storage(run)))
+    assert found.found.endswith(": No space left on device")
+    assert found.remedy == "free space and run again, complete artifacts are kept"
 
 
 def test_a_machine_with_a_local_disk_does_not_see_the_drivers_file(run: RunDir, tmp_path: Path) -> None:

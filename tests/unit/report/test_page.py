@@ -6,11 +6,13 @@ import base64
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import matplotlib
 import pytest
 
 from compass_ray.artifacts import RunDir
+from compass_ray.artifacts.errors import DamagedFileError
 from compass_ray.config import RunConfig
 from compass_ray.core.bootstrap import Interval
 from compass_ray.report.blocks import ReportSection, TableBlock, TextBlock
@@ -226,6 +228,17 @@ def test_an_unchanged_run_is_not_rebuilt_and_a_changed_one_is(run: RunDir, small
     assert build_report(run, small) == first
     run.set_live("sw", {"version": "v0002", "fingerprint": "f"})
     assert build_report(run, small).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("file", ["pool/rows.parquet", "report/index.html"])
+def test_an_unchanged_report_is_not_returned_if_a_file_is_damaged(run: RunDir, small: RunConfig, file: str) -> None:
+    build_report(run, small)
+    path = Path(run.path, file)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedFileError, match=rf"{file} is damaged .*; remove "):
+        build_report(run, small)
 
 
 def test_resources_do_not_change_the_report(run: RunDir, small: RunConfig) -> None:

@@ -27,6 +27,8 @@ from compass_ray.artifacts.private_files import PRIVATE_FILE, restrict_file
 from compass_ray.artifacts.write_errors import explain_write_errors
 
 JsonRecord = dict[str, Any]
+_SHOWN_DEPTH = 2
+"""Parts of the place of an error that are shown, such as kind and field. A deeper part may be a key, that is content."""
 
 
 def append(run: RunDir, file: str, records: Sequence[Mapping[str, Any]]) -> None:
@@ -103,7 +105,7 @@ def _reason(error: ValueError | RecursionError) -> str:
     if not isinstance(error, ValidationError):
         return type(error).__name__
     problem = error.errors(include_url=False, include_input=False)[0]
-    return ".".join(map(str, (*problem["loc"], problem["type"])))
+    return ".".join(map(str, (*problem["loc"][:_SHOWN_DEPTH], problem["type"])))
 
 
 def rewrite(run: RunDir, file: str, records: Iterable[Mapping[str, Any]]) -> None:

@@ -55,16 +55,16 @@ class ClientShare:
             return {**_without_text(prompt.event), "counts": False, "judged": False}
         event = prompt.event
         replies = _last(state.reply_quality.replies(event["version"] or ""), state.size - 1)
-        clients = {entry["id"]: entry.get("client") for entry in window} | {reply.id: reply.client for reply in replies}
+        clients = {_id(entry): entry.get("client") for entry in window} | {reply.id: reply.client for reply in replies}
         own = self._find_own(clients, prompt.client)
-        if sum(entry["id"] in own for entry in window) >= self._max_of(state.size):
+        if sum(_id(entry) in own for entry in window) >= self._max_of(state.size):
             event = {**_without_text(event), "counts": False}
         if self._is_share_full([reply.id in own for reply in replies]):
             event = {**event, "judged": False}
         return event
 
     def _is_repeated(self, window: Iterable[Event], words: str) -> bool:
-        return any(entry.get("words") == self.policy.words_hash(entry["id"], words) for entry in window if "words" in entry)
+        return any(entry.get("words") == self.policy.words_hash(_id(entry), words) for entry in window if "words" in entry)
 
     def _is_share_full(self, own: Sequence[bool]) -> bool:
         """Whether one more reply of a client exceeds its share, in a comparison of any number of replies; oldest first."""
@@ -106,6 +106,11 @@ def extract_words(prompt: str) -> str:
     """
     text = unicodedata.normalize("NFKC", prompt[:MAX_PROMPT_CHARS])[:MAX_PROMPT_CHARS].casefold()
     return "".join(character for character in text if unicodedata.category(character)[0] in "LMN") or prompt
+
+
+def _id(entry: Event) -> str:
+    """The id of the reply; empty in an entry of an older log."""
+    return str(entry.get("id", ""))
 
 
 def _without_text(event: Event) -> Event:

@@ -79,12 +79,12 @@ class CorrectionLog:
 
         The first call of a process always rewrites an existing file.
         """
-        if not self._needs_rewrite and self._oldest >= horizon:
-            return False
-        self._compact(horizon)
+        is_due = self._needs_rewrite or self._oldest < horizon
+        if is_due:
+            self._compact(horizon)
         self.journal.erase(horizon)
         self._needs_rewrite = False
-        return True
+        return is_due
 
     def _pair(self, line: Mapping[str, Any]) -> dict[str, Any] | None:
         entry = self.find_prompt(line["reply"]) if "correction" in line else None
@@ -107,6 +107,8 @@ class CorrectionLog:
     def _rebuild_index(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._held: set[_Identity] = set()
         self._length, self._bytes, self._oldest = 0, 0, math.inf
+        self.newest_time: float | None = None
+        """The newest time of a stored pair, in Unix seconds; None without any."""
         for line in lines:
             self._add_to_index(line)
 
@@ -114,6 +116,7 @@ class CorrectionLog:
         self._length += 1
         self._bytes += jsonl_log.size(line)
         self._held.add(_identity(line))
+        self.newest_time = max(line["time"], self.newest_time or line["time"])
         if _is_complete(line):
             self._oldest = min(self._oldest, line["time"])
 
@@ -137,7 +140,7 @@ def _latest_lines(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     latest: dict[_Identity, dict[str, Any]] = {}
     for line in lines:
         previous = latest.get(_identity(line))
-        if previous is None or line["said"] >= previous["said"]:
+        if previous is None or line.get("said", 0.0) >= previous.get("said", 0.0):
             latest[_identity(line)] = line
     return list(latest.values())
 

@@ -85,6 +85,11 @@ class FeedbackLog:
             self._compact(-math.inf)
         return Acknowledgement(len(new), len(valid) - len(new), len(feedback) - len(valid))
 
+    def newest_time(self) -> float | None:
+        """The time of the newest feedback or correction, in Unix seconds; None without any."""
+        pairs = () if self.corrections.newest_time is None else (self.corrections.newest_time,)
+        return max((*pairs, *(entry["time"] for entry in self._latest.values())), default=None)
+
     def ratings_by_language(self) -> dict[str, dict[str, int]]:
         """Number of replies rated ``good`` and ``bad`` in each language."""
         counts = Counter((line["language"], line["rating"]) for line in self._latest.values() if line["rating"])
@@ -105,12 +110,12 @@ class FeedbackLog:
         The first call of a process always rewrites the file.
         """
         rewrote_corrections = self.corrections.erase(horizon)
-        if not self._needs_rewrite and self._oldest >= horizon:
-            return rewrote_corrections
-        self._compact(horizon)
+        is_due = self._needs_rewrite or self._oldest < horizon
+        if is_due:
+            self._compact(horizon)
         self.journal.erase(horizon)
         self._needs_rewrite = False
-        return True
+        return is_due or rewrote_corrections
 
     def _compact(self, horizon: float) -> None:
         """Reduce the file to the entries of the index, without the texts of entries from before ``horizon``."""

@@ -153,7 +153,12 @@ def _on_prompt(state: LanguageMonitorState, event: Event) -> None:
     if event["version"] is not None and event.get("judged", True):
         client = event.get("client")
         state.reply_quality.add_reply(
-            event["version"], event["id"], event["nll"], client=client, time=event.get("time", 0.0), monitored=state.version
+            event["version"],
+            event.get("id", ""),
+            event["nll"],
+            client=client,
+            time=event.get("time", 0.0),
+            monitored=state.version,
         )
         state.answered += event["version"] == state.version
     if not event.get("counts", True):

@@ -71,7 +71,7 @@ class TrafficMonitor:
         self.retention_policy = load_retention_policy(run, self.drift.retention)
         self.log = TrafficLog(run, config, self.retention_policy)
         corrections = CorrectionLog(run, self.retention_policy, self.log.find_prompt)
-        self.window_store = WindowStore(run)
+        self.window_store = WindowStore(run, self.retention_period)
         self.feedback = FeedbackLog(
             run,
             self.retention_policy,
@@ -86,7 +86,8 @@ class TrafficMonitor:
             run, config, self.log, self.window_store, self.clock, self.feedback.count_ratings, self.reassigner, references
         )
         if elapsed:
-            self.clock.compare_with(self.log.newest_time())
+            times = (self.log.newest_time(), self.feedback.newest_time())
+            self.clock.compare_with(max((time for time in times if time is not None), default=None))
         self._next_sweep = -math.inf
         self.erase_expired()
 

@@ -23,6 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compass_ray.artifacts import RunDir
+from compass_ray.records.feedback import CorrectionRecord, FeedbackRecord
+from compass_ray.records.rejected_lines import RejectedLineRecord
+from compass_ray.records.traffic import PromptRecord
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ _FIELDS: Mapping[Retention, frozenset[str]] = {
 }
 FIELDS = frozenset().union(*_FIELDS.values())
 """Every field whose storage depends on the setting; these fields are deleted with age."""
+_RECORDS = (PromptRecord, FeedbackRecord, CorrectionRecord, RejectedLineRecord)
+_PLAIN = frozenset({"subject", "place"}).union(*(record.model_fields for record in _RECORDS)) - FIELDS
+"""Every other field of a stored entry, also of a window's row."""
 _DAY = 86_400.0
 _MAX_SWEEP_INTERVAL = 3600.0
 _HASH_BYTES = 16
@@ -128,10 +134,13 @@ class RetentionPolicy:
         return hmac.digest(self.secret, message, "sha256")[:_HASH_BYTES].hex()
 
     def redact(self, entry: Entry, horizon: float) -> dict[str, Any]:
-        """The entry without forbidden fields; an entry from before ``horizon``, or without a time, loses all of `FIELDS`."""
+        """The entry without forbidden fields; an entry from before ``horizon``, or without a time, loses all of `FIELDS`.
+
+        A field that no entry has is removed too: its damaged name may hide a text.
+        """
         expired = entry.get("time", -math.inf) < horizon
-        allowed = frozenset() if expired else _FIELDS[self.retention]
-        return {name: value for name, value in entry.items() if name not in FIELDS or name in allowed}
+        allowed = _PLAIN if expired else _PLAIN | _FIELDS[self.retention]
+        return {name: value for name, value in entry.items() if name in allowed}
 
     def _allowed_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in fields.items() if name in _FIELDS[self.retention] and value is not None}

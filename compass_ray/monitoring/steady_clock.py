@@ -3,7 +3,7 @@
 Between two calls it advances by elapsed time, and follows the system's clock as long as both agree. If the system's clock
 jumps in either direction, its new time counts only after it has lasted for a while. So a clock that jumps ahead and back
 changes nothing, and a correction or a suspended machine is followed with a delay. At a start there is no elapsed time: then
-`confirmed` compares with the newest stored record.
+a time far ahead of the newest stored record is a jump, and the clock continues from that record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,14 @@ class SteadyClock:
         return now if self._is_confirmed else -math.inf
 
     def compare_with(self, newest: float | None) -> None:
-        """At a start: do not confirm a time that is far ahead of the newest stored record before it has lasted."""
+        """At a start: do not confirm a time that is far ahead of the newest stored record before it has lasted.
+
+        Until then the clock continues from that record. So a record of this time does not confirm it at the next start.
+        """
         self._newest = math.inf if newest is None else newest
         self._is_confirmed = self._is_near_newest(self._anchor)
-        self._jump = None if self._is_confirmed else self._anchor
+        if not self._is_confirmed:
+            self._anchor, self._jump = replace(self._anchor, wall=self._newest), self._anchor
 
     def _follow(self) -> _Reading:
         now = self._read()

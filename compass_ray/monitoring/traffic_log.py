@@ -72,8 +72,10 @@ class TrafficLog:
         return next((entry for entry in reversed(state.window) if entry.get("id") == reply), None) if state else None
 
     def newest_time(self) -> float | None:
-        """The time of the newest stored prompt, in Unix seconds; None without any."""
-        return max((entry["time"] for state in self.states.values() for entry in state.window), default=None)
+        """The time of the newest stored prompt or check, in Unix seconds; None without any."""
+        prompts = (entry["time"] for state in self.states.values() for entry in state.window)
+        checks = (check.time for checks in self.recent_checks.values() for check in checks)
+        return max((*prompts, *(time for time in checks if isinstance(time, float))), default=None)
 
     def apply_event(self, event: Event, events: list[Event]) -> None:
         """Apply an event in memory, and append it to the events to commit."""
@@ -118,15 +120,13 @@ class TrafficLog:
 
         The first call of a process always rewrites it: it may contain torn lines, or fields of an earlier setting.
         """
-        if not self._needs_rewrite and self._oldest >= horizon:
-            return False
-        for state in self.states.values():
-            state.window = deque((self.retention_policy.redact(entry, horizon) for entry in state.window), maxlen=state.size)
-            state.reply_quality.erase_clients(horizon)
-        self.compact()
+        is_due = self._needs_rewrite or self._oldest < horizon
+        if is_due:
+            self._erase_fields(horizon)
+            self.compact()
         self.journal.erase(horizon)
         self._needs_rewrite = False
-        return True
+        return is_due
 
     def rebuild(self) -> None:
         """Read the log, and publish checks and decisions that are not published yet."""
@@ -148,13 +148,18 @@ class TrafficLog:
         self._num_checks = len(checks)
         self._index_checks(line for line in checks if line["language"] in self.config.languages)
 
+    def _erase_fields(self, horizon: float) -> None:
+        for state in self.states.values():
+            state.window = deque((self.retention_policy.redact(entry, horizon) for entry in state.window), maxlen=state.size)
+            state.reply_quality.erase_clients(horizon)
+
     @property
     def _max_checks(self) -> int:
         """At least those of a complete log, so that a check that is published is not published again."""
         return max(MAX_CHECKS, self._max_length)
 
     def _shorten_checks(self) -> None:
-        checks = Journal(self.run, CHECKS, _CHECK_LINE, self.retention_policy, strict=False).read()[-self._max_checks :]
+        checks = read_valid_lines(self.run, CHECKS, _CHECK_LINE, strict=False)[-self._max_checks :]
         jsonl_log.rewrite(self.run, CHECKS, checks)
         self._num_checks = len(checks)
 

@@ -21,7 +21,7 @@ from compass_ray.config import ConfigError
 from compass_ray.monitoring.journal import REJECTED
 from compass_ray.monitoring.language_monitor import LanguageMonitorState
 from compass_ray.monitoring.observations import WindowReady
-from compass_ray.monitoring.retention import RetentionPolicy, has_erasable_fields, unpack_embedding
+from compass_ray.monitoring.retention import RetentionPeriod, RetentionPolicy, has_erasable_fields, unpack_embedding
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +108,9 @@ def _complete(table: pa.Table) -> pa.Table:
 class WindowStore:
     """The window files of a run, and the age of their erasable data."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, period: RetentionPeriod) -> None:
         """Prepare; no file is read yet."""
-        self.run = run
+        self.run, self.period = run, period
         self._oldest: dict[str, float] | None = None
         """Time of the oldest prompt with erasable data by file, inf without any. None before the first `erase`."""
 
@@ -123,10 +123,12 @@ class WindowStore:
 
     def erase(self, policy: RetentionPolicy, horizon: float) -> int:
         """Delete fields from before ``horizon`` or no longer allowed; returns how many files changed."""
+        files = [file for file in self.run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/")]
+        if not self._may_keep_unread(policy):
+            for file in filter(_is_rejected, files):
+                self.run.delete_monitor(file)
         if self._oldest is None:  # files of earlier monitors, with any retention setting
-            files = [file for file in self.run.monitor_files() if file.startswith(f"{WINDOW_FOLDER}/")]
-            self._oldest = dict.fromkeys((file for file in files if not file.endswith(REJECTED)), _NOT_READ)
-            self._erase_rejected([file for file in files if file.endswith(REJECTED)], policy, horizon)
+            self._oldest = dict.fromkeys((file for file in files if not _is_rejected(file)), _NOT_READ)
         due = [file for file, oldest in self._oldest.items() if oldest < horizon or oldest == _NOT_READ]
         return sum(self._erase(file, policy, horizon) for file in due)
 
@@ -134,7 +136,7 @@ class WindowStore:
         try:
             rows = _parse_rows(self.run.read_monitor(file))
         except pa.ArrowInvalid as error:
-            self._set_aside(file, policy, horizon, type(error).__name__)
+            self._set_aside(file, policy, type(error).__name__)
             return True
         redacted = [policy.redact(row, horizon) for row in rows]
         if redacted == rows:
@@ -143,9 +145,9 @@ class WindowStore:
         self._put(file, _to_table(redacted))
         return True
 
-    def _set_aside(self, file: str, policy: RetentionPolicy, horizon: float, reason: str) -> None:
+    def _set_aside(self, file: str, policy: RetentionPolicy, reason: str) -> None:
         """Move a damaged file aside, or delete it if its prompts may be too old: their age cannot be read."""
-        data, kept = self.run.read_monitor(file), _may_keep_unread(policy, horizon)
+        data, kept = self.run.read_monitor(file), self._may_keep_unread(policy)
         if data is not None and kept:
             self.run.write_monitor(file + REJECTED, data)
         end = f"it is moved to {file}{REJECTED}" if kept else "it is deleted, as the age of its prompts cannot be read"
@@ -153,10 +155,9 @@ class WindowStore:
         self.run.delete_monitor(file)
         (self._oldest or {}).pop(file, None)
 
-    def _erase_rejected(self, files: Iterable[str], policy: RetentionPolicy, horizon: float) -> None:
-        if not _may_keep_unread(policy, horizon):
-            for file in files:
-                self.run.delete_monitor(file)
+    def _may_keep_unread(self, policy: RetentionPolicy) -> bool:
+        """Whether content of unknown age and kind may stay: no maximum age is set, and texts are allowed."""
+        return math.isinf(self.period.limit) and "content" in policy.redact({"content": ""}, -math.inf)
 
     def _put(self, file: str, table: pa.Table) -> None:
         buffer = io.BytesIO()
@@ -170,9 +171,8 @@ class WindowStore:
             self._oldest[file] = min(times, default=math.inf)
 
 
-def _may_keep_unread(policy: RetentionPolicy, horizon: float) -> bool:
-    """Whether content of unknown age and kind may stay: no maximum age is set, and texts are allowed."""
-    return "content" in policy.redact({"content": ""}, horizon)
+def _is_rejected(file: str) -> bool:
+    return file.endswith(REJECTED)
 
 
 def _parse_rows(data: bytes | None) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, model_validator
 
 from compass_ray.records.base import Record
 from compass_ray.records.traffic import Finite
@@ -24,6 +24,12 @@ class FeedbackRecord(Record):
     comment: str = ""
     key: str = ""
     sender: str = ""
+
+    @model_validator(mode="after")
+    def _check_rating(self) -> Self:
+        if self.counted and self.rating is None:
+            raise ValueError("it is counted and has no rating")
+        return self
 
 
 class CorrectionRecord(Record):

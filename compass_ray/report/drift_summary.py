@@ -33,8 +33,9 @@ from compass_ray.records.decisions import (
     UpdateFailedRecord,
     WindowDiscardedRecord,
 )
+from compass_ray.records.times import to_unix_seconds
 from compass_ray.records.updates import ChangeRecord, UpdateRecord
-from compass_ray.report.run_reader import RunReader, format_time, language_name, to_unix_seconds
+from compass_ray.report.run_reader import RunReader, format_time, language_name
 
 _REPLIES = {
     "loss": "median loss up by {:.3f} nats per token",

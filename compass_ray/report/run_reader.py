@@ -204,11 +204,6 @@ def language_name(code: str) -> str:
     return f"{LANGUAGES[code].name} ({code})" if code in LANGUAGES else code
 
 
-def to_unix_seconds(time: float | str | None) -> float | None:
-    """A time as Unix seconds. None if unknown."""
-    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
-
-
 def format_time(time: float | str | None) -> str:
     """A time for display. A number of seconds is shown in UTC.
 
@@ -219,7 +214,10 @@ def format_time(time: float | str | None) -> str:
         return ""
     if isinstance(time, str):
         return time
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a damaged time
+        return ""
 
 
 def _read_record(kind: type[F], artifact: Artifact) -> F | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Protocol
 
 from compass_ray import registry
@@ -21,6 +20,7 @@ from compass_ray.continual.update import load_ready_window
 from compass_ray.core.drift import QualitySignals
 from compass_ray.monitoring.observations import WindowReady
 from compass_ray.records.decisions import CanaryEndedRecord, Decision, GateDecisionRecord, RollbackRecord
+from compass_ray.records.times import to_unix_seconds
 from compass_ray.records.updates import GateRecord
 from compass_ray.registry import LivePointer
 
@@ -149,17 +149,13 @@ def recorded_versions(decisions: Iterable[Decision], language: str) -> frozenset
 
 
 def gate_times(decisions: Iterable[Decision], language: str) -> tuple[float, ...]:
-    """Times of the gate decisions of a language, in Unix seconds.
+    """Times of the gate decisions of a language, in Unix seconds; those without a readable time are left out.
 
     >>> gate_times([GateDecisionRecord(language="sw", to_version="v0002", time="1970-01-01T00:01:00+00:00")], "sw")
     (60.0,)
     """
-    times = (each.time for each in decisions if isinstance(each, GateDecisionRecord) and each.language == language)
-    return tuple(_unix_seconds(time) for time in times if time is not None)
-
-
-def _unix_seconds(time: float | str) -> float:
-    return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else time
+    gates = (each for each in decisions if isinstance(each, GateDecisionRecord) and each.language == language)
+    return tuple(time for each in gates if (time := to_unix_seconds(each.time)) is not None)
 
 
 def _load_ready_window(run: RunDir, ready: WindowReady) -> ReadyWindow:

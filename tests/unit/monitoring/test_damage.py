@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compass_ray import registry
@@ -19,11 +19,13 @@ from compass_ray.config import RunConfig, parse_config
 from compass_ray.continual.controller.state import STATE_FILE, CanaryEvaluation, ControllerState, ControllerStateStore
 from compass_ray.continual.corrections import record_reviews
 from compass_ray.core.drift import ClusterFit
+from compass_ray.monitoring import journal
 from compass_ray.monitoring.corrections import read_pairs
 from compass_ray.monitoring.language_monitor import ReferenceDistribution
 from compass_ray.monitoring.monitor import TrafficMonitor
 from compass_ray.monitoring.observations import CanaryAnswers, Feedback, Observation
-from compass_ray.monitoring.traffic_log import read_ready_windows
+from compass_ray.monitoring.retention import load_retention_policy
+from compass_ray.monitoring.traffic_log import TrafficLog, read_ready_windows
 from tests.unit.fakes import BASE, Clock, WordAssigner
 from tests.unit.monitoring.test_monitor_machine import REFERENCE
 
@@ -58,7 +60,7 @@ def stored() -> Iterator[str]:
         monitor = _start(folder)
         for number in range(SENT):
             monitor.record([_prompt(number)])
-            if number == WINDOW:
+            if number in (WINDOW, SENT - 10):
                 monitor = _start(folder)
         assert monitor.ready()
         monitor.record_canary_answers([CanaryAnswers("sw", "v0001", 10, 9, CLOCK())])
@@ -97,6 +99,17 @@ def _insert(data: bytes, place: float, _: int, line: bytes) -> bytes:
     return b"".join([*lines[:at], line + b"\n", *lines[at:]])
 
 
+def _replace(old: bytes, new: bytes) -> Callable[[bytes, float, int, bytes], bytes]:
+    """A damage of the last occurrence of some bytes."""
+
+    def damage(data: bytes, _: float, __: int, ___: bytes) -> bytes:
+        before, found, after = data.rpartition(old)
+        assert found
+        return before + new + after
+
+    return damage
+
+
 LINES = [
     *(b"{}", b"[]", b"null", b"7", b"\xff\xfe", b"[" * 100_000),
     *(b'{"event": "prompt"}', b'{"language": "sw"}', b'{"event": 3}'),
@@ -121,18 +134,24 @@ def _surviving(before: bytes, after: bytes) -> set[str]:
 @settings(max_examples=50)
 @given(
     damage=st.sampled_from([_flip, _truncate, _insert]),
-    choice=st.integers(0, 10**6),
+    choice=st.integers(0, 10**6).map(str),
     place=st.floats(0, 1),
     bit=st.integers(0, 7),
     line=st.sampled_from(LINES),
 )
+@example(_replace(b'"time": 8', b'"time": 0'), "traffic.jsonl", 0, 0, b"")  # JSON refuses the leading zero
+@example(_replace(b'"time": 8', b'"time": 0'), "feedback.jsonl", 0, 0, b"")
+@example(_replace(b'"time": 8', b'"time": 0'), "corrections.jsonl", 0, 0, b"")
+@example(_replace(b'"id": "id-48"', b'"ie": "id-48"'), "traffic.jsonl", 0, 0, b"")  # an entry of a snapshot
+@example(_replace(b'"id": "id-60"', b'"ie": "id-60"'), "traffic.jsonl", 0, 0, b"")
+@example(_replace(b'"rating"', b'"ratiog"'), "feedback.jsonl", 0, 0, b"")
 def test_a_damaged_file_costs_only_what_was_damaged(
-    stored: str, damage: Callable[[bytes, float, int, bytes], bytes], choice: int, place: float, bit: int, line: bytes
+    stored: str, damage: Callable[[bytes, float, int, bytes], bytes], choice: str, place: float, bit: int, line: bytes
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(stored, Path(scratch, "run"))
         files = _files(str(folder))
-        file = files[choice % len(files)]
+        file = next((each for each in files if each.name == choice), None) or files[int(choice) % len(files)]
         before = file.read_bytes()
         after = damage(before, place, bit, line)
         file.write_bytes(after)
@@ -208,3 +227,79 @@ def test_a_damaged_window_is_moved_aside_if_it_may_be_kept(folder: str) -> None:
     _start(folder)
     assert run.read_monitor(f"{file}.rejected") == b"PAR1"
     assert run.read_monitor(file) is None
+
+
+@pytest.mark.parametrize("file", ["traffic.jsonl", "feedback.jsonl", "corrections.jsonl"])
+def test_what_is_set_aside_expires_while_nothing_else_does(folder: str, file: str) -> None:
+    with Path(folder, "monitor", file).open("ab") as log:
+        log.write(b'{"event": "prompt", "language": "sw", "prompt": "siri ya mtu", "time": 60.0}\n')
+    monitor, run = _start(folder), RunDir(folder)
+    assert b"siri" in (run.read_monitor(f"{file}.rejected") or b"")
+    monitor._erase(61.0)
+    assert b"siri" not in (run.read_monitor(f"{file}.rejected") or b"")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("traffic.jsonl", b'"prompt": "swali 45', b'"promqt": "siri'),
+        ("traffic.jsonl", b'"prompt": "swali 60', b'"promqt": "siri'),
+        ("feedback.jsonl", b'"correction": "jibu', b'"correctiom": "siri'),
+        ("corrections.jsonl", b'"prompt": "swali', b'"promqt": "siri'),
+    ],
+)
+def test_a_text_under_a_damaged_name_is_deleted(folder: str, file: str, old: bytes, new: bytes) -> None:
+    path = Path(folder, "monitor", file)
+    path.write_bytes(_replace(old, new)(path.read_bytes(), 0, 0, b""))
+    monitor = _start(folder)
+    assert monitor.status()["languages"]["sw"]["prompts"] == SENT
+    monitor._erase(CLOCK() + 1)
+    assert not [each for each in _files(folder) if b"siri" in each.read_bytes()]
+
+
+def test_damage_of_a_set_aside_line_keeps_no_text(folder: str) -> None:
+    _damage(folder, "traffic.jsonl")
+    _start(folder)
+    aside = Path(folder, "monitor", "traffic.jsonl.rejected")
+    aside.write_bytes(aside.read_bytes().replace(b'"time"', b'"timf"') + b'{"line": 7, "time": "x", "content": "siri"}\n')
+    _start(folder)._erase(60.0)
+    assert b"siri" not in aside.read_bytes()
+
+
+def test_the_reason_of_a_damaged_line_shows_no_content(folder: str, caplog: pytest.LogCaptureFixture) -> None:
+    line = b'{"event": "snapshot", "language": "sw", "phase": "watching", "trigger": {"streak": 0, "cooldown": 0}, "window": [], '
+    with Path(folder, "monitor", "traffic.jsonl").open("ab") as log:
+        log.write(line + b'"replies": {"siri ya mtu": {"replies": 3, "answers": []}}}\n')
+    _start(folder)
+    [aside] = jsonl_log.read(RunDir(folder), "traffic.jsonl.rejected")
+    assert aside["reason"].startswith("snapshot.replies.")
+    assert "siri" not in aside["reason"] + caplog.text
+
+
+def test_what_is_set_aside_is_bounded_in_bytes(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MAX_REJECTED_BYTES", 2_000)
+    monkeypatch.setattr(journal, "_MAX_CONTENT_BYTES", 100)
+    with Path(folder, "monitor", "traffic.jsonl").open("ab") as log:
+        for _ in range(50):
+            log.write(b'{"prompt": "' + 1_000 * b"x" + b'"}\n')
+    monitor, run = _start(folder), RunDir(folder)
+    assert monitor.status()["damaged_lines"] == {"traffic.jsonl": 50}
+    assert 1_000 < len(run.read_monitor("traffic.jsonl.rejected") or b"") <= 2_000
+
+
+def test_a_damaged_line_that_is_read_again_counts_once(folder: str) -> None:
+    _damage(folder, "traffic.jsonl")
+    run = RunDir(folder)
+    log = TrafficLog(run, CONFIG, load_retention_policy(run, "text"))
+    log.rebuild()
+    assert log.journal.num_rejected == 1
+
+
+def test_with_a_maximum_age_no_damaged_window_is_kept(folder: str) -> None:
+    run, now = RunDir(folder), CLOCK() + 5 * 3600
+    [file] = [each for each in run.monitor_files() if each.endswith(".parquet")]
+    run.write_monitor(file, b"PAR1")
+    run.write_monitor(f"{file}.rejected", b"PAR1")
+    config = CONFIG.model_copy(update={"drift": CONFIG.drift.model_copy(update={"retention_days": 30.0})})
+    TrafficMonitor(run, config, WordAssigner(), lambda: now, elapsed=lambda: 0.0)
+    assert not [each for each in run.monitor_files() if ".parquet" in each]

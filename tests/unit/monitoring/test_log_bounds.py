@@ -38,10 +38,12 @@ def test_the_last_checks_stay(
     monkeypatch.setattr(module, "MAX_CHECKS", 10)
     monitor = TrafficMonitor(run, config, assigner, clock)
     monitor.log._max_length = 10
+    jsonl_log.append(run, "checks.jsonl", [{"damaged": "siri"}])
     for start in range(0, 600, 20):
         monitor.record([Observation(f"id-{n}", "sw", f"swali {n} 0", "v0001", 1.0, 900.0) for n in range(start, start + 20)])
-        assert len(jsonl_log.read(run, "checks.jsonl")) <= 20
+        assert len(jsonl_log.read(run, "checks.jsonl")) <= 21
     stored = [check["prompts"] for check in jsonl_log.read(run, "checks.jsonl")]
     assert stored == list(range(600 - 20 * (len(stored) - 1), 601, 20))
+    assert "checks.jsonl.rejected" not in run.monitor_files()
     TrafficMonitor(run, config, assigner, clock)
     assert [check["prompts"] for check in jsonl_log.read(run, "checks.jsonl")] == stored, "none is published again"

@@ -12,7 +12,7 @@ from compass_ray import registry
 from compass_ray.artifacts import RunDir, jsonl_log
 from compass_ray.config import RunConfig
 from compass_ray.monitoring.monitor import TrafficMonitor
-from compass_ray.monitoring.observations import Observation
+from compass_ray.monitoring.observations import Feedback, Observation
 from compass_ray.monitoring.steady_clock import LASTING_S, SteadyClock
 from tests.unit.fakes import Clock, MakeAdapter, WordAssigner
 
@@ -139,3 +139,28 @@ def test_a_monitor_that_starts_soon_after_its_last_prompt_deletes_at_once(run: R
     clocks.now += HOUR
     _start(run, config, clocks)
     assert _texts(run) == 1
+
+
+def test_a_prompt_of_a_wrong_clock_confirms_no_time_at_the_next_start(run: RunDir, config: RunConfig, clocks: Clocks) -> None:
+    _record(_start(run, config, clocks), 1, clocks.now)
+    clocks.error = AHEAD
+    for number in range(2, 5):
+        _record(_start(run, config, clocks), number, clocks.wall())
+        clocks.now += 60
+    _start(run, config, clocks).status()
+    assert _texts(run) == 4
+    times = [each["time"] for line in jsonl_log.read(run, "traffic.jsonl") for each in line.get("window", [])]
+    assert max(times) <= clocks.now, "no prompt is stored longer than its days"
+
+
+@pytest.mark.parametrize("left", ["feedback.jsonl", "corrections.jsonl", "checks.jsonl"])
+def test_without_a_traffic_log_other_records_confirm_the_time(run: RunDir, config: RunConfig, clocks: Clocks, left: str) -> None:
+    monitor = _start(run, config, clocks)
+    check = {"language": "sw", "prompts": 1, "divergence": 0.0, "threshold": 1.0, "time": clocks.now}
+    jsonl_log.append(run, "checks.jsonl", [check])
+    _record(monitor, 1, clocks.now)
+    monitor.record_feedback([Feedback("id-1", "bad", "siri", None, None, clocks.now)])
+    for file in {"traffic.jsonl", "feedback.jsonl", "corrections.jsonl", "checks.jsonl"} - {left}:
+        run.delete_monitor(file)
+    clocks.error = AHEAD
+    assert _start(run, config, clocks).clock() == clocks.now

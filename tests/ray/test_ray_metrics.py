@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import urllib.request
+from typing import Any
 
 import pytest
 import ray
@@ -32,7 +33,9 @@ def _everything_happens(statistics: RequestStatistics) -> None:
     statistics.record_fallback()
     statistics.record_feedback("good")
     statistics.record_shadow(adapter="sw@v0002", mean_nll=1.0, seconds=0.5, failed=False)
-    statistics.export_monitor_status({"languages": {"sw": LANGUAGE_STATUS}}, {"waiting": 1, "dropped": 2})
+    monitor: dict[str, Any] = {"languages": {"sw": LANGUAGE_STATUS}, "damaged_lines": {"traffic.jsonl": 1}}
+    statistics.export_monitor_status(monitor, {"waiting": 1, "dropped": 2})
+    statistics.export_parts({"monitor": monitor, "controller": {"failed": "no run"}}, unavailable=1)
 
 
 def test_the_agents_export_every_metric_by_its_name(ray_cluster: None) -> None:

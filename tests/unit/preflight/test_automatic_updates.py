@@ -51,6 +51,8 @@ def test_doctor_fails_if_anyone_can_send_the_prompts_of_an_update(
 
 
 def test_keys_in_the_environment_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no rate limit"):
+        require_limited_updates(_config(*OPEN), "0.0.0.0")
     monkeypatch.setenv(API_KEYS_VARIABLE, "a" * 64)
     require_limited_updates(_config(*OPEN), "0.0.0.0")
 

@@ -3,7 +3,7 @@
 A page may let the name of its own host point to 127.0.0.1 (DNS rebinding). The browser then treats the service as part of the
 page's site. Such a request still has the page's host name in ``Host``.
 
-Starlette's ``TrustedHostMiddleware`` cuts an IPv6 name at its first colon, and answers in plain text.
+Starlette's ``TrustedHostMiddleware`` answers 400 in plain text, and cannot exempt the health check.
 """
 
 from __future__ import annotations

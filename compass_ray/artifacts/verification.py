@@ -52,7 +52,7 @@ class RunVerification:
     def describe(self) -> list[str]:
         """One line for each problem, then the totals."""
         lines = [f"{problem.kind}: {problem.message}" for problem in self.problems]
-        bad = f"{len(self.problems)} problems" if self.problems else "no problem"
+        bad = {0: "no problem", 1: "1 problem"}.get(len(self.problems), f"{len(self.problems)} problems")
         return [*lines, f"verified {self.files} files ({self.bytes} bytes) of {self.artifacts} artifacts: {bad}"]
 
 

@@ -100,7 +100,7 @@ def _log(run: RunDir, file: str, rejected: list[RejectedLine]) -> None:
 
 @lru_cache(maxsize=10_000)
 def _log_once(file: str, number: int, reason: str) -> None:
-    logger.error("monitor: line %d of %s is damaged (%s), it is left out", number, file, reason)
+    logger.error("monitor: line %d of %s is damaged (%s); the line is left out", number, file, reason)
 
 
 def _to_record(line: RejectedLine, oldest: float | None) -> Mapping[str, Any]:

@@ -26,6 +26,11 @@ settings.load_profile("untimed")
 _TESTS = Path(__file__).parent
 _FOLDERS = ("unit", "ray", "e2e", "cluster", "gpu")
 """Folders of tests in the order they run: what is fast and says most comes first."""
+_FOLDER_VARIABLES = {
+    "shared_data": ("COMPASS_SHARED_DATA", "shared data"),
+    "real_models": ("COMPASS_REAL_MODELS", "pretrained models"),
+}
+"""Environment variable and content of the folder that each marker needs."""
 
 
 _RAY_ENVIRONMENT = {
@@ -57,8 +62,9 @@ def _rank(item: pytest.Item) -> int:
 
 
 def _reason_to_skip(item: pytest.Item) -> str | None:
-    if item.get_closest_marker("shared_data") and not os.environ.get("COMPASS_SHARED_DATA"):
-        return "COMPASS_SHARED_DATA does not name the folder of shared data"
+    for marker, (variable, content) in _FOLDER_VARIABLES.items():
+        if item.get_closest_marker(marker) and not os.environ.get(variable):
+            return f"{variable} does not name the folder of {content}"
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -94,11 +100,22 @@ def unit_tests_start_no_ray(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data in the layouts of the hub data sets."""
-    folder = os.environ.get("COMPASS_SHARED_DATA")
+    return _named_folder("shared_data")
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """Folder of the pretrained models ``gemma-3-270m``, ``smollm2-135m-instruct``, ``e5-small`` and ``lid.176.ftz``."""
+    return _named_folder("real_models")
+
+
+def _named_folder(marker: str) -> Path:
+    variable, content = _FOLDER_VARIABLES[marker]
+    folder = os.environ.get(variable)
     if not folder:
-        pytest.skip("COMPASS_SHARED_DATA does not name the folder of shared data")
+        pytest.skip(f"{variable} does not name the folder of {content}")
     path = Path(folder)
-    assert path.is_dir(), f"COMPASS_SHARED_DATA is {folder!r}, which is no folder: correct it or unset it"
+    assert path.is_dir(), f"{variable} is {folder!r}, which is no folder: correct it or unset it"
     return path
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources as package_files
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,9 @@ from compass_ray.config.paths import with_absolute_paths
 from compass_ray.config.run import RunConfig
 from compass_ray.config.yaml_loader import MAX_DEPTH, read_yaml
 from compass_ray.texts import shorten
+
+_UNSET = ("", "null", "~")
+"""Texts of an override that unset a text setting."""
 
 
 def list_presets() -> tuple[str, ...]:
@@ -160,16 +164,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {shorten(override)!r}: expected key=value, for example select.budget=1.2")
-    try:
-        value = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {shorten(override)!r}: {shorten(text)!r} is not a YAML value ({shorten(error)})") from None
-    except ConfigError as error:
-        raise ConfigError(f"--set {shorten(override)!r}, {error}") from None
     path = key.strip().split(".")
     if len(path) > MAX_DEPTH:
         raise ConfigError(f"--set {shorten(override)!r}: the key has {len(path)} parts; no setting has more than {MAX_DEPTH}")
-    *sections, leaf = _present_path(path)
+    *sections, leaf = present = _present_path(path)
+    value = _read_value(text, _annotation(present), override)
     node: Any = tree
     for section in sections:
         node = _below(node, section, override)
@@ -179,6 +178,46 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node.update(path=value, folder=None)  # a new relative path is taken from the working directory
     else:
         node[leaf] = value
+
+
+def _read_value(text: str, annotation: Any, override: str) -> Any:
+    """The value of an override: a text setting takes the text as it stands, any other setting reads YAML.
+
+    A text in quotes is read as YAML. ``null`` and an empty text unset a text setting that may be unset.
+    """
+    options = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    is_text = str in options and options <= {str, type(None)}
+    try:
+        value = read_yaml(text) if not is_text or text.strip()[:1] in ("'", '"') else None
+        if not is_text or isinstance(value, str):
+            return value
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {shorten(override)!r}: {shorten(text)!r} is not a YAML value ({shorten(error)})") from None
+    except ConfigError as error:
+        raise ConfigError(f"--set {shorten(override)!r}, {error}") from None
+    if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        raise ConfigError(f"--set {shorten(override)!r}: the text has the character {control.group()!r}; remove it")
+    return None if type(None) in options and text.strip() in _UNSET else text
+
+
+def _annotation(path: Sequence[str]) -> Any:
+    """The type of the setting at a path; None for an unknown setting."""
+    found: Any = RunConfig
+    for part in path:
+        found = _annotation_below(found, part)
+    return found
+
+
+def _annotation_below(annotation: Any, part: str) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(part)
+        return field.annotation if field else None
+    origin, options = get_origin(annotation), get_args(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return options[1]
+    if origin is tuple:
+        return options[0] if part.isdigit() else None
+    return next((below for each in options if (below := _annotation_below(each, part)) is not None), None)
 
 
 def _present_path(path: list[str]) -> list[str]:

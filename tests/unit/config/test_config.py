@@ -183,6 +183,39 @@ def test_overrides_are_applied_in_order_and_reach_every_depth() -> None:
     assert config.pool.sources == (SourceConfig(path="atlas", rows_per_language=9),)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["query: ", "yes", "no", "1e3", "null", "~", "", "12", "#tag", "[a", "{x: 1}", "a: b: c", "Instruct: x\nQuery: ", "&a *"],
+)
+def test_a_text_setting_takes_the_text_as_it_stands(text: str) -> None:
+    assert load_run_config("atlas", overrides=[f"embed.prompt_prefix={text}"]).embed.prompt_prefix == text
+    source = load_run_config("atlas", overrides=[f"pool.sources.0.include.kind={text}"]).pool.sources[0]
+    assert source.include == {"kind": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("'query: '", "query: "), ('"a\\nb"', "a\nb"), ("'a' b", None), ("'null'", "null"), ("''", "")]
+)
+def test_quotes_around_a_text_are_read_as_yaml(text: str, expected: str | None) -> None:
+    override = f"embed.prompt_prefix={text}"
+    if expected is None:
+        with pytest.raises(ConfigError, match="is not a YAML value"):
+            load_run_config("atlas", overrides=[override])
+    else:
+        assert load_run_config("atlas", overrides=[override]).embed.prompt_prefix == expected
+
+
+@pytest.mark.parametrize("text", ["null", "", "~"])
+def test_a_text_setting_that_may_be_unset_is_unset(text: str) -> None:
+    assert load_run_config("atlas", overrides=["embed.task=a", f"embed.task={text}"]).embed.task is None
+    assert load_run_config("atlas", overrides=["embed.task='null'"]).embed.task == "null"
+
+
+def test_a_text_setting_has_no_control_characters() -> None:
+    with pytest.raises(ConfigError, match=r"the text has the character '\\x1b'; remove it"):
+        load_run_config("atlas", overrides=["embed.prompt_prefix=\x1b[31m"])
+
+
 def test_an_unset_section_can_be_set() -> None:
     config = load_run_config("atlas", overrides=["pool.bias=null", "pool.bias.keep=0.7"])
     assert config.pool.bias == configuration.BiasConfig(keep=0.7)

@@ -7,7 +7,8 @@ most 256 tokens, so longer prompts are not covered.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,10 @@ class Parity:
 
 @dataclass(frozen=True)
 class ExpectedOutputs:
-    """Reference outputs: token ids of each probe, and its logits float32 (positions, vocabulary) with the adapter."""
+    """Reference outputs: token ids of each probe, and its logits float32 (positions, vocabulary) with the adapter.
+
+    The logits of the probes lie in temporary files: 256 positions of a vocabulary of 262,144 take 256 MiB.
+    """
 
     ids: list[list[int]]
     logits: list[Any]
@@ -68,11 +72,14 @@ class ExpectedOutputs:
 def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> ExpectedOutputs:
     """Reference outputs of the adapter on its base model, computed by the layers that serve it."""
     ids = encode_probes(base.tokenizer)
-    plain = compute_logits(base.model, ids, base.device)
+    stored = [_store(logits) for logits in compute_logits(base.model, ids, base.device)]
+    effect = 0.0
     with attach_for_inference(base.model, adapter):
-        adapted = compute_logits(base.model, ids, base.device)
+        for kept, adapted in zip(stored, compute_logits(base.model, ids, base.device), strict=True):
+            effect = max(effect, _max_difference(kept, adapted))
+            kept.copy_(adapted)
     layers = int(getattr(base.model.config, "num_hidden_layers", 1))
-    return ExpectedOutputs(ids, adapted, _max_difference(plain, adapted), dtype, layers)
+    return ExpectedOutputs(ids, stored, effect, dtype, layers)
 
 
 def encode_probes(tokenizer: Any) -> list[list[int]]:
@@ -80,13 +87,14 @@ def encode_probes(tokenizer: Any) -> list[list[int]]:
     return [encode_prompt(tokenizer, probe, _MAX_TOKENS) for probe in PROBES]
 
 
-def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> list[Any]:
-    """Logits float32 (positions, vocabulary) of each list of ids, on the CPU."""
+def compute_logits(model: Any, ids: Sequence[Sequence[int]], device: Any) -> Iterator[Any]:
+    """Logits float32 (positions, vocabulary) of each list of ids in turn, on the CPU."""
     import torch
 
-    with torch.inference_mode():
-        rows = [torch.tensor([list(row)], device=device) for row in ids]
-        return [model(input_ids=row, use_cache=False).logits[0].float().cpu() for row in rows]
+    for row in ids:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([list(row)], device=device), use_cache=False).logits[0].float().cpu()
+        yield logits
 
 
 def logit_tolerance(dtype: str, layers: int, largest: float) -> float:
@@ -112,18 +120,19 @@ def compare_logits(expected: ExpectedOutputs, model: Any, device: Any) -> Parity
     Raises:
         ModelError: the logits differ by more than the tolerance, or one of them is NaN.
     """
-    actual = compute_logits(model, expected.ids, device)
-    difference = _max_difference(expected.logits, actual)
-    tolerance = logit_tolerance(expected.dtype, expected.layers, max(float(one.abs().max()) for one in expected.logits))
+    difference, largest, positions, same = 0.0, 0.0, 0, 0
+    for wanted, actual in zip(expected.logits, compute_logits(model, expected.ids, device), strict=True):
+        difference = max(difference, _max_difference(wanted, actual))
+        largest = max(largest, float(wanted.abs().max()))
+        positions += len(actual)
+        same += int((wanted.argmax(-1) == actual.argmax(-1)).sum())
+    tolerance = logit_tolerance(expected.dtype, expected.layers, largest)
     if not difference <= tolerance:
         raise ModelError(
             f"logits of the exported model differ from the adapter's by up to {difference:.3g}; the tolerance in "
             f"{expected.dtype} is {tolerance:.3g}. The export was deleted. Install the versions of peft, transformers and torch "
             f"that this release pins, then export again"
         )
-    pairs = list(zip(expected.logits, actual, strict=True))
-    positions = sum(len(one) for one in actual)
-    same = sum(int((one.argmax(-1) == other.argmax(-1)).sum()) for one, other in pairs)
     return Parity(difference, tolerance, positions, same / positions, expected.dtype, expected.effect)
 
 
@@ -142,6 +151,17 @@ def check_token_ids(expected: ExpectedOutputs, tokenizer: Any) -> None:
             )
 
 
-def _max_difference(one: Sequence[Any], other: Sequence[Any]) -> float:
+def _store(logits: Any) -> Any:
+    """A copy of the tensor in a temporary file, which the system can drop from memory."""
+    import numpy as np
+    import torch
+
+    with tempfile.TemporaryFile() as file:
+        array = np.memmap(file, np.float32, "w+", shape=tuple(logits.shape))
+    stored = torch.from_numpy(array)
+    return stored.copy_(logits)
+
+
+def _max_difference(one: Any, other: Any) -> float:
     """The largest difference between two logits. Infinite if one is NaN."""
-    return max(float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in zip(one, other, strict=True))
+    return float((one - other).abs().nan_to_num(nan=math.inf).max())

@@ -20,6 +20,7 @@ from torch import Tensor
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import encode_example, encode_prompt
 from compass_ray.models.errors import ModelError
+from compass_ray.models.lm_head import token_log_probs
 from compass_ray.models.multiple_choice_prompts import LETTERS, Scoring, format_options
 from compass_ray.models.padding import pad_left, pad_right, positions_of
 
@@ -99,28 +100,39 @@ def _score(base: BaseModel, items: Sequence[_Item]) -> npt.NDArray[np.float32]:
     """float32[b, k]: prefill each prompt once, then score every reply on a copy of its cache."""
     width = len(items[0].replies)
     ids, mask = pad_left([item.prompt for item in items], base.tokenizer.pad_token_id, base.device)
-    prefill = base.model(input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=True, logits_to_keep=1)
     replies, present = pad_right([reply for item in items for reply in item.replies], base.tokenizer.pad_token_id, base.device)
-    first = prefill.logits[:, -1].float().log_softmax(-1).repeat_interleave(width, 0)
-    log_probs = first.gather(1, replies[:, :1])
+    ends = torch.arange(1, len(items) + 1, device=base.device) * ids.shape[1] - 1
+    first, cache = token_log_probs(
+        base.model,
+        ends,
+        replies[:, 0].view(len(items), width),
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions_of(mask),
+        use_cache=True,
+    )
+    log_probs = torch.zeros(replies.shape, device=base.device)
+    log_probs[:, 0] = first.flatten()
     if replies.shape[1] > 1:
-        prefill.past_key_values.batch_repeat_interleave(width)
-        later = _continue(base, prefill.past_key_values, mask.repeat_interleave(width, 0), replies, present)
-        log_probs = torch.cat([log_probs, later], 1)
+        cache.batch_repeat_interleave(width)
+        log_probs[:, 1:] = _continue(base, cache, mask.repeat_interleave(width, 0), replies, present)
     means = (log_probs * present).sum(1) / present.sum(1)
     return np.asarray(means.view(len(items), width).cpu().numpy(), dtype=np.float32)
 
 
 def _continue(base: BaseModel, cache: Any, mask: Tensor, replies: Tensor, present: Tensor) -> Tensor:
-    """float32[b, t - 1] log-probabilities of the reply tokens after the first."""
+    """float32[b, t - 1] log-probabilities of the reply tokens after the first, 0 on padding."""
     full_mask = torch.cat([mask, present[:, :-1]], 1)
     steps = replies.shape[1] - 1
-    out = base.model(
+    has_target = present[:, 1:].bool()
+    found, _ = token_log_probs(
+        base.model,
+        has_target.flatten().nonzero().flatten(),
+        replies[:, 1:][has_target][:, None],
         input_ids=replies[:, :-1],
         attention_mask=full_mask,
         position_ids=positions_of(full_mask)[:, -steps:],
         past_key_values=cache,
         use_cache=True,
     )
-    log_probs: Tensor = out.logits.float().log_softmax(-1)
-    return log_probs.gather(2, replies[:, 1:, None])[..., 0]
+    return torch.zeros(has_target.shape, device=base.device).masked_scatter_(has_target, found)

@@ -1,22 +1,21 @@
 """Collate examples into padded batches and compute per-token losses of the responses.
 
-Padding is on the right, so a causal model needs no attention mask. The output layer runs on response positions only, which
-saves most where the vocabulary is large and replies are short. The order is seeded.
+Padding is on the right, so a causal model needs no attention mask. The output layer runs on response positions only, and on
+a slice of them at a time (`models.lm_head`). The order is seeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compass_ray.adapters.autograd_functions import TokenLoss
 from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
+from compass_ray.models.lm_head import token_loss
 
 _WINDOW = 32
 """Number of batches in which rows are sorted by length. With 16 rows per batch, a few per cent of tokens are padding."""
@@ -105,10 +104,7 @@ def collate(examples: Sequence[EncodedExample], pad: int, device: torch.device) 
 
 def token_losses(model: Any, batch: Batch) -> Tensor:
     """float32[k] negative log-likelihood, in nats, of every response token of the batch."""
-    with _select_output_positions(model.get_output_embeddings(), batch.positions):
-        logits = model(input_ids=batch.input_ids, use_cache=False, **batch.model_kwargs).logits
-    losses: Tensor = TokenLoss.apply(logits.flatten(0, 1).float(), batch.targets)  # type: ignore[no-untyped-call]
-    return losses
+    return token_loss(model, batch.positions, batch.targets, input_ids=batch.input_ids, use_cache=False, **batch.model_kwargs)
 
 
 def mean_loss_by_row(losses: Tensor, batch: Batch) -> Tensor:
@@ -116,18 +112,3 @@ def mean_loss_by_row(losses: Tensor, batch: Batch) -> Tensor:
     n = len(batch.weights)
     sums = losses.new_zeros(n).index_add(0, batch.rows, losses)
     return sums / torch.bincount(batch.rows, minlength=n).clamp_min(1)
-
-
-@contextmanager
-def _select_output_positions(head: nn.Module, positions: Tensor) -> Iterator[None]:
-    """Pass only the hidden states at flat ``positions`` to the output layer, as one row."""
-
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden = inputs[0]
-        return (hidden.flatten(0, 1).index_select(0, positions).unsqueeze(0), *inputs[1:])
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compass_ray.adapters.autograd_functions import AdaptedProduct, TokenLoss
+from compass_ray.adapters.autograd_functions import AdaptedProduct
 
 
 @pytest.mark.parametrize("scaled", [True, False])
@@ -39,15 +39,3 @@ def test_a_factor_near_one_is_not_lost_in_bfloat16(factor: float) -> None:
     found = AdaptedProduct.apply(x, weight, None, a, b, gain).double()
     exact, added = x.double() @ weight.double().T, x.double() @ a.double().T @ b.double().T
     assert float(((found - added) * exact).sum() / exact.square().sum()) == pytest.approx(factor, abs=5e-4)
-
-
-def test_token_loss() -> None:
-    generator = torch.Generator().manual_seed(1)
-    logits = (30 * torch.randn(6, 11, generator=generator)).requires_grad_()
-    targets = torch.tensor([0, 10, 3, 3, 7, 1])
-    upstream = torch.randn(6, generator=generator)
-    plain = functional.cross_entropy(logits, targets, reduction="none")
-    found = TokenLoss.apply(logits, targets)
-    torch.testing.assert_close(found, plain)
-    expected = torch.autograd.grad(plain, logits, upstream)
-    torch.testing.assert_close(torch.autograd.grad(found, logits, upstream), expected)

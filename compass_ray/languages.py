@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Literal
 
 Resource = Literal["high", "mid", "low"]
-GLOTLID_PREFIX = "__label__"
+LABEL_PREFIX = "__label__"
+"""Prefix of every label of a fastText model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ _BY_AYA = MappingProxyType({each.aya_code: each.code for each in LANGUAGES.value
 _BY_GLOTLID = MappingProxyType({label: each for each in LANGUAGES.values() for label in each.glotlid})
 _BY_LABEL_CODE = MappingProxyType({label.partition("_")[0]: each.code for label, each in _BY_GLOTLID.items()})
 """Our code by the ISO 639-3 code of an identifier label, such as that of an Arabic dialect."""
+_NOT_SERBIAN = frozenset(("sh", "hbs", "cnr"))
+"""Codes of Serbo-Croatian and Montenegrin. CLDR counts them as Serbian; as labels they also mark Croatian and Bosnian texts."""
 _SEVERAL = """
 aka aym aze bod cre cym dzo est eus ful grn guj hrv hye iku ipk isl kat kau kom kon kur
 lav mkd mon mri mya oji ori orm pus que san slk sqi srd uzb yid zha
@@ -262,10 +265,16 @@ def from_aya(code: str) -> str:
     )
 
 
-def from_glotlid(label: str) -> Language | None:
-    """Return the language of a GlotLID label, with or without its `__label__` prefix; None if it is not in the table.
+def from_label(label: str) -> Language | None:
+    """Return the language of an identifier's label, with or without its `__label__` prefix; None if it is not in the table.
 
-    >>> from_glotlid("__label__arz_Arab").code
-    'ar'
+    Known are the labels of GlotLID, NLLB and FLORES (`zho_Hans`), and every code of `find_code`, such as those of lid.176. The
+    script of a label does not count. Labels of Serbo-Croatian and Montenegrin are not Serbian.
+
+    >>> [from_label(each).code for each in ("__label__arz_Arab", "zho_Hans", "per", "pes_Arab", "__label__tl")]
+    ['ar', 'zh', 'fa', 'fa', 'fil']
     """
-    return _BY_GLOTLID.get(label.removeprefix(GLOTLID_PREFIX))
+    name = label.removeprefix(LABEL_PREFIX)
+    if _without_region(name) in _NOT_SERBIAN:
+        return None
+    return _BY_GLOTLID.get(name) or LANGUAGES.get(find_code(name) or "")

@@ -1,13 +1,15 @@
 """How often does a prompt reach the adapter of its language? The router on texts whose language is known.
 
 The package's own decision is measured: identifier, thresholds, script check and blended pairs (COMPASS, sections 3.2.5 and
-4.2), on complete texts and on their first words, in the languages of the run and in others. GlotLID's model is not downloaded;
-give its file with ``--model``. Neither time nor conversations are measured: a conversation keeps its language.
+4.2), on complete texts and on their first words, in the languages of the run and in others. lid.176 is measured if
+``COMPASS_REAL_MODELS`` names its folder. GlotLID's model is not downloaded; give its file with ``--model``. Neither time nor
+conversations are measured: a conversation keeps its language.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,12 +39,14 @@ def texts(arguments: argparse.Namespace) -> Corpora:
 
 
 def identifiers(arguments: argparse.Namespace, given: Corpora) -> dict[str, LanguageIdentifier]:
-    """The identifier of the package, one trained here, and the given one."""
-    found = {
+    """The identifier of the package, one trained here, lid.176 if it is on this machine, and the given one."""
+    models = os.environ.get("COMPASS_REAL_MODELS")
+    files = {"lid176": str(Path(models) / "lid.176.ftz")} if models and not arguments.small else {}
+    files |= {"model": arguments.model} if arguments.model else {}
+    return {
         "atlas": LanguageIdentifier(IdentifierConfig()),
         "learnt": train_identifier(given.learnt, seed=arguments.seeds[0]),
-    }
-    return found | ({"model": LanguageIdentifier(IdentifierConfig(model=arguments.model))} if arguments.model else {})
+    } | {name: LanguageIdentifier(IdentifierConfig(model=file)) for name, file in files.items()}
 
 
 @with_style
@@ -100,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     defaults = IdentifierConfig()
     settings: dict[str, Value] = {
         "languages": len(given.sentences),
+        "chance": 1 / len(given.sentences),
         "strangers": sorted(given.strangers),
         "threshold": defaults.min_confidence,
         "precision": PRECISION,

@@ -92,6 +92,12 @@ def by_language(items: Sequence[Item]) -> dict[str, dict[str, Value]]:
     return {code: shares[code] | {"precision": own[code] / sent[code] if sent[code] else 0.0} for code in codes}
 
 
+def destinations(code: str, items: Sequence[Item]) -> dict[str, Value]:
+    """Shares of a language's texts by the language whose adapter answers, largest first; ``base`` is the base model."""
+    routes = [item.routed(PLAIN) or "base" for item in items if item.code == code]
+    return {route: count / len(routes) for route, count in Counter(routes).most_common()}
+
+
 def calibrate_thresholds(items: Sequence[Item], languages: Sequence[str], precision: float = PRECISION) -> dict[str, float]:
     """The lowest threshold of each language that reaches the precision of its routes; the highest one if none does."""
     found = {code: [(i.found.confidence, i.code == code) for i in items if i.routed(NO_THRESHOLD) == code] for code in languages}
@@ -134,6 +140,7 @@ def measure(identifier: LanguageIdentifier, texts: Corpora) -> tuple[dict[str, V
         "at_one_threshold": {f"{t:g}": _at(IdentifierConfig(min_confidence=t), sentences, others) for t in SHOWN_THRESHOLDS},
         "calibrated": _calibration(lines, sentences, others, languages),
         "by_language": {name: by_language(items) for name, items in sentences.items()},
+        "unknown": {code: destinations(code, sentences["whole"]) for code in identifier.unknown_languages(languages)},
     }
     return numbers, sentences
 

@@ -1,5 +1,6 @@
-"""Identify the language of a text with a fastText model that has GlotLID labels (COMPASS, sections 3.2.5 and 4.2).
+"""Identify the language of a text with a fastText model such as GlotLID or lid.176 (COMPASS, sections 3.2.5 and 4.2).
 
+Labels may be those of GlotLID, NLLB and FLORES, or ISO 639 codes (`languages.from_label`).
 Confidence is the model's own probability. ``restrict`` neither rescales it nor removes labels. So a text in a language that is
 not served never becomes the nearest served language. The router applies the confidence threshold.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compass_ray.config import IdentifierConfig
-from compass_ray.languages import GLOTLID_PREFIX, from_glotlid
+from compass_ray.languages import LABEL_PREFIX, from_label
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.texts import is_blank
@@ -52,20 +53,28 @@ class LanguageIdentifier:
         self.config = config
         self.model = _load(_file(config), config.model)
         self._codes = {label: _code(label) for label in self.model.get_labels()}
-        if not any(self._codes.values()):
+        self.languages = frozenset(code for code in self._codes.values() if code)
+        """The languages that it can identify."""
+        if not self.languages:
+            some = ", ".join(list(self._codes)[:3])
             raise ModelError(
-                f"identifier {config.model!r} has no GlotLID labels such as {GLOTLID_PREFIX}swh_Latn; use a GlotLID model"
+                f"identifier {config.model!r}: none of its {len(self._codes)} labels ({some}, ...) is a known language; "
+                f"use a model with labels such as {LABEL_PREFIX}swh_Latn or {LABEL_PREFIX}sw"
             )
+
+    def unknown_languages(self, served: Sequence[str]) -> tuple[str, ...]:
+        """The served languages that it never identifies, in their order."""
+        return tuple(code for code in served if code not in self.languages)
 
     def identify(self, texts: Sequence[str], restrict: Collection[str] | None = None) -> list[LanguagePrediction]:
         """The most probable language of each text. With ``restrict``, any language outside it counts as unknown.
 
         Probabilities of several labels of one language, such as the Arabic dialects, are added.
         """
-        known = {code for code in self._codes.values() if code and (restrict is None or code in restrict)}
+        known = self.languages if restrict is None else self.languages.intersection(restrict)
         return [self._identify_one(text, known) for text in texts]
 
-    def _identify_one(self, text: str, known: set[str]) -> LanguagePrediction:
+    def _identify_one(self, text: str, known: Collection[str]) -> LanguagePrediction:
         # fastText reads one line, so the text must not contain a newline.
         line = " ".join(text.split())
         if is_blank(line):
@@ -83,12 +92,12 @@ class LanguageIdentifier:
             return UNKNOWN_LANGUAGE
         best, *others = sorted(totals, key=lambda key: (-totals[key], key))
         alternatives = tuple((key, min(totals[key], 1.0)) for key in others if key in known)[:MAX_ALTERNATIVES]
-        label = names[best].removeprefix(GLOTLID_PREFIX)
+        label = names[best].removeprefix(LABEL_PREFIX)
         return LanguagePrediction(best if best in known else None, label, min(totals[best], 1.0), alternatives)
 
 
 def _code(label: str) -> str | None:
-    known = from_glotlid(label)
+    known = from_label(label)
     return known.code if known else None
 
 

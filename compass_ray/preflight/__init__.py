@@ -26,6 +26,7 @@ from compass_ray.preflight.check_result import (
     blocking_results,
 )
 from compass_ray.preflight.data import check_guides, check_rows, check_sources
+from compass_ray.preflight.identifier import check_identifier
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
 from compass_ray.preflight.models import check_models, check_remote_code, require_served_models
@@ -78,6 +79,7 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_methods,
         check_models,
         check_remote_code,
+        check_identifier,
         check_automatic_updates,
     )
     results = [result for check in checks for result in check(context)]

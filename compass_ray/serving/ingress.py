@@ -139,8 +139,15 @@ class Ingress:
     def _build_service(self) -> InferenceService:
         from compass_ray.models.language_id import LanguageIdentifier
 
+        identifier = LanguageIdentifier(self.config.identifier)
+        if unknown := identifier.unknown_languages(self.config.languages):
+            logger.warning(
+                "ingress: the identifier %s does not know %s: a request gets the adapter of such a language only if it names it",
+                self.config.identifier.model,
+                ", ".join(unknown),
+            )
         router = Router(
-            LanguageIdentifier(self.config.identifier),
+            identifier,
             languages=self.config.languages,
             config=self.config.identifier,
             memory=ConversationMemory(time.monotonic),

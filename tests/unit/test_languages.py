@@ -12,7 +12,7 @@ from compass_ray.languages import (
     UnknownLanguageError,
     find_code,
     from_aya,
-    from_glotlid,
+    from_label,
     get_language,
     pool_code,
 )
@@ -51,8 +51,8 @@ def test_every_language_comes_back_from_the_codes_of_every_source() -> None:
     for code, each in LANGUAGES.items():
         assert from_aya(each.aya_code) == code
         for label in each.glotlid:
-            assert from_glotlid(label) is each
-            assert from_glotlid(f"__label__{label}") is each
+            assert from_label(label) is each
+            assert from_label(f"__label__{label}") is each
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,52 @@ def test_labels_that_differ_from_the_obvious(code: str, label: str) -> None:
 
 
 def test_labels_of_other_languages_are_unknown() -> None:
-    assert from_glotlid("__label__nob_Latn") is None
+    assert from_label("__label__nob_Latn") is None
+
+
+FLORES = """
+afr_Latn amh_Ethi arb_Arab ben_Beng ces_Latn deu_Latn ell_Grek eng_Latn spa_Latn pes_Arab tgl_Latn fra_Latn hau_Latn heb_Hebr
+hin_Deva hun_Latn ind_Latn ibo_Latn ita_Latn jpn_Jpan kor_Hang kir_Cyrl lit_Latn plt_Latn mar_Deva zsm_Latn npi_Deva nld_Latn
+nya_Latn pol_Latn por_Latn ron_Latn rus_Cyrl sin_Sinh sna_Latn som_Latn srp_Cyrl swe_Latn swh_Latn tel_Telu tha_Thai tur_Latn
+ukr_Cyrl urd_Arab vie_Latn wol_Latn yor_Latn zho_Hans zul_Latn
+"""
+"""Labels of FLORES-200 and NLLB, in the order of our codes."""
+BIBLIOGRAPHIC = {
+    "ger": "de", "fre": "fr", "cze": "cs", "dut": "nl", "gre": "el", "rum": "ro", "chi": "zh", "per": "fa", "may": "ms"
+}  # fmt: skip
+"""Codes of ISO 639-2/B that differ from ISO 639-2/T."""
+
+
+def _code(label: str) -> str | None:
+    found = from_label(label)
+    return found.code if found else None
+
+
+def test_labels_of_flores_and_nllb_are_known() -> None:
+    labels = sorted(FLORES.split(), key=lambda label: _code(label) or "")
+    assert {_code(label) for label in labels} == set(LANGUAGES)
+    for code, label in zip(LANGUAGES, labels, strict=True):
+        assert label.partition("_")[0] in (LANGUAGES[code].aya_code, "tgl", "fas"), (code, label)
+        assert _code(f"__label__{label}") == code
+    assert _code("zho_Hant") == "zh"
+
+
+@pytest.mark.parametrize("prefix", ["", "__label__"])
+def test_labels_may_be_any_iso_639_code(prefix: str) -> None:
+    for code, each in LANGUAGES.items():
+        assert _code(prefix + code) == _code(prefix + each.aya_code) == code
+    assert {label: _code(prefix + label) for label in BIBLIOGRAPHIC} == BIBLIOGRAPHIC
+    assert [_code(prefix + label) for label in ("tl", "swa", "ara", "msa", "nep", "mlg")] == ["fil", "sw", "ar", "ms", "ne", "mg"]
+
+
+@pytest.mark.parametrize("label", ["sh", "hbs", "hbs_Latn", "cnr_Latn", "hrv_Latn", "bos", "bs"])
+def test_labels_of_the_neighbours_of_serbian_are_not_serbian(label: str) -> None:
+    assert _code(label) is None
+
+
+@pytest.mark.parametrize("label", ["", "__label__", "zxx_Latn", "und_Zzzz", "yue_Hani", "als", "ceb", "1", "nob_Latn", "kur"])
+def test_other_labels_are_unknown(label: str) -> None:
+    assert _code(label) is None
 
 
 def test_every_code_of_cldr_for_a_language_is_known() -> None:

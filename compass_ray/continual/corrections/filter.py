@@ -39,13 +39,16 @@ class FilterModels:
 
     prompt_assigner: PromptAssigner
     identifier: Identifier
+    unidentified: tuple[str, ...] = ()
+    """Languages of the run that the identifier does not know."""
 
     @classmethod
     def load(cls, config: RunConfig, run: RunDir) -> FilterModels:
         """Load the run's encoder, clusters and language identifier."""
         from compass_ray.models.language_id import LanguageIdentifier
 
-        return cls(load_prompt_assigner(run, config), LanguageIdentifier(config.identifier))
+        identifier = LanguageIdentifier(config.identifier)
+        return cls(load_prompt_assigner(run, config), identifier, identifier.unknown_languages(config.languages))
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def _apply_text_rules(
     found.add({pair.id: rejected for pair in found.pending if reviews.get(pair.id) is False})
     reasons = {pair.id: check_length_and_letters(pair, config.train.max_tokens) for pair in found.pending}
     found.add({name: RuleFinding(CorrectionState.REFUSED, reason) for name, reason in reasons.items() if reason})
-    found.add(check_language(found.pending, models.identifier, config.identifier, config.languages))
+    languages, identifier = config.languages, models.identifier
+    found.add(check_language(found.pending, identifier, config.identifier, languages, models.unidentified))
     return found.refused
 
 

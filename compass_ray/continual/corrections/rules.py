@@ -22,10 +22,22 @@ from compass_ray.texts import is_blank, visible_length
 
 
 def check_language(
-    pairs: Sequence[CorrectionPair], identifier: Identifier, config: IdentifierConfig, known: Sequence[str]
+    pairs: Sequence[CorrectionPair],
+    identifier: Identifier,
+    config: IdentifierConfig,
+    known: Sequence[str],
+    unidentified: Collection[str] = (),
 ) -> dict[str, RuleFinding]:
-    """Findings against the language of each pair, by its id; ``known`` are the run's languages."""
-    found: dict[str, RuleFinding] = {}
+    """Findings against the language of each pair, by its id.
+
+    ``known`` are the run's languages. Pairs in ``unidentified`` languages, which the identifier does not know, are held.
+    """
+    found = {
+        pair.id: RuleFinding(CorrectionState.HELD, f"the identifier does not know {pair.language}, so its language is unchecked")
+        for pair in pairs
+        if pair.language in unidentified
+    }
+    pairs = [pair for pair in pairs if pair.id not in found]
     for part in ("correction", "prompt"):
         texts = [extract_prose(getattr(pair, part)) for pair in pairs]
         for pair, text, prediction in zip(pairs, texts, identifier.identify(texts, known), strict=True):

@@ -1,12 +1,14 @@
-"""Language identification on top of a fastText model, which is a fake except in one test."""
+"""Language identification on top of a fastText model, which is a fake except where a test names a real one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from compass_ray.config import IdentifierConfig
+from compass_ray.languages import GLOBAL_MMLU
 from compass_ray.models.errors import ModelError
 from compass_ray.models.language_id import LanguageIdentifier
 
@@ -22,11 +24,11 @@ LINES = {
 class SharedWords:
     """Fake fastText model: the share of a line's words that a label's line has, with fastText's call and offset."""
 
-    def __init__(self) -> None:
-        self.f = self
+    def __init__(self, labels: Sequence[str] = tuple(LINES)) -> None:
+        self.f, self.labels = self, labels
 
     def get_labels(self) -> list[str]:
-        return [f"__label__{label}" for label in LINES]
+        return [f"__label__{label}" for label in self.labels]
 
     def predict(self, line: str, k: int, threshold: float, errors: str) -> list[tuple[float, str]]:
         assert line.index("\n") == len(line) - 1, "fastText takes one line"
@@ -113,3 +115,34 @@ def test_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
 def test_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no \.bin or \.ftz"):
         LanguageIdentifier(IdentifierConfig(model=str(tmp_path)))
+
+
+def test_labels_may_be_two_letter_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttext.load_model", lambda path: SharedWords(["sw", "tl", "sh"]))
+    (tmp_path / "model.ftz").touch()
+    found = LanguageIdentifier(IdentifierConfig(model=str(tmp_path / "model.ftz")))
+    assert found.languages == {"sw", "fil"}
+    assert found.unknown_languages(["ha", "sw", "ig"]) == ("ha", "ig")
+
+
+def test_model_without_a_known_language_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttext.load_model", lambda path: SharedWords(["positive", "negative"]))
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ModelError, match=r"none of its 2 labels .*__label__positive.* is a known language"):
+        LanguageIdentifier(IdentifierConfig(model=str(tmp_path)))
+
+
+@pytest.mark.real_models
+def test_lid_176_works_as_it_is(real_models: Path) -> None:
+    identifier = LanguageIdentifier(IdentifierConfig(model=str(real_models / "lid.176.ftz")))
+    assert identifier.unknown_languages(GLOBAL_MMLU) == ("ha", "ig", "ny", "sn")
+    texts = {
+        "ar": "ما هي عاصمة كينيا وكم عدد سكانها؟",
+        "de": "Wie heißt die Hauptstadt von Kenia?",
+        "fil": "Ano ang kabisera ng Kenya at ilan ang tao roon?",
+        "sw": "Mji mkuu wa nchi ya Kenya unaitwaje?",
+        "zh": "肯尼亚的首都叫什么名字？",
+    }
+    found = identifier.identify(list(texts.values()), GLOBAL_MMLU)
+    assert [each.language for each in found] == list(texts)
+    assert all(0.5 < each.confidence <= 1 for each in found)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from compass_ray.languages import GLOBAL_MMLU, LANGUAGES, from_glotlid
+from compass_ray.languages import GLOBAL_MMLU, LANGUAGES, from_label
 from compass_ray.models.tiny.language_id import FILE
 from compass_ray.sources.atlas import atlas_guide, atlas_test, subjects
 
@@ -77,7 +77,7 @@ def language_id_accuracy(directory: Path) -> dict[str, float]:
     identifier: Any = fasttext.load_model(str(directory / FILE))
     prompts = collect_held_out_prompts(atlas_test)
     labels, _ = identifier.predict(prompts.texts)
-    predicted = [from_glotlid(label[0]) for label in labels]
+    predicted = [from_label(label[0]) for label in labels]
     correct = [each is not None and each.code == code for each, code in zip(predicted, prompts.languages, strict=True)]
     return {
         code: float(np.mean([hit for hit, language in zip(correct, prompts.languages, strict=True) if language == code]))

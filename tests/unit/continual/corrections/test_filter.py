@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def test_unusable_corrections_are_refused_or_held_with_the_reason(
     feed(run, CONFIG, [(prompt, correction, "k1")])
     found, why = _only(run)
     assert (found, reason in why) == (state, True), why
+
+
+def test_corrections_in_a_language_that_the_identifier_does_not_know_are_held(run: RunDir) -> None:
+    feed(run, CONFIG, [(_prompt(1), "de antwort mit vielen worten", "k1")])
+    [verdict] = filter_corrections(CONFIG, run, "sw", models=replace(MODELS, unidentified=("sw",)), now=NOW).verdicts
+    assert (str(verdict.state), verdict.reason) == (
+        "held",
+        "the identifier does not know sw, so its language is unchecked",
+    )
 
 
 def test_of_several_equal_corrections_of_a_prompt_one_is_accepted(run: RunDir) -> None:

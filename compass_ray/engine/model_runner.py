@@ -17,7 +17,7 @@ from compass_ray.engine.batch_attention import PrefillChunk, build_attention_met
 from compass_ray.engine.kv_cache import KVCache
 from compass_ray.engine.request_state import RequestState
 from compass_ray.engine.sampler import SampledToken, sample
-from compass_ray.models.base_model import BaseModel
+from compass_ray.models.base_model import BaseModel, find_end_token_ids
 from compass_ray.models.errors import ModelError
 
 _PROBE = tuple(range(1, 9))
@@ -42,7 +42,7 @@ class ModelRunner:
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.decoding: list[RequestState] = []
         self.prefilling: list[RequestState] = []
-        self.eos_token_ids = _find_eos_token_ids(base)
+        self.eos_token_ids = find_end_token_ids(base)
         reference = _reference_logits(base)
         self._original_attention = batch_attention.enable(base.model)
         try:
@@ -189,9 +189,3 @@ class ModelRunner:
 def _reference_logits(base: BaseModel) -> Tensor:
     logits: Tensor = base.model(input_ids=torch.tensor([_PROBE], device=base.device), use_cache=False).logits[0].float()
     return logits
-
-
-def _find_eos_token_ids(base: BaseModel) -> frozenset[int]:
-    configured = getattr(getattr(base.model, "generation_config", None), "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*listed, base.tokenizer.eos_token_id] if token is not None)

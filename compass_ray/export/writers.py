@@ -15,7 +15,7 @@ from typing import Any
 from compass_ray.adapters.peft_io import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 from compass_ray.config import RunConfig
 from compass_ray.export.parity import ExpectedOutputs, Parity, check_token_ids, compare_logits, compute_expected
-from compass_ray.models.base_model import load_base
+from compass_ray.models.base_model import find_end_token_ids, load_base
 from compass_ray.models.model_resolver import hub_id, resolve_model
 from compass_ray.models.remote_code import load_options
 
@@ -57,7 +57,10 @@ def _merge(config: RunConfig, source: Path, folder: Path) -> tuple[ExpectedOutpu
 
     base = load_base(config.train)
     expected = compute_expected(base, read_adapter(source), config.train.dtype)
-    PeftModel.from_pretrained(base.model, str(source)).merge_and_unload().save_pretrained(str(folder))
+    merged = PeftModel.from_pretrained(base.model, str(source)).merge_and_unload()
+    ends = sorted(find_end_token_ids(base))
+    merged.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    merged.save_pretrained(str(folder))
     base.tokenizer.save_pretrained(str(folder))
     return expected, base.device
 

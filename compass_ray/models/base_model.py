@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from compass_ray.config import TrainConfig
+from compass_ray.models.chat_layout import find_end_tokens
 from compass_ray.models.devices import choose_device
 from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
@@ -71,6 +72,14 @@ def freeze(model: Any, tokenizer: Any, device: torch.device, name: str) -> BaseM
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
     return BaseModel(model.to(device).eval(), tokenizer, device, name)
+
+
+def find_end_token_ids(base: BaseModel) -> frozenset[int]:
+    """Ids that end a reply: those of the generation configuration, of the tokenizer, and of the chat template."""
+    configured = getattr(getattr(base.model, "generation_config", None), "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    tokens = [*listed, base.tokenizer.eos_token_id, *find_end_tokens(base.tokenizer)]
+    return frozenset(token for token in tokens if token is not None)
 
 
 @contextmanager

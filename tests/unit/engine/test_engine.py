@@ -19,6 +19,7 @@ from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 from compass_ray.models.base_model import BaseModel, freeze
 from compass_ray.models.chat_template import encode_prompt
 from compass_ray.models.errors import ModelError, TooLongError
+from tests.unit.models.chat_styles import make_chat_tokenizer
 from tests.unit.random_adapters import merged, random_adapter
 from tests.unit.tiny_models import LAYERS, make_model, make_tokenizer
 
@@ -341,3 +342,21 @@ def test_context_is_limited_to_where_rotary_embeddings_do_not_change_with_the_ba
 def test_invalid_request_is_rejected(base: BaseModel, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Engine(base, EngineConfig(max_model_len=256)).generate([plain(PROMPTS[0], **changes)])
+
+
+def test_a_reply_stops_at_the_templates_end_of_turn() -> None:
+    tokenizer = make_chat_tokenizer("gemma")
+    base = freeze(make_model("llama", len(tokenizer)), tokenizer, torch.device("cpu"), "tiny")
+    end = tokenizer.convert_tokens_to_ids("</turn>")
+    assert tokenizer.eos_token_id != end
+    free = Engine(base)
+    [expected] = free.generate([GenerationRequest(messages=(("user", "Habari?"),), max_tokens=8)])
+    free.close()
+    assert expected.finish_reason == "length"
+    with torch.no_grad():  # the end of turn is always the most likely token, as its row is far longer than the others
+        hidden = base.model.model(torch.tensor([encode_prompt(tokenizer, "Habari?", 100)])).last_hidden_state[0, -1]
+        base.model.get_output_embeddings().weight[end] = 100 * hidden
+    with_end = Engine(base)
+    [reply] = with_end.generate([GenerationRequest(messages=(("user", "Habari?"),), max_tokens=8)])
+    with_end.close()
+    assert (reply.finish_reason, reply.completion_tokens, reply.text) == ("stop", 0, "")

@@ -25,6 +25,7 @@ from compass_ray.preflight.check_result import (
     ClusterEnvironment,
     blocking_results,
 )
+from compass_ray.preflight.clusters import check_clusters
 from compass_ray.preflight.data import check_guides, check_rows, check_sources
 from compass_ray.preflight.identifier import check_identifier
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
@@ -81,6 +82,7 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_remote_code,
         check_identifier,
         check_automatic_updates,
+        check_clusters,
     )
     results = [result for check in checks for result in check(context)]
     without_base = any(result.check == "base model" and result.blocking for result in results)

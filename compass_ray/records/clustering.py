@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from compass_ray.core.array_checks import IntArray
+from compass_ray.core.degeneracy import Degeneracy, find_degeneracies
 from compass_ray.records.base import FileRecord, Record
 
 
@@ -51,3 +53,14 @@ class SweepRecord(FileRecord):
     backend: str = "unknown"
     cells: tuple[CellRecord, ...] = ()
     clusters: tuple[ClusterRecord, ...] = ()
+
+    def degeneracies(self, guide_counts: Mapping[str, IntArray] | None = None) -> list[Degeneracy]:
+        """What is degenerate, with guide prompts by language and cluster, int64[K + 1], noise last; see `find_degeneracies`.
+
+        Empty if the record holds no clusters.
+        """
+        if not self.clusters:
+            return []
+        chosen = next((cell.parameters for cell in self.cells if cell.chosen), None)
+        sizes = [each.size for each in self.clusters]
+        return find_degeneracies(sizes, guide_counts, [cell.parameters for cell in self.cells], chosen)

@@ -1,6 +1,6 @@
-"""Warnings about a selection.
+"""Warnings about a clustering and its selections.
 
-Key property: each warning follows from the records of the selections. It states the numbers and what to try. Warnings stop
+Key property: each warning follows from the records of the run. It states the numbers and what to try. Warnings stop
 nothing. COMPASS, section 3.2.
 """
 
@@ -17,9 +17,18 @@ _MAX_NAMED_LANGUAGES = 6
 
 
 def find_warnings(reader: RunReader, languages: Sequence[str]) -> list[str]:
-    """Warnings about the COMPASS selections of some languages; empty if there is no problem."""
+    """Warnings about the clusters and the COMPASS selections of some languages; empty if there is no problem."""
     allocations = {code: allocation for code in languages if (allocation := reader.allocation("compass", code))}
-    return [*_noise(allocations), *_widened_gaps(allocations), *_unfilled(allocations)]
+    return [*_degeneracies(reader, languages), *_noise(allocations), *_widened_gaps(allocations), *_unfilled(allocations)]
+
+
+def _degeneracies(reader: RunReader, languages: Sequence[str]) -> Iterator[str]:
+    """What is degenerate in each clustering; noisy guide prompts are told by `_noise`."""
+    owners = {reader.clusters(code).name: code for code in languages}
+    for name, code in owners.items():
+        sweep = reader.sweep(code)
+        for each in sweep.degeneracies() if sweep else ():
+            yield f"{name}: {each.found}; {each.remedy}"
 
 
 def _noise(allocations: dict[str, AllocationRecord]) -> Iterator[str]:

@@ -6,6 +6,7 @@ so selection reads only the rows that it uses. There is one fit for all language
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,18 @@ from compass_ray.core.instance_scores import pool_scores
 from compass_ray.progress import Progress, silent
 from compass_ray.records.clustering import CellRecord, ClusterRecord, ExampleRecord, SweepRecord
 from compass_ray.row_selection import GUIDE_LABELS, store_pool
+from compass_ray.row_selection.clustering_findings import find_clustering_degeneracies
+
+logger = logging.getLogger(__name__)
 
 _CENTRAL = 3
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
-    """Write ``clusters``, or ``language_clusters/<language>``: clusterer, assignments, centroids, sweep table, vectors."""
+    """Write ``clusters``, or ``language_clusters/<language>``: clusterer, assignments, centroids, sweep table, vectors.
+
+    Logs a warning for each degenerate result of a new clustering.
+    """
     wanted = clustering_keys(config)
     pending = [w for w in wanted if not run.clustering(w).find_complete(_identity(config, run, w), force=force)]
     if pending:
@@ -44,7 +51,8 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         waiting = [task.remote(run.uri, settings, whose) for whose in pending]
         while waiting:
             finished, waiting = ray.wait(waiting)
-            ray.get(finished)
+            for warning in ray.get(finished[0]):
+                logger.warning("%s", warning)
             progress("cluster", len(pending) - len(waiting), len(pending))
     return [run.clustering(whose).require() for whose in wanted]
 
@@ -57,14 +65,16 @@ def _identity(config: RunConfig, run: RunDir, whose: str) -> Identity:
     return Identity("cluster", config.cluster.fingerprint_settings() | {"seed": config.seed}, embedded)
 
 
-def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> None:
-    """Ray task: fit, then write everything."""
+def _cluster(uri: str, settings: Mapping[str, Any], whose: str) -> list[str]:
+    """Ray task: fit, then write everything. Returns what is degenerate, for the driver to print."""
     run, config = RunDir(uri), RunConfig.model_validate(settings)
     beside = None
     if whose != SHARED:
         guide = run.guide_embeddings(whose).read_embeddings()
         beside = ExtraRows(guide, (whose,) * len(guide), GUIDE_LABELS)
     fit_and_store(config, run, run.clustering(whose), _identity(config, run, whose), beside)
+    found = find_clustering_degeneracies(config, run, whose)
+    return [f"{run.clustering(whose).name}: {each.found}; {each.remedy}" for each in found]
 
 
 @dataclass(frozen=True)

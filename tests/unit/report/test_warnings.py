@@ -47,3 +47,12 @@ def test_a_run_without_selections_has_no_warnings(empty: RunDir) -> None:
 def test_problems_are_reported_with_their_numbers(run: RunDir, publish: Publish, change: dict[str, Any], text: str) -> None:
     [warning] = find_warnings(RunReader(_changed(run, publish, "sw", **change)), ("sw", "hi"))
     assert text in warning
+
+
+def test_degenerate_clusters_are_reported(run: RunDir, publish: Publish) -> None:
+    files = {"sweep.json": run.clusters.read_json("sweep.json")}
+    files["sweep.json"]["clusters"][3]["size"] = 9000
+    publish(run.clusters, files)
+    large, few = find_warnings(RunReader(run), ("sw", "hi"))
+    assert large.startswith("clusters: one of 16 clusters holds ")
+    assert "of equal size" in few

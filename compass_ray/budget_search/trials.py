@@ -13,6 +13,7 @@ from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, TEXT_FILE, ro
 from compass_ray.config import RunConfig, TrainConfig
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import TrainingRow
+from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
 
@@ -25,7 +26,8 @@ def run_trial(
     text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT_FILE).to_pylist()}
     training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
     weights = [row.weight for row in held]
-    with AdapterTrainer(base, training, held, weights, config.train, seed=config.seed) as tuning:
+    tokens = choose_micro_batch(config.train, config.resources, base)
+    with AdapterTrainer(base, training, held, weights, config.train, seed=config.seed, micro_batch_tokens=tokens) as tuning:
         tuning.run(on_epoch=lambda record, state: on_epoch(_epoch(record)))
 
 

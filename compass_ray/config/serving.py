@@ -50,8 +50,9 @@ class ServeConfig(ConfigSection):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_num_seqs: Positive = Field(default=32, serialization_alias="max_rows")
     """Maximum number of requests in a replica's batch."""
-    kv_cache_gib: AboveZero = 4.0
-    """Memory limit of a replica's key-value cache; it may hold fewer requests than ``max_num_seqs``."""
+    kv_cache_gib: AboveZero | None = None
+    """Memory limit of a replica's key-value cache; it may hold fewer requests than ``max_num_seqs``. What fits into the memory of
+    the replica if unset, at most 4 GiB."""
     prefill_chunk_tokens: Positive = Field(default=512, serialization_alias="prefill_tokens")
     """Prompt tokens that a replica prefills between two decoding steps."""
     max_concurrent_requests: Positive = Field(default=256, serialization_alias="max_waiting")

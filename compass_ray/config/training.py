@@ -58,6 +58,8 @@ class TrainConfig(ConfigSection):
     """Rows padded to one length, or packed into one sequence in which rows do not attend to each other."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    micro_batch_tokens: Positive | None = None
+    """Padded tokens of one forward pass of a worker, at least one row; what fits into its memory if unset."""
     tracking: Literal["none", "tensorboard"] = "none"
     """Where losses and learning rates are logged: as event files below ``tracking/`` in the run directory."""
 
@@ -68,7 +70,7 @@ class TrainConfig(ConfigSection):
         True
         """
         unused = {"code_revision"} if self.code_revision is None else set()
-        layout = {"layout", "batches", "gradient_checkpointing", "tracking"}
+        layout = {"layout", "batches", "gradient_checkpointing", "micro_batch_tokens", "tracking"}
         return self.fingerprint_settings(exclude=layout | unused | {"unpinned_code"})
 
 
@@ -78,6 +80,9 @@ class EvaluateConfig(ConfigSection):
     scoring: Literal["letter", "option"] = "letter"
     """Score of an option: log-probability of its letter, or of its text as the reply."""
     batch_size: Positive = 32
+    """Most questions that are scored at once."""
+    batch_tokens: Positive | None = None
+    """Most tokens of prompts and replies that are scored at once, at least one question; what fits into memory if unset."""
     resamples: Positive = 2000
     confidence: Share = 0.95
     items_per_language: Positive | None = None

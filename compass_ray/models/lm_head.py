@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-MAX_POSITIONS = 512
-"""Positions whose logits exist at the same time."""
-MAX_LOGITS = 1 << 26
-"""Logits that exist at the same time, 256 MiB in float32. A backward pass holds about three such tensors."""
+from compass_ray.models.token_memory import slice_positions
+
 _PROBE_POSITIONS = 4
 _TOLERANCE = 0.02
 """Difference between two computations of one logit, as a share of the largest: above bfloat16 rounding, below any scale."""
@@ -111,7 +109,7 @@ def _map_logits(
 def _reduce_slices(owner: Any, decoded: Any, hidden: Tensor, targets: Tensor, reduce: Reduction) -> Iterator[Tensor]:
     decoded = dataclasses.replace(decoded, **dict.fromkeys(decoded.keys()))  # keep no cache or attention in the graph
     is_frozen = not any(parameter.requires_grad for parameter in _parameters_after_decoder(owner))
-    size = max(1, min(MAX_POSITIONS, MAX_LOGITS // owner.config.get_text_config().vocab_size))
+    size = slice_positions(owner.config.get_text_config().vocab_size)
     for states, wanted in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
 
         def compute(states: Tensor, wanted: Tensor = wanted) -> Tensor:

@@ -23,6 +23,10 @@ from compass_ray.models.errors import ModelError
 from compass_ray.models.lm_head import token_log_probs
 from compass_ray.models.multiple_choice_prompts import LETTERS, Scoring, format_options
 from compass_ray.models.padding import pad_left, pad_right, positions_of
+from compass_ray.models.token_memory import MOST_SCORED
+
+DEFAULT_BATCH_TOKENS = MOST_SCORED["cpu"]
+"""Tokens of prompts and replies that are scored at once, where no worker's memory limits them."""
 
 
 def score_items(
@@ -33,10 +37,12 @@ def score_items(
     scoring: Scoring,
     batch_size: int,
     max_tokens: int,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
 ) -> npt.NDArray[np.float32]:
     """Log-probabilities float32[n, k] of each question's options, in nats; k is the largest number of options.
 
-    A question with fewer options has -inf for the others, so that argmax never selects them.
+    A question with fewer options has -inf for the others, so that argmax never selects them. A batch has at most ``batch_size``
+    questions, and ``batch_tokens`` tokens of padded prompts and replies, or one question.
 
     Raises:
         ModelError: a question has no options or too many, or the tokenizer cannot distinguish the letters.
@@ -48,17 +54,28 @@ def score_items(
         )
     scores = np.full((len(questions), max(counts, default=4)), -np.inf, np.float32)
     items = _items(base, questions, options, scoring, max_tokens)
-    for batch in _batches(items, batch_size):
+    for batch in _batches(items, batch_size, batch_tokens):
         scores[batch, : counts[batch[0]]] = _score(base, [items[i] for i in batch])
     return scores
 
 
-def _batches(items: Sequence[_Item], batch_size: int) -> Iterator[list[int]]:
+def _batches(items: Sequence[_Item], batch_size: int, batch_tokens: int) -> Iterator[list[int]]:
     """Indices of items with the same number of options and of similar length."""
     order = sorted(range(len(items)), key=lambda i: (len(items[i].replies), len(items[i].prompt)))
     for _, same in groupby(order, key=lambda i: len(items[i].replies)):
-        indices = list(same)
-        yield from (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
+        batch: list[int] = []
+        for index in same:
+            if batch and (len(batch) == batch_size or _padded_tokens([items[i] for i in (*batch, index)]) > batch_tokens):
+                yield batch
+                batch = []
+            batch.append(index)
+        yield batch
+
+
+def _padded_tokens(items: Sequence[_Item]) -> int:
+    """Tokens in the cache when the replies of a batch are scored, with padding."""
+    longest = max(len(item.prompt) for item in items) + max(len(reply) for item in items for reply in item.replies)
+    return sum(len(item.replies) for item in items) * longest
 
 
 @dataclass(frozen=True)

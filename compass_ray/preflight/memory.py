@@ -1,19 +1,28 @@
-"""Check that the base model and the training of an adapter fit into the memory of a worker: an estimate.
+"""Check that training, scoring and serving fit into the memory of a worker, and report the sizes of their batches: an estimate.
 
-Key property: only weights and adapter that cannot fit block a run. The length of rows is unknown before they are read, so
-the memory left for them is reported as a number of tokens.
+Key property: only weights and adapter that cannot fit block a run. Sizes that are not set are those that a worker derives from
+its memory (`models.token_memory`). A set size that does not fit is reported with the largest one that does.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from compass_ray.cluster_capacity import ClusterCapacity, Request, accelerator_type, count_fitting
 from compass_ray.config import RunConfig
 from compass_ray.models.errors import ModelError
 from compass_ray.models.model_resolver import hub_id
+from compass_ray.models.token_memory import (
+    GIB,
+    USABLE_OF_GPU,
+    USABLE_OF_MACHINE,
+    kv_cache_gib,
+    machine_memory,
+    training_workers,
+)
 from compass_ray.preflight.check_result import CheckContext, CheckResult
-from compass_ray.preflight.model_size import ModelSize, TrainingMemory, model_size, training_memory
+from compass_ray.preflight.model_size import ModelSize, model_size
 
 _GB = 1e9
 _GPU_GB = {
@@ -21,20 +30,26 @@ _GPU_GB = {
     "H20": 96, "H200": 141, "K80": 12, "L4": 24, "L40S": 48, "P4": 8, "P100": 16, "RTX-PRO-6000": 96, "T4": 16, "V100": 16,
 }  # fmt: skip
 """Memory by Ray's accelerator name; the smallest variant of each name."""
-_USABLE = 0.94
-"""Usable share of a GPU's memory, after driver, CUDA context and allocator fragmentation."""
 
 
 @dataclass(frozen=True)
 class AvailableMemory:
-    """Bytes of memory that one worker has, and the device."""
+    """Bytes of memory that one worker has, the device, and the share of it that batches may use."""
 
     available: float
     device: str
+    usable_share: float = 1.0
+    machine: float = 0.0
+    """Bytes of the machine that its workers share."""
+
+    @property
+    def usable(self) -> float:
+        """Bytes that a worker may use."""
+        return self.available * self.usable_share
 
 
 def check_memory(context: CheckContext) -> list[CheckResult]:
-    """Compare the base model and its training with the memory of one worker."""
+    """Compare training, scoring and serving with the memory of one worker."""
     if not context.needs_base():
         return []
     config = context.config
@@ -43,12 +58,16 @@ def check_memory(context: CheckContext) -> list[CheckResult]:
     except ModelError as error:
         # check_models reports other problems of the base model.
         return [_unusable_base(config, str(error))]
-    needs = training_memory(size, config.train, checkpointing=config.train.gradient_checkpointing)
-    memories = _list_available(config, context.environment.capacity, cluster=context.environment.is_cluster)
-    if not memories:
-        return [CheckResult("memory", f"{_describe_estimate(size, needs)}; the memory of a worker's GPU is unknown")]
-    smallest, largest = min(memories, key=lambda memory: memory.available), max(memory.available for memory in memories)
-    return [_compare_with_memory(config, size, needs, smallest, largest)]
+    capacity, cluster = context.environment.capacity, context.environment.is_cluster
+    trainers = _list_available(config, capacity, training_workers(config.resources, config.train.layout), cluster=cluster)
+    if not trainers:
+        return [CheckResult("memory", f"{_describe_estimate(config, size)}; the memory of a worker's GPU is unknown")]
+    scorers = _list_available(config, capacity, config.resources.train_workers, cluster=cluster)
+    return [
+        _check_training(config, size, trainers),
+        _check_scoring(config, size, scorers),
+        *_check_serving(config, size, scorers),
+    ]
 
 
 def _unusable_base(config: RunConfig, error: str) -> CheckResult:
@@ -61,33 +80,81 @@ def _unusable_base(config: RunConfig, error: str) -> CheckResult:
     return CheckResult("memory", f"train.base_model: {error}", remedy, blocking=is_here, by="settings")
 
 
-def _compare_with_memory(
-    config: RunConfig, size: ModelSize, needs: TrainingMemory, memory: AvailableMemory, largest: float
-) -> CheckResult:
-    found = f"{_describe_estimate(size, needs)}; a worker has {memory.available / _GB:.1f} GB of {memory.device}"
-    if needs.weights + needs.adapter > memory.available:
+def _check_training(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> CheckResult:
+    memory, largest = _smallest(memories), max(each.available for each in memories)
+    found = f"{_describe_estimate(config, size)}; a worker has {memory.available / _GB:.1f} GB of {memory.device}"
+    needed = size.weights + size.optimizer
+    if needed > memory.available:
         remedy = "use a smaller base model, train.dtype=bfloat16, a larger GPU, or fewer workers per machine"
-        return CheckResult("memory", found, remedy, blocking=needs.weights + needs.adapter > largest, by="settings")
-    tokens = needs.max_tokens_within(memory.available)
-    found += f"; the rest holds about {tokens:,} tokens at once"
-    if tokens >= config.train.max_tokens:
+        return CheckResult("memory", found, remedy, blocking=needed > largest, by="settings")
+    checkpointing, device = config.train.gradient_checkpointing, _device_type(config)
+    fitting = size.shape.trained_tokens(memory.usable, size.training, device, checkpointing=checkpointing)
+    saving = "" if checkpointing else "set train.gradient_checkpointing=true, or "
+    wanted = config.train.micro_batch_tokens
+    if wanted is not None and wanted > fitting:
+        found += f"; train.micro_batch_tokens is {wanted:,}, but about {fitting:,} tokens fit at once"
+        return CheckResult("memory", found, f"{saving}lower train.micro_batch_tokens or leave it unset")
+    found += f"; {wanted or fitting:,} tokens at once (train.micro_batch_tokens{'' if wanted else ', derived'})"
+    if fitting >= config.train.max_tokens:
         return CheckResult("memory", found)
-    saving = "" if config.train.gradient_checkpointing else "set train.gradient_checkpointing=true, or "
     return CheckResult("memory", f"{found}, but a row may have {config.train.max_tokens:,}", f"{saving}lower train.max_tokens")
 
 
-def _describe_estimate(size: ModelSize, needs: TrainingMemory) -> str:
-    parts = f"weights {needs.weights / _GB:.2f} GB, adapter with optimiser {needs.adapter / _GB:.2f} GB"
-    return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {needs.token / 1e6:.2f} MB per token"
+def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> CheckResult:
+    name, memory = "memory of scoring", _smallest(memories)
+    fitting, wanted = size.shape.scored_tokens(memory.usable, size.scoring, _device_type(config)), config.evaluate.batch_tokens
+    found = f"estimated: {size.scoring / _GB:.2f} GB and {size.shape.scored_token() / 1e6:.2f} MB per token"
+    if wanted is not None and wanted > fitting:
+        found += f"; evaluate.batch_tokens is {wanted:,}, but about {fitting:,} tokens fit at once"
+        return CheckResult(name, found, "lower evaluate.batch_tokens or leave it unset")
+    return CheckResult(
+        name, f"{found}; {wanted or fitting:,} tokens at once (evaluate.batch_tokens{'' if wanted else ', derived'})"
+    )
 
 
-def _list_available(config: RunConfig, capacity: ClusterCapacity, *, cluster: bool) -> list[AvailableMemory]:
-    """Memory of a worker on each kind of machine that can run one, where it is known."""
+def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableMemory]) -> list[CheckResult]:
+    """The memory of a replica on this machine; nothing if replicas are elsewhere or have GPUs."""
+    name, serve, resources = "memory of serving", config.serve, config.resources
+    if resources.replica_gpus or resources.gpus_per_worker or resources.replica_resources:
+        return []
+    available = min(memory.machine for memory in memories) * USABLE_OF_MACHINE / resources.replicas
+    fixed, slot = size.serving(serve, adapters=len(config.languages)), size.slot(serve)
+    limit = GIB * (serve.kv_cache_gib or kv_cache_gib(available, size.weights))
+    requests = min(int(limit / slot), serve.max_num_seqs)
+    found = f"estimated: {fixed / _GB:.2f} GB, and {slot / _GB:.2f} GB of key-value cache for each of {requests} requests"
+    if not requests:
+        return [CheckResult(name, found, f"set serve.kv_cache_gib={slot / GIB + 0.1:.1f}, or lower serve.max_prompt_tokens")]
+    if fixed + requests * slot <= available:
+        return [CheckResult(name, found)]
+    rest = math.floor(10 * (available - fixed) / GIB) / 10
+    fits = f"set serve.kv_cache_gib={rest}" if rest * GIB >= slot else "use a smaller base model or train.dtype=bfloat16"
+    return [CheckResult(name, f"{found}; a replica has about {available / _GB:.1f} GB", fits)]
+
+
+def _smallest(memories: list[AvailableMemory]) -> AvailableMemory:
+    return min(memories, key=lambda memory: memory.available)
+
+
+def _device_type(config: RunConfig) -> str:
+    return "cuda" if config.resources.gpus_per_worker > 0 else "cpu"
+
+
+def _describe_estimate(config: RunConfig, size: ModelSize) -> str:
+    token = size.shape.trained_token(checkpointing=config.train.gradient_checkpointing)
+    parts = f"weights {size.weights / _GB:.2f} GB, adapter with optimiser {size.optimizer / _GB:.2f} GB"
+    logits = f"logits {size.shape.logit_slice() / _GB:.2f} GB"
+    return f"estimated: {size.parameters / 1e6:,.0f} million parameters, {parts}, {logits}, {token / 1e6:.2f} MB per token"
+
+
+def _list_available(config: RunConfig, capacity: ClusterCapacity, workers: int, *, cluster: bool) -> list[AvailableMemory]:
+    """Memory of one of ``workers`` workers on each kind of machine that can run one, where it is known."""
     share = config.resources.gpus_per_worker
     request = {"CPU": config.resources.cpus_per_worker, "GPU": share}
     if share > 0:
         return _gpus(capacity, request) if cluster else _own_gpu(share)
-    return _cluster_memory(config, capacity, request) if cluster else [_own_memory(config, capacity, request)]
+    if cluster:
+        return _cluster_memory(capacity, request, workers)
+    return [_share_of_machine(machine_memory(), workers, capacity.nodes[0].resources, request)]
 
 
 def _gpus(capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
@@ -95,7 +162,7 @@ def _gpus(capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
     names = {accelerator_type(shape) for shape in shapes if count_fitting(shape, request)}
     share = max(request["GPU"], 1.0) if request["GPU"] >= 1 else request["GPU"]
     return [
-        AvailableMemory(_GPU_GB[name] * _GB * _USABLE * min(share, 1.0), name)
+        AvailableMemory(_GPU_GB[name] * _GB * USABLE_OF_GPU * min(share, 1.0), name)
         for name in sorted(filter(None, names))
         if name in _GPU_GB
     ]
@@ -107,24 +174,17 @@ def _own_gpu(share: float) -> list[AvailableMemory]:
     if not torch.cuda.is_available():
         return []
     gpu = torch.cuda.get_device_properties(0)
-    return [AvailableMemory(gpu.total_memory * _USABLE * min(share, 1.0), gpu.name)]
+    return [AvailableMemory(gpu.total_memory * USABLE_OF_GPU * min(share, 1.0), gpu.name)]
 
 
-def _own_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) -> AvailableMemory:
-    import psutil
-
-    return _share_of_machine(psutil.virtual_memory().total, config, capacity.nodes[0].resources, request)
-
-
-def _cluster_memory(config: RunConfig, capacity: ClusterCapacity, request: Request) -> list[AvailableMemory]:
+def _cluster_memory(capacity: ClusterCapacity, request: Request, workers: int) -> list[AvailableMemory]:
     shapes = [n.resources for n in capacity.nodes] + [kind.resources for kind in capacity.types or ()]
     suitable = [shape for shape in shapes if shape.get("memory") and count_fitting(shape, request)]
-    return [_share_of_machine(shape["memory"], config, shape, request) for shape in suitable]
+    return [_share_of_machine(shape["memory"], workers, shape, request) for shape in suitable]
 
 
-def _share_of_machine(total: float, config: RunConfig, resources: Request, request: Request) -> AvailableMemory:
+def _share_of_machine(total: float, workers: int, resources: Request, request: Request) -> AvailableMemory:
     """Memory of one worker: the machine's memory divided by the workers that run there at once."""
-    pooled = config.train.layout == "pooled"
-    wanted = config.resources.train_workers if pooled else config.resources.train_concurrency
-    sharing = max(min(count_fitting(resources, request) or 1, wanted), 1)
-    return AvailableMemory(total / sharing, f"memory ({total / _GB:.1f} GB shared by {sharing})" if sharing > 1 else "memory")
+    sharing = max(min(count_fitting(resources, request) or 1, workers), 1)
+    device = f"memory ({total / _GB:.1f} GB shared by {sharing})" if sharing > 1 else "memory"
+    return AvailableMemory(total / sharing, device, USABLE_OF_MACHINE, total)

@@ -1,53 +1,61 @@
-"""Memory of a base model and of adapter training on it, from the model's configuration only: no weights are read.
+"""Memory of a base model, of adapter training, scoring and serving, from the configuration only: no weights are read.
 
-Key property: parameters are counted exactly, on a model without storage. Activations are an estimate, fitted to what PyTorch
-saves for the backward pass in Llama-like blocks (Llama, Qwen2 and Phi3: 2-10% above the measured value). Other architectures
-can differ more, in particular mixtures of experts.
+Key property: parameters are counted exactly, on a model without storage. `models.token_memory` estimates the rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compass_ray.config import TrainConfig
+from compass_ray.config import ServeConfig, TrainConfig
 from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.models.remote_code import load_options
+from compass_ray.models.token_memory import BYTES, LayerShape
 
-_BYTES = {"float32": 4, "bfloat16": 2}
 _OPTIMISED = 16
 """Bytes per trained parameter in float32: value, gradient and two optimizer moments."""
-_PER_HIDDEN, _PER_INNER = 15, 6
-"""Values saved per token and block, per unit of the hidden size and of the MLP's inner size."""
-_LOGIT = 12
-"""Additional bytes per logit: its float32 copy, softmax and gradient."""
-_RESPONSE_SHARE = 0.5
-"""Share of tokens in responses. Logits are computed for these only."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of parameters, and the sizes that determine the activations."""
+    """Numbers of parameters, and the shape that determines what a token takes."""
 
     parameters: int
     adapter: int
-    hidden: int
-    inner: int
-    layers: int
-    vocabulary: int
+    shape: LayerShape
 
+    @property
+    def weights(self) -> int:
+        """Bytes of the base model."""
+        return self.parameters * self.shape.itemsize
 
-@dataclass(frozen=True)
-class TrainingMemory:
-    """Bytes of adapter training: the constant part, and the part per token of a forward pass."""
+    @property
+    def training(self) -> int:
+        """Bytes of adapter training that do not depend on the rows: model, adapter with optimizer, a slice of logits."""
+        return self.weights + self.optimizer + self.shape.logit_slice()
 
-    weights: int
-    adapter: int
-    token: int
+    @property
+    def optimizer(self) -> int:
+        """Bytes of an adapter's parameters with gradients and optimizer moments."""
+        return self.adapter * _OPTIMISED
 
-    def max_tokens_within(self, available: float) -> int:
-        """Number of tokens that fit at once, in addition to weights and adapter."""
-        return max(int((available - self.weights - self.adapter) / self.token), 0)
+    @property
+    def scoring(self) -> int:
+        """Bytes of scoring that do not depend on the questions: model and a slice of logits."""
+        return self.weights + self.shape.logit_slice()
+
+    def serving(self, serve: ServeConfig, adapters: int) -> int:
+        """Bytes of a replica beside its key-value cache: model, adapters, and the logits of a decoding step in float32."""
+        return self.weights + adapters * self.adapter * self.shape.itemsize + self.step_logits(serve)
+
+    def step_logits(self, serve: ServeConfig) -> int:
+        """Bytes of the logits of a decoding step: float32, twice for sampled tokens."""
+        return 2 * 4 * serve.max_num_seqs * self.shape.vocabulary
+
+    def slot(self, serve: ServeConfig) -> int:
+        """Bytes of a request's place in the key-value cache."""
+        return self.shape.cached_token() * (serve.max_prompt_tokens + serve.max_tokens)
 
 
 def model_size(config: TrainConfig) -> ModelSize:
@@ -71,27 +79,8 @@ def model_size(config: TrainConfig) -> ModelSize:
         raise ModelError(f"cannot determine the size of {config.base_model!r} ({describe_loading_error(error)})") from error
     adapted = find_target_layers(model, config.adapter.target_modules).values()
     magnitudes = config.adapter.kind == "dora"
-    text = found.get_text_config()
     return ModelSize(
         parameters=sum(p.numel() for p in model.parameters()),
         adapter=sum(config.adapter.r * (m.in_features + m.out_features) + magnitudes * m.out_features for m in adapted),
-        hidden=text.hidden_size,
-        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        layers=text.num_hidden_layers,
-        vocabulary=text.vocab_size,
+        shape=LayerShape.of(found, BYTES[config.dtype]),
     )
-
-
-def training_memory(size: ModelSize, config: TrainConfig, *, checkpointing: bool) -> TrainingMemory:
-    """Estimate the memory of training.
-
-    >>> size = ModelSize(8_000_000_000, 40_000_000, hidden=4096, inner=14336, layers=32, vocabulary=128_000)
-    >>> found = training_memory(size, TrainConfig(dtype="bfloat16"), checkpointing=False)
-    >>> found.weights, found.adapter, found.token
-    (16000000000, 640000000, 10333184)
-    """
-    each = _BYTES[config.dtype]
-    block = _PER_HIDDEN * size.hidden + _PER_INNER * size.inner
-    saved = block + size.layers * size.hidden if checkpointing else size.layers * block
-    logits = int(_RESPONSE_SHARE * size.vocabulary * (each + _LOGIT))
-    return TrainingMemory(size.parameters * each, size.adapter * _OPTIMISED, saved * each + logits)

@@ -44,16 +44,17 @@ def open_engine(config: RunConfig) -> Any:
 
     from compass_ray.engine.engine import Engine, EngineConfig
     from compass_ray.models.base_model import load_base
+    from compass_ray.models.token_memory import choose_kv_cache_gib
 
     torch.set_num_threads(config.resources.threads_per_worker)
-    settings = config.serve
+    settings, base = config.serve, load_base(config.train)
     limits = EngineConfig(
         max_num_seqs=settings.max_num_seqs,
         max_model_len=settings.max_prompt_tokens + settings.max_tokens,
         prefill_chunk_tokens=settings.prefill_chunk_tokens,
-        kv_cache_gib=settings.kv_cache_gib,
+        kv_cache_gib=choose_kv_cache_gib(settings, config.resources, base),
     )
-    return Engine(load_base(config.train), limits)
+    return Engine(base, limits)
 
 
 class AdapterServer:

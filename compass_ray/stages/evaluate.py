@@ -141,6 +141,7 @@ class Scorer:
 
     def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
         from compass_ray.models.scorer import score_items
+        from compass_ray.models.token_memory import choose_scoring_batch
 
         with self._model(evaluation) as model:
             return score_items(
@@ -149,6 +150,7 @@ class Scorer:
                 items["options"].to_pylist(),
                 scoring=self.config.evaluate.scoring,
                 batch_size=self.config.evaluate.batch_size,
+                batch_tokens=choose_scoring_batch(self.config.evaluate, self.config.resources, model),
                 max_tokens=self.config.train.max_tokens,
             )
 

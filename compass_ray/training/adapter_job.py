@@ -26,6 +26,7 @@ from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import device_name
 from compass_ray.models.errors import describe_loading_error
+from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord, TrainingResult, TrainingRow
@@ -115,6 +116,7 @@ def train_adapter(
         objective=objective,
         initial=initial,
         workers=workers,
+        micro_batch_tokens=choose_micro_batch(settings, config.resources, base),
     )
     with trainer:
         result = _train(trainer, plan.artifact, tracker)

@@ -26,6 +26,7 @@ from compass_ray.config import AdapterConfig, TrainConfig
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
 from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import MOST_TRAINED
 from compass_ray.training.collate import Batcher, PaddedBatcher, batch_by_length
 from compass_ray.training.distributed import ProcessGroupError, SingleProcess, WorkerGroup
 from compass_ray.training.gradient_checkpointing import gradient_checkpointing
@@ -65,12 +66,14 @@ class AdapterTrainer:
         objective: Objective | None = None,
         initial: Path | None = None,
         workers: WorkerGroup | None = None,
+        micro_batch_tokens: int | None = None,
     ) -> None:
         """Encode the rows and attach a new adapter, or the one in ``initial``, to the base model.
 
         ``validation_weights`` weigh the mean loss of each validation row; None weighs all rows equally. Early stopping and the
         best epoch use this mean. Without validation rows the last epoch is kept. All ``workers`` get the same arguments; each
-        takes its share of the rows.
+        takes its share of the rows. ``micro_batch_tokens`` is the number of padded tokens of a forward pass; 8,192 if None, and
+        32,768 on a GPU.
 
         Raises:
             ModelError: there are no rows, weights or an initial adapter that do not fit, or a base model that cannot be
@@ -83,8 +86,9 @@ class AdapterTrainer:
         self.examples = self.encode(rows)
         self.validation = apply_weights(self.encode(validation), validation_weights)
         self.adapter_config, tensors = _initial_adapter(initial, config.adapter)
+        tokens = micro_batch_tokens or config.micro_batch_tokens or MOST_TRAINED.get(base.device.type, MOST_TRAINED["cpu"])
         with ExitStack() as stack:
-            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._open_batcher()), self.group)
+            self._losses = RowLosses(base.model, base.device, stack.enter_context(self._open_batcher(tokens)), self.group)
             if config.gradient_checkpointing:
                 stack.enter_context(gradient_checkpointing(base.model))
             self.adapter = attach(base.model, self.adapter_config, seed=seed)
@@ -169,10 +173,10 @@ class AdapterTrainer:
         """Weighted mean loss of the validation rows with the current adapter, None without rows."""
         return self._losses.evaluate(self.validation) if self.validation else None
 
-    def _open_batcher(self) -> AbstractContextManager[Batcher]:
+    def _open_batcher(self, tokens: int) -> AbstractContextManager[Batcher]:
         if self.config.batches == "packed":
-            return open_packed_batcher(self.base.model, self.config.max_tokens, self.examples[0], self.base.device)
-        return nullcontext(PaddedBatcher(self.base.tokenizer.pad_token_id, self.base.device))
+            return open_packed_batcher(self.base.model, self.config.max_tokens, self.examples[0], self.base.device, tokens)
+        return nullcontext(PaddedBatcher(self.base.tokenizer.pad_token_id, self.base.device, tokens))
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
         started, first = time.monotonic(), epoch * self._steps_per_epoch

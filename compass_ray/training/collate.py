@@ -16,11 +16,10 @@ from torch import Tensor
 
 from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
 from compass_ray.models.lm_head import token_loss
+from compass_ray.models.token_memory import MOST_TRAINED
 
 _WINDOW = 32
 """Number of batches in which rows are sorted by length. With 16 rows per batch, a few per cent of tokens are padding."""
-MAX_TOKENS_PER_FORWARD = {"cpu": 8_192, "cuda": 32_768}
-"""Padded tokens of one forward pass; a larger batch is split and accumulated."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class PaddedBatcher:
 
     pad_token_id: int
     device: torch.device
+    max_tokens: int = MOST_TRAINED["cpu"]
+    """Padded tokens of one forward pass; a larger batch is split and accumulated."""
 
     def make_batches(self, examples: Sequence[EncodedExample]) -> list[Batch]:
         """Batches of rows of similar length."""
@@ -58,7 +59,7 @@ class PaddedBatcher:
     def group_indices(self, examples: Sequence[EncodedExample]) -> list[list[int]]:
         """Indices of the examples in each of the batches, in order."""
         lengths = [len(example) for example in examples]
-        return split_by_tokens(range(len(examples)), lengths, MAX_TOKENS_PER_FORWARD.get(self.device.type, 8_192))
+        return split_by_tokens(range(len(examples)), lengths, self.max_tokens)
 
 
 def batch_by_length(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
 from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import MOST_TRAINED
 from compass_ray.training import packed_attention
-from compass_ray.training.collate import MAX_TOKENS_PER_FORWARD, Batch, collate, token_losses
+from compass_ray.training.collate import Batch, collate, token_losses
 
 _MASKED_PACK_TOKENS = 512
 """Maximum tokens of a pack if attention covers the full square of the pack, masked or not.
@@ -65,14 +66,19 @@ class PackedBatcher:
 
 
 @contextmanager
-def open_packed_batcher(model: Any, longest: int, example: EncodedExample, device: torch.device) -> Iterator[PackedBatcher]:
-    """A packed batcher that suits the model's attention, valid within the block. ``example`` is used to check it.
+def open_packed_batcher(
+    model: Any, longest: int, example: EncodedExample, device: torch.device, max_tokens: int = MOST_TRAINED["cpu"]
+) -> Iterator[PackedBatcher]:
+    """A packed batcher that suits the model's attention, valid within the block.
+
+    ``longest`` is the number of tokens that a row may have, ``max_tokens`` that of a pack. ``example`` is used to check it.
 
     Raises:
         ModelError: the example's losses depend on the row before it, whatever attention is used.
     """
     with ExitStack() as stack:
-        yield _with_packed_attention(stack, model, longest, example, device) or _with_position_ids(model, example, device)
+        found = _with_packed_attention(stack, model, longest, example, device, max_tokens)
+        yield found or _with_position_ids(model, example, device, max_tokens)
 
 
 def first_fit_decreasing(lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -95,7 +101,7 @@ def first_fit_decreasing(lengths: Sequence[int], tokens: int) -> list[list[int]]
 
 
 def _with_packed_attention(
-    stack: ExitStack, model: Any, longest: int, example: EncodedExample, device: torch.device
+    stack: ExitStack, model: Any, longest: int, example: EncodedExample, device: torch.device, max_tokens: int
 ) -> PackedBatcher | None:
     """A batcher with packed attention, which is enabled in ``stack``; None if it differs from the model's attention."""
     if not packed_attention.can_replace_sdpa(model, longest):
@@ -103,7 +109,7 @@ def _with_packed_attention(
     alone = _last_row_losses(model, collate([example], 0, device), example)
     with ExitStack() as trial:
         trial.enter_context(packed_attention.use_packed_attention(model))
-        batcher = PackedBatcher(MAX_TOKENS_PER_FORWARD.get(device.type, 8_192), device, uses_packed_attention=True)
+        batcher = PackedBatcher(max_tokens, device, uses_packed_attention=True)
         after_itself, after_other = _losses_after_others(model, batcher, example)
         if not (
             torch.equal(after_itself, after_other) and torch.allclose(after_itself, alone, rtol=0, atol=_MAX_LOSS_DIFFERENCE)
@@ -113,10 +119,10 @@ def _with_packed_attention(
     return batcher
 
 
-def _with_position_ids(model: Any, example: EncodedExample, device: torch.device) -> PackedBatcher:
+def _with_position_ids(model: Any, example: EncodedExample, device: torch.device, max_tokens: int) -> PackedBatcher:
     """A batcher for attention that separates rows by their position ids."""
     flash = "flash" in str(model.config._attn_implementation)
-    batcher = PackedBatcher(MAX_TOKENS_PER_FORWARD.get(device.type, 8_192) if flash else _MASKED_PACK_TOKENS, device)
+    batcher = PackedBatcher(max_tokens if flash else min(max_tokens, _MASKED_PACK_TOKENS), device)
     after_itself, after_other = _losses_after_others(model, batcher, example)
     if not torch.allclose(after_itself, after_other, rtol=1e-3, atol=1e-3):
         change = float((after_itself - after_other).abs().max())

@@ -54,7 +54,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lm_head, "MAX_POSITIONS", 3)
+    monkeypatch.setattr(lm_head, "slice_positions", lambda vocabulary: 3)
 
 
 def _expected(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -13,10 +13,11 @@ from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import RunConfig, TrainConfig, load_run_config
 from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import LayerShape
 from compass_ray.preflight import CheckResult, ClusterEnvironment
 from compass_ray.preflight.check_result import CheckContext
 from compass_ray.preflight.memory import check_memory
-from compass_ray.preflight.model_size import ModelSize, model_size, training_memory
+from compass_ray.preflight.model_size import ModelSize, model_size
 
 _WIDE = {"hidden_size": 256, "intermediate_size": 896, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 500}
 
@@ -54,14 +55,8 @@ def test_activations_are_close_to_what_pytorch_saves(folder: str, dtype: Any) ->
     config = TrainConfig(base_model=folder, dtype=dtype)
     size = model_size(config)
     saved = (_saved_bytes(4, dtype) - _saved_bytes(2, dtype)) / 2
-    estimated = training_memory(size, config, checkpointing=False).token - _logits(size, config)
-    assert 0.9 < estimated / size.layers / saved < 1.25
-
-
-def _logits(size: ModelSize, config: TrainConfig) -> int:
-    """Bytes per token in a model without layers."""
-    bare = ModelSize(size.parameters, size.adapter, size.hidden, size.inner, 0, size.vocabulary)
-    return training_memory(bare, config, checkpointing=False).token
+    estimated = size.shape.trained_token(checkpointing=False)
+    assert 0.9 < estimated / size.shape.layers / saved < 1.25
 
 
 def _saved_bytes(layers: int, dtype: str) -> float:
@@ -86,11 +81,16 @@ def _saved_bytes(layers: int, dtype: str) -> float:
 
 
 def test_checkpointing_saves_memory(folder: str) -> None:
-    config = TrainConfig(base_model=folder)
-    size = model_size(config)
-    without, checkpointed = (training_memory(size, config, checkpointing=c) for c in (False, True))
-    assert checkpointed.token < without.token
-    assert (checkpointed.weights, checkpointed.adapter) == (without.weights, without.adapter)
+    shape = model_size(TrainConfig(base_model=folder)).shape
+    assert shape.trained_token(checkpointing=True) < shape.trained_token(checkpointing=False)
+
+
+def test_the_cache_of_a_token_is_that_of_transformers(folder: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    cache = AutoModelForCausalLM.from_config(_shape(3))(torch.tensor([[1, 2]])).past_key_values
+    expected = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 2
+    assert model_size(TrainConfig(base_model=folder)).shape.cached_token() == expected
 
 
 def test_the_size_of_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
@@ -101,10 +101,16 @@ def test_the_size_of_a_folder_without_a_model_is_an_error(tmp_path: Path) -> Non
 def _result(
     config: RunConfig, run: RunDir, environment: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch, parameters: int
 ) -> CheckResult:
-    size = ModelSize(parameters, parameters // 200, hidden=4096, inner=14336, layers=32, vocabulary=128_000)
+    return _results(config, run, environment, monkeypatch, parameters)[0]
+
+
+def _results(
+    config: RunConfig, run: RunDir, environment: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch, parameters: int
+) -> list[CheckResult]:
+    itemsize = {"float32": 4, "bfloat16": 2}[config.train.dtype]
+    size = ModelSize(parameters, parameters // 200, LayerShape(4096, 14336, 32, 128_000, 2048, itemsize))
     monkeypatch.setattr("compass_ray.preflight.memory.model_size", lambda train: size)
-    [result] = check_memory(CheckContext(config, run, environment))
-    return result
+    return check_memory(CheckContext(config, run, environment))
 
 
 _GPUS = ("resources.gpus_per_worker=1", "resources.cpus_per_worker=1", "train.dtype=bfloat16")
@@ -157,10 +163,57 @@ def test_a_gpu_of_unknown_name_does_not_block(run: RunDir, monkeypatch: pytest.M
 def test_workers_of_one_machine_share_its_memory(
     run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 64e9}))
+    monkeypatch.setattr("compass_ray.preflight.memory.machine_memory", lambda: 64e9)
     config = load_run_config("atlas-test", overrides=("resources.train_workers=4", "resources.cpus_per_worker=1"))
     found = _result(config, run, machine, monkeypatch, 100_000_000)
     assert "16.0 GB of memory (64.0 GB shared by 4)" in found.found
+
+
+def _on_machine(
+    settings: tuple[str, ...], gigabytes: float, run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> list[CheckResult]:
+    monkeypatch.setattr("compass_ray.preflight.memory.machine_memory", lambda: gigabytes * 1e9)
+    config = load_run_config("atlas-test", overrides=("train.dtype=bfloat16", "resources.cpus_per_worker=1", *settings))
+    return _results(config, run, machine, monkeypatch, 1_000_000_000)
+
+
+def test_sizes_that_are_not_set_are_derived_from_memory(
+    run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [_on_machine((), gigabytes, run, machine, monkeypatch) for gigabytes in (16, 1024)]
+    training, scoring = ([_tokens(each[index].found) for each in found] for index in (0, 1))
+    assert 0 < training[0] < training[1] == 8_192
+    assert 0 < scoring[0] <= scoring[1] == 16_384
+    assert training[0] < scoring[0]
+
+
+def _tokens(text: str) -> int:
+    return int(text.partition(" tokens at once")[0].rpartition(" ")[2].replace(",", ""))
+
+
+@pytest.mark.parametrize(("index", "setting"), [(0, "train.micro_batch_tokens"), (1, "evaluate.batch_tokens")])
+def test_a_set_size_that_does_not_fit_is_reported(
+    index: int, setting: str, run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _on_machine((f"{setting}=300000",), 16, run, machine, monkeypatch)[index]
+    assert f"{setting} is 300,000, but about" in found.found
+    assert f"lower {setting}" in found.remedy
+    assert not found.blocking
+    fitting = _on_machine((f"{setting}=64",), 16, run, machine, monkeypatch)[index]
+    assert "64 tokens at once" in fitting.found
+    assert not fitting.remedy
+
+
+def test_a_cache_that_does_not_fit_is_reported_with_the_largest_that_does(
+    run: RunDir, machine: ClusterEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = "serve.max_prompt_tokens=4096"
+    found = _on_machine(("serve.kv_cache_gib=4", prompts), 8, run, machine, monkeypatch)[2]
+    assert "a replica has about 4.8 GB" in found.found
+    setting = found.remedy.removeprefix("set ")
+    assert setting.startswith("serve.kv_cache_gib=")
+    assert not _on_machine((setting, prompts), 8, run, machine, monkeypatch)[2].remedy
+    assert not _on_machine((prompts,), 8, run, machine, monkeypatch)[2].remedy  # derived
 
 
 def test_layers_that_the_base_does_not_have_block_the_run(folder: str, run: RunDir, machine: ClusterEnvironment) -> None:

@@ -83,6 +83,7 @@ def _artifact(overlay: OverlayRun, language: str, version: str) -> Artifact:
 def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -> FloatArray:
     from compass_ray.adapters.dora import with_adapter
     from compass_ray.models.scorer import score_items
+    from compass_ray.models.token_memory import choose_scoring_batch
 
     with with_adapter(base, folder) as model:
         scores = score_items(
@@ -91,6 +92,7 @@ def _scores(config: RunConfig, items: pa.Table, base: BaseModel, folder: Path) -
             items["options"].to_pylist(),
             scoring=config.evaluate.scoring,
             batch_size=config.evaluate.batch_size,
+            batch_tokens=choose_scoring_batch(config.evaluate, config.resources, model),
             max_tokens=config.train.max_tokens,
         )
     return scores.astype(np.float64)

@@ -28,7 +28,10 @@ _IGNORED_KWARGS = {
     "output_attentions",
     "output_hidden_states",
 }
-"""Attention arguments that change nothing here. No request is longer than a window: see `derive_max_model_len`."""
+"""Attention arguments that change nothing here. A window is in the shape of the cache: see `_layer_cache`."""
+
+
+_UNSUPPORTED = "which batched serving does not support; use another base model"
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,8 @@ def _attention_forward(
 
         output: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return output
-    _check_kwargs(kwargs)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    keys, values = attn_metadata.kv_cache.keys[layer], attn_metadata.kv_cache.values[layer]
+    _check_kwargs(module, kwargs)
+    keys, values = _layer_cache(module, attn_metadata.kv_cache, kwargs.get("sliding_window"))
     n = len(attn_metadata.decode_positions)
     parts = (
         [_decode_attention(attn_metadata, keys, values, query[0, :, :n], key[0, :, :n], value[0, :, :n], scaling)] if n else []
@@ -116,18 +118,23 @@ def _attention_forward(
 def _decode_attention(
     metadata: AttentionMetadata, keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, scaling: float | None
 ) -> Tensor:
-    """``query`` [heads, n, d], ``key`` and ``value`` [groups, n, d]; [n, heads, d]."""
-    n = query.shape[1]
+    """``query`` [heads, n, d], ``key`` and ``value`` [groups, n, d]; [n, heads, d].
+
+    A new token replaces the one that leaves the window. Keys contain their position, so their order in the cache is free.
+    """
+    n, stored = query.shape[1], keys.shape[2]
     slots = torch.arange(n, device=query.device)
-    keys[slots, :, metadata.decode_positions] = key.transpose(0, 1)
-    values[slots, :, metadata.decode_positions] = value.transpose(0, 1)
+    index = metadata.decode_positions if metadata.max_decode_len <= stored else metadata.decode_positions % stored
+    keys[slots, :, index] = key.transpose(0, 1)
+    values[slots, :, index] = value.transpose(0, 1)
+    longest, mask = min(metadata.max_decode_len, stored), metadata.decode_mask
     # Heads of a group share keys. As several queries of one head they need no copy of the keys.
     grouped = query.transpose(0, 1).reshape(n, key.shape[0], -1, query.shape[-1])
     output = functional.scaled_dot_product_attention(
         grouped,
-        keys[:n, :, : metadata.max_decode_len],
-        values[:n, :, : metadata.max_decode_len],
-        attn_mask=metadata.decode_mask,
+        keys[:n, :, :longest],
+        values[:n, :, :longest],
+        attn_mask=None if mask is None else mask[..., :longest],
         scale=scaling,
     )
     return output.flatten(1, 2)
@@ -137,27 +144,62 @@ def _prefill_attention(
     chunk: PrefillChunk, keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, scaling: float | None
 ) -> Tensor:
     """``query`` [heads, t, d], ``key`` and ``value`` [groups, t, d]; [t, heads, d]."""
-    end = chunk.start + chunk.length
-    keys[chunk.slot, :, chunk.start : end] = key
-    values[chunk.slot, :, chunk.start : end] = value
-    mask = None
-    if chunk.start and chunk.length > 1:
-        mask = torch.ones(chunk.length, end, dtype=torch.bool, device=query.device).tril(chunk.start)
+    end, stored = chunk.start + chunk.length, keys.shape[2]
+    if end <= stored:
+        keys[chunk.slot, :, chunk.start : end] = key
+        values[chunk.slot, :, chunk.start : end] = value
+        keys, values, mask = keys[chunk.slot, :, :end], values[chunk.slot, :, :end], None
+        if chunk.start and chunk.length > 1:
+            mask = torch.ones(chunk.length, end, dtype=torch.bool, device=query.device).tril(chunk.start)
+    else:
+        earlier, newest, mask = _window_indices(chunk, stored, query.device)
+        window_keys = torch.cat([keys[chunk.slot, :, earlier], key], 1)
+        window_values = torch.cat([values[chunk.slot, :, earlier], value], 1)
+        keys[chunk.slot, :, newest] = key[:, -len(newest) :]
+        values[chunk.slot, :, newest] = value[:, -len(newest) :]
+        keys, values = window_keys, window_values
     output = functional.scaled_dot_product_attention(
         query[None],
-        keys[chunk.slot, :, :end][None],
-        values[chunk.slot, :, :end][None],
+        keys[None],
+        values[None],
         attn_mask=mask,
-        is_causal=not chunk.start and chunk.length > 1,
+        is_causal=mask is None and chunk.length > 1,
         scale=scaling,
         enable_gqa=query.shape[0] != key.shape[0],
     )
     return output[0].transpose(0, 1)
 
 
-def _check_kwargs(kwargs: dict[str, Any]) -> None:
+def _window_indices(chunk: PrefillChunk, window: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For a chunk that ends behind the window: cache indices of the tokens before it that it attends to, int64[e].
+
+    Then the cache indices of its last tokens, int64[min(t, window)], and its mask bool[t, e + t].
+    """
+    end = chunk.start + chunk.length
+    earlier = torch.arange(max(chunk.start - window + 1, 0), chunk.start, device=device)
+    newest = torch.arange(max(end - window, chunk.start), end, device=device)
+    n = len(earlier)
+    mask = torch.ones(chunk.length, n + chunk.length, dtype=torch.bool, device=device).tril(n).triu(n - window + 1)
+    return earlier % window, newest % window, mask
+
+
+def _layer_cache(module: torch.nn.Module, kv_cache: KVCache, window: int | None) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer.
+
+    Raises:
+        ModelError: the layer uses the cache of another layer, or another window than its own cache.
+    """
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    kind = type(module).__name__
+    if layer >= len(kv_cache.keys):
+        raise ModelError(f"{kind} {layer} shares the keys of another layer, {_UNSUPPORTED}")
+    stored = kv_cache.keys[layer].shape[2]
+    if min(window or kv_cache.max_model_len, kv_cache.max_model_len) != stored:
+        raise ModelError(f"{kind} {layer} attends over {window or 'all'} tokens but its cache keeps {stored}, {_UNSUPPORTED}")
+    return kv_cache.keys[layer], kv_cache.values[layer]
+
+
+def _check_kwargs(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
     unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _IGNORED_KWARGS)
     if unknown:
-        raise ModelError(
-            f"the model's attention needs {', '.join(unknown)}, which batched serving does not support; use another base model"
-        )
+        raise ModelError(f"{type(module).__name__} needs {', '.join(unknown)}, {_UNSUPPORTED}")

@@ -177,10 +177,11 @@ class ModelRunner:
         metadata = build_attention_metadata(self.kv_cache, [7], [], self.base.device)
         logits.append(self._run_model([_PROBE[7]], [7], metadata, torch.arange(1)))
         log_q, log_p = torch.cat(logits).log_softmax(-1), reference.log_softmax(-1)
-        if float((log_p.exp() * (log_p - log_q)).sum(-1).max()) > _MAX_DIVERGENCE:
-            kind = type(self.base.model).__name__
+        divergence = float((log_p.exp() * (log_p - log_q)).sum(-1).max())
+        if not divergence <= _MAX_DIVERGENCE:
             raise ModelError(
-                f"{kind} uses an attention that batched serving does not support; use Llama, Qwen2, Phi-3 or a similar model"
+                f"{type(self.base.model).__name__} uses an attention that batched serving does not support: its logits differ by "
+                f"{divergence:.2g} nats; use Gemma 3, Llama, Mistral, Phi-3, Qwen, SmolLM or a similar model"
             )
         self.kv_cache.clear_slot(0, PROBE_TOKENS)
 

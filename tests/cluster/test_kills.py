@@ -5,6 +5,7 @@ The command lives on and ends with all that an undisturbed run has; nothing that
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -96,21 +97,25 @@ def _node_that_trains(cluster: Cluster) -> Node:
     return cluster.node_of(cluster.processes(TRAINER)[0])
 
 
-def test_a_language_that_fails_again_and_again_is_told_and_the_others_end(
+def test_languages_that_fail_are_reported_and_the_others_end(
     cluster: Cluster, settings: tuple[str, ...], undisturbed: Path, tmp_path: Path
 ) -> None:
     run = _copy(undisturbed, tmp_path / "run", "adapters")
     rows = run / "selections" / "compass" / "sw" / "rows.parquet"
     whole = rows.read_bytes()
     rows.write_bytes(whole[: len(whole) // 2])
+    blocked = run / "adapters" / "hi"
+    blocked.parent.mkdir()
+    blocked.touch()
     words = ("compass_ray", "adapt", *settings, "--run", str(run), "--until", "train")
     code, told = ended(cluster.command(*words))
     assert code == 1
-    assert "sw: training: " in told
-    assert "(3 attempts)" in told
-    others = {path.parts[-3] for path in run.glob("adapters/*/*/manifest.json")}
-    assert others == {"el", "hi", "ko"}
+    damaged, failing = (re.search(rf"^.*{code}: training: .*$", told, re.MULTILINE) for code in ("sw", "hi"))
+    assert damaged and "attempts" not in damaged[0], "damage is permanent, so it is not tried again"
+    assert failing and "(3 attempts)" in failing[0]
+    assert {path.parts[-3] for path in run.glob("adapters/*/*/manifest.json")} == {"el", "ko"}
     rows.write_bytes(whole)
+    blocked.unlink()
     code, told = ended(cluster.command(*words))
     assert code == 0, told
     _assert_equal(run, undisturbed, "adapters/*/*/adapter_model.safetensors")

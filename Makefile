@@ -19,6 +19,7 @@ TOOL_PACKAGES := uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 # Not in requirements.lock: torch differs between package indexes, and brings the packages of its CUDA build.
 UNLOCKED := $(shell grep -oE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==' constraints.txt | tr -d '=')
 FAST := not slow and not soak and not demo and not gpu
+SLOW := (slow or demo) and not soak and not gpu
 # Tests with Ray share one cluster, so they cannot run in parallel; the other tests can.
 WITH_RAY := tests/ray tests/e2e tests/cluster
 
@@ -53,7 +54,8 @@ lint: $(READY) ## style, types, layers
 	$(BIN)/lint-imports
 
 slow: $(READY) ## slow tests: complete runs on Ray, kills, load, real data, the full demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '(slow or demo) and not gpu' --timeout 1800
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(SLOW)' --timeout 1800 -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m '$(SLOW)' --timeout 1800 $(WITH_RAY)
 
 soak: $(READY) ## the longest tests, which CI does not run
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m 'soak and not gpu' --timeout 3600

@@ -22,7 +22,7 @@ class SourceConfig(ConfigSection):
 
     path: str
     """``atlas``, a hub id, a directory, or a Parquet / JSON Lines file. ``${NAME}`` is read from the environment,
-    ``{language}`` is replaced by the language code."""
+    ``${NAME:-DEFAULT}`` has a default, and ``{language}`` is replaced by the language code."""
     folder: str | None = None
     """Folder from which a relative path is taken. If unset, it becomes the working directory when the configuration is read."""
     name: str | None = None

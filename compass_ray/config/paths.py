@@ -3,11 +3,14 @@
 Key property: a relative path is taken from the working directory of the command, once. Workers and later commands in other
 folders then use the same files. A name that could be a hub id is a path if a file or folder of that name exists. Names of the
 package (``atlas``, ``zero3``) and URIs stay. No file is read.
+
+Models and sources may name an environment variable and what is used without it: ``${NAME:-DEFAULT}``, as in a shell.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from compass_ray.config.base import ConfigError
@@ -17,6 +20,7 @@ from compass_ray.config.run import RunConfig
 
 DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz")
 """Endings of files of rows, in lower case; no hub id has one."""
+_WITH_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 def is_written_as_path(name: str) -> bool:
@@ -61,7 +65,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _model(name: str) -> str:
-    return absolute_path(name) if is_local(name) else name
+    given = _WITH_DEFAULT.sub(lambda found: os.environ.get(found[1]) or found[2], name)
+    return absolute_path(given) if is_local(given) else given
 
 
 def _deepspeed(name: str) -> str:
@@ -73,6 +78,9 @@ def _file(name: str | None) -> str | None:
 
 
 def _with_folder(source: SourceConfig) -> SourceConfig:
+    """The source with its folder. A variable that is set keeps its name, because the path is part of fingerprints."""
+    path = _WITH_DEFAULT.sub(lambda found: f"${{{found[1]}}}" if os.environ.get(found[1]) else found[2], source.path)
+    source = source.model_copy(update={"path": path})
     extra = tuple(_with_folder(each) for each in source.extra_sources)
     folder = source.folder or (os.getcwd() if _is_relative(source) else None)
     return source.model_copy(update={"folder": folder, "extra_sources": extra})

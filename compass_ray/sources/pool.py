@@ -82,7 +82,7 @@ def describe_unknown_languages(rejected: pa.Table) -> str:
 def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
     table = load_rows(source, ("prompt", "response", "language"))
     codes = [None if value is None else languages.pool_code(value) for value in table["language"].to_pylist()]
-    label = Path(source.path).stem
+    label = Path(source.resolved_path()).stem
     origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
     columns = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from compass_ray.config import RunConfig, list_presets, load_run_config
-from compass_ray.languages import GLOBAL_MMLU, MMLU_PROX
+from compass_ray.languages import GLOBAL_MMLU, MMLU_PROX, get_language
 
 PLAIN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
@@ -31,7 +32,7 @@ def _base(name: str) -> str:
 
 
 def test_every_large_preset_exists() -> None:
-    assert {name for name in list_presets() if not name.startswith(("atlas", "aya"))} == set(LARGE)
+    assert {name for name in list_presets() if not name.startswith(("atlas", "aya", "gemma"))} == set(LARGE)
 
 
 @pytest.mark.parametrize("name", LARGE)
@@ -89,6 +90,52 @@ def test_the_header_lists_every_loaded_repository_with_its_licence(name: str) ->
     research = load_run_config(name).embed.encoder.startswith("jinaai/")
     assert ("or research only" in header) == research
     assert ("CC-BY-NC-4.0" in header) == (research and name == "phi-4-mini")
+
+
+VARIABLES = {
+    "COMPASS_BASE_MODEL": lambda config: config.train.base_model,
+    "COMPASS_ENCODER": lambda config: config.embed.encoder,
+    "COMPASS_IDENTIFIER": lambda config: config.identifier.model,
+    "COMPASS_AYA_DATASET": lambda config: config.pool.sources[0].resolved_path(),
+    "COMPASS_GLOBAL_MMLU": lambda config: config.pool.guides.resolved_path(),
+}
+"""What each variable of the preset gemma-3-270m replaces."""
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_preset_of_real_models_names_hub_ids(no_variables: None) -> None:
+    config = load_run_config("gemma-3-270m")
+    found = {name: read(config) for name, read in VARIABLES.items()}
+    assert found == {
+        "COMPASS_BASE_MODEL": "google/gemma-3-270m-it",
+        "COMPASS_ENCODER": "intfloat/multilingual-e5-small",
+        "COMPASS_IDENTIFIER": "cis-lmu/glotlid",
+        "COMPASS_AYA_DATASET": "CohereLabs/aya_dataset",
+        "COMPASS_GLOBAL_MMLU": "CohereLabs/Global-MMLU",
+    }
+    assert config.pool.tests.path == config.pool.guides.path
+    assert all(repository in _text("gemma-3-270m").split("\nlanguages:")[0] for repository in found.values())
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_one_variable_replaces_one_of_them(
+    name: str, no_variables: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub = load_run_config("gemma-3-270m")
+    monkeypatch.setenv(name, str(tmp_path))
+    local = load_run_config("gemma-3-270m")
+    assert [variable for variable, read in VARIABLES.items() if read(local) != read(hub)] == [name]
+    assert VARIABLES[name](local) == str(tmp_path)
+    assert local.pool.tests.resolved_path() == local.pool.guides.resolved_path()
+
+
+def test_the_questions_of_the_demo_are_in_three_scripts() -> None:
+    assert len({get_language(code).script for code in load_run_config("gemma-3-270m").languages}) == 3
 
 
 def _repositories(tree: Any) -> set[str]:

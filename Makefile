@@ -1,12 +1,13 @@
 # Every target does its own set-up. It can be repeated, and restarted after a kill.
 #   make demo     the complete loop on this machine, without a GPU; downloads packages only
+#   make demo-real   the same on real models and rows
 #   make test     lint, types, layers and the tests that are not slow
 # CONTRIBUTING.md gives the plain commands behind each.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint slow soak wheel models lock audit sbom clean
+.PHONY: help setup demo demo-real test lint slow soak wheel models lock audit sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## .venv with the pinned packages (every other target runs this first)
 
@@ -42,6 +43,15 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## the complete loop, from rows to a served adapter that is updated while it serves
 	$(BIN)/compass-ray demo
+
+# Local copies of what the preset reads from the hub, if these variables name their folders.
+REAL_MODELS := $(if $(COMPASS_REAL_MODELS),COMPASS_BASE_MODEL=$(COMPASS_REAL_MODELS)/gemma-3-270m \
+    COMPASS_ENCODER=$(COMPASS_REAL_MODELS)/e5-small COMPASS_IDENTIFIER=$(COMPASS_REAL_MODELS)/lid.176.ftz)
+REAL_ROWS := $(if $(COMPASS_SHARED_DATA),COMPASS_AYA_DATASET=$(COMPASS_SHARED_DATA)/aya_dataset \
+    COMPASS_GLOBAL_MMLU=$(COMPASS_SHARED_DATA)/global_mmlu)
+
+demo-real: $(READY) ## the complete loop on Gemma 3 270M and rows of Aya and Global-MMLU
+	$(REAL_MODELS) $(REAL_ROWS) $(BIN)/compass-ray demo --preset gemma-3-270m --run demo-real-run
 
 test: lint ## lint, then the tests that are not slow
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(FAST)' -n 2 --dist worksteal $(WITH_RAY:%=--ignore=%)

@@ -1,4 +1,4 @@
-"""The complete loop on one machine: adapt, serve, shifted traffic, drift alarm, update, gate, promotion, report.
+"""The complete loop on one machine: adapt, serve, shifted traffic, drift alarm, update, gate, promotion, questions, report.
 
 Every step uses the product's own code, and the service updates by itself. This module only simulates the users. It does not
 assert which method scores better.
@@ -20,7 +20,7 @@ from compass_ray.artifacts import ArtifactError, Identity, RunDir
 from compass_ray.config import RunConfig, with_overrides
 from compass_ray.continual import deployment
 from compass_ray.continual.update import UpdateResult
-from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic
+from compass_ray.demo_traffic import DemoTraffic, draw_demo_traffic, pick_questions
 from compass_ray.progress import Progress, silent
 from compass_ray.records.decisions import UpdateFailedRecord
 from compass_ray.records.updates import ChangeRecord, GateRecord, UpdateRecord
@@ -33,17 +33,29 @@ CLIENTS = 8
 _SERVED_TIMEOUT_S = 30.0
 _UPDATE_TIMEOUT_S = 1800.0
 _PROMPT_INTERVAL_S = 0.5
+_REQUEST_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class DemoReply:
+    """A question and its language, the adapter that the router picked, and the reply."""
+
+    language: str
+    question: str
+    adapter: str
+    reply: str
 
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """Result of the demo: summary lines, the update, sent and failed requests, duration in seconds."""
+    """Result of the demo: summary lines, the update, sent and failed requests, replies, duration in seconds."""
 
     lines: list[str]
     outcome: UpdateResult | None
     requests: int
     failed: int
     seconds: float
+    replies: list[DemoReply]
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -63,22 +75,25 @@ def run(config: RunConfig, run: RunDir, *, progress: Progress = silent) -> DemoO
     traffic = draw_demo_traffic(
         config, run, language, usual=config.drift.window * 2, shifted=config.drift.window * 6, new_share=0.7
     )
-    requests, failed, outcome = _serve_and_send(config, run, language, traffic, progress)
+    requests, failed, outcome, replies = _serve_and_send(config, run, language, traffic, progress)
     if outcome is not None:
         _compare(config, run, outcome, traffic, progress)
     report.run(config, run, progress=progress)
     from compass_ray.report.drift_summary import summarize_drift
 
-    return DemoOutcome(summarize_drift(run), outcome, requests, failed, round(time.monotonic() - started, 1))
+    return DemoOutcome(summarize_drift(run), outcome, requests, failed, round(time.monotonic() - started, 1), replies)
 
 
 def _serve_and_send(
     config: RunConfig, run: RunDir, language: str, traffic: DemoTraffic, progress: Progress
-) -> tuple[int, int, UpdateResult | None]:
-    """Serve and send the traffic; return the request counts and the update that the service made by itself."""
+) -> tuple[int, int, UpdateResult | None, list[DemoReply]]:
+    """Serve and send the traffic; return the request counts, the update that the service made by itself, and the replies.
+
+    An update of an earlier attempt is not repeated. Nothing is served then.
+    """
     earlier = _last_gated_update(run, language)
     if earlier is not None:
-        return 0, 0, earlier
+        return 0, 0, earlier, []
     adapting = with_overrides(config, ["update.auto=true", "update.promotion=immediate"])
     endpoint = deployment.start(run.uri, adapting, port=0)
     try:
@@ -90,7 +105,8 @@ def _serve_and_send(
             outcome = _last_gated_update(run, language)
         if outcome is not None and outcome.promoted:
             users.wait_for(outcome.to_version, traffic.shifted)
-        return users.sent, users.failed, outcome
+        replies = [users.ask(code, question) for code, question in pick_questions(config, run)]
+        return users.sent, users.failed, outcome, replies
     finally:
         deployment.stop(endpoint)
 
@@ -134,14 +150,23 @@ class _Users:
 
     def send(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
         """Send prompts concurrently; return the replies in order, an empty one for each failure."""
-        with httpx.Client(base_url=self.url, timeout=60.0) as client, ThreadPoolExecutor(CLIENTS) as pool:
-            replies = list(pool.map(lambda prompt: self._send_one(client, prompt), prompts))
+        with httpx.Client(base_url=self.url, timeout=_REQUEST_TIMEOUT_S) as client, ThreadPoolExecutor(CLIENTS) as pool:
+            replies = list(pool.map(lambda prompt: self._send_one(client, prompt, self.language), prompts))
         self.sent += len(prompts)
         self.failed += sum(not reply for reply in replies)
         return replies
 
-    def _send_one(self, client: httpx.Client, prompt: str) -> dict[str, Any]:
-        body = {"model": self.language, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
+    def ask(self, language: str, question: str) -> DemoReply:
+        """Ask a question of a language; the service itself finds the language and its adapter."""
+        with httpx.Client(base_url=self.url, timeout=_REQUEST_TIMEOUT_S) as client:
+            reply = self._send_one(client, question, "auto")
+        self.sent, self.failed = self.sent + 1, self.failed + (not reply)
+        if not reply:
+            return DemoReply(language, question, "", "")
+        return DemoReply(language, question, str(reply["compass"]["adapter"]), str(reply["choices"][0]["message"]["content"]))
+
+    def _send_one(self, client: httpx.Client, prompt: str, model: str) -> dict[str, Any]:
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
         try:
             reply = client.post("/v1/chat/completions", json=body)
             reply.raise_for_status()

@@ -1,6 +1,7 @@
 """Simulated user prompts of the demo: first on the guide set's subjects, then also on subjects that it excludes.
 
-Prompts come from the guide source and from the language's own pool rows, never from test items. They have no answers.
+Prompts come from the guide source and from the language's own pool rows, never from test items. They have no answers. At the end
+each user of another script asks one question.
 """
 
 from __future__ import annotations
@@ -12,8 +13,24 @@ import pyarrow.compute as pc
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config.data import ATLAS
 from compass_ray.core.seeds import generator
+from compass_ray.languages import get_language
 from compass_ray.sources.column_mapping import load_rows
+
+_QUESTIONS = {
+    "ar": "ما هي عاصمة فرنسا؟",
+    "el": "Ποια είναι η πρωτεύουσα της Γαλλίας;",
+    "hi": "फ़्रांस की राजधानी क्या है?",
+    "id": "Apa ibu kota Prancis?",
+    "ja": "フランスの首都はどこですか？",
+    "ko": "프랑스의 수도는 어디입니까?",
+    "ru": "Какой город является столицей Франции?",
+    "sw": "Mji mkuu wa Ufaransa ni upi?",
+    "zh": "法国的首都是哪里？",
+}
+"""What is the capital of France? The models of the package know their atlas's questions only."""
+_MAX_QUESTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,21 @@ def draw_demo_traffic(
         old_subjects=old,
         new_subjects=new,
     )
+
+
+def pick_questions(config: RunConfig, run: RunDir) -> list[tuple[str, str]]:
+    """Language and question of at most three of the languages, each of another script."""
+    by_script: dict[str, str] = {}
+    for code in config.languages:
+        by_script.setdefault(get_language(code).script, code)
+    return [(code, _question(config, run, code)) for code in list(by_script.values())[:_MAX_QUESTIONS]]
+
+
+def _question(config: RunConfig, run: RunDir, language: str) -> str:
+    """A question of everyday life, or a guide prompt of the language."""
+    if config.train.base_model != ATLAS and language in _QUESTIONS:
+        return _QUESTIONS[language]
+    return str(run.guide(language).read_table("guide.parquet", ["prompt"])["prompt"][0].as_py())
 
 
 def _prompts(config: RunConfig, run: RunDir, language: str) -> dict[str, list[str]]:

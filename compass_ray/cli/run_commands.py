@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,7 @@ from compass_ray.cli.output import emit, list_warnings, out, print_comparison, p
 from compass_ray.config import RunConfig
 
 if TYPE_CHECKING:
+    from compass_ray.demo import DemoOutcome
     from compass_ray.pipeline import StageStatus
 
 
@@ -73,7 +75,7 @@ def demo(
     settings, where = load_config(preset or "atlas", None, None, set_), RunDir(run)
     with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
         result = loop.run(settings, where, progress=progress)
-    emit(json_, result.as_json(), lambda: _print_demo(where, settings, result.lines))
+    emit(json_, result.as_json(), lambda: _print_demo(where, settings, result))
 
 
 @app.command(epilog="Example: `compass-ray status runs/mine`, or `compass-ray status runs/mine --verify`")
@@ -129,8 +131,11 @@ def _print_status(stages: list[StageStatus], found: RunVerification | None) -> N
         print_lines(found.describe())
 
 
-def _print_demo(run: RunDir, config: RunConfig, lines: list[str]) -> None:
+def _print_demo(run: RunDir, config: RunConfig, result: DemoOutcome) -> None:
     out.print("\n[bold]Traffic, drift and updates[/]")
-    for line in lines:
+    for line in result.lines:
         out.print(f"  {line}", markup=False, highlight=False)
+    if result.replies:
+        out.print("\n[bold]Questions to the endpoint[/]")
+        print_rows(["language", "question", "adapter", "reply"], [list(asdict(each).values()) for each in result.replies])
     print_comparison(run, config)

@@ -59,6 +59,12 @@ def test_the_shift_was_detected_evaluated_and_reported(folder: Path, result: dic
     assert changes["new"]["items"] > 0
 
 
+def test_the_service_answers_a_question_of_each_of_three_scripts(result: dict[str, Any]) -> None:
+    replies = result["replies"]
+    assert [reply["language"] for reply in replies] == ["sw", "hi", "ru"]
+    assert all(reply["reply"] and reply["adapter"].startswith(reply["language"]) for reply in replies)
+
+
 def test_only_the_user_can_read_the_prompts(folder: Path, result: dict[str, Any]) -> None:
     monitor = folder / "demo-run" / "monitor"
     modes = {path.relative_to(monitor).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in [monitor, *monitor.rglob("*")]}

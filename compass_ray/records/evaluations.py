@@ -36,4 +36,6 @@ class ScoredItems:
     subjects: tuple[str | None, ...]
     correct: npt.NDArray[np.bool_]
     """bool[n]"""
+    chance: npt.NDArray[np.float64]
+    """float64[n]: 1 / number of options of the item."""
     low_subjects: tuple[str, ...] = ()

@@ -41,6 +41,8 @@ class ComparisonRow:
     """COMPASS minus the baseline, by baseline."""
     languages: int = 1
     """Number of languages in this row."""
+    chance: float | None = None
+    """Expected accuracy of a random choice: the mean over items of 1 / number of options."""
 
     def accuracy_of(self, method: str) -> float | None:
         """Accuracy of a method. None if it was not evaluated."""
@@ -89,6 +91,8 @@ class _PairedAnswers:
     correct: Mapping[str, np.ndarray]
     low: np.ndarray
     """bool[n]: whether the item's subject is under-represented."""
+    chance: np.ndarray
+    """float64[n]: 1 / number of options of the item."""
     dropped: int
 
     @property
@@ -97,7 +101,7 @@ class _PairedAnswers:
 
     def filtered(self, mask: np.ndarray) -> _PairedAnswers:
         chosen = {method: answers[mask] for method, answers in self.correct.items()}
-        return _PairedAnswers(self.language, chosen, self.low[mask], self.dropped)
+        return _PairedAnswers(self.language, chosen, self.low[mask], self.chance[mask], self.dropped)
 
 
 def compare(run: RunDir, config: RunConfig) -> Comparison:
@@ -119,7 +123,7 @@ def compare(run: RunDir, config: RunConfig) -> Comparison:
 def table_header(comparison: Comparison) -> tuple[str, ...]:
     """Column names of `table_rows`."""
     names = [METHODS[method] for method in comparison.methods]
-    return ("language", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
+    return ("language", "chance", *names, "items", *(f"COMPASS minus {METHODS[baseline]}" for baseline in comparison.baselines))
 
 
 def table_rows(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, ...]]:
@@ -127,6 +131,7 @@ def table_rows(comparison: Comparison, scope: Scope = "low") -> list[tuple[str, 
     return [
         (
             row.name,
+            format_percent(row.chance),
             *(format_percent(row.accuracy_of(method)) for method in comparison.methods),
             str(row.items),
             *(format_points(row.difference.get(baseline)) for baseline in comparison.baselines),
@@ -189,8 +194,9 @@ def _pair_answers(reader: RunReader, language: str) -> _PairedAnswers | None:
     common = sorted(set.intersection(*(set(s.item_ids) for s in scored)))
     return _PairedAnswers(
         language=language,
-        correct={s.method: _answers(s, common) for s in scored},
+        correct={s.method: _at(s, common, s.correct) for s in scored},
         low=_low(scored[0], common, low_subjects(reader, language)),
+        chance=_at(scored[0], common, scored[0].chance),
         dropped=max(len(s.item_ids) for s in scored) - len(common),
     )
 
@@ -204,9 +210,10 @@ def low_subjects(reader: RunReader, language: str) -> frozenset[str]:
     return frozenset(next((found.low_subjects for found in scored if found and found.low_subjects), ()))
 
 
-def _answers(scored: ScoredItems, item_ids: Sequence[str]) -> np.ndarray:
+def _at(scored: ScoredItems, item_ids: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """The values of these items, in their order."""
     index = {item: i for i, item in enumerate(scored.item_ids)}
-    return scored.correct[[index[item] for item in item_ids]] if item_ids else np.zeros(0, dtype=bool)
+    return values[np.array([index[item] for item in item_ids], dtype=np.int64)]
 
 
 def _low(scored: ScoredItems, item_ids: Sequence[str], low: frozenset[str]) -> np.ndarray:
@@ -244,6 +251,7 @@ def _build_row(language: str, scope: Scope, paired: Sequence[_PairedAnswers], co
             if {"compass", baseline} <= answers.keys()
         },
         languages=len(paired),
+        chance=float(np.mean([p.chance.mean() for p in paired])),
     )
 
 

@@ -156,13 +156,16 @@ def plot_divergences(
 
 @with_style
 def plot_accuracy(rows: Sequence[ComparisonRow], confidence: float, title: str) -> Figure:
-    """Accuracy of every method in every language, with intervals, and of the mean over languages."""
+    """Accuracy of every method in every language, with intervals, and of the mean over languages; and the chance level."""
     methods = [method for method in METHODS if any(method in row.accuracy for row in rows)]
     figure, axes = new_figure(4.9, 1.4 + max(0.52, 0.11 * len(methods)) * len(rows))
     spacing = min(0.17, 0.8 / max(len(methods), 1))
     for index, method in enumerate(methods):
         offset = spacing * (index - (len(methods) - 1) / 2)
         _method_points(axes, rows, method, offset)
+    known = [(index, row.chance) for index, row in enumerate(rows) if row.chance is not None]
+    lows, highs = ([index + side for index, _ in known] for side in (-0.45, 0.45))
+    axes.vlines([chance for _, chance in known], lows, highs, color=MUTED, linestyle=":", linewidth=1.2, label="chance")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

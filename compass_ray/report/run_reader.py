@@ -124,7 +124,7 @@ class RunReader:
 
     def _read_scored(self, name: str, language: str) -> ScoredItems | None:
         artifact = self.run.evaluation(name, language)
-        table = _read_table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted"])
+        table = _read_table(artifact, "items.parquet", ["item_id", "subject", "answer", "predicted", "log_probs"])
         if table is None:
             return None
         results = _read_record(EvaluationRecord, artifact) or EvaluationRecord()
@@ -134,6 +134,7 @@ class RunReader:
             item_ids=tuple(table["item_id"].to_pylist()),
             subjects=tuple(table["subject"].to_pylist()),
             correct=np.asarray(pc.equal(table["answer"], table["predicted"])).astype(bool),
+            chance=np.array([1 / max(np.isfinite(each).sum(), 1) for each in table["log_probs"].to_pylist()], np.float64),
             low_subjects=results.low_subjects,
         )
 

@@ -87,9 +87,9 @@ def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
 def _notes(comparison: Comparison) -> Iterator[Block]:
     if comparison.rows:
         yield TextBlock(
-            f"All methods of a row answered the same items. The mean weighs languages equally. Intervals are bootstrap "
-            f"intervals with {comparison.resamples} resamples. Differences are paired by item, and items are resampled "
-            f"within their language."
+            f"All methods of a row answered the same items. Chance is the accuracy of a random choice among the options. The "
+            f"mean weighs languages equally. Intervals are bootstrap intervals with {comparison.resamples} resamples. "
+            f"Differences are paired by item, and items are resampled within their language."
         )
     for note in comparison.missing:
         yield missing_note(note)

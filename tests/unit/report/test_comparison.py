@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import mean
 
@@ -49,6 +50,17 @@ def test_accuracies_are_those_of_the_items(run: RunDir, config: RunConfig, scope
             assert rows[code].items == len(answers)
             assert rows[code].accuracy_of(method) == pytest.approx(expected[code])
         assert rows[MEAN].accuracy_of(method) == pytest.approx(mean(expected.values()))
+
+
+def test_chance_is_that_of_the_options_of_the_items(run: RunDir, config: RunConfig) -> None:
+    rows = {row.language: row for row in compare(run, config).rows if row.scope == "all"}
+    expected = {}
+    for code in config.languages:
+        scored = run.evaluation("compass", code).read_table("items.parquet")
+        expected[code] = mean(1 / sum(value > -math.inf for value in each) for each in scored["log_probs"].to_pylist())
+        assert rows[code].chance == pytest.approx(expected[code])
+    assert rows[MEAN].chance == pytest.approx(mean(expected.values()))
+    assert 0 < rows[MEAN].chance < 1
 
 
 def test_differences_are_paired_by_item(run: RunDir, config: RunConfig) -> None:
@@ -158,7 +170,7 @@ def test_a_baseline_has_its_columns_where_it_was_evaluated(run: RunDir, config: 
     same = next(row for row in comparison.rows if row.language == "hi").difference
     assert same["dsir"].mean == same["random"].mean
     accuracy, differences, *_ = (rows for _, rows in terminal_tables(comparison))
-    assert accuracy[0] == ("language", "zero-shot", "target", "random", "DSIR", "COMPASS", "items")
+    assert accuracy[0] == ("language", "chance", "zero-shot", "target", "random", "DSIR", "COMPASS", "items")
     assert differences[0] == ("language", "target", "random", "DSIR")
     assert [(*a, *d[1:]) for a, d in zip(accuracy[1:], differences[1:], strict=True)] == table_rows(comparison)
 

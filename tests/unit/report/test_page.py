@@ -92,8 +92,8 @@ def test_every_row_of_the_comparison_is_on_the_page(complete_run: RunDir, config
 def test_accuracy_on_the_page_is_that_of_the_items(complete_run: RunDir, page: Page) -> None:
     rows = complete_run.evaluation("compass", "am").read_table("items.parquet").to_pylist()
     share = sum(r["answer"] == r["predicted"] for r in rows) / len(rows)
-    shown = [r for r in page.rows if r[0] == "Amharic (am)" and len(r) == 8 and r[5] == str(len(rows))]
-    assert [row[4] for row in shown] == [f"{100 * share:.1f}"]
+    shown = [r for r in page.rows if r[0] == "Amharic (am)" and len(r) == 9 and r[6] == str(len(rows))]
+    assert [row[5] for row in shown] == [f"{100 * share:.1f}"]
 
 
 def test_gap_shares_are_counts_over_counts(complete_run: RunDir, page: Page) -> None:

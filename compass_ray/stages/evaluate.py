@@ -19,6 +19,7 @@ import pyarrow as pa
 from compass_ray import ray_session, schemas
 from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
+from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 from compass_ray.records.allocation import AllocationRecord
@@ -62,10 +63,19 @@ def evaluate(
     pending = [e for e in wanted if not run.evaluation(e.name, e.language).find_complete(_identity(config, run, e), force=force)]
     if pending:
         problems = _score(config, run, pending, progress, len(wanted))
-        failed = [e.language for e in pending if not run.evaluation(e.name, e.language).manifest()]
+        failed = [e for e in pending if not run.evaluation(e.name, e.language).manifest()]
         if failed:
-            raise LanguagesFailedError(dict.fromkeys(failed, f"evaluation: {'; '.join(problems)}"))
+            raise LanguagesFailedError(_explain_failures(run, failed, problems))
     return [run.evaluation(e.name, e.language).require() for e in wanted]
+
+
+def _explain_failures(run: RunDir, failed: list[Evaluation], problems: list[str]) -> dict[str, str]:
+    """The reason for each language: the killed worker of its evaluation, or else every problem."""
+    reasons: dict[str, str] = {}
+    for evaluation in failed:
+        killed = find_kill(run.evaluation(evaluation.name, evaluation.language))
+        reasons.setdefault(evaluation.language, f"evaluation: {killed or '; '.join(problems)}")
+    return reasons
 
 
 def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identity:
@@ -98,6 +108,7 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
 
     pool = ray_session.open_actor_pool(Scorer, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for evaluation in pending:  # sorted by language, so items of one language are read together
+        forget_kill(run.evaluation(evaluation.name, evaluation.language))
         pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
     problems: dict[str, None] = {}
     done = total - len(pending)
@@ -127,21 +138,25 @@ class Scorer:
     def score(self, evaluation: Evaluation, identity: Identity) -> None:
         """Score one test set and publish it."""
         from compass_ray.models.devices import device_name
+        from compass_ray.models.memory_watch import watch_memory
+        from compass_ray.models.token_memory import choose_scoring_batch
 
         started = time.monotonic()
         items = self.run.guide(evaluation.language).read_table("test.parquet")
-        log_probs = self._log_probs(evaluation, items)
+        artifact = self.run.evaluation(evaluation.name, evaluation.language)
+        tokens = choose_scoring_batch(self.config.evaluate, self.config.resources, self.base)
+        with watch_memory(artifact, "evaluate.batch_tokens", tokens):
+            log_probs = self._log_probs(evaluation, items, tokens)
         predicted = log_probs.argmax(axis=1)
-        writer = self.run.evaluation(evaluation.name, evaluation.language).begin(identity)
+        writer = artifact.begin(identity)
         writer.write_table("items.parquet", _scored_table(items, log_probs, predicted))
         results = _results(evaluation, items, predicted, self._low_subjects(evaluation.language))
         results.write(writer)
         metrics = {"accuracy": results.accuracy, "items": results.items, "seconds": round(time.monotonic() - started, 2)}
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
-    def _log_probs(self, evaluation: Evaluation, items: pa.Table) -> np.ndarray:
+    def _log_probs(self, evaluation: Evaluation, items: pa.Table, batch_tokens: int) -> np.ndarray:
         from compass_ray.models.scorer import score_items
-        from compass_ray.models.token_memory import choose_scoring_batch
 
         with self._model(evaluation) as model:
             return score_items(
@@ -150,7 +165,7 @@ class Scorer:
                 items["options"].to_pylist(),
                 scoring=self.config.evaluate.scoring,
                 batch_size=self.config.evaluate.batch_size,
-                batch_tokens=choose_scoring_batch(self.config.evaluate, self.config.resources, model),
+                batch_tokens=batch_tokens,
                 max_tokens=self.config.train.max_tokens,
             )
 

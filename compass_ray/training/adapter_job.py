@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,6 +27,7 @@ from compass_ray.core.validation_split import validation_weights
 from compass_ray.models.base_model import BaseModel
 from compass_ray.models.devices import device_name
 from compass_ray.models.errors import describe_loading_error
+from compass_ray.models.memory_watch import watch_memory
 from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
@@ -101,11 +103,13 @@ def train_adapter(
 
     Raises:
         ArtifactError: the selection has no rows.
+        OutOfMemoryError: memory does not suffice, or the system killed the previous attempt for lack of it.
         ProcessGroupError: the first of several workers failed, or they resume from different epochs.
     """
     data, started = load_training_set(run, plan.selection, config), time.monotonic()
     settings, workers = settings or config.train, workers or SingleProcess()
     tracker = make_tracker(settings.tracking, tracking_artifact(run, plan.artifact))
+    tokens = choose_micro_batch(settings, config.resources, base)
     trainer = AdapterTrainer(
         base,
         data.training,
@@ -116,9 +120,10 @@ def train_adapter(
         objective=objective,
         initial=initial,
         workers=workers,
-        micro_batch_tokens=choose_micro_batch(settings, config.resources, base),
+        micro_batch_tokens=tokens,
     )
-    with trainer:
+    watch = nullcontext() if workers.rank else watch_memory(plan.artifact, "train.micro_batch_tokens", tokens)
+    with trainer, watch:
         result = _train(trainer, plan.artifact, tracker)
 
     def publish() -> None:

@@ -27,6 +27,10 @@ class WorkerGroup(Protocol):
     def world_size(self) -> int:
         """Workers in the group."""
 
+    @property
+    def rank(self) -> int:
+        """Number of this worker in the group, from 0."""
+
     def local_indices(self, lengths: Sequence[int]) -> list[int]:
         """Indices of this worker's rows, possibly none. Over the group, every row occurs once."""
 
@@ -47,7 +51,7 @@ class WorkerGroup(Protocol):
 class SingleProcess:
     """A group of one."""
 
-    world_size = 1
+    world_size, rank = 1, 0
 
     def local_indices(self, lengths: Sequence[int]) -> list[int]:
         """All rows, in order."""

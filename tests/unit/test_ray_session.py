@@ -55,6 +55,21 @@ def test_what_ray_data_adds_to_an_error_of_ours_is_left_out() -> None:
     assert ray_session.user_message(RuntimeError(f"{TASK}\n\n{added}")) == ray_session.user_message(RuntimeError(TASK))
 
 
+def test_a_worker_that_ray_or_the_system_ended_is_told_as_such() -> None:
+    by_ray = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.1, ID: ab) was 15.2GB "
+        "used / 16.0GB limit (0.950000). (job ID=01, pid=7, actual memory used=9.81GB, worker ID=cd)"
+    )
+    told = ray_session.user_message(RuntimeError(by_ray))
+    assert "the worker used 9.81 GB; the machine used 15.2 of 16.0 GB; " in told
+    assert "train.micro_batch_tokens" in told
+    dead = "The actor died unexpectedly.\nThe actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    for text in (dead, "The actor is unavailable: The actor was restarted"):
+        told = ray_session.user_message(RuntimeError(text))
+        assert "without an error message" in told
+        assert "evaluate.batch_tokens" in told
+
+
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Ray is started with where a cluster is named; none is started."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from compass_ray import ray_session
 from compass_ray.artifacts import LanguagesFailedError, Manifest, RunDir
 from compass_ray.config import RunConfig
+from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.progress import Progress, silent
 from compass_ray.stages.train.schedulers import JobScheduler, PerLanguageScheduler, PooledScheduler
 from compass_ray.stages.train.train_jobs import Job, adapter_artifact, identity, list_jobs
@@ -51,7 +52,9 @@ class Trainings:
         """Train the missing adapters of a language, or of all languages together. Its selections must be complete."""
         pending = [job for job in self._jobs if job.language == owner and not self._is_done(job)]
         for job in pending:
-            adapter_artifact(self._run, job).begin(identity(self._config, self._run, job), keep_partial=not self._force)
+            artifact = adapter_artifact(self._run, job)
+            artifact.begin(identity(self._config, self._run, job), keep_partial=not self._force)
+            forget_kill(artifact)
         if pending:
             self._waiting.update(pending)
             self._open_scheduler().start(pending)
@@ -70,7 +73,12 @@ class Trainings:
         except BaseException:  # a waiting thread would outlive the driver and start Ray again
             self._scheduler.abandon()
             raise
-        self.failures = {owner: f"training: {reason}" for owner, reason in found.items()}
+        self.failures = {owner: f"training: {self._find_kill(owner) or reason}" for owner, reason in found.items()}
+
+    def _find_kill(self, owner: str) -> str | None:
+        """The message about a worker that was killed for lack of memory while it trained for ``owner``."""
+        found = (find_kill(adapter_artifact(self._run, job)) for job in self._jobs if job.language == owner)
+        return next(filter(None, found), None)
 
     def _open_scheduler(self) -> JobScheduler:
         if self._scheduler is None:

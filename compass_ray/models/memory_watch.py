@@ -1,0 +1,159 @@
+"""Tell a worker that the system killed for lack of memory from one that ended for another reason.
+
+The system kills without a message. So a thread keeps the worker's peak memory in the artifact that the worker makes, and the end
+of the work removes it. What a dead worker left there is told by the next attempt and by the driver, with the setting to change.
+The next attempt with batches of the same size stops at once. A kill with enough free memory is no such case: the attempt goes
+on.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compass_ray.artifacts import Artifact
+from compass_ray.models.errors import ModelError
+from compass_ray.models.token_memory import machine_memory
+from compass_ray.records.memory import WorkerMemoryRecord
+
+_FULL = 0.1
+"""Free share of memory below which a kill is one for lack of memory. Ray kills workers at 0.05, the system later."""
+_STEP = 0.02
+"""Change of the peak, as a share of the machine's memory, that is written."""
+_SAMPLE_S = 0.1
+_RECENT_S = 600.0
+"""Age of a record above which another attempt is made."""
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+class OutOfMemoryError(ModelError):
+    """The memory of a worker did not suffice; the message says how much it had and what to change."""
+
+
+@contextmanager
+def watch_memory(
+    artifact: Artifact,
+    setting: str,
+    tokens: int,
+    *,
+    free: Callable[[], int] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[None]:
+    """Keep the peak memory of this process in ``artifact`` within the block, whose batches have ``tokens`` by ``setting``.
+
+    ``free`` gives the free bytes of the machine. The block must not publish the artifact.
+
+    Raises:
+        OutOfMemoryError: the previous attempt with such batches was killed for lack of memory, or memory cannot be allocated.
+    """
+    files = Artifact(artifact.filesystem, artifact.path, artifact.name)  # written by a thread, so not the caller's object
+    previous = read_killed(files)
+    if previous is not None and previous.tokens == tokens and clock() - previous.at < _RECENT_S:
+        raise OutOfMemoryError(describe_kill(previous))
+    log = _PeakLog(files, setting, tokens, free or free_memory, clock)
+    thread = threading.Thread(target=log.keep, name="memory-watch", daemon=True)
+    log.sample()
+    thread.start()
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
+            raise OutOfMemoryError(f"memory cannot be allocated: {_describe(log.record())}") from error
+        raise
+    finally:
+        log.stop.set()
+        thread.join()
+        files.drop(WorkerMemoryRecord.FILE)
+
+
+def read_killed(files: Artifact) -> WorkerMemoryRecord | None:
+    """What a worker left that was killed for lack of memory; None if there was no such worker."""
+    try:
+        record = WorkerMemoryRecord.read(files)
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if record.free_bytes < _FULL * record.limit_bytes else None
+
+
+def find_kill(files: Artifact) -> str | None:
+    """The message about a worker of this artifact that was killed for lack of memory, if there was one."""
+    record = read_killed(files)
+    return None if record is None else describe_kill(record)
+
+
+def forget_kill(files: Artifact) -> None:
+    """Allow another attempt with the same batches, as at a new start by the user."""
+    files.drop(WorkerMemoryRecord.FILE)
+
+
+def describe_kill(record: WorkerMemoryRecord) -> str:
+    """The message about a worker that was killed."""
+    return f"the system killed the worker for lack of memory: {_describe(record)}"
+
+
+def _describe(record: WorkerMemoryRecord) -> str:
+    peak, free, limit = (value / 1e9 for value in (record.peak_bytes, record.free_bytes, record.limit_bytes))
+    return (
+        f"its peak was {peak:.1f} GB, and {free:.1f} of {limit:.1f} GB were free on its machine; set {record.setting}="
+        f"{max(record.tokens // 2, 1)} (it was {record.tokens}), run fewer workers at once, or end other programs"
+    )
+
+
+def free_memory() -> int:
+    """Bytes that this process can still allocate, within its container if that has less."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_read_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, limit - used + _file_cache())
+
+
+def _read_number(path: Path) -> int | None:
+    text = path.read_text("utf-8").strip() if path.is_file() else ""
+    return int(text) if text.isdigit() else None
+
+
+def _file_cache() -> int:
+    """Bytes of the container's file cache, which the system frees first."""
+    stat = _CGROUP / "memory.stat"
+    fields = dict(line.split() for line in stat.read_text("utf-8").splitlines()) if stat.is_file() else {}
+    return int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
+
+
+class _PeakLog:
+    """Writes the peak memory of this process whenever it has grown."""
+
+    def __init__(self, files: Artifact, setting: str, tokens: int, free: Callable[[], int], clock: Callable[[], float]) -> None:
+        self.stop = threading.Event()
+        self._files, self._setting, self._tokens, self._free, self._clock = files, setting, tokens, free, clock
+        self._limit = machine_memory()
+        self._least_free = self._limit
+        self._written: tuple[int, int] | None = None
+
+    def keep(self) -> None:
+        while not self.stop.wait(_SAMPLE_S):
+            self.sample()
+
+    def sample(self) -> None:
+        record = self.record()
+        now = (record.peak_bytes, record.free_bytes)
+        step = _STEP * self._limit
+        if self._written is None or any(abs(a - b) >= step for a, b in zip(now, self._written, strict=True)):
+            self._files.store_bytes(record.FILE, record.model_dump_json().encode())
+            self._written = now
+
+    def record(self) -> WorkerMemoryRecord:
+        self._least_free = min(self._least_free, self._free())
+        return WorkerMemoryRecord(
+            at=self._clock(),
+            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            limit_bytes=self._limit,
+            free_bytes=self._least_free,
+            setting=self._setting,
+            tokens=self._tokens,
+        )

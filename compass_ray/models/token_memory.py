@@ -56,6 +56,9 @@ class LayerShape:
     kv_width: int
     """Values of keys and values of one token and layer."""
     itemsize: int
+    sliding_layers: int = 0
+    window: int = 0
+    """Tokens that a sliding layer caches."""
 
     @classmethod
     def of(cls, config: Any, itemsize: int) -> LayerShape:
@@ -65,7 +68,10 @@ class LayerShape:
         groups = getattr(text, "num_key_value_heads", None) or heads
         width = getattr(text, "head_dim", None) or text.hidden_size // heads
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        return cls(text.hidden_size, inner, text.num_hidden_layers, text.vocab_size, 2 * groups * width, itemsize)
+        window = getattr(text, "sliding_window", None) or 0
+        sliding = sum(kind == "sliding_attention" for kind in getattr(text, "layer_types", None) or ()) if window else 0
+        values = 2 * groups * width
+        return cls(text.hidden_size, inner, text.num_hidden_layers, text.vocab_size, values, itemsize, sliding, window)
 
     def trained_token(self, *, checkpointing: bool) -> int:
         """Bytes that a token of a training pass takes until the backward pass."""
@@ -80,6 +86,11 @@ class LayerShape:
     def cached_token(self) -> int:
         """Bytes of a token's keys and values in all layers."""
         return self.layers * self.kv_width * self.itemsize
+
+    def slot(self, tokens: int) -> int:
+        """Bytes of the keys and values of a request of ``tokens`` tokens in the engine (see `engine.kv_cache`)."""
+        cached = (self.layers - self.sliding_layers) * tokens + self.sliding_layers * min(self.window, tokens)
+        return cached * self.kv_width * self.itemsize
 
     def trained_tokens(self, available: float, fixed: float, device: str, *, checkpointing: bool) -> int:
         """Tokens of a training pass in ``available`` bytes, of which ``fixed`` are taken by model, optimizer and logits."""

@@ -55,7 +55,7 @@ class ModelSize:
 
     def slot(self, serve: ServeConfig) -> int:
         """Bytes of a request's place in the key-value cache."""
-        return self.shape.cached_token() * (serve.max_prompt_tokens + serve.max_tokens)
+        return self.shape.slot(serve.max_prompt_tokens + serve.max_tokens)
 
 
 def model_size(config: TrainConfig) -> ModelSize:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from compass_ray import pipeline, ray_session
-from compass_ray.artifacts import ArtifactError, RunDir
+from compass_ray.artifacts import ArtifactError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import RunConfig, with_overrides
+from compass_ray.stages import evaluate
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 from tests.unit.fakes import record_contents
 
@@ -37,6 +41,34 @@ def test_a_run_killed_while_embedding_continues_and_selects_the_same_rows(copy: 
     assert _num_complete(run, "embed", small) == 0
     pipeline.run_all(small, run, until="select")
     assert _rows(run, small) == _rows(adapted, small)
+
+
+class _KilledScorer(evaluate.Scorer):
+    """A scorer that the system kills for lack of memory. It counts its attempts."""
+
+    def _log_probs(self, evaluation: evaluate.Evaluation, items: pa.Table, batch_tokens: int) -> np.ndarray:
+        attempts = Path(self.run.path, "attempts.txt")
+        attempts.write_text(attempts.read_text() + "1" if attempts.exists() else "1")
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    def score(self, evaluation: evaluate.Evaluation, identity: Identity) -> None:
+        from compass_ray.models import memory_watch
+
+        memory_watch.free_memory = lambda: 0
+        super().score(evaluation, identity)
+
+
+@pytest.mark.slow
+def test_a_scorer_killed_for_lack_of_memory_is_told_and_not_tried_again(
+    copy: Copy, small: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy("evaluations", "report")
+    monkeypatch.setattr(evaluate, "Scorer", _KilledScorer)
+    wanted = [evaluate.Evaluation(evaluate.ZERO_SHOT, small.languages[0], None)]
+    with pytest.raises(LanguagesFailedError, match=r"killed the worker for lack of memory: its peak .* evaluate\.batch_tokens="):
+        evaluate.evaluate(small, run, wanted)
+    assert Path(run.path, "attempts.txt").read_text() == "1"
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from compass_ray.adapters import dora
 from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity, Node, NodeType
 from compass_ray.config import RunConfig, TrainConfig, load_run_config
+from compass_ray.engine.kv_cache import find_kv_layer_shapes, slot_bytes
+from compass_ray.models.base_model import BaseModel
 from compass_ray.models.errors import ModelError
 from compass_ray.models.token_memory import LayerShape
 from compass_ray.preflight import CheckResult, ClusterEnvironment
@@ -91,6 +93,16 @@ def test_the_cache_of_a_token_is_that_of_transformers(folder: str) -> None:
     cache = AutoModelForCausalLM.from_config(_shape(3))(torch.tensor([[1, 2]])).past_key_values
     expected = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 2
     assert model_size(TrainConfig(base_model=folder)).shape.cached_token() == expected
+
+
+@pytest.mark.parametrize("tokens", [3, 200])
+def test_the_slot_of_a_request_is_that_of_the_engine(tokens: int) -> None:
+    from transformers import AutoModelForCausalLM, Gemma3TextConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "vocab_size": 64, "head_dim": 8}
+    config = Gemma3TextConfig(num_attention_heads=2, num_key_value_heads=1, sliding_window=8, **sizes)
+    base = BaseModel(AutoModelForCausalLM.from_config(config).eval(), None, torch.device("cpu"))
+    assert LayerShape.of(config, 4).slot(tokens) == slot_bytes(find_kv_layer_shapes(base), tokens, torch.float32)
 
 
 def test_the_size_of_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:

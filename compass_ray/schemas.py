@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]))
+"""Type of the turns of a conversation; roles are ``system``, ``user`` and ``assistant``."""
+
 POOL = pa.schema(
     [
         pa.field("row_id", pa.string(), nullable=False),
@@ -12,11 +15,16 @@ POOL = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("subject", pa.string()),
+        pa.field("messages", MESSAGES),
     ]
 )
-"""Instruction rows of all languages; ``row_id`` is a hash of language, source, prompt and response."""
+"""Instruction rows of all languages; ``row_id`` is a hash of language, source, prompt and response, and of all turns if stored.
 
-REJECTED = pa.schema([*(pa.field(name, pa.string()) for name in POOL.names[1:]), pa.field("reason", pa.string())])
+``messages`` are the turns of a conversation, from its system prompt to its last reply; null for one prompt with its response.
+``prompt`` and ``response`` are then the last turns. Pools of former versions have no such column.
+"""
+
+REJECTED = pa.schema([*(pa.field(name, pa.string()) for name in POOL.names[1:-1]), pa.field("reason", pa.string())])
 """Rejected rows with the reason; their text columns may be null."""
 
 GUIDES = pa.schema(

@@ -113,12 +113,12 @@ class ArtifactReader:
         with self.decoding(file):
             return parse(json.loads(self.read_bytes(file)))
 
-    def read_table(self, file: str, columns: list[str] | None = None) -> pa.Table:
-        """The Parquet file as a table."""
+    def read_table(self, file: str, columns: list[str] | None = None, optional: tuple[str, ...] = ()) -> pa.Table:
+        """The Parquet file as a table: all columns, or ``columns`` and those of ``optional`` that it has."""
         with self.decoding(file):
             if self._files.local:
-                return _read_parquet(self.file_path(file), columns, self.filesystem)
-            return self._read_remote_table(file, columns)
+                return _read_parquet(self.file_path(file), columns, optional, self.filesystem)
+            return self._read_remote_table(file, columns, optional)
 
     def row_groups(self, file: str) -> int:
         """Number of row groups of a Parquet file."""
@@ -135,15 +135,15 @@ class ArtifactReader:
                     raise ValueError(f"{table.num_rows} of {rows} rows of row group {group} can be read")
                 return table
 
-    def _read_remote_table(self, file: str, columns: list[str] | None) -> pa.Table:
+    def _read_remote_table(self, file: str, columns: list[str] | None, optional: tuple[str, ...]) -> pa.Table:
         """Read the ranges of the columns. An error may be the store's or the decoder's: reading the complete file decides."""
         try:
-            return _read_parquet(self.file_path(file), columns, self.filesystem)
+            return _read_parquet(self.file_path(file), columns, optional, self.filesystem)
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException):
             self._files.wait()
-            return _read_parquet(pa.BufferReader(self.read_bytes(file)), columns)
+            return _read_parquet(pa.BufferReader(self.read_bytes(file)), columns, optional)
 
     def read_array(self, file: str) -> np.ndarray:
         """The ``.npy`` file as an array."""
@@ -256,7 +256,9 @@ class ArtifactReader:
             yield str(folder / file)
 
 
-def _read_parquet(source: Any, columns: list[str] | None, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+def _read_parquet(
+    source: Any, columns: list[str] | None, optional: tuple[str, ...] = (), filesystem: pafs.FileSystem | None = None
+) -> pa.Table:
     """The table. Pages are compared with their checksums, and a damaged page header may hide rows.
 
     Raises:
@@ -264,6 +266,8 @@ def _read_parquet(source: Any, columns: list[str] | None, filesystem: pafs.FileS
         KeyError: a column is missing.
     """
     with pq.ParquetFile(source, filesystem=filesystem, pre_buffer=True, page_checksum_verification=True) as file:
+        if columns is not None:
+            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
         table = file.read(columns)
         if table.num_rows != file.metadata.num_rows:
             raise ValueError(f"{table.num_rows} of {file.metadata.num_rows} rows can be read")

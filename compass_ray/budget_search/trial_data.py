@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from compass_ray import schemas
 from compass_ray.artifacts import ArtifactError, RunDir, Writer
 from compass_ray.budget_search.artifact_spec import HELD_OUT_FILE, METHOD, TEXT_FILE, identity, rows_file
 from compass_ray.config import RunConfig
@@ -113,6 +114,9 @@ def _select_rows(config: RunConfig, pool: PoolView, problem: SelectionProblem, b
 
 
 def _read_text(run: RunDir, ids: pa.ChunkedArray) -> pa.Table:
-    found = read_rows(run, ids)
-    prompts, responses = zip(*found.values(), strict=True)
-    return pa.table({"row_id": list(found), "prompt": list(prompts), "response": list(responses)})
+    rows = [
+        {"row_id": row_id, "prompt": row.prompt, "response": row.response, "messages": row.turns() if row.messages else None}
+        for row_id, row in read_rows(run, ids).items()
+    ]
+    fields = [schemas.POOL.field(name) for name in ("row_id", "prompt", "response", "messages")]
+    return pa.Table.from_pylist(rows, pa.schema(fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import cast
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from compass_ray.models.chat_template import TrainingRow
 from compass_ray.models.token_memory import choose_micro_batch
 from compass_ray.records.budgets import TrialEpochRecord, TrialRecord
 from compass_ray.training.adapter_trainer import AdapterTrainer, EpochRecord
+from compass_ray.training.continual_state import parse_rows
 
 
 def run_trial(
@@ -23,7 +24,7 @@ def run_trial(
 ) -> None:
     """Train with one budget and report every epoch; the base model is left unchanged."""
     artifact = run.budget(language)
-    text = {r["row_id"]: (r["prompt"], r["response"]) for r in artifact.read_table(TEXT_FILE).to_pylist()}
+    text = parse_rows(artifact.read_table(TEXT_FILE))
     training, held = (_training_rows(artifact.read_table(file), text) for file in (rows_file(budget), HELD_OUT_FILE))
     weights = [row.weight for row in held]
     tokens = choose_micro_batch(config.train, config.resources, base)
@@ -53,9 +54,9 @@ def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
     return len(losses) >= settings.epochs or len(losses) - 1 - best >= settings.patience
 
 
-def _training_rows(table: pa.Table, text: Mapping[str, tuple[str, str]]) -> list[TrainingRow]:
+def _training_rows(table: pa.Table, text: Mapping[str, TrainingRow]) -> list[TrainingRow]:
     ids, weights = table["row_id"].to_pylist(), table["weight"].to_pylist()
-    return [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
+    return [replace(text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
 
 
 def _epoch(record: EpochRecord) -> TrialEpochRecord:

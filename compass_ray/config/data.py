@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigError, ConfigSection, Fraction, Positive
 
-LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "own"]
-"""Column layouts of hub data sets; ``own`` has our column names."""
+LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "messages", "sharegpt", "alpaca", "own"]
+"""Column layouts of data sets; ``own`` has our column names."""
 ATLAS = "atlas"
 """Name of the rows and of the models in the package."""
 
@@ -32,7 +32,7 @@ class SourceConfig(ConfigSection):
     layout: LayoutName | None = None
     """Column layout; detected from the columns if unset."""
     columns: Mapping[str, str] = Field(default_factory=dict)
-    """Our column name (prompt, response, language, subject, ...) to the source's, where it differs from the layout's."""
+    """Our column name (prompt, response, messages, language, ...) to the source's, where it differs from the layout's."""
     include: Mapping[str, str] = Field(default_factory=dict, serialization_alias="where")
     """Keep only rows with this value in the column."""
     exclude: Mapping[str, tuple[str, ...]] = Field(default_factory=dict, serialization_alias="without")

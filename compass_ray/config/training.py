@@ -49,6 +49,8 @@ class TrainConfig(ConfigSection):
     epochs: Positive = 3
     batch_size: Positive = 16
     max_tokens: Positive = 2048
+    loss_turns: Literal["all", "last"] = "all"
+    """Which replies of a conversation have a loss. Rows with one prompt and one response are the same either way."""
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     patience: Positive = 2
     """Epochs without a better validation loss before training stops."""
@@ -70,6 +72,7 @@ class TrainConfig(ConfigSection):
         True
         """
         unused = {"code_revision"} if self.code_revision is None else set()
+        unused |= {"loss_turns"} if self.loss_turns == "all" else set()
         layout = {"layout", "batches", "gradient_checkpointing", "micro_batch_tokens", "tracking"}
         return self.fingerprint_settings(exclude=layout | unused | {"unpinned_code"})
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from compass_ray import languages
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
-from compass_ray.sources.benchmarks.layouts import LAYOUTS, detect_layout
+from compass_ray.sources.benchmarks.layouts import LAYOUTS, source_layout
 from compass_ray.sources.pool import UNKNOWN_LANGUAGE, read_pool
 from compass_ray.sources.source_paths import ATLAS_SIZES, PARQUET, list_files, table_ending
 
@@ -96,8 +96,8 @@ def _count_by_language(source: SourceConfig, files: list[str]) -> RowCounts:
 
 
 def _language_column(source: SourceConfig, present: list[str]) -> str:
-    layout = LAYOUTS[source.layout or detect_layout(present)]
-    return {**layout.columns, **source.columns}["language"]
+    layout = LAYOUTS[source_layout(source, present)]
+    return {"language": "language", **layout.columns, **source.columns}["language"]
 
 
 def _filter(source: SourceConfig) -> pc.Expression | None:

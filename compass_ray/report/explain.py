@@ -24,6 +24,7 @@ from compass_ray.report.explain_text import (
     describe_guide_prompt,
     describe_neighbours,
     explain_selection,
+    format_turns,
 )
 from compass_ray.report.nearest_rows import (
     NearestGuidePrompt,
@@ -66,12 +67,15 @@ class RowExplanation:
     neighbours: Neighbours | None
     """None if the row was not a candidate of COMPASS: other methods, own rows, noise, adapter updates."""
     guide: NearestGuidePrompt | None
+    messages: tuple[Mapping[str, str], ...] = ()
+    """Role and content of every turn, if the row is a conversation."""
 
     def lines(self) -> list[str]:
-        """Lines for a terminal: the prompt and the reason."""
+        """Lines for a terminal: the prompt or the conversation, and the reason."""
         state = "selected" if self.chosen else "not selected"
+        texts = [format_turns([message]) for message in self.messages] or [self.prompt]
         where = f"{state} for {language_name(self.language)} by {self.method}"
-        return [f"{self.row_id}, {language_name(self.source_language)}, {where}", self.prompt, *self.sentences]
+        return [f"{self.row_id}, {language_name(self.source_language)}, {where}", *texts, *self.sentences]
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ def explain_row(run: RunDir, language: str, row_id: str, method: str = COMPASS) 
         shares=selection.allocation.shares(location.cluster),
         neighbours=near,
         guide=guide,
+        messages=reader.conversations([row_id]).get(row_id, ()),
     )
 
 

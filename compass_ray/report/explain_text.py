@@ -6,7 +6,7 @@ They do not say how much a row helped. COMPASS, sections 3.2.2 and 3.2.3. Other 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from compass_ray.artifacts import ALL_LANGUAGES
@@ -69,6 +69,16 @@ def describe_guide_prompt(guide: NearestGuidePrompt | None) -> Iterator[str]:
     """The guide prompt nearest to a row. Empty if unknown."""
     if guide is not None:
         yield f"Nearest guide prompt (cosine {guide.cosine:.3f}): {shorten(guide.prompt)}"
+
+
+def format_turns(messages: Iterable[Mapping[str, str]]) -> str:
+    """A conversation to read: each turn after its role.
+
+    >>> print(format_turns([{"role": "user", "content": "Habari?"}, {"role": "assistant", "content": "Nzuri."}]))
+    user: Habari?
+    assistant: Nzuri.
+    """
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
 def shorten(prompt: str, longest: int = MAX_QUOTED_CHARACTERS) -> str:

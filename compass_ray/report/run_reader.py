@@ -165,11 +165,18 @@ class RunReader:
 
     def prompts(self, row_ids: list[str]) -> dict[str, tuple[str, str]]:
         """Prompt and language of pool rows by row_id. Rows that are not in the pool are omitted."""
-        table = _read_table(self.run.pool, "rows.parquet", ["row_id", "prompt", "language"])
-        if table is None or not row_ids:
-            return {}
-        rows = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
-        return {row["row_id"]: (row["prompt"], row["language"]) for row in rows}
+        return {row["row_id"]: (row["prompt"], row["language"]) for row in self._pool_rows(row_ids)}
+
+    def conversations(self, row_ids: list[str]) -> dict[str, tuple[dict[str, str], ...]]:
+        """All turns (role and content) of pool rows that are conversations, by row_id."""
+        return {row["row_id"]: tuple(row["messages"]) for row in self._pool_rows(row_ids) if row.get("messages")}
+
+    def _pool_rows(self, row_ids: list[str]) -> list[dict[str, Any]]:
+        if not row_ids or not _has(self.run.pool, "rows.parquet"):
+            return []
+        table = self.run.pool.read_table("rows.parquet", ["row_id", "prompt", "language"], optional=("messages",))
+        rows: list[dict[str, Any]] = table.filter(pc.is_in(table["row_id"], pa.array(row_ids, pa.string()))).to_pylist()
+        return rows
 
     def _lines(self, parse: Callable[[Any], R], file: str) -> tuple[R, ...]:
         """The records of a file. A line that is damaged, or that a killed writer left incomplete, is left out."""

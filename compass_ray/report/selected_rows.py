@@ -18,7 +18,7 @@ from compass_ray.artifacts.write_errors import explain_write_errors
 from compass_ray.config import ConfigError
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.report.explain import read_selection
-from compass_ray.report.explain_text import COMPASS, shorten
+from compass_ray.report.explain_text import COMPASS, format_turns, shorten
 from compass_ray.report.run_reader import RunReader
 
 _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
@@ -31,19 +31,24 @@ _PROMPT = 40
 def read_selected_rows(run: RunDir, language: str, method: str = COMPASS) -> pa.Table:
     """Selected rows: schemas.SELECTED, with ``prompt`` and the cluster's ``cluster_weight`` and ``cluster_quota``.
 
-    A repeated row appears once for each use. Noise has neither weight nor quota.
+    If one of them is a conversation, ``conversation`` has all turns as one text, null for the other rows. A repeated row appears
+    once for each use. Noise has neither weight nor quota.
 
     Raises:
         ArtifactError, ConfigError: the selection does not exist; see `read_selection`.
     """
     reader = RunReader(run)
     selection = read_selection(reader, method, language)
-    prompts = run.pool.read_table("rows.parquet", ["row_id", "prompt"])
+    prompts = run.pool.read_table("rows.parquet", ["row_id", "prompt"], optional=("messages",))
     positions = pc.index_in(selection.rows["row_id"], value_set=prompts["row_id"])
     joined = selection.rows.append_column("prompt", prompts["prompt"].take(positions))
+    turns = prompts["messages"].take(positions).to_pylist() if "messages" in prompts.column_names else []
+    if any(turns):
+        joined = joined.append_column("conversation", pa.array([each and format_turns(each) for each in turns], pa.string()))
     for name, values in _cluster_columns(selection.allocation, selection.rows["cluster"]).items():
         joined = joined.append_column(name, values)
-    first = ["row_id", "role", "language", "prompt", "cluster", "cluster_weight", "cluster_quota"]
+    texts = ["prompt", *(name for name in joined.column_names if name == "conversation")]
+    first = ["row_id", "role", "language", *texts, "cluster", "cluster_weight", "cluster_quota"]
     return joined.select([*first, *(name for name in selection.rows.column_names if name not in first)])
 
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from compass_ray import languages
 from compass_ray.config import ConfigError, SourceConfig
-from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, detect_layout
+from compass_ray.sources.benchmarks.layouts import LAYOUTS, OPTIONAL, OPTIONS, BenchmarkLayout, source_layout
+from compass_ray.sources.conversations import MESSAGES
 from compass_ray.sources.readers import read_raw, source_content
-from compass_ray.sources.text_columns import describe_conversations, text_column
+from compass_ray.sources.text_columns import find_conversations, text_column
 
 __all__ = ["MappedTable", "load_parts", "load_rows", "read_raw", "require_columns", "source_content"]
 
@@ -63,19 +64,29 @@ def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, 
     Raises:
         ConfigError: a column is missing; the message says which columns there are.
     """
-    layout = LAYOUTS[source.layout or detect_layout(schema.names)]
-    _map_columns(layout.derive(schema.empty_table(), language), source, layout, needed)
+    layout, table = _derive(schema.empty_table(), source, language)
+    _map_columns(table, source, layout, needed)
 
 
 def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
-    raw = read_raw(source, language)
-    layout = LAYOUTS[source.layout or detect_layout(raw.column_names)]
-    table = layout.derive(raw, language)
+    layout, table = _derive(read_raw(source, language), source, language)
     names = _map_columns(table, source, layout, needed)
     columns = {ours: text_column(table, theirs, source.path) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
     return _keep_language(MappedTable(pa.table(columns), layout, source.path), language)
+
+
+def _derive(raw: pa.Table, source: SourceConfig, language: str | None) -> tuple[BenchmarkLayout, pa.Table]:
+    """The layout of a source, and its table with the columns that the layout computes."""
+    layout = LAYOUTS[source_layout(source, raw.column_names)]
+    column = source.columns.get(MESSAGES, MESSAGES)
+    if MESSAGES in layout.marks and column != MESSAGES and column in raw.column_names:
+        kept = raw.drop_columns([MESSAGES]) if MESSAGES in raw.column_names else raw
+        raw = kept.rename_columns([MESSAGES if name == column else name for name in kept.column_names])
+    if missing := [name for name in layout.marks if name not in raw.column_names and raw.column_names]:
+        raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(raw.column_names)}")
+    return layout, layout.derive(raw, language) if raw.column_names else raw
 
 
 def _keep_language(part: MappedTable, language: str | None) -> MappedTable:
@@ -97,9 +108,9 @@ def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout,
     if missing and not present:
         raise ConfigError(f"{source.path} has no rows; it needs {', '.join(wanted)}")
     if missing:
-        remedy = describe_conversations(table, source.path) or (
-            f" Map the columns, for example columns: {{{missing[0]}: {present[0]}}}."
-        )
+        column = find_conversations(table)
+        example = f"{MESSAGES}: {column}" if column and missing[0] != "language" else f"{missing[0]}: {present[0]}"
+        remedy = f" Map the columns, for example columns: {{{example}}}."
         raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}.{remedy}")
     more = OPTIONS if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]

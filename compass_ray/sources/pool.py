@@ -6,6 +6,7 @@ are stored with the reason.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from compass_ray import languages, schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, PoolConfig, SourceConfig
 from compass_ray.sources.column_mapping import load_rows
+from compass_ray.sources.conversations import FAULT_COLUMN, TURNS_COLUMN
 from compass_ray.texts import is_blank
 
 SHARD_ROWS = 4096
@@ -51,8 +53,15 @@ def read_pool(config: PoolConfig) -> Pool:
     rejected = _rejected_rows(table.append_column("reason", reasons).filter(pc.is_valid(reasons)))
     if rows.num_rows == 0:
         raise ConfigError(_empty_pool_message(config, rejected))
-    limited = _limit_rows(rows, config).select(schemas.POOL.names)
+    limited = _parse_messages(_limit_rows(rows, config)).select(schemas.POOL.names)
     return Pool(_sort_rows(limited).cast(schemas.POOL), rejected.cast(schemas.REJECTED))
+
+
+def _parse_messages(rows: pa.Table) -> pa.Table:
+    """The rows with the turns of conversations as schemas.MESSAGES."""
+    parsed = [json.loads(text) if text else None for text in rows[TURNS_COLUMN].to_pylist()]
+    turns = [None if each is None else [{"role": role, "content": content} for role, content in each] for each in parsed]
+    return rows.append_column("messages", pa.array(turns, schemas.MESSAGES))
 
 
 def _rejected_rows(table: pa.Table) -> pa.Table:
@@ -85,20 +94,25 @@ def _read_with_ids(source: SourceConfig, number: int) -> pa.Table:
     label = Path(source.resolved_path()).stem
     origin = table["source"] if "source" in table.column_names else pa.array([label] * table.num_rows, pa.string())
     subject = table["subject"] if "subject" in table.column_names else pa.nulls(table.num_rows, pa.string())
+    derived = {
+        name: table[name] if name in table.column_names else pa.nulls(table.num_rows, pa.string())
+        for name in (TURNS_COLUMN, FAULT_COLUMN)
+    }
     columns = {
         "prompt": table["prompt"],
         "response": table["response"],
         "language": pa.array(codes, pa.string()),
         "source": origin,
         "subject": subject,
+        **derived,
     }
-    ids = [content_hash(*(v or "" for v in row)) for row in _texts(columns)]
+    ids = [content_hash(*(text or "" for text in row), *filter(None, [turns])) for *row, turns in _texts(columns)]
     numbers = pa.array([number] * table.num_rows, pa.int32())
     return pa.table({"row_id": pa.array(ids, pa.string()), **columns, _SPELLED: table["language"], _SOURCE_INDEX: numbers})
 
 
 def _texts(columns: dict[str, pa.Array]) -> list[tuple[str | None, ...]]:
-    names = ("language", "source", "prompt", "response")
+    names = ("language", "source", "prompt", "response", TURNS_COLUMN)
     return list(zip(*(columns[n].to_pylist() for n in names), strict=True))
 
 
@@ -109,8 +123,10 @@ def _rejection_reasons(table: pa.Table, keep: tuple[str, ...] | None) -> pa.Arra
     blank = {name: pa.array([is_blank(text) for text in table[name].to_pylist()], pa.bool_()) for name in ("prompt", "response")}
     none = pa.scalar(None, pa.string())
     outside = pc.invert(pc.is_in(table["language"], pa.array(keep, pa.string()))) if keep else pa.scalar(False)
+    faulty = pc.is_valid(table[FAULT_COLUMN])
     return pc.case_when(
-        pc.make_struct(blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
+        pc.make_struct(faulty, blank["prompt"], blank["response"], pc.is_null(table["language"]), outside, pa.array(~first)),
+        table[FAULT_COLUMN],
         "the prompt is empty",
         "the response is empty",
         UNKNOWN_LANGUAGE,

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources import atlas
+from compass_ray.sources.conversations import conversation_columns
 from compass_ray.sources.source_paths import (
     ATLAS_SIZES,
     DELIMITERS,
@@ -86,7 +87,7 @@ def _read_source(source: SourceConfig, language: str | None) -> pa.Table:
     if path in ATLAS_SIZES:
         return _read_atlas(ATLAS_SIZES[path], source.split, language)
     if Path(path).is_file():
-        return _read_file(path)
+        return _read_file(path, source)
     if Path(path).is_dir():
         return _read_folder(path, source, language)
     if is_hub_id(path):
@@ -104,12 +105,12 @@ def _read_atlas(size: atlas.AtlasSize, split: str, language: str | None) -> pa.T
     return atlas.atlas_guide(language, size) if split == "dev" else atlas.atlas_test(language, size)
 
 
-def _read_file(path: str, delimiter: str | None = None) -> pa.Table:
+def _read_file(path: str, source: SourceConfig, delimiter: str | None = None) -> pa.Table:
     ending = table_ending(path)
     if ending is None:
         raise ConfigError(f"{path}: files of this kind are not read; give {TAKEN}")
     if ending != PARQUET:
-        return read_text_file(path, delimiter)
+        return read_text_file(path, delimiter, conversation_columns(source))
     try:
         return pq.read_table(path)
     except PermissionError as error:
@@ -129,12 +130,12 @@ def _read_folder(path: str, source: SourceConfig, language: str | None) -> pa.Ta
     files = (builder.config.data_files or {}).get(source.split, ())
     _refuse_other_formats(Path(path), source, files)
     if _has_plain_text(builder, files):
-        return join_tables([_read_file(file, getattr(builder.config, "sep", None)) for file in files])
+        return join_tables([_read_file(file, source, getattr(builder.config, "sep", None)) for file in files])
     try:
         return _load_dataset(path, source, language)
     except ConfigError:
         for file in (each for each in files if table_ending(each) == PARQUET):
-            _read_file(file)  # names the file if it is the damaged one
+            _read_file(file, source)  # names the file if it is the damaged one
         raise
 
 

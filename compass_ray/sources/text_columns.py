@@ -7,7 +7,6 @@ only if its row is kept, and has the row number of the file.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,9 +20,6 @@ from compass_ray.config import ConfigError
 
 _REFUSED = b"compass_ray.refused"
 _KEPT = b"compass_ray.kept"
-_ROLES = ("role", "from")
-_CONTENTS = ("content", "value")
-_TAKEN_ROLES = ("system", "developer", "user", "human", "assistant", "gpt")
 
 
 class RefusedCells(NamedTuple):
@@ -64,6 +60,16 @@ def filter_rows(table: pa.Table, keep: pa.ChunkedArray) -> pa.Table:
     return table.filter(keep).replace_schema_metadata(metadata)
 
 
+def replace_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """The table with these columns of text, in place of those with the same names and their refusals."""
+    refusals = {name: cells for name, cells in _refusals(table).items() if name not in columns}
+    metadata = {**(table.schema.metadata or {}), _REFUSED: json.dumps(refusals).encode()}
+    kept = table.drop_columns([name for name in columns if name in table.column_names])
+    for name, values in columns.items():
+        kept = kept.append_column(name, values)
+    return kept.replace_schema_metadata(metadata)
+
+
 def _positions(table: pa.Table) -> npt.NDArray[np.int64]:
     """The position of each row before the table was filtered, in ascending order."""
     kept = (table.schema.metadata or {}).get(_KEPT)
@@ -87,40 +93,32 @@ def text_column(table: pa.Table, column: str, path: str) -> pa.ChunkedArray:
         ) from None
 
 
-def describe_conversations(table: pa.Table, path: str) -> str:
-    """Why columns of conversations are not taken; empty if there are none."""
-    found = (_refusal(table, column, path) for column in table.column_names)
-    return "".join(f" {why}." for why in found if why and _NO_CONVERSATIONS in why)
+def find_conversations(table: pa.Table) -> str | None:
+    """The first column that holds conversations."""
+    return next((name for name in table.column_names if _CONVERSATION in (_refusal(table, name, "") or "")), None)
 
 
 def describe_value(value: Any) -> str:
     """What a value that is no text is, in words.
 
-    >>> describe_value(["a"]), describe_value({"a": 1})
-    ('a list', 'an object')
+    >>> describe_value(["a"]), describe_value({"a": 1}), describe_value([{"role": "user", "content": "a"}])
+    ('a list', 'an object', 'a conversation')
     """
-    if isinstance(value, list) and any(_role(turn) is not None for turn in value):
-        faults = [fault for number, turn in enumerate(value, 1) if (fault := _turn_fault(turn, number))]
-        return f"{_CONVERSATION}{' with ' if faults else ''}{', '.join(faults)}"
-    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "bytes"
+    if isinstance(value, list):
+        turns = [turn for turn in value if isinstance(turn, dict) and ("role" in turn or "from" in turn)]
+        return _CONVERSATION if turns else "a list"
+    return "an object" if isinstance(value, dict) else "bytes"
 
 
 def cell_refusal(path: str, row: int, column: str, found: str, remedy: str) -> str:
     """The sentence that refuses a cell; ``row`` counts from 1."""
-    if found.startswith(_CONVERSATION):
-        remedy = f"{_NO_CONVERSATIONS}, so write one prompt and one response to a row"
+    if found == _CONVERSATION:
+        remedy = f"write columns: {{messages: {column}}} in place of prompt and response"
     return f"{path}: row {row} of column {column!r} has {found}; {remedy}"
-
-
-def worse(first: str | None, second: str) -> str:
-    """The refusal to report: the first one, or a later one that names a turn, such as that of a tool."""
-    return second if first is None or (_FAULT in second and _FAULT not in first) else first
 
 
 WRITE_TEXT = "write text, or map another column"
 _CONVERSATION = "a conversation"
-_NO_CONVERSATIONS = "conversations are not taken"
-_FAULT = "turn "
 
 
 def _refusals(table: pa.Table) -> dict[str, list[RefusedCells]]:
@@ -135,8 +133,7 @@ def _refusal(table: pa.Table, column: str, path: str) -> str | None:
         return _first_refusal(positions, table[column].to_pylist(), column, path)
     kept = ((cells, row) for cells in _refusals(table).get(column, ()) if (row := _first_kept(cells, positions)))
     ordered = sorted(kept, key=lambda each: each[0].offset + each[1])
-    sentences = (cell_refusal(cells.path, row, column, cells.found, cells.remedy) for cells, row in ordered)
-    return functools.reduce(worse, sentences, None)
+    return next((cell_refusal(cells.path, row, column, cells.found, cells.remedy) for cells, row in ordered), None)
 
 
 def _first_kept(cells: RefusedCells, positions: npt.NDArray[np.int64]) -> int | None:
@@ -149,29 +146,5 @@ def _first_kept(cells: RefusedCells, positions: npt.NDArray[np.int64]) -> int | 
 
 
 def _first_refusal(positions: Iterable[int], values: Iterable[Any], column: str, path: str) -> str | None:
-    found: str | None = None
-    for position, value in zip(positions, values, strict=True):
-        if value is not None:
-            found = worse(found, cell_refusal(path, position + 1, column, describe_value(value), WRITE_TEXT))
-    return found
-
-
-def _role(turn: Any) -> str | None:
-    found = next((turn[name] for name in _ROLES if isinstance(turn.get(name), str)), None) if isinstance(turn, dict) else None
-    return found if found is None else str(found)
-
-
-def _turn_fault(turn: Any, number: int) -> str:
-    """What is special about a turn; empty for a plain turn of text."""
-    role = _role(turn)
-    if role is None:
-        return f"turn {number} without a role"
-    if role not in _TAKEN_ROLES:
-        return f"turn {number} of role {role!r}"
-    content = next((turn[name] for name in _CONTENTS if name in turn), None)
-    if content is None:
-        return f"turn {number} of role {role!r} with content null"
-    if isinstance(content, list):
-        kinds = dict.fromkeys(str(part.get("type")) for part in content if isinstance(part, dict))
-        return f"turn {number} of role {role!r} with parts ({', '.join(kinds) or 'no type'})"
-    return ""
+    found = ((position, value) for position, value in zip(positions, values, strict=True) if value is not None)
+    return next((cell_refusal(path, i + 1, column, describe_value(value), WRITE_TEXT) for i, value in found), None)

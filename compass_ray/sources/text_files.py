@@ -16,7 +16,7 @@ import json
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
@@ -39,12 +39,13 @@ _BATCH_ROWS = 8192
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
-def read_text_file(path: str, delimiter: str | None = None) -> pa.Table:
+def read_text_file(path: str, delimiter: str | None = None, conversations: Collection[str] = ()) -> pa.Table:
     """The rows of a file as columns of text, with the refusals of `text_columns` for cells that are not text.
 
     Args:
         path: a file whose ending is that of a text table.
         delimiter: of a CSV or TSV file, if it is not that of the ending.
+        conversations: columns whose lists are kept as JSON text. They are refused as text all the same.
 
     Raises:
         ConfigError: the file cannot be read; the message names the row or the line.
@@ -53,7 +54,7 @@ def read_text_file(path: str, delimiter: str | None = None) -> pa.Table:
     parse = _iter_json_rows if ending in JSON_ENDINGS else _iter_delimited_rows
     try:
         with _open_text(path, "\n" if ending in JSON_ENDINGS else "") as file:
-            return _build_table(path, parse(path, file, delimiter or DELIMITERS.get(ending, "")))
+            return _build_table(path, parse(path, file, delimiter or DELIMITERS.get(ending, "")), conversations)
     except UnicodeDecodeError as error:
         raise _unreadable(path, f"its text is not {error.encoding.upper()}; write it again as UTF-8") from None
     except (EOFError, zlib.error):
@@ -138,8 +139,8 @@ def _column_names(path: str, names: list[str]) -> list[str]:
     return names
 
 
-def _build_table(path: str, rows: Iterator[Mapping[str, Any]]) -> pa.Table:
-    columns = _TextColumns(path)
+def _build_table(path: str, rows: Iterator[Mapping[str, Any]], conversations: Collection[str]) -> pa.Table:
+    columns = _TextColumns(path, conversations)
     while batch := list(itertools.islice(rows, _BATCH_ROWS)):
         columns.add(batch)
     return columns.table()
@@ -150,6 +151,7 @@ class _TextColumns:
     """Columns of the rows that were read so far, and why some cannot be used."""
 
     path: str
+    conversations: Collection[str] = ()
     rows: int = 0
     chunks: dict[str, list[pa.Array]] = field(default_factory=dict)
     refused: dict[str, dict[tuple[str, str], list[list[int]]]] = field(default_factory=dict)
@@ -182,7 +184,7 @@ class _TextColumns:
         if isinstance(value, bool):
             return json.dumps(value)
         self._refuse(name, row, describe_value(value))
-        return None
+        return json.dumps(value, ensure_ascii=False) if name in self.conversations else None
 
     def _replace_bytes(self, name: str, row: int, text: str | None) -> str | None:
         """The text without lone surrogates, which stand for bytes that are not text."""

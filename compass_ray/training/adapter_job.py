@@ -11,7 +11,7 @@ import io
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -157,7 +157,7 @@ def load_training_set(run: RunDir, selection: Artifact, config: RunConfig) -> Tr
     text = read_rows(run, selected["row_id"])
     ids = selected["row_id"].to_pylist()
     weights = selected["weight"].to_pylist()
-    rows = [TrainingRow(*text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
+    rows = [replace(text[i], weight=w) for i, w in zip(ids, weights, strict=True)]
     clusters = selected["cluster"].to_numpy().astype(np.int64)
     held_out = holdout_mask(config, selection, clusters)
     guide_counts = AllocationRecord.read(selection).guide_counts

@@ -144,7 +144,7 @@ class AdapterTrainer:
 
     def encode(self, rows: Sequence[TrainingRow]) -> list[EncodedExample]:
         """Tokenize rows as for training."""
-        return encode_rows(self.base.tokenizer, rows, self.config.max_tokens)
+        return encode_rows(self.base.tokenizer, rows, self.config.max_tokens, self.config.loss_turns)
 
     def state(self) -> TrainingState:
         """Everything needed to resume, as plain containers and tensors for `torch.save`.

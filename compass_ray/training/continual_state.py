@@ -56,11 +56,11 @@ def save_continual_state(config: RunConfig, run: RunDir, selections: Sequence[Ar
 def encode_pool_rows(config: RunConfig, run: RunDir, row_ids: Sequence[str], base: BaseModel) -> list[EncodedExample]:
     """Rows tokenized for the base model."""
     text = read_rows(run, pa.chunked_array([pa.array(row_ids, pa.string())]))
-    return encode_rows(base.tokenizer, [TrainingRow(*text[i]) for i in row_ids], config.train.max_tokens)
+    return encode_rows(base.tokenizer, [text[i] for i in row_ids], config.train.max_tokens, config.train.loss_turns)
 
 
-def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
-    """Prompt and response of rows of the pool, and of corrections in a selection, by row_id.
+def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, TrainingRow]:
+    """Rows of the pool, and corrections in a selection, by row_id, with weight 1.
 
     Raises:
         ArtifactError: the text of a row is in neither.
@@ -77,10 +77,18 @@ def read_rows(run: RunDir, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str
     return texts
 
 
-def _texts(artifact: Artifact, file: str, row_ids: pa.ChunkedArray) -> dict[str, tuple[str, str]]:
-    table = artifact.read_table(file, ["row_id", "prompt", "response"])
-    matching = table.filter(pc.is_in(table["row_id"], row_ids.combine_chunks()))
-    return {row["row_id"]: (row["prompt"], row["response"]) for row in matching.to_pylist()}
+def _texts(artifact: Artifact, file: str, row_ids: pa.ChunkedArray) -> dict[str, TrainingRow]:
+    table = artifact.read_table(file, ["row_id", "prompt", "response"], optional=("messages",))
+    return parse_rows(table.filter(pc.is_in(table["row_id"], row_ids.combine_chunks())))
+
+
+def parse_rows(table: pa.Table) -> dict[str, TrainingRow]:
+    """Training rows by row_id, with weight 1. Former tables have no column ``messages``."""
+    rows = dict[str, TrainingRow]()
+    for row in table.to_pylist():
+        turns = tuple((turn["role"], turn["content"]) for turn in row.get("messages") or ())
+        rows[row["row_id"]] = TrainingRow(row["prompt"], row["response"], messages=turns)
+    return rows
 
 
 def _write_reference(run: RunDir, selection: Artifact, clusters: Artifact, trained: TrainedRows, writer: Writer) -> None:

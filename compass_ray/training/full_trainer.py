@@ -61,8 +61,9 @@ class FullTrainer:
             )
         self.model, self.config, self.train_config = model, config, config.train
         self.group: WorkerGroup = current_group(model.device)
-        self.examples = encode_rows(model.tokenizer, rows, self.train_config.max_tokens)
-        weighted = zip(encode_rows(model.tokenizer, validation, self.train_config.max_tokens), validation_weights, strict=True)
+        limits = (self.train_config.max_tokens, self.train_config.loss_turns)
+        self.examples = encode_rows(model.tokenizer, rows, *limits)
+        weighted = zip(encode_rows(model.tokenizer, validation, *limits), validation_weights, strict=True)
         self.validation = [EncodedExample(e.input_ids, e.labels, float(weight)) for e, weight in weighted if weight > 0]
         self._lengths = [len(example) for example in self.examples]
         self._steps_per_epoch = math.ceil(len(self.examples) / self.train_config.batch_size)

@@ -51,7 +51,7 @@ def evaluate_gate(config: RunConfig, run: RunDir, update: UpdateSpec, base: Base
     held_out = held_out_rows(config, run, update)
 
     def encode(rows: Sequence[TrainingRow]) -> list[EncodedExample]:
-        return encode_rows(base.tokenizer, rows, config.train.max_tokens)
+        return encode_rows(base.tokenizer, rows, config.train.max_tokens, config.train.loss_turns)
 
     return compare_adapters(
         base,

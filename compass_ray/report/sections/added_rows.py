@@ -20,7 +20,7 @@ from compass_ray.report.blocks import (
     missing_note,
     plot_image,
 )
-from compass_ray.report.explain_text import explain_selection
+from compass_ray.report.explain_text import explain_selection, format_turns
 from compass_ray.report.plots import plot_source_heat_map, source_matrix
 from compass_ray.report.run_reader import METHODS, RunReader, language_name
 
@@ -101,7 +101,10 @@ def _heat_map(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
 
 def _samples(reader: RunReader, added: Mapping[str, pa.Table]) -> Iterator[Block]:
     first = {code: rows.sort_by("order").slice(0, _SAMPLES).to_pylist() for code, rows in added.items()}
-    known = reader.prompts([row["row_id"] for rows in first.values() for row in rows])
+    row_ids = [row["row_id"] for rows in first.values() for row in rows]
+    known = reader.prompts(row_ids)
+    for row_id, messages in reader.conversations(row_ids).items():
+        known[row_id] = format_turns(messages), known[row_id][1]
     cards = []
     for code, rows in first.items():
         allocation = reader.allocation("compass", code)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from compass_ray.config.data import LayoutName
+from compass_ray.config.data import LayoutName, SourceConfig
+from compass_ray.sources import conversations
 from compass_ray.sources.benchmarks import xnli
 
 LETTERS = "ABCDEFGHIJ"
 OPTIONS = tuple(f"option_{letter.lower()}" for letter in LETTERS)
 """Columns of the options of an item, as many as MMLU-ProX has."""
-OPTIONAL = ("subject", "source", "item_id", "language", "src")
+OPTIONAL = ("subject", "source", "item_id", "language", "src", conversations.TURNS_COLUMN, conversations.FAULT_COLUMN)
 """Columns that are read if a source has them."""
 
 
@@ -67,12 +68,24 @@ LAYOUTS: Mapping[LayoutName, BenchmarkLayout] = {
         family="MMLU-Pro",
     ),
     "xnli": BenchmarkLayout({}, marks=("premise", "hypothesis", "label"), options=OPTIONS[:3], derive=xnli.to_items),
+    "messages": BenchmarkLayout({}, marks=(conversations.MESSAGES,), derive=conversations.derive_messages),
+    "sharegpt": BenchmarkLayout({}, marks=(conversations.SHAREGPT,), derive=conversations.derive_sharegpt),
+    "alpaca": BenchmarkLayout({}, marks=conversations.ALPACA, derive=conversations.derive_alpaca),
     "own": BenchmarkLayout({"prompt": "prompt", "response": "response", "language": "language"}),
 }
 """All layouts in the order of detection; `own`, the last one, is the fallback."""
 
 
 def detect_layout(present: Iterable[str]) -> LayoutName:
-    """The layout of a table with these columns."""
-    names = list(present)
-    return next((name for name, layout in LAYOUTS.items() if layout.matches(names)), "own")
+    """The layout of a table with these columns. Plain prompts and responses come before conversations."""
+    names = set(present)
+    plain = {"prompt", "response"} <= names
+    return next((name for name, layout in LAYOUTS.items() if layout.matches(names) and not (plain and name in _DIALOGUES)), "own")
+
+
+_DIALOGUES: frozenset[LayoutName] = frozenset({"messages", "sharegpt", "alpaca"})
+
+
+def source_layout(source: SourceConfig, present: Iterable[str]) -> LayoutName:
+    """The layout of a source whose table has these columns, under the names that its settings give them."""
+    return source.layout or detect_layout({*present, *source.columns})

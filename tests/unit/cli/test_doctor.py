@@ -176,8 +176,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pool file truncated": (_half("pool.parquet"), "pool.sources.0", "download it again"),
     "pool is an empty folder": (_folder_instead("more.jsonl"), "pool.sources.1", "has no file of rows"),
     "pool of other columns": (_with_lines("more.jsonl", [{"a": "x"}]), "pool.sources.1", "no column for prompt"),
-    "pool of messages": (_with_lines("more.jsonl", _MESSAGES), "pool.sources.1", "no column for prompt"),
-    "pool folder of messages": (_folder_of("train.jsonl", _MESSAGES), "pool.sources.1", "no column for prompt"),
+    "pool of messages": (_with_lines("more.jsonl", _MESSAGES), "pool.sources.1", "no column for language"),
+    "pool folder of messages": (_folder_of("train.jsonl", _MESSAGES), "pool.sources.1", "no column for language"),
     "pool folder with an empty file": (_folder_of("train-0.jsonl", []), "pool.sources.1", "is empty"),
     "pool folder of another split": (
         _folder_of("test.jsonl", _ROWS),

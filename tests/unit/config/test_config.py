@@ -382,8 +382,8 @@ def test_the_training_layout_changes_no_fingerprint(asked_for: Callable[[RunConf
 
 def test_every_other_training_setting_is_in_the_adapter_identity() -> None:
     how = {"layout", "batches", "gradient_checkpointing", "micro_batch_tokens", "tracking", "unpinned_code"}
-    assert TrainConfig(code_revision="a").identity().keys() == TrainConfig.model_fields.keys() - how
-    assert TrainConfig().identity().keys() == TrainConfig.model_fields.keys() - how - {"code_revision"}
+    assert TrainConfig(code_revision="a", loss_turns="last").identity().keys() == TrainConfig.model_fields.keys() - how
+    assert TrainConfig().identity().keys() == TrainConfig.model_fields.keys() - how - {"code_revision", "loss_turns"}
 
 
 @pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9"])

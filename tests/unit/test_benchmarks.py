@@ -36,8 +36,8 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "paper/trainer_curves")
-"""Benchmarks without a stored record: the first needs a GPU, the second an otherwise idle machine, the third real models."""
+UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves")
+"""Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 SLOW = (
     "speed/batching",
     "speed/training",
@@ -56,6 +56,7 @@ SLOW = (
     "speed/mixed_batch",
     "speed/clusterers",
     "speed/selection",
+    "speed/demo_real",
     "paper/trainer_curves",
 )
 """Those that start Ray, or take more than two seconds of a processor."""

@@ -1,0 +1,46 @@
+"""The questions at the end of the demo: one in each of at most three scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from compass_ray import schemas
+from compass_ray.artifacts import Identity, RunDir
+from compass_ray.config import RunConfig, load_run_config
+from compass_ray.demo_traffic import pick_questions
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(str(tmp_path / "run"))
+    for code in load_run_config("atlas").languages:
+        writer = run.guide(code).begin(Identity("pool", {}, {}))
+        row = {"row_id": "0", "prompt": f"guide prompt of {code}", "language": code, "subject": None}
+        writer.write_table("guide.parquet", pa.Table.from_pylist([row], schema=schemas.GUIDES))
+        writer.publish()
+    return run
+
+
+def config(languages: list[str], model: str) -> RunConfig:
+    return load_run_config("atlas", languages=languages, overrides=[f"train.base_model={model}"])
+
+
+def test_each_question_is_in_another_script(run: RunDir) -> None:
+    assert [code for code, _ in pick_questions(config(["ru", "uk", "sw", "hi", "ko"], "organisation/model"), run)] == [
+        "ru",
+        "sw",
+        "hi",
+    ]
+
+
+def test_a_real_model_is_asked_a_question_of_everyday_life(run: RunDir) -> None:
+    [(_, hindi), (_, amharic)] = pick_questions(config(["hi", "am"], "organisation/model"), run)
+    assert hindi.endswith("?")
+    assert amharic == "guide prompt of am"
+
+
+def test_a_model_of_the_package_is_asked_what_it_knows(run: RunDir) -> None:
+    assert pick_questions(config(["sw"], "atlas"), run) == [("sw", "guide prompt of sw")]

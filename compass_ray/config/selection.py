@@ -80,7 +80,9 @@ class SelectConfig(ConfigSection):
     """Auxiliary rows as a factor of a language's own rows, 0 to 10, or the rule that finds it (see `TuneConfig`)."""
     weights: Literal["ratio", "deficit", "none"] = "ratio"
     overflow: Literal["redistribute", "repeat"] = "redistribute"
-    mode: Literal["stochastic", "deterministic", "uniform"] = "stochastic"
+    mode: Literal["stochastic", "deterministic", "uniform", "nearest"] = "stochastic"
+    """How a cluster's rows are drawn. ``stochastic`` is the paper's; ``nearest`` takes the rows most similar to a guide prompt,
+    which is better on a real encoder."""
     tau: Fraction = 0.9
     delta: Annotated[float, Field(ge=0.0)] = 0.1
     paper_boundary_score: bool = Field(default=False, serialization_alias="as_printed")

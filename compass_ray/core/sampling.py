@@ -26,11 +26,15 @@ DELTA = 0.1
 
 
 class SamplingMode(StrEnum):
-    """How rows are drawn: at random in proportion to the score, the best one each time, or uniformly at random."""
+    """How rows are drawn: at random in proportion to the score, the best one each time, or uniformly at random.
+
+    `nearest` takes the rows most similar to a guide prompt, without prototype and boundary scores and without a penalty.
+    """
 
     STOCHASTIC = "stochastic"
     DETERMINISTIC = "deterministic"
     UNIFORM = "uniform"
+    NEAREST = "nearest"
 
 
 def sample_cluster(
@@ -87,6 +91,8 @@ def sample_scored(
     edge = as_scores(boundary, len(proto), "boundary")
     quota = _check(proto, edge, quota, tau, delta)
     rule = parse_mode(mode)
+    if rule is SamplingMode.NEAREST:
+        raise ValueError("mode 'nearest' needs guide prompts; take_nearest() draws by similarities from guide_similarity().")
     if rule is SamplingMode.UNIFORM:
         chosen = rng.choice(len(proto), size=quota, replace=False).astype(np.int64)
         return SampledRows(chosen, np.ones(quota), np.zeros(quota, np.int64))
@@ -96,6 +102,22 @@ def sample_scored(
     while not state.is_done:
         sampler.draw()
     return state.result()
+
+
+def take_nearest(similarity: npt.ArrayLike, quota: int) -> SampledRows:
+    """The `quota` rows with the highest similarity float[n] to a guide prompt, the earlier row first among equals.
+
+    The score of a row is its similarity. ValueError on NaN and on a quota above n.
+
+    >>> taken = take_nearest([0.2, 0.9, 0.9, 0.4], 3)
+    >>> taken.position.tolist(), taken.score.tolist()
+    ([1, 2, 3], [0.9, 0.9, 0.4])
+    """
+    scores = as_scores(similarity, np.size(similarity), "similarity")
+    if not 0 <= quota <= len(scores):
+        raise ValueError(f"quota is {quota} but there are {len(scores)} candidates; expected 0 to {len(scores)}.")
+    position = np.argsort(-scores, kind="stable")[:quota].astype(np.int64)
+    return SampledRows(position, scores[position], np.zeros(quota, np.int64))
 
 
 def parse_mode(mode: str | SamplingMode) -> SamplingMode:

@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from compass_ray.core.allocation import Allocation, plan_allocation
 from compass_ray.core.array_checks import FloatArray, IntArray, as_labels, as_scores
+from compass_ray.core.baselines.nearest import guide_similarity
 from compass_ray.core.baselines.pickers import AllPicker, PickedRows, Picker, UniformPicker
 from compass_ray.core.cluster_weights import Weighting
 from compass_ray.core.instance_scores import Boundary, cluster_boundary_scores
 from compass_ray.core.near_duplicates import EmbeddingReader
 from compass_ray.core.quotas import MAX_REPEATS, Overflow
 from compass_ray.core.repetition import repeat_rows
-from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_scored
+from compass_ray.core.sampling import DELTA, TAU, SamplingMode, sample_scored, take_nearest
+from compass_ray.core.sampling_state import SampledRows
 from compass_ray.core.seeds import generator
 
 
@@ -55,13 +57,15 @@ class Candidates:
     """Auxiliary rows of one language; rows of one cluster are in order of row_id.
 
     `cluster` int[n] (-1 is noise); `proto`, `margin` float[n] as from `pool_scores`; `rows` gives embeddings
-    by position, int64[m] -> float32 (m, d), and is called only for rows that are considered.
+    by position, int64[m] -> float32 (m, d), and is called only for rows that are considered. `guide` float32 (g, d) holds
+    the embeddings of guide prompts, which mode "nearest" needs.
     """
 
     cluster: npt.ArrayLike
     proto: npt.ArrayLike
     margin: npt.ArrayLike
     rows: EmbeddingReader
+    guide: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class _Scored:
     rows: EmbeddingReader
     by_cluster: IntArray
     start: IntArray
+    guide: npt.NDArray[np.float32] | None
 
     @classmethod
     def of(cls, candidates: Candidates, n_clusters: int, form: Boundary) -> "_Scored":
@@ -166,7 +171,7 @@ class _Scored:
         boundary = cluster_boundary_scores(margin, cluster, n_clusters, form=form)
         by_cluster = np.argsort(cluster, kind="stable")
         start = np.searchsorted(cluster[by_cluster], np.arange(n_clusters + 1))
-        return cls(cluster, proto, boundary, candidates.rows, by_cluster, start)
+        return cls(cluster, proto, boundary, candidates.rows, by_cluster, start, candidates.guide)
 
     def members(self, cluster: int) -> IntArray:
         """Positions of a cluster's candidates, ascending."""
@@ -177,20 +182,29 @@ def _cluster_rows(scored: _Scored, cluster: int, quota: int, rule: SelectionRule
     """One cluster's quota, drawn by the rule; if it exceeds the candidates, rows are repeated."""
     members = scored.members(cluster)
     distinct = min(quota, len(members))
-    drawn = sample_scored(
+    drawn = _draw(scored, members, distinct, rule, rng)
+    plan = repeat_rows(distinct, quota)
+    use = plan.position
+    index = members[drawn.position[use]]
+    return _selected(scored, index, drawn.score[use], plan.weight, drawn.neighbours[use])
+
+
+def _draw(scored: _Scored, members: IntArray, count: int, rule: SelectionRule, rng: np.random.Generator) -> SampledRows:
+    """`count` of a cluster's members by the rule's mode, as positions in `members`."""
+    if rule.mode is SamplingMode.NEAREST:
+        if scored.guide is None:
+            raise ValueError("mode 'nearest' needs guide prompts; give their embeddings as candidates.guide.")
+        return take_nearest(guide_similarity(lambda at: scored.rows(members[at]), len(members), scored.guide), count)
+    return sample_scored(
         lambda positions: scored.rows(members[positions]),
         scored.proto[members],
         scored.boundary[members],
-        distinct,
+        count,
         tau=rule.tau,
         delta=rule.delta,
         mode=rule.mode,
         rng=rng,
     )
-    plan = repeat_rows(distinct, quota)
-    use = plan.position
-    index = members[drawn.position[use]]
-    return _selected(scored, index, drawn.score[use], plan.weight, drawn.neighbours[use])
 
 
 def _picker(method: Method, picker: Picker | None, n: int) -> Picker:

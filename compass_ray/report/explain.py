@@ -165,7 +165,7 @@ def _neighbours(
     if selection.method != COMPASS or location.cluster < 0 or source == selection.language or row.get("role") == "target":
         return None
     settings = run.selection(selection.method, selection.language).require().config
-    has_penalty = settings.get("mode") != SamplingMode.UNIFORM
+    has_penalty = settings.get("mode") not in (SamplingMode.UNIFORM, SamplingMode.NEAREST)
     return find_neighbours(
         run,
         location,

@@ -69,6 +69,7 @@ def apply_method(
         pool.proto[problem.others],
         pool.margin[problem.others],
         lambda positions: pool.stored_vectors(problem.others[positions]),
+        problem.guide_vectors,
     )
     return select_rows(
         problem.trained_labels,

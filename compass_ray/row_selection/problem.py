@@ -58,6 +58,8 @@ class WindowGuide:
     trained_labels: IntArray
     tested: KeyArray
     """Keys of the test questions of the language, as in `Guide`."""
+    vectors: npt.NDArray[np.float32] | None = None
+    """Embeddings (n, d) of prompts of the window; those that are retained."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class SelectionProblem:
     """Pool rows that may be selected."""
     guide_labels: IntArray
     low_subjects: tuple[str, ...] = ()
+    guide_vectors: npt.NDArray[np.float32] | None = None
+    """Embeddings (g, d) of prompts of that distribution, for `select.mode: nearest`. They may be fewer than the labels."""
 
 
 def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guide: Guide) -> SelectionProblem:
@@ -89,7 +93,8 @@ def first_adapter_problem(config: RunConfig, language: str, pool: PoolView, guid
     others = np.flatnonzero(~in_language & allowed)
     bias = _simulate_bias(config, language, language_rows, pool, guide)
     own = language_rows[bias.kept]
-    return SelectionProblem(language, own, pool.cluster[own].astype(np.int64), others, guide.labels, bias.thinned_subjects)
+    labels = pool.cluster[own].astype(np.int64)
+    return SelectionProblem(language, own, labels, others, guide.labels, bias.thinned_subjects, guide.vectors)
 
 
 def require_guide_in_clusters(config: RunConfig, language: str, guide_labels: IntArray) -> None:
@@ -110,7 +115,8 @@ def require_guide_in_clusters(config: RunConfig, language: str, guide_labels: In
 def update_problem(language: str, pool: PoolView, window: WindowGuide) -> SelectionProblem:
     """Rows trained on so far as target rows, and unused rows of other languages as candidates."""
     others = _candidate_rows(language, pool, window.trained, window.tested)
-    return SelectionProblem(language, np.zeros(0, np.int64), window.trained_labels, others, window.labels)
+    own = np.zeros(0, np.int64)
+    return SelectionProblem(language, own, window.trained_labels, others, window.labels, guide_vectors=window.vectors)
 
 
 def retrain_problem(

@@ -27,10 +27,11 @@ from compass_ray.clustering.versions import (
 from compass_ray.config import RunConfig
 from compass_ray.continual.corrections import MixedSelection, bind_identity, mix_corrections, read_corrections_hash
 from compass_ray.continual.update.spec import UpdateSpec, parent_selections, strategy_of
-from compass_ray.continual.update.window_clusters import ClusteredWindow, cluster_window
+from compass_ray.continual.update.window_clusters import ClusteredWindow, cluster_window, with_vectors
 from compass_ray.continual.update.windows import Window
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.quotas import budget_rows
+from compass_ray.core.sampling import SamplingMode
 from compass_ray.monitoring.retained_traffic import make_prompt_encoder
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.row_selection import (
@@ -106,7 +107,10 @@ def _selection_task(uri: str, settings: Mapping[str, Any], window: Window, updat
 
 def build_selection(config: RunConfig, run: RunDir, window: Window, update: UpdateSpec, clusters: str) -> UpdateSelection:
     """Select rows for a window in a clustering, in this process."""
-    clustered = cluster_window(config, run, window, update, clusters, make_prompt_encoder(config.embed))
+    encode = make_prompt_encoder(config.embed)
+    clustered = cluster_window(config, run, window, update, clusters, encode)
+    if config.select.mode == SamplingMode.NEAREST:
+        clustered = with_vectors(clustered, window, encode)
     chosen = choose_rows(config, run, clustered, update)
     return UpdateSelection(clustered, chosen, mix_corrections(config, run, window.language, chosen.rows))
 
@@ -121,13 +125,30 @@ def choose_rows(config: RunConfig, run: RunDir, window: ClusteredWindow, update:
         rows += int(trained.added.sum())
         guide_labels = np.concatenate([_previous_prompt_clusters(run, update, window.clustering, selections), labels])
         problem = _retrain_problem(update, pool, trained, test_keys, guide_labels)
+        problem = replace(problem, guide_vectors=_guide_and_window_vectors(config, run, update, window))
     else:
-        guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, test_keys)
+        guide = WindowGuide(labels, frozenset(trained.row_ids), trained.clusters, test_keys, window.vectors)
         problem = update_problem(update.language, pool, guide)
-    rule = config.select.model_copy(update={"budget": rows / len(problem.trained_labels)})
+    rule = config.select.model_copy(update={"budget": rows / len(problem.trained_labels)} | _drawing(config, problem))
     chosen = select_by_method(rule, "compass", problem, pool, seed=config.seed)
     counts = tuple(cluster_counts(labels, pool.n_clusters).tolist())
     return replace(chosen, allocation=chosen.allocation.model_copy(update={"asked": counts}))
+
+
+def _drawing(config: RunConfig, problem: SelectionProblem) -> dict[str, str]:
+    """The mode of drawing. Without an embedding of a prompt none is nearest, so rows are drawn by the paper's rule."""
+    without = config.select.mode == SamplingMode.NEAREST and problem.guide_vectors is None
+    return {"mode": SamplingMode.STOCHASTIC.value} if without else {}
+
+
+def _guide_and_window_vectors(
+    config: RunConfig, run: RunDir, update: UpdateSpec, window: ClusteredWindow
+) -> npt.NDArray[np.float32] | None:
+    """Embeddings float32[m, d] of the guide set and of the window's retained prompts, for the mode that needs them."""
+    if config.select.mode != SamplingMode.NEAREST:
+        return None
+    guide = run.guide_embeddings(update.language).read_embeddings()
+    return guide if window.vectors is None else np.concatenate([guide, window.vectors])
 
 
 def _retrain_problem(

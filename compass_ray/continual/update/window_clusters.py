@@ -6,7 +6,7 @@ ids are never used. COMPASS, section 3.3.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ class ClusteredWindow:
     labels: npt.NDArray[np.int64]
     centroid_update: CentroidUpdate | None = None
     centroids_note: str = "as fitted"
+    vectors: npt.NDArray[np.float32] | None = None
+    """Embeddings (m, d) of the prompts that are retained, m at most n; only if the selection needs them."""
 
     def store(self, writer: Writer, window: Window) -> None:
         """Write the window's record and the new version's centroids into the update's selection."""
@@ -69,6 +71,12 @@ def cluster_window(
             f"selected. Re-cluster: compass-ray recluster {run.shown_uri}"
         )
     return ClusteredWindow(clusters, labels, *_centroids(clusterer, labels, vectors if enough else None, eta))
+
+
+def with_vectors(found: ClusteredWindow, window: Window, encode: Encode) -> ClusteredWindow:
+    """The clustered window with the embeddings of its retained prompts, if there are any."""
+    vectors = _retained_vectors(window, encode)
+    return replace(found, vectors=vectors) if len(vectors) else found
 
 
 def _centroids(

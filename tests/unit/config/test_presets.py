@@ -20,7 +20,7 @@ PAPER: dict[str, tuple[str, int, float, tuple[str, ...]]] = {
     "qwen2.5-7b": ("Qwen/Qwen2.5-7B-Instruct", 16, 1e-4, PLAIN),
 }
 """Model, rank and learning rate as section 4.3 prints them, and the names of all attention and MLP projections."""
-LARGE = [*PAPER, *(f"{name}-commercial" for name in PAPER), "phi-4-mini-prox"]
+LARGE = [*PAPER, *(f"{name}-commercial" for name in PAPER), "phi-4-mini-prox", "phi-4-mini-paper"]
 
 
 def _text(name: str) -> str:
@@ -28,7 +28,7 @@ def _text(name: str) -> str:
 
 
 def _base(name: str) -> str:
-    return name.removesuffix("-commercial").removesuffix("-prox")
+    return name.removesuffix("-commercial").removesuffix("-prox").removesuffix("-paper")
 
 
 def test_every_large_preset_exists() -> None:
@@ -49,21 +49,29 @@ def test_models_have_the_paper_s_hyperparameters(name: str) -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_selection_and_adaptation_have_the_paper_s_settings(name: str) -> None:
     config = load_run_config(name)
-    assert (config.select.budget, config.select.tau, config.select.weights, config.select.mode) == (
-        0.8,
-        0.9,
-        "ratio",
-        "stochastic",
-    )
+    assert (config.select.budget, config.select.tau) == (0.8, 0.9)
+    assert config.pool.bias is not None
+    assert (config.pool.bias.p_low, config.pool.bias.keep) == (0.2, 0.5)
+    update = config.update
+    assert (update.strategy, update.epochs, update.beta, update.ewc_lambda, update.anchors) == ("ecda", 5, 0.1, 2.0, 0.05)
+
+
+def test_the_paper_s_clusters_and_selection_have_a_preset() -> None:
+    config, default = load_run_config("phi-4-mini-paper"), load_run_config("phi-4-mini")
+    assert (config.select.weights, config.select.mode) == ("ratio", "stochastic")
     assert (config.cluster.method, config.cluster.min_cluster_size, config.cluster.min_samples) == (
         "hdbscan",
         (5, 10, 15, 20),
         (1, 5, 10),
     )
-    assert config.pool.bias is not None
-    assert (config.pool.bias.p_low, config.pool.bias.keep) == (0.2, 0.5)
-    update = config.update
-    assert (update.strategy, update.epochs, update.beta, update.ewc_lambda, update.anchors) == ("ecda", 5, 0.1, 2.0, 0.05)
+    assert config.model_copy(update={"cluster": default.cluster, "select": default.select}) == default
+
+
+@pytest.mark.parametrize("name", [name for name in LARGE if not name.endswith("-paper")])
+def test_other_presets_select_rows_nearest_to_guide_prompts(name: str) -> None:
+    config = load_run_config(name)
+    assert (config.cluster.method, config.cluster.n_clusters) == ("kmeans", (192,))
+    assert (config.select.weights, config.select.mode) == ("deficit", "nearest")
 
 
 @pytest.mark.parametrize("name", LARGE)

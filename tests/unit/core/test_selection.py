@@ -25,7 +25,8 @@ def candidates() -> Candidates:
     labels = rng.integers(-1, K, 900)
     rows = (centroids[labels] + 0.5 * rng.normal(size=(900, 12))).astype(np.float32)
     scores = pool_scores(rows, labels, centroids)
-    return Candidates(labels, scores.proto, scores.margin_raw, lambda i: rows[i])
+    guide = rng.normal(size=(7, 12)).astype(np.float32)
+    return Candidates(labels, scores.proto, scores.margin_raw, lambda i: rows[i], guide)
 
 
 def select(candidates: Candidates, seed: int = 0, language: str = "sw", **rule: object) -> Selection:
@@ -113,3 +114,26 @@ def test_scores_of_other_rows_are_refused(candidates: Candidates) -> None:
         select(replace(candidates, margin=np.zeros(3)))
     with pytest.raises(ValueError, match="the same clustering"):
         select_rows([K], GUIDE, candidates, K, SelectionRule(), seed=0, language="sw")
+
+
+def test_nearest_takes_the_rows_of_each_cluster_that_are_most_similar_to_a_guide_prompt(candidates: Candidates) -> None:
+    chosen = select(candidates, mode=SamplingMode.NEAREST, weights=Weighting.DEFICIT)
+    rows, guide = candidates.rows(np.arange(900)), candidates.guide
+    assert guide is not None
+    cosine = (rows / np.linalg.norm(rows, axis=1, keepdims=True)) @ (guide / np.linalg.norm(guide, axis=1, keepdims=True)).T
+    best = cosine.max(axis=1)
+    for k, quota in enumerate(chosen.allocation.quota):
+        members = np.flatnonzero(np.asarray(candidates.cluster) == k)
+        expected = members[np.argsort(-best[members], kind="stable")[:quota]]
+        assert set(chosen.rows.index[chosen.rows.cluster == k]) == set(expected)
+    assert chosen.rows.score == pytest.approx(best[chosen.rows.index], abs=1e-5)
+
+
+def test_nearest_depends_on_no_seed_beyond_the_quotas(candidates: Candidates) -> None:
+    some, other = (select(candidates, seed, mode=SamplingMode.NEAREST, weights=Weighting.NONE) for seed in (0, 1))
+    assert len(np.intersect1d(some.rows.index, other.rows.index)) >= len(some.rows) - K
+
+
+def test_nearest_without_guide_prompts_is_refused(candidates: Candidates) -> None:
+    with pytest.raises(ValueError, match="needs guide prompts"):
+        select(replace(candidates, guide=None), mode=SamplingMode.NEAREST)

@@ -31,7 +31,6 @@ from compass_ray.continual.update.window_clusters import ClusteredWindow, cluste
 from compass_ray.continual.update.windows import Window
 from compass_ray.core.distribution import cluster_counts
 from compass_ray.core.quotas import budget_rows
-from compass_ray.core.sampling import SamplingMode
 from compass_ray.monitoring.retained_traffic import make_prompt_encoder
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.row_selection import (
@@ -109,7 +108,7 @@ def build_selection(config: RunConfig, run: RunDir, window: Window, update: Upda
     """Select rows for a window in a clustering, in this process."""
     encode = make_prompt_encoder(config.embed)
     clustered = cluster_window(config, run, window, update, clusters, encode)
-    if config.select.mode == SamplingMode.NEAREST:
+    if config.select.mode == "nearest":
         clustered = with_vectors(clustered, window, encode)
     chosen = choose_rows(config, run, clustered, update)
     return UpdateSelection(clustered, chosen, mix_corrections(config, run, window.language, chosen.rows))
@@ -137,15 +136,15 @@ def choose_rows(config: RunConfig, run: RunDir, window: ClusteredWindow, update:
 
 def _drawing(config: RunConfig, problem: SelectionProblem) -> dict[str, str]:
     """The mode of drawing. Without an embedding of a prompt none is nearest, so rows are drawn by the paper's rule."""
-    without = config.select.mode == SamplingMode.NEAREST and problem.guide_vectors is None
-    return {"mode": SamplingMode.STOCHASTIC.value} if without else {}
+    without = config.select.mode == "nearest" and problem.guide_vectors is None
+    return {"mode": "stochastic"} if without else {}
 
 
 def _guide_and_window_vectors(
     config: RunConfig, run: RunDir, update: UpdateSpec, window: ClusteredWindow
 ) -> npt.NDArray[np.float32] | None:
     """Embeddings float32[m, d] of the guide set and of the window's retained prompts, for the mode that needs them."""
-    if config.select.mode != SamplingMode.NEAREST:
+    if config.select.mode != "nearest":
         return None
     guide = run.guide_embeddings(update.language).read_embeddings()
     return guide if window.vectors is None else np.concatenate([guide, window.vectors])

@@ -59,7 +59,9 @@ class ChatLayout:
     """From the end of a reply's content to the special token that ends it; empty if the template has no such token."""
 
 
-_LAYOUTS: WeakKeyDictionary[Any, dict[tuple[str, tuple[str, ...]], ChatLayout | ModelError]] = WeakKeyDictionary()
+_MAX_LAYOUTS = 1024
+"""Layouts in memory for each tokenizer. Clients choose the roles of their requests, so there is no other limit."""
+_LAYOUTS: WeakKeyDictionary[Any, dict[tuple[str, tuple[str, ...]], ChatLayout | str]] = WeakKeyDictionary()
 
 
 def find_layout(tokenizer: Any, roles: tuple[str, ...]) -> ChatLayout:
@@ -70,14 +72,16 @@ def find_layout(tokenizer: Any, roles: tuple[str, ...]) -> ChatLayout:
     """
     key = (str(_template_source(tokenizer)), roles)
     known = _LAYOUTS.setdefault(tokenizer, {})
-    if key not in known:
+    if (found := known.get(key)) is None:
         try:
-            known[key] = _make_layout(tokenizer, roles)
+            found = _make_layout(tokenizer, roles)
         except ModelError as error:
-            known[key] = error
-    found = known[key]
-    if isinstance(found, ModelError):
-        raise ModelError(str(found))
+            found = str(error)
+        if len(known) >= _MAX_LAYOUTS:
+            known.clear()
+        known[key] = found
+    if isinstance(found, str):
+        raise ModelError(found)
     return found
 
 

@@ -130,11 +130,11 @@ def _parse_turn(turn: Any, number: int) -> tuple[str | None, str | None, str | N
 
 
 def _join_parts(content: Any) -> str | None:
-    """The text of a content, which may be a list of parts; None if it is not text."""
+    """The text of a content, which may be a list of parts, joined as in a request to the endpoint; None if it is not text."""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None for part in content]
         texts = [part for part in parts if isinstance(part, str)]
-        return "\n".join(texts) if len(texts) == len(parts) else None
+        return "".join(texts) if len(texts) == len(parts) else None
     return "" if content is None else content if isinstance(content, str) else None
 
 

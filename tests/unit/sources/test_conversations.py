@@ -140,7 +140,7 @@ def test_parts_of_text_and_empty_calls_are_taken() -> None:
     parsed = parse_conversation(
         [_turn("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), REPLY | {"tool_calls": []}]
     )
-    assert (parsed.turns, parsed.fault) == ((("user", "a\nb"), ("assistant", "b")), None)
+    assert (parsed.turns, parsed.fault) == ((("user", "ab"), ("assistant", "b")), None)
 
 
 KEYS = st.sampled_from(["role", "from", "content", "value", "type", "text", "tool_calls"])

@@ -216,12 +216,21 @@ def find_target_layers(model: nn.Module, names: tuple[str, ...]) -> dict[str, nn
     """
     targets = {path: module for path, module in model.named_modules() if path.rpartition(".")[2] in names}
     if not targets:
-        linear = {p.rpartition(".")[2] for p, m in model.named_modules() if isinstance(m, nn.Linear)}
         raise ModelError(
             f"the base model has no layer named {', '.join(names)}; set train.adapter.target_modules to some of its linear "
-            f"layers: {', '.join(sorted(linear))}"
+            f"layers: {', '.join(list_linear_names(model))}"
         )
     return {path: _require_plain_linear(path, module) for path, module in targets.items()}
+
+
+def find_unmatched_targets(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The ``names`` that no layer has, sorted. `find_target_layers` ignores them if another name matches."""
+    return tuple(sorted(set(names) - {path.rpartition(".")[2] for path, _ in model.named_modules()}))
+
+
+def list_linear_names(model: nn.Module) -> tuple[str, ...]:
+    """Last names of all linear layers, sorted."""
+    return tuple(sorted({path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}))
 
 
 def _require_plain_linear(path: str, module: nn.Module) -> nn.Linear:

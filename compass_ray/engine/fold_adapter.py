@@ -72,10 +72,15 @@ def _fold(model: Any, path: str, parts: Mapping[str, Tensor], stored: StoredAdap
         raise ModelError(f"the adapter has only {', '.join(sorted(parts))} for {path}; it is damaged, copy it again")
     if parts["a"].shape[:1] != (stored.r,):
         raise ModelError(f"{path} has factors {tuple(parts['a'].shape)}, but the rank is {stored.r}; the adapter is damaged")
-    return fold_layer(_linear(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
+    return fold_layer(find_servable_layer(model, path), parts["a"], parts["b"], parts.get("m"), stored.scaling)
 
 
-def _linear(model: Any, path: str) -> nn.Linear:
+def find_servable_layer(model: Any, path: str) -> nn.Linear:
+    """The linear layer at ``path`` of a causal language model.
+
+    Raises:
+        ModelError: there is no such layer, or adapters on it cannot be served in one batch.
+    """
     try:
         module = model.get_submodule(path)
     except AttributeError:

@@ -85,19 +85,32 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_clusters,
     )
     results = [result for check in checks for result in check(context)]
-    without_base = any(result.check == "base model" and result.blocking for result in results)
-    return results if without_base else results + check_memory(context)
+    return results if _lacks_base(results) else [*results, *check_base(context), *check_memory(context)]
 
 
 def run_quick_checks(
     config: RunConfig, run: RunDir, environment: ClusterEnvironment, stages: Collection[str]
 ) -> list[CheckResult]:
-    """Run the checks that take well under a second, for the stages that are not complete."""
+    """Run the quick checks for the stages that are not complete: each takes well under a second, the probe a few seconds."""
     context = CheckContext(config, run, environment, frozenset(stages), thorough=False)
     checks: list[CheckFunction] = [check_cluster, check_resources, check_storage, check_models, check_remote_code]
     if "pool" in stages:
         checks += [check_sources, check_rows]
-    return [result for check in checks for result in check(context)]
+    results = [result for check in checks for result in check(context)]
+    return results if _lacks_base(results) else [*results, *check_base(context)]
+
+
+def _lacks_base(results: Collection[CheckResult]) -> bool:
+    return any(result.check == "base model" and result.blocking for result in results)
+
+
+def check_base(context: CheckContext) -> list[CheckResult]:
+    """Probe the base model. The probe loads torch and transformers, so it is imported only if the base model is used."""
+    if not context.needs_base():
+        return []
+    from compass_ray.preflight import base_probe
+
+    return base_probe.check_base(context)
 
 
 def local_environment(config: RunConfig, run: RunDir) -> ClusterEnvironment:

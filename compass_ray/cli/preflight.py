@@ -63,11 +63,11 @@ def with_pins(config: RunConfig, run: RunDir) -> RunConfig:
     return pinned.config
 
 
-def run_checks(config: RunConfig, run: RunDir) -> list[CheckResult]:
+def run_checks(config: RunConfig, run: RunDir, *, forecast: bool = True) -> list[CheckResult]:
     """All checks, on the cluster of RAY_ADDRESS or on this machine."""
     from compass_ray import preflight
 
-    return [*preflight.run_checks(config, run, _probe_environment(config, run)), _check_api_keys(config)]
+    return [*preflight.run_checks(config, run, _probe_environment(config, run), forecast=forecast), _check_api_keys(config)]
 
 
 def _check_api_keys(config: RunConfig) -> CheckResult:

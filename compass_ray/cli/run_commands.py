@@ -107,6 +107,7 @@ def doctor(
     languages: Languages = None,
     set_: Settings = None,
     pin: Annotated[bool, typer.Option("--pin", help="Pin all Hugging Face models and datasets to their current commit.")] = False,
+    forecast: Annotated[bool, typer.Option(help="Measure how long the embedding takes, for up to 10 seconds.")] = True,
     json_: Json = False,
 ) -> None:
     """Check whether a run can be done on this machine or on the cluster of RAY_ADDRESS, before any work.
@@ -118,7 +119,7 @@ def doctor(
     if pin:
         preflight.write_pins(settings, where, as_json=json_)
         return
-    results = preflight.run_checks(preflight.with_pins(settings, where), where)
+    results = preflight.run_checks(preflight.with_pins(settings, where), where, forecast=forecast)
     emit(json_, to_json(results), lambda: preflight.print_check_results(results))
     if any(result.blocking for result in results):
         raise typer.Exit(1)

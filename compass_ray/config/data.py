@@ -123,7 +123,8 @@ class EmbedConfig(ConfigSection):
     """How token embeddings become one, for an encoder without sentence-transformers' own settings."""
     max_tokens: Positive = 512
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Type of the encoder's weights; ``auto`` is float16 on a GPU and float32 on a CPU."""
+    """Type of the encoder's weights. ``auto`` is float16 on a GPU. On a CPU with instructions for bfloat16 it is bfloat16, except
+    for encoders with narrow layers (below 256) such as the atlas's; on other CPUs it is float32."""
 
     def identity(self) -> dict[str, Any]:
         """The settings that shape an embedding. A later setting joins where it is used, so that earlier fingerprints hold.

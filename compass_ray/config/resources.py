@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,6 +12,9 @@ from compass_ray.config.base import ConfigSection, Positive
 
 UNBOUND = 1_000_000.0
 """Amount of each custom resource that a Ray started on this machine offers: one machine reserves nothing."""
+
+MAX_EMBED_THREADS = 8
+"""Maximum number of threads of an embedding worker whose number is not set. More threads wait for one another."""
 
 
 def _check_gpus(gpus: float) -> float:
@@ -34,13 +39,26 @@ CustomResources = Annotated[dict[str, float], AfterValidator(_check_custom)]
 Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_check_gpus)]
 
 
+@dataclass(frozen=True)
+class EmbedWorkers:
+    """Number of embedding workers in the cluster, and torch threads of each."""
+
+    count: int
+    threads: int
+
+
 class Resources(ConfigSection):
     """Workers, replicas and machine resources of a run. Never part of a fingerprint."""
 
     cpus: Positive | None = None
     """Logical CPUs of a Ray started on this machine; all of its CPUs if unset."""
-    embed_workers: Positive = 1
+    embed_workers: Positive | None = None
+    """Maximum number of embedding workers, with ``threads_per_worker`` threads each. By default as many as use every core once,
+    with up to 8 threads each, or every GPU."""
     embed_batch: Positive = 256
+    """Maximum number of rows that the encoder reads at once."""
+    embed_batch_tokens: Positive | None = None
+    """Maximum number of tokens that the encoder reads at once, padding included: by default 512 on a CPU, 16,384 on a GPU."""
     train_workers: Positive = 1
     """Workers that train one adapter after another under ``train.layout: pooled``, and scorers of the evaluate stage."""
     train_concurrency: Positive = 2
@@ -79,6 +97,22 @@ class Resources(ConfigSection):
                 f"max_replicas is {self.max_replicas}, below the minimum replicas {self.replicas}; raise it or lower replicas"
             )
         return self
+
+    def choose_embed_workers(self, cpus: Sequence[float], gpus: float) -> EmbedWorkers:
+        """Embedding workers for machines with these CPUs, and all their GPUs together.
+
+        >>> Resources().choose_embed_workers([2.0], 0), Resources().choose_embed_workers([16.0, 24.0], 0)
+        (EmbedWorkers(count=1, threads=2), EmbedWorkers(count=5, threads=8))
+        >>> Resources(embed_workers=3).choose_embed_workers([16.0], 0)
+        EmbedWorkers(count=3, threads=1)
+        """
+        if self.embed_workers is not None:
+            return EmbedWorkers(self.embed_workers, self.threads_per_worker)
+        if self.gpus_per_worker > 0:
+            return EmbedWorkers(max(int(gpus / self.gpus_per_worker), 1), self.threads_per_worker)
+        cores = [int(each) for each in cpus if each >= 1] or [1]
+        threads = max(min(MAX_EMBED_THREADS, *cores), self.threads_per_worker)
+        return EmbedWorkers(sum(max(each // threads, 1) for each in cores), threads)
 
     def resources_per_worker(self) -> dict[str, float]:
         """Resources of one worker, by Ray's names.

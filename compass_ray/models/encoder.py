@@ -1,7 +1,8 @@
 """Encode prompts to unit embeddings with any sentence-transformers model (COMPASS, section 3.2.1).
 
-Only prompts are embedded, never responses. Rows are returned in the given order for any batch size; the library sorts by
-length internally. Half precision is the default only on a GPU.
+Only prompts are embedded, never responses. Batches hold rows of similar length within a budget of tokens; rows are returned in
+the given order. ``embed.dtype: auto`` is float16 on a GPU, bfloat16 for wide layers on a CPU that multiplies it, and otherwise
+float32.
 """
 
 from __future__ import annotations
@@ -15,16 +16,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 
 from compass_ray.config import EmbedConfig
 from compass_ray.models.devices import choose_device
 from compass_ray.models.errors import ModelError, describe_loading_error
 from compass_ray.models.model_resolver import resolve_model
 from compass_ray.models.remote_code import load_options
+from compass_ray.models.token_batches import token_batches
+
+BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
+"""Default budget of a batch by device, in tokens with their padding.
+
+CPU time of one thread, multilingual-e5-small, 96 prompts, on a busy machine: 1,490 tokens/s with 512, 1,130 with 2,048 and 650
+with 8,192. Small batches stay in the cache. In bfloat16: 2,480 with 512; the cosine with float32 is at least 0.9999.
+"""
+_WIDE = 256
+"""Input features of a layer from which on bfloat16 is faster than float32 on a CPU that multiplies it."""
 
 
 class Encoder:
-    """A sentence encoder; ``dimension`` is the length of its embeddings."""
+    """A sentence encoder; ``dimension`` is the length of its embeddings, ``dtype`` the name of its weights' type."""
 
     def __init__(self, config: EmbedConfig, *, device: str | None = None) -> None:
         """Load ``config.encoder`` onto ``device``, or onto a GPU if torch sees one.
@@ -36,28 +48,62 @@ class Encoder:
         self.config = config
         self.device = choose_device(device)
         self.model = _load(config, self.device)
+        self.dtype = str(next((p.dtype for p in self.model.parameters()), torch.float32)).removeprefix("torch.")
         self._task = _task_kwargs(config, self.model)
         if self.model.max_seq_length != math.inf:  # a static embedding has no limit and accepts none
             self.model.max_seq_length = min(config.max_tokens, self.model.max_seq_length or config.max_tokens)
         dimension = self.model.get_embedding_dimension()
-        self.dimension: int = dimension if dimension else self.encode(["dimension"], batch_size=1).shape[1]
+        self.dimension: int = dimension or self._encode_batch(["dimension"]).shape[1]
 
-    def encode(self, prompts: Sequence[str], *, batch_size: int) -> npt.NDArray[np.float32]:
+    def encode(self, prompts: Sequence[str], *, batch_size: int, batch_tokens: int | None = None) -> npt.NDArray[np.float32]:
         """Unit rows float32[n, dimension] of ``prompts``, in their order.
 
+        Args:
+            prompts: n texts.
+            batch_size: maximum number of rows of a batch.
+            batch_tokens: maximum number of tokens of a batch with its padding; by default what suits the device.
+
         Raises:
-            ModelError: the model returned NaN or a zero row, or ``batch_size`` is below 1.
+            ModelError: the model returned NaN or a zero row, or a limit is below 1.
         """
-        if batch_size < 1:
-            raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
-        if not prompts:
-            return np.zeros((0, self.dimension), np.float32)
-        texts = [self.config.prompt_prefix + prompt for prompt in prompts]
+        most = BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"]) if batch_tokens is None else batch_tokens
+        if min(batch_size, most) < 1:
+            raise ModelError(f"batch_size is {batch_size} and batch_tokens is {most}; they must be at least 1")
+        rows = np.zeros((len(prompts), self.dimension), np.float32)
+        for batch in token_batches(self.count_tokens(prompts), most, batch_size):
+            rows[batch] = self._encode_batch([prompts[i] for i in batch])
+        return _normalize(rows, self.config.encoder)
+
+    def _encode_batch(self, prompts: list[str]) -> npt.NDArray[np.float32]:
+        # A prompt of None is the model's default prompt.
+        options = {"prompt": self.config.prompt_prefix or None, "batch_size": len(prompts), **self._task}
         with torch.inference_mode():
-            embeddings = self.model.encode(
-                texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False, **self._task
-            )
-        return _normalize(np.asarray(embeddings, dtype=np.float32), self.config.encoder)
+            found = self.model.encode(prompts, convert_to_tensor=True, show_progress_bar=False, **options)
+        return np.asarray(found.float().cpu().numpy())
+
+    def count_tokens(self, prompts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Tokens int64[n] that the model reads of each prompt.
+
+        One for each prompt of a static embedding, which pads nothing. Without a fast tokenizer, characters as an upper bound.
+        """
+        if self.model.max_seq_length == math.inf:
+            return np.ones(len(prompts), np.int64)
+        texts, most = [self.prompt + prompt for prompt in prompts], int(self.model.max_seq_length)
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        if not texts or not getattr(tokenizer, "is_fast", False):
+            return np.minimum(np.array([len(text) for text in texts], np.int64), most)
+        encoded = tokenizer(texts, truncation=True, max_length=most, return_attention_mask=False, return_token_type_ids=False)
+        return np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
+
+    @property
+    def prompt(self) -> str:
+        """The text before each prompt: ``embed.prompt_prefix``, otherwise the model's default prompt."""
+        return self.config.prompt_prefix or (self.model.prompts or {}).get(self.model.default_prompt_name) or ""
+
+    def describe(self) -> dict[str, Any]:
+        """How texts are embedded, for a record: type of the weights, text before each prompt, the model's own prompts."""
+        own = {name: text for name, text in (self.model.prompts or {}).items() if text}
+        return {"dtype": self.dtype, "prompt": self.prompt, "own_prompts": own, "default_prompt": self.model.default_prompt_name}
 
 
 def _task_kwargs(config: EmbedConfig, model: Any) -> dict[str, str]:
@@ -75,8 +121,9 @@ def _load(config: EmbedConfig, device: torch.device) -> Any:
         model = _load_pooled(config.pooling, path, options, device) if config.pooling else _load_modules(path, options, device)
         if config.adapter:
             _load_adapter(config, path, model)
-        return model.to(device)
-    except (OSError, ValueError, ImportError, UnpicklingError) as error:
+        narrowed = config.dtype == "auto" and device.type == "cpu" and _has_wide_layers(model) and _multiplies_bfloat16()
+        return model.to(device, torch.bfloat16 if narrowed else None)
+    except (OSError, ValueError, ImportError, UnpicklingError, SafetensorError) as error:
         raise ModelError(
             f"encoder {config.encoder!r} cannot be loaded ({describe_loading_error(error)}); use a sentence-transformers "
             f"directory, or check the hub id, embed.revision, embed.adapter and the network"
@@ -131,6 +178,16 @@ def _dtype(config: EmbedConfig, device: torch.device) -> str:
     if config.dtype != "auto":
         return config.dtype
     return "float16" if device.type == "cuda" else "float32"
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products in bfloat16."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def _has_wide_layers(model: torch.nn.Module) -> bool:
+    return any(isinstance(each, torch.nn.Linear) and each.in_features >= _WIDE for each in model.modules())
 
 
 def _normalize(rows: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:

@@ -27,6 +27,7 @@ from compass_ray.preflight.check_result import (
 )
 from compass_ray.preflight.clusters import check_clusters
 from compass_ray.preflight.data import check_guides, check_rows, check_sources
+from compass_ray.preflight.embedding import check_embedding_time, check_prompts
 from compass_ray.preflight.identifier import check_identifier
 from compass_ray.preflight.machine import check_authentication, check_devices, check_limits
 from compass_ray.preflight.memory import check_memory
@@ -61,9 +62,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment | None = None) -> list[CheckResult]:
-    """Run every check, in the order in which a run would meet the problem. Without ``environment``: on this machine."""
-    context = CheckContext(config, run, environment or local_environment(config, run))
+def run_checks(
+    config: RunConfig, run: RunDir, environment: ClusterEnvironment | None = None, *, forecast: bool = True
+) -> list[CheckResult]:
+    """Run every check, in the order in which a run would meet the problem. Without ``environment``: on this machine.
+
+    With ``forecast``, the time of the embedding is measured, which takes up to ten seconds.
+    """
+    context = CheckContext(config, run, environment or local_environment(config, run), forecast=forecast)
     checks: tuple[CheckFunction, ...] = (
         check_versions,
         check_authentication,
@@ -80,12 +86,16 @@ def run_checks(config: RunConfig, run: RunDir, environment: ClusterEnvironment |
         check_methods,
         check_models,
         check_remote_code,
+        check_prompts,
         check_identifier,
         check_automatic_updates,
         check_clusters,
     )
     results = [result for check in checks for result in check(context)]
-    return results if _lacks_base(results) else [*results, *check_base(context), *check_memory(context)]
+    of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context)]
+    blocked = {result.check for result in results if result.blocking}
+    of_encoder = [] if blocked & {"encoder", "remote code", "sources", "languages"} else check_embedding_time(context)
+    return [*results, *of_base, *of_encoder]
 
 
 def run_quick_checks(

@@ -11,6 +11,7 @@ from compass_ray.artifacts import RunDir
 from compass_ray.cluster_capacity import ClusterCapacity
 from compass_ray.config import RunConfig
 from compass_ray.preflight.local_files import find_source_problems
+from compass_ray.preflight.row_counts import SourceCount, count_rows
 from compass_ray.preflight.storage_probe import StorageProbe
 from compass_ray.redaction import redact
 
@@ -58,11 +59,22 @@ class CheckContext:
     stages: frozenset[str] = field(default=STAGES)
     thorough: bool = True
     """Whether to include checks that take seconds, and those that only the service needs."""
+    forecast: bool = True
+    """Whether to measure how long a stage takes."""
 
     @cached_property
     def source_problems(self) -> dict[str, str]:
         """What keeps local sources from being read, by their settings. Several checks use it, and files are opened once."""
         return find_source_problems(self.config)
+
+    @cached_property
+    def source_counts(self) -> list[SourceCount]:
+        """Rows that the pool takes from each of its sources. Sources that cannot be read have none."""
+        pool = self.config.pool
+        return [
+            SourceCount() if f"pool.sources.{number}" in self.source_problems else count_rows(source, pool, self.thorough)
+            for number, source in enumerate(pool.sources)
+        ]
 
     def needs_encoder(self) -> bool:
         """Whether a stage embeds rows."""

@@ -14,7 +14,7 @@ from compass_ray.config import ConfigError, PoolConfig, RunConfig
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.hub import dataset_id
 from compass_ray.preflight.local_files import local_sources
-from compass_ray.preflight.row_counts import RowCounts, SourceCount, count_rows
+from compass_ray.preflight.row_counts import RowCounts, SourceCount
 from compass_ray.sources.column_mapping import load_parts
 from compass_ray.sources.guides import read_guide_and_test
 
@@ -39,11 +39,7 @@ def check_rows(context: CheckContext) -> list[CheckResult]:
         found = f"pool.languages does not include {', '.join(missing)}, but languages does"
         remedy = "add them to pool.languages, or remove them from languages"
         return [CheckResult("languages", found, remedy, blocking=True, by="settings")]
-    unreadable = context.source_problems
-    counted = [
-        SourceCount() if f"pool.sources.{number}" in unreadable else count_rows(source, config.pool, context.thorough)
-        for number, source in enumerate(config.pool.sources)
-    ]
+    counted = context.source_counts
     problems = [_source_result(f"pool.sources.{number}", each.problem) for number, each in enumerate(counted) if each.problem]
     return problems or [_language_result(config, counted)]
 

@@ -22,8 +22,8 @@ from compass_ray.sources.column_mapping import load_rows
 from compass_ray.sources.conversations import FAULT_COLUMN, TURNS_COLUMN
 from compass_ray.texts import is_blank
 
-SHARD_ROWS = 4096
-"""Rows per row group of the pool; the embed stage works on row groups."""
+SHARD_ROWS = 512
+"""Rows per row group of the pool; the embed stage works on row groups. Pools of earlier versions have 4,096."""
 UNKNOWN_LANGUAGE = "the language is not known"
 """Reason of rows whose language has no code of a pool. Their language is stored as it is written."""
 _SPELLED = "spelled"

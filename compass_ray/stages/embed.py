@@ -1,11 +1,14 @@
 """Stage: embed pool and guide prompts with Ray Data actors (COMPASS, section 3.2.1).
 
 Key property: the unit of work is a fixed shard of the pool, written atomically. A killed run resumes with the next shard,
-and its embeddings do not depend on the moment of the kill. Rows of a shard have similar length.
+and its embeddings do not depend on the moment of the kill. Rows of a shard have similar length. Shards are the row groups of
+the pool, so a pool of an earlier version is embedded in its own larger shards.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ import pyarrow as pa
 from compass_ray import ray_session, schemas
 from compass_ray.artifacts import Artifact, Identity, Manifest, Output, RunDir, Writer
 from compass_ray.config import RunConfig
+from compass_ray.config.resources import EmbedWorkers
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.progress import Progress, silent
 
@@ -30,6 +34,8 @@ class ShardOutput:
     seconds: float
     """Time of the actor, including reading and writing."""
     device: str
+    encoder: Mapping[str, Any]
+    """Type of the weights and prompts of the encoder."""
 
 
 def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progress = silent) -> list[Manifest]:
@@ -49,7 +55,8 @@ def run(config: RunConfig, run: RunDir, *, force: bool = False, progress: Progre
         for writer in writers:
             written = [part for part in parts if part.artifact == writer.artifact.name]
             writer.artifact.add_outputs([part.output for part in written])
-            writer.publish(_metrics(written), device=", ".join(sorted({part.device for part in written})) or None)
+            device = ", ".join(sorted({part.device for part in written})) or None
+            writer.publish(_metrics(written), device=device, encoder=written[0].encoder if written else None)
     return [run.embeddings.require(), *(run.guide_embeddings(c).require() for c in config.languages)]
 
 
@@ -81,37 +88,52 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
     import ray.data
 
     work = [{"shard": i, "language": ""} for i in shards] + [{"shard": -1, "language": c} for c in guides]
-    resources = config.resources
+    resources, workers = config.resources, choose_workers(config)
     embedded = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
         ShardEmbedder,
-        fn_constructor_args=(run.uri, config.model_dump(mode="json")),
+        fn_constructor_args=(run.uri, config.model_dump(mode="json"), workers.threads),
         batch_size=1,
         # With more actors at the start, the pool could take every CPU and starve Ray Data's own tasks silently.
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=resources.embed_workers),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers.count),
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
         resources=dict(resources.worker_resources) or None,
+        scheduling_strategy="SPREAD",
     )
     parts = []
     for done, finished in enumerate(embedded.iter_rows(), start=1):
         output = Output.model_validate_json(finished["output"])
-        parts.append(ShardOutput(finished["artifact"], output, float(finished["seconds"]), finished["device"]))
+        encoder = json.loads(finished["encoder"])
+        parts.append(ShardOutput(finished["artifact"], output, float(finished["seconds"]), finished["device"], encoder))
         progress("embed", done, len(work))
     return parts
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_workers(config: RunConfig) -> EmbedWorkers:
+    """Workers for the machines that the Ray session has now."""
+    nodes = [node.resources for node in ray_session.read_capacity().nodes]
+    return config.resources.choose_embed_workers(
+        [node.get("CPU", 0.0) for node in nodes], sum(node.get("GPU", 0.0) for node in nodes)
+    )
 
 
 class ShardEmbedder:
     """Ray Data actor: loads the encoder once; each call embeds and stores one shard or guide set."""
 
-    def __init__(self, uri: str, config: Mapping[str, Any]) -> None:
-        """Load the encoder of a run."""
+    def __init__(self, uri: str, config: Mapping[str, Any], threads: int) -> None:
+        """Load the encoder of a run, which computes on ``threads`` threads, at most one for each core."""
         import torch
 
         from compass_ray.models.encoder import Encoder
 
         self.run = RunDir(uri)
         self.config = RunConfig.model_validate(config)
-        torch.set_num_threads(self.config.resources.threads_per_worker)
+        torch.set_num_threads(min(threads, _usable_cores()))
         self.encoder = Encoder(self.config.embed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -122,13 +144,17 @@ class ShardEmbedder:
         shard, language = int(batch["shard"][0]), str(batch["language"][0])
         target = self.run.guide_embeddings(language) if language else self.run.embeddings
         rows = self._guide(language) if language else self._shard(shard)
-        data = self.encoder.encode(rows["prompt"].to_pylist(), batch_size=self.config.resources.embed_batch)
+        limits = self.config.resources
+        data = self.encoder.encode(
+            rows["prompt"].to_pylist(), batch_size=limits.embed_batch, batch_tokens=limits.embed_batch_tokens
+        )
         written = target.store_table(_shard_file(max(shard, 0)), _table(rows["row_id"], data))
         return {
             "artifact": np.array([target.name]),
             "output": np.array([written.model_dump_json()]),
             "seconds": np.array([time.monotonic() - started]),
             "device": np.array([device_name(self.encoder.device)]),
+            "encoder": np.array([json.dumps(self.encoder.describe())]),
         }
 
     def _shard(self, shard: int) -> pa.Table:

@@ -30,6 +30,7 @@ OTHER_RESOURCES: dict[str, Any] = {
     "cpus": 7,
     "embed_workers": 3,
     "embed_batch": 17,
+    "embed_batch_tokens": 999,
     "train_workers": 5,
     "train_concurrency": 6,
     "adapter_workers": 3,

@@ -36,7 +36,9 @@ BENCHMARKS = (
     "paper/drift_simulation",
     "paper/forgetting",
 )
-UNRECORDED = ("speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves")
+UNRECORDED = (
+    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder"
+)  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
 SLOW = (
     "speed/batching",
@@ -58,6 +60,7 @@ SLOW = (
     "speed/selection",
     "speed/demo_real",
     "paper/trainer_curves",
+    "speed/real_encoder",
 )
 """Those that start Ray, or take more than two seconds of a processor."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]

@@ -81,7 +81,7 @@ def write_run(run: RunDir, config: RunConfig, prompts: Sequence[str], shard: int
     ids = [f"{i:016x}" for i in range(len(prompts))]
     same = {name: [LANGUAGE] * len(ids) for name in ("response", "language", "source", "subject")}
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}).cast(schemas.POOL), row_group=shard)
+    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": prompts, **same}), row_group=shard)
     writer.publish()
     guide = run.guide(LANGUAGE).begin(Identity("pool", {}, {}))
     guide_prompts = atlas_guide(LANGUAGE, SMALL)["question"].to_pylist()[:GUIDE_PROMPTS]

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from compass_ray import schemas
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, load_run_config
 from compass_ray.models.encoder import Encoder
@@ -29,7 +28,7 @@ def _write_pool(run: RunDir, shard: int) -> None:
     ids = [f"{i:016x}" for i in range(len(PROMPTS))]
     same = {name: ["sw"] * len(ids) for name in ("response", "language", "source", "subject")}
     writer = run.pool.begin(Identity("pool", {}, {}))
-    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": PROMPTS, **same}).cast(schemas.POOL), row_group=shard)
+    writer.write_table("rows.parquet", pa.table({"row_id": ids, "prompt": PROMPTS, **same}), row_group=shard)
     writer.publish()
 
 

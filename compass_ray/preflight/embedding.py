@@ -92,12 +92,12 @@ def check_embedding_time(context: CheckContext) -> list[CheckResult]:
     except ModelError as error:
         return [CheckResult(_TIME, str(error), "correct the embed section", blocking=True, by="settings")]
     how = f"{workers.count} worker{'s' * (workers.count > 1)} with {workers.threads} thread{'s' * (workers.threads > 1)}"
-    took = _format_time(found.seconds(rows, workers.count))
+    seconds = found.seconds(rows, workers.count)
     return [
         CheckResult(
             _TIME,
-            f"embedding {rows:,} rows takes about {took} on this machine: {how}, {encoder.dtype}, "
-            f"{rows / found.seconds(rows, workers.count):,.0f} rows/s with {found.tokens_per_row:.0f} tokens on average",
+            f"embedding {rows:,} rows takes about {_format_time(seconds)} on this machine, as busy as it is now: {how}, "
+            f"{encoder.dtype}, {rows / seconds:,.0f} rows/s with {found.tokens_per_row:.0f} tokens on average",
         )
     ]
 

@@ -37,20 +37,23 @@ class TokenLoss(torch.autograd.Function):
     """-log softmax(logits)[target] of each row. First order only; avoids the zero-filled buffers of automatic differentiation."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        """``logits`` float32[k, v], ``targets`` int64[k]; float32[k]."""
-        total = logits.logsumexp(1)
-        ctx.save_for_backward(logits, total, targets)
-        return total - logits.gather(1, targets[:, None])[:, 0]
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, overwrite: bool = False) -> Tensor:
+        """``logits`` float32[k, v], ``targets`` int64[k]; float32[k]. ``overwrite``: logits may be overwritten."""
+        peak = logits.amax(1, keepdim=True)
+        wanted = logits.gather(1, targets[:, None])
+        exponentials = (logits.sub_(peak) if overwrite else logits - peak).exp_()
+        total = exponentials.sum(1, keepdim=True)
+        ctx.save_for_backward(exponentials, total, targets)
+        return (total.log() + peak - wanted)[:, 0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Gradient of the logits: (softmax - one hot) * gradient."""
-        logits, total, targets = ctx.saved_tensors
-        g = (logits - total[:, None]).exp_().mul_(gradient[:, None])
+        exponentials, total, targets = ctx.saved_tensors
+        g = exponentials.mul_(gradient[:, None] / total)  # a first-order function is differentiated once
         g.scatter_add_(1, targets[:, None], -gradient[:, None])
-        return g, None
+        return g, None, None
 
 
 def token_loss(model: nn.Module, positions: Tensor, targets: Tensor, **inputs: Any) -> Tensor:
@@ -77,7 +80,9 @@ def token_log_probs(model: nn.Module, positions: Tensor, targets: Tensor, **inpu
 
 
 def _negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
-    losses: Tensor = TokenLoss.apply(logits, targets)  # type: ignore[no-untyped-call]
+    # A conversion to float32 made a copy that nothing else reads.
+    is_copy = "ToCopy" in type(logits.grad_fn).__name__
+    losses: Tensor = TokenLoss.apply(logits, targets, is_copy)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -99,7 +104,7 @@ def _map_logits(
         hidden = decoded.last_hidden_state
         wanted = hidden.flatten(0, 1).index_select(0, positions)
         results.extend(_reduce_slices(owner, decoded, wanted, targets, reduce))
-        return dataclasses.replace(decoded, last_hidden_state=hidden[:1, :1])  # the outer pass needs no logits
+        return dataclasses.replace(decoded, last_hidden_state=hidden[:1, :0])  # the outer pass needs no logits
 
     with _intercept_decoder(owner, reduce_in_slices):
         output = model(**inputs)

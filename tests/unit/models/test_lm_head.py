@@ -39,7 +39,7 @@ def _model(family: str) -> Any:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape, **_FAMILIES[family])).eval()
     with torch.no_grad():
-        model.get_output_embeddings().weight.normal_(0, 1.0)
+        model.get_output_embeddings().weight.normal_(0, 0.3)
     return model
 
 

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("numpy", "peft", "torch", "transformers")
 
 THREADS = 1
-"""Threads of every measurement, see `benchmarks.timing`."""
+"""Threads of a measurement if it says no other number, see `benchmarks.timing`."""
 
 Value = Union[None, bool, int, float, str, Sequence["Value"], Mapping[str, "Value"]]  # noqa: UP007 (recursive)
 
@@ -68,11 +68,12 @@ def write_record(
     settings: Mapping[str, Value],
     numbers: Mapping[str, Value],
     argv: Sequence[str] | None,
+    threads: int = THREADS,
 ) -> Record:
     """Print the record, and write it to ``<output>/<part>_<name>.json`` unless the run is small and has no ``--output``."""
     words = _without_output(sys.argv[1:] if argv is None else argv)
     command = " ".join(["python -m", f"benchmarks.{benchmark.replace('/', '.')}", *words])
-    record = Record(benchmark, command, environment(), tuple(seeds), settings, _rounded(numbers))
+    record = Record(benchmark, command, environment(threads), tuple(seeds), settings, _rounded(numbers))
     text = json.dumps(asdict(record), indent=2)
     folder = arguments.output or (None if arguments.small else RESULTS)
     if folder is not None:
@@ -82,10 +83,10 @@ def write_record(
     return record
 
 
-def environment() -> Environment:
+def environment(threads: int = THREADS) -> Environment:
     """The environment of this process."""
     packages = {name: metadata.version(name) for name in PACKAGES}
-    return Environment(os.cpu_count() or 1, THREADS, platform.machine(), platform.python_version(), packages)
+    return Environment(os.cpu_count() or 1, threads, platform.machine(), platform.python_version(), packages)
 
 
 def without_run(words: Sequence[str]) -> list[str]:

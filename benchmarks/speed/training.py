@@ -90,7 +90,7 @@ def _ways(base: BaseModel, rows: Sequence[TrainingRow], config: TrainConfig) -> 
         return lambda: _again(tuning)
 
     def peft(kind: Literal["dora", "lora"], loss: Loss) -> Callable[[], object]:
-        model = _with_peft(base, AdapterConfig(kind=kind))
+        model = with_peft(base, AdapterConfig(kind=kind))
         return lambda: peft_epoch(base, model, examples, config, loss)
 
     return {
@@ -140,7 +140,8 @@ def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
-def _with_peft(base: BaseModel, adapter: AdapterConfig) -> Any:
+def with_peft(base: BaseModel, adapter: AdapterConfig) -> Any:
+    """A copy of the base model with PEFT's adapter, in training mode."""
     from peft import LoraConfig, get_peft_model
 
     described = LoraConfig(

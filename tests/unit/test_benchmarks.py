@@ -37,12 +37,16 @@ BENCHMARKS = (
     "paper/forgetting",
 )
 UNRECORDED = (
-    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder"
+    "speed/mixed_batch_gpu", "speed/serving_attacks", "speed/demo_real", "paper/trainer_curves", "speed/real_encoder",
+    "speed/real_training",
 )  # fmt: skip
 """Benchmarks without a stored record: they need a GPU, an otherwise idle machine, or pretrained models."""
+REAL = ("speed/real_training",)
+"""Those that need real models and real rows."""
 SLOW = (
     "speed/batching",
     "speed/training",
+    "speed/real_training",
     "paper/transfers",
     "speed/train_layouts",
     "speed/embedding",
@@ -89,10 +93,15 @@ def check_form(record: dict[str, Any], benchmark: str) -> None:
     assert all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
 
 
-@pytest.mark.parametrize(
-    "benchmark", [pytest.param(b, marks=pytest.mark.slow) if b in SLOW else b for b in (*BENCHMARKS, *UNRECORDED)]
-)
-def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path) -> None:
+def _marked(benchmark: str) -> Any:
+    real = [pytest.mark.real_models, pytest.mark.shared_data] * (benchmark in REAL)
+    return pytest.param(benchmark, marks=[pytest.mark.slow] * (benchmark in SLOW) + real)
+
+
+@pytest.mark.parametrize("benchmark", [_marked(each) for each in (*BENCHMARKS, *UNRECORDED)])
+def test_a_small_run_writes_a_record(benchmark: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    for folder in ("real_models", "shared_data") if benchmark in REAL else ():
+        request.getfixturevalue(folder)
     module = importlib.import_module(f"benchmarks.{benchmark.replace('/', '.')}")
     module.main(["--small", "--output", str(tmp_path)])
     written = json.loads((tmp_path / file_of(benchmark)).read_text("utf-8"))

@@ -16,13 +16,13 @@ from compass_ray.preflight.embedding import check_embedding_time, measure_time
 
 
 class SlowEncoder:
-    """A word is a token, and a token takes two seconds of its own clock."""
+    """A word is a token, and a token takes some seconds of its own clock, like each call."""
 
-    def __init__(self) -> None:
-        self.now, self.rows = 0.0, 0
+    def __init__(self, token: float = 2.0, call: float = 0.0) -> None:
+        self.now, self.rows, self.token, self.call = 0.0, 0, token, call
 
     def encode(self, prompts: Sequence[str], *, batch_size: int) -> None:
-        self.now += 2.0 * sum(self.count_tokens(prompts))
+        self.now += self.call + self.token * sum(self.count_tokens(prompts))
         self.rows += len(prompts)
 
     def count_tokens(self, prompts: Sequence[str]) -> Any:
@@ -48,6 +48,12 @@ def test_a_short_sample_is_measured_completely() -> None:
     encoder = SlowEncoder()
     found = measure_time(encoder, ["a b"], threads=1, clock=lambda: encoder.now)  # type: ignore[arg-type]
     assert (found.seconds_per_token, found.tokens_per_row) == (2.0, 2.0)
+
+
+def test_calls_hardly_count_for_a_fast_encoder() -> None:
+    encoder = SlowEncoder(token=1e-4, call=0.01)
+    found = measure_time(encoder, ["a b"] * 160, threads=1, clock=lambda: encoder.now)  # type: ignore[arg-type]
+    assert found.seconds(160, workers=1) == pytest.approx(0.01 + 320e-4)
 
 
 def test_the_forecast_counts_the_rows_of_the_sources(run: RunDir, machine: ClusterEnvironment) -> None:

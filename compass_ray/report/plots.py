@@ -174,7 +174,7 @@ def plot_accuracy(rows: Sequence[ComparisonRow], confidence: float, title: str) 
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel(f"accuracy, with its {confidence:.0%} interval")
     axes.set_title(title)
-    add_legend_below(figure, axes, 4)
+    add_legend_below(figure, axes, 5)
     return figure
 
 
@@ -207,7 +207,9 @@ def plot_training(language: str, histories: Mapping[str, HistoryRecord], served:
     figure, axes = new_figure(4.9, 3.2)
     for version, history in histories.items():
         _plot_losses(axes, adapter_name(version, served), adapter_style(version, served), history)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last = max((epoch.epoch for history in histories.values() for epoch in history.epochs), default=1)
+    axes.set_xlim(0.7, last + 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per token")
     axes.set_title(language_name(language))
@@ -231,7 +233,7 @@ def adapter_style(version: str, served: str) -> MethodStyle:
 def _plot_losses(axes: Axes, name: str, style: MethodStyle, history: HistoryRecord) -> None:
     train = [(e.epoch, e.train_loss) for e in history.epochs if e.train_loss is not None]
     held = [(e.epoch, e.validation_loss) for e in history.epochs if e.validation_loss is not None]
-    axes.plot(*_split_xy(train), color=style.colour, linestyle=":", linewidth=1.3)
+    axes.plot(*_split_xy(train), color=style.colour, linestyle=":", marker=".", markersize=4, linewidth=1.3)
     axes.plot(*_split_xy(held), color=style.colour, marker=style.marker, markersize=4, label=name)
     best = [point for point in held if point[0] == history.best_epoch]
     axes.scatter(*_split_xy(best), s=110, facecolor="none", edgecolor=style.colour, linewidth=1.2, zorder=4)

@@ -76,9 +76,8 @@ def _verdicts(comparison: Comparison, scope: Scope) -> Iterator[Block]:
     measured = [baseline for baseline in comparison.baselines if baseline in mean.difference]
     if measured:
         yield TextBlock(
-            f"On {SCOPES[scope]} ({mean.items} items, {mean.name} languages):"
-            if mean.languages > 1
-            else f"On {SCOPES[scope]} ({mean.items} items, one language):"
+            f"On {SCOPES[scope]} ({mean.items} {'item' if mean.items == 1 else 'items'}, "
+            f"{f'{mean.name} languages' if mean.languages > 1 else 'one language'}):"
         )
     for baseline in measured:
         yield TextBlock(describe_difference(mean, baseline, comparison.confidence), tone="verdict")

@@ -163,7 +163,8 @@ class _Users:
         self.sent, self.failed = self.sent + 1, self.failed + (not reply)
         if not reply:
             return DemoReply(language, question, "", "")
-        return DemoReply(language, question, str(reply["compass"]["adapter"]), str(reply["choices"][0]["message"]["content"]))
+        adapter, text = reply["compass"]["adapter"] or "base", reply["choices"][0]["message"]["content"]
+        return DemoReply(language, question, str(adapter), str(text))
 
     def _send_one(self, client: httpx.Client, prompt: str, model: str) -> dict[str, Any]:
         body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0}

@@ -21,13 +21,13 @@ from compass_ray.sources.column_mapping import load_rows
 _QUESTIONS = {
     "ar": "ما هي عاصمة فرنسا؟",
     "el": "Ποια είναι η πρωτεύουσα της Γαλλίας;",
-    "hi": "फ़्रांस की राजधानी क्या है?",
+    "hi": "कृपया बताइए कि फ़्रांस की राजधानी क्या है?",
     "id": "Apa ibu kota Prancis?",
     "ja": "フランスの首都はどこですか？",
     "ko": "프랑스의 수도는 어디입니까?",
     "ru": "Какой город является столицей Франции?",
     "sw": "Mji mkuu wa Ufaransa ni upi?",
-    "zh": "法国的首都是哪里？",
+    "zh": "请问法国的首都是哪一座城市？",
 }
 """What is the capital of France? The models of the package know their atlas's questions only."""
 _MAX_QUESTIONS = 3

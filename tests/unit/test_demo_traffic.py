@@ -10,7 +10,9 @@ import pytest
 from compass_ray import schemas
 from compass_ray.artifacts import Identity, RunDir
 from compass_ray.config import RunConfig, load_run_config
-from compass_ray.demo_traffic import pick_questions
+from compass_ray.config.serving import IdentifierConfig
+from compass_ray.demo_traffic import _QUESTIONS, pick_questions
+from compass_ray.serving.routing import scripts
 
 
 @pytest.fixture
@@ -44,3 +46,10 @@ def test_a_real_model_is_asked_a_question_of_everyday_life(run: RunDir) -> None:
 
 def test_a_model_of_the_package_is_asked_what_it_knows(run: RunDir) -> None:
     assert pick_questions(config(["sw"], "atlas"), run) == [("sw", "guide prompt of sw")]
+
+
+@pytest.mark.parametrize("code", _QUESTIONS)
+def test_every_question_is_long_enough_to_be_identified_and_in_its_script(code: str) -> None:
+    question = _QUESTIONS[code]
+    assert scripts.count_letters(question) >= IdentifierConfig().min_letters
+    assert scripts.is_written_in(question, code)

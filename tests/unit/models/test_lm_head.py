@@ -93,6 +93,19 @@ def test_losses_and_gradients_equal_those_of_transformers_logits(
 
 
 @pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("head_is_frozen", [True, False])
+def test_in_bfloat16_the_logits_are_overwritten_and_gradients_stay(head_is_frozen: bool, batch: dict[str, torch.Tensor]) -> None:
+    model = _model("gemma3_text").bfloat16()
+    model.get_output_embeddings().requires_grad_(not head_is_frozen)
+    expected, found = _expected(model, batch), _found(model, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(_gradients(model, found), _gradients(model, expected), strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(other.abs().max()))
+
+
+@pytest.mark.usefixtures("small_slices")
 def test_log_probabilities_of_several_tokens_and_a_cache(batch: dict[str, torch.Tensor]) -> None:
     model, ids = _model("gemma3_text"), batch["ids"]
     with torch.no_grad():

@@ -70,10 +70,11 @@ def demo(
 ) -> None:
     """Run the complete loop on this machine: adapt, serve, drift, update, report."""
     from compass_ray import demo as loop
-    from compass_ray import ray_session
 
-    settings, where = load_config(preset or "atlas", None, None, set_), RunDir(run)
-    with progress_bars(quiet=json_) as progress, ray_session.session(settings.resources):
+    where = RunDir(run)
+    settings = preflight.with_pins(load_config(preset or "atlas", None, None, set_), where)
+    missing = preflight.missing_stages(settings, where, None, ())
+    with progress_bars(quiet=json_) as progress, preflight.checked_session(settings, where, missing):
         result = loop.run(settings, where, progress=progress)
     emit(json_, result.as_json(), lambda: _print_demo(where, settings, result))
 

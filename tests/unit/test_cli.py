@@ -88,6 +88,7 @@ def test_no_command_shows_the_help(compass_ray: Command) -> None:
         ("recluster {run} --set cluster.scope=per_language", "cluster.scope is per_language"),
         ("recluster {run} --set embed.max_tokens=9", "recluster accepts settings of cluster and resources only"),
         ("serve {run} --set serve.port=99999", "serve.port: "),
+        ("demo --run {run}/new --set train.base_model={run}/none", "base_model '{run}/none' does not exist on this machine"),
         ("export {run} sw {run}", "is not empty; give a new folder"),
         ("export {run} sw {run}/new --version v0009", "sw has no version 'v0009'. Existing versions: v0001, v0002"),
     ],
@@ -95,7 +96,7 @@ def test_no_command_shows_the_help(compass_ray: Command) -> None:
 def test_a_request_that_cannot_be_run_ends_with_2(compass_ray: Command, folder: str, line: str, message: str) -> None:
     done = compass_ray(line.format(run=folder))
     assert (done.code, done.out) == (2, "")
-    assert message in done.err
+    assert message.format(run=folder) in done.err
     assert "Traceback" not in done.err
 
 

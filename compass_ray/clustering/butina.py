@@ -79,7 +79,7 @@ def fit(config: ClusterConfig, rows: Float32, rng: np.random.Generator) -> FitRe
     Raises:
         ModelError: every row is a singleton at every threshold.
     """
-    reduction, seed = fit_pca(rows, config.pca_dims), int(rng.integers(2**31))
+    reduction, seed = fit_pca(rows, config.pca_dims, whiten=config.whiten), int(rng.integers(2**31))
     points = prepare_points(reduction(rows), "cosine")
     parts = split_into_cells(points, config.cell_rows, seed)
     sweep_cells = sweep(config, [points[part] for part in evaluation_cells(parts, config.sweep_rows, seed)])

@@ -67,7 +67,7 @@ def _fit_hdbscan(
     sample = in_tree[
         sample_stratified(len(in_tree), config.sweep_rows, rng, None if strata is None else [strata[i] for i in in_tree])
     ]
-    reduction = fit_pca(rows[in_tree], config.pca_dims)
+    reduction = fit_pca(rows[in_tree], config.pca_dims, whiten=config.whiten)
     cells = hdbscan.sweep(config, reduction(rows[sample]), backend)
     best = hdbscan.select_best(cells)
     points = reduction(rows[in_tree])

@@ -52,7 +52,7 @@ class KMeansClusterer(CentroidClusterer):
 
 def fit(config: ClusterConfig, rows: Float32, sample: Int64, backend: ClusteringBackend, rng: np.random.Generator) -> FitResult:
     """Try every number of clusters and metric on the rows ``sample`` int64[m] of float32[n, d]; fit the best on all rows."""
-    reduction = fit_pca(rows, config.pca_dims)
+    reduction = fit_pca(rows, config.pca_dims, whiten=config.whiten)
     reduced = reduction(rows)
     cells = mark_best(sweep(config, reduced[sample], backend, rng))
     best = next(cell.parameters for cell in cells if cell.chosen)

@@ -10,6 +10,8 @@ import numpy as np
 
 from compass_ray.clustering.protocol import Float32
 
+_NO_VARIANCE = 1e-12
+
 
 @dataclass(frozen=True)
 class PcaReduction:
@@ -39,12 +41,18 @@ class PcaReduction:
         return cls(arrays["mean"], arrays["components"])
 
 
-def fit_pca(embeddings: Float32, dimensions: int | None) -> PcaReduction:
-    """PCA to ``dimensions``; no reduction if it is None or the embeddings have no more dimensions."""
+def fit_pca(embeddings: Float32, dimensions: int | None, *, whiten: bool = False) -> PcaReduction:
+    """PCA to ``dimensions``; no reduction if it is None or the embeddings have no more dimensions.
+
+    ``whiten`` gives each dimension the variance 1, in which case embeddings of as few dimensions are transformed too.
+    """
     n, d = embeddings.shape
-    if dimensions is None or min(n, d) <= dimensions:
+    if whiten and dimensions is not None:
+        dimensions = min(n - 1, d, dimensions)
+    elif dimensions is None or min(n, d) <= dimensions:
         return PcaReduction(np.zeros(d, np.float32), np.zeros((0, d), np.float32))
     from sklearn.decomposition import PCA
 
     fitted = PCA(dimensions, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
-    return PcaReduction(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+    scale = np.sqrt(np.maximum(fitted.explained_variance_, _NO_VARIANCE))[:, None] if whiten else 1.0
+    return PcaReduction(fitted.mean_.astype(np.float32), (fitted.components_ / scale).astype(np.float32))

@@ -57,7 +57,7 @@ def fit(config: ClusterConfig, rows: Float32, sample: Int64, rng: np.random.Gene
 
     Cuts of a tree cost almost nothing, so the tree is built once from the complete pool and nothing is fitted twice.
     """
-    reduction = fit_pca(rows, config.pca_dims)
+    reduction = fit_pca(rows, config.pca_dims, whiten=config.whiten)
     reduced, seed = reduction(rows), int(rng.integers(2**31))
     scored = sample[rng.permutation(len(sample))[:SILHOUETTE_ROWS]]
     trees = {

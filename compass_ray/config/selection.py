@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,8 @@ class ClusterConfig(ConfigSection):
     and its guide set. That costs one fit and one copy of the embeddings per language, and traffic cannot be monitored."""
     pca_dims: Positive | None = Field(default=30, serialization_alias="reduce")
     """PCA dimensions before clustering; null clusters the full embedding, as the paper does."""
+    whiten: bool = False
+    """Scale the PCA dimensions to equal variance. The few large ones of a real encoder hold language and length."""
     min_cluster_size: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (5, 10, 15, 20)
     min_samples: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10)
     n_clusters: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = tuple(range(10, 121, 5))
@@ -47,6 +49,21 @@ class ClusterConfig(ConfigSection):
     """Maximum number of clusters for drift monitoring."""
     backend: Literal["auto", "cpu", "gpu"] = "auto"
     """Backend of hdbscan and kmeans; ward and butina run on the CPU only."""
+
+    def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
+        """Settings as they enter a fingerprint; ``whiten`` joins where it is used, so that earlier fingerprints hold.
+
+        >>> "whiten" in ClusterConfig().fingerprint_settings(), "whiten" in ClusterConfig(whiten=True).fingerprint_settings()
+        (False, True)
+        """
+        unused = set() if self.whiten else {"whiten"}
+        return super().fingerprint_settings(include=include, exclude=unused | (exclude or set()))
+
+    @model_validator(mode="after")
+    def _whitening_has_dimensions(self) -> Self:
+        if self.whiten and self.pca_dims is None:
+            raise ValueError("whiten scales PCA dimensions, and pca_dims is null; set pca_dims, for example to 15")
+        return self
 
     @model_validator(mode="after")
     def _method_supports_backend(self) -> Self:

@@ -70,7 +70,8 @@ def test_the_paper_s_clusters_and_selection_have_a_preset() -> None:
 @pytest.mark.parametrize("name", [name for name in LARGE if not name.endswith("-paper")])
 def test_other_presets_select_rows_nearest_to_guide_prompts(name: str) -> None:
     config = load_run_config(name)
-    assert (config.cluster.method, config.cluster.n_clusters) == ("kmeans", (192,))
+    assert (config.cluster.method, config.cluster.n_clusters) == ("kmeans", (96,))
+    assert (config.cluster.pca_dims, config.cluster.whiten) == (15, True)
     assert (config.select.weights, config.select.mode) == ("deficit", "nearest")
 
 

@@ -27,6 +27,7 @@ _IGNORED_KWARGS = {
     "use_cache",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
 }
 """Attention arguments that change nothing here. A window is in the shape of the cache: see `_layer_cache`."""
 

@@ -23,6 +23,8 @@ from compass_ray.models.errors import ModelError
 _PROBE = tuple(range(1, 9))
 PROBE_TOKENS = len(_PROBE)
 """Minimum context length: the probe of `_check_attention` must fit."""
+_UNKNOWN_CALLS = (TypeError, ValueError, AttributeError, KeyError, IndexError)
+"""Errors of a model whose attention has other arguments or results."""
 _MAX_DIVERGENCE = 0.01
 """Nats of KL divergence between two attention implementations: far above bfloat16 rounding, far below a real difference."""
 
@@ -47,6 +49,12 @@ class ModelRunner:
         self._original_attention = batch_attention.enable(base.model)
         try:
             self._check_attention(reference)
+        except _UNKNOWN_CALLS as error:
+            self.close()
+            if isinstance(error, ModelError):
+                raise
+            kind = type(base.model).__name__
+            raise ModelError(f"{kind} does not run with batched attention ({error}); use another base model") from error
         except BaseException:
             self.close()
             raise

@@ -78,7 +78,7 @@ def compute_expected(base: BaseModel, adapter: StoredAdapter, dtype: str) -> Exp
         for kept, adapted in zip(stored, compute_logits(base.model, ids, base.device), strict=True):
             effect = max(effect, _max_difference(kept, adapted))
             kept.copy_(adapted)
-    layers = int(getattr(base.model.config, "num_hidden_layers", 1))
+    layers = int(getattr(base.model.config.get_text_config(), "num_hidden_layers", 1))
     return ExpectedOutputs(ids, stored, effect, dtype, layers)
 
 

@@ -1,7 +1,8 @@
 """Attention of packed rows, each row computed separately.
 
-Its cost grows with the sum of the squared row lengths and it needs no mask; transformers' sdpa covers the square of the
-complete pack. It replaces sdpa and treats any other batch like sdpa. Scores, softmax and kernels are torch's.
+Its cost grows with the sum of the squared row lengths; transformers' sdpa covers the square of the complete pack. Only a row that
+is longer than a layer's sliding window needs a mask. It replaces sdpa and treats any other batch like sdpa. Scores, softmax and
+kernels are torch's.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ _NAME = "compass_rows"
 
 
 def can_replace_sdpa(model: Any, longest: int) -> bool:
-    """Whether the model uses sdpa and attends over all of a row of ``longest`` tokens."""
-    config = model.config
-    window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    return getattr(config, "_attn_implementation", None) == "sdpa" and (window is None or window >= longest)
+    """Whether the model uses sdpa and a row of ``longest`` tokens is not divided into chunks."""
+    chunk = getattr(model.config.get_text_config(), "attention_chunk_size", None)
+    return getattr(model.config, "_attn_implementation", None) == "sdpa" and (chunk is None or chunk >= longest)
 
 
 @contextmanager
@@ -62,4 +62,14 @@ def _attention_forward(
         return output
     rows = zip(*(torch.split(each, list(row_lengths), 2) for each in (query, key, value)), strict=True)
     kwargs["is_causal"] = True
-    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **kwargs)[0] for q, k, v in rows], 1), None
+    window = kwargs.get("sliding_window")
+    outputs = [sdpa_attention_forward(module, q, k, v, _window_mask(q, window), **kwargs)[0] for q, k, v in rows]
+    return torch.cat(outputs, 1), None
+
+
+def _window_mask(query: Tensor, window: int | None) -> Tensor | None:
+    """bool[1, 1, t, t] of a row that is longer than the window; None if causal attention is all that it needs."""
+    length = query.shape[2]
+    if window is None or length <= window:
+        return None
+    return torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - window)[None, None]

@@ -15,13 +15,19 @@ import pytest
 import torch
 from peft import PeftModel
 
-from compass_ray.config import AdapterConfig, TrainConfig
+from compass_ray.config import AdapterConfig, TrainConfig, load_run_config, with_overrides
 from compass_ray.engine import model_runner
 from compass_ray.engine.engine import Engine, EngineConfig
 from compass_ray.engine.requests import GenerationOutput, GenerationRequest
 from compass_ray.engine.sampler import SampledToken, SamplingParams, sample
+from compass_ray.export.writers import write_merged, write_peft
 from compass_ray.models.base_model import BaseModel, freeze, load_base
-from compass_ray.models.chat_template import encode_prompt
+from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_example, encode_prompt
+from compass_ray.models.scorer import score_items
+from compass_ray.training.adapter_trainer import AdapterTrainer
+from compass_ray.training.collate import mean_loss_by_row, token_losses
+from compass_ray.training.losses import compute_row_losses
+from compass_ray.training.packing import open_packed_batcher
 from tests.unit.random_adapters import merged, random_adapter
 from tests.unit.tiny_models import LAYERS, make_tokenizer
 
@@ -224,28 +230,109 @@ def test_a_layer_with_a_window_keeps_only_its_window() -> None:
     engine.close()
 
 
+def encode_long_rows(base: BaseModel) -> list[EncodedExample]:
+    """Rows of different lengths, with replies longer than the windows."""
+    rows = [(PROMPTS[0], PROMPTS[3]), (PROMPTS[2], PROMPTS[1]), (PROMPTS[1], PROMPTS[2])]
+    return [encode_example(base.tokenizer, prompt, response, 512) for prompt, response in rows]
+
+
+@torch.inference_mode()
+def mean_loss(base: BaseModel, example: EncodedExample) -> float:
+    """By transformers, of one row without padding."""
+    return float(base.model(input_ids=torch.tensor([example.input_ids]), labels=torch.tensor([example.labels])).loss)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_losses_and_scores_are_those_of_single_rows(name: str) -> None:
+    """Padded and packed losses, and scores from a cache of a padded prompt, beyond the window."""
+    base = make_family(name)
+    examples = encode_long_rows(base)
+    wanted = [mean_loss(base, example) for example in examples]
+    assert compute_row_losses(base, examples) == pytest.approx(wanted, abs=MAX_LOGIT_DIFFERENCE)
+    with open_packed_batcher(base.model, 512, examples[0], base.device) as batcher, torch.inference_mode():
+        assert batcher.uses_packed_attention
+        batch = batcher.pack(examples)
+        assert mean_loss_by_row(token_losses(base.model, batch), batch).tolist() == pytest.approx(wanted, abs=1e-4)
+    options = ["Nairobi is the capital of Kenya.", "The shilling"]
+    scores = score_items(base, PROMPTS, [options] * len(PROMPTS), scoring="option", batch_size=4, max_tokens=512)
+    singles = [[-mean_loss(base, encode_example(base.tokenizer, p, option, 512)) for option in options] for p in PROMPTS]
+    assert scores.tolist() == [pytest.approx(row, abs=MAX_LOGIT_DIFFERENCE) for row in singles]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_trained_adapters_are_exported_as_they_are_served(tmp_path: Path, name: str) -> None:
+    """PEFT and transformers alone compute the logits of the trained adapter."""
+    base, layers = make_family(name), tuple(FAMILIES[name].layers)
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    config = with_overrides(
+        load_run_config("atlas"),
+        [
+            f"train.base_model={tmp_path / 'base'}",
+            f"train.adapter.target_modules=[{','.join(layers)}]",
+            "train.epochs=3",
+            "train.learning_rate=0.02",
+            "train.max_tokens=256",
+        ],
+    )
+    rows = [TrainingRow(prompt, PROMPTS[1]) for prompt in PROMPTS]
+    with AdapterTrainer(base, rows, (), None, config.train, seed=0) as trainer:
+        history = trainer.run().history
+        trainer.save(tmp_path / "adapter")
+    assert history[-1].train_loss < history[0].train_loss
+    for write in (write_peft, write_merged):
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        parity = write(config, tmp_path / "adapter", folder)
+        assert parity.difference < MAX_LOGIT_DIFFERENCE < parity.effect
+
+
+@torch.inference_mode()
+def exact_logits(oracle: Oracle, prompt: str, ids: list[int]) -> torch.Tensor:
+    """float64[n, v] of the merged model at each of ``ids``."""
+    before = encode_prompt(oracle.base.tokenizer, prompt, 4096)
+    model = copy.deepcopy(oracle.merged).double()
+    logits: torch.Tensor = model(input_ids=torch.tensor([before + ids[:-1]]), logits_to_keep=len(ids)).logits[0]
+    return logits
+
+
 @pytest.mark.slow
 @pytest.mark.real_models
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "words"), [("gemma-3-270m", 560), ("smollm2-135m-instruct", 60)])
 def test_pretrained_models_reply_as_transformers_does(
     real_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: int
 ) -> None:
-    """Gemma's first prompt is longer than its window of 512 tokens."""
-    base, recorder, tokens = (
-        load_base(TrainConfig(base_model=str(real_models / name)), device="cpu"),
-        LogitRecorder(monkeypatch),
-        16,
-    )
-    folders = make_adapters(base, tmp_path, SEPARATE, {"a": 4, "b": 8}, b_std=0.02, magnitude_spread=0.1)
-    prompts = (" ".join(["Nairobi ni mji mkuu wa Kenya."] * (words // 6)), "Which currency is used in Uganda?", "Kenya")
-    rows = [(prompt, adapter) for prompt in prompts for adapter in folders]
-    wanted = {}
-    for adapter, folder in folders.items():
+    """Gemma's first prompt is longer than its window of 512 tokens.
+
+    Prompts in one chunk are within 1e-4 of one pass of the merged model. In several chunks the order of additions differs, and
+    on 847 tokens of Gemma transformers' own cached and single passes differ by 3.7e-4. So chunks are compared with float64: the
+    engine is within 1e-4 of it, or as close as the single pass in float32.
+    """
+    base = load_base(TrainConfig(base_model=str(real_models / name)), device="cpu")
+    recorder, tokens = LogitRecorder(monkeypatch), 4
+    folders = make_adapters(base, tmp_path, SEPARATE, {"a": 4}, b_std=0.02, magnitude_spread=0.1)
+    prompts = (" ".join(["Nairobi ni mji mkuu wa Kenya."] * (words // 6)), "Which currency is used in Uganda?")
+    wanted, exact = [], []
+    for folder in folders.values():
         oracle = Oracle(base, folder)
-        wanted.update({(prompt, adapter): oracle(prompt, tokens) for prompt in prompts})
-    engine = open_engine(base, folders, max_num_seqs=len(rows), max_model_len=1024, prefill_chunk_tokens=200)
-    outputs = engine.generate([GenerationRequest((("user", p),), a, max_tokens=tokens, logprobs=0) for p, a in rows])
-    check(outputs, recorder.take(), [wanted[row] for row in rows])
-    engine.close()
+        wanted += [oracle(prompt, tokens) for prompt in prompts]
+        exact += [exact_logits(oracle, prompt, want.ids) for prompt, want in zip(prompts, wanted[-2:], strict=True)]
+    requests = [GenerationRequest((("user", p),), a, max_tokens=tokens, logprobs=0) for a in folders for p in prompts]
+
+    def generate(chunk: int) -> tuple[list[GenerationOutput], list[torch.Tensor]]:
+        engine = open_engine(base, folders, max_num_seqs=len(requests), max_model_len=1024, prefill_chunk_tokens=chunk)
+        outputs = engine.generate(requests)
+        engine.close()
+        return outputs, recorder.take()
+
+    outputs, logits = generate(4096)
+    check(outputs, logits, wanted)
     if name.startswith("gemma"):
         assert outputs[0].prompt_tokens > base.model.config.sliding_window
+    outputs, logits = generate(200)
+    for output, found, want, reference in zip(outputs, logits, wanted, exact, strict=True):
+        assert [score.token_id for score in output.logprobs] == want.ids
+        own = float((want.logits - reference).abs().max())
+        assert (found - reference).abs().max() <= max(own, MAX_LOGIT_DIFFERENCE)

@@ -63,7 +63,7 @@ def test_packed_losses_equal_those_of_each_row_alone(shaped: BaseModel) -> None:
     [
         (("qwen2", {}), True),
         (("phi3", {"sliding_window": 64}), True),
-        (("phi3", {"sliding_window": 63}), False),
+        (("phi3", {"sliding_window": 63}), True),
         (("llama", {"attn_implementation": "eager"}), False),
     ],
 )

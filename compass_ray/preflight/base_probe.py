@@ -89,7 +89,7 @@ def _not_probed(config: TrainConfig, error: ModelError) -> CheckResult:
     found = f"{config.base_model} was not probed: {error}"
     if hub_id(config.base_model):
         return CheckResult(_NAME, found, "run doctor where the hub can be reached, or after the download")
-    return CheckResult(_NAME, found, "copy or download the complete model again", blocking=True, by="settings")
+    return CheckResult(_NAME, found, "set train.base_model to a complete model", blocking=True, by="settings")
 
 
 def count_zero_rows(config: TrainConfig) -> int:
@@ -123,7 +123,11 @@ def probe_base(config: TrainConfig, scoring: Scoring) -> tuple[ProbeFinding, ...
 def _probe(config: TrainConfig, scoring: Scoring, identity: str) -> tuple[ProbeFinding, ...]:
     model_config = reduced_model.load_config(config)
     tokenizer = reduced_model.load_tokenizer(config)
-    found = [*_probe_tokenizer(tokenizer), *_probe_layers(config, model_config)]
+    try:
+        structure = reduced_model.make_structure(config, model_config)
+    except ModelError as error:
+        return (ProbeFinding("model", str(error), "set train.base_model to a causal language model"),)
+    found = [*_probe_tokenizer(tokenizer), *_probe_layers(config, model_config, structure)]
     if any(finding.part == "template" for finding in found):
         return tuple(found)
     try:
@@ -166,9 +170,9 @@ def _probe_tokenizer(tokenizer: Any) -> Iterator[ProbeFinding]:
         yield _finding("template", error)
 
 
-def _probe_layers(config: TrainConfig, model_config: Any) -> Iterator[ProbeFinding]:
+def _probe_layers(config: TrainConfig, model_config: Any, model: Any) -> Iterator[ProbeFinding]:
     """Target modules that match nothing, and layers that cannot be trained or served."""
-    names, model = config.adapter.target_modules, reduced_model.make_structure(config, model_config)
+    names = config.adapter.target_modules
     quantization = getattr(model_config, "quantization_config", None)
     if quantization:
         yield ProbeFinding("adapter", "the base model is quantized", "set train.base_model to its unquantized version")
@@ -220,6 +224,7 @@ def _probe_engine(base: BaseModel, config: TrainConfig) -> None:
     stored = _random_adapter(base, config)
     engine = Engine(base, EngineConfig(max_num_seqs=2, max_model_len=2 * _PROMPT_TOKENS, prefill_chunk_tokens=_PROMPT_TOKENS + 5))
     try:
+        engine.model_runner.eos_token_ids = frozenset()
         engine.install_adapter(_NAME, fold_adapter(base.model, stored))
         length = min(_PROMPT_TOKENS, engine.max_model_len - _REPLY_TOKENS)
         prompts = [list(range(2, 2 + length)), list(range(3, 3 + length - 2))]

@@ -59,6 +59,7 @@ def check(folder: str, run: RunDir, machine: ClusterEnvironment, **settings: Any
         ("MistralConfig", LAYERS, {"sliding_window": 4096}),
         ("Phi3Config", FUSED, {"pad_token_id": 0, "sliding_window": 2047}),
         ("SmolLM3Config", LAYERS, {"pad_token_id": 0}),
+        ("MixtralConfig", ("q_proj", "o_proj"), {"num_local_experts": 4, "sliding_window": 4096}),
     ],
 )
 def test_supported_families_have_no_finding(
@@ -91,21 +92,25 @@ def test_the_output_layer_is_no_target(make_folder: MakeFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config_class", "settings", "named"),
+    ("config_class", "target", "settings", "named"),
     [
-        ("Gemma2Config", {"head_dim": 8}, "Gemma2Attention needs softcap"),
+        ("Gemma2Config", "q_proj", {"head_dim": 8}, "Gemma2Attention needs softcap"),
         (
             "GptOssConfig",
+            "q_proj",
             {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
-            "GptOssAttention needs output_router_logits, s_aux",
+            "GptOssAttention needs s_aux",
         ),
-        ("MambaConfig", {}, "MambaForCausalLM caches"),
+        ("MambaConfig", "in_proj", {}, "MambaForCausalLM caches"),
+        ("BloomConfig", "query_key_value", {}, "BloomForCausalLM does not run with batched attention"),
     ],
 )
 def test_unsupported_attention_is_named_with_its_class(
-    make_folder: MakeFolder, config_class: str, settings: dict[str, Any], named: str
+    make_folder: MakeFolder, config_class: str, target: str, settings: dict[str, Any], named: str
 ) -> None:
-    targets = {"MambaConfig": ("in_proj",), "GptOssConfig": ("q_proj",)}.get(config_class, LAYERS)
+    targets = {"MambaConfig": ("in_proj",), "GptOssConfig": ("q_proj",), "BloomConfig": ("query_key_value",)}.get(
+        config_class, LAYERS
+    )
     found = probe(make_folder(config_class, **settings), *targets)
     assert [(each.part, each.blocking) for each in found if named in each.problem] == [("engine", True)], found
 
@@ -137,6 +142,12 @@ def test_a_template_that_renders_nothing_is_named(make_folder: MakeFolder, templ
     found = probe(make_folder("LlamaConfig", template))
     assert [each.part for each in found] == ["template"]
     assert problem in found[0].problem
+
+
+def test_a_model_of_another_kind_is_named(make_folder: MakeFolder) -> None:
+    [finding] = probe(make_folder("T5Config"))
+    assert (finding.part, finding.blocking) == ("model", True)
+    assert "T5Config" in finding.problem
 
 
 def test_a_quantized_base_is_named(make_folder: MakeFolder) -> None:

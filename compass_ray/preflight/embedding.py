@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from compass_ray.artifacts import ArtifactError
 from compass_ray.config import ConfigError
 from compass_ray.models.encoder_prompts import E5_PROMPT, is_e5, read_own_prompts
 from compass_ray.models.errors import ModelError
@@ -82,7 +83,10 @@ def check_embedding_time(context: CheckContext) -> list[CheckResult]:
         return []
     if hub_id(config.encoder) or config.trust_remote_code:
         return [CheckResult(_TIME, "the time is not measured: only an encoder on this machine without code of its own is loaded")]
-    rows, sample = _sample(context)
+    try:
+        rows, sample = _sample(context)
+    except (OSError, ArtifactError, ConfigError):  # the checks of storage and sources report it
+        return []
     if not sample:
         return []
     from compass_ray.models.encoder import Encoder
@@ -162,10 +166,7 @@ def _sample(context: CheckContext) -> tuple[int, list[str]]:
     counted = [sum(count or 0 for count in each.counts.values()) for each in context.source_counts if each.counts]
     if not counted or any(each.counts is None for each in context.source_counts):
         return 0, []
-    try:
-        return sum(counted), _draw([load_rows(source, ("prompt",)) for source in context.config.pool.sources])
-    except ConfigError:  # check_sources reports it
-        return 0, []
+    return sum(counted), _draw([load_rows(source, ("prompt",)) for source in context.config.pool.sources])
 
 
 def _draw(tables: Iterable[pa.Table]) -> list[str]:

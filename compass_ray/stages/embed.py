@@ -98,7 +98,6 @@ def _embed(config: RunConfig, run: RunDir, shards: list[int], guides: list[str],
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
         resources=dict(resources.worker_resources) or None,
-        scheduling_strategy="SPREAD",
     )
     parts = []
     for done, finished in enumerate(embedded.iter_rows(), start=1):

@@ -94,7 +94,7 @@ def run_checks(
     results = [result for check in checks for result in check(context)]
     of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context)]
     blocked = {result.check for result in results if result.blocking}
-    of_encoder = [] if blocked & {"encoder", "remote code", "sources", "languages"} else check_embedding_time(context)
+    of_encoder = [] if blocked & {"storage", "encoder", "remote code", "sources", "languages"} else check_embedding_time(context)
     return [*results, *of_base, *of_encoder]
 
 

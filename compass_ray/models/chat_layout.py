@@ -85,7 +85,7 @@ def find_layout(tokenizer: Any, roles: tuple[str, ...]) -> ChatLayout:
     return found
 
 
-def fold_system(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+def normalize_messages(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
     """The messages as the template takes them, up to and without the reply to the last one.
 
     A system prompt moves to the start of the next user turn if the template rejects or leaves out the role. The reasoning of
@@ -101,7 +101,7 @@ def fold_system(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
     except ModelError:
         if "system" not in roles or "user" not in roles:
             raise
-        return _fold(messages)
+        return _fold_system(messages)
     return messages
 
 
@@ -123,7 +123,7 @@ def find_end_tokens(tokenizer: Any) -> frozenset[int]:
     return frozenset(tokenizer(end, add_special_tokens=False)["input_ids"][-1:])
 
 
-def _fold(messages: Sequence[Message]) -> list[Message]:
+def _fold_system(messages: Sequence[Message]) -> list[Message]:
     """The messages with each system prompt at the start of the next user turn, or at the end of the last one."""
     folded: list[Message] = []
     waiting: list[str] = []

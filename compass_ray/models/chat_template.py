@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from compass_ray.models.chat_layout import ChatLayout, Message, find_layout, fold_system, strip_reasoning
+from compass_ray.models.chat_layout import ChatLayout, Message, find_layout, normalize_messages, strip_reasoning
 from compass_ray.models.errors import ModelError
 from compass_ray.texts import is_blank
 
@@ -158,7 +158,7 @@ def _encode_parts(tokenizer: Any, messages: Sequence[Message], reply: Message | 
 
     Earlier replies are parts too, so a conversation has the same ids in training and in serving.
     """
-    turns = fold_system(tokenizer, messages)
+    turns = normalize_messages(tokenizer, messages)
     layout = find_layout(tokenizer, tuple(message["role"] for message in turns))
     parts = [_Part(_ids(tokenizer, text), is_reply) for text, is_reply in _split_replies(layout, turns)]
     if reply is None:

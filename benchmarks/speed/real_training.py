@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> Record:
     options.add_argument("--rows", type=int, default=96, help="rows that `AdapterTrainer` trains (default: 96)")
     options.add_argument("--compared", type=int, default=32, help="rows that the slower alternatives train (default: 32)")
     arguments = options.parse_args(argv)
-    count, compared, items = (16, 16, 4) if arguments.small else (arguments.rows, arguments.compared, 48)
+    count, compared, items = (8, 4, 3) if arguments.small else (arguments.rows, arguments.compared, 48)
     torch.set_num_threads(THREADS)
     bases = {dtype: load_base(_config(dtype), device="cpu") for dtype in ("float32", "bfloat16")}
     work = _read_rows(bases["bfloat16"], count)
@@ -155,15 +155,15 @@ def _train_ours(bases: Mapping[str, BaseModel], work: Work, bare: Mapping[str, f
             name = f"compass_dora_{dtype}_{batches}"
             rate = work.tokens / _seconds(trainer.run)
             numbers |= {f"{name}_tokens_per_second": rate, f"{name}_share_of_bare_products": rate / bare[dtype]}
-            if (dtype, batches) == ("bfloat16", "packed"):
-                numbers |= _profile(trainer, work)
-    return numbers
+    return numbers | _profile(bases["bfloat16"], work.first(BATCH))
 
 
-def _profile(trainer: AdapterTrainer, work: Work) -> dict[str, Value]:
-    """Shares of the processor's time by kind of operation, in one more epoch."""
-    trainer.history.clear()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+def _profile(base: BaseModel, work: Work) -> dict[str, Value]:
+    """Shares of the processor's time by kind of operation, in one step with packed rows."""
+    with (
+        AdapterTrainer(base, work.rows, [], None, _config("bfloat16", batches="packed"), seed=SEED) as trainer,
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+    ):
         trainer.run()
     taken: Counter[str] = Counter()
     for event in profile.key_averages():

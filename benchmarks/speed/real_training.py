@@ -28,6 +28,7 @@ from compass_ray.models.base_model import BaseModel, load_base
 from compass_ray.models.chat_template import EncodedExample, encode_example, encode_rows
 from compass_ray.models.scorer import score_items
 from compass_ray.training.adapter_trainer import AdapterTrainer, TrainingRow
+from compass_ray.training.losses import compute_row_losses
 
 SEED, THREADS, BATCH = 0, 2, 16
 MODELS, DATA = "COMPASS_REAL_MODELS", "COMPASS_SHARED_DATA"
@@ -133,7 +134,7 @@ def _product_shapes(base: BaseModel) -> list[tuple[int, int]]:
 
 def _product_seconds(m: int, k: int, n: int, dtype: torch.dtype) -> float:
     """Seconds of x W^T and of its gradient g W: the best of three."""
-    x, weight, gradient = torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype), torch.randn(m, n, dtype=dtype)
+    x, weight, gradient = (torch.full(shape, 0.5, dtype=dtype) for shape in ((m, k), (n, k), (m, n)))
     return min(_seconds(lambda: (x @ weight.T, gradient @ weight)) for _ in range(3))
 
 
@@ -151,6 +152,7 @@ def _train_ours(bases: Mapping[str, BaseModel], work: Work, bare: Mapping[str, f
         ("bfloat16", "packed"),
     )
     for dtype, batches in ways:
+        compute_row_losses(bases[dtype], work.examples[:1])  # the head is compared once for each model
         with AdapterTrainer(bases[dtype], work.rows, [], None, _config(dtype, batches=batches), seed=SEED) as trainer:
             name = f"compass_dora_{dtype}_{batches}"
             rate = work.tokens / _seconds(trainer.run)

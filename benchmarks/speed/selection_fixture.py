@@ -122,7 +122,7 @@ def _pool(language: npt.NDArray[np.str_]) -> pa.Table:
     text = [f"Prompt {i} of the pool, as long as a short question is" for i in range(len(language))]
     none = pa.nulls(len(ids), pa.string())
     columns = {"row_id": ids, "prompt": text, "response": text, "language": language, "source": language, "subject": none}
-    return pa.table(columns).cast(schemas.POOL)
+    return pa.table(columns)
 
 
 def _planted(n: int, clusters: int, rng: np.random.Generator) -> IntArray:

@@ -130,7 +130,7 @@ def test_after_a_kill_only_incomplete_artifacts_are_reused_or_made(
     assert REUSED_FROM not in second.evaluation("compass", "sw").verify().provenance
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_from_nothing_on_ray_it_makes_the_same(
     ray_cluster: None, ended: list[VariantAttempt], experiment: Experiment, tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ def test_embeddings_without_a_manifest_only_are_published_unchanged(copy: Copy, 
     assert run.embeddings.verify().outputs == manifest.outputs
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_number_of_workers_selects_the_same_rows(adapted: RunDir, small: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path / "run"))
     wider = with_overrides(small, ["resources.embed_workers=2", "resources.cpus_per_worker=0.25", "resources.max_failures=0"])
@@ -116,7 +116,7 @@ def test_on_s3_the_first_stages_make_the_same_artifacts(adapted: RunDir, small: 
     pipeline.run_all(small, run, until="select")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_separate_and_pooled_training_runs_give_the_same_adapters(copy: Copy, adapted: RunDir, small: RunConfig) -> None:
     run = copy("adapters/sw/v0001", "adapters/hi/v0001")
     pipeline.run_all(with_overrides(small, ["train.layout=per_language", "resources.train_concurrency=2"]), run, until="train")

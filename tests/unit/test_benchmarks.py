@@ -47,28 +47,31 @@ REAL = ("speed/real_training",)
 SLOW = (
     "speed/batching",
     "speed/training",
-    "speed/real_training",
-    "paper/transfers",
-    "speed/train_layouts",
-    "speed/embedding",
     "paper/clusters_on_real_embeddings",
     "paper/gap_by_method",
+    "paper/drift_simulation",
+    "paper/forgetting",
+    "speed/mixed_batch",
+    "speed/clusterers",
+    "speed/selection",
+    "paper/trainer_curves",
+    "speed/real_encoder",
+)
+"""Those that take more than two seconds of a processor."""
+SOAK = (
+    "speed/real_training",
+    "speed/demo_real",
+    "speed/train_layouts",
+    "speed/embedding",
     "speed/driver_memory",
     "speed/serving_load",
     "speed/serving_overhead",
     "speed/serving_attacks",
-    "paper/drift_simulation",
-    "paper/forgetting",
     "paper/budget",
     "paper/atlas_transfer",
-    "speed/mixed_batch",
-    "speed/clusterers",
-    "speed/selection",
-    "speed/demo_real",
-    "paper/trainer_curves",
-    "speed/real_encoder",
+    "paper/transfers",
 )
-"""Those that start Ray, or take more than two seconds of a processor."""
+"""Those that start Ray or services, or take minutes."""
 KEYS = ["benchmark", "command", "environment", "seeds", "settings", "numbers"]
 
 
@@ -97,7 +100,8 @@ def check_form(record: dict[str, Any], benchmark: str) -> None:
 
 def _marked(benchmark: str) -> Any:
     real = [pytest.mark.real_models, pytest.mark.shared_data] * (benchmark in REAL)
-    return pytest.param(benchmark, marks=[pytest.mark.slow] * (benchmark in SLOW) + real)
+    size = [pytest.mark.slow] * (benchmark in SLOW) + [pytest.mark.soak] * (benchmark in SOAK)
+    return pytest.param(benchmark, marks=size + real)
 
 
 @pytest.mark.parametrize("benchmark", [_marked(each) for each in (*BENCHMARKS, *UNRECORDED)])

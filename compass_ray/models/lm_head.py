@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -114,8 +115,8 @@ def _map_logits(
 def _reduce_slices(owner: Any, decoded: Any, hidden: Tensor, targets: Tensor, reduce: Reduction) -> Iterator[Tensor]:
     decoded = dataclasses.replace(decoded, **dict.fromkeys(decoded.keys()))  # keep no cache or attention in the graph
     is_frozen = not any(parameter.requires_grad for parameter in _parameters_after_decoder(owner))
-    size = slice_positions(owner.config.get_text_config().vocab_size)
-    for states, wanted in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
+    count = _count_slices(owner, hidden)
+    for states, wanted in zip(hidden.tensor_split(count), targets.tensor_split(count), strict=True):
 
         def compute(states: Tensor, wanted: Tensor = wanted) -> Tensor:
             return reduce(_project(owner, decoded, states), wanted)
@@ -126,6 +127,19 @@ def _reduce_slices(owner: Any, decoded: Any, hidden: Tensor, targets: Tensor, re
             yield _RowwiseGradient.apply(states, compute)  # type: ignore[no-untyped-call]
         else:
             yield checkpoint(compute, states, use_reentrant=False)
+
+
+def _count_slices(owner: Any, hidden: Tensor) -> int:
+    """Slices of ``hidden`` [k, d], at least one.
+
+    Workers that partition the head gather it for each slice, so all of them take the largest number that one needs.
+    """
+    count = max(1, math.ceil(len(hidden) / slice_positions(owner.config.get_text_config().vocab_size)))
+    if not any(hasattr(parameter, "ds_id") for parameter in owner.get_output_embeddings().parameters()):
+        return count
+    largest = torch.tensor(count, device=hidden.device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return int(largest)
 
 
 class _RowwiseGradient(torch.autograd.Function):

@@ -20,7 +20,10 @@ from torch.nn.functional import cross_entropy
 from compass_ray.config import RunConfig
 from compass_ray.models.chat_template import EncodedExample, encode_rows
 from compass_ray.training.collate import batch_by_length
+from compass_ray.training.deepspeed_config import read_deepspeed_config
 from tests.unit.full_finetuning.tiny import HELD, ROWS, WEIGHTS, settings, sharded, tuning
+
+_SMALLEST_PARTITIONED = "stage3_param_persistence_threshold"
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -118,8 +121,12 @@ def _free_port() -> int:
 @pytest.mark.slow
 def test_two_workers_train_the_model_of_one(base_folder: Path, tmp_path: Path) -> None:
     config, port = settings(base_folder), _free_port()
+    # DeepSpeed does not partition parameters as small as these otherwise.
+    partitioned = {"zero_optimization": {**read_deepspeed_config("zero3")["zero_optimization"], _SMALLEST_PARTITIONED: 0}}
+    file = tmp_path / "partitioned.json"
+    file.write_text(json.dumps(partitioned))
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.unit.full_finetuning.tiny", str(base_folder), str(tmp_path / "two")]
+    command = [sys.executable, "-m", "tests.unit.full_finetuning.tiny", str(base_folder), str(tmp_path / "two"), str(file)]
     workers = [
         subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in ("0", "1")

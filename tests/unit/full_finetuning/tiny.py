@@ -6,10 +6,12 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from compass_ray.config import FullConfig, RunConfig, TrainConfig
+from compass_ray.models import lm_head
 from compass_ray.models.chat_template import TrainingRow
 from compass_ray.training.deepspeed_config import read_deepspeed_config
 from compass_ray.training.deepspeed_model import ShardedModel
@@ -41,12 +43,12 @@ def tuning(model: ShardedModel, config: RunConfig) -> FullTrainer:
     return FullTrainer(model, ROWS, HELD, WEIGHTS, config)
 
 
-def main(base: str, out: str) -> None:
-    """What each of several workers does; the environment says which it is."""
+def main(base: str, out: str, deepspeed: str) -> None:
+    """What each of several workers does; the environment says which it is. Workers need different numbers of slices of logits."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    config = settings(Path(base))
-    with sharded(config) as model:
+    config = settings(Path(base), deepspeed=deepspeed)
+    with patch.object(lm_head, "slice_positions", lambda vocabulary: 2), sharded(config) as model:
         result = tuning(model, config).run()
         model.save_model(Path(out))
         if model.rank == 0:

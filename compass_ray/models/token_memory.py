@@ -54,7 +54,7 @@ class LayerShape:
     layers: int
     vocabulary: int
     kv_width: int
-    """Values of keys and values of one token and layer."""
+    """Values of keys and values of one token and layer; 0 without attention."""
     itemsize: int
     sliding_layers: int = 0
     window: int = 0
@@ -64,11 +64,11 @@ class LayerShape:
     def of(cls, config: Any, itemsize: int) -> LayerShape:
         """The shape of a transformers configuration."""
         text = config.get_text_config()
-        heads = text.num_attention_heads
-        groups = getattr(text, "num_key_value_heads", None) or heads
-        width = getattr(text, "head_dim", None) or text.hidden_size // heads
-        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        window = getattr(text, "sliding_window", None) or 0
+        heads = _read_size(text, "num_attention_heads")
+        groups = _read_size(text, "num_key_value_heads") or heads
+        width = _read_size(text, "head_dim") or text.hidden_size // max(heads, 1)
+        inner = _read_size(text, "intermediate_size") or 4 * text.hidden_size
+        window = _read_size(text, "sliding_window")
         sliding = sum(kind == "sliding_attention" for kind in getattr(text, "layer_types", None) or ()) if window else 0
         values = 2 * groups * width
         return cls(text.hidden_size, inner, text.num_hidden_layers, text.vocab_size, values, itemsize, sliding, window)
@@ -104,6 +104,15 @@ class LayerShape:
     def logit_slice(self) -> int:
         """Bytes of the logits that exist at the same time, with their gradients."""
         return slice_positions(self.vocabulary) * self.vocabulary * (self.itemsize + _LOGIT)
+
+
+def _read_size(config: Any, name: str) -> int:
+    """A size in a configuration, the largest of all layers if the configuration lists them; 0 if it has none."""
+    try:
+        value = getattr(config, name, None)
+    except RuntimeError:  # transformers refuses to read what differs between layers
+        value = vars(config).get(name)
+    return int(max(value) if isinstance(value, list | tuple) else value or 0)
 
 
 def slice_positions(vocabulary: int) -> int:

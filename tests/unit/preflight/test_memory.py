@@ -105,6 +105,23 @@ def test_the_slot_of_a_request_is_that_of_the_engine(tokens: int) -> None:
     assert LayerShape.of(config, 4).slot(tokens) == slot_bytes(find_kv_layer_shapes(base), tokens, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("family", "settings", "kv_width"),
+    [
+        ("gemma3n_text", {"intermediate_size": [64, 32], "num_hidden_layers": 2, "head_dim": 8, "num_key_value_heads": 3}, 48),
+        ("gemma4_text", {"num_hidden_layers": 2, "head_dim": 8, "global_head_dim": 16, "num_key_value_heads": 3}, 48),
+        ("mamba", {"num_hidden_layers": 2}, 0),
+    ],
+)
+def test_sizes_by_layer_and_layers_without_attention(family: str, settings: dict[str, Any], kv_width: int) -> None:
+    from transformers import AutoConfig
+
+    shape = LayerShape.of(AutoConfig.for_model(family, **settings), 2)
+    assert shape.kv_width == kv_width
+    assert shape.trained_token(checkpointing=False) > 0
+    assert shape.slot(100) <= 100 * 2 * 2 * kv_width
+
+
 def test_the_size_of_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot determine the size"):
         model_size(TrainConfig(base_model=str(tmp_path)))

@@ -7,7 +7,7 @@ atlas therefore use the same code. This module checks that columns exist; it doe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -65,12 +65,13 @@ def require_columns(schema: pa.Schema, source: SourceConfig, needed: tuple[str, 
         ConfigError: a column is missing; the message says which columns there are.
     """
     layout, table = _derive(schema.empty_table(), source, language)
-    _map_columns(table, source, layout, needed)
+    _map_columns(table, source, layout, needed, schema.names)
 
 
 def _load_part(source: SourceConfig, needed: tuple[str, ...], language: str | None) -> MappedTable:
-    layout, table = _derive(read_raw(source, language), source, language)
-    names = _map_columns(table, source, layout, needed)
+    raw = read_raw(source, language)
+    layout, table = _derive(raw, source, language)
+    names = _map_columns(table, source, layout, needed, raw.column_names)
     columns = {ours: text_column(table, theirs, source.path) for ours, theirs in names.items()}
     if source.language is not None:
         columns["language"] = pa.chunked_array([pa.array([source.language] * table.num_rows, pa.string())])
@@ -85,7 +86,8 @@ def _derive(raw: pa.Table, source: SourceConfig, language: str | None) -> tuple[
         kept = raw.drop_columns([MESSAGES]) if MESSAGES in raw.column_names else raw
         raw = kept.rename_columns([MESSAGES if name == column else name for name in kept.column_names])
     if missing := [name for name in layout.marks if name not in raw.column_names and raw.column_names]:
-        raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(raw.column_names)}")
+        listed = f"no column for {', '.join(missing)}; it has {', '.join(raw.column_names)}"
+        raise ConfigError(f"{source.path}: {listed}. Correct the layout, or columns: {{{MESSAGES}: ...}}")
     return layout, layout.derive(raw, language) if raw.column_names else raw
 
 
@@ -100,7 +102,10 @@ def _keep_language(part: MappedTable, language: str | None) -> MappedTable:
     return MappedTable(kept, part.layout, part.path, dropped)
 
 
-def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...]) -> dict[str, str]:
+def _map_columns(
+    table: pa.Table, source: SourceConfig, layout: BenchmarkLayout, needed: tuple[str, ...], written: Sequence[str]
+) -> dict[str, str]:
+    """The column of the table for each of ours. ``written`` are those of the source, without derived ones."""
     present = table.column_names
     wanted = [n for n in needed if not (n == "language" and source.language is not None)]
     names = {**layout.columns, **source.columns}
@@ -108,10 +113,17 @@ def _map_columns(table: pa.Table, source: SourceConfig, layout: BenchmarkLayout,
     if missing and not present:
         raise ConfigError(f"{source.path} has no rows; it needs {', '.join(wanted)}")
     if missing:
-        column = find_conversations(table)
-        example = f"{MESSAGES}: {column}" if column and missing[0] != "language" else f"{missing[0]}: {present[0]}"
-        remedy = f" Map the columns, for example columns: {{{example}}}."
-        raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(present)}.{remedy}")
+        remedy = _suggest_columns(table, missing[0], written)
+        raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(written)}. {remedy}")
     more = OPTIONS if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]
     return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}
+
+
+def _suggest_columns(table: pa.Table, missing: str, written: Sequence[str]) -> str:
+    """What to do about a missing column."""
+    if missing == "language":
+        return "Set language: CODE if all rows have one language, or map its column: columns: {language: NAME}."
+    column = find_conversations(table)
+    example = f"{MESSAGES}: {column}" if column else f"{missing}: {written[0]}"
+    return f"Map the columns, for example columns: {{{example}}}."

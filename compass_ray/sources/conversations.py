@@ -89,7 +89,7 @@ def derive_alpaca(table: pa.Table, language: str | None) -> pa.Table:
     inputs = text_column(table, "input", "Alpaca").to_pylist() if "input" in table.column_names else [None] * table.num_rows
     parsed = []
     for instruction, output, given, system in zip(*columns, inputs, _systems(table), strict=True):
-        prompt = instruction if given is None or is_blank(given) else f"{instruction or ''}\n\n{given}"
+        prompt = "\n\n".join(text for text in (instruction, given) if text and not is_blank(text))
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
         parsed.append(parse_conversation(turns, system))
     return _derive(table, parsed)
@@ -112,11 +112,11 @@ def _derive(table: pa.Table, parsed: Sequence[ParsedConversation]) -> pa.Table:
 
 
 def _parse_turn(turn: Any, number: int) -> tuple[str | None, str | None, str | None]:
-    """Role, content and fault of a turn."""
+    """Role, content and fault of a turn. An empty system prompt is none: it has neither."""
     if not isinstance(turn, dict):
         return None, None, f"turn {number} is no object with a role and a content"
     written = next((turn[name] for name in ("role", "from") if turn.get(name) is not None), None)
-    role = _ROLES.get(written) if isinstance(written, str) else None
+    role = _ROLES.get(written.strip().lower()) if isinstance(written, str) else None
     content = _join_parts(next((turn[name] for name in ("content", "value") if turn.get(name) is not None), None))
     if written is None:
         return None, content, f"turn {number} has no role"
@@ -126,7 +126,9 @@ def _parse_turn(turn: Any, number: int) -> tuple[str | None, str | None, str | N
         return role, content, f"turn {number} calls a tool"
     if content is None:
         return role, None, f"turn {number} is not text"
-    return role, content, f"turn {number} is empty" if is_blank(content) else None
+    if is_blank(content):
+        return (None, None, None) if role == "system" else (role, content, f"turn {number} is empty")
+    return role, content, None
 
 
 def _join_parts(content: Any) -> str | None:

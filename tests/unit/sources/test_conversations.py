@@ -92,6 +92,30 @@ def test_alpaca_joins_instruction_and_input(tmp_path: Path) -> None:
     assert pool.rejected["reason"].to_pylist() == ["turn 2 is empty"]
 
 
+def test_alpaca_without_an_instruction_has_its_input_as_the_prompt(tmp_path: Path) -> None:
+    rows = [{"instruction": text, "input": "maji", "output": "water"} for text in ("", None)]
+    pool = _pool(_write(tmp_path, "jsonl", rows))
+    assert pool.rows["prompt"].to_pylist() == ["maji"]
+    assert pool.rejected["reason"].to_pylist() == ["the same row came before"]
+
+
+def test_an_empty_system_prompt_is_none(tmp_path: Path) -> None:
+    plain = parse_conversation(MESSAGES[1:])
+    assert parse_conversation([_turn("system", ""), *MESSAGES[1:]]) == plain
+    assert parse_conversation([_turn("system", None), *MESSAGES[1:]], "Be brief.") == parse_conversation(MESSAGES)
+
+
+def test_roles_may_be_capitalised() -> None:
+    turns = [_turn(each["role"].title(), each["content"]) for each in MESSAGES]
+    assert parse_conversation(turns) == parse_conversation(MESSAGES)
+
+
+def test_a_missing_language_is_told_with_the_columns_of_the_file(tmp_path: Path) -> None:
+    path = _write(tmp_path, "jsonl", [{"messages": MESSAGES, "lang": "sw"}])
+    with pytest.raises(ConfigError, match=r"no column for language; it has messages, lang\. Set language: CODE"):
+        read_pool(PoolConfig(sources=(SourceConfig(path=path),)))
+
+
 def test_prompts_and_responses_come_before_conversations(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "response": "b", "messages": MESSAGES, "instruction": "c", "output": "d"}]
     [row] = _pool(_write(tmp_path, "jsonl", rows)).rows.to_pylist()

@@ -4,7 +4,7 @@ Key property: a relative path is taken from the working directory of the command
 folders then use the same files. A name that could be a hub id is a path if a file or folder of that name exists. Names of the
 package (``atlas``, ``zero3``) and URIs stay. No file is read.
 
-Models and sources may name an environment variable and what is used without it: ``${NAME:-DEFAULT}``, as in a shell.
+Models and sources may name an environment variable: ``${NAME}``, or ``${NAME:-DEFAULT}`` with what is used without it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from compass_ray.config.run import RunConfig
 DATA_ENDINGS = (".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".gz", ".bz2", ".xz")
 """Endings of files of rows, in lower case; no hub id has one."""
 _WITH_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def is_written_as_path(name: str) -> bool:
@@ -54,9 +55,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     sets = {"guides": _with_folder(pool.guides), "tests": _with_folder(pool.tests)}
     changes = {
         "pool": pool.model_copy(update={"sources": tuple(_with_folder(source) for source in pool.sources), **sets}),
-        "embed": config.embed.model_copy(update={"encoder": _model(config.embed.encoder)}),
-        "train": config.train.model_copy(update={"base_model": _model(config.train.base_model)}),
-        "identifier": config.identifier.model_copy(update={"model": _model(config.identifier.model)}),
+        "embed": config.embed.model_copy(update={"encoder": _model(config.embed.encoder, "embed.encoder")}),
+        "train": config.train.model_copy(update={"base_model": _model(config.train.base_model, "train.base_model")}),
+        "identifier": config.identifier.model_copy(update={"model": _model(config.identifier.model, "identifier.model")}),
         "full": config.full.model_copy(update={"deepspeed": _deepspeed(config.full.deepspeed)}),
         "serve": config.serve.model_copy(update={"api_keys": _file(config.serve.api_keys)}),
         "select": config.select.model_copy(update={"transfer": transfer.model_copy(update={"results": _file(transfer.results)})}),
@@ -64,8 +65,16 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changes)
 
 
-def _model(name: str) -> str:
-    given = _WITH_DEFAULT.sub(lambda found: os.environ.get(found[1]) or found[2], name)
+def _model(name: str, setting: str) -> str:
+    def read(found: re.Match[str]) -> str:
+        value = os.environ.get(found[1]) or found[2]
+        if not value:
+            raise ConfigError(f"{setting}: the environment variable {found[1]} is not set; set it to a local path or a hub id")
+        return value
+
+    given = _VARIABLE.sub(read, name)
+    if not given.strip():
+        raise ConfigError(f"{setting} is empty; give a hub id, a local path or {ATLAS!r}")
     return absolute_path(given) if is_local(given) else given
 
 

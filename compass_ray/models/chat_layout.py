@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
-
 from compass_ray.models.errors import ModelError
 
 Message = Mapping[str, str]
@@ -217,7 +215,10 @@ def _template_source(tokenizer: Any) -> str:
             f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'the base model'!r} has no chat template; use an "
             f"instruction-tuned base model, or put a chat_template.jinja next to its tokenizer"
         )
-    return str(tokenizer.get_chat_template())
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise ModelError("the tokenizer has several chat templates and none is named 'default'; name one of them so") from error
 
 
 def _render(tokenizer: Any, roles: Sequence[str], contents: Sequence[str], *, reply: bool = False) -> str:
@@ -228,7 +229,7 @@ def _render(tokenizer: Any, roles: Sequence[str], contents: Sequence[str], *, re
         settings["chat_template"] = _STRFTIME_NOW + source
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply, **settings))
-    except (TemplateError, TypeError, ValueError) as error:
+    except Exception as error:  # code of any template
         raise ModelError(f"the chat template rejects messages with roles {list(roles)}: {error}") from error
 
 

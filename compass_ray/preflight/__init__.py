@@ -87,15 +87,15 @@ def run_checks(
         check_models,
         check_remote_code,
         check_prompts,
-        check_identifier,
         check_automatic_updates,
         check_clusters,
     )
     results = [result for check in checks for result in check(context)]
-    of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context)]
     blocked = {result.check for result in results if result.blocking}
+    of_identifier = [] if "language identifier" in blocked else check_identifier(context)
+    of_base = [] if _lacks_base(results) else [*check_base(context), *check_memory(context)]
     of_encoder = [] if blocked & {"storage", "encoder", "remote code", "sources", "languages"} else check_embedding_time(context)
-    return [*results, *of_base, *of_encoder]
+    return [*results, *of_identifier, *of_base, *of_encoder]
 
 
 def run_quick_checks(

@@ -237,6 +237,7 @@ def test_doctor_refuses_by_the_name_of_the_setting(folder: Path, case: str) -> N
     change(folder)
     refusals = _refusals(parse_config(_tree()), folder)
     assert any(setting in each and advice in each for each in refusals), refusals
+    assert sum("identifier" in each for each in refusals) <= 1
 
 
 @pytest.mark.parametrize(

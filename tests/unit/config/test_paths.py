@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import RunConfig, SourceConfig, load_run_config, parse_config, with_overrides
+from compass_ray.config import ConfigError, RunConfig, SourceConfig, load_run_config, parse_config, with_overrides
 from compass_ray.config.paths import with_absolute_paths
 from compass_ray.stages import pool
 
@@ -148,3 +148,17 @@ def test_a_run_recorded_with_relative_paths_opens(tmp_path: Path) -> None:
     config = run.read_config()
     assert config.train.base_model == str(tmp_path / "base")
     assert config.pool.sources[0].resolved_path() == str(tmp_path / "rows.jsonl")
+
+
+def test_a_model_may_be_named_by_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    override = "train.base_model=${COMPASS_TEST_MODELS}/base"
+    monkeypatch.setenv("COMPASS_TEST_MODELS", str(tmp_path))
+    assert load_run_config("atlas", overrides=[override]).train.base_model == str(tmp_path / "base")
+    monkeypatch.delenv("COMPASS_TEST_MODELS")
+    with pytest.raises(ConfigError, match=r"train\.base_model: the environment variable COMPASS_TEST_MODELS is not set"):
+        load_run_config("atlas", overrides=[override])
+
+
+def test_an_empty_model_is_not_the_working_directory() -> None:
+    with pytest.raises(ConfigError, match=r"embed\.encoder is empty"):
+        load_run_config("atlas", overrides=["embed.encoder="])

@@ -139,6 +139,7 @@ def test_reasoning_of_a_reply_is_removed_where_the_template_knows_it() -> None:
         ("{% for m in messages %}{{ m.content.split() | join(' ') + ' ' }}{% endfor %}", "does not show the content"),
         ("{% for m in messages %}{{ m.content.lstrip('\n ') + ' ' + m.content[:0] }}{% endfor %}", None),
         ("{% for m in messages %}{{ m.content.replace(' \n', '\n') }}{% endfor %}", "changes the white space"),
+        ("{{ 1 / 0 }}{% for m in messages %}{{ m.content }}{% endfor %}", "rejects messages"),
     ],
 )
 def test_faults_of_a_template_are_named(template: str, fault: str | None) -> None:
@@ -148,6 +149,15 @@ def test_faults_of_a_template_are_named(template: str, fault: str | None) -> Non
         return
     with pytest.raises(ModelError, match=fault):
         encode_conversation(tokenizer, CONVERSATION[:2], 100)
+
+
+def test_several_templates_need_a_default() -> None:
+    tokenizer = make_chat_tokenizer("chatml")
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tools": "-"}
+    assert encode_messages(tokenizer, CONVERSATION[:1], 100)
+    tokenizer.chat_template = {"rag": "-", "tools": "-"}
+    with pytest.raises(ModelError, match="none is named 'default'"):
+        encode_messages(tokenizer, CONVERSATION[:1], 100)
 
 
 def test_conversations_that_are_too_long_lose_early_turns_but_not_the_system_prompt() -> None:

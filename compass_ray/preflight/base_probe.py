@@ -127,7 +127,11 @@ def _probe(config: TrainConfig, scoring: Scoring, identity: str) -> tuple[ProbeF
         structure = reduced_model.make_structure(config, model_config)
     except ModelError as error:
         return (ProbeFinding("model", str(error), "set train.base_model to a causal language model"),)
-    found = [*_probe_tokenizer(tokenizer), *_probe_layers(config, model_config, structure)]
+    found = [
+        *_probe_tokenizer(tokenizer),
+        *_probe_vocabulary(tokenizer, model_config),
+        *_probe_layers(config, model_config, structure),
+    ]
     if any(finding.part == "template" for finding in found):
         return tuple(found)
     try:
@@ -168,6 +172,18 @@ def _probe_tokenizer(tokenizer: Any) -> Iterator[ProbeFinding]:
             encode_example(tokenizer, row.prompt, row.response, _MAX_TOKENS)
     except ModelError as error:
         yield _finding("template", error)
+
+
+def _probe_vocabulary(tokenizer: Any, model_config: Any) -> Iterator[ProbeFinding]:
+    """Token ids that the model does not have. Added tokens that no row uses, such as those of images, may be among them."""
+    highest = max(tokenizer.pad_token_id, getattr(tokenizer, "vocab_size", 0) - 1)
+    size = getattr(model_config.get_text_config(), "vocab_size", highest + 1)
+    if highest >= size:
+        yield ProbeFinding(
+            "tokenizer",
+            f"it has the token id {highest:,}, but the model has {size:,} tokens",
+            "set train.base_model to a model with its own tokenizer, or set the tokenizer's padding token to one of the model's",
+        )
 
 
 def _probe_layers(config: TrainConfig, model_config: Any, model: Any) -> Iterator[ProbeFinding]:

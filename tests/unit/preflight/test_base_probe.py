@@ -144,6 +144,21 @@ def test_a_template_that_renders_nothing_is_named(make_folder: MakeFolder, templ
     assert problem in found[0].problem
 
 
+@pytest.mark.parametrize("missing", [200, 1])
+def test_a_tokenizer_with_more_ids_than_the_model_is_named(missing: int, make_folder: MakeFolder) -> None:
+    [finding] = probe(make_folder("LlamaConfig", vocab_size=len(make_tokenizer()) - missing))
+    assert (finding.part, finding.blocking) == ("tokenizer", True)
+    assert f"the model has {len(make_tokenizer()) - missing} tokens" in finding.problem
+
+
+def test_an_added_token_that_no_row_uses_is_no_fault(make_folder: MakeFolder) -> None:
+    tokenizer = make_tokenizer()
+    folder = make_folder("LlamaConfig")
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(folder)
+    assert not probe(folder)
+
+
 def test_a_model_of_another_kind_is_named(make_folder: MakeFolder) -> None:
     [finding] = probe(make_folder("T5Config"))
     assert (finding.part, finding.blocking) == ("model", True)

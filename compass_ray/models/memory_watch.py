@@ -11,6 +11,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,10 @@ _STEP = 0.02
 _SAMPLE_S = 0.1
 _RECENT_S = 600.0
 """Age of a record above which another attempt is made."""
+_REFRESH_S = 60.0
+"""Age of a record that is written again without a change."""
+_PRESSURE_S = 10.0
+"""Time after which a moment with little free memory is no reason of a kill."""
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -126,14 +131,14 @@ def _file_cache() -> int:
 
 
 class _PeakLog:
-    """Writes the peak memory of this process whenever it has grown."""
+    """Writes the peak memory of this process, and the free memory of the last seconds, whenever they have changed."""
 
     def __init__(self, files: Artifact, setting: str, tokens: int, free: Callable[[], int], clock: Callable[[], float]) -> None:
         self.stop = threading.Event()
         self._files, self._setting, self._tokens, self._free, self._clock = files, setting, tokens, free, clock
         self._limit = machine_memory()
-        self._least_free = self._limit
-        self._written: tuple[int, int] | None = None
+        self._recent_free = deque[tuple[float, int]]()
+        self._written: WorkerMemoryRecord | None = None
 
     def keep(self) -> None:
         while not self.stop.wait(_SAMPLE_S):
@@ -141,19 +146,24 @@ class _PeakLog:
 
     def sample(self) -> None:
         record = self.record()
-        now = (record.peak_bytes, record.free_bytes)
-        step = _STEP * self._limit
-        if self._written is None or any(abs(a - b) >= step for a, b in zip(now, self._written, strict=True)):
+        if self._written is None or self._differs(record, self._written):
             self._files.store_bytes(record.FILE, record.model_dump_json().encode())
-            self._written = now
+            self._written = record
+
+    def _differs(self, record: WorkerMemoryRecord, written: WorkerMemoryRecord) -> bool:
+        changes = (record.peak_bytes - written.peak_bytes, record.free_bytes - written.free_bytes)
+        return record.at - written.at >= _REFRESH_S or any(abs(change) >= _STEP * self._limit for change in changes)
 
     def record(self) -> WorkerMemoryRecord:
-        self._least_free = min(self._least_free, self._free())
+        now = self._clock()
+        self._recent_free.append((now, self._free()))
+        while self._recent_free[0][0] < now - _PRESSURE_S:
+            self._recent_free.popleft()
         return WorkerMemoryRecord(
-            at=self._clock(),
+            at=now,
             peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             limit_bytes=self._limit,
-            free_bytes=self._least_free,
+            free_bytes=min(free for _, free in self._recent_free),
             setting=self._setting,
             tokens=self._tokens,
         )

@@ -13,12 +13,12 @@ class WorkerMemoryRecord(FileRecord):
     FILE: ClassVar[str] = "memory.json"
 
     at: float
-    """Time of the last change, seconds since 1970."""
+    """Time of the record, seconds since 1970."""
     peak_bytes: int
     limit_bytes: int
     """Memory of the machine or of its container."""
     free_bytes: int
-    """The least free memory of the machine or container that was seen."""
+    """The least free memory of the machine or container in the last seconds."""
     setting: str
     """The setting that limits the batches."""
     tokens: int

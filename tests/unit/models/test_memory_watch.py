@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_the_peak_is_kept_while_it_grows_and_removed_at_the_end(artifact: Artifa
             pass
     assert "its peak was " in told
     assert artifact.files() == []
+
+
+def test_a_kill_long_after_memory_was_scarce_has_another_reason(artifact: Artifact) -> None:
+    full, clock = True, count(step=5).__next__
+    with watch_memory(artifact, SETTING, 800, free=lambda: machine_memory() // (50 if full else 2), clock=clock):
+        assert find_kill(artifact)
+        full = False
+        while find_kill(artifact):
+            pass
 
 
 @pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), MemoryError()])

@@ -2,7 +2,8 @@
 
 Key property: it reads the model's configuration and the size of the machine, never the memory that is free now. So the same
 machine always gets the same batches. Training keeps what PyTorch saves for the backward pass in Llama-like blocks (Llama, Qwen2
-and Phi3: 2-10% above the measured value). Other architectures can differ more, in particular mixtures of experts.
+and Phi3: 2-10% above the measured value; Gemma 3 and Qwen3: from 1% below to 26% above). Other architectures can differ more, in
+particular mixtures of experts.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class LayerShape:
     sliding_layers: int = 0
     window: int = 0
     """Tokens that a sliding layer caches."""
+    attention_width: int = 0
+    """Width of all heads together, which exceeds the hidden size in Gemma 3 and in small Qwen3 models."""
 
     @classmethod
     def of(cls, config: Any, itemsize: int) -> LayerShape:
@@ -71,11 +74,13 @@ class LayerShape:
         window = _read_size(text, "sliding_window")
         sliding = sum(kind == "sliding_attention" for kind in getattr(text, "layer_types", None) or ()) if window else 0
         values = 2 * groups * width
-        return cls(text.hidden_size, inner, text.num_hidden_layers, text.vocab_size, values, itemsize, sliding, window)
+        return cls(
+            text.hidden_size, inner, text.num_hidden_layers, text.vocab_size, values, itemsize, sliding, window, heads * width
+        )
 
     def trained_token(self, *, checkpointing: bool) -> int:
         """Bytes that a token of a training pass takes until the backward pass."""
-        block = _SAVED_PER_HIDDEN * self.hidden + _SAVED_PER_INNER * self.inner
+        block = _SAVED_PER_HIDDEN * max(self.hidden, self.attention_width) + _SAVED_PER_INNER * self.inner
         return (block + self.layers * self.hidden if checkpointing else self.layers * block) * self.itemsize
 
     def scored_token(self) -> int:

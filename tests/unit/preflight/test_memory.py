@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,24 @@ def test_activations_are_close_to_what_pytorch_saves(folder: str, dtype: Any) ->
     assert 0.9 < estimated / size.shape.layers / saved < 1.25
 
 
-def _saved_bytes(layers: int, dtype: str) -> float:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_of_heads_wider_than_the_model_are_not_underestimated(dtype: torch.dtype) -> None:
+    from transformers import Qwen3Config
+
+    def make(layers: int) -> Any:
+        return Qwen3Config(num_hidden_layers=layers, **_WIDE, head_dim=64)
+
+    saved = (_saved_bytes(4, dtype, make) - _saved_bytes(2, dtype, make)) / 2
+    estimated = LayerShape.of(make(1), dtype.itemsize).trained_token(checkpointing=False)
+    assert 0.97 < estimated / saved < 1.4
+
+
+def _saved_bytes(layers: int, dtype: str | torch.dtype, make: Callable[[int], Any] = _shape) -> float:
     """Bytes per token that PyTorch saves for the backward pass through ``layers`` blocks."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(_shape(layers), dtype=getattr(torch, dtype)).requires_grad_(False).eval()
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    model = AutoModelForCausalLM.from_config(make(layers), dtype=dtype).requires_grad_(False).eval()
     dora.attach(model, TrainConfig().adapter, seed=0)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, tuple[int, torch.Tensor]] = {}

@@ -18,6 +18,7 @@ from compass_ray.continual.update.selection import publish_selection
 from compass_ray.continual.update.spec import UpdateSpec, strategy_of
 from compass_ray.continual.update.windows import Window
 from compass_ray.continual.update.worker import update_worker
+from compass_ray.models.memory_watch import forget_kill
 from compass_ray.progress import Progress, silent
 
 
@@ -57,6 +58,7 @@ def _train_and_promote(config: RunConfig, run: RunDir, window: Window, progress:
     parent, version = lineage.live_version(run, window.language), lineage.next_version(run, window.language)
     spec = UpdateSpec(window.language, parent, version, window.name)
     publish_selection(config, run, window, spec)
+    forget_kill(run.adapter(spec.language, spec.version))
     progress("update", 1, 3)
     ray_session.fit(config, run, update_worker, {"update": spec}, workers=1)
     progress("update", 2, 3)

@@ -31,7 +31,7 @@ class AdaptedProduct(torch.autograd.Function):
             y.addcmul_(frozen, gain)
         y += frozen
         ctx.save_for_backward(flat, low, weight, a, b, *(() if gain is None else (gain, frozen)))
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
     @once_differentiable
@@ -44,5 +44,5 @@ class AdaptedProduct(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = ((torch.addcmul(g, g, scaled[0]) if scaled else g) @ weight).addmm_(grad_low, a)
-            grad_x = grad_x.view(*gradient.shape[:-1], -1)
+            grad_x = grad_x.view(*gradient.shape[:-1], grad_x.shape[-1])
         return grad_x, None, None, grad_low.T @ flat, g.T @ low, grad_gain

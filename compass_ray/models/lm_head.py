@@ -219,7 +219,11 @@ def _is_separate(model: nn.Module, owner: nn.Module, positions: Tensor, inputs: 
         return True  # nothing to compare, or a cache that another pass would change
     if owner not in _has_separate_head:
         _has_separate_head[owner] = True  # for the comparison below
-        _has_separate_head[owner] = _compare_head(model, positions[:_PROBE_POSITIONS], inputs)
+        try:
+            _has_separate_head[owner] = _compare_head(model, positions[:_PROBE_POSITIONS], inputs)
+        except BaseException:
+            del _has_separate_head[owner]  # the next batch is compared
+            raise
         if not _has_separate_head[owner]:
             _log.warning(
                 "lm_head: %s computes logits in an unknown way, so memory grows with the response tokens of a batch; lower "

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from compass_ray.adapters.dora import attach
+from compass_ray.config import AdapterConfig
 from compass_ray.models import lm_head
 from compass_ray.models.lm_head import TokenLoss, token_log_probs, token_loss
 
@@ -152,6 +154,31 @@ def test_a_model_with_other_logits_computes_them_at_once(
         torch.testing.assert_close(_found(model, batch), expected)
         torch.testing.assert_close(_found(model, batch), expected)
     assert [message[:25] for message in _warnings(caplog)] == ["lm_head: LlamaForCausalLM"]
+
+
+def test_after_an_error_the_next_batch_is_compared(batch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, compared = _model("llama"), []
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.base_model), "forward", lambda *_, **__: [][0])
+        with pytest.raises(IndexError):
+            _found(model, batch)
+    assert "forward" not in vars(model.base_model)
+    model.base_model.register_forward_hook(lambda *_: compared.append(1))
+    _found(model, batch)
+    first = len(compared)
+    _found(model, batch)
+    assert first > len(compared) - first
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_a_head_with_an_adapter(batch: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture) -> None:
+    model = _model("llama").requires_grad_(False)
+    adapter = attach(model, AdapterConfig(r=2, target_modules=("lm_head",)), seed=0)
+    expected, found = _expected(model, batch), _found(model, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(_gradients(model, found), _gradients(model, expected), rtol=1e-4, atol=1e-5)
+    assert not _warnings(caplog)
+    adapter.detach()
 
 
 def test_dropout_is_not_taken_for_other_logits(batch: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture) -> None:

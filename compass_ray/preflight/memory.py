@@ -88,10 +88,11 @@ def _check_training(config: RunConfig, size: ModelSize, memories: list[Available
         remedy = "use a smaller base model, train.dtype=bfloat16, a larger GPU, or fewer workers per machine"
         return CheckResult("memory", found, remedy, blocking=needed > largest, by="settings")
     checkpointing, device = config.train.gradient_checkpointing, _device_type(config)
+    token = size.shape.trained_token(checkpointing=checkpointing)
     fitting = size.shape.trained_tokens(memory.usable, size.training, device, checkpointing=checkpointing)
     saving = "" if checkpointing else "set train.gradient_checkpointing=true, or "
     wanted = config.train.micro_batch_tokens
-    if wanted is not None and wanted > fitting:
+    if wanted is not None and wanted > (fitting := max(fitting, _tokens_that_fit(memory, size.training, token))):
         found += f"; train.micro_batch_tokens is {wanted:,}, but about {fitting:,} tokens fit at once"
         return CheckResult("memory", found, f"{saving}lower train.micro_batch_tokens or leave it unset")
     found += f"; {wanted or fitting:,} tokens at once (train.micro_batch_tokens{'' if wanted else ', derived'})"
@@ -104,7 +105,9 @@ def _check_scoring(config: RunConfig, size: ModelSize, memories: list[AvailableM
     name, memory = "memory of scoring", _smallest(memories)
     fitting, wanted = size.shape.scored_tokens(memory.usable, size.scoring, _device_type(config)), config.evaluate.batch_tokens
     found = f"estimated: {size.scoring / _GB:.2f} GB and {size.shape.scored_token() / 1e6:.2f} MB per token"
-    if wanted is not None and wanted > fitting:
+    if wanted is not None and wanted > (
+        fitting := max(fitting, _tokens_that_fit(memory, size.scoring, size.shape.scored_token()))
+    ):
         found += f"; evaluate.batch_tokens is {wanted:,}, but about {fitting:,} tokens fit at once"
         return CheckResult(name, found, "lower evaluate.batch_tokens or leave it unset")
     return CheckResult(
@@ -129,6 +132,11 @@ def _check_serving(config: RunConfig, size: ModelSize, memories: list[AvailableM
     rest = math.floor(10 * (available - fixed) / GIB) / 10
     fits = f"set serve.kv_cache_gib={rest}" if rest * GIB >= slot else "use a smaller base model or train.dtype=bfloat16"
     return [CheckResult(name, f"{found}; a replica has about {available / _GB:.1f} GB", fits)]
+
+
+def _tokens_that_fit(memory: AvailableMemory, fixed: int, token: int) -> int:
+    """Tokens that fit beside ``fixed`` bytes, without the limit of a size that is derived."""
+    return int((memory.usable - fixed) // token)
 
 
 def _smallest(memories: list[AvailableMemory]) -> AvailableMemory:

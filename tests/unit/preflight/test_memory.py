@@ -245,6 +245,8 @@ def test_a_set_size_that_does_not_fit_is_reported(
     fitting = _on_machine((f"{setting}=64",), 16, run, machine, monkeypatch)[index]
     assert "64 tokens at once" in fitting.found
     assert not fitting.remedy
+    above_derived = _on_machine((f"{setting}=20000",), 4096, run, machine, monkeypatch)[index]
+    assert not above_derived.remedy
 
 
 def test_a_cache_that_does_not_fit_is_reported_with_the_largest_that_does(

@@ -58,8 +58,8 @@ def _merge(config: RunConfig, source: Path, folder: Path) -> tuple[ExpectedOutpu
     base = load_base(config.train)
     expected = compute_expected(base, read_adapter(source), config.train.dtype)
     merged = PeftModel.from_pretrained(base.model, str(source)).merge_and_unload()
-    ends = sorted(find_end_token_ids(base))
-    merged.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    if ends := sorted(find_end_token_ids(base)):
+        merged.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     merged.save_pretrained(str(folder))
     base.tokenizer.save_pretrained(str(folder))
     return expected, base.device

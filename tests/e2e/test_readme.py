@@ -117,7 +117,7 @@ def test_own_guide_prompts(folder: Path, guides_printed: str) -> None:
     assert "cluster 0: " in guides_printed
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("guides_printed")
 def test_own_base_model_goes_on_with_the_same_run(folder: Path, environment: dict[str, str]) -> None:
     before = (folder / "runs/mine/selections/compass/sw/manifest.json").read_bytes()
@@ -126,7 +126,7 @@ def test_own_base_model_goes_on_with_the_same_run(folder: Path, environment: dic
     assert (folder / "runs/mine/selections/compass/sw/manifest.json").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_own_encoder(folder: Path, environment: dict[str, str]) -> None:
     _follow("encoder", folder, environment)
     pool = folder / "runs/other-encoder/pool/rows.parquet"

@@ -74,7 +74,7 @@ def test_a_clustering_for_each_language_has_its_guide_prompts_in_the_fit(copy: C
         load_prompt_assigner(run, config)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_one_adapter_of_the_whole_pool_answers_for_every_language(copy: Copy, small: RunConfig) -> None:
     run = copy("report")
     config = with_overrides(small, ["select.methods=[target, random, compass, all]"])

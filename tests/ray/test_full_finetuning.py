@@ -32,7 +32,7 @@ def full(small: RunConfig) -> RunConfig:
     return with_overrides(small, ["select.methods=[target, random, compass, compass_fft]", *more])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_failed_language_is_named_and_every_other_has_a_model_that_is_scored(copy: Copy, full: RunConfig) -> None:
     run = copy("report")
     selection = run.selection("compass", "hi")

@@ -27,7 +27,7 @@ def _empty(run: RunDir, method: str, language: str) -> None:
     record_contents(selection)
 
 
-@pytest.mark.parametrize("layout", ["pooled", pytest.param("per_language", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", ["pooled", pytest.param("per_language", marks=pytest.mark.soak)])
 def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapted: RunDir, small: RunConfig, layout: str) -> None:
     run = copy("adapters", "evaluations", "report")
     _empty(run, "compass", "hi")
@@ -41,7 +41,7 @@ def test_a_language_that_fails_is_reported_and_the_others_end(copy: Copy, adapte
     assert run.report.verify()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_that_share_an_adapter_make_the_one_that_a_single_worker_makes(
     copy: Copy, adapted: RunDir, small: RunConfig
 ) -> None:

@@ -56,7 +56,7 @@ def test_what_judges_a_budget_is_trained_on_under_none(copy: Copy, tuned: RunCon
         assert len(rows) - len(own[0]) == round(budget * len(own[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_language_that_fails_is_named_and_what_was_tried_is_not_repeated(copy: Copy, tuned: RunConfig) -> None:
     run = copy(*_LATER)
     run.budget("sw").begin(identity(tuned, run, "sw"))

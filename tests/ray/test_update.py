@@ -204,8 +204,9 @@ def _trains(run: RunDir) -> bool:
     return run.adapter("sw", "v0002").exists("state.pt")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", ["driver", "worker"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param("driver", marks=pytest.mark.slow), pytest.param("worker", marks=pytest.mark.soak)]
+)
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_adapter(
     copy: Copy, small: RunConfig, base: BaseModel, killed: str
 ) -> None:

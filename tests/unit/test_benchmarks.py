@@ -48,17 +48,17 @@ SLOW = (
     "speed/batching",
     "speed/training",
     "paper/clusters_on_real_embeddings",
-    "paper/gap_by_method",
     "paper/drift_simulation",
-    "paper/forgetting",
     "speed/mixed_batch",
     "speed/clusterers",
     "speed/selection",
-    "paper/trainer_curves",
     "speed/real_encoder",
 )
 """Those that take more than two seconds of a processor."""
 SOAK = (
+    "paper/trainer_curves",
+    "paper/gap_by_method",
+    "paper/forgetting",
     "speed/real_training",
     "speed/demo_real",
     "speed/train_layouts",

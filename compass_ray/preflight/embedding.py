@@ -77,7 +77,7 @@ class EmbeddingTime:
 
 
 def check_embedding_time(context: CheckContext) -> list[CheckResult]:
-    """Embed some rows of the pool, and tell how long all of them take on this machine."""
+    """Embed some rows of the pool, and report how long all of them take on this machine."""
     config = context.config.embed
     if not (context.needs_encoder() and context.thorough and context.forecast):
         return []
@@ -163,7 +163,12 @@ def _sample(context: CheckContext) -> tuple[int, list[str]]:
         groups = range(pool.row_groups("rows.parquet"))
         tables = [pool.read_row_group("rows.parquet", group, ["prompt"]) for group in _spread(groups, _SLICES)]
         return sum(counts), _draw(tables)
-    counted = [sum(count or 0 for count in each.counts.values()) for each in context.source_counts if each.counts]
+    kept = context.config.pool.languages
+    counted = [
+        sum(count or 0 for language, count in each.counts.items() if kept is None or language in kept)
+        for each in context.source_counts
+        if each.counts
+    ]
     if not counted or any(each.counts is None for each in context.source_counts):
         return 0, []
     return sum(counted), _draw([load_rows(source, ("prompt",)) for source in context.config.pool.sources])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from compass_ray.artifacts import RunDir
 from compass_ray.config import load_run_config
-from compass_ray.preflight import ClusterEnvironment
+from compass_ray.preflight import ClusterEnvironment, row_counts
 from compass_ray.preflight.check_result import CheckContext, CheckResult
 from compass_ray.preflight.embedding import check_embedding_time, measure_time
 
@@ -61,6 +64,17 @@ def test_the_forecast_counts_the_rows_of_the_sources(run: RunDir, machine: Clust
     rows = sum(sum(each.counts.values()) for each in CheckContext(load_run_config("atlas-test"), run, machine).source_counts)  # type: ignore[arg-type, misc]
     assert f"embedding {rows:,} rows takes about " in result.found
     assert not result.blocking
+
+
+def test_rows_of_languages_outside_the_pool_do_not_count(
+    run: RunDir, machine: ClusterEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_counts, "_FEW_ROWS", 0)  # as for a large file, whose rows are counted by their language only
+    texts = [f"row {number}" for number in range(9)]
+    rows = pa.table({"prompt": texts, "response": texts, "language": ["sw"] * 4 + ["hi"] * 5})
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    [result] = _result(run, machine, f"pool.sources=[{{path: {tmp_path / 'rows.parquet'}}}]", "pool.languages=[sw]")
+    assert "embedding 4 rows takes about " in result.found
 
 
 @pytest.mark.parametrize("setting", ["embed.encoder=organisation/model", "embed.trust_remote_code=true"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.speed.nginx_process import HOST, FrontProxy, start_nginx
+from tests.raw_http import exchange
 
 _LIMIT_S = 30
 
@@ -69,11 +69,7 @@ class Guarded:
     def send_raw(self, request: bytes) -> bytes:
         """Send bytes and return all that comes back until the connection is closed."""
         with self.nginx.open() as connection:
-            try:
-                connection.sendall(request)
-                return b"".join(iter(lambda: connection.recv(65_536), b""))
-            except (ConnectionError, ssl.SSLError):
-                return b""
+            return exchange(connection, request)
 
 
 @contextmanager

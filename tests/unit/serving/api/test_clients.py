@@ -19,6 +19,7 @@ import uvicorn
 from compass_ray.serving.api.auth import ApiKeys
 from compass_ray.serving.api.key_source import hash_key
 from compass_ray.serving.inference.backend import StreamInterruptedError
+from tests.raw_http import send_raw
 from tests.unit.serving.api.endpoint import Endpoint
 
 MESSAGES = [{"role": "user", "content": "sw habari"}]
@@ -147,12 +148,7 @@ def test_a_disconnecting_client_frees_its_slot(running: Running, stream: bool) -
 )
 def test_invalid_http_is_refused_by_the_server_and_the_next_request_is_answered(running: Running, request_bytes: bytes) -> None:
     host, port = running.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(request_bytes)
-        connection.shutdown(socket.SHUT_WR)
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
+    answer = send_raw(host, int(port), request_bytes)
     assert answer == b"" or answer.split()[1].startswith(b"4")
     assert b"Traceback" not in answer
     assert httpx.get(f"{running.url}/healthz").status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,20 @@ class BiasConfig(ConfigSection):
 
     p_low: Fraction = 0.2
     keep: Fraction = 0.5
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the thinned subjects and rows; that of the run if unset. With it, runs with different seeds thin the same rows."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Groups of families of subjects. At least one subject of each group is thinned, if the language has one. The family of a
+    subject is its first part: ``emoji`` for ``emoji_food``."""
+
+    def fingerprint_settings(self, *, include: set[str] | None = None, exclude: set[str] | None = None) -> dict[str, Any]:
+        """Settings as they enter a fingerprint; later settings join where they are used, so that earlier fingerprints hold.
+
+        >>> BiasConfig().fingerprint_settings(), BiasConfig(seed=1).fingerprint_settings()["seed"]
+        ({'p_low': 0.2, 'keep': 0.5}, 1)
+        """
+        unused = {name for name, used in (("seed", self.seed is not None), ("groups", bool(self.groups))) if not used}
+        return super().fingerprint_settings(include=include, exclude=unused | (exclude or set()))
 
 
 class PoolConfig(ConfigSection):

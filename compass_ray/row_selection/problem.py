@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compass_ray.artifacts import RunDir
-from compass_ray.config import ConfigError, RunConfig
+from compass_ray.config import BiasConfig, ConfigError, RunConfig
 from compass_ray.core.bias_simulation import SimulatedBias, simulate_bias
 from compass_ray.core.pseudo_subjects import pseudo_subjects
 from compass_ray.core.seeds import generator
@@ -147,8 +147,14 @@ def _simulate_bias(config: RunConfig, language: str, rows: IntArray, pool: PoolV
     settings = config.pool.bias
     if settings is None:
         return SimulatedBias(np.ones(len(rows), np.bool_), ())
-    rng = generator(config.seed, "bias", language)
-    return simulate_bias(_subjects(rows, pool, guide), p_low=settings.p_low, keep=settings.keep, rng=rng)
+    return draw_bias(settings, config.seed, language, _subjects(rows, pool, guide))
+
+
+def draw_bias(settings: BiasConfig, seed: int, language: str, subjects: Sequence[str | None]) -> SimulatedBias:
+    """The rows that stay and the thinned subjects of a language, for the subject of each of its rows in order of row_id."""
+    rng = generator(seed if settings.seed is None else settings.seed, "bias", language)
+    groups = [[each for each in subjects if each and each.partition("_")[0] in group] for group in settings.groups]
+    return simulate_bias(subjects, p_low=settings.p_low, keep=settings.keep, groups=groups, rng=rng)
 
 
 def _subjects(rows: IntArray, pool: PoolView, guide: Guide) -> list[str | None]:

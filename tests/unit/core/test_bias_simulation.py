@@ -38,3 +38,16 @@ def test_a_thinned_subject_vanishes_only_if_keep_is_0() -> None:
 def test_a_share_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="keep is 50"):
         simulate_bias(SUBJECTS, keep=50, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_group_has_a_thinned_subject_and_no_group_changes_the_draw_before_it(seed: int) -> None:
+    names = [f"s{i}" for i in range(20)]
+    groups = [["s0", "s1"], ["s2"], ["none of them"]]
+    plain = simulate_bias(names, p_low=0.2, rng=np.random.default_rng(seed)).thinned_subjects
+    found = simulate_bias(names, p_low=0.2, groups=groups, rng=np.random.default_rng(seed)).thinned_subjects
+    assert set(found) >= set(plain)
+    assert "s2" in found
+    assert 1 <= len({"s0", "s1"}.intersection(found)) <= max(1, len({"s0", "s1"}.intersection(plain)))
+    assert len(found) <= len(plain) + 2
+    assert simulate_bias(names, p_low=0.0, groups=groups, rng=np.random.default_rng(seed)).thinned_subjects == ()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compass_ray.config import ClusterConfig, ConfigError, RunConfig, SelectConfig
-from compass_ray.row_selection.problem import require_guide_in_clusters
+from compass_ray.config import BiasConfig, ClusterConfig, ConfigError, RunConfig, SelectConfig
+from compass_ray.row_selection.problem import draw_bias, require_guide_in_clusters
 
 NOISE = np.full(5, -1)
 
@@ -37,3 +37,14 @@ def test_methods_that_read_no_weights_take_any_guide_set() -> None:
     for taken in (settings(methods=["target", "all"]), settings(weights="none")):
         assert require_guide_in_clusters(taken, "sw", NOISE) is None
     assert require_guide_in_clusters(settings(), "sw", NOISE[:0]) is None
+
+
+def test_the_seed_of_the_bias_replaces_that_of_the_run() -> None:
+    subjects = [f"{family}_{i}" for family in ("emoji", "fact", "topic") for i in range(6) for _ in range(10)]
+    groups = (("emoji",), ("fact", "gap"), ("pick",))
+    fixed, free = BiasConfig(p_low=0.1, seed=5, groups=groups), BiasConfig(p_low=0.1)
+    found = [draw_bias(fixed, seed, "de", subjects) for seed in range(4)]
+    assert all(each.thinned_subjects == found[0].thinned_subjects for each in found)
+    assert all(np.array_equal(each.kept, found[0].kept) for each in found)
+    assert {"emoji", "fact"} <= {name.partition("_")[0] for name in found[0].thinned_subjects}
+    assert len({draw_bias(free, seed, "de", subjects).thinned_subjects for seed in range(8)}) > 1

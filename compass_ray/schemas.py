@@ -45,9 +45,15 @@ ITEMS = pa.schema(
         pa.field("question", pa.string(), nullable=False),
         pa.field("options", pa.list_(pa.string()), nullable=False),
         pa.field("answer", pa.int8(), nullable=False),
+        pa.field("sample_id", pa.string()),
+        pa.field("family", pa.string()),
     ]
 )
-"""Multiple-choice test items with two to ten options each; ``answer`` is the index of the correct option."""
+"""Multiple-choice test items with two to ten options each; ``answer`` is the index of the correct option.
+
+``sample_id`` is the item's id in its test set, and ``family`` a group of subjects (`core.families`). Tables of former versions
+have neither.
+"""
 
 OPEN_ITEMS = pa.schema(
     [
@@ -115,9 +121,26 @@ SCORED = pa.schema(
         pa.field("answer", pa.int8(), nullable=False),
         pa.field("predicted", pa.int8(), nullable=False),
         pa.field("log_probs", pa.list_(pa.float32()), nullable=False),
+        pa.field("sample_id", pa.string()),
+        pa.field("family", pa.string()),
+        pa.field("thinned", pa.bool_()),
+        pa.field("log_prob_sums", pa.list_(pa.float32())),
+        pa.field("end_log_probs", pa.list_(pa.float32())),
+        pa.field("tokens", pa.list_(pa.int32())),
+        pa.field("characters", pa.list_(pa.int32())),
+        pa.field("bytes", pa.list_(pa.int32())),
+        pa.field("truncated", pa.bool_()),
     ]
 )
-"""Test items with the model's log-probability of each option; -inf for options that the item lacks."""
+"""Test items with the model's log-probabilities, in nats.
+
+``log_probs`` has the score of each option, whose largest is ``predicted``: the mean over its tokens and the end of turn, or the
+log-probability of its letter; -inf for options that the item lacks. The other lists have one entry for each option of the item.
+``log_prob_sums`` leaves out the end of turn. ``end_log_probs`` is the end of turn alone, null if it was not scored. ``tokens``,
+``characters`` and UTF-8 ``bytes`` count the scored reply. ``truncated``: the end of a reply was cut off. ``sample_id`` is the id
+of the item in its test set, the same in all languages of a parallel one. ``family`` is a group of subjects. ``thinned``: the bias
+simulation removed rows of the subject. Files of former versions end with ``log_probs``.
+"""
 
 
 def embeddings_schema(dimension: int) -> pa.Schema:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from compass_ray.models.chat_layout import ChatLayout, Message, find_layout, normalize_messages, strip_reasoning
@@ -102,6 +103,17 @@ def encode_conversation(
         prompt = prompt[-max(max_tokens - len(reply), min(len(prompt), max_tokens // 2)) :]
         parts = [_Part(prompt, False), _Part(reply[: max_tokens - len(prompt)], True)]
     return _join_parts(parts, loss_turns, weight)
+
+
+def count_end_tokens(tokenizer: Any, ids: Sequence[int]) -> int | None:
+    """Tokens of the end of turn at the end of a reply; 0 if that end was cut off, None if the template has no end of turn.
+
+    A token that joins the end of the reply's text with white space of the template belongs to the reply.
+    """
+    end = find_layout(tokenizer, ("user",)).end_of_turn
+    ends = _ids(tokenizer, end) if end else [token for token in (tokenizer.eos_token_id,) if token is not None]
+    matches = (found == expected for found, expected in zip(reversed(ids), reversed(ends), strict=False))
+    return sum(takewhile(bool, matches)) if ends else None
 
 
 def encode_rows(

@@ -22,6 +22,8 @@ class EvaluationRecord(FileRecord):
     """The adapter version. None for the base model."""
     items: int | None = None
     accuracy: float | None = None
+    chance: float | None = None
+    """Accuracy of a uniform choice: the mean over items of 1 / number of options."""
     low_subjects: tuple[str, ...] = ()
     """Subjects that the bias simulation thinned out in the language's training data."""
 

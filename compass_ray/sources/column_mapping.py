@@ -40,7 +40,7 @@ def load_rows(source: SourceConfig, needed: tuple[str, ...], language: str | Non
     Args:
         source: where the rows are.
         needed: our columns that must exist. ``subject``, ``source`` and row identifiers are added if the source has them,
-            and all further options if ``option_a`` is needed.
+            and all further options and ``family`` if ``option_a`` is needed.
         language: replaces ``{language}`` in path and name; rows of other languages are dropped.
 
     Returns:
@@ -115,7 +115,7 @@ def _map_columns(
     if missing:
         remedy = _suggest_columns(table, missing[0], written)
         raise ConfigError(f"{source.path}: no column for {', '.join(missing)}; it has {', '.join(written)}. {remedy}")
-    more = OPTIONS if OPTIONS[0] in needed else ()
+    more = (*OPTIONS, "family") if OPTIONS[0] in needed else ()
     optional = [n for n in (*OPTIONAL, *more) if names.get(n, n) in present]
     return {n: names.get(n, n) for n in dict.fromkeys([*wanted, *optional])}
 

@@ -1,14 +1,15 @@
 """Stage: score the test items of every language under every method (COMPASS, sections 4.1 and 5).
 
-Key property: the log-probabilities of every item are stored, so any paired comparison can be recomputed. Each actor loads
-the base model once and attaches adapters to it in turn. A fully fine-tuned model replaces the base while it is scored.
+Key property: the log-probabilities and lengths of every option are stored, so any measure can be recomputed and paired by
+item. Each actor loads the base model once and attaches adapters to it in turn. A fully fine-tuned model replaces the base while
+it is scored.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,17 @@ import pyarrow as pa
 from compass_ray import ray_session, schemas
 from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
 from compass_ray.config import RunConfig
+from compass_ray.core.families import family_of
 from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.models.model_resolver import model_identity
+from compass_ray.models.multiple_choice_prompts import LETTERS, Scoring
 from compass_ray.progress import Progress, silent
 from compass_ray.records.allocation import AllocationRecord
 from compass_ray.records.evaluations import EvaluationRecord
 
 if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
+    from compass_ray.models.scorer import OptionScores
 
 ZERO_SHOT = "zero_shot"
 
@@ -146,20 +150,26 @@ class Scorer:
         artifact = self.run.evaluation(evaluation.name, evaluation.language)
         tokens = choose_scoring_batch(self.config.evaluate, self.config.resources, self.base)
         with watch_memory(artifact, "evaluate.batch_tokens", tokens):
-            log_probs = self._log_probs(evaluation, items, tokens)
-        predicted = log_probs.argmax(axis=1)
+            scores = self._scores(evaluation, items, tokens)
+        low = self._low_subjects(evaluation.language)
+        scored = build_scored_table(items, scores, self.config.evaluate.scoring, low)
         writer = artifact.begin(identity)
-        writer.write_table("items.parquet", _scored_table(items, log_probs, predicted))
-        results = _results(evaluation, items, predicted, self._low_subjects(evaluation.language))
+        writer.write_table("items.parquet", scored)
+        results = _results(evaluation, scored, low)
         results.write(writer)
-        metrics = {"accuracy": results.accuracy, "items": results.items, "seconds": round(time.monotonic() - started, 2)}
+        metrics = {
+            "accuracy": results.accuracy,
+            "chance": results.chance,
+            "items": results.items,
+            "seconds": round(time.monotonic() - started, 2),
+        }
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
-    def _log_probs(self, evaluation: Evaluation, items: pa.Table, batch_tokens: int) -> np.ndarray:
-        from compass_ray.models.scorer import score_items
+    def _scores(self, evaluation: Evaluation, items: pa.Table, batch_tokens: int) -> OptionScores:
+        from compass_ray.models.scorer import score_options
 
         with self._model(evaluation) as model:
-            return score_items(
+            return score_options(
                 model,
                 items["question"].to_pylist(),
                 items["options"].to_pylist(),
@@ -189,24 +199,46 @@ class Scorer:
         return AllocationRecord.read(self.run.selection(self.config.serve.method, language)).low_subjects
 
 
-def _scored_table(items: pa.Table, log_probs: np.ndarray, predicted: np.ndarray) -> pa.Table:
-    columns = [
-        items["item_id"],
-        items["subject"],
-        items["answer"],
-        pa.array(predicted, pa.int8()),
-        pa.array(log_probs.tolist(), pa.list_(pa.float32())),
-    ]
+def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, low_subjects: Collection[str]) -> pa.Table:
+    """Items with their scores (schemas.SCORED).
+
+    Args:
+        items: the test set (schemas.ITEMS); a table of a former version may lack ``sample_id`` and ``family``.
+        scores: the scores of its options, in the same order.
+        scoring: how they were scored. The reply to a letter question is the letter, of one character and one byte.
+        low_subjects: subjects that the bias simulation thinned.
+    """
+    options, subjects = items["options"].to_pylist(), items["subject"].to_pylist()
+    texts = [list(LETTERS[: len(each)]) for each in options] if scoring == "letter" else options
+    counts, rows = [len(each) for each in options], range(items.num_rows)
+    ends = np.where(np.isnan(scores.ends), None, scores.ends)
+    columns = {
+        "item_id": items["item_id"],
+        "subject": items["subject"],
+        "answer": items["answer"],
+        "predicted": scores.means.argmax(axis=1),
+        "log_probs": scores.means.tolist(),
+        "sample_id": items["sample_id"] if "sample_id" in items.column_names else [None] * items.num_rows,
+        "family": items["family"] if "family" in items.column_names else [family_of(subject) for subject in subjects],
+        "thinned": [subject in low_subjects for subject in subjects],
+        "log_prob_sums": [scores.sums[i, : counts[i]].tolist() for i in rows],
+        "end_log_probs": [ends[i, : counts[i]].tolist() for i in rows],
+        "tokens": [scores.tokens[i, : counts[i]].tolist() for i in rows],
+        "characters": [[len(text) for text in each] for each in texts],
+        "bytes": [[len(text.encode()) for text in each] for each in texts],
+        "truncated": scores.truncated,
+    }
     return pa.table(columns, schema=schemas.SCORED)
 
 
-def _results(evaluation: Evaluation, items: pa.Table, predicted: np.ndarray, low_subjects: tuple[str, ...]) -> EvaluationRecord:
-    right = predicted == items["answer"].to_numpy()
+def _results(evaluation: Evaluation, scored: pa.Table, low_subjects: tuple[str, ...]) -> EvaluationRecord:
+    right = scored["predicted"].to_numpy() == scored["answer"].to_numpy()
     return EvaluationRecord(
         language=evaluation.language,
         method=evaluation.name,
         version=evaluation.version,
-        items=items.num_rows,
+        items=scored.num_rows,
         accuracy=float(right.mean()),
+        chance=float(np.mean([1 / len(each) for each in scored["bytes"].to_pylist()])),
         low_subjects=low_subjects,
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from compass_ray import schemas
 from compass_ray.artifacts import content_hash
 from compass_ray.config import ConfigError
+from compass_ray.core.families import family_of
 from compass_ray.languages import describe_spellings
 from compass_ray.sources.benchmarks.layouts import LETTERS, OPTIONS, BenchmarkLayout
 from compass_ray.sources.column_mapping import MappedTable
@@ -38,8 +39,18 @@ def build_items(loaded: MappedTable, language: str, path: str) -> pa.Table:
         "question": table["prompt"],
         "options": pa.array(options, pa.list_(pa.string())),
         "answer": pa.array(answers, pa.int8()),
+        "sample_id": table["item_id"] if "item_id" in table.column_names else pa.nulls(table.num_rows, pa.string()),
+        "family": pa.array(_families(table), pa.string()),
     }
     return pa.table(rows).cast(schemas.ITEMS)
+
+
+def _families(table: pa.Table) -> list[str | None]:
+    """The family of each item: its own column, or else the first part of the subject."""
+    subjects, named = (
+        table[name].to_pylist() if name in table.column_names else [None] * table.num_rows for name in ("subject", "family")
+    )
+    return [name or family_of(subject) for name, subject in zip(named, subjects, strict=True)]
 
 
 def _iter_rows(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, ...]]:

@@ -12,10 +12,10 @@ import torch
 from compass_ray.adapters.dora import with_adapter
 from compass_ray.config import AdapterConfig
 from compass_ray.models.base_model import BaseModel
-from compass_ray.models.chat_template import encode_example, encode_prompt
+from compass_ray.models.chat_template import count_end_tokens, encode_example, encode_prompt
 from compass_ray.models.errors import ModelError
 from compass_ray.models.multiple_choice_prompts import format_options
-from compass_ray.models.scorer import score_items
+from compass_ray.models.scorer import score_items, score_options
 from tests.unit.random_adapters import merged, random_adapter
 
 QUESTIONS = ["What is the capital of Kenya?", "Currency of Uganda?", "Habari ya leo, rafiki yangu wa zamani?"]
@@ -100,3 +100,55 @@ def test_too_few_or_too_many_options_are_rejected(base: BaseModel, wrong: list[s
 
 def test_no_items_give_no_scores(base: BaseModel) -> None:
     assert score_items(base, [], [], scoring="option", batch_size=2, max_tokens=50).shape == (0, 4)
+
+
+def token_scores(base: BaseModel, question: str, option: str, max_tokens: int = 200) -> torch.Tensor:
+    """Log-probability of each token of a reply and its end, from all logits of the model."""
+    example = encode_example(base.tokenizer, question, option, max_tokens)
+    ids, start = torch.tensor([example.input_ids]), example.prompt_length
+    with torch.inference_mode():
+        log_probs = base.model(ids).logits[0, start - 1 : -1].float().log_softmax(-1)
+    return log_probs.gather(1, ids[0, start:, None])[:, 0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_sums_leave_out_the_end_of_turn(base: BaseModel, batch_size: int) -> None:
+    found = score_options(base, QUESTIONS, RAGGED, scoring="option", batch_size=batch_size, max_tokens=200)
+    for row, (question, options) in enumerate(zip(QUESTIONS, RAGGED, strict=True)):
+        for column, option in enumerate(options):
+            *reply, end = token_scores(base, question, option).tolist()
+            assert found.sums[row, column] == pytest.approx(sum(reply), rel=1e-4, abs=1e-4)
+            assert found.ends[row, column] == pytest.approx(end, rel=1e-4, abs=1e-4)
+            assert found.tokens[row, column] == len(reply) == len(base.tokenizer.tokenize(option))
+        assert (found.sums[row, len(options) :] == -np.inf).all()
+        assert np.isnan(found.ends[row, len(options) :]).all()
+        assert not found.tokens[row, len(options) :].any()
+    assert not found.truncated.any()
+    means = (found.sums + found.ends)[0, :2] / (found.tokens[0, :2] + 1)
+    np.testing.assert_allclose(means, found.means[0, :2], rtol=1e-5)
+
+
+def test_a_letter_has_no_end_of_turn(base: BaseModel) -> None:
+    found = score_options(base, QUESTIONS, RAGGED, scoring="letter", batch_size=2, max_tokens=200)
+    np.testing.assert_array_equal(found.sums, found.means)
+    assert np.isnan(found.ends).all()
+    assert found.tokens[0].tolist() == [1, 1, *[0] * 8]
+    assert not found.truncated.any()
+
+
+def test_a_reply_that_is_cut_off_is_marked(base: BaseModel) -> None:
+    options = [["no", "no " * 60], ["yes", "no"], ["0", "1"]]
+    found = score_options(base, QUESTIONS, options, scoring="option", batch_size=2, max_tokens=30)
+    assert found.truncated.tolist() == [True, False, False]
+    assert np.isnan(found.ends[0]).tolist() == [False, True]
+    expected = token_scores(base, QUESTIONS[0], options[0][1], max_tokens=30)
+    assert found.tokens[0, 1] == len(expected)
+
+
+@pytest.mark.parametrize("content", ["yes", "yes.", "yes\n", " yes ", "no no no"])
+def test_the_end_of_turn_is_what_follows_the_text(base: BaseModel, content: str) -> None:
+    example = encode_example(base.tokenizer, "?", content, 200)
+    reply = example.input_ids[example.prompt_length :]
+    count = count_end_tokens(base.tokenizer, reply)
+    assert count == 1
+    assert count_end_tokens(base.tokenizer, reply[:-1]) == 0

@@ -21,6 +21,7 @@ from compass_ray.records.updates import GateRecord
 LANGUAGES = ("sw", "hi", "ar", "am")
 SUBJECTS = tuple(f"subject {i}" for i in range(8))
 LOW = ("subject 1", "subject 4")
+FAMILIES = {subject: "numbers" if index < 3 else "words" for index, subject in enumerate(SUBJECTS)}
 SETTINGS: dict[str, Any] = {"languages": LANGUAGES, "evaluate": {"resamples": 400}}
 ITEMS = 160
 CLUSTERS = 16
@@ -66,21 +67,39 @@ def scored(method: str, language: str, skill: float | None = None) -> pa.Table:
     rng = np.random.default_rng([ord(c) for c in method + language])
     right = rng.random(ITEMS) < (ACCURACY.get(method, 0.5) if skill is None else skill)
     answer = rng.integers(0, 4, ITEMS)
+    predicted = np.where(right, answer, (answer + 1) % 4)
+    numbers = rng.permutation(ITEMS).tolist()
     return pa.table(
         {
-            "item_id": [f"{language}-{i:04d}" for i in rng.permutation(ITEMS)],
+            "item_id": [f"{language}-{i:04d}" for i in numbers],
             "subject": [SUBJECTS[i % len(SUBJECTS)] for i in range(ITEMS)],
             "answer": answer,
-            "predicted": np.where(right, answer, (answer + 1) % 4),
+            "predicted": predicted,
             "log_probs": [[-1.0, -2.0, -3.0, -4.0]] * ITEMS,
+            "sample_id": [f"item {i}" for i in numbers],
+            "family": [None] * ITEMS,
+            "thinned": [None] * ITEMS,
+            "log_prob_sums": np.where(np.arange(4) == predicted[:, None], -4.0, -12.0).tolist(),
+            "end_log_probs": [[-0.5] * 4] * ITEMS,
+            "tokens": [[3] * 4] * ITEMS,
+            "characters": [[6] * 4] * ITEMS,
+            "bytes": [[8] * 4] * ITEMS,
+            "truncated": [False] * ITEMS,
         }
     ).cast(schemas.SCORED)
 
 
 def by_item(table: pa.Table) -> pa.Table:
-    """The table with subjects determined by item id, so that methods agree on them."""
+    """The table with subjects and families determined by item id, so that methods agree on them."""
     subjects = [SUBJECTS[int(item.split("-")[1]) % len(SUBJECTS)] for item in table["item_id"].to_pylist()]
-    return table.set_column(1, schemas.SCORED.field("subject"), pa.array(subjects))
+    columns = {
+        "subject": subjects,
+        "family": [FAMILIES[subject] for subject in subjects],
+        "thinned": [s in LOW for s in subjects],
+    }
+    for name, values in columns.items():
+        table = table.set_column(schemas.SCORED.get_field_index(name), schemas.SCORED.field(name), pa.array(values))
+    return table
 
 
 def selected(language: str) -> pa.Table:

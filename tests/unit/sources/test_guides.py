@@ -53,6 +53,16 @@ def test_items_keep_their_options_and_answer(tmp_path: Path) -> None:
     assert len(set(found.test["item_id"].to_pylist())) == 6
 
 
+def test_items_keep_their_id_and_a_family(tmp_path: Path) -> None:
+    columns = {"sample_id": [f"set/{n}" for n in range(6)], "subject": ["fact_P17", None, "law", "fact_P36", "law", "pick_x"]}
+    (tmp_path / "own").mkdir()
+    found = _read(tmp_path, _items(stem="guide"), _items() | columns).test.sort_by("sample_id")
+    own = _read(tmp_path / "own", _items(stem="guide"), _items() | columns | {"family": ["mine", *[None] * 5]}).test
+    assert found["sample_id"].to_pylist() == columns["sample_id"]
+    assert found["family"].to_pylist() == ["fact", None, "law", "fact", "law", "pick"]
+    assert own.sort_by("sample_id")["family"].to_pylist() == ["mine", None, "law", "fact", "law", "pick"]
+
+
 def test_a_guide_prompt_that_comes_twice_counts_once(tmp_path: Path) -> None:
     found = _read(tmp_path, {"prompt": ["one", "two", "one"]}, _items())
     assert sorted(found.guide["prompt"].to_pylist()) == ["one", "two"]

@@ -56,6 +56,15 @@ def _scored(language: str, correct: list[bool]) -> pa.Table:
         "answer": [0] * n,
         "predicted": np.where(correct, 0, 1),
         "log_probs": [[-1.0, -2.0]] * n,
+        "sample_id": [f"{i:03d}" for i in range(n)],
+        "family": [f"family {i % 2}" for i in range(n)],
+        "thinned": [f"subject {i % 4}" in LOW for i in range(n)],
+        "log_prob_sums": [[-2.0, -8.0] if each else [-8.0, -2.0] for each in correct],
+        "end_log_probs": [[-0.5, -0.5]] * n,
+        "tokens": [[2, 2]] * n,
+        "characters": [[4, 4]] * n,
+        "bytes": [[4, 4]] * n,
+        "truncated": [False] * n,
     }
     return pa.table(columns).cast(schemas.SCORED)
 

@@ -59,6 +59,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         "train": config.train.model_copy(update={"base_model": _model(config.train.base_model, "train.base_model")}),
         "identifier": config.identifier.model_copy(update={"model": _model(config.identifier.model, "identifier.model")}),
         "full": config.full.model_copy(update={"deepspeed": _deepspeed(config.full.deepspeed)}),
+        "evaluate": config.evaluate.model_copy(update={"texts": _text_file(config.evaluate.texts)}),
         "serve": config.serve.model_copy(update={"api_keys": _file(config.serve.api_keys)}),
         "select": config.select.model_copy(update={"transfer": transfer.model_copy(update={"results": _file(transfer.results)})}),
     }
@@ -66,16 +67,26 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _model(name: str, setting: str) -> str:
-    def read(found: re.Match[str]) -> str:
-        value = os.environ.get(found[1]) or found[2]
-        if not value:
-            raise ConfigError(f"{setting}: the environment variable {found[1]} is not set; set it to a local path or a hub id")
-        return value
-
-    given = _VARIABLE.sub(read, name)
+    given = _with_variables(name, setting, "a local path or a hub id")
     if not given.strip():
         raise ConfigError(f"{setting} is empty; give a hub id, a local path or {ATLAS!r}")
     return absolute_path(given) if is_local(given) else given
+
+
+def _with_variables(name: str, setting: str, value: str) -> str:
+    """A name with ``${NAME}`` and ``${NAME:-DEFAULT}`` read from the environment. ``value`` says what a variable should hold."""
+
+    def read(found: re.Match[str]) -> str:
+        known = os.environ.get(found[1]) or found[2]
+        if not known:
+            raise ConfigError(f"{setting}: the environment variable {found[1]} is not set; set it to {value}")
+        return known
+
+    return _VARIABLE.sub(read, name)
+
+
+def _text_file(name: str | None) -> str | None:
+    return absolute_path(_with_variables(name, "evaluate.texts", "the folder of the texts")) if name else name
 
 
 def _deepspeed(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
 
@@ -89,3 +90,18 @@ class EvaluateConfig(ConfigSection):
     resamples: Positive = 2000
     confidence: Share = 0.95
     items_per_language: Positive | None = None
+    families: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Families of items that the report joins under one name; ``*`` is every family that is not listed. A family is the column
+    ``family`` of the test set, or the first part of the subject, up to an underscore. Families weigh alike in a mean."""
+    texts: str | None = None
+    """Plain text whose bits per byte are measured: a UTF-8 file with one text on each line, also compressed. ``{language}`` is
+    replaced by the language code, and ``${NAME}`` is read from the environment."""
+    text_lines: Positive | None = 500
+    """Lines of the text of each language that are scored, the first ones; all if unset."""
+
+    @model_validator(mode="after")
+    def _families_are_named_once(self) -> EvaluateConfig:
+        listed = [family for families in self.families.values() for family in families]
+        if twice := sorted({family for family in listed if listed.count(family) > 1}):
+            raise ValueError(f"families: {twice[0]!r} is listed twice; list it under one name")
+        return self

@@ -16,6 +16,7 @@ from compass_ray.config.paths import DATA_ENDINGS, is_local
 from compass_ray.models.model_resolver import ModelRole
 from compass_ray.sources.column_mapping import require_columns
 from compass_ray.sources.source_paths import list_files, missing_path_error
+from compass_ray.sources.text_files import read_lines
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 _IDENTIFIER_ENDINGS = (".bin", ".ftz")
@@ -45,7 +46,18 @@ def find_source_problems(config: RunConfig) -> dict[str, str]:
         setting: find_source_problem(source, columns, ("",) if setting.startswith("pool.sources") else config.languages)
         for setting, source, columns in local_sources(config)
     }
+    found["evaluate.texts"] = _find_text_problem(config)
     return {setting: problem for setting, problem in found.items() if problem}
+
+
+def _find_text_problem(config: RunConfig) -> str | None:
+    """What keeps the text of a language from being read; None if there is none to read."""
+    try:
+        for code in config.languages if config.evaluate.texts else ():
+            read_lines(str(config.evaluate.texts).replace("{language}", code), 1)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _is_here(source: SourceConfig) -> bool:

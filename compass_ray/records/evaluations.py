@@ -8,7 +8,21 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from compass_ray.records.base import FileRecord
+from compass_ray.records.base import FileRecord, Record
+
+
+class TextRecord(Record):
+    """Log-likelihood of plain text of a language (`evaluate.texts`)."""
+
+    bits_per_byte: float
+    perplexity: float
+    """exp of the mean over tokens. Comparable between models with the same tokenizer only."""
+    nats: float
+    """Negative log-likelihood of the text."""
+    lines: int
+    tokens: int
+    characters: int
+    bytes: int
 
 
 class EvaluationRecord(FileRecord):
@@ -24,6 +38,8 @@ class EvaluationRecord(FileRecord):
     accuracy: float | None = None
     chance: float | None = None
     """Accuracy of a uniform choice: the mean over items of 1 / number of options."""
+    text: TextRecord | None = None
+    """Measures of the text of the language, if one is set."""
     low_subjects: tuple[str, ...] = ()
     """Subjects that the bias simulation thinned out in the language's training data."""
 

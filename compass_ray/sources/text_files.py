@@ -1,4 +1,4 @@
-"""Tables of text: CSV, TSV, JSON Lines and JSON arrays, also compressed.
+"""Tables of text: CSV, TSV, JSON Lines and JSON arrays; and plain lines of text. All also compressed.
 
 Key property: every cell arrives as the text that is written in the file. Dates, codes, numbers and yes or no are not typed.
 A number in JSON keeps its digits; true and false are those words. CSV is quoted as RFC 4180 says, and TSV has no quoting.
@@ -17,6 +17,7 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
@@ -52,15 +53,37 @@ def read_text_file(path: str, delimiter: str | None = None, conversations: Colle
     """
     ending = table_ending(path) or ""
     parse = _iter_json_rows if ending in JSON_ENDINGS else _iter_delimited_rows
+    with _file_errors(path, "as a table"), _open_text(path, "\n" if ending in JSON_ENDINGS else "") as file:
+        return _build_table(path, parse(path, file, delimiter or DELIMITERS.get(ending, "")), conversations)
+
+
+def read_lines(path: str, limit: int | None = None) -> list[str]:
+    """The lines of a text file, also compressed, without line ends and without blank ones; at most the first ``limit``.
+
+    Raises:
+        ConfigError: the file cannot be read, its text is not UTF-8, or no line is left.
+    """
+    with _file_errors(path, "as text"), _open_text(path, None) as file:
+        lines = list(itertools.islice((line.rstrip("\n") for line in file if line.strip()), limit))
+    if not lines:
+        raise ConfigError(f"{path}: has no text; write one text on each line")
+    for number, line in enumerate(lines, 1):
+        if _without_bytes(line) != line:
+            raise ConfigError(f"{path}: text {number} is not UTF-8; write the file again as UTF-8")
+    return lines
+
+
+@contextmanager
+def _file_errors(path: str, use: str) -> Iterator[None]:
+    """Errors of the block as errors of the file. ``use`` says what it is read as."""
     try:
-        with _open_text(path, "\n" if ending in JSON_ENDINGS else "") as file:
-            return _build_table(path, parse(path, file, delimiter or DELIMITERS.get(ending, "")), conversations)
+        yield
     except UnicodeDecodeError as error:
-        raise _unreadable(path, f"its text is not {error.encoding.upper()}; write it again as UTF-8") from None
+        raise _unreadable(path, f"its text is not {error.encoding.upper()}; write it again as UTF-8", use) from None
     except (EOFError, zlib.error):
-        raise _unreadable(path, "the compressed file is not complete; write or download it again") from None
+        raise _unreadable(path, "the compressed file is not complete; write or download it again", use) from None
     except (OSError, lzma.LZMAError) as error:
-        raise _unreadable(path, _describe_failure(path, error)) from None
+        raise _unreadable(path, _describe_failure(path, error), use) from None
 
 
 def _describe_failure(path: str, error: OSError | lzma.LZMAError) -> str:
@@ -71,11 +94,11 @@ def _describe_failure(path: str, error: OSError | lzma.LZMAError) -> str:
     return f"it is no {kind} file, or is damaged ({error}); write it again, or give its true ending"
 
 
-def _unreadable(path: str, why: str) -> ConfigError:
-    return ConfigError(f"{path}: cannot be read as a table: {why}")
+def _unreadable(path: str, why: str, use: str = "as a table") -> ConfigError:
+    return ConfigError(f"{path}: cannot be read {use}: {why}")
 
 
-def _open_text(path: str, newline: str) -> io.TextIOWrapper:
+def _open_text(path: str, newline: str | None) -> io.TextIOWrapper:
     """The text of a file. A byte that is not text becomes a lone surrogate, so that its cell can be named."""
     with _open_bytes(path) as file:
         head = file.read(4)

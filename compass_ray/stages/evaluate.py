@@ -18,15 +18,26 @@ import numpy as np
 import pyarrow as pa
 
 from compass_ray import ray_session, schemas
-from compass_ray.artifacts import FULL_FINETUNING, Artifact, Identity, LanguagesFailedError, Manifest, RunDir, version_of
+from compass_ray.artifacts import (
+    FULL_FINETUNING,
+    Artifact,
+    Identity,
+    LanguagesFailedError,
+    Manifest,
+    RunDir,
+    content_hash,
+    version_of,
+)
 from compass_ray.config import RunConfig
+from compass_ray.core.choice_measures import bits_per_byte, perplexity
 from compass_ray.core.families import family_of
 from compass_ray.models.memory_watch import find_kill, forget_kill
 from compass_ray.models.model_resolver import model_identity
 from compass_ray.models.multiple_choice_prompts import LETTERS, Scoring
 from compass_ray.progress import Progress, silent
 from compass_ray.records.allocation import AllocationRecord
-from compass_ray.records.evaluations import EvaluationRecord
+from compass_ray.records.evaluations import EvaluationRecord, TextRecord
+from compass_ray.sources.text_files import read_lines
 
 if TYPE_CHECKING:
     from compass_ray.models.base_model import BaseModel
@@ -93,7 +104,20 @@ def _identity(config: RunConfig, run: RunDir, evaluation: Evaluation) -> Identit
         "base_model": model_identity(config.train.base_model, config.train.revision),
         "dtype": config.train.dtype,
     }
+    if (lines := read_texts(config, evaluation.language)) is not None:
+        settings["texts"] = content_hash(*lines)
     return Identity("evaluate", settings, inputs)
+
+
+def read_texts(config: RunConfig, language: str) -> list[str] | None:
+    """The lines of plain text to score in a language; None if no text is set.
+
+    Raises:
+        ConfigError: the file of the language cannot be read.
+    """
+    if config.evaluate.texts is None:
+        return None
+    return read_lines(config.evaluate.texts.replace("{language}", language), config.evaluate.text_lines)
 
 
 def _model_artifact(run: RunDir, evaluation: Evaluation) -> Artifact | None:
@@ -113,7 +137,9 @@ def _score(config: RunConfig, run: RunDir, pending: list[Evaluation], progress: 
     pool = ray_session.open_actor_pool(Scorer, config.resources, len(pending), run.uri, config.model_dump(mode="json"))
     for evaluation in pending:  # sorted by language, so items of one language are read together
         forget_kill(run.evaluation(evaluation.name, evaluation.language))
-        pool.submit(lambda actor, e: actor.score.remote(e, _identity(config, run, e)), evaluation)
+        texts = read_texts(config, evaluation.language)
+        identity = _identity(config, run, evaluation)
+        pool.submit(lambda actor, call: actor.score.remote(*call), (evaluation, identity, texts))
     problems: dict[str, None] = {}
     done = total - len(pending)
     while pool.has_next():
@@ -139,8 +165,8 @@ class Scorer:
         torch.set_num_threads(self.config.resources.threads_per_worker)
         self.base = load_base(self.config.train)
 
-    def score(self, evaluation: Evaluation, identity: Identity) -> None:
-        """Score one test set and publish it."""
+    def score(self, evaluation: Evaluation, identity: Identity, texts: list[str] | None = None) -> None:
+        """Score one test set, and the lines of ``texts`` if they are given, and publish the results."""
         from compass_ray.models.devices import device_name
         from compass_ray.models.memory_watch import watch_memory
         from compass_ray.models.token_memory import choose_scoring_batch
@@ -150,12 +176,12 @@ class Scorer:
         artifact = self.run.evaluation(evaluation.name, evaluation.language)
         tokens = choose_scoring_batch(self.config.evaluate, self.config.resources, self.base)
         with watch_memory(artifact, "evaluate.batch_tokens", tokens):
-            scores = self._scores(evaluation, items, tokens)
+            scores, text = self._scores(evaluation, items, texts, tokens)
         low = self._low_subjects(evaluation.language)
         scored = build_scored_table(items, scores, self.config.evaluate.scoring, low)
         writer = artifact.begin(identity)
         writer.write_table("items.parquet", scored)
-        results = _results(evaluation, scored, low)
+        results = _results(evaluation, scored, text, low)
         results.write(writer)
         metrics = {
             "accuracy": results.accuracy,
@@ -165,11 +191,14 @@ class Scorer:
         }
         writer.publish(metrics, host_cpus=os.cpu_count(), device=device_name(self.base.device))
 
-    def _scores(self, evaluation: Evaluation, items: pa.Table, batch_tokens: int) -> OptionScores:
+    def _scores(
+        self, evaluation: Evaluation, items: pa.Table, texts: list[str] | None, batch_tokens: int
+    ) -> tuple[OptionScores, TextRecord | None]:
+        """The scores of the options, and of the texts if they are given, with the model loaded once."""
         from compass_ray.models.scorer import score_options
 
         with self._model(evaluation) as model:
-            return score_options(
+            scores = score_options(
                 model,
                 items["question"].to_pylist(),
                 items["options"].to_pylist(),
@@ -178,6 +207,7 @@ class Scorer:
                 batch_tokens=batch_tokens,
                 max_tokens=self.config.train.max_tokens,
             )
+            return scores, measure_texts(model, texts, self.config.train.max_tokens, batch_tokens) if texts else None
 
     @contextmanager
     def _model(self, evaluation: Evaluation) -> Iterator[BaseModel]:
@@ -231,7 +261,25 @@ def build_scored_table(items: pa.Table, scores: OptionScores, scoring: Scoring, 
     return pa.table(columns, schema=schemas.SCORED)
 
 
-def _results(evaluation: Evaluation, scored: pa.Table, low_subjects: tuple[str, ...]) -> EvaluationRecord:
+def measure_texts(model: BaseModel, lines: list[str], max_tokens: int, batch_tokens: int) -> TextRecord:
+    """Bits per byte and perplexity of lines of text."""
+    from compass_ray.models.text_scorer import score_text
+
+    found = score_text(model, lines, max_tokens=max_tokens, batch_tokens=batch_tokens)
+    return TextRecord(
+        bits_per_byte=bits_per_byte(found.nats, found.bytes),
+        perplexity=perplexity(found.nats, found.tokens),
+        nats=found.nats,
+        lines=len(lines),
+        tokens=found.tokens,
+        characters=found.characters,
+        bytes=found.bytes,
+    )
+
+
+def _results(
+    evaluation: Evaluation, scored: pa.Table, text: TextRecord | None, low_subjects: tuple[str, ...]
+) -> EvaluationRecord:
     right = scored["predicted"].to_numpy() == scored["answer"].to_numpy()
     return EvaluationRecord(
         language=evaluation.language,
@@ -240,5 +288,6 @@ def _results(evaluation: Evaluation, scored: pa.Table, low_subjects: tuple[str, 
         items=scored.num_rows,
         accuracy=float(right.mean()),
         chance=float(np.mean([1 / len(each) for each in scored["bytes"].to_pylist()])),
+        text=text,
         low_subjects=low_subjects,
     )

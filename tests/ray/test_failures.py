@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from compass_ray import pipeline, ray_session
 from compass_ray.artifacts import ArtifactError, Identity, LanguagesFailedError, RunDir
 from compass_ray.config import RunConfig, with_overrides
+from compass_ray.models.scorer import OptionScores
 from compass_ray.stages import evaluate
 from tests.ray.commands import PATIENCE_SECONDS, command_of, end_when, environment, kill_when
 from tests.unit.fakes import record_contents
@@ -46,17 +46,19 @@ def test_a_run_killed_while_embedding_continues_and_selects_the_same_rows(copy: 
 class _KilledScorer(evaluate.Scorer):
     """A scorer that the system kills for lack of memory. It counts its attempts."""
 
-    def _log_probs(self, evaluation: evaluate.Evaluation, items: pa.Table, batch_tokens: int) -> np.ndarray:
+    def _scores(
+        self, evaluation: evaluate.Evaluation, items: pa.Table, texts: list[str] | None, batch_tokens: int
+    ) -> tuple[OptionScores, None]:
         attempts = Path(self.run.path, "attempts.txt")
         attempts.write_text(attempts.read_text() + "1" if attempts.exists() else "1")
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    def score(self, evaluation: evaluate.Evaluation, identity: Identity) -> None:
+    def score(self, evaluation: evaluate.Evaluation, identity: Identity, texts: list[str] | None = None) -> None:
         from compass_ray.models import memory_watch
 
         memory_watch.free_memory = lambda: 0
-        super().score(evaluation, identity)
+        super().score(evaluation, identity, texts)
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ SETTINGS = {
     "identifier.model": "identifier.model",
     "full.deepspeed": "full.deepspeed",
     "select.transfer.results": "select.transfer.results",
+    "evaluate.texts": "evaluate.texts",
     "serve.api_keys": "serve.api_keys",
     "pool.sources.0.path": "pool.sources.0",
     "pool.guides.path": "pool.guides",

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from compass_ray.config import ConfigError, SourceConfig
 from compass_ray.sources.column_mapping import load_rows
-from compass_ray.sources.text_files import read_text_file
+from compass_ray.sources.text_files import read_lines, read_text_file
 
 TYPED_LOOKS = [
     "1914-07-28",
@@ -364,3 +364,28 @@ def test_rows_of_the_second_file_of_a_folder_are_counted_from_its_start(tmp_path
     for excluded, row in ((("0-0",), 1), (("1-0",), 3)):
         with pytest.raises(ConfigError, match=f"train-1.jsonl: row {row} of column 'response' has a list"):
             load_rows(SourceConfig(path=str(tmp_path), exclude={"kind": excluded}), ROW)
+
+
+@pytest.mark.parametrize(("ending", "compress"), [("", bytes), (".xz", lzma.compress), (".gz", gzip.compress)])
+def test_lines_of_text_are_read_without_blank_ones(tmp_path: Path, ending: str, compress: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / f"ha.txt{ending}"
+    file.write_bytes(compress("ɗan\r\n\n  \nb c \nd".encode()))
+    assert read_lines(str(file)) == ["ɗan", "b c ", "d"]
+    assert read_lines(str(file), 2) == ["ɗan", "b c "]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no text"),
+        (b"\n \n", "has no text"),
+        (b"a\n\xff\xfe\n", "text 2 is not UTF-8"),
+        (None, "cannot be read as text"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "ha.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_lines(str(file))

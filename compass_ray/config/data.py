@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigError, ConfigSection, Fraction, Positive
 
+Seed = Annotated[int, Field(ge=0)]
 LayoutName = Literal["aya_dataset", "aya_collection", "global_mmlu", "mmlu_prox", "xnli", "messages", "sharegpt", "alpaca", "own"]
 """Column layouts of data sets; ``own`` has our column names."""
 ATLAS = "atlas"
@@ -80,8 +81,9 @@ class BiasConfig(ConfigSection):
 
     p_low: Fraction = 0.2
     keep: Fraction = 0.5
-    seed: Annotated[int, Field(ge=0)] | None = None
-    """Seed of the thinned subjects and rows; that of the run if unset. With it, runs with different seeds thin the same rows."""
+    seed: Seed | Mapping[str, Seed] | None = None
+    """Seed of the thinned subjects and rows, or one for each language; that of the run if unset. With it, runs with different
+    seeds thin the same rows."""
     groups: tuple[tuple[str, ...], ...] = ()
     """Groups of families of subjects. At least one subject of each group is thinned, if the language has one. The family of a
     subject is its first part: ``emoji`` for ``emoji_food``."""
@@ -94,6 +96,11 @@ class BiasConfig(ConfigSection):
         """
         unused = {name for name, used in (("seed", self.seed is not None), ("groups", bool(self.groups))) if not used}
         return super().fingerprint_settings(include=include, exclude=unused | (exclude or set()))
+
+    def seed_of(self, language: str, run_seed: int) -> int:
+        """The seed of a language: its own, or else that of the run."""
+        own = self.seed.get(language) if isinstance(self.seed, Mapping) else self.seed
+        return run_seed if own is None else own
 
 
 class PoolConfig(ConfigSection):

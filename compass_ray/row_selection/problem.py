@@ -152,7 +152,7 @@ def _simulate_bias(config: RunConfig, language: str, rows: IntArray, pool: PoolV
 
 def draw_bias(settings: BiasConfig, seed: int, language: str, subjects: Sequence[str | None]) -> SimulatedBias:
     """The rows that stay and the thinned subjects of a language, for the subject of each of its rows in order of row_id."""
-    rng = generator(seed if settings.seed is None else settings.seed, "bias", language)
+    rng = generator(settings.seed_of(language, seed), "bias", language)
     groups = [[each for each in subjects if each and each.partition("_")[0] in group] for group in settings.groups]
     return simulate_bias(subjects, p_low=settings.p_low, keep=settings.keep, groups=groups, rng=rng)
 

@@ -360,6 +360,7 @@ def test_no_resource_changes_a_fingerprint(asked_for: Callable[[RunConfig], dict
         ("select.tau=0.5", "selections/compass/sw"),
         ("pool.bias.keep=0.9", "selections/target/hi"),
         ("pool.bias.seed=0", "selections/target/hi"),
+        ("pool.bias.seed={hi: 3}", "selections/target/hi"),
         ("pool.bias.groups=[[emoji]]", "selections/target/hi"),
         ("train.epochs=4", "adapters/sw/v0001"),
         ("update.anchors=0.2", "adapters/sw/v0001"),

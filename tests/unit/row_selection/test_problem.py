@@ -48,3 +48,11 @@ def test_the_seed_of_the_bias_replaces_that_of_the_run() -> None:
     assert all(np.array_equal(each.kept, found[0].kept) for each in found)
     assert {"emoji", "fact"} <= {name.partition("_")[0] for name in found[0].thinned_subjects}
     assert len({draw_bias(free, seed, "de", subjects).thinned_subjects for seed in range(8)}) > 1
+
+
+def test_each_language_may_have_a_seed_of_its_bias() -> None:
+    subjects = [f"s{i}" for i in range(40)]
+    both = BiasConfig(p_low=0.3, seed={"de": 3})
+    for language, seed in (("de", 3), ("id", 9)):
+        expected = draw_bias(BiasConfig(p_low=0.3), seed, language, subjects).thinned_subjects
+        assert draw_bias(both, 9, language, subjects).thinned_subjects == expected

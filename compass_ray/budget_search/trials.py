@@ -51,7 +51,8 @@ def is_training_over(losses: Sequence[float], settings: TrainConfig) -> bool:
     [False, True, True]
     """
     best = min(range(len(losses)), key=lambda i: losses[i])
-    return len(losses) >= settings.epochs or len(losses) - 1 - best >= settings.patience
+    is_out_of_patience = settings.tokens is None and len(losses) - 1 - best >= settings.patience
+    return len(losses) >= settings.epochs or is_out_of_patience
 
 
 def _training_rows(table: pa.Table, text: Mapping[str, TrainingRow]) -> list[TrainingRow]:

@@ -60,6 +60,15 @@ class RunConfig(ConfigSection):
         return self
 
     @model_validator(mode="after")
+    def _full_finetuning_trains_in_epochs(self) -> RunConfig:
+        if self.train.tokens is not None and "compass_fft" in self.select.methods:
+            raise ValueError(
+                f"train.tokens is {self.train.tokens}, but select.methods has compass_fft, which trains in epochs only; "
+                f"remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _centroid_step_needs_shared_kmeans(self) -> RunConfig:
         if self.update.centroid_step and (self.cluster.method != "kmeans" or self.cluster.scope != "shared"):
             raise ValueError(

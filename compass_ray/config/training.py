@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from compass_ray.config.base import ConfigSection, Fraction, Positive, Share
 
+_ROW_TOKENS = 32
+"""Tokens that a step has for each row of ``train.batch_size`` if ``train.step_tokens`` is unset."""
+
 
 class AdapterConfig(ConfigSection):
     """Shape of the adapter (COMPASS, section 4.3)."""
@@ -49,6 +52,14 @@ class TrainConfig(ConfigSection):
     warmup_ratio: Fraction = 0.1
     epochs: Positive = 3
     batch_size: Positive = 16
+    tokens: Positive | None = None
+    """Tokens of prompts and replies that an adapter is trained on, for every method; passes over its rows (``epochs``) if unset.
+
+    Rows are repeated or cut to this number. ``epochs`` then divides the steps into parts, ``patience`` has no effect, and the
+    adapter of the last step is kept.
+    """
+    step_tokens: Positive | None = None
+    """Tokens of one optimizer step if ``tokens`` is set; 32 for each row of ``batch_size`` if unset."""
     max_tokens: Positive = 2048
     loss_turns: Literal["all", "last"] = "all"
     """Which replies of a conversation have a loss. Rows with one prompt and one response are the same either way."""
@@ -66,6 +77,25 @@ class TrainConfig(ConfigSection):
     tracking: Literal["none", "tensorboard"] = "none"
     """Where losses and learning rates are logged: as event files below ``tracking/`` in the run directory."""
 
+    @property
+    def token_steps(self) -> int:
+        """Optimizer steps of a training on ``tokens`` tokens.
+
+        >>> TrainConfig(tokens=19_000).token_steps, TrainConfig(tokens=19_000, step_tokens=128).token_steps
+        (37, 148)
+        """
+        return max(1, round((self.tokens or 0) / (self.step_tokens or _ROW_TOKENS * self.batch_size)))
+
+    @model_validator(mode="after")
+    def _epochs_have_steps(self) -> TrainConfig:
+        if self.tokens is not None and self.token_steps < self.epochs:
+            raise ValueError(
+                f"train.tokens={self.tokens} with {self.tokens / self.token_steps:.0f} tokens for each step has fewer steps "
+                f"({self.token_steps}) than train.epochs={self.epochs}; raise train.tokens, or lower train.step_tokens or "
+                f"train.epochs"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The settings that shape an adapter: not the layout of its training, which changes rounding at most.
 
@@ -74,6 +104,7 @@ class TrainConfig(ConfigSection):
         """
         unused = {"code_revision"} if self.code_revision is None else set()
         unused |= {"loss_turns"} if self.loss_turns == "all" else set()
+        unused |= {"tokens", "step_tokens"} if self.tokens is None else set()
         layout = {"layout", "batches", "gradient_checkpointing", "micro_batch_tokens", "tracking"}
         return self.fingerprint_settings(exclude=layout | unused | {"unpinned_code"})
 

@@ -19,7 +19,7 @@ from compass_ray.models.errors import describe_loading_error
 from compass_ray.records.training import HistoryRecord, TrainingEpochRecord
 from compass_ray.training.deepspeed_model import ShardedModel
 from compass_ray.training.distributed import WorkerGroup
-from compass_ray.training.train_history import EpochRecord, best_record
+from compass_ray.training.train_history import EpochRecord, best_record, sum_reply_tokens
 
 _PART = re.compile(r"zero_pp_rank_(\d+)_")
 _FOLDER = re.compile(r"(epoch|best)-\d+")
@@ -85,6 +85,8 @@ class Checkpoints:
             best_epoch=best_record(history).epoch,
             rows=self.rows,
             tokens=sum(epoch.tokens for epoch in history),
+            reply_tokens=sum_reply_tokens(history),
+            steps=sum(epoch.steps for epoch in history),
             seconds=round(sum(epoch.seconds for epoch in history), 2),
             workers=workers,
         )

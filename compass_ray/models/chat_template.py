@@ -35,6 +35,11 @@ class EncodedExample:
         """Tokens before the first reply with a loss."""
         return next((i for i, label in enumerate(self.labels) if label != IGNORE_INDEX), len(self.labels))
 
+    @property
+    def num_reply_tokens(self) -> int:
+        """Tokens with a loss."""
+        return sum(label != IGNORE_INDEX for label in self.labels[1:])
+
     def __len__(self) -> int:
         return len(self.input_ids)
 

@@ -14,12 +14,13 @@ class TrainingEpochRecord(Record):
 
     epoch: int
     steps: int | None = None
-    """Of full fine-tuning, as ``tokens``, ``learning_rate`` and ``seconds``: training resumes from them."""
+    """Of full fine-tuning, as ``tokens``, ``reply_tokens``, ``learning_rate`` and ``seconds``: training resumes from them."""
     tokens: int | None = None
     train_loss: float | None = None
     validation_loss: float | None = None
     learning_rate: float | None = None
     seconds: float | None = None
+    reply_tokens: int | None = None
 
 
 class HistoryRecord(FileRecord):
@@ -31,6 +32,11 @@ class HistoryRecord(FileRecord):
     best_epoch: int | None = None
     rows: int | None = None
     tokens: int | None = None
+    """Trained tokens of prompts and replies, each as often as it was used."""
+    reply_tokens: int | None = None
+    """Those of ``tokens`` that have a loss."""
+    steps: int | None = None
+    """Optimizer steps. None in records of earlier versions, as ``reply_tokens``."""
     seconds: float | None = None
     workers: int | None = None
     """Of full fine-tuning: the number of workers that the state is sharded over."""

@@ -199,7 +199,9 @@ def _history(result: TrainingResult, data: TrainingSet, seconds: float, plan: Ad
         "epochs": tuple(epochs),
         "best_epoch": result.best_epoch,
         "rows": len(data.rows),
-        "tokens": sum(e.tokens for e in result.history),
+        "tokens": result.tokens,
+        "reply_tokens": result.reply_tokens,
+        "steps": result.steps,
         "seconds": seconds,
     }
     return plan.history.model_copy(update=fields)

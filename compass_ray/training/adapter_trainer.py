@@ -7,7 +7,6 @@ results by rounding at most. One device; the only files are those of the adapter
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -27,11 +26,12 @@ from compass_ray.models.base_model import BaseModel
 from compass_ray.models.chat_template import EncodedExample, TrainingRow, encode_rows
 from compass_ray.models.errors import ModelError
 from compass_ray.models.token_memory import MOST_TRAINED
-from compass_ray.training.collate import Batcher, PaddedBatcher, batch_by_length
+from compass_ray.training.collate import Batcher, PaddedBatcher
 from compass_ray.training.distributed import ProcessGroupError, SingleProcess, WorkerGroup
 from compass_ray.training.gradient_checkpointing import gradient_checkpointing
 from compass_ray.training.losses import RowLosses, apply_weights
 from compass_ray.training.packing import open_packed_batcher
+from compass_ray.training.step_schedule import make_schedule
 from compass_ray.training.train_history import (
     EpochRecord,
     StepStats,
@@ -71,19 +71,20 @@ class AdapterTrainer:
         """Encode the rows and attach a new adapter, or the one in ``initial``, to the base model.
 
         ``validation_weights`` weigh the mean loss of each validation row; None weighs all rows equally. Early stopping and the
-        best epoch use this mean. Without validation rows the last epoch is kept. All ``workers`` get the same arguments; each
-        takes its share of the rows. ``micro_batch_tokens`` is the number of padded tokens of a forward pass; 8,192 if None, and
-        32,768 on a GPU.
+        best epoch use this mean. The last epoch is kept without validation rows, and with ``config.tokens``. All ``workers`` get
+        the same arguments; each takes its share of the rows. ``micro_batch_tokens`` is the number of padded tokens of a forward
+        pass; 8,192 if None, and 32,768 on a GPU.
 
         Raises:
-            ModelError: there are no rows, weights or an initial adapter that do not fit, or a base model that cannot be
-                trained with this configuration.
+            ModelError: there are no rows, fewer rows than steps in ``config.tokens``, weights or an initial adapter that do not
+                fit, or a base model that cannot be trained with this configuration.
         """
         if not rows:
             raise ModelError("there are no rows to train on; add at least one, or use the base model")
         self.base, self.config, self.seed = base, config, seed
         self.group: WorkerGroup = workers or SingleProcess()
         self.examples = self.encode(rows)
+        self._schedule = make_schedule(self.examples, config, seed)
         self.validation = apply_weights(self.encode(validation), validation_weights)
         self.adapter_config, tensors = _initial_adapter(initial, config.adapter)
         tokens = micro_batch_tokens or config.micro_batch_tokens or MOST_TRAINED.get(base.device.type, MOST_TRAINED["cpu"])
@@ -97,11 +98,8 @@ class AdapterTrainer:
                 self.adapter.load(tensors)
             self._cleanup = stack.pop_all()
         self.parameters = self.adapter.parameters()
-        self._lengths = [len(example) for example in self.examples]
-        self._steps_per_epoch = math.ceil(len(self.examples) / config.batch_size)
-        steps = self._steps_per_epoch * config.epochs
         self._optimizer = AdapterOptimizer(
-            self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=steps
+            self.parameters, self._losses, objective or TaskObjective(), config, seed=seed, steps=self._schedule.num_steps
         )
         self.best_tensors = self.adapter.tensors()
         self.history: list[EpochRecord] = []
@@ -117,6 +115,7 @@ class AdapterTrainer:
     def run(self, *, resume: Mapping[str, Any] | None = None, on_epoch: OnEpoch | None = None) -> TrainingResult:
         """Train until all epochs are done or patience ends. ``resume`` is the state to continue from.
 
+        With ``config.tokens``, training never ends early.
         ``on_epoch`` is called after each epoch with its record and the state to resume from. Only the first of several workers
         calls it; the others wait.
 
@@ -127,15 +126,16 @@ class AdapterTrainer:
         if resume is not None:
             self._restore(resume)
         self._check_same_epoch()
-        while len(self.history) < self.config.epochs and not is_out_of_patience(self.history, self.config.patience):
+        while not self._is_over():
             record = self._train_epoch(len(self.history))
             self.history.append(record)
-            if best_record(self.history) is record:
+            if self._kept() is record:
                 self.best_tensors = self.adapter.tensors()
             if on_epoch is not None:
                 self.group.run_on_rank_zero(lambda: on_epoch(self.history[-1], self.state()))
         self.adapter.load(self.best_tensors)
-        return summarize_training(self.history, self.config.epochs, sum(p.numel() for p in self.parameters.values()))
+        size = sum(p.numel() for p in self.parameters.values())
+        return summarize_training(self.history, self.config.epochs, size, self._kept())
 
     @property
     def model(self) -> Any:
@@ -178,15 +178,23 @@ class AdapterTrainer:
             return open_packed_batcher(self.base.model, self.config.max_tokens, self.examples[0], self.base.device, tokens)
         return nullcontext(PaddedBatcher(self.base.tokenizer.pad_token_id, self.base.device, tokens))
 
+    def _is_over(self) -> bool:
+        """Whether all epochs are done, or patience has ended. A fixed number of tokens is always trained completely."""
+        stops_early = self.config.tokens is None and is_out_of_patience(self.history, self.config.patience)
+        return len(self.history) >= self.config.epochs or stops_early
+
+    def _kept(self) -> EpochRecord:
+        """The epoch whose adapter is kept: the best one, or the last one if all methods train equally many tokens."""
+        return best_record(self.history) if self.config.tokens is None else self.history[-1]
+
     def _train_epoch(self, epoch: int) -> EpochRecord:
-        started, first = time.monotonic(), epoch * self._steps_per_epoch
+        started, first, batches = time.monotonic(), self._schedule.first_step(epoch), self._schedule.steps(epoch)
         # Only the adapter is in training mode: the base is frozen, and its dropout would only add noise.
         for layer in self.adapter.layers.values():
             layer.train()
         if self.adapter_config.dropout:
             torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, 2)).generate_state(1)[0]))
-        batches = batch_by_length(self._lengths, self.config.batch_size, np.random.default_rng((self.seed, epoch)))
-        step_losses = [self._optimizer.step(first + i, [self.examples[k] for k in batch]) for i, batch in enumerate(batches)]
+        step_losses = [self._optimizer.step(first + i, batch) for i, batch in enumerate(batches)]
         losses = self.group.all_reduce_sum(torch.stack(step_losses))
         rate = self.config.learning_rate
         train_loss = require_finite_loss(float(losses.mean()), epoch, "train.learning_rate", rate)
@@ -197,11 +205,12 @@ class AdapterTrainer:
         return EpochRecord(
             epoch=epoch + 1,
             steps=len(batches),
-            tokens=sum(self._lengths),
+            tokens=sum(len(example) for batch in batches for example in batch),
             train_loss=train_loss,
             validation_loss=self.validation_loss(),
             learning_rate=rates[-1],
             seconds=time.monotonic() - started,
+            reply_tokens=sum(example.num_reply_tokens for batch in batches for example in batch),
         )
 
     def _check_same_epoch(self) -> None:

@@ -110,6 +110,7 @@ class FullTrainer:
             validation_loss=self.validation_loss(),
             learning_rate=self._learning_rate(first + len(batches) - 1),
             seconds=time.monotonic() - started,
+            reply_tokens=sum(example.num_reply_tokens for example in self.examples),
         )
 
     def _step(self, number: int, indices: Sequence[int]) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from compass_ray.models.base_model import BaseModel
-from compass_ray.models.chat_template import IGNORE_INDEX, EncodedExample
+from compass_ray.models.chat_template import EncodedExample
 from compass_ray.models.errors import ModelError
 from compass_ray.training.collate import Batch, Batcher, PaddedBatcher, mean_loss_by_row, token_losses
 from compass_ray.training.distributed import WorkerGroup
@@ -96,7 +96,7 @@ def apply_weights(
 
 def weighted_token_count(examples: Sequence[EncodedExample]) -> float:
     """Weighted number of tokens with a label, never zero."""
-    return max(sum(e.weight * sum(label != IGNORE_INDEX for label in e.labels[1:]) for e in examples), 1e-12)
+    return max(sum(e.weight * e.num_reply_tokens for e in examples), 1e-12)
 
 
 def _weighted_sum(model: Any, batch: Batch) -> Tensor:

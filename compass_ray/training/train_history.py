@@ -21,6 +21,8 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     """Wall-clock time, the only field that a repetition does not reproduce."""
+    reply_tokens: int | None = None
+    """Those of ``tokens`` that have a loss. None in records of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class TrainingResult:
     tokens: int
     """Tokens of all processed training rows, prompts included."""
     seconds: float
+    reply_tokens: int | None = None
+    """Those of ``tokens`` that have a loss."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -78,9 +82,17 @@ def is_out_of_patience(history: Sequence[EpochRecord], patience: int) -> bool:
     return bool(history) and history[-1].epoch - best_record(history).epoch >= patience
 
 
-def summarize_training(history: Sequence[EpochRecord], epochs: int, parameters: int) -> TrainingResult:
-    """Summarize the history; ``epochs`` is the planned number of epochs."""
-    best = best_record(history)
+def sum_reply_tokens(history: Sequence[EpochRecord]) -> int | None:
+    """Trained tokens with a loss; None if an epoch did not record them."""
+    counts = [record.reply_tokens for record in history if record.reply_tokens is not None]
+    return sum(counts) if len(counts) == len(history) else None
+
+
+def summarize_training(
+    history: Sequence[EpochRecord], epochs: int, parameters: int, kept: EpochRecord | None = None
+) -> TrainingResult:
+    """Summarize the history; ``epochs`` is the planned number of epochs, ``kept`` the retained one (the best if None)."""
+    best = kept or best_record(history)
     return TrainingResult(
         history=tuple(history),
         best_epoch=best.epoch,
@@ -90,4 +102,5 @@ def summarize_training(history: Sequence[EpochRecord], epochs: int, parameters: 
         parameters=parameters,
         tokens=sum(record.tokens for record in history),
         seconds=sum(record.seconds for record in history),
+        reply_tokens=sum_reply_tokens(history),
     )

@@ -32,11 +32,14 @@ def strategy_of(config: RunConfig) -> UpdateStrategy:
 
 
 def update_settings(config: RunConfig) -> TrainConfig:
-    """Training settings of an update: its own epochs and learning rate; retraining from scratch uses ``train`` unchanged."""
+    """Training settings of an update: its own epochs and learning rate, and no number of tokens.
+
+    Retraining from scratch uses ``train`` unchanged.
+    """
     if strategy_of(config).from_scratch:
         return config.train
     rate = config.update.learning_rate or config.train.learning_rate
-    return config.train.model_copy(update={"epochs": config.update.epochs, "learning_rate": rate})
+    return config.train.model_copy(update={"epochs": config.update.epochs, "learning_rate": rate, "tokens": None})
 
 
 def parent_selections(config: RunConfig, run: RunDir, update: UpdateSpec) -> tuple[Artifact, ...]:

@@ -386,8 +386,26 @@ def test_the_training_layout_changes_no_fingerprint(asked_for: Callable[[RunConf
 
 def test_every_other_training_setting_is_in_the_adapter_identity() -> None:
     how = {"layout", "batches", "gradient_checkpointing", "micro_batch_tokens", "tracking", "unpinned_code"}
-    assert TrainConfig(code_revision="a", loss_turns="last").identity().keys() == TrainConfig.model_fields.keys() - how
-    assert TrainConfig().identity().keys() == TrainConfig.model_fields.keys() - how - {"code_revision", "loss_turns"}
+    new = {"code_revision", "loss_turns", "tokens", "step_tokens"}
+    every = TrainConfig(code_revision="a", loss_turns="last", tokens=19_000)
+    assert every.identity().keys() == TrainConfig.model_fields.keys() - how
+    assert TrainConfig(step_tokens=64).identity().keys() == TrainConfig.model_fields.keys() - how - new
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.tokens=600", "train.epochs=3"], r"train.tokens=600 .* has fewer steps \(1\) than train.epochs=3"),
+        (
+            ["train.tokens=6000", "select.methods=[compass,compass_fft]"],
+            r"select.methods has compass_fft, which trains in epochs",
+        ),
+        (["train.tokens=0"], "train.tokens"),
+    ],
+)
+def test_a_number_of_tokens_that_cannot_be_trained_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_run_config("atlas-test", overrides=overrides)
 
 
 @pytest.mark.parametrize("override", ["serve.port=1", "drift.window=9", "evaluate.resamples=9"])

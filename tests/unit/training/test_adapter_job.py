@@ -71,7 +71,9 @@ def test_the_manifest_has_the_training_metrics(run: RunDir, base: BaseModel) -> 
     assert manifest.metrics["rows"] == 12
     history = plan_of(run).artifact.read_json("history.json")
     assert manifest.metrics["tokens_per_second"] > 0
-    assert history["tokens"] % 3 == 0
+    assert history["tokens"] % 3 == history["reply_tokens"] % 3 == 0
+    assert 0 < history["reply_tokens"] < history["tokens"]
+    assert history["steps"] == STEPS
     assert len(history["epochs"]) == 3
     assert not tracking_artifact(run, plan_of(run).artifact).files()
 

@@ -64,11 +64,12 @@ def test_batched_losses_equal_those_of_each_row_alone_with_a_mask(base: BaseMode
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("dropout", "tokens"), [(0.0, None), (0.3, None), (0.3, 900)])
 def test_resumed_training_gives_the_bits_of_an_uninterrupted_one(
-    make_base: Callable[[], BaseModel], train_config: TrainConfig, dropout: float
+    make_base: Callable[[], BaseModel], train_config: TrainConfig, dropout: float, tokens: int | None
 ) -> None:
-    config = train_config.model_copy(update={"adapter": train_config.adapter.model_copy(update={"dropout": dropout})})
+    adapter = train_config.adapter.model_copy(update={"dropout": dropout})
+    config = train_config.model_copy(update={"adapter": adapter, "tokens": tokens, "step_tokens": 70})
     with make_trainer(make_base(), config) as straight:
         expected = straight.run()
     stored = io.BytesIO()
@@ -88,6 +89,7 @@ def test_resumed_training_gives_the_bits_of_an_uninterrupted_one(
         resumed = second.run(resume=torch.load(stored, weights_only=True))
     assert [r.train_loss for r in resumed.history] == [r.train_loss for r in expected.history]
     assert [r.validation_loss for r in resumed.history] == [r.validation_loss for r in expected.history]
+    assert (resumed.tokens, resumed.reply_tokens, resumed.steps) == (expected.tokens, expected.reply_tokens, expected.steps)
     assert second.best_tensors.keys() == straight.best_tensors.keys()
     assert all(torch.equal(second.best_tensors[name], straight.best_tensors[name]) for name in second.best_tensors)
 
